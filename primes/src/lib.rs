@@ -1,0 +1,1 @@
+//! Exact sums and counts of the primes in a range of `u64`.

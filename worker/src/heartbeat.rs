@@ -56,13 +56,14 @@ impl Announcer {
     pub(crate) fn start(self) -> anyhow::Result<Announcements> {
         let client = service::http_client().context("build the HTTP client")?;
         let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
+        let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
         let (stop, mut stopping) = oneshot::channel();
         let (done, stopped) = oneshot::channel();
         let run = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = self.announce_for_ever(&client, &url) => (),
+                    () = self.announce_for_ever(&client, &url, &mut system) => (),
                     _ = &mut stopping => (),
                 }
                 self.deregister(&client, &url).await;
@@ -73,13 +74,12 @@ impl Announcer {
         Ok(Announcements { stop, stopped })
     }
 
-    async fn announce_for_ever(&self, client: &Client, url: &Url) {
-        let mut system = System::new();
+    async fn announce_for_ever(&self, client: &Client, url: &Url, system: &mut System) {
         let mut failures = 0;
         let mut is_registered = false;
         loop {
             let next = Instant::now() + INTERVAL;
-            match self.announce(client, url, &mut system).await {
+            match self.announce(client, url, system).await {
                 Ok(()) => {
                     if !is_registered {
                         info!(worker_id = %self.worker_id, coordinator = %self.coordinator, "registered");

@@ -66,9 +66,7 @@ impl Engine {
             if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            let len = walk
-                .segment
-                .min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
+            let len = walk.segment.min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
             self.prepare(&walk, len);
             self.activate(&mut walk, len);
             self.strike(&walk, len);
@@ -93,13 +91,7 @@ impl Engine {
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
         self.near.clear();
         self.far.clear();
-        Walk {
-            waiting: sieving,
-            byte: span.first_byte,
-            segment,
-            pad,
-            is_first: true,
-        }
+        Walk { waiting: sieving, byte: span.first_byte, segment, pad, is_first: true }
     }
 
     /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
@@ -124,11 +116,7 @@ impl Engine {
             }
             let start = p * (walk.byte / p).max(quotient);
             let position = start + walk.front() as u64 - walk.byte;
-            let striders = if prime <= BLOCK_PRIME {
-                &mut self.near
-            } else {
-                &mut self.far
-            };
+            let striders = if prime <= BLOCK_PRIME { &mut self.near } else { &mut self.far };
             striders.push(prime, position as u32);
             walk.waiting = waiting;
         }
@@ -141,8 +129,7 @@ impl Engine {
         let mut block_end = walk.pad;
         while block_end < end {
             block_end = (block_end + BLOCK).min(end);
-            self.near
-                .strike(&mut self.map[origin..], block_end - origin);
+            self.near.strike(&mut self.map[origin..], block_end - origin);
             origin = block_end;
         }
     }

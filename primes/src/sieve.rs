@@ -41,10 +41,7 @@ impl Default for Sieve {
 impl Sieve {
     /// A sieve with the base primes for ranges below 2^32; more are found when a range needs them.
     pub fn new() -> Self {
-        Self {
-            base: BasePrimes::new(),
-            engine: Engine::default(),
-        }
+        Self { base: BasePrimes::new(), engine: Engine::default() }
     }
 
     /// The sum of all primes in `range`, 0 if it is empty.
@@ -70,12 +67,7 @@ impl Sieve {
         Ok(count.0)
     }
 
-    fn tally(
-        &mut self,
-        range: RangeInclusive<u64>,
-        stop: &AtomicBool,
-        tally: &mut impl Tally,
-    ) -> Result<(), Stopped> {
+    fn tally(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool, tally: &mut impl Tally) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
@@ -83,18 +75,13 @@ impl Sieve {
         let root = last.isqrt() as u32;
         let limit = root.min(LARGEST_STRIDE);
         self.base.grow(limit, &mut self.engine, stop)?;
-        self.engine.run(
-            &Span::new(first, last),
-            self.base.up_to(limit),
-            stop,
-            |map, first_byte| {
-                if limit < root {
-                    remove_composites(map, first_byte, stop)?;
-                }
-                tally.add(map, first_byte);
-                Ok(())
-            },
-        )
+        self.engine.run(&Span::new(first, last), self.base.up_to(limit), stop, |map, first_byte| {
+            if limit < root {
+                remove_composites(map, first_byte, stop)?;
+            }
+            tally.add(map, first_byte);
+            Ok(())
+        })
     }
 }
 
@@ -105,10 +92,7 @@ fn wheel_primes(range: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
 
 fn remove_composites(map: &mut [u8], first_byte: u64, stop: &AtomicBool) -> Result<(), Stopped> {
     const BYTES_BETWEEN_CHECKS: usize = 1024;
-    for (piece, index) in map
-        .chunks_mut(BYTES_BETWEEN_CHECKS)
-        .zip((0u64..).step_by(BYTES_BETWEEN_CHECKS))
-    {
+    for (piece, index) in map.chunks_mut(BYTES_BETWEEN_CHECKS).zip((0u64..).step_by(BYTES_BETWEEN_CHECKS)) {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }

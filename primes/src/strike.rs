@@ -57,8 +57,7 @@ fn strike_class<const CLASS: usize>(map: &mut [u8], striders: &mut [Strider], en
         while position < end {
             let period = &mut map[position..position + prime];
             for s in 0..8 {
-                period[quotient * usize::from(RESIDUES[s]) + usize::from(CARRY[CLASS][s])] &=
-                    KEEP[CLASS][s];
+                period[quotient * usize::from(RESIDUES[s]) + usize::from(CARRY[CLASS][s])] &= KEEP[CLASS][s];
             }
             position += prime;
         }

@@ -18,10 +18,7 @@ pub(crate) struct Sum(pub(crate) u128);
 
 impl Tally for Count {
     fn add(&mut self, map: &[u8], _: u64) {
-        self.0 += map
-            .iter()
-            .map(|byte| u64::from(byte.count_ones()))
-            .sum::<u64>();
+        self.0 += map.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
     }
 }
 
@@ -36,8 +33,7 @@ impl Tally for Sum {
             indices += i as u64 * ones;
             residues += u64::from(RESIDUE_SUMS[usize::from(byte)]);
         }
-        self.0 += 30 * (u128::from(first_byte) * u128::from(bits) + u128::from(indices))
-            + u128::from(residues);
+        self.0 += 30 * (u128::from(first_byte) * u128::from(bits) + u128::from(indices)) + u128::from(residues);
     }
 }
 

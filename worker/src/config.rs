@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use protocol::{MAX_SLOTS_PER_WORKER, WorkerId};
-use url::Url;
 use serde::Deserialize;
 use service::WorkerToken;
+use url::Url;
 
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
 #[derive(Clone, Debug, Deserialize)]

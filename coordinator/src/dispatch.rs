@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use scheduler::Failure;
 use tracing::{debug, warn};
 
-use crate::grid::{Assignment, Grid, LeaseEnd};
+use crate::grid::{Assignment, Grid, LeaseEnd, Revoked};
 use crate::lease_client::LeaseClient;
 use crate::metrics::GridMetrics;
 use crate::registry::{Registry, Stub};
@@ -41,14 +41,14 @@ impl Dispatcher {
             }
             let Some(stub) = self.registry.next_free() else { return };
             match self.grid.claim(stub.key) {
-                Some(assignment) => drop(tokio::spawn(Arc::clone(self).drive(stub, assignment))),
+                Some(first) => drop(tokio::spawn(Arc::clone(self).drive(stub, first))),
                 None => self.registry.release(stub),
             }
         }
     }
 
     /// Runs leases on one slot until there is none for it.
-    async fn drive(self: Arc<Self>, stub: Stub, first: Assignment) {
+    async fn drive(self: Arc<Self>, stub: Stub, first: (Assignment, Revoked)) {
         let mut leases = FuturesUnordered::from_iter([self.run_lease(&stub, first)]);
         while leases.next().await.is_some() {
             while leases.len() < LEASES_PER_SLOT
@@ -60,13 +60,12 @@ impl Dispatcher {
         }
         drop(leases);
         self.registry.release(stub);
-        self.grid.slot_freed();
+        self.grid.slots_changed();
     }
 
-    async fn run_lease(&self, stub: &Stub, mut assignment: Assignment) {
+    async fn run_lease(&self, stub: &Stub, (assignment, revoked): (Assignment, Revoked)) {
         let started_at = Instant::now();
         let (attempt, tasks) = (assignment.attempt, assignment.tasks);
-        let revoked = std::mem::replace(&mut assignment.revoked, tokio::sync::oneshot::channel().1);
         let end = tokio::select! {
             end = self.client.run(stub, &assignment) => end,
             Ok(()) = revoked => {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use protocol::{AttemptId, JobId, NumberRange, Split};
-use scheduler::{Event, Failure, JobError, Outcome, Policy, Progress, Scheduler, StaleAttempt, WorkerKey};
+use scheduler::{Event, Failure, JobError, Lease, Outcome, Policy, Progress, Scheduler, StaleAttempt, WorkerKey};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -30,9 +30,10 @@ pub(crate) struct Assignment {
     pub(crate) numbers: NumberRange,
     pub(crate) tasks: u64,
     pub(crate) expires_at: Instant,
-    /// Resolves when the attempt lost its lease and its worker should stop.
-    pub(crate) revoked: oneshot::Receiver<()>,
 }
+
+/// Resolves with `Ok` when an attempt lost its lease and its worker should stop.
+pub(crate) type Revoked = oneshot::Receiver<()>;
 
 /// How an attempt ended, as far as its worker's answer tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ impl Grid {
     }
 
     /// The best lease for a worker now, if there is one for it.
-    pub(crate) fn claim(&self, worker: WorkerKey) -> Option<Assignment> {
+    pub(crate) fn claim(&self, worker: WorkerKey) -> Option<(Assignment, Revoked)> {
         let mut core = self.lock();
         let lease = core.scheduler.claim(worker, Instant::now()).ok().flatten()?;
         let numbers = core.jobs[&lease.job].split.numbers(&lease.tasks);
@@ -102,14 +103,8 @@ impl Grid {
         core.revocations.insert(lease.attempt, sender);
         self.rearm(&mut core);
         let tasks = lease.tasks.end - lease.tasks.start;
-        Some(Assignment {
-            job: lease.job,
-            attempt: lease.attempt,
-            numbers,
-            tasks,
-            expires_at: lease.expires_at,
-            revoked,
-        })
+        let Lease { attempt, job, expires_at, .. } = lease;
+        Some((Assignment { job, attempt, numbers, tasks, expires_at }, revoked))
     }
 
     /// Tells the core how an attempt ended.
@@ -171,8 +166,8 @@ impl Grid {
         self.work.notified().await;
     }
 
-    /// Says that a slot has become free.
-    pub(crate) fn slot_freed(&self) {
+    /// Says that a slot may have become free.
+    pub(crate) fn slots_changed(&self) {
         self.work.notify_one();
     }
 
@@ -187,7 +182,10 @@ impl Grid {
                 }
             };
             tokio::select! {
-                () = due => self.change(|core| core.scheduler.handle_timeout(Instant::now())),
+                () = due => self.change(|core| {
+                    core.armed_for = None;
+                    core.scheduler.handle_timeout(Instant::now());
+                }),
                 () = self.deadline.notified() => (),
             }
         }
@@ -208,9 +206,10 @@ impl Grid {
         result
     }
 
+    /// A timer that is armed too early does no harm, and most leases end long before they expire.
     fn rearm(&self, core: &mut Core) {
         let next = core.scheduler.poll_timeout();
-        if next != core.armed_for {
+        if next.is_some_and(|next| core.armed_for.is_none_or(|armed_for| next < armed_for)) {
             core.armed_for = next;
             self.deadline.notify_one();
         }

@@ -118,37 +118,24 @@ impl Registry {
     ) -> Result<Registered, RegisterError> {
         check(&heartbeat)?;
         let slots_now = self.slots();
-        match self.workers.entry(worker_id) {
-            Entry::Occupied(mut entry) if is_same_run(entry.get(), address, &heartbeat) => {
-                let registration = entry.get_mut();
-                (registration.heartbeat, registration.last_seen_at) = (heartbeat, now);
-                Ok(Registered::Again)
+        let mut entry = match self.workers.entry(worker_id) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let registration = self.new_registration(slots_now, address, heartbeat, now)?;
+                let (key, slots) = (registration.key, registration.heartbeat.slots);
+                entry.insert(registration);
+                return Ok(Registered::New { key, slots, replaced: None });
             }
-            entry => {
-                if slots_now + u64::from(heartbeat.slots) > MAX_SLOTS {
-                    return Err(RegisterError::Full);
-                }
-                let key = WorkerKey(self.last_key.fetch_add(1, Ordering::Relaxed) + 1);
-                let (slots, standing) = (heartbeat.slots, Standing::Ready { failures: 0 });
-                let registration = Registration {
-                    key,
-                    address,
-                    heartbeat,
-                    last_seen_at: now,
-                    completed_tasks: 0,
-                    speed: None,
-                    standing,
-                };
-                let replaced = match entry {
-                    Entry::Occupied(mut entry) => Some(entry.insert(registration).key),
-                    Entry::Vacant(entry) => {
-                        entry.insert(registration);
-                        None
-                    }
-                };
-                Ok(Registered::New { key, slots, replaced })
-            }
+        };
+        let known = entry.get_mut();
+        if is_same_run(known, address, &heartbeat) {
+            (known.heartbeat, known.last_seen_at) = (heartbeat, now);
+            return Ok(Registered::Again);
         }
+        let registration = self.new_registration(slots_now, address, heartbeat, now)?;
+        let (key, slots) = (registration.key, registration.heartbeat.slots);
+        let replaced = Some(entry.insert(registration).key);
+        Ok(Registered::New { key, slots, replaced })
     }
 
     /// Queues the stubs of a new worker, once the scheduler knows it.
@@ -258,6 +245,27 @@ impl Registry {
             self.workers.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
         workers.sort_by(|(one, _), (other, _)| one.cmp(other));
         workers
+    }
+
+    fn new_registration(
+        &self,
+        slots_now: u64,
+        address: SocketAddr,
+        heartbeat: Heartbeat,
+        now: Instant,
+    ) -> Result<Registration, RegisterError> {
+        if slots_now + u64::from(heartbeat.slots) > MAX_SLOTS {
+            return Err(RegisterError::Full);
+        }
+        Ok(Registration {
+            key: WorkerKey(self.last_key.fetch_add(1, Ordering::Relaxed) + 1),
+            address,
+            heartbeat,
+            last_seen_at: now,
+            completed_tasks: 0,
+            speed: None,
+            standing: Standing::Ready { failures: 0 },
+        })
     }
 
     fn slots(&self) -> u64 {

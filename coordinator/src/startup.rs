@@ -176,7 +176,7 @@ async fn keep_house(registry: Arc<Registry>, grid: Arc<Grid>, metrics: GridMetri
                 grid.worker_lost(key);
             }
         }
-        grid.slot_freed();
+        grid.slots_changed();
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn register(
         info!(%worker_id, %address, slots, "worker registered");
         state.grid.worker_joined(key, slots);
         state.registry.admit(&worker_id, key);
-        state.grid.slot_freed();
+        state.grid.slots_changed();
     }
     Ok(HttpResponse::NoContent().finish())
 }

@@ -17,9 +17,7 @@ pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8
 
 /// A path in the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 pub(crate) fn read(path: &str) -> String {
@@ -33,10 +31,7 @@ fn render(directory: &str) -> Vec<Value> {
         .output()
         .expect("kubectl runs (install it; Debian: kubernetes-client)");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "kubectl kustomize {directory}: {said}"
-    );
+    assert!(output.status.success(), "kubectl kustomize {directory}: {said}");
     assert_eq!(said, "", "kubectl kustomize {directory} warns");
     let yaml = String::from_utf8(output.stdout).expect("manifests are UTF-8");
     serde_saphyr::from_multiple(&yaml).expect("kubectl writes valid YAML")
@@ -53,9 +48,7 @@ pub(crate) fn all<T: Resource + DeserializeOwned>() -> Vec<T> {
 /// The object of one kind and name.
 pub(crate) fn object<T: Resource + DeserializeOwned>(name: &str) -> T {
     let found = GRID.iter().find(|object| {
-        object["apiVersion"] == T::API_VERSION
-            && object["kind"] == T::KIND
-            && object["metadata"]["name"] == name
+        object["apiVersion"] == T::API_VERSION && object["kind"] == T::KIND && object["metadata"]["name"] == name
     });
     let found = found.unwrap_or_else(|| panic!("no {} named {name}", T::KIND));
     T::deserialize(found).unwrap_or_else(|error| panic!("{error} in {found}"))
@@ -83,8 +76,7 @@ impl Workload {
         let ports = self.container().ports.iter().flatten();
         let mut named = ports.filter(|port| port.name.as_deref() == Some(name));
         let port = named.next();
-        port.unwrap_or_else(|| panic!("{} has a port {name}", self.name))
-            .container_port
+        port.unwrap_or_else(|| panic!("{} has a port {name}", self.name)).container_port
     }
 
     /// The plain value of an environment variable.
@@ -126,8 +118,6 @@ pub(crate) fn worker() -> Workload {
 }
 
 /// A label map as pairs, none where there is none.
-pub(crate) fn pairs(
-    labels: Option<std::collections::BTreeMap<String, String>>,
-) -> Vec<(String, String)> {
+pub(crate) fn pairs(labels: Option<std::collections::BTreeMap<String, String>>) -> Vec<(String, String)> {
     labels.into_iter().flatten().collect()
 }

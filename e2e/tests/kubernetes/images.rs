@@ -6,10 +6,7 @@ use crate::helpers::{Workload, coordinator, read, worker};
 fn instructions(workload: &Workload, instruction: &str) -> Vec<String> {
     let recipe = recipe(workload);
     let lines = recipe.lines();
-    lines
-        .filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' '))
-        .map(str::to_owned)
-        .collect()
+    lines.filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).map(str::to_owned).collect()
 }
 
 fn recipe(workload: &Workload) -> String {
@@ -68,10 +65,7 @@ fn image_exposes_the_ports_of_its_container() {
 
 #[test]
 fn recipes_name_nothing_that_is_fetched_besides_their_pinned_bases() {
-    let toolchain = format!(
-        "=docker.io/library/rust:{}-",
-        env!("CARGO_PKG_RUST_VERSION")
-    );
+    let toolchain = format!("=docker.io/library/rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
     for workload in [coordinator(), worker()] {
         let recipe = recipe(&workload).to_lowercase();
         assert!(!recipe.contains("syntax="), "a frontend is fetched");

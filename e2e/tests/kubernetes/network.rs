@@ -90,15 +90,9 @@ fn coordinator_lets_clients_to_the_public_port_and_workers_to_the_internal_one()
         panic!("two paths lead in, not {}", ingress.len());
     };
     assert_eq!(public.from, None);
-    assert_eq!(
-        numbers(&public.ports),
-        [("TCP", coordinator.port("public"))]
-    );
+    assert_eq!(numbers(&public.ports), [("TCP", coordinator.port("public"))]);
     assert_only(&internal.from, &worker, &coordinator);
-    assert_eq!(
-        numbers(&internal.ports),
-        [("TCP", coordinator.port("internal"))]
-    );
+    assert_eq!(numbers(&internal.ports), [("TCP", coordinator.port("internal"))]);
 }
 
 #[test]
@@ -131,10 +125,7 @@ fn worker_calls_the_coordinator_and_asks_for_names() {
         panic!("two paths lead out, not {}", egress.len());
     };
     assert_only(&register.to, &coordinator, &worker);
-    assert_eq!(
-        numbers(&register.ports),
-        [("TCP", coordinator.port("internal"))]
-    );
+    assert_eq!(numbers(&register.ports), [("TCP", coordinator.port("internal"))]);
     assert_eq!(numbers(&names.ports), [("UDP", 53), ("TCP", 53)]);
     for peer in names.to.iter().flatten() {
         assert!(peer.namespace_selector.is_some() || peer.ip_block.is_some());
@@ -155,10 +146,7 @@ fn monitoring_reads_the_two_ports_that_carry_metrics() {
     let [path] = ingress.as_slice() else {
         panic!("one path leads in, not {}", ingress.len());
     };
-    let metrics = [
-        ("TCP", coordinator().port("internal")),
-        ("TCP", worker().port("worker")),
-    ];
+    let metrics = [("TCP", coordinator().port("internal")), ("TCP", worker().port("worker"))];
     assert_eq!(numbers(&path.ports), metrics);
     let peers = path.from.as_deref().expect("not everybody reads metrics");
     assert!(peers.iter().all(|peer| peer.namespace_selector.is_some()));
@@ -205,9 +193,7 @@ fn numbers(ports: &Option<Vec<NetworkPolicyPort>>) -> Vec<(&str, i32)> {
 
 /// The only peers are pods of `wanted` in the same namespace.
 fn assert_only(peers: &Option<Vec<NetworkPolicyPeer>>, wanted: &Workload, other: &Workload) {
-    let peers = peers
-        .as_deref()
-        .expect("a path without peers is open to all");
+    let peers = peers.as_deref().expect("a path without peers is open to all");
     assert!(!peers.is_empty(), "an empty list is open to all");
     for peer in peers {
         assert_eq!(peer.ip_block, None);

@@ -20,19 +20,10 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("/podManagementPolicy", &["OrderedReady", "Parallel"]),
     ("/policyTypes/*", &["Ingress", "Egress"]),
     ("/protocol", &["TCP", "UDP", "SCTP"]),
-    (
-        "/seccompProfile/type",
-        &["RuntimeDefault", "Localhost", "Unconfined"],
-    ),
-    (
-        "Service/spec/type",
-        &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"],
-    ),
+    ("/seccompProfile/type", &["RuntimeDefault", "Localhost", "Unconfined"]),
+    ("Service/spec/type", &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]),
     ("/strategy/type", &["RollingUpdate", "Recreate"]),
-    (
-        "/unhealthyPodEvictionPolicy",
-        &["AlwaysAllow", "IfHealthyBudget"],
-    ),
+    ("/unhealthyPodEvictionPolicy", &["AlwaysAllow", "IfHealthyBudget"]),
     ("/updateStrategy/type", &["RollingUpdate", "OnDelete"]),
     ("/whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"]),
 ];
@@ -53,13 +44,7 @@ fn every_object_fits_its_schema() {
 fn misspelt_field_is_named() {
     let mut policy = sample();
     policy["spec"]["podSelektor"] = json!({});
-    assert_eq!(
-        faults(&policy),
-        [
-            "unknown field spec.?.podSelektor",
-            "changed /spec/podSelektor"
-        ]
-    );
+    assert_eq!(faults(&policy), ["unknown field spec.?.podSelektor", "changed /spec/podSelektor"]);
 }
 
 #[test]
@@ -69,27 +54,20 @@ fn missing_field_is_named() {
         .as_object_mut()
         .expect("a container is an object")
         .remove("name");
-    assert_eq!(
-        faults(&deployment),
-        ["changed /spec/template/spec/containers/0/name"]
-    );
+    assert_eq!(faults(&deployment), ["changed /spec/template/spec/containers/0/name"]);
 }
 
 #[test]
 fn value_outside_its_choices_is_named() {
     let mut policy = sample();
     policy["spec"]["policyTypes"] = json!(["Ingres"]);
-    assert_eq!(
-        faults(&policy),
-        ["\"Ingres\" at NetworkPolicy/spec/policyTypes/*"]
-    );
+    assert_eq!(faults(&policy), ["\"Ingres\" at NetworkPolicy/spec/policyTypes/*"]);
 }
 
 #[test]
 fn quantity_without_a_known_unit_is_named() {
     let mut deployment = deployment();
-    deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] =
-        json!("512MB");
+    deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"] = json!("512MB");
     let path = "Deployment/spec/template/spec/containers/*/resources/limits/memory";
     assert_eq!(faults(&deployment), [format!("\"512MB\" at {path}")]);
 }

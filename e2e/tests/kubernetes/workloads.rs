@@ -21,10 +21,7 @@ fn one_coordinator_and_ten_workers_have_their_sizes() {
         assert_eq!(workload.replicas, replicas, "{}", workload.name);
         let resources = workload.container().resources.clone();
         let resources = resources.expect("resources are stated");
-        let size = [
-            ("cpu".to_owned(), Quantity("1".to_owned())),
-            ("memory".to_owned(), Quantity(memory.to_owned())),
-        ];
+        let size = [("cpu".to_owned(), Quantity("1".to_owned())), ("memory".to_owned(), Quantity(memory.to_owned()))];
         assert_eq!(resources.requests, Some(size.clone().into()));
         assert_eq!(resources.limits, Some(size.into()));
     }
@@ -84,10 +81,7 @@ fn pods_have_no_more_rights_than_they_need() {
 #[test]
 fn probes_ask_the_paths_and_ports_that_answer_them() {
     let (coordinator, worker) = (coordinator(), worker());
-    for (workload, live_port, ready_port) in [
-        (&coordinator, "internal", "public"),
-        (&worker, "worker", "worker"),
-    ] {
+    for (workload, live_port, ready_port) in [(&coordinator, "internal", "public"), (&worker, "worker", "worker")] {
         let container = workload.container();
         assert_probe(workload, &container.startup_probe, "/livez", live_port);
         assert_probe(workload, &container.liveness_probe, "/livez", live_port);
@@ -190,10 +184,7 @@ fn node_drain_is_never_blocked() {
 #[test]
 fn rollouts_go_forward_without_room_for_more_pods() {
     let deployment: Deployment = object("divvy-worker");
-    let rolling = deployment
-        .spec
-        .strategy
-        .and_then(|strategy| strategy.rolling_update);
+    let rolling = deployment.spec.strategy.and_then(|strategy| strategy.rolling_update);
     let rolling = rolling.expect("workers are updated in turn");
     assert_eq!(rolling.max_surge, Some(IntOrString::Int(0)));
     let unavailable = rolling.max_unavailable.expect("maxUnavailable is stated");
@@ -227,14 +218,8 @@ fn workers_spread_over_nodes_and_zones() {
         let selector = pairs(selector.and_then(|selector| selector.match_labels));
         assert_eq!(selector, worker.selector);
     }
-    let keys: Vec<_> = constraints
-        .iter()
-        .map(|it| it.topology_key.as_str())
-        .collect();
-    assert_eq!(
-        keys,
-        ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-    );
+    let keys: Vec<_> = constraints.iter().map(|it| it.topology_key.as_str()).collect();
+    assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! What the public API answers.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BootId, WorkerId, decimal};
+
+/// Answer to `GET /sum-of-primes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SumOfPrimes {
+    /// First number of the range.
+    pub a: u64,
+    /// Last number of the range.
+    pub b: u64,
+    /// Sum of all primes from `a` to `b`.
+    #[serde(with = "decimal")]
+    pub sum: u128,
+    /// Tasks that the range was divided into.
+    pub tasks: u64,
+    /// From the request's arrival to its answer.
+    pub elapsed_ms: u64,
+}
+
+/// One element of the answer to `GET /workers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSummary {
+    /// The worker's name.
+    pub id: WorkerId,
+    /// This run of its process.
+    pub boot_id: BootId,
+    /// Where it takes leases.
+    pub address: SocketAddr,
+    /// Leases it computes at the same time.
+    pub slots: u32,
+    /// Leases it holds now, computing or waiting for a slot.
+    pub busy: u32,
+    /// Time since its last heartbeat.
+    pub last_seen_ms_ago: u64,
+    /// Whether it gets work.
+    pub state: WorkerState,
+    /// Tasks it has completed since it registered.
+    pub completed_tasks: u64,
+    /// What it has shown lately: numbers of a range searched per second and slot; absent until its first outcome.
+    pub speed_numbers_per_s: Option<u64>,
+    /// Share of all its cores in use, 0 to 1.
+    pub cpu_load: f32,
+    /// Memory it could still take.
+    pub free_memory_bytes: u64,
+    /// Its version.
+    pub version: String,
+}
+
+/// Whether a registered worker gets work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// It gets leases.
+    Ready,
+    /// Its last lease failed: it gets none until it has shown that it lives and a pause has passed.
+    Suspended,
+    /// It is going: it finishes what it holds and gets nothing new.
+    Draining,
+}

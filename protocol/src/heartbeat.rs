@@ -1,0 +1,35 @@
+//! How a worker announces itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::BootId;
+
+/// No worker may claim more slots than this.
+pub const MAX_SLOTS_PER_WORKER: u32 = 1024;
+
+/// Body of `PUT /worker/register/{worker_id}`, sent once a second. The worker's address is not in it: it is the TCP
+/// peer's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Port on which the worker takes leases.
+    pub port: u16,
+    /// This run of the worker process.
+    pub boot_id: BootId,
+    /// Leases it computes at the same time, 1 to [`MAX_SLOTS_PER_WORKER`].
+    pub slots: u32,
+    /// Slots computing now.
+    pub running: u32,
+    /// Share of all its cores in use, 0 to 1.
+    pub cpu_load: f32,
+    /// Memory it could still take, its cgroup's limit included.
+    pub free_memory_bytes: u64,
+    /// The worker's version.
+    pub version: String,
+}
+
+/// Query of `DELETE /worker/register/{worker_id}`: the worker is going and takes nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deregistration {
+    /// The run that goes; another one under the same name stays.
+    pub boot_id: BootId,
+}

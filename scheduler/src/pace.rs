@@ -1,0 +1,84 @@
+//! How many tasks a lease should carry.
+
+use std::time::Duration;
+
+/// Tasks of the first lease that a job gives out, when nothing is known of its cost.
+const FIRST_LEASE_TASKS: u64 = 1;
+
+/// A lease is at most this many times as long as the one that its size was learned from: a cheap start says little
+/// about what follows.
+const MAX_GROWTH: u64 = 8;
+
+/// What a worker has shown on one job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    seconds_per_task: f64,
+    measured_tasks: u64,
+}
+
+impl Pace {
+    /// Learns from a lease of `tasks` tasks that took `busy`; `earlier` counts as much as the new one.
+    pub(crate) fn learn(earlier: Option<Self>, tasks: u64, busy: Duration) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
+        let shown = busy.as_secs_f64() / tasks as f64;
+        let seconds_per_task = earlier.map_or(shown, |pace| f64::midpoint(pace.seconds_per_task, shown));
+        Self { seconds_per_task, measured_tasks: tasks }
+    }
+
+    /// Tasks that take about `target`.
+    fn tasks_in(self, target: Duration) -> u64 {
+        let tasks = target.as_secs_f64() / self.seconds_per_task.max(1e-12);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and a float-to-int cast saturates"
+        )]
+        let tasks = tasks as u64;
+        tasks.clamp(1, self.measured_tasks.saturating_mul(MAX_GROWTH))
+    }
+
+    /// Time that `tasks` should take.
+    pub(crate) fn expect(self, tasks: u64) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
+        let seconds = self.seconds_per_task * tasks as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Tasks for one lease: about `target` of work, but no more than a half of an even share of what is left, so that the
+/// last leases are short and no slot idles while another holds a long run (guided self-scheduling: Polychronopoulos
+/// and Kuck, 1987).
+pub(crate) fn lease_size(pace: Option<Pace>, target: Duration, unclaimed_tasks: u64, slots: u64) -> u64 {
+    let timed = pace.map_or(FIRST_LEASE_TASKS, |pace| pace.tasks_in(target));
+    timed.min(unclaimed_tasks.div_ceil(2 * slots.max(1))).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_lease_grows_to_the_target_by_at_most_a_factor_at_a_time() {
+        assert_eq!(lease_size(None, TARGET, 1_000_000, 2), 1);
+        let first = Pace::learn(None, 1, Duration::from_millis(1));
+        assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2), 8);
+        let second = Pace::learn(Some(first), 64, Duration::from_millis(64));
+        assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2), 100);
+    }
+
+    #[test]
+    fn a_lease_shrinks_toward_the_end_of_the_job() {
+        let pace = Some(Pace::learn(None, 1000, Duration::from_millis(10)));
+        assert_eq!(lease_size(pace, TARGET, 400, 2), 100);
+        assert_eq!(lease_size(pace, TARGET, 8, 2), 2);
+        assert_eq!(lease_size(pace, TARGET, 1, 2), 1);
+    }
+
+    #[test]
+    fn a_task_longer_than_the_target_goes_alone_and_a_free_one_is_no_division_by_zero() {
+        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::from_secs(40))), TARGET, 1_000, 1), 1);
+        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::ZERO)), TARGET, 1_000, 1), 32);
+    }
+}

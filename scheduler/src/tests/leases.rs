@@ -1,0 +1,115 @@
+//! Who gets which tasks, and which outcomes count.
+
+use std::time::Duration;
+
+use super::harness::{Harness, POLICY, TASK_TIME, job, no_such_attempt, revoked, worker};
+use crate::{Outcome, StaleAttempt};
+
+#[test]
+fn an_outcome_counts_once() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 10);
+    let lease = grid.claim(1).expect("task 0");
+    grid.complete(&lease).expect("leased");
+    assert_eq!(grid.complete(&lease), Err(StaleAttempt));
+    assert_eq!(grid.fail(&lease), Err(StaleAttempt));
+    assert_eq!(grid.scheduler.hand_back(lease.attempt), Err(StaleAttempt));
+    let nobodys = Outcome { value: 1, busy: TASK_TIME };
+    assert_eq!(grid.scheduler.complete(no_such_attempt(), nobodys), Err(StaleAttempt));
+    assert_eq!(grid.scheduler.progress(job(1)).map(|progress| progress.done), Some(1));
+}
+
+#[test]
+fn expired_lease_requeues_the_task_first() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 10);
+    let lease = grid.claim(1).expect("task 0");
+    assert_eq!(grid.scheduler.poll_timeout(), Some(lease.expires_at));
+    grid.wait(POLICY.lease_timeout);
+    assert_eq!(grid.events(), [revoked(&lease)]);
+    assert_eq!(grid.complete(&lease), Err(StaleAttempt));
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_lease_that_was_expected_to_be_long_expires_later() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 100);
+    let lease = grid.claim(1).expect("task 0");
+    let hour = Outcome { value: 1, busy: Duration::from_hours(1) };
+    grid.scheduler.complete(lease.attempt, hour).expect("leased");
+    let next = grid.claim(1).expect("task 1");
+    assert_eq!(next.tasks, 1..2);
+    assert_eq!(next.expires_at, grid.now + POLICY.lease_timeout + 10 * Duration::from_hours(1));
+}
+
+#[test]
+fn a_failed_task_is_retried_on_another_worker_while_there_is_one() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 1);
+    let lease = grid.claim(1).expect("task 0");
+    grid.fail(&lease).expect("leased");
+    assert_eq!(grid.claim(1), None);
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_lone_worker_retries_its_own_failed_task() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 1);
+    let lease = grid.claim(1).expect("task 0");
+    grid.fail(&lease).expect("leased");
+    grid.scheduler.worker_lost(worker(2), grid.now);
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_failed_run_is_retried_by_halves() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 1000);
+    for _ in 0..2 {
+        let lease = grid.claim(1).expect("tasks");
+        grid.complete(&lease).expect("leased");
+    }
+    let run = grid.claim(1).expect("a full lease");
+    assert_eq!(run.tasks, 9..19);
+    grid.fail(&run).expect("leased");
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 9..14)));
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 14..17)));
+}
+
+#[test]
+fn what_is_handed_back_does_not_count_as_an_attempt() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 1);
+    for attempt in 0..2 * u64::from(POLICY.max_attempts) {
+        let lease = grid.claim(1 + attempt % 2).expect("task 0");
+        grid.scheduler.hand_back(lease.attempt).expect("leased");
+    }
+    assert_eq!(grid.events(), []);
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_busy_slot_gets_one_ahead_only_while_enough_is_left_for_every_slot() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 2);
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+    assert_eq!(grid.claim(1), None, "the other worker idles");
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 1..2)));
+    grid.submit(2, 3);
+    assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
+}
+
+#[test]
+fn leases_carry_about_the_target_of_work_and_shrink_at_the_end() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 100);
+    let mut sizes = Vec::new();
+    while let Some(lease) = grid.claim(1) {
+        sizes.push(lease.tasks.end - lease.tasks.start);
+        grid.complete(&lease).expect("leased");
+    }
+    assert_eq!(sizes, [1, 8, 10, 10, 10, 10, 10, 10, 8, 6, 5, 3, 3, 2, 1, 1, 1, 1]);
+    assert_eq!(sizes.iter().sum::<u64>(), 100);
+}

@@ -1,0 +1,7 @@
+//! The core by direct calls, with time as an argument, through one harness.
+
+mod harness;
+mod jobs;
+mod leases;
+mod properties;
+mod workers;

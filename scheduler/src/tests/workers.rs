@@ -1,0 +1,94 @@
+//! Workers that join, retire and are lost.
+
+use std::time::Duration;
+
+use super::harness::{Harness, POLICY, job, revoked, worker};
+use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker};
+
+#[test]
+fn a_lost_workers_tasks_go_to_others_and_its_late_outcome_is_refused() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 10);
+    let lease = grid.claim(1).expect("task 0");
+    grid.scheduler.worker_lost(worker(1), grid.now);
+    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
+    assert_eq!(grid.complete(&lease), Err(StaleAttempt));
+    assert_eq!(grid.events(), []);
+}
+
+#[test]
+fn a_worker_that_comes_back_does_not_own_what_it_held_before() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 1);
+    let before = grid.claim(1).expect("task 0");
+    grid.scheduler.worker_lost(worker(1), grid.now);
+    grid.scheduler.worker_joined(worker(2), 1);
+    let after = grid.claim(2).expect("task 0 again");
+    assert_eq!(grid.complete(&before), Err(StaleAttempt));
+    grid.complete(&after).expect("leased");
+    assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 1 }]);
+}
+
+#[test]
+fn a_worker_lost_with_two_leases_of_one_job_fails_it_once() {
+    let mut grid = Harness::new();
+    grid.submit(1, 2);
+    for loss in 1..=u64::from(POLICY.max_attempts) {
+        grid.scheduler.worker_joined(worker(loss), 2);
+        let _leases = (grid.claim(loss).expect("a task"), grid.claim(loss).expect("the other"));
+        grid.scheduler.worker_lost(worker(loss), grid.now);
+    }
+    let events = grid.events();
+    let failed = |event: &&Event| matches!(event, Event::JobFailed { .. });
+    assert_eq!(events.iter().filter(failed).count(), 1);
+    let Some(Event::JobFailed { error: JobError::AttemptsExhausted { cause, attempts, .. }, .. }) = events.last()
+    else {
+        panic!("the job failed last: {events:?}")
+    };
+    assert_eq!((cause, *attempts), (&Failure::WorkerLost, 4));
+}
+
+#[test]
+fn a_retired_worker_gets_nothing_new_and_its_last_outcomes_count() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 2);
+    let (last, other) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.scheduler.worker_retired(worker(1), grid.now);
+    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    grid.complete(&last).expect("still leased");
+    grid.complete(&other).expect("leased");
+    assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 2 }]);
+}
+
+#[test]
+fn a_pool_of_retired_workers_is_empty() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 2);
+    let last = grid.claim(1).expect("task 0");
+    grid.scheduler.worker_retired(worker(1), grid.now);
+    grid.wait(POLICY.no_worker_timeout);
+    let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
+    assert_eq!(grid.events(), [revoked(&last), Event::JobFailed { job: job(1), error }]);
+}
+
+#[test]
+fn a_worker_that_joins_in_time_ends_the_wait() {
+    let mut grid = Harness::new();
+    grid.submit(1, 1);
+    grid.wait(POLICY.no_worker_timeout - Duration::from_millis(1));
+    grid.scheduler.worker_joined(worker(1), 1);
+    grid.wait(POLICY.no_worker_timeout);
+    assert_eq!(grid.events(), []);
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_worker_with_many_slots_holds_a_lease_for_each() {
+    let mut grid = Harness::new();
+    grid.scheduler.worker_joined(worker(1), 3);
+    grid.submit(1, 3);
+    let tasks: Vec<_> = (0..4).filter_map(|_| grid.claim_tasks(1)).map(|(_, tasks)| tasks).collect();
+    assert_eq!(tasks, [0..1, 1..2, 2..3]);
+    assert_eq!(grid.scheduler.leases_of(worker(1)), 3);
+}

@@ -2,19 +2,6 @@
 
 use crate::helpers::{Workload, coordinator, read, worker};
 
-/// The lines of a workload's Dockerfile with this instruction, without it.
-fn instructions(workload: &Workload, instruction: &str) -> Vec<String> {
-    let recipe = recipe(workload);
-    let lines = recipe.lines();
-    lines.filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).map(str::to_owned).collect()
-}
-
-fn recipe(workload: &Workload) -> String {
-    let component = workload.name.strip_prefix("divvy-");
-    let component = component.expect("names start with the product's");
-    read(&format!("Dockerfile.{component}"))
-}
-
 #[test]
 fn manifests_run_the_images_of_this_release() {
     for workload in [coordinator(), worker()] {
@@ -79,4 +66,17 @@ fn recipes_name_nothing_that_is_fetched_besides_their_pinned_bases() {
         let stages = instructions(&workload, "FROM");
         assert!(stages.len() >= 2, "the compiler is not in the image");
     }
+}
+
+/// The lines of a workload's Dockerfile with this instruction, without it.
+fn instructions(workload: &Workload, instruction: &str) -> Vec<String> {
+    let recipe = recipe(workload);
+    let lines = recipe.lines();
+    lines.filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).map(str::to_owned).collect()
+}
+
+fn recipe(workload: &Workload) -> String {
+    let component = workload.name.strip_prefix("divvy-");
+    let component = component.expect("names start with the product's");
+    read(&format!("Dockerfile.{component}"))
 }

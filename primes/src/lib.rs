@@ -1,1 +1,42 @@
 //! Exact sums and counts of the primes in a range of `u64`.
+//!
+//! The range is sieved segment by segment in a bit map of eight bits for every thirty numbers, and the sum is taken
+//! from the map itself. Memory stays bounded up to 2^64 − 1: above a limit on the sieving primes, the numbers that
+//! survive the sieve are settled by a deterministic primality test.
+
+mod base;
+mod engine;
+mod presieve;
+mod primality;
+mod sieve;
+mod strike;
+mod tally;
+mod wheel;
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
+
+pub use sieve::{Sieve, Stopped};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static SIEVE: RefCell<Sieve> = RefCell::new(Sieve::new());
+}
+
+/// The sum of all primes in `range`, exact over the whole of `u64`; 0 if the range is empty.
+///
+/// Buffers and base primes stay with the calling thread, so that later calls start warm.
+pub fn sum(range: RangeInclusive<u64>) -> u128 {
+    with_sieve(|sieve| sieve.sum(range, &NEVER)).expect("nothing stops this call")
+}
+
+/// The number of primes in `range`; 0 if the range is empty. Keeps its buffers like [`sum`].
+pub fn count(range: RangeInclusive<u64>) -> u64 {
+    with_sieve(|sieve| sieve.count(range, &NEVER)).expect("nothing stops this call")
+}
+
+fn with_sieve<T>(work: impl FnOnce(&mut Sieve) -> T) -> T {
+    SIEVE.with_borrow_mut(work)
+}

@@ -1,0 +1,70 @@
+//! The base primes: those that sieve.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::engine::{Engine, Span};
+use crate::presieve;
+use crate::sieve::Stopped;
+use crate::wheel::RESIDUES;
+
+/// The primes above the pre-sieved ones up to a limit that grows on demand.
+#[derive(Debug)]
+pub(crate) struct BasePrimes {
+    primes: Vec<u32>,
+    limit: u32,
+}
+
+/// Base primes up to here sieve all others, for its square is 2^32.
+const FIRST_LIMIT: u32 = 1 << 16;
+
+impl BasePrimes {
+    pub(crate) fn new() -> Self {
+        Self { primes: odd_sieve(FIRST_LIMIT), limit: FIRST_LIMIT }
+    }
+
+    /// Makes [`BasePrimes::up_to`] complete for `limit`.
+    pub(crate) fn grow(&mut self, limit: u32, engine: &mut Engine, stop: &AtomicBool) -> Result<(), Stopped> {
+        if limit <= self.limit {
+            return Ok(());
+        }
+        let span = Span::new(u64::from(self.limit) + 1, u64::from(limit));
+        let mut found = Vec::new();
+        engine.run(&span, &self.primes, stop, |map, first_byte| {
+            collect(map, first_byte, &mut found);
+            Ok(())
+        })?;
+        self.primes.reserve_exact(found.len());
+        self.primes.append(&mut found);
+        self.limit = limit;
+        Ok(())
+    }
+
+    /// The base primes up to `limit`, ascending; complete once [`BasePrimes::grow`] has reached the limit.
+    pub(crate) fn up_to(&self, limit: u32) -> &[u32] {
+        &self.primes[..self.primes.partition_point(|&prime| prime <= limit)]
+    }
+}
+
+fn collect(map: &[u8], first_byte: u64, primes: &mut Vec<u32>) {
+    for (byte, &bits) in (first_byte..).zip(map) {
+        let mut bits = bits;
+        while bits != 0 {
+            let residue = u64::from(RESIDUES[bits.trailing_zeros() as usize]);
+            primes.push((30 * byte + residue) as u32);
+            bits &= bits - 1;
+        }
+    }
+}
+
+/// The primes above [`presieve::LARGEST`] up to `limit`, by the sieve of Eratosthenes over the odd numbers.
+fn odd_sieve(limit: u32) -> Vec<u32> {
+    let limit = limit as usize;
+    let mut composite = vec![false; limit + 1];
+    for n in (3..).step_by(2).take_while(|n| n * n <= limit) {
+        if !composite[n] {
+            (n * n..=limit).step_by(2 * n).for_each(|multiple| composite[multiple] = true);
+        }
+    }
+    let above = presieve::LARGEST as usize + 1;
+    (above..=limit).filter(|n| n % 2 == 1 && !composite[*n]).map(|n| n as u32).collect()
+}

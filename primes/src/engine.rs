@@ -1,0 +1,154 @@
+//! The segmented sieve: walks over a span of the numbers and hands out its map, one finished segment at a time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::presieve;
+use crate::sieve::Stopped;
+use crate::strike::Striders;
+use crate::wheel::{bits_from, bits_up_to};
+
+/// The largest sieving prime; a period of it fits into the slack.
+pub(crate) const LARGEST_STRIDE: u32 = 1 << 20;
+
+/// Primes up to here sieve block by block, so that their writes stay in the first-level cache.
+const BLOCK_PRIME: u32 = 14_000;
+const BLOCK: usize = 24 << 10;
+
+const SEGMENTS: [(u32, usize); 2] = [(48_000, 96 << 10), (LARGEST_STRIDE, 1 << 20)];
+
+/// Consecutive numbers as the bytes of the map that hold them.
+#[derive(Debug)]
+pub(crate) struct Span {
+    first_byte: u64,
+    last_byte: u64,
+    first_bits: u8,
+    last_bits: u8,
+}
+
+impl Span {
+    /// The numbers `first` to `last`, both included; `first` is not above `last`.
+    pub(crate) fn new(first: u64, last: u64) -> Self {
+        Self {
+            first_byte: first / 30,
+            last_byte: last / 30,
+            first_bits: bits_from((first % 30) as u8),
+            last_bits: bits_up_to((last % 30) as u8),
+        }
+    }
+}
+
+/// The map and the sieving primes on their way through it, kept from run to run for their memory.
+///
+/// The map is a segment between a front pad, which takes what the first periods write before the span, and a slack,
+/// which takes what the last periods of a segment write into the next one. Pad and slack are as long as the largest
+/// sieving prime.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    map: Vec<u8>,
+    near: Striders,
+    far: Striders,
+}
+
+impl Engine {
+    /// Sieves `span` with the ascending primes of `sieving` and those of the pre-sieve, and calls `visit` with each
+    /// segment of the map and the number of its first byte.
+    ///
+    /// A number stays set if it is 1 < n without a divisor among these primes, or one of them.
+    pub(crate) fn run(
+        &mut self,
+        span: &Span,
+        sieving: &[u32],
+        stop: &AtomicBool,
+        mut visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
+        let mut walk = self.start(span, sieving);
+        while walk.byte <= span.last_byte {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Stopped);
+            }
+            let len = walk.segment.min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
+            self.prepare(&walk, len);
+            self.activate(&mut walk, len);
+            self.strike(&walk, len);
+            let map = &mut self.map[walk.pad..walk.pad + len];
+            if walk.byte == span.first_byte {
+                map[0] &= span.first_bits;
+            }
+            if walk.byte + len as u64 > span.last_byte {
+                map[len - 1] &= span.last_bits;
+            }
+            visit(map, walk.byte)?;
+            walk.byte += len as u64;
+            walk.is_first = false;
+        }
+        Ok(())
+    }
+
+    fn start<'a>(&mut self, span: &Span, sieving: &'a [u32]) -> Walk<'a> {
+        let largest = sieving.last().copied().unwrap_or(0);
+        let (_, segment) = SEGMENTS[usize::from(largest > SEGMENTS[0].0)];
+        let pad = (largest as usize).max(BLOCK_PRIME as usize);
+        self.map.resize(self.map.len().max(pad + segment + pad), 0);
+        self.near.clear();
+        self.far.clear();
+        Walk { waiting: sieving, byte: span.first_byte, segment, pad, is_first: true }
+    }
+
+    /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
+    fn prepare(&mut self, walk: &Walk, len: usize) {
+        let (map, slack) = self.map[walk.pad..].split_at_mut(walk.segment);
+        presieve::fill(&mut map[..len], walk.byte);
+        if !walk.is_first {
+            for (byte, carried) in map[..len].iter_mut().zip(&slack[..walk.pad]) {
+                *byte &= carried;
+            }
+        }
+        self.map[walk.pad + len..][..walk.pad].fill(0xff);
+    }
+
+    /// Gives a position to each prime whose square is about to enter.
+    fn activate(&mut self, walk: &mut Walk, len: usize) {
+        let end = walk.byte + len as u64;
+        while let Some((&prime, waiting)) = walk.waiting.split_first() {
+            let (p, quotient) = (u64::from(prime), u64::from(prime / 30));
+            if p * quotient >= end {
+                break;
+            }
+            let start = p * (walk.byte / p).max(quotient);
+            let position = start + walk.front() as u64 - walk.byte;
+            let striders = if prime <= BLOCK_PRIME { &mut self.near } else { &mut self.far };
+            striders.push(prime, position as u32);
+            walk.waiting = waiting;
+        }
+    }
+
+    fn strike(&mut self, walk: &Walk, len: usize) {
+        let mut origin = walk.pad - walk.front();
+        let end = walk.pad + len;
+        self.far.strike(&mut self.map[origin..], end - origin);
+        let mut block_end = walk.pad;
+        while block_end < end {
+            block_end = (block_end + BLOCK).min(end);
+            self.near.strike(&mut self.map[origin..], block_end - origin);
+            origin = block_end;
+        }
+    }
+}
+
+/// Where a run stands.
+struct Walk<'a> {
+    /// The sieving primes whose squares are still ahead.
+    waiting: &'a [u32],
+    /// The number of the segment's first byte.
+    byte: u64,
+    segment: usize,
+    pad: usize,
+    is_first: bool,
+}
+
+impl Walk<'_> {
+    /// How far before the segment positions begin: only first periods start before it.
+    fn front(&self) -> usize {
+        if self.is_first { self.pad } else { 0 }
+    }
+}

@@ -1,0 +1,117 @@
+//! The first primes are not crossed off but copied: the pattern that a group of primes leaves in the map repeats after
+//! their product of bytes, so a map starts as the AND of a few such tables.
+//!
+//! Source of the idea: primesieve (K. Walisch), `PreSieve.hpp`.
+
+use std::sync::LazyLock;
+
+use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
+
+/// The largest prime whose multiples the tables remove.
+pub(crate) const LARGEST: u32 = 163;
+
+/// Large products are paired with small ones, so that no table is longer than 30 KiB.
+const GROUPS: [&[u32]; 16] = [
+    &[7, 23, 37],
+    &[11, 19, 31],
+    &[13, 17, 29],
+    &[41, 163],
+    &[43, 157],
+    &[47, 151],
+    &[53, 149],
+    &[59, 139],
+    &[61, 137],
+    &[67, 131],
+    &[71, 127],
+    &[73, 113],
+    &[79, 109],
+    &[83, 107],
+    &[89, 103],
+    &[97, 101],
+];
+
+/// Map bytes that are filled at a time; each table is longer than its period by so much.
+const PIECE: usize = 4096;
+
+struct Table {
+    period: usize,
+    bytes: Vec<u8>,
+}
+
+static TABLES: LazyLock<[Table; 16]> = LazyLock::new(|| GROUPS.map(Table::new));
+
+impl Table {
+    fn new(primes: &[u32]) -> Self {
+        let period = primes.iter().product::<u32>() as usize;
+        let mut bytes = vec![0xff; period];
+        for &prime in primes {
+            let class = class_of(u64::from(prime)).expect("a pre-sieved prime is coprime to 30");
+            let (quotient, prime) = (prime as usize / 30, prime as usize);
+            for start in (0..period).step_by(prime) {
+                for s in 0..8 {
+                    let offset = quotient * usize::from(RESIDUES[s]) + usize::from(CARRY[class][s]);
+                    bytes[start + offset] &= KEEP[class][s];
+                }
+            }
+        }
+        bytes.extend_from_within(..PIECE);
+        Self { period, bytes }
+    }
+
+    fn at(&self, byte: u64, len: usize) -> &[u8] {
+        let phase = (byte % self.period as u64) as usize;
+        &self.bytes[phase..phase + len]
+    }
+}
+
+/// Fills `map`, whose first byte is byte `first_byte` of the numbers, with the pattern of the primes 7 to [`LARGEST`].
+///
+/// These primes themselves stay set, and 1 does not.
+pub(crate) fn fill(map: &mut [u8], first_byte: u64) {
+    let tables = &*TABLES;
+    let mut byte = first_byte;
+    for piece in map.chunks_mut(PIECE) {
+        for (i, four) in tables.chunks_exact(4).enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|t| four[t].at(byte, piece.len()));
+            if i == 0 {
+                for j in 0..piece.len() {
+                    piece[j] = a[j] & b[j] & c[j] & d[j];
+                }
+            } else {
+                for j in 0..piece.len() {
+                    piece[j] &= a[j] & b[j] & c[j] & d[j];
+                }
+            }
+        }
+        byte += piece.len() as u64;
+    }
+    restore(map, first_byte);
+}
+
+fn restore(map: &mut [u8], first_byte: u64) {
+    const HEAD: [u8; 6] = head();
+    if first_byte < HEAD.len() as u64 {
+        for (byte, &primes) in map.iter_mut().zip(&HEAD[first_byte as usize..]) {
+            *byte = primes;
+        }
+    }
+}
+
+/// The finished map of the numbers below 180, by trial division.
+const fn head() -> [u8; 6] {
+    let mut head = [0; 6];
+    let mut n = 7;
+    while n < 180 {
+        let mut divisor = 7;
+        while n % divisor != 0 {
+            divisor += 2;
+        }
+        if divisor == n
+            && let Some(bit) = class_of(n)
+        {
+            head[n as usize / 30] |= 1 << bit;
+        }
+        n += 2;
+    }
+    head
+}

@@ -1,0 +1,109 @@
+//! The public sieve: chooses between sieving alone and sieving with a primality test behind it.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::BasePrimes;
+use crate::engine::{Engine, LARGEST_STRIDE, Span};
+use crate::primality::is_prime;
+use crate::tally::{Count, Sum, Tally};
+use crate::wheel::RESIDUES;
+
+/// A call that its stop flag ended early. The sieve is as usable as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the computation was stopped")
+    }
+}
+
+impl Error for Stopped {}
+
+/// Sums and counts primes, keeping its buffers and base primes from call to call.
+///
+/// Meant to live as long as its thread. Its memory is bounded whatever the range.
+#[derive(Debug)]
+pub struct Sieve {
+    base: BasePrimes,
+    engine: Engine,
+}
+
+impl Default for Sieve {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sieve {
+    /// A sieve with the base primes for ranges below 2^32; more are found when a range needs them.
+    pub fn new() -> Self {
+        Self { base: BasePrimes::new(), engine: Engine::default() }
+    }
+
+    /// The sum of all primes in `range`, 0 if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] within about 20 ms after `stop` became true.
+    pub fn sum(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool) -> Result<u128, Stopped> {
+        let small = wheel_primes(&range).map(u128::from).sum();
+        let mut sum = Sum(small);
+        self.tally(range, stop, &mut sum)?;
+        Ok(sum.0)
+    }
+
+    /// The number of primes in `range`, 0 if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] within about 20 ms after `stop` became true.
+    pub fn count(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool) -> Result<u64, Stopped> {
+        let mut count = Count(wheel_primes(&range).count() as u64);
+        self.tally(range, stop, &mut count)?;
+        Ok(count.0)
+    }
+
+    fn tally(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool, tally: &mut impl Tally) -> Result<(), Stopped> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let (first, last) = range.into_inner();
+        let root = last.isqrt() as u32;
+        let limit = root.min(LARGEST_STRIDE);
+        self.base.grow(limit, &mut self.engine, stop)?;
+        self.engine.run(&Span::new(first, last), self.base.up_to(limit), stop, |map, first_byte| {
+            if limit < root {
+                remove_composites(map, first_byte, stop)?;
+            }
+            tally.add(map, first_byte);
+            Ok(())
+        })
+    }
+}
+
+/// The primes that the map has no bits for.
+fn wheel_primes(range: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
+    [2, 3, 5].into_iter().filter(|prime| range.contains(prime))
+}
+
+fn remove_composites(map: &mut [u8], first_byte: u64, stop: &AtomicBool) -> Result<(), Stopped> {
+    const BYTES_BETWEEN_CHECKS: usize = 1024;
+    for (piece, index) in map.chunks_mut(BYTES_BETWEEN_CHECKS).zip((0u64..).step_by(BYTES_BETWEEN_CHECKS)) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Stopped);
+        }
+        for (byte, number) in piece.iter_mut().zip(first_byte + index..) {
+            for (bit, &residue) in RESIDUES.iter().enumerate() {
+                let is_candidate = *byte >> bit & 1 == 1;
+                if is_candidate && !is_prime(30 * number + u64::from(residue)) {
+                    *byte &= !(1 << bit);
+                }
+            }
+        }
+    }
+    Ok(())
+}

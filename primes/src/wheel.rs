@@ -1,0 +1,56 @@
+//! The wheel modulo 30: bit `j` of map byte `i` stands for the number `30 i + RESIDUES[j]`.
+
+/// The residues modulo 30 that are coprime to 30.
+pub(crate) const RESIDUES: [u8; 8] = [1, 7, 11, 13, 17, 19, 23, 29];
+
+/// The place of `number % 30` in [`RESIDUES`], or `None` if 2, 3 or 5 divides `number`.
+pub(crate) const fn class_of(number: u64) -> Option<usize> {
+    let residue = (number % 30) as u8;
+    let mut class = 0;
+    while class < 8 {
+        if RESIDUES[class] == residue {
+            return Some(class);
+        }
+        class += 1;
+    }
+    None
+}
+
+/// `CARRY[r][s]` and `KEEP[r][s]` place the product of `30 q + RESIDUES[r]` and `30 k + RESIDUES[s]`: it is in byte
+/// `(30 q + RESIDUES[r]) k + q RESIDUES[s] + CARRY[r][s]`, and `KEEP[r][s]` has all bits of that byte set but its own.
+pub(crate) const CARRY: [[u8; 8]; 8] = products().0;
+pub(crate) const KEEP: [[u8; 8]; 8] = products().1;
+
+const fn products() -> ([[u8; 8]; 8], [[u8; 8]; 8]) {
+    let mut carry = [[0; 8]; 8];
+    let mut keep = [[0; 8]; 8];
+    let mut r = 0;
+    while r < 8 {
+        let mut s = 0;
+        while s < 8 {
+            let product = RESIDUES[r] as u64 * RESIDUES[s] as u64;
+            let Some(bit) = class_of(product) else {
+                panic!("a product of units is a unit");
+            };
+            carry[r][s] = (product / 30) as u8;
+            keep[r][s] = !(1 << bit);
+            s += 1;
+        }
+        r += 1;
+    }
+    (carry, keep)
+}
+
+/// The bits of the residues that are at least `residue`.
+pub(crate) fn bits_from(residue: u8) -> u8 {
+    bits_where(|r| r >= residue)
+}
+
+/// The bits of the residues that are at most `residue`.
+pub(crate) fn bits_up_to(residue: u8) -> u8 {
+    bits_where(|r| r <= residue)
+}
+
+fn bits_where(holds: impl Fn(u8) -> bool) -> u8 {
+    (0..8).filter(|&j| holds(RESIDUES[j])).fold(0, |bits, j| bits | 1 << j)
+}

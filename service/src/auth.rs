@@ -1,0 +1,58 @@
+//! The secret that coordinator and workers share.
+
+use std::fmt;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+use crate::ApiError;
+
+/// The worker token, or none: then every peer is trusted.
+#[derive(Clone, Default, Deserialize)]
+#[serde(from = "String")]
+pub struct WorkerToken(Option<String>);
+
+impl From<String> for WorkerToken {
+    /// An empty text is no token, so that an optional Kubernetes Secret may be absent.
+    fn from(token: String) -> Self {
+        Self((!token.is_empty()).then_some(token))
+    }
+}
+
+impl WorkerToken {
+    /// Whether there is a token to demand.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Lets a request pass that carries the token, in a time that does not depend on how much of it is right.
+    ///
+    /// # Errors
+    /// The token is set and the request has another one or none.
+    pub fn demand(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let Some(token) = &self.0 else { return Ok(()) };
+        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        if given.is_some_and(|given| bool::from(given.ct_eq(token.as_bytes()))) {
+            Ok(())
+        } else {
+            Err(ApiError::Unauthorized)
+        }
+    }
+
+    /// Adds the token, where it is set, to a request that leaves.
+    pub fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.0 {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+}
+
+impl fmt::Debug for WorkerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_set() { "WorkerToken(set)" } else { "WorkerToken(unset)" })
+    }
+}

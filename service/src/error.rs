@@ -1,0 +1,100 @@
+//! Every error that a client can see, as RFC 9457 problem details.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use protocol::{PROBLEM_JSON, Problem};
+
+/// What a client is told to wait before it asks an overloaded or stopping service again.
+const RETRY_AFTER_S: u32 = 1;
+
+/// An error with the status and the message that the client gets.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// A parameter is missing, doubled or out of its range.
+    #[error("{field} {message}")]
+    InvalidField {
+        /// The parameter.
+        field: &'static str,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
+    /// The body is not what the path takes.
+    #[error("the body is not valid: {0}")]
+    InvalidBody(String),
+    /// The token is missing or wrong.
+    #[error("this needs the header 'Authorization: Bearer' with the worker token")]
+    Unauthorized,
+    /// Nothing is at this path.
+    #[error("there is nothing at {0}")]
+    NotFound(String),
+    /// The path takes other methods.
+    #[error("this path takes {allow} only")]
+    MethodNotAllowed {
+        /// The methods it takes.
+        allow: &'static str,
+    },
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {} ms", .0.as_millis())]
+    BodyTimeout(std::time::Duration),
+    /// The body is too long.
+    #[error("the body is longer than {0} bytes")]
+    BodyTooLarge(usize),
+    /// The request was meant for another state of this service.
+    #[error("{0}")]
+    Conflict(String),
+    /// The service holds as much as it may.
+    #[error("{0}")]
+    TooManyRequests(String),
+    /// The computation failed.
+    #[error("the computation failed: {0}")]
+    Failed(String),
+    /// A task failed on every worker that tried it.
+    #[error("the job failed: {0}")]
+    WorkersFailed(String),
+    /// The service cannot take this now.
+    #[error("{0}; try again later")]
+    Unavailable(String),
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::InvalidField { .. } | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::WorkersFailed(_) => StatusCode::BAD_GATEWAY,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let field = if let Self::InvalidField { field, .. } = self { Some((*field).into()) } else { None };
+        let title = status.canonical_reason().unwrap_or("Error").into();
+        let problem = Problem { title, status: status.as_u16(), detail: self.to_string(), field };
+        let mut response = HttpResponse::build(status);
+        self.insert_headers(&mut response);
+        // `json` keeps a content type that is there already.
+        response.content_type(PROBLEM_JSON).json(problem)
+    }
+}
+
+impl ApiError {
+    fn insert_headers(&self, response: &mut HttpResponseBuilder) {
+        if let Self::MethodNotAllowed { allow } = self {
+            response.insert_header((header::ALLOW, *allow));
+        }
+        if matches!(self, Self::Unauthorized) {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if matches!(self, Self::Unavailable(_) | Self::TooManyRequests(_)) {
+            response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
+        }
+    }
+}

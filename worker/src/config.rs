@@ -1,0 +1,129 @@
+//! Configuration: every variable of the worker, its unit and its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use protocol::{MAX_SLOTS_PER_WORKER, WorkerId};
+use serde::Deserialize;
+use service::WorkerToken;
+use url::Url;
+
+/// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Config {
+    /// `DIVVY_LISTEN_ADDR`: where leases are taken. Default `0.0.0.0:8082`; port 0 picks a free one.
+    #[serde(default = "default_listen_addr")]
+    pub listen_addr: SocketAddr,
+    /// `DIVVY_COORDINATOR`: the coordinator's internal URL. Default `http://127.0.0.1:8081`.
+    #[serde(default = "default_coordinator")]
+    pub coordinator: Url,
+    /// `DIVVY_WORKER_ID`: the name to register under. Default: `POD_IP` with dashes for dots, else host name and port.
+    pub worker_id: Option<WorkerId>,
+    /// `DIVVY_SLOTS`: leases computed at the same time, 1 to 1024. Default: the cores that the process may use, CPU
+    /// affinity and cgroup limit included.
+    #[serde(default = "default_slots")]
+    pub slots: u32,
+    /// `DIVVY_DRAIN_TIMEOUT_MS`: how long leases may go on after SIGTERM before they are handed back. Default 10000.
+    #[serde(default = "default_drain_timeout_ms")]
+    pub drain_timeout_ms: u64,
+    /// `DIVVY_WORKER_TOKEN`: secret shared with the coordinator, demanded in both directions. Default: none.
+    #[serde(default)]
+    pub worker_token: WorkerToken,
+    /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
+    #[serde(skip)]
+    pub pod_ip: Option<String>,
+}
+
+impl Config {
+    /// Reads and checks the environment.
+    ///
+    /// # Errors
+    /// A variable is out of its range.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let mut config: Self = service::from_env()?;
+        config.pod_ip = std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty());
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        let slots = 1..=MAX_SLOTS_PER_WORKER;
+        ensure!(slots.contains(&self.slots), "DIVVY_SLOTS must be from 1 to {MAX_SLOTS_PER_WORKER}");
+        ensure!(
+            self.coordinator.scheme() == "http" && self.coordinator.has_host(),
+            "DIVVY_COORDINATOR must be a URL such as http://127.0.0.1:8081, but is {}",
+            self.coordinator
+        );
+        Ok(())
+    }
+
+    /// [`Self::drain_timeout_ms`] as a duration.
+    #[must_use]
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+
+    /// The name to register under, for a worker that listens on `port`.
+    ///
+    /// # Errors
+    /// The host's name, where it is needed, is no worker id.
+    pub fn name(&self, port: u16) -> anyhow::Result<WorkerId> {
+        if let Some(id) = &self.worker_id {
+            return Ok(id.clone());
+        }
+        let name = match &self.pod_ip {
+            Some(ip) => ip.replace(['.', ':'], "-"),
+            None => format!("{}-{port}", sysinfo::System::host_name().context("read the host's name")?),
+        };
+        name.parse().with_context(|| format!("{name:?} cannot be the worker's name: set DIVVY_WORKER_ID"))
+    }
+}
+
+fn default_listen_addr() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, 8082).into()
+}
+
+fn default_coordinator() -> Url {
+    Url::parse("http://127.0.0.1:8081").expect("a valid URL")
+}
+
+fn default_slots() -> u32 {
+    available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)).min(MAX_SLOTS_PER_WORKER)
+}
+
+fn default_drain_timeout_ms() -> u64 {
+    10_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        envy::from_iter(variables).expect("valid variables")
+    }
+
+    #[test]
+    fn a_worker_is_named_after_its_pod_else_its_host_and_port() {
+        let mut config = config(&[]);
+        let host = sysinfo::System::host_name().expect("a host name");
+        assert_eq!(config.name(8082).expect("a name").as_str(), format!("{host}-8082"));
+        config.pod_ip = Some("10.1.2.3".to_owned());
+        assert_eq!(config.name(8082).expect("a name").as_str(), "10-1-2-3");
+        config.worker_id = Some("mine".parse().expect("a name"));
+        assert_eq!(config.name(8082).expect("a name").as_str(), "mine");
+    }
+
+    #[test]
+    fn values_out_of_their_range_are_refused_before_anything_starts() {
+        assert!(config(&[]).validate().is_ok());
+        for (name, value) in
+            [("slots", "0"), ("slots", "1025"), ("coordinator", "https://x:1"), ("coordinator", "data:x")]
+        {
+            assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the worker counts.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum LeaseEnd {
+    Completed,
+    Failed,
+    /// The coordinator closed the connection.
+    Canceled,
+    /// Refused or given up because the worker drains, has no room, or is another run than was meant.
+    HandedBack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabel {
+    outcome: LeaseEnd,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerMetrics {
+    leases: Family<EndLabel, Counter>,
+    compute: Histogram,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn register(registry: &mut Registry, slots: u32) -> Self {
+        let leases = Family::default();
+        registry.register("divvy_worker_leases", "Leases by how they ended", leases.clone());
+        // 100 µs to about 28 minutes, by factors of four.
+        let compute = Histogram::new(exponential_buckets(1e-4, 4.0, 12));
+        let help = "Computing time of completed leases";
+        registry.register_with_unit("divvy_worker_compute", help, Unit::Seconds, compute.clone());
+        registry.register("divvy_worker_slots", "Leases computed at the same time", ConstGauge::new(i64::from(slots)));
+        Self { leases, compute }
+    }
+
+    /// Counts a lease as canceled unless its end is told.
+    pub(crate) fn lease(&self) -> LeaseObservation {
+        LeaseObservation { metrics: self.clone(), end: LeaseEnd::Canceled }
+    }
+
+    pub(crate) fn computed(&self, busy: Duration) {
+        self.compute.observe(busy.as_secs_f64());
+    }
+}
+
+pub(crate) struct LeaseObservation {
+    metrics: WorkerMetrics,
+    end: LeaseEnd,
+}
+
+impl LeaseObservation {
+    pub(crate) fn end(mut self, end: LeaseEnd) {
+        self.end = end;
+    }
+}
+
+impl Drop for LeaseObservation {
+    fn drop(&mut self) {
+        self.metrics.leases.get_or_create(&EndLabel { outcome: self.end }).inc();
+    }
+}

@@ -1,0 +1,109 @@
+//! Builds a worker from its configuration and runs it until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::Data;
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use protocol::{BootId, WorkerId};
+use service::{Health, Listener, Metrics};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::executor::{Executor, sum_of_primes};
+use crate::heartbeat::Announcer;
+use crate::intake::Intake;
+use crate::metrics::WorkerMetrics;
+use crate::routes::{self, State};
+
+/// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
+const HTTP_THREADS: usize = 1;
+
+/// How long answers may still take to be written once nothing is held any more.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A worker that is bound to its port and serves nothing yet.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    listener: Listener,
+    worker_id: WorkerId,
+}
+
+impl Worker {
+    /// Binds the worker's port.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the worker has no name.
+    pub fn build(config: Config) -> anyhow::Result<Self> {
+        let address = config.listen_addr;
+        let listener = Listener::bind(address).with_context(|| format!("listen on {address} (DIVVY_LISTEN_ADDR)"))?;
+        let worker_id = config.name(listener.address().port())?;
+        Ok(Self { config, listener, worker_id })
+    }
+
+    /// Where it takes leases.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Runs until `stop` resolves; then deregisters, finishes or hands back what it holds, and returns.
+    ///
+    /// # Errors
+    /// A thread or the listener cannot be started.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { config, listener, worker_id } = self;
+        let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());
+        if !config.worker_token.is_set() && !address.ip().is_loopback() {
+            warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can give work");
+        }
+        let executor = Arc::new(Executor::start(config.slots, sum_of_primes).context("start the compute threads")?);
+        let mut registry = Registry::default();
+        let metrics = WorkerMetrics::register(&mut registry, config.slots);
+        let health = Health::default();
+        let state = Data::new(State {
+            boot_id,
+            token: config.worker_token.clone(),
+            executor: Arc::clone(&executor),
+            intake: Intake::new(config.slots, health.clone()),
+            metrics,
+        });
+        let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
+        let server_handle = server.handle();
+        let serving = tokio::spawn(server);
+        info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
+        let announcer = Announcer {
+            worker_id,
+            boot_id,
+            port: address.port(),
+            slots: config.slots,
+            coordinator: config.coordinator.clone(),
+            token: config.worker_token.clone(),
+            executor,
+        };
+        let announcements = announcer.start()?;
+        stop.await;
+        info!("stopping: finishing what is held");
+        tokio::join!(announcements.stop(), state.intake.drain(config.drain_timeout()));
+        server_handle.stop(true).await;
+        serving.await.context("join the server")?.context("serve")
+    }
+}
+
+fn serve(
+    listener: Listener,
+    state: &Data<State>,
+    health: Health,
+    metrics: Metrics,
+) -> std::io::Result<actix_web::dev::Server> {
+    let (state, of_service) = (state.clone(), metrics.clone());
+    service::serve(listener, HTTP_THREADS, STOP_TIMEOUT, &metrics, move |config| {
+        health.configure(config);
+        of_service.configure(config);
+        routes::configure(config, &state);
+    })
+}

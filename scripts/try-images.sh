@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds both images and runs a grid of one coordinator and two workers from them, as locked down as the Kubernetes
-# manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes is
-# removed, except the layers that the next build can use.
+# manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes
+# is removed, except the layers that the next build can use.
 #
 # BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, DOCKER the engine's client.
 set -euo pipefail

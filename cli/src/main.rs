@@ -1,1 +1,29 @@
-fn main() {}
+//! The `divvy` command: a whole grid in one process, and a client for a running one.
+//!
+//! Data goes to stdout, progress, logs and errors to stderr. Exit codes: 0 done, 1 the job failed, 2 usage,
+//! 3 unreachable.
+
+mod arguments;
+mod client;
+mod embedded;
+mod failure;
+mod sum_of_primes;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
+        Command::Up(arguments) => up::run(&arguments).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

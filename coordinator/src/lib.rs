@@ -1,1 +1,13 @@
-//! x
+//! The coordinator: takes questions over HTTP, divides them over the workers that announce themselves, and answers.
+//! See [`startup::Coordinator`].
+
+pub mod config;
+mod dispatch;
+mod grid;
+mod lease_client;
+mod metrics;
+mod registry;
+mod routes;
+pub mod startup;
+
+pub use scheduler::Progress;

@@ -197,13 +197,20 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes the tasks of an attempt back that its worker gives up without fault; it does not count as an attempt.
+    /// Takes the tasks of an attempt back that its worker gives up. From a retired worker it does not count as an
+    /// attempt; any other has no reason to.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn hand_back(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
+        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
+        let is_leaving = self.workers.get(&worker).is_some_and(|worker| worker.retired);
         let held = self.end_lease(attempt)?;
-        self.return_run(held);
+        if is_leaving {
+            self.return_run(held);
+        } else {
+            self.return_failed(held, Failure::Refused("its worker handed it back".to_owned()));
+        }
         Ok(())
     }
 
@@ -211,7 +218,9 @@ impl Scheduler {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(expires_at, _)| *expires_at);
-        let give_up = self.turns.iter().filter_map(|id| self.give_up_at(&self.jobs[id])).min();
+        // Jobs are looked at only while the pool is empty.
+        let waiting = self.pool_empty_since.and(Some(&self.turns)).into_iter().flatten();
+        let give_up = waiting.filter_map(|id| self.give_up_at(&self.jobs[id])).min();
         expiry.into_iter().chain(give_up).min()
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, POLICY, TASK_TIME, job, no_such_attempt, revoked, worker};
-use crate::{Outcome, StaleAttempt};
+use crate::{Event, JobError, Outcome, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -79,15 +79,28 @@ fn a_failed_run_is_retried_by_halves() {
 }
 
 #[test]
-fn what_is_handed_back_does_not_count_as_an_attempt() {
-    let mut grid = Harness::with_workers(2);
+fn what_a_retired_worker_hands_back_does_not_count_as_an_attempt() {
+    let mut grid = Harness::new();
     grid.submit(1, 1);
-    for attempt in 0..2 * u64::from(POLICY.max_attempts) {
-        let lease = grid.claim(1 + attempt % 2).expect("task 0");
+    for number in 1..=2 * u64::from(POLICY.max_attempts) {
+        grid.scheduler.worker_joined(worker(number), 1);
+        let lease = grid.claim(number).expect("task 0");
+        grid.scheduler.worker_retired(worker(number), grid.now);
         grid.scheduler.hand_back(lease.attempt).expect("leased");
     }
     assert_eq!(grid.events(), []);
-    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+    assert_eq!(grid.scheduler.unclaimed_tasks(), 1);
+}
+
+#[test]
+fn a_worker_that_stays_and_hands_everything_back_fails_the_job() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 1);
+    for _ in 0..POLICY.max_attempts {
+        let lease = grid.claim(1).expect("task 0");
+        grid.scheduler.hand_back(lease.attempt).expect("leased");
+    }
+    assert!(matches!(grid.events()[..], [Event::JobFailed { error: JobError::AttemptsExhausted { .. }, .. }]));
 }
 
 #[test]

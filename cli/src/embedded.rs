@@ -1,0 +1,100 @@
+//! A whole grid in one process: the same coordinator and workers as on a cluster, on loopback ports.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use coordinator::startup::{Coordinator, JobWatch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use url::Url;
+use worker::startup::Worker;
+
+/// A grid that runs until it is stopped.
+#[derive(Debug)]
+pub(crate) struct EmbeddedGrid {
+    public_addr: SocketAddr,
+    jobs: JobWatch,
+    stop_workers: watch::Sender<bool>,
+    stop_coordinator: watch::Sender<bool>,
+    workers: JoinSet<anyhow::Result<()>>,
+    coordinator: JoinSet<anyhow::Result<()>>,
+}
+
+impl EmbeddedGrid {
+    /// Starts a coordinator at `public_addr` and `workers` workers of one slot each.
+    pub(crate) fn start(public_addr: SocketAddr, workers: u32) -> anyhow::Result<Self> {
+        let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut config = coordinator::config::Config::from_env()?;
+        (config.public_addr, config.internal_addr) = (public_addr, free_port);
+        let coordinator = Coordinator::build(config)?;
+        let (public_addr, jobs) = (coordinator.public_addr(), coordinator.job_watch());
+
+        let mut config = worker::config::Config::from_env()?;
+        (config.listen_addr, config.slots) = (free_port, 1);
+        config.coordinator =
+            Url::parse(&format!("http://{}", coordinator.internal_addr())).context("the coordinator's URL")?;
+        let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
+        let mut grid = Self {
+            public_addr,
+            jobs,
+            stop_workers,
+            stop_coordinator,
+            workers: JoinSet::new(),
+            coordinator: JoinSet::new(),
+        };
+        grid.coordinator.spawn(coordinator.run(told(&grid.stop_coordinator)));
+        for number in 1..=workers {
+            config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
+            let worker = Worker::build(config.clone())?;
+            grid.workers.spawn(worker.run(told(&grid.stop_workers)));
+        }
+        Ok(grid)
+    }
+
+    /// Where to ask it.
+    pub(crate) fn url(&self) -> anyhow::Result<Url> {
+        Url::parse(&format!("http://{}", self.public_addr)).context("the grid's URL")
+    }
+
+    /// A view of its jobs.
+    pub(crate) fn jobs(&self) -> &JobWatch {
+        &self.jobs
+    }
+
+    /// Stops it: the coordinator answers what is in flight, then the workers go.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop_coordinator.send_replace(true);
+        join(&mut self.coordinator).await?;
+        self.stop_workers.send_replace(true);
+        join(&mut self.workers).await
+    }
+
+    /// Resolves when a part of it ends without having been told to.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        let ended = tokio::select! {
+            Some(ended) = self.coordinator.join_next() => ended,
+            Some(ended) = self.workers.join_next() => ended,
+            else => return anyhow::anyhow!("the grid has no parts"),
+        };
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("a part of the grid stopped by itself"),
+            Ok(Err(error)) => error,
+            Err(error) => error.into(),
+        }
+    }
+}
+
+async fn join(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = parts.join_next().await {
+        ended.context("join a part of the grid")??;
+    }
+    Ok(())
+}
+
+fn told(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut told = stop.subscribe();
+    async move {
+        // An error means that the grid was dropped, which stops it as well.
+        let _ = told.wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,23 @@
+//! `divvy up`.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+
+use crate::arguments::{Up, worker_count};
+use crate::embedded::EmbeddedGrid;
+use crate::failure::Failure;
+
+/// Serves a grid until Ctrl-C or SIGTERM.
+pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
+    service::init_logs("info")?;
+    let stop = service::shutdown_signal().context("catch signals")?;
+    let public_addr = SocketAddr::new(arguments.host, arguments.port);
+    let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers))?;
+    println!("{}", grid.url()?.as_str().trim_end_matches('/'));
+    tokio::select! {
+        () = stop => (),
+        error = grid.failed() => return Err(error.into()),
+    }
+    Ok(grid.stop().await?)
+}

@@ -1,0 +1,139 @@
+//! Configuration: every variable of the coordinator, its unit and its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use anyhow::ensure;
+use protocol::DEFAULT_CHUNK_SIZE;
+use scheduler::Policy;
+use serde::Deserialize;
+use service::WorkerToken;
+
+/// The longest time that any setting may have.
+const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The environment of `divvy-coordinator`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `DIVVY_PUBLIC_ADDR`: where clients ask. Default `0.0.0.0:8080`; port 0 picks a free one.
+    pub public_addr: SocketAddr,
+    /// `DIVVY_INTERNAL_ADDR`: where workers register and metrics are read. Default `0.0.0.0:8081`.
+    pub internal_addr: SocketAddr,
+    /// `DIVVY_WORKER_TOKEN`: secret shared with the workers, demanded in both directions. Default: none.
+    pub worker_token: WorkerToken,
+    /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
+    pub chunk_size: NonZeroU64,
+    /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
+    pub lease_target_ms: u64,
+    /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, on top of ten times what its worker has shown, before it is
+    /// given to another worker. Default 60000.
+    pub lease_timeout_ms: u64,
+    /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails. Default 4, at least 1.
+    pub max_attempts: u32,
+    /// `DIVVY_EVICT_AFTER_MS`: silence after which a worker is removed. Default 5000, at least 2000: heartbeats come
+    /// every second.
+    pub evict_after_ms: u64,
+    /// `DIVVY_MAX_INFLIGHT`: requests computed or waiting at the same time; further ones get 503. Default 1000.
+    pub max_inflight: u32,
+    /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is registered. Default 10000.
+    pub no_worker_timeout_ms: u64,
+    /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_addr: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            internal_addr: (Ipv4Addr::UNSPECIFIED, 8081).into(),
+            worker_token: WorkerToken::default(),
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            lease_target_ms: 100,
+            lease_timeout_ms: 60_000,
+            max_attempts: 4,
+            evict_after_ms: 5_000,
+            max_inflight: 1_000,
+            no_worker_timeout_ms: 10_000,
+            drain_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the environment.
+    ///
+    /// # Errors
+    /// A variable is out of its range.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let config: Self = service::from_env()?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        ensure!(self.max_attempts >= 1, "DIVVY_MAX_ATTEMPTS must be at least 1");
+        ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1");
+        for (name, least_ms, value_ms) in [
+            ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
+            ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
+            ("DIVVY_EVICT_AFTER_MS", 2_000, self.evict_after_ms),
+            ("DIVVY_NO_WORKER_TIMEOUT_MS", 0, self.no_worker_timeout_ms),
+            ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
+        ] {
+            let allowed = least_ms..=MAX_TIMEOUT_MS;
+            ensure!(
+                allowed.contains(&value_ms),
+                "{name} must be from {least_ms} to {MAX_TIMEOUT_MS}, but is {value_ms}"
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            max_attempts: self.max_attempts,
+            lease_target: Duration::from_millis(self.lease_target_ms),
+            lease_timeout: Duration::from_millis(self.lease_timeout_ms),
+            no_worker_timeout: Duration::from_millis(self.no_worker_timeout_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config: Config = envy::from_iter(variables)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    #[test]
+    fn nothing_set_is_valid_and_every_variable_is_read() {
+        assert_eq!(read(&[]).expect("valid").chunk_size, DEFAULT_CHUNK_SIZE);
+        let config =
+            read(&[("chunk_size", "1"), ("evict_after_ms", "2000"), ("public_addr", "[::1]:0")]).expect("valid");
+        assert_eq!((config.chunk_size.get(), config.evict_after_ms), (1, 2_000));
+        assert!(config.public_addr.is_ipv6());
+    }
+
+    #[test]
+    fn values_out_of_their_range_are_refused_before_anything_starts() {
+        for (name, value) in [
+            ("chunk_size", "0"),
+            ("max_attempts", "0"),
+            ("max_inflight", "0"),
+            ("evict_after_ms", "1999"),
+            ("lease_target_ms", "0"),
+            ("lease_timeout_ms", "-1"),
+            ("drain_timeout_ms", "86400001"),
+            ("public_addr", "8080"),
+        ] {
+            assert!(read(&[(name, value)]).is_err(), "{name}={value}");
+        }
+    }
+}

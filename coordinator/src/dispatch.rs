@@ -1,0 +1,101 @@
+//! Brings free slots and waiting tasks together, and keeps each slot busy while there is work for it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use scheduler::Failure;
+use tracing::{debug, warn};
+
+use crate::grid::{Assignment, Grid, LeaseEnd, Revoked};
+use crate::lease_client::LeaseClient;
+use crate::metrics::GridMetrics;
+use crate::registry::{Registry, Stub};
+
+/// Leases on their way to one slot: one computes while the next one waits, so that no slot idles for a round trip.
+const LEASES_PER_SLOT: usize = 2;
+
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(crate) grid: Arc<Grid>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) client: LeaseClient,
+    pub(crate) metrics: GridMetrics,
+}
+
+impl Dispatcher {
+    /// Gives out work whenever there is some and a slot for it. Runs for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            self.grid.work_to_give_out().await;
+            self.give_out();
+        }
+    }
+
+    /// Shows each free slot the waiting work once: a slot may be no match for what waits now.
+    fn give_out(self: &Arc<Self>) {
+        for _ in 0..self.registry.free_stubs() {
+            if !self.grid.has_unclaimed() {
+                return;
+            }
+            let Some(stub) = self.registry.next_free() else { return };
+            match self.grid.claim(stub.key) {
+                Some(first) => drop(tokio::spawn(Arc::clone(self).drive(stub, first))),
+                None => self.registry.release(stub),
+            }
+        }
+    }
+
+    /// Runs leases on one slot until there is none for it.
+    async fn drive(self: Arc<Self>, stub: Stub, first: (Assignment, Revoked)) {
+        let mut leases = FuturesUnordered::from_iter([self.run_lease(&stub, first)]);
+        while leases.next().await.is_some() {
+            while leases.len() < LEASES_PER_SLOT
+                && self.registry.is_ready(&stub)
+                && let Some(next) = self.grid.claim(stub.key)
+            {
+                leases.push(self.run_lease(&stub, next));
+            }
+        }
+        drop(leases);
+        self.registry.release(stub);
+        self.grid.slots_changed();
+    }
+
+    async fn run_lease(&self, stub: &Stub, (assignment, revoked): (Assignment, Revoked)) {
+        let started_at = Instant::now();
+        let (attempt, tasks) = (assignment.attempt, assignment.tasks);
+        let end = tokio::select! {
+            end = self.client.run(stub, &assignment) => end,
+            Ok(()) = revoked => {
+                // Dropping the request closes its connection, which stops the worker.
+                self.metrics.lease_revoked(started_at.elapsed());
+                debug!(%attempt, worker_id = %stub.worker_id, "lease revoked");
+                return;
+            }
+        };
+        self.metrics.lease_ended(&end, started_at.elapsed());
+        self.note_standing(stub, &assignment, &end);
+        if self.grid.report(attempt, end).is_err() {
+            self.metrics.outcome_refused();
+            warn!(%attempt, tasks, worker_id = %stub.worker_id, "refused the outcome of an attempt that holds no lease");
+        }
+    }
+
+    fn note_standing(&self, stub: &Stub, assignment: &Assignment, end: &LeaseEnd) {
+        let (job_id, attempt, worker_id) = (assignment.job, assignment.attempt, &stub.worker_id);
+        match end {
+            LeaseEnd::Completed(outcome) => {
+                #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+                let speed = assignment.numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
+                self.registry.note_success(stub, assignment.tasks, speed);
+                return;
+            }
+            LeaseEnd::HandedBack => debug!(%job_id, %attempt, %worker_id, "lease handed back"),
+            LeaseEnd::Failed(Failure::WorkerLost) => warn!(%job_id, %attempt, %worker_id, "connection to worker lost"),
+            LeaseEnd::Failed(cause) => warn!(%job_id, %attempt, %worker_id, %cause, "attempt failed"),
+        }
+        self.registry.note_failure(stub, Instant::now());
+    }
+}

@@ -1,0 +1,325 @@
+//! The workers that are registered now, and a queue with one stub for each of their free slots.
+//!
+//! A heartbeat touches the last-seen map and nothing else. A [`Stub`] is made once per slot and registration and cannot
+//! be copied, so that a slot is never in the queue twice; one whose registration is gone is dropped where it is found.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::{DashMap, Entry};
+use protocol::{BootId, Heartbeat, MAX_SLOTS_PER_WORKER, WorkerId, WorkerState};
+use scheduler::WorkerKey;
+
+/// Slots of all workers together; the bound of the queue of stubs.
+const MAX_SLOTS: u64 = 65_536;
+
+/// Pause of a worker after its first failure in a row; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The right to give one slot of one registration a lease.
+#[derive(Debug)]
+pub(crate) struct Stub {
+    pub(crate) worker_id: WorkerId,
+    pub(crate) key: WorkerKey,
+    pub(crate) boot_id: BootId,
+    pub(crate) address: SocketAddr,
+}
+
+/// What a heartbeat changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// The worker was known.
+    Again,
+    /// The worker is new, or another process under a known name: what `replaced` held is lost.
+    New { key: WorkerKey, slots: u32, replaced: Option<WorkerKey> },
+}
+
+/// Why a heartbeat is not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RegisterError {
+    #[error("port must not be 0")]
+    NoPort,
+    #[error("slots must be from 1 to {MAX_SLOTS_PER_WORKER}")]
+    Slots,
+    #[error("the workers have {MAX_SLOTS} slots together already")]
+    Full,
+}
+
+/// One registered worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) key: WorkerKey,
+    pub(crate) address: SocketAddr,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) last_seen_at: Instant,
+    pub(crate) completed_tasks: u64,
+    /// Numbers searched a second on one slot, lately.
+    pub(crate) speed: Option<f64>,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    Ready { failures: u32 },
+    Suspended { failures: u32, since: Instant, until: Instant, stubs: u32 },
+    Draining,
+}
+
+/// The last-seen map and the queue of stubs.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    workers: DashMap<WorkerId, Registration>,
+    free: (async_channel::Sender<Stub>, async_channel::Receiver<Stub>),
+    last_key: AtomicU64,
+    evict_after: Duration,
+    last_sweep_at: Mutex<Instant>,
+}
+
+/// How often [`Registry::sweep`] is to be called.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Registration {
+    pub(crate) fn state(&self) -> WorkerState {
+        match self.standing {
+            Standing::Ready { .. } => WorkerState::Ready,
+            Standing::Suspended { .. } => WorkerState::Suspended,
+            Standing::Draining => WorkerState::Draining,
+        }
+    }
+
+    fn stub(&self, worker_id: &WorkerId) -> Stub {
+        let (key, boot_id, address) = (self.key, self.heartbeat.boot_id, self.address);
+        Stub { worker_id: worker_id.clone(), key, boot_id, address }
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(evict_after: Duration, now: Instant) -> Self {
+        Self {
+            workers: DashMap::new(),
+            free: async_channel::unbounded(),
+            last_key: AtomicU64::new(0),
+            evict_after,
+            last_sweep_at: Mutex::new(now),
+        }
+    }
+
+    /// Notes that a worker lives at `address`. A new one has its stubs queued by [`Self::admit`].
+    pub(crate) fn register(
+        &self,
+        worker_id: WorkerId,
+        address: SocketAddr,
+        heartbeat: Heartbeat,
+        now: Instant,
+    ) -> Result<Registered, RegisterError> {
+        check(&heartbeat)?;
+        let slots_now = self.slots();
+        let mut entry = match self.workers.entry(worker_id) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let registration = self.new_registration(slots_now, address, heartbeat, now)?;
+                let (key, slots) = (registration.key, registration.heartbeat.slots);
+                entry.insert(registration);
+                return Ok(Registered::New { key, slots, replaced: None });
+            }
+        };
+        let known = entry.get_mut();
+        if is_same_run(known, address, &heartbeat) {
+            (known.heartbeat, known.last_seen_at) = (heartbeat, now);
+            return Ok(Registered::Again);
+        }
+        let registration = self.new_registration(slots_now, address, heartbeat, now)?;
+        let (key, slots) = (registration.key, registration.heartbeat.slots);
+        let replaced = Some(entry.insert(registration).key);
+        Ok(Registered::New { key, slots, replaced })
+    }
+
+    /// Queues the stubs of a new worker, once the scheduler knows it.
+    pub(crate) fn admit(&self, worker_id: &WorkerId, key: WorkerKey) {
+        let Some(registration) = self.current(worker_id, key) else { return };
+        for _ in 0..registration.heartbeat.slots {
+            self.queue(registration.stub(worker_id));
+        }
+        self.drop_stale_stubs();
+    }
+
+    /// Stops giving leases to a worker that is going; its registration stays until it falls silent.
+    pub(crate) fn deregister(&self, worker_id: &WorkerId, boot_id: BootId) -> Option<WorkerKey> {
+        let mut registration = self.workers.get_mut(worker_id)?;
+        if registration.heartbeat.boot_id != boot_id {
+            return None;
+        }
+        registration.standing = Standing::Draining;
+        Some(registration.key)
+    }
+
+    /// The next free slot of a worker that is there and ready.
+    pub(crate) fn next_free(&self) -> Option<Stub> {
+        while let Ok(stub) = self.free.1.try_recv() {
+            if self.is_ready(&stub) {
+                return Some(stub);
+            }
+            self.release(stub);
+        }
+        None
+    }
+
+    /// Slots in the queue, stale ones included.
+    pub(crate) fn free_stubs(&self) -> usize {
+        self.free.1.len()
+    }
+
+    /// Whether the slot's worker is there and may get a lease.
+    pub(crate) fn is_ready(&self, stub: &Stub) -> bool {
+        let registration = self.workers.get(&stub.worker_id);
+        registration.is_some_and(|found| found.key == stub.key && matches!(found.standing, Standing::Ready { .. }))
+    }
+
+    /// Puts a slot back that has nothing to do. One of a suspended worker waits for the end of the pause.
+    pub(crate) fn release(&self, stub: Stub) {
+        let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
+        if registration.key != stub.key {
+            return;
+        }
+        match &mut registration.standing {
+            Standing::Ready { .. } => self.queue(stub),
+            Standing::Suspended { stubs, .. } => *stubs += 1,
+            Standing::Draining => (),
+        }
+    }
+
+    /// Counts a completed lease, which ends a row of failures.
+    pub(crate) fn note_success(&self, stub: &Stub, tasks: u64, speed: f64) {
+        let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
+        if registration.key != stub.key {
+            return;
+        }
+        registration.completed_tasks += tasks;
+        registration.speed = Some(registration.speed.map_or(speed, |earlier| f64::midpoint(earlier, speed)));
+        if let Standing::Ready { failures } = &mut registration.standing {
+            *failures = 0;
+        }
+    }
+
+    /// Suspends a worker whose lease failed: it gets nothing until it has shown that it lives and a pause has passed,
+    /// which grows with every failure in a row.
+    pub(crate) fn note_failure(&self, stub: &Stub, now: Instant) {
+        let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
+        let Standing::Ready { failures } = registration.standing else { return };
+        if registration.key == stub.key {
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+            let failures = failures + 1;
+            registration.standing = Standing::Suspended { failures, since: now, until: now + pause, stubs: 0 };
+        }
+    }
+
+    /// Removes who was silent for too long and ends pauses that are over; answers who was removed.
+    ///
+    /// A sweep that comes late means that this process was away, not the workers: they get that time credited.
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<(WorkerId, WorkerKey, WorkerState)> {
+        let away = self.time_away(now);
+        let mut evicted = Vec::new();
+        self.workers.retain(|worker_id, registration| {
+            registration.last_seen_at = (registration.last_seen_at + away).min(now);
+            let silent = now.saturating_duration_since(registration.last_seen_at);
+            if silent > self.evict_after {
+                evicted.push((worker_id.clone(), registration.key, registration.state()));
+                return false;
+            }
+            self.end_pause(worker_id, registration, now);
+            true
+        });
+        if !evicted.is_empty() {
+            self.drop_stale_stubs();
+        }
+        evicted
+    }
+
+    /// All registrations, by name.
+    pub(crate) fn snapshot(&self) -> Vec<(WorkerId, Registration)> {
+        let mut workers: Vec<_> =
+            self.workers.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
+        workers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        workers
+    }
+
+    fn new_registration(
+        &self,
+        slots_now: u64,
+        address: SocketAddr,
+        heartbeat: Heartbeat,
+        now: Instant,
+    ) -> Result<Registration, RegisterError> {
+        if slots_now + u64::from(heartbeat.slots) > MAX_SLOTS {
+            return Err(RegisterError::Full);
+        }
+        Ok(Registration {
+            key: WorkerKey(self.last_key.fetch_add(1, Ordering::Relaxed) + 1),
+            address,
+            heartbeat,
+            last_seen_at: now,
+            completed_tasks: 0,
+            speed: None,
+            standing: Standing::Ready { failures: 0 },
+        })
+    }
+
+    fn slots(&self) -> u64 {
+        self.workers.iter().map(|worker| u64::from(worker.heartbeat.slots)).sum()
+    }
+
+    fn current(&self, worker_id: &WorkerId, key: WorkerKey) -> Option<Registration> {
+        self.workers.get(worker_id).filter(|registration| registration.key == key).map(|found| found.clone())
+    }
+
+    fn queue(&self, stub: Stub) {
+        // The channel is never closed: this holds both ends.
+        let _ = self.free.0.try_send(stub);
+    }
+
+    fn end_pause(&self, worker_id: &WorkerId, registration: &mut Registration, now: Instant) {
+        let Standing::Suspended { failures, since, until, stubs } = registration.standing else { return };
+        if registration.last_seen_at > since && until <= now {
+            registration.standing = Standing::Ready { failures };
+            for _ in 0..stubs {
+                self.queue(registration.stub(worker_id));
+            }
+        }
+    }
+
+    /// Without this a worker that restarts again and again would fill the queue of a coordinator without jobs.
+    fn drop_stale_stubs(&self) {
+        for _ in 0..self.free_stubs() {
+            let Ok(stub) = self.free.1.try_recv() else { return };
+            if self.current(&stub.worker_id, stub.key).is_some() {
+                self.queue(stub);
+            }
+        }
+    }
+
+    fn time_away(&self, now: Instant) -> Duration {
+        let mut last_sweep_at = self.last_sweep_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let since_last = now.saturating_duration_since(*last_sweep_at);
+        *last_sweep_at = now;
+        if since_last > 2 * SWEEP_INTERVAL { since_last - SWEEP_INTERVAL } else { Duration::ZERO }
+    }
+}
+
+fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
+    if heartbeat.port == 0 {
+        return Err(RegisterError::NoPort);
+    }
+    if !(1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots) {
+        return Err(RegisterError::Slots);
+    }
+    Ok(())
+}
+
+fn is_same_run(registration: &Registration, address: SocketAddr, heartbeat: &Heartbeat) -> bool {
+    let known = &registration.heartbeat;
+    known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && registration.address == address
+}

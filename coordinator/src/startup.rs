@@ -1,0 +1,211 @@
+//! Builds a coordinator from its configuration and runs it until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::dev::Server;
+use actix_web::web::Data;
+use anyhow::Context;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use protocol::WorkerState;
+use scheduler::Progress;
+use service::{Health, Listener, Metrics};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::grid::Grid;
+use crate::lease_client::LeaseClient;
+use crate::metrics::{EvictionReason, GridMetrics};
+use crate::registry::{Registry, SWEEP_INTERVAL};
+use crate::routes::{self, State};
+
+/// Threads of the public listener, which mostly wait.
+const PUBLIC_THREADS: usize = 2;
+
+/// The internal listener has a thread of its own, so that no load of clients delays a heartbeat.
+const INTERNAL_THREADS: usize = 1;
+
+/// How long answers may still take to be written once every job is over.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A coordinator that is bound to its ports and serves nothing yet.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: Config,
+    public: Listener,
+    internal: Listener,
+    grid: Arc<Grid>,
+}
+
+/// Watches the jobs of a coordinator in the same process.
+#[derive(Clone, Debug)]
+pub struct JobWatch(Arc<Grid>);
+
+impl JobWatch {
+    /// How far every job is.
+    #[must_use]
+    pub fn progress(&self) -> Vec<Progress> {
+        self.0.progress()
+    }
+}
+
+impl Coordinator {
+    /// Binds both ports.
+    ///
+    /// # Errors
+    /// An address cannot be bound.
+    pub fn build(config: Config) -> anyhow::Result<Self> {
+        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
+        let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
+        let grid = Arc::new(Grid::new(config.policy(), config.chunk_size));
+        Ok(Self { config, public, internal, grid })
+    }
+
+    /// Where clients ask.
+    #[must_use]
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public.address()
+    }
+
+    /// Where workers register.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal.address()
+    }
+
+    /// A view of its jobs, for who runs it in the same process.
+    #[must_use]
+    pub fn job_watch(&self) -> JobWatch {
+        JobWatch(Arc::clone(&self.grid))
+    }
+
+    /// Runs until `stop` resolves; then answers what is in flight within the drain timeout and returns.
+    ///
+    /// # Errors
+    /// A listener cannot be served.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { config, public, internal, grid } = self;
+        if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
+            let address = internal.address();
+            warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
+        }
+        info!(public = %public.address(), internal = %internal.address(), "serving");
+        let registry = Arc::new(Registry::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
+        let mut own_metrics = MetricsRegistry::default();
+        let metrics = GridMetrics::register(&mut own_metrics, Arc::clone(&grid), Arc::clone(&registry));
+        let background = start_background(&config, &grid, &registry, &metrics)?;
+
+        let health = Health::default();
+        let state = Data::new(State {
+            grid: Arc::clone(&grid),
+            registry,
+            metrics,
+            token: config.worker_token.clone(),
+            inflight: Semaphore::new(config.max_inflight as usize),
+        });
+        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+        let metrics = Metrics::new(own_metrics);
+        let public = serve_public(public, drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
+        let internal = serve_internal(internal, &metrics, &health, &state)?;
+        let (public_handle, internal_handle) = (public.handle(), internal.handle());
+        let serving = [tokio::spawn(public), tokio::spawn(internal)];
+
+        stop.await;
+        info!("stopping: answering what is in flight");
+        health.start_draining();
+        let end_jobs = async {
+            tokio::time::sleep(drain_timeout).await;
+            grid.stop();
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = public_handle.stop(true) => (),
+            () = end_jobs => (),
+        }
+        internal_handle.stop(false).await;
+        drop(background);
+        for server in serving {
+            server.await.context("join a server")?.context("serve")?;
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address).with_context(|| format!("listen on {address} ({variable})"))
+}
+
+/// Starts what runs beside the listeners; it ends when the answer is dropped.
+fn start_background(
+    config: &Config,
+    grid: &Arc<Grid>,
+    registry: &Arc<Registry>,
+    metrics: &GridMetrics,
+) -> anyhow::Result<JoinSet<()>> {
+    let client =
+        LeaseClient::new(service::http_client().context("build the HTTP client")?, config.worker_token.clone());
+    let (grid, registry, metrics) = (Arc::clone(grid), Arc::clone(registry), metrics.clone());
+    let timers = Arc::clone(&grid);
+    let mut background = JoinSet::new();
+    background.spawn(async move { timers.run_timers().await });
+    background.spawn(keep_house(Arc::clone(&registry), Arc::clone(&grid), metrics.clone()));
+    background.spawn(Arc::new(Dispatcher { grid, registry, client, metrics }).run());
+    Ok(background)
+}
+
+/// Every second: workers that fell silent are lost, pauses that are over end.
+async fn keep_house(registry: Arc<Registry>, grid: Arc<Grid>, metrics: GridMetrics) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for (worker_id, key, state) in registry.sweep(Instant::now()) {
+            if state == WorkerState::Draining {
+                // It said goodbye: what it still holds ends with its answers, not with its silence.
+                metrics.evicted(EvictionReason::Left);
+                info!(%worker_id, "worker left");
+            } else {
+                metrics.evicted(EvictionReason::Silent);
+                warn!(%worker_id, "worker evicted: no heartbeat");
+                grid.worker_lost(key);
+            }
+        }
+        grid.slots_changed();
+    }
+}
+
+fn serve_public(
+    listener: Listener,
+    stop_timeout: Duration,
+    metrics: &Metrics,
+    health: &Health,
+    state: &Data<State>,
+) -> anyhow::Result<Server> {
+    let (health, state) = (health.clone(), state.clone());
+    let configure = move |config: &mut actix_web::web::ServiceConfig| {
+        health.configure(config);
+        routes::public(config, &state);
+    };
+    service::serve(listener, PUBLIC_THREADS, stop_timeout, metrics, configure).context("serve the public port")
+}
+
+fn serve_internal(
+    listener: Listener,
+    metrics: &Metrics,
+    health: &Health,
+    state: &Data<State>,
+) -> anyhow::Result<Server> {
+    let (health, state, own_metrics) = (health.clone(), state.clone(), metrics.clone());
+    let configure = move |config: &mut actix_web::web::ServiceConfig| {
+        health.configure(config);
+        own_metrics.configure(config);
+        routes::internal(config, &state);
+    };
+    service::serve(listener, INTERNAL_THREADS, STOP_TIMEOUT, metrics, configure).context("serve the internal port")
+}

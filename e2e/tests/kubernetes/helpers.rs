@@ -1,0 +1,123 @@
+//! Renders the manifests once and hands them out as typed objects.
+
+use std::{path::PathBuf, process::Command, sync::LazyLock};
+
+use k8s_openapi::{
+    Resource,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{Container, PodSpec},
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub(crate) static GRID: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s"));
+pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s/monitoring"));
+
+/// A path in the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+pub(crate) fn read(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
+}
+
+fn render(directory: &str) -> Vec<Value> {
+    let output = Command::new("kubectl")
+        .arg("kustomize")
+        .arg(repository(directory))
+        .output()
+        .expect("kubectl runs (install it; Debian: kubernetes-client)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "kubectl kustomize {directory}: {said}");
+    assert_eq!(said, "", "kubectl kustomize {directory} warns");
+    let yaml = String::from_utf8(output.stdout).expect("manifests are UTF-8");
+    serde_saphyr::from_multiple(&yaml).expect("kubectl writes valid YAML")
+}
+
+/// Every object of one kind in the grid.
+pub(crate) fn all<T: Resource + DeserializeOwned>() -> Vec<T> {
+    GRID.iter()
+        .filter(|object| object["apiVersion"] == T::API_VERSION && object["kind"] == T::KIND)
+        .map(|object| T::deserialize(object).unwrap_or_else(|error| panic!("{error} in {object}")))
+        .collect()
+}
+
+/// The object of one kind and name.
+pub(crate) fn object<T: Resource + DeserializeOwned>(name: &str) -> T {
+    let found = GRID.iter().find(|object| {
+        object["apiVersion"] == T::API_VERSION && object["kind"] == T::KIND && object["metadata"]["name"] == name
+    });
+    let found = found.unwrap_or_else(|| panic!("no {} named {name}", T::KIND));
+    T::deserialize(found).unwrap_or_else(|error| panic!("{error} in {found}"))
+}
+
+/// One of the two kinds of pod in the grid.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) replicas: i32,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) selector: Vec<(String, String)>,
+    pub(crate) pod: PodSpec,
+}
+
+impl Workload {
+    pub(crate) fn container(&self) -> &Container {
+        let [container] = self.pod.containers.as_slice() else {
+            panic!("{} has one container", self.name);
+        };
+        container
+    }
+
+    /// The number of the container port with this name.
+    pub(crate) fn port(&self, name: &str) -> i32 {
+        let ports = self.container().ports.iter().flatten();
+        let mut named = ports.filter(|port| port.name.as_deref() == Some(name));
+        let port = named.next();
+        port.unwrap_or_else(|| panic!("{} has a port {name}", self.name)).container_port
+    }
+
+    /// The plain value of an environment variable.
+    pub(crate) fn env(&self, name: &str) -> &str {
+        let env = self.container().env.iter().flatten();
+        let mut named = env.filter(|variable| variable.name == name);
+        let value = named.next().and_then(|variable| variable.value.as_deref());
+        value.unwrap_or_else(|| panic!("{} has {name}", self.name))
+    }
+
+    /// Whether a selector takes this workload's pods; the empty one takes all.
+    pub(crate) fn is_selected(&self, selector: &[(String, String)]) -> bool {
+        selector.iter().all(|pair| self.labels.contains(pair))
+    }
+}
+
+pub(crate) fn coordinator() -> Workload {
+    let object: StatefulSet = object("divvy-coordinator");
+    let spec = object.spec;
+    Workload {
+        name: "divvy-coordinator",
+        replicas: spec.replicas.expect("replicas are stated"),
+        labels: pairs(spec.template.metadata.and_then(|metadata| metadata.labels)),
+        selector: pairs(spec.selector.match_labels),
+        pod: spec.template.spec.expect("the template has a pod"),
+    }
+}
+
+pub(crate) fn worker() -> Workload {
+    let object: Deployment = object("divvy-worker");
+    let spec = object.spec;
+    Workload {
+        name: "divvy-worker",
+        replicas: spec.replicas.expect("replicas are stated"),
+        labels: pairs(spec.template.metadata.and_then(|metadata| metadata.labels)),
+        selector: pairs(spec.selector.match_labels),
+        pod: spec.template.spec.expect("the template has a pod"),
+    }
+}
+
+/// A label map as pairs, none where there is none.
+pub(crate) fn pairs(labels: Option<std::collections::BTreeMap<String, String>>) -> Vec<(String, String)> {
+    labels.into_iter().flatten().collect()
+}

@@ -1,0 +1,10 @@
+//! What `kubectl apply -k k8s/` would send, checked without a cluster: every object against its schema, and the
+//! agreements among objects, containers and images that no schema knows.
+//!
+//! Needs `kubectl` on the PATH (1.20 or newer), for its built-in kustomize.
+
+mod helpers;
+mod images;
+mod network;
+mod schema;
+mod workloads;

@@ -1,0 +1,234 @@
+//! The pods: their sizes, their rights, how they start, live and end.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{Namespace, Probe},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+
+use crate::helpers::{self, GRID, Workload, coordinator, object, pairs, worker};
+
+const RECOMMENDED_LABELS: [&str; 4] = ["name", "part-of", "version", "managed-by"];
+
+#[test]
+fn one_coordinator_and_ten_workers_have_their_sizes() {
+    for (workload, replicas, memory) in [(coordinator(), 1, "1Gi"), (worker(), 10, "512Mi")] {
+        assert_eq!(workload.replicas, replicas, "{}", workload.name);
+        let resources = workload.container().resources.clone();
+        let resources = resources.expect("resources are stated");
+        let size = [("cpu".to_owned(), Quantity("1".to_owned())), ("memory".to_owned(), Quantity(memory.to_owned()))];
+        assert_eq!(resources.requests, Some(size.clone().into()));
+        assert_eq!(resources.limits, Some(size.into()));
+    }
+}
+
+#[test]
+fn every_object_carries_the_recommended_labels_and_this_release() {
+    for object in GRID.iter() {
+        let labels = &object["metadata"]["labels"];
+        for label in RECOMMENDED_LABELS {
+            let value = &labels[format!("app.kubernetes.io/{label}")];
+            assert!(value.is_string(), "{label} is missing in {object:#}");
+        }
+        let version = &labels["app.kubernetes.io/version"];
+        assert_eq!(version, env!("CARGO_PKG_VERSION"), "in {object:#}");
+        let template = &object["spec"]["template"]["metadata"]["labels"];
+        assert!(template.is_null() || template == labels, "in {object:#}");
+    }
+}
+
+#[test]
+fn everything_is_in_the_namespace_of_the_grid() {
+    for object in GRID.iter().filter(|object| object["kind"] != "Namespace") {
+        assert_eq!(object["metadata"]["namespace"], "divvy", "in {object:#}");
+    }
+    let labels = pairs(object::<Namespace>("divvy").metadata.labels);
+    let enforced = "pod-security.kubernetes.io/enforce".to_owned();
+    assert!(labels.contains(&(enforced, "restricted".to_owned())));
+}
+
+#[test]
+fn pods_have_no_more_rights_than_they_need() {
+    for workload in [coordinator(), worker()] {
+        let pod = &workload.pod;
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert_eq!(pod.enable_service_links, Some(false));
+        assert_eq!(pod.host_network, None);
+        assert_eq!(pod.volumes, None);
+        let rights = pod.security_context.clone().expect("the pod is secured");
+        assert_eq!(rights.run_as_non_root, Some(true));
+        assert!(rights.run_as_user > Some(10_000));
+        assert!(rights.run_as_group > Some(10_000));
+        let seccomp = rights.seccomp_profile.map(|profile| profile.type_);
+        assert_eq!(seccomp.as_deref(), Some("RuntimeDefault"));
+
+        let rights = workload.container().security_context.clone();
+        let rights = rights.expect("the container is secured");
+        assert_eq!(rights.allow_privilege_escalation, Some(false));
+        assert_eq!(rights.read_only_root_filesystem, Some(true));
+        assert_eq!(rights.privileged, None);
+        let capabilities = rights.capabilities.expect("capabilities are dropped");
+        assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(capabilities.add, None);
+    }
+}
+
+#[test]
+fn probes_ask_the_paths_and_ports_that_answer_them() {
+    let (coordinator, worker) = (coordinator(), worker());
+    for (workload, live_port, ready_port) in [(&coordinator, "internal", "public"), (&worker, "worker", "worker")] {
+        let container = workload.container();
+        assert_probe(workload, &container.startup_probe, "/livez", live_port);
+        assert_probe(workload, &container.liveness_probe, "/livez", live_port);
+        assert_probe(workload, &container.readiness_probe, "/readyz", ready_port);
+    }
+}
+
+fn assert_probe(workload: &Workload, probe: &Option<Probe>, path: &str, port: &str) {
+    let probe = probe.clone().expect("all three probes are stated");
+    let request = probe.http_get.expect("probes ask over HTTP");
+    assert_eq!(request.path.as_deref(), Some(path));
+    assert_eq!(request.port, IntOrString::String(port.to_owned()));
+    assert!(workload.port(port) > 0);
+    assert!(probe.timeout_seconds <= probe.period_seconds);
+}
+
+#[test]
+fn listeners_are_bound_to_the_container_ports() {
+    let (coordinator, worker) = (coordinator(), worker());
+    for (workload, variable, port) in [
+        (&coordinator, "DIVVY_PUBLIC_ADDR", "public"),
+        (&coordinator, "DIVVY_INTERNAL_ADDR", "internal"),
+        (&worker, "DIVVY_LISTEN_ADDR", "worker"),
+    ] {
+        let address = format!("0.0.0.0:{}", workload.port(port));
+        assert_eq!(workload.env(variable), address);
+    }
+}
+
+#[test]
+fn worker_is_named_after_its_pod_address() {
+    let container = worker().container().clone();
+    let mut env = container.env.into_iter().flatten();
+    let pod_ip = env.find(|variable| variable.name == "POD_IP");
+    let source = pod_ip.and_then(|variable| variable.value_from?.field_ref);
+    let source = source.expect("POD_IP is a field of the pod");
+    assert_eq!(source.field_path, "status.podIP");
+}
+
+#[test]
+fn token_comes_from_one_optional_secret() {
+    for workload in [coordinator(), worker()] {
+        let mut env = workload.container().env.iter().flatten();
+        let token = env.find(|variable| variable.name == "DIVVY_WORKER_TOKEN");
+        let source = token.and_then(|variable| variable.value_from.clone()?.secret_key_ref);
+        let source = source.expect("the token is a secret's");
+        assert_eq!(source.name, "divvy-worker-token");
+        assert_eq!(source.key, "token");
+        assert_eq!(source.optional, Some(true), "the grid starts without it");
+    }
+    assert!(GRID.iter().all(|object| object["kind"] != "Secret"));
+}
+
+#[test]
+fn grace_period_outlasts_pre_stop_and_drain() {
+    for workload in [coordinator(), worker()] {
+        let grace = workload.pod.termination_grace_period_seconds;
+        let grace = seconds(grace.expect("the grace period is stated"));
+        let drain = workload.env("DIVVY_DRAIN_TIMEOUT_MS").parse();
+        let drain = Duration::from_millis(drain.expect("the drain timeout is a number"));
+        let margin = Duration::from_secs(5);
+        assert!(grace >= pre_stop(&workload) + drain + margin);
+    }
+}
+
+#[test]
+fn coordinator_serves_on_while_load_balancers_learn_of_its_end() {
+    assert!(pre_stop(&coordinator()) >= Duration::from_secs(1));
+}
+
+/// How long the container's preStop hook sleeps; the images hold no shell, so it can do nothing else.
+fn pre_stop(workload: &Workload) -> Duration {
+    let Some(lifecycle) = workload.container().lifecycle.clone() else {
+        return Duration::ZERO;
+    };
+    let hook = lifecycle.pre_stop.expect("the only hook is preStop");
+    assert!(hook.exec.is_none(), "the images hold nothing to execute");
+    seconds(hook.sleep.expect("preStop sleeps").seconds)
+}
+
+fn seconds(count: i64) -> Duration {
+    Duration::from_secs(u64::try_from(count).expect("a duration is not negative"))
+}
+
+#[test]
+fn node_drain_is_never_blocked() {
+    for workload in [coordinator(), worker()] {
+        let budget: PodDisruptionBudget = object(workload.name);
+        let spec = budget.spec.expect("the budget has a spec");
+        let selector = pairs(spec.selector.and_then(|selector| selector.match_labels));
+        assert_eq!(selector, workload.selector);
+        let policy = spec.unhealthy_pod_eviction_policy.as_deref();
+        assert_eq!(policy, Some("AlwaysAllow"));
+        assert_eq!(spec.min_available, None);
+        let allowed = spec.max_unavailable.expect("maxUnavailable is stated");
+        assert!(pods(&allowed, workload.replicas) >= 1, "{allowed:?}");
+    }
+}
+
+#[test]
+fn rollouts_go_forward_without_room_for_more_pods() {
+    let deployment: Deployment = object("divvy-worker");
+    let rolling = deployment.spec.strategy.and_then(|strategy| strategy.rolling_update);
+    let rolling = rolling.expect("workers are updated in turn");
+    assert_eq!(rolling.max_surge, Some(IntOrString::Int(0)));
+    let unavailable = rolling.max_unavailable.expect("maxUnavailable is stated");
+    let unavailable = pods(&unavailable, worker().replicas);
+    assert!((1..worker().replicas).contains(&unavailable));
+
+    let set: StatefulSet = object("divvy-coordinator");
+    let policy = set.spec.pod_management_policy.as_deref();
+    assert_eq!(policy, Some("Parallel"));
+}
+
+/// How many of `replicas` a count or percentage means, rounded down.
+fn pods(share: &IntOrString, replicas: i32) -> i32 {
+    match share {
+        IntOrString::Int(count) => *count,
+        IntOrString::String(percent) => {
+            let digits = percent.strip_suffix('%').expect("a share is a percentage");
+            let percent: i32 = digits.parse().expect("a percentage is a number");
+            replicas * percent / 100
+        }
+    }
+}
+
+#[test]
+fn workers_spread_over_nodes_and_zones() {
+    let worker = worker();
+    let constraints = worker.pod.topology_spread_constraints.clone();
+    let constraints = constraints.expect("workers spread");
+    for constraint in &constraints {
+        let selector = constraint.label_selector.clone();
+        let selector = pairs(selector.and_then(|selector| selector.match_labels));
+        assert_eq!(selector, worker.selector);
+    }
+    let keys: Vec<_> = constraints.iter().map(|it| it.topology_key.as_str()).collect();
+    assert_eq!(keys, ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
+}
+
+#[test]
+fn selectors_take_their_own_pods_and_no_others() {
+    let (coordinator, worker) = (coordinator(), worker());
+    assert!(coordinator.is_selected(&coordinator.selector));
+    assert!(worker.is_selected(&worker.selector));
+    assert!(!coordinator.is_selected(&worker.selector));
+    assert!(!worker.is_selected(&coordinator.selector));
+    assert_eq!(helpers::all::<StatefulSet>().len(), 1);
+    assert_eq!(helpers::all::<Deployment>().len(), 1);
+}

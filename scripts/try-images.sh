@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Builds both images and runs a grid of one coordinator and two workers from them, as locked down as the Kubernetes
+# manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes
+# is removed, except the layers that the next build can use.
+#
+# BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, DOCKER the engine's client.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+docker=${DOCKER:-docker}
+run=divvy-try-$$
+token=$run-token
+failed=yes
+
+clean_up() {
+  if [ "$failed" = yes ]; then
+    for name in coordinator worker-1 worker-2; do
+      echo "--- last lines of $name"
+      "$docker" logs --tail 20 "$run-$name" 2>&1 || true
+    done
+  fi
+  for name in coordinator worker-1 worker-2; do
+    "$docker" rm --force "$run-$name" >/dev/null 2>&1 || true
+  done
+  "$docker" network rm "$run" >/dev/null 2>&1 || true
+  "$docker" image rm "$run-coordinator" "$run-worker" >/dev/null 2>&1 || true
+}
+trap clean_up EXIT
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+build() {
+  local component=$1 started=$SECONDS
+  local bases=()
+  for base in BUILD_IMAGE RUNTIME_IMAGE; do
+    if [ -n "${!base:-}" ]; then bases+=(--build-arg "$base=${!base}"); fi
+  done
+  DOCKER_BUILDKIT=1 timeout 1800 "$docker" build --file "Dockerfile.$component" --tag "$run-$component" "${bases[@]}" .
+  local size
+  size=$("$docker" image inspect --format '{{.Size}}' "$run-$component")
+  echo "built $component: $((size / 1000)) kB in $((SECONDS - started)) s"
+}
+
+# start NAME IMAGE MEMORY [OPTION…]
+start() {
+  local name=$1 image=$2 memory=$3
+  shift 3
+  "$docker" run --detach --name "$run-$name" --network "$run" --network-alias "$name" \
+    --read-only --cap-drop ALL --security-opt no-new-privileges --memory "$memory" --cpus 1 --pids-limit 256 \
+    --env DIVVY_LOG_FORMAT=json --env "DIVVY_WORKER_TOKEN=$token" "$@" "$run-$image" >/dev/null
+}
+
+get() {
+  curl --silent --show-error --fail --noproxy '*' --max-time 15 "$url$1"
+}
+
+# Until the deadline the grid may still be on its way there.
+wait_for_workers() {
+  local wanted=$1 deadline=$((SECONDS + 30)) listed=
+  until listed=$(get /workers 2>/dev/null | grep --only-matching 'worker-[12]' | sort --unique | xargs) &&
+    [ "$listed" = "$wanted" ]; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "workers: '$listed' instead of '$wanted'"
+    sleep 0.2
+  done
+  echo "GET /workers: $(get /workers)"
+}
+
+ask() {
+  local question='/sum-of-primes?a=10&b=3700000' body
+  body=$(get "$question") || fail "GET $question: no answer"
+  echo "GET $question: $body"
+  [[ $body == *'"sum":"468476582935"'* ]] || fail 'the answer is wrong'
+}
+
+stop() {
+  local name=$1 started=$SECONDS code
+  "$docker" stop --time 20 "$run-$name" >/dev/null
+  code=$("$docker" inspect --format '{{.State.ExitCode}}' "$run-$name")
+  [ "$code" = 0 ] || fail "$name exited with $code on SIGTERM"
+  echo "$name exited with 0 on SIGTERM after $((SECONDS - started)) s"
+}
+
+build coordinator
+build worker
+"$docker" network create "$run" >/dev/null
+start coordinator coordinator 1g --publish 127.0.0.1::8080
+url=http://$("$docker" port "$run-coordinator" 8080/tcp | head -n 1)
+for name in worker-1 worker-2; do
+  start "$name" worker 512m --env DIVVY_COORDINATOR=http://coordinator:8081 --env "DIVVY_WORKER_ID=$name"
+done
+
+wait_for_workers 'worker-1 worker-2'
+ask
+"$docker" kill --signal KILL "$run-worker-1" >/dev/null
+echo 'killed worker-1'
+ask
+wait_for_workers worker-2
+
+stop worker-2
+stop coordinator
+failed=no
+echo 'the images work'

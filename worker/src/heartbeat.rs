@@ -120,7 +120,7 @@ impl Announcer {
         let request = self.token.sign(client.delete(url.clone())).timeout(TIMEOUT).query(&query);
         match request.send().await {
             Ok(_) => info!(worker_id = %self.worker_id, "deregistered"),
-            Err(error) => warn!(%error, "could not deregister; the coordinator will notice the silence"),
+            Err(error) => info!(%error, "could not deregister; the coordinator will notice the silence"),
         }
     }
 }

@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use reqwest::Url;
+
+use crate::target::parse_url;
+
+/// Load GET /sum-of-primes at a fixed rate, check every answer and report.
+///
+/// Requests leave on schedule whatever the answers do, and latency counts from the time a request was meant to leave, so
+/// a service that stalls cannot hide it.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Scenario file: rate, ranges and limits (see loadtest/scenarios)
+    pub(crate) scenario: PathBuf,
+
+    /// Service to load, as http://HOST:PORT; given several times, requests go to each in turn
+    #[arg(long = "url", required = true, value_name = "URL", value_parser = parse_url)]
+    pub(crate) urls: Vec<Url>,
+
+    /// Seed of the requests, to repeat those of an earlier run [default: a new one, printed]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Name of this run in the report [default: the hosts]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+
+    /// Directory for report.json and report.html [default: target/loadtest/<scenario>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// report.json of an earlier run to compare with
+    #[arg(long, value_name = "PATH")]
+    pub(crate) baseline: Option<PathBuf>,
+
+    /// What goes to stdout
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// A summary to read
+    Text,
+    /// The whole report.json
+    Json,
+}
+
+const AFTER_HELP: &str = "\
+Exit status: 0 all limits kept, 1 a limit missed or a wrong answer, 2 bad usage or scenario, 3 a target cannot be reached.
+
+Compare workers asked directly with the coordinator in front of them, on the same requests:
+  loadtest loadtest/scenarios/small.toml --seed 1 --label replicated --report target/loadtest/replicated \\
+    --url http://127.0.0.1:9001 --url http://127.0.0.1:9002
+  loadtest loadtest/scenarios/small.toml --seed 1 --label coordinator --url http://127.0.0.1:8080 \\
+    --baseline target/loadtest/replicated/report.json";

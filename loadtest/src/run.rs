@@ -1,0 +1,169 @@
+//! From the command line to the report: set up, run every rate, write, print.
+
+use std::path::PathBuf;
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{Timestamp, Unit};
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
+use reqwest::Url;
+use tokio::runtime::Runtime;
+
+use crate::check::{Check, checks};
+use crate::cli::{Args, Output};
+use crate::measured::Measured;
+use crate::pace::Run;
+use crate::plan::Planner;
+use crate::ramp::Search;
+use crate::report::{RampResult, Report, Step, text};
+use crate::scenario::{Load, Ramp, Scenario};
+use crate::target::Targets;
+
+/// Why there is no result.
+pub(crate) enum Failure {
+    Usage(anyhow::Error),
+    Unreachable(anyhow::Error),
+    Io(anyhow::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Io(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Unreachable(_) => 3,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Runs the scenario, writes and prints the report; whether all limits were kept.
+pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
+    let scenario = Scenario::read(&args.scenario).map_err(Failure::Usage)?;
+    let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(Failure::Usage)?;
+    let targets = Targets::new(args.urls.clone(), scenario.request.timeout())?;
+    let runtime = Runtime::new().context("start the runtime")?;
+    runtime.block_on(targets.reach()).map_err(Failure::Unreachable)?;
+    let directory = args.report.clone().unwrap_or_else(|| PathBuf::from("target/loadtest").join(&scenario.name));
+    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
+
+    let seed = args.seed.unwrap_or_else(|| rand::make_rng::<ChaCha8Rng>().random::<u32>().into());
+    eprintln!("{} ({}), seed {seed}", scenario.title, scenario.name);
+    let started_at = Timestamp::now().round(Unit::Second).context("round the time")?.to_string();
+    let bench = Bench { planner: Planner::new(scenario.request, seed), scenario: &scenario, targets };
+    let results = runtime.block_on(bench.measure())?;
+    let report = results.into_report(args, scenario, seed, started_at);
+
+    report.write(&directory, baseline.as_ref())?;
+    match args.output {
+        Output::Json => println!("{}", report.to_json()?),
+        Output::Text => print!("{}", text::summary(&report, baseline.as_ref(), &directory)),
+    }
+    Ok(report.passed)
+}
+
+/// Everything a scenario's rates share.
+struct Bench<'a> {
+    planner: Planner,
+    scenario: &'a Scenario,
+    targets: Targets,
+}
+
+/// What the rates of a scenario showed.
+struct Results {
+    measured: Measured,
+    ramp: Option<RampResult>,
+    checks: Vec<Check>,
+}
+
+impl Bench<'_> {
+    async fn measure(mut self) -> Result<Results> {
+        match self.scenario.load {
+            Load::Steady(steady) => {
+                let measured = self.at_rate(steady.rate_qps, steady.duration_s).await?;
+                let checks = checks(&self.scenario.limits, &measured);
+                Ok(Results { measured, ramp: None, checks })
+            }
+            Load::Ramp(ramp) => self.climb(ramp).await,
+        }
+    }
+
+    /// Searches the highest rate; the figures of that rate, or of the first where none kept the limits, are the result.
+    async fn climb(&mut self, ramp: Ramp) -> Result<Results> {
+        let mut search = Search::new(ramp);
+        let mut steps: Vec<Step> = Vec::new();
+        while let Some(rate_qps) = search.next_rate_qps() {
+            let measured = self.at_rate(rate_qps, ramp.step_duration_s).await?;
+            let kept = checks(&self.scenario.limits, &measured).iter().all(|check| check.kept);
+            search.record(rate_qps, kept);
+            steps.push(Step { kept, measured });
+        }
+        let wrong = steps.iter().map(|step| step.measured.wrong_answers()).sum();
+        let highest_rate_qps = search.highest_kept_qps();
+        let best = steps.iter().rfind(|step| Some(step.measured.rate_qps) == highest_rate_qps).or(steps.first());
+        let measured = best.context("a ramp has a first step")?.measured.clone();
+        let checks = vec![Check::rate_floor(&ramp, highest_rate_qps), Check::wrong_answers(wrong)];
+        Ok(Results { measured, ramp: Some(RampResult { highest_rate_qps, steps }), checks })
+    }
+
+    async fn at_rate(&mut self, rate_qps: f64, duration_s: f64) -> Result<Measured> {
+        let requests = self.planner.draw((rate_qps * duration_s).round() as usize);
+        let progress = progress(requests.len() as u64, rate_qps);
+        let run = Run {
+            requests,
+            rate_qps,
+            outstanding_max: self.scenario.request.outstanding_max,
+            targets: self.targets.clone(),
+            progress: progress.clone(),
+        };
+        let samples = run.drive().await?;
+        progress.finish_and_clear();
+        Ok(Measured::new(rate_qps, &samples))
+    }
+}
+
+impl Results {
+    fn into_report(self, args: &Args, scenario: Scenario, seed: u64, started_at: String) -> Report {
+        let urls: Vec<String> = args.urls.iter().map(ToString::to_string).collect();
+        Report {
+            format: Report::FORMAT,
+            label: args.label.clone().unwrap_or_else(|| hosts(&args.urls)),
+            urls,
+            scenario,
+            seed,
+            started_at,
+            command: env::args().collect::<Vec<_>>().join(" "),
+            machine: machine(),
+            passed: self.checks.iter().all(|check| check.kept),
+            checks: self.checks,
+            ramp: self.ramp,
+            measured: self.measured,
+        }
+    }
+}
+
+fn hosts(urls: &[Url]) -> String {
+    urls.iter().map(Url::authority).collect::<Vec<_>>().join(", ")
+}
+
+fn progress(requests: u64, rate_qps: f64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} answers, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(requests).with_style(style).with_message(format!("{rate_qps:.1} QPS"))
+}
+
+/// The processor where Linux names it, and how many cores this process may use.
+fn machine() -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let (_, model) = model.unwrap_or(("", env::consts::ARCH));
+    format!("{cores} × {model}, {}", env::consts::OS)
+}

@@ -1,0 +1,8 @@
+//! The real binary against real servers that answer well, wrongly, late or never.
+
+mod failures;
+mod helpers;
+mod open_model;
+mod ramp;
+mod reports;
+mod usage;

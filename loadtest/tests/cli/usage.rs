@@ -1,0 +1,46 @@
+//! Exit codes 2 and 3, before any load is sent.
+
+use std::net::TcpListener;
+
+use crate::helpers::{Behavior, Bench, Server};
+
+#[test]
+fn bad_usage_exits_2_and_names_what_is_wrong() {
+    let server = Server::start(Behavior::Correct);
+    let url = server.url();
+    let cases: [(&[&str], &[&str], &str); 6] = [
+        (&[], &[], "--url"),
+        (&["ftp://host"], &[], "http://"),
+        (&[&url], &["--seed", "x"], "--seed"),
+        (&[&url], &["--baseline", "missing.json"], "missing.json"),
+        (&[&url], &["--baseline", "scenario.toml"], "no report of loadtest"),
+        (&[&url], &["--output", "xml"], "--output"),
+    ];
+    for (urls, arguments, named) in cases {
+        let ended = Bench::steady(10, 0.2, &[]).with(arguments).run(urls);
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_bad_scenario_exits_2_and_names_the_field() {
+    for (edit, named) in
+        [("rate_qps = 0", "steady.rate_qps"), ("rate_qps = 1\nspeed = 2", "speed"), ("r_max = -1", "r_max")]
+    {
+        let ended = Bench::steady(10, 0.2, &[edit]).run(&["http://127.0.0.1:9"]);
+        assert_eq!(ended.code, 2, "{edit}: {}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{named}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_unreachable_target_exits_3() {
+    let reachable = Server::start(Behavior::Correct);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let ended = Bench::steady(10, 0.2, &[]).run(&[&reachable.url(), &format!("http://{free}")]);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains(&free.to_string()), "{}", ended.stderr);
+    assert!(reachable.requests().is_empty());
+}

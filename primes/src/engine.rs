@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::level::Level;
 use crate::presieve;
 use crate::sieve::Stopped;
 use crate::strike::Striders;
@@ -42,14 +43,25 @@ impl Span {
 /// The map is a segment between a front pad, which takes what the first periods write before the span, and a slack,
 /// which takes what the last periods of a segment write into the next one. Pad and slack are as long as the largest
 /// sieving prime.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Engine {
+    level: Level,
     map: Vec<u8>,
     near: Striders,
     far: Striders,
 }
 
 impl Engine {
+    /// An engine with the instructions of `level`, which the CPU has.
+    pub(crate) fn new(level: Level) -> Self {
+        Self {
+            level,
+            map: Vec::new(),
+            near: Striders::default(),
+            far: Striders::default(),
+        }
+    }
+
     /// Sieves `span` with the ascending primes of `sieving` and those of the pre-sieve, and calls `visit` with each
     /// segment of the map and the number of its first byte.
     ///
@@ -105,7 +117,7 @@ impl Engine {
     /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
     fn prepare(&mut self, walk: &Walk, len: usize) {
         let (map, slack) = self.map[walk.pad..].split_at_mut(walk.segment);
-        presieve::fill(&mut map[..len], walk.byte);
+        presieve::fill(&mut map[..len], walk.byte, self.level);
         if !walk.is_first {
             for (byte, carried) in map[..len].iter_mut().zip(&slack[..walk.pad]) {
                 *byte &= carried;

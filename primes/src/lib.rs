@@ -6,6 +6,7 @@
 
 mod base;
 mod engine;
+mod level;
 mod presieve;
 mod primality;
 mod sieve;
@@ -17,6 +18,7 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
+pub use level::Level;
 pub use sieve::{Sieve, Stopped};
 
 static NEVER: AtomicBool = AtomicBool::new(false);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::BasePrimes;
 use crate::engine::{Engine, LARGEST_STRIDE, Span};
+use crate::level::Level;
 use crate::primality::is_prime;
 use crate::tally::{Count, Sum, Tally};
 use crate::wheel::RESIDUES;
@@ -28,6 +29,7 @@ impl Error for Stopped {}
 /// Meant to live as long as its thread. Its memory is bounded whatever the range.
 #[derive(Debug)]
 pub struct Sieve {
+    level: Level,
     base: BasePrimes,
     engine: Engine,
 }
@@ -41,9 +43,16 @@ impl Default for Sieve {
 impl Sieve {
     /// A sieve with the base primes for ranges below 2^32; more are found when a range needs them.
     pub fn new() -> Self {
+        Self::with_level(Level::best())
+    }
+
+    /// A sieve that uses the instructions of `level`, or the best ones that the CPU has if they are lower.
+    pub fn with_level(level: Level) -> Self {
+        let level = level.supported();
         Self {
+            level,
             base: BasePrimes::new(),
-            engine: Engine::default(),
+            engine: Engine::new(level),
         }
     }
 
@@ -79,6 +88,7 @@ impl Sieve {
         if range.is_empty() {
             return Ok(());
         }
+        let level = self.level;
         let (first, last) = range.into_inner();
         let root = last.isqrt() as u32;
         let limit = root.min(LARGEST_STRIDE);
@@ -91,7 +101,7 @@ impl Sieve {
                 if limit < root {
                     remove_composites(map, first_byte, stop)?;
                 }
-                tally.add(map, first_byte);
+                tally.add(map, first_byte, level);
                 Ok(())
             },
         )

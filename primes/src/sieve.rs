@@ -6,11 +6,14 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::BasePrimes;
-use crate::engine::{Engine, LARGEST_STRIDE, Span};
+use crate::engine::{Engine, Span};
 use crate::level::Level;
 use crate::primality::is_prime;
 use crate::tally::{Count, Sum, Tally};
 use crate::wheel::RESIDUES;
+
+/// Sieving primes end here, which bounds their memory.
+const LARGEST_SIEVING: u32 = 1 << 26;
 
 /// A call that its stop flag ended early. The sieve is as usable as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +94,7 @@ impl Sieve {
         let level = self.level;
         let (first, last) = range.into_inner();
         let root = last.isqrt() as u32;
-        let limit = root.min(LARGEST_STRIDE);
+        let limit = root.min(LARGEST_SIEVING);
         self.base.grow(limit, &mut self.engine, stop)?;
         self.engine.run(
             &Span::new(first, last),

@@ -37,7 +37,7 @@ fn counts_up_to_powers_of_ten_are_the_published_ones() {
 /// Counts by primesieve 12.16, which shares no code with this crate.
 #[test]
 fn counts_far_out_are_those_of_primesieve() {
-    let far: [(RangeInclusive<u64>, u64); 5] = [
+    let far: [(RangeInclusive<u64>, u64); 6] = [
         (
             1_000_000_000_000..=1_000_000_000_000 + 100_000_000,
             3_618_282,
@@ -45,6 +45,10 @@ fn counts_far_out_are_those_of_primesieve() {
         (
             1_000_000_000_000_000..=1_000_000_000_000_000 + 2_500_000,
             72_345,
+        ),
+        (
+            1_000_000_000_000_000..=1_000_000_000_000_000 + 200_000_000,
+            5_788_545,
         ),
         (
             10_000_000_000_000_000..=10_000_000_000_000_000 + 1_000_000,

@@ -1,0 +1,122 @@
+//! SIGTERM: what is in flight is answered or handed back, and the exit code is 0.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::helpers::{Coordinator, Signal, Worker, eventually, get, heavy, published_sum};
+
+/// The promise of the coordinator's drain.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// With it a single attempt that is counted as failed fails the job.
+const NO_RETRY: (&str, &str) = ("DIVVY_MAX_ATTEMPTS", "1");
+
+/// All of a request is one task.
+const ONE_TASK: (&str, &str) = ("DIVVY_CHUNK_SIZE", "18446744073709551615");
+
+#[test]
+fn workers_that_leave_during_a_job_fail_no_attempt() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[NO_RETRY]);
+    let mut workers: VecDeque<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
+    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    let mut left = 0;
+    loop {
+        let before = coordinator.completed_leases();
+        eventually("the job goes on", || (job.is_answered() || coordinator.completed_leases() > before).then_some(()));
+        if job.is_answered() {
+            break;
+        }
+        workers.push_back(Worker::join(&coordinator, &[]));
+        let mut leaving = workers.pop_front().expect("three workers");
+        leaving.signal(Signal::TERM);
+        assert_eq!(leaving.exit_status().code(), Some(0));
+        left += 1;
+    }
+    assert_eq!(job.answer().sum(), published_sum(10));
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="Failed"}"#), 0.0);
+    assert!(left >= 2, "only {left} workers left");
+}
+
+#[test]
+fn worker_hands_back_what_it_cannot_finish_in_time() {
+    let coordinator = Coordinator::start(&[NO_RETRY, ONE_TASK]);
+    let mut leaving = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "100")]);
+    let endless = coordinator.ask_endless();
+    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    let other = Worker::join(&coordinator, &[]);
+    leaving.signal(Signal::TERM);
+    assert_eq!(leaving.exit_status().code(), Some(0));
+    eventually("the other one computes", || coordinator.find(&other.boot_id).filter(|worker| worker["busy"] == 1));
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="HandedBack"}"#), 1.0);
+    assert!(!endless.is_answered());
+}
+
+#[test]
+fn sum_is_exact_when_a_worker_hands_its_lease_back() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[NO_RETRY, ONE_TASK]);
+    let mut leaving = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "0")]);
+    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    let _other = Worker::join(&coordinator, &[]);
+    leaving.signal(Signal::TERM);
+    assert_eq!(leaving.exit_status().code(), Some(0));
+    assert_eq!(job.answer().sum(), published_sum(10));
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="HandedBack"}"#), 1.0);
+}
+
+#[test]
+fn draining_worker_is_alive_but_not_ready() {
+    let coordinator = Coordinator::start(&[ONE_TASK]);
+    let worker = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "600000")]);
+    assert_eq!(get(worker.address, "/readyz").status, 200);
+    let _endless = coordinator.ask_endless();
+    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    worker.signal(Signal::TERM);
+    eventually("it is not ready", || (get(worker.address, "/readyz").status == 503).then_some(()));
+    assert_eq!(get(worker.address, "/livez").status, 200);
+    eventually("it is draining", || coordinator.find(&worker.boot_id).filter(|worker| worker["state"] == "draining"));
+}
+
+#[test]
+fn coordinator_answers_what_is_in_flight_before_it_stops() {
+    let _turn = heavy();
+    let mut coordinator = Coordinator::start(&[]);
+    let _worker = Worker::join(&coordinator, &[]);
+    let job = coordinator.ask_sum(1, 10_u64.pow(9));
+    eventually("it computes", || (coordinator.busy() > 0).then_some(()));
+    coordinator.signal(Signal::TERM);
+    let told_at = Instant::now();
+    assert_eq!(job.answer().sum(), published_sum(9));
+    assert_eq!(coordinator.exit_status().code(), Some(0));
+    assert!(told_at.elapsed() < STOP_LIMIT, "{:?}", told_at.elapsed());
+}
+
+#[test]
+fn coordinator_gives_up_what_takes_longer_than_its_drain() {
+    let mut coordinator = Coordinator::start(&[("DIVVY_DRAIN_TIMEOUT_MS", "300")]);
+    let worker = Worker::join(&coordinator, &[]);
+    let endless = coordinator.ask_endless();
+    eventually("it computes", || (coordinator.busy() > 0).then_some(()));
+    coordinator.signal(Signal::TERM);
+    let told_at = Instant::now();
+    assert_eq!(endless.answer().problem(503), "the coordinator is stopping; try again later");
+    assert_eq!(coordinator.exit_status().code(), Some(0));
+    assert!(told_at.elapsed() < STOP_LIMIT, "{:?}", told_at.elapsed());
+    eventually("the worker stops", || {
+        (worker.metric(r#"divvy_worker_leases_total{outcome="Canceled"}"#) >= 1.0).then_some(())
+    });
+}
+
+#[test]
+fn idle_services_stop_on_either_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut coordinator = Coordinator::start(&[]);
+        let mut worker = Worker::join(&coordinator, &[]);
+        worker.signal(signal);
+        assert_eq!(worker.exit_status().code(), Some(0));
+        coordinator.signal(signal);
+        assert_eq!(coordinator.exit_status().code(), Some(0));
+    }
+}

@@ -1,0 +1,101 @@
+//! Workers that answer leases wrongly: with a good worker the answer is exact, without one the client is told.
+
+use std::time::{Duration, Instant};
+
+use crate::helpers::{Coordinator, FakeWorker, Fault, Worker, heavy, published_sum};
+
+/// A worker that never answers loses its lease after this time.
+const SHORT_LEASES: (&str, &str) = ("DIVVY_LEASE_TIMEOUT_MS", "300");
+
+/// The pause after the first failure in a row; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+#[test]
+fn worker_that_answers_500_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::Status500);
+}
+
+#[test]
+fn worker_that_answers_garbage_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::Garbage);
+}
+
+#[test]
+fn worker_that_closes_in_the_middle_of_its_answer_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::HalfAnAnswer);
+}
+
+#[test]
+fn worker_that_answers_for_another_attempt_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::WrongAttempt);
+}
+
+#[test]
+fn worker_that_answers_an_impossible_sum_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::ImpossibleSum);
+}
+
+#[test]
+fn worker_whose_answer_has_no_end_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::EndlessBody);
+}
+
+#[test]
+fn worker_that_pads_its_answer_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::LongBody);
+}
+
+#[test]
+fn worker_that_redirects_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::RedirectToItself);
+}
+
+#[test]
+fn worker_that_closes_without_an_answer_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::ClosedConnection);
+}
+
+#[test]
+fn worker_that_never_answers_spoils_nothing() {
+    a_good_worker_makes_up_for(Fault::Silence);
+}
+
+#[test]
+fn client_is_told_what_is_wrong_with_the_only_worker() {
+    for (fault, cause) in [
+        (Fault::Status500, "its worker answered 500 Internal Server Error"),
+        (Fault::Garbage, "its worker was lost"),
+        (Fault::HalfAnAnswer, "read the answer"),
+        (Fault::WrongAttempt, "its worker answered for attempt "),
+        (Fault::ImpossibleSum, "its worker answered a sum that cannot be"),
+        (Fault::EndlessBody, "the answer is longer than 4096 bytes"),
+        (Fault::LongBody, "the answer is longer than 4096 bytes"),
+        (Fault::RedirectToItself, "its worker answered 307 Temporary Redirect"),
+        (Fault::ClosedConnection, "its worker was lost"),
+        (Fault::Silence, "its lease expired"),
+    ] {
+        let coordinator = Coordinator::start(&[SHORT_LEASES, ("DIVVY_MAX_ATTEMPTS", "2")]);
+        let fake = FakeWorker::join(&coordinator, fault);
+        let message = coordinator.sum(1, 1000).problem(502);
+        assert!(message.starts_with("the job failed: tasks 0 to 0 failed 2 times"), "{fault:?}: {message}");
+        assert!(message.contains(cause), "{fault:?}: {message}");
+        assert_eq!(fake.leases(), 2, "{fault:?}");
+    }
+}
+
+fn a_good_worker_makes_up_for(fault: Fault) {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[SHORT_LEASES]);
+    let fake = FakeWorker::join(&coordinator, fault);
+    let started_at = Instant::now();
+    let job = coordinator.ask_sum(1, 10_u64.pow(9));
+    let _good = Worker::join(&coordinator, &[]);
+    assert_eq!(job.answer().sum(), published_sum(9));
+    for _ in 0..20 {
+        assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3));
+    }
+    let leases = u32::try_from(fake.leases()).expect("few leases");
+    assert!(leases >= 1, "the fake worker was never asked");
+    let pauses = FIRST_PAUSE * (2_u32.pow(leases - 1) - 1);
+    assert!(started_at.elapsed() >= pauses, "{leases} leases reached it without the pauses between them");
+}

@@ -1,0 +1,16 @@
+//! Set-up: processes, requests, workers that misbehave, and sums that others published.
+
+mod fake_worker;
+mod http;
+mod process;
+mod published;
+mod services;
+mod waiting;
+
+pub(crate) use fake_worker::{FakeWorker, Fault};
+pub(crate) use http::{Answer, InFlight, connect, get, request, send};
+pub(crate) use process::{Process, divvy};
+pub(crate) use published::{published_sum, round_ranges};
+pub(crate) use rustix::process::Signal;
+pub(crate) use services::{Coordinator, Worker};
+pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

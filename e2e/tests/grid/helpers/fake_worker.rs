@@ -1,0 +1,152 @@
+//! A worker that registers like a good one and answers leases as badly as a test wants.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Coordinator, eventually, request};
+
+/// More often than a good worker: a suspended one gets work again after a heartbeat.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What is wrong with a [`FakeWorker`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Status500,
+    Garbage,
+    HalfAnAnswer,
+    WrongAttempt,
+    ImpossibleSum,
+    EndlessBody,
+    LongBody,
+    RedirectToItself,
+    ClosedConnection,
+    Silence,
+}
+
+/// Registered and heard of until it is dropped.
+#[derive(Debug)]
+pub(crate) struct FakeWorker {
+    /// Leases that reached it.
+    leases: Arc<AtomicU64>,
+    /// Dropped to end the heartbeats.
+    _heartbeats: Sender<()>,
+}
+
+impl FakeWorker {
+    /// Starts a worker of one slot and waits until `coordinator` lists it.
+    pub(crate) fn join(coordinator: &Coordinator, fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listener.local_addr().expect("bound").port();
+        let leases = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&leases);
+        // Both threads end with the test's process at the latest: a listener cannot be told to stop accepting.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || answer(&stream, fault, &counter));
+            }
+        });
+        let boot_id = format!("00000000-0000-4000-8000-{port:012}");
+        let (heartbeats, stopped) = mpsc::channel();
+        let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id));
+        thread::spawn(move || {
+            while register(internal, &format!("fake-{port}"), &body)
+                && stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout)
+            {}
+        });
+        eventually("the fake worker is registered", || coordinator.find(&boot_id));
+        Self { leases, _heartbeats: heartbeats }
+    }
+
+    pub(crate) fn leases(&self) -> u64 {
+        self.leases.load(Ordering::Relaxed)
+    }
+}
+
+fn heartbeat(port: u16, boot_id: &str) -> String {
+    let heartbeat = json!({
+        "port": port, "boot_id": boot_id, "slots": 1, "running": 0, "cpu_load": 0.0, "free_memory_bytes": 0,
+        "version": "fake",
+    });
+    heartbeat.to_string()
+}
+
+/// Whether the coordinator was there to take it.
+fn register(internal: SocketAddr, id: &str, body: &str) -> bool {
+    TcpStream::connect(internal).is_ok()
+        && request(internal, "PUT", &format!("/worker/register/{id}"), &[], body).status == 204
+}
+
+fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
+    let Some(lease) = read_lease(stream) else { return };
+    leases.fetch_add(1, Ordering::Relaxed);
+    let attempt = lease["attempt"].as_u64().expect("an attempt");
+    let outcome =
+        |attempt: u64, value: &str| ok(&json!({ "attempt": attempt, "value": value, "compute_us": 1 }).to_string());
+    // The coordinator may close first, which is its right.
+    let _ = match fault {
+        Fault::Status500 => write(stream, "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"),
+        Fault::Garbage => write(stream, "\0\u{1}\u{2} this is no HTTP\r\n\r\n"),
+        Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
+        Fault::WrongAttempt => write(stream, &outcome(attempt + 1, "0")),
+        Fault::ImpossibleSum => write(stream, &outcome(attempt, &u128::MAX.to_string())),
+        Fault::EndlessBody => write_for_ever(stream),
+        Fault::LongBody => write(stream, &ok(&format!("{:1$}", outcome(attempt, "0"), 1 << 20))),
+        Fault::RedirectToItself => {
+            write(stream, "HTTP/1.1 307 Temporary Redirect\r\nlocation: /lease\r\ncontent-length: 0\r\n\r\n")
+        }
+        Fault::ClosedConnection => Ok(()),
+        Fault::Silence => wait_for_close(stream),
+    };
+}
+
+fn read_lease(stream: &TcpStream) -> Option<Value> {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end().to_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn half(answer: &str) -> String {
+    answer[..answer.len() - 10].to_owned()
+}
+
+fn write(mut stream: &TcpStream, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes())
+}
+
+fn write_for_ever(stream: &TcpStream) -> std::io::Result<()> {
+    write(stream, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    loop {
+        write(stream, "4\r\n    \r\n")?;
+    }
+}
+
+fn wait_for_close(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.read(&mut [0]).map(drop)
+}

@@ -1,0 +1,133 @@
+//! The binaries and their processes.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::eventually;
+
+/// A process with its log; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// The `divvy` command with `arguments` and none of this environment's settings.
+pub(crate) fn divvy(arguments: &[&str]) -> Command {
+    let mut command = command("divvy");
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+impl Process {
+    /// Starts a service that logs JSON; `variables` come last and so win.
+    pub(crate) fn start(binary: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(binary);
+        command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
+        Self::spawn(command.stdout(Stdio::null()))
+    }
+
+    /// Starts `command` and collects its stderr.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start a binary");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let lines = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic").push(line);
+            }
+        });
+        Self { child, log }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("signal a process");
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill a process");
+        self.child.wait().expect("wait for a process");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the process ends", || child.try_wait().expect("wait for a process"))
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// The first log line with this message.
+    pub(crate) fn logged(&self, message: &str) -> Value {
+        let find = || {
+            let lines = self.log();
+            let mut lines = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.find(|line| line["message"] == message)
+        };
+        eventually(&format!("the log says {message:?}"), find)
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().expect("piped, and taken once")
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("not zero")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("log of process {}:\n{}", self.child.id(), self.log().join("\n"));
+        }
+    }
+}
+
+fn command(binary: &str) -> Command {
+    let mut command = Command::new(binaries().join(binary));
+    for (name, _) in env::vars_os() {
+        if name == "POD_IP" || name.to_string_lossy().starts_with("DIVVY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The directory of the binaries, which the first call of a run builds: cargo builds only the binaries of a test's own
+/// package, and those of an earlier build may be stale.
+fn binaries() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        // target/<profile>/deps/<this test>
+        let this_test = env::current_exe().expect("the path of this test");
+        let directory = this_test.ancestors().nth(2).expect("a directory of the profile").to_owned();
+        let target = directory.parent().expect("a target directory");
+        let profile = match directory.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => "dev",
+            other => other.expect("a profile"),
+        };
+        let built = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet", "--package=coordinator", "--package=worker", "--package=divvy", "--bins"])
+            .args(["--profile", profile, "--target-dir"])
+            .arg(target)
+            .status();
+        assert!(built.expect("start cargo").success(), "the binaries are built");
+        directory
+    })
+}

@@ -1,0 +1,136 @@
+//! Coordinators and workers as processes, and what they show of themselves.
+
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+
+use serde_json::Value;
+
+use super::{Answer, InFlight, Process, eventually, get, send};
+
+/// A `divvy-coordinator` that serves.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    process: Process,
+    pub(crate) public: SocketAddr,
+    pub(crate) internal: SocketAddr,
+}
+
+/// A `divvy-worker` that serves.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) id: String,
+    pub(crate) boot_id: String,
+}
+
+impl Coordinator {
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        let ports = [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0")];
+        let process = Process::start("divvy-coordinator", &[&ports, variables].concat());
+        let serving = process.logged("serving");
+        Self { process, public: address(&serving["public"]), internal: address(&serving["internal"]) }
+    }
+
+    pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {
+        send(self.public, "GET", &format!("/sum-of-primes?a={a}&b={b}"), &[], "")
+    }
+
+    pub(crate) fn sum(&self, a: u64, b: u64) -> Answer {
+        self.ask_sum(a, b).answer()
+    }
+
+    /// Asks for what no grid finishes while a test runs.
+    pub(crate) fn ask_endless(&self) -> InFlight {
+        self.ask_sum(0, u64::MAX)
+    }
+
+    /// What `GET /workers` shows.
+    pub(crate) fn workers(&self) -> Vec<Value> {
+        let answer = get(self.public, "/workers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json().as_array().expect("an array").clone()
+    }
+
+    /// What `GET /workers` shows of the run `boot_id` of a worker.
+    pub(crate) fn find(&self, boot_id: &str) -> Option<Value> {
+        self.workers().into_iter().find(|worker| worker["boot_id"] == boot_id)
+    }
+
+    /// Leases that all workers hold.
+    pub(crate) fn busy(&self) -> u64 {
+        self.workers().iter().map(|worker| worker["busy"].as_u64().expect("a number")).sum()
+    }
+
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        metric(self.internal, sample)
+    }
+
+    pub(crate) fn completed_leases(&self) -> f64 {
+        self.metric(r#"divvy_leases_total{outcome="Completed"}"#)
+    }
+}
+
+impl Worker {
+    /// Starts a worker of one slot and waits until `coordinator` lists it.
+    pub(crate) fn join(coordinator: &Coordinator, variables: &[(&str, &str)]) -> Self {
+        let worker = Self::start(coordinator.internal, variables);
+        eventually("the worker is registered", || coordinator.find(&worker.boot_id));
+        worker
+    }
+
+    /// Starts a worker of one slot, whether or not anyone is at `coordinator`.
+    pub(crate) fn start(coordinator: SocketAddr, variables: &[(&str, &str)]) -> Self {
+        let coordinator = format!("http://{coordinator}");
+        let own =
+            [("DIVVY_LISTEN_ADDR", "127.0.0.1:0"), ("DIVVY_SLOTS", "1"), ("DIVVY_COORDINATOR", coordinator.as_str())];
+        let process = Process::start("divvy-worker", &[&own, variables].concat());
+        let serving = process.logged("serving");
+        let text = |field: &str| serving[field].as_str().expect("text").to_owned();
+        Self { address: address(&serving["address"]), id: text("worker_id"), boot_id: text("boot_id"), process }
+    }
+
+    pub(crate) fn metric(&self, sample: &str) -> f64 {
+        metric(self.address, sample)
+    }
+}
+
+impl Deref for Coordinator {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Coordinator {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Deref for Worker {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn address(field: &Value) -> SocketAddr {
+    field.as_str().and_then(|address| address.parse().ok()).expect("an address")
+}
+
+/// A sample of `GET /metrics`, 0 while it is not there.
+fn metric(address: SocketAddr, sample: &str) -> f64 {
+    let answer = get(address, "/metrics");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut values = answer.body.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+    values.next().map_or(0.0, |value| value.parse().expect("a number"))
+}

@@ -1,0 +1,35 @@
+//! Waiting for conditions, and a turn for the tests that need the cores for themselves.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that has no limit of its own: enough for a machine that is busy with other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What `probe` finds, once it does.
+pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, probe)
+}
+
+/// What `probe` finds, which must be within `limit`.
+pub(crate) fn within<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let started_at = Instant::now();
+    loop {
+        // Looked at before the probe: what it finds in time counts, however long it looked.
+        let is_late = started_at.elapsed() > limit;
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(!is_late, "not within {limit:?}: {what}");
+        sleep(POLL_INTERVAL);
+    }
+}
+
+/// A turn among the tests that compute for seconds: side by side they would take each other's time.
+pub(crate) fn heavy() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,165 @@
+//! Clients that are slow, silent, too big or no HTTP at all: their connections end and others are served.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use crate::helpers::{Coordinator, Worker, connect, get, published_sum, request};
+
+/// From one byte of a slow client to the next.
+const DRIP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a slow client may hold a connection: the longest limit of the services is an idle connection's 75 s.
+const HOLD_LIMIT: Duration = Duration::from_secs(90);
+
+#[test]
+fn head_that_drips_ends_its_connection() {
+    on_every_port(|port| drip(connect(port), b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ", b'y'));
+}
+
+#[test]
+fn second_head_that_drips_ends_its_connection() {
+    on_every_port(|port| {
+        let mut stream = connect(port);
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("send a request");
+        let read = stream.read(&mut [0; 4096]).expect("an answer");
+        assert!(read > 0);
+        drip(stream, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ", b'y');
+    });
+}
+
+#[test]
+fn body_that_drips_ends_its_connection() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    for (port, head) in [
+        (coordinator.internal, "PUT /worker/register/slow HTTP/1.1"),
+        (worker.address, "POST /lease HTTP/1.1"),
+        (coordinator.public, "GET /workers HTTP/1.1"),
+        (coordinator.public, "POST /nowhere HTTP/1.1"),
+    ] {
+        let head = format!("{head}\r\nhost: x\r\ncontent-length: 4000\r\n\r\n");
+        drip(connect(port), head.as_bytes(), b' ');
+    }
+    assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3));
+}
+
+#[test]
+fn client_that_reads_no_answer_is_cut_off() {
+    let coordinator = Coordinator::start(&[]);
+    let mut stream = connect(coordinator.public);
+    stream.set_write_timeout(Some(HOLD_LIMIT)).expect("set a timeout");
+    let asked_at = Instant::now();
+    // Answers pile up until the service stops reading, then requests do, then the connection ends.
+    let error = loop {
+        if let Err(error) = stream.write_all(b"GET /workers HTTP/1.1\r\nhost: x\r\n\r\n") {
+            break error;
+        }
+        assert!(asked_at.elapsed() < HOLD_LIMIT, "still connected");
+    };
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    assert_eq!(get(coordinator.public, "/livez").status, 200);
+}
+
+#[test]
+fn garbage_is_answered_with_400_and_harms_nobody() {
+    on_every_port(|port| {
+        for garbage in
+            [&b"\0\x01\x02\xff\xfe\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"hello\r\n\r\n"]
+        {
+            let mut stream = connect(port);
+            stream.write_all(garbage).expect("send garbage");
+            // A client that says no more: what came so far is all there is.
+            stream.shutdown(Shutdown::Write).expect("close one side");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("the connection ends");
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn head_that_is_too_long_is_refused() {
+    on_every_port(|port| {
+        let mut stream = connect(port);
+        let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "y".repeat(1 << 20));
+        // The service may refuse it before it has all of it.
+        let _ = stream.write_all(head.as_bytes());
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+        assert_eq!(&start, b"HTTP/1.1 431");
+    });
+}
+
+#[test]
+fn body_that_is_too_long_is_refused() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let body = " ".repeat(5000);
+    for (port, method, path) in
+        [(coordinator.internal, "PUT", "/worker/register/big"), (worker.address, "POST", "/lease")]
+    {
+        let message = request(port, method, path, &[], &body).problem(413);
+        assert_eq!(message, "the body is longer than 4096 bytes");
+        let endless = [("transfer-encoding", "chunked")];
+        let mut stream = connect(port);
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{}: {}\r\n\r\n", endless[0].0, endless[0].1);
+        stream.write_all(head.as_bytes()).expect("send a head");
+        let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+        while stream.write_all(chunk.as_bytes()).is_ok() {}
+    }
+}
+
+#[test]
+fn bad_requests_are_told_what_is_wrong() {
+    let coordinator = Coordinator::start(&[]);
+    let ask = |target: &str| get(coordinator.public, target);
+    assert!(ask("/sum-of-primes?a=1").problem(400).starts_with("b is missing"));
+    assert!(ask("/sum-of-primes?a=1&a=2&b=3").problem(400).starts_with("a is given more than once"));
+    assert!(ask("/sum-of-primes?a=-1&b=3").problem(400).starts_with("a must be an integer from 0 to"));
+    assert!(ask("/sum-of-primes?a=1&b=18446744073709551616").problem(400).contains("but is larger"));
+    assert_eq!(ask("/sum-of-primes?a=2&b=1").problem(400), "a must not be above b, but 2 is above 1");
+    assert_eq!(ask("/sums").problem(404), "there is nothing at /sums");
+    let refused = request(coordinator.public, "POST", "/sum-of-primes?a=1&b=2", &[], "");
+    assert_eq!(refused.problem(405), "this path takes GET only");
+    assert!(refused.head.contains("\r\nallow: get"), "{refused:?}");
+    let unknown = request(coordinator.internal, "PUT", "/worker/register/a%2Fb", &[], "{}");
+    assert!(unknown.problem(400).starts_with("worker_id is wrong"), "{unknown:?}");
+    let body = request(coordinator.internal, "PUT", "/worker/register/x", &[], "{");
+    assert!(body.problem(400).starts_with("the body is not valid"), "{body:?}");
+}
+
+#[test]
+fn internal_paths_are_not_on_the_public_port() {
+    let coordinator = Coordinator::start(&[]);
+    assert_eq!(get(coordinator.public, "/metrics").status, 404);
+    assert_eq!(request(coordinator.public, "PUT", "/worker/register/x", &[], "{}").status, 404);
+    assert_eq!(get(coordinator.internal, "/sum-of-primes?a=1&b=2").status, 404);
+}
+
+/// Tries the three ports of a grid at the same time, then that the grid still works.
+fn on_every_port(attack: impl Fn(SocketAddr) + Sync) {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let attack = &attack;
+    thread::scope(|scope| {
+        for port in [coordinator.public, coordinator.internal, worker.address] {
+            scope.spawn(move || attack(port));
+        }
+    });
+    assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3));
+}
+
+/// Sends `start` and then one byte at a time until the connection ends, which must be in time.
+fn drip(mut stream: TcpStream, start: &[u8], byte: u8) {
+    let started_at = Instant::now();
+    stream.write_all(start).expect("send the start");
+    while started_at.elapsed() < HOLD_LIMIT {
+        if stream.write_all(&[byte]).is_err() {
+            return;
+        }
+        sleep(DRIP_INTERVAL);
+    }
+    panic!("still connected after {HOLD_LIMIT:?}");
+}

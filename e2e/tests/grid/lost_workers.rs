@@ -1,0 +1,99 @@
+//! Workers that die, hang or come back: the answer stays exact and nothing counts twice.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::helpers::{Coordinator, Signal, Worker, eventually, heavy, published_sum, within};
+
+/// From the last sign of life to the eviction, plus what a look at a busy machine may take.
+const EVICTION_LIMIT: Duration = Duration::from_millis(6_000 + 500);
+
+/// Longer than any test: no eviction helps.
+const NO_EVICTION: (&str, &str) = ("DIVVY_EVICT_AFTER_MS", "600000");
+
+#[test]
+fn sum_stays_exact_while_workers_are_killed_again_and_again() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[]);
+    let mut workers: VecDeque<_> = (0..3).map(|_| Worker::join(&coordinator, &[])).collect();
+    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    let mut killed = 0;
+    loop {
+        let before = coordinator.completed_leases();
+        eventually("the job goes on", || {
+            (job.is_answered() || coordinator.completed_leases() >= before + 5.0).then_some(())
+        });
+        if job.is_answered() {
+            break;
+        }
+        workers.pop_front().expect("three workers").kill();
+        workers.push_back(Worker::join(&coordinator, &[]));
+        killed += 1;
+    }
+    let answer = job.answer();
+    assert_eq!(answer.sum(), published_sum(10));
+    assert_eq!(answer.json()["tasks"], 4000);
+    assert!(killed >= 5, "only {killed} workers were killed");
+}
+
+#[test]
+fn stopped_worker_is_evicted_and_its_late_outcome_refused() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[]);
+    let stopped = Worker::join(&coordinator, &[]);
+    let _other = Worker::join(&coordinator, &[]);
+    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    eventually("the worker holds a lease", || coordinator.find(&stopped.boot_id).filter(|worker| worker["busy"] != 0));
+    stopped.signal(Signal::STOP);
+    let stopped_at = Instant::now();
+    within(EVICTION_LIMIT, "the eviction", || coordinator.find(&stopped.boot_id).is_none().then_some(()));
+    assert!(stopped_at.elapsed() > Duration::from_secs(4), "evicted before it was silent for 5 s");
+    assert_eq!(job.answer().sum(), published_sum(10));
+    assert_eq!(coordinator.metric("divvy_refused_outcomes_total"), 0.0);
+
+    stopped.signal(Signal::CONT);
+    eventually("the late outcome is refused", || {
+        (coordinator.metric("divvy_refused_outcomes_total") >= 1.0).then_some(())
+    });
+    let back = eventually("the worker is back", || coordinator.find(&stopped.boot_id));
+    assert_eq!((&back["state"], &back["completed_tasks"]), (&"ready".into(), &0.into()), "{back}");
+    assert_eq!(coordinator.sum(1, 10_u64.pow(7)).sum(), published_sum(7));
+}
+
+#[test]
+fn worker_restarted_under_its_id_is_another_worker() {
+    let coordinator = Coordinator::start(&[NO_EVICTION]);
+    let id = ("DIVVY_WORKER_ID", "always-the-same");
+    let old = Worker::join(&coordinator, &[id]);
+    old.signal(Signal::STOP);
+    let job = coordinator.ask_sum(1, 1000);
+    eventually("the old one holds the lease", || coordinator.find(&old.boot_id).filter(|worker| worker["busy"] == 1));
+
+    let new = Worker::join(&coordinator, &[id]);
+    assert_eq!(job.answer().sum(), published_sum(3));
+    assert_eq!(new.id, old.id);
+    let listed = coordinator.workers();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0]["boot_id"], &listed[0]["completed_tasks"]), (&new.boot_id.as_str().into(), &1.into()));
+    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="Replaced"}"#), 1.0);
+
+    old.signal(Signal::CONT);
+    eventually("the old one's outcome is refused", || {
+        (coordinator.metric("divvy_refused_outcomes_total") == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn killed_workers_task_is_done_elsewhere_without_waiting_for_the_eviction() {
+    let coordinator = Coordinator::start(&[NO_EVICTION]);
+    let mut holder = Worker::join(&coordinator, &[]);
+    // So that it holds the lease for as long as this test needs it to.
+    holder.signal(Signal::STOP);
+    let job = coordinator.ask_sum(1, 1000);
+    eventually("it holds the lease", || coordinator.find(&holder.boot_id).filter(|worker| worker["busy"] == 1));
+    let idle = Worker::join(&coordinator, &[]);
+    assert!(!job.is_answered());
+    holder.kill();
+    assert_eq!(job.answer().sum(), published_sum(3));
+    assert_eq!(coordinator.find(&idle.boot_id).expect("registered")["completed_tasks"], 1);
+}

@@ -1,0 +1,17 @@
+//! The whole grid as its users meet it: the real binaries as processes, real sockets, real signals.
+//!
+//! The three binaries belong to other packages, so the first test of a run builds them with the profile that these
+//! tests have. Ports are free ones, and every process is killed when its test ends, however that ends. Tests wait for
+//! conditions, never for a time; the few limits in them are the ones that the service promises.
+
+mod admission;
+mod command;
+mod coordinator_outages;
+mod draining;
+mod failing_workers;
+mod helpers;
+mod hostile_clients;
+mod lone_worker;
+mod lost_workers;
+mod soak;
+mod worker_token;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -18,29 +18,32 @@ use crate::grid::{Grid, LeaseEnd};
 use crate::registry::Registry;
 
 /// Why a worker is not registered any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EvictionReason {
     Silent,
     Replaced,
     Left,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum LeaseOutcome {
-    Completed,
-    Failed,
-    HandedBack,
-    Revoked,
+impl EvictionReason {
+    fn label(self) -> ReasonLabel {
+        let reason = match self {
+            Self::Silent => "silent",
+            Self::Replaced => "replaced",
+            Self::Left => "left",
+        };
+        ReasonLabel { reason }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: LeaseOutcome,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: EvictionReason,
+    reason: &'static str,
 }
 
 /// Counters of the grid.
@@ -69,15 +72,15 @@ impl GridMetrics {
 
     pub(crate) fn lease_ended(&self, end: &LeaseEnd, duration: Duration) {
         let outcome = match end {
-            LeaseEnd::Completed(_) => LeaseOutcome::Completed,
-            LeaseEnd::HandedBack => LeaseOutcome::HandedBack,
-            LeaseEnd::Failed(_) => LeaseOutcome::Failed,
+            LeaseEnd::Completed(_) => "completed",
+            LeaseEnd::HandedBack => "returned",
+            LeaseEnd::Failed(_) => "failed",
         };
         self.count(outcome, duration);
     }
 
     pub(crate) fn lease_revoked(&self, duration: Duration) {
-        self.count(LeaseOutcome::Revoked, duration);
+        self.count("revoked", duration);
     }
 
     pub(crate) fn outcome_refused(&self) {
@@ -85,10 +88,10 @@ impl GridMetrics {
     }
 
     pub(crate) fn evicted(&self, reason: EvictionReason) {
-        self.evictions.get_or_create(&ReasonLabel { reason }).inc();
+        self.evictions.get_or_create(&reason.label()).inc();
     }
 
-    fn count(&self, outcome: LeaseOutcome, duration: Duration) {
+    fn count(&self, outcome: &'static str, duration: Duration) {
         self.leases.get_or_create(&OutcomeLabel { outcome }).inc();
         self.lease_duration.observe(duration.as_secs_f64());
     }

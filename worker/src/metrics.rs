@@ -2,31 +2,44 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+/// How a lease ended, as far as this worker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     Completed,
     Failed,
     /// The coordinator closed the connection.
     Canceled,
     /// Refused or given up because the worker drains, has no room, or is another run than was meant.
-    HandedBack,
+    Returned,
+}
+
+impl LeaseEnd {
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Returned => "returned",
+        };
+        OutcomeLabel { outcome }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EndLabel {
-    outcome: LeaseEnd,
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerMetrics {
-    leases: Family<EndLabel, Counter>,
+    leases: Family<OutcomeLabel, Counter>,
     compute: Histogram,
 }
 
@@ -65,6 +78,6 @@ impl LeaseObservation {
 
 impl Drop for LeaseObservation {
     fn drop(&mut self) {
-        self.metrics.leases.get_or_create(&EndLabel { outcome: self.end }).inc();
+        self.metrics.leases.get_or_create(&self.end.label()).inc();
     }
 }

@@ -51,7 +51,7 @@ fn job_of_a_client_that_left_is_canceled_and_its_workers_stop() {
     assert_eq!(coordinator.metric("divvy_queue_depth_tasks"), 0.0);
     for worker in &workers {
         eventually("its lease is canceled", || {
-            (worker.metric(r#"divvy_worker_leases_total{outcome="Canceled"}"#) >= 1.0).then_some(())
+            (worker.metric(r#"divvy_worker_leases_total{outcome="canceled"}"#) >= 1.0).then_some(())
         });
     }
     assert_eq!(coordinator.sum(1, 10_u64.pow(7)).sum(), published_sum(7));

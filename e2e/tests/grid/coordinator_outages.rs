@@ -18,7 +18,7 @@ fn workers_are_back_two_seconds_after_the_coordinator_is() {
     first.kill();
     for worker in &workers {
         eventually("its leases are canceled", || {
-            (worker.metric(r#"divvy_worker_leases_total{outcome="Canceled"}"#) >= 1.0).then_some(())
+            (worker.metric(r#"divvy_worker_leases_total{outcome="canceled"}"#) >= 1.0).then_some(())
         });
     }
 
@@ -47,8 +47,8 @@ fn coordinator_that_was_away_evicts_nobody() {
             coordinator.find(&worker.boot_id).filter(|worker| worker["last_seen_ms_ago"].as_u64() < Some(1_000))
         });
     }
-    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="Silent"}"#), 0.0);
-    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="Replaced"}"#), 0.0);
+    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="silent"}"#), 0.0);
+    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="replaced"}"#), 0.0);
 }
 
 fn holds_a_lease(coordinator: &Coordinator, worker: &Worker) -> bool {

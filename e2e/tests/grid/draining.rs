@@ -48,7 +48,7 @@ fn worker_hands_back_what_it_cannot_finish_in_time() {
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
     eventually("the other one computes", || coordinator.find(&other.boot_id).filter(|worker| worker["busy"] == 1));
-    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="HandedBack"}"#), 1.0);
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="returned"}"#), 1.0);
     assert!(!endless.is_answered());
 }
 
@@ -63,7 +63,7 @@ fn sum_is_exact_when_a_worker_hands_its_lease_back() {
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
     assert_eq!(job.answer().sum(), published_sum(10));
-    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="HandedBack"}"#), 1.0);
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="returned"}"#), 1.0);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn coordinator_gives_up_what_takes_longer_than_its_drain() {
     assert_eq!(coordinator.exit_status().code(), Some(0));
     assert!(told_at.elapsed() < STOP_LIMIT, "{:?}", told_at.elapsed());
     eventually("the worker stops", || {
-        (worker.metric(r#"divvy_worker_leases_total{outcome="Canceled"}"#) >= 1.0).then_some(())
+        (worker.metric(r#"divvy_worker_leases_total{outcome="canceled"}"#) >= 1.0).then_some(())
     });
 }
 

@@ -75,7 +75,7 @@ fn worker_restarted_under_its_id_is_another_worker() {
     let listed = coordinator.workers();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!((&listed[0]["boot_id"], &listed[0]["completed_tasks"]), (&new.boot_id.as_str().into(), &1.into()));
-    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="Replaced"}"#), 1.0);
+    assert_eq!(coordinator.metric(r#"divvy_evictions_total{reason="replaced"}"#), 1.0);
 
     old.signal(Signal::CONT);
     eventually("the old one's outcome is refused", || {

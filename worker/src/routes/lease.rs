@@ -20,7 +20,7 @@ pub(super) async fn run(
     observation.end(match &outcome {
         Ok(_) => LeaseEnd::Completed,
         Err(ApiError::Failed(_)) => LeaseEnd::Failed,
-        Err(_) => LeaseEnd::HandedBack,
+        Err(_) => LeaseEnd::Returned,
     });
     outcome.map(Json)
 }

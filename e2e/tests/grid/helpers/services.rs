@@ -67,7 +67,7 @@ impl Coordinator {
     }
 
     pub(crate) fn completed_leases(&self) -> f64 {
-        self.metric(r#"divvy_leases_total{outcome="Completed"}"#)
+        self.metric(r#"divvy_leases_total{outcome="completed"}"#)
     }
 }
 

@@ -1,0 +1,40 @@
+//! Requests that are wrong get a problem that says what is allowed.
+
+use crate::helpers::{TestCoordinator, config, problem};
+
+#[actix_web::test]
+async fn a_wrong_parameter_is_named_with_what_is_allowed() {
+    let grid = TestCoordinator::start(config());
+    let allowed = "an integer from 0 to 18446744073709551615 (2^64-1)";
+    for (query, field, detail) in [
+        ("", "a", format!("a is missing: give a={allowed}")),
+        ("?a=1", "b", format!("b is missing: give b={allowed}")),
+        ("?a=1&a=1&b=2", "a", format!("a is given more than once: give it once, {allowed}")),
+        ("?a=x&b=2", "a", format!("a must be {allowed}, but is \"x\"")),
+        ("?a=-1&b=2", "a", format!("a must be {allowed}, but is \"-1\"")),
+        ("?a=1.5&b=2", "a", format!("a must be {allowed}, but is \"1.5\"")),
+        ("?a=0&b=18446744073709551616", "b", format!("b must be {allowed}, but is larger: 18446744073709551616")),
+        ("?a=3&b=2", "a", "a must not be above b, but 3 is above 2".to_owned()),
+    ] {
+        let problem = problem(grid.get(&format!("/sum-of-primes{query}")).await, 400).await;
+        assert_eq!((problem.field.as_deref(), problem.detail), (Some(field), detail), "{query}");
+    }
+}
+
+#[actix_web::test]
+async fn an_unknown_path_is_404_and_a_wrong_method_405_with_what_is_allowed() {
+    let grid = TestCoordinator::start(config());
+    assert_eq!(problem(grid.get("/nothing").await, 404).await.detail, "there is nothing at /nothing");
+    let url = format!("http://{}/sum-of-primes?a=1&b=2", grid.public);
+    let response = grid.client.post(url).send().await.expect("an answer");
+    assert_eq!(response.headers()["allow"], "GET");
+    assert_eq!(problem(response, 405).await.detail, "this path takes GET only");
+}
+
+#[actix_web::test]
+async fn the_public_port_knows_nothing_of_registration_and_metrics() {
+    let grid = TestCoordinator::start(config());
+    for path in ["/worker/register/x", "/metrics"] {
+        problem(grid.get(path).await, 404).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! Who may register, and as what.
+
+use protocol::{Heartbeat, WorkerSummary};
+
+use crate::helpers::{TestCoordinator, closed_port, compute, config, heartbeat, problem};
+
+#[actix_web::test]
+async fn a_heartbeat_that_makes_no_sense_is_refused_with_the_reason() {
+    let grid = TestCoordinator::start(config());
+    let valid = heartbeat(closed_port());
+    for (heartbeat, detail) in [
+        (Heartbeat { port: 0, ..valid.clone() }, "the body is not valid: port must not be 0"),
+        (Heartbeat { slots: 0, ..valid.clone() }, "the body is not valid: slots must be from 1 to 1024"),
+        (Heartbeat { slots: 1025, ..valid.clone() }, "the body is not valid: slots must be from 1 to 1024"),
+        (Heartbeat { version: "x".repeat(5000), ..valid.clone() }, "the body is longer than 4096 bytes"),
+    ] {
+        let response = grid.register("one", &heartbeat).await;
+        let status = response.status().as_u16();
+        assert_eq!(problem(response, status).await.detail, detail);
+        assert!(status == 400 || status == 413, "{status}");
+    }
+    let named = problem(grid.register("a%2Fb", &valid).await, 400).await;
+    assert_eq!(named.field.as_deref(), Some("worker_id"));
+    let workers: Vec<WorkerSummary> = grid.get("/workers").await.json().await.expect("a list");
+    assert_eq!(workers, []);
+}
+
+#[actix_web::test]
+async fn another_process_under_a_known_name_is_a_new_worker() {
+    let grid = TestCoordinator::start(config());
+    let old = heartbeat(closed_port());
+    assert_eq!(grid.register("one", &old).await.status(), 204);
+    let _worker = grid.add_worker("one", compute).await;
+    assert_eq!(grid.get("/sum-of-primes?a=1&b=10").await.status(), 200, "no lease goes to the old process");
+    let workers: Vec<WorkerSummary> = grid.get("/workers").await.json().await.expect("a list");
+    assert_eq!(workers.len(), 1);
+    assert_ne!(workers[0].boot_id, old.boot_id);
+    let metrics = grid.get_internal("/metrics").await.text().await.expect("text");
+    assert!(metrics.contains("divvy_evictions_total{reason=\"replaced\"} 1"), "{metrics}");
+}
+
+#[actix_web::test]
+async fn a_worker_leaves_only_as_itself() {
+    let grid = TestCoordinator::start(config());
+    let worker = heartbeat(closed_port());
+    grid.register("one", &worker).await;
+    let url = format!("http://{}/worker/register/one", grid.internal);
+    let leave = |boot_id: String| grid.client.delete(&url).query(&[("boot_id", boot_id)]).send();
+    let stranger = leave("00000000-0000-0000-0000-000000000000".to_owned()).await.expect("an answer");
+    problem(stranger, 404).await;
+    problem(leave("nonsense".to_owned()).await.expect("an answer"), 400).await;
+    assert_eq!(leave(worker.boot_id.to_string()).await.expect("an answer").status(), 204);
+}
+
+#[actix_web::test]
+async fn the_token_is_demanded_where_it_is_set() {
+    let with_token = coordinator::config::Config { worker_token: "secret".to_owned().into(), ..config() };
+    let grid = TestCoordinator::start(with_token);
+    let worker = heartbeat(closed_port());
+    let refused = grid.register("one", &worker).await;
+    assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+    problem(refused, 401).await;
+    let url = format!("http://{}/worker/register/one", grid.internal);
+    for (token, status) in [("wrong", 401), ("secrets", 401), ("", 401), ("secret", 204)] {
+        let request = grid.client.put(&url).bearer_auth(token).json(&worker);
+        assert_eq!(request.send().await.expect("an answer").status(), status, "{token:?}");
+    }
+}

@@ -323,3 +323,196 @@ fn is_same_run(registration: &Registration, address: SocketAddr, heartbeat: &Hea
     let known = &registration.heartbeat;
     known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && registration.address == address
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const EVICT_AFTER: Duration = Duration::from_secs(5);
+
+    struct Harness {
+        registry: Registry,
+        now: Instant,
+    }
+
+    fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
+        let boot_id = BootId(Uuid::from_u128(boot));
+        Heartbeat { port: 1, boot_id, slots, running: 0, cpu_load: 0.0, free_memory_bytes: 0, version: String::new() }
+    }
+
+    fn name(id: &str) -> WorkerId {
+        id.parse().expect("a worker id")
+    }
+
+    impl Harness {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { registry: Registry::new(EVICT_AFTER, now), now }
+        }
+
+        fn register(&self, id: &str, boot: u128, slots: u32) -> Registered {
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            let registered = self.registry.register(name(id), address, heartbeat(boot, slots), self.now);
+            let registered = registered.expect("a valid heartbeat");
+            if let Registered::New { key, .. } = registered {
+                self.registry.admit(&name(id), key);
+            }
+            registered
+        }
+
+        /// Lets time pass second by second, with a sweep each.
+        fn wait(&mut self, seconds: u64) -> Vec<WorkerKey> {
+            let mut evicted = Vec::new();
+            for _ in 0..seconds {
+                self.now += SWEEP_INTERVAL;
+                evicted.extend(self.registry.sweep(self.now).into_iter().map(|(_, key, _)| key));
+            }
+            evicted
+        }
+
+        fn fail(&self) {
+            let stub = self.take();
+            self.registry.note_failure(&stub, self.now);
+            self.registry.release(stub);
+        }
+
+        /// Lets the worker fail; answers after how many seconds with a heartbeat each it gets work again.
+        fn fail_and_count_seconds(&mut self) -> u64 {
+            self.fail();
+            for seconds in 1.. {
+                self.now += SWEEP_INTERVAL;
+                self.register("one", 1, 1);
+                self.registry.sweep(self.now);
+                if self.registry.free_stubs() > 0 {
+                    return seconds;
+                }
+            }
+            unreachable!("the pause has an end");
+        }
+
+        fn take(&self) -> Stub {
+            self.registry.next_free().expect("a free slot")
+        }
+    }
+
+    #[test]
+    fn a_worker_has_one_stub_for_each_slot_however_often_it_registers() {
+        let grid = Harness::new();
+        assert!(matches!(grid.register("one", 1, 3), Registered::New { slots: 3, replaced: None, .. }));
+        assert_eq!(grid.register("one", 1, 3), Registered::Again);
+        assert_eq!(grid.registry.free_stubs(), 3);
+        let stub = grid.take();
+        assert_eq!(grid.register("one", 1, 3), Registered::Again);
+        assert_eq!(grid.registry.free_stubs(), 2, "a slot at work is not queued by a heartbeat");
+        grid.registry.release(stub);
+        assert_eq!(grid.registry.free_stubs(), 3);
+    }
+
+    #[test]
+    fn a_worker_is_evicted_after_more_than_its_time_of_silence_with_its_stubs() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 2);
+        assert_eq!(grid.wait(5), []);
+        assert_eq!(grid.wait(1), [WorkerKey(1)]);
+        assert_eq!((grid.registry.free_stubs(), grid.registry.snapshot().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_worker_evicted_while_busy_is_not_queued_when_its_lease_ends() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 1);
+        let stub = grid.take();
+        grid.wait(6);
+        grid.registry.release(stub);
+        assert_eq!(grid.registry.free_stubs(), 0);
+        grid.register("one", 1, 1);
+        assert_eq!(grid.registry.free_stubs(), 1, "back, and once only");
+    }
+
+    #[test]
+    fn a_restarted_worker_replaces_the_old_one_and_its_stubs() {
+        let grid = Harness::new();
+        grid.register("one", 1, 2);
+        let old = grid.take();
+        let Registered::New { key, replaced, .. } = grid.register("one", 2, 1) else { panic!("a new process") };
+        assert_eq!(replaced, Some(old.key));
+        grid.registry.release(old);
+        assert_eq!(grid.take().key, key);
+        assert!(grid.registry.next_free().is_none());
+    }
+
+    #[test]
+    fn a_coordinator_that_was_away_evicts_nobody() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 1);
+        grid.wait(4);
+        grid.now += Duration::from_secs(3600);
+        assert_eq!(grid.wait(1), []);
+        assert_eq!(grid.wait(1).len(), 1, "silence is counted on where it was left");
+    }
+
+    #[test]
+    fn a_failed_worker_waits_for_a_heartbeat() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 1);
+        grid.fail();
+        grid.wait(4);
+        assert!(grid.registry.next_free().is_none(), "the pause is over, but it has not shown that it lives");
+        grid.register("one", 1, 1);
+        grid.registry.sweep(grid.now);
+        grid.take();
+    }
+
+    #[test]
+    fn the_pause_of_a_worker_that_fails_grows_until_it_succeeds() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 1);
+        assert_eq!([(); 7].map(|()| grid.fail_and_count_seconds()), [1, 1, 2, 4, 8, 16, 30]);
+        let stub = grid.take();
+        grid.registry.note_success(&stub, 1, 1.0);
+        grid.registry.release(stub);
+        assert_eq!(grid.fail_and_count_seconds(), 1);
+    }
+
+    #[test]
+    fn a_suspended_worker_with_stubs_in_the_queue_gets_no_work_and_loses_no_stub() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 3);
+        let stub = grid.take();
+        grid.registry.note_failure(&stub, grid.now);
+        grid.registry.release(stub);
+        assert!(grid.registry.next_free().is_none());
+        grid.wait(1);
+        grid.register("one", 1, 3);
+        grid.registry.sweep(grid.now);
+        assert_eq!(grid.registry.free_stubs(), 3);
+    }
+
+    #[test]
+    fn a_worker_that_says_goodbye_gets_no_more_work() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 2);
+        let stub = grid.take();
+        assert_eq!(grid.registry.deregister(&name("one"), BootId(Uuid::from_u128(2))), None, "another process");
+        assert_eq!(grid.registry.deregister(&name("one"), stub.boot_id), Some(stub.key));
+        grid.registry.release(stub);
+        assert!(grid.registry.next_free().is_none());
+        grid.now += EVICT_AFTER;
+        let evicted = grid.registry.sweep(grid.now + SWEEP_INTERVAL);
+        assert!(evicted.is_empty(), "time away is credited");
+        assert_eq!(grid.wait(7).len(), 1);
+    }
+
+    #[test]
+    fn the_pool_has_a_bound() {
+        let grid = Harness::new();
+        for number in 0..MAX_SLOTS / u64::from(MAX_SLOTS_PER_WORKER) {
+            grid.register(&format!("worker-{number}"), 1, MAX_SLOTS_PER_WORKER);
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let one_more = grid.registry.register(name("one-more"), address, heartbeat(1, 1), grid.now);
+        assert_eq!(one_more, Err(RegisterError::Full));
+    }
+}

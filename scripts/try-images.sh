@@ -13,14 +13,13 @@ token=$run-token
 failed=yes
 
 clean_up() {
-  if [ "$failed" = yes ]; then
-    for name in coordinator worker-1 worker-2; do
-      echo "--- last lines of $name"
-      "$docker" logs --tail 20 "$run-$name" 2>&1 || true
-    done
-  fi
   for name in coordinator worker-1 worker-2; do
-    "$docker" rm --force "$run-$name" >/dev/null 2>&1 || true
+    if ! "$docker" container inspect "$run-$name" >/dev/null 2>&1; then continue; fi
+    if [ "$failed" = yes ]; then
+      echo "--- last lines of $name"
+      "$docker" logs --tail 20 "$run-$name" 2>&1
+    fi
+    "$docker" rm --force "$run-$name" >/dev/null
   done
   "$docker" network rm "$run" >/dev/null 2>&1 || true
   "$docker" image rm "$run-coordinator" "$run-worker" >/dev/null 2>&1 || true

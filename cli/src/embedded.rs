@@ -11,7 +11,7 @@ use worker::startup::Worker;
 
 /// A grid that runs until it is stopped.
 #[derive(Debug)]
-pub(crate) struct EmbeddedGrid {
+pub struct EmbeddedGrid {
     public_addr: SocketAddr,
     jobs: JobWatch,
     stop_workers: watch::Sender<bool>,
@@ -21,8 +21,12 @@ pub(crate) struct EmbeddedGrid {
 }
 
 impl EmbeddedGrid {
-    /// Starts a coordinator at `public_addr` and `workers` workers of one slot each.
-    pub(crate) fn start(public_addr: SocketAddr, workers: u32) -> anyhow::Result<Self> {
+    /// Starts a coordinator at `public_addr` and `workers` workers of one slot each, as the variables `DIVVY_*` say
+    /// otherwise.
+    ///
+    /// # Errors
+    /// A variable is out of its range, or an address cannot be bound.
+    pub fn start(public_addr: SocketAddr, workers: u32) -> anyhow::Result<Self> {
         let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = coordinator::config::Config::from_env()?;
         (config.public_addr, config.internal_addr) = (public_addr, free_port);
@@ -52,17 +56,24 @@ impl EmbeddedGrid {
     }
 
     /// Where to ask it.
-    pub(crate) fn url(&self) -> anyhow::Result<Url> {
+    ///
+    /// # Errors
+    /// None in practice: every bound address makes a URL.
+    pub fn url(&self) -> anyhow::Result<Url> {
         Url::parse(&format!("http://{}", self.public_addr)).context("the grid's URL")
     }
 
     /// A view of its jobs.
-    pub(crate) fn jobs(&self) -> &JobWatch {
+    #[must_use]
+    pub fn jobs(&self) -> &JobWatch {
         &self.jobs
     }
 
     /// Stops it: the coordinator answers what is in flight, then the workers go.
-    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// A part of it had failed.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stop_coordinator.send_replace(true);
         join(&mut self.coordinator).await?;
         self.stop_workers.send_replace(true);
@@ -70,7 +81,7 @@ impl EmbeddedGrid {
     }
 
     /// Resolves when a part of it ends without having been told to.
-    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+    pub async fn failed(&mut self) -> anyhow::Error {
         let ended = tokio::select! {
             Some(ended) = self.coordinator.join_next() => ended,
             Some(ended) = self.workers.join_next() => ended,

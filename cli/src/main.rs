@@ -5,7 +5,6 @@
 
 mod arguments;
 mod client;
-mod embedded;
 mod failure;
 mod sum_of_primes;
 mod up;

@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use coordinator::startup::JobWatch;
+use divvy::embedded::EmbeddedGrid;
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
 use crate::arguments::{Output, SumOfPrimes, worker_count};
 use crate::client;
-use crate::embedded::EmbeddedGrid;
 use crate::failure::Failure;
 
 /// How often the progress bar looks at the job.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 
+use divvy::embedded::EmbeddedGrid;
+
 use crate::arguments::{Up, worker_count};
-use crate::embedded::EmbeddedGrid;
 use crate::failure::Failure;
 
 /// Serves a grid until Ctrl-C or SIGTERM.

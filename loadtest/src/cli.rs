@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
 
-    /// Directory for report.json and report.html [default: target/loadtest/<scenario>]
+    /// Directory for report.json and report.html [default: the scenario's name in target/loadtest]
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
 

@@ -17,16 +17,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::run::Failure;
+use crate::run::RunError;
 
 fn main() -> ExitCode {
     match run::run(&cli::Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(failure) => {
-            let (Failure::Usage(error) | Failure::Unreachable(error) | Failure::Io(error)) = &failure;
+        Err(abort) => {
+            let (RunError::Usage(error) | RunError::Unreachable(error) | RunError::Io(error)) = &abort;
             eprintln!("loadtest: {error:#}");
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(abort.exit_code())
         }
     }
 }

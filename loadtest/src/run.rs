@@ -1,5 +1,6 @@
 //! From the command line to the report: set up, run every rate, write, print.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::{env, fs, thread};
 
@@ -22,13 +23,13 @@ use crate::scenario::{Load, Ramp, Scenario};
 use crate::target::Targets;
 
 /// Why there is no result.
-pub(crate) enum Failure {
+pub(crate) enum RunError {
     Usage(anyhow::Error),
     Unreachable(anyhow::Error),
     Io(anyhow::Error),
 }
 
-impl Failure {
+impl RunError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Io(_) => 1,
@@ -38,19 +39,19 @@ impl Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for RunError {
     fn from(error: anyhow::Error) -> Self {
         Self::Io(error)
     }
 }
 
 /// Runs the scenario, writes and prints the report; whether all limits were kept.
-pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
-    let scenario = Scenario::read(&args.scenario).map_err(Failure::Usage)?;
-    let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(Failure::Usage)?;
+pub(crate) fn run(args: &Args) -> Result<bool, RunError> {
+    let scenario = Scenario::read(&args.scenario).map_err(RunError::Usage)?;
+    let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(RunError::Usage)?;
     let targets = Targets::new(args.urls.clone(), scenario.request.timeout())?;
     let runtime = Runtime::new().context("start the runtime")?;
-    runtime.block_on(targets.reach()).map_err(Failure::Unreachable)?;
+    runtime.block_on(targets.reach()).map_err(RunError::Unreachable)?;
     let directory = args.report.clone().unwrap_or_else(|| PathBuf::from("target/loadtest").join(&scenario.name));
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
 
@@ -62,10 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<bool, Failure> {
     let report = results.into_report(args, scenario, seed, started_at);
 
     report.write(&directory, baseline.as_ref())?;
-    match args.output {
-        Output::Json => println!("{}", report.to_json()?),
-        Output::Text => print!("{}", text::summary(&report, baseline.as_ref(), &directory)),
-    }
+    let printed = match args.output {
+        Output::Json => report.to_json()? + "\n",
+        Output::Text => text::summary(&report, baseline.as_ref(), &directory),
+    };
+    io::stdout().write_all(printed.as_bytes()).context("print the result")?;
     Ok(report.passed)
 }
 

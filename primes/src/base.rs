@@ -19,11 +19,19 @@ const FIRST_LIMIT: u32 = 1 << 16;
 
 impl BasePrimes {
     pub(crate) fn new() -> Self {
-        Self { primes: odd_sieve(FIRST_LIMIT), limit: FIRST_LIMIT }
+        Self {
+            primes: odd_sieve(FIRST_LIMIT),
+            limit: FIRST_LIMIT,
+        }
     }
 
     /// Makes [`BasePrimes::up_to`] complete for `limit`.
-    pub(crate) fn grow(&mut self, limit: u32, engine: &mut Engine, stop: &AtomicBool) -> Result<(), Stopped> {
+    pub(crate) fn grow(
+        &mut self,
+        limit: u32,
+        engine: &mut Engine,
+        stop: &AtomicBool,
+    ) -> Result<(), Stopped> {
         if limit <= self.limit {
             return Ok(());
         }
@@ -62,9 +70,14 @@ fn odd_sieve(limit: u32) -> Vec<u32> {
     let mut composite = vec![false; limit + 1];
     for n in (3..).step_by(2).take_while(|n| n * n <= limit) {
         if !composite[n] {
-            (n * n..=limit).step_by(2 * n).for_each(|multiple| composite[multiple] = true);
+            (n * n..=limit)
+                .step_by(2 * n)
+                .for_each(|multiple| composite[multiple] = true);
         }
     }
     let above = presieve::LARGEST as usize + 1;
-    (above..=limit).filter(|n| n % 2 == 1 && !composite[*n]).map(|n| n as u32).collect()
+    (above..=limit)
+        .filter(|n| n % 2 == 1 && !composite[*n])
+        .map(|n| n as u32)
+        .collect()
 }

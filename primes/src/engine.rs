@@ -2,19 +2,42 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::bucket::{self, Buckets};
+use crate::level::Level;
 use crate::presieve;
 use crate::sieve::Stopped;
 use crate::strike::Striders;
 use crate::wheel::{bits_from, bits_up_to};
 
-/// The largest sieving prime; a period of it fits into the slack.
-pub(crate) const LARGEST_STRIDE: u32 = 1 << 20;
-
 /// Primes up to here sieve block by block, so that their writes stay in the first-level cache.
 const BLOCK_PRIME: u32 = 14_000;
 const BLOCK: usize = 24 << 10;
 
-const SEGMENTS: [(u32, usize); 2] = [(48_000, 96 << 10), (LARGEST_STRIDE, 1 << 20)];
+/// The segment's bytes by the largest sieving prime. Up to `stride` a prime's period fits into the slack; beyond, it
+/// goes into buckets.
+struct Layout {
+    largest: u32,
+    segment: usize,
+    stride: u32,
+}
+
+const LAYOUTS: [Layout; 3] = [
+    Layout {
+        largest: 48_000,
+        segment: 96 << 10,
+        stride: 48_000,
+    },
+    Layout {
+        largest: 1 << 20,
+        segment: 1 << 20,
+        stride: 1 << 20,
+    },
+    Layout {
+        largest: bucket::LARGEST,
+        segment: bucket::SEGMENT,
+        stride: bucket::SEGMENT as u32,
+    },
+];
 
 /// Consecutive numbers as the bytes of the map that hold them.
 #[derive(Debug)]
@@ -42,14 +65,27 @@ impl Span {
 /// The map is a segment between a front pad, which takes what the first periods write before the span, and a slack,
 /// which takes what the last periods of a segment write into the next one. Pad and slack are as long as the largest
 /// sieving prime.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Engine {
+    level: Level,
     map: Vec<u8>,
     near: Striders,
     far: Striders,
+    buckets: Buckets,
 }
 
 impl Engine {
+    /// An engine with the instructions of `level`, which the CPU has.
+    pub(crate) fn new(level: Level) -> Self {
+        Self {
+            level,
+            map: Vec::new(),
+            near: Striders::default(),
+            far: Striders::default(),
+            buckets: Buckets::default(),
+        }
+    }
+
     /// Sieves `span` with the ascending primes of `sieving` and those of the pre-sieve, and calls `visit` with each
     /// segment of the map and the number of its first byte.
     ///
@@ -66,7 +102,9 @@ impl Engine {
             if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            let len = walk.segment.min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
+            let len = walk
+                .segment
+                .min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
             self.prepare(&walk, len);
             self.activate(&mut walk, len);
             self.strike(&walk, len);
@@ -86,18 +124,34 @@ impl Engine {
 
     fn start<'a>(&mut self, span: &Span, sieving: &'a [u32]) -> Walk<'a> {
         let largest = sieving.last().copied().unwrap_or(0);
-        let (_, segment) = SEGMENTS[usize::from(largest > SEGMENTS[0].0)];
-        let pad = (largest as usize).max(BLOCK_PRIME as usize);
+        let layout = LAYOUTS
+            .iter()
+            .find(|layout| largest <= layout.largest)
+            .expect("the last layout holds every sieving prime");
+        let (segment, stride) = (layout.segment, layout.stride);
+        let pad = largest.clamp(BLOCK_PRIME, stride) as usize;
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
         self.near.clear();
         self.far.clear();
-        Walk { waiting: sieving, byte: span.first_byte, segment, pad, is_first: true }
+        if largest > stride {
+            self.buckets
+                .reset(largest, span.last_byte - span.first_byte + 1);
+        }
+        Walk {
+            waiting: sieving,
+            byte: span.first_byte,
+            segment,
+            stride,
+            pad,
+            is_first: true,
+            has_buckets: largest > stride,
+        }
     }
 
     /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
     fn prepare(&mut self, walk: &Walk, len: usize) {
         let (map, slack) = self.map[walk.pad..].split_at_mut(walk.segment);
-        presieve::fill(&mut map[..len], walk.byte);
+        presieve::fill(&mut map[..len], walk.byte, self.level);
         if !walk.is_first {
             for (byte, carried) in map[..len].iter_mut().zip(&slack[..walk.pad]) {
                 *byte &= carried;
@@ -115,9 +169,17 @@ impl Engine {
                 break;
             }
             let start = p * (walk.byte / p).max(quotient);
-            let position = start + walk.front() as u64 - walk.byte;
-            let striders = if prime <= BLOCK_PRIME { &mut self.near } else { &mut self.far };
-            striders.push(prime, position as u32);
+            if prime > walk.stride {
+                self.buckets.push(prime, start as i64 - walk.byte as i64);
+            } else {
+                let position = start + walk.front() as u64 - walk.byte;
+                let striders = if prime <= BLOCK_PRIME {
+                    &mut self.near
+                } else {
+                    &mut self.far
+                };
+                striders.push(prime, position as u32);
+            }
             walk.waiting = waiting;
         }
     }
@@ -126,10 +188,17 @@ impl Engine {
         let mut origin = walk.pad - walk.front();
         let end = walk.pad + len;
         self.far.strike(&mut self.map[origin..], end - origin);
+        if walk.has_buckets {
+            let (segment, _) = self.map[walk.pad..]
+                .split_first_chunk_mut()
+                .expect("a segment is in the map");
+            self.buckets.strike(segment);
+        }
         let mut block_end = walk.pad;
         while block_end < end {
             block_end = (block_end + BLOCK).min(end);
-            self.near.strike(&mut self.map[origin..], block_end - origin);
+            self.near
+                .strike(&mut self.map[origin..], block_end - origin);
             origin = block_end;
         }
     }
@@ -142,8 +211,10 @@ struct Walk<'a> {
     /// The number of the segment's first byte.
     byte: u64,
     segment: usize,
+    stride: u32,
     pad: usize,
     is_first: bool,
+    has_buckets: bool,
 }
 
 impl Walk<'_> {

@@ -5,9 +5,13 @@
 //! survive the sieve are settled by a deterministic primality test.
 
 mod base;
+mod bucket;
+mod combinatorial;
 mod engine;
+mod level;
 mod presieve;
 mod primality;
+mod ring;
 mod sieve;
 mod strike;
 mod tally;
@@ -17,6 +21,8 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
+pub use combinatorial::sum_up_to;
+pub use level::Level;
 pub use sieve::{Sieve, Stopped};
 
 static NEVER: AtomicBool = AtomicBool::new(false);

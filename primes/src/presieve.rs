@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use crate::level::Level;
 use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
 
 /// The largest prime whose multiples the tables remove.
@@ -66,26 +67,50 @@ impl Table {
 
 /// Fills `map`, whose first byte is byte `first_byte` of the numbers, with the pattern of the primes 7 to [`LARGEST`].
 ///
-/// These primes themselves stay set, and 1 does not.
-pub(crate) fn fill(map: &mut [u8], first_byte: u64) {
-    let tables = &*TABLES;
+/// These primes themselves stay set, and 1 does not. `level` is one that the CPU has.
+pub(crate) fn fill(map: &mut [u8], first_byte: u64, level: Level) {
     let mut byte = first_byte;
     for piece in map.chunks_mut(PIECE) {
-        for (i, four) in tables.chunks_exact(4).enumerate() {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|t| four[t].at(byte, piece.len()));
-            if i == 0 {
-                for j in 0..piece.len() {
-                    piece[j] = a[j] & b[j] & c[j] & d[j];
-                }
-            } else {
-                for j in 0..piece.len() {
-                    piece[j] &= a[j] & b[j] & c[j] & d[j];
-                }
-            }
+        let patterns = TABLES.each_ref().map(|table| table.at(byte, piece.len()));
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a call into AVX-512 code")]
+            // SAFETY: the caller has found AVX-512 on this CPU.
+            Level::Avx512 => unsafe { combine_avx512(piece, &patterns) },
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "a call into AVX2 code")]
+            // SAFETY: the caller has found AVX2 on this CPU.
+            Level::Avx2 => unsafe { combine_avx2(piece, &patterns) },
+            _ => combine(piece, &patterns),
         }
         byte += piece.len() as u64;
     }
     restore(map, first_byte);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn combine_avx512(piece: &mut [u8], patterns: &[&[u8]; 16]) {
+    combine(piece, patterns);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn combine_avx2(piece: &mut [u8], patterns: &[&[u8]; 16]) {
+    combine(piece, patterns);
+}
+
+/// Sets `piece` to the AND of the patterns, all of its length.
+#[inline(always)]
+fn combine(piece: &mut [u8], patterns: &[&[u8]; 16]) {
+    piece.copy_from_slice(patterns[0]);
+    let (fives, _) = patterns[1..].as_chunks::<5>();
+    for [a, b, c, d, e] in fives {
+        let pairs = a.iter().zip(*b).zip(c.iter().zip(*d)).zip(*e);
+        for (byte, (((a, b), (c, d)), e)) in piece.iter_mut().zip(pairs) {
+            *byte &= a & b & c & d & e;
+        }
+    }
 }
 
 fn restore(map: &mut [u8], first_byte: u64) {

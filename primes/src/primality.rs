@@ -26,7 +26,12 @@ impl Montgomery {
         }
         let one = ((1u128 << 64) % u128::from(n)) as u64;
         let square = (u128::from(one) * u128::from(one) % u128::from(n)) as u64;
-        Self { n, inverse, one, square }
+        Self {
+            n,
+            inverse,
+            one,
+            square,
+        }
     }
 
     fn multiply(&self, a: u64, b: u64) -> u64 {
@@ -34,7 +39,11 @@ impl Montgomery {
         let factor = (product as u64).wrapping_mul(self.inverse);
         let reduction = ((u128::from(factor) * u128::from(self.n)) >> 64) as u64;
         let (difference, borrow) = ((product >> 64) as u64).overflowing_sub(reduction);
-        if borrow { difference.wrapping_add(self.n) } else { difference }
+        if borrow {
+            difference.wrapping_add(self.n)
+        } else {
+            difference
+        }
     }
 
     /// Whether the modulus is a strong probable prime to `base`.

@@ -6,10 +6,14 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::BasePrimes;
-use crate::engine::{Engine, LARGEST_STRIDE, Span};
+use crate::engine::{Engine, Span};
+use crate::level::Level;
 use crate::primality::is_prime;
 use crate::tally::{Count, Sum, Tally};
 use crate::wheel::RESIDUES;
+
+/// Sieving primes end here, which bounds their memory.
+const LARGEST_SIEVING: u32 = 1 << 26;
 
 /// A call that its stop flag ended early. The sieve is as usable as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,7 @@ impl Error for Stopped {}
 /// Meant to live as long as its thread. Its memory is bounded whatever the range.
 #[derive(Debug)]
 pub struct Sieve {
+    level: Level,
     base: BasePrimes,
     engine: Engine,
 }
@@ -41,7 +46,17 @@ impl Default for Sieve {
 impl Sieve {
     /// A sieve with the base primes for ranges below 2^32; more are found when a range needs them.
     pub fn new() -> Self {
-        Self { base: BasePrimes::new(), engine: Engine::default() }
+        Self::with_level(Level::best())
+    }
+
+    /// A sieve that uses the instructions of `level`, or the best ones that the CPU has if they are lower.
+    pub fn with_level(level: Level) -> Self {
+        let level = level.supported();
+        Self {
+            level,
+            base: BasePrimes::new(),
+            engine: Engine::new(level),
+        }
     }
 
     /// The sum of all primes in `range`, 0 if it is empty.
@@ -67,21 +82,32 @@ impl Sieve {
         Ok(count.0)
     }
 
-    fn tally(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool, tally: &mut impl Tally) -> Result<(), Stopped> {
+    fn tally(
+        &mut self,
+        range: RangeInclusive<u64>,
+        stop: &AtomicBool,
+        tally: &mut impl Tally,
+    ) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
+        let level = self.level;
         let (first, last) = range.into_inner();
         let root = last.isqrt() as u32;
-        let limit = root.min(LARGEST_STRIDE);
+        let limit = root.min(LARGEST_SIEVING);
         self.base.grow(limit, &mut self.engine, stop)?;
-        self.engine.run(&Span::new(first, last), self.base.up_to(limit), stop, |map, first_byte| {
-            if limit < root {
-                remove_composites(map, first_byte, stop)?;
-            }
-            tally.add(map, first_byte);
-            Ok(())
-        })
+        self.engine.run(
+            &Span::new(first, last),
+            self.base.up_to(limit),
+            stop,
+            |map, first_byte| {
+                if limit < root {
+                    remove_composites(map, first_byte, stop)?;
+                }
+                tally.add(map, first_byte, level);
+                Ok(())
+            },
+        )
     }
 }
 
@@ -92,7 +118,10 @@ fn wheel_primes(range: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
 
 fn remove_composites(map: &mut [u8], first_byte: u64, stop: &AtomicBool) -> Result<(), Stopped> {
     const BYTES_BETWEEN_CHECKS: usize = 1024;
-    for (piece, index) in map.chunks_mut(BYTES_BETWEEN_CHECKS).zip((0u64..).step_by(BYTES_BETWEEN_CHECKS)) {
+    for (piece, index) in map
+        .chunks_mut(BYTES_BETWEEN_CHECKS)
+        .zip((0u64..).step_by(BYTES_BETWEEN_CHECKS))
+    {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }

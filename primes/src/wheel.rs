@@ -52,5 +52,7 @@ pub(crate) fn bits_up_to(residue: u8) -> u8 {
 }
 
 fn bits_where(holds: impl Fn(u8) -> bool) -> u8 {
-    (0..8).filter(|&j| holds(RESIDUES[j])).fold(0, |bits, j| bits | 1 << j)
+    (0..8)
+        .filter(|&j| holds(RESIDUES[j]))
+        .fold(0, |bits, j| bits | 1 << j)
 }

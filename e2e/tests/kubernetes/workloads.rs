@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 
-use crate::helpers::{self, GRID, Workload, coordinator, object, pairs, worker};
+use crate::helpers::{GRID, Workload, all, coordinator, object, pairs, read, worker};
 
 const RECOMMENDED_LABELS: [&str; 4] = ["name", "part-of", "version", "managed-by"];
 
@@ -108,6 +108,17 @@ fn listeners_are_bound_to_the_container_ports() {
     ] {
         let address = format!("0.0.0.0:{}", workload.port(port));
         assert_eq!(workload.env(variable), address);
+    }
+}
+
+#[test]
+fn every_variable_is_one_that_the_service_reads() {
+    for (workload, config) in [(coordinator(), "coordinator/src/config.rs"), (worker(), "worker/src/config.rs")] {
+        let manual = read(config);
+        for variable in workload.container().env.iter().flatten() {
+            let name = format!("`{}`", variable.name);
+            assert!(manual.contains(&name), "{name} is not in {config}");
+        }
     }
 }
 
@@ -229,6 +240,6 @@ fn selectors_take_their_own_pods_and_no_others() {
     assert!(worker.is_selected(&worker.selector));
     assert!(!coordinator.is_selected(&worker.selector));
     assert!(!worker.is_selected(&coordinator.selector));
-    assert_eq!(helpers::all::<StatefulSet>().len(), 1);
-    assert_eq!(helpers::all::<Deployment>().len(), 1);
+    assert_eq!(all::<StatefulSet>().len(), 1);
+    assert_eq!(all::<Deployment>().len(), 1);
 }

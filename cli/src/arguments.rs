@@ -9,7 +9,11 @@ use url::Url;
 
 /// Divides one big computation over a pool of workers and hands back one exact answer.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable.")]
+#[command(
+    version,
+    arg_required_else_help = false,
+    after_help = "Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -37,3 +37,12 @@ impl From<anyhow::Error> for Failure {
         Self::Failed(format!("{error:#}"))
     }
 }
+
+impl From<&clap::Error> for Failure {
+    /// In one line: clap writes the error first, over some lines, then a blank line and its hints.
+    fn from(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        Self::Usage(format!("{} (see --help)", message.split_whitespace().collect::<Vec<_>>().join(" ")))
+    }
+}

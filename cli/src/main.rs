@@ -14,10 +14,17 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version are no errors: they go to stdout.
+        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(wrong) => return Failure::from(&wrong).report(),
+    };
+    let result = match arguments.command {
         Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
     };

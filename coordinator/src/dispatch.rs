@@ -71,7 +71,7 @@ impl Dispatcher {
             Ok(()) = revoked => {
                 // Dropping the request closes its connection, which stops the worker.
                 self.metrics.lease_revoked(started_at.elapsed());
-                debug!(%attempt, worker_id = %stub.worker_id, "lease revoked");
+                self.note_revocation(stub, &assignment);
                 return;
             }
         };
@@ -80,6 +80,17 @@ impl Dispatcher {
         if self.grid.report(attempt, end).is_err() {
             self.metrics.outcome_refused();
             warn!(%attempt, tasks, worker_id = %stub.worker_id, "refused the outcome of an attempt that holds no lease");
+        }
+    }
+
+    /// A worker that let its lease expire would do so again with the next one; one whose job was canceled did no wrong.
+    fn note_revocation(&self, stub: &Stub, assignment: &Assignment) {
+        let (now, attempt, worker_id) = (Instant::now(), assignment.attempt, &stub.worker_id);
+        if now < assignment.expires_at {
+            debug!(%attempt, %worker_id, "lease revoked");
+        } else {
+            warn!(job_id = %assignment.job, %attempt, %worker_id, "lease expired");
+            self.registry.note_failure(stub, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Workers that answer leases wrongly: with a good worker the answer is exact, without one the client is told.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::helpers::{Coordinator, FakeWorker, Fault, Worker, heavy, published_sum};
@@ -62,7 +63,7 @@ fn worker_that_never_answers_spoils_nothing() {
 
 #[test]
 fn client_is_told_what_is_wrong_with_the_only_worker() {
-    for (fault, cause) in [
+    let causes = [
         (Fault::Status500, "its worker answered 500 Internal Server Error"),
         (Fault::Garbage, "its worker was lost"),
         (Fault::HalfAnAnswer, "read the answer"),
@@ -73,14 +74,21 @@ fn client_is_told_what_is_wrong_with_the_only_worker() {
         (Fault::RedirectToItself, "its worker answered 307 Temporary Redirect"),
         (Fault::ClosedConnection, "its worker was lost"),
         (Fault::Silence, "its lease expired"),
-    ] {
-        let coordinator = Coordinator::start(&[SHORT_LEASES, ("DIVVY_MAX_ATTEMPTS", "2")]);
-        let fake = FakeWorker::join(&coordinator, fault);
-        let message = coordinator.sum(1, 1000).problem(502);
-        assert!(message.starts_with("the job failed: tasks 0 to 0 failed 2 times"), "{fault:?}: {message}");
-        assert!(message.contains(cause), "{fault:?}: {message}");
-        assert_eq!(fake.leases(), 2, "{fault:?}");
-    }
+    ];
+    thread::scope(|scope| {
+        for (fault, cause) in causes {
+            scope.spawn(move || a_lone_worker_fails(fault, cause));
+        }
+    });
+}
+
+fn a_lone_worker_fails(fault: Fault, cause: &str) {
+    let coordinator = Coordinator::start(&[SHORT_LEASES, ("DIVVY_MAX_ATTEMPTS", "2")]);
+    let fake = FakeWorker::join(&coordinator, fault);
+    let message = coordinator.sum(1, 1000).problem(502);
+    assert!(message.starts_with("the job failed: tasks 0 to 0 failed 2 times"), "{fault:?}: {message}");
+    assert!(message.contains(cause), "{fault:?}: {message}");
+    assert_eq!(fake.leases(), 2, "{fault:?}");
 }
 
 fn a_good_worker_makes_up_for(fault: Fault) {

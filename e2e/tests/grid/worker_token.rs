@@ -22,9 +22,8 @@ fn grid_with_a_token_answers_and_logs_it_nowhere() {
     refused.logged("the coordinator does not take heartbeats");
     for (name, process) in [("coordinator", &*coordinator), ("worker", &*worker), ("refused worker", &*refused)] {
         let log = process.log();
-        assert!(log.len() > 100, "{name}: the log is verbose");
-        let leak = log.iter().find(|line| line.contains(SECRET));
-        assert_eq!(leak, None, "{name}");
+        assert!(log.iter().any(|line| line.contains(r#""level":"TRACE""#)), "{name}: the log is verbose");
+        assert_eq!(log.iter().find(|line| line.contains(SECRET)), None, "{name}");
     }
 }
 

@@ -21,6 +21,6 @@ pub use error::ApiError;
 pub use health::Health;
 pub use metrics::Metrics;
 pub use query::{query_from, range_from_query};
-pub use server::{Listener, resource, serve};
+pub use server::{Connection, Listener, resource, serve};
 pub use signals::shutdown_signal;
 pub use telemetry::init_logs;

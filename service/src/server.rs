@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::dev::{Extensions, Server};
@@ -57,6 +58,27 @@ impl Listener {
     }
 }
 
+/// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
+#[derive(Default)]
+pub struct Connection {
+    when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Connection {
+    /// Calls `act` when the connection has ended, instead of what was to be called before.
+    pub fn when_closed(&self, act: impl FnOnce() + Send + 'static) {
+        *self.when_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(act) = self.when_closed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            act();
+        }
+    }
+}
+
 /// Serves the routes of `configure` on `threads` threads of their own, until its handle stops it; that takes
 /// `stop_timeout` at most. Signals are the caller's.
 ///
@@ -88,7 +110,7 @@ where
         // A client that closes its side is gone: its handler is dropped at once.
         .h1_allow_half_closed(false)
         .max_connections(MAX_CONNECTIONS / threads)
-        .on_connect(bound_connection)
+        .on_connect(accept_connection)
         .shutdown_timeout(stop_timeout.as_secs())
         .disable_signals()
         .listen(listener.socket)?
@@ -107,7 +129,8 @@ async fn not_found(request: HttpRequest) -> impl Responder {
     Err::<&str, _>(ApiError::NotFound(request.path().to_owned()))
 }
 
-fn bound_connection(connection: &dyn std::any::Any, _: &mut Extensions) {
+fn accept_connection(connection: &dyn std::any::Any, data: &mut Extensions) {
+    data.insert(Connection::default());
     let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL);

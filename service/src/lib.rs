@@ -23,4 +23,4 @@ pub use metrics::Metrics;
 pub use query::{query_from, range_from_query};
 pub use server::{Connection, Listener, resource, serve};
 pub use signals::shutdown_signal;
-pub use telemetry::init_logs;
+pub use telemetry::{DEFAULT_LOG, init_logs};

@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod client;
 mod config;
+mod connection;
 mod error;
 mod health;
 mod metrics;

@@ -4,30 +4,22 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server};
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpServer, Resource, Responder};
-use socket2::{SockRef, TcpKeepalive};
 
 use crate::metrics::observe;
-use crate::{ApiError, Metrics};
+use crate::{ApiError, Metrics, connection};
 
 /// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An idle connection is kept this long; clients here drop theirs earlier.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long a connection that is being closed may linger.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A client that takes nothing of its answer for this long is cut off.
-const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A client whose host vanished is noticed after about this time, however long its job runs.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections that one listener holds at most; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 8192;
@@ -77,6 +69,7 @@ where
         App::new()
             .app_data(metrics.clone())
             .wrap(from_fn(observe))
+            .wrap(from_fn(connection::track))
             .configure(&configure)
             .default_service(web::to(not_found))
     };
@@ -88,7 +81,7 @@ where
         // A client that closes its side is gone: its handler is dropped at once.
         .h1_allow_half_closed(false)
         .max_connections(MAX_CONNECTIONS / threads)
-        .on_connect(bound_connection)
+        .on_connect(connection::bound)
         .shutdown_timeout(stop_timeout.as_secs())
         .disable_signals()
         .listen(listener.socket)?
@@ -105,17 +98,4 @@ pub fn resource(path: &str, allow: &'static str) -> Resource {
 
 async fn not_found(request: HttpRequest) -> impl Responder {
     Err::<&str, _>(ApiError::NotFound(request.path().to_owned()))
-}
-
-fn bound_connection(connection: &dyn std::any::Any, _: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL);
-    let bounded = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT)));
-    if let Err(error) = bounded {
-        tracing::debug!(%error, "a connection was gone before its timeouts were set");
-    }
 }

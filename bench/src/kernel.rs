@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use protocol::{NumberRange, Split};
 
 /// Pieces that each thread gets about, so that both end at about the same time.
-const PIECES_PER_THREAD: u64 = 16;
+const PIECES_PER_THREAD: u64 = 4;
 
 #[derive(Debug)]
 struct Piece {

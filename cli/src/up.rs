@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// Serves a grid until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
-    service::init_logs("info")?;
+    service::init_logs(service::DEFAULT_LOG)?;
     let stop = service::shutdown_signal().context("catch signals")?;
     let public_addr = SocketAddr::new(arguments.host, arguments.port);
     let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers))?;

@@ -6,8 +6,10 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use protocol::{AttemptId, JobId, NumberRange, Split};
-use scheduler::{Event, Failure, JobError, Lease, Outcome, Policy, Progress, Scheduler, StaleAttempt, WorkerKey};
+use protocol::{AttemptId, JobId, NumberRange, Split, Work};
+use scheduler::{
+    Event, Failure, JobError, JobSpec, Lease, Outcome, Policy, Progress, Scheduler, StaleAttempt, WorkerKey,
+};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -88,7 +90,8 @@ impl Grid {
         let (job, split) = (JobId(Uuid::now_v7()), Split::new(range, self.chunk_size));
         let (sender, answer) = oneshot::channel();
         self.change(|core| {
-            core.scheduler.submit(job, split.tasks(), Instant::now()).expect("a new id, and a range has a task");
+            let spec = JobSpec { tasks: split.tasks(), setup: Work::SumOfPrimes(range).setup_estimate() };
+            core.scheduler.submit(job, spec, Instant::now()).expect("a new id, and a range has a task");
             core.jobs.insert(job, Awaited { split, answer: sender });
         });
         JobHandle { grid: Arc::clone(self), job, tasks: split.tasks(), answer }

@@ -5,7 +5,7 @@ use coordinator::startup::Coordinator;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    service::init_logs("info")?;
+    service::init_logs(service::DEFAULT_LOG)?;
     let stop = service::shutdown_signal()?;
     Coordinator::build(Config::from_env()?)?.run(stop).await
 }

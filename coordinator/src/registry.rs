@@ -33,7 +33,7 @@ pub(crate) struct Stub {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
     /// The worker was known.
-    Again,
+    Again { key: WorkerKey },
     /// The worker is new, or another process under a known name: what `replaced` held is lost.
     New { key: WorkerKey, slots: u32, replaced: Option<WorkerKey> },
 }
@@ -130,7 +130,7 @@ impl Registry {
         let known = entry.get_mut();
         if is_same_run(known, address, &heartbeat) {
             (known.heartbeat, known.last_seen_at) = (heartbeat, now);
-            return Ok(Registered::Again);
+            return Ok(Registered::Again { key: known.key });
         }
         let registration = self.new_registration(slots_now, address, heartbeat, now)?;
         let (key, slots) = (registration.key, registration.heartbeat.slots);
@@ -214,6 +214,17 @@ impl Registry {
             let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
             let failures = failures + 1;
             registration.standing = Standing::Suspended { failures, since: now, until: now + pause, stubs: 0 };
+        }
+    }
+
+    /// Suspends a worker whose heartbeat connection closed until its next heartbeat: its process is probably gone, and
+    /// where its address went with it, a lease sent there would wait for the connect timeout.
+    pub(crate) fn note_disconnect(&self, worker_id: &WorkerId, key: WorkerKey, now: Instant) {
+        let Some(mut registration) = self.workers.get_mut(worker_id) else { return };
+        if registration.key == key
+            && let Standing::Ready { failures } = registration.standing
+        {
+            registration.standing = Standing::Suspended { failures, since: now, until: now, stubs: 0 };
         }
     }
 
@@ -401,10 +412,10 @@ mod tests {
     fn a_worker_has_one_stub_for_each_slot_however_often_it_registers() {
         let grid = Harness::new();
         assert!(matches!(grid.register("one", 1, 3), Registered::New { slots: 3, replaced: None, .. }));
-        assert_eq!(grid.register("one", 1, 3), Registered::Again);
+        assert_eq!(grid.register("one", 1, 3), Registered::Again { key: WorkerKey(1) });
         assert_eq!(grid.registry.free_stubs(), 3);
         let stub = grid.take();
-        assert_eq!(grid.register("one", 1, 3), Registered::Again);
+        assert_eq!(grid.register("one", 1, 3), Registered::Again { key: WorkerKey(1) });
         assert_eq!(grid.registry.free_stubs(), 2, "a slot at work is not queued by a heartbeat");
         grid.registry.release(stub);
         assert_eq!(grid.registry.free_stubs(), 3);
@@ -474,6 +485,20 @@ mod tests {
         grid.registry.note_success(&stub, 1, 1.0);
         grid.registry.release(stub);
         assert_eq!(grid.fail_and_count_seconds(), 1);
+    }
+
+    #[test]
+    fn a_worker_whose_heartbeat_connection_closed_waits_for_its_next_heartbeat() {
+        let mut grid = Harness::new();
+        grid.register("one", 1, 1);
+        grid.registry.note_disconnect(&name("one"), WorkerKey(1), grid.now);
+        grid.wait(1);
+        assert!(grid.registry.next_free().is_none());
+        grid.register("one", 1, 1);
+        grid.registry.sweep(grid.now);
+        grid.take();
+        grid.registry.note_disconnect(&name("one"), WorkerKey(7), grid.now);
+        assert_eq!(grid.registry.snapshot()[0].1.state(), WorkerState::Ready, "that was an older registration's");
     }
 
     #[test]

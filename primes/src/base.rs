@@ -38,7 +38,7 @@ impl BasePrimes {
         let span = Span::new(u64::from(self.limit) + 1, u64::from(limit));
         let mut found = Vec::new();
         engine.run(&span, &self.primes, stop, |map, first_byte| {
-            collect(map, first_byte, &mut found);
+            collect(map, first_byte, |prime| found.push(prime as u32));
             Ok(())
         })?;
         self.primes.reserve_exact(found.len());
@@ -47,18 +47,23 @@ impl BasePrimes {
         Ok(())
     }
 
+    /// How far the base primes are known.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
+    }
+
     /// The base primes up to `limit`, ascending; complete once [`BasePrimes::grow`] has reached the limit.
     pub(crate) fn up_to(&self, limit: u32) -> &[u32] {
         &self.primes[..self.primes.partition_point(|&prime| prime <= limit)]
     }
 }
 
-fn collect(map: &[u8], first_byte: u64, primes: &mut Vec<u32>) {
+/// Calls `found` with the number of every bit of `map`, whose first byte stands for the numbers from `30 first_byte`.
+pub(crate) fn collect(map: &[u8], first_byte: u64, mut found: impl FnMut(u64)) {
     for (byte, &bits) in (first_byte..).zip(map) {
         let mut bits = bits;
         while bits != 0 {
-            let residue = u64::from(RESIDUES[bits.trailing_zeros() as usize]);
-            primes.push((30 * byte + residue) as u32);
+            found(30 * byte + u64::from(RESIDUES[bits.trailing_zeros() as usize]));
             bits &= bits - 1;
         }
     }

@@ -7,6 +7,7 @@
 mod base;
 mod bucket;
 mod combinatorial;
+mod cost;
 mod engine;
 mod level;
 mod presieve;

@@ -5,15 +5,13 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::BasePrimes;
+use crate::base::{BasePrimes, collect};
+use crate::cost::{self, Work};
 use crate::engine::{Engine, Span};
 use crate::level::Level;
-use crate::primality::is_prime;
+use crate::primality::retain_primes;
 use crate::tally::{Count, Sum, Tally};
-use crate::wheel::RESIDUES;
-
-/// Sieving primes end here, which bounds their memory.
-const LARGEST_SIEVING: u32 = 1 << 26;
+use crate::wheel::class_of;
 
 /// A call that its stop flag ended early. The sieve is as usable as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +92,13 @@ impl Sieve {
         let level = self.level;
         let (first, last) = range.into_inner();
         let root = last.isqrt() as u32;
-        let limit = root.min(LARGEST_SIEVING);
+        let limit = cost::cheapest_limit(&Work {
+            first,
+            last,
+            root,
+            level,
+            known: self.base.limit(),
+        });
         self.base.grow(limit, &mut self.engine, stop)?;
         self.engine.run(
             &Span::new(first, last),
@@ -102,7 +106,7 @@ impl Sieve {
             stop,
             |map, first_byte| {
                 if limit < root {
-                    remove_composites(map, first_byte, stop)?;
+                    remove_composites(map, first_byte, level, stop)?;
                 }
                 tally.add(map, first_byte, level);
                 Ok(())
@@ -116,8 +120,15 @@ fn wheel_primes(range: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
     [2, 3, 5].into_iter().filter(|prime| range.contains(prime))
 }
 
-fn remove_composites(map: &mut [u8], first_byte: u64, stop: &AtomicBool) -> Result<(), Stopped> {
-    const BYTES_BETWEEN_CHECKS: usize = 1024;
+/// Clears the bits of the composites that are left in `map`, whose numbers are above 2^32.
+fn remove_composites(
+    map: &mut [u8],
+    first_byte: u64,
+    level: Level,
+    stop: &AtomicBool,
+) -> Result<(), Stopped> {
+    const BYTES_BETWEEN_CHECKS: usize = 4096;
+    let mut numbers = Vec::new();
     for (piece, index) in map
         .chunks_mut(BYTES_BETWEEN_CHECKS)
         .zip((0u64..).step_by(BYTES_BETWEEN_CHECKS))
@@ -125,13 +136,13 @@ fn remove_composites(map: &mut [u8], first_byte: u64, stop: &AtomicBool) -> Resu
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }
-        for (byte, number) in piece.iter_mut().zip(first_byte + index..) {
-            for (bit, &residue) in RESIDUES.iter().enumerate() {
-                let is_candidate = *byte >> bit & 1 == 1;
-                if is_candidate && !is_prime(30 * number + u64::from(residue)) {
-                    *byte &= !(1 << bit);
-                }
-            }
+        numbers.clear();
+        collect(piece, first_byte + index, |number| numbers.push(number));
+        retain_primes(&mut numbers, level);
+        piece.fill(0);
+        for number in &numbers {
+            let bit = class_of(*number).expect("a bit stands for a number coprime to 30");
+            piece[(number / 30 - first_byte - index) as usize] |= 1 << bit;
         }
     }
     Ok(())

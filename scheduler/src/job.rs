@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::lease::WorkerKey;
 use crate::pace::Pace;
+use crate::scheduler::JobSpec;
 
 /// Consecutive tasks with one history.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ impl Run {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) tasks: u64,
+    /// What a lease pays before its first task.
+    pub(crate) setup: Duration,
     pub(crate) submitted_at: Instant,
     /// The first task that was never given out.
     cursor: u64,
@@ -40,9 +43,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(tasks: u64, submitted_at: Instant) -> Self {
+    pub(crate) fn new(spec: JobSpec, submitted_at: Instant) -> Self {
         Self {
-            tasks,
+            tasks: spec.tasks,
+            setup: spec.setup,
             submitted_at,
             cursor: 0,
             returned: VecDeque::new(),
@@ -97,7 +101,7 @@ impl Job {
     }
 
     pub(crate) fn learn_pace(&mut self, worker: WorkerKey, tasks: u64, busy: Duration) {
-        let pace = Pace::learn(self.paces.get(&worker).copied(), tasks, busy);
+        let pace = Pace::learn(self.paces.get(&worker).copied(), tasks, busy, self.setup);
         self.paces.insert(worker, pace);
         self.latest_pace = Some(pace);
     }

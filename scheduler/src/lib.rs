@@ -13,4 +13,4 @@ mod tests;
 
 pub use crate::event::{Event, JobError, Progress};
 pub use crate::lease::{Failure, Lease, Outcome, StaleAttempt, UnknownWorker, WorkerKey};
-pub use crate::scheduler::{Policy, Scheduler, SubmitError};
+pub use crate::scheduler::{JobSpec, Policy, Scheduler, SubmitError};

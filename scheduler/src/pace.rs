@@ -9,6 +9,15 @@ const FIRST_LEASE_TASKS: u64 = 1;
 /// about what follows.
 const MAX_GROWTH: u64 = 8;
 
+/// A lease carries this many times what it pays before its first task, unless that takes longer than [`MAX_FLOOR`].
+const SETUP_TIMES: u32 = 25;
+
+/// A small job that waits for a slot must not wait much longer for another job's sake.
+const MAX_FLOOR: Duration = Duration::from_secs(1);
+
+/// Of a lease's time at least this share is its tasks' own: the set-up is an estimate.
+const LEAST_OWN_SHARE: f64 = 0.1;
+
 /// What a worker has shown on one job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
@@ -17,10 +26,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Learns from a lease of `tasks` tasks that took `busy`; `earlier` counts as much as the new one.
-    pub(crate) fn learn(earlier: Option<Self>, tasks: u64, busy: Duration) -> Self {
+    /// Learns from a lease of `tasks` tasks that took `busy`, about `setup` of it before the first; `earlier` counts as
+    /// much as the new one.
+    pub(crate) fn learn(earlier: Option<Self>, tasks: u64, busy: Duration, setup: Duration) -> Self {
+        let own = (busy.as_secs_f64() - setup.as_secs_f64()).max(LEAST_OWN_SHARE * busy.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
-        let shown = busy.as_secs_f64() / tasks as f64;
+        let shown = own / tasks as f64;
         let seconds_per_task = earlier.map_or(shown, |pace| f64::midpoint(pace.seconds_per_task, shown));
         Self { seconds_per_task, measured_tasks: tasks }
     }
@@ -45,6 +56,11 @@ impl Pace {
     }
 }
 
+/// Work that one lease should carry: the target, or what makes a set-up of `setup` pay.
+pub(crate) fn lease_target(target: Duration, setup: Duration) -> Duration {
+    target.max(MAX_FLOOR.min(setup.saturating_mul(SETUP_TIMES)))
+}
+
 /// Tasks for one lease: about `target` of work, but no more than a half of an even share of what is left, so that the
 /// last leases are short and no slot idles while another holds a long run (guided self-scheduling: Polychronopoulos
 /// and Kuck, 1987).
@@ -62,15 +78,33 @@ mod tests {
     #[test]
     fn a_lease_grows_to_the_target_by_at_most_a_factor_at_a_time() {
         assert_eq!(lease_size(None, TARGET, 1_000_000, 2), 1);
-        let first = Pace::learn(None, 1, Duration::from_millis(1));
+        let first = Pace::learn(None, 1, Duration::from_millis(1), Duration::ZERO);
         assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2), 8);
-        let second = Pace::learn(Some(first), 64, Duration::from_millis(64));
+        let second = Pace::learn(Some(first), 64, Duration::from_millis(64), Duration::ZERO);
         assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2), 100);
     }
 
     #[test]
+    fn a_dear_set_up_makes_leases_longer_up_to_a_second() {
+        let ms = Duration::from_millis;
+        assert_eq!(lease_target(TARGET, ms(3)), TARGET);
+        assert_eq!(lease_target(TARGET, ms(20)), ms(500));
+        assert_eq!(lease_target(TARGET, ms(500)), ms(1000));
+        assert_eq!(lease_target(ms(2000), ms(500)), ms(2000));
+    }
+
+    #[test]
+    fn the_set_up_does_not_count_as_the_tasks_time() {
+        let pace = Pace::learn(None, 10, Duration::from_millis(30), Duration::from_millis(20));
+        assert_eq!(lease_size(Some(pace), TARGET, 1_000_000, 2), 80, "eight times ten, though a hundred would fit");
+        assert_eq!(pace.expect(100), Duration::from_millis(100));
+        let overestimated = Pace::learn(None, 10, Duration::from_millis(30), Duration::from_secs(1));
+        assert_eq!(overestimated.expect(10), Duration::from_millis(3));
+    }
+
+    #[test]
     fn a_lease_shrinks_toward_the_end_of_the_job() {
-        let pace = Some(Pace::learn(None, 1000, Duration::from_millis(10)));
+        let pace = Some(Pace::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
         assert_eq!(lease_size(pace, TARGET, 400, 2), 100);
         assert_eq!(lease_size(pace, TARGET, 8, 2), 2);
         assert_eq!(lease_size(pace, TARGET, 1, 2), 1);
@@ -78,7 +112,10 @@ mod tests {
 
     #[test]
     fn a_task_longer_than_the_target_goes_alone_and_a_free_one_is_no_division_by_zero() {
-        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::from_secs(40))), TARGET, 1_000, 1), 1);
-        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::ZERO)), TARGET, 1_000, 1), 32);
+        assert_eq!(
+            lease_size(Some(Pace::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1),
+            1
+        );
+        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1), 32);
     }
 }

@@ -8,7 +8,7 @@ use protocol::{AttemptId, JobId};
 use crate::event::{Event, JobError, Progress};
 use crate::job::{Job, Run};
 use crate::lease::{Failure, Lease, Outcome, StaleAttempt, UnknownWorker, WorkerKey};
-use crate::pace::lease_size;
+use crate::pace::{lease_size, lease_target};
 
 /// A lease may take this many times what was expected, on top of [`Policy::lease_timeout`], before it expires.
 const EXPECTED_TIMES: u32 = 10;
@@ -27,6 +27,15 @@ pub struct Policy {
     pub lease_timeout: Duration,
     /// How long a job waits for the first worker of an empty pool.
     pub no_worker_timeout: Duration,
+}
+
+/// What there is to know of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobSpec {
+    /// It has the tasks `0..tasks`.
+    pub tasks: u64,
+    /// What a lease pays before its first task, about: leases are made long enough for it.
+    pub setup: Duration,
 }
 
 /// The job cannot be taken.
@@ -89,18 +98,18 @@ impl Scheduler {
         }
     }
 
-    /// Takes a job of tasks `0..tasks`.
+    /// Takes a job.
     ///
     /// # Errors
     /// The id is in use, or there are no tasks.
-    pub fn submit(&mut self, job: JobId, tasks: u64, now: Instant) -> Result<(), SubmitError> {
-        if tasks == 0 {
+    pub fn submit(&mut self, job: JobId, spec: JobSpec, now: Instant) -> Result<(), SubmitError> {
+        if spec.tasks == 0 {
             return Err(SubmitError::NoTasks);
         }
         if self.jobs.contains_key(&job) {
             return Err(SubmitError::Duplicate);
         }
-        self.jobs.insert(job, Job::new(tasks, now));
+        self.jobs.insert(job, Job::new(spec, now));
         self.turns.push_back(job);
         Ok(())
     }
@@ -158,7 +167,8 @@ impl Scheduler {
             if job.unclaimed() < spare {
                 continue;
             }
-            let limit = lease_size(job.pace(worker), self.policy.lease_target, job.unclaimed(), slots);
+            let target = lease_target(self.policy.lease_target, job.setup);
+            let limit = lease_size(job.pace(worker), target, job.unclaimed(), slots);
             let Some(run) = job.take(limit, avoid) else { continue };
             self.turns.remove(turn);
             if job.unclaimed() > 0 {

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::rc::{Rc, Weak};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::Error;
@@ -35,7 +36,28 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a connection may go without a request in a handler: a head that begins when [`KEEP_ALIVE`] ends may arrive.
 const BETWEEN_REQUESTS_TIMEOUT: Duration = KEEP_ALIVE.saturating_add(HEAD_TIMEOUT);
 
-struct Connection {
+/// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
+#[derive(Default)]
+pub struct Connection {
+    when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Connection {
+    /// Calls `act` when the connection has ended, instead of what was to be called before.
+    pub fn when_closed(&self, act: impl FnOnce() + Send + 'static) {
+        *self.when_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(act) = self.when_closed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            act();
+        }
+    }
+}
+
+struct Watched {
     /// A second handle of the socket that actix-web owns.
     socket: TcpStream,
     phase: Cell<Phase>,
@@ -48,14 +70,15 @@ enum Phase {
     InHandler,
 }
 
-/// Bounds a new connection. One whose socket is gone already needs no bound.
-pub(crate) fn bound(connection: &dyn Any, data: &mut Extensions) {
+/// Gives a new connection its data and its bounds. One whose socket is gone already needs no bound.
+pub(crate) fn accept(connection: &dyn Any, data: &mut Extensions) {
+    data.insert(Connection::default());
     let Some(stream) = connection.downcast_ref::<net::TcpStream>() else { return };
-    match Connection::new(stream) {
-        Ok(connection) => {
-            let connection = Rc::new(connection);
-            rt::spawn(watch(Rc::downgrade(&connection)));
-            data.insert(connection);
+    match Watched::new(stream) {
+        Ok(watched) => {
+            let watched = Rc::new(watched);
+            rt::spawn(watch(Rc::downgrade(&watched)));
+            data.insert(watched);
         }
         Err(error) => tracing::debug!(%error, "a connection was gone before its bounds were set"),
     }
@@ -66,7 +89,7 @@ pub(crate) async fn track(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let Some(connection) = request.request().conn_data::<Rc<Connection>>().cloned() else {
+    let Some(connection) = request.request().conn_data::<Rc<Watched>>().cloned() else {
         return next.call(request).await;
     };
     let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
@@ -79,7 +102,7 @@ pub(crate) async fn track(
     }
 }
 
-impl Connection {
+impl Watched {
     fn new(stream: &net::TcpStream) -> io::Result<Self> {
         let socket = SockRef::from(stream);
         socket.set_tcp_nodelay(true)?;
@@ -106,12 +129,12 @@ impl Connection {
 }
 
 struct InHandler<'a> {
-    connection: &'a Connection,
+    connection: &'a Watched,
     timeout_after: Duration,
 }
 
 impl<'a> InHandler<'a> {
-    fn enter(connection: &'a Connection, is_chunked: bool) -> Self {
+    fn enter(connection: &'a Watched, is_chunked: bool) -> Self {
         connection.phase.set(Phase::InHandler);
         // The rest of a body that has a length is actix-web's to bound, by the same time.
         let timeout_after = if is_chunked { DISCONNECT_TIMEOUT } else { BETWEEN_REQUESTS_TIMEOUT };
@@ -125,7 +148,7 @@ impl Drop for InHandler<'_> {
     }
 }
 
-async fn watch(connection: Weak<Connection>) {
+async fn watch(connection: Weak<Watched>) {
     let mut had_unread = false;
     loop {
         sleep(WATCH_INTERVAL).await;

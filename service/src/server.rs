@@ -81,7 +81,7 @@ where
         // A client that closes its side is gone: its handler is dropped at once.
         .h1_allow_half_closed(false)
         .max_connections(MAX_CONNECTIONS / threads)
-        .on_connect(connection::bound)
+        .on_connect(connection::accept)
         .shutdown_timeout(stop_timeout.as_secs())
         .disable_signals()
         .listen(listener.socket)?

@@ -5,6 +5,9 @@ use std::io::{IsTerminal, stderr};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+/// The filter of a service: its own state changes, and of the HTTP server only what is wrong.
+pub const DEFAULT_LOG: &str = "info,actix_server=warn";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]

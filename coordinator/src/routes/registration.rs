@@ -6,7 +6,8 @@ use std::time::Instant;
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use protocol::{Deregistration, Heartbeat, InvalidWorkerId, WorkerId};
-use service::{ApiError, query_from, read_json};
+use scheduler::WorkerKey;
+use service::{ApiError, Connection, query_from, read_json};
 use tracing::{info, warn};
 
 use super::State;
@@ -27,16 +28,16 @@ pub(super) async fn register(
         request.peer_addr().ok_or_else(|| ApiError::Conflict("the connection has no peer address".to_owned()))?;
     let address = SocketAddr::new(peer.ip().to_canonical(), heartbeat.port);
     let registered = state.registry.register(worker_id.clone(), address, heartbeat, Instant::now()).map_err(explain)?;
-    if let Registered::New { key, slots, replaced } = registered {
-        if let Some(replaced) = replaced {
-            warn!(%worker_id, "another process registered under this worker's name: what it held is lost");
-            state.metrics.evicted(EvictionReason::Replaced);
-            state.grid.worker_lost(replaced);
+    let key = match registered {
+        Registered::Again { key } => key,
+        Registered::New { key, slots, replaced } => {
+            info!(%worker_id, %address, slots, "worker registered");
+            admit(&state, &worker_id, key, slots, replaced);
+            key
         }
-        info!(%worker_id, %address, slots, "worker registered");
-        state.grid.worker_joined(key, slots);
-        state.registry.admit(&worker_id, key);
-        state.grid.slots_changed();
+    };
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.when_closed(move || state.registry.note_disconnect(&worker_id, key, Instant::now()));
     }
     Ok(HttpResponse::NoContent().finish())
 }
@@ -55,6 +56,17 @@ pub(super) async fn deregister(
     info!(%worker_id, "worker is leaving");
     state.grid.worker_retired(key);
     Ok(HttpResponse::NoContent().finish())
+}
+
+fn admit(state: &State, worker_id: &WorkerId, key: WorkerKey, slots: u32, replaced: Option<WorkerKey>) {
+    if let Some(replaced) = replaced {
+        warn!(%worker_id, "another process registered under this worker's name: what it held is lost");
+        state.metrics.evicted(EvictionReason::Replaced);
+        state.grid.worker_lost(replaced);
+    }
+    state.grid.worker_joined(key, slots);
+    state.registry.admit(worker_id, key);
+    state.grid.slots_changed();
 }
 
 fn parse_id(id: String) -> Result<WorkerId, ApiError> {

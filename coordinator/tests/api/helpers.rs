@@ -6,7 +6,7 @@ use actix_web::web::{self, Json};
 use actix_web::{App, HttpResponse, HttpServer};
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
-use protocol::{BootId, Heartbeat, LeaseOutcome, LeaseRequest, Problem, Work};
+use protocol::{BootId, Heartbeat, LeaseOutcome, LeaseRequest, Problem, Work, WorkerState, WorkerSummary};
 use reqwest::{Client, Response, StatusCode};
 use service::Listener;
 use tokio::task::JoinHandle;
@@ -51,6 +51,11 @@ impl TestCoordinator {
     pub(crate) async fn register(&self, id: &str, heartbeat: &Heartbeat) -> Response {
         let url = format!("http://{}/worker/register/{id}", self.internal);
         self.client.put(url).json(heartbeat).send().await.expect("an answer")
+    }
+
+    pub(crate) async fn state_of(&self, id: &str) -> WorkerState {
+        let workers: Vec<WorkerSummary> = self.get("/workers").await.json().await.expect("a list");
+        workers.iter().find(|worker| worker.id.as_str() == id).expect("a registered worker").state
     }
 
     /// Starts a worker that answers leases as `answer` does, and registers it.

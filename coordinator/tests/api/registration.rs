@@ -1,6 +1,8 @@
 //! Who may register, and as what.
 
-use protocol::{Heartbeat, WorkerSummary};
+use std::time::{Duration, Instant};
+
+use protocol::{Heartbeat, WorkerState, WorkerSummary};
 
 use crate::helpers::{TestCoordinator, closed_port, compute, config, heartbeat, problem};
 
@@ -65,4 +67,23 @@ async fn the_token_is_demanded_where_it_is_set() {
         let request = grid.client.put(&url).bearer_auth(token).json(&worker);
         assert_eq!(request.send().await.expect("an answer").status(), status, "{token:?}");
     }
+}
+
+#[actix_web::test]
+async fn a_worker_whose_heartbeat_connection_closes_gets_no_lease_until_it_shows_again() {
+    let grid = TestCoordinator::start(config());
+    let _good = grid.add_worker("good", compute).await;
+    let own_connection = service::http_client().expect("a client");
+    let url = format!("http://{}/worker/register/gone", grid.internal);
+    let answer = own_connection.put(url).json(&heartbeat(closed_port())).send().await.expect("an answer");
+    assert_eq!(answer.status(), 204);
+    drop((own_connection, answer));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while grid.state_of("gone").await != WorkerState::Suspended {
+        assert!(Instant::now() < deadline, "nobody noticed");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(grid.get("/sum-of-primes?a=1&b=10").await.status(), 200);
+    let metrics = grid.get_internal("/metrics").await.text().await.expect("text");
+    assert!(!metrics.contains("divvy_leases_total{outcome=\"failed\"}"), "{metrics}");
 }

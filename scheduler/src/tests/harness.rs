@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use protocol::{AttemptId, JobId};
 use uuid::Uuid;
 
-use crate::{Event, Failure, Lease, Outcome, Policy, Scheduler, StaleAttempt, WorkerKey};
+use crate::{Event, Failure, JobSpec, Lease, Outcome, Policy, Scheduler, StaleAttempt, WorkerKey};
 
 pub(super) const POLICY: Policy = Policy {
     max_attempts: 4,
@@ -31,6 +31,10 @@ pub(super) fn worker(number: u64) -> WorkerKey {
     WorkerKey(number)
 }
 
+pub(super) fn spec(tasks: u64) -> JobSpec {
+    JobSpec { tasks, setup: Duration::ZERO }
+}
+
 impl Harness {
     pub(super) fn new() -> Self {
         let now = Instant::now();
@@ -47,7 +51,7 @@ impl Harness {
     }
 
     pub(super) fn submit(&mut self, number: u128, tasks: u64) {
-        self.scheduler.submit(job(number), tasks, self.now).expect("a new job with tasks");
+        self.scheduler.submit(job(number), spec(tasks), self.now).expect("a new job with tasks");
     }
 
     pub(super) fn claim(&mut self, number: u64) -> Option<Lease> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, POLICY, broken, job, revoked};
+use super::harness::{Harness, POLICY, broken, job, revoked, spec};
 use crate::{Event, JobError, Progress, SubmitError};
 
 #[test]
@@ -23,9 +23,9 @@ fn a_job_is_done_when_its_last_task_is_and_its_total_is_the_sum_of_the_parts() {
 #[test]
 fn a_job_without_tasks_or_with_an_id_in_use_is_refused() {
     let mut grid = Harness::new();
-    assert_eq!(grid.scheduler.submit(job(1), 0, grid.now), Err(SubmitError::NoTasks));
+    assert_eq!(grid.scheduler.submit(job(1), spec(0), grid.now), Err(SubmitError::NoTasks));
     grid.submit(1, 1);
-    assert_eq!(grid.scheduler.submit(job(1), 1, grid.now), Err(SubmitError::Duplicate));
+    assert_eq!(grid.scheduler.submit(job(1), spec(1), grid.now), Err(SubmitError::Duplicate));
 }
 
 #[test]

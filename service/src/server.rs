@@ -2,33 +2,24 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server};
+use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
-use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpServer, Resource, Responder};
-use socket2::{SockRef, TcpKeepalive};
 
 use crate::metrics::observe;
-use crate::{ApiError, Metrics};
+use crate::{ApiError, Metrics, connection};
 
 /// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An idle connection is kept this long; clients here drop theirs earlier.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long a connection that is being closed may linger.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A client that takes nothing of its answer for this long is cut off.
-const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A client whose host vanished is noticed after about this time, however long its job runs.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connections that one listener holds at most; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 8192;
@@ -58,27 +49,6 @@ impl Listener {
     }
 }
 
-/// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
-#[derive(Default)]
-pub struct Connection {
-    when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl Connection {
-    /// Calls `act` when the connection has ended, instead of what was to be called before.
-    pub fn when_closed(&self, act: impl FnOnce() + Send + 'static) {
-        *self.when_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(act) = self.when_closed.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            act();
-        }
-    }
-}
-
 /// Serves the routes of `configure` on `threads` threads of their own, until its handle stops it; that takes
 /// `stop_timeout` at most. Signals are the caller's.
 ///
@@ -99,6 +69,7 @@ where
         App::new()
             .app_data(metrics.clone())
             .wrap(from_fn(observe))
+            .wrap(from_fn(connection::track))
             .configure(&configure)
             .default_service(web::to(not_found))
     };
@@ -110,7 +81,7 @@ where
         // A client that closes its side is gone: its handler is dropped at once.
         .h1_allow_half_closed(false)
         .max_connections(MAX_CONNECTIONS / threads)
-        .on_connect(accept_connection)
+        .on_connect(connection::accept)
         .shutdown_timeout(stop_timeout.as_secs())
         .disable_signals()
         .listen(listener.socket)?
@@ -127,18 +98,4 @@ pub fn resource(path: &str, allow: &'static str) -> Resource {
 
 async fn not_found(request: HttpRequest) -> impl Responder {
     Err::<&str, _>(ApiError::NotFound(request.path().to_owned()))
-}
-
-fn accept_connection(connection: &dyn std::any::Any, data: &mut Extensions) {
-    data.insert(Connection::default());
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL);
-    let bounded = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT)));
-    if let Err(error) = bounded {
-        tracing::debug!(%error, "a connection was gone before its timeouts were set");
-    }
 }

@@ -1,6 +1,6 @@
 //! Who gets in, who waits and for how long: no worker, overload, clients that leave, big and small requests.
 
-use crate::helpers::{Answer, Coordinator, Worker, eventually, heavy, published_sum};
+use crate::helpers::{Answer, Coordinator, LONG_TASKS, Worker, eventually, heavy, published_sum};
 
 /// Of a request for all of `u64`.
 const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
@@ -46,7 +46,7 @@ fn request_beyond_the_limit_is_refused_at_once_and_fits_in_when_others_have_left
 
 #[test]
 fn job_of_a_client_that_left_is_canceled_and_its_workers_stop() {
-    let coordinator = Coordinator::start(&[]);
+    let coordinator = Coordinator::start(&[LONG_TASKS]);
     let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
     let job = coordinator.ask_endless();
     eventually("all compute", || coordinator.workers().iter().all(|worker| worker["busy"] != 0).then_some(()));

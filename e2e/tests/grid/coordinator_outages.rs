@@ -4,14 +4,14 @@ use std::process::id;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::helpers::{Coordinator, Signal, Worker, eventually, published_sum, within};
+use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, published_sum, within};
 
 #[test]
 fn workers_are_back_two_seconds_after_the_coordinator_is() {
     // An address that only this test has: the port cannot be taken while nobody listens on it.
     let [_, x, y, z] = id().to_be_bytes();
     let own = format!("127.{x}.{y}.{z}:0");
-    let mut first = Coordinator::start(&[("DIVVY_PUBLIC_ADDR", &own), ("DIVVY_INTERNAL_ADDR", &own)]);
+    let mut first = Coordinator::start(&[LONG_TASKS, ("DIVVY_PUBLIC_ADDR", &own), ("DIVVY_INTERNAL_ADDR", &own)]);
     let workers = [Worker::join(&first, &[]), Worker::join(&first, &[])];
     let _lost = first.ask_endless();
     eventually("both compute", || workers.iter().all(|worker| holds_a_lease(&first, worker)).then_some(()));

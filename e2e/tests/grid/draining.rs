@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{Coordinator, Signal, Worker, eventually, get, heavy, published_sum};
+use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, get, heavy, published_sum};
 
 /// The promise of the coordinator's drain.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -34,7 +34,7 @@ fn workers_that_leave_during_a_job_fail_no_attempt() {
         left += 1;
     }
     assert_eq!(job.answer().sum(), published_sum(10));
-    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="Failed"}"#), 0.0);
+    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="failed"}"#), 0.0);
     assert!(left >= 2, "only {left} workers left");
 }
 
@@ -95,7 +95,7 @@ fn coordinator_answers_what_is_in_flight_before_it_stops() {
 
 #[test]
 fn coordinator_gives_up_what_takes_longer_than_its_drain() {
-    let mut coordinator = Coordinator::start(&[("DIVVY_DRAIN_TIMEOUT_MS", "300")]);
+    let mut coordinator = Coordinator::start(&[LONG_TASKS, ("DIVVY_DRAIN_TIMEOUT_MS", "300")]);
     let worker = Worker::join(&coordinator, &[]);
     let endless = coordinator.ask_endless();
     eventually("it computes", || (coordinator.busy() > 0).then_some(()));

@@ -12,5 +12,5 @@ pub(crate) use http::{Answer, InFlight, connect, get, request, send};
 pub(crate) use process::{Process, divvy};
 pub(crate) use published::{published_sum, round_ranges};
 pub(crate) use rustix::process::Signal;
-pub(crate) use services::{Coordinator, Worker};
+pub(crate) use services::{Coordinator, LONG_TASKS, Worker};
 pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

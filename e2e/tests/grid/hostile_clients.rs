@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::helpers::{Coordinator, Worker, connect, get, published_sum, request};
+use crate::helpers::{Coordinator, Worker, connect, eventually, get, published_sum, request};
 
 /// From one byte of a slow client to the next.
 const DRIP_INTERVAL: Duration = Duration::from_millis(200);
@@ -33,15 +33,24 @@ fn second_head_that_drips_ends_its_connection() {
 fn body_that_drips_ends_its_connection() {
     let coordinator = Coordinator::start(&[]);
     let worker = Worker::join(&coordinator, &[]);
-    for (port, head) in [
+    let attacks = [
         (coordinator.internal, "PUT /worker/register/slow HTTP/1.1"),
         (worker.address, "POST /lease HTTP/1.1"),
         (coordinator.public, "GET /workers HTTP/1.1"),
         (coordinator.public, "POST /nowhere HTTP/1.1"),
-    ] {
-        let head = format!("{head}\r\nhost: x\r\ncontent-length: 4000\r\n\r\n");
-        drip(connect(port), head.as_bytes(), b' ');
-    }
+    ];
+    thread::scope(|scope| {
+        for (port, head) in attacks {
+            scope.spawn(move || {
+                let head = format!("{head}\r\nhost: x\r\ncontent-length: 4000\r\n\r\n");
+                drip(connect(port), head.as_bytes(), b' ');
+            });
+            scope.spawn(move || {
+                let head = format!("{head}\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nfff\r\n");
+                drip(connect(port), head.as_bytes(), b' ');
+            });
+        }
+    });
     assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3));
 }
 
@@ -60,6 +69,20 @@ fn client_that_reads_no_answer_is_cut_off() {
     };
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
     assert_eq!(get(coordinator.public, "/livez").status, 200);
+}
+
+#[test]
+fn job_of_a_client_that_left_more_requests_than_anyone_reads_is_canceled() {
+    let coordinator = Coordinator::start(&[]);
+    let _worker = Worker::join(&coordinator, &[]);
+    let mut stream = connect(coordinator.public);
+    stream.set_write_timeout(Some(Duration::from_millis(500))).expect("set a timeout");
+    stream.write_all(b"GET /sum-of-primes?a=0&b=18446744073709551615 HTTP/1.1\r\nhost: x\r\n\r\n").expect("send");
+    eventually("it computes", || (coordinator.busy() > 0).then_some(()));
+    let flood = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    while stream.write_all(&flood).is_ok() {}
+    drop(stream);
+    eventually("nobody computes", || (coordinator.busy() == 0).then_some(()));
 }
 
 #[test]

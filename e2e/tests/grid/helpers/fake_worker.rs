@@ -1,7 +1,7 @@
 //! A worker that registers like a good one and answers leases as badly as a test wants.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Coordinator, eventually, request};
+use super::{Coordinator, connect, eventually};
 
 /// More often than a good worker: a suspended one gets work again after a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
@@ -57,7 +57,9 @@ impl FakeWorker {
         let (heartbeats, stopped) = mpsc::channel();
         let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id));
         thread::spawn(move || {
-            while register(internal, &format!("fake-{port}"), &body)
+            // One connection for all, as a good worker has: where it closes, the coordinator takes the worker for gone.
+            let stream = connect(internal);
+            while register(&stream, &format!("fake-{port}"), &body)
                 && stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout)
             {}
         });
@@ -79,9 +81,12 @@ fn heartbeat(port: u16, boot_id: &str) -> String {
 }
 
 /// Whether the coordinator was there to take it.
-fn register(internal: SocketAddr, id: &str, body: &str) -> bool {
-    TcpStream::connect(internal).is_ok()
-        && request(internal, "PUT", &format!("/worker/register/{id}"), &[], body).status == 204
+fn register(mut stream: &TcpStream, id: &str, body: &str) -> bool {
+    let length = body.len();
+    let request =
+        format!("PUT /worker/register/{id} HTTP/1.1\r\nhost: coordinator\r\ncontent-length: {length}\r\n\r\n{body}");
+    // The answer has no body; a heartbeat's answer comes in one piece.
+    stream.write_all(request.as_bytes()).is_ok() && stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0)
 }
 
 fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {

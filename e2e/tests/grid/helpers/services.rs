@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::{Answer, InFlight, Process, eventually, get, send};
 
+/// Tasks that no worker finishes while a test runs.
+pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000000000");
+
 /// A `divvy-coordinator` that serves.
 #[derive(Debug)]
 pub(crate) struct Coordinator {

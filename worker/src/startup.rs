@@ -88,7 +88,9 @@ impl Worker {
         let announcements = announcer.start()?;
         stop.await;
         info!("stopping: finishing what is held");
-        tokio::join!(announcements.stop(), state.intake.drain(config.drain_timeout()));
+        // First of all: what is refused or handed back by a worker that is not known to leave counts as its failure.
+        announcements.stop().await;
+        state.intake.drain(config.drain_timeout()).await;
         server_handle.stop(true).await;
         serving.await.context("join the server")?.context("serve")
     }

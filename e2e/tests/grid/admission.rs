@@ -49,7 +49,7 @@ fn job_of_a_client_that_left_is_canceled_and_its_workers_stop() {
     let coordinator = Coordinator::start(&[LONG_TASKS]);
     let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
     let job = coordinator.ask_endless();
-    eventually("all compute", || coordinator.workers().iter().all(|worker| worker["busy"] != 0).then_some(()));
+    coordinator.wait_until_all_compute();
     drop(job);
     eventually("nobody computes", || (coordinator.busy() == 0).then_some(()));
     assert_eq!(coordinator.metric("divvy_queue_depth_tasks"), 0.0);

@@ -98,7 +98,7 @@ fn coordinator_gives_up_what_takes_longer_than_its_drain() {
     let mut coordinator = Coordinator::start(&[LONG_TASKS, ("DIVVY_DRAIN_TIMEOUT_MS", "300")]);
     let worker = Worker::join(&coordinator, &[]);
     let endless = coordinator.ask_endless();
-    eventually("it computes", || (coordinator.busy() > 0).then_some(()));
+    coordinator.wait_until_all_compute();
     coordinator.signal(Signal::TERM);
     let told_at = Instant::now();
     assert_eq!(endless.answer().problem(503), "the coordinator is stopping; try again later");

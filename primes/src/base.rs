@@ -19,25 +19,17 @@ const FIRST_LIMIT: u32 = 1 << 16;
 
 impl BasePrimes {
     pub(crate) fn new() -> Self {
-        Self {
-            primes: odd_sieve(FIRST_LIMIT),
-            limit: FIRST_LIMIT,
-        }
+        Self { primes: odd_sieve(FIRST_LIMIT), limit: FIRST_LIMIT }
     }
 
     /// Makes [`BasePrimes::up_to`] complete for `limit`.
-    pub(crate) fn grow(
-        &mut self,
-        limit: u32,
-        engine: &mut Engine,
-        stop: &AtomicBool,
-    ) -> Result<(), Stopped> {
+    pub(crate) fn grow(&mut self, limit: u32, engine: &mut Engine, stop: &AtomicBool) -> Result<(), Stopped> {
         if limit <= self.limit {
             return Ok(());
         }
         let span = Span::new(u64::from(self.limit) + 1, u64::from(limit));
         let mut found = Vec::new();
-        engine.run(&span, &self.primes, stop, |map, first_byte| {
+        engine.run(&span, self.up_to(limit.isqrt()), stop, |map, first_byte| {
             collect(map, first_byte, |prime| found.push(prime as u32));
             Ok(())
         })?;
@@ -60,10 +52,14 @@ impl BasePrimes {
 
 /// Calls `found` with the number of every bit of `map`, whose first byte stands for the numbers from `30 first_byte`.
 pub(crate) fn collect(map: &[u8], first_byte: u64, mut found: impl FnMut(u64)) {
-    for (byte, &bits) in (first_byte..).zip(map) {
-        let mut bits = bits;
+    for (index, word) in (0u64..).step_by(8).zip(map.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..word.len()].copy_from_slice(word);
+        let mut bits = u64::from_le_bytes(bytes);
         while bits != 0 {
-            found(30 * byte + u64::from(RESIDUES[bits.trailing_zeros() as usize]));
+            let bit = bits.trailing_zeros();
+            let residue = RESIDUES[bit as usize % 8];
+            found(30 * (first_byte + index + u64::from(bit / 8)) + u64::from(residue));
             bits &= bits - 1;
         }
     }
@@ -75,14 +71,9 @@ fn odd_sieve(limit: u32) -> Vec<u32> {
     let mut composite = vec![false; limit + 1];
     for n in (3..).step_by(2).take_while(|n| n * n <= limit) {
         if !composite[n] {
-            (n * n..=limit)
-                .step_by(2 * n)
-                .for_each(|multiple| composite[multiple] = true);
+            (n * n..=limit).step_by(2 * n).for_each(|multiple| composite[multiple] = true);
         }
     }
     let above = presieve::LARGEST as usize + 1;
-    (above..=limit)
-        .filter(|n| n % 2 == 1 && !composite[*n])
-        .map(|n| n as u32)
-        .collect()
+    (above..=limit).filter(|n| n % 2 == 1 && !composite[*n]).map(|n| n as u32).collect()
 }

@@ -79,10 +79,7 @@ impl Buckets {
     fn push_start(&mut self, prime: u32, position: u64) {
         if position < self.ahead {
             let position_in_segment = position as u32 % SEGMENT as u32;
-            let start = Start {
-                prime,
-                position: position_in_segment,
-            };
+            let start = Start { prime, position: position_in_segment };
             self.starts.push(position as usize >> SEGMENT_BITS, start);
         }
     }
@@ -128,9 +125,7 @@ impl Buckets {
             return self.push_within(quotient, class, position.into());
         }
         let pattern = &HITS[class];
-        let hits: [Hit; 8] = std::array::from_fn(|s| {
-            8 * (position + quotient * u32::from(RESIDUES[s])) + pattern[s]
-        });
+        let hits: [Hit; 8] = std::array::from_fn(|s| 8 * (position + quotient * u32::from(RESIDUES[s])) + pattern[s]);
         for hit in hits {
             self.hits.push((hit >> (SEGMENT_BITS + 3)) as usize, hit);
         }

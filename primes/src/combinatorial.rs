@@ -17,9 +17,7 @@ pub fn sum_up_to(n: u64) -> u128 {
     let quotient = |i: u64| n / i;
     // `small[v]` and `large[i]` hold the sum of what is left of 2 to `v` and to `n / i`.
     let mut small: Vec<u128> = (0..=root).map(sum_from_two).collect();
-    let mut large: Vec<u128> = (0..=root)
-        .map(|i| if i == 0 { 0 } else { sum_from_two(quotient(i)) })
-        .collect();
+    let mut large: Vec<u128> = (0..=root).map(|i| if i == 0 { 0 } else { sum_from_two(quotient(i)) }).collect();
     for p in 2..=root {
         let below = small[p as usize - 1];
         if small[p as usize] == below {

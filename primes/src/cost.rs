@@ -2,6 +2,8 @@
 
 use crate::bucket;
 use crate::level::Level;
+use crate::lone;
+use crate::presieve;
 
 /// Sieving primes end here, which bounds the memory for them to some 200 MB.
 const LARGEST_SIEVING: u32 = 1 << 26;
@@ -28,39 +30,46 @@ pub(crate) fn cheapest_limit(work: &Work) -> u32 {
     }
     let partial = (LEAST_UNFINISHED.ilog2()..u32::BITS).map(|bit| 1 << bit);
     let limits = partial.take_while(|&limit| limit < full);
-    limits.fold(full, |best, limit| {
-        if nanoseconds(work, limit) < nanoseconds(work, best) {
-            limit
-        } else {
-            best
-        }
-    })
+    limits.fold(full, |best, limit| if nanoseconds(work, limit) < nanoseconds(work, best) { limit } else { best })
 }
 
 /// The estimated time, as measured on AMD Zen 5; only the proportions matter.
 fn nanoseconds(work: &Work, limit: u32) -> f64 {
-    const TO_FIND_A_BASE_PRIME: f64 = 2.0;
-    const TO_PLACE_A_PRIME: f64 = 5.0;
-    const TO_PLACE_A_LARGE_PRIME: f64 = 12.0;
-    const TO_CLEAR_A_BIT: f64 = 0.3;
-    const TO_CLEAR_A_BIT_FROM_A_BUCKET: f64 = 2.5;
+    /// Base primes stay for later calls, so a call bears a part of the 2 ns that one costs.
+    const TO_FIND_A_BASE_PRIME: f64 = 0.3;
     let numbers = (work.last - work.first) as f64 + 1.0;
-    let log = |n: u32| f64::from(n).ln();
-    let primes = |n: u32| f64::from(n) / log(n);
+    let finding = primes(limit.max(work.known)) - primes(work.known);
+    let left = if limit < work.root { (-EULER_GAMMA).exp() / log(limit) } else { 0.0 };
+    finding * TO_FIND_A_BASE_PRIME
+        + nanoseconds_to_sieve(work, numbers, limit)
+        + numbers * left * nanoseconds_to_test(work)
+}
+
+fn nanoseconds_to_sieve(work: &Work, numbers: f64, limit: u32) -> f64 {
+    const TO_CLEAR_A_BIT: f64 = 0.3;
+    const TO_CLEAR_A_BIT_FROM_A_LIST: f64 = 2.5;
+    const TO_PLACE_A_PRIME: f64 = 12.0;
+    let segments = (numbers / (30.0 * lone::LONGEST as f64)).ceil();
+    let is_short = segments <= lone::most_segments(work.level) as f64;
+    let to_place_a_prime = match work.level {
+        Level::Avx512 if is_short => 1.1 * segments,
+        Level::Avx2 | Level::Portable if is_short => 8.0 * segments,
+        Level::Portable | Level::Avx2 | Level::Avx512 => TO_PLACE_A_PRIME,
+    };
     let small = limit.min(bucket::SEGMENT as u32);
     let clearing = |from: u32, to: u32| numbers * 8.0 / 30.0 * (log(to) / log(from)).ln();
-    let finding = primes(limit.max(work.known)) - primes(work.known);
-    let tests = if limit < work.root {
-        numbers * (-EULER_GAMMA).exp() / log(limit)
-    } else {
-        0.0
-    };
-    finding * TO_FIND_A_BASE_PRIME
-        + primes(small) * TO_PLACE_A_PRIME
-        + (primes(limit) - primes(small)) * TO_PLACE_A_LARGE_PRIME
-        + clearing(167, small) * TO_CLEAR_A_BIT
-        + clearing(small, limit) * TO_CLEAR_A_BIT_FROM_A_BUCKET
-        + tests * nanoseconds_to_test(work)
+    primes(limit) * to_place_a_prime
+        + clearing(presieve::LARGEST, small) * TO_CLEAR_A_BIT
+        + clearing(small, limit) * TO_CLEAR_A_BIT_FROM_A_LIST
+}
+
+/// About as many primes as there are up to `n`.
+fn primes(n: u32) -> f64 {
+    f64::from(n) / log(n)
+}
+
+fn log(n: u32) -> f64 {
+    f64::from(n).ln()
 }
 
 /// Mertens' third theorem: of the numbers, `e^−γ / ln limit` have no prime factor up to `limit`.
@@ -69,8 +78,8 @@ const EULER_GAMMA: f64 = 0.577_215_664_901_532_9;
 fn nanoseconds_to_test(work: &Work) -> f64 {
     const ONE_LIMB: u64 = 1 << 50;
     match work.level {
-        Level::Avx512 if work.last < ONE_LIMB => 40.0,
-        Level::Avx512 => 90.0,
-        Level::Avx2 | Level::Portable => 180.0,
+        Level::Avx512 if work.last < ONE_LIMB => 35.0,
+        Level::Avx512 => 95.0,
+        Level::Avx2 | Level::Portable => 190.0,
     }
 }

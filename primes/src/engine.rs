@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bucket::{self, Buckets};
 use crate::level::Level;
+use crate::lone;
 use crate::presieve;
 use crate::sieve::Stopped;
 use crate::strike::Striders;
@@ -22,21 +23,9 @@ struct Layout {
 }
 
 const LAYOUTS: [Layout; 3] = [
-    Layout {
-        largest: 48_000,
-        segment: 96 << 10,
-        stride: 48_000,
-    },
-    Layout {
-        largest: 1 << 20,
-        segment: 1 << 20,
-        stride: 1 << 20,
-    },
-    Layout {
-        largest: bucket::LARGEST,
-        segment: bucket::SEGMENT,
-        stride: bucket::SEGMENT as u32,
-    },
+    Layout { largest: 48_000, segment: 96 << 10, stride: 48_000 },
+    Layout { largest: 1 << 20, segment: 1 << 20, stride: 1 << 20 },
+    Layout { largest: bucket::LARGEST, segment: bucket::SEGMENT, stride: bucket::SEGMENT as u32 },
 ];
 
 /// Consecutive numbers as the bytes of the map that hold them.
@@ -72,6 +61,7 @@ pub(crate) struct Engine {
     near: Striders,
     far: Striders,
     buckets: Buckets,
+    hits: Vec<u32>,
 }
 
 impl Engine {
@@ -83,6 +73,7 @@ impl Engine {
             near: Striders::default(),
             far: Striders::default(),
             buckets: Buckets::default(),
+            hits: Vec::new(),
         }
     }
 
@@ -102,12 +93,10 @@ impl Engine {
             if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            let len = walk
-                .segment
-                .min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
+            let len = walk.segment.min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
             self.prepare(&walk, len);
             self.activate(&mut walk, len);
-            self.strike(&walk, len);
+            self.strike(&walk, len, stop)?;
             let map = &mut self.map[walk.pad..walk.pad + len];
             if walk.byte == span.first_byte {
                 map[0] &= span.first_bits;
@@ -123,10 +112,13 @@ impl Engine {
     }
 
     fn start<'a>(&mut self, span: &Span, sieving: &'a [u32]) -> Walk<'a> {
-        let largest = sieving.last().copied().unwrap_or(0);
+        let bytes = span.last_byte - span.first_byte + 1;
+        let limit = lone::least_prime(bytes, self.level);
+        let (waiting, lone) = sieving.split_at(sieving.partition_point(|&prime| prime <= limit));
+        let largest = waiting.last().copied().unwrap_or(0);
         let layout = LAYOUTS
             .iter()
-            .find(|layout| largest <= layout.largest)
+            .find(|layout| largest <= layout.largest && (lone.is_empty() || layout.segment == lone::LONGEST))
             .expect("the last layout holds every sieving prime");
         let (segment, stride) = (layout.segment, layout.stride);
         let pad = largest.clamp(BLOCK_PRIME, stride) as usize;
@@ -134,11 +126,11 @@ impl Engine {
         self.near.clear();
         self.far.clear();
         if largest > stride {
-            self.buckets
-                .reset(largest, span.last_byte - span.first_byte + 1);
+            self.buckets.reset(largest, bytes);
         }
         Walk {
-            waiting: sieving,
+            waiting,
+            lone,
             byte: span.first_byte,
             segment,
             stride,
@@ -173,34 +165,32 @@ impl Engine {
                 self.buckets.push(prime, start as i64 - walk.byte as i64);
             } else {
                 let position = start + walk.front() as u64 - walk.byte;
-                let striders = if prime <= BLOCK_PRIME {
-                    &mut self.near
-                } else {
-                    &mut self.far
-                };
+                let striders = if prime <= BLOCK_PRIME { &mut self.near } else { &mut self.far };
                 striders.push(prime, position as u32);
             }
             walk.waiting = waiting;
         }
     }
 
-    fn strike(&mut self, walk: &Walk, len: usize) {
+    fn strike(&mut self, walk: &Walk, len: usize, stop: &AtomicBool) -> Result<(), Stopped> {
         let mut origin = walk.pad - walk.front();
         let end = walk.pad + len;
         self.far.strike(&mut self.map[origin..], end - origin);
         if walk.has_buckets {
-            let (segment, _) = self.map[walk.pad..]
-                .split_first_chunk_mut()
-                .expect("a segment is in the map");
+            let (segment, _) = self.map[walk.pad..].split_first_chunk_mut().expect("a segment is in the map");
             self.buckets.strike(segment);
         }
         let mut block_end = walk.pad;
         while block_end < end {
             block_end = (block_end + BLOCK).min(end);
-            self.near
-                .strike(&mut self.map[origin..], block_end - origin);
+            self.near.strike(&mut self.map[origin..], block_end - origin);
             origin = block_end;
         }
+        if walk.lone.is_empty() {
+            return Ok(());
+        }
+        let map = &mut self.map[walk.pad..end];
+        lone::strike(map, walk.byte, walk.lone, &mut self.hits, self.level, stop)
     }
 }
 
@@ -208,6 +198,8 @@ impl Engine {
 struct Walk<'a> {
     /// The sieving primes whose squares are still ahead.
     waiting: &'a [u32],
+    /// The sieving primes that need no position, for there is one segment only.
+    lone: &'a [u32],
     /// The number of the segment's first byte.
     byte: u64,
     segment: usize,

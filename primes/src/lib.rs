@@ -10,6 +10,7 @@ mod combinatorial;
 mod cost;
 mod engine;
 mod level;
+mod lone;
 mod presieve;
 mod primality;
 mod ring;

@@ -57,10 +57,7 @@ impl<T: Copy + Default> Ring<T> {
 
     #[cold]
     fn start_block(&mut self, slot: usize) {
-        let empty = Last {
-            items: self.block(),
-            len: 0,
-        };
+        let empty = Last { items: self.block(), len: 0 };
         let last = std::mem::replace(&mut self.last[slot], empty);
         self.full[slot].push(last.items);
     }
@@ -68,14 +65,8 @@ impl<T: Copy + Default> Ring<T> {
     /// Takes the list of the present segment out.
     pub(crate) fn take(&mut self) -> List<T> {
         let slot = self.present & (self.last.len() - 1);
-        let empty = Last {
-            items: self.block(),
-            len: 0,
-        };
-        List {
-            full: std::mem::take(&mut self.full[slot]),
-            last: std::mem::replace(&mut self.last[slot], empty),
-        }
+        let empty = Last { items: self.block(), len: 0 };
+        List { full: std::mem::take(&mut self.full[slot]), last: std::mem::replace(&mut self.last[slot], empty) }
     }
 
     /// Gives the blocks of a list back for later ones.

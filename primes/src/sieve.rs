@@ -50,11 +50,7 @@ impl Sieve {
     /// A sieve that uses the instructions of `level`, or the best ones that the CPU has if they are lower.
     pub fn with_level(level: Level) -> Self {
         let level = level.supported();
-        Self {
-            level,
-            base: BasePrimes::new(),
-            engine: Engine::new(level),
-        }
+        Self { level, base: BasePrimes::new(), engine: Engine::new(level) }
     }
 
     /// The sum of all primes in `range`, 0 if it is empty.
@@ -80,38 +76,22 @@ impl Sieve {
         Ok(count.0)
     }
 
-    fn tally(
-        &mut self,
-        range: RangeInclusive<u64>,
-        stop: &AtomicBool,
-        tally: &mut impl Tally,
-    ) -> Result<(), Stopped> {
+    fn tally(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool, tally: &mut impl Tally) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
         let level = self.level;
         let (first, last) = range.into_inner();
         let root = last.isqrt() as u32;
-        let limit = cost::cheapest_limit(&Work {
-            first,
-            last,
-            root,
-            level,
-            known: self.base.limit(),
-        });
+        let limit = cost::cheapest_limit(&Work { first, last, root, level, known: self.base.limit() });
         self.base.grow(limit, &mut self.engine, stop)?;
-        self.engine.run(
-            &Span::new(first, last),
-            self.base.up_to(limit),
-            stop,
-            |map, first_byte| {
-                if limit < root {
-                    remove_composites(map, first_byte, level, stop)?;
-                }
-                tally.add(map, first_byte, level);
-                Ok(())
-            },
-        )
+        self.engine.run(&Span::new(first, last), self.base.up_to(limit), stop, |map, first_byte| {
+            if limit < root {
+                remove_composites(map, first_byte, level, stop)?;
+            }
+            tally.add(map, first_byte, level);
+            Ok(())
+        })
     }
 }
 
@@ -121,18 +101,10 @@ fn wheel_primes(range: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
 }
 
 /// Clears the bits of the composites that are left in `map`, whose numbers are above 2^32.
-fn remove_composites(
-    map: &mut [u8],
-    first_byte: u64,
-    level: Level,
-    stop: &AtomicBool,
-) -> Result<(), Stopped> {
+fn remove_composites(map: &mut [u8], first_byte: u64, level: Level, stop: &AtomicBool) -> Result<(), Stopped> {
     const BYTES_BETWEEN_CHECKS: usize = 4096;
     let mut numbers = Vec::new();
-    for (piece, index) in map
-        .chunks_mut(BYTES_BETWEEN_CHECKS)
-        .zip((0u64..).step_by(BYTES_BETWEEN_CHECKS))
-    {
+    for (piece, index) in map.chunks_mut(BYTES_BETWEEN_CHECKS).zip((0u64..).step_by(BYTES_BETWEEN_CHECKS)) {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }

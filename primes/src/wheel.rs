@@ -5,16 +5,20 @@ pub(crate) const RESIDUES: [u8; 8] = [1, 7, 11, 13, 17, 19, 23, 29];
 
 /// The place of `number % 30` in [`RESIDUES`], or `None` if 2, 3 or 5 divides `number`.
 pub(crate) const fn class_of(number: u64) -> Option<usize> {
-    let residue = (number % 30) as u8;
+    let class = CLASSES[(number % 30) as usize];
+    if class < 8 { Some(class as usize) } else { None }
+}
+
+/// The class of every residue, 8 for those that are not coprime to 30.
+const CLASSES: [u8; 30] = {
+    let mut classes = [8; 30];
     let mut class = 0;
     while class < 8 {
-        if RESIDUES[class] == residue {
-            return Some(class);
-        }
+        classes[RESIDUES[class] as usize] = class as u8;
         class += 1;
     }
-    None
-}
+    classes
+};
 
 /// `CARRY[r][s]` and `KEEP[r][s]` place the product of `30 q + RESIDUES[r]` and `30 k + RESIDUES[s]`: it is in byte
 /// `(30 q + RESIDUES[r]) k + q RESIDUES[s] + CARRY[r][s]`, and `KEEP[r][s]` has all bits of that byte set but its own.
@@ -52,7 +56,5 @@ pub(crate) fn bits_up_to(residue: u8) -> u8 {
 }
 
 fn bits_where(holds: impl Fn(u8) -> bool) -> u8 {
-    (0..8)
-        .filter(|&j| holds(RESIDUES[j]))
-        .fold(0, |bits, j| bits | 1 << j)
+    (0..8).filter(|&j| holds(RESIDUES[j])).fold(0, |bits, j| bits | 1 << j)
 }

@@ -5,9 +5,7 @@ use std::ops::RangeInclusive;
 const SUMS: &str = include_str!("data/prime-sums.csv");
 
 /// OEIS A006880: the number of primes below 10^1, 10^2, ...
-const COUNTS: [u64; 10] = [
-    4, 25, 168, 1229, 9592, 78498, 664579, 5761455, 50847534, 455052511,
-];
+const COUNTS: [u64; 10] = [4, 25, 168, 1229, 9592, 78498, 664579, 5761455, 50847534, 455052511];
 
 fn published_sums() -> impl Iterator<Item = (u64, u128)> {
     SUMS.lines().skip(1).map(|line| {
@@ -26,11 +24,7 @@ fn sums_up_to_powers_of_ten_are_the_published_ones() {
 #[test]
 fn counts_up_to_powers_of_ten_are_the_published_ones() {
     for (exponent, count) in (1..).zip(COUNTS).take(9) {
-        assert_eq!(
-            primes::count(1..=10u64.pow(exponent)),
-            count,
-            "count up to 10^{exponent}"
-        );
+        assert_eq!(primes::count(1..=10u64.pow(exponent)), count, "count up to 10^{exponent}");
     }
 }
 
@@ -38,26 +32,11 @@ fn counts_up_to_powers_of_ten_are_the_published_ones() {
 #[test]
 fn counts_far_out_are_those_of_primesieve() {
     let far: [(RangeInclusive<u64>, u64); 6] = [
-        (
-            1_000_000_000_000..=1_000_000_000_000 + 100_000_000,
-            3_618_282,
-        ),
-        (
-            1_000_000_000_000_000..=1_000_000_000_000_000 + 2_500_000,
-            72_345,
-        ),
-        (
-            1_000_000_000_000_000..=1_000_000_000_000_000 + 200_000_000,
-            5_788_545,
-        ),
-        (
-            10_000_000_000_000_000..=10_000_000_000_000_000 + 1_000_000,
-            27_168,
-        ),
-        (
-            1_000_000_000_000_000_000..=1_000_000_000_000_000_000 + 2_500_000,
-            60_592,
-        ),
+        (1_000_000_000_000..=1_000_000_000_000 + 100_000_000, 3_618_282),
+        (1_000_000_000_000_000..=1_000_000_000_000_000 + 2_500_000, 72_345),
+        (1_000_000_000_000_000..=1_000_000_000_000_000 + 200_000_000, 5_788_545),
+        (10_000_000_000_000_000..=10_000_000_000_000_000 + 1_000_000, 27_168),
+        (1_000_000_000_000_000_000..=1_000_000_000_000_000_000 + 2_500_000, 60_592),
         (u64::MAX - 1_000_000..=u64::MAX, 22_475),
     ];
     for (range, count) in far {

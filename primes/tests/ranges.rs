@@ -11,11 +11,7 @@ use proptest::prelude::*;
 const LAST_PRIME: u64 = 18_446_744_073_709_551_557;
 
 fn assert_is_right(range: RangeInclusive<u64>) {
-    assert_eq!(
-        primes::sum(range.clone()),
-        reference::sum(range.clone()),
-        "{range:?}"
-    );
+    assert_eq!(primes::sum(range.clone()), reference::sum(range.clone()), "{range:?}");
 }
 
 #[test]
@@ -28,10 +24,7 @@ fn every_range_of_small_numbers_is_right() {
 }
 
 #[test]
-#[expect(
-    clippy::reversed_empty_ranges,
-    reason = "an empty range is the subject"
-)]
+#[expect(clippy::reversed_empty_ranges, reason = "an empty range is the subject")]
 fn empty_range_has_no_primes() {
     assert_eq!(primes::sum(3..=2), 0);
     assert_eq!(primes::count(u64::MAX..=0), 0);
@@ -39,18 +32,8 @@ fn empty_range_has_no_primes() {
 
 #[test]
 fn single_numbers_are_summed_if_they_are_prime() {
-    for n in (0..=1000).chain([
-        4_294_967_291,
-        4_294_967_311,
-        LAST_PRIME - 1,
-        LAST_PRIME,
-        u64::MAX,
-    ]) {
-        let sum = if reference::is_prime(n) {
-            u128::from(n)
-        } else {
-            0
-        };
+    for n in (0..=1000).chain([4_294_967_291, 4_294_967_311, LAST_PRIME - 1, LAST_PRIME, u64::MAX]) {
+        let sum = if reference::is_prime(n) { u128::from(n) } else { 0 };
         assert_eq!(primes::sum(n..=n), sum, "{n}");
     }
 }
@@ -72,17 +55,7 @@ fn ranges_around_powers_of_two_are_right() {
 
 #[test]
 fn ranges_around_squares_of_sieving_primes_are_right() {
-    for prime in [
-        163u64,
-        167,
-        13_999,
-        14_009,
-        65_521,
-        65_537,
-        1_048_573,
-        1_048_583,
-        4_294_967_291,
-    ] {
+    for prime in [163u64, 167, 13_999, 14_009, 65_521, 65_537, 1_048_573, 1_048_583, 4_294_967_291] {
         let square = prime * prime;
         assert_is_right(square.saturating_sub(3000)..=square.saturating_add(3000));
     }
@@ -96,11 +69,7 @@ fn pieces_add_up_across_block_and_segment_edges() {
             let (first, cut, last) = (start, start + edge, start + 2 * edge + 77);
             let whole = primes::sum(first..=last);
             for cut in cut - 2..=cut + 31 {
-                assert_eq!(
-                    primes::sum(first..=cut) + primes::sum(cut + 1..=last),
-                    whole,
-                    "{first}..={cut}..={last}"
-                );
+                assert_eq!(primes::sum(first..=cut) + primes::sum(cut + 1..=last), whole, "{first}..={cut}..={last}");
             }
         }
     }
@@ -112,11 +81,7 @@ fn one_sieve_serves_ranges_in_any_order() {
     let never = AtomicBool::new(false);
     for start in [1 << 60, 0, 1 << 45, 1 << 20, u64::MAX - 4000, 1 << 33] {
         let range = start..=start + 4000;
-        assert_eq!(
-            sieve.sum(range.clone(), &never),
-            Ok(reference::sum(range)),
-            "{start}"
-        );
+        assert_eq!(sieve.sum(range.clone(), &never), Ok(reference::sum(range)), "{start}");
     }
 }
 

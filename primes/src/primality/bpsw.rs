@@ -90,20 +90,13 @@ struct Exponents {
 impl Exponents {
     #[inline(always)]
     fn new(numbers: &[u64], exponent: impl Fn(u64) -> u64) -> Self {
-        let mut exponents = Self {
-            odd: [0; MOST_LANES],
-            twos: [0; MOST_LANES],
-            bits: 0,
-            most_twos: 0,
-        };
+        let mut exponents = Self { odd: [0; MOST_LANES], twos: [0; MOST_LANES], bits: 0, most_twos: 0 };
         for (lane, &n) in numbers.iter().enumerate() {
             let exponent = exponent(n);
             let twos = exponent.trailing_zeros();
             exponents.odd[lane] = exponent >> twos;
             exponents.twos[lane] = twos.into();
-            exponents.bits = exponents
-                .bits
-                .max(u64::BITS - exponents.odd[lane].leading_zeros());
+            exponents.bits = exponents.bits.max(u64::BITS - exponents.odd[lane].leading_zeros());
             exponents.most_twos = exponents.most_twos.max(twos.into());
         }
         exponents
@@ -115,9 +108,7 @@ impl Exponents {
 }
 
 fn lanes_where(values: &[u64; MOST_LANES], holds: impl Fn(u64) -> bool) -> u32 {
-    (0..MOST_LANES).fold(0, |lanes, lane| {
-        lanes | u32::from(holds(values[lane])) << lane
-    })
+    (0..MOST_LANES).fold(0, |lanes, lane| lanes | u32::from(holds(values[lane])) << lane)
 }
 
 /// The residues of small numbers.
@@ -138,32 +129,25 @@ fn residues<L: Lanes>(lanes: &L, numbers: &[u64; MOST_LANES]) -> L::Value {
 const NON_RESIDUES: [(u64, u64, u32); 4] = [
     (3, 5, 1 << 2 | 1 << 3),
     (4, 12, 1 << 5 | 1 << 7),
-    (
-        5,
-        21,
-        1 << 2 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 19,
-    ),
+    (5, 21, 1 << 2 | 1 << 8 | 1 << 10 | 1 << 11 | 1 << 13 | 1 << 19),
     (6, 8, 1 << 3 | 1 << 5),
 ];
 
 /// The least `P` from 3 on for which the Jacobi symbol of `P² − 4` over `n` is −1; none if `n` is a square.
 fn lucas_parameter(n: u64) -> Option<u64> {
     const TRIES_BEFORE_SQUARE_TEST: u64 = 40;
-    let known = NON_RESIDUES
-        .iter()
-        .find(|(_, modulus, residues)| residues >> (n % modulus) & 1 == 1);
-    if let Some((p, _, _)) = known {
-        return Some(*p);
+    let mut fits = 0;
+    for (i, (_, modulus, residues)) in NON_RESIDUES.into_iter().enumerate() {
+        fits |= (residues >> (n % modulus) & 1) << i;
+    }
+    if fits != 0 {
+        return Some(NON_RESIDUES[fits.trailing_zeros() as usize].0);
     }
     let is_non_residue = |p: &u64| jacobi(p * p - 4, n) == -1;
     let first = (7..TRIES_BEFORE_SQUARE_TEST).find(is_non_residue);
     first.or_else(|| {
         let is_square = n.isqrt() * n.isqrt() == n;
-        if is_square {
-            None
-        } else {
-            (TRIES_BEFORE_SQUARE_TEST..).find(is_non_residue)
-        }
+        if is_square { None } else { (TRIES_BEFORE_SQUARE_TEST..).find(is_non_residue) }
     })
 }
 

@@ -33,11 +33,7 @@ impl Lanes for Scalar {
 
     fn new(moduli: &[u64]) -> Self {
         let moduli = std::array::from_fn(|lane| moduli[lane]);
-        Self {
-            moduli,
-            inverses: moduli.map(inverse),
-            one: moduli.map(|n| (u64::MAX % n) + 1),
-        }
+        Self { moduli, inverses: moduli.map(inverse), one: moduli.map(|n| (u64::MAX % n) + 1) }
     }
 
     fn one(&self) -> Self::Value {
@@ -48,11 +44,7 @@ impl Lanes for Scalar {
     fn add(&self, a: Self::Value, b: Self::Value) -> Self::Value {
         std::array::from_fn(|lane| {
             let room = self.moduli[lane] - b[lane];
-            if a[lane] >= room {
-                a[lane] - room
-            } else {
-                a[lane] + b[lane]
-            }
+            if a[lane] >= room { a[lane] - room } else { a[lane] + b[lane] }
         })
     }
 
@@ -60,11 +52,7 @@ impl Lanes for Scalar {
     fn subtract(&self, a: Self::Value, b: Self::Value) -> Self::Value {
         std::array::from_fn(|lane| {
             let (difference, borrow) = a[lane].overflowing_sub(b[lane]);
-            if borrow {
-                difference.wrapping_add(self.moduli[lane])
-            } else {
-                difference
-            }
+            if borrow { difference.wrapping_add(self.moduli[lane]) } else { difference }
         })
     }
 
@@ -75,36 +63,22 @@ impl Lanes for Scalar {
             let factor = (product as u64).wrapping_mul(self.inverses[lane]);
             let reduction = u128::from(factor) * u128::from(self.moduli[lane]);
             let (high, borrow) = ((product >> 64) as u64).overflowing_sub((reduction >> 64) as u64);
-            if borrow {
-                high.wrapping_add(self.moduli[lane])
-            } else {
-                high
-            }
+            if borrow { high.wrapping_add(self.moduli[lane]) } else { high }
         })
     }
 
     #[inline(always)]
     fn select(lanes: u32, a: Self::Value, b: Self::Value) -> Self::Value {
-        std::array::from_fn(|lane| {
-            if lanes >> lane & 1 == 1 {
-                a[lane]
-            } else {
-                b[lane]
-            }
-        })
+        std::array::from_fn(|lane| if lanes >> lane & 1 == 1 { a[lane] } else { b[lane] })
     }
 
     #[inline(always)]
     fn test(words: &[u64; MOST_LANES], bit: u32) -> u32 {
-        (0..COUNT).fold(0, |lanes, lane| {
-            lanes | ((words[lane] >> bit & 1) as u32) << lane
-        })
+        (0..COUNT).fold(0, |lanes, lane| lanes | ((words[lane] >> bit & 1) as u32) << lane)
     }
 
     #[inline(always)]
     fn equal(&self, a: Self::Value, b: Self::Value) -> u32 {
-        (0..COUNT).fold(0, |lanes, lane| {
-            lanes | u32::from(a[lane] == b[lane]) << lane
-        })
+        (0..COUNT).fold(0, |lanes, lane| lanes | u32::from(a[lane] == b[lane]) << lane)
     }
 }

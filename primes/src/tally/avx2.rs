@@ -32,8 +32,7 @@ pub(super) fn ones(map: &[u8]) -> u64 {
 fn moments_of_groups(groups: &[[u8; GROUP]]) -> Moments {
     let zero = _mm256_setzero_si256();
     let lane = lane_numbers();
-    let (mut count, mut running, mut lanes, mut vectors, mut residues) =
-        (zero, zero, zero, zero, zero);
+    let (mut count, mut running, mut lanes, mut vectors, mut residues) = (zero, zero, zero, zero, zero);
     for group in groups {
         let split = load(group).map(|v| nibbles(v));
         let [pa, pb, pc, pd] = split.map(|n| look_up(n, POPULATIONS));
@@ -53,15 +52,10 @@ fn moments_of_groups(groups: &[[u8; GROUP]]) -> Moments {
     }
     let bits = total(count);
     let groups_before = groups.len() as u64 * bits - total(running);
-    let (even, odd) = (
-        _mm256_blend_epi32::<0b1010_1010>(lanes, zero),
-        _mm256_srli_epi64::<32>(lanes),
-    );
+    let (even, odd) = (_mm256_blend_epi32::<0b1010_1010>(lanes, zero), _mm256_srli_epi64::<32>(lanes));
     Moments {
         bits,
-        indices: GROUP as u64 * groups_before
-            + VECTOR as u64 * total(vectors)
-            + total(_mm256_add_epi64(even, odd)),
+        indices: GROUP as u64 * groups_before + VECTOR as u64 * total(vectors) + total(_mm256_add_epi64(even, odd)),
         residues: total(residues),
     }
 }
@@ -89,18 +83,13 @@ fn load(group: &[u8; GROUP]) -> [__m256i; 4] {
 #[target_feature(enable = "avx2")]
 fn nibbles(bytes: __m256i) -> [__m256i; 2] {
     let nibble = _mm256_set1_epi8(15);
-    [
-        _mm256_and_si256(bytes, nibble),
-        _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble),
-    ]
+    [_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble)]
 }
 
 const POPULATIONS: [[i8; 16]; 2] = [[0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4]; 2];
 const RESIDUE_SUMS: [[i8; 16]; 2] = [
     [0, 1, 7, 8, 11, 12, 18, 19, 13, 14, 20, 21, 24, 25, 31, 32],
-    [
-        0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88,
-    ],
+    [0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88],
 ];
 
 /// In each byte the sum of what the two tables hold for its nibbles.
@@ -112,10 +101,7 @@ fn look_up(nibbles: [__m256i; 2], tables: [[i8; 16]; 2]) -> __m256i {
         let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
         _mm256_broadcastsi128_si256(table)
     });
-    _mm256_add_epi8(
-        _mm256_shuffle_epi8(low, nibbles[0]),
-        _mm256_shuffle_epi8(high, nibbles[1]),
-    )
+    _mm256_add_epi8(_mm256_shuffle_epi8(low, nibbles[0]), _mm256_shuffle_epi8(high, nibbles[1]))
 }
 
 #[target_feature(enable = "avx2")]

@@ -52,16 +52,8 @@ fn moments_of_groups(groups: &[[u8; GROUP]]) -> Moments {
         running = _mm512_add_epi32(running, count);
         lanes = _mm512_dpbusd_epi32(lanes, all, lane);
         vectors = _mm512_dpbusd_epi32(vectors, by_vector, one);
-        residues[0] = _mm512_dpbusd_epi32(
-            residues[0],
-            _mm512_add_epi8(residue_sums(a), residue_sums(b)),
-            one,
-        );
-        residues[1] = _mm512_dpbusd_epi32(
-            residues[1],
-            _mm512_add_epi8(residue_sums(c), residue_sums(d)),
-            one,
-        );
+        residues[0] = _mm512_dpbusd_epi32(residues[0], _mm512_add_epi8(residue_sums(a), residue_sums(b)), one);
+        residues[1] = _mm512_dpbusd_epi32(residues[1], _mm512_add_epi8(residue_sums(c), residue_sums(d)), one);
     }
     let bits = total(count);
     let groups_before = groups.len() as u64 * bits - total(running);
@@ -93,19 +85,13 @@ fn load(group: &[u8; GROUP]) -> [__m512i; 4] {
 /// The sum of the residues of each byte's bits, at most 120.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn residue_sums(bytes: __m512i) -> __m512i {
-    let low_sums = _mm512_broadcast_i32x4(_mm_setr_epi8(
-        0, 1, 7, 8, 11, 12, 18, 19, 13, 14, 20, 21, 24, 25, 31, 32,
-    ));
-    let high_sums = _mm512_broadcast_i32x4(_mm_setr_epi8(
-        0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88,
-    ));
+    let low_sums = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 7, 8, 11, 12, 18, 19, 13, 14, 20, 21, 24, 25, 31, 32));
+    let high_sums =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88));
     let nibble = _mm512_set1_epi8(15);
     let low = _mm512_and_si512(bytes, nibble);
     let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-    _mm512_add_epi8(
-        _mm512_shuffle_epi8(low_sums, low),
-        _mm512_shuffle_epi8(high_sums, high),
-    )
+    _mm512_add_epi8(_mm512_shuffle_epi8(low_sums, low), _mm512_shuffle_epi8(high_sums, high))
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -26,10 +26,7 @@ pub(crate) struct Sum(pub(crate) u128);
 
 impl Tally for Count {
     fn add(&mut self, map: &[u8], _: u64, level: Level) {
-        self.0 += map
-            .chunks(LONGEST)
-            .map(|piece| ones(piece, level))
-            .sum::<u64>();
+        self.0 += map.chunks(LONGEST).map(|piece| ones(piece, level)).sum::<u64>();
     }
 }
 
@@ -37,11 +34,7 @@ impl Tally for Sum {
     fn add(&mut self, map: &[u8], first_byte: u64, level: Level) {
         let mut first_byte = u128::from(first_byte);
         for piece in map.chunks(LONGEST) {
-            let Moments {
-                bits,
-                indices,
-                residues,
-            } = moments(piece, level);
+            let Moments { bits, indices, residues } = moments(piece, level);
             let bytes = first_byte * u128::from(bits) + u128::from(indices);
             self.0 += 30 * bytes + u128::from(residues);
             first_byte += piece.len() as u128;

@@ -16,15 +16,8 @@ pub(super) fn moments(map: &[u8]) -> Moments {
 
 pub(super) fn ones(map: &[u8]) -> u64 {
     let (words, rest) = map.as_chunks::<8>();
-    let in_words: u64 = words
-        .iter()
-        .map(|&word| u64::from(u64::from_le_bytes(word).count_ones()))
-        .sum();
-    in_words
-        + rest
-            .iter()
-            .map(|byte| u64::from(byte.count_ones()))
-            .sum::<u64>()
+    let in_words: u64 = words.iter().map(|&word| u64::from(u64::from_le_bytes(word).count_ones())).sum();
+    in_words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
 }
 
 const RESIDUE_SUMS: [u8; 256] = {

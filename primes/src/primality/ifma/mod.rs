@@ -101,11 +101,7 @@ fn select(lanes: u32, a: Limb, b: Limb) -> Limb {
 /// 2^`exponent` modulo each of the moduli, by doubling; `exponent` is above 32.
 #[inline(always)]
 fn power_of_two(moduli: &[u64], exponent: u32) -> Limb {
-    let least = moduli
-        .iter()
-        .min()
-        .expect("a modulus for each lane")
-        .ilog2();
+    let least = moduli.iter().min().expect("a modulus for each lane").ilog2();
     let n = load(moduli);
     let mut power = each!(|_v| _mm512_set1_epi64(1 << least));
     for _ in least..exponent {

@@ -21,11 +21,7 @@ impl Lanes for OneLimb {
 
     #[inline(always)]
     fn new(moduli: &[u64]) -> Self {
-        Self {
-            n: load(moduli),
-            inverse: inverses(moduli),
-            one: power_of_two(moduli, LIMB),
-        }
+        Self { n: load(moduli), inverse: inverses(moduli), one: power_of_two(moduli, LIMB) }
     }
 
     #[inline(always)]
@@ -75,10 +71,7 @@ fn add(a: __m512i, b: __m512i, n: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f")]
 fn subtract(a: __m512i, b: __m512i, n: __m512i) -> __m512i {
     let difference = _mm512_sub_epi64(a, b);
-    _mm512_min_epu64(
-        difference,
-        _mm512_add_epi64(difference, _mm512_add_epi64(n, n)),
-    )
+    _mm512_min_epu64(difference, _mm512_add_epi64(difference, _mm512_add_epi64(n, n)))
 }
 
 /// `a b / 2^52` modulo `n`: the high limb of the product, less that of the multiple of `n` with the same low limb,

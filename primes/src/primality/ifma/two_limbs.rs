@@ -19,11 +19,7 @@ impl Lanes for TwoLimbs {
     #[inline(always)]
     fn new(moduli: &[u64]) -> Self {
         let one = power_of_two(moduli, 2 * LIMB);
-        Self {
-            n: load(moduli),
-            inverse: inverses(moduli),
-            one: separate(each!(|v| split(one[v]))),
-        }
+        Self { n: load(moduli), inverse: inverses(moduli), one: separate(each!(|v| split(one[v]))) }
     }
 
     #[inline(always)]
@@ -38,21 +34,12 @@ impl Lanes for TwoLimbs {
 
     #[inline(always)]
     fn subtract(&self, a: Self::Value, b: Self::Value) -> Self::Value {
-        separate(each!(|v| subtract(
-            [a[0][v], a[1][v]],
-            [b[0][v], b[1][v]],
-            self.n[v]
-        )))
+        separate(each!(|v| subtract([a[0][v], a[1][v]], [b[0][v], b[1][v]], self.n[v])))
     }
 
     #[inline(always)]
     fn multiply(&self, a: Self::Value, b: Self::Value) -> Self::Value {
-        separate(each!(|v| multiply(
-            [a[0][v], a[1][v]],
-            [b[0][v], b[1][v]],
-            self.n[v],
-            self.inverse[v]
-        )))
+        separate(each!(|v| multiply([a[0][v], a[1][v]], [b[0][v], b[1][v]], self.n[v], self.inverse[v])))
     }
 
     #[inline(always)]
@@ -95,10 +82,7 @@ fn low_bits(words: __m512i) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn carry([low, high]: [__m512i; 2]) -> [__m512i; 2] {
-    [
-        low_bits(low),
-        _mm512_add_epi64(high, _mm512_srai_epi64::<LIMB>(low)),
-    ]
+    [low_bits(low), _mm512_add_epi64(high, _mm512_srai_epi64::<LIMB>(low))]
 }
 
 #[inline]
@@ -155,12 +139,6 @@ fn multiply(a: [__m512i; 2], b: [__m512i; 2], n: __m512i, inverse: __m512i) -> [
     let second = _mm512_madd52lo_epu64(zero, middle, inverse);
     let carried = _mm512_sub_epi64(middle, _mm512_madd52lo_epu64(zero, second, n[0]));
     let less = _mm512_madd52lo_epu64(_mm512_madd52hi_epu64(less, second, n[0]), second, n[1]);
-    let low = _mm512_add_epi64(
-        _mm512_sub_epi64(high, less),
-        _mm512_srai_epi64::<LIMB>(carried),
-    );
-    carry([
-        low,
-        _mm512_sub_epi64(n[1], _mm512_madd52hi_epu64(zero, second, n[1])),
-    ])
+    let low = _mm512_add_epi64(_mm512_sub_epi64(high, less), _mm512_srai_epi64::<LIMB>(carried));
+    carry([low, _mm512_sub_epi64(n[1], _mm512_madd52hi_epu64(zero, second, n[1]))])
 }

@@ -10,6 +10,9 @@ use super::{Answer, InFlight, Process, eventually, get, send};
 /// Tasks that take long enough for a worker to have one whenever a test looks.
 pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000");
 
+/// Tasks of a request for all of `u64`.
+const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
+
 /// A `divvy-coordinator` that serves.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
@@ -46,6 +49,17 @@ impl Coordinator {
     /// Asks for what no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
         self.ask_sum(0, u64::MAX)
+    }
+
+    /// Asks for what no grid finishes, so often, and waits until all of it is let in.
+    pub(crate) fn fill_places(&self, places: usize) -> Vec<InFlight> {
+        let fill = |place| {
+            let endless = self.ask_endless();
+            let tasks = (place as f64 + 0.5) * ENDLESS_TASKS;
+            eventually("it has a place", || (self.metric("divvy_queue_depth_tasks") > tasks).then_some(()));
+            endless
+        };
+        (0..places).map(fill).collect()
     }
 
     /// What `GET /workers` shows.

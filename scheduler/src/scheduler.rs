@@ -158,15 +158,15 @@ impl Scheduler {
     pub fn claim(&mut self, worker: WorkerKey, now: Instant) -> Result<Option<Lease>, UnknownWorker> {
         let claimant = self.workers.get(&worker).filter(|worker| !worker.retired).ok_or(UnknownWorker)?;
         let slots = self.slots();
-        let spare = if claimant.held.len() as u64 >= u64::from(claimant.slots) { slots } else { 1 };
+        let is_ahead = claimant.held.len() as u64 >= u64::from(claimant.slots);
+        if is_ahead && !self.has_unclaimed_for(slots) {
+            return Ok(None);
+        }
         let has_peers = self.workers.iter().any(|(key, peer)| *key != worker && !peer.retired);
         let avoid = has_peers.then_some(worker);
         for turn in 0..self.turns.len() {
             let id = self.turns[turn];
             let job = self.jobs.get_mut(&id).expect("only jobs that are there have a turn");
-            if job.unclaimed() < spare {
-                continue;
-            }
             let target = lease_target(self.policy.lease_target, job.setup);
             let limit = lease_size(job.pace(worker), target, job.unclaimed(), slots);
             let Some(run) = job.take(limit, avoid) else { continue };
@@ -197,13 +197,19 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes the tasks of a failed attempt back, or fails the job when it was the last attempt allowed.
+    /// Takes the tasks of a failed attempt back, or fails the job when it was the last attempt allowed. What a retired
+    /// worker loses does not count as an attempt: a lease may have been on its way when it left.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, cause: Failure) -> Result<(), StaleAttempt> {
+        let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
-        self.return_failed(held, cause);
+        if is_leaving && cause == Failure::WorkerLost {
+            self.return_run(held);
+        } else {
+            self.return_failed(held, cause);
+        }
         Ok(())
     }
 
@@ -213,8 +219,7 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn hand_back(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
-        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
-        let is_leaving = self.workers.get(&worker).is_some_and(|worker| worker.retired);
+        let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
         if is_leaving {
             self.return_run(held);
@@ -279,6 +284,15 @@ impl Scheduler {
         self.jobs.get(&job).map(|job| Progress { tasks: job.tasks, done: job.done })
     }
 
+    /// Whether there is a task for each of so many slots, whatever jobs they are of.
+    fn has_unclaimed_for(&self, slots: u64) -> bool {
+        let mut unclaimed = 0_u64;
+        self.turns.iter().any(|id| {
+            unclaimed = unclaimed.saturating_add(self.jobs[id].unclaimed());
+            unclaimed >= slots
+        })
+    }
+
     fn slots(&self) -> u64 {
         self.workers.values().filter(|worker| !worker.retired).map(|worker| u64::from(worker.slots)).sum()
     }
@@ -294,6 +308,12 @@ impl Scheduler {
         self.expiries.insert((expires_at, attempt));
         self.leases.insert(attempt, Held { job, run, worker, expires_at });
         lease
+    }
+
+    /// Whether the attempt's worker is retired.
+    fn is_leaving(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
+        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
+        Ok(self.workers.get(&worker).is_some_and(|worker| worker.retired))
     }
 
     /// Ends a lease whose worker may be alive.

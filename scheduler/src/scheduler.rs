@@ -223,13 +223,19 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes the tasks of a failed attempt back, or fails the job when it was the last attempt allowed.
+    /// Takes the tasks of a failed attempt back, or fails the job when it was the last attempt allowed. What a retired
+    /// worker loses does not count as an attempt: a lease may have been on its way when it left.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, cause: Failure) -> Result<(), StaleAttempt> {
+        let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
-        self.return_failed(held, cause);
+        if is_leaving && cause == Failure::WorkerLost {
+            self.return_run(held);
+        } else {
+            self.return_failed(held, cause);
+        }
         Ok(())
     }
 
@@ -239,8 +245,7 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn hand_back(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
-        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
-        let is_leaving = self.workers.get(&worker).is_some_and(|worker| worker.standing == Standing::Retired);
+        let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
         if is_leaving {
             self.return_run(held);
@@ -342,6 +347,12 @@ impl Scheduler {
         self.expiries.insert((expires_at, attempt));
         self.leases.insert(attempt, Held { job, run, worker, expires_at });
         lease
+    }
+
+    /// Whether the attempt's worker is retired.
+    fn is_leaving(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
+        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
+        Ok(self.workers.get(&worker).is_some_and(|worker| worker.standing == Standing::Retired))
     }
 
     /// Ends a lease whose worker may be alive.

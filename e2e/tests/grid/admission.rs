@@ -2,9 +2,6 @@
 
 use crate::helpers::{Answer, Coordinator, LONG_TASKS, Worker, eventually, heavy, published_sum};
 
-/// Of a request for all of `u64`.
-const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
-
 #[test]
 fn request_without_any_worker_is_told_so_and_gives_its_place_back() {
     let coordinator = Coordinator::start(&[("DIVVY_NO_WORKER_TIMEOUT_MS", "200"), ("DIVVY_MAX_INFLIGHT", "2")]);
@@ -28,12 +25,7 @@ fn request_that_waits_for_the_first_worker_is_answered() {
 fn request_beyond_the_limit_is_refused_at_once_and_fits_in_when_others_have_left() {
     let coordinator = Coordinator::start(&[("DIVVY_MAX_INFLIGHT", "2")]);
     let _worker = Worker::join(&coordinator, &[]);
-    let running = [1.0, 2.0].map(|place| {
-        let job = coordinator.ask_endless();
-        let is_in = || coordinator.metric("divvy_queue_depth_tasks") > (place - 0.5) * ENDLESS_TASKS;
-        eventually("it has a place", || is_in().then_some(()));
-        job
-    });
+    let running = coordinator.fill_places(2);
     for _ in 0..5 {
         assert_refused(&coordinator.sum(1, 1000));
     }
@@ -49,7 +41,7 @@ fn job_of_a_client_that_left_is_canceled_and_its_workers_stop() {
     let coordinator = Coordinator::start(&[LONG_TASKS]);
     let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
     let job = coordinator.ask_endless();
-    eventually("all compute", || coordinator.workers().iter().all(|worker| worker["busy"] != 0).then_some(()));
+    coordinator.wait_until_all_compute();
     drop(job);
     eventually("nobody computes", || (coordinator.busy() == 0).then_some(()));
     assert_eq!(coordinator.metric("divvy_queue_depth_tasks"), 0.0);
@@ -65,11 +57,15 @@ fn job_of_a_client_that_left_is_canceled_and_its_workers_stop() {
 fn small_request_is_answered_while_a_huge_one_runs() {
     let _turn = heavy();
     let coordinator = Coordinator::start(&[]);
-    let _worker = Worker::join(&coordinator, &[]);
-    let huge = coordinator.ask_endless();
-    eventually("the huge one runs", || (coordinator.completed_leases() >= 3.0).then_some(()));
-    let small = coordinator.sum(10, 3_700_000);
-    assert_eq!((small.sum(), &small.json()["tasks"]), (468_476_582_935, &2.into()));
+    // More slots than the small ones have tasks: none of them is ever free.
+    let _workers = [(); 3].map(|()| Worker::join(&coordinator, &[]));
+    let huge = coordinator.ask_sum(1, 10_u64.pow(12));
+    eventually("the huge one runs", || (coordinator.completed_leases() >= 9.0).then_some(()));
+    for _ in 0..3 {
+        let small = coordinator.sum(10, 3_700_000);
+        assert_eq!((small.sum(), &small.json()["tasks"]), (468_476_582_935, &2.into()));
+        assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3));
+    }
     assert!(!huge.is_answered());
 }
 

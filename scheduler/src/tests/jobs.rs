@@ -40,6 +40,18 @@ fn a_small_job_gets_the_next_turn_behind_a_huge_one() {
 }
 
 #[test]
+fn a_job_with_fewer_tasks_than_slots_gets_its_turn_while_every_slot_is_busy() {
+    let mut grid = Harness::with_workers(3);
+    grid.submit(1, 50_000_000);
+    for number in 1..=3 {
+        grid.claim(number).expect("the huge job");
+    }
+    grid.submit(2, 1);
+    let turns: Vec<_> = (1..=3).filter_map(|number| grid.claim_tasks(number)).map(|(id, _)| id).collect();
+    assert_eq!(turns, [job(1), job(2), job(1)]);
+}
+
+#[test]
 fn jobs_take_turns_lease_by_lease() {
     let mut grid = Harness::with_workers(8);
     for number in 1..=3 {

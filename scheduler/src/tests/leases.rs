@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, POLICY, TASK_TIME, job, no_such_attempt, revoked, worker};
-use crate::{Event, JobError, Outcome, StaleAttempt};
+use crate::{Event, Failure, JobError, Outcome, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -87,6 +87,20 @@ fn what_a_retired_worker_hands_back_does_not_count_as_an_attempt() {
         let lease = grid.claim(number).expect("task 0");
         grid.scheduler.worker_retired(worker(number), grid.now);
         grid.scheduler.hand_back(lease.attempt).expect("leased");
+    }
+    assert_eq!(grid.events(), []);
+    assert_eq!(grid.scheduler.unclaimed_tasks(), 1);
+}
+
+#[test]
+fn what_a_retired_worker_loses_does_not_count_as_an_attempt() {
+    let mut grid = Harness::new();
+    grid.submit(1, 1);
+    for number in 1..=2 * u64::from(POLICY.max_attempts) {
+        grid.scheduler.worker_joined(worker(number), 1);
+        let lease = grid.claim(number).expect("task 0");
+        grid.scheduler.worker_retired(worker(number), grid.now);
+        grid.scheduler.fail(lease.attempt, Failure::WorkerLost).expect("leased");
     }
     assert_eq!(grid.events(), []);
     assert_eq!(grid.scheduler.unclaimed_tasks(), 1);

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::{Answer, InFlight, Process, eventually, get, send};
 
-/// Tasks that no worker finishes while a test runs.
-pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000000000");
+/// Tasks that take long enough for a worker to have one whenever a test looks.
+pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000");
+
+/// Tasks of a request for all of `u64`.
+const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
 
 /// A `divvy-coordinator` that serves.
 #[derive(Debug)]
@@ -48,6 +51,17 @@ impl Coordinator {
         self.ask_sum(0, u64::MAX)
     }
 
+    /// Asks for what no grid finishes, so often, and waits until all of it is let in.
+    pub(crate) fn fill_places(&self, places: usize) -> Vec<InFlight> {
+        let fill = |place| {
+            let endless = self.ask_endless();
+            let tasks = (place as f64 + 0.5) * ENDLESS_TASKS;
+            eventually("it has a place", || (self.metric("divvy_queue_depth_tasks") > tasks).then_some(()));
+            endless
+        };
+        (0..places).map(fill).collect()
+    }
+
     /// What `GET /workers` shows.
     pub(crate) fn workers(&self) -> Vec<Value> {
         let answer = get(self.public, "/workers");
@@ -63,6 +77,13 @@ impl Coordinator {
     /// Leases that all workers hold.
     pub(crate) fn busy(&self) -> u64 {
         self.workers().iter().map(|worker| worker["busy"].as_u64().expect("a number")).sum()
+    }
+
+    /// Waits until every worker has a lease of [`LONG_TASKS`] at it. One that the coordinator counts may still be on its
+    /// way, but not the one ahead of those that are completed.
+    pub(crate) fn wait_until_all_compute(&self) {
+        let is_at_work = |worker: &Value| worker["busy"] != 0 && worker["completed_tasks"].as_u64() >= Some(4);
+        eventually("every worker computes", || self.workers().iter().all(is_at_work).then_some(()));
     }
 
     pub(crate) fn metric(&self, sample: &str) -> f64 {

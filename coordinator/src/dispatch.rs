@@ -50,8 +50,11 @@ impl Dispatcher {
     /// Runs leases on one slot until there is none for it.
     async fn drive(self: Arc<Self>, stub: Stub, first: (Assignment, Revoked)) {
         let mut leases = FuturesUnordered::from_iter([self.run_lease(&stub, first)]);
+        // A worker that may be broken is tried with one lease: two would cost two attempts.
+        let mut may_fill = self.registry.is_proven(&stub);
         loop {
-            while leases.len() < LEASES_PER_SLOT
+            while may_fill
+                && leases.len() < LEASES_PER_SLOT
                 && self.registry.is_ready(&stub)
                 && let Some(next) = self.grid.claim(stub.key)
             {
@@ -60,6 +63,7 @@ impl Dispatcher {
             if leases.next().await.is_none() {
                 break;
             }
+            may_fill = true;
         }
         drop(leases);
         self.registry.release(stub);

@@ -221,6 +221,16 @@ impl Registry {
         registration.is_some_and(|found| found.key == stub.key && matches!(found.standing, Standing::Ready { .. }))
     }
 
+    /// Whether the slot's worker has completed leases and failed none since.
+    pub(crate) fn is_proven(&self, stub: &Stub) -> bool {
+        let registration = self.workers.get(&stub.worker_id);
+        registration.is_some_and(|found| {
+            found.key == stub.key
+                && found.completed_tasks > 0
+                && matches!(found.standing, Standing::Ready { failures: 0 })
+        })
+    }
+
     /// Puts a slot back that has nothing to do. One of a suspended worker waits for the end of the pause.
     pub(crate) fn release(&self, stub: Stub) {
         let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
@@ -562,7 +572,9 @@ mod tests {
         grid.register("one", 1, 1);
         assert_eq!([(); 7].map(|()| grid.fail_and_count_seconds()), [1, 1, 2, 4, 8, 16, 30]);
         let stub = grid.take();
+        assert!(!grid.registry.is_proven(&stub));
         grid.registry.note_success(&stub, 1, 1.0);
+        assert!(grid.registry.is_proven(&stub));
         grid.registry.release(stub);
         assert_eq!(grid.fail_and_count_seconds(), 1);
     }

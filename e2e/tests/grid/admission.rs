@@ -7,7 +7,7 @@ fn request_without_any_worker_is_told_so_and_gives_its_place_back() {
     let coordinator = Coordinator::start(&[("DIVVY_NO_WORKER_TIMEOUT_MS", "200"), ("DIVVY_MAX_INFLIGHT", "2")]);
     for _ in 0..5 {
         let answer = coordinator.sum(1, 1000);
-        assert_eq!(answer.problem(503), "no worker was registered for 200 ms; try again later");
+        assert_eq!(answer.problem(503), "no worker was ready for 200 ms; try again later");
         assert!(answer.head.contains("\r\nretry-after: "), "{answer:?}");
     }
 }

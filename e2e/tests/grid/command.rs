@@ -74,7 +74,7 @@ fn failed_job_is_one_line_and_exit_code_1() {
     let coordinator = Coordinator::start(&[("DIVVY_NO_WORKER_TIMEOUT_MS", "100")]);
     let url = format!("http://{}", coordinator.public);
     let line = assert_fails(run(&["sum-of-primes", "1", "2", "--coordinator", &url]), 1, "no worker");
-    assert!(line.contains("no worker was registered for 100 ms"), "{line}");
+    assert!(line.contains("no worker was ready for 100 ms"), "{line}");
 }
 
 #[test]

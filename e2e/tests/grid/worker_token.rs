@@ -19,7 +19,7 @@ fn grid_with_a_token_answers_and_logs_it_nowhere() {
     let worker = Worker::join(&coordinator, &[TOKEN, VERBOSE]);
     assert_eq!(coordinator.sum(1, 10_u64.pow(7)).sum(), published_sum(7));
     let refused = Worker::start(coordinator.internal, &[OTHER_TOKEN, VERBOSE]);
-    refused.logged("the coordinator does not take heartbeats");
+    refused.logged("the coordinator takes no heartbeat");
     for (name, process) in [("coordinator", &*coordinator), ("worker", &*worker), ("refused worker", &*refused)] {
         let log = process.log();
         assert!(log.iter().any(|line| line.contains(r#""level":"TRACE""#)), "{name}: the log is verbose");
@@ -32,7 +32,7 @@ fn coordinator_takes_no_worker_with_a_wrong_token_or_none() {
     let coordinator = Coordinator::start(&[TOKEN]);
     for variables in [&[OTHER_TOKEN][..], &[]] {
         let worker = Worker::start(coordinator.internal, variables);
-        let warning = worker.logged("the coordinator does not take heartbeats");
+        let warning = worker.logged("the coordinator takes no heartbeat");
         let error = warning["error"].as_str().expect("text");
         assert!(error.starts_with("it answered 401 Unauthorized"), "{error}");
     }

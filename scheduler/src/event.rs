@@ -21,7 +21,7 @@ pub enum JobError {
         cause: Failure,
     },
     /// The pool stayed empty.
-    #[error("no worker was registered for {} ms", waited.as_millis())]
+    #[error("no worker was ready for {} ms", waited.as_millis())]
     NoWorker {
         /// How long the job waited.
         waited: Duration,

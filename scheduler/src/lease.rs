@@ -50,7 +50,7 @@ pub enum Failure {
 #[error("the attempt holds no lease")]
 pub struct StaleAttempt;
 
-/// The worker is not in the pool (any more).
+/// The worker is not in the pool, or takes nothing now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the worker is not in the pool")]
+#[error("the worker is not in the pool, or takes nothing now")]
 pub struct UnknownWorker;

@@ -13,7 +13,7 @@ const MAX_GROWTH: u64 = 8;
 const SETUP_TIMES: u32 = 25;
 
 /// A small job that waits for a slot must not wait much longer for another job's sake.
-const MAX_FLOOR: Duration = Duration::from_secs(1);
+const MAX_FLOOR: Duration = Duration::from_millis(500);
 
 /// Of a lease's time at least this share is its tasks' own: the set-up is an estimate.
 const LEAST_OWN_SHARE: f64 = 0.1;
@@ -85,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dear_set_up_makes_leases_longer_up_to_a_second() {
+    fn a_dear_set_up_makes_leases_longer_up_to_half_a_second() {
         let ms = Duration::from_millis;
         assert_eq!(lease_target(TARGET, ms(3)), TARGET);
-        assert_eq!(lease_target(TARGET, ms(20)), ms(500));
-        assert_eq!(lease_target(TARGET, ms(500)), ms(1000));
+        assert_eq!(lease_target(TARGET, ms(10)), ms(250));
+        assert_eq!(lease_target(TARGET, ms(500)), ms(500));
         assert_eq!(lease_target(ms(2000), ms(500)), ms(2000));
     }
 

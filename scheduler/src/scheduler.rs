@@ -53,8 +53,16 @@ pub enum SubmitError {
 struct Worker {
     slots: u32,
     held: BTreeSet<AttemptId>,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Active,
+    /// Takes nothing new until it is resumed.
+    Suspended,
     /// Takes nothing new; leaves with its last lease.
-    retired: bool,
+    Retired,
 }
 
 #[derive(Debug)]
@@ -75,7 +83,9 @@ pub struct Scheduler {
     workers: BTreeMap<WorkerKey, Worker>,
     leases: HashMap<AttemptId, Held>,
     expiries: BTreeSet<(Instant, AttemptId)>,
-    /// Since when no worker could take a lease.
+    /// Slots of the active workers.
+    slots: u64,
+    /// Since when there is no active worker.
     pool_empty_since: Option<Instant>,
     last_attempt: u64,
     events: VecDeque<Event>,
@@ -90,6 +100,7 @@ impl Scheduler {
             jobs: HashMap::new(),
             turns: VecDeque::new(),
             workers: BTreeMap::new(),
+            slots: 0,
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
             pool_empty_since: Some(now),
@@ -121,21 +132,37 @@ impl Scheduler {
 
     /// Adds a worker that computes `slots` leases at the same time.
     pub fn worker_joined(&mut self, worker: WorkerKey, slots: u32) {
-        self.workers.insert(worker, Worker { slots, held: BTreeSet::new(), retired: false });
+        self.workers.insert(worker, Worker { slots, held: BTreeSet::new(), standing: Standing::Active });
+        self.slots += u64::from(slots);
         self.pool_empty_since = None;
     }
 
-    /// Stops giving leases to a worker; those it holds stay good.
-    pub fn worker_retired(&mut self, worker: WorkerKey, now: Instant) {
-        if let Some(leaving) = self.workers.get_mut(&worker) {
-            leaving.retired = true;
-            self.drop_if_drained(worker);
-            self.note_empty_pool(now);
+    /// Stops giving leases to a worker until it is resumed; those it holds stay good.
+    pub fn worker_suspended(&mut self, worker: WorkerKey, now: Instant) {
+        self.deactivate(worker, Standing::Suspended, now);
+    }
+
+    /// Gives leases to a suspended worker again.
+    pub fn worker_resumed(&mut self, worker: WorkerKey) {
+        if let Some(back) = self.workers.get_mut(&worker).filter(|worker| worker.standing == Standing::Suspended) {
+            back.standing = Standing::Active;
+            self.slots += u64::from(back.slots);
+            self.pool_empty_since = None;
         }
+    }
+
+    /// Stops giving leases to a worker for good; those it holds stay good.
+    pub fn worker_retired(&mut self, worker: WorkerKey, now: Instant) {
+        self.deactivate(worker, Standing::Retired, now);
+        if let Some(leaving) = self.workers.get_mut(&worker) {
+            leaving.standing = Standing::Retired;
+        }
+        self.drop_if_drained(worker);
     }
 
     /// Ends a worker and the leases it holds; their tasks are the next to be given out.
     pub fn worker_lost(&mut self, worker: WorkerKey, now: Instant) {
+        self.deactivate(worker, Standing::Retired, now);
         let Some(lost) = self.workers.remove(&worker) else { return };
         for attempt in lost.held {
             // The first of them may have failed a job and so revoked the others.
@@ -143,10 +170,7 @@ impl Scheduler {
                 self.return_failed(held, Failure::WorkerLost);
             }
         }
-        for job in self.jobs.values_mut() {
-            job.forget_pace(worker);
-        }
-        self.note_empty_pool(now);
+        self.forget_paces(worker);
     }
 
     /// Gives `worker` the tasks that are best for it now, if any: what came back before what is new, jobs in turn.
@@ -154,21 +178,20 @@ impl Scheduler {
     /// A worker with all slots busy gets one ahead only while enough is left for every slot of the pool.
     ///
     /// # Errors
-    /// The worker is not in the pool, or retired.
+    /// The worker is not in the pool, or takes nothing now.
     pub fn claim(&mut self, worker: WorkerKey, now: Instant) -> Result<Option<Lease>, UnknownWorker> {
-        let claimant = self.workers.get(&worker).filter(|worker| !worker.retired).ok_or(UnknownWorker)?;
-        let slots = self.slots();
-        let is_ahead = claimant.held.len() as u64 >= u64::from(claimant.slots);
-        if is_ahead && !self.has_unclaimed_for(slots) {
+        let active = |worker: &&Worker| worker.standing == Standing::Active;
+        let claimant = self.workers.get(&worker).filter(active).ok_or(UnknownWorker)?;
+        if claimant.held.len() as u64 >= u64::from(claimant.slots) && !self.has_unclaimed_for(self.slots) {
             return Ok(None);
         }
-        let has_peers = self.workers.iter().any(|(key, peer)| *key != worker && !peer.retired);
+        let has_peers = self.slots > u64::from(claimant.slots);
         let avoid = has_peers.then_some(worker);
         for turn in 0..self.turns.len() {
             let id = self.turns[turn];
             let job = self.jobs.get_mut(&id).expect("only jobs that are there have a turn");
             let target = lease_target(self.policy.lease_target, job.setup);
-            let limit = lease_size(job.pace(worker), target, job.unclaimed(), slots);
+            let limit = lease_size(job.pace(worker), target, job.unclaimed(), self.slots);
             let Some(run) = job.take(limit, avoid) else { continue };
             self.turns.remove(turn);
             if job.unclaimed() > 0 {
@@ -185,8 +208,11 @@ impl Scheduler {
     /// The attempt holds no lease; nothing changes.
     pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<(), StaleAttempt> {
         let held = self.end_lease(attempt)?;
+        let still_here = self.workers.contains_key(&held.worker);
         let job = self.jobs.get_mut(&held.job).expect("a lease's job is there");
-        job.learn_pace(held.worker, held.run.len(), outcome.busy);
+        if still_here {
+            job.learn_pace(held.worker, held.run.len(), outcome.busy);
+        }
         job.done += held.run.len();
         job.total += outcome.value;
         if job.done == job.tasks {
@@ -284,17 +310,30 @@ impl Scheduler {
         self.jobs.get(&job).map(|job| Progress { tasks: job.tasks, done: job.done })
     }
 
-    /// Whether there is a task for each of so many slots, whatever jobs they are of.
+    /// Whether at least as many tasks are unclaimed as there are slots.
     fn has_unclaimed_for(&self, slots: u64) -> bool {
-        let mut unclaimed = 0_u64;
+        let mut missing = slots;
         self.turns.iter().any(|id| {
-            unclaimed = unclaimed.saturating_add(self.jobs[id].unclaimed());
-            unclaimed >= slots
+            missing = missing.saturating_sub(self.jobs[id].unclaimed());
+            missing == 0
         })
     }
 
-    fn slots(&self) -> u64 {
-        self.workers.values().filter(|worker| !worker.retired).map(|worker| u64::from(worker.slots)).sum()
+    fn deactivate(&mut self, worker: WorkerKey, standing: Standing, now: Instant) {
+        let Some(idle) = self.workers.get_mut(&worker).filter(|worker| worker.standing == Standing::Active) else {
+            return;
+        };
+        idle.standing = standing;
+        self.slots -= u64::from(idle.slots);
+        if self.slots == 0 {
+            self.pool_empty_since = Some(now);
+        }
+    }
+
+    fn forget_paces(&mut self, worker: WorkerKey) {
+        for job in self.jobs.values_mut() {
+            job.forget_pace(worker);
+        }
     }
 
     fn lease(&mut self, job: JobId, run: Run, worker: WorkerKey, now: Instant) -> Lease {
@@ -313,7 +352,7 @@ impl Scheduler {
     /// Whether the attempt's worker is retired.
     fn is_leaving(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
         let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
-        Ok(self.workers.get(&worker).is_some_and(|worker| worker.retired))
+        Ok(self.workers.get(&worker).is_some_and(|worker| worker.standing == Standing::Retired))
     }
 
     /// Ends a lease whose worker may be alive.
@@ -373,14 +412,10 @@ impl Scheduler {
     }
 
     fn drop_if_drained(&mut self, worker: WorkerKey) {
-        if self.workers.get(&worker).is_some_and(|worker| worker.retired && worker.held.is_empty()) {
+        let is_drained = |worker: &Worker| worker.standing == Standing::Retired && worker.held.is_empty();
+        if self.workers.get(&worker).is_some_and(is_drained) {
             self.workers.remove(&worker);
-        }
-    }
-
-    fn note_empty_pool(&mut self, now: Instant) {
-        if self.workers.values().all(|worker| worker.retired) {
-            self.pool_empty_since.get_or_insert(now);
+            self.forget_paces(worker);
         }
     }
 
@@ -412,8 +447,13 @@ impl Scheduler {
         }
         assert_eq!(self.expiries.len(), self.leases.len());
         assert_eq!(self.workers.values().map(|worker| worker.held.len()).sum::<usize>(), self.leases.len());
-        assert!(self.workers.values().all(|worker| !worker.retired || !worker.held.is_empty()), "a ghost worker");
-        assert_eq!(self.pool_empty_since.is_some(), self.slots() == 0);
-        assert!(self.turns.is_empty() || self.slots() > 0 || self.poll_timeout().is_some(), "nobody's task");
+        assert!(
+            self.workers.values().all(|worker| worker.standing != Standing::Retired || !worker.held.is_empty()),
+            "a ghost worker"
+        );
+        let active = self.workers.values().filter(|worker| worker.standing == Standing::Active);
+        assert_eq!(active.map(|worker| u64::from(worker.slots)).sum::<u64>(), self.slots);
+        assert_eq!(self.pool_empty_since.is_some(), self.slots == 0);
+        assert!(self.turns.is_empty() || self.slots > 0 || self.poll_timeout().is_some(), "nobody's task");
     }
 }

@@ -103,7 +103,7 @@ fn a_job_does_not_wait_forever_for_a_first_worker() {
     assert_eq!(grid.events(), []);
     grid.wait(Duration::from_millis(1));
     let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
-    assert_eq!(error.to_string(), "no worker was registered for 10000 ms");
+    assert_eq!(error.to_string(), "no worker was ready for 10000 ms");
     assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
     assert_eq!(grid.scheduler.poll_timeout(), None);
 }

@@ -16,6 +16,8 @@ enum Operation {
     Join { slots: u32 },
     Lose { pick: usize },
     Retire { pick: usize },
+    Suspend { pick: usize },
+    Resume { pick: usize },
     Claim { pick: usize },
     Complete { pick: usize },
     Fail { pick: usize },
@@ -31,6 +33,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (1u32..4).prop_map(|slots| Operation::Join { slots }),
         1 => pick.clone().prop_map(|pick| Operation::Lose { pick }),
         1 => pick.clone().prop_map(|pick| Operation::Retire { pick }),
+        1 => pick.clone().prop_map(|pick| Operation::Suspend { pick }),
+        2 => pick.clone().prop_map(|pick| Operation::Resume { pick }),
         8 => pick.clone().prop_map(|pick| Operation::Claim { pick }),
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
@@ -85,6 +89,16 @@ impl Model {
                     self.workers.retain(|number| *number != leaving);
                 }
             }
+            Operation::Suspend { pick } => {
+                if let Some(idle) = self.pick_worker(pick) {
+                    self.grid.scheduler.worker_suspended(worker(idle), self.grid.now);
+                }
+            }
+            Operation::Resume { pick } => {
+                if let Some(back) = self.pick_worker(pick) {
+                    self.grid.scheduler.worker_resumed(worker(back));
+                }
+            }
             Operation::Claim { pick } => {
                 if let Some(claimant) = self.pick_worker(pick) {
                     self.claim(claimant);
@@ -123,7 +137,8 @@ impl Model {
     }
 
     fn claim(&mut self, claimant: u64) {
-        let Some(lease) = self.grid.claim(claimant) else { return };
+        // A suspended worker gets an error.
+        let Ok(Some(lease)) = self.grid.scheduler.claim(worker(claimant), self.grid.now) else { return };
         let live = self.grid.scheduler.live_attempts();
         for task in lease.tasks.clone() {
             assert!(!self.jobs[&lease.job][usize::try_from(task).expect("few")], "task {task} was done already");

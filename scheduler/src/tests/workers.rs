@@ -92,3 +92,45 @@ fn a_worker_with_many_slots_holds_a_lease_for_each() {
     assert_eq!(tasks, [0..1, 1..2, 2..3]);
     assert_eq!(grid.scheduler.leases_of(worker(1)), 3);
 }
+
+#[test]
+fn a_suspended_worker_gets_nothing_until_it_is_resumed_and_keeps_what_it_holds() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 3);
+    let held = grid.claim(1).expect("task 0");
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    grid.complete(&held).expect("still leased");
+    grid.scheduler.worker_resumed(worker(1));
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 1..2)));
+}
+
+#[test]
+fn a_suspended_peer_is_no_reason_to_keep_a_retry_from_a_worker() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 1);
+    let lease = grid.claim(1).expect("task 0");
+    grid.fail(&lease).expect("leased");
+    grid.scheduler.worker_suspended(worker(2), grid.now);
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_pool_of_suspended_workers_is_waited_for_no_longer_than_an_empty_one() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 1);
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    grid.wait(POLICY.no_worker_timeout);
+    let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
+    assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
+}
+
+#[test]
+fn a_backlog_of_small_jobs_keeps_slots_busy_ahead() {
+    let mut grid = Harness::with_workers(1);
+    for number in 1..=3 {
+        grid.submit(number, 1);
+    }
+    let jobs: Vec<_> = (0..2).filter_map(|_| grid.claim_tasks(1)).map(|(id, _)| id).collect();
+    assert_eq!(jobs, [job(1), job(2)]);
+}

@@ -32,8 +32,10 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct SumOfPrimes {
     /// First number, 0 to 18446744073709551615 (2^64-1)
+    #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(crate) a: u64,
     /// Last number, A to 18446744073709551615 (2^64-1)
+    #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(crate) b: u64,
     /// Ask the grid at this URL instead of starting one
     #[arg(long, value_name = "URL", env = "DIVVY_URL", value_parser = http_url)]
@@ -73,6 +75,10 @@ pub(crate) struct Up {
 pub(crate) fn worker_count(asked: Option<NonZeroU32>) -> u32 {
     let cores = || available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     asked.map_or_else(cores, NonZeroU32::get)
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give an integer from 0 to 18446744073709551615 (2^64-1)".to_owned())
 }
 
 fn http_url(text: &str) -> Result<Url, String> {

@@ -9,6 +9,7 @@ mod failure;
 mod sum_of_primes;
 mod up;
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,4 +33,9 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Prints data to stdout; a reader that has closed it is a failure, not a panic.
+fn print_line(line: &str) -> Result<(), Failure> {
+    writeln!(stdout(), "{line}").map_err(|error| Failure::Failed(format!("cannot write to stdout: {error}")))
 }

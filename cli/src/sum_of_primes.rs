@@ -11,6 +11,7 @@ use url::Url;
 use crate::arguments::{Output, SumOfPrimes, worker_count};
 use crate::client;
 use crate::failure::Failure;
+use crate::print_line;
 
 /// How often the progress bar looks at the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,11 +27,10 @@ pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
         Some(url) => ask(url, arguments).await?,
         None => ask_own_grid(arguments).await?,
     };
-    match arguments.output {
-        Output::Text => println!("{}", answer.sum),
-        Output::Json => println!("{}", serde_json::to_string(&answer).map_err(anyhow::Error::from)?),
-    }
-    Ok(())
+    print_line(&match arguments.output {
+        Output::Text => answer.sum.to_string(),
+        Output::Json => serde_json::to_string(&answer).map_err(anyhow::Error::from)?,
+    })
 }
 
 async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {

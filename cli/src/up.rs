@@ -8,17 +8,23 @@ use divvy::embedded::EmbeddedGrid;
 
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
+use crate::print_line;
 
 /// Serves a grid until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::raise_open_files_limit();
     let stop = service::shutdown_signal().context("catch signals")?;
     let public_addr = SocketAddr::new(arguments.host, arguments.port);
     let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers))?;
-    println!("{}", grid.url()?.as_str().trim_end_matches('/'));
+    print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {
         () = stop => (),
         error = grid.failed() => return Err(error.into()),
     }
-    Ok(grid.stop().await?)
+    let second = service::shutdown_signal().context("catch signals")?;
+    tokio::select! {
+        stopped = grid.stop() => Ok(stopped?),
+        () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),
+    }
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use scheduler::Failure;
+use scheduler::Outcome;
 use tracing::{debug, warn};
 
 use crate::grid::{Assignment, Grid, LeaseEnd, Revoked};
 use crate::lease_client::LeaseClient;
-use crate::metrics::GridMetrics;
+use crate::metrics::{GridMetrics, LeaseOutcome};
 use crate::registry::{Registry, Stub};
 
 /// Leases on their way to one slot: one computes while the next one waits, so that no slot idles for a round trip.
@@ -50,12 +50,15 @@ impl Dispatcher {
     /// Runs leases on one slot until there is none for it.
     async fn drive(self: Arc<Self>, stub: Stub, first: (Assignment, Revoked)) {
         let mut leases = FuturesUnordered::from_iter([self.run_lease(&stub, first)]);
-        while leases.next().await.is_some() {
+        loop {
             while leases.len() < LEASES_PER_SLOT
                 && self.registry.is_ready(&stub)
                 && let Some(next) = self.grid.claim(stub.key)
             {
                 leases.push(self.run_lease(&stub, next));
+            }
+            if leases.next().await.is_none() {
+                break;
             }
         }
         drop(leases);
@@ -65,48 +68,55 @@ impl Dispatcher {
 
     async fn run_lease(&self, stub: &Stub, (assignment, revoked): (Assignment, Revoked)) {
         let started_at = Instant::now();
-        let (attempt, tasks) = (assignment.attempt, assignment.tasks);
-        let end = tokio::select! {
-            end = self.client.run(stub, &assignment) => end,
-            Ok(()) = revoked => {
-                // Dropping the request closes its connection, which stops the worker.
-                self.metrics.lease_revoked(started_at.elapsed());
-                self.note_revocation(stub, &assignment);
-                return;
+        let outcome = tokio::select! {
+            end = self.client.run(stub, &assignment) => self.settle(stub, &assignment, end),
+            // Dropping the request closes its connection, which stops the worker.
+            Ok(()) = revoked => self.note_revocation(stub, &assignment),
+        };
+        self.metrics.lease_ended(outcome, started_at.elapsed());
+    }
+
+    fn settle(&self, stub: &Stub, assignment: &Assignment, end: LeaseEnd) -> LeaseOutcome {
+        let (job_id, attempt, worker_id) = (assignment.job, assignment.attempt, &stub.worker_id);
+        let outcome = match &end {
+            LeaseEnd::Completed(outcome) => return self.settle_completed(stub, assignment, *outcome),
+            LeaseEnd::HandedBack => {
+                debug!(%job_id, %attempt, %worker_id, "lease handed back");
+                LeaseOutcome::Returned
+            }
+            LeaseEnd::Failed(cause) => {
+                warn!(%job_id, %attempt, %worker_id, %cause, "attempt failed");
+                LeaseOutcome::Failed
             }
         };
-        self.metrics.lease_ended(&end, started_at.elapsed());
-        self.note_standing(stub, &assignment, &end);
-        if self.grid.report(attempt, end).is_err() {
-            self.metrics.outcome_refused();
-            warn!(%attempt, tasks, worker_id = %stub.worker_id, "refused the outcome of an attempt that holds no lease");
+        // First of all, or the worker could be given the same tasks again.
+        self.registry.note_failure(stub, Instant::now());
+        // The failure of an attempt that holds no lease any more changes nothing.
+        let _ = self.grid.report(attempt, end);
+        outcome
+    }
+
+    fn settle_completed(&self, stub: &Stub, assignment: &Assignment, outcome: Outcome) -> LeaseOutcome {
+        let attempt = assignment.attempt;
+        if self.grid.report(attempt, LeaseEnd::Completed(outcome)).is_err() {
+            warn!(job_id = %assignment.job, %attempt, worker_id = %stub.worker_id, "late outcome refused");
+            return LeaseOutcome::Refused;
         }
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let speed = assignment.numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
+        self.registry.note_success(stub, assignment.tasks, speed);
+        LeaseOutcome::Completed
     }
 
     /// A worker that let its lease expire would do so again with the next one; one whose job was canceled did no wrong.
-    fn note_revocation(&self, stub: &Stub, assignment: &Assignment) {
+    fn note_revocation(&self, stub: &Stub, assignment: &Assignment) -> LeaseOutcome {
         let (now, attempt, worker_id) = (Instant::now(), assignment.attempt, &stub.worker_id);
         if now < assignment.expires_at {
             debug!(%attempt, %worker_id, "lease revoked");
-        } else {
-            warn!(job_id = %assignment.job, %attempt, %worker_id, "lease expired");
-            self.registry.note_failure(stub, now);
+            return LeaseOutcome::Revoked;
         }
-    }
-
-    fn note_standing(&self, stub: &Stub, assignment: &Assignment, end: &LeaseEnd) {
-        let (job_id, attempt, worker_id) = (assignment.job, assignment.attempt, &stub.worker_id);
-        match end {
-            LeaseEnd::Completed(outcome) => {
-                #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-                let speed = assignment.numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
-                self.registry.note_success(stub, assignment.tasks, speed);
-                return;
-            }
-            LeaseEnd::HandedBack => debug!(%job_id, %attempt, %worker_id, "lease handed back"),
-            LeaseEnd::Failed(Failure::WorkerLost) => warn!(%job_id, %attempt, %worker_id, "connection to worker lost"),
-            LeaseEnd::Failed(cause) => warn!(%job_id, %attempt, %worker_id, %cause, "attempt failed"),
-        }
-        self.registry.note_failure(stub, Instant::now());
+        warn!(job_id = %assignment.job, %attempt, %worker_id, "lease expired");
+        self.registry.note_failure(stub, now);
+        LeaseOutcome::Expired
     }
 }

@@ -126,6 +126,14 @@ impl Grid {
         self.change(|core| core.scheduler.worker_joined(worker, slots));
     }
 
+    pub(crate) fn worker_suspended(&self, worker: WorkerKey) {
+        self.change(|core| core.scheduler.worker_suspended(worker, Instant::now()));
+    }
+
+    pub(crate) fn worker_resumed(&self, worker: WorkerKey) {
+        self.change(|core| core.scheduler.worker_resumed(worker));
+    }
+
     pub(crate) fn worker_retired(&self, worker: WorkerKey) {
         self.change(|core| core.scheduler.worker_retired(worker, Instant::now()));
     }

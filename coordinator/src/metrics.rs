@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
 use protocol::WorkerState;
 
-use crate::grid::{Grid, LeaseEnd};
+use crate::grid::Grid;
 use crate::registry::Registry;
 
 /// Why a worker is not registered any more.
@@ -23,6 +23,34 @@ pub(crate) enum EvictionReason {
     Silent,
     Replaced,
     Left,
+}
+
+/// How a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseOutcome {
+    Completed,
+    Failed,
+    /// Its worker gave it up.
+    Returned,
+    /// Its job ended before it.
+    Revoked,
+    Expired,
+    /// It was completed after its attempt had lost it.
+    Refused,
+}
+
+impl LeaseOutcome {
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Returned => "returned",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+        };
+        OutcomeLabel { outcome }
+    }
 }
 
 impl EvictionReason {
@@ -70,30 +98,16 @@ impl GridMetrics {
         Self { leases, lease_duration, refused_outcomes, evictions }
     }
 
-    pub(crate) fn lease_ended(&self, end: &LeaseEnd, duration: Duration) {
-        let outcome = match end {
-            LeaseEnd::Completed(_) => "completed",
-            LeaseEnd::HandedBack => "returned",
-            LeaseEnd::Failed(_) => "failed",
-        };
-        self.count(outcome, duration);
-    }
-
-    pub(crate) fn lease_revoked(&self, duration: Duration) {
-        self.count("revoked", duration);
-    }
-
-    pub(crate) fn outcome_refused(&self) {
-        self.refused_outcomes.inc();
+    pub(crate) fn lease_ended(&self, outcome: LeaseOutcome, duration: Duration) {
+        self.leases.get_or_create(&outcome.label()).inc();
+        self.lease_duration.observe(duration.as_secs_f64());
+        if outcome == LeaseOutcome::Refused {
+            self.refused_outcomes.inc();
+        }
     }
 
     pub(crate) fn evicted(&self, reason: EvictionReason) {
         self.evictions.get_or_create(&reason.label()).inc();
-    }
-
-    fn count(&self, outcome: &'static str, duration: Duration) {
-        self.leases.get_or_create(&OutcomeLabel { outcome }).inc();
-        self.lease_duration.observe(duration.as_secs_f64());
     }
 }
 

@@ -1,16 +1,20 @@
 //! The workers that are registered now, and a queue with one stub for each of their free slots.
 //!
-//! A heartbeat touches the last-seen map and nothing else. A [`Stub`] is made once per slot and registration and cannot
-//! be copied, so that a slot is never in the queue twice; one whose registration is gone is dropped where it is found.
+//! A heartbeat of a known worker touches the last-seen map and nothing else. A [`Stub`] is made once per slot and
+//! registration and cannot be copied, so that a slot is never in the queue twice; one whose registration is gone is
+//! dropped where it is found. What changes a worker's standing here tells the scheduler under the same lock, so that the
+//! two never disagree.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::{DashMap, Entry};
 use protocol::{BootId, Heartbeat, MAX_SLOTS_PER_WORKER, WorkerId, WorkerState};
 use scheduler::WorkerKey;
+
+use crate::grid::Grid;
 
 /// Slots of all workers together; the bound of the queue of stubs.
 const MAX_SLOTS: u64 = 65_536;
@@ -19,6 +23,9 @@ const MAX_SLOTS: u64 = 65_536;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest version that a worker may have, in bytes.
+const MAX_VERSION_LEN: usize = 64;
 
 /// The right to give one slot of one registration a lease.
 #[derive(Debug)]
@@ -29,24 +36,46 @@ pub(crate) struct Stub {
     pub(crate) address: SocketAddr,
 }
 
+/// Where a heartbeat came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Where the worker takes leases.
+    pub(crate) address: SocketAddr,
+    /// The connection that the heartbeat came on.
+    pub(crate) connection: u64,
+}
+
 /// What a heartbeat changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
     /// The worker was known.
-    Again { key: WorkerKey },
-    /// The worker is new, or another process under a known name: what `replaced` held is lost.
-    New { key: WorkerKey, slots: u32, replaced: Option<WorkerKey> },
+    Again,
+    /// The worker is new.
+    New,
+    /// The worker is another process under a known name.
+    Replaced {
+        /// Whether the old one had said that it leaves.
+        had_left: bool,
+    },
+    /// The worker is new and about to leave: it is not taken.
+    Leaving,
 }
 
 /// Why a heartbeat is not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RegisterError {
-    #[error("port must not be 0")]
-    NoPort,
-    #[error("slots must be from 1 to {MAX_SLOTS_PER_WORKER}")]
-    Slots,
+    #[error("must be {allowed}")]
+    Field { field: &'static str, allowed: String },
     #[error("the workers have {MAX_SLOTS} slots together already")]
     Full,
+}
+
+/// A worker that was removed because it fell silent.
+#[derive(Debug)]
+pub(crate) struct Evicted {
+    pub(crate) worker_id: WorkerId,
+    /// Whether it had said that it leaves, and held nothing.
+    pub(crate) had_left: bool,
 }
 
 /// One registered worker.
@@ -59,6 +88,9 @@ pub(crate) struct Registration {
     pub(crate) completed_tasks: u64,
     /// Numbers searched a second on one slot, lately.
     pub(crate) speed: Option<f64>,
+    connection: u64,
+    /// Heartbeats in a row on that connection.
+    heartbeats_on_connection: u32,
     standing: Standing,
 }
 
@@ -72,9 +104,11 @@ enum Standing {
 /// The last-seen map and the queue of stubs.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    grid: Arc<Grid>,
     workers: DashMap<WorkerId, Registration>,
     free: (async_channel::Sender<Stub>, async_channel::Receiver<Stub>),
     last_key: AtomicU64,
+    slots: AtomicU64,
     evict_after: Duration,
     last_sweep_at: Mutex<Instant>,
 }
@@ -91,6 +125,20 @@ impl Registration {
         }
     }
 
+    fn is_same_run(&self, origin: Origin, heartbeat: &Heartbeat) -> bool {
+        let known = &self.heartbeat;
+        known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && self.address == origin.address
+    }
+
+    fn see(&mut self, origin: Origin, heartbeat: Heartbeat, now: Instant) {
+        let is_draining = self.heartbeat.is_draining || heartbeat.is_draining;
+        let is_same_connection = self.connection == origin.connection;
+        self.heartbeats_on_connection =
+            if is_same_connection { self.heartbeats_on_connection.saturating_add(1) } else { 1 };
+        (self.connection, self.last_seen_at) = (origin.connection, now);
+        self.heartbeat = Heartbeat { is_draining, ..heartbeat };
+    }
+
     fn stub(&self, worker_id: &WorkerId) -> Stub {
         let (key, boot_id, address) = (self.key, self.heartbeat.boot_id, self.address);
         Stub { worker_id: worker_id.clone(), key, boot_id, address }
@@ -98,63 +146,57 @@ impl Registration {
 }
 
 impl Registry {
-    pub(crate) fn new(evict_after: Duration, now: Instant) -> Self {
+    pub(crate) fn new(grid: Arc<Grid>, evict_after: Duration, now: Instant) -> Self {
         Self {
+            grid,
             workers: DashMap::new(),
             free: async_channel::unbounded(),
             last_key: AtomicU64::new(0),
+            slots: AtomicU64::new(0),
             evict_after,
             last_sweep_at: Mutex::new(now),
         }
     }
 
-    /// Notes that a worker lives at `address`. A new one has its stubs queued by [`Self::admit`].
+    /// Notes that a worker lives; a new one's slots are free from now on.
     pub(crate) fn register(
         &self,
-        worker_id: WorkerId,
-        address: SocketAddr,
+        worker_id: &WorkerId,
+        origin: Origin,
         heartbeat: Heartbeat,
         now: Instant,
     ) -> Result<Registered, RegisterError> {
         check(&heartbeat)?;
-        let slots_now = self.slots();
-        let mut entry = match self.workers.entry(worker_id) {
-            Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => {
-                let registration = self.new_registration(slots_now, address, heartbeat, now)?;
-                let (key, slots) = (registration.key, registration.heartbeat.slots);
-                entry.insert(registration);
-                return Ok(Registered::New { key, slots, replaced: None });
+        match self.workers.entry(worker_id.clone()) {
+            Entry::Occupied(mut entry) => {
+                if entry.get().is_same_run(origin, &heartbeat) {
+                    entry.get_mut().see(origin, heartbeat, now);
+                    self.update_standing(worker_id, entry.get_mut(), now);
+                    return Ok(Registered::Again);
+                }
+                let registration = self.join(worker_id, origin, heartbeat, now)?;
+                let old = entry.insert(registration);
+                let had_left = self.forget(&old);
+                Ok(Registered::Replaced { had_left })
             }
-        };
-        let known = entry.get_mut();
-        if is_same_run(known, address, &heartbeat) {
-            (known.heartbeat, known.last_seen_at) = (heartbeat, now);
-            return Ok(Registered::Again { key: known.key });
+            Entry::Vacant(_) if heartbeat.is_draining => Ok(Registered::Leaving),
+            Entry::Vacant(entry) => {
+                entry.insert(self.join(worker_id, origin, heartbeat, now)?);
+                Ok(Registered::New)
+            }
         }
-        let registration = self.new_registration(slots_now, address, heartbeat, now)?;
-        let (key, slots) = (registration.key, registration.heartbeat.slots);
-        let replaced = Some(entry.insert(registration).key);
-        Ok(Registered::New { key, slots, replaced })
     }
 
-    /// Queues the stubs of a new worker, once the scheduler knows it.
-    pub(crate) fn admit(&self, worker_id: &WorkerId, key: WorkerKey) {
-        let Some(registration) = self.current(worker_id, key) else { return };
-        for _ in 0..registration.heartbeat.slots {
-            self.queue(registration.stub(worker_id));
-        }
-        self.drop_stale_stubs();
-    }
-
-    /// Stops giving leases to a worker that is going; its registration stays until it falls silent.
-    pub(crate) fn deregister(&self, worker_id: &WorkerId, boot_id: BootId) -> Option<WorkerKey> {
-        let mut registration = self.workers.get_mut(worker_id)?;
+    /// Stops giving leases to a worker that is going; its registration stays until it falls silent. Answers whether it
+    /// is registered as that process.
+    pub(crate) fn deregister(&self, worker_id: &WorkerId, boot_id: BootId, now: Instant) -> bool {
+        let Some(mut registration) = self.workers.get_mut(worker_id) else { return false };
         if registration.heartbeat.boot_id != boot_id {
-            return None;
+            return false;
         }
-        registration.standing = Standing::Draining;
-        Some(registration.key)
+        registration.heartbeat.is_draining = true;
+        self.update_standing(worker_id, &mut registration, now);
+        true
     }
 
     /// The next free slot of a worker that is there and ready.
@@ -212,36 +254,38 @@ impl Registry {
         let Standing::Ready { failures } = registration.standing else { return };
         if registration.key == stub.key {
             let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
-            let failures = failures + 1;
-            registration.standing = Standing::Suspended { failures, since: now, until: now + pause, stubs: 0 };
+            self.suspend(&mut registration, failures + 1, now, now + pause);
         }
     }
 
     /// Suspends a worker whose heartbeat connection closed until its next heartbeat: its process is probably gone, and
     /// where its address went with it, a lease sent there would wait for the connect timeout.
-    pub(crate) fn note_disconnect(&self, worker_id: &WorkerId, key: WorkerKey, now: Instant) {
+    ///
+    /// A worker that opens a connection for every heartbeat shows nothing by closing one.
+    pub(crate) fn note_disconnect(&self, worker_id: &WorkerId, connection: u64, now: Instant) {
         let Some(mut registration) = self.workers.get_mut(worker_id) else { return };
-        if registration.key == key
+        if registration.connection == connection
+            && registration.heartbeats_on_connection > 1
             && let Standing::Ready { failures } = registration.standing
         {
-            registration.standing = Standing::Suspended { failures, since: now, until: now, stubs: 0 };
+            self.suspend(&mut registration, failures, now, now);
         }
     }
 
-    /// Removes who was silent for too long and ends pauses that are over; answers who was removed.
+    /// Removes who was silent for too long and ends pauses that are over.
     ///
     /// A sweep that comes late means that this process was away, not the workers: they get that time credited.
-    pub(crate) fn sweep(&self, now: Instant) -> Vec<(WorkerId, WorkerKey, WorkerState)> {
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<Evicted> {
         let away = self.time_away(now);
         let mut evicted = Vec::new();
         self.workers.retain(|worker_id, registration| {
             registration.last_seen_at = (registration.last_seen_at + away).min(now);
             let silent = now.saturating_duration_since(registration.last_seen_at);
             if silent > self.evict_after {
-                evicted.push((worker_id.clone(), registration.key, registration.state()));
+                evicted.push(Evicted { worker_id: worker_id.clone(), had_left: self.forget(registration) });
                 return false;
             }
-            self.end_pause(worker_id, registration, now);
+            self.update_standing(worker_id, registration, now);
             true
         });
         if !evicted.is_empty() {
@@ -258,29 +302,67 @@ impl Registry {
         workers
     }
 
-    fn new_registration(
+    fn join(
         &self,
-        slots_now: u64,
-        address: SocketAddr,
+        worker_id: &WorkerId,
+        origin: Origin,
         heartbeat: Heartbeat,
         now: Instant,
     ) -> Result<Registration, RegisterError> {
-        if slots_now + u64::from(heartbeat.slots) > MAX_SLOTS {
+        let slots = u64::from(heartbeat.slots);
+        if self.slots.load(Ordering::Relaxed) + slots > MAX_SLOTS {
             return Err(RegisterError::Full);
         }
-        Ok(Registration {
+        self.slots.fetch_add(slots, Ordering::Relaxed);
+        let registration = Registration {
             key: WorkerKey(self.last_key.fetch_add(1, Ordering::Relaxed) + 1),
-            address,
+            address: origin.address,
             heartbeat,
             last_seen_at: now,
             completed_tasks: 0,
             speed: None,
+            connection: origin.connection,
+            heartbeats_on_connection: 1,
             standing: Standing::Ready { failures: 0 },
-        })
+        };
+        self.grid.worker_joined(registration.key, registration.heartbeat.slots);
+        self.queue_stubs(worker_id, &registration, registration.heartbeat.slots);
+        Ok(registration)
     }
 
-    fn slots(&self) -> u64 {
-        self.workers.iter().map(|worker| u64::from(worker.heartbeat.slots)).sum()
+    /// Ends a registration and what its worker holds; answers whether that was nothing, from a worker that has left.
+    fn forget(&self, registration: &Registration) -> bool {
+        let had_left = registration.heartbeat.is_draining && self.grid.leases_of(registration.key) == 0;
+        self.slots.fetch_sub(registration.heartbeat.slots.into(), Ordering::Relaxed);
+        self.grid.worker_lost(registration.key);
+        had_left
+    }
+
+    fn suspend(&self, registration: &mut Registration, failures: u32, since: Instant, until: Instant) {
+        registration.standing = Standing::Suspended { failures, since, until, stubs: 0 };
+        self.grid.worker_suspended(registration.key);
+    }
+
+    /// Lets a worker go that drains, and one back in whose pause is over and who has shown since that it lives.
+    fn update_standing(&self, worker_id: &WorkerId, registration: &mut Registration, now: Instant) {
+        if registration.heartbeat.is_draining {
+            registration.standing = Standing::Draining;
+            self.grid.worker_retired(registration.key);
+        } else if let Standing::Suspended { failures, since, until, stubs } = registration.standing
+            && registration.last_seen_at > since
+            && until <= now
+        {
+            registration.standing = Standing::Ready { failures };
+            self.grid.worker_resumed(registration.key);
+            self.queue_stubs(worker_id, registration, stubs);
+        }
+    }
+
+    fn queue_stubs(&self, worker_id: &WorkerId, registration: &Registration, count: u32) {
+        for _ in 0..count {
+            self.queue(registration.stub(worker_id));
+        }
+        self.grid.slots_changed();
     }
 
     fn current(&self, worker_id: &WorkerId, key: WorkerKey) -> Option<Registration> {
@@ -290,16 +372,6 @@ impl Registry {
     fn queue(&self, stub: Stub) {
         // The channel is never closed: this holds both ends.
         let _ = self.free.0.try_send(stub);
-    }
-
-    fn end_pause(&self, worker_id: &WorkerId, registration: &mut Registration, now: Instant) {
-        let Standing::Suspended { failures, since, until, stubs } = registration.standing else { return };
-        if registration.last_seen_at > since && until <= now {
-            registration.standing = Standing::Ready { failures };
-            for _ in 0..stubs {
-                self.queue(registration.stub(worker_id));
-            }
-        }
     }
 
     /// Without this a worker that restarts again and again would fill the queue of a coordinator without jobs.
@@ -313,7 +385,7 @@ impl Registry {
     }
 
     fn time_away(&self, now: Instant) -> Duration {
-        let mut last_sweep_at = self.last_sweep_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last_sweep_at = self.last_sweep_at.lock().unwrap_or_else(PoisonError::into_inner);
         let since_last = now.saturating_duration_since(*last_sweep_at);
         *last_sweep_at = now;
         if since_last > 2 * SWEEP_INTERVAL { since_last - SWEEP_INTERVAL } else { Duration::ZERO }
@@ -321,25 +393,26 @@ impl Registry {
 }
 
 fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
-    if heartbeat.port == 0 {
-        return Err(RegisterError::NoPort);
-    }
-    if !(1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots) {
-        return Err(RegisterError::Slots);
+    for (field, is_valid, allowed) in [
+        ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
+        ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
+        ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
+        ("version", heartbeat.version.len() <= MAX_VERSION_LEN, format!("at most {MAX_VERSION_LEN} bytes long")),
+    ] {
+        if !is_valid {
+            return Err(RegisterError::Field { field, allowed });
+        }
     }
     Ok(())
 }
 
-fn is_same_run(registration: &Registration, address: SocketAddr, heartbeat: &Heartbeat) -> bool {
-    let known = &registration.heartbeat;
-    known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && registration.address == address
-}
-
 #[cfg(test)]
 mod tests {
+    use protocol::DEFAULT_CHUNK_SIZE;
     use uuid::Uuid;
 
     use super::*;
+    use crate::config::Config;
 
     const EVICT_AFTER: Duration = Duration::from_secs(5);
 
@@ -349,8 +422,20 @@ mod tests {
     }
 
     fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
-        let boot_id = BootId(Uuid::from_u128(boot));
-        Heartbeat { port: 1, boot_id, slots, running: 0, cpu_load: 0.0, free_memory_bytes: 0, version: String::new() }
+        Heartbeat {
+            port: 1,
+            boot_id: BootId(Uuid::from_u128(boot)),
+            slots,
+            running: 0,
+            cpu_load: 0.0,
+            free_memory_bytes: 0,
+            version: String::new(),
+            is_draining: false,
+        }
+    }
+
+    fn origin(connection: u64) -> Origin {
+        Origin { address: SocketAddr::from(([127, 0, 0, 1], 1)), connection }
     }
 
     fn name(id: &str) -> WorkerId {
@@ -360,25 +445,20 @@ mod tests {
     impl Harness {
         fn new() -> Self {
             let now = Instant::now();
-            Self { registry: Registry::new(EVICT_AFTER, now), now }
+            let grid = Arc::new(Grid::new(Config::default().policy(), DEFAULT_CHUNK_SIZE));
+            Self { registry: Registry::new(grid, EVICT_AFTER, now), now }
         }
 
         fn register(&self, id: &str, boot: u128, slots: u32) -> Registered {
-            let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            let registered = self.registry.register(name(id), address, heartbeat(boot, slots), self.now);
-            let registered = registered.expect("a valid heartbeat");
-            if let Registered::New { key, .. } = registered {
-                self.registry.admit(&name(id), key);
-            }
-            registered
+            self.registry.register(&name(id), origin(1), heartbeat(boot, slots), self.now).expect("a valid heartbeat")
         }
 
         /// Lets time pass second by second, with a sweep each.
-        fn wait(&mut self, seconds: u64) -> Vec<WorkerKey> {
+        fn wait(&mut self, seconds: u64) -> Vec<Evicted> {
             let mut evicted = Vec::new();
             for _ in 0..seconds {
                 self.now += SWEEP_INTERVAL;
-                evicted.extend(self.registry.sweep(self.now).into_iter().map(|(_, key, _)| key));
+                evicted.extend(self.registry.sweep(self.now));
             }
             evicted
         }
@@ -411,11 +491,11 @@ mod tests {
     #[test]
     fn a_worker_has_one_stub_for_each_slot_however_often_it_registers() {
         let grid = Harness::new();
-        assert!(matches!(grid.register("one", 1, 3), Registered::New { slots: 3, replaced: None, .. }));
-        assert_eq!(grid.register("one", 1, 3), Registered::Again { key: WorkerKey(1) });
+        assert_eq!(grid.register("one", 1, 3), Registered::New);
+        assert_eq!(grid.register("one", 1, 3), Registered::Again);
         assert_eq!(grid.registry.free_stubs(), 3);
         let stub = grid.take();
-        assert_eq!(grid.register("one", 1, 3), Registered::Again { key: WorkerKey(1) });
+        assert_eq!(grid.register("one", 1, 3), Registered::Again);
         assert_eq!(grid.registry.free_stubs(), 2, "a slot at work is not queued by a heartbeat");
         grid.registry.release(stub);
         assert_eq!(grid.registry.free_stubs(), 3);
@@ -425,8 +505,8 @@ mod tests {
     fn a_worker_is_evicted_after_more_than_its_time_of_silence_with_its_stubs() {
         let mut grid = Harness::new();
         grid.register("one", 1, 2);
-        assert_eq!(grid.wait(5), []);
-        assert_eq!(grid.wait(1), [WorkerKey(1)]);
+        assert!(grid.wait(5).is_empty());
+        assert_eq!(grid.wait(1)[0].worker_id, name("one"));
         assert_eq!((grid.registry.free_stubs(), grid.registry.snapshot().len()), (0, 0));
     }
 
@@ -447,10 +527,10 @@ mod tests {
         let grid = Harness::new();
         grid.register("one", 1, 2);
         let old = grid.take();
-        let Registered::New { key, replaced, .. } = grid.register("one", 2, 1) else { panic!("a new process") };
-        assert_eq!(replaced, Some(old.key));
+        assert_eq!(grid.register("one", 2, 1), Registered::Replaced { had_left: false });
+        let old_boot = old.boot_id;
         grid.registry.release(old);
-        assert_eq!(grid.take().key, key);
+        assert_ne!(grid.take().boot_id, old_boot);
         assert!(grid.registry.next_free().is_none());
     }
 
@@ -460,7 +540,7 @@ mod tests {
         grid.register("one", 1, 1);
         grid.wait(4);
         grid.now += Duration::from_secs(3600);
-        assert_eq!(grid.wait(1), []);
+        assert!(grid.wait(1).is_empty());
         assert_eq!(grid.wait(1).len(), 1, "silence is counted on where it was left");
     }
 
@@ -491,14 +571,24 @@ mod tests {
     fn a_worker_whose_heartbeat_connection_closed_waits_for_its_next_heartbeat() {
         let mut grid = Harness::new();
         grid.register("one", 1, 1);
-        grid.registry.note_disconnect(&name("one"), WorkerKey(1), grid.now);
+        grid.register("one", 1, 1);
+        grid.registry.note_disconnect(&name("one"), 1, grid.now);
         grid.wait(1);
         assert!(grid.registry.next_free().is_none());
         grid.register("one", 1, 1);
-        grid.registry.sweep(grid.now);
         grid.take();
-        grid.registry.note_disconnect(&name("one"), WorkerKey(7), grid.now);
-        assert_eq!(grid.registry.snapshot()[0].1.state(), WorkerState::Ready, "that was an older registration's");
+    }
+
+    #[test]
+    fn a_connection_that_closes_after_another_took_over_or_carried_one_heartbeat_shows_nothing() {
+        let grid = Harness::new();
+        grid.register("one", 1, 1);
+        grid.register("one", 1, 1);
+        let again = grid.registry.register(&name("one"), origin(2), heartbeat(1, 1), grid.now);
+        assert_eq!(again, Ok(Registered::Again));
+        grid.registry.note_disconnect(&name("one"), 1, grid.now);
+        grid.registry.note_disconnect(&name("one"), 2, grid.now);
+        grid.take();
     }
 
     #[test]
@@ -520,14 +610,24 @@ mod tests {
         let mut grid = Harness::new();
         grid.register("one", 1, 2);
         let stub = grid.take();
-        assert_eq!(grid.registry.deregister(&name("one"), BootId(Uuid::from_u128(2))), None, "another process");
-        assert_eq!(grid.registry.deregister(&name("one"), stub.boot_id), Some(stub.key));
+        let stranger = BootId(Uuid::from_u128(2));
+        assert!(!grid.registry.deregister(&name("one"), stranger, grid.now), "another process");
+        assert!(grid.registry.deregister(&name("one"), stub.boot_id, grid.now));
         grid.registry.release(stub);
         assert!(grid.registry.next_free().is_none());
-        grid.now += EVICT_AFTER;
-        let evicted = grid.registry.sweep(grid.now + SWEEP_INTERVAL);
-        assert!(evicted.is_empty(), "time away is credited");
-        assert_eq!(grid.wait(7).len(), 1);
+        grid.register("one", 1, 2);
+        assert!(grid.registry.next_free().is_none(), "a heartbeat does not bring it back");
+        let evicted = grid.wait(6);
+        assert!(evicted.len() == 1 && evicted[0].had_left);
+    }
+
+    #[test]
+    fn a_worker_that_drains_is_not_taken_by_a_coordinator_that_does_not_know_it() {
+        let grid = Harness::new();
+        let leaving = Heartbeat { is_draining: true, ..heartbeat(1, 1) };
+        let registered = grid.registry.register(&name("one"), origin(1), leaving, grid.now);
+        assert_eq!(registered, Ok(Registered::Leaving));
+        assert!(grid.registry.snapshot().is_empty());
     }
 
     #[test]
@@ -536,8 +636,7 @@ mod tests {
         for number in 0..MAX_SLOTS / u64::from(MAX_SLOTS_PER_WORKER) {
             grid.register(&format!("worker-{number}"), 1, MAX_SLOTS_PER_WORKER);
         }
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let one_more = grid.registry.register(name("one-more"), address, heartbeat(1, 1), grid.now);
+        let one_more = grid.registry.register(&name("one-more"), origin(1), heartbeat(1, 1), grid.now);
         assert_eq!(one_more, Err(RegisterError::Full));
     }
 }

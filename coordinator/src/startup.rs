@@ -8,7 +8,6 @@ use actix_web::dev::Server;
 use actix_web::web::Data;
 use anyhow::Context;
 use prometheus_client::registry::Registry as MetricsRegistry;
-use protocol::WorkerState;
 use scheduler::Progress;
 use service::{Health, Listener, Metrics};
 use tokio::sync::Semaphore;
@@ -21,7 +20,7 @@ use crate::dispatch::Dispatcher;
 use crate::grid::Grid;
 use crate::lease_client::LeaseClient;
 use crate::metrics::{EvictionReason, GridMetrics};
-use crate::registry::{Registry, SWEEP_INTERVAL};
+use crate::registry::{Evicted, Registry, SWEEP_INTERVAL};
 use crate::routes::{self, State};
 
 /// Threads of the public listener, which mostly wait.
@@ -95,10 +94,11 @@ impl Coordinator {
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
-        let registry = Arc::new(Registry::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
+        let registry =
+            Arc::new(Registry::new(Arc::clone(&grid), Duration::from_millis(config.evict_after_ms), Instant::now()));
         let mut own_metrics = MetricsRegistry::default();
         let metrics = GridMetrics::register(&mut own_metrics, Arc::clone(&grid), Arc::clone(&registry));
-        let background = start_background(&config, &grid, &registry, &metrics)?;
+        let mut background = start_background(&config, &grid, &registry, &metrics)?;
 
         let health = Health::default();
         let state = Data::new(State {
@@ -113,9 +113,16 @@ impl Coordinator {
         let public = serve_public(public, drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
         let internal = serve_internal(internal, &metrics, &health, &state)?;
         let (public_handle, internal_handle) = (public.handle(), internal.handle());
-        let serving = [tokio::spawn(public), tokio::spawn(internal)];
+        let mut serving = JoinSet::new();
+        serving.spawn(public);
+        serving.spawn(internal);
 
-        stop.await;
+        tokio::select! {
+            () = stop => (),
+            // Without one of its parts it would look alive and do nothing: better to be started again.
+            Some(ended) = background.join_next() => return Err(part_ended(ended)),
+            Some(ended) = serving.join_next() => return Err(part_ended(ended)),
+        }
         info!("stopping: answering what is in flight");
         health.start_draining();
         let end_jobs = async {
@@ -129,12 +136,16 @@ impl Coordinator {
         }
         internal_handle.stop(false).await;
         drop(background);
-        for server in serving {
-            server.await.context("join a server")?.context("serve")?;
+        while let Some(server) = serving.join_next().await {
+            server.context("join a server")?.context("serve")?;
         }
         info!("stopped");
         Ok(())
     }
+}
+
+fn part_ended<T: std::fmt::Debug>(ended: Result<T, tokio::task::JoinError>) -> anyhow::Error {
+    anyhow::anyhow!("a part of the coordinator ended by itself: {ended:?}")
 }
 
 fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<Listener> {
@@ -154,29 +165,26 @@ fn start_background(
     let timers = Arc::clone(&grid);
     let mut background = JoinSet::new();
     background.spawn(async move { timers.run_timers().await });
-    background.spawn(keep_house(Arc::clone(&registry), Arc::clone(&grid), metrics.clone()));
+    background.spawn(keep_house(Arc::clone(&registry), metrics.clone()));
     background.spawn(Arc::new(Dispatcher { grid, registry, client, metrics }).run());
     Ok(background)
 }
 
 /// Every second: workers that fell silent are lost, pauses that are over end.
-async fn keep_house(registry: Arc<Registry>, grid: Arc<Grid>, metrics: GridMetrics) {
+async fn keep_house(registry: Arc<Registry>, metrics: GridMetrics) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for (worker_id, key, state) in registry.sweep(Instant::now()) {
-            if state == WorkerState::Draining {
-                // It said goodbye: what it still holds ends with its answers, not with its silence.
+        for Evicted { worker_id, had_left } in registry.sweep(Instant::now()) {
+            if had_left {
                 metrics.evicted(EvictionReason::Left);
                 info!(%worker_id, "worker left");
             } else {
                 metrics.evicted(EvictionReason::Silent);
                 warn!(%worker_id, "worker evicted: no heartbeat");
-                grid.worker_lost(key);
             }
         }
-        grid.slots_changed();
     }
 }
 

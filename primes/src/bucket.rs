@@ -10,7 +10,7 @@ use crate::ring::Ring;
 use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
 
 /// Bytes in a segment; no prime here is smaller.
-pub(crate) const SEGMENT: usize = 1 << 19;
+pub(crate) const SEGMENT: usize = 1 << 20;
 
 const SEGMENT_BITS: u32 = SEGMENT.trailing_zeros();
 

@@ -11,22 +11,21 @@ use crate::strike::Striders;
 use crate::wheel::{bits_from, bits_up_to};
 
 /// Primes up to here sieve block by block, so that their writes stay in the first-level cache.
-const BLOCK_PRIME: u32 = 14_000;
-const BLOCK: usize = 24 << 10;
+const BLOCK_PRIME: u32 = 16_000;
+const BLOCK: usize = 32 << 10;
 
-/// The segment's bytes by the largest sieving prime. Up to `stride` a prime's period fits into the slack; beyond, it
-/// goes into buckets.
+/// The bytes of a segment, and the largest prime whose period fits into the slack; larger ones go into buckets.
 struct Layout {
-    largest: u32,
     segment: usize,
     stride: u32,
 }
 
-const LAYOUTS: [Layout; 3] = [
-    Layout { largest: 48_000, segment: 96 << 10, stride: 48_000 },
-    Layout { largest: 1 << 20, segment: 1 << 20, stride: 1 << 20 },
-    Layout { largest: bucket::LARGEST, segment: bucket::SEGMENT, stride: bucket::SEGMENT as u32 },
-];
+/// For primes up to the square root of some 2e9: the segment stays in the second-level cache beside the tables.
+const SMALL: Layout = Layout { segment: 96 << 10, stride: 48_000 };
+
+const LARGE: Layout = Layout { segment: bucket::SEGMENT, stride: bucket::SEGMENT as u32 };
+
+const _: () = assert!(lone::LONGEST == LARGE.segment);
 
 /// Consecutive numbers as the bytes of the map that hold them.
 #[derive(Debug)]
@@ -45,6 +44,17 @@ impl Span {
             last_byte: last / 30,
             first_bits: bits_from((first % 30) as u8),
             last_bits: bits_up_to((last % 30) as u8),
+        }
+    }
+
+    /// Clears the numbers outside the span in a map whose first byte is `first_byte`.
+    fn trim(&self, map: &mut [u8], first_byte: u64) {
+        if first_byte == self.first_byte {
+            map[0] &= self.first_bits;
+        }
+        let last = map.len() - 1;
+        if first_byte + last as u64 == self.last_byte {
+            map[last] &= self.last_bits;
         }
     }
 }
@@ -93,17 +103,13 @@ impl Engine {
             if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            let len = walk.segment.min(usize::try_from(span.last_byte - walk.byte + 1).unwrap_or(usize::MAX));
+            let left = span.last_byte - walk.byte + 1;
+            let len = left.min(walk.segment as u64) as usize;
             self.prepare(&walk, len);
-            self.activate(&mut walk, len);
+            self.activate(&mut walk, len, stop)?;
             self.strike(&walk, len, stop)?;
             let map = &mut self.map[walk.pad..walk.pad + len];
-            if walk.byte == span.first_byte {
-                map[0] &= span.first_bits;
-            }
-            if walk.byte + len as u64 > span.last_byte {
-                map[len - 1] &= span.last_bits;
-            }
+            span.trim(map, walk.byte);
             visit(map, walk.byte)?;
             walk.byte += len as u64;
             walk.is_first = false;
@@ -116,28 +122,17 @@ impl Engine {
         let limit = lone::least_prime(bytes, self.level);
         let (waiting, lone) = sieving.split_at(sieving.partition_point(|&prime| prime <= limit));
         let largest = waiting.last().copied().unwrap_or(0);
-        let layout = LAYOUTS
-            .iter()
-            .find(|layout| largest <= layout.largest && (lone.is_empty() || layout.segment == lone::LONGEST))
-            .expect("the last layout holds every sieving prime");
-        let (segment, stride) = (layout.segment, layout.stride);
+        let is_small = largest <= SMALL.stride && lone.is_empty();
+        let Layout { segment, stride } = if is_small { SMALL } else { LARGE };
         let pad = largest.clamp(BLOCK_PRIME, stride) as usize;
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
         self.near.clear();
         self.far.clear();
-        if largest > stride {
+        let has_buckets = largest > stride;
+        if has_buckets {
             self.buckets.reset(largest, bytes);
         }
-        Walk {
-            waiting,
-            lone,
-            byte: span.first_byte,
-            segment,
-            stride,
-            pad,
-            is_first: true,
-            has_buckets: largest > stride,
-        }
+        Walk { waiting, lone, byte: span.first_byte, segment, stride, pad, is_first: true, has_buckets }
     }
 
     /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
@@ -153,22 +148,35 @@ impl Engine {
     }
 
     /// Gives a position to each prime whose square is about to enter.
-    fn activate(&mut self, walk: &mut Walk, len: usize) {
+    fn activate(&mut self, walk: &mut Walk, len: usize, stop: &AtomicBool) -> Result<(), Stopped> {
+        const PRIMES_BETWEEN_CHECKS: usize = 1 << 16;
         let end = walk.byte + len as u64;
-        while let Some((&prime, waiting)) = walk.waiting.split_first() {
-            let (p, quotient) = (u64::from(prime), u64::from(prime / 30));
-            if p * quotient >= end {
-                break;
+        let entering = |&prime: &u32| u64::from(prime) * u64::from(prime / 30) < end;
+        let (ready, waiting) = walk.waiting.split_at(walk.waiting.partition_point(entering));
+        walk.waiting = waiting;
+        for primes in ready.chunks(PRIMES_BETWEEN_CHECKS) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Stopped);
             }
-            let start = p * (walk.byte / p).max(quotient);
-            if prime > walk.stride {
-                self.buckets.push(prime, start as i64 - walk.byte as i64);
-            } else {
-                let position = start + walk.front() as u64 - walk.byte;
-                let striders = if prime <= BLOCK_PRIME { &mut self.near } else { &mut self.far };
-                striders.push(prime, position as u32);
+            for &prime in primes {
+                self.place(prime, walk);
             }
-            walk.waiting = waiting;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, prime: u32, walk: &Walk) {
+        let p = u64::from(prime);
+        let start = p * (walk.byte / p).max(u64::from(prime / 30));
+        if prime > walk.stride {
+            let position = start as i64 - walk.byte as i64;
+            return self.buckets.push(prime, position);
+        }
+        let position = (start + walk.front() as u64 - walk.byte) as u32;
+        if prime <= BLOCK_PRIME {
+            self.near.push(prime, position);
+        } else {
+            self.far.push(prime, position);
         }
     }
 
@@ -198,7 +206,7 @@ impl Engine {
 struct Walk<'a> {
     /// The sieving primes whose squares are still ahead.
     waiting: &'a [u32],
-    /// The sieving primes that need no position, for there is one segment only.
+    /// The sieving primes beyond, which are placed anew in each segment.
     lone: &'a [u32],
     /// The number of the segment's first byte.
     byte: u64,

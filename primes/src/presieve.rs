@@ -9,10 +9,12 @@ use crate::level::Level;
 use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
 
 /// The largest prime whose multiples the tables remove.
-pub(crate) const LARGEST: u32 = 163;
+pub(crate) const LARGEST: u32 = 251;
 
-/// Large products are paired with small ones, so that no table is longer than 30 KiB.
-const GROUPS: [&[u32]; 16] = [
+const COUNT: usize = 24;
+
+/// Large primes are paired with small ones, so that the tables stay in the second-level cache together.
+const GROUPS: [&[u32]; COUNT] = [
     &[7, 23, 37],
     &[11, 19, 31],
     &[13, 17, 29],
@@ -29,6 +31,14 @@ const GROUPS: [&[u32]; 16] = [
     &[83, 107],
     &[89, 103],
     &[97, 101],
+    &[167, 251],
+    &[173, 241],
+    &[179, 239],
+    &[181, 233],
+    &[191, 229],
+    &[193, 227],
+    &[197, 223],
+    &[199, 211],
 ];
 
 /// Map bytes that are filled at a time; each table is longer than its period by so much.
@@ -39,7 +49,7 @@ struct Table {
     bytes: Vec<u8>,
 }
 
-static TABLES: LazyLock<[Table; 16]> = LazyLock::new(|| GROUPS.map(Table::new));
+static TABLES: LazyLock<[Table; COUNT]> = LazyLock::new(|| GROUPS.map(Table::new));
 
 impl Table {
     fn new(primes: &[u32]) -> Self {
@@ -90,31 +100,32 @@ pub(crate) fn fill(map: &mut [u8], first_byte: u64, level: Level) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn combine_avx512(piece: &mut [u8], patterns: &[&[u8]; 16]) {
+fn combine_avx512(piece: &mut [u8], patterns: &[&[u8]; COUNT]) {
     combine(piece, patterns);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn combine_avx2(piece: &mut [u8], patterns: &[&[u8]; 16]) {
+fn combine_avx2(piece: &mut [u8], patterns: &[&[u8]; COUNT]) {
     combine(piece, patterns);
 }
 
 /// Sets `piece` to the AND of the patterns, all of its length.
 #[inline(always)]
-fn combine(piece: &mut [u8], patterns: &[&[u8]; 16]) {
-    piece.copy_from_slice(patterns[0]);
-    let (fives, _) = patterns[1..].as_chunks::<5>();
-    for [a, b, c, d, e] in fives {
-        let pairs = a.iter().zip(*b).zip(c.iter().zip(*d)).zip(*e);
-        for (byte, (((a, b), (c, d)), e)) in piece.iter_mut().zip(pairs) {
-            *byte &= a & b & c & d & e;
+fn combine(piece: &mut [u8], patterns: &[&[u8]; COUNT]) {
+    piece.fill(0xff);
+    let (eights, _) = patterns.as_chunks::<8>();
+    for [a, b, c, d, e, f, g, h] in eights {
+        let first = a.iter().zip(*b).zip(c.iter().zip(*d));
+        let second = e.iter().zip(*f).zip(g.iter().zip(*h));
+        for (byte, (((a, b), (c, d)), ((e, f), (g, h)))) in piece.iter_mut().zip(first.zip(second)) {
+            *byte &= (a & b & c & d) & (e & f & g & h);
         }
     }
 }
 
 fn restore(map: &mut [u8], first_byte: u64) {
-    const HEAD: [u8; 6] = head();
+    const HEAD: [u8; 9] = head();
     if first_byte < HEAD.len() as u64 {
         for (byte, &primes) in map.iter_mut().zip(&HEAD[first_byte as usize..]) {
             *byte = primes;
@@ -122,11 +133,11 @@ fn restore(map: &mut [u8], first_byte: u64) {
     }
 }
 
-/// The finished map of the numbers below 180, by trial division.
-const fn head() -> [u8; 6] {
-    let mut head = [0; 6];
+/// The finished map of the numbers below 270, by trial division.
+const fn head() -> [u8; 9] {
+    let mut head = [0; 9];
     let mut n = 7;
-    while n < 180 {
+    while n < 270 {
         let mut divisor = 7;
         while n % divisor != 0 {
             divisor += 2;

@@ -35,6 +35,8 @@ pub struct WorkerSummary {
     pub slots: u32,
     /// Leases it holds now, computing or waiting for a slot.
     pub busy: u32,
+    /// Slots that computed at its last heartbeat.
+    pub running: u32,
     /// Time since its last heartbeat.
     pub last_seen_ms_ago: u64,
     /// Whether it gets work.

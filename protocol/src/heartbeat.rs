@@ -25,6 +25,9 @@ pub struct Heartbeat {
     pub free_memory_bytes: u64,
     /// The worker's version.
     pub version: String,
+    /// Whether it is about to stop: it finishes what it holds and takes nothing new.
+    #[serde(default)]
+    pub is_draining: bool,
 }
 
 /// Query of `DELETE /worker/register/{worker_id}`: the worker is going and takes nothing new.

@@ -44,7 +44,7 @@ pub struct WorkerId(String);
 
 /// A name that no worker can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a worker id has 1 to 128 characters of A-Z, a-z, 0-9, '.', '-' and '_'")]
+#[error("a worker id has 1 to 128 characters of A-Z, a-z, 0-9, '.', '-' and '_', and is not '.' or '..'")]
 pub struct InvalidWorkerId;
 
 impl WorkerId {
@@ -62,7 +62,9 @@ impl TryFrom<String> for WorkerId {
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
-        if (1..=Self::MAX_LEN).contains(&name.len()) && name.bytes().all(allowed) {
+        // The two names that a URL's path takes for another place.
+        let is_dots = matches!(name.as_str(), "." | "..");
+        if !is_dots && (1..=Self::MAX_LEN).contains(&name.len()) && name.bytes().all(allowed) {
             Ok(Self(name))
         } else {
             Err(InvalidWorkerId)
@@ -99,7 +101,7 @@ mod tests {
         for good in ["10-0-0-7", "worker-1", "host.example_8082", &"x".repeat(128)] {
             assert_eq!(good.parse::<WorkerId>().map(String::from), Ok(good.to_owned()));
         }
-        for bad in ["", "a/b", "a b", "ü", "..%2f", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "a/b", "a b", "ü", "..%2f", &"x".repeat(129)] {
             assert_eq!(bad.parse::<WorkerId>(), Err(InvalidWorkerId), "{bad}");
         }
     }

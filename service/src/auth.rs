@@ -11,13 +11,24 @@ use crate::ApiError;
 
 /// The worker token, or none: then every peer is trusted.
 #[derive(Clone, Default, Deserialize)]
-#[serde(from = "String")]
+#[serde(try_from = "String")]
 pub struct WorkerToken(Option<String>);
 
-impl From<String> for WorkerToken {
+/// A text that cannot stand in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token has visible ASCII characters only: no space and no line end")]
+pub struct InvalidToken;
+
+impl TryFrom<String> for WorkerToken {
+    type Error = InvalidToken;
+
     /// An empty text is no token, so that an optional Kubernetes Secret may be absent.
-    fn from(token: String) -> Self {
-        Self((!token.is_empty()).then_some(token))
+    fn try_from(token: String) -> Result<Self, Self::Error> {
+        if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self((!token.is_empty()).then_some(token)))
+        } else {
+            Err(InvalidToken)
+        }
     }
 }
 

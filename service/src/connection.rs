@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,12 +38,23 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const BETWEEN_REQUESTS_TIMEOUT: Duration = KEEP_ALIVE.saturating_add(HEAD_TIMEOUT);
 
 /// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
-#[derive(Default)]
 pub struct Connection {
+    id: u64,
     when_closed: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Connection {
+    fn new() -> Self {
+        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        Self { id: LAST_ID.fetch_add(1, Ordering::Relaxed) + 1, when_closed: Mutex::new(None) }
+    }
+
+    /// A number that no other connection of this process has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Calls `act` when the connection has ended, instead of what was to be called before.
     pub fn when_closed(&self, act: impl FnOnce() + Send + 'static) {
         *self.when_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
@@ -72,7 +84,7 @@ enum Phase {
 
 /// Gives a new connection its data and its bounds. One whose socket is gone already needs no bound.
 pub(crate) fn accept(connection: &dyn Any, data: &mut Extensions) {
-    data.insert(Connection::default());
+    data.insert(Connection::new());
     let Some(stream) = connection.downcast_ref::<net::TcpStream>() else { return };
     match Watched::new(stream) {
         Ok(watched) => {

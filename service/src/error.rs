@@ -27,6 +27,9 @@ pub enum ApiError {
     /// Nothing is at this path.
     #[error("there is nothing at {0}")]
     NotFound(String),
+    /// What the request names is not there.
+    #[error("{0}")]
+    Unknown(String),
     /// The path takes other methods.
     #[error("this path takes {allow} only")]
     MethodNotAllowed {
@@ -61,7 +64,7 @@ impl ResponseError for ApiError {
         match self {
             Self::InvalidField { .. } | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

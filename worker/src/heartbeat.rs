@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use protocol::{BootId, Deregistration, Heartbeat, WorkerId};
-use reqwest::Client;
+use anyhow::{Context, bail};
+use protocol::{BootId, Deregistration, Heartbeat, Problem, WorkerId};
+use reqwest::{Client, Response};
 use service::WorkerToken;
 use sysinfo::System;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, trace, warn};
+use tracing::{info, warn};
 use url::Url;
 
 use crate::executor::Executor;
@@ -21,6 +21,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the coordinator may take to answer one.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The longest problem that is read.
+const MAX_PROBLEM_BYTES: usize = 4096;
 
 /// Pause after the first failure in a row; it doubles up to [`INTERVAL`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -36,18 +39,45 @@ pub(crate) struct Announcer {
     pub(crate) executor: Arc<Executor>,
 }
 
-/// A running announcer; it deregisters the worker when it is told to stop.
+/// A running announcer.
+#[derive(Debug)]
 pub(crate) struct Announcements {
-    stop: oneshot::Sender<()>,
-    stopped: oneshot::Receiver<()>,
+    phase: watch::Sender<Phase>,
+    /// Sent when the coordinator has been told that the worker leaves; closed when the thread is gone.
+    left: oneshot::Receiver<()>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+    Over,
+}
+
+/// What the last heartbeat came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Contact {
+    None,
+    Registered,
+    Failing(String),
 }
 
 impl Announcements {
-    /// Deregisters the worker. Takes a second or two at most, also when the coordinator is not there.
-    pub(crate) async fn stop(self) {
-        // The thread may have ended by a panic; then there is nothing to wait for.
-        let _ = self.stop.send(());
-        let _ = self.stopped.await;
+    /// Resolves when the heartbeats have ended without having been told to.
+    pub(crate) async fn failed(&mut self) {
+        let _ = (&mut self.left).await;
+    }
+
+    /// Tells the coordinator that the worker takes nothing new. Takes a second at most, also when it is not there;
+    /// heartbeats go on.
+    pub(crate) async fn leave(&mut self) {
+        self.phase.send_replace(Phase::Draining);
+        let _ = (&mut self.left).await;
+    }
+
+    /// Ends the heartbeats.
+    pub(crate) fn stop(self) {
+        self.phase.send_replace(Phase::Over);
     }
 }
 
@@ -58,48 +88,59 @@ impl Announcer {
         let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
         let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        let (stop, mut stopping) = oneshot::channel();
-        let (done, stopped) = oneshot::channel();
+        let (sender, mut phase) = watch::channel(Phase::Serving);
+        let (tell_left, left) = oneshot::channel();
         let run = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = self.announce_for_ever(&client, &url, &mut system) => (),
-                    _ = &mut stopping => (),
+                    () = self.announce_for_ever(&client, &url, &mut system, false) => (),
+                    _ = phase.wait_for(|phase| *phase != Phase::Serving) => (),
                 }
                 self.deregister(&client, &url).await;
+                // Nobody waits for it where the worker is not stopped but dropped.
+                let _ = tell_left.send(());
+                tokio::select! {
+                    () = self.announce_for_ever(&client, &url, &mut system, true) => (),
+                    _ = phase.wait_for(|phase| *phase == Phase::Over) => (),
+                }
             });
-            let _ = done.send(());
         };
         thread::Builder::new().name("heartbeat".to_owned()).spawn(run).context("start the heartbeat thread")?;
-        Ok(Announcements { stop, stopped })
+        Ok(Announcements { phase: sender, left })
     }
 
-    async fn announce_for_ever(&self, client: &Client, url: &Url, system: &mut System) {
-        let mut failures = 0;
-        let mut is_registered = false;
+    async fn announce_for_ever(&self, client: &Client, url: &Url, system: &mut System, is_draining: bool) {
+        let (mut contact, mut failures) = (Contact::None, 0);
         loop {
             let next = Instant::now() + INTERVAL;
-            match self.announce(client, url, system).await {
-                Ok(()) => {
-                    if !is_registered {
-                        info!(worker_id = %self.worker_id, coordinator = %self.coordinator, "registered");
-                    }
-                    (is_registered, failures) = (true, 0);
-                    trace!("heartbeat");
-                    sleep_until(next).await;
-                }
-                Err(error) => {
-                    if failures == 0 {
-                        warn!(coordinator = %self.coordinator, error = %format!("{error:#}"), "the coordinator does not take heartbeats");
-                    }
-                    (is_registered, failures) = (false, failures + 1);
-                    sleep(pause_after(failures)).await;
-                }
+            let shown = match self.announce(client, url, system, is_draining).await {
+                Ok(()) => Contact::Registered,
+                Err(error) => Contact::Failing(format!("{error:#}")),
+            };
+            if shown != contact {
+                self.log(&shown);
+            }
+            contact = shown;
+            if contact == Contact::Registered {
+                failures = 0;
+                sleep_until(next).await;
+            } else {
+                failures += 1;
+                sleep(pause_after(failures)).await;
             }
         }
     }
 
-    async fn announce(&self, client: &Client, url: &Url, system: &mut System) -> anyhow::Result<()> {
+    fn log(&self, contact: &Contact) {
+        let (worker_id, coordinator) = (&self.worker_id, &self.coordinator);
+        match contact {
+            Contact::None => (),
+            Contact::Registered => info!(%worker_id, %coordinator, "the coordinator takes heartbeats"),
+            Contact::Failing(error) => warn!(%worker_id, %coordinator, %error, "the coordinator takes no heartbeat"),
+        }
+    }
+
+    async fn announce(&self, client: &Client, url: &Url, system: &mut System, is_draining: bool) -> anyhow::Result<()> {
         system.refresh_cpu_usage();
         system.refresh_memory();
         let heartbeat = Heartbeat {
@@ -107,9 +148,10 @@ impl Announcer {
             boot_id: self.boot_id,
             slots: self.slots,
             running: self.executor.running(),
-            cpu_load: system.global_cpu_usage() / 100.0,
+            cpu_load: (system.global_cpu_usage() / 100.0).clamp(0.0, 1.0),
             free_memory_bytes: free_memory_bytes(system),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            is_draining,
         };
         let request = self.token.sign(client.put(url.clone())).timeout(TIMEOUT).json(&heartbeat);
         check(request.send().await?).await
@@ -125,18 +167,15 @@ impl Announcer {
     }
 }
 
-async fn check(response: reqwest::Response) -> anyhow::Result<()> {
+async fn check(response: Response) -> anyhow::Result<()> {
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    let problem: protocol::Problem = service::read_bounded_json(response, MAX_PROBLEM_BYTES).await?;
-    ensure!(status.is_success(), "it answered {status}: {}", problem.detail);
-    Ok(())
+    let problem: anyhow::Result<Problem> = service::read_bounded_json(response, MAX_PROBLEM_BYTES).await;
+    let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
+    bail!("it answered {status}{detail}")
 }
-
-/// The longest problem that is read.
-const MAX_PROBLEM_BYTES: usize = 4096;
 
 fn free_memory_bytes(system: &System) -> u64 {
     let of_host = system.available_memory();

@@ -1,10 +1,10 @@
 //! How much the worker holds at a time, and how it comes to hold nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use service::{ApiError, Health};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 /// Leases a slot may hold: one computing, one ahead, and as many again, which a coordinator that restarted or had given
 /// this worker up may have left behind.
@@ -72,11 +72,11 @@ impl Intake {
         stopping()
     }
 
-    /// Waits until nothing is held; what is still there after `timeout` is handed back.
-    pub(crate) async fn drain(&self, timeout: Duration) {
+    /// Lets nothing more in and waits until nothing is held; what is still there at `until` is handed back.
+    pub(crate) async fn drain(&self, until: Instant) {
         self.health.start_draining();
         let empty = async { tokio::join!(self.leases.is_empty(), self.direct.is_empty()) };
-        if tokio::time::timeout(timeout, empty).await.is_err() {
+        if tokio::time::timeout_at(until, empty).await.is_err() {
             self.hand_back.send_replace(true);
         }
     }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use prometheus_client::registry::Registry;
 use protocol::{BootId, WorkerId};
 use service::{Health, Listener, Metrics};
+use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -74,7 +75,7 @@ impl Worker {
         });
         let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
         let server_handle = server.handle();
-        let serving = tokio::spawn(server);
+        let mut serving = tokio::spawn(server);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
         let announcer = Announcer {
             worker_id,
@@ -85,12 +86,18 @@ impl Worker {
             token: config.worker_token.clone(),
             executor,
         };
-        let announcements = announcer.start()?;
-        stop.await;
+        let mut announcements = announcer.start()?;
+        tokio::select! {
+            () = stop => (),
+            // Without one of its parts it would look alive and do nothing: better to be started again.
+            () = announcements.failed() => anyhow::bail!("the heartbeats ended by themselves"),
+            ended = &mut serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
+        }
         info!("stopping: finishing what is held");
-        // First of all: what is refused or handed back by a worker that is not known to leave counts as its failure.
-        announcements.stop().await;
-        state.intake.drain(config.drain_timeout()).await;
+        let drain_until = Instant::now() + config.drain_timeout();
+        announcements.leave().await;
+        state.intake.drain(drain_until).await;
+        announcements.stop();
         server_handle.stop(true).await;
         serving.await.context("join the server")?.context("serve")
     }

@@ -24,6 +24,7 @@ fn summarize(state: &State, id: WorkerId, registration: &Registration, now: Inst
         address: registration.address,
         slots: registration.heartbeat.slots,
         busy: u32::try_from(state.grid.leases_of(registration.key)).unwrap_or(u32::MAX),
+        running: registration.heartbeat.running,
         last_seen_ms_ago: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         state: registration.state(),
         completed_tasks: registration.completed_tasks,

@@ -49,6 +49,6 @@ async fn no_worker_is_a_503_that_says_so_and_leaks_no_count() {
         let response = grid.get("/sum-of-primes?a=1&b=10").await;
         assert_eq!(response.headers()["retry-after"], "1");
         let problem = problem(response, 503).await;
-        assert_eq!(problem.detail, "no worker was registered for 50 ms; try again later");
+        assert_eq!(problem.detail, "no worker was ready for 50 ms; try again later");
     }
 }

@@ -75,6 +75,7 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         cpu_load: 0.5,
         free_memory_bytes: 1 << 30,
         version: "0.0.0-test".to_owned(),
+        is_draining: false,
     }
 }
 

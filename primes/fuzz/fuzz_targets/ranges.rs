@@ -23,7 +23,7 @@ thread_local! {
 const CHECKED: u64 = 500;
 
 /// Numbers on both sides of the checked ones, so that these come to lie anywhere in a segment.
-const LONGEST_SIDE: u64 = 1 << 22;
+const LONGEST_SIDE: u64 = 1 << 20;
 
 fuzz_target!(|input: (u64, u8, u32, u32, u16)| {
     let (start, shift, before, after, len) = input;

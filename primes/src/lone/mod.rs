@@ -13,7 +13,7 @@ use crate::sieve::Stopped;
 use crate::wheel::{CARRY, KEEP};
 
 /// The longest map.
-pub(crate) const LONGEST: usize = 1 << 19;
+pub(crate) const LONGEST: usize = 1 << 20;
 
 /// The bit of a map that a prime crosses off: eight times the byte, and the bit within it.
 type Hit = u32;
@@ -48,7 +48,7 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
 /// How often a prime may be placed anew before lists of hits cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
-        Level::Avx512 => 10,
+        Level::Avx512 => 6,
         Level::Avx2 | Level::Portable => 2,
     }
 }

@@ -1,4 +1,5 @@
-//! `GET /sum-of-primes?a&b`: answers alone, without a coordinator, on one slot.
+//! `GET /sum-of-primes?a&b`: answers alone, without a coordinator, on one slot. Where there is a token it is demanded: a
+//! stranger could keep the slots from the coordinator.
 
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::State;
 
 pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<Json<SumOfPrimes>, ApiError> {
     let started_at = Instant::now();
+    state.token.demand(&request)?;
     let range = range_from_query(request.query_string())?;
     let _permit = state.intake.enter_direct()?;
     let result = tokio::select! {

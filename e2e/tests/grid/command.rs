@@ -37,7 +37,7 @@ fn running_grid_is_asked_by_option_or_variable() {
         assert_eq!(text(&output.stdout), format!("{}\n", published_sum(3)));
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     }
-    assert_eq!(coordinator.completed_leases(), 2.0);
+    coordinator.wait_for_metric(r#"divvy_leases_total{outcome="completed"}"#, 2.0);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn worker_hands_back_what_it_cannot_finish_in_time() {
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
     eventually("the other one computes", || coordinator.find(&other.boot_id).filter(|worker| worker["busy"] == 1));
-    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="returned"}"#), 1.0);
+    coordinator.wait_for_metric(r#"divvy_leases_total{outcome="returned"}"#, 1.0);
     assert!(!endless.is_answered());
 }
 
@@ -62,7 +62,7 @@ fn sum_is_exact_when_a_worker_hands_its_lease_back() {
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
     assert_eq!(job.answer().sum(), published_sum(10));
-    assert_eq!(coordinator.metric(r#"divvy_leases_total{outcome="returned"}"#), 1.0);
+    coordinator.wait_for_metric(r#"divvy_leases_total{outcome="returned"}"#, 1.0);
 }
 
 #[test]

@@ -4,13 +4,13 @@
 //! tests have. Ports are free ones, and every process is killed when its test ends, however that ends. Tests wait for
 //! conditions, never for a time; the few limits in them are the ones that the service promises.
 
+mod abuse;
 mod admission;
 mod command;
 mod coordinator_outages;
 mod draining;
 mod failing_workers;
 mod helpers;
-mod hostile_clients;
 mod lone_worker;
 mod lost_workers;
 mod soak;

@@ -90,6 +90,11 @@ impl Coordinator {
         metric(self.internal, sample)
     }
 
+    /// Waits for a count, which may follow the answer that it counts.
+    pub(crate) fn wait_for_metric(&self, sample: &str, value: f64) {
+        eventually(sample, || (self.metric(sample) == value).then_some(()));
+    }
+
     pub(crate) fn completed_leases(&self) -> f64 {
         self.metric(r#"divvy_leases_total{outcome="completed"}"#)
     }

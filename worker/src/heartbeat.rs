@@ -55,7 +55,7 @@ enum Phase {
 }
 
 /// What the last heartbeat came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Contact {
     None,
     Registered,
@@ -114,18 +114,23 @@ impl Announcer {
         loop {
             let next = Instant::now() + INTERVAL;
             let shown = match self.announce(client, url, system, is_draining).await {
-                Ok(()) => Contact::Registered,
-                Err(error) => Contact::Failing(format!("{error:#}")),
+                Ok(()) => {
+                    failures = 0;
+                    Contact::Registered
+                }
+                Err(error) => {
+                    failures += 1;
+                    // A single one is no news: a grid that stops ends its coordinator first.
+                    if failures == 1 { contact.clone() } else { Contact::Failing(format!("{error:#}")) }
+                }
             };
             if shown != contact {
                 self.log(&shown);
             }
             contact = shown;
-            if contact == Contact::Registered {
-                failures = 0;
+            if failures == 0 {
                 sleep_until(next).await;
             } else {
-                failures += 1;
                 sleep(pause_after(failures)).await;
             }
         }

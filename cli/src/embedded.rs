@@ -69,11 +69,16 @@ impl EmbeddedGrid {
         &self.jobs
     }
 
-    /// Stops it: the coordinator answers what is in flight, then the workers go.
+    /// Stops it: what is in flight is answered as long as the drain timeout allows.
     ///
     /// # Errors
     /// A part of it had failed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        // Workers without a job say goodbye while there is somebody to hear it.
+        if self.jobs.progress().is_empty() {
+            self.stop_workers.send_replace(true);
+            join(&mut self.workers).await?;
+        }
         self.stop_coordinator.send_replace(true);
         join(&mut self.coordinator).await?;
         self.stop_workers.send_replace(true);

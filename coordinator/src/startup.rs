@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::dev::Server;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use anyhow::Context;
 use prometheus_client::registry::Registry as MetricsRegistry;
@@ -125,15 +125,7 @@ impl Coordinator {
         }
         info!("stopping: answering what is in flight");
         health.start_draining();
-        let end_jobs = async {
-            tokio::time::sleep(drain_timeout).await;
-            grid.stop();
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = public_handle.stop(true) => (),
-            () = end_jobs => (),
-        }
+        drain(&public_handle, &grid, drain_timeout).await;
         internal_handle.stop(false).await;
         drop(background);
         while let Some(server) = serving.join_next().await {
@@ -141,6 +133,19 @@ impl Coordinator {
         }
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Answers what is in flight: what is not done after `timeout` gets an error.
+async fn drain(public: &ServerHandle, grid: &Grid, timeout: Duration) {
+    let end_jobs = async {
+        tokio::time::sleep(timeout).await;
+        grid.stop();
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = public.stop(true) => (),
+        () = end_jobs => (),
     }
 }
 

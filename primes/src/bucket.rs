@@ -7,7 +7,7 @@
 //! Eratosthenes", 2002.
 
 use crate::ring::Ring;
-use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
+use crate::wheel::{CARRY, HITS, Hit, RESIDUES, class_of};
 
 /// Bytes in a segment; no prime here is smaller.
 pub(crate) const SEGMENT: usize = 1 << 20;
@@ -24,24 +24,6 @@ struct Start {
     prime: u32,
     position: u32,
 }
-
-/// The bit of a segment that a prime crosses off: eight times the byte, and the bit within it.
-type Hit = u32;
-
-/// `HITS[r][s]` is the hit of `30 q + RESIDUES[r]` and `30 k + RESIDUES[s]` beyond `8 (position + q RESIDUES[s])`.
-const HITS: [[Hit; 8]; 8] = {
-    let mut hits = [[0; 8]; 8];
-    let mut r = 0;
-    while r < 8 {
-        let mut s = 0;
-        while s < 8 {
-            hits[r][s] = 8 * CARRY[r][s] as u32 + KEEP[r][s].trailing_ones();
-            s += 1;
-        }
-        r += 1;
-    }
-    hits
-};
 
 /// The primes beyond the segment and their hits ahead.
 #[derive(Debug, Default)]

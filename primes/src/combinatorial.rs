@@ -3,7 +3,7 @@
 /// The sum of all primes up to `n`, by Lucy_Hedgehog's method (Project Euler, problem 10, 2010): the sum of the numbers
 /// up to every `n / i`, from which the multiples of one prime after the other are taken away.
 ///
-/// Takes time in O(n^(3/4)) and 32 √n bytes of memory: [`sum`](crate::sum) is faster below about 10^10.
+/// Takes time in O(n^(3/4)) and 32 √n bytes of memory.
 ///
 /// # Panics
 ///

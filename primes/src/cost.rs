@@ -5,7 +5,7 @@ use crate::level::Level;
 use crate::lone;
 use crate::presieve;
 
-/// Sieving primes end here, which bounds the memory for them to some 200 MB.
+/// Sieving primes end here, which bounds the memory for them and their hits to some 130 MB.
 const LARGEST_SIEVING: u32 = 1 << 26;
 
 /// The primality test takes numbers whose square roots are above this.

@@ -11,7 +11,7 @@ use crate::strike::Striders;
 use crate::wheel::{bits_from, bits_up_to};
 
 /// Primes up to here sieve block by block, so that their writes stay in the first-level cache.
-const BLOCK_PRIME: u32 = 16_000;
+const BLOCK_PRIME: u32 = 16000;
 const BLOCK: usize = 32 << 10;
 
 /// The bytes of a segment, and the largest prime whose period fits into the slack; larger ones go into buckets.

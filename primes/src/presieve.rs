@@ -41,7 +41,7 @@ const GROUPS: [&[u32]; COUNT] = [
     &[199, 211],
 ];
 
-/// Map bytes that are filled at a time; each table is longer than its period by so much.
+/// Map bytes that are filled at a time; each table is longer than its period by so much, and no period is shorter.
 const PIECE: usize = 4096;
 
 struct Table {
@@ -69,9 +69,15 @@ impl Table {
         Self { period, bytes }
     }
 
-    fn at(&self, byte: u64, len: usize) -> &[u8] {
-        let phase = (byte % self.period as u64) as usize;
-        &self.bytes[phase..phase + len]
+    /// The place in the table of byte `byte` of the numbers.
+    fn phase(&self, byte: u64) -> usize {
+        (byte % self.period as u64) as usize
+    }
+
+    /// The place of the byte that is a piece further.
+    fn advance(&self, phase: usize) -> usize {
+        let next = phase + PIECE;
+        if next < self.period { next } else { next - self.period }
     }
 }
 
@@ -79,9 +85,11 @@ impl Table {
 ///
 /// These primes themselves stay set, and 1 does not. `level` is one that the CPU has.
 pub(crate) fn fill(map: &mut [u8], first_byte: u64, level: Level) {
-    let mut byte = first_byte;
+    let tables = &*TABLES;
+    let mut phases = tables.each_ref().map(|table| table.phase(first_byte));
     for piece in map.chunks_mut(PIECE) {
-        let patterns = TABLES.each_ref().map(|table| table.at(byte, piece.len()));
+        let patterns = std::array::from_fn(|t| &tables[t].bytes[phases[t]..][..piece.len()]);
+        phases = std::array::from_fn(|t| tables[t].advance(phases[t]));
         match level {
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "a call into AVX-512 code")]
@@ -93,7 +101,6 @@ pub(crate) fn fill(map: &mut [u8], first_byte: u64, level: Level) {
             Level::Avx2 => unsafe { combine_avx2(piece, &patterns) },
             _ => combine(piece, &patterns),
         }
-        byte += piece.len() as u64;
     }
     restore(map, first_byte);
 }

@@ -49,7 +49,7 @@ impl Striders {
     }
 }
 
-#[expect(unsafe_code, reason = "a bounds check for each of the eight writes doubles the time of the whole sieve")]
+#[expect(unsafe_code, reason = "bounds checks on the eight writes cost a sixth of the time up to 1e9")]
 fn strike_class<const CLASS: usize>(map: &mut [u8], striders: &mut [Strider], end: usize) {
     let slack = map.len() - end;
     let start = map.as_mut_ptr();

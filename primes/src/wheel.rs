@@ -45,6 +45,25 @@ const fn products() -> ([[u8; 8]; 8], [[u8; 8]; 8]) {
     (carry, keep)
 }
 
+/// The bit of a map that a prime crosses off: eight times the byte, and the bit within it.
+pub(crate) type Hit = u32;
+
+/// `HITS[r][s]` is the hit of `30 q + RESIDUES[r]` and `30 k + RESIDUES[s]` beyond eight times the byte
+/// `(30 q + RESIDUES[r]) k + q RESIDUES[s]`.
+pub(crate) const HITS: [[Hit; 8]; 8] = {
+    let mut hits = [[0; 8]; 8];
+    let mut r = 0;
+    while r < 8 {
+        let mut s = 0;
+        while s < 8 {
+            hits[r][s] = 8 * CARRY[r][s] as Hit + KEEP[r][s].trailing_ones();
+            s += 1;
+        }
+        r += 1;
+    }
+    hits
+};
+
 /// The bits of the residues that are at least `residue`.
 pub(crate) fn bits_from(residue: u8) -> u8 {
     bits_where(|r| r >= residue)

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{HITS, Hit, portable};
-use crate::wheel::RESIDUES;
+use super::portable;
+use crate::wheel::{HITS, Hit, RESIDUES};
 
 const LANES: usize = 16;
 
@@ -21,7 +21,8 @@ pub(super) fn find(primes: &[u32], first_byte: u64, len: usize, hits: &mut Vec<H
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,popcnt")]
 fn find_in_vectors(vectors: &[[u32; LANES]], first_byte: u64, len: usize, hits: &mut Vec<Hit>) {
     let end = _mm512_set1_epi32(8 * len as i32);
-    let tables = HITS.map(|table| load(&[table, table].concat()));
+    let by_class = |s: usize| HITS.map(|hits| hits[s]);
+    let tables: [__m512i; 8] = std::array::from_fn(|s| load(&[by_class(s), by_class(s)].concat()));
     for vector in vectors {
         let primes = load(vector);
         let lanes = Lanes::new(primes, first_byte);

@@ -10,28 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::level::Level;
 use crate::sieve::Stopped;
-use crate::wheel::{CARRY, KEEP};
+use crate::wheel::Hit;
 
-/// The longest map.
+/// The longest map, in bytes.
 pub(crate) const LONGEST: usize = 1 << 20;
-
-/// The bit of a map that a prime crosses off: eight times the byte, and the bit within it.
-type Hit = u32;
-
-/// `HITS[s][r]` is the hit of `30 q + RESIDUES[r]` and `30 k + RESIDUES[s]` beyond `8 (position + q RESIDUES[s])`.
-const HITS: [[Hit; 8]; 8] = {
-    let mut hits = [[0; 8]; 8];
-    let mut s = 0;
-    while s < 8 {
-        let mut r = 0;
-        while r < 8 {
-            hits[s][r] = 8 * CARRY[r][s] as u32 + KEEP[r][s].trailing_ones();
-            r += 1;
-        }
-        s += 1;
-    }
-    hits
-};
 
 /// The prime from which on a range of `bytes` is crossed so seldom that keeping a position does not pay.
 pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
@@ -60,7 +42,7 @@ pub(crate) fn strike(
     map: &mut [u8],
     first_byte: u64,
     primes: &[u32],
-    hits: &mut Vec<u32>,
+    hits: &mut Vec<Hit>,
     level: Level,
     stop: &AtomicBool,
 ) -> Result<(), Stopped> {

@@ -1,7 +1,6 @@
 //! Hits, one prime after the other.
 
-use super::{HITS, Hit};
-use crate::wheel::{RESIDUES, class_of};
+use crate::wheel::{HITS, Hit, RESIDUES, class_of};
 
 /// Appends the hits of `primes` in the `len` bytes from `first_byte`.
 pub(super) fn find(primes: &[u32], first_byte: u64, len: usize, hits: &mut Vec<Hit>) {
@@ -15,7 +14,7 @@ pub(super) fn find(primes: &[u32], first_byte: u64, len: usize, hits: &mut Vec<H
             let mut number = 0;
             for s in 0..8 {
                 let byte = position + (quotient * u32::from(RESIDUES[s])) as i32;
-                found[number % 8] = ((8 * byte) as Hit).wrapping_add(HITS[s][class]);
+                found[number % 8] = ((8 * byte) as Hit).wrapping_add(HITS[class][s]);
                 number += usize::from(found[number % 8] < 8 * len as Hit);
             }
             hits.extend_from_slice(&found[..number]);

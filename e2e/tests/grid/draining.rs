@@ -17,9 +17,9 @@ const ONE_TASK: (&str, &str) = ("DIVVY_CHUNK_SIZE", "18446744073709551615");
 #[test]
 fn workers_that_leave_during_a_job_fail_no_attempt() {
     let _turn = heavy();
-    let coordinator = Coordinator::start(&[NO_RETRY]);
+    let coordinator = Coordinator::start(&[NO_RETRY, ("DIVVY_CHUNK_SIZE", "25000000")]);
     let mut workers: VecDeque<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
-    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    let job = coordinator.ask_sum(1, 10_u64.pow(11));
     let mut left = 0;
     loop {
         let before = coordinator.completed_leases();
@@ -33,7 +33,7 @@ fn workers_that_leave_during_a_job_fail_no_attempt() {
         assert_eq!(leaving.exit_status().code(), Some(0));
         left += 1;
     }
-    assert_eq!(job.answer().sum(), published_sum(10));
+    assert_eq!(job.answer().sum(), published_sum(11));
     assert!(left >= 2, "only {left} workers left");
 }
 
@@ -56,12 +56,12 @@ fn sum_is_exact_when_a_worker_hands_its_lease_back() {
     let _turn = heavy();
     let coordinator = Coordinator::start(&[NO_RETRY, ONE_TASK]);
     let mut leaving = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "0")]);
-    let job = coordinator.ask_sum(1, 10_u64.pow(10));
+    let job = coordinator.ask_sum(1, 10_u64.pow(11));
     eventually("it computes", || (coordinator.busy() == 1).then_some(()));
     let _other = Worker::join(&coordinator, &[]);
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
-    assert_eq!(job.answer().sum(), published_sum(10));
+    assert_eq!(job.answer().sum(), published_sum(11));
     coordinator.wait_for_metric(r#"divvy_leases_total{outcome="returned"}"#, 1.0);
 }
 

@@ -1,6 +1,6 @@
 //! The worker token, in both directions.
 
-use crate::helpers::{Answer, Coordinator, Worker, eventually, published_sum, request};
+use crate::helpers::{Answer, Coordinator, Worker, published_sum, request};
 
 const SECRET: &str = "correct-horse-battery-staple";
 const TOKEN: (&str, &str) = ("DIVVY_WORKER_TOKEN", SECRET);
@@ -42,7 +42,7 @@ fn coordinator_takes_no_worker_with_a_wrong_token_or_none() {
         let goodbye = format!("{path}?boot_id=00000000-0000-4000-8000-000000000001");
         assert_unauthorized(&request(coordinator.internal, "DELETE", &goodbye, &headers, ""));
     }
-    assert_eq!(coordinator.workers(), [""; 0]);
+    assert!(coordinator.workers().is_empty());
     let right = format!("Bearer {SECRET}");
     let taken = request(coordinator.internal, "PUT", path, &[("authorization", &right)], HEARTBEAT);
     assert_eq!(taken.status, 204, "{taken:?}");
@@ -70,7 +70,6 @@ fn missing_token_is_a_warning_on_a_port_that_others_reach() {
     {
         let coordinator = Coordinator::start(variables);
         let worker = Worker::start(coordinator.internal, variables);
-        eventually("both have logged that they serve", || Some(()));
         assert_eq!((warns(&coordinator.log()), warns(&worker.log())), (is_open, is_open), "{variables:?}");
     }
 }

@@ -25,7 +25,7 @@ impl Grid {
     /// Starts a grid and waits until its workers are there.
     pub(crate) async fn start(workers: u32) -> anyhow::Result<Self> {
         let grid = EmbeddedGrid::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers)?;
-        let (client, url) = (service::http_client()?, grid.url()?);
+        let (client, url) = (service::http_client(Duration::from_secs(1))?, grid.url()?);
         let grid = Self { grid, client, url };
         while grid.workers().await? < workers as usize {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,17 +1,22 @@
 //! Asks a grid over HTTP.
 
+use std::time::Duration;
+
 use protocol::{Problem, SumOfPrimes};
 use reqwest::Response;
 use url::Url;
 
 use crate::failure::Failure;
 
+/// How long the grid may take to answer a connection, over whatever network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Asks for the sum of all primes from `a` to `b`, however long it takes.
 pub(crate) async fn sum_of_primes(grid: &Url, a: u64, b: u64) -> Result<SumOfPrimes, Failure> {
-    let client = service::http_client().map_err(|error| Failure::Failed(error.to_string()))?;
+    let client = service::http_client(CONNECT_TIMEOUT).map_err(|error| Failure::Failed(error.to_string()))?;
     let url = grid.join("sum-of-primes").map_err(|error| Failure::Usage(error.to_string()))?;
     let unreachable = |error: reqwest::Error| Failure::Unreachable { url: grid.to_string(), cause: root_cause(&error) };
     let response = client.get(url).query(&[("a", a), ("b", b)]).send().await.map_err(unreachable)?;

@@ -23,6 +23,10 @@ use crate::metrics::{EvictionReason, GridMetrics};
 use crate::registry::{Evicted, Registry, SWEEP_INTERVAL};
 use crate::routes::{self, State};
 
+/// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
+/// task should be elsewhere soon; a lost packet is sent again only after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Threads of the public listener, which mostly wait.
 const PUBLIC_THREADS: usize = 2;
 
@@ -164,8 +168,10 @@ fn start_background(
     registry: &Arc<Registry>,
     metrics: &GridMetrics,
 ) -> anyhow::Result<JoinSet<()>> {
-    let client =
-        LeaseClient::new(service::http_client().context("build the HTTP client")?, config.worker_token.clone());
+    let client = LeaseClient::new(
+        service::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
+        config.worker_token.clone(),
+    );
     let (grid, registry, metrics) = (Arc::clone(grid), Arc::clone(registry), metrics.clone());
     let timers = Arc::clone(&grid);
     let mut background = JoinSet::new();

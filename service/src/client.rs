@@ -7,24 +7,21 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
 
-/// How long a connection may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Less than the servers' keep-alive, so that no request meets a connection that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Unacknowledged data or keep-alive probes for this long mean that the peer is gone.
 const PEER_GONE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that follows no redirect and uses no proxy.
+/// A client that follows no redirect, uses no proxy and gives a connection `connect_timeout` to open.
 ///
 /// # Errors
 /// The system refuses its resources.
-pub fn http_client() -> reqwest::Result<Client> {
+pub fn http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
     Client::builder()
         .redirect(Policy::none())
         .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .tcp_nodelay(true)
         .tcp_keepalive(PEER_GONE_TIMEOUT)

@@ -84,7 +84,7 @@ impl Announcements {
 impl Announcer {
     /// Starts the thread; the first heartbeat leaves at once.
     pub(crate) fn start(self) -> anyhow::Result<Announcements> {
-        let client = service::http_client().context("build the HTTP client")?;
+        let client = service::http_client(TIMEOUT).context("build the HTTP client")?;
         let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
         let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;

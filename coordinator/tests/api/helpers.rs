@@ -1,6 +1,7 @@
 //! A coordinator that serves, and workers that are a few lines of HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpResponse, HttpServer};
@@ -37,7 +38,7 @@ impl TestCoordinator {
         let coordinator = Coordinator::build(config).expect("free ports");
         let (public, internal) = (coordinator.public_addr(), coordinator.internal_addr());
         tokio::spawn(coordinator.run(std::future::pending()));
-        Self { public, internal, client: service::http_client().expect("a client") }
+        Self { public, internal, client: service::http_client(Duration::from_secs(1)).expect("a client") }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 pub struct JobId(pub Uuid);
 
 impl fmt::Display for JobId {
@@ -26,10 +27,10 @@ impl fmt::Display for BootId {
     }
 }
 
-/// One execution of a lease. Numbers grow and are never given twice by one coordinator, so a late outcome names an
-/// attempt that nobody holds any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AttemptId(pub u64);
+/// One execution of a lease. A UUIDv7 that no coordinator gives twice, so a late outcome names an attempt that nobody
+/// holds any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+pub struct AttemptId(pub Uuid);
 
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

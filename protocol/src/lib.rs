@@ -5,6 +5,7 @@ mod answer;
 pub mod decimal;
 mod heartbeat;
 mod ids;
+mod job;
 mod lease;
 mod problem;
 mod range;
@@ -12,6 +13,12 @@ mod range;
 pub use answer::{SumOfPrimes, WorkerState, WorkerSummary};
 pub use heartbeat::{Deregistration, Heartbeat, MAX_SLOTS_PER_WORKER};
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
+pub use job::{
+    Affinity, Changed, ClaimRequest, Claimed, ClaimedTask, Completion, DEFAULT_MAX_ATTEMPTS, EventKind, Explanation,
+    InvalidJob, Job, JobEvent, JobKind, JobOptions, JobPage, JobParams, JobProgress, JobRequest, JobState, JobWork,
+    Labels, MAX_TASKS, ParsedJob, Priority, Renewed, Requirements, Resources, Simulation, SimulationStarted,
+    SleepParams, Stats, Task, TaskCounts, TaskFailure, TaskPage, TaskState, TasksParams, Timeout, WorkerStats,
+};
 pub use lease::{LeaseOutcome, LeaseRequest, Work};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};

@@ -1,0 +1,82 @@
+//! What happens to jobs, as events with numbers.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::JobId;
+
+/// What happened to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// It was accepted.
+    Submitted,
+    /// Its first task was given out.
+    Started,
+    /// Tasks were done; at most one a second.
+    Progress,
+    /// Nothing of it runs until it is resumed.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// What had failed runs again.
+    Retried,
+    /// A task ran out of attempts.
+    TaskFailed,
+    /// Its result is stored.
+    Succeeded,
+    /// It is over without one.
+    Failed,
+    /// It was given up.
+    Canceled,
+}
+
+impl EventKind {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Retried => "retried",
+            Self::TaskFailed => "task-failed",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+
+    /// Whether it ends a job's life.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    }
+}
+
+/// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobEvent {
+    /// Its number; they grow over all jobs.
+    pub seq: u64,
+    /// Whose it is.
+    pub job: JobId,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Tasks done by then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tasks_done: Option<u64>,
+    /// Tasks in all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tasks_total: Option<u64>,
+    /// Why, where something failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+}

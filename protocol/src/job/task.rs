@@ -1,0 +1,99 @@
+//! Individual tasks as a client sees them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::request::InvalidJob;
+use crate::WorkerId;
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// Waits for a worker.
+    Pending,
+    /// With a worker.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Out of attempts.
+    Failed,
+}
+
+impl TaskState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Succeeded, Self::Failed];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl std::str::FromStr for TaskState {
+    type Err = InvalidJob;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidJob::new("state", "must be pending, running, succeeded or failed");
+        Self::ALL.into_iter().find(|state| state.as_str() == name).ok_or_else(invalid)
+    }
+}
+
+/// One individual task.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Its number in the job, from 0.
+    pub index: u64,
+    /// Where it is in its life.
+    pub state: TaskState,
+    /// Attempts made, the present one included.
+    pub attempts: u32,
+    /// Who has it, or had it last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub worker: Option<WorkerId>,
+    /// When its job was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub pending_at: Timestamp,
+    /// When it was given to the worker.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub allocated_at: Option<Timestamp>,
+    /// When the worker began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub running_at: Option<Timestamp>,
+    /// When it was done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub completed_at: Option<Timestamp>,
+    /// When it failed last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub error_at: Option<Timestamp>,
+    /// Why it failed last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_error: Option<String>,
+    /// What its worker answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Box<RawValue>>,
+}
+
+/// Answer to `GET /v1/jobs/{id}/tasks`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// In the order of their numbers.
+    pub tasks: Vec<Task>,
+    /// For `?page_token=`, while there are more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_page_token: Option<String>,
+}

@@ -9,6 +9,24 @@ use protocol::{AttemptId, JobId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerKey(pub u64);
 
+/// One slot of a worker: leases of one lane run one after the other, in the order in which they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    /// The worker.
+    pub worker: WorkerKey,
+    /// The slot, from 0.
+    pub slot: u32,
+}
+
+/// How many tasks a claim asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseSize {
+    /// About as many as make a good lease for this worker.
+    Fitting,
+    /// At most so many; at least 1.
+    AtMost(u64),
+}
+
 /// The right of one worker to run some consecutive tasks once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -18,6 +36,8 @@ pub struct Lease {
     pub job: JobId,
     /// The tasks.
     pub tasks: Range<u64>,
+    /// The end of the run that the lane will probably walk through after this lease.
+    pub horizon: u64,
     /// When the lease ends by itself.
     pub expires_at: Instant,
 }
@@ -29,6 +49,15 @@ pub struct Outcome {
     pub value: u128,
     /// Computing time.
     pub busy: Duration,
+}
+
+/// What an outcome was counted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The job.
+    pub job: JobId,
+    /// The tasks, which are done now.
+    pub tasks: Range<u64>,
 }
 
 /// Why an attempt failed.
@@ -54,3 +83,8 @@ pub struct StaleAttempt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the worker is not in the pool, or takes nothing now")]
 pub struct UnknownWorker;
+
+/// The job is not here: it is over, or never was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job is over or unknown")]
+pub struct UnknownJob;

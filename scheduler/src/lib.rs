@@ -1,16 +1,25 @@
 //! The scheduling core: which worker runs which tasks, what happens when one fails, and when a job is over.
 //!
 //! A pure state machine. Every call takes the time as an argument, changes the state at once or not at all, and may
-//! leave [`Event`]s to be polled; the caller owns clocks, threads and sockets.
+//! leave [`Event`]s to be polled; the caller owns clocks, threads, sockets and the making of ids.
 
 mod event;
+mod explain;
 mod job;
 mod lease;
 mod pace;
+mod pool;
+mod queue;
 mod scheduler;
+mod spec;
+mod stragglers;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use crate::event::{Event, JobError, Progress};
-pub use crate::lease::{Failure, Lease, Outcome, StaleAttempt, UnknownWorker, WorkerKey};
-pub use crate::scheduler::{JobSpec, Policy, Scheduler, SubmitError};
+pub use crate::event::{Event, JobError, WaitReason};
+pub use crate::lease::{
+    Counted, Failure, Lane, Lease, LeaseSize, Outcome, StaleAttempt, UnknownJob, UnknownWorker, WorkerKey,
+};
+pub use crate::scheduler::{Scheduler, SubmitError};
+pub use crate::spec::{History, JobSpec, OnExhausted, Order, Policy, WorkerSpec};

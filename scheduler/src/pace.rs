@@ -15,6 +15,9 @@ const SETUP_TIMES: u32 = 25;
 /// A small job that waits for a slot must not wait much longer for another job's sake.
 const MAX_FLOOR: Duration = Duration::from_millis(500);
 
+/// A worker may be this many times slower than the machine of the estimate.
+const ESTIMATE_SAFETY: f64 = 4.0;
+
 /// Of a lease's time at least this share is its tasks' own: the set-up is an estimate.
 const LEAST_OWN_SHARE: f64 = 0.1;
 
@@ -36,8 +39,19 @@ impl Pace {
         Self { seconds_per_task, measured_tasks: tasks }
     }
 
-    /// Tasks that take about `target`.
-    fn tasks_in(self, target: Duration) -> u64 {
+    /// What is expected before anything was measured: a quarter of what the estimate allows, since nobody knows the
+    /// machine yet.
+    pub(crate) fn estimate(task: Duration) -> Self {
+        Self { seconds_per_task: task.as_secs_f64() * ESTIMATE_SAFETY, measured_tasks: u64::MAX }
+    }
+
+    /// The faster of two.
+    pub(crate) fn faster(self, other: Self) -> Self {
+        if other.seconds_per_task < self.seconds_per_task { other } else { self }
+    }
+
+    /// Tasks that take about `target`, at least 1.
+    pub(crate) fn tasks_in(self, target: Duration) -> u64 {
         let tasks = target.as_secs_f64() / self.seconds_per_task.max(1e-12);
         #[expect(
             clippy::cast_possible_truncation,

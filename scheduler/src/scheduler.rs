@@ -1,14 +1,22 @@
 //! The state machine: jobs, the workers that may serve them, and the leases between the two.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use protocol::{AttemptId, JobId, Priority, TaskCounts};
 
-use crate::event::{Event, JobError, Progress};
-use crate::job::{Job, Run};
-use crate::lease::{Failure, Lease, Outcome, StaleAttempt, UnknownWorker, WorkerKey};
+use crate::event::{Event, JobError};
+use crate::job::Job;
+use crate::lease::{
+    Counted, Failure, Lane, Lease, LeaseSize, Outcome, StaleAttempt, UnknownJob, UnknownWorker, WorkerKey,
+};
 use crate::pace::{lease_size, lease_target};
+use crate::pool::{Pool, Standing, Worker};
+use crate::queue::{Place, Queue, Rank, Suits};
+use crate::spec::{History, JobSpec, OnExhausted, Policy, WorkerSpec};
+use crate::stragglers::{Stragglers, late_after};
+use crate::tasks::{Offer, Run};
 
 /// A lease may take this many times what was expected, on top of [`Policy::lease_timeout`], before it expires.
 const EXPECTED_TIMES: u32 = 10;
@@ -16,27 +24,14 @@ const EXPECTED_TIMES: u32 = 10;
 /// The most that an expectation can add to a lease's time.
 const MAX_EXPECTED_PATIENCE: Duration = Duration::from_hours(24);
 
-/// Settings of the core.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// A task's attempts that may fail before its job does; at least 1.
-    pub max_attempts: u32,
-    /// Work that a lease should carry.
-    pub lease_target: Duration,
-    /// How long a lease may take beyond what its worker has shown.
-    pub lease_timeout: Duration,
-    /// How long a job waits for the first worker of an empty pool.
-    pub no_worker_timeout: Duration,
-}
+/// A task whose attempts ended with their workers this many times has killed them.
+const MAX_KILLS: u32 = 3;
 
-/// What there is to know of a job.
-#[derive(Clone, Copy, Debug)]
-pub struct JobSpec {
-    /// It has the tasks `0..tasks`.
-    pub tasks: u64,
-    /// What a lease pays before its first task, about: leases are made long enough for it.
-    pub setup: Duration,
-}
+/// Jobs of one line that are compared by how well the worker suits them.
+const AFFINITY_WINDOW: usize = 8;
+
+/// A job at the head of a line loses no more turns than this to jobs that suit the worker better.
+const MAX_PASSED_OVER: u8 = 8;
 
 /// The job cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,27 +45,17 @@ pub enum SubmitError {
 }
 
 #[derive(Debug)]
-struct Worker {
-    slots: u32,
-    held: BTreeSet<AttemptId>,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Active,
-    /// Takes nothing new until it is resumed.
-    Suspended,
-    /// Takes nothing new; leaves with its last lease.
-    Retired,
-}
-
-#[derive(Debug)]
 struct Held {
     job: JobId,
     run: Run,
-    worker: WorkerKey,
+    lane: Lane,
+    claimed_at: Instant,
     expires_at: Instant,
+    late_at: Option<Instant>,
+    /// What it paid before its first task, about.
+    setup: Duration,
+    /// The other attempt at the same run, where there are two.
+    rival: Option<AttemptId>,
 }
 
 /// Jobs, workers and leases. See the crate's description for the contract of every method.
@@ -78,16 +63,21 @@ struct Held {
 pub struct Scheduler {
     policy: Policy,
     jobs: HashMap<JobId, Job>,
-    /// Jobs with unclaimed tasks; the first has the next turn.
-    turns: VecDeque<JobId>,
-    workers: BTreeMap<WorkerKey, Worker>,
+    queue: Queue,
+    pool: Pool,
     leases: HashMap<AttemptId, Held>,
     expiries: BTreeSet<(Instant, AttemptId)>,
-    /// Slots of the active workers.
-    slots: u64,
-    /// Since when there is no active worker.
-    pool_empty_since: Option<Instant>,
-    last_attempt: u64,
+    deadlines: BTreeSet<(Instant, JobId)>,
+    stragglers: Stragglers,
+    /// The job that each lane walks.
+    walks: BTreeMap<Lane, JobId>,
+    /// Jobs that do not wait for ever for a first worker.
+    impatient: BTreeSet<JobId>,
+    last_turn: u64,
+    /// Tasks of all jobs.
+    counts: TaskCounts,
+    /// Of these, those that wait, by the priorities 1 to 9 of their jobs.
+    pending: [u64; 9],
     events: VecDeque<Event>,
 }
 
@@ -98,132 +88,221 @@ impl Scheduler {
         Self {
             policy,
             jobs: HashMap::new(),
-            turns: VecDeque::new(),
-            workers: BTreeMap::new(),
-            slots: 0,
+            queue: Queue::default(),
+            pool: Pool::new(now),
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
-            pool_empty_since: Some(now),
-            last_attempt: 0,
+            deadlines: BTreeSet::new(),
+            stragglers: Stragglers::default(),
+            walks: BTreeMap::new(),
+            impatient: BTreeSet::new(),
+            last_turn: 0,
+            counts: TaskCounts::default(),
+            pending: [0; 9],
             events: VecDeque::new(),
         }
     }
 
-    /// Takes a job.
+    /// Takes a job, with what it has behind it. One that has nothing before it any more ends at once.
     ///
     /// # Errors
     /// The id is in use, or there are no tasks.
-    pub fn submit(&mut self, job: JobId, spec: JobSpec, now: Instant) -> Result<(), SubmitError> {
+    pub fn submit(&mut self, id: JobId, spec: JobSpec, history: &History, now: Instant) -> Result<(), SubmitError> {
         if spec.tasks == 0 {
             return Err(SubmitError::NoTasks);
         }
-        if self.jobs.contains_key(&job) {
+        if self.jobs.contains_key(&id) {
             return Err(SubmitError::Duplicate);
         }
-        self.jobs.insert(job, Job::new(spec, now));
-        self.turns.push_back(job);
+        let (class, is_new) = self.queue.enter(spec.kind, &spec.requires);
+        if is_new {
+            self.pool.add_class(class, spec.kind, &spec.requires);
+        }
+        self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
+        if spec.worker_wait.is_some() {
+            self.impatient.insert(id);
+        }
+        self.last_turn += 1;
+        self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, now));
+        self.refresh(id);
+        self.end_if_over(id);
         Ok(())
     }
 
-    /// Ends a job without an answer and revokes its leases. A job that is over already stays so.
-    pub fn cancel(&mut self, job: JobId) {
-        self.remove_job(job);
+    /// Ends a job without an answer and revokes its leases.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn cancel(&mut self, job: JobId) -> Result<(), UnknownJob> {
+        if self.remove_job(job) { Ok(()) } else { Err(UnknownJob) }
     }
 
-    /// Adds a worker that computes `slots` leases at the same time.
-    pub fn worker_joined(&mut self, worker: WorkerKey, slots: u32) {
-        self.workers.insert(worker, Worker { slots, held: BTreeSet::new(), standing: Standing::Active });
-        self.slots += u64::from(slots);
-        self.pool_empty_since = None;
+    /// Gives out nothing of a job until it is resumed, and revokes its leases. Tells whether that is a change.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn pause(&mut self, id: JobId) -> Result<bool, UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        if std::mem::replace(&mut job.is_paused, true) {
+            return Ok(false);
+        }
+        for attempt in self.attempts_of(id) {
+            if let Some(held) = self.revoke(attempt)
+                && held.rival.is_none()
+            {
+                self.job_mut(id).tasks.give_back(held.run);
+            }
+        }
+        self.refresh(id);
+        Ok(true)
+    }
+
+    /// Lets a paused job go on. Tells whether that is a change.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn resume(&mut self, id: JobId, now: Instant) -> Result<bool, UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        if !std::mem::replace(&mut job.is_paused, false) {
+            return Ok(false);
+        }
+        job.waiting_since = now;
+        self.refresh(id);
+        Ok(true)
+    }
+
+    /// Opens the failed tasks of a job again. Tells whether there were any.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn retry(&mut self, id: JobId) -> Result<bool, UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        let has_failed = job.tasks.failed() > 0;
+        job.tasks.reopen_failed();
+        self.refresh(id);
+        Ok(has_failed)
+    }
+
+    /// Adds a worker.
+    pub fn worker_joined(&mut self, worker: WorkerKey, spec: WorkerSpec) {
+        self.pool.join(worker, spec, self.queue.classes());
     }
 
     /// Stops giving leases to a worker until it is resumed; those it holds stay good.
     pub fn worker_suspended(&mut self, worker: WorkerKey, now: Instant) {
-        self.deactivate(worker, Standing::Suspended, now);
+        self.pool.deactivate(worker, Standing::Suspended, now);
+        self.end_walks(worker);
     }
 
     /// Gives leases to a suspended worker again.
     pub fn worker_resumed(&mut self, worker: WorkerKey) {
-        if let Some(back) = self.workers.get_mut(&worker).filter(|worker| worker.standing == Standing::Suspended) {
-            back.standing = Standing::Active;
-            self.slots += u64::from(back.slots);
-            self.pool_empty_since = None;
-        }
+        self.pool.resume(worker);
     }
 
     /// Stops giving leases to a worker for good; those it holds stay good.
     pub fn worker_retired(&mut self, worker: WorkerKey, now: Instant) {
-        self.deactivate(worker, Standing::Retired, now);
-        if let Some(leaving) = self.workers.get_mut(&worker) {
-            leaving.standing = Standing::Retired;
-        }
+        self.pool.deactivate(worker, Standing::Retired, now);
+        self.end_walks(worker);
         self.drop_if_drained(worker);
     }
 
     /// Ends a worker and the leases it holds; their tasks are the next to be given out.
     pub fn worker_lost(&mut self, worker: WorkerKey, now: Instant) {
-        self.deactivate(worker, Standing::Retired, now);
-        let Some(lost) = self.workers.remove(&worker) else { return };
+        self.pool.deactivate(worker, Standing::Retired, now);
+        let Some(lost) = self.pool.remove(worker) else { return };
+        self.end_walks(worker);
         for attempt in lost.held {
             // The first of them may have failed a job and so revoked the others.
             if let Some(held) = self.take_lease(attempt) {
                 self.return_failed(held, Failure::WorkerLost);
             }
         }
-        self.forget_paces(worker);
+        self.forget_worker(worker);
     }
 
-    /// Gives `worker` the tasks that are best for it now, if any: what came back before what is new, jobs in turn.
+    /// Gives `lane` the tasks that are best for its worker now, if any, as `attempt`, an id that was never used: the
+    /// highest priority first, then what suits the worker, then jobs in turn; within a job what failed before what is
+    /// new. When nothing waits, the tasks of a lease that is far past what its like took are given out a second time.
     ///
     /// A worker with all slots busy gets one ahead only while enough is left for every slot of the pool.
     ///
     /// # Errors
     /// The worker is not in the pool, or takes nothing now.
-    pub fn claim(&mut self, worker: WorkerKey, now: Instant) -> Result<Option<Lease>, UnknownWorker> {
-        let active = |worker: &&Worker| worker.standing == Standing::Active;
-        let claimant = self.workers.get(&worker).filter(active).ok_or(UnknownWorker)?;
-        if claimant.held.len() as u64 >= u64::from(claimant.slots) && !self.has_unclaimed_for(self.slots) {
+    pub fn claim(
+        &mut self,
+        lane: Lane,
+        size: LeaseSize,
+        attempt: AttemptId,
+        now: Instant,
+    ) -> Result<Option<Lease>, UnknownWorker> {
+        let worker = self.pool.active(lane.worker)?;
+        let is_ahead = size == LeaseSize::Fitting && !worker.has_free_slot();
+        if is_ahead && !self.has_unclaimed_for(self.pool.slots()) {
             return Ok(None);
         }
-        let has_peers = self.slots > u64::from(claimant.slots);
-        let avoid = has_peers.then_some(worker);
-        for turn in 0..self.turns.len() {
-            let id = self.turns[turn];
-            let job = self.jobs.get_mut(&id).expect("only jobs that are there have a turn");
-            let target = lease_target(self.policy.lease_target, job.setup);
-            let limit = lease_size(job.pace(worker), target, job.unclaimed(), self.slots);
-            let Some(run) = job.take(limit, avoid) else { continue };
-            self.turns.remove(turn);
-            if job.unclaimed() > 0 {
-                self.turns.push_back(id);
-            }
-            return Ok(Some(self.lease(id, run, worker, now)));
+        let Some((id, offer, passed_over)) = self.best_for(worker, lane, now) else {
+            return Ok(if is_ahead { None } else { self.second_attempt(lane, attempt, now) });
+        };
+        for other in passed_over {
+            self.job_mut(other).passed_over += 1;
         }
-        Ok(None)
+        let slots = self.pool.slots_for(self.jobs[&id].class);
+        self.last_turn += 1;
+        let job = self.jobs.get_mut(&id).expect("the best job is there");
+        let limit = match size {
+            LeaseSize::AtMost(tasks) => tasks.max(1),
+            LeaseSize::Fitting => {
+                let target = lease_target(self.policy.lease_target, job.spec.setup);
+                lease_size(job.pace(lane.worker), target, job.tasks.unclaimed(), slots)
+            }
+        };
+        let run = job.tasks.take(offer, lane, limit.min(job.spec.max_lease_tasks));
+        if let Some(before) = self.walks.insert(lane, id).filter(|before| *before != id)
+            && let Some(before) = self.jobs.get_mut(&before)
+        {
+            before.tasks.leave(lane);
+        }
+        let job = self.jobs.get_mut(&id).expect("the best job is there");
+        job.turn = self.last_turn;
+        job.waiting_since = now;
+        job.passed_over = 0;
+        if !std::mem::replace(&mut job.has_started, true) {
+            self.events.push_back(Event::JobStarted { job: id });
+        }
+        if let Some(key) = &job.spec.affinity.key {
+            self.pool.remember(lane.worker, key);
+        }
+        let (horizon, continues) = match offer {
+            Offer::Open { end, continues, .. } => (end, continues),
+            Offer::Retry(_) => (run.tasks.end, false),
+        };
+        let lease = self.lease(id, run, lane, attempt, continues, now);
+        self.refresh(id);
+        Ok(Some(Lease { horizon, ..lease }))
     }
 
-    /// Counts an outcome.
+    /// Counts an outcome. If the run had a second attempt, that one loses its lease.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<(), StaleAttempt> {
+    pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<Counted, StaleAttempt> {
         let held = self.end_lease(attempt)?;
-        let still_here = self.workers.contains_key(&held.worker);
-        let job = self.jobs.get_mut(&held.job).expect("a lease's job is there");
+        if let Some(rival) = held.rival {
+            self.revoke(rival);
+        }
+        let still_here = self.pool.get(held.lane.worker).is_some();
+        let job = self.job_mut(held.job);
         if still_here {
-            job.learn_pace(held.worker, held.run.len(), outcome.busy);
+            job.learn_pace(held.lane.worker, held.run.len(), outcome.busy, held.setup);
         }
-        job.done += held.run.len();
+        job.tasks.finish(&held.run);
         job.total += outcome.value;
-        if job.done == job.tasks {
-            let total = job.total;
-            self.jobs.remove(&held.job);
-            self.events.push_back(Event::JobSucceeded { job: held.job, total });
-        }
-        Ok(())
+        self.refresh(held.job);
+        self.end_if_over(held.job);
+        Ok(Counted { job: held.job, tasks: held.run.tasks })
     }
 
-    /// Takes the tasks of a failed attempt back, or fails the job when it was the last attempt allowed. What a retired
+    /// Takes the tasks of a failed attempt back, or ends them when it was the last attempt allowed. What a retired
     /// worker loses does not count as an attempt: a lease may have been on its way when it left.
     ///
     /// # Errors
@@ -232,7 +311,7 @@ impl Scheduler {
         let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
         if is_leaving && cause == Failure::WorkerLost {
-            self.return_run(held);
+            self.return_unharmed(held);
         } else {
             self.return_failed(held, cause);
         }
@@ -248,37 +327,59 @@ impl Scheduler {
         let is_leaving = self.is_leaving(attempt)?;
         let held = self.end_lease(attempt)?;
         if is_leaving {
-            self.return_run(held);
+            self.return_unharmed(held);
         } else {
             self.return_failed(held, Failure::Refused("its worker handed it back".to_owned()));
         }
         Ok(())
     }
 
+    /// Lets a lease last for another [`Policy::lease_timeout`] from now, but no longer than its job's timeout for an
+    /// attempt allows. Returns when it ends.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn renew(&mut self, attempt: AttemptId, now: Instant) -> Result<Instant, StaleAttempt> {
+        let held = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let limit =
+            self.jobs[&held.job].spec.task_timeout.map(|timeout| held.claimed_at + times(timeout, held.run.len()));
+        let until = (now + self.policy.lease_timeout).max(held.expires_at);
+        let until = limit.map_or(until, |limit| until.min(limit));
+        self.expiries.remove(&(held.expires_at, attempt));
+        held.expires_at = until;
+        self.expiries.insert((until, attempt));
+        Ok(until)
+    }
+
     /// When [`Self::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(expires_at, _)| *expires_at);
-        // Jobs are looked at only while the pool is empty.
-        let waiting = self.pool_empty_since.and(Some(&self.turns)).into_iter().flatten();
-        let give_up = waiting.filter_map(|id| self.give_up_at(&self.jobs[id])).min();
-        expiry.into_iter().chain(give_up).min()
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let give_up = self.impatient.iter().filter_map(|id| self.give_up_at(*id)).min();
+        [expiry, deadline, give_up, self.stragglers.next_due()].into_iter().flatten().min()
     }
 
-    /// Ends the leases that have expired and the jobs that have waited too long for a worker.
+    /// Ends the leases that have expired, the jobs whose time is over and those that have waited too long for a worker.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((expires_at, attempt)) = self.expiries.first().copied()
             && expires_at <= now
         {
-            let held = self.end_lease(attempt).expect("an expiry belongs to a lease");
-            self.events.push_back(Event::LeaseRevoked { attempt });
+            let held = self.revoke(attempt).expect("an expiry belongs to a lease");
             self.return_failed(held, Failure::Expired);
         }
-        let waited_out = |id: &&JobId| self.give_up_at(&self.jobs[*id]).is_some_and(|give_up_at| give_up_at <= now);
-        let waited_out: Vec<_> = self.turns.iter().filter(waited_out).copied().collect();
-        for id in waited_out {
-            self.fail_job(id, JobError::NoWorker { waited: self.policy.no_worker_timeout });
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.fail_job(id, JobError::TimedOut);
         }
+        let waited_out: Vec<_> =
+            self.impatient.iter().copied().filter(|id| self.give_up_at(*id).is_some_and(|at| at <= now)).collect();
+        for id in waited_out {
+            let waited = self.jobs[&id].spec.worker_wait.unwrap_or_default();
+            self.fail_job(id, JobError::NoWorker { waited });
+        }
+        self.stragglers.note_late(now);
     }
 
     /// What happened since the last poll, the oldest first.
@@ -286,105 +387,258 @@ impl Scheduler {
         self.events.pop_front()
     }
 
-    /// Whether any task waits for a worker.
+    /// Whether there may be something for a free slot: a task that waits, or one worth a second attempt.
     #[must_use]
-    pub fn has_unclaimed(&self) -> bool {
-        !self.turns.is_empty()
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.stragglers.is_empty()
     }
 
-    /// Tasks that wait for a worker, over all jobs.
+    /// Tasks of all jobs by where they are.
     #[must_use]
-    pub fn unclaimed_tasks(&self) -> u64 {
-        self.turns.iter().map(|id| self.jobs[id].unclaimed()).fold(0, u64::saturating_add)
+    pub fn counts(&self) -> TaskCounts {
+        self.counts
+    }
+
+    /// Tasks that wait, by the priority of their jobs; the first element is priority 1.
+    #[must_use]
+    pub fn pending_by_priority(&self) -> [u64; 9] {
+        self.pending
     }
 
     /// Leases that `worker` holds.
     #[must_use]
     pub fn leases_of(&self, worker: WorkerKey) -> usize {
-        self.workers.get(&worker).map_or(0, |worker| worker.held.len())
+        self.pool.get(worker).map_or(0, |worker| worker.held.len())
     }
 
-    /// How far a job is; `None` when it is over.
+    /// The tasks of a job by where they are; `None` when it is over.
     #[must_use]
-    pub fn progress(&self, job: JobId) -> Option<Progress> {
-        self.jobs.get(&job).map(|job| Progress { tasks: job.tasks, done: job.done })
+    pub fn progress(&self, job: JobId) -> Option<TaskCounts> {
+        self.jobs.get(&job).map(Job::counts)
+    }
+
+    /// The tasks of a job that are with workers, by lease.
+    pub fn held_tasks(&self, job: JobId) -> impl Iterator<Item = (AttemptId, WorkerKey, std::ops::Range<u64>)> {
+        let of_job = self.leases.iter().filter(move |(_, held)| held.job == job);
+        of_job.map(|(attempt, held)| (*attempt, held.lane.worker, held.run.tasks.clone()))
+    }
+
+    pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    fn job_mut(&mut self, id: JobId) -> &mut Job {
+        self.jobs.get_mut(&id).expect("a lease's job is there")
+    }
+
+    /// The job with the best rank that has something for the lane, where to cut it, and who loses a turn to it.
+    fn best_for(&self, worker: &Worker, lane: Lane, now: Instant) -> Option<(JobId, Offer, Vec<JobId>)> {
+        let mut best: Option<(Rank, JobId, Offer)> = None;
+        let mut compared = Vec::new();
+        for class in &worker.classes {
+            let has_peers = self.pool.slots_for(*class) > u64::from(worker.spec.slots);
+            let avoid = has_peers.then_some(lane.worker);
+            for line in self.queue.lines(*class) {
+                let takeable = line.filter_map(|(turn, id)| {
+                    let job = &self.jobs[&id];
+                    let offer = job.tasks.offer(job.spec.order, lane, avoid, job.least_half(lane.worker))?;
+                    Some((turn, id, job, offer))
+                });
+                for (turn, id, job, offer) in takeable.take(AFFINITY_WINDOW) {
+                    let level = job.place.map_or(0, |place| place.level);
+                    let is_due = job.passed_over >= MAX_PASSED_OVER;
+                    let suits = if is_due { Suits::Here } else { self.pool.suits(worker, &job.spec.affinity) };
+                    let level = job.aged_level(level, self.policy.aging_interval, now);
+                    let rank = Rank { level, suits, turn: Reverse(turn) };
+                    compared.push((rank, id));
+                    if best.is_none_or(|(best, ..)| best < rank) {
+                        best = Some((rank, id, offer));
+                    }
+                }
+            }
+        }
+        let (rank, id, offer) = best?;
+        let lost_its_turn = |other: &Rank| other.level == rank.level && other.turn > rank.turn;
+        let passed_over = compared.into_iter().filter(|(other, _)| lost_its_turn(other)).map(|(_, id)| id).collect();
+        Some((id, offer, passed_over))
     }
 
     /// Whether at least as many tasks are unclaimed as there are slots.
     fn has_unclaimed_for(&self, slots: u64) -> bool {
         let mut missing = slots;
-        self.turns.iter().any(|id| {
-            missing = missing.saturating_sub(self.jobs[id].unclaimed());
+        self.queue.jobs().any(|id| {
+            missing = missing.saturating_sub(self.jobs[&id].tasks.unclaimed());
             missing == 0
         })
     }
 
-    fn deactivate(&mut self, worker: WorkerKey, standing: Standing, now: Instant) {
-        let Some(idle) = self.workers.get_mut(&worker).filter(|worker| worker.standing == Standing::Active) else {
-            return;
+    /// A second attempt at the first late lease whose job has nothing else left and which this worker may run.
+    fn second_attempt(&mut self, lane: Lane, attempt: AttemptId, now: Instant) -> Option<Lease> {
+        let classes = &self.pool.active(lane.worker).ok()?.classes;
+        let late = self.stragglers.late().find(|late| {
+            let held = &self.leases[late];
+            let job = &self.jobs[&held.job];
+            held.lane.worker != lane.worker && job.tasks.unclaimed() == 0 && classes.contains(&job.class)
+        })?;
+        let held = &self.leases[&late];
+        let (id, run, late_at) = (held.job, held.run.clone(), held.late_at);
+        self.stragglers.forget(late, late_at);
+        let lease = self.lease(id, run, lane, attempt, false, now);
+        self.leases.get_mut(&late).expect("it was just there").rival = Some(attempt);
+        let second = self.leases.get_mut(&attempt).expect("it was just made");
+        second.rival = Some(late);
+        let late_at = second.late_at;
+        self.stragglers.forget(attempt, late_at);
+        Some(lease)
+    }
+
+    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, continues: bool, now: Instant) -> Lease {
+        let job = &self.jobs[&id];
+        let (spec, tasks) = (&job.spec, run.len());
+        let rounds_ahead = self.pool.get(lane.worker).map_or(0, Worker::rounds_ahead);
+        let expected = job.pace(lane.worker).map_or(Duration::ZERO, |pace| pace.expect(tasks));
+        let patience = match spec.task_timeout {
+            Some(timeout) => times(timeout, tasks).saturating_mul(rounds_ahead.saturating_add(1)),
+            None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_PATIENCE) + self.policy.lease_timeout,
         };
-        idle.standing = standing;
-        self.slots -= u64::from(idle.slots);
-        if self.slots == 0 {
-            self.pool_empty_since = Some(now);
-        }
-    }
-
-    fn forget_paces(&mut self, worker: WorkerKey) {
-        for job in self.jobs.values_mut() {
-            job.forget_pace(worker);
-        }
-    }
-
-    fn lease(&mut self, job: JobId, run: Run, worker: WorkerKey, now: Instant) -> Lease {
-        self.last_attempt += 1;
-        let attempt = AttemptId(self.last_attempt);
-        let expected = self.jobs[&job].pace(worker).map_or(Duration::ZERO, |pace| pace.expect(run.len()));
-        let patience = expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_PATIENCE) + self.policy.lease_timeout;
-        let expires_at = now + patience;
-        let lease = Lease { attempt, job, tasks: run.tasks.clone(), expires_at };
-        self.workers.get_mut(&worker).expect("the claimant is in the pool").held.insert(attempt);
+        let setup = if continues { Duration::ZERO } else { spec.setup };
+        let late_at =
+            late_after(job.best_pace(), tasks, spec.setup, rounds_ahead).and_then(|late| now.checked_add(late));
+        let expires_at = now + patience.min(MAX_PATIENCE);
+        let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
+        self.pool.hold(lane.worker, attempt);
         self.expiries.insert((expires_at, attempt));
-        self.leases.insert(attempt, Held { job, run, worker, expires_at });
+        if let Some(late_at) = late_at {
+            self.stragglers.watch(attempt, late_at);
+        }
+        let held = Held { job: id, run, lane, claimed_at: now, expires_at, late_at, setup, rival: None };
+        let before = self.leases.insert(attempt, held);
+        assert!(before.is_none(), "an attempt's id was used before");
         lease
     }
 
     /// Whether the attempt's worker is retired.
     fn is_leaving(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
-        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.worker;
-        Ok(self.workers.get(&worker).is_some_and(|worker| worker.standing == Standing::Retired))
+        let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.lane.worker;
+        Ok(self.pool.get(worker).is_some_and(|worker| worker.standing == Standing::Retired))
     }
 
     /// Ends a lease whose worker may be alive.
     fn end_lease(&mut self, attempt: AttemptId) -> Result<Held, StaleAttempt> {
         let held = self.take_lease(attempt).ok_or(StaleAttempt)?;
-        self.workers.get_mut(&held.worker).expect("a lease's worker is in the pool").held.remove(&attempt);
-        self.drop_if_drained(held.worker);
+        self.drop_if_drained(held.lane.worker);
         Ok(held)
     }
 
-    fn take_lease(&mut self, attempt: AttemptId) -> Option<Held> {
-        let held = self.leases.remove(&attempt)?;
-        self.expiries.remove(&(held.expires_at, attempt));
+    /// Ends a lease, and tells its worker.
+    fn revoke(&mut self, attempt: AttemptId) -> Option<Held> {
+        let held = self.end_lease(attempt).ok()?;
+        self.events.push_back(Event::LeaseRevoked { attempt });
         Some(held)
     }
 
-    fn return_failed(&mut self, mut held: Held, cause: Failure) {
-        held.run.failures += 1;
-        if held.run.failures >= self.policy.max_attempts {
-            let Run { tasks, failures: attempts, .. } = held.run;
-            self.fail_job(held.job, JobError::AttemptsExhausted { tasks, attempts, cause });
-        } else {
-            self.return_run(held);
+    /// Removes every trace of a lease but the tasks, which the caller puts in their place. A rival goes on alone.
+    fn take_lease(&mut self, attempt: AttemptId) -> Option<Held> {
+        let held = self.leases.remove(&attempt)?;
+        self.expiries.remove(&(held.expires_at, attempt));
+        self.stragglers.forget(attempt, held.late_at);
+        self.pool.let_go(held.lane.worker, attempt);
+        if let Some((id, rival)) = held.rival.and_then(|id| Some((id, self.leases.get_mut(&id)?))) {
+            rival.rival = None;
+            // It is as late as it was, and may get another second attempt.
+            rival.late_at.into_iter().for_each(|late_at| self.stragglers.watch(id, late_at));
+        }
+        Some(held)
+    }
+
+    fn return_unharmed(&mut self, held: Held) {
+        if held.rival.is_none() {
+            self.job_mut(held.job).tasks.give_back(held.run);
+            self.refresh(held.job);
         }
     }
 
-    fn return_run(&mut self, held: Held) {
-        let job = self.jobs.get_mut(&held.job).expect("a lease's job is there");
-        if job.unclaimed() == 0 {
-            self.turns.push_front(held.job);
+    fn return_failed(&mut self, held: Held, cause: Failure) {
+        // Another attempt at the same run goes on: nothing is lost yet.
+        if held.rival.is_some() {
+            return;
         }
-        job.give_back(Run { last_worker: Some(held.worker), ..held.run });
+        let Held { job: id, mut run, lane, .. } = held;
+        run.failures += 1;
+        run.kills += u32::from(cause == Failure::WorkerLost);
+        run.last_worker = Some(lane.worker);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let is_exhausted = run.failures >= job.spec.max_attempts || run.kills >= MAX_KILLS;
+        let (tasks, failures, worker) = (run.tasks.clone(), run.failures, lane.worker);
+        match job.spec.on_exhausted {
+            OnExhausted::FailJob if is_exhausted => {
+                return self.fail_job(id, JobError::AttemptsExhausted { tasks, attempts: failures, cause });
+            }
+            // Which of several tasks is to blame shows when each is tried alone.
+            OnExhausted::SkipTask if is_exhausted && run.len() == 1 => {
+                job.tasks.give_up(run);
+                self.events.push_back(Event::TasksFailed { job: id, tasks, failures, worker, cause });
+            }
+            OnExhausted::FailJob | OnExhausted::SkipTask => {
+                job.tasks.give_back(run);
+                self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, worker, cause });
+            }
+        }
+        self.refresh(id);
+        self.end_if_over(id);
+    }
+
+    /// Brings the queue and the counts up to what the job says.
+    fn refresh(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let due = job.place_due();
+        if job.place != due {
+            job.place.into_iter().for_each(|place: Place| self.queue.remove(place));
+            due.into_iter().for_each(|place| self.queue.insert(place, id));
+            job.place = due;
+        }
+        let counts = job.counts();
+        let (before, priority) = (std::mem::replace(&mut job.counted, counts), job.spec.priority);
+        self.recount(priority, before, counts);
+    }
+
+    fn recount(&mut self, priority: Priority, before: TaskCounts, after: TaskCounts) {
+        let all = &mut self.counts;
+        for (all, before, after) in [
+            (&mut all.total, before.total, after.total),
+            (&mut all.pending, before.pending, after.pending),
+            (&mut all.running, before.running, after.running),
+            (&mut all.succeeded, before.succeeded, after.succeeded),
+            (&mut all.failed, before.failed, after.failed),
+            (&mut self.pending[usize::from(priority.get()) - 1], before.pending, after.pending),
+        ] {
+            *all = all.wrapping_sub(before).wrapping_add(after);
+        }
+    }
+
+    /// Ends a job that has nothing before it any more.
+    fn end_if_over(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let counts = job.counts();
+        if counts.pending > 0 || counts.running > 0 {
+            return;
+        }
+        let total = job.total;
+        self.remove_job(id);
+        self.events.push_back(if counts.failed == 0 {
+            Event::JobSucceeded { job: id, total }
+        } else {
+            let error = JobError::TasksFailed { failed: counts.failed, total: counts.total };
+            Event::JobFailed { job: id, error }
+        });
     }
 
     fn fail_job(&mut self, id: JobId, error: JobError) {
@@ -394,35 +648,68 @@ impl Scheduler {
     }
 
     fn remove_job(&mut self, id: JobId) -> bool {
-        if self.jobs.remove(&id).is_none() {
+        if !self.jobs.contains_key(&id) {
             return false;
         }
-        self.turns.retain(|turn| *turn != id);
-        let revoked: BTreeSet<_> =
-            self.leases.iter().filter(|(_, held)| held.job == id).map(|(attempt, _)| *attempt).collect();
-        for attempt in revoked {
-            let held = self.take_lease(attempt).expect("it was just listed");
-            if let Some(worker) = self.workers.get_mut(&held.worker) {
-                worker.held.remove(&attempt);
-            }
-            self.drop_if_drained(held.worker);
-            self.events.push_back(Event::LeaseRevoked { attempt });
+        for attempt in self.attempts_of(id) {
+            self.revoke(attempt);
         }
+        let job = self.jobs.remove(&id).expect("it was just there");
+        job.place.into_iter().for_each(|place| self.queue.remove(place));
+        if self.queue.leave(job.class) {
+            self.pool.remove_class(job.class);
+        }
+        if let Some(deadline) = job.spec.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.impatient.remove(&id);
+        self.recount(job.spec.priority, job.counted, TaskCounts::default());
         true
     }
 
+    fn attempts_of(&self, id: JobId) -> BTreeSet<AttemptId> {
+        self.leases.iter().filter(|(_, held)| held.job == id).map(|(attempt, _)| *attempt).collect()
+    }
+
     fn drop_if_drained(&mut self, worker: WorkerKey) {
-        let is_drained = |worker: &Worker| worker.standing == Standing::Retired && worker.held.is_empty();
-        if self.workers.get(&worker).is_some_and(is_drained) {
-            self.workers.remove(&worker);
-            self.forget_paces(worker);
+        if self.pool.is_drained(worker) {
+            self.pool.remove(worker);
+            self.forget_worker(worker);
         }
     }
 
-    /// When a job with unclaimed tasks stops waiting for a first worker.
-    fn give_up_at(&self, job: &Job) -> Option<Instant> {
-        self.pool_empty_since.map(|since| since.max(job.submitted_at) + self.policy.no_worker_timeout)
+    /// Others may go on where the worker's lanes were.
+    fn end_walks(&mut self, worker: WorkerKey) {
+        let lanes = Lane { worker, slot: 0 }..=Lane { worker, slot: u32::MAX };
+        let ended: Vec<_> = self.walks.range(lanes).map(|(lane, id)| (*lane, *id)).collect();
+        for (lane, id) in ended {
+            self.walks.remove(&lane);
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.tasks.leave(lane);
+            }
+        }
     }
+
+    fn forget_worker(&mut self, worker: WorkerKey) {
+        for job in self.jobs.values_mut() {
+            job.forget_worker(worker);
+        }
+    }
+
+    /// When a job that waits for a first worker stops waiting.
+    fn give_up_at(&self, id: JobId) -> Option<Instant> {
+        let (job, since) = (&self.jobs[&id], self.pool.empty_since()?);
+        job.place?;
+        Some(since.max(job.submitted_at) + job.spec.worker_wait?)
+    }
+}
+
+/// The longest that a lease may take, so that no sum of instants overflows.
+const MAX_PATIENCE: Duration = Duration::from_hours(24 * 366);
+
+/// `timeout` for each of `tasks` tasks.
+fn times(timeout: Duration, tasks: u64) -> Duration {
+    timeout.saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX)).min(MAX_PATIENCE)
 }
 
 #[cfg(test)]
@@ -433,27 +720,37 @@ impl Scheduler {
 
     /// Every invariant that one look at the state can show.
     pub(crate) fn check(&self) {
+        let mut waiting = 0;
         for (id, job) in &self.jobs {
-            let leased = self.leases.values().filter(|held| held.job == *id).map(|held| held.run.tasks.clone());
-            job.check(leased);
-            let turns = self.turns.iter().filter(|turn| *turn == id).count();
-            assert_eq!(turns, usize::from(job.unclaimed() > 0), "one turn for a job with unclaimed tasks, else none");
+            // Of two attempts at the same run only the first is looked at.
+            let is_first = |attempt: &AttemptId, held: &Held| held.rival.is_none_or(|rival| *attempt < rival);
+            let leases = self.leases.iter().filter(|(attempt, held)| held.job == *id && is_first(attempt, held));
+            job.tasks.check(leases.map(|(_, held)| held.run.tasks.clone()));
+            assert_eq!(job.place, job.place_due(), "one place for a job with unclaimed tasks, else none");
+            assert_eq!(job.counted, job.counts());
+            assert!(job.counted.pending + job.counted.running > 0, "a finished job is still here");
+            waiting += usize::from(job.place.is_some());
         }
-        assert!(self.turns.iter().all(|id| self.jobs.contains_key(id)), "a turn without a job");
+        assert_eq!(self.queue.jobs().count(), waiting);
+        assert_eq!(self.queue.is_empty(), waiting == 0);
         for (attempt, held) in &self.leases {
             assert!(self.jobs.contains_key(&held.job), "a lease without a job");
-            assert!(self.workers[&held.worker].held.contains(attempt), "a lease that its worker does not list");
+            let worker = self.pool.get(held.lane.worker).expect("a lease without a worker");
+            assert!(worker.held.contains(attempt), "a lease that its worker does not list");
             assert!(self.expiries.contains(&(held.expires_at, *attempt)), "a lease that never expires");
+            if let Some(rival) = held.rival {
+                let rival = &self.leases[&rival];
+                assert_eq!((rival.rival, &rival.run.tasks), (Some(*attempt), &held.run.tasks));
+                assert_ne!(rival.lane.worker, held.lane.worker);
+            }
         }
         assert_eq!(self.expiries.len(), self.leases.len());
-        assert_eq!(self.workers.values().map(|worker| worker.held.len()).sum::<usize>(), self.leases.len());
-        assert!(
-            self.workers.values().all(|worker| worker.standing != Standing::Retired || !worker.held.is_empty()),
-            "a ghost worker"
-        );
-        let active = self.workers.values().filter(|worker| worker.standing == Standing::Active);
-        assert_eq!(active.map(|worker| u64::from(worker.slots)).sum::<u64>(), self.slots);
-        assert_eq!(self.pool_empty_since.is_some(), self.slots == 0);
-        assert!(self.turns.is_empty() || self.slots > 0 || self.poll_timeout().is_some(), "nobody's task");
+        self.pool.check(self.leases.len());
+        let sum = |pick: fn(&TaskCounts) -> u64| self.jobs.values().map(|job| pick(&job.counted)).sum::<u64>();
+        assert_eq!(self.counts.pending, sum(|counts| counts.pending));
+        assert_eq!(self.counts.running, sum(|counts| counts.running));
+        assert_eq!(self.pending.iter().sum::<u64>(), self.counts.pending);
+        let is_waited_for = self.impatient.iter().any(|id| self.jobs[id].place.is_some());
+        assert!(!is_waited_for || self.pool.slots() > 0 || self.poll_timeout().is_some(), "nobody's task");
     }
 }

@@ -3,17 +3,23 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use protocol::{AttemptId, JobId, JobKind, Labels, Resources};
 use uuid::Uuid;
 
-use crate::{Event, Failure, JobSpec, Lease, Outcome, Policy, Scheduler, StaleAttempt, WorkerKey};
+use crate::{
+    Event, Failure, History, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Scheduler, StaleAttempt, UnknownWorker,
+    WorkerKey, WorkerSpec,
+};
 
 pub(super) const POLICY: Policy = Policy {
-    max_attempts: 4,
     lease_target: Duration::from_millis(100),
     lease_timeout: Duration::from_secs(60),
-    no_worker_timeout: Duration::from_secs(10),
+    aging_interval: Duration::from_secs(60),
 };
+
+pub(super) const MAX_ATTEMPTS: u32 = 4;
+
+pub(super) const WORKER_WAIT: Duration = Duration::from_secs(10);
 
 /// What a task takes in these tests, so that a full lease has ten.
 pub(super) const TASK_TIME: Duration = Duration::from_millis(10);
@@ -21,6 +27,7 @@ pub(super) const TASK_TIME: Duration = Duration::from_millis(10);
 pub(super) struct Harness {
     pub(super) scheduler: Scheduler,
     pub(super) now: Instant,
+    last_attempt: u128,
 }
 
 pub(super) fn job(number: u128) -> JobId {
@@ -31,31 +38,62 @@ pub(super) fn worker(number: u64) -> WorkerKey {
     WorkerKey(number)
 }
 
+/// The first slot of a worker.
+pub(super) fn lane(number: u64) -> Lane {
+    Lane { worker: worker(number), slot: 0 }
+}
+
 pub(super) fn spec(tasks: u64) -> JobSpec {
-    JobSpec { tasks, setup: Duration::ZERO }
+    JobSpec { worker_wait: Some(WORKER_WAIT), ..JobSpec::new(JobKind::SumOfPrimes, tasks) }
+}
+
+/// A worker that runs every kind.
+pub(super) fn slots(slots: u32) -> WorkerSpec {
+    WorkerSpec { slots, kinds: JobKind::ALL.to_vec(), labels: Labels::new(), resources: Resources::default() }
+}
+
+pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
+    words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 impl Harness {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { scheduler: Scheduler::new(POLICY, now), now }
+        Self { scheduler: Scheduler::new(POLICY, now), now, last_attempt: 0 }
     }
 
     /// With workers 1 to `workers` of one slot each.
     pub(super) fn with_workers(workers: u64) -> Self {
         let mut harness = Self::new();
         for number in 1..=workers {
-            harness.scheduler.worker_joined(worker(number), 1);
+            harness.join(number, slots(1));
         }
         harness
     }
 
+    pub(super) fn join(&mut self, number: u64, spec: WorkerSpec) {
+        self.scheduler.worker_joined(worker(number), spec);
+    }
+
     pub(super) fn submit(&mut self, number: u128, tasks: u64) {
-        self.scheduler.submit(job(number), spec(tasks), self.now).expect("a new job with tasks");
+        self.submit_spec(number, spec(tasks));
+    }
+
+    pub(super) fn submit_spec(&mut self, number: u128, spec: JobSpec) {
+        self.scheduler.submit(job(number), spec, &History::default(), self.now).expect("a new job with tasks");
     }
 
     pub(super) fn claim(&mut self, number: u64) -> Option<Lease> {
-        self.scheduler.claim(worker(number), self.now).expect("a worker of the pool")
+        self.try_claim(number).expect("a worker of the pool")
+    }
+
+    pub(super) fn try_claim(&mut self, number: u64) -> Result<Option<Lease>, UnknownWorker> {
+        self.claim_for(lane(number), LeaseSize::Fitting)
+    }
+
+    pub(super) fn claim_for(&mut self, lane: Lane, size: LeaseSize) -> Result<Option<Lease>, UnknownWorker> {
+        self.last_attempt += 1;
+        self.scheduler.claim(lane, size, AttemptId(Uuid::from_u128(self.last_attempt)), self.now)
     }
 
     /// Claims and tells which tasks came.
@@ -65,9 +103,16 @@ impl Harness {
 
     /// Completes with one for each task, so that a job's total is its number of tasks.
     pub(super) fn complete(&mut self, lease: &Lease) -> Result<(), StaleAttempt> {
+        self.complete_after(lease, TASK_TIME)
+    }
+
+    /// Completes, having taken so long for each task.
+    pub(super) fn complete_after(&mut self, lease: &Lease, task_time: Duration) -> Result<(), StaleAttempt> {
         let tasks = lease.tasks.end - lease.tasks.start;
-        let busy = TASK_TIME * u32::try_from(tasks).expect("few tasks");
-        self.scheduler.complete(lease.attempt, Outcome { value: tasks.into(), busy })
+        let busy = task_time * u32::try_from(tasks).expect("few tasks");
+        let counted = self.scheduler.complete(lease.attempt, Outcome { value: tasks.into(), busy })?;
+        assert_eq!((counted.job, &counted.tasks), (lease.job, &lease.tasks));
+        Ok(())
     }
 
     pub(super) fn fail(&mut self, lease: &Lease) -> Result<(), StaleAttempt> {
@@ -82,6 +127,18 @@ impl Harness {
     pub(super) fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.scheduler.poll_event()).collect()
     }
+
+    /// The events that end something: those of jobs that are over and of leases that were revoked.
+    pub(super) fn ends(&mut self) -> Vec<Event> {
+        let is_end = |event: &Event| {
+            matches!(event, Event::JobSucceeded { .. } | Event::JobFailed { .. } | Event::LeaseRevoked { .. })
+        };
+        self.events().into_iter().filter(is_end).collect()
+    }
+
+    pub(super) fn done(&self, number: u128) -> Option<u64> {
+        self.scheduler.progress(job(number)).map(|counts| counts.succeeded)
+    }
 }
 
 pub(super) fn broken() -> Failure {
@@ -93,5 +150,5 @@ pub(super) fn revoked(lease: &Lease) -> Event {
 }
 
 pub(super) fn no_such_attempt() -> AttemptId {
-    AttemptId(u64::MAX)
+    AttemptId(Uuid::max())
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, POLICY, broken, job, revoked, spec};
-use crate::{Event, JobError, Progress, SubmitError};
+use super::harness::{Harness, MAX_ATTEMPTS, WORKER_WAIT, broken, job, revoked, spec};
+use crate::{Event, History, JobError, SubmitError, UnknownJob};
 
 #[test]
 fn a_job_is_done_when_its_last_task_is_and_its_total_is_the_sum_of_the_parts() {
@@ -13,19 +13,19 @@ fn a_job_is_done_when_its_last_task_is_and_its_total_is_the_sum_of_the_parts() {
     let second = grid.claim(1).expect("task 1, ahead");
     assert_eq!((first.tasks.clone(), second.tasks.clone()), (0..1, 1..2));
     grid.complete(&second).expect("leased");
-    assert_eq!(grid.scheduler.progress(job(1)), Some(Progress { tasks: 2, done: 1 }));
-    assert_eq!(grid.events(), []);
+    assert_eq!(grid.done(1), Some(1));
+    assert_eq!(grid.ends(), []);
     grid.complete(&first).expect("leased");
-    assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 2 }]);
+    assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 2 }]);
     assert_eq!(grid.scheduler.progress(job(1)), None);
 }
 
 #[test]
 fn a_job_without_tasks_or_with_an_id_in_use_is_refused() {
     let mut grid = Harness::new();
-    assert_eq!(grid.scheduler.submit(job(1), spec(0), grid.now), Err(SubmitError::NoTasks));
+    assert_eq!(grid.scheduler.submit(job(1), spec(0), &History::default(), grid.now), Err(SubmitError::NoTasks));
     grid.submit(1, 1);
-    assert_eq!(grid.scheduler.submit(job(1), spec(1), grid.now), Err(SubmitError::Duplicate));
+    assert_eq!(grid.scheduler.submit(job(1), spec(1), &History::default(), grid.now), Err(SubmitError::Duplicate));
 }
 
 #[test]
@@ -67,13 +67,13 @@ fn a_canceled_job_revokes_its_leases_and_no_other() {
     grid.submit(1, 10);
     grid.submit(2, 10);
     let (mine, other, mine_too) = (grid.claim(1).expect("1"), grid.claim(2).expect("2"), grid.claim(3).expect("1"));
-    grid.scheduler.cancel(job(1));
-    assert_eq!(grid.events(), [revoked(&mine), revoked(&mine_too)]);
+    grid.scheduler.cancel(job(1)).expect("it runs");
+    assert_eq!(grid.ends(), [revoked(&mine), revoked(&mine_too)]);
     assert!(grid.complete(&mine).is_err());
     assert_eq!(grid.claim_tasks(1), Some((job(2), 1..2)));
     grid.complete(&other).expect("untouched");
-    grid.scheduler.cancel(job(1));
-    assert_eq!(grid.events(), [], "cancel again changes nothing");
+    assert_eq!(grid.scheduler.cancel(job(1)), Err(UnknownJob));
+    assert_eq!(grid.ends(), [], "cancel again changes nothing");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
     let mut grid = Harness::with_workers(2);
     grid.submit(1, 5);
     let other = grid.claim(2).expect("task 0");
-    for attempt in 0..u64::from(POLICY.max_attempts) {
+    for attempt in 0..u64::from(MAX_ATTEMPTS) {
         let lease = grid.claim(1 + attempt % 2).expect("the failing task");
         assert_eq!(lease.tasks, 1..2, "attempt {attempt}");
         grid.fail(&lease).expect("leased");
@@ -89,8 +89,8 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
     let error = JobError::AttemptsExhausted { tasks: 1..2, attempts: 4, cause: broken() };
     let message = "tasks 1 to 1 failed 4 times, the last time because it answered 500";
     assert_eq!(error.to_string(), message);
-    assert_eq!(grid.events(), [revoked(&other), Event::JobFailed { job: job(1), error }]);
-    assert!(!grid.scheduler.has_unclaimed());
+    assert_eq!(grid.ends(), [revoked(&other), Event::JobFailed { job: job(1), error }]);
+    assert!(!grid.scheduler.has_work());
 }
 
 #[test]
@@ -98,12 +98,12 @@ fn a_job_does_not_wait_forever_for_a_first_worker() {
     let mut grid = Harness::new();
     grid.wait(Duration::from_secs(3600));
     grid.submit(1, 1);
-    assert_eq!(grid.scheduler.poll_timeout(), Some(grid.now + POLICY.no_worker_timeout));
-    grid.wait(POLICY.no_worker_timeout - Duration::from_millis(1));
-    assert_eq!(grid.events(), []);
+    assert_eq!(grid.scheduler.poll_timeout(), Some(grid.now + WORKER_WAIT));
+    grid.wait(WORKER_WAIT - Duration::from_millis(1));
+    assert_eq!(grid.ends(), []);
     grid.wait(Duration::from_millis(1));
-    let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
+    let error = JobError::NoWorker { waited: WORKER_WAIT };
     assert_eq!(error.to_string(), "no worker was ready for 10000 ms");
-    assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
+    assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
     assert_eq!(grid.scheduler.poll_timeout(), None);
 }

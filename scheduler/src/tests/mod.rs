@@ -3,5 +3,9 @@
 mod harness;
 mod jobs;
 mod leases;
+mod order;
 mod properties;
+mod stragglers;
+mod stripes;
+mod suitability;
 mod workers;

@@ -4,21 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use protocol::JobId;
+use protocol::{Affinity, JobId, JobKind, Priority, Requirements};
 
-use super::harness::{Harness, broken, job, worker};
-use crate::{Event, Lease};
+use super::harness::{Harness, broken, job, labels, lane, slots, spec, worker};
+use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Submit { tasks: u64 },
+    Submit { tasks: u64, shape: usize, priority: u8 },
     Cancel { pick: usize },
-    Join { slots: u32 },
+    Pause { pick: usize },
+    Continue { pick: usize },
+    Retry { pick: usize },
+    Join { slots: u32, shape: usize },
     Lose { pick: usize },
     Retire { pick: usize },
     Suspend { pick: usize },
     Resume { pick: usize },
-    Claim { pick: usize },
+    Claim { pick: usize, slot: u32, size: Option<u64> },
+    Renew { pick: usize },
     Complete { pick: usize },
     Fail { pick: usize },
     HandBack { pick: usize },
@@ -28,14 +32,20 @@ enum Operation {
 fn operation() -> impl Strategy<Value = Operation> {
     let pick = 0usize..64;
     prop_oneof![
-        2 => (1u64..200).prop_map(|tasks| Operation::Submit { tasks }),
+        2 => (1u64..200, 0usize..16, 1u8..=9)
+            .prop_map(|(tasks, shape, priority)| Operation::Submit { tasks, shape, priority }),
         1 => pick.clone().prop_map(|pick| Operation::Cancel { pick }),
-        2 => (1u32..4).prop_map(|slots| Operation::Join { slots }),
+        1 => pick.clone().prop_map(|pick| Operation::Pause { pick }),
+        2 => pick.clone().prop_map(|pick| Operation::Continue { pick }),
+        1 => pick.clone().prop_map(|pick| Operation::Retry { pick }),
+        2 => (1u32..4, 0usize..8).prop_map(|(slots, shape)| Operation::Join { slots, shape }),
         1 => pick.clone().prop_map(|pick| Operation::Lose { pick }),
         1 => pick.clone().prop_map(|pick| Operation::Retire { pick }),
         1 => pick.clone().prop_map(|pick| Operation::Suspend { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Resume { pick }),
-        8 => pick.clone().prop_map(|pick| Operation::Claim { pick }),
+        8 => (pick.clone(), 0u32..3, prop::option::of(1u64..50))
+            .prop_map(|(pick, slot, size)| Operation::Claim { pick, slot, size }),
+        1 => pick.clone().prop_map(|pick| Operation::Renew { pick }),
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
         1 => pick.prop_map(|pick| Operation::HandBack { pick }),
@@ -43,10 +53,49 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+/// Jobs of every order, with and without requirements, wishes and a limit to their leases.
+fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
+    let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
+    JobSpec {
+        priority: Priority::try_from(priority).expect("1 to 9"),
+        kind: [JobKind::SumOfPrimes, JobKind::Tasks][shape % 2],
+        order: [Order::Stripes, Order::FirstInFirstOut][shape / 2 % 2],
+        on_exhausted: [OnExhausted::FailJob, OnExhausted::SkipTask][shape / 4 % 2],
+        requires: match shape {
+            1 | 2 => Requirements { labels: labels(&[("zone", "a")]), ..Requirements::default() },
+            3 => Requirements { labels: labels(&[("zone", "b")]), ..Requirements::default() },
+            _ => Requirements::default(),
+        },
+        affinity: match shape {
+            4..8 => affinity("one"),
+            8..12 => affinity("two"),
+            _ => Affinity::default(),
+        },
+        max_lease_tasks: if shape == 5 { 1 } else { u64::MAX },
+        task_timeout: (shape == 6).then_some(Duration::from_secs(20)),
+        setup: Duration::from_millis(if shape > 11 { 30 } else { 0 }),
+        ..spec(tasks)
+    }
+}
+
+fn shaped_worker(count: u32, shape: usize) -> WorkerSpec {
+    let zone = ["a", "b", "c"][shape % 3];
+    let kinds = if shape < 6 { JobKind::ALL.to_vec() } else { vec![JobKind::SumOfPrimes] };
+    WorkerSpec { labels: labels(&[("zone", zone)]), kinds, ..slots(count) }
+}
+
+/// A live job.
+struct Known {
+    spec: JobSpec,
+    done: Vec<bool>,
+    is_paused: bool,
+}
+
 /// Everything ever granted, and where each task of each live job must be.
 struct Model {
     grid: Harness,
-    jobs: BTreeMap<JobId, Vec<bool>>,
+    jobs: BTreeMap<JobId, Known>,
+    specs: HashMap<u64, WorkerSpec>,
     workers: Vec<u64>,
     granted: Vec<Lease>,
     holders: HashMap<(JobId, u64), Lease>,
@@ -56,25 +105,50 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let grid = Harness::new();
-        Self { grid, jobs: BTreeMap::new(), workers: Vec::new(), granted: Vec::new(), holders: HashMap::new(), next: 0 }
+        let (jobs, specs, holders) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        Self { grid, jobs, specs, workers: Vec::new(), granted: Vec::new(), holders, next: 0 }
     }
 
     fn apply(&mut self, operation: Operation) {
         match operation {
-            Operation::Submit { tasks } => {
+            Operation::Submit { tasks, shape, priority } => {
                 self.next += 1;
-                self.grid.submit(self.next.into(), tasks);
-                self.jobs.insert(job(self.next.into()), vec![false; usize::try_from(tasks).expect("few")]);
+                let spec = shaped(tasks, shape, priority);
+                self.grid.submit_spec(self.next.into(), spec.clone());
+                let done = vec![false; usize::try_from(tasks).expect("few")];
+                self.jobs.insert(job(self.next.into()), Known { spec, done, is_paused: false });
             }
             Operation::Cancel { pick } => {
-                if let Some(id) = self.jobs.keys().nth(pick % self.jobs.len().max(1)).copied() {
-                    self.grid.scheduler.cancel(id);
+                if let Some(id) = self.pick_job(pick) {
+                    self.grid.scheduler.cancel(id).expect("a live job");
                     self.forget(id);
                 }
             }
-            Operation::Join { slots } => {
+            Operation::Pause { pick } => {
+                if let Some(id) = self.pick_job(pick) {
+                    let known = self.jobs.get_mut(&id).expect("just picked");
+                    let was_paused = std::mem::replace(&mut known.is_paused, true);
+                    assert_eq!(self.grid.scheduler.pause(id), Ok(!was_paused));
+                    assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.running), Some(0));
+                }
+            }
+            Operation::Continue { pick } => {
+                if let Some(id) = self.pick_job(pick) {
+                    let known = self.jobs.get_mut(&id).expect("just picked");
+                    let was_paused = std::mem::replace(&mut known.is_paused, false);
+                    assert_eq!(self.grid.scheduler.resume(id, self.grid.now), Ok(was_paused));
+                }
+            }
+            Operation::Retry { pick } => {
+                if let Some(id) = self.pick_job(pick) {
+                    self.grid.scheduler.retry(id).expect("a live job");
+                    assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.failed), Some(0));
+                }
+            }
+            Operation::Join { slots, shape } => {
                 self.next += 1;
-                self.grid.scheduler.worker_joined(worker(self.next), slots);
+                self.grid.join(self.next, shaped_worker(slots, shape));
+                self.specs.insert(self.next, shaped_worker(slots, shape));
                 self.workers.push(self.next);
             }
             Operation::Lose { pick } => {
@@ -99,9 +173,15 @@ impl Model {
                     self.grid.scheduler.worker_resumed(worker(back));
                 }
             }
-            Operation::Claim { pick } => {
+            Operation::Claim { pick, slot, size } => {
                 if let Some(claimant) = self.pick_worker(pick) {
-                    self.claim(claimant);
+                    let size = size.map_or(LeaseSize::Fitting, LeaseSize::AtMost);
+                    self.claim(Lane { slot, ..lane(claimant) }, size);
+                }
+            }
+            Operation::Renew { pick } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    let _ = self.grid.scheduler.renew(lease.attempt, self.grid.now);
                 }
             }
             Operation::Complete { pick } => {
@@ -136,21 +216,36 @@ impl Model {
         self.granted.get(recent + pick % (self.granted.len() - recent).max(1)).cloned()
     }
 
-    fn claim(&mut self, claimant: u64) {
+    fn pick_job(&self, pick: usize) -> Option<JobId> {
+        self.jobs.keys().nth(pick % self.jobs.len().max(1)).copied()
+    }
+
+    fn claim(&mut self, lane: Lane, size: LeaseSize) {
         // A suspended worker gets an error.
-        let Ok(Some(lease)) = self.grid.scheduler.claim(worker(claimant), self.grid.now) else { return };
+        let Ok(Some(lease)) = self.grid.claim_for(lane, size) else { return };
+        let (known, worker) = (&self.jobs[&lease.job], &self.specs[&lane.worker.0]);
+        assert!(worker.matches(known.spec.kind, &known.spec.requires), "a worker that cannot run it");
+        assert!(!known.is_paused, "a paused job");
+        let tasks = lease.tasks.end - lease.tasks.start;
+        assert!((1..=known.spec.max_lease_tasks).contains(&tasks), "{tasks} tasks");
+        assert!(lease.horizon >= lease.tasks.end);
         let live = self.grid.scheduler.live_attempts();
+        let mut held_before = Vec::new();
         for task in lease.tasks.clone() {
-            assert!(!self.jobs[&lease.job][usize::try_from(task).expect("few")], "task {task} was done already");
-            if let Some(holder) = self.holders.insert((lease.job, task), lease.clone()) {
-                assert!(!live.contains(&holder.attempt), "task {task} is held twice");
-            }
+            assert!(!known.done[usize::try_from(task).expect("few")], "task {task} was done already");
+            let holder = self.holders.insert((lease.job, task), lease.clone());
+            held_before.extend(holder.filter(|holder| live.contains(&holder.attempt)));
+        }
+        // Only a whole lease has a second attempt, and only while nothing of its job waits.
+        assert!(held_before.iter().all(|holder| holder.tasks == lease.tasks), "{lease:?} beside {held_before:?}");
+        if !held_before.is_empty() {
+            assert_eq!(self.grid.scheduler.progress(lease.job).map(|counts| counts.pending), Some(0));
         }
         self.granted.push(lease);
     }
 
     fn count(&mut self, lease: &Lease) {
-        let done = self.jobs.get_mut(&lease.job).expect("only a live job's outcome counts");
+        let done = &mut self.jobs.get_mut(&lease.job).expect("only a live job's outcome counts").done;
         for task in lease.tasks.clone() {
             let task = &mut done[usize::try_from(task).expect("few")];
             assert!(!*task, "counted twice");
@@ -167,41 +262,51 @@ impl Model {
                     assert!(done.iter().all(|task| *task), "a task is missing");
                 }
                 Event::JobFailed { job, .. } => drop(self.forget(job)),
+                Event::TasksFailed { tasks, .. } => assert_eq!(tasks.end - tasks.start, 1),
+                Event::JobStarted { .. } | Event::AttemptFailed { .. } => (),
                 Event::LeaseRevoked { attempt } => {
                     assert!(!self.grid.scheduler.live_attempts().contains(&attempt), "revoked, but still held");
                 }
             }
         }
         self.grid.scheduler.check();
-        for (id, done) in &self.jobs {
-            let done = done.iter().filter(|task| **task).count() as u64;
-            assert_eq!(self.grid.scheduler.progress(*id).map(|progress| progress.done), Some(done));
+        for (id, known) in &self.jobs {
+            let done = known.done.iter().filter(|task| **task).count() as u64;
+            assert_eq!(self.grid.scheduler.progress(*id).map(|counts| counts.succeeded), Some(done));
         }
     }
 
     fn forget(&mut self, id: JobId) -> Vec<bool> {
-        self.jobs.remove(&id).expect("a job ends once")
+        self.jobs.remove(&id).expect("a job ends once").done
     }
 
-    /// With workers that do their work, every job comes to its exact end.
+    /// With workers that do their work and nothing paused, every job comes to its exact end.
     fn finish(&mut self) {
-        self.apply(Operation::Join { slots: 2 });
-        let claimant = self.next;
+        while let Some(id) = self.jobs.iter().find(|(_, known)| known.is_paused).map(|(id, _)| *id) {
+            self.grid.scheduler.resume(id, self.grid.now).expect("a live job");
+            self.jobs.get_mut(&id).expect("just found").is_paused = false;
+        }
+        let last_of_old = self.workers.len();
+        self.apply(Operation::Join { slots: 2, shape: 0 });
+        self.apply(Operation::Join { slots: 2, shape: 1 });
+        for _ in 0..last_of_old {
+            self.apply(Operation::Lose { pick: 0 });
+        }
+        let claimants = [self.next - 1, self.next];
         for _ in 0..100_000 {
             if self.jobs.is_empty() {
                 return;
             }
-            match self.grid.claim(claimant) {
-                Some(lease) => {
-                    self.grid.complete(&lease).expect("just leased");
-                    self.count(&lease);
+            let leases = claimants.map(|claimant| self.grid.claim(claimant));
+            for lease in leases.iter().flatten() {
+                if self.grid.complete(lease).is_ok() {
+                    self.count(lease);
                     self.settle();
                 }
-                // What is left is held by others, or was given back by this worker: both end in time.
-                None => self.apply(Operation::Wait { ms: 700_000 }),
             }
-            if self.workers.len() > 1 {
-                self.apply(Operation::Lose { pick: 0 });
+            if leases == [None, None] {
+                // What is left is held by others, or was given back by these: both end in time.
+                self.apply(Operation::Wait { ms: 700_000 });
             }
         }
         panic!("jobs without an end: {:?}", self.jobs.keys());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, POLICY, job, revoked, worker};
+use super::harness::{Harness, WORKER_WAIT, job, revoked, slots, worker};
 use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker};
 
 #[test]
@@ -11,10 +11,10 @@ fn a_lost_workers_tasks_go_to_others_and_its_late_outcome_is_refused() {
     grid.submit(1, 10);
     let lease = grid.claim(1).expect("task 0");
     grid.scheduler.worker_lost(worker(1), grid.now);
-    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    assert_eq!(grid.try_claim(1), Err(UnknownWorker));
     assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
     assert_eq!(grid.complete(&lease), Err(StaleAttempt));
-    assert_eq!(grid.events(), []);
+    assert_eq!(grid.ends(), []);
 }
 
 #[test]
@@ -23,30 +23,30 @@ fn a_worker_that_comes_back_does_not_own_what_it_held_before() {
     grid.submit(1, 1);
     let before = grid.claim(1).expect("task 0");
     grid.scheduler.worker_lost(worker(1), grid.now);
-    grid.scheduler.worker_joined(worker(2), 1);
+    grid.join(2, slots(1));
     let after = grid.claim(2).expect("task 0 again");
     assert_eq!(grid.complete(&before), Err(StaleAttempt));
     grid.complete(&after).expect("leased");
-    assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 1 }]);
+    assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 1 }]);
 }
 
 #[test]
 fn a_worker_lost_with_two_leases_of_one_job_fails_it_once() {
     let mut grid = Harness::new();
     grid.submit(1, 2);
-    for loss in 1..=u64::from(POLICY.max_attempts) {
-        grid.scheduler.worker_joined(worker(loss), 2);
+    for loss in 1..=3 {
+        grid.join(loss, slots(2));
         let _leases = (grid.claim(loss).expect("a task"), grid.claim(loss).expect("the other"));
         grid.scheduler.worker_lost(worker(loss), grid.now);
     }
-    let events = grid.events();
+    let events = grid.ends();
     let failed = |event: &&Event| matches!(event, Event::JobFailed { .. });
     assert_eq!(events.iter().filter(failed).count(), 1);
     let Some(Event::JobFailed { error: JobError::AttemptsExhausted { cause, attempts, .. }, .. }) = events.last()
     else {
         panic!("the job failed last: {events:?}")
     };
-    assert_eq!((cause, *attempts), (&Failure::WorkerLost, 4));
+    assert_eq!((cause, *attempts), (&Failure::WorkerLost, 3));
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn a_retired_worker_gets_nothing_new_and_its_last_outcomes_count() {
     grid.submit(1, 2);
     let (last, other) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
     grid.scheduler.worker_retired(worker(1), grid.now);
-    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    assert_eq!(grid.try_claim(1), Err(UnknownWorker));
     grid.complete(&last).expect("still leased");
     grid.complete(&other).expect("leased");
-    assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 2 }]);
+    assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 2 }]);
 }
 
 #[test]
@@ -67,26 +67,26 @@ fn a_pool_of_retired_workers_is_empty() {
     grid.submit(1, 2);
     let last = grid.claim(1).expect("task 0");
     grid.scheduler.worker_retired(worker(1), grid.now);
-    grid.wait(POLICY.no_worker_timeout);
-    let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
-    assert_eq!(grid.events(), [revoked(&last), Event::JobFailed { job: job(1), error }]);
+    grid.wait(WORKER_WAIT);
+    let error = JobError::NoWorker { waited: WORKER_WAIT };
+    assert_eq!(grid.ends(), [revoked(&last), Event::JobFailed { job: job(1), error }]);
 }
 
 #[test]
 fn a_worker_that_joins_in_time_ends_the_wait() {
     let mut grid = Harness::new();
     grid.submit(1, 1);
-    grid.wait(POLICY.no_worker_timeout - Duration::from_millis(1));
-    grid.scheduler.worker_joined(worker(1), 1);
-    grid.wait(POLICY.no_worker_timeout);
-    assert_eq!(grid.events(), []);
+    grid.wait(WORKER_WAIT - Duration::from_millis(1));
+    grid.join(1, slots(1));
+    grid.wait(WORKER_WAIT);
+    assert_eq!(grid.ends(), []);
     assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
 }
 
 #[test]
 fn a_worker_with_many_slots_holds_a_lease_for_each() {
     let mut grid = Harness::new();
-    grid.scheduler.worker_joined(worker(1), 3);
+    grid.join(1, slots(3));
     grid.submit(1, 3);
     let tasks: Vec<_> = (0..4).filter_map(|_| grid.claim_tasks(1)).map(|(_, tasks)| tasks).collect();
     assert_eq!(tasks, [0..1, 1..2, 2..3]);
@@ -99,7 +99,7 @@ fn a_suspended_worker_gets_nothing_until_it_is_resumed_and_keeps_what_it_holds()
     grid.submit(1, 3);
     let held = grid.claim(1).expect("task 0");
     grid.scheduler.worker_suspended(worker(1), grid.now);
-    assert_eq!(grid.scheduler.claim(worker(1), grid.now), Err(UnknownWorker));
+    assert_eq!(grid.try_claim(1), Err(UnknownWorker));
     grid.complete(&held).expect("still leased");
     grid.scheduler.worker_resumed(worker(1));
     assert_eq!(grid.claim_tasks(1), Some((job(1), 1..2)));
@@ -120,9 +120,9 @@ fn a_pool_of_suspended_workers_is_waited_for_no_longer_than_an_empty_one() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 1);
     grid.scheduler.worker_suspended(worker(1), grid.now);
-    grid.wait(POLICY.no_worker_timeout);
-    let error = JobError::NoWorker { waited: POLICY.no_worker_timeout };
-    assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
+    grid.wait(WORKER_WAIT);
+    let error = JobError::NoWorker { waited: WORKER_WAIT };
+    assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! Second attempts at what takes far longer than its like.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::harness::{Harness, TASK_TIME, job, revoked, worker};
+use crate::{Event, Lease, StaleAttempt};
+
+/// A job of which only one lease is left, which worker 1 holds and which is late.
+fn with_straggler() -> (Harness, Lease) {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 2);
+    let late = grid.claim(1).expect("task 0");
+    let other = grid.claim(2).expect("task 1");
+    grid.complete(&other).expect("leased");
+    // Nothing was known of the job's cost when the first lease was given out: its second one knows.
+    grid.fail(&late).expect("leased");
+    let retried = grid.claim(2).expect("task 0 again");
+    assert_eq!(grid.claim(1), None);
+    grid.wait(Duration::from_secs(1));
+    (grid, retried)
+}
+
+#[test]
+fn a_late_lease_is_given_out_a_second_time_and_the_first_outcome_counts() {
+    let (mut grid, late) = with_straggler();
+    assert!(grid.scheduler.has_work());
+    let second = grid.claim(1).expect("a second attempt");
+    assert_eq!((second.job, &second.tasks), (late.job, &late.tasks));
+    grid.scheduler.check();
+    assert_eq!(grid.claim(1), None, "there is no third");
+    grid.complete(&second).expect("the first outcome");
+    assert_eq!(grid.complete(&late), Err(StaleAttempt));
+    assert_eq!(grid.ends(), [revoked(&late), Event::JobSucceeded { job: job(1), total: 2 }]);
+}
+
+#[test]
+fn the_first_attempt_may_still_win() {
+    let (mut grid, late) = with_straggler();
+    let second = grid.claim(1).expect("a second attempt");
+    grid.complete(&late).expect("the first outcome");
+    assert_eq!(grid.ends(), [revoked(&second), Event::JobSucceeded { job: job(1), total: 2 }]);
+}
+
+#[test]
+fn one_of_two_attempts_that_fails_leaves_the_other_and_may_be_replaced() {
+    let (mut grid, late) = with_straggler();
+    let second = grid.claim(1).expect("a second attempt");
+    grid.fail(&second).expect("leased");
+    assert_eq!(grid.scheduler.counts().running, 1);
+    grid.wait(Duration::from_millis(1));
+    let third = grid.claim(1).expect("another second attempt");
+    grid.scheduler.worker_lost(worker(2), grid.now);
+    assert_eq!(grid.complete(&late), Err(StaleAttempt));
+    grid.complete(&third).expect("leased");
+    assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 2 }]);
+}
+
+#[test]
+fn a_pause_takes_both_attempts_back_once() {
+    let (mut grid, late) = with_straggler();
+    let second = grid.claim(1).expect("a second attempt");
+    grid.scheduler.pause(job(1)).expect("it runs");
+    grid.scheduler.check();
+    assert_eq!(grid.scheduler.counts().pending, 1);
+    let mut ends = grid.ends();
+    ends.sort_by_key(|event| format!("{event:?}"));
+    assert_eq!(ends, [revoked(&late), revoked(&second)]);
+}
+
+#[test]
+fn a_lease_in_time_is_left_alone() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 3);
+    let first = grid.claim(1).expect("task 0");
+    grid.complete(&first).expect("leased");
+    let (slow, other) = (grid.claim(1).expect("task 1"), grid.claim(2).expect("task 2"));
+    grid.complete(&other).expect("leased");
+    grid.wait(Duration::from_millis(190));
+    assert_eq!(grid.claim(2), None, "a short lease is not late before a fifth of a second");
+    grid.complete(&slow).expect("leased");
+}
+
+/// Eight workers in virtual time, the first of them `slowness` times slower: when the job is done, and the work that
+/// was thrown away.
+fn simulate(slowness: u32) -> (Duration, Duration) {
+    let mut grid = Harness::with_workers(8);
+    grid.submit(1, 2_000);
+    let started_at = grid.now;
+    let mut running: BTreeMap<u64, (std::time::Instant, std::time::Instant, Lease)> = BTreeMap::new();
+    let mut wasted = Duration::ZERO;
+    let task_time = |number: u64| if number == 1 { TASK_TIME * slowness } else { TASK_TIME };
+    loop {
+        for number in 1..=8 {
+            if !running.contains_key(&number)
+                && let Some(lease) = grid.claim(number)
+            {
+                let tasks = u32::try_from(lease.tasks.end - lease.tasks.start).expect("few");
+                running.insert(number, (grid.now + task_time(number) * tasks, grid.now, lease));
+            }
+        }
+        let (next, number) = running.iter().map(|(number, (end, ..))| (*end, *number)).min().expect("somebody works");
+        let next = grid.scheduler.poll_timeout().map_or(next, |timeout| timeout.clamp(grid.now, next));
+        grid.now = next;
+        grid.scheduler.handle_timeout(next);
+        if running[&number].0 == next {
+            let (_, _, lease) = running.remove(&number).expect("just found");
+            grid.complete_after(&lease, task_time(number)).expect("leased");
+        }
+        for event in grid.events() {
+            match event {
+                Event::LeaseRevoked { attempt } => running.retain(|_, (_, began, lease)| {
+                    let is_over = lease.attempt == attempt;
+                    wasted += if is_over { next - *began } else { Duration::ZERO };
+                    !is_over
+                }),
+                Event::JobSucceeded { total, .. } => {
+                    assert_eq!(total, 2_000);
+                    return (next - started_at, wasted);
+                }
+                other @ (Event::AttemptFailed { .. } | Event::TasksFailed { .. } | Event::JobFailed { .. }) => {
+                    panic!("{other:?}")
+                }
+                Event::JobStarted { .. } => (),
+            }
+        }
+    }
+}
+
+#[test]
+fn one_of_eight_workers_ten_times_slower_costs_little_time_and_work() {
+    let (even, none_wasted) = simulate(1);
+    assert_eq!(none_wasted, Duration::ZERO);
+    // Seven workers would need 8 / 7 of the time.
+    let (uneven, wasted) = simulate(10);
+    assert!(uneven <= even * 13 / 10, "{uneven:?} against {even:?}");
+    assert!(wasted <= TASK_TIME * 2_000 / 20, "{wasted:?}");
+}

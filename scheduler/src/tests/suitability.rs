@@ -1,0 +1,161 @@
+//! Which workers get which jobs: kinds, requirements, affinity.
+
+use protocol::{Affinity, JobKind, Labels, Requirements, Resources};
+
+use super::harness::{Harness, job, labels, slots, spec, worker};
+use crate::{Failure, JobSpec, WaitReason, WorkerSpec};
+
+fn requiring(requires: Requirements) -> JobSpec {
+    JobSpec { requires, ..spec(10) }
+}
+
+fn keyed(key: &str) -> JobSpec {
+    JobSpec { affinity: Affinity { key: Some(key.to_owned()), ..Affinity::default() }, ..spec(10) }
+}
+
+fn with_labels(words: &[(&str, &str)]) -> WorkerSpec {
+    WorkerSpec { labels: labels(words), ..slots(1) }
+}
+
+#[test]
+fn a_worker_gets_only_the_kinds_that_it_runs() {
+    let mut grid = Harness::new();
+    grid.join(1, WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) });
+    grid.submit(1, 10);
+    assert_eq!(grid.claim(1), None);
+    grid.submit_spec(2, JobSpec::new(JobKind::Tasks, 10));
+    assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
+}
+
+#[test]
+fn a_worker_gets_only_jobs_whose_requirements_it_meets() {
+    let mut grid = Harness::new();
+    let gpu = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(4), memory_bytes: Some(1 << 30) };
+    grid.submit_spec(1, requiring(gpu));
+    let resources = |cpus, memory_bytes| Resources { cpus, memory_bytes };
+    let spec = |words: &[(&str, &str)], resources| WorkerSpec { resources, ..with_labels(words) };
+    grid.join(1, spec(&[("gpu", "no")], resources(8, 1 << 40)));
+    grid.join(2, spec(&[("gpu", "yes"), ("zone", "b")], resources(3, 1 << 40)));
+    grid.join(3, spec(&[("gpu", "yes")], resources(8, 1 << 29)));
+    grid.join(4, spec(&[("gpu", "yes"), ("zone", "a")], resources(4, 1 << 30)));
+    for number in 1..=3 {
+        assert_eq!(grid.claim(number), None, "worker {number}");
+    }
+    assert_eq!(grid.claim_tasks(4), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_job_that_nobody_can_run_says_what_is_missing() {
+    let mut grid = Harness::new();
+    let requires = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(64), memory_bytes: None };
+    grid.submit_spec(1, requiring(requires.clone()));
+    assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::NoWorker));
+    grid.join(1, slots(1));
+    let reason = grid.scheduler.explain(job(1)).expect("a reason");
+    assert_eq!(
+        reason.to_string(),
+        "none of the 1 ready workers runs sum-of-primes with what the job requires: the label gpu=yes, 64 cores"
+    );
+    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &requires), Some(reason));
+    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &Requirements::default()), None);
+    grid.join(2, WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) });
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    let reason = grid.scheduler.explain(job(1)).expect("a reason");
+    assert!(reason.to_string().ends_with("requires: no worker runs sum-of-primes"), "{reason}");
+}
+
+#[test]
+fn an_explanation_names_pause_and_place() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 10);
+    grid.submit(2, 10);
+    let lease = grid.claim(1).expect("a task");
+    assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::Running { running: 1, pending: 9 }));
+    assert_eq!(grid.scheduler.explain(job(2)), Some(WaitReason::Busy { slots: 1, ahead: 1 }));
+    grid.scheduler.pause(job(2)).expect("it waits");
+    assert_eq!(grid.scheduler.explain(job(2)), Some(WaitReason::Paused));
+    grid.scheduler.cancel(job(1)).expect("it runs");
+    assert_eq!(grid.scheduler.explain(lease.job), None);
+}
+
+#[test]
+fn tasks_under_a_key_go_to_the_worker_that_has_seen_it() {
+    let mut grid = Harness::with_workers(2);
+    for (number, key) in [(1, "curve=USD"), (2, "curve=EUR"), (3, "curve=USD"), (4, "curve=EUR")] {
+        grid.submit_spec(number, keyed(key));
+    }
+    let mut order = Vec::new();
+    for number in [2, 1, 2, 1, 2, 1] {
+        let lease = grid.claim(number).expect("a task");
+        grid.complete(&lease).expect("leased");
+        order.push(u8::from(lease.job == job(1) || lease.job == job(3)));
+    }
+    assert_eq!(order, [1, 0, 1, 0, 1, 0], "worker 2 does USD, worker 1 EUR");
+}
+
+#[test]
+fn an_affinity_never_keeps_a_slot_idle() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, keyed("warm"));
+    grid.claim(1).expect("a task");
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 1..2)));
+}
+
+#[test]
+fn labels_that_a_job_would_rather_have_decide_among_equals_only() {
+    let mut grid = Harness::new();
+    grid.join(1, with_labels(&[("disk", "ssd")]));
+    let affinity = Affinity { labels: labels(&[("disk", "ssd")]), key: None };
+    grid.submit(1, 10);
+    grid.submit_spec(2, JobSpec { affinity, ..spec(10) });
+    assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
+    grid.submit_spec(3, JobSpec { priority: protocol::Priority::HIGHEST, ..spec(10) });
+    assert_eq!(grid.try_claim(1).expect("active").expect("a task").job, job(3));
+}
+
+#[test]
+fn a_job_is_not_passed_over_for_ever() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit_spec(1, keyed("hot"));
+    let lease = grid.claim(1).expect("the only job");
+    grid.complete(&lease).expect("leased");
+    grid.submit(2, 10);
+    let mut turns = 0;
+    loop {
+        grid.submit_spec(100 + turns, keyed("hot"));
+        let lease = grid.claim(1).expect("a task");
+        grid.complete(&lease).expect("leased");
+        if lease.job == job(2) {
+            break;
+        }
+        turns += 1;
+    }
+    assert_eq!(turns, 1 + 8, "the turn that was due, and eight that were not");
+}
+
+#[test]
+fn a_retry_may_go_back_to_its_worker_when_no_other_can_run_it() {
+    let mut grid = Harness::new();
+    grid.join(1, with_labels(&[("gpu", "yes")]));
+    grid.join(2, slots(4));
+    let requires = Requirements { labels: labels(&[("gpu", "yes")]), ..Requirements::default() };
+    grid.submit_spec(1, requiring(requires));
+    let lease = grid.claim(1).expect("task 0");
+    grid.scheduler.fail(lease.attempt, Failure::Expired).expect("leased");
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
+}
+
+#[test]
+fn what_no_job_needs_any_more_is_forgotten() {
+    let mut grid = Harness::with_workers(1);
+    for number in 0..100 {
+        let requires =
+            Requirements { labels: Labels::from([("n".to_owned(), number.to_string())]), ..Requirements::default() };
+        grid.submit_spec(number, requiring(requires));
+    }
+    for number in 0..100 {
+        grid.scheduler.cancel(job(number)).expect("it waits");
+    }
+    assert_eq!(grid.scheduler.queue().classes().count(), 0);
+    grid.scheduler.check();
+}

@@ -64,8 +64,8 @@ async fn show_progress(jobs: &JobWatch) -> ! {
     loop {
         ticks.tick().await;
         for progress in jobs.progress() {
-            bar.set_length(progress.tasks);
-            bar.set_position(progress.done);
+            bar.set_length(progress.total);
+            bar.set_position(progress.succeeded);
         }
     }
 }

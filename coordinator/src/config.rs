@@ -1,11 +1,11 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use anyhow::ensure;
-use protocol::DEFAULT_CHUNK_SIZE;
+use protocol::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::WorkerToken;
@@ -30,8 +30,12 @@ pub struct Config {
     /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, on top of ten times what its worker has shown, before it is
     /// given to another worker. Default 60000.
     pub lease_timeout_ms: u64,
-    /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails. Default 4, at least 1.
-    pub max_attempts: u32,
+    /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails, for requests that wait for their answer; jobs
+    /// say it themselves. Default 4, at least 1.
+    pub max_attempts: NonZeroU32,
+    /// `DIVVY_AGING_INTERVAL_MS`: a job that waits this long for its next lease counts as one priority higher, and so
+    /// on, so that none starves. Default 30000.
+    pub aging_interval_ms: u64,
     /// `DIVVY_EVICT_AFTER_MS`: silence after which a worker is removed. Default 5000, at least 2000: heartbeats come
     /// every second.
     pub evict_after_ms: u64,
@@ -52,7 +56,8 @@ impl Default for Config {
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,
             lease_timeout_ms: 60_000,
-            max_attempts: 4,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            aging_interval_ms: 30_000,
             evict_after_ms: 5_000,
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
@@ -73,11 +78,11 @@ impl Config {
     }
 
     fn validate(&self) -> anyhow::Result<()> {
-        ensure!(self.max_attempts >= 1, "DIVVY_MAX_ATTEMPTS must be at least 1");
         ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1");
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
             ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
+            ("DIVVY_AGING_INTERVAL_MS", 1, self.aging_interval_ms),
             ("DIVVY_EVICT_AFTER_MS", 2_000, self.evict_after_ms),
             ("DIVVY_NO_WORKER_TIMEOUT_MS", 0, self.no_worker_timeout_ms),
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
@@ -91,12 +96,15 @@ impl Config {
         Ok(())
     }
 
+    pub(crate) fn worker_wait(&self) -> Duration {
+        Duration::from_millis(self.no_worker_timeout_ms)
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            max_attempts: self.max_attempts,
             lease_target: Duration::from_millis(self.lease_target_ms),
             lease_timeout: Duration::from_millis(self.lease_timeout_ms),
-            no_worker_timeout: Duration::from_millis(self.no_worker_timeout_ms),
+            aging_interval: Duration::from_millis(self.aging_interval_ms),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use protocol::NumberRange;
 use scheduler::Outcome;
 use tracing::{debug, warn};
 
@@ -36,11 +37,11 @@ impl Dispatcher {
     /// Shows each free slot the waiting work once: a slot may be no match for what waits now.
     fn give_out(self: &Arc<Self>) {
         for _ in 0..self.registry.free_stubs() {
-            if !self.grid.has_unclaimed() {
+            if !self.grid.has_work() {
                 return;
             }
             let Some(stub) = self.registry.next_free() else { return };
-            match self.grid.claim(stub.key) {
+            match self.grid.claim(stub.lane()) {
                 Some(first) => drop(tokio::spawn(Arc::clone(self).drive(stub, first))),
                 None => self.registry.release(stub),
             }
@@ -56,7 +57,7 @@ impl Dispatcher {
             while may_fill
                 && leases.len() < LEASES_PER_SLOT
                 && self.registry.is_ready(&stub)
-                && let Some(next) = self.grid.claim(stub.key)
+                && let Some(next) = self.grid.claim(stub.lane())
             {
                 leases.push(self.run_lease(&stub, next));
             }
@@ -107,7 +108,8 @@ impl Dispatcher {
             return LeaseOutcome::Refused;
         }
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let speed = assignment.numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
+        let speed = |numbers: NumberRange| numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
+        let speed = assignment.numbers.map(speed);
         self.registry.note_success(stub, assignment.tasks, speed);
         LeaseOutcome::Completed
     }

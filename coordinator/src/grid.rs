@@ -4,14 +4,17 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, NumberRange, Split, Work};
+use protocol::{AttemptId, JobId, JobOptions, JobWork, NumberRange, TaskCounts, Work};
 use scheduler::{
-    Event, Failure, JobError, JobSpec, Lease, Outcome, Policy, Progress, Scheduler, StaleAttempt, WorkerKey,
+    Event, Failure, History, JobError, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Scheduler, StaleAttempt,
+    WorkerKey, WorkerSpec,
 };
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
+
+use crate::plan::Plan;
 
 /// Why a job has no sum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +32,12 @@ type Answer = Result<u128, JobFailure>;
 pub(crate) struct Assignment {
     pub(crate) job: JobId,
     pub(crate) attempt: AttemptId,
-    pub(crate) numbers: NumberRange,
+    pub(crate) work: Work,
     pub(crate) tasks: u64,
+    /// Numbers to search, for kinds with a range.
+    pub(crate) numbers: Option<NumberRange>,
+    /// The largest value that the outcome can have.
+    pub(crate) max_value: u128,
     pub(crate) expires_at: Instant,
 }
 
@@ -58,6 +65,8 @@ pub(crate) struct JobHandle {
 pub(crate) struct Grid {
     core: Mutex<Core>,
     chunk_size: NonZeroU64,
+    /// How long a job whose client waits for it waits for a first worker.
+    worker_wait: Duration,
     /// Wakes the dispatcher: there is more work, or another free slot.
     work: Notify,
     /// Wakes the timer: the next deadline came nearer.
@@ -74,40 +83,45 @@ struct Core {
 
 #[derive(Debug)]
 struct Awaited {
-    split: Split,
+    plan: Plan,
     answer: oneshot::Sender<Answer>,
 }
 
 impl Grid {
-    pub(crate) fn new(policy: Policy, chunk_size: NonZeroU64) -> Self {
+    pub(crate) fn new(policy: Policy, chunk_size: NonZeroU64, worker_wait: Duration) -> Self {
         let scheduler = Scheduler::new(policy, Instant::now());
         let core = Core { scheduler, jobs: HashMap::new(), revocations: HashMap::new(), armed_for: None };
-        Self { core: Mutex::new(core), chunk_size, work: Notify::new(), deadline: Notify::new() }
+        Self { core: Mutex::new(core), chunk_size, worker_wait, work: Notify::new(), deadline: Notify::new() }
     }
 
-    /// Takes a job: the sum over `range`.
-    pub(crate) fn submit(self: &Arc<Self>, range: NumberRange) -> JobHandle {
-        let (job, split) = (JobId(Uuid::now_v7()), Split::new(range, self.chunk_size));
+    /// Takes a job that lives as long as its handle.
+    pub(crate) fn submit(self: &Arc<Self>, work: JobWork, options: &JobOptions) -> JobHandle {
+        let (job, plan) = (JobId(Uuid::now_v7()), Plan::new(work, self.chunk_size));
         let (sender, answer) = oneshot::channel();
+        let spec = JobSpec { worker_wait: Some(self.worker_wait), ..plan.spec(options) };
         self.change(|core| {
-            let spec = JobSpec { tasks: split.tasks(), setup: Work::SumOfPrimes(range).setup_estimate() };
-            core.scheduler.submit(job, spec, Instant::now()).expect("a new id, and a range has a task");
-            core.jobs.insert(job, Awaited { split, answer: sender });
+            let taken = core.scheduler.submit(job, spec, &History::default(), Instant::now());
+            taken.expect("a new id, and a range has a task");
+            core.jobs.insert(job, Awaited { plan, answer: sender });
         });
-        JobHandle { grid: Arc::clone(self), job, tasks: split.tasks(), answer }
+        JobHandle { grid: Arc::clone(self), job, tasks: plan.tasks(), answer }
     }
 
-    /// The best lease for a worker now, if there is one for it.
-    pub(crate) fn claim(&self, worker: WorkerKey) -> Option<(Assignment, Revoked)> {
+    /// The best lease for a slot now, if there is one for it.
+    pub(crate) fn claim(&self, lane: Lane) -> Option<(Assignment, Revoked)> {
+        let attempt = AttemptId(Uuid::now_v7());
         let mut core = self.lock();
-        let lease = core.scheduler.claim(worker, Instant::now()).ok().flatten()?;
-        let numbers = core.jobs[&lease.job].split.numbers(&lease.tasks);
+        let lease = core.scheduler.claim(lane, LeaseSize::Fitting, attempt, Instant::now()).ok().flatten()?;
+        let Lease { attempt, job, tasks, horizon, expires_at } = lease;
+        let plan = core.jobs[&job].plan;
         let (sender, revoked) = oneshot::channel();
-        core.revocations.insert(lease.attempt, sender);
+        core.revocations.insert(attempt, sender);
+        core.settle();
         self.rearm(&mut core);
-        let tasks = lease.tasks.end - lease.tasks.start;
-        let Lease { attempt, job, expires_at, .. } = lease;
-        Some((Assignment { job, attempt, numbers, tasks, expires_at }, revoked))
+        let work = plan.work(&tasks, horizon).expect("a worker gets only the kinds that it runs");
+        let (numbers, max_value) = (plan.numbers(&tasks), plan.max_value(&tasks));
+        let tasks = tasks.end - tasks.start;
+        Some((Assignment { job, attempt, work, tasks, numbers, max_value, expires_at }, revoked))
     }
 
     /// Tells the core how an attempt ended.
@@ -115,15 +129,15 @@ impl Grid {
         self.change(|core| {
             core.revocations.remove(&attempt);
             match end {
-                LeaseEnd::Completed(outcome) => core.scheduler.complete(attempt, outcome),
+                LeaseEnd::Completed(outcome) => core.scheduler.complete(attempt, outcome).map(drop),
                 LeaseEnd::HandedBack => core.scheduler.hand_back(attempt),
                 LeaseEnd::Failed(cause) => core.scheduler.fail(attempt, cause),
             }
         })
     }
 
-    pub(crate) fn worker_joined(&self, worker: WorkerKey, slots: u32) {
-        self.change(|core| core.scheduler.worker_joined(worker, slots));
+    pub(crate) fn worker_joined(&self, worker: WorkerKey, spec: WorkerSpec) {
+        self.change(|core| core.scheduler.worker_joined(worker, spec));
     }
 
     pub(crate) fn worker_suspended(&self, worker: WorkerKey) {
@@ -147,16 +161,17 @@ impl Grid {
         self.lock().scheduler.leases_of(worker)
     }
 
-    pub(crate) fn unclaimed_tasks(&self) -> u64 {
-        self.lock().scheduler.unclaimed_tasks()
+    /// Tasks of all jobs by where they are.
+    pub(crate) fn counts(&self) -> TaskCounts {
+        self.lock().scheduler.counts()
     }
 
-    pub(crate) fn has_unclaimed(&self) -> bool {
-        self.lock().scheduler.has_unclaimed()
+    pub(crate) fn has_work(&self) -> bool {
+        self.lock().scheduler.has_work()
     }
 
     /// How far every job is.
-    pub(crate) fn progress(&self) -> Vec<Progress> {
+    pub(crate) fn progress(&self) -> Vec<TaskCounts> {
         let core = self.lock();
         core.jobs.keys().filter_map(|job| core.scheduler.progress(*job)).collect()
     }
@@ -165,7 +180,8 @@ impl Grid {
     pub(crate) fn stop(&self) {
         self.change(|core| {
             for (job, awaited) in std::mem::take(&mut core.jobs) {
-                core.scheduler.cancel(job);
+                // It may be over since.
+                let _ = core.scheduler.cancel(job);
                 // Whoever asked may be gone already.
                 let _ = awaited.answer.send(Err(JobFailure::Stopping));
             }
@@ -211,7 +227,7 @@ impl Grid {
         let result = operation(&mut core);
         core.settle();
         self.rearm(&mut core);
-        if core.scheduler.has_unclaimed() {
+        if core.scheduler.has_work() {
             self.work.notify_one();
         }
         result
@@ -233,6 +249,7 @@ impl Core {
             match event {
                 Event::JobSucceeded { job, total } => self.answer(job, Ok(total)),
                 Event::JobFailed { job, error } => self.answer(job, Err(error.into())),
+                Event::JobStarted { .. } | Event::AttemptFailed { .. } | Event::TasksFailed { .. } => (),
                 Event::LeaseRevoked { attempt } => {
                     if let Some(revoke) = self.revocations.remove(&attempt) {
                         // The request may just have ended.
@@ -262,7 +279,8 @@ impl Drop for JobHandle {
     fn drop(&mut self) {
         self.grid.change(|core| {
             if core.jobs.remove(&self.job).is_some() {
-                core.scheduler.cancel(self.job);
+                // It may be over since.
+                let _ = core.scheduler.cancel(self.job);
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{LeaseOutcome, LeaseRequest, Work};
+use protocol::{LeaseOutcome, LeaseRequest};
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, Outcome};
 use service::{WorkerToken, read_bounded_json};
@@ -33,7 +33,8 @@ impl LeaseClient {
             job: assignment.job,
             attempt: assignment.attempt,
             boot_id: stub.boot_id,
-            work: Work::SumOfPrimes(assignment.numbers),
+            slot: stub.slot,
+            work: assignment.work,
         };
         let patience = assignment.expires_at.saturating_duration_since(Instant::now()) + GRACE;
         let request = self.client.post(format!("http://{}/lease", stub.address)).timeout(patience).json(&lease);
@@ -63,6 +64,6 @@ async fn judge(response: Response, assignment: &Assignment) -> LeaseEnd {
 async fn read_outcome(response: Response, assignment: &Assignment) -> anyhow::Result<Outcome> {
     let outcome: LeaseOutcome = read_bounded_json(response, MAX_ANSWER_BYTES).await?;
     anyhow::ensure!(outcome.attempt == assignment.attempt, "its worker answered for attempt {}", outcome.attempt);
-    anyhow::ensure!(outcome.value <= assignment.numbers.max_sum(), "its worker answered a sum that cannot be");
+    anyhow::ensure!(outcome.value <= assignment.max_value, "its worker answered a value that cannot be");
     Ok(Outcome { value: outcome.value, busy: Duration::from_micros(outcome.compute_us) })
 }

@@ -6,8 +6,7 @@ mod dispatch;
 mod grid;
 mod lease_client;
 mod metrics;
+mod plan;
 mod registry;
 mod routes;
 pub mod startup;
-
-pub use scheduler::Progress;

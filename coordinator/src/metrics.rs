@@ -119,7 +119,7 @@ struct Gauges {
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let depth = ConstGauge::new(self.grid.unclaimed_tasks());
+        let depth = ConstGauge::new(self.grid.counts().pending);
         let help = "Tasks that wait for a worker";
         depth.encode(encoder.encode_descriptor("divvy_queue_depth_tasks", help, None, depth.metric_type())?)?;
         let mut workers: HashMap<WorkerState, i64> = HashMap::new();

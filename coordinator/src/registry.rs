@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::{DashMap, Entry};
-use protocol::{BootId, Heartbeat, MAX_SLOTS_PER_WORKER, WorkerId, WorkerState};
-use scheduler::WorkerKey;
+use protocol::{BootId, Heartbeat, InvalidJob, JobKind, MAX_SLOTS_PER_WORKER, WorkerId, WorkerState, check_words};
+use scheduler::{Lane, WorkerKey, WorkerSpec};
 
 use crate::grid::Grid;
 
@@ -37,6 +37,14 @@ pub(crate) struct Stub {
     pub(crate) key: WorkerKey,
     pub(crate) boot_id: BootId,
     pub(crate) address: SocketAddr,
+    /// Which of the worker's slots, from 0.
+    pub(crate) slot: u32,
+}
+
+impl Stub {
+    pub(crate) fn lane(&self) -> Lane {
+        Lane { worker: self.key, slot: self.slot }
+    }
 }
 
 /// Where a heartbeat came from.
@@ -97,10 +105,10 @@ pub(crate) struct Registration {
     standing: Standing,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Standing {
     Ready { failures: u32 },
-    Suspended { failures: u32, since: Instant, until: Instant, stubs: u32 },
+    Suspended { failures: u32, since: Instant, until: Instant, slots: Vec<u32> },
     Draining,
 }
 
@@ -142,9 +150,14 @@ impl Registration {
         self.heartbeat = Heartbeat { is_draining, ..heartbeat };
     }
 
-    fn stub(&self, worker_id: &WorkerId) -> Stub {
+    fn stub(&self, worker_id: &WorkerId, slot: u32) -> Stub {
         let (key, boot_id, address) = (self.key, self.heartbeat.boot_id, self.address);
-        Stub { worker_id: worker_id.clone(), key, boot_id, address }
+        Stub { worker_id: worker_id.clone(), key, boot_id, address, slot }
+    }
+
+    fn spec(&self) -> WorkerSpec {
+        let Heartbeat { slots, kinds, labels, resources, .. } = &self.heartbeat;
+        WorkerSpec { slots: *slots, kinds: kinds.clone(), labels: labels.clone(), resources: *resources }
     }
 }
 
@@ -242,19 +255,20 @@ impl Registry {
         }
         match &mut registration.standing {
             Standing::Ready { .. } => self.queue(stub),
-            Standing::Suspended { stubs, .. } => *stubs += 1,
+            Standing::Suspended { slots, .. } => slots.push(stub.slot),
             Standing::Draining => (),
         }
     }
 
     /// Counts a completed lease, which ends a row of failures.
-    pub(crate) fn note_success(&self, stub: &Stub, tasks: u64, speed: f64) {
+    pub(crate) fn note_success(&self, stub: &Stub, tasks: u64, speed: Option<f64>) {
         let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
         if registration.key != stub.key {
             return;
         }
         registration.completed_tasks += tasks;
-        registration.speed = Some(registration.speed.map_or(speed, |earlier| f64::midpoint(earlier, speed)));
+        let mean = |speed| registration.speed.map_or(speed, |earlier| f64::midpoint(earlier, speed));
+        registration.speed = speed.map(mean).or(registration.speed);
         if let Standing::Ready { failures } = &mut registration.standing {
             *failures = 0;
         }
@@ -338,8 +352,8 @@ impl Registry {
             heartbeats_on_connection: 1,
             standing: Standing::Ready { failures: 0 },
         };
-        self.grid.worker_joined(registration.key, registration.heartbeat.slots);
-        self.queue_stubs(worker_id, &registration, registration.heartbeat.slots);
+        self.grid.worker_joined(registration.key, registration.spec());
+        self.queue_stubs(worker_id, &registration, 0..registration.heartbeat.slots);
         Ok(registration)
     }
 
@@ -352,7 +366,7 @@ impl Registry {
     }
 
     fn suspend(&self, registration: &mut Registration, failures: u32, since: Instant, until: Instant) {
-        registration.standing = Standing::Suspended { failures, since, until, stubs: 0 };
+        registration.standing = Standing::Suspended { failures, since, until, slots: Vec::new() };
         self.grid.worker_suspended(registration.key);
     }
 
@@ -361,19 +375,20 @@ impl Registry {
         if registration.heartbeat.is_draining {
             registration.standing = Standing::Draining;
             self.grid.worker_retired(registration.key);
-        } else if let Standing::Suspended { failures, since, until, stubs } = registration.standing
-            && registration.last_seen_at > since
-            && until <= now
+        } else if let Standing::Suspended { failures, since, until, slots } = &mut registration.standing
+            && registration.last_seen_at > *since
+            && *until <= now
         {
-            registration.standing = Standing::Ready { failures };
+            let slots = std::mem::take(slots);
+            registration.standing = Standing::Ready { failures: *failures };
             self.grid.worker_resumed(registration.key);
-            self.queue_stubs(worker_id, registration, stubs);
+            self.queue_stubs(worker_id, registration, slots);
         }
     }
 
-    fn queue_stubs(&self, worker_id: &WorkerId, registration: &Registration, count: u32) {
-        for _ in 0..count {
-            self.queue(registration.stub(worker_id));
+    fn queue_stubs(&self, worker_id: &WorkerId, registration: &Registration, slots: impl IntoIterator<Item = u32>) {
+        for slot in slots {
+            self.queue(registration.stub(worker_id, slot));
         }
         self.grid.slots_changed();
     }
@@ -410,11 +425,16 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
         ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
         ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
+        ("kinds", heartbeat.kinds.len() <= JobKind::ALL.len(), "each kind once".to_owned()),
         ("version", heartbeat.version.len() <= MAX_VERSION_LEN, format!("at most {MAX_VERSION_LEN} bytes long")),
     ] {
         if !is_valid {
             return Err(RegisterError::Field { field, allowed });
         }
     }
-    Ok(())
+    let wrong = |error: InvalidJob| RegisterError::Field {
+        field: "labels",
+        allowed: format!("such that it {}", error.message),
+    };
+    check_words("labels", &heartbeat.labels).map_err(wrong)
 }

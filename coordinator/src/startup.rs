@@ -8,7 +8,7 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use anyhow::Context;
 use prometheus_client::registry::Registry as MetricsRegistry;
-use scheduler::Progress;
+use protocol::TaskCounts;
 use service::{Health, Listener, Metrics};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -52,7 +52,7 @@ pub struct JobWatch(Arc<Grid>);
 impl JobWatch {
     /// How far every job is.
     #[must_use]
-    pub fn progress(&self) -> Vec<Progress> {
+    pub fn progress(&self) -> Vec<TaskCounts> {
         self.0.progress()
     }
 }
@@ -65,7 +65,7 @@ impl Coordinator {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-        let grid = Arc::new(Grid::new(config.policy(), config.chunk_size));
+        let grid = Arc::new(Grid::new(config.policy(), config.chunk_size, config.worker_wait()));
         Ok(Self { config, public, internal, grid })
     }
 
@@ -110,6 +110,7 @@ impl Coordinator {
             registry,
             metrics,
             token: config.worker_token.clone(),
+            max_attempts: config.max_attempts,
             inflight: Semaphore::new(config.max_inflight as usize),
         });
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, WorkerId, decimal};
+use utoipa::ToSchema;
+
+use crate::{BootId, JobKind, Labels, Resources, WorkerId, decimal};
 
 /// Answer to `GET /sum-of-primes`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SumOfPrimes {
     /// First number of the range.
     pub a: u64,
@@ -15,6 +17,7 @@ pub struct SumOfPrimes {
     pub b: u64,
     /// Sum of all primes from `a` to `b`.
     #[serde(with = "decimal")]
+    #[schema(value_type = String, pattern = "^[0-9]+$")]
     pub sum: u128,
     /// Tasks that the range was divided into.
     pub tasks: u64,
@@ -23,13 +26,16 @@ pub struct SumOfPrimes {
 }
 
 /// One element of the answer to `GET /workers`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerSummary {
     /// The worker's name.
+    #[schema(value_type = String)]
     pub id: WorkerId,
     /// This run of its process.
+    #[schema(value_type = uuid::Uuid)]
     pub boot_id: BootId,
     /// Where it takes leases.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Leases it computes at the same time.
     pub slots: u32,
@@ -49,12 +55,18 @@ pub struct WorkerSummary {
     pub cpu_load: f32,
     /// Memory it could still take.
     pub free_memory_bytes: u64,
+    /// Its labels.
+    pub labels: Labels,
+    /// What it has in all.
+    pub resources: Resources,
+    /// The kinds of job that it runs.
+    pub kinds: Vec<JobKind>,
     /// Its version.
     pub version: String,
 }
 
 /// Whether a registered worker gets work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
     /// It gets leases.

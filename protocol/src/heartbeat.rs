@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::BootId;
+use crate::{BootId, JobKind, Labels, Resources};
 
 /// No worker may claim more slots than this.
 pub const MAX_SLOTS_PER_WORKER: u32 = 1024;
@@ -23,11 +23,25 @@ pub struct Heartbeat {
     pub cpu_load: f32,
     /// Memory it could still take, its cgroup's limit included.
     pub free_memory_bytes: u64,
+    /// Its labels: what jobs can require or wish for.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What it has in all.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The kinds of job that it runs.
+    #[serde(default = "least_kinds")]
+    pub kinds: Vec<JobKind>,
     /// The worker's version.
     pub version: String,
     /// Whether it is about to stop: it finishes what it holds and takes nothing new.
     #[serde(default)]
     pub is_draining: bool,
+}
+
+/// What every worker runs.
+fn least_kinds() -> Vec<JobKind> {
+    vec![JobKind::SumOfPrimes]
 }
 
 /// Query of `DELETE /worker/register/{worker_id}`: the worker is going and takes nothing new.

@@ -18,7 +18,8 @@ pub use job::{
     InvalidJob, Job, JobEvent, JobKind, JobOptions, JobPage, JobParams, JobProgress, JobRequest, JobState, JobWork,
     Labels, MAX_TASKS, ParsedJob, Priority, Renewed, Requirements, Resources, Simulation, SimulationStarted,
     SleepParams, Stats, Task, TaskCounts, TaskFailure, TaskPage, TaskState, TasksParams, Timeout, WorkerStats,
+    check_words,
 };
-pub use lease::{LeaseOutcome, LeaseRequest, Work};
+pub use lease::{LeaseOutcome, LeaseRequest, Nap, Stretch, Work, setup_estimate, sieve_estimate};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};

@@ -2,26 +2,41 @@
 
 use std::time::Duration;
 
-use actix_web::web::Payload;
+use actix_web::web::{Bytes, Payload};
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 
-/// The longest body that any path takes.
-const MAX_BODY_BYTES: usize = 4096;
+/// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a JSON body of at most 4096 bytes within 5 s.
+/// Reads a JSON body of at most [`MAX_BODY_BYTES`] within 5 s.
 ///
 /// # Errors
 /// The body is too long, too slow, cut off or not the JSON of a `T`.
 pub async fn read_json<T: DeserializeOwned>(payload: Payload) -> Result<T, ApiError> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, payload.to_bytes_limited(MAX_BODY_BYTES))
+    parse_json(&read_body(payload, MAX_BODY_BYTES, BODY_TIMEOUT).await?)
+}
+
+/// Reads a body of at most `max_bytes` within `timeout`.
+///
+/// # Errors
+/// The body is too long, too slow or cut off.
+pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(timeout, payload.to_bytes_limited(max_bytes))
         .await
-        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT))?
-        .map_err(|_| ApiError::BodyTooLarge(MAX_BODY_BYTES))?
-        .map_err(|error| ApiError::InvalidBody(error.to_string()))?;
-    serde_json::from_slice(&body).map_err(|error| ApiError::InvalidBody(error.to_string()))
+        .map_err(|_| ApiError::BodyTimeout(timeout))?
+        .map_err(|_| ApiError::BodyTooLarge(max_bytes))?
+        .map_err(|error| ApiError::InvalidBody(error.to_string()))
+}
+
+/// Parses a body.
+///
+/// # Errors
+/// It is not the JSON of a `T`.
+pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::InvalidBody(error.to_string()))
 }

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use protocol::{MAX_SLOTS_PER_WORKER, WorkerId};
+use protocol::{Labels, MAX_SLOTS_PER_WORKER, WorkerId};
 use serde::Deserialize;
 use service::WorkerToken;
 use url::Url;
@@ -25,6 +25,9 @@ pub struct Config {
     /// affinity and cgroup limit included.
     #[serde(default = "default_slots")]
     pub slots: u32,
+    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`. Default: none.
+    #[serde(default)]
+    pub worker_labels: WorkerLabels,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long leases may go on after SIGTERM before they are handed back. Default 10000.
     #[serde(default = "default_drain_timeout_ms")]
     pub drain_timeout_ms: u64,
@@ -34,6 +37,26 @@ pub struct Config {
     /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
     #[serde(skip)]
     pub pod_ip: Option<String>,
+}
+
+/// Labels as the environment gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WorkerLabels(pub Labels);
+
+impl TryFrom<String> for WorkerLabels {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+        let label = |pair: &str| {
+            let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} must be key=value"))?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        };
+        let labels = pairs.map(label).collect::<anyhow::Result<_>>()?;
+        protocol::check_words("the list", &labels)?;
+        Ok(Self(labels))
+    }
 }
 
 impl Config {
@@ -124,6 +147,16 @@ mod tests {
             [("slots", "0"), ("slots", "1025"), ("coordinator", "https://x:1"), ("coordinator", "data:x")]
         {
             assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn labels_are_pairs_of_key_and_value() {
+        let labels = config(&[("worker_labels", "gpu=yes, zone=a=b,")]).worker_labels.0;
+        let expected = [("gpu", "yes"), ("zone", "a=b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(labels, Labels::from(expected));
+        for wrong in ["gpu", "=yes", "a=b,c"] {
+            assert!(WorkerLabels::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use protocol::NumberRange;
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use protocol::Work;
 use tokio::sync::oneshot;
 
 /// What one thread computes with; it stops early when the flag turns true.
-pub(crate) type Compute = Box<dyn FnMut(NumberRange, &AtomicBool) -> Option<u128>>;
+pub(crate) type Compute = Box<dyn FnMut(&Work, &AtomicBool) -> Result<u128, ComputeError>>;
 
 /// A finished computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,20 +28,23 @@ pub(crate) enum ComputeError {
     Stopped,
     #[error("it panicked: {0}")]
     Panicked(String),
+    #[error("it failed, as simulated work does at times")]
+    Simulated,
 }
 
 type Answer = Result<Computed, ComputeError>;
 
-struct Work {
-    range: NumberRange,
+struct Task {
+    work: Work,
     stop: Arc<AtomicBool>,
     answer: oneshot::Sender<Answer>,
 }
 
-/// The compute threads and the queue before them. The queue's bound is with those who let requests in.
+/// The compute threads and the queues before them. The bound of the queues is with those who let requests in.
 #[derive(Debug)]
 pub(crate) struct Executor {
-    queue: async_channel::Sender<Work>,
+    slots: Vec<Sender<Task>>,
+    any_slot: Sender<Task>,
     running: Arc<AtomicU32>,
 }
 
@@ -54,22 +58,36 @@ pub(crate) struct Computation {
 impl Executor {
     /// Starts `slots` threads; each computes with what `make_compute` makes for it, and with a new one after a panic.
     pub(crate) fn start(slots: u32, make_compute: fn() -> Compute) -> std::io::Result<Self> {
-        let (sender, queue) = async_channel::unbounded();
+        let (any_slot, shared) = unbounded();
         let running = Arc::new(AtomicU32::new(0));
-        for slot in 0..slots {
-            let (queue, running) = (queue.clone(), Arc::clone(&running));
-            let run = move || run_slot(&queue, &running, make_compute);
+        let start = |slot| {
+            let (sender, own) = unbounded();
+            let (shared, running) = (shared.clone(), Arc::clone(&running));
+            let run = move || run_slot(&own, &shared, &running, make_compute);
             thread::Builder::new().name(format!("slot-{slot}")).spawn(run)?;
-        }
-        Ok(Self { queue: sender, running })
+            Ok(sender)
+        };
+        let slots = (0..slots).map(start).collect::<std::io::Result<_>>()?;
+        Ok(Self { slots, any_slot, running })
     }
 
-    /// Queues a computation behind those that wait.
-    pub(crate) fn submit(&self, range: NumberRange) -> Computation {
+    /// Queues a computation behind those that wait for the same slot, so that what goes on where another one ended
+    /// finds that one's sieve.
+    pub(crate) fn submit_to(&self, slot: u32, work: Work) -> Computation {
+        let slot = slot as usize % self.slots.len();
+        Self::send(&self.slots[slot], work)
+    }
+
+    /// Queues a computation for the first slot that is free.
+    pub(crate) fn submit(&self, work: Work) -> Computation {
+        Self::send(&self.any_slot, work)
+    }
+
+    fn send(queue: &Sender<Task>, work: Work) -> Computation {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, answer) = oneshot::channel();
-        // The threads hold the other end as long as the executor lives, and a full queue cannot be: it has no bound.
-        let _ = self.queue.try_send(Work { range, stop: Arc::clone(&stop), answer: sender });
+        // The threads hold the other end as long as the executor lives.
+        let _ = queue.send(Task { work, stop: Arc::clone(&stop), answer: sender });
         Computation { stop, answer }
     }
 
@@ -92,30 +110,29 @@ impl Drop for Computation {
     }
 }
 
-/// A sum of primes on a sieve of its own.
-pub(crate) fn sum_of_primes() -> Compute {
-    let mut sieve = primes::Sieve::new();
-    Box::new(move |range, stop| sieve.sum(range.into(), stop).ok())
-}
-
-fn run_slot(queue: &async_channel::Receiver<Work>, running: &AtomicU32, make_compute: fn() -> Compute) {
+fn run_slot(own: &Receiver<Task>, shared: &Receiver<Task>, running: &AtomicU32, make_compute: fn() -> Compute) {
     let mut compute = make_compute();
-    while let Ok(Work { range, stop, answer }) = queue.recv_blocking() {
+    loop {
+        let next = select! {
+            recv(own) -> task => task,
+            recv(shared) -> task => task,
+        };
+        // Both queues end with the executor.
+        let Ok(Task { work, stop, answer }) = next else { return };
+        if stop.load(Ordering::Relaxed) {
+            continue;
+        }
         running.fetch_add(1, Ordering::Relaxed);
         let started_at = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| compute(range, &stop)));
+        let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &stop)));
         let busy = started_at.elapsed();
         running.fetch_sub(1, Ordering::Relaxed);
-        let result = match result {
-            Ok(Some(value)) => Ok(Computed { value, busy }),
-            Ok(None) => Err(ComputeError::Stopped),
-            Err(panic) => {
-                compute = make_compute();
-                Err(ComputeError::Panicked(message_of(panic.as_ref())))
-            }
-        };
+        let result = result.unwrap_or_else(|panic| {
+            compute = make_compute();
+            Err(ComputeError::Panicked(message_of(panic.as_ref())))
+        });
         // Nobody waits for a computation that was stopped.
-        let _ = answer.send(result);
+        let _ = answer.send(result.map(|value| Computed { value, busy }));
     }
 }
 
@@ -126,34 +143,50 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use protocol::Stretch;
 
-    fn range(a: u64, b: u64) -> NumberRange {
-        NumberRange::new(a, b).expect("a <= b")
+    use super::*;
+    use crate::compute::every_kind;
+
+    fn sum(a: u64, b: u64) -> Work {
+        Work::SumOfPrimes(Stretch { a, b, horizon: b })
     }
 
     #[tokio::test]
     async fn a_panic_is_a_failed_computation_and_the_slot_goes_on() {
         let executor = Executor::start(1, || {
-            Box::new(|range, _| {
-                assert!(range.a() > 0, "zero is too small");
-                Some(7)
+            Box::new(|work, _| {
+                assert_ne!(*work, sum(0, 1), "zero is too small");
+                Ok(7)
             })
         })
         .expect("threads");
-        let panicked = executor.submit(range(0, 1)).finish().await;
-        assert_eq!(panicked, Err(ComputeError::Panicked("zero is too small".to_owned())));
-        assert_eq!(executor.submit(range(1, 1)).finish().await.expect("computed").value, 7);
+        let Err(ComputeError::Panicked(message)) = executor.submit(sum(0, 1)).finish().await else {
+            panic!("it panicked")
+        };
+        assert!(message.contains("zero is too small"), "{message}");
+        assert_eq!(executor.submit(sum(1, 1)).finish().await.expect("computed").value, 7);
         assert_eq!(executor.running(), 0);
     }
 
     #[tokio::test]
     async fn a_dropped_computation_frees_its_slot() {
-        let executor = Executor::start(1, sum_of_primes).expect("threads");
-        let endless = executor.submit(range(0, u64::MAX));
-        let waiting = executor.submit(range(0, u64::MAX));
-        let next = executor.submit(range(1, 100));
+        let executor = Executor::start(1, every_kind).expect("threads");
+        let endless = executor.submit(sum(0, u64::MAX));
+        let waiting = executor.submit_to(0, sum(0, u64::MAX));
+        let next = executor.submit(sum(1, 100));
         drop((endless, waiting));
         assert_eq!(next.finish().await.expect("computed").value, 1060);
+    }
+
+    #[tokio::test]
+    async fn what_is_meant_for_one_slot_waits_for_it() {
+        let executor = Executor::start(2, every_kind).expect("threads");
+        let endless = executor.submit_to(0, sum(0, u64::MAX));
+        let mut behind = executor.submit_to(0, sum(1, 100));
+        assert_eq!(executor.submit_to(1, sum(1, 10)).finish().await.expect("computed").value, 17);
+        assert!(behind.answer.try_recv().is_err(), "its slot is busy");
+        drop(endless);
+        assert_eq!(behind.finish().await.expect("computed").value, 1060);
     }
 }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use protocol::{BootId, Deregistration, Heartbeat, Problem, WorkerId};
+use protocol::{BootId, Deregistration, Heartbeat, Labels, Problem, Resources, WorkerId};
 use reqwest::{Client, Response};
 use service::WorkerToken;
 use sysinfo::System;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 use url::Url;
 
+use crate::compute::KINDS;
 use crate::executor::Executor;
 
 /// From one heartbeat to the next.
@@ -34,6 +35,7 @@ pub(crate) struct Announcer {
     pub(crate) boot_id: BootId,
     pub(crate) port: u16,
     pub(crate) slots: u32,
+    pub(crate) labels: Labels,
     pub(crate) coordinator: Url,
     pub(crate) token: WorkerToken,
     pub(crate) executor: Arc<Executor>,
@@ -155,6 +157,9 @@ impl Announcer {
             running: self.executor.running(),
             cpu_load: (system.global_cpu_usage() / 100.0).clamp(0.0, 1.0),
             free_memory_bytes: free_memory_bytes(system),
+            labels: self.labels.clone(),
+            resources: resources(system),
+            kinds: KINDS.to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
         };
@@ -185,6 +190,13 @@ async fn check(response: Response) -> anyhow::Result<()> {
 fn free_memory_bytes(system: &System) -> u64 {
     let of_host = system.available_memory();
     system.cgroup_limits().map_or(of_host, |cgroup| cgroup.free_memory.min(of_host))
+}
+
+fn resources(system: &System) -> Resources {
+    let cpus = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    let of_host = system.total_memory();
+    let memory_bytes = system.cgroup_limits().map_or(of_host, |cgroup| cgroup.total_memory.min(of_host));
+    Resources { cpus, memory_bytes }
 }
 
 /// A doubling pause up to a second, less a random half so that workers do not come back in step.

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::compute::every_kind;
 use crate::config::Config;
-use crate::executor::{Executor, sum_of_primes};
+use crate::executor::Executor;
 use crate::heartbeat::Announcer;
 use crate::intake::Intake;
 use crate::metrics::WorkerMetrics;
@@ -62,7 +63,7 @@ impl Worker {
         if !config.worker_token.is_set() && !address.ip().is_loopback() {
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can give work");
         }
-        let executor = Arc::new(Executor::start(config.slots, sum_of_primes).context("start the compute threads")?);
+        let executor = Arc::new(Executor::start(config.slots, every_kind).context("start the compute threads")?);
         let mut registry = Registry::default();
         let metrics = WorkerMetrics::register(&mut registry, config.slots);
         let health = Health::default();
@@ -82,6 +83,7 @@ impl Worker {
             boot_id,
             port: address.port(),
             slots: config.slots,
+            labels: config.worker_labels.0.clone(),
             coordinator: config.coordinator.clone(),
             token: config.worker_token.clone(),
             executor,

@@ -22,6 +22,9 @@ fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
         cpu_load: 0.0,
         free_memory_bytes: 0,
         version: String::new(),
+        labels: protocol::Labels::new(),
+        resources: protocol::Resources::default(),
+        kinds: vec![protocol::JobKind::SumOfPrimes],
         is_draining: false,
     }
 }
@@ -37,7 +40,7 @@ fn name(id: &str) -> WorkerId {
 impl Harness {
     fn new() -> Self {
         let now = Instant::now();
-        let grid = Arc::new(Grid::new(Config::default().policy(), DEFAULT_CHUNK_SIZE));
+        let grid = Arc::new(Grid::new(Config::default().policy(), DEFAULT_CHUNK_SIZE, Duration::from_secs(10)));
         Self { registry: Registry::new(grid, EVICT_AFTER, now), now }
     }
 
@@ -155,7 +158,7 @@ fn the_pause_of_a_worker_that_fails_grows_until_it_succeeds() {
     assert_eq!([(); 7].map(|()| grid.fail_and_count_seconds()), [1, 1, 2, 4, 8, 16, 30]);
     let stub = grid.take();
     assert!(!grid.registry.is_proven(&stub));
-    grid.registry.note_success(&stub, 1, 1.0);
+    grid.registry.note_success(&stub, 1, Some(1.0));
     assert!(grid.registry.is_proven(&stub));
     grid.registry.release(stub);
     assert_eq!(grid.fail_and_count_seconds(), 1);

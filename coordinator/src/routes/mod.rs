@@ -4,6 +4,7 @@ mod registration;
 mod sum_of_primes;
 mod workers;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
@@ -21,6 +22,8 @@ pub(crate) struct State {
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: GridMetrics,
     pub(crate) token: WorkerToken,
+    /// Attempts at a task of a request that waits for its answer.
+    pub(crate) max_attempts: NonZeroU32,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
 }

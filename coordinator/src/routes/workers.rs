@@ -31,6 +31,9 @@ fn summarize(state: &State, id: WorkerId, registration: &Registration, now: Inst
         speed_numbers_per_s,
         cpu_load: registration.heartbeat.cpu_load,
         free_memory_bytes: registration.heartbeat.free_memory_bytes,
+        labels: registration.heartbeat.labels.clone(),
+        resources: registration.heartbeat.resources,
+        kinds: registration.heartbeat.kinds.clone(),
         version: registration.heartbeat.version.clone(),
     }
 }

@@ -32,7 +32,7 @@ async fn the_list_of_workers_says_what_each_has_shown() {
 
 #[actix_web::test]
 async fn a_job_that_fails_on_every_attempt_is_a_clear_error() {
-    let one_attempt = coordinator::config::Config { max_attempts: 1, ..config() };
+    let one_attempt = coordinator::config::Config { max_attempts: std::num::NonZeroU32::MIN, ..config() };
     let grid = TestCoordinator::start(one_attempt);
     let _worker = grid.add_worker("broken", refuse).await;
     let problem = problem(grid.get("/sum-of-primes?a=1&b=10").await, 502).await;

@@ -76,6 +76,9 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         cpu_load: 0.5,
         free_memory_bytes: 1 << 30,
         version: "0.0.0-test".to_owned(),
+        labels: protocol::Labels::new(),
+        resources: protocol::Resources::default(),
+        kinds: vec![protocol::JobKind::SumOfPrimes],
         is_draining: false,
     }
 }
@@ -91,9 +94,9 @@ fn start_worker(answer: fn(LeaseRequest) -> HttpResponse) -> (Heartbeat, JoinHan
 
 /// Computes what was asked, one slow method for all.
 pub(crate) fn compute(lease: LeaseRequest) -> HttpResponse {
-    let Work::SumOfPrimes(range) = lease.work;
+    let Work::SumOfPrimes(range) = lease.work else { panic!("another kind") };
     let is_prime = |n: &u64| *n > 1 && (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
-    let value = (range.a()..=range.b()).filter(is_prime).map(u128::from).sum();
+    let value = (range.a..=range.b).filter(is_prime).map(u128::from).sum();
     HttpResponse::Ok().json(LeaseOutcome { attempt: lease.attempt, value, compute_us: 1 })
 }
 

@@ -124,7 +124,7 @@ fn body_that_is_too_long_is_refused() {
         [(coordinator.internal, "PUT", "/worker/register/big"), (worker.address, "POST", "/lease")]
     {
         let message = request(port, method, path, &[], &body).problem(413);
-        assert_eq!(message, "the body is longer than 4096 bytes");
+        assert_eq!(message, "the body is longer than 65536 bytes");
         let mut stream = connect(port);
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).expect("send a head");

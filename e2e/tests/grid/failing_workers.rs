@@ -68,7 +68,7 @@ fn client_is_told_what_is_wrong_with_the_only_worker() {
         (Fault::Garbage, "its worker was lost"),
         (Fault::HalfAnAnswer, "read the answer"),
         (Fault::WrongAttempt, "its worker answered for attempt "),
-        (Fault::ImpossibleSum, "its worker answered a sum that cannot be"),
+        (Fault::ImpossibleSum, "its worker answered a value that cannot be"),
         (Fault::EndlessBody, "the answer is longer than 4096 bytes"),
         (Fault::LongBody, "the answer is longer than 4096 bytes"),
         (Fault::RedirectToItself, "its worker answered 307 Temporary Redirect"),

@@ -135,7 +135,7 @@ pub struct Requirements {
 }
 
 /// What a worker has for [`Requirements`] and [`Affinity`] to be compared with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Resources {
     /// Its cores.
@@ -407,7 +407,11 @@ fn check_sleep(params: SleepParams) -> Result<SleepParams, InvalidJob> {
     Ok(params)
 }
 
-fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob> {
+/// Checks words that a client or a worker chose.
+///
+/// # Errors
+/// There are more than 32, or one is longer than 256 bytes or holds a control character.
+pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob> {
     let is_word = |word: &String| word.len() <= MAX_WORD_BYTES && !word.contains(char::is_control);
     let is_fine = |(key, value): (&String, &String)| !key.is_empty() && is_word(key) && is_word(value);
     if words.len() <= MAX_TAGS && words.iter().all(is_fine) {

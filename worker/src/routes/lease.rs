@@ -2,7 +2,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Payload};
-use protocol::{LeaseOutcome, LeaseRequest, Work};
+use protocol::{LeaseOutcome, LeaseRequest};
 use service::{ApiError, read_json};
 
 use super::State;
@@ -30,9 +30,8 @@ async fn compute(state: &State, lease: &LeaseRequest) -> Result<LeaseOutcome, Ap
         return Err(ApiError::Conflict(format!("this worker runs as {}, not as {}", state.boot_id, lease.boot_id)));
     }
     let _permit = state.intake.enter_lease()?;
-    let Work::SumOfPrimes(range) = lease.work;
     let result = tokio::select! {
-        result = state.executor.submit(range).finish() => result,
+        result = state.executor.submit_to(lease.slot, lease.work).finish() => result,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
     let computed = result.map_err(|error| ApiError::Failed(error.to_string()))?;

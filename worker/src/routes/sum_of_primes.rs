@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
-use protocol::SumOfPrimes;
+use protocol::{Stretch, SumOfPrimes, Work};
 use service::{ApiError, range_from_query};
 
 use super::State;
@@ -15,8 +15,9 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<J
     state.token.demand(&request)?;
     let range = range_from_query(request.query_string())?;
     let _permit = state.intake.enter_direct()?;
+    let work = Work::SumOfPrimes(Stretch { a: range.a(), b: range.b(), horizon: range.b() });
     let result = tokio::select! {
-        result = state.executor.submit(range).finish() => result,
+        result = state.executor.submit(work).finish() => result,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
     let computed = result.map_err(|error| ApiError::Failed(error.to_string()))?;

@@ -29,7 +29,9 @@ impl BasePrimes {
         }
         let span = Span::new(u64::from(self.limit) + 1, u64::from(limit));
         let mut found = Vec::new();
-        engine.run(&span, self.up_to(limit.isqrt()), stop, |map, first_byte| {
+        let sieving = self.up_to(limit.isqrt());
+        let mut walk = engine.start(&span, sieving);
+        engine.run(&mut walk, &span, sieving, stop, |map, first_byte| {
             collect(map, first_byte, |prime| found.push(prime as u32));
             Ok(())
         })?;

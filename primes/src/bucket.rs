@@ -30,12 +30,12 @@ struct Start {
 pub(crate) struct Buckets {
     starts: Ring<Start>,
     hits: Ring<Hit>,
-    /// Bytes from the start of the present segment to the end of the run.
+    /// Bytes from the start of the present segment to the end of the walk.
     ahead: u64,
 }
 
 impl Buckets {
-    /// Empties the lists and makes room for primes up to `largest` and a run of `bytes`.
+    /// Empties the lists and makes room for primes up to `largest` and a walk of `bytes`.
     pub(crate) fn reset(&mut self, largest: u32, bytes: u64) {
         assert!(largest < LARGEST, "a hit fits 32 bits");
         let segments = largest as usize / SEGMENT + 2;
@@ -66,7 +66,7 @@ impl Buckets {
         }
     }
 
-    /// Adds those hits of a period that lie neither before the present segment nor after the run.
+    /// Adds those hits of a period that lie neither before the present segment nor after the walk.
     fn push_within(&mut self, quotient: u32, class: usize, position: i64) {
         for s in 0..8 {
             let offset = quotient * u32::from(RESIDUES[s]) + u32::from(CARRY[class][s]);

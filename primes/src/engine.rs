@@ -1,5 +1,8 @@
-//! The segmented sieve: walks over a span of the numbers and hands out its map, one finished segment at a time.
+//! The segmented sieve: walks over the numbers segment by segment and hands out their map.
+//!
+//! A walk may be interrupted at any number: what a segment holds beyond stays for the run that goes on from there.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bucket::{self, Buckets};
@@ -27,39 +30,43 @@ const LARGE: Layout = Layout { segment: bucket::SEGMENT, stride: bucket::SEGMENT
 
 const _: () = assert!(lone::LONGEST == LARGE.segment);
 
-/// Consecutive numbers as the bytes of the map that hold them.
-#[derive(Debug)]
+/// The numbers of one run, and how far later runs are expected to go on behind them.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
-    first_byte: u64,
-    last_byte: u64,
-    first_bits: u8,
-    last_bits: u8,
+    pub(crate) first: u64,
+    /// Included, and not below `first`.
+    pub(crate) last: u64,
+    /// Not below `last`.
+    pub(crate) horizon: u64,
 }
 
 impl Span {
-    /// The numbers `first` to `last`, both included; `first` is not above `last`.
+    /// The numbers `first` to `last`, both included, with nothing behind them.
     pub(crate) fn new(first: u64, last: u64) -> Self {
-        Self {
-            first_byte: first / 30,
-            last_byte: last / 30,
-            first_bits: bits_from((first % 30) as u8),
-            last_bits: bits_up_to((last % 30) as u8),
-        }
+        Self { first, last, horizon: last }
+    }
+
+    fn first_byte(&self) -> u64 {
+        self.first / 30
+    }
+
+    fn last_byte(&self) -> u64 {
+        self.last / 30
     }
 
     /// Clears the numbers outside the span in a map whose first byte is `first_byte`.
     fn trim(&self, map: &mut [u8], first_byte: u64) {
-        if first_byte == self.first_byte {
-            map[0] &= self.first_bits;
+        if first_byte == self.first_byte() {
+            map[0] &= bits_from((self.first % 30) as u8);
         }
         let last = map.len() - 1;
-        if first_byte + last as u64 == self.last_byte {
-            map[last] &= self.last_bits;
+        if first_byte + last as u64 == self.last_byte() {
+            map[last] &= bits_up_to((self.last % 30) as u8);
         }
     }
 }
 
-/// The map and the sieving primes on their way through it, kept from run to run for their memory.
+/// The map and the sieving primes on their way through it, kept from walk to walk for their memory.
 ///
 /// The map is a segment between a front pad, which takes what the first periods write before the span, and a slack,
 /// which takes what the last periods of a segment write into the next one. Pad and slack are as long as the largest
@@ -87,42 +94,15 @@ impl Engine {
         }
     }
 
-    /// Sieves `span` with the ascending primes of `sieving` and those of the pre-sieve, and calls `visit` with each
-    /// segment of the map and the number of its first byte.
+    /// Starts a walk from the first number of `span` to its horizon with the ascending primes of `sieving`.
     ///
-    /// A number stays set if it is 1 < n without a divisor among these primes, or one of them.
-    pub(crate) fn run(
-        &mut self,
-        span: &Span,
-        sieving: &[u32],
-        stop: &AtomicBool,
-        mut visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
-    ) -> Result<(), Stopped> {
-        let mut walk = self.start(span, sieving);
-        while walk.byte <= span.last_byte {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Stopped);
-            }
-            let left = span.last_byte - walk.byte + 1;
-            let len = left.min(walk.segment as u64) as usize;
-            self.prepare(&walk, len);
-            self.activate(&mut walk, len, stop)?;
-            self.strike(&walk, len, stop)?;
-            let map = &mut self.map[walk.pad..walk.pad + len];
-            span.trim(map, walk.byte);
-            visit(map, walk.byte)?;
-            walk.byte += len as u64;
-            walk.is_first = false;
-        }
-        Ok(())
-    }
-
-    fn start<'a>(&mut self, span: &Span, sieving: &'a [u32]) -> Walk<'a> {
-        let bytes = span.last_byte - span.first_byte + 1;
+    /// Ends the walk before, for an engine has the memory of one.
+    pub(crate) fn start(&mut self, span: &Span, sieving: &[u32]) -> Walk {
+        let bytes = span.horizon / 30 - span.first_byte() + 1;
         let limit = lone::least_prime(bytes, self.level);
-        let (waiting, lone) = sieving.split_at(sieving.partition_point(|&prime| prime <= limit));
-        let largest = waiting.last().copied().unwrap_or(0);
-        let is_small = largest <= SMALL.stride && lone.is_empty();
+        let waiting = sieving.partition_point(|&prime| prime <= limit);
+        let largest = sieving[..waiting].last().copied().unwrap_or(0);
+        let is_small = largest <= SMALL.stride && waiting == sieving.len();
         let Layout { segment, stride } = if is_small { SMALL } else { LARGE };
         let pad = largest.clamp(BLOCK_PRIME, stride) as usize;
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
@@ -132,29 +112,86 @@ impl Engine {
         if has_buckets {
             self.buckets.reset(largest, bytes);
         }
-        Walk { waiting, lone, byte: span.first_byte, segment, stride, pad, is_first: true, has_buckets }
+        Walk {
+            next: Some(span.first),
+            last: span.horizon,
+            waiting: 0..waiting,
+            lone: waiting..sieving.len(),
+            byte: span.first_byte(),
+            len: 0,
+            segment,
+            stride,
+            pad,
+            is_first: true,
+            has_buckets,
+        }
+    }
+
+    /// Goes on with the last walk started through `span`, which [follows](Walk::is_followed_by) what it has visited.
+    ///
+    /// Calls `visit` with the map, piece by piece, and the number of each piece's first byte. A number stays set if it
+    /// is 1 < n without a divisor among the primes of `sieving`, those of the start, and of the pre-sieve, or one of
+    /// them. A walk that was stopped cannot go on.
+    pub(crate) fn run(
+        &mut self,
+        walk: &mut Walk,
+        span: &Span,
+        sieving: &[u32],
+        stop: &AtomicBool,
+        mut visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
+        let mut byte = span.first_byte();
+        while byte <= span.last_byte() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Stopped);
+            }
+            if byte == walk.end() {
+                self.sieve(walk, span.horizon, sieving, stop)?;
+            }
+            let end = walk.end().min(span.last_byte() + 1);
+            let map = &mut self.map[walk.index(byte)..walk.index(end)];
+            let last = map.len() - 1;
+            let untrimmed = map[last];
+            span.trim(map, byte);
+            visit(map, byte)?;
+            // The next span starts within this byte, unless this one ends with it.
+            map[last] = untrimmed;
+            byte = end;
+        }
+        walk.next = span.last.checked_add(1);
+        Ok(())
+    }
+
+    /// Sieves the next segment, as far as the walk or the horizon allows.
+    fn sieve(&mut self, walk: &mut Walk, horizon: u64, sieving: &[u32], stop: &AtomicBool) -> Result<(), Stopped> {
+        walk.advance(horizon);
+        self.prepare(walk);
+        self.activate(walk, sieving, stop)?;
+        self.strike(walk);
+        let map = &mut self.map[walk.pad..walk.pad + walk.len];
+        lone::strike(map, walk.byte, &sieving[walk.lone.clone()], &mut self.hits, self.level, stop)
     }
 
     /// Pre-sieves the segment, folds the slack of the one before into it and empties the slack.
-    fn prepare(&mut self, walk: &Walk, len: usize) {
+    fn prepare(&mut self, walk: &Walk) {
         let (map, slack) = self.map[walk.pad..].split_at_mut(walk.segment);
-        presieve::fill(&mut map[..len], walk.byte, self.level);
+        let map = &mut map[..walk.len];
+        presieve::fill(map, walk.byte, self.level);
         if !walk.is_first {
-            for (byte, carried) in map[..len].iter_mut().zip(&slack[..walk.pad]) {
+            for (byte, carried) in map.iter_mut().zip(&slack[..walk.pad]) {
                 *byte &= carried;
             }
         }
-        self.map[walk.pad + len..][..walk.pad].fill(0xff);
+        self.map[walk.pad + walk.len..][..walk.pad].fill(0xff);
     }
 
     /// Gives a position to each prime whose square is about to enter.
-    fn activate(&mut self, walk: &mut Walk, len: usize, stop: &AtomicBool) -> Result<(), Stopped> {
+    fn activate(&mut self, walk: &mut Walk, sieving: &[u32], stop: &AtomicBool) -> Result<(), Stopped> {
         const PRIMES_BETWEEN_CHECKS: usize = 1 << 16;
-        let end = walk.byte + len as u64;
-        let entering = |&prime: &u32| u64::from(prime) * u64::from(prime / 30) < end;
-        let (ready, waiting) = walk.waiting.split_at(walk.waiting.partition_point(entering));
-        walk.waiting = waiting;
-        for primes in ready.chunks(PRIMES_BETWEEN_CHECKS) {
+        let waiting = &sieving[walk.waiting.clone()];
+        let is_entering = |&prime: &u32| u64::from(prime) * u64::from(prime / 30) < walk.end();
+        let entering = &waiting[..waiting.partition_point(is_entering)];
+        for primes in entering.chunks(PRIMES_BETWEEN_CHECKS) {
             if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
@@ -162,6 +199,7 @@ impl Engine {
                 self.place(prime, walk);
             }
         }
+        walk.waiting.start += entering.len();
         Ok(())
     }
 
@@ -180,9 +218,9 @@ impl Engine {
         }
     }
 
-    fn strike(&mut self, walk: &Walk, len: usize, stop: &AtomicBool) -> Result<(), Stopped> {
+    fn strike(&mut self, walk: &Walk) {
         let mut origin = walk.pad - walk.front();
-        let end = walk.pad + len;
+        let end = walk.pad + walk.len;
         self.far.strike(&mut self.map[origin..], end - origin);
         if walk.has_buckets {
             let (segment, _) = self.map[walk.pad..].split_first_chunk_mut().expect("a segment is in the map");
@@ -194,22 +232,24 @@ impl Engine {
             self.near.strike(&mut self.map[origin..], block_end - origin);
             origin = block_end;
         }
-        if walk.lone.is_empty() {
-            return Ok(());
-        }
-        let map = &mut self.map[walk.pad..end];
-        lone::strike(map, walk.byte, walk.lone, &mut self.hits, self.level, stop)
     }
 }
 
-/// Where a run stands.
-struct Walk<'a> {
+/// Where a walk stands: in a sieved segment, of which a part has been visited.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// The first number that has not been visited, none behind the last `u64`.
+    next: Option<u64>,
+    /// The last number that can be visited.
+    last: u64,
     /// The sieving primes whose squares are still ahead.
-    waiting: &'a [u32],
+    waiting: Range<usize>,
     /// The sieving primes beyond, which are placed anew in each segment.
-    lone: &'a [u32],
+    lone: Range<usize>,
     /// The number of the segment's first byte.
     byte: u64,
+    /// The bytes of the segment that are sieved, none before the first one.
+    len: usize,
     segment: usize,
     stride: u32,
     pad: usize,
@@ -217,9 +257,89 @@ struct Walk<'a> {
     has_buckets: bool,
 }
 
-impl Walk<'_> {
+impl Walk {
+    /// Whether a run through `span` goes on where the last one ended, and ends where this walk can lead.
+    pub(crate) fn is_followed_by(&self, span: &Span) -> bool {
+        self.next == Some(span.first) && span.last <= self.last
+    }
+
+    /// Makes the next segment the present one, cut at the horizon.
+    fn advance(&mut self, horizon: u64) {
+        self.is_first = self.len == 0;
+        self.byte = self.end();
+        let last = self.last.min(horizon);
+        let left = last / 30 - self.byte + 1;
+        self.len = left.min(self.segment as u64) as usize;
+        if self.len < self.segment {
+            // Slack and lists stand a whole segment further, so nothing can follow a part of one.
+            self.last = last;
+        }
+    }
+
+    /// The number of the first byte behind those that are sieved.
+    fn end(&self) -> u64 {
+        self.byte + self.len as u64
+    }
+
+    /// The place in the map of byte `byte` of the numbers.
+    fn index(&self, byte: u64) -> usize {
+        self.pad + (byte - self.byte) as usize
+    }
+
     /// How far before the segment positions begin: only first periods start before it.
     fn front(&self) -> usize {
         if self.is_first { self.pad } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BasePrimes;
+
+    struct Steps {
+        engine: Engine,
+        base: BasePrimes,
+        walk: Walk,
+    }
+
+    impl Steps {
+        fn new(span: Span) -> Self {
+            let (mut engine, base) = (Engine::new(Level::best()), BasePrimes::new());
+            let walk = engine.start(&span, base.up_to(u32::MAX));
+            Self { engine, base, walk }
+        }
+
+        fn step(&mut self, span: Span) {
+            assert!(self.walk.is_followed_by(&span), "{span:?} follows {:?}", self.walk);
+            let stop = AtomicBool::new(false);
+            let result = self.engine.run(&mut self.walk, &span, self.base.up_to(u32::MAX), &stop, |_, _| Ok(()));
+            assert_eq!(result, Ok(()));
+        }
+    }
+
+    const START: u64 = 1_000_000_000;
+    const SEGMENT: u64 = 30 * (1 << 20);
+
+    #[test]
+    fn what_a_segment_holds_beyond_a_step_is_not_sieved_again() {
+        let horizon = START + 4 * SEGMENT;
+        let mut steps = Steps::new(Span { first: START, last: START + 1, horizon });
+        steps.step(Span { first: START, last: START + 100, horizon });
+        let sieved = steps.walk.end();
+        steps.step(Span { first: START + 101, last: START + 1_000_000, horizon });
+        assert_eq!(steps.walk.end(), sieved);
+        assert_eq!(sieved - START / 30, steps.walk.segment as u64);
+    }
+
+    #[test]
+    fn walk_leads_no_further_than_the_horizon_that_cut_a_segment() {
+        let (near, far) = (START + 5000, START + 4 * SEGMENT);
+        let mut steps = Steps::new(Span { first: START, last: START + 1, horizon: far });
+        steps.step(Span { first: START, last: START + 1000, horizon: near });
+        assert_eq!(steps.walk.end(), near / 30 + 1);
+        assert!(steps.walk.is_followed_by(&Span { first: START + 1001, last: near, horizon: far }));
+        assert!(!steps.walk.is_followed_by(&Span { first: START + 1001, last: near + 1, horizon: far }));
+        assert!(!steps.walk.is_followed_by(&Span { first: START + 1002, last: near, horizon: far }));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{BasePrimes, collect};
 use crate::cost::{self, Work};
-use crate::engine::{Engine, Span};
+use crate::engine::{Engine, Span, Walk};
 use crate::level::Level;
 use crate::primality::retain_primes;
 use crate::tally::{Count, Sum, Tally};
@@ -34,6 +34,8 @@ pub struct Sieve {
     level: Level,
     base: BasePrimes,
     engine: Engine,
+    /// The walk of the last call, for the next one to go on with.
+    course: Option<Course>,
 }
 
 impl Default for Sieve {
@@ -51,7 +53,7 @@ impl Sieve {
     /// A sieve that uses the instructions of `level`, or the best ones that the CPU has if they are lower.
     pub fn with_level(level: Level) -> Self {
         let level = level.supported();
-        Self { level, base: BasePrimes::new(), engine: Engine::new(level) }
+        Self { level, base: BasePrimes::new(), engine: Engine::new(level), course: None }
     }
 
     /// The sum of all primes in `range`, 0 if it is empty.
@@ -60,9 +62,30 @@ impl Sieve {
     ///
     /// [`Stopped`] within about 20 ms after `stop` became true.
     pub fn sum(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool) -> Result<u128, Stopped> {
+        let horizon = *range.end();
+        self.sum_towards(range, horizon, stop)
+    }
+
+    /// Like [`Sieve::sum`], as a step of a walk over consecutive ranges that is expected to lead to `horizon`.
+    ///
+    /// A call whose range starts where that of the last call ended goes on with its walk, which costs no more than the
+    /// two ranges in one call. Any other call starts a walk, and so does a range that ends beyond the horizon of the
+    /// first step or of one whose segment it cut short. A step may sieve some 31 million numbers beyond its range, but
+    /// none beyond its horizon. The horizon changes the time only, never the sum; one inside the range counts as its
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] within about 20 ms after `stop` became true. The walk ends then.
+    pub fn sum_towards(
+        &mut self,
+        range: RangeInclusive<u64>,
+        horizon: u64,
+        stop: &AtomicBool,
+    ) -> Result<u128, Stopped> {
         let small = wheel_primes(&range).map(u128::from).sum();
         let mut sum = Sum(small);
-        self.tally(range, stop, &mut sum)?;
+        self.tally(range, horizon, stop, &mut sum)?;
         Ok(sum.0)
     }
 
@@ -72,30 +95,75 @@ impl Sieve {
     ///
     /// [`Stopped`] within about 20 ms after `stop` became true.
     pub fn count(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool) -> Result<u64, Stopped> {
+        let horizon = *range.end();
+        self.count_towards(range, horizon, stop)
+    }
+
+    /// Like [`Sieve::count`], as a step of a walk: see [`Sieve::sum_towards`], whose steps may come in between.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] within about 20 ms after `stop` became true. The walk ends then.
+    pub fn count_towards(
+        &mut self,
+        range: RangeInclusive<u64>,
+        horizon: u64,
+        stop: &AtomicBool,
+    ) -> Result<u64, Stopped> {
         let mut count = Count(wheel_primes(&range).count() as u64);
-        self.tally(range, stop, &mut count)?;
+        self.tally(range, horizon, stop, &mut count)?;
         Ok(count.0)
     }
 
-    fn tally(&mut self, range: RangeInclusive<u64>, stop: &AtomicBool, tally: &mut impl Tally) -> Result<(), Stopped> {
+    fn tally(
+        &mut self,
+        range: RangeInclusive<u64>,
+        horizon: u64,
+        stop: &AtomicBool,
+        tally: &mut impl Tally,
+    ) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
         let level = self.level;
         let (first, last) = range.into_inner();
-        let root = last.isqrt() as u32;
-        let limit = cost::cheapest_limit(&Work { first, last, root, level, known: self.base.limit() });
-        let finished_bytes = u64::from(limit).pow(2) / 30;
-        self.base.grow(limit, &mut self.engine, stop)?;
-        self.engine.run(&Span::new(first, last), self.base.up_to(limit), stop, |map, first_byte| {
-            let is_finished = first_byte + map.len() as u64 <= finished_bytes;
-            if limit < root && !is_finished {
+        let span = Span { first, last, horizon: horizon.max(last) };
+        let mut course = match self.course.take() {
+            Some(course) if course.walk.is_followed_by(&span) => course,
+            Some(_) | None => self.start(&span, stop)?,
+        };
+        let Course { walk, limit, proven_bytes } = &mut course;
+        self.engine.run(walk, &span, self.base.up_to(*limit), stop, |map, first_byte| {
+            if first_byte + map.len() as u64 > *proven_bytes {
                 remove_composites(map, first_byte, level, stop)?;
             }
             tally.add(map, first_byte, level);
             Ok(())
-        })
+        })?;
+        self.course = Some(course);
+        Ok(())
     }
+
+    fn start(&mut self, span: &Span, stop: &AtomicBool) -> Result<Course, Stopped> {
+        let root = span.horizon.isqrt() as u32;
+        let known = self.base.limit();
+        let limit =
+            cost::cheapest_limit(&Work { first: span.first, last: span.horizon, root, level: self.level, known });
+        self.base.grow(limit, &mut self.engine, stop)?;
+        let walk = self.engine.start(span, self.base.up_to(limit));
+        let proven_bytes = if limit < root { u64::from(limit).pow(2) / 30 } else { u64::MAX };
+        Ok(Course { walk, limit, proven_bytes })
+    }
+}
+
+/// A walk with what was decided for it.
+#[derive(Debug)]
+struct Course {
+    walk: Walk,
+    /// The sieving primes end here.
+    limit: u32,
+    /// Up to this byte what the sieve leaves is prime.
+    proven_bytes: u64,
 }
 
 /// The primes that the map has no bits for.

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use primes::Sieve;
-use protocol::{JobKind, Nap, Work};
+use protocol::{JobKind, Nap, Stretch, Work};
 
 use crate::executor::{Compute, ComputeError};
 
@@ -19,9 +19,11 @@ const LONGEST_NAP: Duration = Duration::from_millis(20);
 pub(crate) fn every_kind() -> Compute {
     let mut sieve = Sieve::new();
     Box::new(move |work, stop| match *work {
-        Work::SumOfPrimes(stretch) => sieve.sum(stretch.a..=stretch.b, stop).map_err(|_| ComputeError::Stopped),
-        Work::CountPrimes(stretch) => {
-            sieve.count(stretch.a..=stretch.b, stop).map(u128::from).map_err(|_| ComputeError::Stopped)
+        Work::SumOfPrimes(Stretch { a, b, horizon }) => {
+            sieve.sum_towards(a..=b, horizon, stop).map_err(|_| ComputeError::Stopped)
+        }
+        Work::CountPrimes(Stretch { a, b, horizon }) => {
+            sieve.count_towards(a..=b, horizon, stop).map(u128::from).map_err(|_| ComputeError::Stopped)
         }
         Work::Sleep(nap) => sleep(nap, stop),
     })

@@ -119,7 +119,7 @@ fn head_that_is_too_long_is_refused() {
 fn body_that_is_too_long_is_refused() {
     let coordinator = Coordinator::start(&[]);
     let worker = Worker::join(&coordinator, &[]);
-    let body = " ".repeat(5000);
+    let body = " ".repeat(70_000);
     for (port, method, path) in
         [(coordinator.internal, "PUT", "/worker/register/big"), (worker.address, "POST", "/lease")]
     {

@@ -1,0 +1,191 @@
+//! Jobs as they go in and come out.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use protocol::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, ParsedJob};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// A job to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Its id.
+    pub id: JobId,
+    /// The job.
+    pub job: ParsedJob,
+    /// Its parameters as they are shown: `{"count": n}` for individual tasks.
+    pub params: Box<RawValue>,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// Hash of the request's body: what tells a repetition from another job.
+    pub fingerprint: [u8; 32],
+    /// The client's name for the request.
+    pub idempotency_key: Option<String>,
+    /// When it came.
+    pub submitted_at: Timestamp,
+}
+
+/// What became of a job that was submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// It is stored.
+    New,
+    /// The same request had been accepted before, as this job.
+    Existing(JobId),
+}
+
+/// A job as it is stored.
+#[derive(Clone, Debug)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// What it computes.
+    pub kind: JobKind,
+    /// Its parameters as they are shown.
+    pub params: Box<RawValue>,
+    /// How it is to be run.
+    pub options: JobOptions,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// Tasks that succeeded.
+    pub tasks_done: u64,
+    /// Tasks out of attempts.
+    pub tasks_failed: u64,
+    /// What the tasks add up to.
+    pub value: u128,
+    /// When it came.
+    pub submitted_at: Timestamp,
+    /// When its first task was given out.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A job that is not over, as a coordinator takes it up again.
+#[derive(Clone, Debug)]
+pub struct UnfinishedJob {
+    /// The job.
+    pub record: JobRecord,
+    /// What it computes.
+    pub work: JobWork,
+    /// Tasks that succeeded or are out of attempts: disjoint, ascending, never adjacent.
+    pub done: Vec<Range<u64>>,
+    /// Those of them that are out of attempts: disjoint, ascending, never adjacent.
+    pub failed: Vec<Range<u64>>,
+    /// Tasks that will be tried again, with how often they have failed: disjoint, ascending.
+    pub retries: Vec<(Range<u64>, u32)>,
+}
+
+/// Which jobs. Empty: all of them.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// In one of these states.
+    pub states: Vec<JobState>,
+    /// Of this kind.
+    pub kind: Option<JobKind>,
+    /// With all of these tags; without a value, any value will do.
+    pub tags: Vec<(String, Option<String>)>,
+}
+
+/// Where a page of jobs ends: the next begins with the job submitted before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// When the page's last job came.
+    pub submitted_at: Timestamp,
+    /// Its id.
+    pub id: JobId,
+}
+
+/// A text that is not a [`Cursor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a position in a list of jobs")]
+pub struct InvalidCursor;
+
+impl From<&JobRecord> for Cursor {
+    fn from(job: &JobRecord) -> Self {
+        Self { submitted_at: job.submitted_at, id: job.id }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.submitted_at.as_nanosecond(), self.id.0.simple())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (time, id) = text.split_once('.').ok_or(InvalidCursor)?;
+        let time = time.parse().ok().and_then(|time| Timestamp::from_nanosecond(time).ok());
+        let id = Uuid::try_parse(id).map(JobId).map_err(|_| InvalidCursor)?;
+        Ok(Self { submitted_at: time.ok_or(InvalidCursor)?, id })
+    }
+}
+
+/// An attempt at consecutive individual tasks.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// Who made it.
+    pub worker: String,
+    /// How it ended.
+    pub end: AttemptEnd,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum AttemptEnd {
+    /// Its tasks are done.
+    Completed {
+        /// Its id.
+        attempt: AttemptId,
+        /// When the tasks were given to the worker.
+        allocated_at: Timestamp,
+        /// When the worker began.
+        running_at: Timestamp,
+        /// When they were done.
+        completed_at: Timestamp,
+        /// What the worker answered to each, in order; empty where it had nothing to say.
+        results: Vec<Box<RawValue>>,
+    },
+    /// It failed.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        error: String,
+        /// How often the tasks had failed by then.
+        failures: u32,
+        /// Whether they are out of attempts.
+        given_up: bool,
+    },
+}
+
+/// A job's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResult {
+    /// Whose it is.
+    pub job: JobId,
+    /// The result: JSON in UTF-8.
+    pub json: Bytes,
+}
+
+/// What was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Jobs.
+    pub jobs: u64,
+    /// Bytes that they took up.
+    pub bytes: u64,
+}

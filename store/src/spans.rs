@@ -1,0 +1,127 @@
+//! Runs of tasks with a number each: disjoint, and adjacent ones with the same number are one. Remembers which of them
+//! changed, so that what is stored follows with as few rows as that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    /// First task to the task after the last, and the number.
+    spans: BTreeMap<u64, (u64, u32)>,
+    /// First tasks of spans that came, went or changed.
+    changed: BTreeSet<u64>,
+    tasks: u64,
+}
+
+impl Spans {
+    /// How many tasks are in it.
+    pub(crate) fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    pub(crate) fn overlaps(&self, tasks: &Range<u64>) -> bool {
+        self.spans.range(..tasks.end).next_back().is_some_and(|(_, &(beyond, _))| beyond > tasks.start)
+    }
+
+    /// Puts the tasks in, in place of what was there.
+    pub(crate) fn insert(&mut self, tasks: Range<u64>, number: u32) {
+        self.remove(&tasks);
+        self.tasks += tasks.end - tasks.start;
+        let Range { start: mut first, end: mut beyond } = tasks;
+        if let Some((&left, &(end, same))) = self.spans.range(..first).next_back()
+            && end == first
+            && same == number
+        {
+            first = left;
+        }
+        if let Some(&(end, same)) = self.spans.get(&beyond)
+            && same == number
+        {
+            self.spans.remove(&beyond);
+            self.changed.insert(beyond);
+            beyond = end;
+        }
+        self.spans.insert(first, (beyond, number));
+        self.changed.insert(first);
+    }
+
+    /// Takes the tasks out, as far as they are in it.
+    pub(crate) fn remove(&mut self, tasks: &Range<u64>) {
+        while let Some((&first, &(beyond, number))) = self.spans.range(..tasks.end).next_back() {
+            if beyond <= tasks.start {
+                return;
+            }
+            self.spans.remove(&first);
+            self.changed.insert(first);
+            self.tasks -= beyond.min(tasks.end) - first.max(tasks.start);
+            if beyond > tasks.end {
+                self.spans.insert(tasks.end, (beyond, number));
+                self.changed.insert(tasks.end);
+            }
+            if first < tasks.start {
+                self.spans.insert(first, (tasks.start, number));
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.changed.extend(self.spans.keys());
+        self.spans.clear();
+        self.tasks = 0;
+    }
+
+    /// Puts in what is stored: no change.
+    pub(crate) fn load(&mut self, first: u64, beyond: u64, number: u32) {
+        self.tasks += beyond - first;
+        self.spans.insert(first, (beyond, number));
+    }
+
+    /// What changed since the last time: the first task, and what begins there now.
+    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = (u64, Option<(u64, u32)>)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|first| (first, self.spans.get(&first).copied()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn spans_and_the_rows_that_follow_them_hold_what_a_list_of_tasks_holds(
+            steps in proptest::collection::vec((0..3_u8, 0..60_u64, 1..20_u64, 0..2_u32), 0..60),
+        ) {
+            let (mut spans, mut tasks, mut rows) = (Spans::default(), BTreeMap::new(), BTreeMap::new());
+            for (step, first, count, number) in steps {
+                let run = first..first + count;
+                prop_assert_eq!(spans.overlaps(&run), tasks.range(run.clone()).next().is_some());
+                if step == 0 {
+                    spans.remove(&run);
+                    tasks.retain(|task, _| !run.contains(task));
+                } else {
+                    spans.insert(run.clone(), number);
+                    tasks.extend(run.map(|task| (task, number)));
+                }
+                for (first, now) in spans.take_changed() {
+                    match now {
+                        Some(span) => rows.insert(first, span),
+                        None => rows.remove(&first),
+                    };
+                }
+                prop_assert_eq!(&rows, &spans.spans);
+                prop_assert_eq!(spans.tasks(), tasks.len() as u64);
+                let listed = rows.iter().flat_map(|(&first, &(beyond, n))| (first..beyond).map(move |task| (task, n)));
+                prop_assert!(listed.eq(tasks.iter().map(|(&task, &n)| (task, n))));
+                let spans: Vec<_> = rows.iter().collect();
+                for pair in spans.windows(2) {
+                    prop_assert!(pair[0].1.0 < *pair[1].0 || pair[0].1.1 != pair[1].1.1, "{:?} could be one", pair);
+                }
+            }
+        }
+    }
+}

@@ -510,7 +510,7 @@ impl Scheduler {
         Some(lease)
     }
 
-    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, continues: bool, now: Instant) -> Lease {
+    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, ahead: Ahead, now: Instant) -> Lease {
         let job = &self.jobs[&id];
         let (spec, tasks) = (&job.spec, run.len());
         let expected = job.pace(lane.worker).map_or(Duration::ZERO, |pace| pace.expect(tasks));

@@ -427,10 +427,16 @@ impl Scheduler {
         self.jobs.get(&job).map(Job::counts)
     }
 
-    /// The tasks of a job that are with workers, by lease.
-    pub fn held_tasks(&self, job: JobId) -> impl Iterator<Item = (AttemptId, WorkerKey, std::ops::Range<u64>)> {
-        let of_job = self.leases.iter().filter(move |(_, held)| held.job == job);
-        of_job.map(|(attempt, held)| (*attempt, held.lane.worker, held.run.tasks.clone()))
+    /// Leases in all.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Whether an attempt holds a lease.
+    #[must_use]
+    pub fn holds(&self, attempt: AttemptId) -> bool {
+        self.leases.contains_key(&attempt)
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<&Job> {

@@ -29,7 +29,8 @@ struct Step {
 }
 
 fn step(bits: u32) -> impl Strategy<Value = Step> {
-    (magnitude(bits), magnitude(bits + 2), option::weighted(0.1, magnitude(64)), any::<bool>())
+    let reach = prop_oneof![Just(0), magnitude(bits + 2), magnitude(bits + 5)];
+    (magnitude(bits), reach, option::weighted(0.1, magnitude(64)), any::<bool>())
         .prop_map(|(len, reach, foreign, is_count)| Step { len, reach, foreign, is_count })
 }
 
@@ -171,6 +172,24 @@ fn range_is_taken_up_to_its_end_if_the_horizon_is_inside() {
     let mut sieve = Sieve::new();
     assert_eq!(sieve.sum_towards(1..=100, 0, &NEVER), Ok(1060));
     assert_eq!(sieve.count_towards(101..=1_000_000, 500, &NEVER), Ok(78_498 - 25));
+}
+
+#[test]
+fn horizon_may_come_near_and_go_far_again() {
+    const SEGMENTS: u64 = 2 * 30 * (1 << 20);
+    for level in Level::ALL {
+        for start in [0, 1_000_000_007, 1_000_000_000_000, 1_000_000_000_000_000] {
+            let far = start + 8 * SEGMENTS;
+            let [a, b, c] = [start + 100, start + SEGMENTS + 1_234_567, start + 2 * SEGMENTS];
+            let mut sieve = Sieve::with_level(level);
+            let steps = [(start..=a, far), (a + 1..=b, b + 777), (b + 1..=b + 500, far), (b + 501..=c, far)];
+            let count: u64 = steps
+                .map(|(step, horizon)| sieve.count_towards(step, horizon, &NEVER).expect("nothing stops it"))
+                .iter()
+                .sum();
+            assert_eq!(count, primes::count(start..=c), "{start}, {level:?}");
+        }
+    }
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn nanoseconds_to_sieve(work: &Work, numbers: f64, limit: u32) -> f64 {
     let is_short = segments <= lone::most_segments(work.level) as f64;
     let to_place_a_prime = match work.level {
         Level::Avx512 if is_short => 1.1 * segments,
-        Level::Avx2 | Level::Portable if is_short => 8.0 * segments,
+        Level::Avx2 if is_short => 3.0 * segments,
+        Level::Portable if is_short => 8.0 * segments,
         Level::Portable | Level::Avx2 | Level::Avx512 => TO_PLACE_A_PRIME,
     };
     let small = limit.min(bucket::SEGMENT as u32);

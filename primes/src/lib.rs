@@ -3,6 +3,8 @@
 //! The range is sieved segment by segment in a bit map of eight bits for every thirty numbers, and the sum is taken
 //! from the map itself. Memory stays bounded up to 2^64 − 1: above a limit on the sieving primes, the numbers that
 //! survive the sieve are settled by a deterministic primality test.
+//!
+//! A long range may be taken in consecutive steps at the cost of one call: see [`Sieve::sum_towards`].
 
 mod base;
 mod bucket;

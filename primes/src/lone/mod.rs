@@ -3,6 +3,8 @@
 //! Nothing is kept from prime to prime: a pass over them finds the hits in the range, and a second one clears them.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
@@ -23,15 +25,16 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
         _ if segments > most_segments(level) => u32::MAX,
         _ if segments > 1 => LONGEST as u32,
         Level::Avx512 => LEAST.max(bytes as u32 / 2),
-        Level::Avx2 | Level::Portable => LEAST.max(4 * bytes as u32).min(LONGEST as u32),
+        Level::Avx2 => LEAST.max(bytes as u32),
+        Level::Portable => LEAST.max(4 * bytes as u32).min(LONGEST as u32),
     }
 }
 
 /// How often a prime may be placed anew before lists of hits cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
-        Level::Avx512 => 6,
-        Level::Avx2 | Level::Portable => 2,
+        Level::Avx512 | Level::Avx2 => 6,
+        Level::Portable => 2,
     }
 }
 
@@ -58,6 +61,8 @@ pub(crate) fn strike(
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::find(primes, first_byte, map.len(), hits),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2::find(primes, first_byte, map.len(), hits),
             _ => portable::find(primes, first_byte, map.len(), hits),
         }
         for &hit in &*hits {
@@ -65,4 +70,30 @@ pub(crate) fn strike(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BasePrimes;
+
+    #[test]
+    fn every_level_clears_the_same() {
+        let base = BasePrimes::new();
+        let primes: Vec<u32> = base.up_to(u32::MAX).iter().copied().filter(|prime| *prime > 1 << 14).collect();
+        let large = [67_108_859, 67_108_837, 67_108_819, 67_108_777, 67_108_763, 67_108_757, 67_108_753, 67_108_747];
+        for first_byte in [0, 1 << 20, 143_165_576, 1 << 33, 1 << 47, (1 << 49) + 7, u64::MAX / 30 - 1_000_000] {
+            for primes in [&primes[..], &large] {
+                let clear = |level: Level| {
+                    let mut map = vec![0xff; 300_000];
+                    let stop = AtomicBool::new(false);
+                    let result = strike(&mut map, first_byte, primes, &mut Vec::new(), level.supported(), &stop);
+                    assert_eq!(result, Ok(()));
+                    map
+                };
+                let [portable, avx2, avx512] = Level::ALL.map(clear);
+                assert!(portable == avx2 && portable == avx512, "byte {first_byte}");
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The shell around the scheduling core: owns its lock, its clock and its timers, brings its events to those who wait for
 //! them and what must last to the store. No policy is here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -297,6 +297,24 @@ impl Grid {
         Some((core.jobs.get(&held.job)?.plan, held.tasks.clone()))
     }
 
+    /// How long an attempt has been held.
+    pub(crate) fn age(&self, attempt: AttemptId) -> Option<Duration> {
+        let allocated_at = self.lock().leases.get(&attempt)?.allocated_at;
+        Duration::try_from(Timestamp::now().duration_since(allocated_at)).ok()
+    }
+
+    /// Jobs by state, and leases in all.
+    pub(crate) fn jobs_and_leases(&self) -> (BTreeMap<String, u64>, u64) {
+        let core = self.lock();
+        let mut jobs = BTreeMap::new();
+        for id in core.jobs.keys() {
+            if let Some(state) = core.scheduler.state(*id) {
+                *jobs.entry(state.to_string()).or_default() += 1;
+            }
+        }
+        (jobs, core.leases.len() as u64)
+    }
+
     /// Lets a lease last longer; returns until when.
     pub(crate) fn renew(&self, attempt: AttemptId) -> Result<Instant, StaleAttempt> {
         self.change(|core| core.scheduler.renew(attempt, Instant::now()))
@@ -535,7 +553,10 @@ impl Core {
                 attempt,
                 worker: self.workers.get(&held.worker).map_or_else(String::new, ToString::to_string),
                 allocated_at: held.allocated_at,
-                running_at: completed_at.saturating_sub(outcome.busy).unwrap_or(held.allocated_at).max(held.allocated_at),
+                running_at: completed_at
+                    .saturating_sub(outcome.busy)
+                    .unwrap_or(held.allocated_at)
+                    .max(held.allocated_at),
                 completed_at,
                 results,
             });

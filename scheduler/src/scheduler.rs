@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, Priority, TaskCounts};
+use protocol::{AttemptId, JobId, JobState, Priority, TaskCounts};
 
 use crate::event::{Event, JobError};
 use crate::job::Job;
@@ -425,6 +425,17 @@ impl Scheduler {
     #[must_use]
     pub fn progress(&self, job: JobId) -> Option<TaskCounts> {
         self.jobs.get(&job).map(Job::counts)
+    }
+
+    /// Whether a job waits, runs or is paused; `None` when it is over.
+    #[must_use]
+    pub fn state(&self, job: JobId) -> Option<JobState> {
+        let job = self.jobs.get(&job)?;
+        Some(match (job.is_paused, job.has_started) {
+            (true, _) => JobState::Paused,
+            (false, true) => JobState::Running,
+            (false, false) => JobState::Queued,
+        })
     }
 
     /// Leases in all.

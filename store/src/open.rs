@@ -178,6 +178,11 @@ fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Writes the version that is there.
+pub(crate) fn set_version(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "user_version", SCHEMA)
+}
+
 pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match error.sqlite_error_code() {

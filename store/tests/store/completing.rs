@@ -140,7 +140,8 @@ async fn a_canceled_job_that_is_retried_goes_on_where_it_was() {
     store.commit(Change::Retried { job, at: at(2) }).await.expect("room");
     store.close().expect("all is committed");
     let found = only_unfinished(&open(directory.path()));
-    assert_eq!((found.record.state, found.done, found.failed), (JobState::Queued, vec![0..4], vec![]));
+    assert!(found.done.into_iter().eq(std::iter::once(0..4)));
+    assert_eq!((found.record.state, found.failed), (JobState::Queued, vec![]));
     assert_eq!((found.retries, found.record.value, found.record.finished_at), (vec![], 1, None));
 }
 

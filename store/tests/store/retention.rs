@@ -79,14 +79,18 @@ async fn of_more_than_may_be_kept_the_oldest_end_goes_first_and_what_is_not_over
 async fn the_id_and_the_key_of_a_job_that_is_gone_are_free_again() {
     let directory = tempfile::tempdir().expect("room");
     let store = open_with(directory.path(), Duration::ZERO, u64::MAX);
-    let mut job = range_job(1, 2);
+    let mut job = tasks_job(1, vec![raw("\"old\""); 2]);
     job.idempotency_key = Some("key".to_owned());
     store.submit(job.clone()).await.expect("room");
     store.record(completed(job.id, 0..1, 5));
     store.commit(Change::Canceled { job: job.id, at: at(1) }).await.expect("room");
+    assert_eq!(store.payloads(job.id, 1..2).expect("there")[0].get(), "\"old\"");
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
+    assert!(store.payloads(job.id, 1..2).is_err());
     store.commit(Change::Retried { job: job.id, at: at(1) }).await.expect("no effect");
-    assert_eq!(store.submit(job).await, Ok(store::Submission::New));
+    job.job.payloads = vec![raw("\"new\""); 2];
+    assert_eq!(store.submit(job.clone()).await, Ok(store::Submission::New));
     let found = only_unfinished(&store);
     assert_eq!((found.done, found.record.value), (vec![], 0));
+    assert_eq!(store.payloads(job.id, 1..2).expect("there")[0].get(), "\"new\"");
 }

@@ -55,7 +55,7 @@ async fn an_attempt_with_another_number_of_answers_than_tasks_is_refused() {
     store.submit(tasks_job(1, numbers(10))).await.expect("room");
     assert!(store.commit(answered(id(1), 0..3, numbers(2))).await.is_err());
     assert!(store.commit(answered(id(1), 0..3, numbers(3))).await.is_ok());
-    assert_eq!(only_unfinished(&store).done, [0..3]);
+    assert!(only_unfinished(&store).done.iter().cloned().eq(std::iter::once(0..3)));
 }
 
 #[tokio::test]

@@ -167,16 +167,17 @@ impl Jobs {
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job without anybody who works on it.
         let accepting = tokio::spawn(async move {
-            let id = new.id;
-            let submission = this.store.submit(new).await?;
-            if submission == Submission::New
-                && let Some(job) = this.store.unfinished_job(id).await?
-            {
-                this.grid.take_up(job);
-            }
-            let id = if let Submission::Existing(existing) = submission { existing } else { id };
-            let record = this.store.job(id).await?.ok_or(SubmitError::Write(WriteError::Closed))?;
-            Ok((this.view(record), submission))
+            let accepted = new.accepted();
+            let record = match this.store.submit(new).await? {
+                Submission::New => {
+                    let record = accepted.record.clone();
+                    this.grid.take_up(accepted);
+                    return Ok((this.view(record), Submission::New));
+                }
+                Submission::Existing(existing) => this.store.job(existing).await?,
+            };
+            let record = record.ok_or(SubmitError::Write(WriteError::Closed))?;
+            Ok((this.view(record.clone()), Submission::Existing(record.id)))
         });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }

@@ -24,7 +24,7 @@ pub(crate) struct Grid {
 impl Grid {
     /// Starts a grid and waits until its workers are there.
     pub(crate) async fn start(workers: u32) -> anyhow::Result<Self> {
-        let grid = EmbeddedGrid::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers)?;
+        let grid = EmbeddedGrid::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers, None)?;
         let (client, url) = (service::http_client(Duration::from_secs(1))?, grid.url()?);
         let grid = Self { grid, client, url };
         while grid.workers().await? < workers as usize {

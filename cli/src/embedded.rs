@@ -1,9 +1,11 @@
 //! A whole grid in one process: the same coordinator and workers as on a cluster, on loopback ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use coordinator::startup::{Coordinator, JobWatch};
+use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
@@ -18,18 +20,31 @@ pub struct EmbeddedGrid {
     stop_coordinator: watch::Sender<bool>,
     workers: JoinSet<anyhow::Result<()>>,
     coordinator: JoinSet<anyhow::Result<()>>,
+    /// Last: it goes when nothing uses it any more.
+    _own_data: Option<TempDir>,
 }
 
 impl EmbeddedGrid {
     /// Starts a coordinator at `public_addr` and `workers` workers of one slot each, as the variables `DIVVY_*` say
-    /// otherwise.
+    /// otherwise. Without a `data_dir` its jobs end with it.
     ///
     /// # Errors
-    /// A variable is out of its range, or an address cannot be bound.
-    pub fn start(public_addr: SocketAddr, workers: u32) -> anyhow::Result<Self> {
+    /// A variable is out of its range, an address cannot be bound, or the directory cannot be used.
+    pub fn start(public_addr: SocketAddr, workers: u32, data_dir: Option<PathBuf>) -> anyhow::Result<Self> {
         let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = coordinator::config::Config::from_env()?;
         (config.public_addr, config.internal_addr) = (public_addr, free_port);
+        let own_data = match data_dir {
+            Some(data_dir) => {
+                config.data_dir = data_dir;
+                None
+            }
+            None => {
+                let own = tempfile::Builder::new().prefix("divvy-").tempdir().context("make a directory for data")?;
+                own.path().clone_into(&mut config.data_dir);
+                Some(own)
+            }
+        };
         let coordinator = Coordinator::build(config)?;
         let (public_addr, jobs) = (coordinator.public_addr(), coordinator.job_watch());
 
@@ -45,6 +60,7 @@ impl EmbeddedGrid {
             stop_coordinator,
             workers: JoinSet::new(),
             coordinator: JoinSet::new(),
+            _own_data: own_data,
         };
         grid.coordinator.spawn(coordinator.run(told(&grid.stop_coordinator)));
         for number in 1..=workers {

@@ -44,7 +44,7 @@ async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes
 
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut grid = EmbeddedGrid::start(any_port, worker_count(arguments.workers))?;
+    let mut grid = EmbeddedGrid::start(any_port, worker_count(arguments.workers), None)?;
     let (own, jobs) = (Grid::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
         answer = own.sum_of_primes(arguments.a, arguments.b) => answer,

@@ -16,7 +16,7 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::raise_open_files_limit();
     let stop = service::shutdown_signal().context("catch signals")?;
     let public_addr = SocketAddr::new(arguments.host, arguments.port);
-    let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers))?;
+    let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers), arguments.data_dir.clone())?;
     print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {
         () = stop => (),

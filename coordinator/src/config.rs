@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -9,6 +10,8 @@ use protocol::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::WorkerToken;
+use store::{Retention, StoreSettings};
+use url::Url;
 
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -23,6 +26,18 @@ pub struct Config {
     pub internal_addr: SocketAddr,
     /// `DIVVY_WORKER_TOKEN`: secret shared with the workers, demanded in both directions. Default: none.
     pub worker_token: WorkerToken,
+    /// `DIVVY_DATA_DIR`: where jobs, events and results are kept, in `divvy.db` and beside it. Default `divvy-data`.
+    pub data_dir: PathBuf,
+    /// `DIVVY_RESULTS_URL`: where results above 64 KiB go, such as `file:///mnt/results`. Default: `results` in the data
+    /// directory.
+    pub results_url: Option<Url>,
+    /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
+    pub retention_days: u32,
+    /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
+    /// 10 GiB.
+    pub retention_bytes: u64,
+    /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
+    pub max_job_bytes: usize,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
     pub chunk_size: NonZeroU64,
     /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
@@ -53,6 +68,11 @@ impl Default for Config {
             public_addr: (Ipv4Addr::UNSPECIFIED, 8080).into(),
             internal_addr: (Ipv4Addr::UNSPECIFIED, 8081).into(),
             worker_token: WorkerToken::default(),
+            data_dir: PathBuf::from("divvy-data"),
+            results_url: None,
+            retention_days: 30,
+            retention_bytes: 10 << 30,
+            max_job_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,
             lease_timeout_ms: 60_000,
@@ -94,6 +114,15 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    pub(crate) fn store_settings(&self) -> StoreSettings {
+        let max_age = Duration::from_hours(24).saturating_mul(self.retention_days);
+        StoreSettings {
+            data_dir: self.data_dir.clone(),
+            results_url: self.results_url.clone(),
+            retention: Retention { max_age, max_bytes: self.retention_bytes },
+        }
     }
 
     pub(crate) fn worker_wait(&self) -> Duration {

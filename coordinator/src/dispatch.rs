@@ -97,13 +97,13 @@ impl Dispatcher {
         // First of all, or the worker could be given the same tasks again.
         self.registry.note_failure(stub, Instant::now());
         // The failure of an attempt that holds no lease any more changes nothing.
-        let _ = self.grid.report(attempt, end);
+        let _ = self.grid.report(attempt, end, Vec::new());
         outcome
     }
 
     fn settle_completed(&self, stub: &Stub, assignment: &Assignment, outcome: Outcome) -> LeaseOutcome {
         let attempt = assignment.attempt;
-        if self.grid.report(attempt, LeaseEnd::Completed(outcome)).is_err() {
+        if self.grid.report(attempt, LeaseEnd::Completed(outcome), Vec::new()).is_err() {
             warn!(job_id = %assignment.job, %attempt, worker_id = %stub.worker_id, "late outcome refused");
             return LeaseOutcome::Refused;
         }

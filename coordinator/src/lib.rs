@@ -4,9 +4,13 @@
 pub mod config;
 mod dispatch;
 mod grid;
+mod jobs;
 mod lease_client;
 mod metrics;
 mod plan;
+mod pullers;
+mod rates;
 mod registry;
 mod routes;
+mod simulation;
 pub mod startup;

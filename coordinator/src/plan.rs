@@ -8,6 +8,7 @@ use protocol::{
     JobKind, JobOptions, JobWork, Nap, NumberRange, SleepParams, Split, Stretch, Work, setup_estimate, sieve_estimate,
 };
 use scheduler::{JobSpec, OnExhausted, Order};
+use serde_json::value::RawValue;
 
 /// A job's work as numbered tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,6 +106,32 @@ impl Plan {
             Self::Sum(split) | Self::Count(split) => Some(split.numbers(tasks)),
             Self::Sleep(_) | Self::Tasks { .. } => None,
         }
+    }
+
+    /// The numbers that so many tasks have, about: the last task of a range may be shorter.
+    pub(crate) fn numbers_in(&self, tasks: u64) -> Option<u128> {
+        match self {
+            Self::Sum(_) | Self::Count(_) if tasks == 0 => Some(0),
+            Self::Sum(split) | Self::Count(split) => Some(split.numbers(&(0..tasks.min(split.tasks()))).len()),
+            Self::Sleep(_) | Self::Tasks { .. } => None,
+        }
+    }
+
+    /// What a job that succeeded answers; none where the tasks' own answers have to be put together.
+    pub(crate) fn result(&self, total: u128) -> Option<Box<RawValue>> {
+        let json = match self {
+            Self::Sum(split) => {
+                let range = split.range();
+                format!(r#"{{"a":{},"b":{},"sum":"{total}"}}"#, range.a(), range.b())
+            }
+            Self::Count(split) => {
+                let range = split.range();
+                format!(r#"{{"a":{},"b":{},"count":"{total}"}}"#, range.a(), range.b())
+            }
+            Self::Sleep(params) => format!(r#"{{"tasks":{}}}"#, params.tasks),
+            Self::Tasks { .. } => return None,
+        };
+        Some(RawValue::from_string(json).expect("numbers in braces are JSON"))
     }
 
     /// The largest value that some tasks can have: a bound for judging an outcome.

@@ -118,7 +118,6 @@ pub(crate) struct Registry {
     grid: Arc<Grid>,
     workers: DashMap<WorkerId, Registration>,
     free: (async_channel::Sender<Stub>, async_channel::Receiver<Stub>),
-    last_key: AtomicU64,
     slots: AtomicU64,
     evict_after: Duration,
     last_sweep_at: Mutex<Instant>,
@@ -167,7 +166,6 @@ impl Registry {
             grid,
             workers: DashMap::new(),
             free: async_channel::unbounded(),
-            last_key: AtomicU64::new(0),
             slots: AtomicU64::new(0),
             evict_after,
             last_sweep_at: Mutex::new(now),
@@ -342,7 +340,7 @@ impl Registry {
         }
         self.slots.fetch_add(slots, Ordering::Relaxed);
         let registration = Registration {
-            key: WorkerKey(self.last_key.fetch_add(1, Ordering::Relaxed) + 1),
+            key: self.grid.next_worker_key(),
             address: origin.address,
             heartbeat,
             last_seen_at: now,
@@ -352,7 +350,7 @@ impl Registry {
             heartbeats_on_connection: 1,
             standing: Standing::Ready { failures: 0 },
         };
-        self.grid.worker_joined(registration.key, registration.spec());
+        self.grid.worker_joined(registration.key, worker_id.clone(), registration.spec());
         self.queue_stubs(worker_id, &registration, 0..registration.heartbeat.slots);
         Ok(registration)
     }

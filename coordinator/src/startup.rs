@@ -10,16 +10,19 @@ use anyhow::Context;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use protocol::TaskCounts;
 use service::{Health, Listener, Metrics};
-use tokio::sync::Semaphore;
+use store::Store;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
-use crate::grid::Grid;
+use crate::grid::{Composing, Grid};
+use crate::jobs::Jobs;
 use crate::lease_client::LeaseClient;
 use crate::metrics::{EvictionReason, GridMetrics};
+use crate::pullers::Pullers;
 use crate::registry::{Evicted, Registry, SWEEP_INTERVAL};
 use crate::routes::{self, State};
 
@@ -30,8 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Threads of the public listener, which mostly wait.
 const PUBLIC_THREADS: usize = 2;
 
-/// The internal listener has a thread of its own, so that no load of clients delays a heartbeat.
-const INTERNAL_THREADS: usize = 1;
+/// The internal listener has threads of its own, so that no load of clients delays a heartbeat.
+const INTERNAL_THREADS: usize = 2;
 
 /// How long answers may still take to be written once every job is over.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,6 +46,8 @@ pub struct Coordinator {
     public: Listener,
     internal: Listener,
     grid: Arc<Grid>,
+    store: Arc<Store>,
+    to_compose: mpsc::UnboundedReceiver<Composing>,
 }
 
 /// Watches the jobs of a coordinator in the same process.
@@ -58,15 +63,17 @@ impl JobWatch {
 }
 
 impl Coordinator {
-    /// Binds both ports.
+    /// Binds both ports and opens the store.
     ///
     /// # Errors
-    /// An address cannot be bound.
+    /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-        let grid = Arc::new(Grid::new(config.policy(), config.chunk_size, config.worker_wait()));
-        Ok(Self { config, public, internal, grid })
+        let store = Arc::new(Store::open(config.store_settings()).context("open the store (DIVVY_DATA_DIR)")?);
+        let (grid, to_compose) =
+            Grid::new(config.policy(), config.chunk_size, config.worker_wait(), Arc::clone(&store));
+        Ok(Self { config, public, internal, grid: Arc::new(grid), store, to_compose })
     }
 
     /// Where clients ask.
@@ -92,7 +99,7 @@ impl Coordinator {
     /// # Errors
     /// A listener cannot be served.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, grid } = self;
+        let Self { config, public, internal, grid, store, to_compose } = self;
         if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
@@ -102,15 +109,28 @@ impl Coordinator {
             Arc::new(Registry::new(Arc::clone(&grid), Duration::from_millis(config.evict_after_ms), Instant::now()));
         let mut own_metrics = MetricsRegistry::default();
         let metrics = GridMetrics::register(&mut own_metrics, Arc::clone(&grid), Arc::clone(&registry));
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&grid));
+        let taken_up = jobs.take_up_all().context("read the jobs that are not over")?;
+        if taken_up > 0 {
+            info!(jobs = taken_up, "going on with what was not over");
+        }
+        let pullers = Arc::new(Pullers::new(Arc::clone(&grid)));
         let mut background = start_background(&config, &grid, &registry, &metrics)?;
+        background.spawn(jobs.clone().compose_results(to_compose));
+        background.spawn(take_stock(Arc::clone(&grid), Arc::clone(&pullers)));
+        background.spawn(prune(Arc::clone(&store)));
 
         let health = Health::default();
         let state = Data::new(State {
             grid: Arc::clone(&grid),
+            jobs,
             registry,
+            pullers,
             metrics,
             token: config.worker_token.clone(),
+            health: health.clone(),
             max_attempts: config.max_attempts,
+            max_job_bytes: config.max_job_bytes,
             inflight: Semaphore::new(config.max_inflight as usize),
         });
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
@@ -131,11 +151,13 @@ impl Coordinator {
         info!("stopping: answering what is in flight");
         health.start_draining();
         drain(&public_handle, &grid, drain_timeout).await;
+        grid.stop();
         internal_handle.stop(false).await;
-        drop(background);
+        background.shutdown().await;
         while let Some(server) = serving.join_next().await {
             server.context("join a server")?.context("serve")?;
         }
+        store.flush().await.context("commit what was done last")?;
         info!("stopped");
         Ok(())
     }
@@ -196,6 +218,31 @@ async fn keep_house(registry: Arc<Registry>, metrics: GridMetrics) {
                 metrics.evicted(EvictionReason::Silent);
                 warn!(%worker_id, "worker evicted: no heartbeat");
             }
+        }
+    }
+}
+
+/// Every second: how fast things go, and who fetches no more.
+async fn take_stock(grid: Arc<Grid>, pullers: Arc<Pullers>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        grid.tick();
+        pullers.sweep(Instant::now());
+    }
+}
+
+/// Every minute: what is kept longer than it should be goes.
+async fn prune(store: Arc<Store>) {
+    let mut ticks = interval(Duration::from_mins(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match store.prune().await {
+            Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
+            Ok(_) => (),
+            Err(error) => warn!(%error, "cannot forget old jobs"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, Priority, TaskCounts};
+use protocol::{AttemptId, JobId, JobState, Priority, TaskCounts};
 
 use crate::event::{Event, JobError};
 use crate::job::Job;
@@ -56,6 +56,15 @@ struct Held {
     setup: Duration,
     /// The other attempt at the same run, where there are two.
     rival: Option<AttemptId>,
+}
+
+/// What a new lease finds at its worker.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    /// Whether the lane's last lease ended where it starts.
+    continues: bool,
+    /// Leases that it waits for, as rounds of the worker's slots.
+    rounds: u32,
 }
 
 /// Jobs, workers and leases. See the crate's description for the contract of every method.
@@ -276,7 +285,8 @@ impl Scheduler {
             Offer::Open { end, continues, .. } => (end, continues),
             Offer::Retry(_) => (run.tasks.end, false),
         };
-        let lease = self.lease(id, run, lane, attempt, continues, now);
+        let rounds_ahead = if size == LeaseSize::Fitting { self.rounds_ahead(lane.worker) } else { 0 };
+        let lease = self.lease(id, run, lane, attempt, Ahead { continues, rounds: rounds_ahead }, now);
         self.refresh(id);
         Ok(Some(Lease { horizon, ..lease }))
     }
@@ -417,10 +427,27 @@ impl Scheduler {
         self.jobs.get(&job).map(Job::counts)
     }
 
-    /// The tasks of a job that are with workers, by lease.
-    pub fn held_tasks(&self, job: JobId) -> impl Iterator<Item = (AttemptId, WorkerKey, std::ops::Range<u64>)> {
-        let of_job = self.leases.iter().filter(move |(_, held)| held.job == job);
-        of_job.map(|(attempt, held)| (*attempt, held.lane.worker, held.run.tasks.clone()))
+    /// Whether a job waits, runs or is paused; `None` when it is over.
+    #[must_use]
+    pub fn state(&self, job: JobId) -> Option<JobState> {
+        let job = self.jobs.get(&job)?;
+        Some(match (job.is_paused, job.has_started) {
+            (true, _) => JobState::Paused,
+            (false, true) => JobState::Running,
+            (false, false) => JobState::Queued,
+        })
+    }
+
+    /// Leases in all.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Whether an attempt holds a lease.
+    #[must_use]
+    pub fn holds(&self, attempt: AttemptId) -> bool {
+        self.leases.contains_key(&attempt)
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<&Job> {
@@ -491,7 +518,7 @@ impl Scheduler {
         let held = &self.leases[&late];
         let (id, run, late_at) = (held.job, held.run.clone(), held.late_at);
         self.stragglers.forget(late, late_at);
-        let lease = self.lease(id, run, lane, attempt, false, now);
+        let lease = self.lease(id, run, lane, attempt, Ahead { continues: false, rounds: 0 }, now);
         self.leases.get_mut(&late).expect("it was just there").rival = Some(attempt);
         let second = self.leases.get_mut(&attempt).expect("it was just made");
         second.rival = Some(late);
@@ -500,18 +527,17 @@ impl Scheduler {
         Some(lease)
     }
 
-    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, continues: bool, now: Instant) -> Lease {
+    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, ahead: Ahead, now: Instant) -> Lease {
         let job = &self.jobs[&id];
         let (spec, tasks) = (&job.spec, run.len());
-        let rounds_ahead = self.pool.get(lane.worker).map_or(0, Worker::rounds_ahead);
         let expected = job.pace(lane.worker).map_or(Duration::ZERO, |pace| pace.expect(tasks));
         let patience = match spec.task_timeout {
-            Some(timeout) => times(timeout, tasks).saturating_mul(rounds_ahead.saturating_add(1)),
+            Some(timeout) => times(timeout, tasks).saturating_mul(ahead.rounds.saturating_add(1)),
             None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_PATIENCE) + self.policy.lease_timeout,
         };
-        let setup = if continues { Duration::ZERO } else { spec.setup };
+        let setup = if ahead.continues { Duration::ZERO } else { spec.setup };
         let late_at =
-            late_after(job.best_pace(), tasks, spec.setup, rounds_ahead).and_then(|late| now.checked_add(late));
+            late_after(job.best_pace(), tasks, spec.setup, ahead.rounds).and_then(|late| now.checked_add(late));
         let expires_at = now + patience.min(MAX_PATIENCE);
         let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
         self.pool.hold(lane.worker, attempt);
@@ -523,6 +549,11 @@ impl Scheduler {
         let before = self.leases.insert(attempt, held);
         assert!(before.is_none(), "an attempt's id was used before");
         lease
+    }
+
+    /// Leases that a new one of the worker waits for, as rounds of its slots.
+    fn rounds_ahead(&self, worker: WorkerKey) -> u32 {
+        self.pool.get(worker).map_or(0, Worker::rounds_ahead)
     }
 
     /// Whether the attempt's worker is retired.

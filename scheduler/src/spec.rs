@@ -94,9 +94,9 @@ impl JobSpec {
 /// What a job has behind it when the core gets it: nothing, unless it was stored before.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Tasks that are done, disjoint.
-    pub done: Vec<Range<u64>>,
-    /// Tasks without attempts left, disjoint from those that are done.
+    /// Tasks that are done or have no attempts left, disjoint.
+    pub over: Vec<Range<u64>>,
+    /// Those of them that have no attempts left.
     pub failed: Vec<Range<u64>>,
     /// Tasks that failed and have attempts left, with the attempts that failed.
     pub retries: Vec<(Range<u64>, u32)>,

@@ -75,8 +75,9 @@ impl TaskSet {
             .iter()
             .map(|(tasks, failures)| Run { failures: *failures, ..Run::new(tasks.clone()) })
             .collect();
-        let known = history.done.iter().chain(&history.failed).chain(retries.iter().map(|run| &run.tasks));
+        let known = history.over.iter().chain(retries.iter().map(|run| &run.tasks));
         known.for_each(|tasks| open.remove(tasks.clone()));
+        let failed_tasks = history.failed.iter().map(len).sum();
         Self {
             total,
             open_tasks: open.iter().map(len).sum(),
@@ -84,8 +85,8 @@ impl TaskSet {
             retry_tasks: retries.iter().map(Run::len).sum(),
             retries,
             failed: history.failed.iter().cloned().collect(),
-            failed_tasks: history.failed.iter().map(len).sum(),
-            done: history.done.iter().map(len).sum(),
+            failed_tasks,
+            done: history.over.iter().map(len).sum::<u64>() - failed_tasks,
             steps: HashMap::new(),
         }
     }

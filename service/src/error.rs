@@ -45,6 +45,12 @@ pub enum ApiError {
     /// The request was meant for another state of this service.
     #[error("{0}")]
     Conflict(String),
+    /// The same name was given to something else before.
+    #[error("{0}")]
+    Mismatch(String),
+    /// Nothing can be stored.
+    #[error("nothing can be stored: {0}")]
+    Storage(String),
     /// The service holds as much as it may.
     #[error("{0}")]
     TooManyRequests(String),
@@ -69,6 +75,8 @@ impl ResponseError for ApiError {
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Mismatch(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::WorkersFailed(_) => StatusCode::BAD_GATEWAY,

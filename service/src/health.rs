@@ -1,29 +1,35 @@
 //! Liveness and readiness.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
+use tokio::sync::watch;
 
 use crate::{ApiError, resource};
 
 /// Whether the service wants new work. Shared by its listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
-    draining: Arc<AtomicBool>,
+    draining: Arc<watch::Sender<bool>>,
 }
 
 impl Health {
     /// Turns readiness off for good.
     pub fn start_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Whether the service is about to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Resolves when the service is about to stop: what could last for ever has to end.
+    pub async fn drained(&self) {
+        // An error would mean that the sender is gone, but it is a field of this.
+        let _ = self.draining.subscribe().wait_for(|is_draining| *is_draining).await;
     }
 
     /// Adds `/livez` and `/readyz`.

@@ -14,6 +14,8 @@ use crate::record::{JobRecord, UnfinishedJob};
 /// What [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error";
+/// A parameter that is null names no job, and so all of them.
+const ONLY: &str = "(?1 IS NULL OR jobs.id = ?1)";
 const UNFINISHED: &str = "state IN ('queued', 'running', 'paused')";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
@@ -39,13 +41,16 @@ pub(crate) fn one(db: &Connection, job: JobId) -> Result<Option<JobRecord>, Read
     Ok(select.query_row([job.0.as_bytes()], record).optional()?)
 }
 
-pub(crate) fn unfinished(db: &Connection) -> Result<Vec<UnfinishedJob>, ReadError> {
+/// All jobs that are not over, or one of them.
+pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
+    let only = only.map(|job| *job.0.as_bytes());
     // One transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut jobs = Vec::new();
     let mut places = HashMap::new();
-    let mut select = transaction.prepare(&format!("SELECT {RECORD}, work, key FROM jobs WHERE {UNFINISHED}"))?;
-    let mut rows = select.query([])?;
+    let mut select =
+        transaction.prepare(&format!("SELECT {RECORD}, work, key FROM jobs WHERE {UNFINISHED} AND {ONLY}"))?;
+    let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let record = record(row)?;
         let work = work(record.kind, row, 13)?;
@@ -54,9 +59,9 @@ pub(crate) fn unfinished(db: &Connection) -> Result<Vec<UnfinishedJob>, ReadErro
     }
     let mut select = transaction.prepare(&format!(
         "SELECT job, what, spans.first, beyond, failures FROM spans JOIN jobs ON jobs.key = spans.job
-         WHERE {UNFINISHED} ORDER BY job, spans.first"
+         WHERE {UNFINISHED} AND {ONLY} ORDER BY job, spans.first"
     ))?;
-    let mut rows = select.query([])?;
+    let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let Some(job) = places.get(&row.get(0)?).and_then(|&place: &usize| jobs.get_mut(place)) else { continue };
         let tasks = column::count(row, 2)?..column::count(row, 3)?;

@@ -94,7 +94,15 @@ impl Store {
     /// # Errors
     /// It could not be read.
     pub fn unfinished(&self) -> Result<Vec<UnfinishedJob>, ReadError> {
-        self.readers.read_here(jobs::unfinished)
+        self.readers.read_here(|db| jobs::unfinished(db, None))
+    }
+
+    /// One job, if it is not over.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn unfinished_job(&self, id: JobId) -> Result<Option<UnfinishedJob>, ReadError> {
+        Ok(self.readers.read(move |db| jobs::unfinished(db, Some(id))).await?.pop())
     }
 
     /// Accepts a job; durable when it resolves. Where it does not resolve, because nobody waits any more, the job may

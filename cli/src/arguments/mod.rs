@@ -5,6 +5,7 @@ mod values;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -182,6 +183,9 @@ pub(crate) struct Up {
     /// Public address; 0.0.0.0 lets other machines ask
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
+    /// Where jobs and results are kept, to go on with them the next time [default: nowhere, they end with the grid]
+    #[arg(long, value_name = "DIRECTORY", env = "DIVVY_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// The asked number of workers, else one per core that the process may use.

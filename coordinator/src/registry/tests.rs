@@ -1,6 +1,8 @@
 //! The registry with time as an argument.
 
 use protocol::DEFAULT_CHUNK_SIZE;
+use store::Store;
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
@@ -11,6 +13,7 @@ const EVICT_AFTER: Duration = Duration::from_secs(5);
 struct Harness {
     registry: Registry,
     now: Instant,
+    _data_dir: TempDir,
 }
 
 fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
@@ -40,8 +43,11 @@ fn name(id: &str) -> WorkerId {
 impl Harness {
     fn new() -> Self {
         let now = Instant::now();
-        let grid = Arc::new(Grid::new(Config::default().policy(), DEFAULT_CHUNK_SIZE, Duration::from_secs(10)));
-        Self { registry: Registry::new(grid, EVICT_AFTER, now), now }
+        let data_dir = TempDir::new().expect("a directory");
+        let config = Config { data_dir: data_dir.path().to_owned(), ..Config::default() };
+        let store = Arc::new(Store::open(config.store_settings()).expect("a store"));
+        let (grid, _) = Grid::new(config.policy(), DEFAULT_CHUNK_SIZE, Duration::from_secs(10), store);
+        Self { registry: Registry::new(Arc::new(grid), EVICT_AFTER, now), now, _data_dir: data_dir }
     }
 
     fn register(&self, id: &str, boot: u128, slots: u32) -> Registered {

@@ -1,29 +1,45 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod docs;
+mod errors;
+mod events;
+mod jobs;
+mod pull;
+mod query;
 mod registration;
+mod stats;
 mod sum_of_primes;
+mod tasks;
+mod waiting;
 mod workers;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use service::{WorkerToken, resource};
+use service::{Health, WorkerToken, resource};
 use tokio::sync::Semaphore;
 
 use crate::grid::Grid;
+use crate::jobs::Jobs;
 use crate::metrics::GridMetrics;
+use crate::pullers::Pullers;
 use crate::registry::Registry;
 
 /// What the handlers work with.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) grid: Arc<Grid>,
+    pub(crate) jobs: Jobs,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) pullers: Arc<Pullers>,
     pub(crate) metrics: GridMetrics,
     pub(crate) token: WorkerToken,
+    pub(crate) health: Health,
     /// Attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
+    /// The longest body of a job.
+    pub(crate) max_job_bytes: usize,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
 }
@@ -32,13 +48,31 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer))
-        .service(resource("/workers", "GET").get(workers::list));
+        .service(resource("/workers", "GET").get(workers::list))
+        .service(resource("/v1/jobs", "GET, POST").get(jobs::list).post(jobs::submit))
+        .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
+        .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))
+        .service(resource("/v1/jobs/{id}/tasks", "GET").get(tasks::list))
+        .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
+        .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
+        .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
+        .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
+        .service(resource("/v1/events", "GET").get(events::of_all))
+        .service(resource("/v1/stats", "GET").get(stats::show))
+        .service(resource("/v1/simulate", "POST").post(stats::simulate));
+    docs::configure(config);
 }
 
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
-    config.app_data(state.clone()).service(
-        resource("/worker/register/{worker_id}", "PUT, DELETE")
-            .put(registration::register)
-            .delete(registration::deregister),
-    );
+    config
+        .app_data(state.clone())
+        .service(
+            resource("/worker/register/{worker_id}", "PUT, DELETE")
+                .put(registration::register)
+                .delete(registration::deregister),
+        )
+        .service(resource("/v1/worker/claim", "POST").post(pull::claim))
+        .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
+        .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
+        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew));
 }

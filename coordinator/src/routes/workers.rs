@@ -3,11 +3,21 @@
 use std::time::Instant;
 
 use actix_web::web::{Data, Json};
-use protocol::{WorkerId, WorkerSummary};
+use protocol::{Problem, WorkerId, WorkerSummary};
 
 use super::State;
 use crate::registry::Registration;
 
+/// The workers that are registered now.
+#[utoipa::path(
+    get,
+    path = "/workers",
+    tag = "workers",
+    responses(
+        (status = 200, description = "By name", body = Vec<WorkerSummary>),
+        (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
 pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
     let now = Instant::now();
     let workers = state.registry.snapshot().into_iter();

@@ -10,6 +10,7 @@ use coordinator::startup::Coordinator;
 use protocol::{BootId, Heartbeat, LeaseOutcome, LeaseRequest, Problem, Work, WorkerState, WorkerSummary};
 use reqwest::{Client, Response, StatusCode};
 use service::Listener;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -20,6 +21,7 @@ pub(crate) struct TestCoordinator {
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
     pub(crate) client: Client,
+    _data_dir: TempDir,
 }
 
 /// Settings that need no patience.
@@ -34,11 +36,14 @@ pub(crate) fn config() -> Config {
 }
 
 impl TestCoordinator {
-    pub(crate) fn start(config: Config) -> Self {
+    pub(crate) fn start(mut config: Config) -> Self {
+        let data_dir = TempDir::new().expect("a directory");
+        data_dir.path().clone_into(&mut config.data_dir);
         let coordinator = Coordinator::build(config).expect("free ports");
         let (public, internal) = (coordinator.public_addr(), coordinator.internal_addr());
         tokio::spawn(coordinator.run(std::future::pending()));
-        Self { public, internal, client: service::http_client(Duration::from_secs(1)).expect("a client") }
+        let client = service::http_client(Duration::from_secs(1)).expect("a client");
+        Self { public, internal, client, _data_dir: data_dir }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

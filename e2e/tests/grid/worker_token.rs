@@ -11,7 +11,7 @@ const HEARTBEAT: &str = r#"{"port":1,"boot_id":"00000000-0000-4000-8000-00000000
     "cpu_load":0.0,"free_memory_bytes":0,"version":"0"}"#;
 
 const LEASE: &str = r#"{"job":"00000000-0000-4000-8000-000000000001","attempt":1,
-    "boot_id":"00000000-0000-4000-8000-000000000001","work":{"kind":"sum-of-primes","a":1,"b":2}}"#;
+    "boot_id":"00000000-0000-4000-8000-000000000001","slot":0,"work":{"kind":"sum-of-primes","a":1,"b":2,"horizon":2}}"#;
 
 #[test]
 fn grid_with_a_token_answers_and_logs_it_nowhere() {

@@ -72,6 +72,9 @@ pub struct Completion {
     #[serde(default)]
     #[schema(value_type = Vec<serde_json::Value>)]
     pub results: Vec<Box<RawValue>>,
+    /// Fetch the next tasks in the same request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRequest>,
 }
 
 /// Body of `POST /v1/worker/tasks/{attempt}/fail`.

@@ -159,7 +159,7 @@ fn a_task_that_killed_three_workers_has_failed_whatever_its_attempts() {
 fn a_job_with_a_history_goes_on_where_it_was() {
     let mut grid = Harness::with_workers(1);
     let history = History {
-        done: vec![0..4, 6..8],
+        over: vec![0..5, 6..8],
         failed: std::iter::once(4..5).collect(),
         retries: vec![(8..9, 3)],
         total: 6,
@@ -184,7 +184,7 @@ fn a_job_with_a_history_goes_on_where_it_was() {
 #[test]
 fn a_job_that_was_all_done_before_ends_at_once() {
     let mut grid = Harness::new();
-    let history = History { done: std::iter::once(0..2).collect(), total: 77, ..History::default() };
+    let history = History { over: std::iter::once(0..2).collect(), total: 77, ..History::default() };
     grid.scheduler.submit(job(1), spec(2), &history, grid.now).expect("a new job");
     assert_eq!(grid.events(), [Event::JobSucceeded { job: job(1), total: 77 }]);
 }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::{Answer, InFlight, Process, eventually, get, send};
 
@@ -17,6 +19,7 @@ const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     process: Process,
+    data_dir: Arc<TempDir>,
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
 }
@@ -32,10 +35,18 @@ pub(crate) struct Worker {
 
 impl Coordinator {
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
-        let ports = [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0")];
-        let process = Process::start("divvy-coordinator", &[&ports, variables].concat());
+        Self::start_on(Arc::new(TempDir::new().expect("a directory")), variables)
+    }
+
+    /// Starts on the data that another one left.
+    pub(crate) fn start_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
+        let path = data_dir.path().to_str().expect("a readable path");
+        let own =
+            [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"), ("DIVVY_DATA_DIR", path)];
+        let process = Process::start("divvy-coordinator", &[&own, variables].concat());
         let serving = process.logged("serving");
-        Self { process, public: address(&serving["public"]), internal: address(&serving["internal"]) }
+        let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
+        Self { process, data_dir, public, internal }
     }
 
     pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {

@@ -1,0 +1,53 @@
+//! What the errors of the parts behind the API mean to a client.
+
+use service::ApiError;
+use store::{ReadError, SubmitError, WriteError};
+
+use crate::jobs::{AcceptError, ChangeError};
+use crate::pullers::ClaimError;
+
+/// What failed to be read.
+pub(super) fn from_read(error: ReadError) -> ApiError {
+    ApiError::Failed(error.to_string())
+}
+
+pub(super) fn from_write(error: WriteError) -> ApiError {
+    match error {
+        WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
+        WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
+        WriteError::DiskFull
+        | WriteError::ReadOnly
+        | WriteError::Io(_)
+        | WriteError::Corrupt(_)
+        | WriteError::Results(_) => ApiError::Storage(error.to_string()),
+    }
+}
+
+pub(super) fn from_accept(error: AcceptError) -> ApiError {
+    match error {
+        AcceptError::Invalid(invalid) => from_invalid(invalid),
+        AcceptError::Store(SubmitError::Mismatch { .. }) => ApiError::Mismatch(error.to_string()),
+        AcceptError::Store(SubmitError::Write(error)) => from_write(error),
+        AcceptError::Read(error) => from_read(error),
+    }
+}
+
+pub(super) fn from_change(error: ChangeError) -> ApiError {
+    match error {
+        ChangeError::Unknown(_) => ApiError::Unknown(error.to_string()),
+        ChangeError::Over { .. } => ApiError::Conflict(error.to_string()),
+        ChangeError::Write(error) => from_write(error),
+        ChangeError::Read(error) => from_read(error),
+    }
+}
+
+pub(super) fn from_claim(error: ClaimError) -> ApiError {
+    match error {
+        ClaimError::Invalid(invalid) => from_invalid(invalid),
+        ClaimError::Full => ApiError::Unavailable(error.to_string()),
+    }
+}
+
+pub(super) fn from_invalid(error: protocol::InvalidJob) -> ApiError {
+    ApiError::InvalidField { field: error.field, message: error.message }
+}

@@ -1,0 +1,144 @@
+//! `/v1/jobs/{id}/events` and `/v1/events`: what happens to jobs, as Server-Sent Events.
+//!
+//! The event table is the stream: a client that comes back with the number of the last event it saw gets what it missed,
+//! and one that comes after the end still learns of it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web_lab::sse::{self, Sse};
+use bytestring::ByteString;
+use protocol::{JobEvent, JobId, Problem};
+use service::ApiError;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::State;
+use super::errors::from_read;
+use super::jobs::{job_id, unknown};
+use super::query::Fields;
+
+/// Events read at a time, and those that may wait for a slow client.
+const PAGE: usize = 100;
+
+/// Between two looks at the table, however many events come.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often an idle stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What happens to one job, from its submission on; ends after the job's end.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/events",
+    tag = "events",
+    params(
+        ("id" = Uuid, Path, description = "The job's id"),
+        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default 0: all of them"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+    ),
+    responses(
+        (status = 200, description = "Events, each with its number as `id`, its type as `event` and a JobEvent as `data`", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The job is over, and there is nothing after that event"),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn of_job(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let id = job_id(&path)?;
+    let after = after(&request)?.unwrap_or(0);
+    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let first = state.jobs.store().events(after, Some(id), 1).await.map_err(from_read)?;
+    if record.state.is_over() && first.is_empty() {
+        // What makes a browser stop asking.
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    Ok(follow(state, after, Some(id), &request))
+}
+
+/// What happens to all jobs, from now on or from an event on. Never ends by itself.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    params(
+        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only what comes"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+    ),
+    responses(
+        (status = 200, description = "Events, each with its number as `id`, its type as `event` and a JobEvent as `data`", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn of_all(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let latest = *state.jobs.store().latest_event().borrow();
+    let after = after(&request)?.unwrap_or(latest);
+    Ok(follow(state, after, None, &request))
+}
+
+fn after(request: &HttpRequest) -> Result<Option<u64>, ApiError> {
+    let fields = Fields::parse(request.query_string(), &["after"])?;
+    let header = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let invalid =
+        |_| ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
+    let header = header.map(|id| id.parse().map_err(invalid)).transpose()?;
+    Ok(header.or(fields.parsed("after")?))
+}
+
+fn follow(state: Data<State>, after: u64, job: Option<JobId>, request: &HttpRequest) -> HttpResponse {
+    let (sender, receiver) = mpsc::channel(PAGE);
+    actix_web::rt::spawn(async move {
+        // The client may go, and reading may fail: either ends the stream, and it may come back.
+        let _ = send(&state, after, job, &sender).await;
+    });
+    Sse::from_infallible_receiver(receiver).with_keep_alive(KEEP_ALIVE).respond_to(request).map_into_boxed_body()
+}
+
+/// Sends what is there and what comes, until the client goes, its job is over or the coordinator stops.
+async fn send(
+    state: &State,
+    mut after: u64,
+    job: Option<JobId>,
+    client: &mpsc::Sender<sse::Event>,
+) -> Option<Infallible> {
+    let store = state.jobs.store();
+    let mut latest = store.latest_event();
+    loop {
+        latest.mark_unchanged();
+        let page = store.events(after, job, PAGE).await.ok()?;
+        let is_last_page = page.len() < PAGE;
+        for event in page {
+            after = event.seq;
+            client.send(to_sse(&event)?).await.ok()?;
+        }
+        if !is_last_page {
+            continue;
+        }
+        if let Some(job) = job
+            && store.job(job).await.ok()?.is_none_or(|record| record.state.is_over())
+            && store.events(after, Some(job), 1).await.ok()?.is_empty()
+        {
+            return None;
+        }
+        tokio::select! {
+            changed = latest.changed() => changed.ok()?,
+            () = client.closed() => return None,
+            () = state.health.drained() => return None,
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+fn to_sse(event: &JobEvent) -> Option<sse::Event> {
+    let data = sse::Data::new_json(event).ok()?;
+    let (id, name) = (ByteString::from(event.seq.to_string()), event.kind.as_str());
+    Some(data.id(id).event(name).into())
+}

@@ -1,0 +1,310 @@
+//! `/v1/jobs`: submit, list, see, change.
+
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use protocol::{Changed, Explanation, Job, JobId, JobPage, JobRequest, JobState, Problem};
+use serde::Deserialize;
+use service::{ApiError, parse_json, read_body};
+use store::{Cursor, JobFilter, Submission};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::State;
+use super::errors::{from_accept, from_change, from_invalid, from_read};
+use super::query::{Fields, page_limit, seconds};
+use crate::jobs::{Action, Proposal};
+
+/// How long a job may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bodies above this are parsed on a thread that may take its time.
+const PARSED_AT_ONCE_BYTES: usize = 256 * 1024;
+
+/// The longest that a result is waited for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Query of a list or of a change by filter.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which may come more than once and are read one by one")]
+pub(super) struct FilterQuery {
+    /// Only jobs in this state. May be given more than once.
+    #[param(inline, value_type = Option<JobState>)]
+    state: Option<JobState>,
+    /// Only jobs of this kind.
+    #[param(inline, value_type = Option<protocol::JobKind>)]
+    kind: Option<protocol::JobKind>,
+    /// Only jobs with this tag, as `key` or `key:value`. May be given more than once.
+    tag: Option<String>,
+}
+
+/// Query of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which are read one by one")]
+pub(super) struct PageQuery {
+    /// From `next_page_token` of the page before.
+    page_token: Option<String>,
+    /// The most to list, 1 to 1000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Submits a job. It is on the disk when the answer comes.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs",
+    tag = "jobs",
+    request_body = JobRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request: the same again answers the same job", min_length = 1, max_length = 256)),
+    responses(
+        (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
+        (status = 200, description = "The same request was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
+        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Another job was submitted under this key", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn submit(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
+    accept(&state, None, &request, body).await
+}
+
+/// Submits a job under an id of the client's own.
+#[utoipa::path(
+    put,
+    path = "/v1/jobs/{id}",
+    tag = "jobs",
+    request_body = JobRequest,
+    params(("id" = Uuid, Path, description = "The job's id")),
+    responses(
+        (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
+        (status = 200, description = "The same job was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
+        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Another job has this id", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let id = job_id(&path)?;
+    accept(&state, Some(id), &request, body).await
+}
+
+async fn accept(
+    state: &State,
+    id: Option<JobId>,
+    request: &HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let key = request.headers().get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
+    let readable = |_| ApiError::InvalidField { field: "Idempotency-Key", message: "must be readable text".to_owned() };
+    let idempotency_key = key.transpose().map_err(readable)?;
+    let body = read_body(body, state.max_job_bytes, BODY_TIMEOUT).await?.to_vec();
+    let (parsed, body) = parse(body).await?;
+    let proposal = Proposal { id, idempotency_key, body, request: parsed };
+    let (job, submission) = state.jobs.accept(proposal).await.map_err(from_accept)?;
+    let mut response = match submission {
+        Submission::New => HttpResponse::Created(),
+        Submission::Existing(_) => HttpResponse::Ok(),
+    };
+    Ok(response.insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id))).json(job))
+}
+
+async fn parse(body: Vec<u8>) -> Result<(JobRequest, Vec<u8>), ApiError> {
+    if body.len() <= PARSED_AT_ONCE_BYTES {
+        return Ok((parse_json(&body)?, body));
+    }
+    let parsing = tokio::task::spawn_blocking(move || Ok((parse_json(&body)?, body)));
+    parsing.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
+}
+
+/// Lists jobs, the newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs",
+    tag = "jobs",
+    params(FilterQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of jobs", body = JobPage),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<JobPage>, ApiError> {
+    let fields = Fields::parse(request.query_string(), &["state", "kind", "tag", "page_token", "limit"])?;
+    let (filter, limit) = (filter(&fields)?, page_limit(&fields)?);
+    let before: Option<Cursor> = fields.parsed("page_token")?;
+    // One more than asked for tells whether there is another page.
+    let mut records = state.jobs.store().jobs(filter, before, limit + 1).await.map_err(from_read)?;
+    let has_more = records.len() > limit;
+    records.truncate(limit);
+    let last = records.last().filter(|_| has_more);
+    let next_page_token = last.map(|last| Cursor::from(last).to_string());
+    Ok(Json(JobPage { jobs: records.into_iter().map(|record| state.jobs.view(record)).collect(), next_page_token }))
+}
+
+fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
+    let states = fields.all("state").map(|state| state.parse::<JobState>().map_err(from_invalid));
+    let tags = fields.all("tag").map(|tag| match tag.split_once(':') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (tag.to_owned(), None),
+    });
+    let kind = fields.one("kind")?.map(|kind| kind.parse().map_err(from_invalid)).transpose()?;
+    Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind, tags: tags.collect() })
+}
+
+/// One job: its state, its progress, the timestamps of its stages.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}",
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The job", body = Job),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<Job>, ApiError> {
+    let id = job_id(&path)?;
+    let job = state.jobs.job(id).await.map_err(from_read)?;
+    job.map(Json).ok_or_else(|| unknown(id))
+}
+
+/// Why the tasks of a job wait.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/explain",
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id")),
+    responses(
+        (status = 200, description = "The reasons", body = Explanation),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn explain(state: Data<State>, path: Path<String>) -> Result<Json<Explanation>, ApiError> {
+    let id = job_id(&path)?;
+    let explanation = state.jobs.explain(id).await.map_err(from_read)?;
+    explanation.map(Json).ok_or_else(|| unknown(id))
+}
+
+/// The result of a job that has succeeded, also long after.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/result",
+    tag = "jobs",
+    params(
+        ("id" = Uuid, Path, description = "The job's id"),
+        ("wait" = Option<String>, Query, description = "How long to wait for it, up to 60s: `30s` or `30`"),
+    ),
+    responses(
+        (status = 200, description = "The result: `{\"sum\": …}`, `{\"count\": …}` or `{\"tasks\": …}`", body = serde_json::Value),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not there, or there will be none", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn result(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let id = job_id(&path)?;
+    let fields = Fields::parse(request.query_string(), &["wait"])?;
+    let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
+    let record = super::waiting::until_over(&state, id, wait).await?;
+    if let Some(result) = state.jobs.store().result(id).await.map_err(from_read)? {
+        return Ok(HttpResponse::Ok().content_type("application/json").body(result.json));
+    }
+    Err(ApiError::Conflict(match record.error {
+        Some(error) => format!("there is no result: the job is {} ({error})", record.state),
+        None => format!("there is no result: the job is {}", record.state),
+    }))
+}
+
+/// Changes one job: `cancel`, `pause`, `resume` or `retry`. Again is no other.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/{action}",
+    tag = "jobs",
+    params(
+        ("id" = Uuid, Path, description = "The job's id"),
+        ("action" = String, Path, description = "`cancel`, `pause`, `resume` or `retry`", pattern = "^(cancel|pause|resume|retry)$"),
+    ),
+    responses(
+        (status = 200, description = "The job as it is now", body = Job),
+        (status = 404, description = "There is no such job or action", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn act(
+    state: Data<State>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+) -> Result<Json<Job>, ApiError> {
+    let (id, name) = path.into_inner();
+    let (id, action) = (job_id(&id)?, action(&name, &request)?);
+    state.jobs.act(id, action).await.map(Json).map_err(from_change)
+}
+
+/// Changes every job that a filter finds: `cancel`, `pause`, `resume` or `retry`.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/all/{action}",
+    tag = "jobs",
+    params(
+        FilterQuery,
+        ("action" = String, Path, description = "`cancel`, `pause`, `resume` or `retry`", pattern = "^(cancel|pause|resume|retry)$"),
+    ),
+    responses(
+        (status = 200, description = "How many there were, and how many changed", body = Changed),
+        (status = 400, description = "A parameter is not as it must be, or there is no filter", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such action", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn act_on_all(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<Json<Changed>, ApiError> {
+    let action = action(&path, &request)?;
+    let fields = Fields::parse(request.query_string(), &["state", "kind", "tag"])?;
+    if fields.is_empty() {
+        let message = "is missing: name the jobs by state, kind or tag".to_owned();
+        return Err(ApiError::InvalidField { field: "state", message });
+    }
+    state.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
+}
+
+fn action(name: &str, request: &HttpRequest) -> Result<Action, ApiError> {
+    let named = Action::ALL.into_iter().find(|action| action.name() == name);
+    named.ok_or_else(|| ApiError::NotFound(request.path().to_owned()))
+}
+
+/// The id in a path.
+pub(super) fn job_id(text: &str) -> Result<JobId, ApiError> {
+    Uuid::try_parse(text)
+        .map(JobId)
+        .map_err(|_| ApiError::Unknown(format!("there is no job {text:?}: an id is a UUID")))
+}
+
+pub(super) fn unknown(id: JobId) -> ApiError {
+    ApiError::Unknown(format!("there is no job {id}"))
+}

@@ -1,0 +1,122 @@
+//! `/v1/jobs/{id}/tasks`: the individual tasks of a job.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json, Path};
+use protocol::{JobKind, Problem, Task, TaskPage, TaskState};
+use service::ApiError;
+use store::{Attempt, AttemptEnd, JobRecord};
+
+use super::State;
+use super::errors::{from_invalid, from_read};
+use super::jobs::{job_id, unknown};
+use super::query::{Fields, page_limit};
+use crate::grid::HeldTasks;
+
+/// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
+const LOOKED_AT: u64 = 20_000;
+
+/// The tasks of a job whose tasks are individual: `tasks` and `sleep`.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/tasks",
+    tag = "jobs",
+    params(
+        ("id" = Uuid, Path, description = "The job's id"),
+        ("state" = Option<TaskState>, Query, description = "Only tasks in this state"),
+        ("page_token" = Option<String>, Query, description = "From `next_page_token` of the page before"),
+        ("limit" = Option<u32>, Query, description = "The most to list, 1 to 1000. Default 100", minimum = 1, maximum = 1000),
+    ),
+    responses(
+        (status = 200, description = "A page of tasks", body = TaskPage),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its tasks are not individual", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<Json<TaskPage>, ApiError> {
+    let id = job_id(&path)?;
+    let fields = Fields::parse(request.query_string(), &["state", "page_token", "limit"])?;
+    let wanted = fields.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
+    let (first, limit) = (fields.parsed::<u64>("page_token")?.unwrap_or(0), page_limit(&fields)?);
+    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    if !matches!(record.kind, JobKind::Tasks | JobKind::Sleep) {
+        let kind = record.kind;
+        return Err(ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual")));
+    }
+    let held = state.grid.held_tasks(id);
+    let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
+    while next < end && tasks.len() < limit {
+        let some = next..end.min(next + limit as u64);
+        let attempts = state.jobs.store().outcomes(id, some.start, limit).await.map_err(from_read)?;
+        let seen = look_at(&record, some.clone(), &attempts, &held);
+        next = some.end;
+        let fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
+        tasks.extend(fitting.take(limit - tasks.len()));
+        if let Some(last) = tasks.last().filter(|_| tasks.len() == limit) {
+            next = last.index + 1;
+        }
+    }
+    let next_page_token = (next < record.tasks).then(|| next.to_string());
+    Ok(Json(TaskPage { tasks, next_page_token }))
+}
+
+/// What attempts and leases say of some tasks.
+fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], held: &[HeldTasks]) -> Vec<Task> {
+    let pending = |index| Task {
+        index,
+        state: TaskState::Pending,
+        attempts: 0,
+        worker: None,
+        pending_at: record.submitted_at,
+        allocated_at: None,
+        running_at: None,
+        completed_at: None,
+        error_at: None,
+        last_error: None,
+        result: None,
+    };
+    let mut seen: BTreeMap<u64, Task> = tasks.map(|index| (index, pending(index))).collect();
+    for attempt in attempts {
+        for (_, task) in seen.range_mut(attempt.tasks.clone()) {
+            note_attempt(task, attempt);
+        }
+    }
+    for held in held {
+        for (_, task) in seen.range_mut(held.tasks.clone()) {
+            task.attempts += 1;
+            task.state = TaskState::Running;
+            task.worker.clone_from(&held.worker);
+            (task.allocated_at, task.running_at) = (Some(held.allocated_at), Some(held.allocated_at));
+        }
+    }
+    seen.into_values().collect()
+}
+
+fn note_attempt(task: &mut Task, attempt: &Attempt) {
+    task.worker = attempt.worker.parse().ok();
+    match &attempt.end {
+        AttemptEnd::Completed { allocated_at, running_at, completed_at, results, .. } => {
+            task.attempts += 1;
+            task.state = TaskState::Succeeded;
+            task.allocated_at = Some(*allocated_at);
+            task.running_at = Some(*running_at);
+            task.completed_at = Some(*completed_at);
+            let place = usize::try_from(task.index - attempt.tasks.start).unwrap_or(usize::MAX);
+            task.result = results.get(place).cloned();
+        }
+        AttemptEnd::Failed { at, error, failures, given_up } => {
+            task.attempts = *failures;
+            task.state = if *given_up { TaskState::Failed } else { TaskState::Pending };
+            task.error_at = Some(*at);
+            task.last_error = Some(error.clone());
+        }
+    }
+}

@@ -24,7 +24,7 @@ fn stats_table(stats: &Stats) -> Table<2> {
     let by_priority = stats.queue_depth_by_priority.iter().rev();
     let by_priority =
         by_priority.map(|(priority, depth)| format!("{priority}: {depth}")).collect::<Vec<_>>().join(", ");
-    let mut table = Table::new(["GRID", ""]);
+    let mut table = Table::without_head();
     for (name, value) in [
         ("jobs", if by_state.is_empty() { "none".to_owned() } else { by_state }),
         (

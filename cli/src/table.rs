@@ -69,6 +69,11 @@ impl<const N: usize> Table<N> {
         Self { head, rows: Vec::new() }
     }
 
+    /// Rows that explain themselves.
+    pub(crate) fn without_head() -> Self {
+        Self::new([""; N])
+    }
+
     pub(crate) fn push(&mut self, row: [Cell; N]) {
         self.rows.push(row);
     }
@@ -86,7 +91,8 @@ impl<const N: usize> Table<N> {
                 (column, cells.map(|cell| cell.text.width()).max().unwrap_or(0))
             })
             .collect();
-        let lines = [&head].into_iter().chain(&self.rows).map(|row| render_row(row, &columns, colour));
+        let shown = head.iter().any(|cell| !cell.text.is_empty()).then_some(&head);
+        let lines = shown.into_iter().chain(&self.rows).map(|row| render_row(row, &columns, colour));
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -145,5 +151,8 @@ mod tests {
     #[test]
     fn table_without_rows_is_its_head() {
         assert_eq!(Table::new(["ID", "STATE"]).render(false), "ID  STATE");
+        let mut table = Table::without_head();
+        table.push([Cell::new("state"), Cell::new("paused")]);
+        assert_eq!(table.render(false), "state  paused");
     }
 }

@@ -20,15 +20,16 @@ pub(super) async fn run(grid: &Grid, format: Format, arguments: &Events) -> Resu
     let is_from_now = arguments.follow && arguments.id.is_none();
     let after = arguments.after.or_else(|| (!is_from_now).then_some(0));
     let mut stream = EventStream::new(grid, arguments.id, after);
+    let mut is_open = false;
     loop {
-        let step = if arguments.follow {
+        let step = if arguments.follow || !is_open {
             stream.next().await?
         } else {
             let Ok(step) = timeout(SILENCE, stream.next()).await else { return Ok(()) };
             step?
         };
         match step {
-            Step::Opened => (),
+            Step::Opened => is_open = true,
             Step::Over => return Ok(()),
             Step::Event(event) => print_event(format, &event)?,
         }

@@ -28,8 +28,9 @@ fn describe(job: &Job) -> Table<2> {
     let is_range = matches!(job.kind, JobKind::SumOfPrimes | JobKind::CountPrimes);
     let left = job.progress.seconds_left.filter(|_| !job.state.is_over());
     let took = job.started_at.zip(job.finished_at).map(|(from, to)| span(between(from, to)));
-    let mut table = Table::new(["ID", ""]);
+    let mut table = Table::without_head();
     let mut add = |name: &str, value: Cell| table.push([Cell::new(name), value]);
+    add("id", Cell::new(job.id.to_string()));
     add("state", Cell::new(job.state.as_str()).toned(job_tone(job.state)));
     for (name, value) in [
         ("error", job.error.clone()),
@@ -43,7 +44,7 @@ fn describe(job: &Job) -> Table<2> {
         ("numbers", job.progress.numbers_done.filter(|_| is_range).map(|count| figure(count as f64))),
         ("rate", rate(job)),
         ("left", left.map(span_of_seconds)),
-        ("leases", Some(job.attempts.to_string())),
+        ("leases", (job.attempts > 0).then(|| job.attempts.to_string())),
         ("submitted", Some(instant(job.submitted_at))),
         ("started", job.started_at.map(instant)),
         ("finished", job.finished_at.map(instant)),

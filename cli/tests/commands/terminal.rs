@@ -144,7 +144,7 @@ fn colours_are_for_terminals_unless_no_color_is_set() {
         terminal.press("q");
         assert_eq!(terminal.exit_code(), Some(0));
         let raw = terminal.raw();
-        let has_colour = raw.contains("\u{1b}[38;5;2m");
+        let has_colour = raw.contains("\u{1b}[38;5;2;");
         assert_eq!(has_colour, is_coloured, "{variables:?}: {raw:?}");
     }
 }

@@ -1,7 +1,6 @@
 //! Reading jobs: one, a page, those that are not over, and their events.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use protocol::{EventKind, JobEvent, JobId, JobKind, JobWork};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -14,9 +13,11 @@ use crate::record::{JobRecord, UnfinishedJob};
 /// What [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error";
-/// A parameter that is null names no job, and so all of them.
-const ONLY: &str = "(?1 IS NULL OR jobs.id = ?1)";
-const UNFINISHED: &str = "state IN ('queued', 'running', 'paused')";
+/// As a set of keys, which SQLite goes through in the order of the table, so that it reads no page twice. The parameter
+/// names no job.
+const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'running', 'paused') AND ?1 IS NULL)";
+/// The same of one job.
+const ONE_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id = ?1 AND state IN ('queued', 'running', 'paused'))";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {
@@ -43,13 +44,13 @@ pub(crate) fn one(db: &Connection, job: JobId) -> Result<Option<JobRecord>, Read
 
 /// All jobs that are not over, or one of them.
 pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
+    let keys = if only.is_some() { ONE_UNFINISHED } else { UNFINISHED };
     let only = only.map(|job| *job.0.as_bytes());
     // One transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut jobs = Vec::new();
     let mut places = HashMap::new();
-    let mut select =
-        transaction.prepare(&format!("SELECT {RECORD}, work, key FROM jobs WHERE {UNFINISHED} AND {ONLY}"))?;
+    let mut select = transaction.prepare(&format!("SELECT {RECORD}, work, key FROM jobs WHERE key IN {keys}"))?;
     let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let record = record(row)?;
@@ -57,33 +58,35 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> Result<Vec<Unf
         places.insert(row.get::<_, i64>(14)?, jobs.len());
         jobs.push(UnfinishedJob { record, work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
     }
-    let mut select = transaction.prepare(&format!(
-        "SELECT job, what, spans.first, beyond, failures FROM spans JOIN jobs ON jobs.key = spans.job
-         WHERE {UNFINISHED} AND {ONLY} ORDER BY job, spans.first"
-    ))?;
+    let mut select =
+        transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {keys}"))?;
     let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let Some(job) = places.get(&row.get(0)?).and_then(|&place: &usize| jobs.get_mut(place)) else { continue };
         let tasks = column::count(row, 2)?..column::count(row, 3)?;
         match row.get(1)? {
-            DONE => append(&mut job.done, tasks),
-            FAILED => {
-                append(&mut job.done, tasks.clone());
-                append(&mut job.failed, tasks);
-            }
+            DONE => job.done.push(tasks),
+            FAILED => job.failed.push(tasks),
             RETRY => job.retries.push((tasks, row.get(4)?)),
             other => return Err(rusqlite::Error::IntegralValueOutOfRange(1, other).into()),
         }
     }
+    jobs.iter_mut().filter(|job| !job.failed.is_empty()).for_each(add_failed);
     jobs.sort_unstable_by_key(|job| (job.record.submitted_at, job.record.id));
     Ok(jobs)
 }
 
-fn append(spans: &mut Vec<Range<u64>>, tasks: Range<u64>) {
-    match spans.last_mut() {
-        Some(last) if last.end == tasks.start => last.end = tasks.end,
-        Some(_) | None => spans.push(tasks),
-    }
+/// Counts the tasks that are out of attempts as done, too.
+fn add_failed(job: &mut UnfinishedJob) {
+    job.done.extend_from_slice(&job.failed);
+    job.done.sort_unstable_by_key(|tasks| tasks.start);
+    job.done.dedup_by(|next, last| {
+        let are_one = next.start == last.end;
+        if are_one {
+            last.end = next.end;
+        }
+        are_one
+    });
 }
 
 fn work(kind: JobKind, row: &Row<'_>, index: usize) -> rusqlite::Result<JobWork> {

@@ -262,6 +262,7 @@ impl Store {
             }
         }
         for (key, job, is_reused) in self.readers.read(retention::unswept).await? {
+            self.blocks.forget(job);
             if !is_reused {
                 self.objects.delete(job).await?;
             }

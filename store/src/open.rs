@@ -21,7 +21,7 @@ const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
 /// How long to wait for another program that looks into the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements that stay prepared for each connection.
 const STATEMENTS: usize = 64;
 const HEADER_BYTES: usize = 100;
@@ -176,6 +176,11 @@ fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Writes the version that is there.
+pub(crate) fn set_version(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update(None, "user_version", SCHEMA)
 }
 
 pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {

@@ -29,6 +29,29 @@ pub struct NewJob {
     pub submitted_at: Timestamp,
 }
 
+impl NewJob {
+    /// The job as it is once it is accepted.
+    #[must_use]
+    pub fn accepted(&self) -> UnfinishedJob {
+        let record = JobRecord {
+            id: self.id,
+            kind: self.job.work.kind(),
+            params: self.params.clone(),
+            options: self.job.options.clone(),
+            state: JobState::Queued,
+            tasks: self.tasks,
+            tasks_done: 0,
+            tasks_failed: 0,
+            value: 0,
+            submitted_at: self.submitted_at,
+            started_at: None,
+            finished_at: None,
+            error: None,
+        };
+        UnfinishedJob { record, work: self.job.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
+    }
+}
+
 /// What became of a job that was submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submission {

@@ -58,6 +58,11 @@ impl Blocks {
         Ok(payloads)
     }
 
+    /// The job is gone, and another may come under its id.
+    pub(crate) fn forget(&self, job: JobId) {
+        self.newest_first.lock().unwrap_or_else(PoisonError::into_inner).retain(|block| block.job != job);
+    }
+
     fn find(&self, job: JobId, task: u64) -> Option<Arc<Block>> {
         let mut blocks = self.newest_first.lock().unwrap_or_else(PoisonError::into_inner);
         let place = blocks.iter().position(|block| block.job == job && block.tasks.contains(&task))?;

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use crate::apply;
 use crate::error::WriteError;
 use crate::ledger::Ledgers;
+use crate::open;
 use crate::queue::{Done, Next, Queue, Queued, Work};
 
 /// Pauses between attempts while nothing can be written.
@@ -117,7 +118,8 @@ impl WriterThread {
         let mut log_pages = 0;
         let mut closing_since = None;
         loop {
-            match self.queue.next((log_pages > 0).then_some(QUIET)) {
+            let is_failing = self.pause != FIRST_PAUSE;
+            match self.queue.next((log_pages > 0 || is_failing).then_some(QUIET)) {
                 Next::Commit(group) => {
                     let is_committed = self.commit(group);
                     log_pages = self.log_pages();
@@ -131,11 +133,16 @@ impl WriterThread {
                         }
                     }
                 }
+                // Who waits for the end of a failure before anything else is changed must not wait in vain.
+                Next::Idle if is_failing => _ = self.commit(Vec::new()),
                 Next::Idle => {
                     self.checkpoint();
                     log_pages = 0;
                 }
-                Next::End => return,
+                Next::End => {
+                    self.checkpoint();
+                    return;
+                }
             }
         }
     }
@@ -212,6 +219,10 @@ impl WriterThread {
             })?);
         }
         self.ledgers.store(&self.db).map_err(on_disk)?;
+        if group.is_empty() {
+            // Nothing is changed, yet the page is written: what a failed commit has left in the log is overwritten.
+            open::set_version(&self.db).map_err(on_disk)?;
+        }
         self.db.execute_batch("COMMIT").map_err(on_disk)?;
         Ok(done)
     }
@@ -248,14 +259,25 @@ fn answer(queued: Queued, done: Done) {
     }
 }
 
-/// Whether the same change would fail on any disk.
+/// Whether it is the change that failed, as it would on any disk.
 fn is_of_the_change(error: &rusqlite::Error) -> bool {
-    use ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
-    match error.sqlite_error_code() {
-        Some(ConstraintViolation | ParameterOutOfRange | TooBig | TypeMismatch) => true,
-        Some(_) => false,
-        None => true,
-    }
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NoLargeFileSupport
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+        )
+    )
 }
 
 pub(crate) fn write_error(error: &rusqlite::Error) -> WriteError {

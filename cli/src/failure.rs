@@ -52,8 +52,11 @@ impl Failure {
         Some(if failed { Self::Failed(message) } else { Self::Canceled(message) })
     }
 
-    /// One failure of many: the exit code is the first one's.
+    /// One failure of many: the exit code is the first one's, unless the grid went away.
     pub(crate) fn first_of(mut failures: Vec<(JobId, Self)>) -> Option<Self> {
+        if let Some((_, unreachable)) = failures.pop_if(|(_, last)| matches!(last, Self::Unreachable { .. })) {
+            return Some(unreachable);
+        }
         let count = failures.len();
         let (id, first) = (count > 0).then(|| failures.swap_remove(0))?;
         let tell = |message: String| match count {

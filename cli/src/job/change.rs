@@ -20,7 +20,13 @@ pub(super) async fn run(grid: &Grid, format: Format, action: Action, arguments: 
     for &id in &arguments.ids {
         match grid.change(id, action).await {
             Ok(job) => jobs.push(job),
-            Err(failure) => failures.push((id, failure)),
+            Err(failure) => {
+                let is_gone = matches!(failure, Failure::Unreachable { .. });
+                failures.push((id, failure));
+                if is_gone {
+                    break;
+                }
+            }
         }
     }
     if !jobs.is_empty() {

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-use crate::helpers::{Grid, assert_fails, divvy};
+use crate::helpers::{Grid, NOWHERE, assert_fails, divvy};
+
+const ID: &str = "0190a5b0-0000-7000-8000-000000000001";
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    let id = "0190a5b0-0000-7000-8000-000000000001";
     for line in [
         "job",
         "job submit",
@@ -49,13 +50,13 @@ fn wrong_usage_is_exit_code_2() {
     }
     let grid = Grid::start();
     for line in [
-        format!("job show {id}"),
-        format!("job wait {id}"),
-        format!("job result {id}"),
-        format!("job tasks {id}"),
-        format!("job events {id}"),
-        format!("job explain {id}"),
-        format!("job cancel {id}"),
+        format!("job show {ID}"),
+        format!("job wait {ID}"),
+        format!("job result {ID}"),
+        format!("job tasks {ID}"),
+        format!("job events {ID}"),
+        format!("job explain {ID}"),
+        format!("job cancel {ID}"),
         "job submit sleep --seconds 100000".to_owned(),
         "simulate --tasks 5 --seconds 1 --workers 0".to_owned(),
     ] {
@@ -65,21 +66,18 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn unreachable_grid_is_exit_code_3() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let url = format!("http://{free}");
-    let id = "0190a5b0-0000-7000-8000-000000000001";
     for line in [
         "job submit sleep --seconds 1".to_owned(),
         "job list".to_owned(),
-        format!("job wait {id}"),
-        format!("job result {id} --wait 30s"),
-        format!("job events {id} --follow"),
-        format!("job cancel {id}"),
+        format!("job wait {ID}"),
+        format!("job result {ID} --wait 30s"),
+        format!("job events {ID} --follow"),
+        format!("job cancel {ID}"),
         "worker list".to_owned(),
         "stats --output json".to_owned(),
     ] {
-        let output = divvy(&line.split(' ').collect::<Vec<_>>()).env("DIVVY_URL", &url).output().expect("run");
-        assert!(assert_fails(&output, 3).contains(&free.to_string()), "{line}");
+        let output = divvy(&line.split(' ').collect::<Vec<_>>()).env("DIVVY_URL", NOWHERE).output().expect("run");
+        assert!(assert_fails(&output, 3).contains(NOWHERE), "{line}");
     }
 }
 
@@ -91,13 +89,7 @@ fn answers_that_are_no_grids_are_one_line() {
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 2),
         ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", 1),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let server = thread::spawn(move || {
-            let (mut client, _) = listener.accept().expect("a client");
-            let _ = client.read(&mut [0; 4096]);
-            client.write_all(answer.as_bytes()).expect("answer");
-        });
+        let (url, server) = answer_once(answer.to_owned());
         let output = divvy(&["stats", "--coordinator", &url]).output().expect("run the command");
         server.join().expect("no panic");
         assert!(assert_fails(&output, code).contains(&url), "{answer}");
@@ -106,16 +98,34 @@ fn answers_that_are_no_grids_are_one_line() {
 
 #[test]
 fn what_others_wrote_cannot_control_the_terminal() {
-    let grid = Grid::start();
-    let job = r#"{"kind":"sleep","params":{"seconds":600},"affinity":{"key":"a\u001b[2Jb\nc"},"output":null}"#;
-    let output = crate::helpers::run_with_input(&mut grid.command(&["job", "submit", "--file", "-"]), job);
-    let shown = match output.status.code() {
-        Some(0) => grid.stdout(&["job", "list"]) + &grid.stdout(&["job", "show", list_first(&grid).trim_end()]),
-        _ => assert_fails(&output, 2),
-    };
-    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    let job = r#"{"id":"0190a5b0-0000-7000-8000-000000000001","kind":"sleep","params":{},"state":"failed","priority":5,
+        "tags":{"\u001b[2Ja":"b\u009b2J"},"affinity":{"key":"\u001b]0;title\u0007"},"requires":{},"max_attempts":4,
+        "timeout":{},"tasks":{"total":1,"pending":0,"running":0,"succeeded":0,"failed":1},"progress":{"fraction":0},
+        "attempts":4,"submitted_at":"2026-03-21T10:00:00Z","error":"first\r\nsecond\u001b[31m"}"#;
+    for (arguments, answer, code) in [
+        (&["job", "show", ID][..], job.to_owned(), Some(0)),
+        (&["job", "wait", ID], job.to_owned(), Some(1)),
+        (&["job", "list"], format!(r#"{{"jobs":[{job}]}}"#), Some(0)),
+        (&["job", "explain", ID], r#"{"state":"queued","reasons":["a\u001b[2J\nb"]}"#.to_owned(), Some(0)),
+    ] {
+        let length = answer.len();
+        let (url, server) = answer_once(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"));
+        let output = divvy(arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        server.join().expect("no panic");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+        assert_eq!(output.status.code(), code, "{text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
 }
 
-fn list_first(grid: &Grid) -> String {
-    grid.stdout(&["job", "list", "--output", "quiet", "--limit", "1"])
+/// A server that takes one request and answers this.
+fn answer_once(answer: String) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let _ = client.read(&mut [0; 4096]);
+        client.write_all(answer.as_bytes()).expect("answer");
+    });
+    (url, server)
 }

@@ -11,6 +11,9 @@ use serde::de::DeserializeOwned;
 /// How long anything may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Where nobody ever listens.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
+
 /// `divvy up`; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Grid {

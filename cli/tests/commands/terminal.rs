@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::helpers::{Grid, eventually};
+use crate::helpers::{Grid, NOWHERE, eventually};
 
 const ROWS: NonZeroU16 = NonZeroU16::new(30).expect("30 is not 0");
 const COLUMNS: NonZeroU16 = NonZeroU16::new(150).expect("150 is not 0");
@@ -121,7 +121,7 @@ fn watch_stays_when_the_grid_goes_and_says_so() {
     terminal.shows(&["cannot reach the grid", "worker-1"]);
     terminal.press("q");
     assert_eq!(terminal.exit_code(), Some(0));
-    let mut terminal = Terminal::open(&grid, "watch", &[]);
+    let mut terminal = Terminal::open(&grid, "watch", &[("DIVVY_URL", NOWHERE)]);
     assert_eq!(terminal.exit_code(), Some(3));
     eventually("the line comes", || terminal.text().contains("error: cannot reach the grid").then_some(()));
     assert!(!terminal.raw().contains("\u{1b}[?1049h"), "the screen was left alone");

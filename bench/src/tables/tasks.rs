@@ -52,7 +52,7 @@ const LONG_GOAL: f64 = 0.97;
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let columns =
         ["tasks without work, stored", "tasks/s (min–max)", "goal", "met", "coordinator CPU µs/task", "goal", "met"];
-    print_head("Individual tasks through one coordinator", &columns);
+    print_head("Individual tasks through one coordinator", &columns)?;
     let grid = Grid::start(&setting.binaries, &[])?;
     for way in &WAYS {
         let (mut rates, mut cpu) = (Samples::default(), Samples::default());
@@ -76,7 +76,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
         print_row(&cells)?;
     }
     println!();
-    print_head("A long queue against a short one", &["rate", "ratio (min–max)", "goal", "met"]);
+    print_head("A long queue against a short one", &["rate", "ratio (min–max)", "goal", "met"])?;
     let (mut long, mut short) = (Samples::default(), Samples::default());
     for _ in 0..setting.rounds {
         short.add(measure(&grid, &SHORT)?.0);

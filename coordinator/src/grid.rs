@@ -284,9 +284,13 @@ impl Grid {
         results: Vec<Box<RawValue>>,
     ) -> Result<(), StaleAttempt> {
         match end {
-            // What is done leaves nothing behind for those who wait for a task.
+            // What is done leaves nothing behind for those who wait for a task, and its slot goes on by itself.
             LeaseEnd::Completed(outcome) => {
-                self.change_only(|core| core.complete(attempt, outcome, results, &self.store)).0
+                let mut core = self.lock();
+                let counted = core.complete(attempt, outcome, results, &self.store);
+                core.settle(&self.store);
+                self.rearm(&mut core);
+                counted
             }
             LeaseEnd::HandedBack => self.change(|core| core.scheduler.hand_back(attempt)),
             LeaseEnd::Failed(cause) => self.change(|core| core.scheduler.fail(attempt, cause)),
@@ -513,15 +517,6 @@ impl Grid {
 
     /// Changes the core and wakes whoever may have something to do then.
     fn change<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> T {
-        let (result, has_work) = self.change_only(operation);
-        if has_work {
-            self.fetch.notify_waiters();
-        }
-        result
-    }
-
-    /// The same without those who wait for a task; tells whether there may be one.
-    fn change_only<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> (T, bool) {
         let mut core = self.lock();
         let result = operation(&mut core);
         core.settle(&self.store);
@@ -530,8 +525,9 @@ impl Grid {
         drop(core);
         if has_work {
             self.work.notify_one();
+            self.fetch.notify_waiters();
         }
-        (result, has_work)
+        result
     }
 
     /// A timer that is armed too early does no harm, and most leases end long before they expire.

@@ -5,12 +5,14 @@ mod http;
 mod process;
 mod published;
 mod services;
+mod sleeper;
 mod waiting;
 
 pub(crate) use fake_worker::{FakeWorker, Fault};
-pub(crate) use http::{Answer, InFlight, connect, get, request, send};
+pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_request};
 pub(crate) use process::{Process, divvy};
 pub(crate) use published::{published_sum, round_ranges};
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker};
+pub(crate) use sleeper::{Sleeper, Slept};
 pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

@@ -12,8 +12,12 @@ use super::{Answer, InFlight, Process, eventually, get, send};
 /// Tasks that take long enough for a worker to have one whenever a test looks.
 pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000");
 
-/// Tasks of a request for all of `u64`.
-const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
+/// No grid comes to it while a test runs, yet a task anywhere below it takes no longer than a second or so: each slot
+/// walks a stripe of its own, and near the end of `u64` one long task would be all that a test sees of it.
+const ENDLESS: u64 = 100_000_000_000_000;
+
+/// Tasks of a request for all numbers up to [`ENDLESS`].
+const ENDLESS_TASKS: f64 = ENDLESS as f64 / 2_500_001.0;
 
 /// A `divvy-coordinator` that serves.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Coordinator {
 
     /// Asks for what no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
-        self.ask_sum(0, u64::MAX)
+        self.ask_sum(0, ENDLESS)
     }
 
     /// Asks for what no grid finishes, so often, and waits until all of it is let in.

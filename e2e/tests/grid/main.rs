@@ -8,6 +8,7 @@ mod abuse;
 mod admission;
 mod command;
 mod coordinator_outages;
+mod crashes;
 mod draining;
 mod failing_workers;
 mod helpers;

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -51,6 +53,25 @@ impl Coordinator {
         let serving = process.logged("serving");
         let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
         Self { process, data_dir, public, internal }
+    }
+
+    /// Starts where the same ports will be free again, for [`Self::start_again`].
+    pub(crate) fn start_to_stay(variables: &[(&str, &str)]) -> Self {
+        let address = own_address();
+        let own = [("DIVVY_PUBLIC_ADDR", address.as_str()), ("DIVVY_INTERNAL_ADDR", &address)];
+        Self::start(&[&own, variables].concat())
+    }
+
+    /// Starts on the same data and ports once the process has ended.
+    pub(crate) fn start_again(&mut self, variables: &[(&str, &str)]) {
+        let (public, internal) = (self.public.to_string(), self.internal.to_string());
+        let own = [("DIVVY_PUBLIC_ADDR", public.as_str()), ("DIVVY_INTERNAL_ADDR", &internal)];
+        *self = Self::start_on(Arc::clone(&self.data_dir), &[&own, variables].concat());
+    }
+
+    /// Where the jobs are kept.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data_dir.path()
     }
 
     pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {
@@ -165,6 +186,15 @@ impl DerefMut for Worker {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// An address that nobody else uses, so that a port of it cannot be taken while nobody listens on it.
+fn own_address() -> String {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    assert!(number < 4, "a process's id leaves two bits of an address");
+    let [_, x, y, z] = (number << 22 | std::process::id()).to_be_bytes();
+    format!("127.{x}.{y}.{z}:0")
 }
 
 fn address(field: &Value) -> SocketAddr {

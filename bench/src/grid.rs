@@ -1,72 +1,129 @@
-//! A whole grid in this process, asked over HTTP.
+//! A grid as an operator starts it: a coordinator and two workers of one slot each, as processes on loopback.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use divvy::embedded::EmbeddedGrid;
+use anyhow::{Context, ensure};
 use protocol::{NumberRange, SumOfPrimes, WorkerSummary};
-use reqwest::Client;
-use url::Url;
+use tempfile::TempDir;
 
-use crate::kernel::Kernel;
+use crate::http::Connection;
+use crate::process::{Binaries, Cpu, Process};
 
-/// The longest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Workers of a grid, one slot each, and threads of what it is compared with.
+pub(crate) const WORKERS: u32 = 2;
+
+/// How long the workers may take to register.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Grid {
-    grid: EmbeddedGrid,
-    client: Client,
-    url: Url,
+    coordinator: Process,
+    workers: Vec<Process>,
+    public: Connection,
+    internal: Connection,
+    public_addr: SocketAddr,
+    internal_addr: SocketAddr,
+    /// Last: it goes when its coordinator has.
+    _data_dir: TempDir,
+}
+
+/// CPU time of a grid's parts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GridCpu {
+    pub(crate) coordinator: f64,
+    pub(crate) workers: Cpu,
 }
 
 impl Grid {
-    /// Starts a grid and waits until its workers are there.
-    pub(crate) async fn start(workers: u32) -> anyhow::Result<Self> {
-        let grid = EmbeddedGrid::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), workers, None)?;
-        let (client, url) = (service::http_client(Duration::from_secs(1))?, grid.url()?);
-        let grid = Self { grid, client, url };
-        while grid.workers().await? < workers as usize {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    /// Starts a grid with these settings of its coordinator and waits until every worker has computed.
+    pub(crate) fn start(binaries: &Binaries, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let data_dir = TempDir::new_in(binaries.cache()).context("make a directory for data")?;
+        let own = [
+            ("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"),
+            ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"),
+            ("DIVVY_DATA_DIR", data_dir.path().to_str().context("a path that is text")?),
+        ];
+        let coordinator = Process::start(binaries, "divvy-coordinator", &[&own, settings].concat())?;
+        let internal = coordinator.serving("internal")?;
+        let url = format!("http://{internal}");
+        let own = [("DIVVY_LISTEN_ADDR", "127.0.0.1:0"), ("DIVVY_SLOTS", "1"), ("DIVVY_COORDINATOR", url.as_str())];
+        let workers = (0..WORKERS).map(|_| Process::start(binaries, "divvy-worker", &own)).collect::<Result<_, _>>()?;
+        let public_addr: SocketAddr = coordinator.serving("public")?.parse().context("the public address")?;
+        let internal_addr = internal.parse().context("the internal address")?;
+        let (public, internal) = (Connection::open(public_addr)?, Connection::open(internal_addr)?);
+        let data = data_dir;
+        let mut grid = Self { coordinator, workers, public, internal, public_addr, internal_addr, _data_dir: data };
+        grid.warm_up()?;
         Ok(grid)
     }
 
-    /// The sum and the time from request to answer.
-    pub(crate) async fn sum(&self, range: NumberRange) -> anyhow::Result<(u128, Duration)> {
+    /// The sum and the seconds from request to answer.
+    pub(crate) fn sum(&mut self, range: NumberRange) -> anyhow::Result<(SumOfPrimes, f64)> {
         let started_at = Instant::now();
-        let url = self.url.join("sum-of-primes")?;
-        let response = self.client.get(url).query(&[("a", range.a()), ("b", range.b())]).send().await?;
-        let answer: SumOfPrimes = service::read_bounded_json(response.error_for_status()?, MAX_ANSWER_BYTES).await?;
-        Ok((answer.sum, started_at.elapsed()))
+        let answer = self.public.get(&target(range))?;
+        let seconds = started_at.elapsed().as_secs_f64();
+        Ok((serde_json::from_slice(&answer).context("read the answer")?, seconds))
     }
 
-    /// Seconds that each of some requests took beyond the kernel's median time for the same range.
-    pub(crate) async fn time_beyond_computation(
-        &self,
-        kernel: &Kernel,
-        range: NumberRange,
-        requests: usize,
-    ) -> anyhow::Result<Vec<f64>> {
-        let mut computing: Vec<_> = (0..requests).map(|_| kernel.sum(range).1).collect();
-        computing.sort();
-        let computing = computing[requests / 2];
-        let mut beyond = Vec::with_capacity(requests);
-        for _ in 0..requests {
-            let (_, elapsed) = self.sum(range).await?;
-            beyond.push(elapsed.as_secs_f64() - computing.as_secs_f64());
+    /// A further client's connection.
+    pub(crate) fn connect(&self) -> anyhow::Result<Connection> {
+        Connection::open(self.public_addr)
+    }
+
+    /// A connection of a worker that fetches its tasks.
+    pub(crate) fn connect_internal(&self) -> anyhow::Result<Connection> {
+        Connection::open(self.internal_addr)
+    }
+
+    /// A sample of the coordinator's metrics, 0 while it is not there.
+    pub(crate) fn metric(&mut self, sample: &str) -> anyhow::Result<f64> {
+        let text = String::from_utf8(self.internal.get("/metrics")?).context("read the metrics")?;
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        values.next().map_or(Ok(0.0), |value| value.parse().with_context(|| format!("read {sample}")))
+    }
+
+    /// What its processes have used so far.
+    pub(crate) fn cpu(&self) -> anyhow::Result<GridCpu> {
+        let coordinator = self.coordinator.cpu()?.total();
+        let workers = self.workers.iter().try_fold(Cpu::default(), |sum, worker| Ok(sum.plus(worker.cpu()?)));
+        workers.map(|workers| GridCpu { coordinator, workers })
+    }
+
+    /// Bytes of memory of the coordinator.
+    pub(crate) fn memory(&self) -> anyhow::Result<f64> {
+        self.coordinator.memory()
+    }
+
+    fn warm_up(&mut self) -> anyhow::Result<()> {
+        let started_at = Instant::now();
+        loop {
+            ensure!(started_at.elapsed() < PATIENCE, "the workers do not register");
+            let workers: Vec<WorkerSummary> =
+                serde_json::from_slice(&self.public.get("/workers")?).context("read the workers")?;
+            let at_work = workers.iter().filter(|worker| worker.completed_tasks > 0).count();
+            if at_work == WORKERS as usize {
+                return Ok(());
+            }
+            if workers.len() == WORKERS as usize {
+                self.sum(NumberRange::new(1, 100_000)?)?;
+            }
         }
-        Ok(beyond)
+    }
+}
+
+impl GridCpu {
+    pub(crate) fn total(self) -> f64 {
+        self.coordinator + self.workers.total()
     }
 
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        self.grid.stop().await
+    /// What was used since an earlier look.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self { coordinator: self.coordinator - earlier.coordinator, workers: self.workers.minus(earlier.workers) }
     }
+}
 
-    async fn workers(&self) -> anyhow::Result<usize> {
-        let response = self.client.get(self.url.join("workers")?).send().await.context("list the workers")?;
-        let workers: Vec<WorkerSummary> = service::read_bounded_json(response, MAX_ANSWER_BYTES).await?;
-        Ok(workers.len())
-    }
+/// The request for a sum.
+pub(crate) fn target(range: NumberRange) -> String {
+    format!("/sum-of-primes?a={}&b={}", range.a(), range.b())
 }

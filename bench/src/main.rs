@@ -1,73 +1,101 @@
-//! `cargo run --release -p bench`: what the grid adds to the computation.
+//! `cargo run --release -p bench`: what the kernel and the grid take, held against their goals.
 //!
-//! Every figure is a ratio or a difference of two things measured in turn in one run (A B A B …), as medians: speed
-//! drifts on a shared machine, and the two sides of a pair drift together.
+//! Every figure is a ratio or a difference of things measured in turn in one run (A B A B …): speed drifts on a shared
+//! machine, and what is measured in turn drifts together. A goal is met when the median meets it.
 
+mod figures;
 mod grid;
+mod http;
 mod kernel;
-mod pairs;
+mod machine;
+mod primesieve;
+mod process;
+mod tables;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use clap::Parser;
-use protocol::NumberRange;
+use clap::{Parser, ValueEnum};
 
-use crate::grid::Grid;
-use crate::kernel::Kernel;
-use crate::pairs::Pairs;
+use crate::primesieve::Primesieve;
+use crate::process::Binaries;
 
-/// Workers of the measured grid, one slot each, and threads of the kernel that it is compared with.
-const WORKERS: u32 = 2;
-
-/// Single-chunk requests per round.
-const REQUESTS: usize = 200;
-
-/// Measures what the grid adds to the computation and prints a table.
+/// Measures the kernel and the grid and prints Markdown tables.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Rounds per row, the first of which only warms up
     #[arg(long, default_value = "8")]
     rounds: NonZeroUsize,
+    /// Only these tables
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Table>,
+    /// The program to compare with; default: the one on the PATH, else Debian's, unpacked under target/
+    #[arg(long, env = "PRIMESIEVE", value_name = "PATH")]
+    primesieve: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let rounds = Arguments::parse().rounds.get();
-    let grid = Grid::start(WORKERS).await?;
-    let kernel = Kernel::start(WORKERS);
-    println!("{}\n", machine()?);
-    println!("| work | grid ms | kernel ms | ratio (min to max) |\n|---|---|---|---|");
-    for (name, a, b) in [
-        ("[1, 1e9]", 1, 1_000_000_000),
-        ("[1, 1e10]", 1, 10_000_000_000),
-        ("[1e12, +1e10]", 1_000_000_000_000, 1_010_000_000_000),
-        ("[1e15, +1e9]", 1_000_000_000_000_000, 1_000_001_000_000_000),
-    ] {
-        let range = NumberRange::new(a, b)?;
-        let mut pairs = Pairs::new();
-        for _ in 0..rounds {
-            let (answer, of_grid) = grid.sum(range).await?;
-            let (expected, of_kernel) = kernel.sum(range);
-            anyhow::ensure!(answer == expected, "the grid answers {answer}, the kernel {expected}");
-            pairs.add(of_grid, of_kernel);
-        }
-        println!("| sum over {name}, {WORKERS} workers, against {WORKERS} threads | {} |", pairs.ratio_cells());
-    }
-    println!("\n| single-chunk request on an idle grid | p50 µs | p99 µs |\n|---|---|---|");
-    for (name, a) in [("at 1", 1), ("at 1e9", 1_000_000_000)] {
-        let range = NumberRange::new(a, a + 2_400_000)?;
-        let mut beyond = Vec::new();
-        for _ in 0..rounds {
-            beyond.extend(grid.time_beyond_computation(&kernel, range, REQUESTS).await?);
-        }
-        println!("| {name}, beyond its computation | {} |", pairs::percentile_cells(&mut beyond));
-    }
-    grid.stop().await
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Table {
+    /// One thread against primesieve
+    Kernel,
+    /// Two workers against primesieve and the kernel on two threads
+    Grid,
+    /// CPU time of the grid against that of the best leases
+    Cpu,
+    /// What a lease costs beside its computation
+    Leases,
+    /// A job of 50 million tasks
+    Job,
+    /// A single request on an idle grid
+    Requests,
+    /// As many requests as it takes
+    Load,
+    /// Tasks without work, for workers that fetch them
+    Tasks,
+    /// From a job's submission to the start of its first task
+    Starts,
 }
 
-fn machine() -> anyhow::Result<String> {
-    let mut system = sysinfo::System::new()?;
-    system.refresh_cpu_all();
-    let brand = system.cpus().first().map_or("unknown processor", |cpu| cpu.brand()).to_owned();
-    Ok(format!("{brand}, {} cores; divvy {}", system.cpus().len(), env!("CARGO_PKG_VERSION")))
+/// What every table is measured with.
+#[derive(Debug)]
+struct Setting {
+    rounds: usize,
+    primesieve: Option<Primesieve>,
+    binaries: Binaries,
+}
+
+fn main() -> anyhow::Result<()> {
+    anyhow::ensure!(!cfg!(debug_assertions), "figures of a debug build say nothing: cargo run --release -p bench");
+    let arguments = Arguments::parse();
+    let binaries = Binaries::build()?;
+    let primesieve = Primesieve::find(arguments.primesieve.as_deref(), binaries.cache())?;
+    let setting = Setting { rounds: arguments.rounds.get(), primesieve, binaries };
+    println!("{}\n", heading(&setting));
+    for table in Table::value_variants() {
+        if !arguments.only.is_empty() && !arguments.only.contains(table) {
+            continue;
+        }
+        match table {
+            Table::Kernel => tables::kernel::print(&setting),
+            Table::Grid => tables::grid::print(&setting),
+            Table::Cpu => tables::cpu::print(&setting),
+            Table::Leases => tables::leases::print(&setting),
+            Table::Job => tables::job::print(&setting),
+            Table::Requests => tables::requests::print(&setting),
+            Table::Load => tables::load::print(&setting),
+            Table::Tasks => tables::tasks::print(&setting),
+            Table::Starts => tables::starts::print(&setting),
+        }?;
+        println!();
+    }
+    Ok(())
+}
+
+fn heading(setting: &Setting) -> String {
+    let reference = match &setting.primesieve {
+        Some(primesieve) => primesieve.version(),
+        None => "no primesieve: it is neither in PRIMESIEVE nor on the PATH nor to be had from Debian",
+    };
+    let (machine, divvy, rounds) = (machine::describe(), env!("CARGO_PKG_VERSION"), setting.rounds);
+    format!("{machine}; divvy {divvy}; {reference}; {} counted rounds.", rounds.saturating_sub(1).max(1))
 }

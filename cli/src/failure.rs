@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use protocol::{Job, JobId, JobState};
 use reqwest::StatusCode;
+
+use crate::printable::printable;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -13,22 +16,68 @@ pub(crate) enum Failure {
     Unreachable { url: String, cause: String },
     #[error("{0}")]
     Failed(String),
+    #[error("{0}")]
+    Canceled(String),
+    #[error("{0}")]
+    NotYet(String),
 }
 
 impl Failure {
     /// Prints the failure; answers the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {self}");
+        eprintln!("error: {}", printable(&self.to_string()));
         ExitCode::from(match self {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
+            Self::Canceled(_) => 4,
+            Self::NotYet(_) => 5,
         })
     }
 
     /// What a problem that the grid answered means for who asked.
     pub(crate) fn from_problem(status: StatusCode, detail: String) -> Self {
         if status.is_client_error() { Self::Usage(detail) } else { Self::Failed(detail) }
+    }
+
+    /// What the states of jobs that are over mean for who waited: a failure outweighs a cancellation.
+    pub(crate) fn from_jobs(jobs: &[Job]) -> Option<Self> {
+        let bad: Vec<&Job> = jobs.iter().filter(|job| job.state != JobState::Succeeded).collect();
+        let message = match bad.as_slice() {
+            [] => return None,
+            [job] => ending(job),
+            [first, ..] => format!("{} of {} jobs did not succeed; {}", bad.len(), jobs.len(), ending(first)),
+        };
+        let failed = bad.iter().any(|job| job.state == JobState::Failed);
+        Some(if failed { Self::Failed(message) } else { Self::Canceled(message) })
+    }
+
+    /// One failure of many: the exit code is the first one's, unless the grid went away.
+    pub(crate) fn first_of(mut failures: Vec<(JobId, Self)>) -> Option<Self> {
+        if let Some((_, unreachable)) = failures.pop_if(|(_, last)| matches!(last, Self::Unreachable { .. })) {
+            return Some(unreachable);
+        }
+        let count = failures.len();
+        let (id, first) = (count > 0).then(|| failures.swap_remove(0))?;
+        let tell = |message: String| match count {
+            1 => message,
+            _ => format!("{count} jobs could not be changed; {id}: {message}"),
+        };
+        Some(match first {
+            Self::Usage(message) => Self::Usage(tell(message)),
+            Self::Failed(message) => Self::Failed(tell(message)),
+            Self::Canceled(message) => Self::Canceled(tell(message)),
+            Self::NotYet(message) => Self::NotYet(tell(message)),
+            unreachable @ Self::Unreachable { .. } => unreachable,
+        })
+    }
+}
+
+fn ending(job: &Job) -> String {
+    let ended = if job.state == JobState::Canceled { "was canceled" } else { job.state.as_str() };
+    match &job.error {
+        Some(error) => format!("job {} {ended}: {error}", job.id),
+        None => format!("job {} {ended}", job.id),
     }
 }
 

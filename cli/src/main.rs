@@ -1,15 +1,26 @@
 //! The `divvy` command: a whole grid in one process, and a client for a running one.
 //!
 //! Data goes to stdout, progress, logs and errors to stderr. Exit codes: 0 done, 1 the job failed, 2 usage,
-//! 3 unreachable.
+//! 3 unreachable, 4 the job was canceled, 5 not there yet.
 
 mod arguments;
 mod client;
+mod completions;
 mod failure;
+mod follow;
+mod job;
+mod print;
+mod printable;
+mod simulate;
+mod sse;
+mod stats;
 mod sum_of_primes;
+mod table;
 mod up;
+mod watch;
+mod words;
+mod worker_list;
 
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,15 +38,16 @@ async fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
+        Command::Job(arguments) => job::run(&arguments).await,
+        Command::Worker(arguments) => worker_list::run(&arguments).await,
+        Command::Stats(arguments) => stats::run(&arguments).await,
+        Command::Simulate(arguments) => simulate::run(&arguments).await,
+        Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-/// Prints data to stdout; a reader that has closed it is a failure, not a panic.
-fn print_line(line: &str) -> Result<(), Failure> {
-    writeln!(stdout(), "{line}").map_err(|error| Failure::Failed(format!("cannot write to stdout: {error}")))
 }

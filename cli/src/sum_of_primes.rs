@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
 use crate::arguments::{Output, SumOfPrimes, worker_count};
-use crate::client;
+use crate::client::Grid;
 use crate::failure::Failure;
-use crate::print_line;
+use crate::print::print_line;
 
 /// How often the progress bar looks at the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -34,9 +34,10 @@ pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
 }
 
 async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
+    let grid = Grid::new(url)?;
     let spinner = ProgressBar::new_spinner().with_message(format!("waiting for {url}"));
     spinner.enable_steady_tick(PROGRESS_INTERVAL);
-    let answer = client::sum_of_primes(url, arguments.a, arguments.b).await;
+    let answer = grid.sum_of_primes(arguments.a, arguments.b).await;
     spinner.finish_and_clear();
     answer
 }
@@ -44,9 +45,9 @@ async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut grid = EmbeddedGrid::start(any_port, worker_count(arguments.workers), None)?;
-    let (url, jobs) = (grid.url()?, grid.jobs().clone());
+    let (own, jobs) = (Grid::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
-        answer = client::sum_of_primes(&url, arguments.a, arguments.b) => answer,
+        answer = own.sum_of_primes(arguments.a, arguments.b) => answer,
         never = show_progress(&jobs) => never,
         error = grid.failed() => return Err(error.into()),
     };

@@ -8,7 +8,7 @@ use divvy::embedded::EmbeddedGrid;
 
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
-use crate::print_line;
+use crate::print::print_line;
 
 /// Serves a grid until Ctrl-C or SIGTERM.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {

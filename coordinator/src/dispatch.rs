@@ -1,12 +1,13 @@
 //! Brings free slots and waiting tasks together, and keeps each slot busy while there is work for it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use protocol::NumberRange;
 use scheduler::Outcome;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::grid::{Assignment, Grid, LeaseEnd, Revoked};
@@ -16,6 +17,9 @@ use crate::registry::{Registry, Stub};
 
 /// Leases on their way to one slot: one computes while the next one waits, so that no slot idles for a round trip.
 const LEASES_PER_SLOT: usize = 2;
+
+/// What the first of them has on the second: longer than a request takes to a worker nearby.
+const HEAD_START: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
@@ -53,22 +57,33 @@ impl Dispatcher {
         let mut leases = FuturesUnordered::from_iter([self.run_lease(&stub, first)]);
         // A worker that may be broken is tried with one lease: two would cost two attempts.
         let mut may_fill = self.registry.is_proven(&stub);
+        // Two requests that leave together arrive in any order, and the second goes on where the first one ends.
+        let mut has_head_start = false;
         loop {
-            while may_fill
-                && leases.len() < LEASES_PER_SLOT
-                && self.registry.is_ready(&stub)
-                && let Some(next) = self.grid.claim(stub.lane())
-            {
-                leases.push(self.run_lease(&stub, next));
+            if may_fill && leases.len() < LEASES_PER_SLOT && (has_head_start || leases.is_empty()) {
+                match self.next_for(&stub) {
+                    Some(next) => {
+                        leases.push(self.run_lease(&stub, next));
+                        has_head_start = false;
+                    }
+                    None if leases.is_empty() => break,
+                    None => (),
+                }
             }
-            if leases.next().await.is_none() {
-                break;
+            if may_fill && leases.len() < LEASES_PER_SLOT && !has_head_start {
+                has_head_start = timeout(HEAD_START, leases.next()).await.is_err() || !leases.is_empty();
+            } else {
+                leases.next().await;
+                (may_fill, has_head_start) = (true, true);
             }
-            may_fill = true;
         }
         drop(leases);
         self.registry.release(stub);
         self.grid.slots_changed();
+    }
+
+    fn next_for(&self, stub: &Stub) -> Option<(Assignment, Revoked)> {
+        if self.registry.is_ready(stub) { self.grid.claim(stub.lane()) } else { None }
     }
 
     async fn run_lease(&self, stub: &Stub, (assignment, revoked): (Assignment, Revoked)) {

@@ -211,11 +211,11 @@ impl Grid {
         JobHandle { grid: Arc::clone(self), job, tasks: plan.tasks(), answer }
     }
 
-    /// Works on a stored job from where it stands. One that is here already stays as it is.
-    pub(crate) fn take_up(&self, job: UnfinishedJob) {
+    /// Works on a stored job from where it stands; its time runs from `since`. One that is here already stays as it is.
+    pub(crate) fn take_up(&self, job: UnfinishedJob, since: Timestamp) {
         let (id, plan) = (job.record.id, self.plan(job.work));
         let mut spec = plan.spec(&job.record.options);
-        spec.deadline = deadline(&job);
+        spec.deadline = deadline(&job, since);
         let history = History {
             over: job.done,
             failed: job.failed,
@@ -283,24 +283,22 @@ impl Grid {
         end: LeaseEnd,
         results: Vec<Box<RawValue>>,
     ) -> Result<(), StaleAttempt> {
-        self.change(|core| match end {
-            LeaseEnd::Completed(outcome) => core.complete(attempt, outcome, results, &self.store),
-            LeaseEnd::HandedBack => core.scheduler.hand_back(attempt),
-            LeaseEnd::Failed(cause) => core.scheduler.fail(attempt, cause),
-        })
+        match end {
+            // What is done leaves nothing behind for those who wait for a task.
+            LeaseEnd::Completed(outcome) => {
+                self.change_only(|core| core.complete(attempt, outcome, results, &self.store)).0
+            }
+            LeaseEnd::HandedBack => self.change(|core| core.scheduler.hand_back(attempt)),
+            LeaseEnd::Failed(cause) => self.change(|core| core.scheduler.fail(attempt, cause)),
+        }
     }
 
-    /// What an attempt that a worker fetched is for.
-    pub(crate) fn held(&self, attempt: AttemptId) -> Option<(Plan, Range<u64>)> {
+    /// What an attempt that a worker fetched is for, and how long it has been held.
+    pub(crate) fn held(&self, attempt: AttemptId) -> Option<(Plan, Range<u64>, Duration)> {
         let core = self.lock();
         let held = core.leases.get(&attempt)?;
-        Some((core.jobs.get(&held.job)?.plan, held.tasks.clone()))
-    }
-
-    /// How long an attempt has been held.
-    pub(crate) fn age(&self, attempt: AttemptId) -> Option<Duration> {
-        let allocated_at = self.lock().leases.get(&attempt)?.allocated_at;
-        Duration::try_from(Timestamp::now().duration_since(allocated_at)).ok()
+        let age = Duration::try_from(Timestamp::now().duration_since(held.allocated_at)).unwrap_or_default();
+        Some((core.jobs.get(&held.job)?.plan, held.tasks.clone(), age))
     }
 
     /// Jobs by state, and leases in all.
@@ -392,6 +390,11 @@ impl Grid {
 
     pub(crate) fn has_work(&self) -> bool {
         self.lock().scheduler.has_work()
+    }
+
+    /// Changes that wait to be committed, and why they must wait longer than usual.
+    pub(crate) fn store_backlog(&self) -> (u64, Option<String>) {
+        (self.store.backlog(), self.store.is_failing())
     }
 
     /// How far every job is.
@@ -508,7 +511,17 @@ impl Grid {
         self.core.lock().expect("a scheduler that panicked has no state to go on with")
     }
 
+    /// Changes the core and wakes whoever may have something to do then.
     fn change<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> T {
+        let (result, has_work) = self.change_only(operation);
+        if has_work {
+            self.fetch.notify_waiters();
+        }
+        result
+    }
+
+    /// The same without those who wait for a task; tells whether there may be one.
+    fn change_only<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> (T, bool) {
         let mut core = self.lock();
         let result = operation(&mut core);
         core.settle(&self.store);
@@ -517,9 +530,8 @@ impl Grid {
         drop(core);
         if has_work {
             self.work.notify_one();
-            self.fetch.notify_waiters();
         }
-        result
+        (result, has_work)
     }
 
     /// A timer that is armed too early does no harm, and most leases end long before they expire.
@@ -644,9 +656,9 @@ impl Live {
 }
 
 /// When a stored job must be over, by this process's clock.
-fn deadline(job: &UnfinishedJob) -> Option<Instant> {
+fn deadline(job: &UnfinishedJob, since: Timestamp) -> Option<Instant> {
     let timeout = Duration::from_secs(job.record.options.timeout.job_seconds?.get().into());
-    let age = Timestamp::now().duration_since(job.record.submitted_at);
+    let age = Timestamp::now().duration_since(since);
     let age = Duration::try_from(age).unwrap_or_default();
     Some(Instant::now() + timeout.saturating_sub(age))
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use store::{
     Change, ComposeError, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{RwLock, mpsc};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -72,8 +72,9 @@ pub(crate) struct Proposal {
 pub(crate) struct Jobs {
     store: Arc<Store>,
     grid: Arc<Grid>,
-    /// Held over both halves of a change, so that two changes of one job end in the same order on disk and in memory.
-    changing: Arc<Mutex<()>>,
+    /// Held over both halves of a change, so that two changes of one job end in the same order on disk and in memory; and
+    /// shared by those who accept jobs, of which each has its own.
+    order: Arc<RwLock<()>>,
 }
 
 impl Action {
@@ -116,7 +117,7 @@ impl Action {
 
 impl Jobs {
     pub(crate) fn new(store: Arc<Store>, grid: Arc<Grid>) -> Self {
-        Self { store, grid, changing: Arc::new(Mutex::new(())) }
+        Self { store, grid, order: Arc::new(RwLock::new(())) }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -133,7 +134,8 @@ impl Jobs {
                 let (id, at) = (job.record.id, Timestamp::now());
                 self.store.record(Change::Canceled { job: id, at });
             } else {
-                self.grid.take_up(job);
+                let since = job.record.submitted_at;
+                self.grid.take_up(job, since);
             }
         }
         Ok(count)
@@ -167,11 +169,12 @@ impl Jobs {
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job without anybody who works on it.
         let accepting = tokio::spawn(async move {
+            let _order = this.order.read().await;
             let accepted = new.accepted();
             let record = match this.store.submit(new).await? {
                 Submission::New => {
                     let record = accepted.record.clone();
-                    this.grid.take_up(accepted);
+                    this.grid.take_up(accepted, record.submitted_at);
                     return Ok((this.view(record), Submission::New));
                 }
                 Submission::Existing(existing) => this.store.job(existing).await?,
@@ -190,15 +193,17 @@ impl Jobs {
     pub(crate) async fn act(&self, id: JobId, action: Action) -> Result<Job, ChangeError> {
         let this = self.clone();
         let acting = tokio::spawn(async move {
-            let _order = this.changing.lock().await;
+            let _order = this.order.write().await;
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             if action.changes(record.state)? {
                 this.store.commit(action.change(id)).await?;
                 this.follow(id, action).await?;
             }
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
-            // It may have come to its end just before.
-            action.changes(record.state)?;
+            // It may have come to its end just before; what is retried may have come to another one since.
+            if action != Action::Retry {
+                action.changes(record.state)?;
+            }
             Ok(this.view(record))
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
@@ -208,7 +213,7 @@ impl Jobs {
     pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
         let this = self.clone();
         let acting = tokio::spawn(async move {
-            let _order = this.changing.lock().await;
+            let _order = this.order.write().await;
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
             loop {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;
@@ -238,7 +243,7 @@ impl Jobs {
                 if self.grid.retry(id).is_err()
                     && let Some(job) = self.store.unfinished_job(id).await?
                 {
-                    self.grid.take_up(job);
+                    self.grid.take_up(job, Timestamp::now());
                 }
             }
         }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
 
-#[tokio::main]
+// One thread: dispatch is a chain of small steps, and handing them from thread to thread costs more than they do.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     service::exit_code(&run().await)
 }

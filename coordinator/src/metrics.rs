@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
-use protocol::WorkerState;
+use protocol::{JobState, WorkerState};
 
 use crate::grid::Grid;
 use crate::registry::Registry;
@@ -122,6 +122,25 @@ impl Collector for Gauges {
         let depth = ConstGauge::new(self.grid.counts().pending);
         let help = "Tasks that wait for a worker";
         depth.encode(encoder.encode_descriptor("divvy_queue_depth_tasks", help, None, depth.metric_type())?)?;
+        let (jobs, _) = self.grid.jobs_and_leases();
+        let gauge = ConstGauge::new(0i64);
+        let mut family =
+            encoder.encode_descriptor("divvy_jobs", "Jobs that are not over", None, gauge.metric_type())?;
+        for state in JobState::ALL.into_iter().filter(|state| !state.is_over()) {
+            let count = ConstGauge::new(jobs.get(state.as_str()).copied().unwrap_or_default());
+            count.encode(family.encode_family(&[("state", state.as_str())])?)?;
+        }
+        let (backlog, failing) = self.grid.store_backlog();
+        let (backlog, failing) = (ConstGauge::new(backlog), ConstGauge::new(i64::from(failing.is_some())));
+        let help = "Changes that wait to be committed";
+        backlog.encode(encoder.encode_descriptor(
+            "divvy_store_backlog_changes",
+            help,
+            None,
+            backlog.metric_type(),
+        )?)?;
+        let help = "Whether nothing can be stored at the moment";
+        failing.encode(encoder.encode_descriptor("divvy_store_failing", help, None, failing.metric_type())?)?;
         let mut workers: HashMap<WorkerState, i64> = HashMap::new();
         for (_, registration) in self.registry.snapshot() {
             *workers.entry(registration.state()).or_default() += 1;

@@ -29,14 +29,18 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Learns from a lease of `tasks` tasks that took `busy`, about `setup` of it before the first; `earlier` counts as
-    /// much as the new one.
+    /// Learns from a lease of `tasks` tasks that took `busy`, about `setup` of it before the first. It counts as much as
+    /// what was known before, or less if it is shorter: a few tasks can be done with another lease's work, or pay for the
+    /// next one's.
     pub(crate) fn learn(earlier: Option<Self>, tasks: u64, busy: Duration, setup: Duration) -> Self {
         let own = (busy.as_secs_f64() - setup.as_secs_f64()).max(LEAST_OWN_SHARE * busy.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
-        let shown = own / tasks as f64;
-        let seconds_per_task = earlier.map_or(shown, |pace| f64::midpoint(pace.seconds_per_task, shown));
-        Self { seconds_per_task, measured_tasks: tasks }
+        let (shown, count) = (own / tasks as f64, tasks as f64);
+        let Some(earlier) = earlier else { return Self { seconds_per_task: shown, measured_tasks: tasks } };
+        #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
+        let weight = count / (count + earlier.measured_tasks.max(tasks) as f64);
+        let seconds_per_task = earlier.seconds_per_task + weight * (shown - earlier.seconds_per_task);
+        Self { seconds_per_task, measured_tasks: earlier.measured_tasks.max(tasks) }
     }
 
     /// What is expected before anything was measured: a quarter of what the estimate allows, since nobody knows the

@@ -80,9 +80,9 @@ pub(super) async fn complete(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let completion: Completion = parse_json(&read_body(body, MAX_REPORT_BYTES, BODY_TIMEOUT).await?)?;
-    let (plan, tasks) = state.grid.held(attempt).ok_or_else(stale)?;
+    let (plan, tasks, busy) = state.grid.held(attempt).ok_or_else(stale)?;
     let (value, results) = judge(&plan, &tasks, completion.results)?;
-    let outcome = Outcome { value, busy: state.grid.age(attempt).unwrap_or_default() };
+    let outcome = Outcome { value, busy };
     state.grid.report(attempt, LeaseEnd::Completed(outcome), results).map_err(|_| stale())?;
     match completion.claim {
         Some(claim) => fetch(&state, &claim).await,

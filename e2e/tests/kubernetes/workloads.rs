@@ -234,6 +234,23 @@ fn workers_spread_over_nodes_and_zones() {
 }
 
 #[test]
+fn coordinators_data_is_on_a_volume_that_its_user_can_write_and_that_stays() {
+    let coordinator = coordinator();
+    let container = &coordinator.pod.containers[0];
+    let env = container.env.clone().unwrap_or_default();
+    let data_dir = env.iter().find(|variable| variable.name == "DIVVY_DATA_DIR").and_then(|it| it.value.clone());
+    let mount = container.volume_mounts.clone().unwrap_or_default().pop().expect("a mounted volume");
+    assert!(data_dir.expect("a data directory").starts_with(&format!("{}/", mount.mount_path)));
+    let set: StatefulSet = object("divvy-coordinator");
+    let claims = set.spec.volume_claim_templates.clone().unwrap_or_default();
+    assert_eq!(claims.iter().map(|claim| claim.metadata.name.clone()).collect::<Vec<_>>(), [Some(mount.name)]);
+    let security = coordinator.pod.security_context.clone().expect("a security context");
+    assert_eq!(security.fs_group, security.run_as_group);
+    let retention = set.spec.persistent_volume_claim_retention_policy.expect("what becomes of the volume is said");
+    assert_eq!(retention.when_deleted.as_deref(), Some("Retain"));
+}
+
+#[test]
 fn selectors_take_their_own_pods_and_no_others() {
     let (coordinator, worker) = (coordinator(), worker());
     assert!(coordinator.is_selected(&coordinator.selector));

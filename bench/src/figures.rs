@@ -1,0 +1,72 @@
+//! Medians with their spread, and goals.
+
+use std::io::{self, Write};
+
+/// What was measured in each round; the first round only warms up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// This over the other, round by round.
+    pub(crate) fn ratio(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        quantile(&mut self.counted(), 0.5)
+    }
+
+    /// Median, least and greatest, with so many digits behind the point.
+    pub(crate) fn spread(&self, digits: usize) -> String {
+        let mut counted = self.counted();
+        let [median, least, greatest] = [0.5, 0.0, 1.0].map(|share| quantile(&mut counted, share));
+        format!("{median:.digits$} ({least:.digits$}–{greatest:.digits$})")
+    }
+
+    fn counted(&self) -> Vec<f64> {
+        let warm_up = usize::from(self.0.len() > 1);
+        self.0[warm_up..].to_vec()
+    }
+}
+
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+/// What lies above this share of the values, 0 to 1; `NaN` if there are none.
+pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index of a list in memory"
+    )]
+    let index = (values.len().saturating_sub(1) as f64 * share).round() as usize;
+    values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// The last two cells of a row: the goal and whether `value` meets it.
+pub(crate) fn verdict(value: f64, goal: Option<f64>) -> String {
+    goal.map_or_else(
+        || "– | –".to_owned(),
+        |goal| format!("≤ {goal} | {}", if value <= goal { "yes" } else { "**no**" }),
+    )
+}
+
+/// Starts a table.
+pub(crate) fn print_head(title: &str, columns: &[&str]) {
+    println!("{title}\n\n| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+}
+
+/// A row at once: the next one may take a while.
+pub(crate) fn print_row(cells: &[&str]) -> io::Result<()> {
+    println!("| {} |", cells.join(" | "));
+    io::stdout().flush()
+}

@@ -1,0 +1,164 @@
+//! The services as processes, and what the kernel of the system accounts to them. Linux only.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+/// What a compute thread's name begins with.
+const COMPUTE_THREAD: &str = "slot-";
+
+/// Where the services are.
+#[derive(Debug)]
+pub(crate) struct Binaries(PathBuf);
+
+/// A service that runs; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    serving: Value,
+}
+
+/// CPU time in seconds, user and system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    /// Of the threads that compute.
+    pub(crate) computing: f64,
+    /// Of all others.
+    pub(crate) serving: f64,
+}
+
+impl Binaries {
+    /// Builds the services beside this program.
+    pub(crate) fn build() -> anyhow::Result<Self> {
+        let this = std::env::current_exe().context("find this program")?;
+        let directory = this.parent().context("find this program's directory")?.to_owned();
+        if let Some(cargo) = std::env::var_os("CARGO") {
+            let arguments = ["build", "--release", "--quiet", "--package=coordinator", "--package=worker", "--bins"];
+            let built = Command::new(cargo).args(arguments).status().context("start cargo")?;
+            ensure!(built.success(), "the services cannot be built");
+        }
+        Ok(Self(directory))
+    }
+
+    /// A directory for what is fetched, beside what is built.
+    pub(crate) fn cache(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
+    }
+}
+
+impl Process {
+    /// Starts a service with these variables and none of this environment's, and waits until it serves.
+    pub(crate) fn start(binaries: &Binaries, name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let mut command = Command::new(binaries.0.join(name));
+        for (variable, _) in std::env::vars_os() {
+            if variable == "POD_IP" || variable.to_string_lossy().starts_with("DIVVY_") {
+                command.env_remove(variable);
+            }
+        }
+        command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {name}"))?;
+        let log = child.stderr.take().context("a log that is piped")?;
+        let mut process = Self { child, serving: Value::Null };
+        process.serving = wait_until_serving(log).with_context(|| format!("start {name}"))?;
+        Ok(process)
+    }
+
+    /// What it said of itself when it began to serve.
+    pub(crate) fn serving(&self, field: &str) -> anyhow::Result<&str> {
+        self.serving[field].as_str().with_context(|| format!("{field} of a service"))
+    }
+
+    /// What its threads have used so far.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        cpu_of(&format!("/proc/{}", self.child.id()))
+    }
+
+    /// Bytes of memory that are its own: heap and stacks, without its program.
+    pub(crate) fn memory(&self) -> anyhow::Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("its memory")?;
+        let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().context("its memory")?;
+        Ok(kilobytes * 1024.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the threads of this process have used so far.
+pub(crate) fn own_cpu() -> anyhow::Result<f64> {
+    cpu_of("/proc/self").map(Cpu::total)
+}
+
+/// What this thread has used so far, in seconds.
+pub(crate) fn own_thread_cpu() -> anyhow::Result<f64> {
+    // Otherwise the account is as old as the last tick.
+    thread::yield_now();
+    seconds_on_cpu(Path::new("/proc/thread-self"))
+}
+
+impl Cpu {
+    pub(crate) fn total(self) -> f64 {
+        self.computing + self.serving
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { computing: self.computing + other.computing, serving: self.serving + other.serving }
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self { computing: self.computing - other.computing, serving: self.serving - other.serving }
+    }
+}
+
+/// Exact to the microsecond for threads that sleep, where the account of the process counts in ticks.
+fn cpu_of(process: &str) -> anyhow::Result<Cpu> {
+    let mut cpu = Cpu::default();
+    for thread in fs::read_dir(format!("{process}/task")).context("list threads")? {
+        let thread = thread.context("list threads")?.path();
+        // A thread may end between the list and the look.
+        let (Ok(seconds), Ok(name)) = (seconds_on_cpu(&thread), fs::read_to_string(thread.join("comm"))) else {
+            continue;
+        };
+        if name.starts_with(COMPUTE_THREAD) {
+            cpu.computing += seconds;
+        } else {
+            cpu.serving += seconds;
+        }
+    }
+    Ok(cpu)
+}
+
+fn seconds_on_cpu(thread: &Path) -> anyhow::Result<f64> {
+    let account = fs::read_to_string(thread.join("schedstat")).context("read a thread's account")?;
+    let nanoseconds: f64 =
+        account.split_whitespace().next().context("an empty account")?.parse().context("read a thread's account")?;
+    Ok(nanoseconds * 1e-9)
+}
+
+/// The log line that says so; the rest of the log goes nowhere.
+fn wait_until_serving(log: ChildStderr) -> anyhow::Result<Value> {
+    let mut lines = BufReader::new(log).lines();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.next() {
+        let line = line.context("read its log")?;
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        if event["message"] == "serving" {
+            thread::spawn(move || lines.take_while(Result::is_ok).for_each(drop));
+            return Ok(event);
+        }
+        seen.push(line);
+    }
+    anyhow::bail!("it ended at once:\n{}", seen.join("\n"))
+}

@@ -1,0 +1,86 @@
+//! One thread: our sum against the count of primesieve, and against our own count.
+
+use std::hint::black_box;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use primes::{Level, Sieve, Stopped};
+use protocol::NumberRange;
+
+use crate::Setting;
+use crate::figures::{Samples, print_head, print_row, verdict};
+use crate::machine;
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+const BILLION: u64 = 1_000_000_000;
+const CHUNK: u64 = 2_500_000;
+
+/// What is summed, from where, to where, and what the ratio to primesieve's count should be at most.
+const WORKS: [(&str, u64, u64, f64); 6] = [
+    ("[1, 1e9]", 1, BILLION, 0.65),
+    ("[1e12, 1e12 + 1e9]", 1_000 * BILLION, 1_001 * BILLION, 0.75),
+    ("[1e15, 1e15 + 1e9]", 1_000_000 * BILLION, 1_000_001 * BILLION, 1.0),
+    ("2.5e6 at 1e12, warm", 1_000 * BILLION, 1_000 * BILLION + CHUNK, 0.5),
+    ("2.5e6 at 1e15, warm", 1_000_000 * BILLION, 1_000_000 * BILLION + CHUNK, 0.35),
+    ("2.5e6 at 1e18, warm", BILLION * BILLION, BILLION * BILLION + CHUNK, 0.08),
+];
+
+pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
+    print_head("Kernel, one thread", &["sum", "ms", "against", "ms", "ratio (min–max)", "goal", "met"]);
+    for (name, a, b, goal) in WORKS {
+        against_primesieve(setting, name, NumberRange::new(a, b)?, goal)?;
+    }
+    for level in Level::ALL.into_iter().rev().filter(|level| *level <= Level::best()) {
+        against_count(setting, level)?;
+    }
+    Ok(())
+}
+
+fn against_primesieve(setting: &Setting, name: &str, range: NumberRange, goal: f64) -> anyhow::Result<()> {
+    let mut sieve = Sieve::new();
+    let (mut ours, mut theirs) = (Samples::default(), Samples::default());
+    for _ in 0..setting.rounds {
+        ours.add(seconds(|| sieve.sum(range.into(), &NEVER).map(black_box).map(drop))?);
+        if let Some(primesieve) = &setting.primesieve {
+            theirs.add(primesieve.seconds(range, 1)?);
+        }
+    }
+    let ms = |samples: &Samples| format!("{:.3}", samples.median() * 1e3);
+    if setting.primesieve.is_none() {
+        return Ok(print_row(&[name, &ms(&ours), "–", "–", "–", "–", "–"])?);
+    }
+    let ratio = ours.ratio(&theirs);
+    let verdict = verdict(ratio.median(), Some(goal));
+    Ok(print_row(&[name, &ms(&ours), "primesieve's count", &ms(&theirs), &ratio.spread(3), &verdict])?)
+}
+
+fn against_count(setting: &Setting, level: Level) -> anyhow::Result<()> {
+    let goal = match level {
+        Level::Avx512 => Some(1.02),
+        Level::Avx2 => Some(1.03),
+        Level::Portable => None,
+    };
+    let mut sieve = Sieve::with_level(level);
+    let (mut sums, mut counts) = (Samples::default(), Samples::default());
+    for _ in 0..setting.rounds {
+        sums.add(seconds(|| sieve.sum(1..=BILLION, &NEVER).map(black_box).map(drop))?);
+        counts.add(seconds(|| sieve.count(1..=BILLION, &NEVER).map(black_box).map(drop))?);
+    }
+    let (name, ratio) = (format!("[1, 1e9], {}", machine::name(level)), sums.ratio(&counts));
+    let [sum, count] = [&sums, &counts].map(|samples| format!("{:.3}", samples.median() * 1e3));
+    let verdict = verdict(ratio.median(), goal);
+    Ok(print_row(&[&name, &sum, "its count", &count, &ratio.spread(3), &verdict])?)
+}
+
+/// Seconds for one call, from as many as take some milliseconds.
+fn seconds(mut work: impl FnMut() -> Result<(), Stopped>) -> Result<f64, Stopped> {
+    const ENOUGH: Duration = Duration::from_millis(10);
+    let started_at = Instant::now();
+    let mut calls = 0.0;
+    while calls == 0.0 || started_at.elapsed() < ENOUGH {
+        work()?;
+        calls += 1.0;
+    }
+    Ok(started_at.elapsed().as_secs_f64() / calls)
+}

@@ -1,0 +1,11 @@
+//! The tables, one file each.
+
+pub(crate) mod cpu;
+pub(crate) mod grid;
+pub(crate) mod job;
+pub(crate) mod kernel;
+pub(crate) mod leases;
+pub(crate) mod load;
+pub(crate) mod requests;
+pub(crate) mod starts;
+pub(crate) mod tasks;

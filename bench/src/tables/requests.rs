@@ -1,0 +1,39 @@
+//! Requests of one chunk, one after the other: what they take beyond their computation.
+
+use protocol::NumberRange;
+
+use crate::Setting;
+use crate::figures::{Samples, print_head, print_row, quantile, verdict};
+use crate::grid::Grid;
+use crate::kernel::{Division, Kernel};
+
+/// Requests in a round.
+const REQUESTS: usize = 200;
+
+const NUMBERS: u64 = 2_400_000;
+
+pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
+    let columns = ["request for", "computation µs", "figure", "µs beyond it (min–max)", "goal", "met"];
+    print_head("A request of one chunk on an idle grid", &columns);
+    let mut grid = Grid::start(&setting.binaries, &[])?;
+    let kernel = Kernel::start(1);
+    for (name, first) in [("2.4e6 numbers at 1", 1), ("2.4e6 numbers at 1e9", 1_000_000_000)] {
+        let range = NumberRange::new(first, first + NUMBERS)?;
+        let [mut computing, mut medians, mut tails] = [(); 3].map(|()| Samples::default());
+        for _ in 0..setting.rounds {
+            let computed = (0..REQUESTS).map(|_| Ok(kernel.sum(range, Division::Parts)?.seconds));
+            let computation = quantile(&mut computed.collect::<anyhow::Result<Vec<_>>>()?, 0.5);
+            let requests = (0..REQUESTS).map(|_| Ok((grid.sum(range)?.1 - computation) * 1e6));
+            let mut beyond = requests.collect::<anyhow::Result<Vec<_>>>()?;
+            computing.add(computation * 1e6);
+            medians.add(quantile(&mut beyond, 0.5));
+            tails.add(quantile(&mut beyond, 0.99));
+        }
+        let computation = format!("{:.0}", computing.median());
+        for (figure, samples, goal) in [("p50", medians, 300.0), ("p99", tails, 1000.0)] {
+            let verdict = verdict(samples.median(), Some(goal));
+            print_row(&[name, &computation, figure, &samples.spread(0), &verdict])?;
+        }
+    }
+    Ok(())
+}

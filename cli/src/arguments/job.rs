@@ -1,0 +1,227 @@
+//! The arguments of `divvy job`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use protocol::{JobId, JobKind, JobState, Priority, TaskState};
+use uuid::Uuid;
+
+use super::values::{duration, finite, job_id, label, memory, number, priority, seconds, tag_filter};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    Submit(Box<Submit>),
+    List(List),
+    Show(Show),
+    Tasks(Tasks),
+    Wait(Wait),
+    Result(ResultOf),
+    /// Gives jobs up: what runs of them stops
+    Cancel(Change),
+    /// Lets nothing of jobs run until they are resumed
+    Pause(Change),
+    /// Lets paused jobs go on
+    Resume(Change),
+    /// Runs again what has failed
+    Retry(Change),
+    Events(Events),
+    Explain(Explain),
+}
+
+/// Submits a job and prints it.
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    #[command(subcommand)]
+    pub(crate) work: Option<WorkCommand>,
+    /// Read the whole job, as the API takes it, from this file; '-' is stdin. Options win over what it says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: SubmitOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkCommand {
+    /// The sum of all primes from A to B, both included
+    SumOfPrimes(RangeArguments),
+    /// How many primes there are from A to B, both included
+    CountPrimes(RangeArguments),
+    /// Tasks that take time and do nothing
+    Sleep(SleepArguments),
+    /// Individual tasks for workers that pull
+    Tasks(TasksArguments),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RangeArguments {
+    /// First number, 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9
+    #[arg(value_parser = number, allow_negative_numbers = true)]
+    pub(crate) a: u64,
+    /// Last number, A to 18446744073709551615 (2^64-1)
+    #[arg(value_parser = number, allow_negative_numbers = true)]
+    pub(crate) b: u64,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SleepArguments {
+    /// Seconds that each task takes, 0 to 86400
+    #[arg(long, value_name = "S", value_parser = finite)]
+    pub(crate) seconds: f64,
+    /// How many tasks
+    #[arg(long, value_name = "N", value_parser = number, default_value = "1")]
+    pub(crate) tasks: u64,
+    /// Share of the attempts that fail, 0 to 1
+    #[arg(long, value_name = "R", value_parser = finite, default_value_t = 0.0)]
+    pub(crate) fail_rate: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TasksArguments {
+    /// The tasks' payloads: one JSON value a line, or one JSON array of them; '-' is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct SubmitOptions {
+    /// How soon it runs, 9 soonest [default: 5]
+    #[arg(long, global = true, value_name = "1-9", value_parser = priority)]
+    pub(crate) priority: Option<Priority>,
+    /// A word of your own to find the job by; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) tag: Vec<(String, String)>,
+    /// Run it where other work under this key ran
+    #[arg(long, global = true, value_name = "KEY")]
+    pub(crate) affinity_key: Option<String>,
+    /// A label of the workers that suit best; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) affinity_label: Vec<(String, String)>,
+    /// A label that a worker must have; may be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) require: Vec<(String, String)>,
+    /// Cores that a worker must have
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) require_cpus: Option<u32>,
+    /// Memory that a worker must have, in bytes or such as 512MB or 4GiB
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
+    pub(crate) require_memory: Option<u64>,
+    /// Attempts at a task before it has failed, 1 to 100 [default: 4]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) max_attempts: Option<NonZeroU32>,
+    /// How long an attempt at a task may take, such as 30s or 5m [default: no limit]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) task_timeout: Option<NonZeroU32>,
+    /// How long the job may take from its submission to its end [default: no limit]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds)]
+    pub(crate) job_timeout: Option<NonZeroU32>,
+    /// Store the result under this name too
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) output_name: Option<String>,
+    /// The job's id, so that it is submitted once however often this is repeated
+    #[arg(long, global = true, value_name = "UUID")]
+    pub(crate) id: Option<Uuid>,
+    /// A key of your own, so that the job is submitted once however often this is repeated
+    #[arg(long, global = true, value_name = "KEY", conflicts_with = "id")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Wait for its end, as `divvy job wait` does
+    #[arg(long, global = true)]
+    pub(crate) wait: bool,
+}
+
+/// Which jobs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Filter {
+    /// Jobs in this state: queued, running, paused, succeeded, failed or canceled; may be repeated
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Vec<JobState>,
+    /// Jobs of this kind: sum-of-primes, count-primes, sleep or tasks
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<JobKind>,
+    /// Jobs with this tag; may be repeated, and jobs have them all
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = tag_filter)]
+    pub(crate) tag: Vec<String>,
+}
+
+/// Lists jobs, the newest first.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// The most jobs to list
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) limit: NonZeroU32,
+}
+
+/// Shows a job.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[arg(value_name = "ID", value_parser = job_id)]
+    pub(crate) id: JobId,
+}
+
+/// Lists a job's tasks.
+#[derive(Debug, Args)]
+pub(crate) struct Tasks {
+    #[arg(value_name = "ID", value_parser = job_id)]
+    pub(crate) id: JobId,
+    /// Tasks in this state: pending, running, succeeded or failed
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<TaskState>,
+    /// The most tasks to list
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(crate) limit: NonZeroU32,
+}
+
+/// Waits until jobs are over and prints them; the exit code tells how they ended.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    #[arg(value_name = "ID", required = true, value_parser = job_id)]
+    pub(crate) ids: Vec<JobId>,
+}
+
+/// Prints a job's result, as JSON.
+#[derive(Debug, Args)]
+pub(crate) struct ResultOf {
+    #[arg(value_name = "ID", value_parser = job_id)]
+    pub(crate) id: JobId,
+    /// Wait for it this long, such as 30s or 5m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// Write it to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// The jobs
+    #[arg(value_name = "ID", value_parser = job_id, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<JobId>,
+    /// All jobs that can be changed so (retry: that have failed), or of those what --state, --kind and --tag find
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+/// Prints what happened to a job, or to all of them.
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    #[arg(value_name = "ID", value_parser = job_id)]
+    pub(crate) id: Option<JobId>,
+    /// Go on with what happens from now on: of a job until its end, of all until Ctrl-C
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Only events with a larger number [default: 0; with --follow and without an id, only what comes]
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+}
+
+/// Tells why a job's tasks wait.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[arg(value_name = "ID", value_parser = job_id)]
+    pub(crate) id: JobId,
+}

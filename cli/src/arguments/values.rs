@@ -1,0 +1,213 @@
+//! How single values of the command line are read.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use protocol::{JobId, Priority};
+use url::Url;
+
+const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
+
+/// An integer, also as `10_000`, `1e9` or `2.5e6`: read exactly, never through a float.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    parse_number(text).ok_or_else(|| NUMBER.to_owned())
+}
+
+fn parse_number(text: &str) -> Option<u64> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<u8>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(a, b)| (a, Some(b)));
+    let mut value = digits(whole)?;
+    let mut zeros = u32::from(exponent);
+    if let Some(fraction) = fraction {
+        let length = u32::try_from(fraction.len()).ok()?;
+        zeros = zeros.checked_sub(length)?;
+        value = value.checked_mul(10_u64.checked_pow(length)?)?.checked_add(digits(fraction)?)?;
+    }
+    if value == 0 { Some(0) } else { value.checked_mul(10_u64.checked_pow(zeros)?) }
+}
+
+/// Digits with single underscores between them.
+fn digits(text: &str) -> Option<u64> {
+    let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
+    grouped.then(|| text.replace('_', "").parse().ok()).flatten()
+}
+
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+    number.ok_or_else(|| "give a number such as 0.5 or 3".to_owned())
+}
+
+pub(super) fn priority(text: &str) -> Result<Priority, String> {
+    let priority = text.parse::<u8>().ok().and_then(|number| Priority::try_from(number).ok());
+    priority.ok_or_else(|| "give a priority from 1 to 9, larger sooner".to_owned())
+}
+
+pub(super) fn job_id(text: &str) -> Result<JobId, String> {
+    let uuid = text.parse().map_err(|_| "give a job's id, a UUID as `divvy job list` shows it".to_owned())?;
+    Ok(JobId(uuid))
+}
+
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("give KEY=VALUE".to_owned()),
+    }
+}
+
+/// `KEY` or `KEY=VALUE`, as the API takes it.
+pub(super) fn tag_filter(text: &str) -> Result<String, String> {
+    let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+    // The API cuts at the first colon.
+    if key.is_empty() || key.contains(':') {
+        return Err("give KEY or KEY=VALUE, without a colon in the key".to_owned());
+    }
+    Ok(value.map_or_else(|| key.to_owned(), |value| format!("{key}:{value}")))
+}
+
+/// A duration such as `30s`, `1m 30s` or `2h`; a number alone is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "give a duration such as 30s, 5m or 1h30m".to_owned();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
+}
+
+/// A duration in whole seconds, at least one.
+pub(super) fn seconds(text: &str) -> Result<NonZeroU32, String> {
+    let duration = duration(text)?;
+    let whole = (duration.subsec_nanos() == 0).then(|| u32::try_from(duration.as_secs()).ok()).flatten();
+    whole.and_then(NonZeroU32::new).ok_or_else(|| "give whole seconds, at least 1s and less than 136 years".to_owned())
+}
+
+/// A size in bytes, with an optional unit of a thousand (`MB`) or of 1024 (`MiB`).
+pub(super) fn memory(text: &str) -> Result<u64, String> {
+    let parse = || {
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (count, unit) = text.split_at(unit_at);
+        let factor: u64 = match unit {
+            "" | "B" => 1,
+            "K" | "kB" | "KB" => 1000,
+            "M" | "MB" => 1000 * 1000,
+            "G" | "GB" => 1000 * 1000 * 1000,
+            "T" | "TB" => 1000 * 1000 * 1000 * 1000,
+            "Ki" | "KiB" => 1 << 10,
+            "Mi" | "MiB" => 1 << 20,
+            "Gi" | "GiB" => 1 << 30,
+            "Ti" | "TiB" => 1 << 40,
+            _ => return None,
+        };
+        digits(count.trim_end())?.checked_mul(factor)
+    };
+    parse().ok_or_else(|| "give a size in bytes or such as 512MB or 4GiB".to_owned())
+}
+
+pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}: give a URL such as http://127.0.0.1:8080"))?;
+    match url.scheme() {
+        "http" if url.has_host() => Ok(url),
+        "https" => Err("this command speaks no TLS: give an http URL, such as of a tunnel to the grid".to_owned()),
+        _ => Err("give a URL such as http://127.0.0.1:8080".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_exactly_in_every_spelling() {
+        for (text, value) in [
+            ("0", 0),
+            ("10_000", 10_000),
+            ("1e9", 1_000_000_000),
+            ("1E9", 1_000_000_000),
+            ("1e+9", 1_000_000_000),
+            ("2.5e6", 2_500_000),
+            ("1.8446744073709551615e19", u64::MAX),
+            ("18446744073709551615", u64::MAX),
+            ("18_446_744_073_709_551_615", u64::MAX),
+            ("9007199254740993", 9_007_199_254_740_993),
+            ("0e200", 0),
+        ] {
+            assert_eq!(number(text), Ok(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_integer_of_64_bits_is_refused() {
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "1.5",
+            "1.25e1",
+            "1e",
+            "e9",
+            "1e-3",
+            "1e20",
+            "2e19",
+            "18446744073709551616",
+            "_1",
+            "1_",
+            "1__0",
+            "0x10",
+            "1 000",
+            "1e256",
+            "nan",
+            ".5e1",
+            "1.e1",
+        ] {
+            assert!(number(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_and_seconds_need_none() {
+        for (text, seconds) in [("30", 30), ("30s", 30), ("5m", 300), ("1h30m", 5400), ("1m 30s", 90), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        for text in ["", "-5s", "soon", "1.5", "5 parsecs"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for text in ["0", "0s", "1500ms", "200y"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("5m").map(NonZeroU32::get), Ok(300));
+    }
+
+    #[test]
+    fn sizes_know_both_kinds_of_units() {
+        for (text, bytes) in
+            [("1024", 1024), ("512MB", 512_000_000), ("4GiB", 4 << 30), ("4 Gi", 4 << 30), ("1_000K", 1_000_000)]
+        {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GiB", "4gib", "-1", "1.5GiB", "16777216TiB"] {
+            assert!(memory(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_have_a_key_and_may_have_any_value() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(label("a="), Ok(("a".to_owned(), String::new())));
+        assert!(label("a").is_err() && label("=b").is_err());
+        assert_eq!((tag_filter("a=b:c"), tag_filter("a")), (Ok("a:b:c".to_owned()), Ok("a".to_owned())));
+        assert!(tag_filter("a:b=c").is_err() && tag_filter("").is_err());
+    }
+
+    #[test]
+    fn only_http_urls_with_a_host_are_taken() {
+        assert!(http_url("http://h/prefix").is_ok());
+        for text in ["ftp://h", "h:8080", "http://", "https://h", ""] {
+            assert!(http_url(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Follows events over a connection that may break: it is opened again where it ended, with a growing pause between.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::Context;
+use protocol::{Job, JobEvent, JobId};
+use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, sleep};
+
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::sse::Parser;
+
+/// The pause before the second new connection; it doubles. The first one comes at once: the end of a job's events shows in it.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause between two connections.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a grid may be away, such as for a restart, before it counts as unreachable.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a stream of events brings.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A connection is open: what happens from now on will be told.
+    Opened,
+    Event(JobEvent),
+    /// The job is over, and all its events have been told.
+    Over,
+}
+
+/// The events of a job or of all.
+#[derive(Debug)]
+pub(crate) struct EventStream<'a> {
+    grid: &'a Grid,
+    id: Option<JobId>,
+    after: Option<u64>,
+    connection: Option<Connection>,
+    away: Away,
+}
+
+#[derive(Debug)]
+struct Connection {
+    opened_at: Instant,
+    response: Response,
+    parser: Parser,
+    events: VecDeque<JobEvent>,
+}
+
+impl<'a> EventStream<'a> {
+    /// Events with numbers above `after`, or those from the first connection on.
+    pub(crate) fn new(grid: &'a Grid, id: Option<JobId>, after: Option<u64>) -> Self {
+        Self { grid, id, after, connection: None, away: Away::default() }
+    }
+
+    /// The next step, waited for over every break shorter than [`AWAY_TIMEOUT`].
+    pub(crate) async fn next(&mut self) -> Result<Step, Failure> {
+        loop {
+            let Some(connection) = &mut self.connection else {
+                self.away.pause().await;
+                match self.grid.events(self.id, self.after).await {
+                    Ok(response) if response.status() == StatusCode::NO_CONTENT => return Ok(Step::Over),
+                    Ok(response) => self.connection = Some(Connection::new(response)),
+                    Err(failure) => {
+                        self.away.bear(failure)?;
+                        continue;
+                    }
+                }
+                return Ok(Step::Opened);
+            };
+            match connection.next().await {
+                Ok(Some(event)) => {
+                    self.away = Away::default();
+                    self.after = Some(event.seq);
+                    return Ok(Step::Event(event));
+                }
+                Ok(None) => self.lose(),
+                Err(Broken::Connection) => self.lose(),
+                Err(Broken::Content(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Gives the connection up: the next step opens another.
+    fn lose(&mut self) {
+        if self.connection.take().is_some_and(|connection| connection.opened_at.elapsed() > LONGEST_PAUSE) {
+            self.away = Away::default();
+        }
+        self.away.begin();
+    }
+}
+
+enum Broken {
+    Connection,
+    Content(anyhow::Error),
+}
+
+impl Connection {
+    fn new(response: Response) -> Self {
+        Self { opened_at: Instant::now(), response, parser: Parser::default(), events: VecDeque::new() }
+    }
+
+    /// The next event, or none when the stream has ended.
+    async fn next(&mut self) -> Result<Option<JobEvent>, Broken> {
+        while self.events.is_empty() {
+            let Some(bytes) = self.response.chunk().await.map_err(|_| Broken::Connection)? else { return Ok(None) };
+            for message in self.parser.push(&bytes).map_err(|error| Broken::Content(error.into()))? {
+                let event = serde_json::from_str(&message.data).context("read an event");
+                self.events.push_back(event.map_err(Broken::Content)?);
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+}
+
+/// Since when the grid has not been there.
+#[derive(Debug, Default)]
+struct Away {
+    since: Option<Instant>,
+    attempts: u32,
+}
+
+impl Away {
+    fn begin(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    async fn pause(&mut self) {
+        if self.since.is_none() {
+            return;
+        }
+        if let Some(doublings) = self.attempts.checked_sub(1) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(16)).min(LONGEST_PAUSE);
+            // Half of it by chance, so that many who wait do not come back at once.
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+        self.attempts += 1;
+    }
+
+    /// Takes a failure in its stride when it may pass and has not lasted too long.
+    fn bear(&mut self, failure: Failure) -> Result<(), Failure> {
+        let may_pass = matches!(failure, Failure::Unreachable { .. } | Failure::Failed(_));
+        match self.since {
+            Some(since) if may_pass && since.elapsed() < AWAY_TIMEOUT => Ok(()),
+            _ => Err(failure),
+        }
+    }
+}
+
+/// Waits until a job is over and answers it. `on_progress` hears of the tasks done and in all; a new connection tells
+/// old figures once more.
+pub(crate) async fn follow_job(grid: &Grid, id: JobId, mut on_progress: impl FnMut(u64, u64)) -> Result<Job, Failure> {
+    let job = grid.job(id).await?;
+    on_progress(job.tasks.succeeded, job.tasks.total);
+    if job.state.is_over() {
+        return Ok(job);
+    }
+    let mut stream = EventStream::new(grid, Some(id), None);
+    loop {
+        // What happened while there was no connection shows in the job itself.
+        let is_news = match stream.next().await? {
+            Step::Opened | Step::Over => true,
+            Step::Event(event) => {
+                if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
+                    on_progress(done, total);
+                }
+                event.kind.is_end()
+            }
+        };
+        if is_news {
+            match grid.job(id).await {
+                Ok(job) if job.state.is_over() => return Ok(job),
+                Ok(job) => on_progress(job.tasks.succeeded, job.tasks.total),
+                Err(failure) => {
+                    stream.lose();
+                    stream.away.bear(failure)?;
+                }
+            }
+        }
+    }
+}

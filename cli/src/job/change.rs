@@ -1,0 +1,59 @@
+//! `divvy job cancel`, `pause`, `resume` and `retry`.
+
+use protocol::JobState;
+
+use crate::arguments::{Change, Filter, Format};
+use crate::client::{Action, Grid};
+use crate::failure::Failure;
+use crate::job::list;
+use crate::print::{print_jobs, print_json, print_line};
+
+pub(super) async fn run(grid: &Grid, format: Format, action: Action, arguments: &Change) -> Result<(), Failure> {
+    if arguments.all {
+        return change_all(grid, format, action, &arguments.filter).await;
+    }
+    if !list::query(&arguments.filter).is_empty() {
+        return Err(Failure::Usage("--state, --kind and --tag choose among all jobs: give --all with them".to_owned()));
+    }
+    let mut jobs = Vec::new();
+    let mut failures = Vec::new();
+    for &id in &arguments.ids {
+        match grid.change(id, action).await {
+            Ok(job) => jobs.push(job),
+            Err(failure) => {
+                let is_gone = matches!(failure, Failure::Unreachable { .. });
+                failures.push((id, failure));
+                if is_gone {
+                    break;
+                }
+            }
+        }
+    }
+    if !jobs.is_empty() {
+        print_jobs(format, &jobs)?;
+    }
+    Failure::first_of(failures).map_or(Ok(()), Err)
+}
+
+async fn change_all(grid: &Grid, format: Format, action: Action, filter: &Filter) -> Result<(), Failure> {
+    let mut query = list::query(filter);
+    if filter.state.is_empty() {
+        query.extend(usual_states(action).iter().map(|state| ("state", state.as_str().to_owned())));
+    }
+    let changed = grid.change_all(&query, action).await?;
+    match format {
+        Format::Table => print_line(&format!("{} of {} jobs changed", changed.changed, changed.matched)),
+        Format::Json => print_json(&changed),
+        Format::Quiet => print_line(&changed.changed.to_string()),
+    }
+}
+
+/// The states of the jobs that are meant by all: what was canceled on purpose is not retried by the way.
+fn usual_states(action: Action) -> &'static [JobState] {
+    match action {
+        Action::Cancel => &[JobState::Queued, JobState::Running, JobState::Paused],
+        Action::Pause => &[JobState::Queued, JobState::Running],
+        Action::Resume => &[JobState::Paused],
+        Action::Retry => &[JobState::Failed],
+    }
+}

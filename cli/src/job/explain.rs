@@ -1,0 +1,21 @@
+//! `divvy job explain`.
+
+use protocol::JobId;
+
+use crate::arguments::Format;
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::print::{print_json, print_line};
+use crate::printable::printable;
+
+pub(super) async fn run(grid: &Grid, format: Format, id: JobId) -> Result<(), Failure> {
+    let explanation = grid.explain(id).await?;
+    match format {
+        Format::Table => {
+            print_line(explanation.state.as_str())?;
+            explanation.reasons.iter().try_for_each(|reason| print_line(&format!("- {}", printable(reason))))
+        }
+        Format::Json => print_json(&explanation),
+        Format::Quiet => print_line(explanation.state.as_str()),
+    }
+}

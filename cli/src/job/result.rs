@@ -1,0 +1,107 @@
+//! `divvy job result`.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write, stdout};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Response;
+use tempfile::NamedTempFile;
+use tokio::time::Instant;
+
+use crate::arguments::ResultOf;
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::print::unwritable;
+
+/// How long one request waits; longer waits take several.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(grid: &Grid, arguments: &ResultOf) -> Result<(), Failure> {
+    let response = ask(grid, arguments).await?;
+    let Some(path) = &arguments.file else {
+        let last = copy(grid, response, &mut stdout(), |error| unwritable(&error)).await?;
+        return if last == Some(b'\n') {
+            Ok(())
+        } else {
+            stdout().write_all(b"\n").map_err(|error| unwritable(&error))
+        };
+    };
+    let unwritable = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
+    let mut target = Target::create(path).map_err(unwritable)?;
+    copy(grid, response, &mut target, unwritable).await?;
+    target.keep().map_err(unwritable)
+}
+
+async fn ask(grid: &Grid, arguments: &ResultOf) -> Result<Response, Failure> {
+    let deadline = Instant::now() + arguments.wait.unwrap_or_default();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match grid.result(arguments.id, left.min(LONGEST_WAIT)).await {
+            Err(Failure::NotYet(_)) if left > LONGEST_WAIT => (),
+            answer => return answer,
+        }
+    }
+}
+
+/// Copies an answer's body; answers its last byte.
+async fn copy(
+    grid: &Grid,
+    mut response: Response,
+    target: &mut impl Write,
+    unwritable: impl Fn(io::Error) -> Failure,
+) -> Result<Option<u8>, Failure> {
+    let mut last = None;
+    while let Some(part) = response.chunk().await.map_err(|error| grid.unreachable(&error))? {
+        target.write_all(&part).map_err(&unwritable)?;
+        last = part.last().copied().or(last);
+    }
+    target.flush().map_err(&unwritable)?;
+    Ok(last)
+}
+
+/// A file that is there as a whole or not at all, or a device or pipe, which cannot be replaced.
+enum Target {
+    Whole { part: NamedTempFile, path: PathBuf },
+    Open(File),
+}
+
+impl Target {
+    fn create(path: &Path) -> io::Result<Self> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+            return Ok(Self::Open(File::options().write(true).open(path)?));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As of any new file: what the umask leaves.
+        let part = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        Ok(Self::Whole { part, path })
+    }
+
+    fn keep(self) -> io::Result<()> {
+        match self {
+            Self::Whole { part, path } => {
+                part.persist(path)?;
+            }
+            Self::Open(_) => (),
+        }
+        Ok(())
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Whole { part, .. } => part.write(bytes),
+            Self::Open(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Whole { part, .. } => part.flush(),
+            Self::Open(file) => file.flush(),
+        }
+    }
+}

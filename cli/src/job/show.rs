@@ -1,0 +1,71 @@
+//! `divvy job show`.
+
+use protocol::{Job, JobId, JobKind};
+
+use crate::arguments::Format;
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::print::{job_tone, labels, print_json, print_line, print_table, rate};
+use crate::table::{Cell, Table};
+use crate::words::{between, figure, instant, memory, percent, span, span_of_seconds};
+
+pub(super) async fn run(grid: &Grid, format: Format, id: JobId) -> Result<(), Failure> {
+    let job = grid.job(id).await?;
+    match format {
+        Format::Table => print_table(&describe(&job)),
+        Format::Json => print_json(&job),
+        Format::Quiet => print_line(&job.id.to_string()),
+    }
+}
+
+/// What there is to say of a job, in the order of interest; what is empty is left out.
+fn describe(job: &Job) -> Table<2> {
+    let tasks = &job.tasks;
+    let counts = format!(
+        "{} of {} succeeded, {} running, {} pending, {} failed",
+        tasks.succeeded, tasks.total, tasks.running, tasks.pending, tasks.failed
+    );
+    let is_range = matches!(job.kind, JobKind::SumOfPrimes | JobKind::CountPrimes);
+    let left = job.progress.seconds_left.filter(|_| !job.state.is_over());
+    let took = job.started_at.zip(job.finished_at).map(|(from, to)| span(between(from, to)));
+    let mut table = Table::without_head();
+    let mut add = |name: &str, value: Cell| table.push([Cell::new(name), value]);
+    add("id", Cell::new(job.id.to_string()));
+    add("state", Cell::new(job.state.as_str()).toned(job_tone(job.state)));
+    for (name, value) in [
+        ("error", job.error.clone()),
+        ("notice", job.notice.clone()),
+        ("kind", Some(job.kind.to_string())),
+        ("params", Some(job.params.get().to_owned())),
+        ("priority", Some(job.priority.to_string())),
+        ("tags", some(labels(&job.tags))),
+        ("done", Some(percent(job.progress.fraction))),
+        ("tasks", Some(counts)),
+        ("numbers", job.progress.numbers_done.filter(|_| is_range).map(|count| figure(count as f64))),
+        ("rate", rate(job)),
+        ("left", left.map(span_of_seconds)),
+        ("leases", (job.attempts > 0).then(|| job.attempts.to_string())),
+        ("submitted", Some(instant(job.submitted_at))),
+        ("started", job.started_at.map(instant)),
+        ("finished", job.finished_at.map(instant)),
+        ("took", took),
+        ("rather on", some(labels(&job.affinity.labels))),
+        ("beside", job.affinity.key.clone()),
+        ("only on", some(labels(&job.requires.labels))),
+        ("needs cpus", job.requires.cpus.map(|count| count.to_string())),
+        ("needs memory", job.requires.memory_bytes.map(memory)),
+        ("max attempts", Some(job.max_attempts.to_string())),
+        ("task timeout", job.timeout.task_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),
+        ("job timeout", job.timeout.job_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),
+        ("output name", job.output.clone()),
+    ] {
+        if let Some(value) = value {
+            add(name, Cell::new(value));
+        }
+    }
+    table
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,169 @@
+//! `divvy job submit`.
+
+use std::fs::File;
+use std::io::{Read, stdin};
+use std::path::Path;
+
+use protocol::{
+    Affinity, DEFAULT_MAX_ATTEMPTS, JobKind, JobRequest, Labels, NumberRange, Priority, Requirements, SleepParams,
+    TasksParams, Timeout,
+};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::arguments::{Format, Submit, SubmitOptions, WorkCommand};
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::job::wait;
+use crate::print::print_jobs;
+
+/// The longest file that is read.
+const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+
+pub(super) async fn run(grid: &Grid, format: Format, arguments: &Submit) -> Result<(), Failure> {
+    let mut request = match (&arguments.work, &arguments.file) {
+        (Some(work), None) => request_for(work)?,
+        (None, Some(file)) => parse(&read(file)?, file)?,
+        (Some(_), Some(_)) => return Err(Failure::Usage("--file says what to compute: name nothing else".to_owned())),
+        (None, None) => {
+            let what = "name what to compute: sum-of-primes, count-primes, sleep or tasks, or give --file (see --help)";
+            return Err(Failure::Usage(what.to_owned()));
+        }
+    };
+    let options = &arguments.options;
+    apply(options, &mut request);
+    let job = grid.submit(&request, options.id, options.idempotency_key.as_deref()).await?;
+    if options.wait { wait::run(grid, format, &[job.id]).await } else { print_jobs(format, &[job]) }
+}
+
+fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
+    Ok(match work {
+        WorkCommand::SumOfPrimes(range) => plain(JobKind::SumOfPrimes, &number_range(range.a, range.b)?)?,
+        WorkCommand::CountPrimes(range) => plain(JobKind::CountPrimes, &number_range(range.a, range.b)?)?,
+        WorkCommand::Sleep(sleep) => {
+            let params = SleepParams { seconds: sleep.seconds, fail_rate: sleep.fail_rate, tasks: sleep.tasks };
+            plain(JobKind::Sleep, &params)?
+        }
+        WorkCommand::Tasks(tasks) => {
+            let list = payloads(&read(&tasks.file)?)?;
+            plain(JobKind::Tasks, &TasksParams { list })?
+        }
+    })
+}
+
+fn number_range(a: u64, b: u64) -> Result<NumberRange, Failure> {
+    NumberRange::new(a, b).map_err(|_| Failure::Usage(format!("A must not be above B, but {a} is above {b}")))
+}
+
+/// A job with nothing but its work.
+fn plain(kind: JobKind, params: &impl Serialize) -> Result<JobRequest, Failure> {
+    Ok(JobRequest {
+        kind,
+        params: to_raw_value(params).map_err(anyhow::Error::from)?,
+        priority: Priority::default(),
+        tags: Labels::new(),
+        affinity: Affinity::default(),
+        requires: Requirements::default(),
+        max_attempts: DEFAULT_MAX_ATTEMPTS,
+        timeout: Timeout::default(),
+        output: None,
+    })
+}
+
+fn apply(options: &SubmitOptions, request: &mut JobRequest) {
+    request.tags.extend(options.tag.iter().cloned());
+    request.affinity.labels.extend(options.affinity_label.iter().cloned());
+    request.requires.labels.extend(options.require.iter().cloned());
+    set(&mut request.priority, options.priority);
+    set(&mut request.max_attempts, options.max_attempts);
+    set(&mut request.affinity.key, options.affinity_key.clone().map(Some));
+    set(&mut request.requires.cpus, options.require_cpus.map(Some));
+    set(&mut request.requires.memory_bytes, options.require_memory.map(Some));
+    set(&mut request.timeout.task_seconds, options.task_timeout.map(Some));
+    set(&mut request.timeout.job_seconds, options.job_timeout.map(Some));
+    set(&mut request.output, options.output_name.clone().map(Some));
+}
+
+fn set<T>(field: &mut T, option: Option<T>) {
+    if let Some(value) = option {
+        *field = value;
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let open = || -> std::io::Result<Box<dyn Read>> {
+        Ok(if path == Path::new("-") { Box::new(stdin()) } else { Box::new(File::open(path)?) })
+    };
+    let read = open().and_then(|source| source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
+    let length = read.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(Failure::Usage(format!("{} is longer than {MAX_FILE_BYTES} bytes", path.display())));
+    }
+    Ok(text)
+}
+
+fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{} is no job: {error}", path.display())))
+}
+
+/// The payloads of a JSON array, else of one JSON value a line.
+fn payloads(text: &str) -> Result<Vec<Box<RawValue>>, Failure> {
+    if let Ok(list) = serde_json::from_str(text) {
+        return Ok(list);
+    }
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let parsed = lines.map(|(line, number)| {
+        let payload: serde_json::Result<Box<RawValue>> = serde_json::from_str(line);
+        payload.map_err(|error| Failure::Usage(format!("line {number} of the tasks is no JSON value: {error}")))
+    });
+    let list: Vec<_> = parsed.collect::<Result<_, _>>()?;
+    if list.is_empty() {
+        return Err(Failure::Usage("there are no tasks: give one JSON value a line, or a JSON array".to_owned()));
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(text: &str) -> Vec<String> {
+        payloads(text).expect("payloads").iter().map(|payload| payload.get().to_owned()).collect()
+    }
+
+    #[test]
+    fn tasks_are_lines_or_one_array_and_stay_as_they_are() {
+        assert_eq!(texts("{\"n\": 1.0}\n\n\"two\"\r\n[3]\n"), [r#"{"n": 1.0}"#, "\"two\"", "[3]"]);
+        assert_eq!(texts("[ {\"n\": 1},\n 2 ]"), [r#"{"n": 1}"#, "2"]);
+        assert_eq!(texts("[1]\n[2]"), ["[1]", "[2]"]);
+    }
+
+    #[test]
+    fn line_that_is_no_json_is_named() {
+        let Err(Failure::Usage(message)) = payloads("1\n{x}\n3") else { panic!("refused") };
+        assert!(message.starts_with("line 2 of the tasks is no JSON value"), "{message}");
+        assert!(payloads("\n \n").is_err());
+    }
+
+    #[test]
+    fn options_win_over_the_file_and_tags_are_added() {
+        let file =
+            r#"{"kind":"count-primes","params":{"a":1,"b":9},"priority":2,"tags":{"a":"1","b":"2"},"output":"x"}"#;
+        let mut request = parse(file, Path::new("job.json")).expect("a job");
+        let tag = vec![("b".to_owned(), "3".to_owned())];
+        apply(&SubmitOptions { tag, priority: Priority::try_from(9).ok(), ..SubmitOptions::default() }, &mut request);
+        let parsed = request.parse().expect("valid").options;
+        assert_eq!(parsed.tags, Labels::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "3".to_owned())]));
+        assert_eq!((parsed.priority.get(), parsed.output.as_deref()), (9, Some("x")));
+    }
+
+    #[test]
+    fn file_with_an_unknown_field_is_refused() {
+        let Err(Failure::Usage(message)) = parse(r#"{"kind":"sleep","params":{},"prio":1}"#, Path::new("job.json"))
+        else {
+            panic!("refused")
+        };
+        assert!(message.starts_with("job.json is no job: unknown field `prio`"), "{message}");
+    }
+}

@@ -1,0 +1,31 @@
+//! `divvy simulate`.
+
+use protocol::{Job, Simulation, SimulationStarted};
+
+use crate::arguments::{Format, Simulate};
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::job::wait::until_over;
+use crate::print::{print_jobs, print_json};
+
+pub(crate) async fn run(arguments: &Simulate) -> Result<(), Failure> {
+    let Simulate { tasks, seconds, workers, .. } = *arguments;
+    let simulation = Simulation { tasks, seconds, workers, priorities: arguments.priorities.clone() };
+    let grid = Grid::new(&arguments.grid.place.coordinator)?;
+    let SimulationStarted { jobs } = grid.simulate(&simulation).await?;
+    if !arguments.wait {
+        return print(arguments.grid.output, jobs);
+    }
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let jobs = until_over(&grid, &ids).await?;
+    let failure = Failure::from_jobs(&jobs);
+    print(arguments.grid.output, jobs)?;
+    failure.map_or(Ok(()), Err)
+}
+
+fn print(format: Format, jobs: Vec<Job>) -> Result<(), Failure> {
+    match format {
+        Format::Json => print_json(&SimulationStarted { jobs }),
+        Format::Table | Format::Quiet => print_jobs(format, &jobs),
+    }
+}

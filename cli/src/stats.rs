@@ -1,0 +1,76 @@
+//! `divvy stats`.
+
+use protocol::Stats;
+
+use crate::arguments::{self, Format};
+use crate::client::Grid;
+use crate::failure::Failure;
+use crate::print::{print_json, print_line, print_table};
+use crate::table::{Cell, Table};
+use crate::words::figure;
+
+pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
+    let stats = Grid::new(&arguments.grid.place.coordinator)?.stats().await?;
+    match arguments.grid.output {
+        Format::Table => print_table(&stats_table(&stats)),
+        Format::Json => print_json(&stats),
+        Format::Quiet => print_line(&stats.tasks.pending.to_string()),
+    }
+}
+
+fn stats_table(stats: &Stats) -> Table<2> {
+    let Stats { tasks, workers, .. } = stats;
+    let by_state = stats.jobs.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ");
+    let by_priority = stats.queue_depth_by_priority.iter().rev();
+    let by_priority =
+        by_priority.map(|(priority, depth)| format!("{priority}: {depth}")).collect::<Vec<_>>().join(", ");
+    let mut table = Table::without_head();
+    for (name, value) in [
+        ("jobs", if by_state.is_empty() { "none".to_owned() } else { by_state }),
+        (
+            "tasks",
+            format!(
+                "{} pending, {} running, {} succeeded, {} failed",
+                tasks.pending, tasks.running, tasks.succeeded, tasks.failed
+            ),
+        ),
+        ("queue by priority", if by_priority.is_empty() { "empty".to_owned() } else { by_priority }),
+        (
+            "workers",
+            format!(
+                "{} ready, {} suspended, {} draining, {} pulling",
+                workers.ready, workers.suspended, workers.draining, workers.pulling
+            ),
+        ),
+        ("slots", format!("{} for {} leases", workers.slots, workers.leases)),
+        (
+            "throughput",
+            format!("{} tasks/s, {} numbers/s", figure(stats.tasks_per_second), figure(stats.numbers_per_second)),
+        ),
+        ("store backlog", stats.store_backlog.to_string()),
+    ] {
+        table.push([Cell::new(name), Cell::new(value)]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_named_and_the_highest_priority_stands_first() {
+        let mut stats = Stats { tasks_per_second: 12.5, numbers_per_second: 3e7, ..Stats::default() };
+        assert!(stats_table(&stats).render(false).contains("\nqueue by priority  empty\n"));
+        stats.jobs.insert("running".to_owned(), 2);
+        stats.queue_depth_by_priority.extend([(1, 10), (9, 3)]);
+        let text = stats_table(&stats).render(false);
+        for line in [
+            "jobs               2 running",
+            "queue by priority  9: 3, 1: 10",
+            "throughput         12.5 tasks/s, 30.0M numbers/s",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
+        }
+    }
+}

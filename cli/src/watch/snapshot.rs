@@ -1,0 +1,36 @@
+//! What the screen shows of a grid at one moment.
+
+use protocol::{Job, JobState, Stats, WorkerSummary};
+
+use crate::client::{Grid, Query};
+use crate::failure::Failure;
+
+/// The most jobs in a state that are shown: more than a screen has lines.
+const MAX_JOBS: usize = 100;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) stats: Stats,
+    pub(super) workers: Vec<WorkerSummary>,
+    /// Those under way first, then those that wait, then those that are over.
+    pub(super) jobs: Vec<Job>,
+}
+
+impl Snapshot {
+    pub(super) async fn take(grid: &Grid) -> Result<Self, Failure> {
+        let jobs = async |states: &[JobState]| {
+            let states = states.iter().map(|state| ("state", state.as_str().to_owned()));
+            let query: Query = states.chain([("limit", MAX_JOBS.to_string())]).collect();
+            grid.job_page(&query).await
+        };
+        let (stats, workers, running, waiting, over) = tokio::try_join!(
+            grid.stats(),
+            grid.workers(),
+            jobs(&[JobState::Running]),
+            jobs(&[JobState::Queued, JobState::Paused]),
+            jobs(&[JobState::Succeeded, JobState::Failed, JobState::Canceled]),
+        )?;
+        let jobs = [running, waiting, over].into_iter().flat_map(|page| page.jobs).collect();
+        Ok(Self { stats, workers, jobs })
+    }
+}

@@ -1,0 +1,131 @@
+//! What goes wrong is one line on stderr and a stable exit code.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::{self, JoinHandle};
+
+use crate::helpers::{Grid, NOWHERE, assert_fails, divvy};
+
+const ID: &str = "0190a5b0-0000-7000-8000-000000000001";
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for line in [
+        "job",
+        "job submit",
+        "job submit sum-of-primes 3 2",
+        "job submit sum-of-primes 1.5 2",
+        "job submit count-primes 1",
+        "job submit sleep",
+        "job submit sleep --seconds inf",
+        "job submit tasks /no/such/file",
+        "job submit --file /no/such/file",
+        "job submit sleep --seconds 1 --priority 10",
+        "job submit sleep --seconds 1 --tag x",
+        "job submit sleep --seconds 1 --task-timeout 0s",
+        "job submit sleep --seconds 1 --require-memory much",
+        "job submit sleep --seconds 1 --max-attempts 0",
+        "job submit sleep --seconds 1 --id 7",
+        "job submit sleep --seconds 1 --output yaml",
+        "job list --state done",
+        "job list --kind prime",
+        "job list --limit 0",
+        "job show",
+        "job show 0190",
+        "job wait",
+        "job tasks x",
+        "job cancel",
+        "job events --after -1",
+        "worker",
+        "worker show",
+        "simulate --tasks 5",
+        "simulate --tasks 5 --seconds 1 --workers 1 --priority 0",
+        "stats --coordinator https://127.0.0.1",
+        "completions tcsh",
+        "watch",
+    ] {
+        let output = divvy(&line.split(' ').collect::<Vec<_>>()).output().expect("run the command");
+        assert_fails(&output, 2);
+        assert!(output.stdout.is_empty(), "{line}");
+    }
+    let grid = Grid::start();
+    for line in [
+        format!("job show {ID}"),
+        format!("job wait {ID}"),
+        format!("job result {ID}"),
+        format!("job tasks {ID}"),
+        format!("job events {ID}"),
+        format!("job explain {ID}"),
+        format!("job cancel {ID}"),
+        "job submit sleep --seconds 100000".to_owned(),
+        "simulate --tasks 5 --seconds 1 --workers 0".to_owned(),
+    ] {
+        assert_fails(&grid.run(&line.split(' ').collect::<Vec<_>>()), 2);
+    }
+}
+
+#[test]
+fn unreachable_grid_is_exit_code_3() {
+    for line in [
+        "job submit sleep --seconds 1".to_owned(),
+        "job list".to_owned(),
+        format!("job wait {ID}"),
+        format!("job result {ID} --wait 30s"),
+        format!("job events {ID} --follow"),
+        format!("job cancel {ID}"),
+        "worker list".to_owned(),
+        "stats --output json".to_owned(),
+    ] {
+        let output = divvy(&line.split(' ').collect::<Vec<_>>()).env("DIVVY_URL", NOWHERE).output().expect("run");
+        assert!(assert_fails(&output, 3).contains(NOWHERE), "{line}");
+    }
+}
+
+#[test]
+fn answers_that_are_no_grids_are_one_line() {
+    for (answer, code) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", 1),
+        ("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nno\nno", 1),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 2),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", 1),
+    ] {
+        let (url, server) = answer_once(answer.to_owned());
+        let output = divvy(&["stats", "--coordinator", &url]).output().expect("run the command");
+        server.join().expect("no panic");
+        assert!(assert_fails(&output, code).contains(&url), "{answer}");
+    }
+}
+
+#[test]
+fn what_others_wrote_cannot_control_the_terminal() {
+    let job = r#"{"id":"0190a5b0-0000-7000-8000-000000000001","kind":"sleep","params":{},"state":"failed","priority":5,
+        "tags":{"\u001b[2Ja":"b\u009b2J"},"affinity":{"key":"\u001b]0;title\u0007"},"requires":{},"max_attempts":4,
+        "timeout":{},"tasks":{"total":1,"pending":0,"running":0,"succeeded":0,"failed":1},"progress":{"fraction":0},
+        "attempts":4,"submitted_at":"2026-03-21T10:00:00Z","error":"first\r\nsecond\u001b[31m"}"#;
+    for (arguments, answer, code) in [
+        (&["job", "show", ID][..], job.to_owned(), Some(0)),
+        (&["job", "wait", ID], job.to_owned(), Some(1)),
+        (&["job", "list"], format!(r#"{{"jobs":[{job}]}}"#), Some(0)),
+        (&["job", "explain", ID], r#"{"state":"queued","reasons":["a\u001b[2J\nb"]}"#.to_owned(), Some(0)),
+    ] {
+        let length = answer.len();
+        let (url, server) = answer_once(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"));
+        let output = divvy(arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        server.join().expect("no panic");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+        assert_eq!(output.status.code(), code, "{text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+}
+
+/// A server that takes one request and answers this.
+fn answer_once(answer: String) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let _ = client.read(&mut [0; 4096]);
+        client.write_all(answer.as_bytes()).expect("answer");
+    });
+    (url, server)
+}

@@ -1,0 +1,136 @@
+//! A grid in a process of its own, and the command.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+/// How long anything may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where nobody ever listens.
+pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// `divvy up`; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    process: Child,
+    pub(crate) url: String,
+}
+
+impl Grid {
+    /// A grid with two workers that forgets everything.
+    pub(crate) fn start() -> Self {
+        Self::up(&["--port", "0"])
+    }
+
+    /// A grid that keeps its jobs in `data`, at the port of the one before.
+    pub(crate) fn start_with_data(data: &Path, port: &str) -> Self {
+        Self::up(&["--port", port, "--data-dir", data.to_str().expect("UTF-8")])
+    }
+
+    fn up(arguments: &[&str]) -> Self {
+        let mut command = divvy(&["up", "--workers", "2"]);
+        command.args(arguments).env("DIVVY_LOG", "error").stdout(Stdio::piped());
+        let mut process = command.spawn().expect("start a grid");
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut url).expect("a URL");
+        let grid = Self { process, url: url.trim_end().to_owned() };
+        eventually("two workers are there", || {
+            let workers: Vec<protocol::WorkerSummary> = grid.json(&["worker", "list"]);
+            (workers.len() == 2).then_some(())
+        });
+        grid
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        self.url.rsplit(':').next().expect("a port")
+    }
+
+    /// The command, told to ask this grid.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = divvy(arguments);
+        command.env("DIVVY_URL", &self.url);
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("run the command")
+    }
+
+    /// What the command prints when it succeeds.
+    pub(crate) fn stdout(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// What the command prints with `--output json`.
+    pub(crate) fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> T {
+        let stdout = self.stdout(&[arguments, &["--output", "json"]].concat());
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
+    }
+
+    /// Submits a job and answers its id.
+    pub(crate) fn submit(&self, arguments: &[&str]) -> String {
+        let stdout = self.stdout(&[&["job", "submit"], arguments, &["--output", "quiet"]].concat());
+        stdout.trim_end().to_owned()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("kill a process");
+        self.process.wait().expect("wait for a process");
+    }
+}
+
+impl Drop for Grid {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The command with none of this environment's settings.
+pub(crate) fn divvy(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("DIVVY_") || name == "NO_COLOR" {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command with this on its stdin.
+pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Output {
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run");
+    process.stdin.take().expect("piped").write_all(input.as_bytes()).expect("write to the command");
+    process.wait_with_output().expect("wait for the command")
+}
+
+/// Asserts a failure with this exit code and exactly one line on stderr, which is the answer.
+pub(crate) fn assert_fails(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8(output.stderr.clone()).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.len() > 20, "{stderr}");
+    stderr
+}
+
+/// Asks until there is an answer.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started_at = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(started_at.elapsed() < DEADLINE, "in vain: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}

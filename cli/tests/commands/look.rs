@@ -1,0 +1,80 @@
+//! Seeing jobs, tasks, workers and figures.
+
+use protocol::{Explanation, Job, JobPage, JobState, Stats, TaskPage, TaskState, WorkerState, WorkerSummary};
+
+use crate::helpers::{Grid, assert_fails, eventually};
+
+#[test]
+fn jobs_are_listed_by_state_kind_tag_and_up_to_a_limit() {
+    let grid = Grid::start();
+    let counted = grid.submit(&["count-primes", "1", "100", "--tag", "team=a"]);
+    grid.stdout(&["job", "wait", &counted]);
+    let paused = grid.submit(&["sleep", "--seconds", "600", "--tag", "team=b"]);
+    grid.stdout(&["job", "pause", &paused]);
+    let list = |arguments: &[&str]| grid.stdout(&[&["job", "list", "--output", "quiet"], arguments].concat());
+    assert_eq!(list(&[]), format!("{paused}\n{counted}\n"), "the newest first");
+    assert_eq!(list(&["--state", "paused"]), format!("{paused}\n"));
+    assert_eq!(list(&["--state", "paused", "--state", "succeeded"]), format!("{paused}\n{counted}\n"));
+    assert_eq!(list(&["--kind", "count-primes"]), format!("{counted}\n"));
+    assert_eq!(list(&["--tag", "team=a"]), format!("{counted}\n"));
+    assert_eq!(list(&["--tag", "team", "--limit", "1"]), format!("{paused}\n"));
+    assert_eq!(list(&["--state", "failed"]), "");
+    let page: JobPage = grid.json(&["job", "list", "--limit", "1"]);
+    assert!(page.jobs.len() == 1 && page.next_page_token.is_some());
+    let cut = grid.run(&["job", "list", "--limit", "1"]);
+    assert_eq!(String::from_utf8_lossy(&cut.stderr), "there are more: raise --limit\n");
+    let table = grid.stdout(&["job", "list"]);
+    assert!(table.starts_with("ID ") && table.contains("team=b") && !table.contains('\u{1b}'), "{table}");
+}
+
+#[test]
+fn job_is_shown_with_what_it_needs_and_why_it_waits() {
+    let grid = Grid::start();
+    let id = grid.submit(&["sleep", "--seconds", "1", "--require", "gpu=yes", "--tag", "team=a"]);
+    let job: Job = grid.json(&["job", "show", &id]);
+    assert_eq!((job.id.to_string(), job.state), (id.clone(), JobState::Queued));
+    let table = grid.stdout(&["job", "show", &id]);
+    for part in [&id, "queued", "team=a", "gpu=yes", "0 of 1 succeeded", "notice"] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+    assert_eq!(grid.stdout(&["job", "show", &id, "--output", "quiet"]), format!("{id}\n"));
+    let explanation: Explanation = grid.json(&["job", "explain", &id]);
+    assert!(explanation.state == JobState::Queued && !explanation.reasons.is_empty());
+    let text = grid.stdout(&["job", "explain", &id]);
+    assert!(text.starts_with("queued\n- "), "{text}");
+}
+
+#[test]
+fn tasks_are_listed_by_state() {
+    let grid = Grid::start();
+    let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "2500"]);
+    eventually("a task runs", || {
+        let page: TaskPage = grid.json(&["job", "tasks", &id, "--state", "running"]);
+        page.tasks.iter().any(|task| task.state == TaskState::Running).then_some(())
+    });
+    let page: TaskPage = grid.json(&["job", "tasks", &id, "--limit", "2400"]);
+    assert!(page.tasks.iter().map(|task| task.index).eq(0..2400), "over several pages");
+    let indices = grid.stdout(&["job", "tasks", &id, "--limit", "3", "--output", "quiet"]);
+    assert_eq!(indices, "0\n1\n2\n");
+    let whole = grid.submit(&["count-primes", "1", "10"]);
+    assert_fails(&grid.run(&["job", "tasks", &whole]), 2);
+}
+
+#[test]
+fn workers_and_figures_are_shown() {
+    let grid = Grid::start();
+    let workers: Vec<WorkerSummary> = grid.json(&["worker", "list"]);
+    assert!(workers.iter().all(|worker| worker.state == WorkerState::Ready));
+    let mut names: Vec<_> = grid.stdout(&["worker", "list", "--output", "quiet"]).lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["worker-1", "worker-2"]);
+    assert!(grid.stdout(&["worker", "list"]).starts_with("WORKER "));
+
+    let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "7", "--priority", "8", "--require", "gpu=yes"]);
+    let stats: Stats = grid.json(&["stats"]);
+    assert_eq!((stats.workers.ready, stats.workers.slots), (2, 2));
+    assert_eq!(stats.queue_depth_by_priority.get(&8), Some(&7));
+    assert_eq!(grid.stdout(&["stats", "--output", "quiet"]), "7\n");
+    assert!(grid.stdout(&["stats"]).contains("8: 7"));
+    grid.stdout(&["job", "cancel", &id]);
+}

@@ -1,0 +1,10 @@
+//! The `divvy` command against a real grid: what scripts and people see of it.
+
+mod change;
+mod completions;
+mod failures;
+mod follow;
+mod helpers;
+mod look;
+mod submit;
+mod terminal;

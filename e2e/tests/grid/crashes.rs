@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 use protocol::{EventKind, JobEvent, JobId};
@@ -222,7 +222,8 @@ fn seen_ends(storm: &Storm) -> usize {
 /// There are exactly the jobs that were acknowledged, and each of their tasks is done once.
 fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
     let jobs = client.jobs();
-    let ids: BTreeSet<JobId> = jobs.iter().map(|job| job["id"].as_str().expect("an id").parse().map(JobId).expect("a UUID")).collect();
+    let ids: BTreeSet<JobId> =
+        jobs.iter().map(|job| job["id"].as_str().expect("an id").parse().map(JobId).expect("a UUID")).collect();
     assert_eq!(jobs.len(), ids.len());
     assert!(ids.iter().eq(accepted.keys()), "{ids:?} instead of {:?}", accepted.keys());
     for job in jobs {

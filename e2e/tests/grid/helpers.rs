@@ -17,8 +17,8 @@ pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_request
 pub(crate) use jobs::{JobClient, Order, Tasks};
 pub(crate) use process::{Process, divvy};
 pub(crate) use published::{published_count, published_sum, round_ranges};
-pub(crate) use puller::{Claim, Conduct, Puller};
+pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker};
-pub(crate) use sleeper::{Sleeper, Slept};
+pub(crate) use sleeper::Sleeper;
 pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

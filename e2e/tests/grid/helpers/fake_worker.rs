@@ -149,7 +149,9 @@ pub(super) fn read_lease(stream: &TcpStream) -> Option<Value> {
 }
 
 pub(super) fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    // The connection ends with the answer; unannounced, the next lease would be sent on it and lost.
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn half(answer: &str) -> String {

@@ -67,9 +67,8 @@ impl JobClient {
     /// Submits under a key until it is acknowledged; the job's id.
     pub(crate) fn submit(self, order: &Order, key: &str) -> String {
         let headers = [("idempotency-key", key)];
-        let answer = eventually("a job is acknowledged", || {
-            try_request(self.0, "POST", "/v1/jobs", &headers, &order.body)
-        });
+        let answer =
+            eventually("a job is acknowledged", || try_request(self.0, "POST", "/v1/jobs", &headers, &order.body));
         accepted_id(&answer)
     }
 

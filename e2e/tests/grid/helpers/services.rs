@@ -46,10 +46,36 @@ impl Coordinator {
 
     /// Starts on the data that another one left.
     pub(crate) fn start_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
-        let path = data_dir.path().to_str().expect("a readable path");
-        let own =
-            [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"), ("DIVVY_DATA_DIR", path)];
-        let process = Process::start("divvy-coordinator", &[&own, variables].concat());
+        let process = Process::start("divvy-coordinator", &[&settings(&data_dir), variables].concat());
+        Self::of(process, data_dir)
+    }
+
+    /// Starts where `mount`, a line of shell, brings something to the data directory that only this process sees.
+    pub(crate) fn start_with_mount(data_dir: Arc<TempDir>, mount: &str, variables: &[(&str, &str)]) -> Self {
+        let variables = [&settings(&data_dir), variables].concat();
+        Self::of(Process::start_with_mounts(mount, "divvy-coordinator", &variables), data_dir)
+    }
+
+    /// Starts on data that may be damaged; where it refuses to, what it says.
+    pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
+        let mut process = Process::start("divvy-coordinator", &settings(&data_dir));
+        let is_ready = |line: &String| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let is_ready = line["message"] == "serving" && get(address(&line["public"]), "/readyz").status == 200;
+            is_ready.then_some(())
+        };
+        let ended = eventually("it serves, or it ends", || match process.ended() {
+            Some(status) => Some(Some(status)),
+            None => process.log().iter().find_map(is_ready).map(|()| None),
+        });
+        let Some(status) = ended else { return Ok(Self::of(process, data_dir)) };
+        let log = eventually("it says why", || Some(process.log()).filter(|log| !log.is_empty()));
+        assert_eq!((status.code(), log.len()), (Some(1), 1), "{log:?}");
+        let message = log[0].strip_prefix("error: ");
+        Err(message.unwrap_or_else(|| panic!("no error: {log:?}")).to_owned())
+    }
+
+    fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
         let serving = process.logged("serving");
         let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
         Self { process, data_dir, public, internal }
@@ -72,6 +98,11 @@ impl Coordinator {
     /// Where the jobs are kept.
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
+    }
+
+    /// The same, to be used when the coordinator is gone.
+    pub(crate) fn shared_data_dir(&self) -> Arc<TempDir> {
+        Arc::clone(&self.data_dir)
     }
 
     pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {
@@ -186,6 +217,11 @@ impl DerefMut for Worker {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+fn settings(data_dir: &TempDir) -> [(&'static str, &str); 3] {
+    let path = data_dir.path().to_str().expect("a readable path");
+    [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"), ("DIVVY_DATA_DIR", path)]
 }
 
 /// An address that nobody else uses, so that a port of it cannot be taken while nobody listens on it.

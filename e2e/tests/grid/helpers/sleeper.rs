@@ -19,7 +19,6 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(crate) struct Slept {
     /// By the coordinator's clock, to the millisecond.
     pub(crate) given_out_at: SystemTime,
-    pub(crate) tasks: u64,
     /// How long it held the slot.
     pub(crate) busy: Duration,
     pub(crate) is_done: bool,
@@ -58,7 +57,7 @@ fn serve(stream: &TcpStream, slowness: u32, slot: &Mutex<()>) -> Option<Slept> {
     let (work, attempt) = (&lease["work"], lease["attempt"].as_str().expect("an attempt"));
     let tasks = work["tasks"].as_u64().expect("a number of tasks");
     let task = Duration::from_secs_f64(work["seconds"].as_f64().expect("a time")) * slowness;
-    let revoked = |busy| Some(Slept { given_out_at: given_out_at(attempt), tasks, busy, is_done: false });
+    let revoked = |busy| Some(Slept { given_out_at: given_out_at(attempt), busy, is_done: false });
     let turn = loop {
         match slot.try_lock() {
             Ok(turn) => break turn,

@@ -47,7 +47,13 @@ fn stats_table(stats: &Stats) -> Table<2> {
             "throughput",
             format!("{} tasks/s, {} numbers/s", figure(stats.tasks_per_second), figure(stats.numbers_per_second)),
         ),
-        ("store backlog", stats.store_backlog.to_string()),
+        (
+            "store backlog",
+            match &stats.store_error {
+                Some(error) => format!("{}: {error}", stats.store_backlog),
+                None => stats.store_backlog.to_string(),
+            },
+        ),
     ] {
         table.push([Cell::new(name), Cell::new(value)]);
     }
@@ -64,11 +70,13 @@ mod tests {
         assert!(stats_table(&stats).render(false).contains("\nqueue by priority  empty\n"));
         stats.jobs.insert("running".to_owned(), 2);
         stats.queue_depth_by_priority.extend([(1, 10), (9, 3)]);
+        (stats.store_backlog, stats.store_error) = (7, Some("the disk is full".to_owned()));
         let text = stats_table(&stats).render(false);
         for line in [
             "jobs               2 running",
             "queue by priority  9: 3, 1: 10",
             "throughput         12.5 tasks/s, 30.0M numbers/s",
+            "store backlog      7: the disk is full",
         ] {
             assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
         }

@@ -1,13 +1,18 @@
 //! What the worker counts.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::executor::Executor;
 
 /// How a lease ended, as far as this worker knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(crate) fn register(registry: &mut Registry, slots: u32) -> Self {
+    pub(crate) fn register(registry: &mut Registry, slots: u32, executor: Arc<Executor>) -> Self {
         let leases = Family::default();
         registry.register("divvy_worker_leases", "Leases by how they ended", leases.clone());
         // 100 µs to about 28 minutes, by factors of four.
@@ -52,6 +57,7 @@ impl WorkerMetrics {
         let help = "Computing time of completed leases";
         registry.register_with_unit("divvy_worker_compute", help, Unit::Seconds, compute.clone());
         registry.register("divvy_worker_slots", "Leases computed at the same time", ConstGauge::new(i64::from(slots)));
+        registry.register_collector(Box::new(Running(executor)));
         Self { leases, compute }
     }
 
@@ -79,5 +85,16 @@ impl LeaseObservation {
 impl Drop for LeaseObservation {
     fn drop(&mut self) {
         self.metrics.leases.get_or_create(&self.end.label()).inc();
+    }
+}
+
+#[derive(Debug)]
+struct Running(Arc<Executor>);
+
+impl Collector for Running {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let running = ConstGauge::new(i64::from(self.0.running()));
+        let help = "Slots that compute now";
+        running.encode(encoder.encode_descriptor("divvy_worker_running_slots", help, None, running.metric_type())?)
     }
 }

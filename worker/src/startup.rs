@@ -65,7 +65,7 @@ impl Worker {
         }
         let executor = Arc::new(Executor::start(config.slots, every_kind).context("start the compute threads")?);
         let mut registry = Registry::default();
-        let metrics = WorkerMetrics::register(&mut registry, config.slots);
+        let metrics = WorkerMetrics::register(&mut registry, config.slots, Arc::clone(&executor));
         let health = Health::default();
         let state = Data::new(State {
             boot_id,

@@ -55,6 +55,7 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
         tasks_per_second,
         numbers_per_second,
         store_backlog: state.jobs.store().backlog(),
+        store_error: state.jobs.store().is_failing(),
     })
 }
 

@@ -1,6 +1,5 @@
 //! A coordinator that dies or hangs under running workers.
 
-use std::process::id;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -8,27 +7,23 @@ use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, publis
 
 #[test]
 fn workers_are_back_two_seconds_after_the_coordinator_is() {
-    // An address that only this test has: the port cannot be taken while nobody listens on it.
-    let [_, x, y, z] = id().to_be_bytes();
-    let own = format!("127.{x}.{y}.{z}:0");
-    let mut first = Coordinator::start(&[LONG_TASKS, ("DIVVY_PUBLIC_ADDR", &own), ("DIVVY_INTERNAL_ADDR", &own)]);
-    let workers = [Worker::join(&first, &[]), Worker::join(&first, &[])];
-    let _lost = first.ask_endless();
-    first.wait_until_all_compute();
-    first.kill();
+    let mut coordinator = Coordinator::start_to_stay(&[LONG_TASKS]);
+    let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
+    let _lost = coordinator.ask_endless();
+    coordinator.wait_until_all_compute();
+    coordinator.kill();
     for worker in &workers {
         eventually("its leases are canceled", || {
             (worker.metric(r#"divvy_worker_leases_total{outcome="canceled"}"#) >= 1.0).then_some(())
         });
     }
 
-    let (public, internal) = (first.public.to_string(), first.internal.to_string());
-    let second = Coordinator::start(&[("DIVVY_PUBLIC_ADDR", &public), ("DIVVY_INTERNAL_ADDR", &internal)]);
-    within(Duration::from_secs(2), "both workers are back", || (second.workers().len() == 2).then_some(()));
+    coordinator.start_again(&[]);
+    within(Duration::from_secs(2), "both workers are back", || (coordinator.workers().len() == 2).then_some(()));
     for worker in &workers {
-        assert!(second.find(&worker.boot_id).is_some(), "the same process under the same name");
+        assert!(coordinator.find(&worker.boot_id).is_some(), "the same process under the same name");
     }
-    assert_eq!(second.sum(1, 10_u64.pow(8)).sum(), published_sum(8));
+    assert_eq!(coordinator.sum(1, 10_u64.pow(8)).sum(), published_sum(8));
 }
 
 #[test]

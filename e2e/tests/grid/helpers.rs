@@ -1,16 +1,24 @@
 //! Set-up: processes, requests, workers that misbehave, and sums that others published.
 
+mod events;
 mod fake_worker;
 mod http;
+mod jobs;
 mod process;
 mod published;
+mod puller;
 mod services;
+mod sleeper;
 mod waiting;
 
+pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
-pub(crate) use http::{Answer, InFlight, connect, get, request, send};
+pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_request};
+pub(crate) use jobs::{JobClient, Order, Tasks};
 pub(crate) use process::{Process, divvy};
-pub(crate) use published::{published_sum, round_ranges};
+pub(crate) use published::{published_count, published_sum, round_ranges};
+pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker};
+pub(crate) use sleeper::Sleeper;
 pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

@@ -10,7 +10,8 @@ const VERBOSE: (&str, &str) = ("DIVVY_LOG", "trace");
 const HEARTBEAT: &str = r#"{"port":1,"boot_id":"00000000-0000-4000-8000-000000000001","slots":1,"running":0,
     "cpu_load":0.0,"free_memory_bytes":0,"version":"0"}"#;
 
-const LEASE: &str = r#"{"job":"00000000-0000-4000-8000-000000000001","attempt":1,
+const LEASE: &str = r#"{"job":"00000000-0000-4000-8000-000000000001",
+    "attempt":"00000000-0000-4000-8000-000000000001",
     "boot_id":"00000000-0000-4000-8000-000000000001","slot":0,"work":{"kind":"sum-of-primes","a":1,"b":2,"horizon":2}}"#;
 
 #[test]

@@ -15,6 +15,9 @@ use super::{Coordinator, connect, eventually};
 /// More often than a good worker: a suspended one gets work again after a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 
+/// An attempt that no coordinator gives out.
+const OTHER_ATTEMPT: &str = "00000000-0000-4000-8000-000000000000";
+
 /// What is wrong with a [`FakeWorker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -42,28 +45,9 @@ pub(crate) struct FakeWorker {
 impl FakeWorker {
     /// Starts a worker of one slot and waits until `coordinator` lists it.
     pub(crate) fn join(coordinator: &Coordinator, fault: Fault) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = listener.local_addr().expect("bound").port();
         let leases = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&leases);
-        // Both threads end with the test's process at the latest: a listener cannot be told to stop accepting.
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let counter = Arc::clone(&counter);
-                thread::spawn(move || answer(&stream, fault, &counter));
-            }
-        });
-        let boot_id = format!("00000000-0000-4000-8000-{port:012}");
-        let (heartbeats, stopped) = mpsc::channel();
-        let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id));
-        thread::spawn(move || {
-            // One connection for all, as a good worker has: where it closes, the coordinator takes the worker for gone.
-            let stream = connect(internal);
-            while register(&stream, &format!("fake-{port}"), &body)
-                && stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout)
-            {}
-        });
-        eventually("the fake worker is registered", || coordinator.find(&boot_id));
+        let heartbeats = join(coordinator, "sum-of-primes", move |stream| answer(stream, fault, &counter));
         Self { leases, _heartbeats: heartbeats }
     }
 
@@ -72,10 +56,41 @@ impl FakeWorker {
     }
 }
 
-fn heartbeat(port: u16, boot_id: &str) -> String {
+/// Starts a worker of one slot that answers each lease's connection so, and waits until `coordinator` lists it. Its
+/// heartbeats end when the answer is dropped.
+pub(super) fn join(
+    coordinator: &Coordinator,
+    kind: &str,
+    answer: impl Fn(&TcpStream) + Send + Sync + 'static,
+) -> Sender<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("bound").port();
+    let answer = Arc::new(answer);
+    // Both threads end with the test's process at the latest: a listener cannot be told to stop accepting.
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || answer(&stream));
+        }
+    });
+    let boot_id = format!("00000000-0000-4000-8000-{port:012}");
+    let (heartbeats, stopped) = mpsc::channel();
+    let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id, kind));
+    thread::spawn(move || {
+        // One connection for all, as a good worker has: where it closes, the coordinator takes the worker for gone.
+        let stream = connect(internal);
+        while register(&stream, &format!("fake-{port}"), &body)
+            && stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout)
+        {}
+    });
+    eventually("the fake worker is registered", || coordinator.find(&boot_id));
+    heartbeats
+}
+
+fn heartbeat(port: u16, boot_id: &str, kind: &str) -> String {
     let heartbeat = json!({
         "port": port, "boot_id": boot_id, "slots": 1, "running": 0, "cpu_load": 0.0, "free_memory_bytes": 0,
-        "version": "fake",
+        "kinds": [kind], "version": "fake",
     });
     heartbeat.to_string()
 }
@@ -92,15 +107,15 @@ fn register(mut stream: &TcpStream, id: &str, body: &str) -> bool {
 fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
     let Some(lease) = read_lease(stream) else { return };
     leases.fetch_add(1, Ordering::Relaxed);
-    let attempt = lease["attempt"].as_u64().expect("an attempt");
+    let attempt = lease["attempt"].as_str().expect("an attempt");
     let outcome =
-        |attempt: u64, value: &str| ok(&json!({ "attempt": attempt, "value": value, "compute_us": 1 }).to_string());
+        |attempt: &str, value: &str| ok(&json!({ "attempt": attempt, "value": value, "compute_us": 1 }).to_string());
     // The coordinator may close first, which is its right.
     let _ = match fault {
         Fault::Status500 => write(stream, "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"),
         Fault::Garbage => write(stream, "\0\u{1}\u{2} this is no HTTP\r\n\r\n"),
         Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
-        Fault::WrongAttempt => write(stream, &outcome(attempt + 1, "0")),
+        Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),
         Fault::ImpossibleSum => write(stream, &outcome(attempt, &u128::MAX.to_string())),
         Fault::EndlessBody => write_for_ever(stream),
         Fault::LongBody => write(stream, &ok(&" ".repeat(1 << 20))),
@@ -112,7 +127,7 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
     };
 }
 
-fn read_lease(stream: &TcpStream) -> Option<Value> {
+pub(super) fn read_lease(stream: &TcpStream) -> Option<Value> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -133,15 +148,17 @@ fn read_lease(stream: &TcpStream) -> Option<Value> {
     serde_json::from_slice(&body).ok()
 }
 
-fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+pub(super) fn ok(body: &str) -> String {
+    // The connection ends with the answer; unannounced, the next lease would be sent on it and lost.
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn half(answer: &str) -> String {
     answer[..answer.len() - 10].to_owned()
 }
 
-fn write(mut stream: &TcpStream, text: &str) -> std::io::Result<()> {
+pub(super) fn write(mut stream: &TcpStream, text: &str) -> std::io::Result<()> {
     stream.write_all(text.as_bytes())
 }
 

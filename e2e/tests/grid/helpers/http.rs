@@ -37,6 +37,31 @@ pub(crate) fn request(address: SocketAddr, method: &str, target: &str, headers: 
 }
 
 pub(crate) fn send(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> InFlight {
+    let mut stream = connect(address);
+    stream.write_all(to_text(address, method, target, headers, body).as_bytes()).expect("send a request");
+    InFlight(stream)
+}
+
+/// The answer; none where nobody is there, or the connection ends before all of it came.
+pub(crate) fn try_request(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(to_text(address, method, target, headers, body).as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let answer = text.contains("\r\n\r\n").then(|| Answer::parse(&text))?;
+    let mut lines = answer.head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    length.is_none_or(|length: usize| length == answer.body.len()).then_some(answer)
+}
+
+fn to_text(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
@@ -44,9 +69,7 @@ pub(crate) fn send(address: SocketAddr, method: &str, target: &str, headers: &[(
     if !body.is_empty() {
         head += &format!("content-length: {}\r\n", body.len());
     }
-    let mut stream = connect(address);
-    stream.write_all(format!("{head}\r\n{body}").as_bytes()).expect("send a request");
-    InFlight(stream)
+    format!("{head}\r\n{body}")
 }
 
 impl InFlight {

@@ -34,6 +34,14 @@ impl Process {
         Self::spawn(command.stdout(Stdio::null()))
     }
 
+    /// Starts a service that logs JSON with mounts of its own, which `mount`, a line of shell, makes.
+    pub(crate) fn start_with_mounts(mount: &str, binary: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = clean(Command::new("unshare"));
+        command.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\"")]).arg(binaries().join(binary));
+        command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
+        Self::spawn(command.stdout(Stdio::null()))
+    }
+
     /// Starts `command` and collects its stderr.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start a binary");
@@ -62,6 +70,16 @@ impl Process {
     pub(crate) fn exit_status(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the process ends", || child.try_wait().expect("wait for a process"))
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait for a process")
+    }
+
+    /// The root of the file system as the process sees it.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.child.id()))
     }
 
     pub(crate) fn log(&self) -> Vec<String> {
@@ -99,7 +117,11 @@ impl Drop for Process {
 }
 
 fn command(binary: &str) -> Command {
-    let mut command = Command::new(binaries().join(binary));
+    clean(Command::new(binaries().join(binary)))
+}
+
+/// Without this environment's settings of services.
+fn clean(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
         if name == "POD_IP" || name.to_string_lossy().starts_with("DIVVY_") {
             command.env_remove(name);

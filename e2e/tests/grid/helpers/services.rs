@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,8 +14,12 @@ use super::{Answer, InFlight, Process, eventually, get, send};
 /// Tasks that take long enough for a worker to have one whenever a test looks.
 pub(crate) const LONG_TASKS: (&str, &str) = ("DIVVY_CHUNK_SIZE", "1000000000");
 
-/// Tasks of a request for all of `u64`.
-const ENDLESS_TASKS: f64 = 18_446_744_073_709_551_616.0 / 2_500_001.0;
+/// No grid comes to it while a test runs, yet a task anywhere below it takes no longer than a second or so: each slot
+/// walks a stripe of its own, and near the end of `u64` one long task would be all that a test sees of it.
+const ENDLESS: u64 = 100_000_000_000_000;
+
+/// Tasks of a request for all numbers up to [`ENDLESS`].
+const ENDLESS_TASKS: f64 = ENDLESS as f64 / 2_500_001.0;
 
 /// A `divvy-coordinator` that serves.
 #[derive(Debug)]
@@ -40,13 +46,63 @@ impl Coordinator {
 
     /// Starts on the data that another one left.
     pub(crate) fn start_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
-        let path = data_dir.path().to_str().expect("a readable path");
-        let own =
-            [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"), ("DIVVY_DATA_DIR", path)];
-        let process = Process::start("divvy-coordinator", &[&own, variables].concat());
+        let process = Process::start("divvy-coordinator", &[&settings(&data_dir), variables].concat());
+        Self::of(process, data_dir)
+    }
+
+    /// Starts where `mount`, a line of shell, brings something to the data directory that only this process sees.
+    pub(crate) fn start_with_mount(data_dir: Arc<TempDir>, mount: &str, variables: &[(&str, &str)]) -> Self {
+        let variables = [&settings(&data_dir), variables].concat();
+        Self::of(Process::start_with_mounts(mount, "divvy-coordinator", &variables), data_dir)
+    }
+
+    /// Starts on data that may be damaged; where it refuses to, what it says.
+    pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
+        let mut process = Process::start("divvy-coordinator", &settings(&data_dir));
+        let is_ready = |line: &String| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let is_ready = line["message"] == "serving" && get(address(&line["public"]), "/readyz").status == 200;
+            is_ready.then_some(())
+        };
+        let ended = eventually("it serves, or it ends", || match process.ended() {
+            Some(status) => Some(Some(status)),
+            None => process.log().iter().find_map(is_ready).map(|()| None),
+        });
+        let Some(status) = ended else { return Ok(Self::of(process, data_dir)) };
+        let log = eventually("it says why", || Some(process.log()).filter(|log| !log.is_empty()));
+        assert_eq!((status.code(), log.len()), (Some(1), 1), "{log:?}");
+        let message = log[0].strip_prefix("error: ");
+        Err(message.unwrap_or_else(|| panic!("no error: {log:?}")).to_owned())
+    }
+
+    fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
         let serving = process.logged("serving");
         let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
         Self { process, data_dir, public, internal }
+    }
+
+    /// Starts where the same ports will be free again, for [`Self::start_again`].
+    pub(crate) fn start_to_stay(variables: &[(&str, &str)]) -> Self {
+        let address = own_address();
+        let own = [("DIVVY_PUBLIC_ADDR", address.as_str()), ("DIVVY_INTERNAL_ADDR", &address)];
+        Self::start(&[&own, variables].concat())
+    }
+
+    /// Starts on the same data and ports once the process has ended.
+    pub(crate) fn start_again(&mut self, variables: &[(&str, &str)]) {
+        let (public, internal) = (self.public.to_string(), self.internal.to_string());
+        let own = [("DIVVY_PUBLIC_ADDR", public.as_str()), ("DIVVY_INTERNAL_ADDR", &internal)];
+        *self = Self::start_on(Arc::clone(&self.data_dir), &[&own, variables].concat());
+    }
+
+    /// Where the jobs are kept.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// The same, to be used when the coordinator is gone.
+    pub(crate) fn shared_data_dir(&self) -> Arc<TempDir> {
+        Arc::clone(&self.data_dir)
     }
 
     pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {
@@ -59,7 +115,7 @@ impl Coordinator {
 
     /// Asks for what no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
-        self.ask_sum(0, u64::MAX)
+        self.ask_sum(0, ENDLESS)
     }
 
     /// Asks for what no grid finishes, so often, and waits until all of it is let in.
@@ -161,6 +217,20 @@ impl DerefMut for Worker {
     fn deref_mut(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+fn settings(data_dir: &TempDir) -> [(&'static str, &str); 3] {
+    let path = data_dir.path().to_str().expect("a readable path");
+    [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0"), ("DIVVY_DATA_DIR", path)]
+}
+
+/// An address that nobody else uses, so that a port of it cannot be taken while nobody listens on it.
+fn own_address() -> String {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    assert!(number < 4, "a process's id leaves two bits of an address");
+    let [_, x, y, z] = (number << 22 | std::process::id()).to_be_bytes();
+    format!("127.{x}.{y}.{z}:0")
 }
 
 fn address(field: &Value) -> SocketAddr {

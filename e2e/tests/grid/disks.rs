@@ -1,0 +1,230 @@
+//! What becomes of jobs when the disk, or what is on it, is not as it should be.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use fastrand::Rng;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::helpers::{Conduct, Coordinator, Order, Puller, Signal, Worker, eventually, get, heavy, request};
+
+const DATABASE: &str = "divvy.db";
+
+const CUTS: usize = 25;
+
+/// Tasks that are small beside the disk.
+const SMALL_TASKS: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "1000000"), ("DIVVY_LEASE_TARGET_MS", "20")];
+
+#[test]
+fn second_coordinator_on_the_same_data_is_told_that_they_are_in_use() {
+    let coordinator = Coordinator::start(&[]);
+    let error = Coordinator::try_start_on(coordinator.shared_data_dir()).expect_err("one at a time");
+    let data_dir = coordinator.data_dir().display();
+    assert!(error.contains(&format!("the data directory {data_dir} is in use by another process")), "{error}");
+    assert_eq!(get(coordinator.public, "/readyz").status, 200);
+}
+
+#[test]
+fn database_that_was_cut_is_named_unless_nothing_of_it_is_missing() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut coordinator = Coordinator::start(&[]);
+        let worker = Worker::join(&coordinator, &[]);
+        for order in [Order::sum(1, 7), Order::count(2, 6), Order::sleep(10, 0.001)] {
+            let id = coordinator.submit(&order);
+            assert_eq!(eventually("its result", || coordinator.client().result(&id)), order.result);
+        }
+        drop(worker);
+        for count in 1..=30 {
+            coordinator.submit(&Order::squares(&vec![count; 100]));
+        }
+        let before = states(&coordinator);
+        coordinator.signal(signal);
+        coordinator.exit_status();
+        let length = fs::metadata(coordinator.data_dir().join(DATABASE)).expect("a database").len();
+        let mut refused = 0;
+        for cut in (0..CUTS).map(|cut| if cut == 0 { length } else { rng.u64(0..length) }) {
+            let case = format!("after {signal:?}, {cut} of {length} bytes");
+            let copy = Arc::new(copy_of(coordinator.data_dir()));
+            let database = copy.path().join(DATABASE);
+            OpenOptions::new().write(true).open(&database).expect("a database").set_len(cut).expect("shorter");
+            match Coordinator::try_start_on(copy) {
+                Ok(second) => assert_eq!(states(&second), before, "{case}"),
+                Err(error) => {
+                    assert!(error.contains(&database.display().to_string()), "{case}: {error}");
+                    assert!(cut < length, "{case}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0, "after {signal:?}: whatever is cut off, all is there");
+    }
+}
+
+#[test]
+fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_there_is_room() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
+    if !can_mount(&mount) {
+        return;
+    }
+    let coordinator = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);
+    let worker = Worker::join(&coordinator, &[]);
+    let client = coordinator.client();
+    let orders = [Order::sum(1, 10), Order::squares(&(0..3000).collect::<Vec<_>>()), Order::count(3, 8)];
+    let jobs: Vec<_> = orders.iter().map(|order| coordinator.submit(order)).collect();
+    eventually("they run", || (done(&client.job(&jobs[0])) > 0).then_some(()));
+
+    let filler = coordinator.root().join(coordinator.data_dir().strip_prefix("/").expect("absolute")).join("filler");
+    fill(&filler);
+    let refused = eventually("a job is refused", || {
+        let answer = request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7; 1000]).body);
+        (answer.status != 201).then_some(answer)
+    });
+    assert_eq!(refused.problem(507), "nothing can be stored: the disk is full");
+    let accepted = client.jobs().len();
+    let stats = client.stats();
+    assert_eq!(stats["store_error"], "the disk is full", "{stats}");
+    coordinator.logged("changes cannot be committed");
+    assert_eq!(coordinator.metric("divvy_store_failing"), 1.0);
+    assert_eq!(get(coordinator.public, "/readyz").status, 200, "what runs goes on, and all can be seen");
+    let refused = request(coordinator.public, "POST", &format!("/v1/jobs/{}/pause", jobs[0]), &[], "");
+    assert_eq!(refused.problem(507), "nothing can be stored: the disk is full");
+
+    let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
+    let before = done(&client.job(&jobs[0]));
+    for _ in 0..50 {
+        let claim = puller.claim(10).expect("tasks");
+        assert_eq!(puller.end(&claim, Conduct::Complete), Some(true));
+    }
+    assert!(done(&client.job(&jobs[1])) >= 500);
+    eventually("the worker goes on", || (done(&client.job(&jobs[0])) > before).then_some(()));
+    assert!(client.stats()["store_backlog"].as_u64() > Some(0), "{}", client.stats());
+    assert_eq!(client.stats()["store_error"], "the disk is full");
+
+    fs::remove_file(&filler).expect("it is there");
+    eventually("all is stored", || (client.stats()["store_error"] == Value::Null).then_some(()));
+    coordinator.logged("changes are committed again");
+    let late = coordinator.submit(&orders[2]);
+    assert_eq!(client.jobs().len(), accepted + 1, "what was refused is not there");
+    pull_all(&puller, || client.result(&jobs[1]).is_some());
+    for (id, order) in jobs.iter().chain([&late]).zip(orders.iter().chain([&orders[2]])) {
+        assert_eq!(eventually("its result", || client.result(id)), order.result);
+    }
+    assert!(worker.metric(r#"divvy_worker_leases_total{outcome="completed"}"#) > 0.0);
+}
+
+#[test]
+fn disk_that_turns_read_only_refuses_new_jobs_and_keeps_the_old_ones() {
+    let _turn = heavy();
+    let images = TempDir::new().expect("a directory");
+    let (image, data_dir) = (images.path().join("image"), Arc::new(TempDir::new().expect("a directory")));
+    File::create(&image).and_then(|image| image.set_len(32 << 20)).expect("room");
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).stderr(Stdio::null()).status();
+    let mount = format!("mount -o loop,errors=remount-ro {} {}", image.display(), data_dir.path().display());
+    if !made.is_ok_and(|made| made.success()) || !can_mount(&mount) {
+        eprintln!("not run: there is no file system of this test's own");
+        return;
+    }
+    let mut coordinator = Coordinator::start_with_mount(Arc::clone(&data_dir), &mount, &SMALL_TASKS);
+    let _worker = Worker::join(&coordinator, &[]);
+    let client = coordinator.client();
+    let order = Order::sum(1, 10);
+    let job = coordinator.submit(&order);
+    eventually("it runs", || (done(&client.job(&job)) > 0).then_some(()));
+    let waiting = coordinator.submit(&Order::squares(&[1, 2, 3]));
+
+    if fs::write(error_trigger(&coordinator), "1").is_err() {
+        eprintln!("not run: the file system does not fail on demand");
+        return;
+    }
+    let refused = eventually("a job is refused", || {
+        let answer = request(coordinator.public, "POST", "/v1/jobs", &[], &order.body);
+        (answer.status != 201).then_some(answer)
+    });
+    let message = refused.problem(507);
+    assert!(message.starts_with("nothing can be stored: the database "), "{message}");
+    let accepted = client.jobs().len();
+    assert_ne!(client.stats()["store_error"], Value::Null);
+    coordinator.logged("changes cannot be committed");
+    eventually("it goes on", || (done(&client.job(&job)) > 100).then_some(()));
+    let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
+    let claim = puller.claim(10).expect("tasks");
+    assert_eq!((claim.job.as_str(), puller.end(&claim, Conduct::Complete)), (waiting.as_str(), Some(true)));
+
+    coordinator.signal(Signal::TERM);
+    assert_eq!(coordinator.exit_status().code(), Some(1), "something is lost");
+    let log = eventually("it says what", || coordinator.log().into_iter().find(|line| line.starts_with("error: ")));
+    assert!(log.starts_with("error: commit what was done last: the database "), "{log}");
+    drop(coordinator);
+    // The same disk after a look by hand.
+    let second = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);
+    let _worker = Worker::join(&second, &[]);
+    assert_eq!(second.client().jobs().len(), accepted);
+    assert_eq!(eventually("its result", || second.client().result(&job)), order.result);
+    let puller = Puller { coordinator: second.internal, name: "puller".to_owned() };
+    pull_all(&puller, || second.client().result(&waiting).is_some());
+}
+
+/// The id and the state of every job.
+fn states(coordinator: &Coordinator) -> Vec<(Value, Value)> {
+    coordinator.client().jobs().iter().map(|job| (job["id"].clone(), job["state"].clone())).collect()
+}
+
+fn done(job: &Value) -> u64 {
+    job["tasks"]["succeeded"].as_u64().expect("a number")
+}
+
+fn pull_all(puller: &Puller, is_over: impl Fn() -> bool) {
+    eventually("all is fetched and done", || {
+        while let Some(claim) = puller.claim(100) {
+            assert_eq!(puller.end(&claim, Conduct::Complete), Some(true));
+        }
+        is_over().then_some(())
+    });
+}
+
+fn copy_of(directory: &Path) -> TempDir {
+    let copy = TempDir::new().expect("a directory");
+    for entry in fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_file() {
+            fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("room");
+        }
+    }
+    copy
+}
+
+/// Writes until there is no room at all.
+fn fill(filler: &Path) {
+    let mut file = File::create(filler).expect("a file needs no room");
+    for size in [64 * 1024, 4096, 1] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
+}
+
+/// Whether this process may mount something where nobody else sees it; if not, it says so.
+fn can_mount(mount: &str) -> bool {
+    let tried = Command::new("unshare").args(["--mount", "sh", "-c", mount]).stderr(Stdio::null()).status();
+    let can = tried.is_ok_and(|tried| tried.success());
+    if !can {
+        eprintln!("not run: nothing can be mounted here");
+    }
+    can
+}
+
+/// What makes the file system of the coordinator's data fail.
+fn error_trigger(coordinator: &Coordinator) -> PathBuf {
+    let mounts = fs::read_to_string(coordinator.root().parent().expect("/proc/<id>").join("mounts")).expect("readable");
+    let data_dir = coordinator.data_dir().to_str().expect("a readable path");
+    let device = mounts.lines().find(|line| line.split(' ').nth(1) == Some(data_dir)).expect("it is mounted");
+    let device = device.split(' ').next().and_then(|device| device.strip_prefix("/dev/")).expect("a device");
+    Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error")
+}

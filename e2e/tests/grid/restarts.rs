@@ -1,0 +1,141 @@
+//! A coordinator that is stopped and started again goes on with its jobs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use protocol::{JobId, JobOptions, JobWork, NumberRange, ParsedJob};
+use serde_json::value::RawValue;
+use store::{NewJob, Retention, Store, StoreSettings};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::helpers::{Conduct, Coordinator, Order, Puller, Signal, Worker, eventually, get, heavy, published_sum};
+
+/// The promise of the coordinator's drain.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+const STOPS: usize = 3;
+
+const WAITING_JOBS: u128 = 100_000;
+
+/// From the start of the process to readiness with [`WAITING_JOBS`]; unoptimised code takes several times as long.
+const READY_LIMIT: Duration = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_secs(1) };
+
+#[test]
+fn stopped_coordinator_ends_in_time_and_the_next_one_repeats_nothing_that_was_done() {
+    let _turn = heavy();
+    let settings = [("DIVVY_CHUNK_SIZE", "1000000"), ("DIVVY_LEASE_TARGET_MS", "20")];
+    let mut coordinator = Coordinator::start_to_stay(&settings);
+    let _workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
+    let client = coordinator.client();
+    let orders = [Order::sum(1, 10), Order::sleep(400, 0.02), Order::squares(&(0..3000).collect::<Vec<_>>())];
+    let jobs: Vec<_> = orders.iter().map(|order| coordinator.submit(order)).collect();
+    let done = || jobs.iter().map(|id| client.job(id)["tasks"]["succeeded"].as_u64()).collect::<Vec<_>>();
+    let acknowledged: Mutex<BTreeMap<u64, u32>> = Mutex::default();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
+        scope.spawn(|| pull(puller, &acknowledged, &is_over));
+        let results = scope.spawn(|| {
+            for stop in 1..=STOPS {
+                // The last of them is over when its client has claimed 300 times.
+                let goal = 600 * stop as u64;
+                eventually("the jobs go on", || (done()[2] >= Some(goal)).then_some(()));
+                let before = done();
+                coordinator.signal(Signal::TERM);
+                let told_at = Instant::now();
+                assert_eq!(coordinator.exit_status().code(), Some(0));
+                assert!(told_at.elapsed() < STOP_LIMIT, "{:?}", told_at.elapsed());
+                coordinator.start_again(&settings);
+                let after = done();
+                assert!(before.iter().zip(&after).all(|(before, after)| before <= after), "{before:?}, {after:?}");
+            }
+            jobs.iter().map(|id| eventually("its result", || client.result(id))).collect::<Vec<_>>()
+        });
+        let results = results.join();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(results.expect("every job has a result").iter().eq(orders.iter().map(|order| &order.result)));
+    });
+    let acknowledged = acknowledged.into_inner().expect("no panic");
+    assert!(acknowledged.values().all(|times| *times == 1), "{acknowledged:?}");
+    assert!(acknowledged.len() >= 2900, "only {} tasks were acknowledged", acknowledged.len());
+}
+
+/// Fetches and completes, and looks that nothing comes again that was acknowledged.
+fn pull(puller: Puller, acknowledged: &Mutex<BTreeMap<u64, u32>>, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        let Some(claim) = puller.claim(10) else { continue };
+        let again: Vec<_> = {
+            let acknowledged = acknowledged.lock().expect("no panic");
+            claim.tasks.iter().filter(|(index, _)| acknowledged.contains_key(index)).copied().collect()
+        };
+        assert!(again.is_empty(), "done, and given out again: {again:?}");
+        let counts = eventually("an answer", || puller.end(&claim, Conduct::Complete));
+        if counts {
+            let mut acknowledged = acknowledged.lock().expect("no panic");
+            claim.tasks.iter().for_each(|(index, _)| *acknowledged.entry(*index).or_default() += 1);
+        }
+    }
+}
+
+#[test]
+fn coordinator_is_ready_at_once_with_a_hundred_thousand_waiting_jobs() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    store_jobs(&data_dir);
+    // The first one of a run is built before it starts.
+    Coordinator::start_on(Arc::clone(&data_dir), &[]).kill();
+    let started_at = Instant::now();
+    let coordinator = Coordinator::start_on(data_dir, &[]);
+    assert_eq!(get(coordinator.public, "/readyz").status, 200);
+    let ready_after = started_at.elapsed();
+    eprintln!("ready with {WAITING_JOBS} waiting jobs after {} ms", ready_after.as_millis());
+    let stats = coordinator.client().stats();
+    assert_eq!(stats["jobs"]["queued"], u64::try_from(WAITING_JOBS).expect("few"), "{stats}");
+    assert!(ready_after < READY_LIMIT, "{ready_after:?}");
+    let _worker = Worker::join(&coordinator, &[]);
+    let first = Uuid::from_u128(1).to_string();
+    let result = eventually("the first of them is done", || coordinator.client().result(&first));
+    assert_eq!(result["sum"], published_sum(6).to_string());
+}
+
+/// Puts jobs where a coordinator finds them.
+fn store_jobs(data_dir: &TempDir) {
+    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+    let settings = StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention };
+    let store = Arc::new(Store::open(settings).expect("a new directory"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut submissions = JoinSet::new();
+        for number in 1..=WAITING_JOBS {
+            let store = Arc::clone(&store);
+            submissions.spawn(async move { store.submit(job(number)).await });
+        }
+        submissions.join_all().await.into_iter().for_each(|submitted| {
+            submitted.expect("room");
+        });
+    });
+    drop(runtime);
+    Arc::into_inner(store).expect("nobody else has it").close().expect("room");
+}
+
+/// The sum of the primes up to a million, as one task.
+fn job(number: u128) -> NewJob {
+    let range = NumberRange::new(1, 1_000_000).expect("ascending");
+    let job = ParsedJob { work: JobWork::SumOfPrimes(range), payloads: Vec::new(), options: JobOptions::default() };
+    let after = Duration::from_micros(u64::try_from(number).expect("few"));
+    NewJob {
+        id: JobId(Uuid::from_u128(number)),
+        tasks: 1,
+        job,
+        params: RawValue::from_string(r#"{"a":1,"b":1000000}"#.to_owned()).expect("JSON"),
+        fingerprint: [0; 32],
+        idempotency_key: None,
+        submitted_at: Timestamp::from_second(1_700_000_000).expect("a time") + after,
+    }
+}

@@ -1,0 +1,60 @@
+//! Canceling and pausing take effect at once, however large the job.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::helpers::{Coordinator, Order, Sleeper, Worker, eventually, heavy, within};
+
+/// No lease of a job is given out later than this after the answer to its cancellation or pause.
+const GIVE_OUT_LIMIT: Duration = Duration::from_millis(50);
+
+/// From the answer until no worker computes for the job any more.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+#[test]
+fn canceled_job_of_a_million_tasks_stops_at_once() {
+    stops_at_once("cancel", "canceled");
+}
+
+#[test]
+fn paused_job_of_a_million_tasks_stops_at_once_and_goes_on_when_it_is_resumed() {
+    stops_at_once("pause", "paused");
+}
+
+fn stops_at_once(action: &str, state: &str) {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[]);
+    let client = coordinator.client();
+    let workers = [(); 2].map(|()| Worker::join(&coordinator, &[("DIVVY_SLOTS", "2")]));
+    let sleeper = Sleeper::join(&coordinator, 1);
+    let id = coordinator.submit(&Order::sleep(1_000_000, 0.005));
+    let running = |worker: &Worker| worker.metric("divvy_worker_running_slots");
+    eventually("every slot computes", || {
+        let is_busy = |worker: &Value| worker["busy"] != 0 && worker["completed_tasks"].as_u64() > Some(0);
+        (workers.iter().all(|worker| running(worker) == 2.0) && coordinator.workers().iter().all(is_busy)).then_some(())
+    });
+
+    let job = client.act(&id, action);
+    let (answered_at, answered) = (Instant::now(), SystemTime::now());
+    assert_eq!(job["state"], state);
+    let left = STOP_LIMIT.saturating_sub(answered_at.elapsed());
+    within(left, "nobody computes", || {
+        (coordinator.busy() == 0 && workers.iter().all(|worker| running(worker) == 0.0)).then_some(())
+    });
+    // The time itself is what is tried: nothing may be given out in it.
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!((coordinator.busy(), client.job(&id)["attempts"].as_u64()), (0, job["attempts"].as_u64()));
+    let leases = eventually("the last lease is noticed", || {
+        Some(sleeper.leases()).filter(|leases| leases.iter().any(|lease| !lease.is_done))
+    });
+    let last = leases.iter().map(|lease| lease.given_out_at).max().expect("some leases");
+    assert!(last <= answered + GIVE_OUT_LIMIT, "{:?} after the answer", last.duration_since(answered));
+
+    if action == "pause" {
+        let done = job["tasks"]["succeeded"].as_u64();
+        assert_eq!(client.act(&id, "resume")["state"], "running");
+        eventually("it goes on", || (client.job(&id)["tasks"]["succeeded"].as_u64() > done).then_some(()));
+    }
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Plants bugs in the scheduling core, one at a time in a copy of the sources, and shows that its tests find each of them.
+# Takes some minutes. With names as arguments, only those.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+COPY=target/mutants/sources
+TIMEOUT_SECONDS=300
+
+export CARGO_TARGET_DIR="$PWD/target/mutants/target"
+export PROPTEST_FAILURE_PERSISTENCE=off RUST_BACKTRACE=0 RUSTFLAGS='--cap-lints allow'
+
+wanted=("$@")
+missed=()
+
+# Name, file below scheduler/src, sed script.
+mutant() {
+  local name=$1 file=$2 script=$3
+  if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
+  local source=scheduler/src/$file output=target/mutants/$name.log
+  sed -E "$script" "$source" > "$COPY/$source"
+  if cmp -s "$source" "$COPY/$source"; then
+    echo "$name: the line to change is not there any more" >&2
+    exit 2
+  fi
+  if ! (cd "$COPY" && cargo test --quiet --locked --package scheduler --no-run) > "$output" 2>&1; then
+    echo "$name: does not compile, see $output" >&2
+    exit 2
+  fi
+  if (cd "$COPY" && timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package scheduler) > "$output" 2>&1; then
+    missed+=("$name")
+    printf '%-42s NOT FOUND\n' "$name"
+  else
+    printf '%-42s found by %s\n' "$name" "$(found_by "$output")"
+  fi
+  cp "$source" "$COPY/$source"
+}
+
+found_by() {
+  local tests
+  tests=$(grep -oE "^thread '[^']+'" "$1" | cut -d"'" -f2 | sed 's/.*:://' | sort -u)
+  printf '%s tests: %s' "$(wc -l <<< "$tests")" "$(head -n 2 <<< "$tests" | paste -sd' ')"
+}
+
+rm -rf "$COPY"
+mkdir -p "$COPY"
+git ls-files -z | xargs -0 cp --parents -t "$COPY"
+(cd "$COPY" && timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package scheduler > ../unchanged.log 2>&1) || {
+  echo "the tests fail without any bug, see target/mutants/unchanged.log" >&2
+  exit 2
+}
+
+mutant waiting-never-raises-a-job job.rs 's/level\.saturating_add\(added\)\.min/level.min/'
+mutant pause-revokes-no-lease scheduler.rs '/pub fn pause/,/self\.refresh/s/self\.attempts_of\(id\)/Vec::new()/'
+mutant loser-of-two-attempts-keeps-its-lease scheduler.rs '/pub fn complete/,/learn_pace/s/self\.revoke\(rival\);/let _ = rival;/'
+mutant memory-is-not-required spec.rs '/&& memory_bytes\.is_none_or/d'
+mutant affinity-key-is-forgotten scheduler.rs 's/self\.pool\.remember\(lane\.worker, key\);/let _ = key;/'
+mutant what-failed-waits-in-its-own-line job.rs 's/if self\.tasks\.has_retries\(\) \{ Priority::HIGHEST \} else \{ (self\.spec\.priority) \}/\1/'
+mutant outcome-counts-twice scheduler.rs 's/job\.total \+= outcome\.value;/job.total += 2 * outcome.value;/'
+mutant outcome-of-a-lost-worker-counts scheduler.rs '/pub fn worker_lost/,/^    }/s/for attempt in lost\.held/for attempt in lost.held.into_iter().skip(1)/'
+mutant a-job-keeps-its-turn scheduler.rs 's/job\.turn = self\.last_turn;//'
+mutant a-killing-task-has-all-its-attempts scheduler.rs 's/ \|\| run\.kills >= MAX_KILLS//'
+mutant a-taken-up-job-starts-from-nothing tasks.rs 's/known\.for_each\(.*open\.remove.*/known.for_each(drop);/'
+mutant a-failed-run-is-not-halved tasks.rs 's/limit\.min\(run\.len\(\)\.div_ceil\(2\)\)/limit.min(run.len())/'
+mutant a-lease-never-expires scheduler.rs 's/&& expires_at <= now/\&\& expires_at < now - std::time::Duration::from_secs(3600)/'
+mutant a-retry-goes-back-to-its-worker scheduler.rs 's/let avoid = has_peers\.then_some\(lane\.worker\);/let avoid = None; let _ = has_peers;/'
+
+if [ ${#missed[@]} -gt 0 ]; then
+  echo "not found: ${missed[*]}" >&2
+  exit 1
+fi

@@ -49,7 +49,13 @@ pub(super) fn spec(tasks: u64) -> JobSpec {
 
 /// A worker that runs every kind.
 pub(super) fn slots(slots: u32) -> WorkerSpec {
-    WorkerSpec { slots, kinds: JobKind::ALL.to_vec(), labels: Labels::new(), resources: Resources::default() }
+    WorkerSpec {
+        slots,
+        kinds: JobKind::ALL.to_vec(),
+        labels: Labels::new(),
+        resources: Resources::default(),
+        is_reserved: false,
+    }
 }
 
 pub(super) fn labels(words: &[(&str, &str)]) -> Labels {

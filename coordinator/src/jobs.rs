@@ -89,14 +89,15 @@ impl Action {
     }
 
     /// Whether a job in this state changes by it; an error if it cannot any more.
-    fn changes(self, state: JobState) -> Result<bool, ChangeError> {
+    fn changes(self, state: JobState, has_failed_tasks: bool) -> Result<bool, ChangeError> {
         use JobState::{Canceled, Failed, Paused, Queued, Running, Succeeded};
         match (self, state) {
             (Self::Cancel, Queued | Running | Paused) | (Self::Pause, Queued | Running) | (Self::Resume, Paused) => {
                 Ok(true)
             }
             (Self::Cancel, Canceled) | (Self::Pause, Paused) | (Self::Resume, Queued | Running) => Ok(false),
-            (Self::Retry, Failed | Canceled | Queued | Running | Paused) => Ok(true),
+            (Self::Retry, Failed | Canceled) => Ok(true),
+            (Self::Retry, Queued | Running | Paused) => Ok(has_failed_tasks),
             (Self::Cancel, Succeeded | Failed)
             | (Self::Pause | Self::Resume, Succeeded | Failed | Canceled)
             | (Self::Retry, Succeeded) => Err(ChangeError::Over { state }),
@@ -192,13 +193,13 @@ impl Jobs {
         let acting = tokio::spawn(async move {
             let _order = this.changing.lock().await;
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
-            if action.changes(record.state)? {
+            if this.is_changed(&record, action)? {
                 this.store.commit(action.change(id)).await?;
                 this.follow(id, action).await?;
             }
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             // It may have come to its end just before.
-            action.changes(record.state)?;
+            this.is_changed(&record, action)?;
             Ok(this.view(record))
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
@@ -215,7 +216,7 @@ impl Jobs {
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
                 total.matched += page.len() as u64;
-                let can_change = |job: &&JobRecord| action.changes(job.state).unwrap_or(false);
+                let can_change = |job: &&JobRecord| this.is_changed(job, action).unwrap_or(false);
                 let ids: Vec<_> = page.iter().filter(can_change).map(|job| job.id).collect();
                 let commits = join_all(ids.iter().map(|id| this.store.commit(action.change(*id)))).await;
                 for (id, committed) in ids.into_iter().zip(commits) {
@@ -226,6 +227,12 @@ impl Jobs {
             }
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    fn is_changed(&self, job: &JobRecord, action: Action) -> Result<bool, ChangeError> {
+        // What the grid knows is on its way to the store.
+        let failed = self.grid.live(job.id).map_or(job.tasks_failed, |live| live.counts.failed);
+        action.changes(job.state, failed > 0)
     }
 
     /// Lets the grid do what the store says. A job that came to its end meanwhile is not there any more.

@@ -169,15 +169,14 @@ impl Grid {
         store: Arc<Store>,
     ) -> (Self, mpsc::UnboundedReceiver<Composing>) {
         let (composing, to_compose) = mpsc::unbounded_channel();
-        let now = Instant::now();
         let core = Core {
-            scheduler: Scheduler::new(policy, now),
+            scheduler: Scheduler::new(policy),
             jobs: HashMap::new(),
             leases: HashMap::new(),
             workers: HashMap::new(),
             composing,
             progressed: HashSet::new(),
-            throughput: Throughput::new(now),
+            throughput: Throughput::new(Instant::now()),
             armed_for: None,
         };
         let grid = Self {

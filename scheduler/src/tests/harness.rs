@@ -65,7 +65,7 @@ pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
 impl Harness {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { scheduler: Scheduler::new(POLICY, now), now, last_attempt: 0 }
+        Self { scheduler: Scheduler::new(POLICY), now, last_attempt: 0 }
     }
 
     /// With workers 1 to `workers` of one slot each.

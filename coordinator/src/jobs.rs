@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use protocol::{
-    Changed, Explanation, InvalidJob, Job, JobId, JobProgress, JobRequest, JobState, ParsedJob, TaskCounts,
+    Changed, Explanation, InvalidJob, Job, JobId, JobKind, JobProgress, JobRequest, JobState, JobWork, ParsedJob,
+    TaskCounts,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -150,7 +151,7 @@ impl Jobs {
         }
         let (kind, params) = (request.kind, request.params.clone());
         let job = request.parse()?;
-        let params = if kind == protocol::JobKind::Tasks { counted(&job) } else { params };
+        let params = if kind == JobKind::Tasks { counted(&job) } else { params };
         let plan = self.grid.plan(job.work);
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
@@ -275,6 +276,7 @@ impl Jobs {
     /// A stored job as clients see it, with what the grid knows of it now.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         let live = self.grid.live(record.id);
+        let numbers_done = live.map_or_else(|| self.numbers_done(&record), |live| live.numbers_done);
         let JobRecord { id, kind, params, options, state, tasks: total, .. } = record;
         let stored = TaskCounts {
             total,
@@ -305,18 +307,24 @@ impl Jobs {
             timeout: options.timeout,
             output: options.output,
             tasks,
-            progress: JobProgress {
-                fraction: share(tasks.succeeded),
-                numbers_done: live.and_then(|live| live.numbers_done),
-                tasks_per_second,
-                seconds_left,
-            },
+            progress: JobProgress { fraction: share(tasks.succeeded), numbers_done, tasks_per_second, seconds_left },
             attempts: live.map_or(0, |live| live.attempts),
             submitted_at: record.submitted_at,
             started_at: record.started_at,
             finished_at: record.finished_at,
             error: record.error,
         }
+    }
+
+    /// Numbers searched of a job that the grid does not work on, about.
+    fn numbers_done(&self, job: &JobRecord) -> Option<u128> {
+        let range = || serde_json::from_str(job.params.get()).ok();
+        let work = match job.kind {
+            JobKind::SumOfPrimes => JobWork::SumOfPrimes(range()?),
+            JobKind::CountPrimes => JobWork::CountPrimes(range()?),
+            JobKind::Sleep | JobKind::Tasks => return None,
+        };
+        self.grid.plan(work).numbers_in(job.tasks_done)
     }
 
     /// Puts the results of individual tasks together as their jobs come to an end. Runs for ever.

@@ -17,6 +17,7 @@ async fn a_range_is_summed_and_counted_exactly() {
     let sum = grid.job(sum.id).await;
     assert_eq!((sum.state, sum.tasks.succeeded, sum.tasks.total), (JobState::Succeeded, 80, 80));
     assert!((sum.progress.fraction - 1.0).abs() < f64::EPSILON);
+    assert_eq!(sum.progress.numbers_done, Some(200_000_000));
     let (started_at, finished_at) = (sum.started_at.expect("it was"), sum.finished_at.expect("it is"));
     assert!(sum.submitted_at <= started_at && started_at <= finished_at);
 }

@@ -192,9 +192,19 @@ impl Grid {
         (grid, to_compose)
     }
 
-    /// How a job divides.
+    /// How a new job divides.
     pub(crate) fn plan(&self, work: JobWork) -> Plan {
         Plan::new(work, self.chunk_size)
+    }
+
+    /// How a stored job divides: as it did when it was accepted.
+    pub(crate) fn stored_plan(&self, work: JobWork, options: &JobOptions) -> Plan {
+        Plan::new(work, options.chunk_size.unwrap_or(self.chunk_size))
+    }
+
+    /// Numbers from a new task's first to its last.
+    pub(crate) fn chunk_size(&self) -> NonZeroU64 {
+        self.chunk_size
     }
 
     /// Takes a job that lives as long as its handle.
@@ -212,7 +222,7 @@ impl Grid {
 
     /// Works on a stored job from where it stands. One that is here already stays as it is.
     pub(crate) fn take_up(&self, job: UnfinishedJob) {
-        let (id, plan) = (job.record.id, self.plan(job.work));
+        let (id, plan) = (job.record.id, self.stored_plan(job.work, &job.record.options));
         let mut spec = plan.spec(&job.record.options);
         spec.deadline = deadline(&job);
         let history = History {

@@ -165,7 +165,8 @@ impl Jobs {
         self.store_new(new).await
     }
 
-    pub(crate) async fn store_new(&self, new: NewJob) -> Result<(Job, Submission), AcceptError> {
+    pub(crate) async fn store_new(&self, mut new: NewJob) -> Result<(Job, Submission), AcceptError> {
+        new.job.options.chunk_size = Some(self.grid.chunk_size());
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job without anybody who works on it.
         let accepting = tokio::spawn(async move {
@@ -316,7 +317,7 @@ impl Jobs {
         }
     }
 
-    /// Numbers searched of a job that the grid does not work on, about.
+    /// Numbers searched of a job that the grid does not work on.
     fn numbers_done(&self, job: &JobRecord) -> Option<u128> {
         let range = || serde_json::from_str(job.params.get()).ok();
         let work = match job.kind {
@@ -324,7 +325,7 @@ impl Jobs {
             JobKind::CountPrimes => JobWork::CountPrimes(range()?),
             JobKind::Sleep | JobKind::Tasks => return None,
         };
-        self.grid.plan(work).numbers_in(job.tasks_done)
+        self.grid.stored_plan(work, &job.options).numbers_in(job.tasks_done)
     }
 
     /// Puts the results of individual tasks together as their jobs come to an end. Runs for ever.

@@ -72,6 +72,22 @@ async fn a_sum_that_was_interrupted_twice_is_exact() {
 }
 
 #[actix_web::test]
+async fn a_range_keeps_its_division_whatever_the_next_coordinator_is_told() {
+    let chunks_of =
+        |numbers: u64| coordinator::config::Config { chunk_size: numbers.try_into().expect("not 0"), ..config() };
+    let grid = TestCoordinator::start(chunks_of(9));
+    let job = grid.submit(&json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 100}})).await.id;
+    let first = grid.claimed("one", &json!({"max_tasks": 3})).await;
+    assert_eq!(first.tasks[2].payload.get(), r#"{"a":21,"b":30}"#);
+    grid.complete(&first, &json!(["17", "60", "52"])).await;
+    let grid = grid.restart(chunks_of(10_000)).await;
+    let rest = grid.claimed("one", &json!({"max_tasks": 99})).await;
+    assert_eq!((indices(&rest), rest.tasks[0].payload.get()), ((3..10).collect(), r#"{"a":31,"b":40}"#));
+    grid.complete(&rest, &json!(["68", "131", "112", "128", "223", "172", "97"])).await;
+    assert_eq!(grid.result(job).await, json!({"a": 1, "b": 100, "sum": "1060"}));
+}
+
+#[actix_web::test]
 async fn simulated_jobs_end_with_their_coordinator() {
     let grid = TestCoordinator::start(config());
     let simulation = json!({"tasks": 3, "seconds": 3_600, "workers": 2});

@@ -346,8 +346,14 @@ impl Grid {
         self.change(|core| core.scheduler.resume(job, Instant::now()))
     }
 
-    pub(crate) fn retry(&self, job: JobId) -> Result<bool, UnknownJob> {
-        self.change(|core| core.scheduler.retry(job))
+    /// Opens what has failed of a stored job again, here and in the store, which must hear of it in the same order as
+    /// of the tasks that fail meanwhile.
+    pub(crate) fn retry(&self, job: JobId) -> Result<(), UnknownJob> {
+        self.change(|core| {
+            core.scheduler.retry(job)?;
+            self.store.record(Change::Retried { job, at: Timestamp::now() });
+            Ok(())
+        })
     }
 
     /// A key that no worker had before.

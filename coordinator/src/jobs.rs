@@ -196,8 +196,7 @@ impl Jobs {
             let _order = this.changing.lock().await;
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             if this.is_changed(&record, action)? {
-                this.store.commit(action.change(id)).await?;
-                this.follow(id, action).await?;
+                this.change(&[id], action).await?;
             }
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             // It may have come to its end just before.
@@ -220,12 +219,8 @@ impl Jobs {
                 total.matched += page.len() as u64;
                 let can_change = |job: &&JobRecord| this.is_changed(job, action).unwrap_or(false);
                 let ids: Vec<_> = page.iter().filter(can_change).map(|job| job.id).collect();
-                let commits = join_all(ids.iter().map(|id| this.store.commit(action.change(*id)))).await;
-                for (id, committed) in ids.into_iter().zip(commits) {
-                    committed?;
-                    this.follow(id, action).await?;
-                    total.changed += 1;
-                }
+                this.change(&ids, action).await?;
+                total.changed += ids.len() as u64;
             }
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
@@ -237,6 +232,21 @@ impl Jobs {
         action.changes(job.state, failed > 0)
     }
 
+    /// Changes jobs in the store, then in the grid. Resolves when it is on the disk.
+    async fn change(&self, ids: &[JobId], action: Action) -> Result<(), ChangeError> {
+        let is_retry = action == Action::Retry;
+        let still: Vec<_> = ids.iter().filter(|id| !is_retry || self.grid.retry(**id).is_err()).collect();
+        let commits = join_all(still.iter().map(|id| self.store.commit(action.change(**id)))).await;
+        for (id, committed) in still.iter().zip(commits) {
+            committed?;
+            self.follow(**id, action).await?;
+        }
+        if still.len() < ids.len() {
+            self.store.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Lets the grid do what the store says. A job that came to its end meanwhile is not there any more.
     async fn follow(&self, id: JobId, action: Action) -> Result<(), ReadError> {
         match action {
@@ -244,9 +254,7 @@ impl Jobs {
             Action::Pause => drop(self.grid.pause(id)),
             Action::Resume => drop(self.grid.resume(id)),
             Action::Retry => {
-                if self.grid.retry(id).is_err()
-                    && let Some(job) = self.store.unfinished_job(id).await?
-                {
+                if let Some(job) = self.store.unfinished_job(id).await? {
                     self.grid.take_up(job);
                 }
             }

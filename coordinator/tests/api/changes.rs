@@ -103,6 +103,31 @@ async fn failed_tasks_of_a_running_job_are_retried_and_count_anew() {
 }
 
 #[actix_web::test]
+async fn tasks_that_fail_while_their_job_is_retried_are_neither_lost_nor_stuck() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&with(numbered_tasks(20), &json!({"max_attempts": 1}))).await;
+    let failing = async {
+        for _ in 0..100 {
+            if let Some(claimed) = grid.claim("bad", &Value::Null).await {
+                grid.fail(&claimed, "no").await;
+            }
+        }
+    };
+    let retrying = async {
+        for _ in 0..50 {
+            assert_eq!(grid.act(job.id, "retry").await.status(), 200);
+        }
+    };
+    futures_util::future::join(failing, retrying).await;
+    grid.job_when(job.id, |job| job.tasks.running == 0 && job.state != JobState::Queued).await;
+    assert_eq!(grid.act(job.id, "retry").await.status(), 200);
+    while let Some(claimed) = grid.claim("good", &json!({"max_tasks": 20})).await {
+        grid.complete(&claimed, &json!(vec![1; claimed.tasks.len()])).await;
+    }
+    assert_eq!(grid.result(job.id).await, json!({ "tasks": vec![1; 20] }));
+}
+
+#[actix_web::test]
 async fn a_filter_changes_all_that_it_finds() {
     let grid = TestCoordinator::start(config());
     let tagged = |tag: &str| with(numbered_tasks(1), &json!({"tags": {"batch": tag}}));

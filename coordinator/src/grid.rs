@@ -169,15 +169,14 @@ impl Grid {
         store: Arc<Store>,
     ) -> (Self, mpsc::UnboundedReceiver<Composing>) {
         let (composing, to_compose) = mpsc::unbounded_channel();
-        let now = Instant::now();
         let core = Core {
-            scheduler: Scheduler::new(policy, now),
+            scheduler: Scheduler::new(policy),
             jobs: HashMap::new(),
             leases: HashMap::new(),
             workers: HashMap::new(),
             composing,
             progressed: HashSet::new(),
-            throughput: Throughput::new(now),
+            throughput: Throughput::new(Instant::now()),
             armed_for: None,
         };
         let grid = Self {
@@ -193,9 +192,19 @@ impl Grid {
         (grid, to_compose)
     }
 
-    /// How a job divides.
+    /// How a new job divides.
     pub(crate) fn plan(&self, work: JobWork) -> Plan {
         Plan::new(work, self.chunk_size)
+    }
+
+    /// How a stored job divides: as it did when it was accepted.
+    pub(crate) fn stored_plan(&self, work: JobWork, options: &JobOptions) -> Plan {
+        Plan::new(work, options.chunk_size.unwrap_or(self.chunk_size))
+    }
+
+    /// Numbers from a new task's first to its last.
+    pub(crate) fn chunk_size(&self) -> NonZeroU64 {
+        self.chunk_size
     }
 
     /// Takes a job that lives as long as its handle.
@@ -213,7 +222,7 @@ impl Grid {
 
     /// Works on a stored job from where it stands; its time runs from `since`. One that is here already stays as it is.
     pub(crate) fn take_up(&self, job: UnfinishedJob, since: Timestamp) {
-        let (id, plan) = (job.record.id, self.plan(job.work));
+        let (id, plan) = (job.record.id, self.stored_plan(job.work, &job.record.options));
         let mut spec = plan.spec(&job.record.options);
         spec.deadline = deadline(&job, since);
         let history = History {
@@ -339,8 +348,14 @@ impl Grid {
         self.change(|core| core.scheduler.resume(job, Instant::now()))
     }
 
-    pub(crate) fn retry(&self, job: JobId) -> Result<bool, UnknownJob> {
-        self.change(|core| core.scheduler.retry(job))
+    /// Opens what has failed of a stored job again, here and in the store, which must hear of it in the same order as
+    /// of the tasks that fail meanwhile.
+    pub(crate) fn retry(&self, job: JobId) -> Result<(), UnknownJob> {
+        self.change(|core| {
+            core.scheduler.retry(job)?;
+            self.store.record(Change::Retried { job, at: Timestamp::now() });
+            Ok(())
+        })
     }
 
     /// A key that no worker had before.

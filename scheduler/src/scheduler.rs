@@ -96,12 +96,12 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler without jobs and workers.
     #[must_use]
-    pub fn new(policy: Policy, now: Instant) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             jobs: HashMap::new(),
             queue: Queue::default(),
-            pool: Pool::new(now),
+            pool: Pool::default(),
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -128,7 +128,7 @@ impl Scheduler {
         }
         let (class, is_new) = self.queue.enter(spec.kind, &spec.requires);
         if is_new {
-            self.pool.add_class(class, spec.kind, &spec.requires);
+            self.pool.add_class(class, spec.kind, &spec.requires, now);
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         if spec.worker_wait.is_some() {
@@ -742,8 +742,9 @@ impl Scheduler {
 
     /// When a job that waits for a first worker stops waiting.
     fn give_up_at(&self, id: JobId) -> Option<Instant> {
-        let (job, since) = (&self.jobs[&id], self.pool.empty_since()?);
+        let job = &self.jobs[&id];
         job.place?;
+        let since = self.pool.unserved_since(job.class)?;
         Some(since.max(job.submitted_at) + job.spec.worker_wait?)
     }
 }

@@ -33,6 +33,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
+    operation_id = "job_events",
     tag = "events",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
@@ -69,6 +70,7 @@ pub(super) async fn of_job(
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "all_events",
     tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only what comes"),

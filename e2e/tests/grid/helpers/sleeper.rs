@@ -85,7 +85,7 @@ fn is_closed_within(mut stream: &TcpStream, time: Duration) -> bool {
     }
     stream.set_read_timeout(Some(time)).expect("set a timeout");
     match stream.read(&mut [0]) {
-        Ok(_) => true,
+        Ok(length) => length == 0,
         Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
     }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl (Debian) and cargo-deny (crates.io).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium and python3 (Debian),
+# cargo-deny (crates.io) and schemathesis (PyPI, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,10 +10,15 @@ step() { printf '\n== %s\n' "$*"; }
 
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
-if ! command -v kubectl >/dev/null; then
+missing=()
+for tool in kubectl:kubernetes-client chromium:chromium curl:curl; do
+  if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
+done
+if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+if [ "${#missing[@]}" -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   $sudo apt-get update -qq
-  $sudo apt-get install -y -qq --no-install-recommends kubernetes-client
+  $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 # A debug build: it takes a third of the time to make and seconds more to run.
 if ! cargo deny --version 2>/dev/null | grep -qF "$CARGO_DENY_VERSION"; then
@@ -33,5 +39,8 @@ RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 
 step 'tests'
 cargo test --workspace --locked
+
+step 'the API as it describes itself'
+scripts/try-api.sh
 
 printf '\nAll checks passed.\n'

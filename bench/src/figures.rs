@@ -61,12 +61,13 @@ pub(crate) fn verdict(value: f64, goal: Option<f64>) -> String {
 }
 
 /// Starts a table.
-pub(crate) fn print_head(title: &str, columns: &[&str]) {
-    println!("{title}\n\n| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+pub(crate) fn print_head(title: &str, columns: &[&str]) -> io::Result<()> {
+    let rule = "---|".repeat(columns.len());
+    writeln!(io::stdout(), "{title}\n\n| {} |\n|{rule}", columns.join(" | "))
 }
 
 /// A row at once: the next one may take a while.
 pub(crate) fn print_row(cells: &[&str]) -> io::Result<()> {
-    println!("| {} |", cells.join(" | "));
+    writeln!(io::stdout(), "| {} |", cells.join(" | "))?;
     io::stdout().flush()
 }

@@ -135,12 +135,17 @@ impl Grid {
     }
 
     /// The events after number `after`, of a job or of all: an answer whose body goes on.
-    pub(crate) async fn events(&self, id: Option<JobId>, after: Option<u64>) -> Result<Response, Failure> {
+    pub(crate) async fn events(
+        &self,
+        id: Option<JobId>,
+        after: Option<u64>,
+        follow: bool,
+    ) -> Result<Response, Failure> {
         let request = match id {
             Some(id) => self.request(Method::GET, &["v1", "jobs", &id.to_string(), "events"]),
             None => self.request(Method::GET, &["v1", "events"]),
         };
-        let request = request.header("Accept", "text/event-stream");
+        let request = request.header("Accept", "text/event-stream").query(&[("follow", follow)]);
         self.send(match after {
             Some(after) => request.header("Last-Event-ID", after),
             None => request,

@@ -27,7 +27,7 @@ pub(crate) enum Step {
     /// A connection is open: what happens from now on will be told.
     Opened,
     Event(JobEvent),
-    /// The job is over, and all its events have been told.
+    /// All events have been told: the job is over, or only those that were there were asked for.
     Over,
 }
 
@@ -37,6 +37,8 @@ pub(crate) struct EventStream<'a> {
     grid: &'a Grid,
     id: Option<JobId>,
     after: Option<u64>,
+    /// Whether what is still to come is asked for too.
+    follow: bool,
     connection: Option<Connection>,
     away: Away,
 }
@@ -52,7 +54,12 @@ struct Connection {
 impl<'a> EventStream<'a> {
     /// Events with numbers above `after`, or those from the first connection on.
     pub(crate) fn new(grid: &'a Grid, id: Option<JobId>, after: Option<u64>) -> Self {
-        Self { grid, id, after, connection: None, away: Away::default() }
+        Self { grid, id, after, follow: true, connection: None, away: Away::default() }
+    }
+
+    /// The events with numbers above `after` that are there already.
+    pub(crate) fn stored(grid: &'a Grid, id: Option<JobId>, after: u64) -> Self {
+        Self { follow: false, ..Self::new(grid, id, Some(after)) }
     }
 
     /// The next step, waited for over every break shorter than [`AWAY_TIMEOUT`].
@@ -60,7 +67,7 @@ impl<'a> EventStream<'a> {
         loop {
             let Some(connection) = &mut self.connection else {
                 self.away.pause().await;
-                match self.grid.events(self.id, self.after).await {
+                match self.grid.events(self.id, self.after, self.follow).await {
                     Ok(response) if response.status() == StatusCode::NO_CONTENT => return Ok(Step::Over),
                     Ok(response) => self.connection = Some(Connection::new(response)),
                     Err(failure) => {
@@ -76,6 +83,7 @@ impl<'a> EventStream<'a> {
                     self.after = Some(event.seq);
                     return Ok(Step::Event(event));
                 }
+                Ok(None) if !self.follow => return Ok(Step::Over),
                 Ok(None) => self.lose(),
                 Err(Broken::Connection) => self.lose(),
                 Err(Broken::Content(error)) => return Err(error.into()),

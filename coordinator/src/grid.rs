@@ -169,15 +169,14 @@ impl Grid {
         store: Arc<Store>,
     ) -> (Self, mpsc::UnboundedReceiver<Composing>) {
         let (composing, to_compose) = mpsc::unbounded_channel();
-        let now = Instant::now();
         let core = Core {
-            scheduler: Scheduler::new(policy, now),
+            scheduler: Scheduler::new(policy),
             jobs: HashMap::new(),
             leases: HashMap::new(),
             workers: HashMap::new(),
             composing,
             progressed: HashSet::new(),
-            throughput: Throughput::new(now),
+            throughput: Throughput::new(Instant::now()),
             armed_for: None,
         };
         let grid = Self {
@@ -193,9 +192,19 @@ impl Grid {
         (grid, to_compose)
     }
 
-    /// How a job divides.
+    /// How a new job divides.
     pub(crate) fn plan(&self, work: JobWork) -> Plan {
         Plan::new(work, self.chunk_size)
+    }
+
+    /// How a stored job divides: as it did when it was accepted.
+    pub(crate) fn stored_plan(&self, work: JobWork, options: &JobOptions) -> Plan {
+        Plan::new(work, options.chunk_size.unwrap_or(self.chunk_size))
+    }
+
+    /// Numbers from a new task's first to its last.
+    pub(crate) fn chunk_size(&self) -> NonZeroU64 {
+        self.chunk_size
     }
 
     /// Takes a job that lives as long as its handle.
@@ -213,7 +222,7 @@ impl Grid {
 
     /// Works on a stored job from where it stands; its time runs from `since`. One that is here already stays as it is.
     pub(crate) fn take_up(&self, job: UnfinishedJob, since: Timestamp) {
-        let (id, plan) = (job.record.id, self.plan(job.work));
+        let (id, plan) = (job.record.id, self.stored_plan(job.work, &job.record.options));
         let mut spec = plan.spec(&job.record.options);
         spec.deadline = deadline(&job, since);
         let history = History {
@@ -284,9 +293,13 @@ impl Grid {
         results: Vec<Box<RawValue>>,
     ) -> Result<(), StaleAttempt> {
         match end {
-            // What is done leaves nothing behind for those who wait for a task.
+            // What is done leaves nothing behind for those who wait for a task, and its slot goes on by itself.
             LeaseEnd::Completed(outcome) => {
-                self.change_only(|core| core.complete(attempt, outcome, results, &self.store)).0
+                let mut core = self.lock();
+                let counted = core.complete(attempt, outcome, results, &self.store);
+                core.settle(&self.store);
+                self.rearm(&mut core);
+                counted
             }
             LeaseEnd::HandedBack => self.change(|core| core.scheduler.hand_back(attempt)),
             LeaseEnd::Failed(cause) => self.change(|core| core.scheduler.fail(attempt, cause)),
@@ -335,8 +348,14 @@ impl Grid {
         self.change(|core| core.scheduler.resume(job, Instant::now()))
     }
 
-    pub(crate) fn retry(&self, job: JobId) -> Result<bool, UnknownJob> {
-        self.change(|core| core.scheduler.retry(job))
+    /// Opens what has failed of a stored job again, here and in the store, which must hear of it in the same order as
+    /// of the tasks that fail meanwhile.
+    pub(crate) fn retry(&self, job: JobId) -> Result<(), UnknownJob> {
+        self.change(|core| {
+            core.scheduler.retry(job)?;
+            self.store.record(Change::Retried { job, at: Timestamp::now() });
+            Ok(())
+        })
     }
 
     /// A key that no worker had before.
@@ -513,15 +532,6 @@ impl Grid {
 
     /// Changes the core and wakes whoever may have something to do then.
     fn change<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> T {
-        let (result, has_work) = self.change_only(operation);
-        if has_work {
-            self.fetch.notify_waiters();
-        }
-        result
-    }
-
-    /// The same without those who wait for a task; tells whether there may be one.
-    fn change_only<T>(&self, operation: impl FnOnce(&mut Core) -> T) -> (T, bool) {
         let mut core = self.lock();
         let result = operation(&mut core);
         core.settle(&self.store);
@@ -530,8 +540,9 @@ impl Grid {
         drop(core);
         if has_work {
             self.work.notify_one();
+            self.fetch.notify_waiters();
         }
-        (result, has_work)
+        result
     }
 
     /// A timer that is armed too early does no harm, and most leases end long before they expire.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use protocol::{
-    Changed, Explanation, InvalidJob, Job, JobId, JobProgress, JobRequest, JobState, ParsedJob, TaskCounts,
+    Changed, Explanation, InvalidJob, Job, JobId, JobKind, JobProgress, JobRequest, JobState, JobWork, ParsedJob,
+    TaskCounts,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -90,14 +91,15 @@ impl Action {
     }
 
     /// Whether a job in this state changes by it; an error if it cannot any more.
-    fn changes(self, state: JobState) -> Result<bool, ChangeError> {
+    fn changes(self, state: JobState, has_failed_tasks: bool) -> Result<bool, ChangeError> {
         use JobState::{Canceled, Failed, Paused, Queued, Running, Succeeded};
         match (self, state) {
             (Self::Cancel, Queued | Running | Paused) | (Self::Pause, Queued | Running) | (Self::Resume, Paused) => {
                 Ok(true)
             }
             (Self::Cancel, Canceled) | (Self::Pause, Paused) | (Self::Resume, Queued | Running) => Ok(false),
-            (Self::Retry, Failed | Canceled | Queued | Running | Paused) => Ok(true),
+            (Self::Retry, Failed | Canceled) => Ok(true),
+            (Self::Retry, Queued | Running | Paused) => Ok(has_failed_tasks),
             (Self::Cancel, Succeeded | Failed)
             | (Self::Pause | Self::Resume, Succeeded | Failed | Canceled)
             | (Self::Retry, Succeeded) => Err(ChangeError::Over { state }),
@@ -151,7 +153,7 @@ impl Jobs {
         }
         let (kind, params) = (request.kind, request.params.clone());
         let job = request.parse()?;
-        let params = if kind == protocol::JobKind::Tasks { counted(&job) } else { params };
+        let params = if kind == JobKind::Tasks { counted(&job) } else { params };
         let plan = self.grid.plan(job.work);
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
@@ -165,7 +167,8 @@ impl Jobs {
         self.store_new(new).await
     }
 
-    pub(crate) async fn store_new(&self, new: NewJob) -> Result<(Job, Submission), AcceptError> {
+    pub(crate) async fn store_new(&self, mut new: NewJob) -> Result<(Job, Submission), AcceptError> {
+        new.job.options.chunk_size = Some(self.grid.chunk_size());
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job without anybody who works on it.
         let accepting = tokio::spawn(async move {
@@ -195,14 +198,13 @@ impl Jobs {
         let acting = tokio::spawn(async move {
             let _order = this.order.write().await;
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
-            if action.changes(record.state)? {
-                this.store.commit(action.change(id)).await?;
-                this.follow(id, action).await?;
+            if this.is_changed(&record, action)? {
+                this.change(&[id], action).await?;
             }
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             // It may have come to its end just before; what is retried may have come to another one since.
             if action != Action::Retry {
-                action.changes(record.state)?;
+                this.is_changed(&record, action)?;
             }
             Ok(this.view(record))
         });
@@ -220,17 +222,34 @@ impl Jobs {
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
                 total.matched += page.len() as u64;
-                let can_change = |job: &&JobRecord| action.changes(job.state).unwrap_or(false);
+                let can_change = |job: &&JobRecord| this.is_changed(job, action).unwrap_or(false);
                 let ids: Vec<_> = page.iter().filter(can_change).map(|job| job.id).collect();
-                let commits = join_all(ids.iter().map(|id| this.store.commit(action.change(*id)))).await;
-                for (id, committed) in ids.into_iter().zip(commits) {
-                    committed?;
-                    this.follow(id, action).await?;
-                    total.changed += 1;
-                }
+                this.change(&ids, action).await?;
+                total.changed += ids.len() as u64;
             }
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    fn is_changed(&self, job: &JobRecord, action: Action) -> Result<bool, ChangeError> {
+        // What the grid knows is on its way to the store.
+        let failed = self.grid.live(job.id).map_or(job.tasks_failed, |live| live.counts.failed);
+        action.changes(job.state, failed > 0)
+    }
+
+    /// Changes jobs in the store, then in the grid. Resolves when it is on the disk.
+    async fn change(&self, ids: &[JobId], action: Action) -> Result<(), ChangeError> {
+        let is_retry = action == Action::Retry;
+        let still: Vec<_> = ids.iter().filter(|id| !is_retry || self.grid.retry(**id).is_err()).collect();
+        let commits = join_all(still.iter().map(|id| self.store.commit(action.change(**id)))).await;
+        for (id, committed) in still.iter().zip(commits) {
+            committed?;
+            self.follow(**id, action).await?;
+        }
+        if still.len() < ids.len() {
+            self.store.flush().await?;
+        }
+        Ok(())
     }
 
     /// Lets the grid do what the store says. A job that came to its end meanwhile is not there any more.
@@ -240,9 +259,7 @@ impl Jobs {
             Action::Pause => drop(self.grid.pause(id)),
             Action::Resume => drop(self.grid.resume(id)),
             Action::Retry => {
-                if self.grid.retry(id).is_err()
-                    && let Some(job) = self.store.unfinished_job(id).await?
-                {
+                if let Some(job) = self.store.unfinished_job(id).await? {
                     self.grid.take_up(job, Timestamp::now());
                 }
             }
@@ -273,6 +290,7 @@ impl Jobs {
     /// A stored job as clients see it, with what the grid knows of it now.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         let live = self.grid.live(record.id);
+        let numbers_done = live.map_or_else(|| self.numbers_done(&record), |live| live.numbers_done);
         let JobRecord { id, kind, params, options, state, tasks: total, .. } = record;
         let stored = TaskCounts {
             total,
@@ -303,18 +321,24 @@ impl Jobs {
             timeout: options.timeout,
             output: options.output,
             tasks,
-            progress: JobProgress {
-                fraction: share(tasks.succeeded),
-                numbers_done: live.and_then(|live| live.numbers_done),
-                tasks_per_second,
-                seconds_left,
-            },
+            progress: JobProgress { fraction: share(tasks.succeeded), numbers_done, tasks_per_second, seconds_left },
             attempts: live.map_or(0, |live| live.attempts),
             submitted_at: record.submitted_at,
             started_at: record.started_at,
             finished_at: record.finished_at,
             error: record.error,
         }
+    }
+
+    /// Numbers searched of a job that the grid does not work on.
+    fn numbers_done(&self, job: &JobRecord) -> Option<u128> {
+        let range = || serde_json::from_str(job.params.get()).ok();
+        let work = match job.kind {
+            JobKind::SumOfPrimes => JobWork::SumOfPrimes(range()?),
+            JobKind::CountPrimes => JobWork::CountPrimes(range()?),
+            JobKind::Sleep | JobKind::Tasks => return None,
+        };
+        self.grid.stored_plan(work, &job.options).numbers_in(job.tasks_done)
     }
 
     /// Puts the results of individual tasks together as their jobs come to an end. Runs for ever.

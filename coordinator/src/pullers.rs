@@ -1,10 +1,10 @@
 //! Workers that fetch their tasks instead of being sent them. They need no registration: a claim makes them known, and
 //! who neither claims nor holds anything for a while is forgotten.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use protocol::{ClaimRequest, InvalidJob, JobKind, Labels, Resources, WorkerId, check_words};
 use scheduler::{WorkerKey, WorkerSpec};
 
@@ -18,8 +18,6 @@ const MAX_PULLERS: usize = 65_536;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
-    #[error(transparent)]
-    Invalid(#[from] InvalidJob),
     #[error("as many workers as may be known at the same time fetch tasks already")]
     Full,
 }
@@ -37,35 +35,56 @@ struct Puller {
 pub(crate) struct Pullers {
     grid: Arc<Grid>,
     known: DashMap<WorkerId, Puller>,
+    /// Workers that came back with other abilities: each is forgotten when what it held has ended.
+    replaced: Mutex<Vec<WorkerKey>>,
+}
+
+impl Puller {
+    fn is_as(&self, claim: &ClaimRequest) -> bool {
+        (&self.kinds, &self.labels, self.resources) == (&claim.kinds, &claim.labels, claim.resources)
+    }
 }
 
 impl Pullers {
     pub(crate) fn new(grid: Arc<Grid>) -> Self {
-        Self { grid, known: DashMap::new() }
+        Self { grid, known: DashMap::new(), replaced: Mutex::default() }
     }
 
-    /// The key of a worker that claims. One that comes back with other abilities is a new worker; what the old one held
+    /// The key of a worker that claims, whose abilities were checked. One that comes back with other abilities is a new worker; what the old one held
     /// stays its own until it ends.
     pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<WorkerKey, ClaimError> {
         if let Some(mut known) = self.known.get_mut(&claim.worker_id)
-            && (&known.kinds, &known.labels, known.resources) == (&claim.kinds, &claim.labels, claim.resources)
+            && known.is_as(claim)
         {
             known.last_seen_at = now;
             return Ok(known.key);
         }
-        check(claim)?;
-        if self.known.len() >= MAX_PULLERS {
-            return Err(ClaimError::Full);
+        let is_full = self.known.len() >= MAX_PULLERS;
+        // A worker may claim several times at once, and must not replace itself.
+        match self.known.entry(claim.worker_id.clone()) {
+            Entry::Occupied(mut known) if known.get().is_as(claim) => {
+                known.get_mut().last_seen_at = now;
+                Ok(known.get().key)
+            }
+            Entry::Occupied(mut known) => {
+                let puller = self.join(claim, now);
+                let key = puller.key;
+                let before = known.insert(puller).key;
+                self.grid.worker_retired(before);
+                self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(before);
+                Ok(key)
+            }
+            Entry::Vacant(_) if is_full => Err(ClaimError::Full),
+            Entry::Vacant(unknown) => Ok(unknown.insert(self.join(claim, now)).key),
         }
+    }
+
+    fn join(&self, claim: &ClaimRequest, now: Instant) -> Puller {
         let key = self.grid.next_worker_key();
         let ClaimRequest { kinds, labels, resources, .. } = claim.clone();
-        let spec = WorkerSpec { slots: 1, kinds: kinds.clone(), labels: labels.clone(), resources };
+        let spec = WorkerSpec { slots: 1, kinds: kinds.clone(), labels: labels.clone(), resources, is_reserved: false };
         self.grid.worker_joined(key, claim.worker_id.clone(), spec);
-        let puller = Puller { key, kinds, labels, resources, last_seen_at: now };
-        if let Some(before) = self.known.insert(claim.worker_id.clone(), puller) {
-            self.grid.worker_retired(before.key);
-        }
-        Ok(key)
+        Puller { key, kinds, labels, resources, last_seen_at: now }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -82,10 +101,19 @@ impl Pullers {
             }
             !is_over
         });
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|key| {
+            let is_over = self.grid.leases_of(*key) == 0;
+            if is_over {
+                self.grid.worker_lost(*key);
+            }
+            !is_over
+        });
     }
 }
 
-fn check(claim: &ClaimRequest) -> Result<(), InvalidJob> {
+/// Checks what a worker says of itself.
+pub(crate) fn check_abilities(claim: &ClaimRequest) -> Result<(), InvalidJob> {
     check_words("labels", &claim.labels)?;
     let invalid = |field, message: &str| Err(InvalidJob { field, message: message.to_owned() });
     if claim.kinds.is_empty() || claim.kinds.len() > JobKind::ALL.len() {

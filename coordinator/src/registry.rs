@@ -156,7 +156,8 @@ impl Registration {
 
     fn spec(&self) -> WorkerSpec {
         let Heartbeat { slots, kinds, labels, resources, .. } = &self.heartbeat;
-        WorkerSpec { slots: *slots, kinds: kinds.clone(), labels: labels.clone(), resources: *resources }
+        let (kinds, labels) = (kinds.clone(), labels.clone());
+        WorkerSpec { slots: *slots, kinds, labels, resources: *resources, is_reserved: false }
     }
 }
 
@@ -424,6 +425,8 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
         ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
         ("kinds", heartbeat.kinds.len() <= JobKind::ALL.len(), "each kind once".to_owned()),
+        // Their payloads go to workers that fetch them.
+        ("kinds", !heartbeat.kinds.contains(&JobKind::Tasks), "kinds that a worker is sent, not tasks".to_owned()),
         ("version", heartbeat.version.len() <= MAX_VERSION_LEN, format!("at most {MAX_VERSION_LEN} bytes long")),
     ] {
         if !is_valid {

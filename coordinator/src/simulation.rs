@@ -45,7 +45,7 @@ impl Simulated {
             tokio::spawn(async move {
                 let key = grid.next_worker_key();
                 let (kinds, resources) = (vec![JobKind::Sleep], Resources::default());
-                grid.worker_joined(key, id, WorkerSpec { slots: 1, kinds, labels, resources });
+                grid.worker_joined(key, id, WorkerSpec { slots: 1, kinds, labels, resources, is_reserved: true });
                 while !is_over() {
                     let more = grid.work_to_fetch();
                     tokio::pin!(more);

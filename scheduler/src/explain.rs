@@ -33,12 +33,15 @@ impl Scheduler {
     /// What keeps every worker that is ready now from running such a job; nothing if one could.
     #[must_use]
     pub fn mismatch(&self, kind: protocol::JobKind, requires: &Requirements) -> Option<WaitReason> {
+        if self.pool().slots() == 0 {
+            return Some(WaitReason::NoWorker);
+        }
         let is_served = self.pool().iter_active().any(|worker| worker.spec.matches(kind, requires));
         (!is_served).then(|| self.no_match(kind, requires))
     }
 
     fn no_match(&self, kind: protocol::JobKind, requires: &Requirements) -> WaitReason {
-        let workers: Vec<_> = self.pool().iter_active().collect();
+        let workers: Vec<_> = self.pool().iter_active().filter(|worker| !worker.spec.is_reserved).collect();
         let runs_it = |worker: &&&Worker| worker.spec.kinds.contains(&kind);
         let lacking = workers.iter().filter(runs_it).map(|worker| missing(worker, requires));
         let missing =

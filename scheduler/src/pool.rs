@@ -43,29 +43,26 @@ impl Worker {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pool {
     workers: BTreeMap<WorkerKey, Worker>,
     /// Slots of the active workers.
     slots: u64,
     /// Of these, those that can serve a class.
-    class_slots: HashMap<ClassId, u64>,
+    class_slots: HashMap<ClassId, ClassSlots>,
     /// How many workers are remembered for a key.
     key_holders: HashMap<String, u32>,
-    empty_since: Option<Instant>,
+}
+
+/// The slots of the active workers that can serve a class.
+#[derive(Debug)]
+struct ClassSlots {
+    slots: u64,
+    /// Since when there is none.
+    none_since: Option<Instant>,
 }
 
 impl Pool {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            workers: BTreeMap::new(),
-            slots: 0,
-            class_slots: HashMap::new(),
-            key_holders: HashMap::new(),
-            empty_since: Some(now),
-        }
-    }
-
     pub(crate) fn join<'a>(
         &mut self,
         key: WorkerKey,
@@ -75,7 +72,7 @@ impl Pool {
         let classes = classes.filter(|(_, kind, requires)| spec.matches(*kind, requires)).map(|(id, ..)| id).collect();
         let worker = Worker { spec, held: BTreeSet::new(), standing: Standing::Active, classes, keys: VecDeque::new() };
         self.workers.insert(key, worker);
-        self.count_slots(key, true);
+        self.add_slots(key);
     }
 
     pub(crate) fn get(&self, key: WorkerKey) -> Option<&Worker> {
@@ -97,22 +94,19 @@ impl Pool {
 
     /// Slots of the active workers that can serve a class.
     pub(crate) fn slots_for(&self, class: ClassId) -> u64 {
-        self.class_slots.get(&class).copied().unwrap_or_default()
+        self.class_slots.get(&class).map_or(0, |class| class.slots)
     }
 
-    /// Since when there is no active worker.
-    pub(crate) fn empty_since(&self) -> Option<Instant> {
-        self.empty_since
+    /// Since when no active worker can serve a class.
+    pub(crate) fn unserved_since(&self, class: ClassId) -> Option<Instant> {
+        self.class_slots.get(&class)?.none_since
     }
 
     pub(crate) fn deactivate(&mut self, key: WorkerKey, standing: Standing, now: Instant) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         if worker.standing == Standing::Active {
             worker.standing = standing;
-            self.count_slots(key, false);
-            if self.slots == 0 {
-                self.empty_since = Some(now);
-            }
+            self.remove_slots(key, now);
         } else if standing == Standing::Retired {
             worker.standing = standing;
         }
@@ -121,7 +115,7 @@ impl Pool {
     pub(crate) fn resume(&mut self, key: WorkerKey) {
         if let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.standing == Standing::Suspended) {
             worker.standing = Standing::Active;
-            self.count_slots(key, true);
+            self.add_slots(key);
         }
     }
 
@@ -147,7 +141,7 @@ impl Pool {
     }
 
     /// A class came into being.
-    pub(crate) fn add_class(&mut self, class: ClassId, kind: JobKind, requires: &Requirements) {
+    pub(crate) fn add_class(&mut self, class: ClassId, kind: JobKind, requires: &Requirements, now: Instant) {
         let mut slots = 0;
         for worker in self.workers.values_mut().filter(|worker| worker.spec.matches(kind, requires)) {
             worker.classes.insert(class);
@@ -155,7 +149,7 @@ impl Pool {
                 slots += u64::from(worker.spec.slots);
             }
         }
-        self.class_slots.insert(class, slots);
+        self.class_slots.insert(class, ClassSlots { slots, none_since: (slots == 0).then_some(now) });
     }
 
     /// A class has no jobs any more.
@@ -201,17 +195,24 @@ impl Pool {
         }
     }
 
-    fn count_slots(&mut self, key: WorkerKey, is_more: bool) {
+    fn add_slots(&mut self, key: WorkerKey) {
         let worker = &self.workers[&key];
         let slots = u64::from(worker.spec.slots);
-        let totals = worker.classes.iter();
-        if is_more {
-            self.slots += slots;
-            self.empty_since = None;
-            totals.for_each(|class| *self.class_slots.entry(*class).or_default() += slots);
-        } else {
-            self.slots -= slots;
-            totals.for_each(|class| *self.class_slots.entry(*class).or_default() -= slots);
+        self.slots += slots;
+        for class in &worker.classes {
+            let served = self.class_slots.get_mut(class).expect("a class that a worker serves is there");
+            *served = ClassSlots { slots: served.slots + slots, none_since: None };
+        }
+    }
+
+    fn remove_slots(&mut self, key: WorkerKey, now: Instant) {
+        let worker = &self.workers[&key];
+        let slots = u64::from(worker.spec.slots);
+        self.slots -= slots;
+        for class in &worker.classes {
+            let served = self.class_slots.get_mut(class).expect("a class that a worker serves is there");
+            served.slots -= slots;
+            served.none_since = (served.slots == 0).then_some(now);
         }
     }
 
@@ -221,8 +222,8 @@ impl Pool {
         let is_ghost = |worker: &Worker| worker.standing == Standing::Retired && worker.held.is_empty();
         assert!(!self.workers.values().any(is_ghost), "a ghost worker");
         assert_eq!(self.iter_active().map(|worker| u64::from(worker.spec.slots)).sum::<u64>(), self.slots);
-        assert_eq!(self.empty_since.is_some(), self.slots == 0);
-        for (class, slots) in &self.class_slots {
+        for (class, ClassSlots { slots, none_since }) in &self.class_slots {
+            assert_eq!(none_since.is_some(), *slots == 0);
             let serving = self.iter_active().filter(|worker| worker.classes.contains(class));
             assert_eq!(serving.map(|worker| u64::from(worker.spec.slots)).sum::<u64>(), *slots);
         }

@@ -27,6 +27,9 @@ const MAX_EXPECTED_PATIENCE: Duration = Duration::from_hours(24);
 /// A task whose attempts ended with their workers this many times has killed them.
 const MAX_KILLS: u32 = 3;
 
+/// A round trip is nothing beside a task that takes longer: it is better off where a slot is free.
+const LONGEST_AHEAD: Duration = Duration::from_secs(1);
+
 /// Jobs of one line that are compared by how well the worker suits them.
 const AFFINITY_WINDOW: usize = 8;
 
@@ -93,12 +96,12 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler without jobs and workers.
     #[must_use]
-    pub fn new(policy: Policy, now: Instant) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             policy,
             jobs: HashMap::new(),
             queue: Queue::default(),
-            pool: Pool::new(now),
+            pool: Pool::default(),
             leases: HashMap::new(),
             expiries: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -125,7 +128,7 @@ impl Scheduler {
         }
         let (class, is_new) = self.queue.enter(spec.kind, &spec.requires);
         if is_new {
-            self.pool.add_class(class, spec.kind, &spec.requires);
+            self.pool.add_class(class, spec.kind, &spec.requires, now);
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         if spec.worker_wait.is_some() {
@@ -249,7 +252,7 @@ impl Scheduler {
         if is_ahead && !self.has_unclaimed_for(self.pool.slots()) {
             return Ok(None);
         }
-        let Some((id, offer, passed_over)) = self.best_for(worker, lane, now) else {
+        let Some((id, offer, passed_over)) = self.best_for(worker, lane, is_ahead, now) else {
             return Ok(if is_ahead { None } else { self.second_attempt(lane, attempt, now) });
         };
         for other in passed_over {
@@ -467,7 +470,13 @@ impl Scheduler {
     }
 
     /// The job with the best rank that has something for the lane, where to cut it, and who loses a turn to it.
-    fn best_for(&self, worker: &Worker, lane: Lane, now: Instant) -> Option<(JobId, Offer, Vec<JobId>)> {
+    fn best_for(
+        &self,
+        worker: &Worker,
+        lane: Lane,
+        is_ahead: bool,
+        now: Instant,
+    ) -> Option<(JobId, Offer, Vec<JobId>)> {
         let mut best: Option<(Rank, JobId, Offer)> = None;
         let mut compared = Vec::new();
         for class in &worker.classes {
@@ -476,6 +485,10 @@ impl Scheduler {
             for line in self.queue.lines(*class) {
                 let takeable = line.filter_map(|(turn, id)| {
                     let job = &self.jobs[&id];
+                    let is_long = || job.pace(lane.worker).is_some_and(|pace| pace.expect(1) > LONGEST_AHEAD);
+                    if is_ahead && is_long() {
+                        return None;
+                    }
                     let offer = job.tasks.offer(job.spec.order, lane, avoid, job.least_half(lane.worker))?;
                     Some((turn, id, job, offer))
                 });
@@ -729,8 +742,9 @@ impl Scheduler {
 
     /// When a job that waits for a first worker stops waiting.
     fn give_up_at(&self, id: JobId) -> Option<Instant> {
-        let (job, since) = (&self.jobs[&id], self.pool.empty_since()?);
+        let job = &self.jobs[&id];
         job.place?;
+        let since = self.pool.unserved_since(job.class)?;
         Some(since.max(job.submitted_at) + job.spec.worker_wait?)
     }
 }

@@ -119,14 +119,17 @@ pub struct WorkerSpec {
     pub labels: Labels,
     /// What it has.
     pub resources: Resources,
+    /// Whether it is there only for jobs that require all its labels.
+    pub is_reserved: bool,
 }
 
 impl WorkerSpec {
-    /// Whether it can run tasks of a kind with such requirements.
+    /// Whether it runs tasks of a kind with such requirements.
     pub(crate) fn matches(&self, kind: JobKind, requires: &Requirements) -> bool {
         let Requirements { labels, cpus, memory_bytes } = requires;
         self.kinds.contains(&kind)
             && has_all(&self.labels, labels)
+            && (!self.is_reserved || has_all(labels, &self.labels))
             && cpus.is_none_or(|cpus| cpus <= self.resources.cpus)
             && memory_bytes.is_none_or(|bytes| bytes <= self.resources.memory_bytes)
     }

@@ -30,7 +30,7 @@ pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) ->
         .await
         .map_err(|_| ApiError::BodyTimeout(timeout))?
         .map_err(|_| ApiError::BodyTooLarge(max_bytes))?
-        .map_err(|error| ApiError::InvalidBody(error.to_string()))
+        .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
 }
 
 /// Parses a body.
@@ -38,5 +38,13 @@ pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) ->
 /// # Errors
 /// It is not the JSON of a `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::InvalidBody(error.to_string()))
+    // Keeping count of where one is costs time: only a body that is wrong is read so.
+    serde_json::from_slice(body).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(body);
+        let path = serde_path_to_error::deserialize::<_, T>(&mut again).err().map(|error| error.path().to_string());
+        // A path that leads nowhere is ".", or ends in "?".
+        let field =
+            path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
+        ApiError::InvalidBody { field, message: error.to_string() }
+    })
 }

@@ -19,8 +19,13 @@ pub enum ApiError {
         message: String,
     },
     /// The body is not what the path takes.
-    #[error("the body is not valid: {0}")]
-    InvalidBody(String),
+    #[error("the body is not valid: {message}")]
+    InvalidBody {
+        /// Where in it, such as `timeout.job_seconds`; none where it is wrong as a whole.
+        field: Option<String>,
+        /// What is wrong.
+        message: String,
+    },
     /// The token is missing or wrong.
     #[error("this needs the header 'Authorization: Bearer' with the worker token")]
     Unauthorized,
@@ -68,7 +73,7 @@ pub enum ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::InvalidField { .. } | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidField { .. } | Self::InvalidBody { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) | Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -86,7 +91,7 @@ impl ResponseError for ApiError {
 
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
-        let field = if let Self::InvalidField { field, .. } = self { Some((*field).into()) } else { None };
+        let field = self.field().map(|field| field.to_owned().into());
         let title = status.canonical_reason().unwrap_or("Error").into();
         let problem = Problem { title, status: status.as_u16(), detail: self.to_string(), field };
         let mut response = HttpResponse::build(status);
@@ -97,6 +102,17 @@ impl ResponseError for ApiError {
 }
 
 impl ApiError {
+    /// The field that is wrong.
+    fn field(&self) -> Option<&str> {
+        if let Self::InvalidField { field, .. } = self {
+            Some(field)
+        } else if let Self::InvalidBody { field, .. } = self {
+            field.as_deref()
+        } else {
+            None
+        }
+    }
+
     fn insert_headers(&self, response: &mut HttpResponseBuilder) {
         if let Self::MethodNotAllowed { allow } = self {
             response.insert_header((header::ALLOW, *allow));

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use protocol::{JobId, JobState};
+use protocol::{JobId, JobKind, JobState};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::column::{self, Column};
@@ -35,7 +35,7 @@ impl Ledger {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             key: row.get(0)?,
-            is_individual: row.get_ref(1)?.as_str()? == protocol::JobKind::Tasks.as_str(),
+            is_individual: [JobKind::Tasks.as_str(), JobKind::Sleep.as_str()].contains(&row.get_ref(1)?.as_str()?),
             state: column::parse(row, 2)?,
             tasks: column::count(row, 3)?,
             value: column::parse(row, 4)?,

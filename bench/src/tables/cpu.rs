@@ -24,7 +24,7 @@ const WORKS: [(&str, u64, u64); 4] = [
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let title = "CPU time, user and system, of the coordinator and its workers together";
-    print_head(title, &["sum", "CPU ms", "against", "CPU ms", "ratio (min–max)", "goal", "met"]);
+    print_head(title, &["sum", "CPU ms", "against", "CPU ms", "ratio (min–max)", "goal", "met"])?;
     let kernel = Kernel::start(WORKERS);
     let mut default = Grid::start(&setting.binaries, &[])?;
     let mut chosen = Vec::new();

@@ -31,7 +31,7 @@ const WORKS: [Work; 4] = [
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let title = format!("Grid, {WORKERS} workers of one slot, all processes of their own, from request to answer");
-    print_head(&title, &["sum", "ms", "against", "ms", "ratio (min–max)", "goal", "met"]);
+    print_head(&title, &["sum", "ms", "against", "ms", "ratio (min–max)", "goal", "met"])?;
     let mut grid = Grid::start(&setting.binaries, &[])?;
     let kernel = Kernel::start(WORKERS);
     for Work { name, a, b, of_count, of_kernel } in WORKS {

@@ -22,7 +22,7 @@ const RUNNING: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
-    print_head("A job of 50 million tasks", &["of the coordinator", "median (min–max)", "goal", "met"]);
+    print_head("A job of 50 million tasks", &["of the coordinator", "median (min–max)", "goal", "met"])?;
     let mut grid = Grid::start(&setting.binaries, &[])?;
     let last = FIRST + (DEFAULT_CHUNK_SIZE.get() + 1) * u64::from(TASKS) - 1;
     let request = target(NumberRange::new(FIRST, last)?);

@@ -27,7 +27,7 @@ const WORKS: [(&str, u64, u64, f64); 6] = [
 ];
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
-    print_head("Kernel, one thread", &["sum", "ms", "against", "ms", "ratio (min–max)", "goal", "met"]);
+    print_head("Kernel, one thread", &["sum", "ms", "against", "ms", "ratio (min–max)", "goal", "met"])?;
     for (name, a, b, goal) in WORKS {
         against_primesieve(setting, name, NumberRange::new(a, b)?, goal)?;
     }

@@ -37,7 +37,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     print_head(
         title,
         &["leases of", "µs a lease", "of these in the coordinator", "µs a chunk (min–max)", "goal", "met"],
-    );
+    )?;
     let kernel = Kernel::start(WORKERS);
     for (chunks, goal) in WORKS {
         long_leases(setting, &kernel, chunks, goal)?;

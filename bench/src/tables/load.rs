@@ -43,7 +43,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     print_head(
         "Requests of one chunk, each client asking again at once; bold: the highest rate with p99 < 10 ms",
         &columns,
-    );
+    )?;
     let grid = Grid::start(&setting.binaries, &[])?;
     for (name, numbers) in [("2.4e6 numbers", 2_400_000), ("10 numbers", 10)] {
         let request = target(NumberRange::new(10, 10 + numbers)?);

@@ -14,7 +14,7 @@ const NUMBERS: u64 = 2_400_000;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let columns = ["request for", "computation µs", "figure", "µs beyond it (min–max)", "goal", "met"];
-    print_head("A request of one chunk on an idle grid", &columns);
+    print_head("A request of one chunk on an idle grid", &columns)?;
     let mut grid = Grid::start(&setting.binaries, &[])?;
     let kernel = Kernel::start(1);
     for (name, first) in [("2.4e6 numbers at 1", 1), ("2.4e6 numbers at 1e9", 1_000_000_000)] {

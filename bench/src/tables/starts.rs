@@ -16,7 +16,7 @@ const JOBS: usize = 100;
 const DURABLE: &str = r#"{"kind":"tasks","params":{"list":[0]}}"#;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
-    print_head("From submission to start on an idle grid", &["job", "figure", "µs (min–max)", "goal", "met"]);
+    print_head("From submission to start on an idle grid", &["job", "figure", "µs (min–max)", "goal", "met"])?;
     let grid = Grid::start(&setting.binaries, &[])?;
     let mut worker = grid.connect_internal()?;
     let [mut stored_p50, mut stored_p99] = [(); 2].map(|()| Samples::default());

@@ -1,9 +1,6 @@
 //! `divvy job events`.
 
-use std::time::Duration;
-
 use protocol::JobEvent;
-use tokio::time::timeout;
 
 use crate::arguments::{Events, Format};
 use crate::client::Grid;
@@ -13,23 +10,17 @@ use crate::print::{print_json, print_line};
 use crate::printable::printable;
 use crate::words::instant;
 
-/// A stream that has been silent for this long has told what there was: the coordinator sends stored events at once.
-const SILENCE: Duration = Duration::from_secs(1);
-
 pub(super) async fn run(grid: &Grid, format: Format, arguments: &Events) -> Result<(), Failure> {
-    let is_from_now = arguments.follow && arguments.id.is_none();
-    let after = arguments.after.or_else(|| (!is_from_now).then_some(0));
-    let mut stream = EventStream::new(grid, arguments.id, after);
-    let mut is_open = false;
+    let (id, after) = (arguments.id, arguments.after);
+    let mut stream = if arguments.follow {
+        // Of one job its whole life, of all jobs what comes.
+        EventStream::new(grid, id, after.or(id.map(|_| 0)))
+    } else {
+        EventStream::stored(grid, id, after.unwrap_or(0))
+    };
     loop {
-        let step = if arguments.follow || !is_open {
-            stream.next().await?
-        } else {
-            let Ok(step) = timeout(SILENCE, stream.next()).await else { return Ok(()) };
-            step?
-        };
-        match step {
-            Step::Opened => is_open = true,
+        match stream.next().await? {
+            Step::Opened => (),
             Step::Over => return Ok(()),
             Step::Event(event) => print_event(format, &event)?,
         }

@@ -35,6 +35,8 @@ struct Api;
 fn description() -> Description {
     let mut description = Api::openapi();
     env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
+    // Without one in the manifest there is an empty one, which is none.
+    description.info.license = None;
     description
 }
 

@@ -43,7 +43,6 @@ pub(super) fn from_change(error: ChangeError) -> ApiError {
 
 pub(super) fn from_claim(error: ClaimError) -> ApiError {
     match error {
-        ClaimError::Invalid(invalid) => from_invalid(invalid),
         ClaimError::Full => ApiError::Unavailable(error.to_string()),
     }
 }

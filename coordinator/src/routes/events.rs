@@ -33,10 +33,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
+    operation_id = "job_events",
     tag = "events",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
         ("after" = Option<u64>, Query, description = "Only events with a larger number. Default 0: all of them"),
+        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
     ),
     responses(
@@ -53,23 +55,26 @@ pub(super) async fn of_job(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = job_id(&path)?;
-    let after = after(&request)?.unwrap_or(0);
+    let (after, follow) = wanted(&request)?;
+    let after = after.unwrap_or(0);
     let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let first = state.jobs.store().events(after, Some(id), 1).await.map_err(from_read)?;
     if record.state.is_over() && first.is_empty() {
         // What makes a browser stop asking.
         return Ok(HttpResponse::NoContent().finish());
     }
-    Ok(follow(state, after, Some(id), &request))
+    Ok(stream(state, Wanted { after, job: Some(id), follow }, &request))
 }
 
 /// What happens to all jobs, from now on or from an event on. Never ends by itself.
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "all_events",
     tag = "events",
     params(
         ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only what comes"),
+        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
     ),
     responses(
@@ -80,35 +85,40 @@ pub(super) async fn of_job(
 )]
 pub(super) async fn of_all(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let latest = *state.jobs.store().latest_event().borrow();
-    let after = after(&request)?.unwrap_or(latest);
-    Ok(follow(state, after, None, &request))
+    let (after, follow) = wanted(&request)?;
+    Ok(stream(state, Wanted { after: after.unwrap_or(latest), job: None, follow }, &request))
 }
 
-fn after(request: &HttpRequest) -> Result<Option<u64>, ApiError> {
-    let fields = Fields::parse(request.query_string(), &["after"])?;
+/// Which events a client wants.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    after: u64,
+    job: Option<JobId>,
+    follow: bool,
+}
+
+/// After which event, and whether those that come too.
+fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
+    let fields = Fields::parse(request.query_string(), &["after", "follow"])?;
     let header = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let invalid =
         |_| ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
     let header = header.map(|id| id.parse().map_err(invalid)).transpose()?;
-    Ok(header.or(fields.parsed("after")?))
+    Ok((header.or(fields.parsed("after")?), fields.parsed("follow")?.unwrap_or(true)))
 }
 
-fn follow(state: Data<State>, after: u64, job: Option<JobId>, request: &HttpRequest) -> HttpResponse {
+fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResponse {
     let (sender, receiver) = mpsc::channel(PAGE);
     actix_web::rt::spawn(async move {
         // The client may go, and reading may fail: either ends the stream, and it may come back.
-        let _ = send(&state, after, job, &sender).await;
+        let _ = send(&state, wanted, &sender).await;
     });
     Sse::from_infallible_receiver(receiver).with_keep_alive(KEEP_ALIVE).respond_to(request).map_into_boxed_body()
 }
 
 /// Sends what is there and what comes, until the client goes, its job is over or the coordinator stops.
-async fn send(
-    state: &State,
-    mut after: u64,
-    job: Option<JobId>,
-    client: &mpsc::Sender<sse::Event>,
-) -> Option<Infallible> {
+async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) -> Option<Infallible> {
+    let Wanted { mut after, job, follow } = wanted;
     let store = state.jobs.store();
     let mut latest = store.latest_event();
     loop {
@@ -121,6 +131,9 @@ async fn send(
         }
         if !is_last_page {
             continue;
+        }
+        if !follow {
+            return None;
         }
         if let Some(job) = job
             && store.job(job).await.ok()?.is_none_or(|record| record.state.is_over())

@@ -57,6 +57,7 @@ pub(super) struct PageQuery {
 #[utoipa::path(
     post,
     path = "/v1/jobs",
+    operation_id = "submit_job",
     tag = "jobs",
     request_body = JobRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request: the same again answers the same job", min_length = 1, max_length = 256)),
@@ -78,6 +79,7 @@ pub(super) async fn submit(state: Data<State>, request: HttpRequest, body: Paylo
 #[utoipa::path(
     put,
     path = "/v1/jobs/{id}",
+    operation_id = "put_job",
     tag = "jobs",
     request_body = JobRequest,
     params(("id" = Uuid, Path, description = "The job's id")),
@@ -133,6 +135,7 @@ async fn parse(body: Vec<u8>) -> Result<(JobRequest, Vec<u8>), ApiError> {
 #[utoipa::path(
     get,
     path = "/v1/jobs",
+    operation_id = "list_jobs",
     tag = "jobs",
     params(FilterQuery, PageQuery),
     responses(
@@ -168,6 +171,7 @@ fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
+    operation_id = "show_job",
     tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id")),
     responses(
@@ -186,6 +190,7 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/explain",
+    operation_id = "explain_job",
     tag = "jobs",
     params(("id" = Uuid, Path, description = "The job's id")),
     responses(
@@ -204,6 +209,7 @@ pub(super) async fn explain(state: Data<State>, path: Path<String>) -> Result<Js
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/result",
+    operation_id = "job_result",
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
@@ -239,6 +245,7 @@ pub(super) async fn result(
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/{action}",
+    operation_id = "change_job",
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
@@ -266,6 +273,7 @@ pub(super) async fn act(
 #[utoipa::path(
     post,
     path = "/v1/jobs/all/{action}",
+    operation_id = "change_jobs",
     tag = "jobs",
     params(
         FilterQuery,

@@ -14,9 +14,10 @@ use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use super::State;
-use super::errors::{from_claim, from_read};
+use super::errors::{from_claim, from_invalid, from_read};
 use crate::grid::{Fetched, LeaseEnd};
 use crate::plan::Plan;
+use crate::pullers::check_abilities;
 
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
@@ -39,6 +40,7 @@ type MaybeClaimed = Either<Json<Claimed>, HttpResponse>;
 #[utoipa::path(
     post,
     path = "/v1/worker/claim",
+    operation_id = "claim_tasks",
     tag = "workers",
     request_body = ClaimRequest,
     responses(
@@ -52,6 +54,7 @@ type MaybeClaimed = Either<Json<Claimed>, HttpResponse>;
 pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payload) -> Result<MaybeClaimed, ApiError> {
     state.token.demand(&request)?;
     let claim: ClaimRequest = service::read_json(body).await?;
+    check(&claim)?;
     fetch(&state, &claim).await
 }
 
@@ -59,6 +62,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/complete",
+    operation_id = "complete_tasks",
     tag = "workers",
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = Completion,
@@ -82,11 +86,14 @@ pub(super) async fn complete(
     let completion: Completion = parse_json(&read_body(body, MAX_REPORT_BYTES, BODY_TIMEOUT).await?)?;
     let (plan, tasks, busy) = state.grid.held(attempt).ok_or_else(stale)?;
     let (value, results) = judge(&plan, &tasks, completion.results)?;
+    // Before the outcome counts: an error must not come after it did.
+    completion.claim.as_ref().map_or(Ok(()), check)?;
     let outcome = Outcome { value, busy };
     state.grid.report(attempt, LeaseEnd::Completed(outcome), results).map_err(|_| stale())?;
     match completion.claim {
-        Some(claim) => fetch(&state, &claim).await,
-        None => Ok(MaybeClaimed::Right(HttpResponse::NoContent().finish())),
+        // Nothing that keeps it from its next tasks takes back what it has done.
+        Some(claim) => Ok(fetch(&state, &claim).await.unwrap_or_else(|_| nothing())),
+        None => Ok(nothing()),
     }
 }
 
@@ -94,6 +101,7 @@ pub(super) async fn complete(
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/fail",
+    operation_id = "fail_tasks",
     tag = "workers",
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = TaskFailure,
@@ -123,6 +131,7 @@ pub(super) async fn fail(
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/renew",
+    operation_id = "renew_tasks",
     tag = "workers",
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     responses(
@@ -142,7 +151,11 @@ pub(super) async fn renew(
     Ok(Json(Renewed { expires_at: to_timestamp(expires_at) }))
 }
 
-async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
+fn nothing() -> MaybeClaimed {
+    MaybeClaimed::Right(HttpResponse::NoContent().finish())
+}
+
+fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
     let invalid = |field, message: String| ApiError::InvalidField { field, message };
     if !(0.0..=MAX_WAIT_SECONDS).contains(&claim.wait_seconds) {
         return Err(invalid("wait_seconds", format!("must be from 0 to {MAX_WAIT_SECONDS}")));
@@ -150,11 +163,17 @@ async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiE
     if !(1..=MAX_TASKS).contains(&claim.max_tasks) {
         return Err(invalid("max_tasks", format!("must be from 1 to {MAX_TASKS}")));
     }
+    check_abilities(claim).map_err(from_invalid)
+}
+
+async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
     let worker = state.pullers.see(claim, Instant::now()).map_err(from_claim)?;
     let until = tokio::time::Instant::now() + Duration::from_secs_f64(claim.wait_seconds);
     match wait_for_tasks(state, worker, claim.max_tasks.into(), until).await {
         Some(fetched) => to_claimed(state, fetched).map(|claimed| MaybeClaimed::Left(Json(claimed))),
-        None => Ok(MaybeClaimed::Right(HttpResponse::NoContent().finish())),
+        // It would ask again at once.
+        None if state.health.is_draining() => Err(ApiError::Unavailable("the coordinator is stopping".to_owned())),
+        None => Ok(nothing()),
     }
 }
 

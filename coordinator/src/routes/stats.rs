@@ -25,6 +25,7 @@ use crate::simulation::Simulated;
 #[utoipa::path(
     get,
     path = "/v1/stats",
+    operation_id = "stats",
     tag = "grid",
     responses(
         (status = 200, description = "Jobs and tasks by state, workers, throughput", body = Stats),
@@ -63,6 +64,7 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
 #[utoipa::path(
     post,
     path = "/v1/simulate",
+    operation_id = "simulate",
     tag = "grid",
     request_body = Simulation,
     responses(

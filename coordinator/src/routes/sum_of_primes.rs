@@ -37,6 +37,7 @@ enum Preference {
 #[utoipa::path(
     get,
     path = "/sum-of-primes",
+    operation_id = "sum_of_primes",
     tag = "primes",
     params(
         ("a" = u64, Query, description = "The first number"),

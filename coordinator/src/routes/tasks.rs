@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
+use jiff::Timestamp;
 use protocol::{JobKind, Problem, Task, TaskPage, TaskState};
 use service::ApiError;
 use store::{Attempt, AttemptEnd, JobRecord};
@@ -22,6 +23,7 @@ const LOOKED_AT: u64 = 20_000;
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/tasks",
+    operation_id = "list_tasks",
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
@@ -55,7 +57,9 @@ pub(super) async fn list(
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     while next < end && tasks.len() < limit {
         let some = next..end.min(next + limit as u64);
-        let attempts = state.jobs.store().outcomes(id, some.start, limit).await.map_err(from_read)?;
+        let mut attempts = state.jobs.store().outcomes(id, some.start, limit).await.map_err(from_read)?;
+        // A later attempt may have begun with an earlier task.
+        attempts.sort_by_key(ended_at);
         let seen = look_at(&record, some.clone(), &attempts, &held);
         next = some.end;
         let fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
@@ -100,11 +104,17 @@ fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], held: &[
     seen.into_values().collect()
 }
 
+fn ended_at(attempt: &Attempt) -> Timestamp {
+    match &attempt.end {
+        AttemptEnd::Completed { completed_at: at, .. } | AttemptEnd::Failed { at, .. } => *at,
+    }
+}
+
 fn note_attempt(task: &mut Task, attempt: &Attempt) {
     task.worker = attempt.worker.parse().ok();
+    task.attempts += 1;
     match &attempt.end {
         AttemptEnd::Completed { allocated_at, running_at, completed_at, results, .. } => {
-            task.attempts += 1;
             task.state = TaskState::Succeeded;
             task.allocated_at = Some(*allocated_at);
             task.running_at = Some(*running_at);
@@ -112,8 +122,7 @@ fn note_attempt(task: &mut Task, attempt: &Attempt) {
             let place = usize::try_from(task.index - attempt.tasks.start).unwrap_or(usize::MAX);
             task.result = results.get(place).cloned();
         }
-        AttemptEnd::Failed { at, error, failures, given_up } => {
-            task.attempts = *failures;
+        AttemptEnd::Failed { at, error, given_up, .. } => {
             task.state = if *given_up { TaskState::Failed } else { TaskState::Pending };
             task.error_at = Some(*at);
             task.last_error = Some(error.clone());

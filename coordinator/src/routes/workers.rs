@@ -12,6 +12,7 @@ use crate::registry::Registration;
 #[utoipa::path(
     get,
     path = "/workers",
+    operation_id = "list_workers",
     tag = "workers",
     responses(
         (status = 200, description = "By name", body = Vec<WorkerSummary>),

@@ -1,7 +1,7 @@
 //! Sums, and what a client is told when there is none.
 
 use protocol::{SumOfPrimes, WorkerState, WorkerSummary};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, compute, config, problem, refuse};
 
@@ -39,6 +39,16 @@ async fn a_job_that_fails_on_every_attempt_is_a_clear_error() {
     let detail = "the job failed: tasks 0 to 0 failed 1 times, the last time because its worker answered 500 Internal \
                   Server Error";
     assert_eq!(problem.detail, detail);
+}
+
+#[actix_web::test]
+async fn a_worker_for_other_jobs_is_no_worker() {
+    let grid = TestCoordinator::start(config());
+    assert!(grid.claim("one", &json!({"kinds": ["tasks"]})).await.is_none());
+    let simulation = json!({"tasks": 1, "seconds": 3_600, "workers": 1});
+    assert_eq!(grid.post("/v1/simulate", &simulation).await.status(), 201);
+    let problem = problem(grid.get("/sum-of-primes?a=1&b=10").await, 503).await;
+    assert_eq!(problem.detail, "no worker was ready for 50 ms; try again later");
 }
 
 #[actix_web::test]

@@ -1,27 +1,43 @@
-//! A coordinator that serves, and workers that are a few lines of HTTP.
+//! A coordinator that serves, workers that are a few lines of HTTP, and the real ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpResponse, HttpServer};
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
-use protocol::{BootId, Heartbeat, LeaseOutcome, LeaseRequest, Problem, Work, WorkerState, WorkerSummary};
+use protocol::{
+    BootId, Claimed, EventKind, Heartbeat, Job, JobEvent, JobId, JobState, Labels, LeaseOutcome, LeaseRequest, Problem,
+    Task, TaskPage, Work, WorkerState, WorkerSummary,
+};
 use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
 use service::Listener;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+use worker::startup::Worker;
 
 pub(crate) const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
-/// A running coordinator; it ends with the test's runtime.
+/// The longest that a condition is waited for: much longer than it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running coordinator; it ends with the test's runtime, or when it is stopped.
 pub(crate) struct TestCoordinator {
     pub(crate) public: SocketAddr,
     pub(crate) internal: SocketAddr,
     pub(crate) client: Client,
-    _data_dir: TempDir,
+    pub(crate) data_dir: TempDir,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A real worker; it leaves when this is dropped.
+pub(crate) struct TestWorker {
+    _stop: oneshot::Sender<()>,
 }
 
 /// Settings that need no patience.
@@ -36,14 +52,47 @@ pub(crate) fn config() -> Config {
 }
 
 impl TestCoordinator {
-    pub(crate) fn start(mut config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         let data_dir = TempDir::new().expect("a directory");
-        data_dir.path().clone_into(&mut config.data_dir);
-        let coordinator = Coordinator::build(config).expect("free ports");
+        let coordinator = build(&data_dir, config).expect("free ports and a directory of its own");
+        Self::run(data_dir, coordinator)
+    }
+
+    /// Starts on what another coordinator has left. Its threads may still hold the directory: they end by themselves.
+    pub(crate) async fn start_on(data_dir: TempDir, config: Config) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match build(&data_dir, config.clone()) {
+                Ok(coordinator) => return Self::run(data_dir, coordinator),
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            pause().await;
+        }
+    }
+
+    fn run(data_dir: TempDir, coordinator: Coordinator) -> Self {
         let (public, internal) = (coordinator.public_addr(), coordinator.internal_addr());
-        tokio::spawn(coordinator.run(std::future::pending()));
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(coordinator.run(async move {
+            if stopped.await.is_err() {
+                // Its test is over, and so will its runtime be.
+                std::future::pending().await
+            }
+        }));
         let client = service::http_client(Duration::from_secs(1)).expect("a client");
-        Self { public, internal, client, _data_dir: data_dir }
+        Self { public, internal, client, data_dir, stop, running }
+    }
+
+    /// Stops it as SIGTERM does; hands back what it has left.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.stop.send(()).expect("it runs");
+        self.running.await.expect("no panic").expect("a clean end");
+        self.data_dir
+    }
+
+    /// Stops it and starts another one on its data, on other ports.
+    pub(crate) async fn restart(self, config: Config) -> Self {
+        Self::start_on(self.stop().await, config).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -54,13 +103,106 @@ impl TestCoordinator {
         self.client.get(format!("http://{}{path}", self.internal)).send().await.expect("an answer")
     }
 
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        self.client.post(format!("http://{}{path}", self.public)).json(body).send().await.expect("an answer")
+    }
+
+    pub(crate) async fn post_internal(&self, path: &str, body: &Value) -> Response {
+        self.client.post(format!("http://{}{path}", self.internal)).json(body).send().await.expect("an answer")
+    }
+
+    /// Submits a job that is accepted.
+    pub(crate) async fn submit(&self, body: &Value) -> Job {
+        read(self.post("/v1/jobs", body).await, 201).await
+    }
+
+    pub(crate) async fn job(&self, id: JobId) -> Job {
+        read(self.get(&format!("/v1/jobs/{id}")).await, 200).await
+    }
+
+    pub(crate) async fn act(&self, id: JobId, action: &str) -> Response {
+        self.post(&format!("/v1/jobs/{id}/{action}"), &Value::Null).await
+    }
+
+    /// Waits until the job is as `wanted` says.
+    pub(crate) async fn job_when(&self, id: JobId, wanted: impl Fn(&Job) -> bool) -> Job {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let job = self.job(id).await;
+            if wanted(&job) {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "it stayed like this: {job:?}");
+            pause().await;
+        }
+    }
+
+    pub(crate) async fn job_in(&self, id: JobId, state: JobState) -> Job {
+        self.job_when(id, |job| job.state == state).await
+    }
+
+    /// The first task of a list, when there is one: what the grid knows is on its way to the store.
+    pub(crate) async fn first_task(&self, id: JobId, query: &str) -> Task {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(first) = self.tasks(id, query).await.into_iter().next() {
+                return first;
+            }
+            assert!(Instant::now() < deadline, "no task came");
+            pause().await;
+        }
+    }
+
+    /// Waits for the result of a job.
+    pub(crate) async fn result(&self, id: JobId) -> Value {
+        read(self.get(&format!("/v1/jobs/{id}/result?wait=60s")).await, 200).await
+    }
+
+    pub(crate) async fn tasks(&self, id: JobId, query: &str) -> Vec<Task> {
+        let page: TaskPage = read(self.get(&format!("/v1/jobs/{id}/tasks{query}")).await, 200).await;
+        page.tasks
+    }
+
+    /// Fetches tasks as the worker `id`, any kind, with what `more` adds.
+    pub(crate) async fn claim(&self, id: &str, more: &Value) -> Option<Claimed> {
+        let response = self.post_internal("/v1/worker/claim", &claim(id, more)).await;
+        if response.status() == StatusCode::NO_CONTENT {
+            return None;
+        }
+        Some(read(response, 200).await)
+    }
+
+    /// Fetches tasks that must be there.
+    pub(crate) async fn claimed(&self, id: &str, more: &Value) -> Claimed {
+        self.claim(id, more).await.expect("a task waits for it")
+    }
+
+    /// Reports of a claim: `complete`, `fail` or `renew`.
+    pub(crate) async fn report(&self, claimed: &Claimed, how: &str, body: &Value) -> Response {
+        self.post_internal(&format!("/v1/worker/tasks/{}/{how}", claimed.attempt), body).await
+    }
+
+    pub(crate) async fn complete(&self, claimed: &Claimed, results: &Value) {
+        let response = self.report(claimed, "complete", &json!({ "results": results })).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    }
+
+    pub(crate) async fn fail(&self, claimed: &Claimed, error: &str) {
+        let response = self.report(claimed, "fail", &json!({ "error": error })).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    }
+
     pub(crate) async fn register(&self, id: &str, heartbeat: &Heartbeat) -> Response {
         let url = format!("http://{}/worker/register/{id}", self.internal);
         self.client.put(url).json(heartbeat).send().await.expect("an answer")
     }
 
+    pub(crate) async fn workers(&self) -> Vec<WorkerSummary> {
+        read(self.get("/workers").await, 200).await
+    }
+
     pub(crate) async fn state_of(&self, id: &str) -> WorkerState {
-        let workers: Vec<WorkerSummary> = self.get("/workers").await.json().await.expect("a list");
+        let workers = self.workers().await;
         workers.iter().find(|worker| worker.id.as_str() == id).expect("a registered worker").state
     }
 
@@ -70,6 +212,79 @@ impl TestCoordinator {
         assert_eq!(self.register(id, &heartbeat).await.status(), StatusCode::NO_CONTENT);
         serving
     }
+
+    /// Starts a real worker with `slots` slots and waits until it is registered.
+    pub(crate) async fn add_real_worker(&self, id: &str, slots: u32, labels: Labels) -> TestWorker {
+        let worker = Worker::build(worker::config::Config {
+            listen_addr: ANY_PORT.into(),
+            coordinator: format!("http://{}", self.internal).parse().expect("a URL"),
+            worker_id: Some(id.parse().expect("a name")),
+            slots,
+            worker_labels: worker::config::WorkerLabels(labels),
+            drain_timeout_ms: 100,
+            worker_token: service::WorkerToken::default(),
+            pod_ip: None,
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(worker.expect("a free port").run(async move { drop(stopped.await) }));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.workers().await.iter().any(|worker| worker.id.as_str() == id) {
+            assert!(Instant::now() < deadline, "it never registered");
+            pause().await;
+        }
+        TestWorker { _stop: stop }
+    }
+}
+
+fn build(data_dir: &TempDir, mut config: Config) -> anyhow::Result<Coordinator> {
+    data_dir.path().clone_into(&mut config.data_dir);
+    Coordinator::build(config)
+}
+
+/// Between two looks at something that is waited for.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+/// What a worker of this name says when it fetches tasks of any kind.
+pub(crate) fn claim(id: &str, more: &Value) -> Value {
+    let mut claim = json!({ "worker_id": id, "kinds": ["sum-of-primes", "count-primes", "sleep", "tasks"] });
+    let more = more.as_object().into_iter().flatten();
+    claim.as_object_mut().expect("an object").extend(more.map(|(name, value)| (name.clone(), value.clone())));
+    claim
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// Individual tasks with the numbers from 0 as payloads.
+pub(crate) fn numbered_tasks(count: u64) -> Value {
+    json!({ "kind": "tasks", "params": { "list": (0..count).collect::<Vec<_>>() } })
+}
+
+/// Tasks that take `seconds` each.
+pub(crate) fn sleeps(seconds: f64, tasks: u64) -> Value {
+    json!({ "kind": "sleep", "params": { "seconds": seconds, "tasks": tasks } })
+}
+
+/// `body` with other fields, or more.
+pub(crate) fn with(mut body: Value, fields: &Value) -> Value {
+    let fields = fields.as_object().expect("an object").iter();
+    body.as_object_mut().expect("an object").extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+    body
+}
+
+/// The numbers that tasks have in their job.
+pub(crate) fn indices(claimed: &Claimed) -> Vec<u64> {
+    claimed.tasks.iter().map(|task| task.index).collect()
+}
+
+/// Checks the status and reads the answer.
+pub(crate) async fn read<T: serde::de::DeserializeOwned>(response: Response, status: u16) -> T {
+    let (found, text) = (response.status(), response.text().await.expect("a body"));
+    assert_eq!(found, status, "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 pub(crate) fn heartbeat(port: u16) -> Heartbeat {
@@ -121,4 +336,57 @@ pub(crate) async fn problem(response: Response, status: u16) -> Problem {
 /// An address that nothing listens on.
 pub(crate) fn closed_port() -> u16 {
     Listener::bind(ANY_PORT.into()).expect("a free port").address().port()
+}
+
+/// A stream of Server-Sent Events as a client reads it.
+pub(crate) struct EventStream {
+    response: Response,
+    buffer: String,
+}
+
+impl EventStream {
+    pub(crate) async fn open(grid: &TestCoordinator, path: &str, last_seen: Option<u64>) -> Self {
+        let mut request = grid.client.get(format!("http://{}{path}", grid.public));
+        if let Some(seen) = last_seen {
+            request = request.header("Last-Event-ID", seen);
+        }
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: String::new() }
+    }
+
+    /// The next event; none at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Option<JobEvent> {
+        loop {
+            if let Some((message, rest)) = self.buffer.split_once("\n\n") {
+                let (message, rest) = (message.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                if message.lines().any(|line| line.starts_with("data:")) {
+                    return Some(parse_event(&message));
+                }
+                continue;
+            }
+            let part = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something in time");
+            self.buffer.push_str(std::str::from_utf8(&part.expect("a stream")?).expect("UTF-8"));
+        }
+    }
+
+    /// The kinds of all events until the end of the stream, but for progress, whose number depends on time.
+    pub(crate) async fn rest(&mut self) -> Vec<EventKind> {
+        let mut kinds = Vec::new();
+        while let Some(event) = self.next().await {
+            kinds.push(event.kind);
+        }
+        kinds.retain(|kind| *kind != EventKind::Progress);
+        kinds
+    }
+}
+
+/// An event whose `id` and `event` say the same as its `data`.
+fn parse_event(message: &str) -> JobEvent {
+    let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim();
+    let event: JobEvent = serde_json::from_str(field("data:")).expect("an event");
+    assert_eq!((field("id:"), field("event:")), (event.seq.to_string().as_str(), event.kind.as_str()));
+    event
 }

@@ -4,5 +4,18 @@ mod helpers;
 
 mod answers;
 mod bad_input;
+mod changes;
+mod description;
+mod events;
+mod kinds;
+mod listing;
 mod operations;
+mod preferences;
+mod pulling;
 mod registration;
+mod restarts;
+mod results;
+mod simulations;
+mod stopping;
+mod submission;
+mod tasks;

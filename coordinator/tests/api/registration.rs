@@ -15,6 +15,11 @@ async fn a_heartbeat_that_makes_no_sense_is_refused_with_the_reason() {
         (Heartbeat { slots: 0, ..valid.clone() }, "slots", "slots must be from 1 to 1024"),
         (Heartbeat { slots: 1025, ..valid.clone() }, "slots", "slots must be from 1 to 1024"),
         (Heartbeat { cpu_load: 1e9, ..valid.clone() }, "cpu_load", "cpu_load must be from 0 to 1"),
+        (
+            Heartbeat { kinds: vec![protocol::JobKind::Tasks], ..valid.clone() },
+            "kinds",
+            "kinds must be kinds that a worker is sent, not tasks",
+        ),
         (Heartbeat { version: "x".repeat(65), ..valid.clone() }, "version", "version must be at most 64 bytes long"),
     ] {
         let problem = problem(grid.register("one", &heartbeat).await, 400).await;

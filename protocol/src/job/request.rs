@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -176,6 +176,9 @@ pub struct JobOptions {
     pub timeout: Timeout,
     /// The name under which its result is stored, beside its id.
     pub output: Option<String>,
+    /// Numbers from a task's first to its last, for kinds with a range: not the client's to say, and the same until the
+    /// job's end.
+    pub chunk_size: Option<NonZeroU64>,
 }
 
 /// Attempts at a task when a job does not say.
@@ -191,6 +194,7 @@ impl Default for JobOptions {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             timeout: Timeout::default(),
             output: None,
+            chunk_size: None,
         }
     }
 }
@@ -368,7 +372,8 @@ impl JobRequest {
             return Err(InvalidJob::new("output", allowed));
         }
         let Self { priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
-        let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output };
+        let chunk_size = None;
+        let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
         Ok(ParsedJob { work, payloads, options })
     }
 }

@@ -198,6 +198,7 @@ pub struct Stats {
     /// Tasks of those jobs by state.
     pub tasks: TaskCounts,
     /// Tasks that wait, by priority.
+    #[schema(value_type = BTreeMap<String, u64>)]
     pub queue_depth_by_priority: BTreeMap<u8, u64>,
     /// Workers and their slots.
     pub workers: WorkerStats,

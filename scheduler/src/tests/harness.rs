@@ -49,7 +49,13 @@ pub(super) fn spec(tasks: u64) -> JobSpec {
 
 /// A worker that runs every kind.
 pub(super) fn slots(slots: u32) -> WorkerSpec {
-    WorkerSpec { slots, kinds: JobKind::ALL.to_vec(), labels: Labels::new(), resources: Resources::default() }
+    WorkerSpec {
+        slots,
+        kinds: JobKind::ALL.to_vec(),
+        labels: Labels::new(),
+        resources: Resources::default(),
+        is_reserved: false,
+    }
 }
 
 pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
@@ -59,7 +65,7 @@ pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
 impl Harness {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { scheduler: Scheduler::new(POLICY, now), now, last_attempt: 0 }
+        Self { scheduler: Scheduler::new(POLICY), now, last_attempt: 0 }
     }
 
     /// With workers 1 to `workers` of one slot each.

@@ -140,3 +140,13 @@ fn leases_carry_about_the_target_of_work_and_shrink_at_the_end() {
     assert_eq!(sizes, [1, 8, 10, 10, 10, 10, 10, 10, 8, 6, 5, 3, 3, 2, 1, 1, 1, 1]);
     assert_eq!(sizes.iter().sum::<u64>(), 100);
 }
+
+#[test]
+fn nothing_is_given_ahead_of_a_task_that_takes_long() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 10);
+    let lease = grid.claim(1).expect("task 0");
+    grid.complete_after(&lease, Duration::from_secs(60)).expect("leased");
+    grid.claim(1).expect("task 1");
+    assert_eq!(grid.claim(1), None);
+}

@@ -45,11 +45,25 @@ fn a_worker_gets_only_jobs_whose_requirements_it_meets() {
 }
 
 #[test]
+fn a_reserved_worker_gets_only_jobs_that_require_all_its_labels() {
+    let mut grid = Harness::new();
+    let reserved = with_labels(&[("for", "one"), ("zone", "a")]);
+    grid.join(1, WorkerSpec { is_reserved: true, ..reserved });
+    grid.submit(1, 10);
+    let requires = |words: &[(&str, &str)]| Requirements { labels: labels(words), ..Requirements::default() };
+    grid.submit_spec(2, requiring(requires(&[("zone", "a")])));
+    assert_eq!(grid.claim(1), None);
+    grid.submit_spec(3, requiring(requires(&[("for", "one"), ("zone", "a")])));
+    assert_eq!(grid.claim_tasks(1), Some((job(3), 0..1)));
+}
+
+#[test]
 fn a_job_that_nobody_can_run_says_what_is_missing() {
     let mut grid = Harness::new();
     let requires = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(64), memory_bytes: None };
     grid.submit_spec(1, requiring(requires.clone()));
     assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::NoWorker));
+    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &requires), Some(WaitReason::NoWorker));
     grid.join(1, slots(1));
     let reason = grid.scheduler.explain(job(1)).expect("a reason");
     assert_eq!(

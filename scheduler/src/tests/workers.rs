@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use protocol::JobKind;
+
 use super::harness::{Harness, WORKER_WAIT, job, revoked, slots, worker};
-use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker};
+use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker, WorkerSpec};
 
 #[test]
 fn a_lost_workers_tasks_go_to_others_and_its_late_outcome_is_refused() {
@@ -121,6 +123,23 @@ fn a_pool_of_suspended_workers_is_waited_for_no_longer_than_an_empty_one() {
     grid.submit(1, 1);
     grid.scheduler.worker_suspended(worker(1), grid.now);
     grid.wait(WORKER_WAIT);
+    let error = JobError::NoWorker { waited: WORKER_WAIT };
+    assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
+}
+
+#[test]
+fn workers_for_other_jobs_are_waited_for_no_longer_than_none_at_all() {
+    let mut grid = Harness::new();
+    let other = WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) };
+    grid.join(1, other.clone());
+    grid.submit(1, 1);
+    grid.join(2, slots(1));
+    grid.wait(WORKER_WAIT / 2);
+    grid.scheduler.worker_lost(worker(2), grid.now);
+    grid.wait(WORKER_WAIT / 2);
+    grid.join(3, other);
+    assert_eq!(grid.ends(), []);
+    grid.wait(WORKER_WAIT / 2);
     let error = JobError::NoWorker { waited: WORKER_WAIT };
     assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
 }

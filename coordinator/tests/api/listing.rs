@@ -1,0 +1,97 @@
+//! Lists of jobs.
+
+use protocol::{Job, JobPage, JobState};
+use serde_json::json;
+
+use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps, with};
+
+impl TestCoordinator {
+    async fn list(&self, query: &str) -> JobPage {
+        read(self.get(&format!("/v1/jobs{query}")).await, 200).await
+    }
+
+    /// Every page from `query` on.
+    async fn pages(&self, query: &str) -> Vec<Vec<Job>> {
+        let (mut pages, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = self.list(&format!("{query}{token}")).await;
+            pages.push(page.jobs);
+            let Some(next) = page.next_page_token else { return pages };
+            token = format!("&page_token={next}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn pages_hold_every_job_once_newest_first_while_new_ones_come() {
+    let grid = TestCoordinator::start(config());
+    let mut newest_first = Vec::new();
+    for _ in 0..120 {
+        newest_first.insert(0, grid.submit(&numbered_tasks(1)).await.id);
+    }
+    let first = grid.list("").await;
+    assert_eq!(first.jobs.len(), 100);
+    let later = grid.submit(&numbered_tasks(1)).await;
+    let token = first.next_page_token.expect("there are more");
+    let second = grid.list(&format!("?page_token={token}")).await;
+    assert_eq!(second.next_page_token, None);
+    let listed: Vec<_> = first.jobs.iter().chain(&second.jobs).map(|job| job.id).collect();
+    assert_eq!(listed, newest_first);
+    assert_eq!(grid.list("?limit=1").await.jobs[0].id, later.id);
+    let sizes: Vec<_> = grid.pages("?limit=50").await.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [50, 50, 21]);
+    let exact = grid.pages("?limit=121").await;
+    assert_eq!(exact.len(), 1, "no token leads to an empty page");
+}
+
+#[actix_web::test]
+async fn filters_are_met_all_together_and_states_one_of_them() {
+    let grid = TestCoordinator::start(config());
+    let tagged = |tags: serde_json::Value| with(numbered_tasks(1), &json!({ "tags": tags }));
+    let blue = grid.submit(&tagged(json!({"team": "blue", "a:b": "c"}))).await.id;
+    let red = grid.submit(&tagged(json!({"team": "red"}))).await.id;
+    let sleeping = grid.submit(&with(sleeps(1.0, 1), &json!({"tags": {"team": "blue"}}))).await.id;
+    let canceled = grid.submit(&tagged(json!({"team": "blue"}))).await.id;
+    assert_eq!(grid.act(canceled, "cancel").await.status(), 200);
+    assert_eq!(grid.act(red, "pause").await.status(), 200);
+    for (query, expected) in [
+        ("?tag=team", vec![canceled, sleeping, red, blue]),
+        ("?tag=team:blue", vec![canceled, sleeping, blue]),
+        ("?tag=team:blue&kind=tasks", vec![canceled, blue]),
+        ("?tag=team:blue&state=queued", vec![sleeping, blue]),
+        ("?state=paused&state=canceled", vec![canceled, red]),
+        ("?state=queued&kind=sleep&tag=team", vec![sleeping]),
+        ("?tag=team:blue&tag=team:red", vec![]),
+        ("?tag=team:green", vec![]),
+        ("?tag=nothing", vec![]),
+        ("?state=succeeded", vec![]),
+    ] {
+        let listed: Vec<_> = grid.list(query).await.jobs.iter().map(|job| job.id).collect();
+        assert_eq!(listed, expected, "{query}");
+        let one_by_one = grid.pages(&format!("{query}&limit=1")).await.concat();
+        assert_eq!(one_by_one.iter().map(|job| job.id).collect::<Vec<_>>(), expected, "{query}");
+    }
+    assert_eq!(grid.job(red).await.state, JobState::Paused);
+}
+
+#[actix_web::test]
+async fn a_wrong_filter_is_named() {
+    let grid = TestCoordinator::start(config());
+    for (query, field) in [
+        ("state=over", "state"),
+        ("kind=sum", "kind"),
+        ("kind=tasks&kind=sleep", "kind"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("page_token=x", "page_token"),
+        ("page_token=", "page_token"),
+        ("stat=queued", "query"),
+    ] {
+        let problem = problem(grid.get(&format!("/v1/jobs?{query}")).await, 400).await;
+        assert_eq!(problem.field.as_deref(), Some(field), "{query}: {}", problem.detail);
+    }
+    for path in ["/v1/jobs/x", "/v1/jobs/0198c5f0-0000-7000-8000-000000000001"] {
+        problem(grid.get(path).await, 404).await;
+    }
+}

@@ -1,0 +1,57 @@
+//! Results: waited for, kept, large ones as files.
+
+use std::time::{Duration, Instant};
+
+use protocol::{JobState, Labels};
+use serde_json::{Value, json};
+
+use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps};
+
+#[actix_web::test]
+async fn there_is_no_result_before_the_end_nor_after_a_bad_one() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(1)).await;
+    let path = format!("/v1/jobs/{}/result", job.id);
+    assert_eq!(problem(grid.get(&path).await, 409).await.detail, "there is no result: the job is queued");
+    let asked_at = Instant::now();
+    problem(grid.get(&format!("{path}?wait=300ms")).await, 409).await;
+    assert!(asked_at.elapsed() >= Duration::from_millis(300));
+    for wait in ["61s", "-1", "x", "", "1m", "NaN", "inf"] {
+        let problem = problem(grid.get(&format!("{path}?wait={wait}")).await, 400).await;
+        assert_eq!(problem.field.as_deref(), Some("wait"), "{wait}");
+    }
+    assert_eq!(grid.act(job.id, "cancel").await.status(), 200);
+    let detail = problem(grid.get(&format!("{path}?wait=60s")).await, 409).await.detail;
+    assert_eq!(detail, "there is no result: the job is canceled");
+    problem(grid.get("/v1/jobs/0198c5f0-0000-7000-8000-000000000001/result").await, 404).await;
+}
+
+#[actix_web::test]
+async fn who_waits_gets_the_result_when_it_is_there() {
+    let grid = TestCoordinator::start(config());
+    let _worker = grid.add_real_worker("one", 1, Labels::new()).await;
+    let job = grid.submit(&sleeps(0.2, 1)).await;
+    let asked_at = Instant::now();
+    assert_eq!(grid.result(job.id).await, json!({"tasks": 1}));
+    assert!(asked_at.elapsed() < Duration::from_secs(30), "it waited to the end");
+}
+
+#[actix_web::test]
+async fn a_large_result_is_a_file_that_outlives_its_coordinator() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(100)).await;
+    let claimed = grid.claimed("one", &json!({"max_tasks": 100})).await;
+    let answers: Vec<_> = (0..100).map(|n| format!("{n}{}", "ü".repeat(1_000))).collect();
+    grid.complete(&claimed, &json!(answers)).await;
+    assert_eq!(grid.result(job.id).await, json!({ "tasks": answers }));
+    let grid = grid.restart(config()).await;
+    let response = grid.get(&format!("/v1/jobs/{}/result", job.id)).await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert_eq!(read::<Value>(response, 200).await, json!({ "tasks": answers }));
+    let file = grid.data_dir.path().join(format!("results/{}.json", job.id));
+    let stored: Value = serde_json::from_slice(&std::fs::read(&file).expect("a file")).expect("JSON");
+    assert_eq!(stored, json!({ "tasks": answers }));
+    std::fs::remove_file(&file).expect("removed");
+    problem(grid.get(&format!("/v1/jobs/{}/result", job.id)).await, 500).await;
+    assert_eq!(grid.job(job.id).await.state, JobState::Succeeded);
+}

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 COPY=target/mutants/sources
-TIMEOUT_SECONDS=300
+TIMEOUT_SECONDS=120
 
 export CARGO_TARGET_DIR="$PWD/target/mutants/target"
 export PROPTEST_FAILURE_PERSISTENCE=off RUST_BACKTRACE=0 RUSTFLAGS='--cap-lints allow'
@@ -38,8 +38,8 @@ mutant() {
 
 found_by() {
   local tests
-  tests=$(grep -oE "^thread '[^']+'" "$1" | cut -d"'" -f2 | sed 's/.*:://' | sort -u)
-  printf '%s tests: %s' "$(wc -l <<< "$tests")" "$(head -n 2 <<< "$tests" | paste -sd' ')"
+  tests=$(sed -nE "s/^(thread ')?tests::[a-z]+::([a-z_]+)('.*panicked.*| --- FAILED)$/\2/p" "$1" | sort -u)
+  printf '%s: %s' "$(grep -c . <<< "$tests")" "$(sed -n 1p <<< "$tests")"
 }
 
 rm -rf "$COPY"

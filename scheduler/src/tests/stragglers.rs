@@ -43,6 +43,24 @@ fn the_first_attempt_may_still_win() {
 }
 
 #[test]
+fn the_loser_of_two_attempts_is_revoked_while_its_job_goes_on() {
+    let mut grid = Harness::with_workers(3);
+    grid.submit(1, 3);
+    let (unlucky, quick) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.complete(&quick).expect("leased");
+    grid.fail(&unlucky).expect("leased");
+    let (late, last) = (grid.claim(2).expect("task 0 again"), grid.claim(3).expect("task 2"));
+    grid.wait(Duration::from_secs(1));
+    let second = grid.claim(1).expect("a second attempt");
+    assert_eq!(second.tasks, late.tasks);
+    grid.complete(&second).expect("the first outcome");
+    assert_eq!(grid.ends(), [revoked(&late)]);
+    assert_eq!(grid.complete(&late), Err(StaleAttempt));
+    grid.complete(&last).expect("leased");
+    assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 3 }]);
+}
+
+#[test]
 fn one_of_two_attempts_that_fails_leaves_the_other_and_may_be_replaced() {
     let (mut grid, late) = with_straggler();
     let second = grid.claim(1).expect("a second attempt");

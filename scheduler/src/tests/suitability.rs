@@ -99,12 +99,13 @@ fn tasks_under_a_key_go_to_the_worker_that_has_seen_it() {
         grid.submit_spec(number, keyed(key));
     }
     let mut order = Vec::new();
-    for number in [2, 1, 2, 1, 2, 1] {
+    // Not in turn, or the jobs' own turns would do the same.
+    for number in [2, 1, 1, 2, 2, 1] {
         let lease = grid.claim(number).expect("a task");
         grid.complete(&lease).expect("leased");
         order.push(u8::from(lease.job == job(1) || lease.job == job(3)));
     }
-    assert_eq!(order, [1, 0, 1, 0, 1, 0], "worker 2 does USD, worker 1 EUR");
+    assert_eq!(order, [1, 0, 0, 1, 1, 0], "worker 2 does USD, worker 1 EUR");
 }
 
 #[test]

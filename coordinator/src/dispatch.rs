@@ -104,6 +104,16 @@ impl Dispatcher {
                 debug!(%job_id, %attempt, %worker_id, "lease handed back");
                 LeaseOutcome::Returned
             }
+            LeaseEnd::Undeliverable => {
+                warn!(%job_id, %attempt, %worker_id, "worker cannot be reached");
+                LeaseOutcome::Returned
+            }
+            LeaseEnd::TaskFailed(cause) => {
+                debug!(%job_id, %attempt, %worker_id, %cause, "task failed");
+                // What has ended meanwhile changes nothing.
+                let _ = self.grid.report(attempt, end, Vec::new());
+                return LeaseOutcome::Failed;
+            }
             LeaseEnd::Failed(cause) => {
                 warn!(%job_id, %attempt, %worker_id, %cause, "attempt failed");
                 LeaseOutcome::Failed

@@ -72,6 +72,10 @@ pub(crate) type Revoked = oneshot::Receiver<()>;
 pub(crate) enum LeaseEnd {
     Completed(Outcome),
     HandedBack,
+    /// It never came to its worker.
+    Undeliverable,
+    /// The task failed, by no fault of its worker.
+    TaskFailed(Failure),
     Failed(Failure),
 }
 
@@ -302,7 +306,10 @@ impl Grid {
                 counted
             }
             LeaseEnd::HandedBack => self.change(|core| core.scheduler.hand_back(attempt)),
-            LeaseEnd::Failed(cause) => self.change(|core| core.scheduler.fail(attempt, cause)),
+            LeaseEnd::Undeliverable => self.change(|core| core.scheduler.undeliverable(attempt)),
+            LeaseEnd::TaskFailed(cause) | LeaseEnd::Failed(cause) => {
+                self.change(|core| core.scheduler.fail(attempt, cause))
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{LeaseOutcome, LeaseRequest};
+use protocol::{LeaseOutcome, LeaseRequest, Problem};
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, Outcome};
 use service::{WorkerToken, read_bounded_json};
@@ -41,6 +41,7 @@ impl LeaseClient {
         match self.token.sign(request).send().await {
             Ok(response) => judge(response, assignment).await,
             Err(error) if error.is_timeout() && !error.is_connect() => LeaseEnd::Failed(Failure::Expired),
+            Err(error) if error.is_connect() => LeaseEnd::Undeliverable,
             Err(_) => LeaseEnd::Failed(Failure::WorkerLost),
         }
     }
@@ -53,8 +54,13 @@ async fn judge(response: Response, assignment: &Assignment) -> LeaseEnd {
             Err(error) => LeaseEnd::Failed(Failure::Refused(format!("{error:#}"))),
         },
         StatusCode::SERVICE_UNAVAILABLE => LeaseEnd::HandedBack,
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            let problem: Option<Problem> = read_bounded_json(response, MAX_ANSWER_BYTES).await.ok();
+            let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);
+            LeaseEnd::TaskFailed(Failure::Refused(detail))
+        }
         status => {
-            let problem: Option<protocol::Problem> = read_bounded_json(response, MAX_ANSWER_BYTES).await.ok();
+            let problem: Option<Problem> = read_bounded_json(response, MAX_ANSWER_BYTES).await.ok();
             let detail = problem.map_or_else(String::new, |problem| format!(": {}", problem.detail));
             LeaseEnd::Failed(Failure::Refused(format!("its worker answered {status}{detail}")))
         }

@@ -10,6 +10,9 @@ use protocol::{
 use scheduler::{JobSpec, OnExhausted, Order};
 use serde_json::value::RawValue;
 
+/// Each leaves an attempt in the store.
+const MAX_SLEEPS_PER_LEASE: u64 = 1_000;
+
 /// A job's work as numbered tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Plan {
@@ -77,7 +80,7 @@ impl Plan {
                 spec.on_exhausted = OnExhausted::SkipTask;
                 spec.task_estimate = Some(Duration::try_from_secs_f64(params.seconds).unwrap_or_default());
                 // An attempt fails as a whole: each task has its own chance.
-                spec.max_lease_tasks = if params.fail_rate > 0.0 { 1 } else { u64::MAX };
+                spec.max_lease_tasks = if params.fail_rate > 0.0 { 1 } else { MAX_SLEEPS_PER_LEASE };
             }
             Self::Tasks { .. } => spec.on_exhausted = OnExhausted::SkipTask,
         }

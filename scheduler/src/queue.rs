@@ -58,7 +58,6 @@ pub(crate) struct Queue {
     classes: BTreeMap<ClassId, Class>,
     ids: HashMap<(JobKind, Requirements), ClassId>,
     last_class: u64,
-    waiting: usize,
 }
 
 impl Queue {
@@ -93,17 +92,16 @@ impl Queue {
 
     pub(crate) fn insert(&mut self, place: Place, job: JobId) {
         self.line_mut(place).insert(place.turn, job);
-        self.waiting += 1;
     }
 
     pub(crate) fn remove(&mut self, place: Place) {
-        if self.line_mut(place).remove(&place.turn).is_some() {
-            self.waiting -= 1;
-        }
+        self.line_mut(place).remove(&place.turn);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting == 0
+    /// The classes with jobs that wait.
+    pub(crate) fn waiting_classes(&self) -> impl Iterator<Item = ClassId> {
+        let has_jobs = |class: &Class| class.lines.iter().any(|line| !line.is_empty());
+        self.classes.iter().filter(move |(_, class)| has_jobs(class)).map(|(id, _)| *id)
     }
 
     /// The lines of a class, each with its jobs in the order of their turns.

@@ -33,6 +33,9 @@ const LONGEST_AHEAD: Duration = Duration::from_secs(1);
 /// Jobs of one line that are compared by how well the worker suits them.
 const AFFINITY_WINDOW: usize = 8;
 
+/// Jobs of one line that are looked at: where so many have nothing for a worker now, those behind can wait.
+const MAX_LOOKED_AT: usize = 256;
+
 /// A job at the head of a line loses no more turns than this to jobs that suit the worker better.
 const MAX_PASSED_OVER: u8 = 8;
 
@@ -249,11 +252,11 @@ impl Scheduler {
     ) -> Result<Option<Lease>, UnknownWorker> {
         let worker = self.pool.active(lane.worker)?;
         let is_ahead = size == LeaseSize::Fitting && !worker.has_free_slot();
-        if is_ahead && !self.has_unclaimed_for(self.pool.slots()) {
+        if is_ahead && !self.has_enough_for_all(worker) {
             return Ok(None);
         }
         let Some((id, offer, passed_over)) = self.best_for(worker, lane, is_ahead, now) else {
-            return Ok(if is_ahead { None } else { self.second_attempt(lane, attempt, now) });
+            return Ok(if is_ahead { None } else { self.second_attempt(lane, size, attempt, now) });
         };
         for other in passed_over {
             self.job_mut(other).passed_over += 1;
@@ -268,7 +271,9 @@ impl Scheduler {
                 lease_size(job.pace(lane.worker), target, job.tasks.unclaimed(), slots)
             }
         };
-        let run = job.tasks.take(offer, lane, limit.min(job.spec.max_lease_tasks));
+        // A worker that fetches may never come back for what follows.
+        let walker = (size == LeaseSize::Fitting).then_some(lane);
+        let run = job.tasks.take(offer, walker, limit.min(job.spec.max_lease_tasks));
         if let Some(before) = self.walks.insert(lane, id).filter(|before| *before != id)
             && let Some(before) = self.jobs.get_mut(&before)
         {
@@ -347,6 +352,16 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Takes the tasks of an attempt back that never came to its worker: they were not tried.
+    ///
+    /// # Errors
+    /// The attempt holds no lease; nothing changes.
+    pub fn undeliverable(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
+        let held = self.end_lease(attempt)?;
+        self.return_unharmed(held);
+        Ok(())
+    }
+
     /// Lets a lease last for another [`Policy::lease_timeout`] from now, but no longer than its job's timeout for an
     /// attempt allows. Returns when it ends.
     ///
@@ -403,7 +418,8 @@ impl Scheduler {
     /// Whether there may be something for a free slot: a task that waits, or one worth a second attempt.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.stragglers.is_empty()
+        let is_servable = |class| self.pool.slots_for(class) > 0;
+        self.queue.waiting_classes().any(is_servable) || !self.stragglers.is_empty()
     }
 
     /// Tasks of all jobs by where they are.
@@ -477,19 +493,22 @@ impl Scheduler {
         is_ahead: bool,
         now: Instant,
     ) -> Option<(JobId, Offer, Vec<JobId>)> {
+        let late: BTreeSet<_> = self.stragglers.late().map(|attempt| self.leases[&attempt].job).collect();
         let mut best: Option<(Rank, JobId, Offer)> = None;
         let mut compared = Vec::new();
         for class in &worker.classes {
             let has_peers = self.pool.slots_for(*class) > u64::from(worker.spec.slots);
             let avoid = has_peers.then_some(lane.worker);
             for line in self.queue.lines(*class) {
-                let takeable = line.filter_map(|(turn, id)| {
+                let takeable = line.take(MAX_LOOKED_AT).filter_map(|(turn, id)| {
                     let job = &self.jobs[&id];
                     let is_long = || job.pace(lane.worker).is_some_and(|pace| pace.expect(1) > LONGEST_AHEAD);
                     if is_ahead && is_long() {
                         return None;
                     }
-                    let offer = job.tasks.offer(job.spec.order, lane, avoid, job.least_half(lane.worker))?;
+                    // Who walks the rest may be the one that is late.
+                    let least_half = if late.contains(&id) { 1 } else { job.least_half(lane.worker) };
+                    let offer = job.tasks.offer(job.spec.order, lane, avoid, least_half)?;
                     Some((turn, id, job, offer))
                 });
                 for (turn, id, job, offer) in takeable.take(AFFINITY_WINDOW) {
@@ -511,22 +530,30 @@ impl Scheduler {
         Some((id, offer, passed_over))
     }
 
-    /// Whether at least as many tasks are unclaimed as there are slots.
-    fn has_unclaimed_for(&self, slots: u64) -> bool {
-        let mut missing = slots;
-        self.queue.jobs().any(|id| {
+    /// Whether at least as many of the tasks that this worker could run are unclaimed as there are slots for them.
+    fn has_enough_for_all(&self, worker: &Worker) -> bool {
+        let slots = worker.classes.iter().map(|class| self.pool.slots_for(*class));
+        let mut missing = slots.max().unwrap_or(0);
+        let lines = worker.classes.iter().flat_map(|class| self.queue.lines(*class));
+        lines.flatten().any(|(_, id)| {
             missing = missing.saturating_sub(self.jobs[&id].tasks.unclaimed());
             missing == 0
         })
     }
 
-    /// A second attempt at the first late lease whose job has nothing else left and which this worker may run.
-    fn second_attempt(&mut self, lane: Lane, attempt: AttemptId, now: Instant) -> Option<Lease> {
+    /// A second attempt at the first late lease whose job has nothing else left, which this worker may run and has not
+    /// failed at, and which is not longer than what it asks for.
+    fn second_attempt(&mut self, lane: Lane, size: LeaseSize, attempt: AttemptId, now: Instant) -> Option<Lease> {
         let classes = &self.pool.active(lane.worker).ok()?.classes;
+        let most = match size {
+            LeaseSize::Fitting => u64::MAX,
+            LeaseSize::AtMost(tasks) => tasks,
+        };
         let late = self.stragglers.late().find(|late| {
             let held = &self.leases[late];
             let job = &self.jobs[&held.job];
-            held.lane.worker != lane.worker && job.tasks.unclaimed() == 0 && classes.contains(&job.class)
+            let is_others = held.lane.worker != lane.worker && held.run.last_worker != Some(lane.worker);
+            is_others && held.run.len() <= most && job.tasks.unclaimed() == 0 && classes.contains(&job.class)
         })?;
         let held = &self.leases[&late];
         let (id, run, late_at) = (held.job, held.run.clone(), held.late_at);
@@ -611,11 +638,14 @@ impl Scheduler {
     }
 
     fn return_failed(&mut self, held: Held, cause: Failure) {
-        // Another attempt at the same run goes on: nothing is lost yet.
-        if held.rival.is_some() {
-            return;
+        let Held { job: id, mut run, lane, rival, .. } = held;
+        if let Some(rival) = rival.and_then(|rival| self.leases.get_mut(&rival)) {
+            // Another attempt at the same run goes on: nothing is lost yet, but this worker has had its chance.
+            rival.run.failures += 1;
+            rival.run.last_worker = Some(lane.worker);
+            let (tasks, failures, worker) = (run.tasks, rival.run.failures, lane.worker);
+            return self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, worker, cause });
         }
-        let Held { job: id, mut run, lane, .. } = held;
         run.failures += 1;
         run.kills += u32::from(cause == Failure::WorkerLost);
         run.last_worker = Some(lane.worker);
@@ -777,7 +807,6 @@ impl Scheduler {
             waiting += usize::from(job.place.is_some());
         }
         assert_eq!(self.queue.jobs().count(), waiting);
-        assert_eq!(self.queue.is_empty(), waiting == 0);
         for (attempt, held) in &self.leases {
             assert!(self.jobs.contains_key(&held.job), "a lease without a job");
             let worker = self.pool.get(held.lane.worker).expect("a lease without a worker");

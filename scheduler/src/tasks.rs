@@ -145,8 +145,8 @@ impl TaskSet {
         Offer::Open { from: run.start, end: run.end, continues }
     }
 
-    /// Cuts up to `limit` tasks from where the offer says.
-    pub(crate) fn take(&mut self, offer: Offer, lane: Lane, limit: u64) -> Run {
+    /// Cuts up to `limit` tasks from where the offer says; `walker` will go on where they end.
+    pub(crate) fn take(&mut self, offer: Offer, walker: Option<Lane>, limit: u64) -> Run {
         let run = match offer {
             Offer::Retry(index) => self.take_retry(index, limit),
             Offer::Open { from, end, .. } => {
@@ -156,7 +156,7 @@ impl TaskSet {
                 Run::new(tasks)
             }
         };
-        self.steps.insert(lane, run.tasks.end);
+        self.steps.extend(walker.map(|lane| (lane, run.tasks.end)));
         run
     }
 

@@ -262,9 +262,9 @@ pub struct SleepParams {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1)]
     pub fail_rate: f64,
-    /// How many tasks.
+    /// How many tasks, 1 to 10000000.
     #[serde(default = "one_task")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 10_000_000)]
     pub tasks: u64,
 }
 
@@ -343,9 +343,13 @@ pub struct ParsedJob {
     pub options: JobOptions,
 }
 
+/// Labels of this prefix are the grid's own.
+const RESERVED_LABELS: &str = "divvy.";
 const MAX_TAGS: usize = 32;
 const MAX_WORD_BYTES: usize = 256;
 const MAX_OUTPUT_BYTES: usize = 200;
+/// Individual tasks leave an attempt each in the store.
+const MAX_SLEEPS: u64 = 10_000_000;
 const MAX_SLEEP_SECONDS: f64 = 86_400.0;
 
 /// The most tasks of a job, 2^53: what a JSON number can say exactly.
@@ -361,6 +365,9 @@ impl JobRequest {
         check_words("tags", &self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
+        if self.requires.labels.keys().any(|key| key.starts_with(RESERVED_LABELS)) {
+            return Err(InvalidJob::new("requires", format!("labels must not begin with {RESERVED_LABELS:?}")));
+        }
         if self.affinity.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_WORD_BYTES) {
             return Err(InvalidJob::new("affinity", format!("key has 1 to {MAX_WORD_BYTES} bytes")));
         }
@@ -406,8 +413,8 @@ fn check_sleep(params: SleepParams) -> Result<SleepParams, InvalidJob> {
     if !(0.0..=1.0).contains(&params.fail_rate) {
         return wrong("fail_rate must be from 0 to 1");
     }
-    if !(1..=MAX_TASKS).contains(&params.tasks) {
-        return wrong("tasks must be from 1 to 2^53");
+    if !(1..=MAX_SLEEPS).contains(&params.tasks) {
+        return wrong("tasks must be from 1 to 10000000");
     }
     Ok(params)
 }

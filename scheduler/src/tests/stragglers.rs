@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::harness::{Harness, TASK_TIME, job, revoked, worker};
 use crate::{Event, Lease, StaleAttempt};
 
-/// A job of which only one lease is left, which worker 1 holds and which is late.
+/// A job of which only one lease is left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
-    let mut grid = Harness::with_workers(2);
+    let mut grid = Harness::with_workers(3);
     grid.submit(1, 2);
     let late = grid.claim(1).expect("task 0");
     let other = grid.claim(2).expect("task 1");
@@ -25,10 +25,10 @@ fn with_straggler() -> (Harness, Lease) {
 fn a_late_lease_is_given_out_a_second_time_and_the_first_outcome_counts() {
     let (mut grid, late) = with_straggler();
     assert!(grid.scheduler.has_work());
-    let second = grid.claim(1).expect("a second attempt");
+    let second = grid.claim(3).expect("a second attempt");
     assert_eq!((second.job, &second.tasks), (late.job, &late.tasks));
     grid.scheduler.check();
-    assert_eq!(grid.claim(1), None, "there is no third");
+    assert_eq!(grid.claim(3), None, "there is no third");
     grid.complete(&second).expect("the first outcome");
     assert_eq!(grid.complete(&late), Err(StaleAttempt));
     assert_eq!(grid.ends(), [revoked(&late), Event::JobSucceeded { job: job(1), total: 2 }]);
@@ -37,21 +37,21 @@ fn a_late_lease_is_given_out_a_second_time_and_the_first_outcome_counts() {
 #[test]
 fn the_first_attempt_may_still_win() {
     let (mut grid, late) = with_straggler();
-    let second = grid.claim(1).expect("a second attempt");
+    let second = grid.claim(3).expect("a second attempt");
     grid.complete(&late).expect("the first outcome");
     assert_eq!(grid.ends(), [revoked(&second), Event::JobSucceeded { job: job(1), total: 2 }]);
 }
 
 #[test]
 fn the_loser_of_two_attempts_is_revoked_while_its_job_goes_on() {
-    let mut grid = Harness::with_workers(3);
+    let mut grid = Harness::with_workers(4);
     grid.submit(1, 3);
     let (unlucky, quick) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
     grid.complete(&quick).expect("leased");
     grid.fail(&unlucky).expect("leased");
     let (late, last) = (grid.claim(2).expect("task 0 again"), grid.claim(3).expect("task 2"));
     grid.wait(Duration::from_secs(1));
-    let second = grid.claim(1).expect("a second attempt");
+    let second = grid.claim(4).expect("a second attempt");
     assert_eq!(second.tasks, late.tasks);
     grid.complete(&second).expect("the first outcome");
     assert_eq!(grid.ends(), [revoked(&late)]);
@@ -63,10 +63,11 @@ fn the_loser_of_two_attempts_is_revoked_while_its_job_goes_on() {
 #[test]
 fn one_of_two_attempts_that_fails_leaves_the_other_and_may_be_replaced() {
     let (mut grid, late) = with_straggler();
-    let second = grid.claim(1).expect("a second attempt");
+    let second = grid.claim(3).expect("a second attempt");
     grid.fail(&second).expect("leased");
     assert_eq!(grid.scheduler.counts().running, 1);
     grid.wait(Duration::from_millis(1));
+    assert_eq!(grid.claim(3), None, "it has had its chance");
     let third = grid.claim(1).expect("another second attempt");
     grid.scheduler.worker_lost(worker(2), grid.now);
     assert_eq!(grid.complete(&late), Err(StaleAttempt));
@@ -77,7 +78,7 @@ fn one_of_two_attempts_that_fails_leaves_the_other_and_may_be_replaced() {
 #[test]
 fn a_pause_takes_both_attempts_back_once() {
     let (mut grid, late) = with_straggler();
-    let second = grid.claim(1).expect("a second attempt");
+    let second = grid.claim(3).expect("a second attempt");
     grid.scheduler.pause(job(1)).expect("it runs");
     grid.scheduler.check();
     assert_eq!(grid.scheduler.counts().pending, 1);

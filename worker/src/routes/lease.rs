@@ -6,6 +6,7 @@ use protocol::{LeaseOutcome, LeaseRequest};
 use service::{ApiError, read_json};
 
 use super::State;
+use crate::executor::ComputeError;
 use crate::metrics::LeaseEnd;
 
 pub(super) async fn run(
@@ -19,7 +20,7 @@ pub(super) async fn run(
     let outcome = compute(&state, &lease).await;
     observation.end(match &outcome {
         Ok(_) => LeaseEnd::Completed,
-        Err(ApiError::Failed(_)) => LeaseEnd::Failed,
+        Err(ApiError::Failed(_) | ApiError::Mismatch(_)) => LeaseEnd::Failed,
         Err(_) => LeaseEnd::Returned,
     });
     outcome.map(Json)
@@ -34,7 +35,11 @@ async fn compute(state: &State, lease: &LeaseRequest) -> Result<LeaseOutcome, Ap
         result = state.executor.submit_to(lease.slot, lease.work).finish() => result,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
-    let computed = result.map_err(|error| ApiError::Failed(error.to_string()))?;
+    let computed = result.map_err(|error| match error {
+        // The task's own doing: nothing is wrong with this worker.
+        ComputeError::Simulated => ApiError::Mismatch(error.to_string()),
+        ComputeError::Stopped | ComputeError::Panicked(_) => ApiError::Failed(error.to_string()),
+    })?;
     state.metrics.computed(computed.busy);
     let compute_us = u64::try_from(computed.busy.as_micros()).unwrap_or(u64::MAX);
     Ok(LeaseOutcome { attempt: lease.attempt, value: computed.value, compute_us })

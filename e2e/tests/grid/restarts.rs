@@ -69,7 +69,11 @@ fn stopped_coordinator_ends_in_time_and_the_next_one_repeats_nothing_that_was_do
 /// Fetches and completes, and looks that nothing comes again that was acknowledged.
 fn pull(puller: Puller, acknowledged: &Mutex<BTreeMap<u64, u32>>, is_over: &AtomicBool) {
     while !is_over.load(Ordering::Relaxed) {
-        let Some(claim) = puller.claim(10) else { continue };
+        let Some(claim) = puller.claim(10) else {
+            // Nobody is there, or there is nothing to do: not as fast as the machine allows.
+            thread::sleep(Duration::from_millis(5));
+            continue;
+        };
         let again: Vec<_> = {
             let acknowledged = acknowledged.lock().expect("no panic");
             claim.tasks.iter().filter(|(index, _)| acknowledged.contains_key(index)).copied().collect()

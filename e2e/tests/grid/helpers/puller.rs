@@ -32,16 +32,20 @@ pub(crate) struct Puller {
 }
 
 impl Puller {
-    /// Fetches up to `max_tasks` tasks; none where there are none, or nobody is there.
+    /// Fetches up to `max_tasks` tasks; none where there are none, or nobody is there or about to go.
     pub(crate) fn claim(&self, max_tasks: u32) -> Option<Claim> {
         let body = json!({
             "worker_id": self.name, "kinds": ["tasks"], "max_tasks": max_tasks, "wait_seconds": 0.2,
         });
         let answer = try_request(self.coordinator, "POST", "/v1/worker/claim", &[], &body.to_string())?;
-        if answer.status == 204 {
-            return None;
+        match answer.status {
+            200 => (),
+            204 => return None,
+            status => {
+                assert_eq!(answer.problem(status), "the coordinator is stopping; try again later");
+                return None;
+            }
         }
-        assert_eq!(answer.status, 200, "{answer:?}");
         let claimed = answer.json();
         let text = |field: &str| claimed[field].as_str().expect("an id").to_owned();
         let number = |task: &Value, field: &str| task[field].as_u64().expect("a number");

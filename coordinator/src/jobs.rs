@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use protocol::{
-    Changed, Explanation, InvalidJob, Job, JobId, JobKind, JobProgress, JobRequest, JobState, JobWork, ParsedJob,
-    TaskCounts,
+    Changed, Explanation, InvalidJob, Job, JobId, JobKind, JobProgress, JobRequest, JobState, JobWork, MAX_TASKS,
+    ParsedJob, TaskCounts,
 };
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -155,6 +155,10 @@ impl Jobs {
         let job = request.parse()?;
         let params = if kind == JobKind::Tasks { counted(&job) } else { params };
         let plan = self.grid.plan(job.work);
+        if plan.tasks() > MAX_TASKS {
+            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
+            return Err(InvalidJob { field: "params", message: message.to_owned() }.into());
+        }
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             tasks: plan.tasks(),
@@ -215,9 +219,9 @@ impl Jobs {
     pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
         let this = self.clone();
         let acting = tokio::spawn(async move {
-            let _order = this.order.write().await;
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
             loop {
+                let _order = this.order.write().await;
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
@@ -242,14 +246,18 @@ impl Jobs {
         let is_retry = action == Action::Retry;
         let still: Vec<_> = ids.iter().filter(|id| !is_retry || self.grid.retry(**id).is_err()).collect();
         let commits = join_all(still.iter().map(|id| self.store.commit(action.change(**id)))).await;
+        // What is on the disk is done, whatever became of the others.
+        let mut outcome = Ok(());
         for (id, committed) in still.iter().zip(commits) {
-            committed?;
-            self.follow(**id, action).await?;
+            match committed {
+                Ok(()) => self.follow(**id, action).await?,
+                Err(error) => outcome = Err(error),
+            }
         }
         if still.len() < ids.len() {
             self.store.flush().await?;
         }
-        Ok(())
+        Ok(outcome?)
     }
 
     /// Lets the grid do what the store says. A job that came to its end meanwhile is not there any more.

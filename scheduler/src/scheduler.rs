@@ -71,6 +71,8 @@ struct Ahead {
     continues: bool,
     /// Leases that it waits for, as rounds of the worker's slots.
     rounds: u32,
+    /// Whether the worker was sent it, and so cannot renew it.
+    is_sent: bool,
 }
 
 /// Jobs, workers and leases. See the crate's description for the contract of every method.
@@ -293,8 +295,9 @@ impl Scheduler {
             Offer::Open { end, continues, .. } => (end, continues),
             Offer::Retry(_) => (run.tasks.end, false),
         };
-        let rounds_ahead = if size == LeaseSize::Fitting { self.rounds_ahead(lane.worker) } else { 0 };
-        let lease = self.lease(id, run, lane, attempt, Ahead { continues, rounds: rounds_ahead }, now);
+        let is_sent = size == LeaseSize::Fitting;
+        let rounds = if is_sent { self.rounds_ahead(lane.worker) } else { 0 };
+        let lease = self.lease(id, run, lane, attempt, Ahead { continues, rounds, is_sent }, now);
         self.refresh(id);
         Ok(Some(Lease { horizon, ..lease }))
     }
@@ -558,7 +561,14 @@ impl Scheduler {
         let held = &self.leases[&late];
         let (id, run, late_at) = (held.job, held.run.clone(), held.late_at);
         self.stragglers.forget(late, late_at);
-        let lease = self.lease(id, run, lane, attempt, Ahead { continues: false, rounds: 0 }, now);
+        let lease = self.lease(
+            id,
+            run,
+            lane,
+            attempt,
+            Ahead { continues: false, rounds: 0, is_sent: size == LeaseSize::Fitting },
+            now,
+        );
         self.leases.get_mut(&late).expect("it was just there").rival = Some(attempt);
         let second = self.leases.get_mut(&attempt).expect("it was just made");
         second.rival = Some(late);
@@ -573,6 +583,7 @@ impl Scheduler {
         let expected = job.pace(lane.worker).map_or(Duration::ZERO, |pace| pace.expect(tasks));
         let patience = match spec.task_timeout {
             Some(timeout) => times(timeout, tasks).saturating_mul(ahead.rounds.saturating_add(1)),
+            None if !ahead.is_sent => self.policy.lease_timeout,
             None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_PATIENCE) + self.policy.lease_timeout,
         };
         let setup = if ahead.continues { Duration::ZERO } else { spec.setup };

@@ -17,7 +17,7 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
                        detail (RFC 9457). The paths under /v1/worker are at the coordinator's internal port.",
     ),
     paths(
-        jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::act, jobs::act_on_all,
+        jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew,
     ),

@@ -241,6 +241,25 @@ pub(super) async fn result(
     }))
 }
 
+/// The newest result that a job stored under its `output` name.
+#[utoipa::path(
+    get,
+    path = "/v1/results/{name}",
+    operation_id = "named_result",
+    tag = "jobs",
+    params(("name" = String, Path, description = "The `output` of a job")),
+    responses(
+        (status = 200, description = "The result", body = serde_json::Value),
+        (status = 404, description = "No job that has succeeded has this name", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+    let result = state.jobs.store().result_by_name(&path).await.map_err(from_read)?;
+    let result = result.ok_or_else(|| ApiError::Unknown(format!("there is no result under the name {path:?}")))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(result.json))
+}
+
 /// Changes one job: `cancel`, `pause`, `resume` or `retry`. Again is no other.
 #[utoipa::path(
     post,

@@ -57,6 +57,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
         .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
+        .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::errors::from_accept;
+use crate::jobs::Action;
 use crate::simulation::Simulated;
 
 /// What an autoscaler or a person wants to know.
@@ -83,17 +84,36 @@ pub(super) async fn simulate(state: Data<State>, body: Payload) -> Result<HttpRe
     }
     priorities.sort_unstable_by(|one, other| other.cmp(one));
     priorities.dedup();
+    // A client that leaves must not leave jobs without the workers that they are for.
+    let starting = tokio::spawn(async move { start(&state, &simulation, priorities).await });
+    let started = starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))?;
+    Ok(HttpResponse::Created().json(started))
+}
+
+async fn start(
+    state: &State,
+    simulation: &Simulation,
+    priorities: Vec<Priority>,
+) -> Result<SimulationStarted, ApiError> {
     let simulated = Simulated::new();
     let shares = shares(simulation.tasks, priorities.len() as u64);
     let mut jobs = Vec::new();
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
-        let new = new_job(&simulation, simulated, priority, tasks);
-        jobs.push(state.jobs.store_new(new).await.map_err(from_accept)?.0);
+        match state.jobs.store_new(new_job(simulation, simulated, priority, tasks)).await {
+            Ok((job, _)) => jobs.push(job),
+            Err(error) => {
+                for job in jobs {
+                    // The first error is the one to tell.
+                    let _ = state.jobs.act(job.id, Action::Cancel).await;
+                }
+                return Err(from_accept(error));
+            }
+        }
     }
     let (grid, ids) = (Arc::clone(&state.grid), jobs.iter().map(|job| job.id).collect::<Vec<_>>());
     let of_simulation = Arc::clone(&grid);
     simulated.start(&grid, simulation.workers, move || ids.iter().all(|id| of_simulation.live(*id).is_none()));
-    Ok(HttpResponse::Created().json(SimulationStarted { jobs }))
+    Ok(SimulationStarted { jobs })
 }
 
 fn check(simulation: &Simulation) -> Result<(), ApiError> {

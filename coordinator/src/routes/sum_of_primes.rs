@@ -94,6 +94,10 @@ async fn store_instead(
     if record.state == JobState::Succeeded {
         return Ok(HttpResponse::Ok().json(answer_of(range, record.value, tasks, started_at)));
     }
+    if record.state == JobState::Failed {
+        let error = record.error.unwrap_or_else(|| "it failed".to_owned());
+        return Err(ApiError::WorkersFailed(error));
+    }
     let location = format!("/v1/jobs/{}", job.id);
     let mut response = HttpResponse::Accepted();
     response.insert_header((header::LOCATION, location)).insert_header(("Preference-Applied", "respond-async"));

@@ -18,6 +18,7 @@ use crate::grid::HeldTasks;
 
 /// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
 const LOOKED_AT: u64 = 20_000;
+const LOOKED_AT_ONCE: usize = 1_000;
 
 /// The tasks of a job whose tasks are individual: `tasks` and `sleep`.
 #[utoipa::path(
@@ -56,8 +57,10 @@ pub(super) async fn list(
     let held = state.grid.held_tasks(id);
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     while next < end && tasks.len() < limit {
-        let some = next..end.min(next + limit as u64);
-        let mut attempts = state.jobs.store().outcomes(id, some.start, limit).await.map_err(from_read)?;
+        // A state that is rare is looked for in larger steps than a page.
+        let step = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
+        let some = next..end.min(next + step as u64);
+        let mut attempts = state.jobs.store().outcomes(id, some.start, step).await.map_err(from_read)?;
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
         let seen = look_at(&record, some.clone(), &attempts, &held);

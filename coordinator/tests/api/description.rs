@@ -44,6 +44,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "list_jobs",
         "list_tasks",
         "list_workers",
+        "named_result",
         "put_job",
         "renew_tasks",
         "show_job",

@@ -55,3 +55,17 @@ async fn a_large_result_is_a_file_that_outlives_its_coordinator() {
     problem(grid.get(&format!("/v1/jobs/{}/result", job.id)).await, 500).await;
     assert_eq!(grid.job(job.id).await.state, JobState::Succeeded);
 }
+
+#[actix_web::test]
+async fn a_result_is_found_by_the_name_that_its_job_gave_it_the_newest_first() {
+    let grid = TestCoordinator::start(config());
+    let _worker = grid.add_real_worker("one", 1, Labels::new()).await;
+    problem(grid.get("/v1/results/daily").await, 404).await;
+    for (b, sum) in [(10, "17"), (100, "1060")] {
+        let body = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": b}, "output": "daily"});
+        let job = grid.submit(&body).await;
+        grid.result(job.id).await;
+        let named: Value = read(grid.get("/v1/results/daily").await, 200).await;
+        assert_eq!(named["sum"], sum);
+    }
+}

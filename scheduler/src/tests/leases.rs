@@ -150,3 +150,15 @@ fn nothing_is_given_ahead_of_a_task_that_takes_long() {
     grid.claim(1).expect("task 1");
     assert_eq!(grid.claim(1), None);
 }
+
+#[test]
+fn what_never_came_to_its_worker_was_not_tried() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 1);
+    for _ in 0..2 * MAX_ATTEMPTS {
+        let lease = grid.claim(1).expect("task 0");
+        grid.scheduler.undeliverable(lease.attempt).expect("leased");
+    }
+    assert_eq!(grid.ends(), []);
+    assert_eq!(grid.scheduler.undeliverable(no_such_attempt()), Err(StaleAttempt));
+}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::harness::{Harness, TASK_TIME, job, revoked, worker};
-use crate::{Event, Lease, StaleAttempt};
+use super::harness::{Harness, TASK_TIME, job, lane, revoked, worker};
+use crate::{Event, Lease, LeaseSize, StaleAttempt};
 
 /// A job of which only one lease is left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
@@ -85,6 +85,19 @@ fn a_pause_takes_both_attempts_back_once() {
     let mut ends = grid.ends();
     ends.sort_by_key(|event| format!("{event:?}"));
     assert_eq!(ends, [revoked(&late), revoked(&second)]);
+}
+
+#[test]
+fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 12);
+    let known = grid.claim(1).expect("task 0");
+    grid.complete(&known).expect("leased");
+    let late = grid.claim_for(lane(1), LeaseSize::AtMost(11)).expect("active").expect("the rest");
+    grid.wait(Duration::from_secs(5));
+    assert_eq!(grid.claim_for(lane(2), LeaseSize::AtMost(10)), Ok(None));
+    let second = grid.claim_for(lane(2), LeaseSize::AtMost(11)).expect("active").expect("a second attempt");
+    assert_eq!(second.tasks, late.tasks);
 }
 
 #[test]

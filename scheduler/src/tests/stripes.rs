@@ -104,3 +104,24 @@ fn an_estimate_makes_the_first_lease_longer_than_a_task() {
     );
     assert_eq!(grid.claim_tasks(1), Some((job(2), 0..200)), "a quarter of the target by the estimate");
 }
+
+#[test]
+fn a_worker_that_fetches_keeps_nothing_from_others() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, JobSpec { setup: TASK_TIME * 100, ..stripes(20) });
+    let fetched = grid.claim_for(lane(1), LeaseSize::AtMost(1)).expect("active").expect("task 0");
+    grid.complete(&fetched).expect("leased");
+    assert_eq!(grid.claim_tasks(2).map(|(_, tasks)| tasks.start), Some(1));
+}
+
+#[test]
+fn the_rest_that_a_late_worker_walks_is_not_left_to_it() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, JobSpec { setup: TASK_TIME * 8, ..stripes(20) });
+    let first = grid.claim(1).expect("the start");
+    grid.complete_after(&first, TASK_TIME * 9).expect("leased");
+    grid.claim(1).expect("goes on");
+    assert_eq!(grid.claim(2), None, "not worth a set-up");
+    grid.wait(Duration::from_secs(5));
+    assert!(grid.claim(2).is_some(), "better late than never");
+}

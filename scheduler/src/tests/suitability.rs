@@ -174,3 +174,13 @@ fn what_no_job_needs_any_more_is_forgotten() {
     assert_eq!(grid.scheduler.queue().classes().count(), 0);
     grid.scheduler.check();
 }
+
+#[test]
+fn a_job_that_nobody_can_run_is_no_work() {
+    let mut grid = Harness::with_workers(1);
+    let requires = Requirements { labels: labels(&[("gpu", "yes")]), ..Requirements::default() };
+    grid.submit_spec(1, requiring(requires));
+    assert!(!grid.scheduler.has_work());
+    grid.join(2, with_labels(&[("gpu", "yes")]));
+    assert!(grid.scheduler.has_work());
+}

@@ -52,18 +52,18 @@ git ls-files -z | xargs -0 cp --parents -t "$COPY"
 
 mutant waiting-never-raises-a-job job.rs 's/level\.saturating_add\(added\)\.min/level.min/'
 mutant pause-revokes-no-lease scheduler.rs '/pub fn pause/,/self\.refresh/s/self\.attempts_of\(id\)/Vec::new()/'
-mutant loser-of-two-attempts-keeps-its-lease scheduler.rs '/pub fn complete/,/learn_pace/s/self\.revoke\(rival\);/let _ = rival;/'
+mutant loser-of-two-attempts-keeps-its-lease scheduler/outcome.rs '/pub fn complete/,/learn_pace/s/self\.revoke\(rival\);/let _ = rival;/'
 mutant memory-is-not-required spec.rs '/&& memory_bytes\.is_none_or/d'
-mutant affinity-key-is-forgotten scheduler.rs 's/self\.pool\.remember\(lane\.worker, key\);/let _ = key;/'
+mutant affinity-key-is-forgotten scheduler/claim.rs 's/self\.pool\.remember\(lane\.worker, key\);/let _ = key;/'
 mutant what-failed-waits-in-its-own-line job.rs 's/if self\.tasks\.has_retries\(\) \{ Priority::HIGHEST \} else \{ (self\.spec\.priority) \}/\1/'
-mutant outcome-counts-twice scheduler.rs 's/job\.total \+= outcome\.value;/job.total += 2 * outcome.value;/'
+mutant outcome-counts-twice scheduler/outcome.rs 's/job\.total \+= outcome\.value;/job.total += 2 * outcome.value;/'
 mutant outcome-of-a-lost-worker-counts scheduler.rs '/pub fn worker_lost/,/^    }/s/for attempt in lost\.held/for attempt in lost.held.into_iter().skip(1)/'
-mutant a-job-keeps-its-turn scheduler.rs 's/job\.turn = self\.last_turn;//'
-mutant a-killing-task-has-all-its-attempts scheduler.rs 's/ \|\| run\.kills >= MAX_KILLS//'
+mutant a-job-keeps-its-turn scheduler/claim.rs 's/job\.turn = self\.last_turn;//'
+mutant a-killing-task-has-all-its-attempts scheduler/outcome.rs 's/ \|\| run\.kills >= MAX_KILLS//'
 mutant a-taken-up-job-starts-from-nothing tasks.rs 's/known\.for_each\(.*open\.remove.*/known.for_each(drop);/'
 mutant a-failed-run-is-not-halved tasks.rs 's/limit\.min\(run\.len\(\)\.div_ceil\(2\)\)/limit.min(run.len())/'
 mutant a-lease-never-expires scheduler.rs 's/&& expires_at <= now/\&\& expires_at < now - std::time::Duration::from_secs(3600)/'
-mutant a-retry-goes-back-to-its-worker scheduler.rs 's/let avoid = has_peers\.then_some\(lane\.worker\);/let avoid = None; let _ = has_peers;/'
+mutant a-retry-goes-back-to-its-worker scheduler/claim.rs 's/let avoid = has_peers\.then_some\(lane\.worker\);/let avoid = None; let _ = has_peers;/'
 
 if [ ${#missed[@]} -gt 0 ]; then
   echo "not found: ${missed[*]}" >&2

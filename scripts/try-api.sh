@@ -82,7 +82,7 @@ PYTHON
 # Something of each kind that lasts, so that no claim waits for a task.
 submit '{"kind": "sum-of-primes", "params": {"a": 0, "b": 18446744073709551615}}'
 submit '{"kind": "count-primes", "params": {"a": 0, "b": 18446744073709551615}}'
-submit '{"kind": "sleep", "params": {"seconds": 3600, "tasks": 9007199254740992}}'
+submit '{"kind": "sleep", "params": {"seconds": 3600, "tasks": 10000000}}'
 seq -s , 1000000 | sed 's/.*/{"kind": "tasks", "params": {"list": [&]}}/' >"$run/tasks.json"
 submit "@$run/tasks.json"
 

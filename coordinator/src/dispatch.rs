@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use crate::grid::{Assignment, Grid, LeaseEnd, Revoked};
 use crate::lease_client::LeaseClient;
 use crate::metrics::{GridMetrics, LeaseOutcome};
-use crate::registry::{Registry, Stub};
+use crate::registry::{Registry, Searched, Stub};
 
 /// Leases on their way to one slot: one computes while the next one waits, so that no slot idles for a round trip.
 const LEASES_PER_SLOT: usize = 2;
@@ -133,9 +133,9 @@ impl Dispatcher {
             return LeaseOutcome::Refused;
         }
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let speed = |numbers: NumberRange| numbers.len() as f64 / outcome.busy.as_secs_f64().max(1e-6);
-        let speed = assignment.numbers.map(speed);
-        self.registry.note_success(stub, assignment.tasks, speed);
+        let searched =
+            |numbers: NumberRange| Searched { numbers: numbers.len() as f64, seconds: outcome.busy.as_secs_f64() };
+        self.registry.note_success(stub, assignment.tasks, assignment.numbers.map(searched));
         LeaseOutcome::Completed
     }
 

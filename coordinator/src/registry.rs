@@ -97,12 +97,36 @@ pub(crate) struct Registration {
     pub(crate) heartbeat: Heartbeat,
     pub(crate) last_seen_at: Instant,
     pub(crate) completed_tasks: u64,
-    /// Numbers searched a second on one slot, lately.
-    pub(crate) speed: Option<f64>,
+    /// On one slot, lately.
+    pub(crate) speed: Speed,
     connection: u64,
     /// Heartbeats in a row on that connection.
     heartbeats_on_connection: u32,
     standing: Standing,
+}
+
+/// Numbers that a lease searched, and the seconds that took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Searched {
+    pub(crate) numbers: f64,
+    pub(crate) seconds: f64,
+}
+
+/// How fast a worker is: over its last few leases as one, since a short one may have found its work done already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Speed(Searched);
+
+impl Speed {
+    fn learn(&mut self, lease: Searched) {
+        let Searched { numbers, seconds } = self.0;
+        self.0 = Searched { numbers: numbers / 2.0 + lease.numbers, seconds: seconds / 2.0 + lease.seconds };
+    }
+
+    /// Numbers a second, once it is known.
+    pub(crate) fn numbers_per_second(self) -> Option<f64> {
+        let Searched { numbers, seconds } = self.0;
+        (seconds > 0.0).then(|| numbers / seconds)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -260,14 +284,13 @@ impl Registry {
     }
 
     /// Counts a completed lease, which ends a row of failures.
-    pub(crate) fn note_success(&self, stub: &Stub, tasks: u64, speed: Option<f64>) {
+    pub(crate) fn note_success(&self, stub: &Stub, tasks: u64, searched: Option<Searched>) {
         let Some(mut registration) = self.workers.get_mut(&stub.worker_id) else { return };
         if registration.key != stub.key {
             return;
         }
         registration.completed_tasks += tasks;
-        let mean = |speed| registration.speed.map_or(speed, |earlier| f64::midpoint(earlier, speed));
-        registration.speed = speed.map(mean).or(registration.speed);
+        searched.into_iter().for_each(|searched| registration.speed.learn(searched));
         if let Standing::Ready { failures } = &mut registration.standing {
             *failures = 0;
         }
@@ -346,7 +369,7 @@ impl Registry {
             heartbeat,
             last_seen_at: now,
             completed_tasks: 0,
-            speed: None,
+            speed: Speed::default(),
             connection: origin.connection,
             heartbeats_on_connection: 1,
             standing: Standing::Ready { failures: 0 },

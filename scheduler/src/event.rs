@@ -115,7 +115,7 @@ pub enum WaitReason {
     },
     /// Everything that could run it is busy.
     #[error(
-        "all {slots} slots of the workers that can run it are busy; {ahead} jobs of its priority or above wait with it"
+        "all {slots} slots of the workers that can run it are busy; jobs of its priority or above that wait with it: {ahead}"
     )]
     Busy {
         /// Slots of the workers that can run it.

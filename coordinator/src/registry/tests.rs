@@ -164,7 +164,7 @@ fn the_pause_of_a_worker_that_fails_grows_until_it_succeeds() {
     assert_eq!([(); 7].map(|()| grid.fail_and_count_seconds()), [1, 1, 2, 4, 8, 16, 30]);
     let stub = grid.take();
     assert!(!grid.registry.is_proven(&stub));
-    grid.registry.note_success(&stub, 1, Some(1.0));
+    grid.registry.note_success(&stub, 1, Some(Searched { numbers: 1.0, seconds: 1.0 }));
     assert!(grid.registry.is_proven(&stub));
     grid.registry.release(stub);
     assert_eq!(grid.fail_and_count_seconds(), 1);
@@ -241,4 +241,14 @@ fn the_pool_has_a_bound() {
     }
     let one_more = grid.registry.register(&name("one-more"), origin(1), heartbeat(1, 1), grid.now);
     assert_eq!(one_more, Err(RegisterError::Full));
+}
+
+#[test]
+fn a_short_lease_says_little_of_a_workers_speed() {
+    let mut speed = Speed::default();
+    assert_eq!(speed.numbers_per_second(), None);
+    speed.learn(Searched { numbers: 1e9, seconds: 0.1 });
+    speed.learn(Searched { numbers: 5e6, seconds: 1e-6 });
+    let shown = speed.numbers_per_second().expect("it is known");
+    assert!((1e10..1.1e10).contains(&shown), "{shown}");
 }

@@ -28,7 +28,7 @@ pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
 fn summarize(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
     let silent = now.saturating_duration_since(registration.last_seen_at);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, never negative")]
-    let speed_numbers_per_s = registration.speed.map(|speed| speed as u64);
+    let speed_numbers_per_s = registration.speed.numbers_per_second().map(|speed| speed as u64);
     WorkerSummary {
         id,
         boot_id: registration.heartbeat.boot_id,

@@ -77,7 +77,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Lets a lease last for another [`Policy::lease_timeout`] from now, but no longer than its job's timeout for an
+    /// Lets a lease last for another [`crate::Policy::lease_timeout`] from now, but no longer than its job's timeout for an
     /// attempt allows. Returns when it ends.
     ///
     /// # Errors

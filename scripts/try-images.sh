@@ -19,7 +19,7 @@ clean_up() {
       echo "--- last lines of $name"
       "$docker" logs --tail 20 "$run-$name" 2>&1
     fi
-    "$docker" rm --force "$run-$name" >/dev/null
+    "$docker" rm --force --volumes "$run-$name" >/dev/null
   done
   "$docker" network rm "$run" >/dev/null 2>&1 || true
   "$docker" image rm "$run-coordinator" "$run-worker" >/dev/null 2>&1 || true
@@ -85,7 +85,7 @@ stop() {
 build coordinator
 build worker
 "$docker" network create "$run" >/dev/null
-start coordinator coordinator 1g --publish 127.0.0.1::8080
+start coordinator coordinator 1g --publish 127.0.0.1::8080 --mount type=volume,dst=/var/lib/divvy
 url=http://$("$docker" port "$run-coordinator" 8080/tcp | head -n 1)
 for name in worker-1 worker-2; do
   start "$name" worker 512m --env DIVVY_COORDINATOR=http://coordinator:8081 --env "DIVVY_WORKER_ID=$name"

@@ -65,8 +65,30 @@ pub(crate) struct Proposal {
     /// The client's own id, if it chose one.
     pub(crate) id: Option<JobId>,
     pub(crate) idempotency_key: Option<String>,
-    pub(crate) body: Vec<u8>,
-    pub(crate) request: JobRequest,
+    pub(crate) wanted: Wanted,
+}
+
+/// The job that a request asks for.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    job: ParsedJob,
+    /// As they are shown.
+    params: Box<RawValue>,
+    /// Of the whole body: tells a request that comes again from another one.
+    fingerprint: [u8; 32],
+}
+
+impl Wanted {
+    /// Checks a request. Takes its time where it has many payloads.
+    pub(crate) fn new(request: JobRequest, body: &[u8]) -> Result<Self, InvalidJob> {
+        let fingerprint = Sha256::digest(body).into();
+        if request.kind == JobKind::Tasks {
+            let job = request.parse()?;
+            return Ok(Self { params: counted(&job), job, fingerprint });
+        }
+        let params = request.params.clone();
+        Ok(Self { job: request.parse()?, params, fingerprint })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -145,15 +167,12 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when nobody waits any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let Proposal { id, idempotency_key, body, request } = proposal;
+        let Proposal { id, idempotency_key, wanted: Wanted { job, params, fingerprint } } = proposal;
         let too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(too_long) {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
             return Err(InvalidJob { field: "Idempotency-Key", message }.into());
         }
-        let (kind, params) = (request.kind, request.params.clone());
-        let job = request.parse()?;
-        let params = if kind == JobKind::Tasks { counted(&job) } else { params };
         let plan = self.grid.plan(job.work);
         if plan.tasks() > MAX_TASKS {
             let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
@@ -164,7 +183,7 @@ impl Jobs {
             tasks: plan.tasks(),
             job,
             params,
-            fingerprint: Sha256::digest(&body).into(),
+            fingerprint,
             idempotency_key,
             submitted_at: Timestamp::now(),
         };

@@ -10,6 +10,9 @@ use crate::ApiError;
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Parsing so much takes about a millisecond.
+const WORKED_ON_AT_ONCE_BYTES: usize = 256 * 1024;
+
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,6 +34,21 @@ pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) ->
         .map_err(|_| ApiError::BodyTimeout(timeout))?
         .map_err(|_| ApiError::BodyTooLarge(max_bytes))?
         .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
+}
+
+/// Works on a body: on this thread if it is short, else on one that may take its time, so that no other request waits.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn with_body<T: Send + 'static>(
+    body: Bytes,
+    work: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    if body.len() <= WORKED_ON_AT_ONCE_BYTES {
+        return work(&body);
+    }
+    let working = tokio::task::spawn_blocking(move || work(&body));
+    working.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
 }
 
 /// Parses a body.

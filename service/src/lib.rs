@@ -15,7 +15,7 @@ mod server;
 mod telemetry;
 
 pub use auth::{InvalidToken, WorkerToken};
-pub use body::{MAX_BODY_BYTES, parse_json, read_body, read_json};
+pub use body::{MAX_BODY_BYTES, parse_json, read_body, read_json, with_body};
 pub use client::{http_client, read_bounded_json};
 pub use config::from_env;
 pub use connection::Connection;

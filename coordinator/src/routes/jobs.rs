@@ -7,7 +7,7 @@ use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use protocol::{Changed, Explanation, Job, JobId, JobPage, JobRequest, JobState, Problem};
 use serde::Deserialize;
-use service::{ApiError, parse_json, read_body};
+use service::{ApiError, parse_json, read_body, with_body};
 use store::{Cursor, JobFilter, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -15,13 +15,10 @@ use uuid::Uuid;
 use super::State;
 use super::errors::{from_accept, from_change, from_invalid, from_read};
 use super::query::{Fields, page_limit, seconds};
-use crate::jobs::{Action, Proposal};
+use crate::jobs::{Action, Proposal, Wanted};
 
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Bodies above this are parsed on a thread that may take its time.
-const PARSED_AT_ONCE_BYTES: usize = 256 * 1024;
 
 /// The longest that a result is waited for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -112,23 +109,15 @@ async fn accept(
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
     let readable = |_| ApiError::InvalidField { field: "Idempotency-Key", message: "must be readable text".to_owned() };
     let idempotency_key = key.transpose().map_err(readable)?;
-    let body = read_body(body, state.max_job_bytes, BODY_TIMEOUT).await?.to_vec();
-    let (parsed, body) = parse(body).await?;
-    let proposal = Proposal { id, idempotency_key, body, request: parsed };
+    let body = read_body(body, state.max_job_bytes, BODY_TIMEOUT).await?;
+    let wanted = with_body(body, |body| Wanted::new(parse_json::<JobRequest>(body)?, body).map_err(from_invalid));
+    let proposal = Proposal { id, idempotency_key, wanted: wanted.await? };
     let (job, submission) = state.jobs.accept(proposal).await.map_err(from_accept)?;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
         Submission::Existing(_) => HttpResponse::Ok(),
     };
     Ok(response.insert_header((header::LOCATION, format!("/v1/jobs/{}", job.id))).json(job))
-}
-
-async fn parse(body: Vec<u8>) -> Result<(JobRequest, Vec<u8>), ApiError> {
-    if body.len() <= PARSED_AT_ONCE_BYTES {
-        return Ok((parse_json(&body)?, body));
-    }
-    let parsing = tokio::task::spawn_blocking(move || Ok((parse_json(&body)?, body)));
-    parsing.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
 }
 
 /// Lists jobs, the newest first.

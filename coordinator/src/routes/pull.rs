@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use protocol::{AttemptId, ClaimRequest, Claimed, ClaimedTask, Completion, Problem, Renewed, SleepParams, TaskFailure};
 use scheduler::{Failure, Outcome, WorkerKey};
 use serde_json::value::RawValue;
-use service::{ApiError, parse_json, read_body};
+use service::{ApiError, parse_json, read_body, with_body};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
@@ -83,7 +83,7 @@ pub(super) async fn complete(
 ) -> Result<MaybeClaimed, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let completion: Completion = parse_json(&read_body(body, MAX_REPORT_BYTES, BODY_TIMEOUT).await?)?;
+    let completion: Completion = with_body(read_body(body, MAX_REPORT_BYTES, BODY_TIMEOUT).await?, parse_json).await?;
     let (plan, tasks, busy) = state.grid.held(attempt).ok_or_else(stale)?;
     let (value, results) = judge(&plan, &tasks, completion.results)?;
     // Before the outcome counts: an error must not come after it did.

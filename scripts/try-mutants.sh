@@ -13,11 +13,11 @@ export PROPTEST_FAILURE_PERSISTENCE=off RUST_BACKTRACE=0 RUSTFLAGS='--cap-lints 
 wanted=("$@")
 missed=()
 
-# Name, file below scheduler/src, sed script.
+# Name, file below crates/scheduler/src, sed script.
 mutant() {
   local name=$1 file=$2 script=$3
   if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
-  local source=scheduler/src/$file output=target/mutants/$name.log
+  local source=crates/scheduler/src/$file output=target/mutants/$name.log
   sed -E "$script" "$source" > "$COPY/$source"
   if cmp -s "$source" "$COPY/$source"; then
     echo "$name: the line to change is not there any more" >&2

@@ -1,6 +1,6 @@
 //! Sums and numbers of primes from published tables.
 
-const TABLE: &str = include_str!("../../../../primes/tests/data/prime-sums.csv");
+const TABLE: &str = include_str!("../../../../crates/primes/tests/data/prime-sums.csv");
 
 /// The sum of all primes up to 10^`exponent`, 1 to 12.
 pub(crate) fn published_sum(exponent: u32) -> u128 {

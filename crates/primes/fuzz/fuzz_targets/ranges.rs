@@ -1,7 +1,7 @@
 //! Sums and counts of random ranges of the whole of `u64`, at every level of instructions, against Miller–Rabin, and
 //! walks over them in random steps against whole calls.
 //!
-//! Run with `cargo +nightly fuzz run ranges` in `primes/`.
+//! Run with `cargo +nightly fuzz run ranges` in `crates/primes/`.
 
 #![no_main]
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use protocol::{
-    Changed, Explanation, Job, JobId, JobPage, JobRequest, JobState, Problem, Simulation, SimulationStarted, Stats,
-    SumOfPrimes, TaskPage, WorkerSummary,
+use api::{
+    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
+    TaskPage, WorkerSummary,
 };
+use model::{JobId, JobState};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;

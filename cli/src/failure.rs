@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use protocol::{Job, JobId, JobState};
+use api::Job;
+use model::{JobId, JobState};
 use reqwest::StatusCode;
 
 use crate::printable::printable;

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Context;
-use protocol::{Job, JobEvent, JobId};
+use api::Job;
+use model::{JobEvent, JobId};
 use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 

@@ -1,6 +1,6 @@
 //! `divvy simulate`.
 
-use protocol::{Job, Simulation, SimulationStarted};
+use api::{Job, Simulation, SimulationStarted};
 
 use crate::arguments::{Format, Simulate};
 use crate::client::Grid;

@@ -1,6 +1,6 @@
 //! `divvy stats`.
 
-use protocol::Stats;
+use api::Stats;
 
 use crate::arguments::{self, Format};
 use crate::client::Grid;

@@ -33,7 +33,7 @@ pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
     })
 }
 
-async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
+async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
     let grid = Grid::new(url)?;
     let spinner = ProgressBar::new_spinner().with_message(format!("waiting for {url}"));
     spinner.enable_steady_tick(PROGRESS_INTERVAL);
@@ -42,7 +42,7 @@ async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes
     answer
 }
 
-async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
+async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut grid = EmbeddedGrid::start(any_port, worker_count(arguments.workers), None)?;
     let (own, jobs) = (Grid::new(&grid.url()?)?, grid.jobs().clone());

@@ -1,6 +1,6 @@
 //! `divvy worker list`.
 
-use protocol::{WorkerState, WorkerSummary};
+use api::{WorkerState, WorkerSummary};
 
 use crate::arguments::{Format, Worker, WorkerCommand};
 use crate::client::Grid;

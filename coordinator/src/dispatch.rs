@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::NumberRange;
+use model::NumberRange;
 use scheduler::Outcome;
 use tokio::time::timeout;
 use tracing::{debug, warn};

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use api::Work;
 use jiff::Timestamp;
-use protocol::{
-    AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, NumberRange, Requirements, TaskCounts, Work, WorkerId,
+use model::{
+    AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, NumberRange, Requirements, TaskCounts, WorkerId,
 };
 use scheduler::{
     Event, Failure, History, JobError, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Scheduler, StaleAttempt,

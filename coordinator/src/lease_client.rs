@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{LeaseOutcome, LeaseRequest, Problem};
+use api::{LeaseOutcome, LeaseRequest, Problem};
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, Outcome};
 use service::{WorkerToken, read_bounded_json};

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use protocol::{BootId, Deregistration, Heartbeat, Labels, Problem, Resources, WorkerId};
+use api::{Deregistration, Heartbeat, Problem};
+use model::{BootId, Labels, Resources, WorkerId};
 use reqwest::{Client, Response};
 use service::WorkerToken;
 use sysinfo::System;

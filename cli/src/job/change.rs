@@ -1,6 +1,6 @@
 //! `divvy job cancel`, `pause`, `resume` and `retry`.
 
-use protocol::JobState;
+use model::JobState;
 
 use crate::arguments::{Change, Filter, Format};
 use crate::client::{Action, Grid};

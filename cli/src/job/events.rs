@@ -1,6 +1,6 @@
 //! `divvy job events`.
 
-use protocol::JobEvent;
+use model::JobEvent;
 
 use crate::arguments::{Events, Format};
 use crate::client::Grid;

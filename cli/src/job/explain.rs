@@ -1,6 +1,6 @@
 //! `divvy job explain`.
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::arguments::Format;
 use crate::client::Grid;

@@ -1,6 +1,6 @@
 //! `divvy job list`.
 
-use protocol::JobPage;
+use api::JobPage;
 
 use crate::arguments::{Filter, Format, List};
 use crate::client::{Grid, Query};

@@ -1,6 +1,7 @@
 //! `divvy job show`.
 
-use protocol::{Job, JobId, JobKind};
+use api::Job;
+use model::{JobId, JobKind};
 
 use crate::arguments::Format;
 use crate::client::Grid;

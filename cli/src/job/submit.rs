@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
 
-use protocol::{
-    Affinity, DEFAULT_MAX_ATTEMPTS, JobKind, JobRequest, Labels, NumberRange, Priority, Requirements, SleepParams,
-    TasksParams, Timeout,
+use api::{JobRequest, TasksParams};
+use model::{
+    Affinity, DEFAULT_MAX_ATTEMPTS, JobKind, Labels, NumberRange, Priority, Requirements, SleepParams, Timeout,
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};

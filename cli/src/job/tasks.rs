@@ -1,6 +1,6 @@
 //! `divvy job tasks`.
 
-use protocol::{Task, TaskPage};
+use api::{Task, TaskPage};
 
 use crate::arguments::{Format, Tasks};
 use crate::client::{Grid, Query};

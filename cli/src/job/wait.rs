@@ -1,8 +1,9 @@
 //! `divvy job wait`.
 
+use api::Job;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use protocol::{Job, JobId};
+use model::JobId;
 
 use crate::arguments::Format;
 use crate::client::Grid;

@@ -1,6 +1,7 @@
 //! What the screen shows of a grid at one moment.
 
-use protocol::{Job, JobState, Stats, WorkerSummary};
+use api::{Job, Stats, WorkerSummary};
+use model::JobState;
 
 use crate::client::{Grid, Query};
 use crate::failure::Failure;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{Either, HttpRequest, HttpResponse};
+use api::{ClaimRequest, Claimed, ClaimedTask, Completion, Problem, Renewed, TaskFailure};
 use jiff::Timestamp;
-use protocol::{AttemptId, ClaimRequest, Claimed, ClaimedTask, Completion, Problem, Renewed, SleepParams, TaskFailure};
+use model::{AttemptId, SleepParams};
 use scheduler::{Failure, Outcome, WorkerKey};
 use serde_json::value::RawValue;
 use service::{ApiError, parse_json, read_body, with_body};

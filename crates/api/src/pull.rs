@@ -1,12 +1,12 @@
 //! What a worker that pulls says and gets.
 
 use jiff::Timestamp;
+use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::request::{JobKind, Labels, Resources};
-use crate::{AttemptId, JobId, WorkerId};
+use crate::schema;
 
 /// Body of `POST /v1/worker/claim`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -16,12 +16,14 @@ pub struct ClaimRequest {
     #[schema(value_type = String)]
     pub worker_id: WorkerId,
     /// The kinds of job that it runs.
+    #[schema(value_type = Vec<schema::JobKind>)]
     pub kinds: Vec<JobKind>,
     /// Its labels.
     #[serde(default)]
     pub labels: Labels,
     /// What it has.
     #[serde(default)]
+    #[schema(value_type = schema::Resources)]
     pub resources: Resources,
     /// The most tasks that it takes at once, 1 to 10000.
     #[serde(default = "one_claimed")]
@@ -41,10 +43,13 @@ fn one_claimed() -> u32 {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claimed {
     /// To be named in the report.
+    #[schema(value_type = schema::AttemptId)]
     pub attempt: AttemptId,
     /// Whose tasks they are.
+    #[schema(value_type = schema::JobId)]
     pub job: JobId,
     /// What they compute.
+    #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The tasks.
     pub tasks: Vec<ClaimedTask>,

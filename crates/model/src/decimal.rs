@@ -1,5 +1,5 @@
 //! `u128` as a decimal string: sums of primes pass 2^53 near 5.96e8, where a JSON number loses digits in half of all
-//! clients. For `#[serde(with = "protocol::decimal")]`.
+//! clients. For `#[serde(with = "model::decimal")]`.
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 

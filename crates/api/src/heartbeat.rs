@@ -1,8 +1,7 @@
 //! How a worker announces itself.
 
+use model::{BootId, JobKind, Labels, Resources};
 use serde::{Deserialize, Serialize};
-
-use crate::{BootId, JobKind, Labels, Resources};
 
 /// No worker may claim more slots than this.
 pub const MAX_SLOTS_PER_WORKER: u32 = 1024;

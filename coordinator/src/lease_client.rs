@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use api::client::read_bounded_json;
 use api::{LeaseOutcome, LeaseRequest, Problem};
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, Outcome};
-use service::{WorkerToken, read_bounded_json};
+use service::WorkerToken;
 
 use crate::grid::{Assignment, LeaseEnd};
 use crate::registry::Stub;

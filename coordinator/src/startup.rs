@@ -192,7 +192,7 @@ fn start_background(
     metrics: &GridMetrics,
 ) -> anyhow::Result<JoinSet<()>> {
     let client = LeaseClient::new(
-        service::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
+        api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
         config.worker_token.clone(),
     );
     let (grid, registry, metrics) = (Arc::clone(grid), Arc::clone(registry), metrics.clone());

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use api::client::read_bounded_json;
 use api::{Deregistration, Heartbeat, Problem};
 use model::{BootId, Labels, Resources, WorkerId};
 use reqwest::{Client, Response};
@@ -87,7 +88,7 @@ impl Announcements {
 impl Announcer {
     /// Starts the thread; the first heartbeat leaves at once.
     pub(crate) fn start(self) -> anyhow::Result<Announcements> {
-        let client = service::http_client(TIMEOUT).context("build the HTTP client")?;
+        let client = api::client::http_client(TIMEOUT).context("build the HTTP client")?;
         let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
         let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
@@ -183,7 +184,7 @@ async fn check(response: Response) -> anyhow::Result<()> {
     if status.is_success() {
         return Ok(());
     }
-    let problem: anyhow::Result<Problem> = service::read_bounded_json(response, MAX_PROBLEM_BYTES).await;
+    let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
     let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
     bail!("it answered {status}{detail}")
 }

@@ -79,7 +79,7 @@ impl TestCoordinator {
                 std::future::pending().await
             }
         }));
-        let client = service::http_client(Duration::from_secs(1)).expect("a client");
+        let client = api::client::http_client(Duration::from_secs(1)).expect("a client");
         Self { public, internal, client, data_dir, stop, running }
     }
 

@@ -80,7 +80,7 @@ async fn the_token_is_demanded_where_it_is_set() {
 async fn a_worker_whose_heartbeat_connection_closes_gets_no_lease_until_it_shows_again() {
     let grid = TestCoordinator::start(config());
     let _good = grid.add_worker("good", compute).await;
-    let own_connection = service::http_client(Duration::from_secs(1)).expect("a client");
+    let own_connection = api::client::http_client(Duration::from_secs(1)).expect("a client");
     let url = format!("http://{}/worker/register/gone", grid.internal);
     let gone = heartbeat(closed_port());
     for _ in 0..2 {

@@ -1,7 +1,9 @@
 //! What crosses the wire between clients, the coordinator and its workers: requests, answers, heartbeats, leases and
-//! problems, with their OpenAPI description.
+//! problems, with their OpenAPI description, and the HTTP client of a grid.
 
 mod answer;
+#[cfg(feature = "client")]
+pub mod client;
 mod heartbeat;
 mod lease;
 mod problem;

@@ -40,7 +40,7 @@ pub struct Heartbeat {
 
 /// What every worker runs.
 fn least_kinds() -> Vec<JobKind> {
-    vec![JobKind::SumOfPrimes]
+    vec![JobKind::SUM_OF_PRIMES]
 }
 
 /// Query of `DELETE /worker/register/{worker_id}`: the worker is going and takes nothing new.

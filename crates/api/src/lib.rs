@@ -18,6 +18,6 @@ pub use heartbeat::{Deregistration, Heartbeat, MAX_SLOTS_PER_WORKER};
 pub use lease::{LeaseOutcome, LeaseRequest, Nap, Stretch, Work};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, Renewed, TaskFailure};
-pub use request::{JobRequest, ParsedJob, Simulation, TasksParams};
+pub use request::{JobRequest, ParsedJob, Simulation};
 pub use task::{Task, TaskPage};
 pub use view::{Changed, Explanation, Job, JobPage, JobProgress, SimulationStarted, Stats, WorkerStats};

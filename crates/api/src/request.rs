@@ -1,14 +1,15 @@
 //! Jobs as a client submits them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
-    Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, JobWork, Labels, MAX_WORD_BYTES, Priority,
-    Requirements, SleepParams, Timeout, check_words,
+    Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, Labels, MAX_WORD_BYTES, Priority, Requirements,
+    Timeout, check_words,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use workloads::Parsed;
 
 use crate::schema;
 
@@ -54,22 +55,13 @@ fn default_max_attempts() -> NonZeroU32 {
     DEFAULT_MAX_ATTEMPTS
 }
 
-/// Parameters of `tasks`.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TasksParams {
-    /// A payload for each task: any JSON, which a worker gets as it is.
-    #[schema(value_type = Vec<serde_json::Value>, min_items = 1)]
-    pub list: Vec<Box<RawValue>>,
-}
-
 /// A job that has been checked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ParsedJob {
-    /// What it computes.
-    pub work: JobWork,
-    /// The payloads of individual tasks; empty for other kinds.
-    pub payloads: Vec<Box<RawValue>>,
+    /// Its kind.
+    pub kind: JobKind,
+    /// Its work, its parameters as they are shown, and the payloads of its tasks.
+    pub work: Parsed,
     /// Everything else.
     pub options: JobOptions,
 }
@@ -77,17 +69,15 @@ pub struct ParsedJob {
 /// Labels of this prefix are the grid's own.
 const RESERVED_LABELS: &str = "divvy.";
 const MAX_OUTPUT_BYTES: usize = 200;
-/// Individual tasks leave an attempt each in the store.
-const MAX_SLEEPS: u64 = 10_000_000;
-const MAX_SLEEP_SECONDS: f64 = 86_400.0;
 
 impl JobRequest {
-    /// Parses the parameters by kind and checks every field.
+    /// Parses the parameters by kind and checks every field. `chunk_size` is the coordinator's setting, for kinds that
+    /// divide a range.
     ///
     /// # Errors
     /// The first field that is not as it must be.
-    pub fn parse(self) -> Result<ParsedJob, InvalidJob> {
-        let (work, payloads) = parse_work(self.kind, &self.params)?;
+    pub fn parse(self, chunk_size: NonZeroU64) -> Result<ParsedJob, InvalidJob> {
+        let work = workloads::kind(self.kind)?.parse(&self.params, chunk_size)?;
         check_words("tags", &self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
@@ -104,45 +94,11 @@ impl JobRequest {
             let allowed = "has 1 to 200 of A-Z, a-z, 0-9, '.', '-' and '_', and does not begin with a dot";
             return Err(InvalidJob::new("output", allowed));
         }
-        let Self { priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
-        let chunk_size = None;
+        let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
+        let chunk_size = Some(chunk_size);
         let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
-        Ok(ParsedJob { work, payloads, options })
+        Ok(ParsedJob { kind, work, options })
     }
-}
-
-fn parse_work(kind: JobKind, params: &RawValue) -> Result<(JobWork, Vec<Box<RawValue>>), InvalidJob> {
-    let work = match kind {
-        JobKind::SumOfPrimes => JobWork::SumOfPrimes(parse_params(params)?),
-        JobKind::CountPrimes => JobWork::CountPrimes(parse_params(params)?),
-        JobKind::Sleep => JobWork::Sleep(check_sleep(parse_params(params)?)?),
-        JobKind::Tasks => {
-            let TasksParams { list } = parse_params(params)?;
-            if list.is_empty() {
-                return Err(InvalidJob::new("params", "list must hold at least one payload"));
-            }
-            return Ok((JobWork::Tasks { count: list.len() as u64 }, list));
-        }
-    };
-    Ok((work, Vec::new()))
-}
-
-fn parse_params<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, InvalidJob> {
-    serde_json::from_str(params.get()).map_err(|error| InvalidJob::new("params", format!("is wrong: {error}")))
-}
-
-fn check_sleep(params: SleepParams) -> Result<SleepParams, InvalidJob> {
-    let wrong = |message: &str| Err(InvalidJob::new("params", message));
-    if !(0.0..=MAX_SLEEP_SECONDS).contains(&params.seconds) {
-        return wrong("seconds must be from 0 to 86400");
-    }
-    if !(0.0..=1.0).contains(&params.fail_rate) {
-        return wrong("fail_rate must be from 0 to 1");
-    }
-    if !(1..=MAX_SLEEPS).contains(&params.tasks) {
-        return wrong("tasks must be from 1 to 10000000");
-    }
-    Ok(params)
 }
 
 fn is_output_name(name: &str) -> bool {

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 
 use model::Labels;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
-
-use crate::TasksParams;
 
 /// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -19,26 +19,20 @@ pub struct JobId(Uuid);
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AttemptId(Uuid);
 
-/// All numbers from `a` to `b`, both included, `0 ≤ a ≤ b ≤ 2^64−1`.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct NumberRange {
-    a: u64,
-    b: u64,
+/// What a job computes.
+#[derive(Debug)]
+pub struct JobKind;
+
+impl PartialSchema for JobKind {
+    fn schema() -> RefOr<Schema> {
+        let names = workloads::KINDS.iter().map(|kind| kind.name().to_string());
+        let lines = workloads::KINDS.iter().map(|kind| format!("`{}`: {}.", kind.name(), kind.summary()));
+        let description = lines.collect::<Vec<_>>().join(" ");
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).description(Some(description)).into()
+    }
 }
 
-/// What a job computes.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum JobKind {
-    /// The sum of all primes in a range.
-    SumOfPrimes,
-    /// How many primes a range holds.
-    CountPrimes,
-    /// Simulated work: tasks that take time and do nothing.
-    Sleep,
-    /// Individual tasks with a payload each, for workers that pull.
-    Tasks,
-}
+impl ToSchema for JobKind {}
 
 /// How soon a job's tasks run: 1 to 9, larger sooner.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -96,41 +90,23 @@ pub struct Timeout {
     job_seconds: Option<NonZeroU32>,
 }
 
-/// Parameters of each kind, in the order of the kinds.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum JobParams {
-    /// `sum-of-primes`, `count-primes`.
-    #[schema(title = "Range")]
-    Range(NumberRange),
-    /// `sleep`.
-    #[schema(title = "Sleep")]
-    Sleep(SleepParams),
-    /// `tasks`.
-    #[schema(title = "Tasks")]
-    Tasks(TasksParams),
+/// Parameters of a job, by its kind.
+#[derive(Debug)]
+pub struct JobParams;
+
+impl PartialSchema for JobParams {
+    fn schema() -> RefOr<Schema> {
+        let mut named: Vec<(&str, RefOr<Schema>)> = workloads::KINDS.iter().map(|kind| kind.params_schema()).collect();
+        named.dedup_by_key(|(name, _)| *name);
+        let titled = |(name, schema)| match schema {
+            RefOr::T(Schema::Object(object)) => ObjectBuilder::from(object).title(Some(name)).into(),
+            other => other,
+        };
+        named.into_iter().map(titled).fold(OneOfBuilder::new(), OneOfBuilder::item::<RefOr<Schema>>).into()
+    }
 }
 
-/// Parameters of `sleep`.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SleepParams {
-    /// Time that each task takes, 0 to 86400.
-    #[schema(minimum = 0, maximum = 86400)]
-    seconds: f64,
-    /// Share of the attempts that fail, 0 to 1.
-    #[serde(default)]
-    #[schema(minimum = 0, maximum = 1)]
-    fail_rate: f64,
-    /// How many tasks, 1 to 10000000.
-    #[serde(default = "one_task")]
-    #[schema(minimum = 1, maximum = 10_000_000)]
-    tasks: u64,
-}
-
-fn one_task() -> u64 {
-    1
-}
+impl ToSchema for JobParams {}
 
 /// Where a job is in its life.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -233,27 +209,15 @@ mod tests {
         );
         assert_describes_fields::<Resources, model::Resources>(json!({"cpus": 4, "memory_bytes": 1_u64 << 40}));
         assert_describes_fields::<Timeout, model::Timeout>(json!({"task_seconds": 1, "job_seconds": u32::MAX}));
-        assert_describes_fields::<SleepParams, model::SleepParams>(
-            json!({"seconds": 0.5, "fail_rate": 0.25, "tasks": 9}),
-        );
         assert_describes_fields::<TaskCounts, model::TaskCounts>(
             json!({"total": 10, "pending": 1, "running": 2, "succeeded": 3, "failed": 4}),
         );
     }
 
     #[test]
-    fn described_ranges_have_the_ends_that_the_model_reads_and_writes() {
-        let full = json!({"a": 10, "b": u64::MAX});
-        let range: model::NumberRange = serde_json::from_value(full.clone()).expect("a range");
-        assert_eq!(serde_json::to_value(range).expect("JSON"), full);
-        let schema = described::<NumberRange>();
-        assert_eq!(schema["required"], json!(["a", "b"]));
-        assert_eq!(schema["properties"].as_object().expect("an object").len(), 2);
-    }
-
-    #[test]
     fn described_enums_list_every_name_that_the_model_writes() {
-        assert_describes_names::<JobKind, _>(&model::JobKind::ALL);
+        let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name()).collect();
+        assert_describes_names::<JobKind, _>(&kinds);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
     }

@@ -2,7 +2,7 @@
 //! I/O, no clock, no randomness, and nothing about HTTP or a database.
 
 pub mod decimal;
-mod estimate;
+mod division;
 mod event;
 mod ids;
 mod invalid;
@@ -13,9 +13,8 @@ mod priority;
 mod range;
 mod requirements;
 mod state;
-mod work;
 
-pub use estimate::{setup_estimate, sieve_estimate};
+pub use division::{MAX_TASKS, OnExhausted, Order};
 pub use event::{EventKind, JobEvent};
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
 pub use invalid::InvalidJob;
@@ -26,4 +25,3 @@ pub use priority::Priority;
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources};
 pub use state::{JobState, TaskCounts, TaskState};
-pub use work::{JobWork, MAX_TASKS, SleepParams};

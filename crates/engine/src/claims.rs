@@ -1,0 +1,102 @@
+//! Claims of pulling workers, answered immediately or when there are tasks.
+
+use std::collections::{BTreeMap, HashMap};
+
+use scheduler::{Lane, Lease, LeaseSize, WorkerKey};
+
+use crate::effect::{Effect, PulledLease};
+use crate::engine::Engine;
+use crate::time::Now;
+
+/// A claim that may wait. Ids are the caller's and are used once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimId(pub u64);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    id: ClaimId,
+    max_tasks: u64,
+}
+
+/// The claims that wait, each at a lane of its worker.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    lanes: BTreeMap<Lane, Waiting>,
+    ids: HashMap<ClaimId, Lane>,
+    /// The next lane of each worker with waiting claims.
+    next_slot: HashMap<WorkerKey, u32>,
+}
+
+impl Claims {
+    pub(crate) fn waiting_at(&self, lane: Lane) -> Option<Waiting> {
+        self.lanes.get(&lane).copied()
+    }
+
+    fn add(&mut self, worker: WorkerKey, waiting: Waiting) -> Lane {
+        let slot = self.next_slot.entry(worker).or_default();
+        *slot = slot.wrapping_add(1);
+        let lane = Lane { worker, slot: *slot };
+        self.lanes.insert(lane, waiting);
+        self.ids.insert(waiting.id, lane);
+        lane
+    }
+
+    fn remove(&mut self, id: ClaimId) -> Option<Lane> {
+        let lane = self.ids.remove(&id)?;
+        self.lanes.remove(&lane);
+        Some(lane)
+    }
+
+    pub(crate) fn forget_worker(&mut self, worker: WorkerKey) {
+        self.next_slot.remove(&worker);
+        let lanes = Lane { worker, slot: 0 }..=Lane { worker, slot: u32::MAX };
+        let waiting: Vec<_> = self.lanes.range(lanes).map(|(_, waiting)| waiting.id).collect();
+        for id in waiting {
+            self.remove(id);
+        }
+    }
+}
+
+impl Engine {
+    /// Claims at most `max_tasks` tasks for a pulling worker. Returns nothing where there are none now.
+    pub fn claim(&mut self, worker: WorkerKey, max_tasks: u64, now: Now) -> Option<PulledLease> {
+        self.claim_at(Lane { worker, slot: 0 }, max_tasks, now)
+    }
+
+    /// Answers a claim with [`Effect::Deliver`] as soon as there are tasks, until [`Self::forget_claim`].
+    pub fn wait_for_tasks(&mut self, id: ClaimId, worker: WorkerKey, max_tasks: u64, now: Now) {
+        if self.workers.contains_key(&worker) {
+            let lane = self.claims.add(worker, Waiting { id, max_tasks });
+            self.scheduler.slot_idle(lane);
+            self.dispatch(now);
+        }
+    }
+
+    /// A claim does not wait any longer. Without effect on one that was answered.
+    pub fn forget_claim(&mut self, id: ClaimId) {
+        if let Some(lane) = self.claims.remove(id) {
+            self.scheduler.slot_gone(lane);
+        }
+    }
+
+    pub(crate) fn lease_to_claim(&mut self, lane: Lane, now: Now) -> bool {
+        let Some(Waiting { id, max_tasks }) = self.claims.waiting_at(lane) else { return false };
+        let Some(lease) = self.claim_at(lane, max_tasks, now) else { return false };
+        self.claims.remove(id);
+        self.effects.push(Effect::Deliver { claim: id, lease });
+        true
+    }
+
+    fn claim_at(&mut self, lane: Lane, max_tasks: u64, now: Now) -> Option<PulledLease> {
+        if self.is_held_back() {
+            return None;
+        }
+        let attempt = self.attempts.next();
+        let claimed = self.scheduler.claim(lane, LeaseSize::AtMost(max_tasks), attempt, now.instant);
+        let Lease { attempt, job, tasks, expires_at, .. } = claimed.ok().flatten()?;
+        self.settle(now);
+        let live = &self.jobs[&job];
+        let payloads = tasks.clone().map(|task| live.work.payload(task)).collect();
+        Some(PulledLease { job, attempt, kind: live.kind, tasks, payloads, expires_at })
+    }
+}

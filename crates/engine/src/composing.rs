@@ -1,0 +1,140 @@
+//! Results that are put together from the results of single tasks: side by side, each with retries of its own.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use model::JobId;
+
+use crate::effect::Effect;
+
+/// Compositions at the same time: each reads and writes its job's results once.
+const MAX_RUNNING: usize = 4;
+
+/// Pause after a first failure; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Why a result is not there yet, or never will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComposeFailure {
+    /// The store could not be read or written: to be tried again.
+    Unavailable(String),
+    /// The results cannot be put together.
+    Permanent(String),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Composing {
+    jobs: HashMap<JobId, Progress>,
+    waiting: VecDeque<JobId>,
+    retries: BTreeSet<(Instant, JobId)>,
+    running: usize,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    is_running: bool,
+    /// Canceled while it ran: its outcome is ignored.
+    is_canceled: bool,
+    /// Asked for again since it was canceled: it starts over when the ignored run has ended.
+    is_wanted_again: bool,
+    failures: u32,
+    error: Option<String>,
+}
+
+impl Composing {
+    pub(crate) fn start(&mut self, job: JobId, effects: &mut Vec<Effect>) {
+        match self.jobs.get_mut(&job) {
+            Some(progress) if progress.is_running => progress.is_wanted_again = true,
+            Some(_) => (),
+            None => self.enqueue(job),
+        }
+        self.start_waiting(effects);
+    }
+
+    /// Ends a job's composition. Returns whether there was one.
+    pub(crate) fn cancel(&mut self, job: JobId) -> bool {
+        let Some(progress) = self.jobs.get_mut(&job) else { return false };
+        if progress.is_running {
+            return !std::mem::replace(&mut progress.is_canceled, true);
+        }
+        self.jobs.remove(&job);
+        self.waiting.retain(|waiting| *waiting != job);
+        self.retries.retain(|(_, retried)| *retried != job);
+        true
+    }
+
+    /// A composition has ended. Returns whether its outcome counts: the job was not canceled meanwhile.
+    pub(crate) fn ended(&mut self, job: JobId, effects: &mut Vec<Effect>) -> bool {
+        let counts = self.take_running(job).is_some();
+        self.start_waiting(effects);
+        counts
+    }
+
+    /// A composition has failed and is tried again after a pause.
+    pub(crate) fn failed(&mut self, job: JobId, error: String, now: Instant, effects: &mut Vec<Effect>) {
+        if let Some(Progress { failures, .. }) = self.take_running(job) {
+            let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+            self.jobs.insert(job, Progress { failures: failures + 1, error: Some(error), ..Progress::default() });
+            self.retries.insert((now + pause, job));
+        }
+        self.start_waiting(effects);
+    }
+
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn start_due(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        while let Some((at, job)) = self.retries.first().copied()
+            && at <= now
+        {
+            self.retries.remove(&(at, job));
+            self.waiting.push_back(job);
+        }
+        self.start_waiting(effects);
+    }
+
+    /// Whether a job's result is being put together, and why it failed the last time.
+    pub(crate) fn state(&self, job: JobId) -> Option<Option<&str>> {
+        self.jobs.get(&job).filter(|progress| !progress.is_canceled).map(|progress| progress.error.as_deref())
+    }
+
+    /// Why some result could not be stored the last time.
+    pub(crate) fn failing(&self) -> Option<&str> {
+        self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())
+    }
+
+    fn enqueue(&mut self, job: JobId) {
+        self.jobs.insert(job, Progress::default());
+        self.waiting.push_back(job);
+    }
+
+    /// Takes a composition that has ended, unless it was canceled.
+    fn take_running(&mut self, job: JobId) -> Option<Progress> {
+        let progress = self.jobs.remove(&job)?;
+        if !progress.is_running {
+            self.jobs.insert(job, progress);
+            return None;
+        }
+        self.running -= 1;
+        if !progress.is_canceled {
+            return Some(progress);
+        }
+        if progress.is_wanted_again {
+            self.enqueue(job);
+        }
+        None
+    }
+
+    fn start_waiting(&mut self, effects: &mut Vec<Effect>) {
+        while self.running < MAX_RUNNING
+            && let Some(job) = self.waiting.pop_front()
+        {
+            let Some(progress) = self.jobs.get_mut(&job) else { continue };
+            progress.is_running = true;
+            self.running += 1;
+            effects.push(Effect::Compose { job });
+        }
+    }
+}

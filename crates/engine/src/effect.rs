@@ -1,0 +1,104 @@
+//! What the engine asks its caller to do.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use model::{AttemptId, JobId, JobKind, WorkerId};
+use scheduler::{JobError, Revocation, WorkerKey};
+use serde_json::value::RawValue;
+use store::Change;
+
+use crate::claims::ClaimId;
+
+/// One thing to do. Effects of one call, and of calls after another, are performed in their order as far as
+/// [`Effect::Store`] is concerned; the others do not depend on each other.
+#[derive(Debug)]
+pub enum Effect {
+    /// Record the change in the store.
+    Store(Change),
+    /// Send the lease to its worker.
+    Send(Box<LeaseOrder>),
+    /// The attempt lost its lease: stop it.
+    Revoke {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The worker that has it.
+        worker: WorkerKey,
+        /// Why it ends.
+        reason: Revocation,
+    },
+    /// Answer the client that waits for the job.
+    Answer {
+        /// The job.
+        job: JobId,
+        /// The sum of its parts, or why there is none.
+        answer: Result<u128, JobFailure>,
+    },
+    /// Answer the claim of a pulling worker.
+    Deliver {
+        /// The claim.
+        claim: ClaimId,
+        /// Its tasks.
+        lease: PulledLease,
+    },
+    /// Put the job's result together from its tasks' results, and call [`crate::Engine::composed`].
+    Compose {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// Why a job has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobFailure {
+    /// The job failed.
+    #[error(transparent)]
+    Failed(#[from] JobError),
+    /// The coordinator stops.
+    #[error("the coordinator is stopping")]
+    Stopping,
+}
+
+/// A lease on its way to a worker that takes leases over HTTP.
+#[derive(Clone, Debug)]
+pub struct LeaseOrder {
+    /// The worker's registration.
+    pub worker: WorkerKey,
+    /// The worker's name.
+    pub worker_id: WorkerId,
+    /// The worker's slot, from 0.
+    pub slot: u32,
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The job's kind.
+    pub kind: JobKind,
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// What the worker computes.
+    pub work: Box<RawValue>,
+    /// When the lease ends by itself.
+    pub expires_at: Instant,
+    /// Whether the worker goes on when the connection breaks: true for stored jobs.
+    pub outlives_connection: bool,
+    /// Attempts of this worker whose outcomes are durable: it need not keep them any longer.
+    pub settled: Vec<AttemptId>,
+}
+
+/// A lease for a pulling worker.
+#[derive(Clone, Debug)]
+pub struct PulledLease {
+    /// The job.
+    pub job: JobId,
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The job's kind.
+    pub kind: JobKind,
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// A payload for each task; `None` where the store has them.
+    pub payloads: Option<Vec<Box<RawValue>>>,
+    /// When the lease ends unless it is renewed.
+    pub expires_at: Instant,
+}

@@ -1,0 +1,217 @@
+//! The engine's state and the inputs that concern it as a whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+use model::{JobId, WorkerId};
+use scheduler::{Event, Lane, Policy, Scheduler, WorkerKey};
+use store::{Change, ChangeKind};
+
+use crate::attempts::AttemptIds;
+use crate::claims::Claims;
+use crate::composing::Composing;
+use crate::durability::Durability;
+use crate::effect::Effect;
+use crate::jobs::LiveJob;
+use crate::rates::Throughput;
+use crate::time::Now;
+use crate::workers::Worker;
+
+/// Settings of the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Settings of the scheduler.
+    pub policy: Policy,
+    /// Numbers from a task's first to its last, for new jobs that divide a range.
+    pub chunk_size: NonZeroU64,
+    /// How long a job whose client waits goes without any worker before it fails.
+    pub worker_wait: Duration,
+    /// Recorded changes that may wait for the store before no more work is leased.
+    pub max_unstored: u64,
+    /// How long the tasks of jobs that ran under the last coordinator wait for the workers that hold them.
+    pub recovery: Duration,
+    /// This coordinator's epoch, which grows from one to the next.
+    pub epoch: u64,
+    /// A random number of this process.
+    pub instance: u64,
+}
+
+/// See the crate's description.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) jobs: HashMap<JobId, LiveJob>,
+    pub(crate) workers: HashMap<WorkerKey, Worker>,
+    pub(crate) claims: Claims,
+    pub(crate) composing: Composing,
+    pub(crate) durability: Durability,
+    pub(crate) attempts: AttemptIds,
+    pub(crate) throughput: Throughput,
+    /// Stored jobs with tasks done since the last tick.
+    pub(crate) progressed: BTreeSet<JobId>,
+    /// Slots whose first lease has its head start, by its end.
+    pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
+    /// Suspended workers, by the end of their pause.
+    pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
+    /// Jobs of the last coordinator whose workers have not announced what they hold, and until when they may.
+    pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
+    pub(crate) is_stopping: bool,
+    pub(crate) effects: Vec<Effect>,
+    last_worker: u64,
+}
+
+impl Engine {
+    /// An engine without jobs and workers.
+    #[must_use]
+    pub fn new(settings: Settings, now: Now) -> Self {
+        Self {
+            scheduler: Scheduler::new(settings.policy),
+            attempts: AttemptIds::new(settings.epoch, settings.instance),
+            settings,
+            jobs: HashMap::new(),
+            workers: HashMap::new(),
+            claims: Claims::default(),
+            composing: Composing::default(),
+            durability: Durability::default(),
+            throughput: Throughput::new(now.instant),
+            progressed: BTreeSet::new(),
+            head_starts: BTreeSet::new(),
+            pauses: BTreeSet::new(),
+            recovering: None,
+            is_stopping: false,
+            effects: Vec::new(),
+            last_worker: 0,
+        }
+    }
+
+    /// Takes the effects of the calls since the last time.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// This coordinator's epoch.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.settings.epoch
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let head_start = self.head_starts.first().map(|(until, _)| *until);
+        let pause = self.pauses.first().map(|(until, _)| *until);
+        let recovery = self.recovering.as_ref().map(|(until, _)| *until);
+        let others = [head_start, pause, recovery, self.composing.next_retry(), self.scheduler.poll_timeout()];
+        others.into_iter().flatten().min()
+    }
+
+    /// Acts on the deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.recovering.as_ref().is_some_and(|(until, _)| *until <= now.instant) {
+            self.end_recovery();
+        }
+        while let Some((until, worker)) = self.pauses.first().copied()
+            && until <= now.instant
+        {
+            self.pauses.remove(&(until, worker));
+            self.resume_if_alive(worker, now);
+        }
+        self.scheduler.handle_timeout(now.instant);
+        self.settle(now);
+        while let Some((until, lane)) = self.head_starts.first().copied()
+            && until <= now.instant
+        {
+            self.end_head_start(lane);
+            self.fill_slot(lane, now);
+        }
+        self.composing.start_due(now.instant, &mut self.effects);
+        self.dispatch(now);
+    }
+
+    /// Notes progress; to be called every second.
+    pub fn tick(&mut self, now: Now) {
+        self.throughput.tick(now.instant);
+        for id in std::mem::take(&mut self.progressed) {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let Some(counts) = self.scheduler.progress(id) else { continue };
+            job.rate.tick(counts.succeeded, now.instant);
+            self.record(id, ChangeKind::Progress, now);
+        }
+        self.dispatch(now);
+    }
+
+    /// The store has committed or refused the first `number` changes that were recorded.
+    pub fn stored(&mut self, number: u64, now: Now) {
+        for (attempt, worker) in self.durability.stored(number) {
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.settle(attempt);
+            }
+        }
+        self.dispatch(now);
+    }
+
+    /// Ends the jobs that clients wait for and leases nothing more. Workers go on with stored jobs.
+    pub fn stop(&mut self, now: Now) {
+        self.is_stopping = true;
+        let waiting: Vec<_> = self.jobs.iter().filter(|(_, job)| !job.is_stored).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.jobs.remove(&id);
+            // The job may have ended in the same moment.
+            let _ = self.scheduler.cancel(id);
+            self.effects.push(Effect::Answer { job: id, answer: Err(crate::JobFailure::Stopping) });
+        }
+        self.settle(now);
+    }
+
+    pub(crate) fn next_worker_key(&mut self) -> WorkerKey {
+        self.last_worker += 1;
+        WorkerKey(self.last_worker)
+    }
+
+    pub(crate) fn worker_name(&self, worker: WorkerKey) -> String {
+        self.workers.get(&worker).map_or_else(String::new, |worker| WorkerId::to_string(&worker.id))
+    }
+
+    /// Records a change of a stored job.
+    pub(crate) fn record(&mut self, job: JobId, kind: ChangeKind, now: Now) -> u64 {
+        self.effects.push(Effect::Store(Change { job, at: now.at, kind }));
+        self.durability.recorded()
+    }
+
+    /// Acts on what the scheduler says has happened.
+    pub(crate) fn settle(&mut self, now: Now) {
+        while let Some(event) = self.scheduler.poll_event() {
+            match event {
+                Event::JobStarted { job } => {
+                    if self.is_stored(job) {
+                        self.record(job, ChangeKind::Started, now);
+                    }
+                }
+                Event::AttemptFailed { job, tasks, failures, worker, cause, .. } => {
+                    let (worker, error) = (self.worker_name(worker), cause.to_string());
+                    self.note_failed_attempt(job, ChangeKind::AttemptFailed { tasks, failures, worker, error }, now);
+                }
+                Event::TasksFailed { job, tasks, failures, worker, cause, .. } => {
+                    let (worker, error) = (self.worker_name(worker), cause.to_string());
+                    self.note_failed_attempt(job, ChangeKind::TasksFailed { tasks, failures, worker, error }, now);
+                }
+                Event::JobSucceeded { job, total } => self.job_succeeded(job, total, now),
+                Event::JobFailed { job, error } => self.job_failed(job, error, now),
+                Event::LeaseRevoked { attempt, job, lane, reason } => {
+                    self.effects.push(Effect::Revoke { attempt, worker: lane.worker, reason });
+                    self.lease_revoked(attempt, job, lane, reason, now);
+                }
+            }
+        }
+    }
+
+    fn note_failed_attempt(&mut self, id: JobId, kind: ChangeKind, now: Now) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.ended_attempts += 1;
+        if job.is_stored {
+            self.record(id, kind, now);
+        }
+    }
+}

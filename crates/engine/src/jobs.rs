@@ -1,0 +1,267 @@
+//! Jobs: those that a client waits for, and those that are stored.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements};
+use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
+use store::{ChangeKind, ResultBody, UnfinishedJob};
+use workloads::{Combined, Workload};
+
+use crate::composing::ComposeFailure;
+use crate::effect::Effect;
+use crate::engine::Engine;
+use crate::rates::Rate;
+use crate::time::Now;
+
+/// A job that is not over.
+#[derive(Debug)]
+pub(crate) struct LiveJob {
+    pub(crate) kind: JobKind,
+    pub(crate) work: Arc<dyn Workload>,
+    /// Whether it is stored; else a client waits for it.
+    pub(crate) is_stored: bool,
+    /// Attempts at its tasks that have ended.
+    pub(crate) ended_attempts: u64,
+    pub(crate) rate: Rate,
+}
+
+impl Engine {
+    /// Takes a job that lives as long as a client waits for it: see [`Effect::Answer`].
+    pub fn ask(&mut self, id: JobId, kind: JobKind, work: Arc<dyn Workload>, options: &JobOptions, now: Now) {
+        let spec = JobSpec { worker_wait: Some(self.settings.worker_wait), ..spec(kind, &*work, options) };
+        let job = LiveJob { kind, work, is_stored: false, ended_attempts: 0, rate: Rate::default() };
+        self.jobs.insert(id, job);
+        self.scheduler
+            .submit(id, spec, &History::default(), now.instant)
+            .expect("the caller made a new id, and a job has at least one task");
+        self.settle(now);
+        self.dispatch(now);
+    }
+
+    /// The client of a job that [`Self::ask`] took does not wait any longer.
+    pub fn abandon(&mut self, id: JobId, now: Now) {
+        if self.jobs.get(&id).is_some_and(|job| !job.is_stored) {
+            self.drop_job(id, now);
+        }
+    }
+
+    /// Works on a stored job from where it stands. A job that is here stays as it is.
+    ///
+    /// # Errors
+    /// Its parameters cannot be read: it was stored by another version.
+    pub fn take_up(&mut self, job: UnfinishedJob, now: Now) -> Result<(), InvalidJob> {
+        self.insert_stored(job, false, now)?;
+        self.settle(now);
+        self.dispatch(now);
+        Ok(())
+    }
+
+    /// Takes up the jobs that the last coordinator left. Tasks of those that had started wait for
+    /// [`crate::Settings::recovery`], so that the workers that hold them can say so. Returns the jobs that cannot be read.
+    pub fn recover(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
+        let (mut held, mut unreadable) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let (id, has_started) = (job.record.id, job.record.started_at.is_some());
+            match self.insert_stored(job, has_started, now) {
+                Ok(()) => held.extend(has_started.then_some(id)),
+                Err(error) => unreadable.push((id, error)),
+            }
+        }
+        if !held.is_empty() {
+            self.recovering = Some((now.instant + self.settings.recovery, held));
+        }
+        self.settle(now);
+        self.dispatch(now);
+        unreadable
+    }
+
+    fn insert_stored(&mut self, job: UnfinishedJob, is_held: bool, now: Now) -> Result<(), InvalidJob> {
+        let id = job.record.id;
+        if self.jobs.contains_key(&id) {
+            return Ok(());
+        }
+        let record = job.record;
+        let chunk_size = record.options.chunk_size.unwrap_or(self.settings.chunk_size);
+        let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
+        let mut spec = spec(record.kind, &*work, &record.options);
+        let since = record.retried_at.unwrap_or(record.submitted_at);
+        spec.deadline = record.options.timeout.job_seconds.map(|seconds| {
+            now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now)
+        });
+        spec.is_held = is_held;
+        let history = History {
+            over: job.done,
+            failed: job.failed,
+            retries: job.retries,
+            total: record.value,
+            has_started: record.started_at.is_some(),
+            is_paused: record.state == JobState::Paused,
+        };
+        let ended_attempts = record.attempts;
+        self.jobs.insert(
+            id,
+            LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() },
+        );
+        self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
+        Ok(())
+    }
+
+    pub(crate) fn end_recovery(&mut self) {
+        for job in self.recovering.take().into_iter().flat_map(|(_, jobs)| jobs) {
+            self.scheduler.release_hold(job);
+        }
+    }
+
+    /// Ends a stored job here; the store has it canceled already.
+    pub fn cancel(&mut self, id: JobId, now: Now) {
+        self.composing.cancel(id);
+        self.drop_job(id, now);
+    }
+
+    /// Pauses a stored job. Tells whether that is a change.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn pause(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
+        let changed = self.scheduler.pause(id)?;
+        self.settle(now);
+        self.dispatch(now);
+        Ok(changed)
+    }
+
+    /// Resumes a paused job. Tells whether that is a change.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn resume(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
+        let changed = self.scheduler.resume(id, now.instant)?;
+        self.dispatch(now);
+        Ok(changed)
+    }
+
+    /// Opens the failed tasks of a stored job again, here and in the store, which must hear of it in the order of the
+    /// tasks' failures.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn retry(&mut self, id: JobId, now: Now) -> Result<(), UnknownJob> {
+        self.scheduler.retry(id, now.instant)?;
+        self.record(id, ChangeKind::Retried, now);
+        self.settle(now);
+        self.dispatch(now);
+        Ok(())
+    }
+
+    /// Whether the engine works on the job or puts its result together.
+    #[must_use]
+    pub fn knows(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// A composition that [`Effect::Compose`] asked for has ended.
+    pub fn composed(&mut self, id: JobId, outcome: Result<ResultBody, ComposeFailure>, now: Now) {
+        let (state, result, error) = match outcome {
+            Err(ComposeFailure::Unavailable(error)) => {
+                return self.composing.failed(id, error, now.instant, &mut self.effects);
+            }
+            Err(ComposeFailure::Permanent(error)) => {
+                (JobState::Failed, None, Some(format!("its result could not be stored: {error}")))
+            }
+            Ok(result) => (JobState::Succeeded, Some(result), None),
+        };
+        if self.composing.ended(id, &mut self.effects) {
+            self.jobs.remove(&id);
+            self.record(id, ChangeKind::Ended { state, result, error }, now);
+        }
+    }
+
+    /// Why a job's tasks wait; `None` if the engine does not know the job.
+    #[must_use]
+    pub fn explain(&self, id: JobId) -> Option<String> {
+        if let Some(error) = self.composing.state(id) {
+            return Some(match error {
+                None => "its tasks are done, and its result is being stored".to_owned(),
+                Some(error) => format!("its tasks are done, but its result cannot be stored yet: {error}"),
+            });
+        }
+        self.scheduler.explain(id).map(|reason| reason.to_string())
+    }
+
+    /// What keeps all workers that are ready now from running such a job; `None` if some could.
+    #[must_use]
+    pub fn mismatch(&self, kind: JobKind, requires: &Requirements) -> Option<WaitReason> {
+        self.scheduler.mismatch(kind, requires)
+    }
+
+    pub(crate) fn job_succeeded(&mut self, id: JobId, total: u128, now: Now) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if !job.is_stored {
+            self.jobs.remove(&id);
+            return self.effects.push(Effect::Answer { job: id, answer: Ok(total) });
+        }
+        match job.work.combine(total) {
+            Combined::Result(json) => {
+                self.jobs.remove(&id);
+                let result = Some(ResultBody::Inline(json));
+                self.record(id, ChangeKind::Ended { state: JobState::Succeeded, result, error: None }, now);
+            }
+            Combined::TaskResults => self.composing.start(id, &mut self.effects),
+        }
+    }
+
+    pub(crate) fn job_failed(&mut self, id: JobId, error: JobError, now: Now) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        if job.is_stored {
+            let error = Some(error.to_string());
+            self.record(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, now);
+        } else {
+            self.effects.push(Effect::Answer { job: id, answer: Err(error.into()) });
+        }
+    }
+
+    pub(crate) fn is_stored(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.is_stored)
+    }
+
+    /// The setting for new jobs that divide a range.
+    #[must_use]
+    pub fn chunk_size(&self) -> NonZeroU64 {
+        self.settings.chunk_size
+    }
+
+    fn drop_job(&mut self, id: JobId, now: Now) {
+        if self.jobs.remove(&id).is_some() {
+            // The scheduler has forgotten a job whose result is being put together.
+            let _ = self.scheduler.cancel(id);
+            self.settle(now);
+            self.dispatch(now);
+        }
+    }
+}
+
+/// What the scheduler has to know of a job, but for times that depend on the clock.
+fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
+    let profile = work.profile();
+    let task_timeout = options.timeout.task_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
+    JobSpec {
+        priority: options.priority,
+        requires: options.requires.clone(),
+        affinity: options.affinity.clone(),
+        max_attempts: options.max_attempts.get(),
+        order: profile.order,
+        on_exhausted: profile.on_exhausted,
+        max_lease_tasks: profile.max_lease_tasks,
+        setup: profile.setup,
+        task_estimate: profile.task_estimate,
+        task_timeout,
+        ..JobSpec::new(kind, work.tasks())
+    }
+}
+
+/// What is left of a time limit that runs since `since`.
+fn remaining(limit: Duration, since: Timestamp, now: Now) -> Duration {
+    limit.saturating_sub(now.instant.saturating_duration_since(now.instant_of(since)))
+}

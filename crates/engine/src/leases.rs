@@ -1,0 +1,219 @@
+//! Leases: on their way to workers, and how they end.
+
+use std::time::{Duration, Instant};
+
+use model::{AttemptId, JobId};
+use scheduler::{Failure, Lane, Lease, LeaseRecord, Outcome, Revocation, StaleAttempt};
+use store::ChangeKind;
+use workloads::{Accepted, InvalidReport, Report};
+
+use crate::effect::{Effect, LeaseOrder};
+use crate::engine::Engine;
+use crate::standing::Blame;
+use crate::time::Now;
+
+/// Why an outcome does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompleteError {
+    /// The attempt holds no lease.
+    #[error(transparent)]
+    Stale(#[from] StaleAttempt),
+    /// The report is not one that the tasks can have. A pulling worker keeps its lease and may report again.
+    #[error(transparent)]
+    Invalid(#[from] InvalidReport),
+}
+
+/// How a lease ends without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseFailure {
+    /// The worker gave it back, at no cost to its tasks.
+    HandedBack,
+    /// It never came to the worker.
+    Undeliverable,
+    /// The tasks failed, through no fault of the worker.
+    TaskFailed(String),
+    /// The worker failed: it was lost or did not answer as it should.
+    WorkerFailed(Failure),
+}
+
+impl Engine {
+    /// Counts the outcome of an attempt.
+    ///
+    /// # Errors
+    /// The attempt holds no lease, or the report is invalid: nothing changes, but that the lease of a worker that
+    /// leases are sent to fails when its report is invalid.
+    pub fn complete(
+        &mut self,
+        attempt: AttemptId,
+        report: Report,
+        busy: Duration,
+        now: Now,
+    ) -> Result<(), CompleteError> {
+        let LeaseRecord { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let work = &self.jobs.get(&job).ok_or(StaleAttempt)?.work;
+        let Accepted { value, results } = match work.accept(&tasks, report) {
+            Ok(accepted) => accepted,
+            Err(invalid) => {
+                if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
+                    let cause = Failure::Refused(format!("its worker reported what cannot be: {invalid}"));
+                    // The lease was found just now.
+                    let _ = self.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
+                }
+                return Err(invalid.into());
+            }
+        };
+        let numbers = work.numbers(&tasks);
+        let is_individual = work.profile().is_individual;
+        let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
+        self.note_completed(lane, &tasks, numbers, busy);
+        if let Some(live) = self.jobs.get_mut(&job) {
+            live.ended_attempts += 1;
+            if live.is_stored {
+                self.progressed.insert(job);
+                let outcome = is_individual.then(|| store::Outcome {
+                    attempt,
+                    worker: self.worker_name(lane.worker),
+                    allocated_at: now.calendar(claimed_at),
+                    running_at: now.calendar((now.instant.checked_sub(busy).unwrap_or(claimed_at)).max(claimed_at)),
+                    completed_at: now.at,
+                    results,
+                });
+                let number = self.record(job, ChangeKind::Completed { tasks: counted.tasks, value, outcome }, now);
+                self.durability.outcome(number, attempt, lane.worker);
+            }
+        }
+        self.settle(now);
+        self.end_at_worker(attempt, lane, now);
+        self.dispatch(now);
+        Ok(())
+    }
+
+    /// Ends a lease without an outcome.
+    ///
+    /// # Errors
+    /// The attempt holds no lease: nothing changes.
+    pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
+        let LeaseRecord { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        // Before the tasks are open again, or the same worker could get them.
+        match &failure {
+            LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
+            LeaseFailure::WorkerFailed(_) => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
+            LeaseFailure::TaskFailed(_) => (),
+        }
+        match failure {
+            LeaseFailure::HandedBack => self.scheduler.hand_back(attempt)?,
+            LeaseFailure::Undeliverable => self.scheduler.undeliverable(attempt)?,
+            LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error))?,
+            LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause)?,
+        }
+        self.settle(now);
+        self.end_at_worker(attempt, lane, now);
+        self.dispatch(now);
+        Ok(())
+    }
+
+    /// The worker gives the tasks back at no cost.
+    ///
+    /// # Errors
+    /// The attempt holds no lease: nothing changes.
+    pub fn release(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
+        let LeaseRecord { lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        self.scheduler.release(attempt)?;
+        self.settle(now);
+        self.end_at_worker(attempt, lane, now);
+        self.dispatch(now);
+        Ok(())
+    }
+
+    /// Prolongs a lease; returns when it ends now.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn renew(&mut self, attempt: AttemptId, now: Now) -> Result<Instant, StaleAttempt> {
+        self.scheduler.renew(attempt, now.instant)
+    }
+
+    /// The connection of a lease that was sent has broken before its answer. A lease that outlives its connection goes
+    /// on at the worker, which lists it in its heartbeats; any other one has failed.
+    pub fn connection_broke(&mut self, attempt: AttemptId, now: Now) {
+        let Some(LeaseRecord { job, lane, .. }) = self.scheduler.lease(attempt) else { return };
+        if self.is_stored(job)
+            && let Some(worker) = self.workers.get_mut(&lane.worker)
+        {
+            worker.detached.insert(attempt, 0);
+        } else {
+            // The lease was found just now.
+            let _ = self.fail(attempt, LeaseFailure::WorkerFailed(Failure::WorkerLost), now);
+        }
+    }
+
+    /// The job and tasks of a lease, and how long it has been held.
+    #[must_use]
+    pub fn lease(&self, attempt: AttemptId, now: Now) -> Option<(JobId, std::ops::Range<u64>, Duration)> {
+        let LeaseRecord { job, tasks, claimed_at, .. } = self.scheduler.lease(attempt)?;
+        Some((job, tasks, now.instant.saturating_duration_since(claimed_at)))
+    }
+
+    pub(crate) fn send(&mut self, lane: Lane, lease: Lease) {
+        let Lease { attempt, job, tasks, horizon, expires_at } = lease;
+        let live = &self.jobs[&job];
+        let (kind, work, outlives_connection) = (live.kind, live.work.lease(&tasks, horizon), live.is_stored);
+        let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
+        self.effects.push(Effect::Send(Box::new(LeaseOrder {
+            worker: lane.worker,
+            worker_id: worker.id.clone(),
+            slot: lane.slot,
+            job,
+            attempt,
+            kind,
+            tasks,
+            work,
+            expires_at,
+            outlives_connection,
+            settled: worker.take_settled(),
+        })));
+    }
+
+    /// Acts on a lease that the scheduler revoked.
+    pub(crate) fn lease_revoked(
+        &mut self,
+        attempt: AttemptId,
+        job: JobId,
+        lane: Lane,
+        reason: Revocation,
+        now: Now,
+    ) {
+        match reason {
+            // A worker that let a lease expire would do so again.
+            Revocation::Expired => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
+            Revocation::JobOver | Revocation::Paused | Revocation::TimedOut | Revocation::OutrunBySecondAttempt => (),
+        }
+        self.end_at_worker(attempt, lane, now);
+    }
+
+    /// The worker's slot is free of an attempt.
+    fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
+        if let Some(worker) = self.workers.get_mut(&lane.worker) {
+            worker.detached.remove(&attempt);
+            self.vacate(lane, now);
+        }
+    }
+
+    fn note_completed(
+        &mut self,
+        lane: Lane,
+        tasks: &std::ops::Range<u64>,
+        numbers: Option<model::NumberRange>,
+        busy: Duration,
+    ) {
+        let (count, searched) = (tasks.end - tasks.start, numbers.map_or(0, model::NumberRange::len));
+        self.throughput.count(count, searched);
+        let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
+        worker.completed_tasks += count;
+        worker.succeeded();
+        if searched > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+            worker.speed.learn(searched as f64, busy.as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The coordinator without I/O: every decision about jobs, workers, leases and what must be stored.
+//!
+//! An [`Engine`] is a value. Methods take the time and the input; they change the state and leave [`Effect`]s, which the
+//! caller performs in their order. It reads no clock, random number, socket or disk. The coordinator performs effects with
+//! real connections and a real store, the simulation with simulated ones: both run the same decisions.
+
+mod attempts;
+mod claims;
+mod composing;
+mod dispatch;
+mod durability;
+mod effect;
+mod engine;
+mod jobs;
+mod leases;
+mod rates;
+mod reconcile;
+mod slots;
+mod standing;
+mod time;
+mod view;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::claims::ClaimId;
+pub use crate::composing::ComposeFailure;
+pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease};
+pub use crate::engine::{Engine, Settings};
+pub use crate::leases::{CompleteError, LeaseFailure};
+pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
+pub use crate::time::Now;
+pub use crate::view::{JobView, LeasedTasks, WorkerView};
+pub use crate::workers::{Delivery, Standing, WorkerAnnouncement};

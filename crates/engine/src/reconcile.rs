@@ -1,0 +1,127 @@
+//! What workers hold against what the engine knows. A lease of a stored job outlives connections and coordinators: its
+//! worker lists it in every heartbeat until it is told that the outcome is durable or that the attempt is void.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use model::{AttemptId, JobId};
+use scheduler::{Lane, WorkerKey};
+
+use crate::engine::Engine;
+use crate::time::Now;
+
+/// Heartbeats in a row without a lease whose connection broke, after which it never came to its worker. One may have
+/// been written before the lease arrived.
+const MISSES: u32 = 2;
+
+/// A lease of a stored job, as its worker lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The job.
+    pub job: JobId,
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// The worker's slot.
+    pub slot: u32,
+    /// Time since the worker got it.
+    pub age: Duration,
+    /// Whether it computes or keeps an outcome.
+    pub state: HeldState,
+}
+
+/// What a worker does with a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldState {
+    /// It computes or waits for its slot.
+    Running,
+    /// It has ended, and the worker keeps its outcome.
+    Finished,
+}
+
+/// What a worker is told of the leases that it lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Durable or void: the worker stops them and forgets their outcomes.
+    pub settled: Vec<AttemptId>,
+    /// Leased to this worker, with an outcome that has not arrived: the worker delivers it.
+    pub deliver: Vec<AttemptId>,
+}
+
+impl Engine {
+    /// A heartbeat of a worker that leases are sent to, with the leases of stored jobs that it has.
+    pub fn heartbeat(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
+        self.note_alive(key, now);
+        let reconciled = self.reconcile(key, held, now);
+        if !held.is_empty() {
+            self.dispatch(now);
+        }
+        reconciled
+    }
+
+    /// Leases tasks to the pulling worker that says it holds them, unless they are done, leased or unknown. Returns
+    /// whether it holds them now.
+    pub fn adopt_pulled(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
+        self.scheduler.lease(held.attempt).is_some() || self.adopt(Lane { worker: key, slot: 0 }, held, now)
+    }
+
+    pub(crate) fn reconcile(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
+        let Some(worker) = self.workers.get_mut(&key) else { return Reconciled::default() };
+        let mut reconciled = Reconciled { settled: worker.take_settled(), deliver: Vec::new() };
+        if held.is_empty() && worker.detached.is_empty() {
+            return reconciled;
+        }
+        for lease in held {
+            let holder = self.scheduler.lease(lease.attempt).map(|record| record.lane.worker);
+            if self.durability.is_pending(lease.attempt) {
+                continue;
+            }
+            let lane = Lane { worker: key, slot: lease.slot };
+            let is_holder = match holder {
+                Some(holder) => holder == key,
+                None => self.adopt(lane, lease, now),
+            };
+            match (is_holder, lease.state) {
+                (true, HeldState::Finished) => reconciled.deliver.push(lease.attempt),
+                (true, HeldState::Running) => (),
+                (false, _) => reconciled.settled.push(lease.attempt),
+            }
+        }
+        self.give_up_unlisted(key, held, now);
+        reconciled
+    }
+
+    fn adopt(&mut self, lane: Lane, lease: &HeldLease, now: Now) -> bool {
+        if !self.is_stored(lease.job) {
+            return false;
+        }
+        let claimed_at = now.instant.checked_sub(lease.age).unwrap_or(now.instant);
+        let adopted =
+            self.scheduler.adopt(lane, lease.attempt, lease.job, lease.tasks.clone(), claimed_at, now.instant);
+        if adopted.is_err() {
+            return false;
+        }
+        self.settle(now);
+        self.occupy(lane);
+        if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {
+            worker.detached.insert(lease.attempt, 0);
+        }
+        true
+    }
+
+    /// Takes back the leases without a connection that their worker does not list: they never came to it.
+    fn give_up_unlisted(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        for (attempt, misses) in &mut worker.detached {
+            let is_listed = held.iter().any(|lease| lease.attempt == *attempt);
+            *misses = if is_listed { 0 } else { *misses + 1 };
+        }
+        let never_came = worker.detached.iter().filter(|(_, misses)| **misses >= MISSES);
+        let never_came: Vec<_> = never_came.map(|(attempt, _)| *attempt).collect();
+        for attempt in never_came {
+            // It may have ended meanwhile.
+            let _ = self.release(attempt, now);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The slots of workers that leases are sent to: one lease computes while the next one waits at the worker.
+
+use std::time::{Duration, Instant};
+
+use scheduler::{Lane, LeaseSize, WorkerKey};
+
+use crate::engine::Engine;
+use crate::time::Now;
+
+/// Leases at one slot: the second hides the round trip between two.
+const LEASES_PER_SLOT: u8 = 2;
+
+/// The lead of a slot's first lease on its second: longer than a request takes to a worker nearby. Two requests that
+/// leave together arrive in any order, and the second continues where the first one ends.
+const HEAD_START: Duration = Duration::from_millis(2);
+
+/// One slot.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    /// Leases that it has.
+    pub(crate) leases: u8,
+    /// Whether a lease of it has ended.
+    has_ended: bool,
+    /// Until when its lease has a head start.
+    head_start_until: Option<Instant>,
+}
+
+impl Engine {
+    /// Gives a slot what it can take: a lease if it is idle, one ahead if it computes.
+    pub(crate) fn fill_slot(&mut self, lane: Lane, now: Now) {
+        let Some(worker) = self.workers.get(&lane.worker) else { return };
+        let Some(slot) = worker.slots.get(lane.slot as usize) else { return };
+        // A worker that may be broken is tried with one lease: two would cost two attempts.
+        let may_fill = slot.has_ended || worker.is_proven();
+        let (leases, has_head_start) = (slot.leases, slot.head_start_until.is_some());
+        if leases == 0 {
+            // It continues where its last lease ended.
+            if !self.lease_to_slot(lane, now) {
+                self.scheduler.slot_idle(lane);
+            }
+        } else if leases < LEASES_PER_SLOT && may_fill && !has_head_start {
+            self.lease_to_slot(lane, now);
+        }
+    }
+
+    /// Sends the best lease for a slot, if there is one.
+    pub(crate) fn lease_to_slot(&mut self, lane: Lane, now: Now) -> bool {
+        if self.is_held_back() {
+            return false;
+        }
+        let attempt = self.attempts.next();
+        let claimed = self.scheduler.claim(lane, LeaseSize::Fitting, attempt, now.instant);
+        let Some(lease) = claimed.ok().flatten() else { return false };
+        self.settle(now);
+        self.occupy(lane);
+        self.start_head_start(lane, now);
+        self.send(lane, lease);
+        true
+    }
+
+    /// Counts one more lease at a slot.
+    pub(crate) fn occupy(&mut self, lane: Lane) {
+        if let Some(slot) = self.slot_mut(lane) {
+            slot.leases = slot.leases.saturating_add(1);
+        }
+    }
+
+    /// A lease of the slot has ended.
+    pub(crate) fn vacate(&mut self, lane: Lane, now: Now) {
+        let Some(slot) = self.slot_mut(lane) else { return };
+        slot.leases = slot.leases.saturating_sub(1);
+        slot.has_ended = true;
+        self.end_head_start(lane);
+        self.fill_slot(lane, now);
+    }
+
+    pub(crate) fn end_head_start(&mut self, lane: Lane) {
+        if let Some(until) = self.slot_mut(lane).and_then(|slot| slot.head_start_until.take()) {
+            self.head_starts.remove(&(until, lane));
+        }
+    }
+
+    pub(crate) fn end_head_starts_of(&mut self, worker: WorkerKey) {
+        let slots = self.workers.get(&worker).map_or(0, |worker| worker.slots.len());
+        for slot in 0..u32::try_from(slots).unwrap_or(u32::MAX) {
+            self.end_head_start(Lane { worker, slot });
+        }
+    }
+
+    fn start_head_start(&mut self, lane: Lane, now: Now) {
+        let until = now.instant + HEAD_START;
+        self.end_head_start(lane);
+        if let Some(slot) = self.slot_mut(lane) {
+            slot.head_start_until = Some(until);
+            self.head_starts.insert((until, lane));
+        }
+    }
+
+    fn slot_mut(&mut self, lane: Lane) -> Option<&mut Slot> {
+        self.workers.get_mut(&lane.worker)?.slots.get_mut(lane.slot as usize)
+    }
+}

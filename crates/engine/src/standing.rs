@@ -1,0 +1,143 @@
+//! Whether workers get leases: a worker that fails is set aside, shows that it lives and comes back.
+
+use std::time::{Duration, Instant};
+
+use model::JobId;
+use scheduler::WorkerKey;
+
+use crate::engine::Engine;
+use crate::time::Now;
+use crate::workers::{Standing, Worker};
+
+/// Pause after the first of several failures; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Whom a failed lease speaks against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The worker cannot be reached, whatever it is sent.
+    Connection,
+    /// The worker or the job's tasks. One job that fails everywhere does not set workers aside for longer than to their
+    /// next heartbeat; a worker that fails several jobs is set aside for a pause.
+    WorkerOrJob(JobId),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready { failures: u32 },
+    Suspended { failures: u32, since: Instant, until: Instant, is_alive: bool },
+    Draining,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Ready { failures: 0 }
+    }
+}
+
+impl Worker {
+    pub(crate) fn standing(&self) -> Standing {
+        match self.standing {
+            State::Ready { .. } => Standing::Ready,
+            State::Suspended { .. } => Standing::Suspended,
+            State::Draining => Standing::Draining,
+        }
+    }
+
+    /// Whether it has completed leases and failed none since.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.completed_tasks > 0 && self.standing == State::Ready { failures: 0 }
+    }
+
+    /// Notes a completed lease, which ends a row of failures.
+    pub(crate) fn succeeded(&mut self) {
+        self.failed_jobs.clear();
+        if let State::Ready { failures } = &mut self.standing {
+            *failures = 0;
+        }
+    }
+}
+
+impl Engine {
+    /// Suspends a worker whose lease failed.
+    pub(crate) fn blame(&mut self, key: WorkerKey, blame: Blame, now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        let State::Ready { failures } = worker.standing else { return };
+        if !worker.is_pushed() {
+            return;
+        }
+        let is_worker = match blame {
+            Blame::Connection => true,
+            Blame::WorkerOrJob(job) => {
+                if worker.failed_jobs.len() < 2 && !worker.failed_jobs.contains(&job) {
+                    worker.failed_jobs.push(job);
+                }
+                worker.failed_jobs.len() > 1
+            }
+        };
+        let pause = if is_worker {
+            FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)
+        } else {
+            Duration::ZERO
+        };
+        self.suspend(key, failures + u32::from(is_worker), now.instant + pause, now);
+    }
+
+    /// The connection of a worker's heartbeats has closed: its process is probably gone. It gets nothing until its next
+    /// heartbeat.
+    pub fn disconnected(&mut self, key: WorkerKey, now: Now) {
+        if let Some(State::Ready { failures }) = self.workers.get(&key).map(|worker| &worker.standing) {
+            self.suspend(key, *failures, now.instant, now);
+        }
+    }
+
+    /// The worker takes nothing new and ends with its last lease.
+    pub fn drain(&mut self, key: WorkerKey, now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        if worker.standing != State::Draining {
+            self.end_pause_of(key);
+            if let Some(worker) = self.workers.get_mut(&key) {
+                worker.standing = State::Draining;
+            }
+            self.scheduler.worker_retired(key, now.instant);
+            self.settle(now);
+        }
+    }
+
+    /// A heartbeat of the worker came.
+    pub(crate) fn note_alive(&mut self, key: WorkerKey, now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        if let State::Suspended { is_alive, since, .. } = &mut worker.standing
+            && *since < now.instant
+        {
+            *is_alive = true;
+            self.resume_if_alive(key, now);
+        }
+    }
+
+    pub(crate) fn resume_if_alive(&mut self, key: WorkerKey, now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        if let State::Suspended { failures, until, is_alive: true, .. } = worker.standing
+            && until <= now.instant
+        {
+            worker.standing = State::Ready { failures };
+            self.pauses.remove(&(until, key));
+            self.scheduler.worker_resumed(key);
+            self.dispatch(now);
+        }
+    }
+
+    pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
+        if let Some(State::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
+            self.pauses.remove(&(*until, key));
+        }
+    }
+
+    fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, now: Now) {
+        let Some(worker) = self.workers.get_mut(&key) else { return };
+        worker.standing = State::Suspended { failures, since: now.instant, until, is_alive: false };
+        self.pauses.insert((until, key));
+        self.scheduler.worker_suspended(key, now.instant);
+    }
+}

@@ -1,0 +1,153 @@
+//! What there is to see of jobs and workers.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use jiff::Timestamp;
+use model::{JobId, TaskCounts, WorkerId};
+use scheduler::WorkerKey;
+
+use crate::engine::Engine;
+use crate::time::Now;
+use crate::workers::Standing;
+
+/// A job that is not over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JobView {
+    /// Its tasks by state.
+    pub counts: TaskCounts,
+    /// Attempts at its tasks, those under way included.
+    pub attempts: u64,
+    /// Tasks done a second, once it is known.
+    pub tasks_per_second: Option<f64>,
+    /// Numbers searched, for kinds that search a range.
+    pub numbers_done: Option<u128>,
+}
+
+/// Tasks of a job that are leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedTasks {
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+    /// When they were leased.
+    pub allocated_at: Timestamp,
+}
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerView {
+    /// Its name.
+    pub id: WorkerId,
+    /// Whether leases are sent to it; else it pulls.
+    pub is_pushed: bool,
+    /// Whether it gets leases.
+    pub standing: Standing,
+    /// Leases that it has.
+    pub leases: usize,
+    /// Tasks that it has completed since it joined.
+    pub completed_tasks: u64,
+    /// Numbers a second that one slot of it searches, once it is known.
+    pub numbers_per_second: Option<f64>,
+}
+
+impl Engine {
+    /// One job; `None` when it is over. The counts of a job whose result is being stored are those of a job that is done.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<JobView> {
+        let live = self.jobs.get(&id)?;
+        let total = live.work.tasks();
+        let all_done = TaskCounts { total, succeeded: total, ..TaskCounts::default() };
+        let counts = self.scheduler.progress(id).unwrap_or(all_done);
+        let under_way = self.scheduler.job_leases(id).count() as u64;
+        let numbers_done = match counts.succeeded {
+            0 => live.work.numbers(&(0..1)).map(|_| 0),
+            done => live.work.numbers(&(0..done)).map(model::NumberRange::len),
+        };
+        Some(JobView {
+            counts,
+            attempts: live.ended_attempts + under_way,
+            tasks_per_second: live.rate.per_second(),
+            numbers_done,
+        })
+    }
+
+    /// The tasks of a job that are leased, by their numbers.
+    #[must_use]
+    pub fn leased_tasks(&self, id: JobId, now: Now) -> Vec<LeasedTasks> {
+        let mut leased: Vec<_> = self
+            .scheduler
+            .job_leases(id)
+            .map(|(_, lease)| LeasedTasks {
+                tasks: lease.tasks,
+                worker: self.workers.get(&lease.lane.worker).map(|worker| worker.id.clone()),
+                allocated_at: now.calendar(lease.claimed_at),
+            })
+            .collect();
+        leased.sort_by_key(|leased| leased.tasks.start);
+        leased
+    }
+
+    /// One worker.
+    #[must_use]
+    pub fn worker(&self, key: WorkerKey) -> Option<WorkerView> {
+        let worker = self.workers.get(&key)?;
+        Some(WorkerView {
+            id: worker.id.clone(),
+            is_pushed: worker.is_pushed(),
+            standing: worker.standing(),
+            leases: self.scheduler.leases_of(key),
+            completed_tasks: worker.completed_tasks,
+            numbers_per_second: worker.speed.numbers_per_second(),
+        })
+    }
+
+    /// Every job that is not over, by how far it is.
+    #[must_use]
+    pub fn progress(&self) -> Vec<TaskCounts> {
+        self.jobs.keys().filter_map(|id| self.scheduler.progress(*id)).collect()
+    }
+
+    /// Tasks of all jobs by state.
+    #[must_use]
+    pub fn task_counts(&self) -> TaskCounts {
+        self.scheduler.counts()
+    }
+
+    /// Jobs by state.
+    #[must_use]
+    pub fn job_counts(&self) -> BTreeMap<model::JobState, u64> {
+        self.scheduler.state_counts()
+    }
+
+    /// Waiting tasks by the priorities 1 to 9.
+    #[must_use]
+    pub fn pending_by_priority(&self) -> [u64; 9] {
+        self.scheduler.pending_by_priority()
+    }
+
+    /// Leases in all.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.scheduler.leases()
+    }
+
+    /// Tasks and numbers a second, over the last ten seconds.
+    #[must_use]
+    pub fn throughput(&self) -> (f64, f64) {
+        self.throughput.per_second()
+    }
+
+    /// Recorded changes that wait for the store.
+    #[must_use]
+    pub fn unstored(&self) -> u64 {
+        self.durability.unstored()
+    }
+
+    /// Why some result could not be stored the last time.
+    #[must_use]
+    pub fn composing_error(&self) -> Option<&str> {
+        self.composing.failing()
+    }
+}

@@ -1,0 +1,164 @@
+//! Workers: those that leases are sent to, and those that pull.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources, WorkerId};
+use scheduler::{Lane, WorkerKey, WorkerSpec};
+
+use crate::engine::Engine;
+use crate::reconcile::{HeldLease, Reconciled};
+use crate::slots::Slot;
+use crate::time::Now;
+
+/// Attempts that a worker can be told to forget with its next lease; it learns of more with its heartbeats.
+const MAX_SETTLED: usize = 256;
+
+/// How a worker comes to its leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// They are sent to it.
+    Pushed {
+        /// This run of its process.
+        boot_id: BootId,
+    },
+    /// It claims them.
+    Pulled,
+}
+
+/// A worker as it announces itself.
+#[derive(Clone, Debug)]
+pub struct WorkerAnnouncement {
+    /// Its name.
+    pub id: WorkerId,
+    /// How it comes to its leases.
+    pub delivery: Delivery,
+    /// Leases that it computes at the same time.
+    pub slots: u32,
+    /// The kinds of job that it runs.
+    pub kinds: Vec<JobKind>,
+    /// Its labels.
+    pub labels: Labels,
+    /// What it has.
+    pub resources: Resources,
+    /// Whether it runs only jobs that require all its labels.
+    pub is_reserved: bool,
+}
+
+/// Whether a worker gets leases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It gets leases.
+    Ready,
+    /// It gets none until it has shown that it lives and a pause has passed.
+    Suspended,
+    /// It finishes its leases and gets no more.
+    Draining,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) delivery: Delivery,
+    pub(crate) standing: crate::standing::State,
+    /// Of a worker that leases are sent to.
+    pub(crate) slots: Vec<Slot>,
+    /// Leases of stored jobs without a connection, with the heartbeats in a row that did not list them.
+    pub(crate) detached: BTreeMap<AttemptId, u32>,
+    /// Attempts whose outcomes are durable, which it has not been told yet.
+    settled: VecDeque<AttemptId>,
+    pub(crate) completed_tasks: u64,
+    pub(crate) speed: Speed,
+    /// Jobs that this worker failed since its last success, at most two.
+    pub(crate) failed_jobs: Vec<JobId>,
+}
+
+/// Numbers that leases searched, and the seconds that took: over the last few leases as one, since a short lease may
+/// have found its work done already.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Speed {
+    numbers: f64,
+    seconds: f64,
+}
+
+impl Speed {
+    pub(crate) fn learn(&mut self, numbers: f64, seconds: f64) {
+        *self = Self { numbers: self.numbers / 2.0 + numbers, seconds: self.seconds / 2.0 + seconds };
+    }
+
+    /// Numbers a second, once it is known.
+    pub(crate) fn numbers_per_second(self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.numbers / self.seconds)
+    }
+}
+
+impl Worker {
+    /// Notes that the outcome of an attempt is durable.
+    pub(crate) fn settle(&mut self, attempt: AttemptId) {
+        if self.settled.len() < MAX_SETTLED {
+            self.settled.push_back(attempt);
+        }
+    }
+
+    pub(crate) fn take_settled(&mut self) -> Vec<AttemptId> {
+        std::mem::take(&mut self.settled).into()
+    }
+
+    pub(crate) fn is_pushed(&self) -> bool {
+        matches!(self.delivery, Delivery::Pushed { .. })
+    }
+}
+
+impl Engine {
+    /// Adds a worker, with the leases that it holds from before.
+    pub fn join(&mut self, announcement: WorkerAnnouncement, held: &[HeldLease], now: Now) -> (WorkerKey, Reconciled) {
+        let WorkerAnnouncement { id, delivery, slots, kinds, labels, resources, is_reserved } = announcement;
+        let key = self.next_worker_key();
+        let of_pushed = if matches!(delivery, Delivery::Pushed { .. }) { slots } else { 0 };
+        let worker = Worker {
+            id,
+            delivery,
+            standing: crate::standing::State::default(),
+            slots: (0..of_pushed).map(|_| Slot::default()).collect(),
+            detached: BTreeMap::new(),
+            settled: VecDeque::new(),
+            completed_tasks: 0,
+            speed: Speed::default(),
+            failed_jobs: Vec::new(),
+        };
+        self.workers.insert(key, worker);
+        self.scheduler.worker_joined(key, WorkerSpec { slots, kinds, labels, resources, is_reserved });
+        let reconciled = self.reconcile(key, held, now);
+        for slot in 0..of_pushed {
+            self.fill_slot(Lane { worker: key, slot }, now);
+        }
+        self.dispatch(now);
+        (key, reconciled)
+    }
+
+    /// Ends a worker and its leases: it fell silent, was replaced or has left.
+    pub fn lose(&mut self, key: WorkerKey, now: Now) {
+        if !self.workers.contains_key(&key) {
+            return;
+        }
+        self.end_head_starts_of(key);
+        self.end_pause_of(key);
+        // While the worker's name is known: failed attempts are recorded under it.
+        self.scheduler.worker_lost(key, now.instant);
+        self.settle(now);
+        self.workers.remove(&key);
+        self.claims.forget_worker(key);
+        self.dispatch(now);
+    }
+
+    /// A pulling worker takes nothing new: it came back with other abilities. It ends with its last lease.
+    pub fn replace_puller(&mut self, key: WorkerKey, now: Now) {
+        self.scheduler.worker_retired(key, now.instant);
+        self.settle(now);
+    }
+
+    /// Leases that a worker has.
+    #[must_use]
+    pub fn leases_of(&self, key: WorkerKey) -> usize {
+        self.scheduler.leases_of(key)
+    }
+}

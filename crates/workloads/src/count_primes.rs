@@ -1,0 +1,42 @@
+//! `count-primes`: how many primes a range holds.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use model::{InvalidJob, JobKind};
+use serde_json::value::RawValue;
+use utoipa::PartialSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+use crate::execute::Execute;
+use crate::prime_range::{self, Find, RangeParams, Searcher};
+use crate::workload::{Kind, Parsed, Workload};
+
+#[derive(Debug)]
+pub(crate) struct CountPrimes;
+
+impl Kind for CountPrimes {
+    fn name(&self) -> JobKind {
+        JobKind::COUNT_PRIMES
+    }
+
+    fn summary(&self) -> &'static str {
+        "How many primes a range holds"
+    }
+
+    fn params_schema(&self) -> (&'static str, RefOr<Schema>) {
+        ("Range", RangeParams::schema())
+    }
+
+    fn parse(&self, params: &RawValue, chunk_size: NonZeroU64) -> Result<Parsed, InvalidJob> {
+        prime_range::parse(Find::Count, params, chunk_size)
+    }
+
+    fn restore(&self, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
+        prime_range::restore(Find::Count, shown, chunk_size)
+    }
+
+    fn executor(&self) -> Option<Box<dyn Execute>> {
+        Some(Box::new(Searcher::new(Find::Count)))
+    }
+}

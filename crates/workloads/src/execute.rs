@@ -1,0 +1,71 @@
+//! What a slot of a worker computes with.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use model::JobKind;
+use serde_json::value::RawValue;
+
+use crate::KINDS;
+use crate::workload::Report;
+
+/// The computation of one kind on one slot. It lives as long as the slot, so that a lease finds what the one before it
+/// left.
+pub trait Execute {
+    /// Computes `tasks` as [`crate::Workload::lease`] describes them in `work`. Stops early when `stop` turns true.
+    ///
+    /// # Errors
+    /// The computation was stopped, or the tasks failed.
+    fn run(&mut self, work: &RawValue, tasks: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError>;
+}
+
+/// Why a computation has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// The stop flag was set.
+    #[error("it was stopped")]
+    Stopped,
+    /// The tasks failed, through no fault of the worker.
+    #[error("{0}")]
+    Failed(String),
+    /// The worker does not run this kind, or cannot read the work.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// The computations of one slot: one for each kind that it has run.
+#[derive(Default)]
+pub struct Executors(HashMap<JobKind, Box<dyn Execute>>);
+
+impl Executors {
+    /// Computes with the executor of `kind`, which is made at its first use.
+    ///
+    /// # Errors
+    /// As [`Execute::run`]; also when no worker runs this kind.
+    pub fn run(
+        &mut self,
+        kind: JobKind,
+        work: &RawValue,
+        tasks: &Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<Report, ExecuteError> {
+        if let Some(executor) = self.0.get_mut(&kind) {
+            return executor.run(work, tasks, stop);
+        }
+        let known = KINDS.iter().find(|known| known.name() == kind).and_then(|known| known.executor());
+        let executor = known.ok_or_else(|| ExecuteError::Unsupported(format!("this worker does not run {kind}")))?;
+        self.0.entry(kind).or_insert(executor).run(work, tasks, stop)
+    }
+
+    /// The kinds that a worker runs when leases are sent to it.
+    #[must_use]
+    pub fn kinds() -> Vec<JobKind> {
+        KINDS.iter().filter(|kind| kind.executor().is_some()).map(|kind| kind.name()).collect()
+    }
+}
+
+/// Reads the work of a lease.
+pub(crate) fn parse_work<'a, T: serde::Deserialize<'a>>(work: &'a RawValue) -> Result<T, ExecuteError> {
+    serde_json::from_str(work.get()).map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))
+}

@@ -1,0 +1,32 @@
+//! The kinds of job, one file each: how parameters become tasks, what a worker does with a lease, what bounds an outcome
+//! and how outcomes combine. [`KINDS`] is the one list of them: a kind is added by adding its file and its entry there.
+
+mod count_primes;
+mod execute;
+mod prime_range;
+mod sleep;
+mod sum_of_primes;
+mod tasks;
+mod workload;
+
+use model::{InvalidJob, JobKind};
+
+pub use execute::{Execute, ExecuteError, Executors};
+pub use sleep::SleepParams;
+pub use tasks::TasksParams;
+pub use workload::{Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload};
+
+/// Every kind of job.
+pub const KINDS: &[&dyn Kind] =
+    &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks];
+
+/// The kind of this name.
+///
+/// # Errors
+/// No kind has this name; the error lists those that exist.
+pub fn kind(name: JobKind) -> Result<&'static dyn Kind, InvalidJob> {
+    KINDS.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| {
+        let known: Vec<_> = KINDS.iter().map(|kind| kind.name().to_string()).collect();
+        InvalidJob::new("kind", format!("must be one of {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,188 @@
+//! `sleep`: simulated work. Its tasks take time and compute nothing.
+
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use model::{InvalidJob, JobKind, OnExhausted};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::execute::{Execute, ExecuteError, parse_work};
+use crate::workload::{
+    Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results,
+    parse_params, raw,
+};
+
+/// Each task leaves an attempt in the store.
+const MAX_TASKS_PER_LEASE: u64 = 1_000;
+const MAX_TASKS: u64 = 10_000_000;
+const MAX_SECONDS: f64 = 86_400.0;
+
+/// How soon a sleeping slot notices that it was stopped.
+const LONGEST_NAP: Duration = Duration::from_millis(20);
+
+/// Parameters of `sleep`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SleepParams {
+    /// Time that each task takes, 0 to 86400.
+    #[schema(minimum = 0, maximum = 86400)]
+    pub seconds: f64,
+    /// Share of the attempts that fail, 0 to 1.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 1)]
+    pub fail_rate: f64,
+    /// How many tasks, 1 to 10000000.
+    #[serde(default = "one_task")]
+    #[schema(minimum = 1, maximum = 10_000_000)]
+    pub tasks: u64,
+}
+
+fn one_task() -> u64 {
+    1
+}
+
+/// What a lease carries.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Nap {
+    seconds: f64,
+    fail_rate: f64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sleep;
+
+impl Kind for Sleep {
+    fn name(&self) -> JobKind {
+        JobKind::SLEEP
+    }
+
+    fn summary(&self) -> &'static str {
+        "Simulated work: tasks that take time and compute nothing"
+    }
+
+    fn params_schema(&self) -> (&'static str, RefOr<Schema>) {
+        ("Sleep", SleepParams::schema())
+    }
+
+    fn parse(&self, params: &RawValue, _: NonZeroU64) -> Result<Parsed, InvalidJob> {
+        let work: SleepParams = parse_params(params)?;
+        let wrong = |message: &str| Err(InvalidJob::new("params", message));
+        if !(0.0..=MAX_SECONDS).contains(&work.seconds) {
+            return wrong("seconds must be from 0 to 86400");
+        }
+        if !(0.0..=1.0).contains(&work.fail_rate) {
+            return wrong("fail_rate must be from 0 to 1");
+        }
+        if !(1..=MAX_TASKS).contains(&work.tasks) {
+            return wrong("tasks must be from 1 to 10000000");
+        }
+        Ok(Parsed { workload: Arc::new(work), shown: params.to_owned(), payloads: Vec::new() })
+    }
+
+    fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
+        Ok(Arc::new(parse_params::<SleepParams>(shown)?))
+    }
+
+    fn executor(&self) -> Option<Box<dyn Execute>> {
+        Some(Box::new(Sleeper))
+    }
+}
+
+impl Workload for SleepParams {
+    fn tasks(&self) -> u64 {
+        self.tasks
+    }
+
+    fn profile(&self) -> Profile {
+        Profile {
+            is_individual: true,
+            on_exhausted: OnExhausted::SkipTask,
+            task_estimate: Some(Duration::try_from_secs_f64(self.seconds).unwrap_or_default()),
+            // An attempt fails as a whole, so that with failures each task needs its own.
+            max_lease_tasks: if self.fail_rate > 0.0 { 1 } else { MAX_TASKS_PER_LEASE },
+            ..Profile::default()
+        }
+    }
+
+    fn lease(&self, _: &Range<u64>, _: u64) -> Box<RawValue> {
+        raw(format!(r#"{{"seconds":{},"fail_rate":{}}}"#, self.seconds, self.fail_rate))
+    }
+
+    fn payload(&self, _: u64) -> Option<Box<RawValue>> {
+        Some(raw(format!(r#"{{"seconds":{}}}"#, self.seconds)))
+    }
+
+    fn accept(&self, tasks: &Range<u64>, report: Report) -> Result<Accepted, InvalidReport> {
+        accept_results(tasks, report)
+    }
+
+    fn combine(&self, _: u128) -> Combined {
+        Combined::Result(raw(format!(r#"{{"tasks":{}}}"#, self.tasks)))
+    }
+}
+
+struct Sleeper;
+
+impl Execute for Sleeper {
+    fn run(&mut self, work: &RawValue, tasks: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError> {
+        let Nap { seconds, fail_rate } = parse_work(work)?;
+        // A time that does not fit was refused at submission; no task is worth a panic.
+        let task = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let started_at = Instant::now();
+        for done in 1..=tasks.end - tasks.start {
+            let until = task.saturating_mul(u32::try_from(done).unwrap_or(u32::MAX));
+            loop {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(ExecuteError::Stopped);
+                }
+                let left = until.saturating_sub(started_at.elapsed());
+                if left.is_zero() {
+                    break;
+                }
+                thread::sleep(left.min(LONGEST_NAP));
+            }
+            if fastrand::f64() < fail_rate {
+                return Err(ExecuteError::Failed("it failed, as simulated work does at times".to_owned()));
+            }
+        }
+        Ok(Report::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(work: &str, tasks: Range<u64>, stop: bool) -> Result<Report, ExecuteError> {
+        Sleeper.run(&raw(work.to_owned()), &tasks, &AtomicBool::new(stop))
+    }
+
+    #[test]
+    fn simulated_work_takes_its_time_for_each_task() {
+        let started_at = Instant::now();
+        assert!(run(r#"{"seconds":0.02,"fail_rate":0}"#, 5..8, false).is_ok());
+        assert!(started_at.elapsed() >= Duration::from_millis(60));
+        assert!(matches!(run(r#"{"seconds":0,"fail_rate":1}"#, 0..1, false), Err(ExecuteError::Failed(_))));
+    }
+
+    #[test]
+    fn simulated_work_stops_when_it_is_told_to() {
+        assert_eq!(run(r#"{"seconds":3600,"fail_rate":0}"#, 0..1, true).err(), Some(ExecuteError::Stopped));
+    }
+
+    #[test]
+    fn parameters_out_of_their_bounds_are_refused() {
+        let parse = |json: &str| Sleep.parse(&raw(json.to_owned()), NonZeroU64::MIN);
+        assert!(parse(r#"{"seconds":0.5,"tasks":10000000}"#).is_ok());
+        for wrong in [r#"{"seconds":-1}"#, r#"{"seconds":86401}"#, r#"{"seconds":1,"tasks":0}"#, r#"{"seconds":1,"fail_rate":2}"#] {
+            assert_eq!(parse(wrong).expect_err(wrong).field, "params");
+        }
+    }
+}

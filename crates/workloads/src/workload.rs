@@ -1,0 +1,164 @@
+//! What a kind of job defines.
+
+use std::fmt::Debug;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{InvalidJob, JobKind, NumberRange, OnExhausted, Order};
+use serde_json::value::RawValue;
+use utoipa::openapi::{RefOr, Schema};
+
+use crate::execute::Execute;
+
+/// A kind of job. Stateless: each job's own data is its [`Workload`].
+pub trait Kind: Debug + Send + Sync {
+    /// The name on the wire.
+    fn name(&self) -> JobKind;
+
+    /// One sentence for help texts and the description of the API.
+    fn summary(&self) -> &'static str;
+
+    /// The schema of its parameters and the name under which the API's description lists it.
+    fn params_schema(&self) -> (&'static str, RefOr<Schema>);
+
+    /// Checks the parameters of a new job. `chunk_size` is the coordinator's setting, for kinds that divide a range.
+    ///
+    /// # Errors
+    /// The first parameter that is out of bounds.
+    fn parse(&self, params: &RawValue, chunk_size: NonZeroU64) -> Result<Parsed, InvalidJob>;
+
+    /// Rebuilds the work of a stored job from the parameters that [`Parsed::shown`] had and the chunk size of its
+    /// submission.
+    ///
+    /// # Errors
+    /// The parameters are not what this kind wrote.
+    fn restore(&self, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob>;
+
+    /// A computation for one slot of a worker; `None` where only pulling workers run this kind.
+    fn executor(&self) -> Option<Box<dyn Execute>>;
+}
+
+/// A new job's work.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The work.
+    pub workload: Arc<dyn Workload>,
+    /// The parameters as the API shows them and as [`Kind::restore`] reads them.
+    pub shown: Box<RawValue>,
+    /// A payload for each task, to be stored, for kinds whose tasks have one; else empty.
+    pub payloads: Vec<Box<RawValue>>,
+}
+
+/// The work of one job, divided into the tasks `0..tasks()`.
+pub trait Workload: Debug + Send + Sync {
+    /// The number of tasks, at least 1.
+    fn tasks(&self) -> u64;
+
+    /// What the scheduler and the store must know of the tasks.
+    fn profile(&self) -> Profile;
+
+    /// What a worker computes for the consecutive `tasks`, as [`Execute::run`] reads it. The slot's next leases will
+    /// probably go on up to the task before `horizon`.
+    fn lease(&self, tasks: &Range<u64>, horizon: u64) -> Box<RawValue>;
+
+    /// What a pulling worker gets for one task; `None` where it is the task's stored payload.
+    fn payload(&self, task: u64) -> Option<Box<RawValue>>;
+
+    /// The numbers that `tasks` search, for kinds that search a range.
+    fn numbers(&self, tasks: &Range<u64>) -> Option<NumberRange> {
+        let _ = tasks;
+        None
+    }
+
+    /// Checks what a worker reports for `tasks`.
+    ///
+    /// # Errors
+    /// The report has the wrong form or a value that these tasks cannot have.
+    fn accept(&self, tasks: &Range<u64>, report: Report) -> Result<Accepted, InvalidReport>;
+
+    /// The job's result from the sum of the values of its tasks.
+    fn combine(&self, total: u128) -> Combined;
+}
+
+/// What the scheduler and the store must know of a job's tasks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    /// Whether each task has a state and a result of its own, so that its attempts are stored.
+    pub is_individual: bool,
+    /// The order in which tasks are leased.
+    pub order: Order,
+    /// What a task without attempts left means for the job.
+    pub on_exhausted: OnExhausted,
+    /// The most tasks in one lease.
+    pub max_lease_tasks: u64,
+    /// What a lease pays before its first task unless it continues where the slot's last one ended.
+    pub setup: Duration,
+    /// What one task takes, as far as this can be told beforehand. An estimate that is too long costs less than one
+    /// that is too short.
+    pub task_estimate: Option<Duration>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            is_individual: false,
+            order: Order::FirstInFirstOut,
+            on_exhausted: OnExhausted::FailJob,
+            max_lease_tasks: u64::MAX,
+            setup: Duration::ZERO,
+            task_estimate: None,
+        }
+    }
+}
+
+/// What a worker reports for a lease.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The lease's part of the job's total; a worker that reports results of single tasks leaves it out.
+    pub value: Option<u128>,
+    /// One result for each task, in order, or none.
+    pub results: Vec<Box<RawValue>>,
+}
+
+/// A report that was checked.
+#[derive(Debug, Default)]
+pub struct Accepted {
+    /// The lease's part of the job's total.
+    pub value: u128,
+    /// Results to be stored with the tasks: one for each, or none.
+    pub results: Vec<Box<RawValue>>,
+}
+
+/// A report that no honest worker sends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidReport(pub String);
+
+/// How a job's result comes about.
+#[derive(Debug)]
+pub enum Combined {
+    /// It is this.
+    Result(Box<RawValue>),
+    /// It is the list of the tasks' stored results.
+    TaskResults,
+}
+
+pub(crate) fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("the caller writes JSON")
+}
+
+/// Reads parameters.
+pub(crate) fn parse_params<'a, T: serde::Deserialize<'a>>(params: &'a RawValue) -> Result<T, InvalidJob> {
+    serde_json::from_str(params.get()).map_err(|error| InvalidJob::new("params", format!("is wrong: {error}")))
+}
+
+/// The rule for kinds whose tasks are individual: one result for each task, or none.
+pub(crate) fn accept_results(tasks: &Range<u64>, report: Report) -> Result<Accepted, InvalidReport> {
+    let (count, results) = (tasks.end - tasks.start, report.results);
+    if results.is_empty() || results.len() as u64 == count {
+        return Ok(Accepted { value: 0, results });
+    }
+    Err(InvalidReport(format!("must hold one result for each of the {count} tasks, or none at all")))
+}

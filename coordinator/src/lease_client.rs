@@ -36,6 +36,11 @@ impl LeaseClient {
             boot_id: stub.boot_id,
             slot: stub.slot,
             work: assignment.work,
+            epoch: 0,
+            first: assignment.tasks.start,
+            beyond: assignment.tasks.end,
+            outlives_connection: false,
+            settled: Vec::new(),
         };
         let patience = assignment.expires_at.saturating_duration_since(Instant::now()) + GRACE;
         let request = self.client.post(format!("http://{}/lease", stub.address)).timeout(patience).json(&lease);

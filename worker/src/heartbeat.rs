@@ -164,6 +164,7 @@ impl Announcer {
             kinds: KINDS.to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
+            held: Vec::new(),
         };
         let request = self.token.sign(client.put(url.clone())).timeout(TIMEOUT).json(&heartbeat);
         check(request.send().await?).await

@@ -29,6 +29,7 @@ fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
         resources: model::Resources::default(),
         kinds: vec![model::JobKind::SumOfPrimes],
         is_draining: false,
+        held: Vec::new(),
     }
 }
 

@@ -300,6 +300,7 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         resources: model::Resources::default(),
         kinds: vec![model::JobKind::SumOfPrimes],
         is_draining: false,
+        held: Vec::new(),
     }
 }
 

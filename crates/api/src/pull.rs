@@ -1,12 +1,12 @@
 //! What a worker that pulls says and gets.
 
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId};
+use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId, decimal};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::schema;
+use crate::{LeaseName, schema};
 
 /// Body of `POST /v1/worker/claim`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -53,6 +53,8 @@ pub struct Claimed {
     pub kind: JobKind,
     /// The tasks.
     pub tasks: Vec<ClaimedTask>,
+    /// The lease's name, for the report to carry.
+    pub lease: LeaseName,
     /// When the lease ends unless it is renewed.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
@@ -80,6 +82,16 @@ pub struct Completion {
     /// Fetch the next tasks in the same request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRequest>,
+    /// What all tasks together add to the job's total, instead of a result for each: a sum, a count.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal::optional")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]+$")]
+    pub value: Option<u128>,
+    /// Time the computation took, waiting not included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_us: Option<u64>,
+    /// The lease's name from the claim. With it the outcome counts even after a restart of the coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseName>,
 }
 
 /// Body of `POST /v1/worker/tasks/{attempt}/fail`.
@@ -88,6 +100,27 @@ pub struct Completion {
 pub struct TaskFailure {
     /// Why.
     pub error: String,
+    /// The lease's name from the claim. With it the report counts even after a restart of the coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseName>,
+}
+
+/// Body of `POST /v1/worker/tasks/{attempt}/renew`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The lease's name from the claim. With it the lease goes on even after a restart of the coordinator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseName>,
+}
+
+/// Body of `POST /v1/worker/tasks/{attempt}/release`: the worker hands the tasks back without an attempt being counted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// The lease's name from the claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseName>,
 }
 
 /// Answer to `POST /v1/worker/tasks/{attempt}/renew`.
@@ -96,4 +129,37 @@ pub struct Renewed {
     /// When the lease ends unless it is renewed again.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_report_needs_neither_a_value_nor_the_name_of_its_lease() {
+        let completion: Completion = serde_json::from_value(json!({})).expect("valid");
+        assert_eq!((completion.value, completion.compute_us, completion.lease), (None, None, None));
+        let failure: TaskFailure = serde_json::from_value(json!({"error": "why"})).expect("valid");
+        assert_eq!(serde_json::to_value(failure).expect("JSON"), json!({"error": "why"}));
+        assert_eq!(serde_json::from_value::<RenewRequest>(json!({})).expect("valid").lease, None);
+        assert_eq!(serde_json::from_value::<ReleaseRequest>(json!({})).expect("valid").lease, None);
+    }
+
+    #[test]
+    fn a_report_gives_its_value_as_a_decimal_string_and_its_lease_by_the_tasks() {
+        let lease =
+            json!({"worker_id": "w", "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "first": 0, "beyond": 7});
+        let body = json!({"results": [], "value": "18446744073709551616", "compute_us": 5, "lease": lease});
+        let completion: Completion = serde_json::from_value(body.clone()).expect("valid");
+        assert_eq!(completion.value, Some(1 << 64));
+        assert_eq!(completion.lease.as_ref().map(|lease| (lease.first, lease.beyond)), Some((0, 7)));
+        assert_eq!(serde_json::to_value(&completion).expect("JSON"), body);
+        let as_number = json!({"value": 5});
+        assert!(serde_json::from_value::<Completion>(as_number).is_err());
+        let mut misspelt: Value = body;
+        misspelt["lease"]["last"] = json!(6);
+        assert!(serde_json::from_value::<Completion>(misspelt).is_err());
+    }
 }

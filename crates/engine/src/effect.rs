@@ -26,6 +26,8 @@ pub enum Effect {
         worker: WorkerKey,
         /// Why it ends.
         reason: Revocation,
+        /// Whether the worker would go on after its connection closes.
+        outlives_connection: bool,
     },
     /// Answer the client that waits for the job.
     Answer {

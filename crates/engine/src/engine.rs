@@ -12,7 +12,7 @@ use crate::attempts::AttemptIds;
 use crate::claims::Claims;
 use crate::composing::Composing;
 use crate::durability::Durability;
-use crate::effect::Effect;
+use crate::effect::{Effect, JobFailure};
 use crate::jobs::LiveJob;
 use crate::rates::Throughput;
 use crate::time::Now;
@@ -157,12 +157,9 @@ impl Engine {
         self.is_stopping = true;
         let waiting: Vec<_> = self.jobs.iter().filter(|(_, job)| !job.is_stored).map(|(id, _)| *id).collect();
         for id in waiting {
-            self.jobs.remove(&id);
-            // The job may have ended in the same moment.
-            let _ = self.scheduler.cancel(id);
-            self.effects.push(Effect::Answer { job: id, answer: Err(crate::JobFailure::Stopping) });
+            self.drop_job(id, now);
+            self.effects.push(Effect::Answer { job: id, answer: Err(JobFailure::Stopping) });
         }
-        self.settle(now);
     }
 
     pub(crate) fn next_worker_key(&mut self) -> WorkerKey {
@@ -200,7 +197,8 @@ impl Engine {
                 Event::JobSucceeded { job, total } => self.job_succeeded(job, total, now),
                 Event::JobFailed { job, error } => self.job_failed(job, error, now),
                 Event::LeaseRevoked { attempt, job, lane, reason } => {
-                    self.effects.push(Effect::Revoke { attempt, worker: lane.worker, reason });
+                    let outlives_connection = self.is_stored(job);
+                    self.effects.push(Effect::Revoke { attempt, worker: lane.worker, reason, outlives_connection });
                     self.lease_revoked(attempt, job, lane, reason, now);
                 }
             }

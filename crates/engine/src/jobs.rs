@@ -232,11 +232,12 @@ impl Engine {
         self.settings.chunk_size
     }
 
-    fn drop_job(&mut self, id: JobId, now: Now) {
-        if self.jobs.remove(&id).is_some() {
-            // The scheduler has forgotten a job whose result is being put together.
-            let _ = self.scheduler.cancel(id);
+    pub(crate) fn drop_job(&mut self, id: JobId, now: Now) {
+        // The scheduler has forgotten a job whose result is being put together.
+        if self.scheduler.cancel(id).is_ok() {
             self.settle(now);
+        }
+        if self.jobs.remove(&id).is_some() {
             self.dispatch(now);
         }
     }

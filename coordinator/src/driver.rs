@@ -1,0 +1,275 @@
+//! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. No policy is here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use async_channel::{Receiver, Sender};
+use dashmap::DashMap;
+use engine::{ClaimId, Effect, Engine, JobFailure, LeaseOrder, Now, PulledLease};
+use jiff::Timestamp;
+use model::{AttemptId, JobId, JobKind, JobOptions};
+use scheduler::WorkerKey;
+use store::Store;
+use tokio::sync::{Notify, oneshot};
+use workloads::Workload;
+
+type Answer = Result<u128, JobFailure>;
+
+/// Something to send to a worker. Their number is bounded by the leases of all slots.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A lease, with the signal that it was revoked.
+    Lease(Box<LeaseOrder>, oneshot::Receiver<()>),
+    /// A worker is to stop an attempt that would outlive its connection.
+    Stop { attempt: AttemptId, worker: WorkerKey },
+}
+
+/// The ends of the queues that the driver fills.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    /// For the lease sender.
+    pub(crate) outgoing: Receiver<Outgoing>,
+    /// Jobs whose results are to be put together.
+    pub(crate) compositions: Receiver<JobId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    engine: Mutex<Locked>,
+    store: Arc<Store>,
+    outgoing: Sender<Outgoing>,
+    compositions: Sender<JobId>,
+    /// Clients that wait for the answer of a job.
+    answers: DashMap<JobId, oneshot::Sender<Answer>>,
+    /// Claims that wait for tasks.
+    claims: DashMap<ClaimId, oneshot::Sender<PulledLease>>,
+    /// Leases that are being sent, with the way to end each.
+    sent: DashMap<AttemptId, oneshot::Sender<()>>,
+    last_claim: AtomicU64,
+    /// Wakes the timer: a deadline came nearer.
+    deadline: Notify,
+}
+
+#[derive(Debug)]
+struct Locked {
+    engine: Engine,
+    armed_for: Option<Instant>,
+}
+
+/// A job that a client waits for; dropping it abandons the job.
+#[derive(Debug)]
+pub(crate) struct WaitingJob {
+    driver: Arc<Driver>,
+    id: JobId,
+    answer: oneshot::Receiver<Answer>,
+}
+
+/// A claim that waits; dropping it withdraws the claim.
+#[derive(Debug)]
+pub(crate) struct WaitingClaim {
+    driver: Arc<Driver>,
+    id: ClaimId,
+    lease: oneshot::Receiver<PulledLease>,
+}
+
+/// Both clocks.
+pub(crate) fn now() -> Now {
+    Now { instant: Instant::now(), at: Timestamp::now() }
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Engine, store: Arc<Store>) -> (Arc<Self>, Queues) {
+        let (outgoing, to_send) = async_channel::unbounded();
+        let (compositions, to_compose) = async_channel::unbounded();
+        let driver = Self {
+            engine: Mutex::new(Locked { engine, armed_for: None }),
+            store,
+            outgoing,
+            compositions,
+            answers: DashMap::new(),
+            claims: DashMap::new(),
+            sent: DashMap::new(),
+            last_claim: AtomicU64::new(0),
+            deadline: Notify::new(),
+        };
+        (Arc::new(driver), Queues { outgoing: to_send, compositions: to_compose })
+    }
+
+    /// Gives the engine an input and performs the effects on this thread.
+    pub(crate) fn input<T>(&self, input: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        let mut locked = self.lock();
+        let result = input(&mut locked.engine, now());
+        let mut effects = locked.engine.take_effects();
+        // Changes are queued under the lock, so that the store gets them in the engine's order.
+        effects.retain(|effect| match effect {
+            Effect::Store(change) => {
+                self.store.record(change.clone());
+                false
+            }
+            _ => true,
+        });
+        self.rearm(&mut locked);
+        drop(locked);
+        for effect in effects {
+            self.perform(effect);
+        }
+        result
+    }
+
+    /// Looks at the engine.
+    pub(crate) fn view<T>(&self, view: impl FnOnce(&Engine) -> T) -> T {
+        view(&self.lock().engine)
+    }
+
+    /// Takes a job that lives as long as its client waits.
+    pub(crate) fn ask(
+        self: &Arc<Self>,
+        id: JobId,
+        kind: JobKind,
+        work: Arc<dyn Workload>,
+        options: &JobOptions,
+    ) -> WaitingJob {
+        let (sender, answer) = oneshot::channel();
+        self.answers.insert(id, sender);
+        let waiting = WaitingJob { driver: Arc::clone(self), id, answer };
+        self.input(|engine, now| engine.ask(id, kind, work, options, now));
+        waiting
+    }
+
+    /// Waits for tasks for a pulling worker.
+    pub(crate) fn wait_for_tasks(self: &Arc<Self>, worker: WorkerKey, max_tasks: u64) -> WaitingClaim {
+        let id = ClaimId(self.last_claim.fetch_add(1, Ordering::Relaxed) + 1);
+        let (sender, lease) = oneshot::channel();
+        self.claims.insert(id, sender);
+        let waiting = WaitingClaim { driver: Arc::clone(self), id, lease };
+        self.input(|engine, now| engine.wait_for_tasks(id, worker, max_tasks, now));
+        waiting
+    }
+
+    /// A lease is not being sent any longer: it was answered, or its connection broke.
+    pub(crate) fn sent(&self, attempt: AttemptId) {
+        self.sent.remove(&attempt);
+    }
+
+    /// Lets the engine act on time. Runs for ever.
+    pub(crate) async fn run_timers(self: Arc<Self>) {
+        loop {
+            let next = self.lock().armed_for;
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {
+                    self.lock().armed_for = None;
+                    self.input(Engine::handle_timeout);
+                }
+                () = self.deadline.notified() => (),
+            }
+        }
+    }
+
+    /// Tells the engine what the store has committed. Runs for ever.
+    pub(crate) async fn follow_store(self: Arc<Self>) {
+        let mut durable = self.store.durable();
+        while durable.changed().await.is_ok() {
+            let number = *durable.borrow_and_update();
+            self.input(|engine, now| engine.stored(number, now));
+        }
+        // The writer has stopped, and the store says so to all that ask.
+        std::future::pending().await
+    }
+
+    fn perform(&self, effect: Effect) {
+        match effect {
+            // Recorded under the lock.
+            Effect::Store(_) => (),
+            Effect::Send(order) => {
+                let (revoke, revoked) = oneshot::channel();
+                self.sent.insert(order.attempt, revoke);
+                // The sender lives as long as the coordinator.
+                let _ = self.outgoing.try_send(Outgoing::Lease(order, revoked));
+            }
+            Effect::Revoke { attempt, worker, outlives_connection, .. } => {
+                if let Some((_, revoke)) = self.sent.remove(&attempt) {
+                    // The request may just have ended.
+                    let _ = revoke.send(());
+                }
+                if outlives_connection {
+                    let _ = self.outgoing.try_send(Outgoing::Stop { attempt, worker });
+                }
+            }
+            Effect::Answer { job, answer } => {
+                if let Some((_, client)) = self.answers.remove(&job) {
+                    // The client may just have left.
+                    let _ = client.send(answer);
+                }
+            }
+            Effect::Deliver { claim, lease } => self.deliver(claim, lease),
+            Effect::Compose { job } => {
+                let _ = self.compositions.try_send(job);
+            }
+        }
+    }
+
+    /// A claim that left in the same moment gives its tasks back: they came to no worker.
+    fn deliver(&self, claim: ClaimId, lease: PulledLease) {
+        let undelivered = match self.claims.remove(&claim) {
+            Some((_, client)) => client.send(lease).err(),
+            None => Some(lease),
+        };
+        if let Some(lease) = undelivered {
+            // It was leased just now.
+            let _ = self.input(|engine, now| engine.release(lease.attempt, now));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.engine.lock().expect("an engine that panicked has no state to go on with")
+    }
+
+    /// A timer that is armed too early does no harm, and most leases end long before they expire.
+    fn rearm(&self, locked: &mut Locked) {
+        let next = locked.engine.poll_timeout();
+        if next.is_some_and(|next| locked.armed_for.is_none_or(|armed_for| next < armed_for)) {
+            locked.armed_for = next;
+            self.deadline.notify_one();
+        }
+    }
+}
+
+impl WaitingJob {
+    /// Waits for the answer.
+    pub(crate) async fn answer(mut self) -> Answer {
+        (&mut self.answer).await.unwrap_or(Err(JobFailure::Stopping))
+    }
+}
+
+impl Drop for WaitingJob {
+    fn drop(&mut self) {
+        if self.driver.answers.remove(&self.id).is_some() {
+            self.driver.input(|engine, now| engine.abandon(self.id, now));
+        }
+    }
+}
+
+impl WaitingClaim {
+    /// Waits for tasks. An error means that there will be none: the worker is gone.
+    pub(crate) async fn lease(&mut self) -> Option<PulledLease> {
+        (&mut self.lease).await.ok()
+    }
+}
+
+impl Drop for WaitingClaim {
+    fn drop(&mut self) {
+        self.driver.claims.remove(&self.id);
+        self.driver.input(|engine, _| engine.forget_claim(self.id));
+        // Delivered between the two, and taken by no one.
+        if let Ok(lease) = self.lease.try_recv() {
+            let _ = self.driver.input(|engine, now| engine.release(lease.attempt, now));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! One reader of the event table for all that wait: it hands each event to the streams and waiters of its job, and to
+//! those that follow all jobs. A stream on a quiet job costs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use model::{JobEvent, JobId};
+use store::Store;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::sleep;
+use tracing::warn;
+
+/// Events read at a time.
+const PAGE: usize = 1_000;
+
+/// Events that may wait for one subscriber. A subscriber that is slower reads the table itself.
+const MAX_WAITING: usize = 64;
+
+/// Pause after the table could not be read.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The subscribers, by number.
+type Subscribers = Vec<(u64, mpsc::Sender<Arc<JobEvent>>)>;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct EventHub {
+    store: Arc<Store>,
+    of_jobs: DashMap<JobId, Subscribers>,
+    of_all: DashMap<(), Subscribers>,
+    last_subscriber: AtomicU64,
+}
+
+/// Events of one job or of all, from now on.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    hub: Arc<EventHub>,
+    job: Option<JobId>,
+    number: u64,
+    events: mpsc::Receiver<Arc<JobEvent>>,
+}
+
+impl EventHub {
+    pub(crate) fn new(store: Arc<Store>) -> Arc<Self> {
+        Arc::new(Self { store, of_jobs: DashMap::new(), of_all: DashMap::new(), last_subscriber: AtomicU64::new(0) })
+    }
+
+    /// Subscribes to the events of one job, or of all.
+    pub(crate) fn subscribe(self: &Arc<Self>, job: Option<JobId>) -> Subscription {
+        let number = self.last_subscriber.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, events) = mpsc::channel(MAX_WAITING);
+        match job {
+            Some(job) => self.of_jobs.entry(job).or_default().push((number, sender)),
+            None => self.of_all.entry(()).or_default().push((number, sender)),
+        }
+        Subscription { hub: Arc::clone(self), job, number, events }
+    }
+
+    /// Subscriptions at the moment.
+    pub(crate) fn len(&self) -> usize {
+        let of_jobs: usize = self.of_jobs.iter().map(|subscribers| subscribers.len()).sum();
+        of_jobs + self.of_all.get(&()).map_or(0, |subscribers| subscribers.len())
+    }
+
+    /// Reads events as they are committed. Runs for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut latest = self.store.latest_event();
+        let mut after = *latest.borrow_and_update();
+        while latest.changed().await.is_ok() {
+            let target = *latest.borrow_and_update();
+            if self.of_jobs.is_empty() && self.of_all.is_empty() {
+                after = target;
+            }
+            while after < target {
+                match self.store.events(after, None, PAGE).await {
+                    Ok(page) => {
+                        after = page.last().map_or(target, |event| event.seq);
+                        page.into_iter().for_each(|event| self.publish(event));
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot read events yet");
+                        sleep(RETRY_PAUSE).await;
+                    }
+                }
+            }
+        }
+        // The writer has stopped: there are no more events.
+        std::future::pending().await
+    }
+
+    fn publish(&self, event: JobEvent) {
+        let event = Arc::new(event);
+        if let Some(mut subscribers) = self.of_jobs.get_mut(&event.job) {
+            send(&mut subscribers, &event);
+        }
+        if let Some(mut subscribers) = self.of_all.get_mut(&()) {
+            send(&mut subscribers, &event);
+        }
+    }
+}
+
+/// A subscriber that does not keep up loses its channel, and so learns that it has missed something.
+fn send(subscribers: &mut Subscribers, event: &Arc<JobEvent>) {
+    subscribers.retain(|(_, sender)| match sender.try_send(Arc::clone(event)) {
+        Ok(()) => true,
+        Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
+    });
+}
+
+impl Subscription {
+    /// The next event; `None` when events were missed: the table has them, and a new subscription the next.
+    pub(crate) async fn next(&mut self) -> Option<Arc<JobEvent>> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let without_this = |subscribers: &mut Subscribers| subscribers.retain(|(number, _)| *number != self.number);
+        match self.job {
+            Some(job) => {
+                if let Some(mut subscribers) = self.hub.of_jobs.get_mut(&job) {
+                    without_this(&mut subscribers);
+                }
+                self.hub.of_jobs.remove_if(&job, |_, subscribers| subscribers.is_empty());
+            }
+            None => {
+                if let Some(mut subscribers) = self.hub.of_all.get_mut(&()) {
+                    without_this(&mut subscribers);
+                }
+                self.hub.of_all.remove_if(&(), |(), subscribers| subscribers.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! One lock a job: a change of a job is on the disk before the engine acts on it, and two changes of one job end in the
+//! same order in both. Changes of different jobs do not wait for each other.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use model::JobId;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// The locks that are held or waited for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JobLocks(Arc<DashMap<JobId, Arc<Mutex<()>>>>);
+
+/// The right to change one job.
+#[derive(Debug)]
+pub(crate) struct JobLock {
+    locks: JobLocks,
+    id: JobId,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl JobLocks {
+    /// Waits for the right to change a job.
+    pub(crate) async fn lock(&self, id: JobId) -> JobLock {
+        let mutex = Arc::clone(&self.0.entry(id).or_default());
+        JobLock { locks: self.clone(), id, guard: Some(mutex.lock_owned().await) }
+    }
+}
+
+impl Drop for JobLock {
+    fn drop(&mut self) {
+        self.guard = None;
+        // Kept while another task holds or waits for it.
+        self.locks.0.remove_if(&self.id, |_, mutex| Arc::strong_count(mutex) == 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_of_one_job_wait_for_each_other_and_those_of_others_do_not() {
+        let (locks, one, other) = (JobLocks::default(), JobId(Uuid::from_u128(1)), JobId(Uuid::from_u128(2)));
+        let held = locks.lock(one).await;
+        let _other = locks.lock(other).await;
+        assert!(timeout(Duration::from_millis(10), locks.lock(one)).await.is_err());
+        drop(held);
+        drop(locks.lock(one).await);
+        assert_eq!(locks.0.len(), 1, "a lock that nobody holds is forgotten");
+    }
+}

@@ -1,0 +1,201 @@
+//! Sends leases to workers, each as one HTTP request, and brings the answers to the engine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{LeaseOutcome, LeaseRequest, Problem};
+use async_channel::Receiver;
+use engine::{CompleteError, LeaseFailure, LeaseOrder};
+use model::AttemptId;
+use reqwest::{Client, Response, StatusCode};
+use scheduler::{Failure, WorkerKey};
+use service::{WorkerToken, read_bounded_json};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+use workloads::Report;
+
+use crate::driver::{Driver, Outgoing};
+use crate::metrics::{CoordinatorMetrics, LeaseEnd};
+use crate::simulated_workers::SimulatedWorkers;
+use crate::workers::{Destination, Workers};
+
+/// The longest problem that is read.
+const MAX_PROBLEM_BYTES: usize = 8 * 1024;
+
+/// What an outcome's JSON adds to its results.
+const OUTCOME_OVERHEAD_BYTES: usize = 4096;
+
+/// The engine ends a lease that expires; the request ends this much later, for a worker that is lost by then.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a worker may take to be told to stop an attempt: its next heartbeat tells it again.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseSender {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) simulated: SimulatedWorkers,
+    pub(crate) client: Client,
+    pub(crate) token: WorkerToken,
+    pub(crate) metrics: CoordinatorMetrics,
+    pub(crate) epoch: u64,
+    /// The longest results of one lease, in bytes.
+    pub(crate) max_result_bytes: usize,
+}
+
+/// How a request for a lease ended.
+enum Sent {
+    Completed(Report, Duration),
+    Failed(LeaseFailure),
+    /// The connection broke after the request had left.
+    Broken,
+}
+
+impl LeaseSender {
+    /// Sends what the driver queues. Runs as long as the driver does.
+    pub(crate) async fn run(self, outgoing: Receiver<Outgoing>) {
+        while let Ok(next) = outgoing.recv().await {
+            let this = self.clone();
+            match next {
+                Outgoing::Lease(order, revoked) => drop(tokio::spawn(this.lease(order, revoked))),
+                Outgoing::Stop { attempt, worker } => this.stop(attempt, worker),
+            }
+        }
+    }
+
+    async fn lease(self, order: Box<LeaseOrder>, revoked: oneshot::Receiver<()>) {
+        if self.simulated.has(order.worker) {
+            return self.simulated.run(*order, revoked).await;
+        }
+        let started_at = Instant::now();
+        let end = tokio::select! {
+            sent = self.request(&order) => self.settle(&order, sent),
+            // Dropping the request closes its connection, which stops a worker whose lease ends with it.
+            Ok(()) = revoked => {
+                debug!(attempt = %order.attempt, worker_id = %order.worker_id, "lease revoked");
+                if Instant::now() < order.expires_at { LeaseEnd::Revoked } else { LeaseEnd::Expired }
+            }
+        };
+        self.driver.sent(order.attempt);
+        self.metrics.lease_ended(end, started_at.elapsed());
+    }
+
+    async fn request(&self, order: &LeaseOrder) -> Sent {
+        let Some(Destination { address, boot_id }) = self.workers.destination(&order.worker_id, order.worker) else {
+            return Sent::Failed(LeaseFailure::Undeliverable);
+        };
+        let lease = LeaseRequest {
+            job: order.job,
+            attempt: order.attempt,
+            boot_id,
+            slot: order.slot,
+            kind: order.kind,
+            work: order.work.clone(),
+            epoch: self.epoch,
+            first: order.tasks.start,
+            beyond: order.tasks.end,
+            outlives_connection: order.outlives_connection,
+            settled: order.settled.clone(),
+        };
+        let patience = order.expires_at.saturating_duration_since(Instant::now()) + GRACE;
+        let request = self.client.post(format!("http://{address}/lease")).timeout(patience).json(&lease);
+        match self.token.sign(request).send().await {
+            Ok(response) => self.judge(response, order.attempt).await,
+            Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
+            Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(Failure::Expired)),
+            Err(_) => Sent::Broken,
+        }
+    }
+
+    async fn judge(&self, response: Response, attempt: AttemptId) -> Sent {
+        match response.status() {
+            StatusCode::OK => match self.read_outcome(response, attempt).await {
+                Ok((report, busy)) => Sent::Completed(report, busy),
+                Err(error) => worker_failed(format!("{error:#}")),
+            },
+            StatusCode::SERVICE_UNAVAILABLE => Sent::Failed(LeaseFailure::HandedBack),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
+                let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);
+                Sent::Failed(LeaseFailure::TaskFailed(detail))
+            }
+            status => {
+                let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
+                let detail = problem.map_or_else(String::new, |problem| format!(": {}", problem.detail));
+                worker_failed(format!("its worker answered {status}{detail}"))
+            }
+        }
+    }
+
+    async fn read_outcome(&self, response: Response, attempt: AttemptId) -> anyhow::Result<(Report, Duration)> {
+        let most = self.max_result_bytes.saturating_add(OUTCOME_OVERHEAD_BYTES);
+        let outcome: LeaseOutcome = read_bounded_json(response, most).await?;
+        anyhow::ensure!(outcome.attempt == attempt, "its worker answered for attempt {}", outcome.attempt);
+        let report = Report { value: Some(outcome.value), results: outcome.results };
+        Ok((report, Duration::from_micros(outcome.compute_us)))
+    }
+
+    fn settle(&self, order: &LeaseOrder, sent: Sent) -> LeaseEnd {
+        let (job_id, attempt, worker_id) = (order.job, order.attempt, &order.worker_id);
+        match sent {
+            Sent::Completed(report, busy) => {
+                match self.driver.input(|engine, now| engine.complete(attempt, report, busy, now)) {
+                    Ok(()) => LeaseEnd::Completed,
+                    Err(CompleteError::Stale(_)) => {
+                        warn!(%job_id, %attempt, %worker_id, "late outcome refused");
+                        LeaseEnd::Refused
+                    }
+                    Err(CompleteError::Invalid(error)) => {
+                        warn!(%job_id, %attempt, %worker_id, %error, "attempt failed");
+                        LeaseEnd::Failed
+                    }
+                }
+            }
+            Sent::Broken => {
+                debug!(%job_id, %attempt, %worker_id, "connection of a lease broke");
+                self.driver.input(|engine, now| engine.connection_broke(attempt, now));
+                LeaseEnd::Disconnected
+            }
+            Sent::Failed(failure) => {
+                let end = match &failure {
+                    LeaseFailure::HandedBack => {
+                        debug!(%job_id, %attempt, %worker_id, "lease handed back");
+                        LeaseEnd::Returned
+                    }
+                    LeaseFailure::Undeliverable => {
+                        warn!(%job_id, %attempt, %worker_id, "worker cannot be reached");
+                        LeaseEnd::Returned
+                    }
+                    LeaseFailure::TaskFailed(cause) => {
+                        debug!(%job_id, %attempt, %worker_id, %cause, "task failed");
+                        LeaseEnd::Failed
+                    }
+                    LeaseFailure::WorkerFailed(cause) => {
+                        warn!(%job_id, %attempt, %worker_id, %cause, "attempt failed");
+                        LeaseEnd::Failed
+                    }
+                };
+                // The failure of an attempt without a lease changes nothing.
+                let _ = self.driver.input(|engine, now| engine.fail(attempt, failure, now));
+                end
+            }
+        }
+    }
+
+    /// Tells a worker to stop an attempt, where its connection does not.
+    fn stop(self, attempt: AttemptId, worker: WorkerKey) {
+        let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
+        let request = self.client.delete(format!("http://{address}/lease/{attempt}")).timeout(STOP_TIMEOUT);
+        let request = self.token.sign(request);
+        tokio::spawn(async move {
+            if let Err(error) = request.send().await {
+                debug!(%attempt, %error, "a worker was not told to stop; its next heartbeat tells it");
+            }
+        });
+    }
+}
+
+fn worker_failed(cause: String) -> Sent {
+    Sent::Failed(LeaseFailure::WorkerFailed(Failure::Refused(cause)))
+}

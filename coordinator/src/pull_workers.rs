@@ -1,0 +1,159 @@
+//! Workers that pull their tasks. They need no registration: a claim makes them known, and a worker that neither claims
+//! nor holds anything for a while is forgotten.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::ClaimRequest;
+use dashmap::{DashMap, Entry};
+use engine::{Delivery, WorkerAnnouncement};
+use model::{InvalidJob, JobKind, Labels, Resources, WorkerId, check_words};
+use scheduler::WorkerKey;
+
+use crate::driver::Driver;
+
+/// A worker that holds nothing and has not asked for this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_mins(5);
+
+/// Workers that are known at the same time; the bound of the map.
+const MAX_WORKERS: usize = 65_536;
+
+/// The most kinds that a claim may name.
+const MAX_KINDS: usize = 64;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{MAX_WORKERS} pulling workers are known already")]
+pub(crate) struct TooManyWorkers;
+
+/// A pulling worker.
+#[derive(Clone, Debug)]
+pub(crate) struct PullWorker {
+    pub(crate) key: WorkerKey,
+    pub(crate) kinds: Vec<JobKind>,
+    pub(crate) labels: Labels,
+    pub(crate) resources: Resources,
+    pub(crate) last_seen_at: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct PullWorkers {
+    driver: Arc<Driver>,
+    known: DashMap<WorkerId, PullWorker>,
+    /// Workers that came back with other abilities: each is forgotten when its last lease has ended.
+    replaced: Mutex<Vec<WorkerKey>>,
+}
+
+impl PullWorker {
+    fn is_as(&self, claim: &ClaimRequest) -> bool {
+        (&self.kinds, &self.labels, self.resources) == (&claim.kinds, &claim.labels, claim.resources)
+    }
+}
+
+impl PullWorkers {
+    pub(crate) fn new(driver: Arc<Driver>) -> Self {
+        Self { driver, known: DashMap::new(), replaced: Mutex::default() }
+    }
+
+    /// The key of a worker that claims, whose abilities were checked. A worker that comes back with other abilities is a
+    /// new one; the old one keeps its leases until they end.
+    pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<WorkerKey, TooManyWorkers> {
+        if let Some(mut known) = self.known.get_mut(&claim.worker_id)
+            && known.is_as(claim)
+        {
+            known.last_seen_at = now;
+            return Ok(known.key);
+        }
+        let is_full = self.known.len() >= MAX_WORKERS;
+        // A worker may claim several times at once, and must not replace itself.
+        match self.known.entry(claim.worker_id.clone()) {
+            Entry::Occupied(mut known) if known.get().is_as(claim) => {
+                known.get_mut().last_seen_at = now;
+                Ok(known.get().key)
+            }
+            Entry::Occupied(mut known) => {
+                let worker = self.join(claim, now);
+                let key = worker.key;
+                let before = known.insert(worker).key;
+                self.driver.input(|engine, now| engine.replace_puller(before, now));
+                self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(before);
+                Ok(key)
+            }
+            Entry::Vacant(_) if is_full => Err(TooManyWorkers),
+            Entry::Vacant(unknown) => Ok(unknown.insert(self.join(claim, now)).key),
+        }
+    }
+
+    /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. A worker that is
+    /// not known gets no tasks until it claims.
+    pub(crate) fn recall(&self, worker_id: &WorkerId, now: Instant) -> Result<WorkerKey, TooManyWorkers> {
+        if let Some(mut known) = self.known.get_mut(worker_id) {
+            known.last_seen_at = now;
+            return Ok(known.key);
+        }
+        let claim = ClaimRequest {
+            worker_id: worker_id.clone(),
+            kinds: Vec::new(),
+            labels: Labels::new(),
+            resources: Resources::default(),
+            max_tasks: 1,
+            wait_seconds: 0.0,
+        };
+        self.see(&claim, now)
+    }
+
+    fn join(&self, claim: &ClaimRequest, now: Instant) -> PullWorker {
+        let ClaimRequest { worker_id, kinds, labels, resources, .. } = claim.clone();
+        let announcement = WorkerAnnouncement {
+            id: worker_id,
+            delivery: Delivery::Pulled,
+            slots: 1,
+            kinds: kinds.clone(),
+            labels: labels.clone(),
+            resources,
+            is_reserved: false,
+        };
+        let (key, _) = self.driver.input(|engine, now| engine.join(announcement, &[], now));
+        PullWorker { key, kinds, labels, resources, last_seen_at: now }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// All known workers, by name.
+    pub(crate) fn snapshot(&self) -> Vec<(WorkerId, PullWorker)> {
+        let mut workers: Vec<_> =
+            self.known.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
+        workers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        workers
+    }
+
+    /// Forgets the workers that have been away for long and hold nothing.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.known.retain(|_, worker| {
+            let is_away = now.saturating_duration_since(worker.last_seen_at) > FORGET_AFTER;
+            !(is_away && self.lose_if_idle(worker.key))
+        });
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|key| !self.lose_if_idle(*key));
+    }
+
+    fn lose_if_idle(&self, key: WorkerKey) -> bool {
+        self.driver.input(|engine, now| {
+            let is_idle = engine.leases_of(key) == 0;
+            if is_idle {
+                engine.lose(key, now);
+            }
+            is_idle
+        })
+    }
+}
+
+/// Checks what a worker says of itself.
+pub(crate) fn check_abilities(claim: &ClaimRequest) -> Result<(), InvalidJob> {
+    check_words("labels", &claim.labels)?;
+    if claim.kinds.is_empty() || claim.kinds.len() > MAX_KINDS {
+        return Err(InvalidJob::new("kinds", format!("must name 1 to {MAX_KINDS} kinds of job that the worker runs")));
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Simulated workers: they live in this process and sleep, so that a grid can be tried out without a worker. Leases are
+//! given to them as to any other worker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use engine::{Delivery, LeaseFailure, LeaseOrder, WorkerAnnouncement};
+use model::{BootId, JobId, JobKind, Labels, Requirements, Resources, WorkerId};
+use scheduler::WorkerKey;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+use workloads::Report;
+
+use crate::driver::Driver;
+
+/// The label that binds simulated workers and jobs together.
+const LABEL: &str = "divvy.simulation";
+
+/// Simulated workers of all simulations together.
+pub(crate) const MAX_WORKERS: usize = 10_000;
+
+/// How often a simulation looks whether its jobs are over.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a lease of `sleep` carries.
+#[derive(Deserialize)]
+struct Nap {
+    seconds: f64,
+    fail_rate: f64,
+}
+
+/// Too many simulated workers.
+#[derive(Debug, thiserror::Error)]
+#[error("at most {MAX_WORKERS} simulated workers run at the same time")]
+pub(crate) struct TooManyWorkers;
+
+/// The simulated workers that exist now.
+#[derive(Clone, Debug)]
+pub(crate) struct SimulatedWorkers {
+    driver: Arc<Driver>,
+    keys: Arc<DashMap<WorkerKey, ()>>,
+}
+
+/// Whether a job is for simulated workers, which end with their coordinator.
+pub(crate) fn is_simulated(requires: &Requirements) -> bool {
+    requires.labels.contains_key(LABEL)
+}
+
+/// What the jobs of a simulation require.
+pub(crate) fn labels(simulation: Uuid) -> Labels {
+    Labels::from([(LABEL.to_owned(), simulation.to_string())])
+}
+
+impl SimulatedWorkers {
+    pub(crate) fn new(driver: Arc<Driver>) -> Self {
+        Self { driver, keys: Arc::new(DashMap::new()) }
+    }
+
+    /// Whether there is room for so many more.
+    pub(crate) fn check_room(&self, workers: u32) -> Result<(), TooManyWorkers> {
+        if self.keys.len() + workers as usize > MAX_WORKERS { Err(TooManyWorkers) } else { Ok(()) }
+    }
+
+    /// Starts the workers of a simulation; they leave when its jobs are over.
+    pub(crate) fn start(&self, simulation: Uuid, workers: u32, jobs: Vec<JobId>) {
+        let join = |number: u32| {
+            let name = format!("simulated-{}-{number}", simulation.simple());
+            let announcement = WorkerAnnouncement {
+                id: WorkerId::try_from(name).expect("letters, digits and dashes"),
+                delivery: Delivery::Pushed { boot_id: BootId(simulation) },
+                slots: 1,
+                kinds: vec![JobKind::SLEEP],
+                labels: labels(simulation),
+                resources: Resources::default(),
+                is_reserved: true,
+            };
+            self.driver.input(|engine, now| {
+                let (key, _) = engine.join(announcement, &[], now);
+                // Under the engine's lock: its first lease is looked up here.
+                self.keys.insert(key, ());
+                key
+            })
+        };
+        let keys: Vec<_> = (1..=workers).map(join).collect();
+        let this = self.clone();
+        tokio::spawn(async move {
+            while this.driver.view(|engine| jobs.iter().any(|id| engine.knows(*id))) {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+            for key in keys {
+                this.driver.input(|engine, now| engine.lose(key, now));
+                this.keys.remove(&key);
+            }
+        });
+    }
+
+    pub(crate) fn has(&self, worker: WorkerKey) -> bool {
+        self.keys.contains_key(&worker)
+    }
+
+    /// Runs a lease of a simulated worker.
+    pub(crate) async fn run(&self, order: LeaseOrder, revoked: oneshot::Receiver<()>) {
+        let Ok(Nap { seconds, fail_rate }) = serde_json::from_str(order.work.get()) else { return };
+        let started_at = Instant::now();
+        let tasks = u32::try_from(order.tasks.end - order.tasks.start).unwrap_or(u32::MAX);
+        let work = Duration::try_from_secs_f64(seconds).unwrap_or_default().saturating_mul(tasks);
+        tokio::select! {
+            () = tokio::time::sleep(work) => (),
+            Ok(()) = revoked => return,
+        }
+        self.driver.sent(order.attempt);
+        self.driver.input(|engine, now| {
+            // An attempt that lost its lease meanwhile changes nothing.
+            if fastrand::f64() < fail_rate {
+                let cause = LeaseFailure::TaskFailed("it failed, as simulated work does at times".to_owned());
+                let _ = engine.fail(order.attempt, cause, now);
+            } else {
+                let _ = engine.complete(order.attempt, Report::default(), started_at.elapsed(), now);
+            }
+        });
+    }
+}

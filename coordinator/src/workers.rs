@@ -1,0 +1,368 @@
+//! The workers that are registered now: where they are and when they were last seen.
+//!
+//! Two rules are here, because they are about connections: a name belongs to the process that lives under it, and a worker
+//! is lost when it falls silent. Everything else about workers is the engine's.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
+use dashmap::{DashMap, Entry};
+use engine::{Delivery, HeldLease, HeldState, Reconciled, WorkerAnnouncement};
+use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
+use scheduler::WorkerKey;
+
+use crate::driver::Driver;
+
+#[cfg(test)]
+mod tests;
+
+/// Slots of all workers together: the bound on what the engine keeps for them.
+const MAX_SLOTS: u64 = 65_536;
+
+/// The longest version that a worker may have, in bytes.
+const MAX_VERSION_BYTES: usize = 64;
+
+/// The most kinds that a worker may run.
+const MAX_KINDS: usize = 64;
+
+/// How often [`Workers::sweep`] is to be called.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A worker whose heartbeat connection closed is lost when no heartbeat comes within this time: a living one opens
+/// another connection within a second.
+const DISCONNECTED_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// A worker that was seen this recently over an open connection lives: another process may not take its name.
+const NAME_HELD_FOR: Duration = Duration::from_millis(2_500);
+
+/// Where a heartbeat came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Where the worker takes leases.
+    pub(crate) address: SocketAddr,
+    /// The connection of the heartbeat.
+    pub(crate) connection: u64,
+}
+
+/// What a heartbeat changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Registered {
+    /// The worker was known.
+    Known,
+    /// The worker is new.
+    New,
+    /// The worker is another process under a known name.
+    Replaced {
+        /// Whether the old process had said that it leaves.
+        had_left: bool,
+    },
+    /// The worker is new and about to leave: it is not registered.
+    Leaving,
+}
+
+/// Why a heartbeat is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RegisterError {
+    #[error("{field} must be {allowed}")]
+    Field { field: &'static str, allowed: String },
+    #[error("the workers have {MAX_SLOTS} slots together already")]
+    Full,
+    #[error("the name {worker_id} belongs to a living worker at {address}: give each worker a DIVVY_WORKER_ID of its own")]
+    NameTaken { worker_id: WorkerId, address: SocketAddr },
+}
+
+/// A worker that was removed because it fell silent.
+#[derive(Debug)]
+pub(crate) struct Evicted {
+    pub(crate) worker_id: WorkerId,
+    /// Whether it had said that it leaves, and held nothing.
+    pub(crate) had_left: bool,
+}
+
+/// Where the leases of a worker go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) address: SocketAddr,
+    pub(crate) boot_id: BootId,
+}
+
+/// One registered worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) key: WorkerKey,
+    pub(crate) address: SocketAddr,
+    /// The last heartbeat, without the leases that it listed.
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) last_seen_at: Instant,
+    connection: u64,
+    /// Heartbeats in a row on that connection.
+    heartbeats_on_connection: u32,
+    /// When the connection closed, if it did after more than one heartbeat.
+    disconnected_at: Option<Instant>,
+}
+
+/// The last-seen map.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    driver: Arc<Driver>,
+    registrations: DashMap<WorkerId, Registration>,
+    names: DashMap<WorkerKey, WorkerId>,
+    slots: AtomicU64,
+    evict_after: Duration,
+    last_sweep_at: Mutex<Instant>,
+}
+
+impl Registration {
+    fn is_same_process(&self, origin: Origin, heartbeat: &Heartbeat) -> bool {
+        let known = &self.heartbeat;
+        known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && self.address == origin.address
+    }
+
+    /// Whether the process lives that registered: it was seen lately over a connection that is open.
+    fn is_alive(&self, now: Instant) -> bool {
+        self.heartbeats_on_connection > 1
+            && self.disconnected_at.is_none()
+            && now.saturating_duration_since(self.last_seen_at) < NAME_HELD_FOR
+    }
+
+    fn see(&mut self, origin: Origin, heartbeat: Heartbeat, now: Instant) {
+        let is_draining = self.heartbeat.is_draining || heartbeat.is_draining;
+        let is_same_connection = self.connection == origin.connection;
+        self.heartbeats_on_connection =
+            if is_same_connection { self.heartbeats_on_connection.saturating_add(1) } else { 1 };
+        (self.connection, self.last_seen_at, self.disconnected_at) = (origin.connection, now, None);
+        self.heartbeat = Heartbeat { is_draining, ..heartbeat };
+    }
+}
+
+impl Workers {
+    pub(crate) fn new(driver: Arc<Driver>, evict_after: Duration, now: Instant) -> Self {
+        Self {
+            driver,
+            registrations: DashMap::new(),
+            names: DashMap::new(),
+            slots: AtomicU64::new(0),
+            evict_after,
+            last_sweep_at: Mutex::new(now),
+        }
+    }
+
+    /// Notes that a worker lives and compares the leases that it lists with the engine's.
+    pub(crate) fn register(
+        &self,
+        worker_id: &WorkerId,
+        origin: Origin,
+        mut heartbeat: Heartbeat,
+        now: Instant,
+    ) -> Result<(Registered, HeartbeatAnswer), RegisterError> {
+        check(&heartbeat)?;
+        let held: Vec<_> = std::mem::take(&mut heartbeat.held).into_iter().map(held_lease).collect();
+        let (registered, reconciled) = match self.registrations.entry(worker_id.clone()) {
+            Entry::Occupied(mut entry) if entry.get().is_same_process(origin, &heartbeat) => {
+                let registration = entry.get_mut();
+                registration.see(origin, heartbeat, now);
+                let (key, is_draining) = (registration.key, registration.heartbeat.is_draining);
+                let reconciled = self.driver.input(|engine, now| {
+                    if is_draining {
+                        engine.drain(key, now);
+                    }
+                    engine.heartbeat(key, &held, now)
+                });
+                (Registered::Known, reconciled)
+            }
+            Entry::Occupied(mut entry) => {
+                let old = entry.get();
+                if old.heartbeat.boot_id != heartbeat.boot_id && old.is_alive(now) {
+                    let (worker_id, address) = (worker_id.clone(), old.address);
+                    return Err(RegisterError::NameTaken { worker_id, address });
+                }
+                let had_left = self.forget(old);
+                let (registration, reconciled) = self.join(worker_id, origin, heartbeat, &held, now)?;
+                entry.insert(registration);
+                (Registered::Replaced { had_left }, reconciled)
+            }
+            Entry::Vacant(_) if heartbeat.is_draining && held.is_empty() => {
+                (Registered::Leaving, Reconciled::default())
+            }
+            Entry::Vacant(entry) => {
+                let (registration, reconciled) = self.join(worker_id, origin, heartbeat, &held, now)?;
+                entry.insert(registration);
+                (Registered::New, reconciled)
+            }
+        };
+        let Reconciled { settled, deliver } = reconciled;
+        let epoch = self.driver.view(engine::Engine::epoch);
+        Ok((registered, HeartbeatAnswer { epoch, settled, deliver }))
+    }
+
+    /// Stops giving leases to a worker that is going; its registration stays until it falls silent. Answers whether it
+    /// is registered as that process.
+    pub(crate) fn deregister(&self, worker_id: &WorkerId, boot_id: BootId) -> bool {
+        let Some(mut registration) = self.registrations.get_mut(worker_id) else { return false };
+        if registration.heartbeat.boot_id != boot_id {
+            return false;
+        }
+        registration.heartbeat.is_draining = true;
+        let key = registration.key;
+        self.driver.input(|engine, now| engine.drain(key, now));
+        true
+    }
+
+    /// Notes that the connection of a worker's heartbeats has closed: the process is probably gone.
+    ///
+    /// A worker that opens a connection for every heartbeat shows nothing by closing one.
+    pub(crate) fn note_disconnect(&self, worker_id: &WorkerId, connection: u64, now: Instant) {
+        let Some(mut registration) = self.registrations.get_mut(worker_id) else { return };
+        if registration.connection == connection && registration.heartbeats_on_connection > 1 {
+            registration.disconnected_at = Some(now);
+            let key = registration.key;
+            self.driver.input(|engine, now| engine.disconnected(key, now));
+        }
+    }
+
+    /// Removes the workers that were silent for too long.
+    ///
+    /// A sweep that comes late means that this process was away, not the workers: they get that time credited.
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<Evicted> {
+        let away = self.time_away(now);
+        let mut silent = Vec::new();
+        for mut registration in self.registrations.iter_mut() {
+            registration.last_seen_at = (registration.last_seen_at + away).min(now);
+            registration.disconnected_at = registration.disconnected_at.map(|at| (at + away).min(now));
+            let is_silent = now.saturating_duration_since(registration.last_seen_at) > self.evict_after;
+            let is_gone = registration
+                .disconnected_at
+                .is_some_and(|at| now.saturating_duration_since(at) > DISCONNECTED_TIMEOUT.min(self.evict_after));
+            if is_silent || is_gone {
+                silent.push((registration.key().clone(), registration.key));
+            }
+        }
+        let evict = |(worker_id, key): (WorkerId, WorkerKey)| {
+            let (_, registration) =
+                self.registrations.remove_if(&worker_id, |_, now_there| now_there.key == key)?;
+            Some(Evicted { worker_id, had_left: self.forget(&registration) })
+        };
+        silent.into_iter().filter_map(evict).collect()
+    }
+
+    /// All registrations, by name.
+    pub(crate) fn snapshot(&self) -> Vec<(WorkerId, Registration)> {
+        let mut workers: Vec<_> =
+            self.registrations.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
+        workers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        workers
+    }
+
+    /// Where a worker takes leases, if it is still the same registration.
+    pub(crate) fn destination(&self, worker_id: &WorkerId, key: WorkerKey) -> Option<Destination> {
+        let registration = self.registrations.get(worker_id).filter(|registration| registration.key == key)?;
+        Some(Destination { address: registration.address, boot_id: registration.heartbeat.boot_id })
+    }
+
+    /// Where the worker of a registration takes leases.
+    pub(crate) fn destination_of(&self, key: WorkerKey) -> Option<Destination> {
+        let worker_id = self.names.get(&key)?.clone();
+        self.destination(&worker_id, key)
+    }
+
+    fn join(
+        &self,
+        worker_id: &WorkerId,
+        origin: Origin,
+        heartbeat: Heartbeat,
+        held: &[HeldLease],
+        now: Instant,
+    ) -> Result<(Registration, Reconciled), RegisterError> {
+        let slots = u64::from(heartbeat.slots);
+        if self.slots.fetch_add(slots, Ordering::Relaxed) + slots > MAX_SLOTS {
+            self.slots.fetch_sub(slots, Ordering::Relaxed);
+            return Err(RegisterError::Full);
+        }
+        let announcement = WorkerAnnouncement {
+            id: worker_id.clone(),
+            delivery: Delivery::Pushed { boot_id: heartbeat.boot_id },
+            slots: heartbeat.slots,
+            kinds: heartbeat.kinds.clone(),
+            labels: heartbeat.labels.clone(),
+            resources: heartbeat.resources,
+            is_reserved: false,
+        };
+        let is_draining = heartbeat.is_draining;
+        let (key, reconciled) = self.driver.input(|engine, now| {
+            let joined = engine.join(announcement, held, now);
+            if is_draining {
+                engine.drain(joined.0, now);
+            }
+            joined
+        });
+        self.names.insert(key, worker_id.clone());
+        let registration = Registration {
+            key,
+            address: origin.address,
+            heartbeat,
+            last_seen_at: now,
+            connection: origin.connection,
+            heartbeats_on_connection: 1,
+            disconnected_at: None,
+        };
+        Ok((registration, reconciled))
+    }
+
+    /// Ends a registration and the worker's leases; answers whether there were none, of a worker that has left.
+    fn forget(&self, registration: &Registration) -> bool {
+        let key = registration.key;
+        self.names.remove(&key);
+        self.slots.fetch_sub(registration.heartbeat.slots.into(), Ordering::Relaxed);
+        self.driver.input(|engine, now| {
+            let had_left = registration.heartbeat.is_draining && engine.leases_of(key) == 0;
+            engine.lose(key, now);
+            had_left
+        })
+    }
+
+    fn time_away(&self, now: Instant) -> Duration {
+        let mut last_sweep_at = self.last_sweep_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let since_last = now.saturating_duration_since(*last_sweep_at);
+        *last_sweep_at = now;
+        if since_last > 3 * SWEEP_INTERVAL { since_last - SWEEP_INTERVAL } else { Duration::ZERO }
+    }
+}
+
+fn held_lease(held: api::HeldLease) -> HeldLease {
+    HeldLease {
+        attempt: held.attempt,
+        job: held.job,
+        tasks: held.first..held.beyond,
+        slot: held.slot,
+        age: Duration::from_millis(held.elapsed_ms),
+        state: match held.state {
+            api::HeldState::Running => HeldState::Running,
+            api::HeldState::Finished => HeldState::Finished,
+        },
+    }
+}
+
+fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
+    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| kind.executor().is_none());
+    for (field, is_valid, allowed) in [
+        ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
+        ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
+        ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
+        ("kinds", heartbeat.kinds.len() <= MAX_KINDS, format!("at most {MAX_KINDS} kinds")),
+        // Their payloads go to workers that pull.
+        ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), "kinds that a worker is sent, not tasks".to_owned()),
+        ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, format!("at most {MAX_VERSION_BYTES} bytes long")),
+    ] {
+        if !is_valid {
+            return Err(RegisterError::Field { field, allowed });
+        }
+    }
+    let wrong = |error: InvalidJob| RegisterError::Field {
+        field: "labels",
+        allowed: format!("such that it {}", error.message),
+    };
+    check_words("labels", &heartbeat.labels).map_err(wrong)
+}

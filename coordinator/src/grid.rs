@@ -305,10 +305,10 @@ impl Grid {
                 self.rearm(&mut core);
                 counted
             }
-            LeaseEnd::HandedBack => self.change(|core| core.scheduler.hand_back(attempt)),
+            LeaseEnd::HandedBack => self.change(|core| core.scheduler.release(attempt, Instant::now())),
             LeaseEnd::Undeliverable => self.change(|core| core.scheduler.undeliverable(attempt)),
             LeaseEnd::TaskFailed(cause) | LeaseEnd::Failed(cause) => {
-                self.change(|core| core.scheduler.fail(attempt, cause))
+                self.change(|core| core.scheduler.fail(attempt, cause, Instant::now()))
             }
         }
     }
@@ -359,7 +359,7 @@ impl Grid {
     /// of the tasks that fail meanwhile.
     pub(crate) fn retry(&self, job: JobId) -> Result<(), UnknownJob> {
         self.change(|core| {
-            core.scheduler.retry(job)?;
+            core.scheduler.retry(job, Instant::now())?;
             self.store.record(Change::Retried { job, at: Timestamp::now() });
             Ok(())
         })
@@ -606,21 +606,21 @@ impl Core {
                         store.record(Change::Started { job, at });
                     }
                 }
-                Event::AttemptFailed { job, tasks, failures, worker, cause } => {
+                Event::AttemptFailed { job, tasks, failures, lane, cause, .. } => {
                     if self.is_stored(job) {
-                        let (worker, error) = (self.name(worker), cause.to_string());
+                        let (worker, error) = (self.name(lane.worker), cause.to_string());
                         store.record(Change::AttemptFailed { job, tasks, failures, at, worker, error });
                     }
                 }
-                Event::TasksFailed { job, tasks, failures, worker, cause } => {
+                Event::TasksFailed { job, tasks, failures, lane, cause, .. } => {
                     if self.is_stored(job) {
-                        let (worker, error) = (self.name(worker), cause.to_string());
+                        let (worker, error) = (self.name(lane.worker), cause.to_string());
                         store.record(Change::TasksFailed { job, tasks, failures, at, worker, error });
                     }
                 }
                 Event::JobSucceeded { job, total } => self.end(job, Ok(total), store),
                 Event::JobFailed { job, error } => self.end(job, Err(error), store),
-                Event::LeaseRevoked { attempt } => {
+                Event::LeaseRevoked { attempt, .. } => {
                     if let Some(revoke) = self.leases.remove(&attempt).and_then(|held| held.revoke) {
                         // The request may just have ended.
                         let _ = revoke.send(());

@@ -152,4 +152,9 @@ impl Job {
     pub(crate) fn least_half(&self, worker: WorkerKey) -> u64 {
         self.speed(worker).map_or(1, |speed| speed.tasks_in(self.spec.setup))
     }
+
+    #[cfg(test)]
+    pub(crate) fn known_speeds(&self) -> usize {
+        self.speeds.len()
+    }
 }

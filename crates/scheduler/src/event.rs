@@ -1,16 +1,16 @@
-//! What the core tells its caller.
+//! The events that the scheduler reports to its caller, and why a task waits.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use model::{AttemptId, JobId};
 
-use crate::lease::{Failure, WorkerKey};
+use crate::lease::{Failure, Lane, Revocation};
 
-/// Why a job has no answer.
+/// Why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// A task that the job cannot do without used up its attempts.
+    /// A task that the result needs used up its attempts.
     #[error("tasks {} to {} failed {attempts} times, the last time because {cause}", tasks.start, tasks.end - 1)]
     AttemptsExhausted {
         /// The run of tasks in the last attempt.
@@ -28,7 +28,7 @@ pub enum JobError {
         /// Tasks in all.
         total: u64,
     },
-    /// The pool stayed empty.
+    /// No worker that can run it was ready in time.
     #[error("no worker was ready for {} ms", waited.as_millis())]
     NoWorker {
         /// How long the job waited.
@@ -39,7 +39,7 @@ pub enum JobError {
     TimedOut,
 }
 
-/// What the caller has to act on.
+/// A change that the caller has to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A job's first lease was given out.
@@ -55,8 +55,10 @@ pub enum Event {
         tasks: Range<u64>,
         /// Attempts at them that failed.
         failures: u32,
-        /// Who failed.
-        worker: WorkerKey,
+        /// The attempt that failed.
+        attempt: AttemptId,
+        /// The slot that ran it.
+        lane: Lane,
         /// Why.
         cause: Failure,
     },
@@ -68,29 +70,37 @@ pub enum Event {
         tasks: Range<u64>,
         /// Attempts at them that failed.
         failures: u32,
-        /// Who failed last.
-        worker: WorkerKey,
+        /// The attempt that failed last.
+        attempt: AttemptId,
+        /// The slot that ran it.
+        lane: Lane,
         /// Why.
         cause: Failure,
     },
     /// Every task is done.
     JobSucceeded {
-        /// The job, which the core has forgotten.
+        /// The job, which the scheduler has forgotten.
         job: JobId,
         /// The sum of all parts.
         total: u128,
     },
-    /// The job is over without an answer.
+    /// The job is over without a result.
     JobFailed {
-        /// The job, which the core has forgotten.
+        /// The job, which the scheduler has forgotten.
         job: JobId,
         /// The reason.
         error: JobError,
     },
-    /// The attempt has lost its lease while its worker is alive: its worker should stop.
+    /// The attempt has lost its lease while its worker is alive: the worker should stop.
     LeaseRevoked {
         /// The attempt.
         attempt: AttemptId,
+        /// The job of its tasks.
+        job: JobId,
+        /// The slot that runs it.
+        lane: Lane,
+        /// Why.
+        reason: Revocation,
     },
 }
 
@@ -100,20 +110,20 @@ pub enum WaitReason {
     /// It is paused.
     #[error("it is paused; resume it to let its tasks run")]
     Paused,
-    /// Nobody is there.
+    /// No worker is ready.
     #[error("no worker is ready")]
     NoWorker,
-    /// Nobody can run it.
+    /// No worker that is ready can run it.
     #[error("none of the {workers} ready workers runs {kind} with what the job requires: {missing}")]
     NoMatch {
         /// Workers that are ready.
         workers: usize,
         /// The job's kind.
         kind: model::JobKind,
-        /// What the nearest of them lacks.
+        /// What the closest of them lacks.
         missing: String,
     },
-    /// Everything that could run it is busy.
+    /// Every slot that could run it is busy.
     #[error(
         "all {slots} slots of the workers that can run it are busy; jobs of its priority or above that wait with it: {ahead}"
     )]

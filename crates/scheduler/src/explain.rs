@@ -2,12 +2,12 @@
 
 use model::{JobId, Requirements};
 
+use crate::abilities::Ability;
 use crate::event::WaitReason;
-use crate::pool::Worker;
 use crate::scheduler::Scheduler;
 
 impl Scheduler {
-    /// Why tasks of a job wait, or that they do not; nothing for a job that is over.
+    /// Why tasks of a job wait, or that they run; `None` for a job that is over.
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<WaitReason> {
         let job = self.job(id)?;
@@ -15,49 +15,50 @@ impl Scheduler {
             return Some(WaitReason::Paused);
         }
         let counts = job.counts();
-        let slots = self.pool().slots_for(job.class);
-        if self.pool().slots() == 0 {
+        let slots = self.workers().slots_for(job.class);
+        if self.workers().slots() == 0 {
             return Some(WaitReason::NoWorker);
         }
         if slots == 0 {
             return Some(self.no_match(job.spec.kind, &job.spec.requires));
         }
-        if counts.running > 0 || counts.pending == 0 {
+        if counts.running > 0 {
             return Some(WaitReason::Running { running: counts.running, pending: counts.pending });
         }
-        let is_ahead = |other: &JobId| self.job(*other).is_some_and(|other| other.spec.priority >= job.spec.priority);
-        let ahead = self.queue().jobs().filter(|other| *other != id).filter(is_ahead).count();
+        // The job itself is among them.
+        let ahead = self.queue().jobs_from(job.spec.priority.get()).saturating_sub(1);
         Some(WaitReason::Busy { slots, ahead })
     }
 
-    /// What keeps every worker that is ready now from running such a job; nothing if one could.
+    /// What keeps every worker that is ready now from running such a job; `None` if one could.
     #[must_use]
     pub fn mismatch(&self, kind: model::JobKind, requires: &Requirements) -> Option<WaitReason> {
-        if self.pool().slots() == 0 {
+        if self.workers().slots() == 0 {
             return Some(WaitReason::NoWorker);
         }
-        let is_served = self.pool().iter_active().any(|worker| worker.spec.matches(kind, requires));
+        let is_served = self.workers().active_abilities().any(|ability| ability.matches(kind, requires));
         (!is_served).then(|| self.no_match(kind, requires))
     }
 
     fn no_match(&self, kind: model::JobKind, requires: &Requirements) -> WaitReason {
-        let workers: Vec<_> = self.pool().iter_active().filter(|worker| !worker.spec.is_reserved).collect();
-        let runs_it = |worker: &&&Worker| worker.spec.kinds.contains(&kind);
-        let lacking = workers.iter().filter(runs_it).map(|worker| missing(worker, requires));
+        let abilities: Vec<_> = self.workers().active_abilities().filter(|ability| !ability.is_reserved).collect();
+        let runs_it = |ability: &&&Ability| ability.kinds.contains(&kind);
+        let lacking = abilities.iter().filter(runs_it).map(|ability| missing(ability, requires));
         let missing =
-            lacking.min_by_key(Vec::len).map_or_else(|| format!("no worker runs {kind}"), |nearest| nearest.join(", "));
-        WaitReason::NoMatch { workers: workers.len(), kind, missing }
+            lacking.min_by_key(Vec::len).map_or_else(|| format!("no worker runs {kind}"), |closest| closest.join(", "));
+        let workers = abilities.iter().map(|ability| ability.active_workers).sum();
+        WaitReason::NoMatch { workers, kind, missing }
     }
 }
 
-fn missing(worker: &Worker, requires: &Requirements) -> Vec<String> {
-    let has = |key: &String, value: &String| worker.spec.labels.get(key) == Some(value);
+fn missing(ability: &Ability, requires: &Requirements) -> Vec<String> {
+    let has = |key: &String, value: &String| ability.labels.get(key) == Some(value);
     let labels = requires.labels.iter().filter(|(key, value)| !has(key, value));
     let mut missing: Vec<_> = labels.map(|(key, value)| format!("the label {key}={value}")).collect();
-    if let Some(cpus) = requires.cpus.filter(|cpus| *cpus > worker.spec.resources.cpus) {
+    if let Some(cpus) = requires.cpus.filter(|cpus| *cpus > ability.resources.cpus) {
         missing.push(format!("{cpus} cores"));
     }
-    if let Some(bytes) = requires.memory_bytes.filter(|bytes| *bytes > worker.spec.resources.memory_bytes) {
+    if let Some(bytes) = requires.memory_bytes.filter(|bytes| *bytes > ability.resources.memory_bytes) {
         missing.push(format!("{bytes} bytes of memory"));
     }
     missing

@@ -1,37 +1,45 @@
-//! One job: its tasks, what has been learned of their cost, and where it stands.
+//! One job: its tasks, the speed that workers have shown on it, and where it stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use model::{Priority, TaskCounts};
+use model::{AttemptId, JobState, Priority, TaskCounts};
 
+use crate::figures::Standing;
 use crate::lease::WorkerKey;
-use crate::pace::Pace;
 use crate::queue::{ClassId, Place};
 use crate::spec::{History, JobSpec};
+use crate::speed::{Speed, lease_target};
 use crate::tasks::TaskSet;
+use crate::workers::Workers;
+
+/// Speeds of workers that are gone are dropped when a job has this many more than there are workers.
+const SPARE_SPEEDS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) spec: JobSpec,
     pub(crate) class: ClassId,
-    pub(crate) submitted_at: Instant,
     pub(crate) tasks: TaskSet,
+    pub(crate) leases: BTreeSet<AttemptId>,
     pub(crate) total: u128,
     pub(crate) is_paused: bool,
     pub(crate) has_started: bool,
-    /// Grows with every lease: who had one longest ago is the next.
+    /// Grows with every lease: the job with the oldest turn is the next.
     pub(crate) turn: u64,
     /// Since when it waits for its next lease.
     pub(crate) waiting_since: Instant,
+    /// Since when it waits for a first worker, if none comes: its submission, its last retry or its resumption.
+    pub(crate) patient_since: Instant,
     /// Turns it lost to jobs that suited the worker better.
     pub(crate) passed_over: u8,
     /// Where it stands in the queue, while it waits.
     pub(crate) place: Option<Place>,
-    /// As it was last added to the scheduler's counts.
-    pub(crate) counted: TaskCounts,
-    paces: HashMap<WorkerKey, Pace>,
-    latest_pace: Option<Pace>,
+    /// As it was last added to the scheduler's figures.
+    pub(crate) counted: Option<Standing>,
+    speeds: HashMap<WorkerKey, Speed>,
+    latest_speed: Option<Speed>,
+    best_speed: Option<(WorkerKey, Speed)>,
 }
 
 impl Job {
@@ -39,17 +47,19 @@ impl Job {
         Self {
             tasks: TaskSet::new(spec.tasks, history),
             class,
-            submitted_at: now,
+            leases: BTreeSet::new(),
             total: history.total,
             is_paused: history.is_paused,
             has_started: history.has_started,
             turn,
             waiting_since: now,
+            patient_since: now,
             passed_over: 0,
             place: None,
-            counted: TaskCounts::default(),
-            paces: HashMap::new(),
-            latest_pace: spec.task_estimate.map(Pace::estimate),
+            counted: None,
+            speeds: HashMap::new(),
+            latest_speed: spec.task_estimate.map(Speed::estimate),
+            best_speed: None,
             spec,
         }
     }
@@ -64,7 +74,34 @@ impl Job {
         }
     }
 
-    /// Where it should stand in the queue now. What failed goes back at the highest priority.
+    pub(crate) fn state(&self) -> JobState {
+        match (self.is_paused, self.has_started) {
+            (true, _) => JobState::Paused,
+            (false, true) => JobState::Running,
+            (false, false) => JobState::Queued,
+        }
+    }
+
+    /// What the scheduler's figures should say of it now.
+    pub(crate) fn standing(&self, target: Duration) -> Standing {
+        Standing {
+            kind: self.spec.kind,
+            priority: self.spec.priority,
+            state: self.state(),
+            counts: self.counts(),
+            wanted_slots: self.wanted_slots(target),
+        }
+    }
+
+    /// Slots that could work on it now: its leases, and as many more as its open tasks make full leases.
+    fn wanted_slots(&self, target: Duration) -> u64 {
+        let target = lease_target(target, self.spec.setup);
+        let tasks = self.latest_speed.map_or(1, |speed| speed.tasks_in(target)).min(self.spec.max_lease_tasks);
+        let more = if self.is_paused { 0 } else { self.tasks.unclaimed().div_ceil(tasks.max(1)) };
+        self.leases.len() as u64 + more
+    }
+
+    /// Where it should stand in the queue now. Tasks that failed go back at the highest priority.
     pub(crate) fn place_due(&self) -> Option<Place> {
         let waits = !self.is_paused && self.tasks.unclaimed() > 0;
         let priority = if self.tasks.has_retries() { Priority::HIGHEST } else { self.spec.priority };
@@ -78,28 +115,46 @@ impl Job {
         level.saturating_add(added).min(Priority::HIGHEST.get())
     }
 
-    pub(crate) fn pace(&self, worker: WorkerKey) -> Option<Pace> {
-        self.paces.get(&worker).copied().or(self.latest_pace)
+    pub(crate) fn speed(&self, worker: WorkerKey) -> Option<Speed> {
+        self.speeds.get(&worker).copied().or(self.latest_speed)
     }
 
-    /// The best that any worker has shown.
-    pub(crate) fn best_pace(&self) -> Option<Pace> {
-        self.paces.values().copied().reduce(Pace::faster)
+    /// The best speed that a worker which is still there has shown; the latest one where the best worker is gone.
+    pub(crate) fn best_speed(&self, workers: &Workers) -> Option<Speed> {
+        let (worker, best) = self.best_speed?;
+        if workers.get(worker).is_some() { Some(best) } else { self.latest_speed }
     }
 
     /// Learns from a lease of `tasks` tasks that took `busy`, some `setup` of it before the first.
-    pub(crate) fn learn_pace(&mut self, worker: WorkerKey, tasks: u64, busy: Duration, setup: Duration) {
-        let pace = Pace::learn(self.paces.get(&worker).copied(), tasks, busy, setup);
-        self.paces.insert(worker, pace);
-        self.latest_pace = Some(pace);
+    pub(crate) fn learn_speed(
+        &mut self,
+        worker: WorkerKey,
+        tasks: u64,
+        busy: Duration,
+        setup: Duration,
+        workers: &Workers,
+    ) {
+        let speed = Speed::learn(self.speeds.get(&worker).copied(), tasks, busy, setup);
+        self.speeds.insert(worker, speed);
+        self.latest_speed = Some(speed);
+        let keeps = |(best_worker, best): (WorkerKey, Speed)| {
+            best_worker != worker && !best.is_slower_than(speed) && workers.get(best_worker).is_some()
+        };
+        if !self.best_speed.is_some_and(keeps) {
+            self.best_speed = Some((worker, speed));
+        }
+        if self.speeds.len() > 2 * workers.len() + SPARE_SPEEDS {
+            self.speeds.retain(|worker, _| workers.get(*worker).is_some());
+        }
     }
 
-    pub(crate) fn forget_worker(&mut self, worker: WorkerKey) {
-        self.paces.remove(&worker);
-    }
-
-    /// Tasks of the least run that is worth a set-up of its own.
+    /// Tasks of the shortest run that is worth a set-up of its own.
     pub(crate) fn least_half(&self, worker: WorkerKey) -> u64 {
-        self.pace(worker).map_or(1, |pace| pace.tasks_in(self.spec.setup))
+        self.speed(worker).map_or(1, |speed| speed.tasks_in(self.spec.setup))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known_speeds(&self) -> usize {
+        self.speeds.len()
     }
 }

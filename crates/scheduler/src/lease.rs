@@ -1,4 +1,4 @@
-//! Leases: who may run which tasks, and what comes of it.
+//! Leases: the right of a worker to run some tasks, and the ways in which it ends.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ pub struct Lane {
 /// How many tasks a claim asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseSize {
-    /// About as many as make a good lease for this worker.
+    /// About as many as make a good lease for this worker: for leases that are pushed to a slot.
     Fitting,
-    /// At most so many; at least 1.
+    /// At most so many, at least 1: for workers that pull. An even share of the unclaimed tasks bounds it as well.
     AtMost(u64),
 }
 
@@ -32,7 +32,7 @@ pub enum LeaseSize {
 pub struct Lease {
     /// Fences the outcome: it counts once, and only while this attempt holds the lease.
     pub attempt: AttemptId,
-    /// Whose tasks they are.
+    /// The job of the tasks.
     pub job: JobId,
     /// The tasks.
     pub tasks: Range<u64>,
@@ -42,7 +42,24 @@ pub struct Lease {
     pub expires_at: Instant,
 }
 
-/// What a completed lease brings.
+/// The record of a lease that is held now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveLease {
+    /// The attempt that holds it.
+    pub attempt: AttemptId,
+    /// The job of the tasks.
+    pub job: JobId,
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// The slot that runs them.
+    pub lane: Lane,
+    /// When it was claimed; for an adopted lease, when it was first claimed.
+    pub claimed_at: Instant,
+    /// When the lease ends by itself.
+    pub expires_at: Instant,
+}
+
+/// The result of a completed lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The tasks' part of the job's total. The caller has checked that the parts of a job stay below 2^128.
@@ -51,7 +68,7 @@ pub struct Outcome {
     pub busy: Duration,
 }
 
-/// What an outcome was counted for.
+/// The tasks that an outcome was counted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// The job.
@@ -66,25 +83,66 @@ pub enum Failure {
     /// The worker fell silent, was replaced or cut the connection.
     #[error("its worker was lost")]
     WorkerLost,
-    /// The lease ended before there was an outcome.
+    /// The lease ended before there was an outcome, and no time limit of the task ended it.
     #[error("its lease expired")]
     Expired,
+    /// The tasks reached their own time limit, [`crate::JobSpec::task_timeout`].
+    #[error("it took longer than its time limit of {limit:?}")]
+    TimedOut {
+        /// The limit for one task.
+        limit: Duration,
+    },
     /// The worker answered, but not with an outcome.
     #[error("{0}")]
     Refused(String),
 }
 
-/// The attempt holds no lease: it ended, expired, was taken back or never was. Its outcome does not count.
+/// Why an attempt lost its lease while its worker is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The job succeeded, failed or was canceled.
+    JobOver,
+    /// The job was paused.
+    Paused,
+    /// The lease expired without a sign of its worker.
+    Expired,
+    /// The tasks reached their own time limit.
+    TimedOut,
+    /// The other attempt at the same tasks completed first.
+    OutrunBySecondAttempt,
+}
+
+/// Why an attempt cannot be adopted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// The job is over or unknown.
+    #[error("the job is over or unknown")]
+    UnknownJob,
+    /// The job is paused.
+    #[error("the job is paused")]
+    JobPaused,
+    /// Some of the tasks are leased, done or out of attempts, or do not exist.
+    #[error("the tasks are not open")]
+    TasksNotOpen,
+    /// An attempt of this id holds a lease.
+    #[error("the attempt holds a lease already")]
+    AttemptInUse,
+    /// The worker is not known.
+    #[error("the worker is not known")]
+    UnknownWorker,
+}
+
+/// The attempt holds no lease: it ended, expired, was revoked or never existed. Its outcome does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the attempt holds no lease")]
 pub struct StaleAttempt;
 
-/// The worker is not in the pool, or takes nothing now.
+/// The worker is not known, or is suspended or retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the worker is not in the pool, or takes nothing now")]
+#[error("the worker is not known, or takes no leases now")]
 pub struct UnknownWorker;
 
-/// The job is not here: it is over, or never was.
+/// The job is over or never existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the job is over or unknown")]
 pub struct UnknownJob;

@@ -3,23 +3,30 @@
 //! A pure state machine. Every call takes the time as an argument, changes the state at once or not at all, and may
 //! leave [`Event`]s to be polled; the caller owns clocks, threads, sockets and the making of ids.
 
+mod abilities;
 mod event;
 mod explain;
+mod figures;
+mod idle;
 mod job;
 mod lease;
-mod pace;
-mod pool;
+mod patience;
 mod queue;
+mod runs;
 mod scheduler;
 mod spec;
+mod speed;
 mod stragglers;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 pub use crate::event::{Event, JobError, WaitReason};
+pub use crate::figures::{Demand, JobCounts};
 pub use crate::lease::{
-    Counted, Failure, Lane, Lease, LeaseSize, Outcome, StaleAttempt, UnknownJob, UnknownWorker, WorkerKey,
+    ActiveLease, AdoptError, Counted, Failure, Lane, Lease, LeaseSize, Outcome, Revocation, StaleAttempt, UnknownJob,
+    UnknownWorker, WorkerKey,
 };
 pub use crate::scheduler::{Scheduler, SubmitError};
 pub use crate::spec::{History, JobSpec, OnExhausted, Order, Policy, WorkerSpec};

@@ -1,13 +1,24 @@
-//! Jobs with waiting tasks, in the order in which they get their turns.
+//! Jobs with open tasks, in the order in which they get their turns.
 //!
 //! Jobs that the same workers can serve form a class; within a class there is a line for each priority, ordered by
 //! turns. A claim looks only at the heads of the lines of the classes that its worker can serve, so its cost does not
 //! grow with the number of jobs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::{JobId, JobKind, Requirements};
+
+/// Classes without jobs that are kept: a job often comes again with the same requirements, and adding a class costs a
+/// look at every ability.
+const MAX_UNUSED_CLASSES: usize = 256;
+
+/// Jobs of a line that take turns with each other before others start, so that of very many jobs some end early.
+pub(crate) const WINDOW: usize = 8;
+
+/// Of so many turns of a line one goes to the job whose turn is the oldest, in the window or not, so that a small job
+/// does not wait until long ones have ended.
+const OLDEST_EVERY: u64 = 4;
 
 /// Jobs that the same workers can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,11 +36,11 @@ pub(crate) struct Place {
 /// How well a worker suits a job's affinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Suits {
-    /// Another worker has what it would rather have.
+    /// Another worker has what the job prefers.
     Elsewhere,
-    /// Nobody has, or it does not care.
+    /// No worker has it, or the job prefers nothing.
     Anywhere,
-    /// This one has, or it was passed over often enough.
+    /// This worker has it, or the job was passed over often enough.
     Here,
 }
 
@@ -49,7 +60,20 @@ struct Class {
     kind: JobKind,
     requires: Requirements,
     jobs: usize,
-    lines: [BTreeMap<u64, JobId>; LEVELS],
+    /// When it lost its last job, in counts of such losses.
+    unused_since: u64,
+    /// Tasks that could be given out now if there were slots.
+    open_tasks: u128,
+    waiting_jobs: usize,
+    lines: [Line; LEVELS],
+}
+
+/// The waiting jobs of one class and priority.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    window: BTreeMap<u64, JobId>,
+    rest: BTreeMap<u64, JobId>,
+    turns: u64,
 }
 
 /// The lines of all classes.
@@ -57,66 +81,198 @@ struct Class {
 pub(crate) struct Queue {
     classes: BTreeMap<ClassId, Class>,
     ids: HashMap<(JobKind, Requirements), ClassId>,
+    /// The classes with jobs that wait.
+    waiting: BTreeSet<ClassId>,
+    /// Jobs that wait, by level.
+    waiting_jobs: [usize; LEVELS],
+    unused: BTreeMap<u64, ClassId>,
+    losses: u64,
     last_class: u64,
+}
+
+impl Line {
+    /// The jobs that take turns now, and those that go only where none of the first has anything for a worker.
+    pub(crate) fn turns(&self) -> (impl Iterator<Item = (u64, JobId)>, impl Iterator<Item = (u64, JobId)>) {
+        let all_at_once = self.turns % OLDEST_EVERY == OLDEST_EVERY - 1;
+        let rest = || self.rest.iter().map(|(turn, job)| (*turn, *job));
+        let first = rest().take(usize::from(all_at_once)).chain(self.window.iter().map(|(turn, job)| (*turn, *job)));
+        (first, rest())
+    }
+
+    /// The job outside the window that has waited for longest.
+    pub(crate) fn outside(&self) -> Option<(u64, JobId)> {
+        self.rest.first_key_value().map(|(turn, job)| (*turn, *job))
+    }
+
+    /// The job whose turn is the oldest.
+    pub(crate) fn oldest(&self) -> Option<(u64, JobId)> {
+        let first = self.window.first_key_value().map(|(turn, job)| (*turn, *job));
+        first.into_iter().chain(self.outside()).min()
+    }
+
+    fn len(&self) -> usize {
+        self.window.len() + self.rest.len()
+    }
+
+    fn fill_window(&mut self) {
+        while self.window.len() < WINDOW
+            && let Some((turn, job)) = self.rest.pop_first()
+        {
+            self.window.insert(turn, job);
+        }
+    }
 }
 
 impl Queue {
     /// The class of a new job, and whether it is a new class.
     pub(crate) fn enter(&mut self, kind: JobKind, requires: &Requirements) -> (ClassId, bool) {
         if let Some(id) = self.ids.get(&(kind, requires.clone())) {
-            self.classes.get_mut(id).expect("a class that has an id is there").jobs += 1;
+            let class = self.classes.get_mut(id).expect("a class that has an id is there");
+            if class.jobs == 0 {
+                self.unused.remove(&class.unused_since);
+            }
+            class.jobs += 1;
             return (*id, false);
         }
         self.last_class += 1;
         let id = ClassId(self.last_class);
         self.ids.insert((kind, requires.clone()), id);
-        self.classes.insert(id, Class { kind, requires: requires.clone(), jobs: 1, lines: Default::default() });
+        let class = Class {
+            kind,
+            requires: requires.clone(),
+            jobs: 1,
+            unused_since: 0,
+            open_tasks: 0,
+            waiting_jobs: 0,
+            lines: Default::default(),
+        };
+        self.classes.insert(id, class);
         (id, true)
     }
 
-    /// One of the class's jobs is over; tells whether it was the last.
-    pub(crate) fn leave(&mut self, id: ClassId) -> bool {
+    /// One of the class's jobs is over. Returns the class that was unused for longest if there are too many.
+    pub(crate) fn leave(&mut self, id: ClassId) -> Option<ClassId> {
         let class = self.classes.get_mut(&id).expect("a job's class is there");
         class.jobs -= 1;
         if class.jobs > 0 {
-            return false;
+            return None;
         }
-        let class = self.classes.remove(&id).expect("it was just there");
+        self.losses += 1;
+        class.unused_since = self.losses;
+        self.unused.insert(self.losses, id);
+        if self.unused.len() <= MAX_UNUSED_CLASSES {
+            return None;
+        }
+        let (_, oldest) = self.unused.pop_first()?;
+        let class = self.classes.remove(&oldest)?;
         self.ids.remove(&(class.kind, class.requires));
-        true
+        Some(oldest)
     }
 
     pub(crate) fn classes(&self) -> impl Iterator<Item = (ClassId, JobKind, &Requirements)> {
         self.classes.iter().map(|(id, class)| (*id, class.kind, &class.requires))
     }
 
-    pub(crate) fn insert(&mut self, place: Place, job: JobId) {
-        self.line_mut(place).insert(place.turn, job);
+    pub(crate) fn kind(&self, id: ClassId) -> JobKind {
+        self.classes[&id].kind
     }
 
+    /// Puts a job in its line. A job that was just removed from its window comes back to it.
+    pub(crate) fn insert(&mut self, place: Place, job: JobId) {
+        let line = self.line_mut(place);
+        let into = if line.window.len() < WINDOW { &mut line.window } else { &mut line.rest };
+        into.insert(place.turn, job);
+        self.waiting_jobs[usize::from(place.level) - 1] += 1;
+        let class = self.class_mut(place.class);
+        class.waiting_jobs += 1;
+        if class.waiting_jobs == 1 {
+            self.waiting.insert(place.class);
+        }
+    }
+
+    /// Removes a job from its line; [`Self::settle`] gives its place in the window to the next one.
     pub(crate) fn remove(&mut self, place: Place) {
-        self.line_mut(place).remove(&place.turn);
+        let line = self.line_mut(place);
+        if line.window.remove(&place.turn).is_none() {
+            line.rest.remove(&place.turn);
+        }
+        self.waiting_jobs[usize::from(place.level) - 1] -= 1;
+        let class = self.class_mut(place.class);
+        class.waiting_jobs -= 1;
+        if class.waiting_jobs == 0 {
+            self.waiting.remove(&place.class);
+        }
+    }
+
+    /// Fills the window of a line that a job was removed from.
+    pub(crate) fn settle(&mut self, place: Place) {
+        self.line_mut(place).fill_window();
+    }
+
+    /// A job got the turn of its line.
+    pub(crate) fn count_turn(&mut self, place: Place) {
+        let line = self.line_mut(place);
+        line.turns = line.turns.wrapping_add(1);
     }
 
     /// The classes with jobs that wait.
-    pub(crate) fn waiting_classes(&self) -> impl Iterator<Item = ClassId> {
-        let has_jobs = |class: &Class| class.lines.iter().any(|line| !line.is_empty());
-        self.classes.iter().filter(move |(_, class)| has_jobs(class)).map(|(id, _)| *id)
+    pub(crate) fn waiting_classes(&self) -> &BTreeSet<ClassId> {
+        &self.waiting
     }
 
-    /// The lines of a class, each with its jobs in the order of their turns.
-    pub(crate) fn lines(&self, class: ClassId) -> impl Iterator<Item = impl Iterator<Item = (u64, JobId)>> {
+    /// The lines of a class that have jobs, with their levels.
+    pub(crate) fn lines(&self, class: ClassId) -> impl Iterator<Item = (u8, &Line)> {
         let lines = self.classes.get(&class).into_iter().flat_map(|class| &class.lines);
-        lines.map(|line| line.iter().map(|(turn, job)| (*turn, *job)))
+        (1..).zip(lines).filter(|(_, line)| line.len() > 0)
     }
 
+    /// Waiting jobs of a level and above.
+    pub(crate) fn jobs_from(&self, level: u8) -> usize {
+        self.waiting_jobs[usize::from(level) - 1..].iter().sum()
+    }
+
+    /// Tasks of a class that could be given out now.
+    pub(crate) fn open_tasks(&self, id: ClassId) -> u128 {
+        self.classes.get(&id).map_or(0, |class| class.open_tasks)
+    }
+
+    /// A job of the class had `before` open tasks and has `after` now.
+    pub(crate) fn recount(&mut self, id: ClassId, before: u64, after: u64) {
+        let class = self.class_mut(id);
+        class.open_tasks = class.open_tasks + u128::from(after) - u128::from(before);
+    }
+
+    fn class_mut(&mut self, id: ClassId) -> &mut Class {
+        self.classes.get_mut(&id).expect("a job's class is there")
+    }
+
+    fn line_mut(&mut self, place: Place) -> &mut Line {
+        &mut self.class_mut(place.class).lines[usize::from(place.level) - 1]
+    }
+}
+
+#[cfg(test)]
+impl Queue {
     /// Every waiting job.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        self.classes.values().flat_map(|class| &class.lines).flat_map(|line| line.values().copied())
+        let lines = self.classes.values().flat_map(|class| &class.lines);
+        lines.flat_map(|line| line.window.values().chain(line.rest.values()).copied())
     }
 
-    fn line_mut(&mut self, place: Place) -> &mut BTreeMap<u64, JobId> {
-        let class = self.classes.get_mut(&place.class).expect("a job's class is there");
-        &mut class.lines[usize::from(place.level) - 1]
+    /// The indexes say the same as the lines.
+    pub(crate) fn check(&self) {
+        for (id, class) in &self.classes {
+            let waiting: usize = class.lines.iter().map(Line::len).sum();
+            assert_eq!(class.waiting_jobs, waiting);
+            assert_eq!(self.waiting.contains(id), waiting > 0);
+            assert_eq!(self.unused.get(&class.unused_since) == Some(id), class.jobs == 0);
+            for line in &class.lines {
+                assert!(line.rest.is_empty() || line.window.len() == WINDOW, "a place in a window is free");
+            }
+        }
+        for (level, waiting) in self.waiting_jobs.iter().enumerate() {
+            assert_eq!(self.classes.values().map(|class| class.lines[level].len()).sum::<usize>(), *waiting);
+        }
+        assert!(self.unused.len() <= MAX_UNUSED_CLASSES);
     }
 }

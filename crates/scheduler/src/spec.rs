@@ -1,16 +1,16 @@
-//! What the core is told of jobs and workers.
+//! The descriptions of jobs and workers that the caller gives.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
 
-/// Settings of the core.
+/// Settings of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Work that a lease should carry.
+    /// Computing time that a lease should carry.
     pub lease_target: Duration,
-    /// How long a lease may take beyond what its worker has shown.
+    /// How long a lease may take beyond the time that its worker's speed lets expect.
     pub lease_timeout: Duration,
     /// A job that waits this long for its next lease counts as one priority higher, and so on up to the highest.
     pub aging_interval: Duration,
@@ -21,12 +21,12 @@ pub struct Policy {
 pub enum Order {
     /// By their numbers.
     FirstInFirstOut,
-    /// Each slot goes on where its last lease ended; one without a place to go on takes the far half of the longest
-    /// run that is left. For work that is cheaper where it is contiguous.
+    /// Each slot continues where its last lease ended; a slot that cannot takes a run that no slot walks, else the far
+    /// half of the longest run. For work that is cheaper where it is contiguous.
     Stripes,
 }
 
-/// What a task without attempts left means for its job.
+/// The effect of a task without attempts left on its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {
     /// There can be no result without it: the job fails at once.
@@ -35,41 +35,42 @@ pub enum OnExhausted {
     SkipTask,
 }
 
-/// What there is to know of a job.
+/// The description of a job.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
     /// It has the tasks `0..tasks`.
     pub tasks: u64,
-    /// Workers that run this kind get it.
+    /// The kind, which a worker must run.
     pub kind: JobKind,
-    /// How soon.
+    /// How urgent it is.
     pub priority: Priority,
-    /// What a worker must have.
+    /// What a worker must have to get its tasks.
     pub requires: Requirements,
-    /// What a worker had better have.
+    /// What a worker should have if possible.
     pub affinity: Affinity,
-    /// In what order its tasks go out.
+    /// In what order its tasks are given out.
     pub order: Order,
-    /// What a task without attempts left means.
+    /// The effect of a task without attempts left.
     pub on_exhausted: OnExhausted,
     /// Attempts at a task that may fail before it has; at least 1.
     pub max_attempts: u32,
     /// The most tasks in a lease; at least 1.
     pub max_lease_tasks: u64,
-    /// What a lease pays before its first task unless it goes on where another ended, about.
+    /// About the time that a lease takes before its first task, unless it continues where another ended.
     pub setup: Duration,
-    /// What a task takes, as far as it can be told before the first one is done. Better too long than too short.
+    /// An estimate of the time of one task, for before the first is done. Better too long than too short.
     pub task_estimate: Option<Duration>,
     /// How long an attempt at one task may take at most.
     pub task_timeout: Option<Duration>,
     /// When the job must be over.
     pub deadline: Option<Instant>,
-    /// How long the job waits for a first worker of an empty pool; for ever if none.
+    /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
+    /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
 }
 
 impl JobSpec {
-    /// A job of `tasks` tasks with the defaults of everything else.
+    /// A job of `tasks` tasks with defaults for all other fields.
     #[must_use]
     pub fn new(kind: JobKind, tasks: u64) -> Self {
         Self {
@@ -91,10 +92,10 @@ impl JobSpec {
     }
 }
 
-/// What a job has behind it when the core gets it: nothing, unless it was stored before.
+/// The state in which a job is submitted: new, unless it was stored before.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Tasks that are done or have no attempts left, disjoint.
+    /// Tasks that are done or have no attempts left, as disjoint runs.
     pub over: Vec<Range<u64>>,
     /// Those of them that have no attempts left.
     pub failed: Vec<Range<u64>>,
@@ -104,35 +105,23 @@ pub struct History {
     pub total: u128,
     /// Whether a lease of it was ever given out.
     pub has_started: bool,
-    /// Whether it waits to be resumed.
+    /// Whether it is paused.
     pub is_paused: bool,
 }
 
-/// What there is to know of a worker.
+/// The description of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
-    /// Leases it computes at the same time.
+    /// Leases that it runs at the same time.
     pub slots: u32,
     /// The kinds of job that it runs.
     pub kinds: Vec<JobKind>,
     /// Its labels.
     pub labels: Labels,
-    /// What it has.
+    /// Its cores and memory.
     pub resources: Resources,
-    /// Whether it is there only for jobs that require all its labels.
+    /// Whether it serves only jobs that require all its labels.
     pub is_reserved: bool,
-}
-
-impl WorkerSpec {
-    /// Whether it runs tasks of a kind with such requirements.
-    pub(crate) fn matches(&self, kind: JobKind, requires: &Requirements) -> bool {
-        let Requirements { labels, cpus, memory_bytes } = requires;
-        self.kinds.contains(&kind)
-            && has_all(&self.labels, labels)
-            && (!self.is_reserved || has_all(labels, &self.labels))
-            && cpus.is_none_or(|cpus| cpus <= self.resources.cpus)
-            && memory_bytes.is_none_or(|bytes| bytes <= self.resources.memory_bytes)
-    }
 }
 
 /// Whether `labels` holds all of `wanted`.

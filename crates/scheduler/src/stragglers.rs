@@ -1,11 +1,12 @@
-//! Leases that take far longer than their like, which a free slot may run a second time.
+//! Leases that take far longer than others of their job, which an idle slot may run a second time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use model::AttemptId;
+use model::{AttemptId, JobId};
 
-use crate::pace::Pace;
+use crate::queue::ClassId;
+use crate::speed::Speed;
 
 /// A lease is late after this many times what its tasks take on the job's best worker.
 const LATE_TIMES: u32 = 3;
@@ -15,7 +16,7 @@ const LEAST_LATE: Duration = Duration::from_millis(200);
 
 /// When a lease of `tasks` tasks that starts after `rounds_ahead` others like it is late; never as long as nothing is
 /// known of the job's cost.
-pub(crate) fn late_after(best: Option<Pace>, tasks: u64, setup: Duration, rounds_ahead: u32) -> Option<Duration> {
+pub(crate) fn late_after(best: Option<Speed>, tasks: u64, setup: Duration, rounds_ahead: u32) -> Option<Duration> {
     let expected = best?.expect(tasks).saturating_add(setup);
     let rounds = rounds_ahead.saturating_add(1);
     Some(expected.saturating_mul(rounds).saturating_mul(LATE_TIMES).max(LEAST_LATE))
@@ -25,7 +26,9 @@ pub(crate) fn late_after(best: Option<Pace>, tasks: u64, setup: Duration, rounds
 #[derive(Debug, Default)]
 pub(crate) struct Stragglers {
     due: BTreeSet<(Instant, AttemptId)>,
-    late: BTreeSet<AttemptId>,
+    late: HashMap<JobId, BTreeSet<AttemptId>>,
+    /// Jobs with late leases and without open tasks: a second attempt is worth a slot.
+    ready: BTreeMap<ClassId, BTreeSet<JobId>>,
 }
 
 impl Stragglers {
@@ -34,31 +37,60 @@ impl Stragglers {
     }
 
     /// The lease is over, or has its second attempt.
-    pub(crate) fn forget(&mut self, attempt: AttemptId, late_at: Option<Instant>) {
+    pub(crate) fn forget(&mut self, job: JobId, attempt: AttemptId, late_at: Option<Instant>) {
         if let Some(late_at) = late_at {
             self.due.remove(&(late_at, attempt));
         }
-        self.late.remove(&attempt);
+        if let Some(late) = self.late.get_mut(&job) {
+            late.remove(&attempt);
+            if late.is_empty() {
+                self.late.remove(&job);
+            }
+        }
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(late_at, _)| *late_at)
     }
 
-    pub(crate) fn note_late(&mut self, now: Instant) {
-        while let Some((late_at, attempt)) = self.due.first().copied()
-            && late_at <= now
-        {
-            self.due.pop_first();
-            self.late.insert(attempt);
+    /// The next lease that has become late.
+    pub(crate) fn pop_late(&mut self, now: Instant) -> Option<AttemptId> {
+        let (late_at, _) = self.due.first()?;
+        if *late_at > now { None } else { self.due.pop_first().map(|(_, attempt)| attempt) }
+    }
+
+    pub(crate) fn note_late(&mut self, job: JobId, attempt: AttemptId) {
+        self.late.entry(job).or_default().insert(attempt);
+    }
+
+    pub(crate) fn has_late(&self, job: JobId) -> bool {
+        self.late.contains_key(&job)
+    }
+
+    pub(crate) fn late(&self, job: JobId) -> impl Iterator<Item = AttemptId> {
+        self.late.get(&job).into_iter().flatten().copied()
+    }
+
+    /// Whether second attempts of the job may be given out. Tells whether that is new.
+    pub(crate) fn set_ready(&mut self, class: ClassId, job: JobId, is_ready: bool) -> bool {
+        if is_ready {
+            return self.ready.entry(class).or_default().insert(job);
         }
+        if let Some(jobs) = self.ready.get_mut(&class) {
+            jobs.remove(&job);
+            if jobs.is_empty() {
+                self.ready.remove(&class);
+            }
+        }
+        false
     }
 
-    pub(crate) fn late(&self) -> impl Iterator<Item = AttemptId> {
-        self.late.iter().copied()
+    /// The classes with jobs that second attempts may be given out of.
+    pub(crate) fn ready_classes(&self) -> impl Iterator<Item = ClassId> {
+        self.ready.keys().copied()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.late.is_empty()
+    pub(crate) fn ready_jobs(&self, class: ClassId) -> impl Iterator<Item = JobId> {
+        self.ready.get(&class).into_iter().flatten().copied()
     }
 }

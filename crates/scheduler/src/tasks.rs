@@ -1,12 +1,17 @@
-//! One job's tasks: which nobody holds, which failed and come again, which are done.
+//! One job's tasks: those that are open, those that failed and are tried again, those that are done.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Instant;
 
 use rangemap::RangeSet;
 
 use crate::lease::{Lane, WorkerKey};
+use crate::runs::OpenRuns;
 use crate::spec::{History, Order};
+
+/// Returned runs that are looked at for a worker: if so many are held back from it, the open tasks come first.
+const MAX_RETURNED_LOOKED_AT: usize = 64;
 
 /// Consecutive tasks with one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,26 +21,53 @@ pub(crate) struct Run {
     pub(crate) failures: u32,
     /// How many of these ended with their worker.
     pub(crate) kills: u32,
-    /// Who failed at it last: a retry goes to another worker while there is one.
+    /// Times that a worker handed it back since it last failed.
+    pub(crate) releases: u32,
+    /// The worker that failed at it or handed it back last.
     pub(crate) last_worker: Option<WorkerKey>,
+    /// Until when the last worker does not get it while others could.
+    pub(crate) held_back_until: Option<Instant>,
 }
 
 impl Run {
     pub(crate) fn new(tasks: Range<u64>) -> Self {
-        Self { tasks, failures: 0, kills: 0, last_worker: None }
+        Self { tasks, failures: 0, kills: 0, releases: 0, last_worker: None, held_back_until: None }
     }
 
     pub(crate) fn len(&self) -> u64 {
         self.tasks.end - self.tasks.start
     }
+
+    /// Whether it goes back where tasks that were never given out are.
+    fn is_unharmed(&self) -> bool {
+        self.failures == 0 && self.releases == 0
+    }
+
+    /// A run that a lone worker handed back is held back from it all the same, or the two would go round at full speed.
+    fn suits(&self, claimant: &Claimant) -> bool {
+        let is_last = self.last_worker == Some(claimant.lane.worker);
+        let is_held_back = self.held_back_until.is_some_and(|until| claimant.now < until);
+        !(is_last && is_held_back && (claimant.has_peers || self.releases > 0))
+    }
+}
+
+/// The lane that a lease is cut for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant {
+    pub(crate) lane: Lane,
+    /// Whether other workers could run the job.
+    pub(crate) has_peers: bool,
+    /// Tasks of the shortest run that is worth a set-up of its own.
+    pub(crate) least_half: u64,
+    pub(crate) now: Instant,
 }
 
 /// Where a lease could be cut from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// From what failed: the index among the retries.
-    Retry(usize),
-    /// From what was never given out, or came back unharmed.
+    /// From the runs that failed or were handed back: the index.
+    Returned(usize),
+    /// From the tasks that were never given out, or came back unharmed.
     Open {
         /// The first task.
         from: u64,
@@ -46,20 +78,19 @@ pub(crate) enum Offer {
     },
 }
 
-/// Its memory grows with what is in flight, never with the number of tasks.
+/// Its memory grows with the leases in flight, never with the number of tasks.
 #[derive(Debug)]
 pub(crate) struct TaskSet {
     total: u64,
-    open: RangeSet<u64>,
-    open_tasks: u64,
-    /// What failed and has attempts left, the next first.
-    retries: VecDeque<Run>,
-    retry_tasks: u64,
+    open: OpenRuns,
+    /// Runs that failed and have attempts left, or were handed back; the next first.
+    returned: VecDeque<Run>,
+    returned_tasks: u64,
+    /// How many of the returned runs have failed.
+    retries: usize,
     failed: RangeSet<u64>,
     failed_tasks: u64,
     done: u64,
-    /// Where the lanes that walk this job go on.
-    steps: HashMap<Lane, u64>,
 }
 
 fn len(tasks: &Range<u64>) -> u64 {
@@ -68,32 +99,31 @@ fn len(tasks: &Range<u64>) -> u64 {
 
 impl TaskSet {
     pub(crate) fn new(total: u64, history: &History) -> Self {
-        let mut open = RangeSet::new();
+        let mut open = OpenRuns::default();
         open.insert(0..total);
-        let retries: VecDeque<_> = history
+        let returned: VecDeque<_> = history
             .retries
             .iter()
             .map(|(tasks, failures)| Run { failures: *failures, ..Run::new(tasks.clone()) })
             .collect();
-        let known = history.over.iter().chain(retries.iter().map(|run| &run.tasks));
-        known.for_each(|tasks| open.remove(tasks.clone()));
+        let known = history.over.iter().chain(returned.iter().map(|run| &run.tasks));
+        known.for_each(|tasks| open.remove(tasks));
         let failed_tasks = history.failed.iter().map(len).sum();
         Self {
             total,
-            open_tasks: open.iter().map(len).sum(),
             open,
-            retry_tasks: retries.iter().map(Run::len).sum(),
-            retries,
+            returned_tasks: returned.iter().map(Run::len).sum(),
+            retries: returned.iter().filter(|run| run.failures > 0).count(),
+            returned,
             failed: history.failed.iter().cloned().collect(),
             failed_tasks,
             done: history.over.iter().map(len).sum::<u64>() - failed_tasks,
-            steps: HashMap::new(),
         }
     }
 
-    /// Tasks that nobody holds and that still have to be done.
+    /// Tasks that no attempt holds and that still have to be done.
     pub(crate) fn unclaimed(&self) -> u64 {
-        self.open_tasks + self.retry_tasks
+        self.open.tasks() + self.returned_tasks
     }
 
     pub(crate) fn done(&self) -> u64 {
@@ -109,114 +139,149 @@ impl TaskSet {
     }
 
     pub(crate) fn has_retries(&self) -> bool {
-        !self.retries.is_empty()
+        self.retries > 0
     }
 
-    /// Where a lease for `lane` would be cut: what failed goes first, save what `avoid` itself failed at. A run that a
-    /// lane walks is split for another one only if the far half has at least `least_half` tasks.
-    pub(crate) fn offer(&self, order: Order, lane: Lane, avoid: Option<WorkerKey>, least_half: u64) -> Option<Offer> {
-        let fits = |run: &Run| avoid.is_none() || run.last_worker != avoid;
-        if let Some(index) = self.retries.iter().position(fits) {
-            return Some(Offer::Retry(index));
+    /// Where a lease for a lane would be cut: returned runs go first, except those held back from its worker. A run that
+    /// another lane walks is split only if the far half is worth a set-up.
+    pub(crate) fn offer(&self, order: Order, claimant: &Claimant) -> Option<Offer> {
+        let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT);
+        if let Some(index) = returned.position(|run| run.suits(claimant)) {
+            return Some(Offer::Returned(index));
         }
         match order {
-            Order::FirstInFirstOut => self.open.first().map(|run| Self::at_start(run, false)),
-            Order::Stripes => self.stripe(lane, least_half),
+            Order::FirstInFirstOut => self.open.first().map(|run| Self::at_start(&run, false)),
+            Order::Stripes => self.stripe(claimant),
         }
     }
 
-    fn stripe(&self, lane: Lane, least_half: u64) -> Option<Offer> {
-        if let Some(next) = self.steps.get(&lane)
-            && let Some(run) = self.open.get(next).filter(|run| run.start == *next)
-        {
-            return Some(Self::at_start(run, true));
+    fn stripe(&self, claimant: &Claimant) -> Option<Offer> {
+        if let Some(run) = self.open.continuation(claimant.lane) {
+            return Some(Self::at_start(&run, true));
         }
-        let walked: BTreeSet<_> = self.steps.values().copied().collect();
-        if let Some(free) = self.open.iter().find(|run| !walked.contains(&run.start)) {
-            return Some(Self::at_start(free, false));
+        if let Some(run) = self.open.first_unwalked() {
+            return Some(Self::at_start(&run, false));
         }
-        let longest = self.open.iter().max_by_key(|run| len(run))?;
-        let half = len(longest) / 2;
-        let from = longest.end - half.max(1);
-        (half.max(1) >= least_half).then_some(Offer::Open { from, end: longest.end, continues: false })
+        let longest = self.open.longest()?;
+        let half = (len(&longest) / 2).max(1);
+        let from = longest.end - half;
+        (half >= claimant.least_half).then_some(Offer::Open { from, end: longest.end, continues: false })
     }
 
     fn at_start(run: &Range<u64>, continues: bool) -> Offer {
         Offer::Open { from: run.start, end: run.end, continues }
     }
 
-    /// Cuts up to `limit` tasks from where the offer says; `walker` will go on where they end.
+    /// Cuts up to `limit` tasks from where the offer says; `walker` continues where they end.
     pub(crate) fn take(&mut self, offer: Offer, walker: Option<Lane>, limit: u64) -> Run {
         let run = match offer {
-            Offer::Retry(index) => self.take_retry(index, limit),
+            Offer::Returned(index) => self.take_returned(index, limit),
             Offer::Open { from, end, .. } => {
                 let tasks = from..end.min(from.saturating_add(limit));
-                self.open.remove(tasks.clone());
-                self.open_tasks -= len(&tasks);
+                self.open.remove(&tasks);
                 Run::new(tasks)
             }
         };
-        self.steps.extend(walker.map(|lane| (lane, run.tasks.end)));
+        if let Some(lane) = walker {
+            self.open.walk(lane, run.tasks.end);
+        }
         run
     }
 
     /// A run that failed is tried again by halves, so that a task that always fails ends up alone.
-    fn take_retry(&mut self, index: usize, limit: u64) -> Run {
-        let run = &mut self.retries[index];
-        let limit = limit.min(run.len().div_ceil(2));
-        let taken = Run { tasks: run.tasks.start..run.tasks.start + limit, ..run.clone() };
-        run.tasks.start = taken.tasks.end;
-        if run.tasks.is_empty() {
-            self.retries.remove(index);
+    fn take_returned(&mut self, index: usize, limit: u64) -> Run {
+        let run = &self.returned[index];
+        let most = if run.failures > 0 { run.len().div_ceil(2) } else { run.len() };
+        let tasks = run.tasks.start..run.tasks.start + limit.min(most);
+        self.cut_returned(index, &tasks)
+    }
+
+    /// Takes exactly these tasks if all are open. Where they have failed differently often, the most failures count.
+    pub(crate) fn take_exactly(&mut self, tasks: &Range<u64>, walker: Option<Lane>) -> Option<Run> {
+        let overlap = |run: &Run| run.tasks.end.min(tasks.end).saturating_sub(run.tasks.start.max(tasks.start));
+        let returned: u64 = self.returned.iter().map(overlap).sum();
+        if tasks.is_empty() || self.open.open_within(tasks) + returned != len(tasks) {
+            return None;
         }
-        self.retry_tasks -= taken.len();
-        taken
+        let mut taken = Run::new(tasks.clone());
+        for index in (0..self.returned.len()).rev().filter(|_| returned > 0) {
+            if overlap(&self.returned[index]) > 0 {
+                let part = self.cut_returned(index, tasks);
+                taken.failures = taken.failures.max(part.failures);
+                taken.kills = taken.kills.max(part.kills);
+            }
+        }
+        self.open.remove(tasks);
+        if let Some(lane) = walker {
+            self.open.walk(lane, tasks.end);
+        }
+        Some(taken)
     }
 
-    /// A lane goes elsewhere: others may go on where it was.
-    pub(crate) fn leave(&mut self, lane: Lane) {
-        self.steps.remove(&lane);
+    /// Cuts the part of a returned run that lies within `tasks`; what is left of it stays in its place.
+    fn cut_returned(&mut self, index: usize, tasks: &Range<u64>) -> Run {
+        let run = self.returned.remove(index).expect("the index was just found");
+        let part = run.tasks.start.max(tasks.start)..run.tasks.end.min(tasks.end);
+        let is_retry = run.failures > 0;
+        self.returned_tasks -= len(&part);
+        self.retries -= usize::from(is_retry);
+        for rest in [part.end..run.tasks.end, run.tasks.start..part.start] {
+            if !rest.is_empty() {
+                self.returned.insert(index, Run { tasks: rest, ..run.clone() });
+                self.retries += usize::from(is_retry);
+            }
+        }
+        Run { tasks: part, ..run }
     }
 
-    /// Takes back what a lease did not bring to an end; what failed is the next to be given out.
+    /// A lane continues elsewhere: others may continue where it was. Tells whether there is something to continue.
+    pub(crate) fn leave(&mut self, lane: Lane) -> bool {
+        self.open.leave(lane)
+    }
+
+    /// Takes the tasks of a lease back that did not complete; those that failed are the next to be given out.
     pub(crate) fn give_back(&mut self, run: Run) {
-        if run.failures == 0 {
-            self.open_tasks += run.len();
-            self.open.insert(run.tasks);
+        if run.is_unharmed() {
+            return self.open.insert(run.tasks);
+        }
+        self.returned_tasks += run.len();
+        if run.failures > 0 {
+            self.retries += 1;
+            self.returned.push_front(run);
         } else {
-            self.retry_tasks += run.len();
-            self.retries.push_front(run);
+            self.returned.push_back(run);
         }
     }
 
-    /// What was held is done.
+    /// Held tasks are done.
     pub(crate) fn finish(&mut self, run: &Run) {
         self.done += run.len();
     }
 
-    /// What was held has no attempts left.
+    /// Held tasks have no attempts left.
     pub(crate) fn give_up(&mut self, run: Run) {
         self.failed_tasks += run.len();
         self.failed.insert(run.tasks);
     }
 
-    /// Opens what has failed again.
+    /// Opens failed tasks again.
     pub(crate) fn reopen_failed(&mut self) {
         for tasks in std::mem::take(&mut self.failed).iter() {
             self.open.insert(tasks.clone());
         }
-        self.open_tasks += std::mem::take(&mut self.failed_tasks);
+        self.failed_tasks = 0;
     }
 
     /// Every task is in one place only, and the counters say what the places hold.
     #[cfg(test)]
     pub(crate) fn check(&self, leased: impl Iterator<Item = Range<u64>>) {
-        assert_eq!(self.open.iter().map(len).sum::<u64>(), self.open_tasks);
-        assert_eq!(self.retries.iter().map(Run::len).sum::<u64>(), self.retry_tasks);
+        self.open.check();
+        assert_eq!(self.returned.iter().map(Run::len).sum::<u64>(), self.returned_tasks);
+        assert_eq!(self.returned.iter().filter(|run| run.failures > 0).count(), self.retries);
         assert_eq!(self.failed.iter().map(len).sum::<u64>(), self.failed_tasks);
-        let retries = self.retries.iter().map(|run| run.tasks.clone());
+        let returned = self.returned.iter().map(|run| run.tasks.clone());
         let mut placed: Vec<_> =
-            leased.chain(retries).chain(self.open.iter().cloned()).chain(self.failed.iter().cloned()).collect();
+            leased.chain(returned).chain(self.open.iter()).chain(self.failed.iter().cloned()).collect();
         placed.sort_by_key(|tasks| tasks.start);
         assert!(placed.iter().all(|tasks| tasks.start < tasks.end && tasks.end <= self.total), "{placed:?}");
         assert!(placed.windows(2).all(|pair| pair[0].end <= pair[1].start), "in two places: {placed:?}");

@@ -1,10 +1,11 @@
 //! The invariants of the whole state, for tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, TaskCounts};
+use model::{AttemptId, JobKind, JobState};
 
-use super::{Held, Scheduler};
+use super::{LeaseRecord, Scheduler};
+use crate::figures::{Demand, JobCounts};
 
 impl Scheduler {
     pub(crate) fn live_attempts(&self) -> BTreeSet<AttemptId> {
@@ -13,36 +14,83 @@ impl Scheduler {
 
     /// Every invariant that one look at the state can show.
     pub(crate) fn check(&self) {
+        self.check_jobs();
+        self.check_leases();
+        self.check_figures();
+        self.queue.check();
+        self.workers.check(self.leases.len());
+    }
+
+    fn check_jobs(&self) {
         let mut waiting = 0;
         for (id, job) in &self.jobs {
             // Of two attempts at the same run only the first is looked at.
-            let is_first = |attempt: &AttemptId, held: &Held| held.rival.is_none_or(|rival| *attempt < rival);
-            let leases = self.leases.iter().filter(|(attempt, held)| held.job == *id && is_first(attempt, held));
-            job.tasks.check(leases.map(|(_, held)| held.run.tasks.clone()));
-            assert_eq!(job.place, job.place_due(), "one place for a job with unclaimed tasks, else none");
-            assert_eq!(job.counted, job.counts());
-            assert!(job.counted.pending + job.counted.running > 0, "a finished job is still here");
+            let is_first =
+                |attempt: &AttemptId, record: &LeaseRecord| record.rival.is_none_or(|rival| *attempt < rival);
+            let leases = self.leases.iter().filter(|(attempt, record)| record.job == *id && is_first(attempt, record));
+            job.tasks.check(leases.map(|(_, record)| record.run.tasks.clone()));
+            let held: BTreeSet<_> =
+                self.leases.iter().filter(|(_, record)| record.job == *id).map(|(attempt, _)| *attempt).collect();
+            assert_eq!(job.leases, held);
+            assert_eq!(job.place, job.place_due(), "one place for a job with open tasks, else none");
+            assert_eq!(job.counted, Some(job.standing(self.policy.lease_target)));
+            let counts = job.counts();
+            assert!(counts.pending + counts.running > 0, "a finished job is still here");
             waiting += usize::from(job.place.is_some());
+            let is_ready = self.stragglers.ready_jobs(job.class).any(|ready| ready == *id);
+            assert_eq!(is_ready, self.stragglers.has_late(*id) && !job.is_paused && counts.pending == 0);
+            self.check_patience(job);
         }
         assert_eq!(self.queue.jobs().count(), waiting);
-        for (attempt, held) in &self.leases {
-            assert!(self.jobs.contains_key(&held.job), "a lease without a job");
-            let worker = self.pool.get(held.lane.worker).expect("a lease without a worker");
+    }
+
+    fn check_patience(&self, job: &crate::job::Job) {
+        if let (Some(_), Some(wait), Some(unserved)) =
+            (job.place, job.spec.worker_wait, self.workers.unserved_since(job.class))
+        {
+            let due_at = job.patient_since.max(unserved) + wait;
+            assert!(self.poll_timeout().is_some_and(|at| at <= due_at), "a job that waits for ever");
+        }
+    }
+
+    fn check_leases(&self) {
+        for (attempt, record) in &self.leases {
+            assert!(self.jobs.contains_key(&record.job), "a lease without a job");
+            let worker = self.workers.get(record.lane.worker).expect("a lease without a worker");
             assert!(worker.held.contains(attempt), "a lease that its worker does not list");
-            assert!(self.expiries.contains(&(held.expires_at, *attempt)), "a lease that never expires");
-            if let Some(rival) = held.rival {
+            assert!(worker.leases_of_slot(record.lane.slot) > 0, "a lease in an empty slot");
+            assert!(self.expiries.contains(&(record.expires_at, *attempt)), "a lease that never expires");
+            assert!(record.limit_at.is_none_or(|limit| record.expires_at <= limit), "a lease beyond its time limit");
+            if let Some(rival) = record.rival {
                 let rival = &self.leases[&rival];
-                assert_eq!((rival.rival, &rival.run.tasks), (Some(*attempt), &held.run.tasks));
-                assert_ne!(rival.lane.worker, held.lane.worker);
+                assert_eq!((rival.rival, &rival.run.tasks), (Some(*attempt), &record.run.tasks));
+                assert_ne!(rival.lane.worker, record.lane.worker);
             }
         }
         assert_eq!(self.expiries.len(), self.leases.len());
-        self.pool.check(self.leases.len());
-        let sum = |pick: fn(&TaskCounts) -> u64| self.jobs.values().map(|job| pick(&job.counted)).sum::<u64>();
-        assert_eq!(self.counts.pending, sum(|counts| counts.pending));
-        assert_eq!(self.counts.running, sum(|counts| counts.running));
-        assert_eq!(self.pending.iter().sum::<u64>(), self.counts.pending);
-        let is_waited_for = self.impatient.iter().any(|id| self.jobs[id].place.is_some());
-        assert!(!is_waited_for || self.pool.slots() > 0 || self.poll_timeout().is_some(), "nobody's task");
+    }
+
+    fn check_figures(&self) {
+        let (mut demands, mut jobs, mut pending) = (BTreeMap::<JobKind, Demand>::new(), JobCounts::default(), [0; 9]);
+        for job in self.jobs.values() {
+            let counts = job.counts();
+            let demand = demands.entry(job.spec.kind).or_default();
+            let is_served = self.workers.slots_for(job.class) > 0;
+            let open = if is_served { &mut demand.runnable } else { &mut demand.unservable };
+            *if job.is_paused { &mut demand.paused } else { open } += counts.pending;
+            jobs.paused += u64::from(job.state() == JobState::Paused);
+            jobs.running += u64::from(job.state() == JobState::Running);
+            jobs.queued += u64::from(job.state() == JobState::Queued);
+            demand.running += counts.running;
+            demand.wanted_slots += job.standing(self.policy.lease_target).wanted_slots;
+            pending[usize::from(job.spec.priority.get()) - 1] += counts.pending;
+        }
+        for kind in JobKind::ALL {
+            assert_eq!(self.demand(kind), demands.get(&kind).copied().unwrap_or_default(), "{kind}");
+        }
+        assert_eq!(self.state_counts(), jobs);
+        assert_eq!(self.pending_by_priority(), pending);
+        assert_eq!(self.counts().pending, pending.iter().sum::<u64>());
+        assert_eq!(self.counts().running, demands.values().map(|demand| demand.running).sum::<u64>());
     }
 }

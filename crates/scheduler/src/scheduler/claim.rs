@@ -1,58 +1,47 @@
-//! Who gets what: the choice of a job for a slot, and the lease that comes of it.
+//! The lease that comes of a choice.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 
-use super::{Held, MAX_PATIENCE, Scheduler, times};
+use super::choice::{Choice, Seeker};
+use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::Event;
-use crate::lease::{Lane, Lease, LeaseSize, UnknownWorker, WorkerKey};
-use crate::pace::{lease_size, lease_target};
-use crate::pool::Worker;
-use crate::queue::{Rank, Suits};
+use crate::lease::{Lane, Lease, LeaseSize, UnknownWorker};
+use crate::speed::{lease_size, lease_target};
 use crate::stragglers::late_after;
 use crate::tasks::{Offer, Run};
 
-/// A lease may take this many times what was expected, on top of [`Policy::lease_timeout`], before it expires.
+/// A lease may take this many times what was expected, on top of [`crate::Policy::lease_timeout`], before it expires.
 const EXPECTED_TIMES: u32 = 10;
 
 /// The most that an expectation can add to a lease's time.
-const MAX_EXPECTED_PATIENCE: Duration = Duration::from_hours(24);
+const MAX_EXPECTED_TIME: Duration = Duration::from_hours(24);
 
-/// A round trip is nothing beside a task that takes longer: it is better off where a slot is free.
-const LONGEST_AHEAD: Duration = Duration::from_secs(1);
+/// Late leases of one class that are looked at for a second attempt.
+const MAX_LATE_LOOKED_AT: usize = 64;
 
-/// Jobs of one line that are compared by how well the worker suits them.
-const AFFINITY_WINDOW: usize = 8;
-
-/// Jobs of one line that are looked at: where so many have nothing for a worker now, those behind can wait.
-const MAX_LOOKED_AT: usize = 256;
-
-/// A job at the head of a line loses no more turns than this to jobs that suit the worker better.
-const MAX_PASSED_OVER: u8 = 8;
-
-/// What a new lease finds at its worker.
+/// The circumstances in which a lease starts.
 #[derive(Clone, Copy, Debug)]
-struct Ahead {
+pub(super) struct Start {
+    pub(super) claimed_at: Instant,
     /// Whether the lane's last lease ended where it starts.
-    continues: bool,
-    /// Leases that it waits for, as rounds of the worker's slots.
-    rounds: u32,
-    /// Whether the worker was sent it, and so cannot renew it.
-    is_sent: bool,
+    pub(super) continues: bool,
+    /// Leases that it waits for in its slot.
+    pub(super) rounds: u32,
+    /// Whether the lease is pushed to the worker, which need not renew it.
+    pub(super) is_pushed: bool,
 }
 
 impl Scheduler {
     /// Gives `lane` the tasks that are best for its worker now, if any, as `attempt`, an id that was never used: the
-    /// highest priority first, then what suits the worker, then jobs in turn; within a job what failed before what is
-    /// new. When nothing waits, the tasks of a lease that is far past what its like took are given out a second time.
+    /// highest priority first, then the job that suits the worker, then jobs in turn; within a job returned tasks before
+    /// new ones. When nothing waits, the tasks of a lease that is far past the usual time are given out a second time.
     ///
-    /// A worker with all slots busy gets one ahead only while enough is left for every slot of the pool.
+    /// A busy slot gets one lease ahead only while enough is left for every slot.
     ///
     /// # Errors
-    /// The worker is not in the pool, or takes nothing now.
+    /// The worker is unknown, suspended or retired.
     pub fn claim(
         &mut self,
         lane: Lane,
@@ -60,36 +49,75 @@ impl Scheduler {
         attempt: AttemptId,
         now: Instant,
     ) -> Result<Option<Lease>, UnknownWorker> {
-        let worker = self.pool.active(lane.worker)?;
-        let is_ahead = size == LeaseSize::Fitting && !worker.has_free_slot();
-        if is_ahead && !self.has_enough_for_all(worker) {
-            return Ok(None);
-        }
-        let Some((id, offer, passed_over)) = self.best_for(worker, lane, is_ahead, now) else {
-            return Ok(if is_ahead { None } else { self.second_attempt(lane, size, attempt, now) });
+        let worker = self.workers.active(lane.worker)?;
+        let is_ahead = size == LeaseSize::Fitting && worker.leases_of_slot(lane.slot) > 0;
+        let was_offered = self.offered.take_if(|offered| *offered == lane).is_some();
+        let lease = if is_ahead && !self.has_enough_for_all(worker) {
+            None
+        } else if let Some(choice) = self.best_for(&Seeker { worker, lane, is_ahead, now }) {
+            Some(self.take(choice, lane, size, attempt, now))
+        } else if is_ahead {
+            None
+        } else {
+            self.second_attempt(lane, size, attempt, now)
         };
+        if lease.is_some() {
+            self.workers.slot_gone(lane);
+        } else if was_offered || (size == LeaseSize::Fitting && !is_ahead) {
+            self.workers.note_miss(lane.worker);
+        }
+        Ok(lease)
+    }
+
+    fn take(&mut self, choice: Choice, lane: Lane, size: LeaseSize, attempt: AttemptId, now: Instant) -> Lease {
+        let Choice { job: id, offer, passed_over } = choice;
         for other in passed_over {
             self.job_mut(other).passed_over += 1;
         }
-        let slots = self.pool.slots_for(self.jobs[&id].class);
-        self.last_turn += 1;
-        let job = self.jobs.get_mut(&id).expect("the best job is there");
-        let limit = match size {
-            LeaseSize::AtMost(tasks) => tasks.max(1),
+        let is_pushed = size == LeaseSize::Fitting;
+        let limit = self.lease_tasks(id, lane, size);
+        let place = self.jobs[&id].place.expect("a chosen job stands in the queue");
+        self.queue.count_turn(place);
+        // A worker that pulls may never come back for the tasks that follow.
+        let run = self.job_mut(id).tasks.take(offer, is_pushed.then_some(lane), limit);
+        self.walk(lane, id);
+        self.note_turn(id, lane, now);
+        let (horizon, continues) = match offer {
+            Offer::Open { end, continues, .. } => (end, continues),
+            Offer::Returned(_) => (run.tasks.end, false),
+        };
+        let rounds = if is_pushed { self.leases_ahead(lane) } else { 0 };
+        let lease = self.start(id, run, lane, attempt, Start { claimed_at: now, continues, rounds, is_pushed });
+        self.refresh(id);
+        Lease { horizon, ..lease }
+    }
+
+    /// The most tasks that a lease may have.
+    fn lease_tasks(&self, id: JobId, lane: Lane, size: LeaseSize) -> u64 {
+        let job = &self.jobs[&id];
+        let (slots, open) = (self.workers.slots_for(job.class), job.tasks.unclaimed());
+        let tasks = match size {
+            LeaseSize::AtMost(tasks) => tasks.min(open.div_ceil(slots.max(1))).max(1),
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
-                lease_size(job.pace(lane.worker), target, job.tasks.unclaimed(), slots)
+                lease_size(job.speed(lane.worker), target, open, slots)
             }
         };
-        // A worker that fetches may never come back for what follows.
-        let walker = (size == LeaseSize::Fitting).then_some(lane);
-        let run = job.tasks.take(offer, walker, limit.min(job.spec.max_lease_tasks));
-        if let Some(before) = self.walks.insert(lane, id).filter(|before| *before != id)
-            && let Some(before) = self.jobs.get_mut(&before)
-        {
-            before.tasks.leave(lane);
+        tasks.min(job.spec.max_lease_tasks)
+    }
+
+    /// The lane walks this job now, and no other.
+    pub(super) fn walk(&mut self, lane: Lane, id: JobId) {
+        if self.walks.get(&lane).is_some_and(|before| *before != id) {
+            self.end_walk(lane);
         }
-        let job = self.jobs.get_mut(&id).expect("the best job is there");
+        self.walks.insert(lane, id);
+    }
+
+    /// The job got a lease: others have their turns before it has its next.
+    pub(super) fn note_turn(&mut self, id: JobId, lane: Lane, now: Instant) {
+        self.last_turn += 1;
+        let job = self.jobs.get_mut(&id).expect("the job is there");
         job.turn = self.last_turn;
         job.waiting_since = now;
         job.passed_over = 0;
@@ -97,135 +125,75 @@ impl Scheduler {
             self.events.push_back(Event::JobStarted { job: id });
         }
         if let Some(key) = &job.spec.affinity.key {
-            self.pool.remember(lane.worker, key);
+            self.workers.remember(lane.worker, key);
         }
-        let (horizon, continues) = match offer {
-            Offer::Open { end, continues, .. } => (end, continues),
-            Offer::Retry(_) => (run.tasks.end, false),
-        };
-        let is_sent = size == LeaseSize::Fitting;
-        let rounds = if is_sent { self.rounds_ahead(lane.worker) } else { 0 };
-        let lease = self.lease(id, run, lane, attempt, Ahead { continues, rounds, is_sent }, now);
-        self.refresh(id);
-        Ok(Some(Lease { horizon, ..lease }))
     }
 
-    /// The job with the best rank that has something for the lane, where to cut it, and who loses a turn to it.
-    fn best_for(
-        &self,
-        worker: &Worker,
-        lane: Lane,
-        is_ahead: bool,
-        now: Instant,
-    ) -> Option<(JobId, Offer, Vec<JobId>)> {
-        let late: BTreeSet<_> = self.stragglers.late().map(|attempt| self.leases[&attempt].job).collect();
-        let mut best: Option<(Rank, JobId, Offer)> = None;
-        let mut compared = Vec::new();
-        for class in &worker.classes {
-            let has_peers = self.pool.slots_for(*class) > u64::from(worker.spec.slots);
-            let avoid = has_peers.then_some(lane.worker);
-            for line in self.queue.lines(*class) {
-                let takeable = line.take(MAX_LOOKED_AT).filter_map(|(turn, id)| {
-                    let job = &self.jobs[&id];
-                    let is_long = || job.pace(lane.worker).is_some_and(|pace| pace.expect(1) > LONGEST_AHEAD);
-                    if is_ahead && is_long() {
-                        return None;
-                    }
-                    // Who walks the rest may be the one that is late.
-                    let least_half = if late.contains(&id) { 1 } else { job.least_half(lane.worker) };
-                    let offer = job.tasks.offer(job.spec.order, lane, avoid, least_half)?;
-                    Some((turn, id, job, offer))
-                });
-                for (turn, id, job, offer) in takeable.take(AFFINITY_WINDOW) {
-                    let level = job.place.map_or(0, |place| place.level);
-                    let is_due = job.passed_over >= MAX_PASSED_OVER;
-                    let suits = if is_due { Suits::Here } else { self.pool.suits(worker, &job.spec.affinity) };
-                    let level = job.aged_level(level, self.policy.aging_interval, now);
-                    let rank = Rank { level, suits, turn: Reverse(turn) };
-                    compared.push((rank, id));
-                    if best.is_none_or(|(best, ..)| best < rank) {
-                        best = Some((rank, id, offer));
-                    }
-                }
-            }
-        }
-        let (rank, id, offer) = best?;
-        let lost_its_turn = |other: &Rank| other.level == rank.level && other.turn > rank.turn;
-        let passed_over = compared.into_iter().filter(|(other, _)| lost_its_turn(other)).map(|(_, id)| id).collect();
-        Some((id, offer, passed_over))
-    }
-
-    /// Whether at least as many of the tasks that this worker could run are unclaimed as there are slots for them.
-    fn has_enough_for_all(&self, worker: &Worker) -> bool {
-        let slots = worker.classes.iter().map(|class| self.pool.slots_for(*class));
-        let mut missing = slots.max().unwrap_or(0);
-        let lines = worker.classes.iter().flat_map(|class| self.queue.lines(*class));
-        lines.flatten().any(|(_, id)| {
-            missing = missing.saturating_sub(self.jobs[&id].tasks.unclaimed());
-            missing == 0
-        })
-    }
-
-    /// A second attempt at the first late lease whose job has nothing else left, which this worker may run and has not
-    /// failed at, and which is not longer than what it asks for.
+    /// A second attempt at a late lease whose job has nothing else left, which this worker may run and has not failed at,
+    /// and which is not longer than the claim asks for.
     fn second_attempt(&mut self, lane: Lane, size: LeaseSize, attempt: AttemptId, now: Instant) -> Option<Lease> {
-        let classes = &self.pool.active(lane.worker).ok()?.classes;
+        let worker = self.workers.get(lane.worker)?;
         let most = match size {
             LeaseSize::Fitting => u64::MAX,
             LeaseSize::AtMost(tasks) => tasks,
         };
-        let late = self.stragglers.late().find(|late| {
-            let held = &self.leases[late];
-            let job = &self.jobs[&held.job];
-            let is_others = held.lane.worker != lane.worker && held.run.last_worker != Some(lane.worker);
-            is_others && held.run.len() <= most && job.tasks.unclaimed() == 0 && classes.contains(&job.class)
-        })?;
-        let held = &self.leases[&late];
-        let (id, run, late_at) = (held.job, held.run.clone(), held.late_at);
-        self.stragglers.forget(late, late_at);
-        let lease = self.lease(
-            id,
-            run,
-            lane,
-            attempt,
-            Ahead { continues: false, rounds: 0, is_sent: size == LeaseSize::Fitting },
-            now,
-        );
+        let suits = |late: &AttemptId| {
+            let record = &self.leases[late];
+            let is_others = record.lane.worker != lane.worker && record.run.last_worker != Some(lane.worker);
+            is_others && record.run.len() <= most
+        };
+        let late_of = |class: &_| {
+            let jobs = self.stragglers.ready_jobs(*class);
+            jobs.flat_map(|job| self.stragglers.late(job)).take(MAX_LATE_LOOKED_AT).find(suits)
+        };
+        let late = self.workers.ability(worker).classes.iter().find_map(late_of)?;
+        let record = &self.leases[&late];
+        let (id, run, late_at) = (record.job, record.run.clone(), record.late_at);
+        self.stragglers.forget(id, late, late_at);
+        let is_pushed = size == LeaseSize::Fitting;
+        let start = Start { claimed_at: now, continues: false, rounds: 0, is_pushed };
+        let lease = self.start(id, run, lane, attempt, start);
         self.leases.get_mut(&late).expect("it was just there").rival = Some(attempt);
         let second = self.leases.get_mut(&attempt).expect("it was just made");
         second.rival = Some(late);
         let late_at = second.late_at;
-        self.stragglers.forget(attempt, late_at);
+        self.stragglers.forget(id, attempt, late_at);
+        self.refresh(id);
         Some(lease)
     }
 
-    fn lease(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, ahead: Ahead, now: Instant) -> Lease {
-        let job = &self.jobs[&id];
+    /// Records a lease.
+    pub(super) fn start(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, start: Start) -> Lease {
+        let Start { claimed_at, continues, rounds, is_pushed } = start;
+        let job = self.jobs.get_mut(&id).expect("the job is there");
         let (spec, tasks) = (&job.spec, run.len());
-        let expected = job.pace(lane.worker).map_or(Duration::ZERO, |pace| pace.expect(tasks));
-        let patience = match spec.task_timeout {
-            Some(timeout) => times(timeout, tasks).saturating_mul(ahead.rounds.saturating_add(1)),
-            None if !ahead.is_sent => self.policy.lease_timeout,
-            None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_PATIENCE) + self.policy.lease_timeout,
+        let expected = job.speed(lane.worker).map_or(Duration::ZERO, |speed| speed.expect(tasks));
+        let limit = spec.task_timeout.map(|limit| times(limit, tasks).saturating_mul(rounds.saturating_add(1)));
+        let time = match limit {
+            Some(limit) => limit,
+            None if !is_pushed => self.policy.lease_timeout,
+            None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_TIME) + self.policy.lease_timeout,
         };
-        let setup = if ahead.continues { Duration::ZERO } else { spec.setup };
-        let late_at =
-            late_after(job.best_pace(), tasks, spec.setup, ahead.rounds).and_then(|late| now.checked_add(late));
-        let expires_at = now + patience.min(MAX_PATIENCE);
-        let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
-        self.pool.hold(lane.worker, attempt);
+        let expires_at = claimed_at + time.min(MAX_LEASE_TIME);
+        let setup = if continues { Duration::ZERO } else { spec.setup };
+        let late_after = late_after(job.best_speed(&self.workers), tasks, spec.setup, rounds);
+        let late_at = late_after.and_then(|late| claimed_at.checked_add(late));
+        job.leases.insert(attempt);
+        self.workers.hold(lane, attempt);
         self.expiries.insert((expires_at, attempt));
         if let Some(late_at) = late_at {
             self.stragglers.watch(attempt, late_at);
         }
-        let held = Held { job: id, run, lane, claimed_at: now, expires_at, late_at, setup, rival: None };
-        let before = self.leases.insert(attempt, held);
+        let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
+        let limit_at = limit.map(|_| expires_at);
+        let record = LeaseRecord { job: id, run, lane, claimed_at, expires_at, limit_at, late_at, setup, rival: None };
+        let before = self.leases.insert(attempt, record);
         assert!(before.is_none(), "an attempt's id was used before");
         lease
     }
 
-    /// Leases that a new one of the worker waits for, as rounds of its slots.
-    fn rounds_ahead(&self, worker: WorkerKey) -> u32 {
-        self.pool.get(worker).map_or(0, Worker::rounds_ahead)
+    /// Leases that a new one of the slot waits for.
+    fn leases_ahead(&self, lane: Lane) -> u32 {
+        self.workers.get(lane.worker).map_or(0, |worker| worker.leases_of_slot(lane.slot))
     }
 }

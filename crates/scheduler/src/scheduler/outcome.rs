@@ -1,17 +1,25 @@
-//! What comes of a lease: done, failed, handed back, renewed, revoked.
+//! How a lease ends: completed, failed, released, undeliverable, renewed, revoked.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use model::AttemptId;
+use model::{AttemptId, JobId};
 
-use super::{Held, Scheduler, times};
+use super::{LeaseRecord, Scheduler};
 use crate::event::{Event, JobError};
-use crate::lease::{Counted, Failure, Outcome, StaleAttempt};
-use crate::pool::Standing;
+use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, WorkerKey};
 use crate::spec::OnExhausted;
+use crate::tasks::Run;
+use crate::workers::Standing;
 
 /// A task whose attempts ended with their workers this many times has killed them.
 const MAX_KILLS: u32 = 3;
+
+/// A returned run is held back from the worker that had it last for this many times the lease target: another slot has
+/// by then ended the lease that it runs and the one that waits behind it, if these are of the usual length.
+const HOLD_TARGETS: u32 = 2;
+
+/// The longest that a run which is handed back time and again is held back.
+const MAX_HOLD: Duration = Duration::from_mins(1);
 
 impl Scheduler {
     /// Counts an outcome. If the run had a second attempt, that one loses its lease.
@@ -19,51 +27,54 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<Counted, StaleAttempt> {
-        let held = self.end_lease(attempt)?;
-        if let Some(rival) = held.rival {
-            self.revoke(rival);
+        let record = self.end_lease(attempt)?;
+        if let Some(rival) = record.rival {
+            self.revoke(rival, Revocation::OutrunBySecondAttempt);
         }
-        let still_here = self.pool.get(held.lane.worker).is_some();
-        let job = self.job_mut(held.job);
-        if still_here {
-            job.learn_pace(held.lane.worker, held.run.len(), outcome.busy, held.setup);
+        let (id, worker) = (record.job, record.lane.worker);
+        let job = self.jobs.get_mut(&id).expect("a lease's job is there");
+        if self.workers.get(worker).is_some() {
+            job.learn_speed(worker, record.run.len(), outcome.busy, record.setup, &self.workers);
         }
-        job.tasks.finish(&held.run);
+        job.tasks.finish(&record.run);
         job.total += outcome.value;
-        self.refresh(held.job);
-        self.end_if_over(held.job);
-        Ok(Counted { job: held.job, tasks: held.run.tasks })
+        self.refresh(id);
+        self.end_if_over(id);
+        Ok(Counted { job: id, tasks: record.run.tasks })
     }
 
-    /// Takes the tasks of a failed attempt back, or ends them when it was the last attempt allowed. What a retired
-    /// worker loses does not count as an attempt: a lease may have been on its way when it left.
+    /// Takes the tasks of a failed attempt back, or ends them when it was the last attempt allowed. Tasks that a retired
+    /// worker loses do not count as an attempt: the lease may have been on its way when the worker left.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn fail(&mut self, attempt: AttemptId, cause: Failure) -> Result<(), StaleAttempt> {
-        let is_leaving = self.is_leaving(attempt)?;
-        let held = self.end_lease(attempt)?;
-        if is_leaving && cause == Failure::WorkerLost {
-            self.return_unharmed(held);
+    pub fn fail(&mut self, attempt: AttemptId, cause: Failure, now: Instant) -> Result<(), StaleAttempt> {
+        let is_retired = self.is_retired(attempt)?;
+        let record = self.end_lease(attempt)?;
+        if is_retired && cause == Failure::WorkerLost {
+            self.return_unharmed(record);
         } else {
-            self.return_failed(held, cause);
+            self.return_failed(attempt, record, cause, now);
         }
         Ok(())
     }
 
-    /// Takes the tasks of an attempt back that its worker gives up. From a retired worker it does not count as an
-    /// attempt; any other has no reason to.
+    /// Takes the tasks of an attempt back that its worker gives up, at no cost. Other workers get them first: each time in
+    /// a row that a worker hands a run back, it gets that run later again.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn hand_back(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
-        let is_leaving = self.is_leaving(attempt)?;
-        let held = self.end_lease(attempt)?;
-        if is_leaving {
-            self.return_unharmed(held);
-        } else {
-            self.return_failed(held, Failure::Refused("its worker handed it back".to_owned()));
+    pub fn release(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
+        let is_retired = self.is_retired(attempt)?;
+        let mut record = self.end_lease(attempt)?;
+        if !is_retired && record.rival.is_none() {
+            let releases = record.run.releases.saturating_add(1);
+            record.run.releases = releases;
+            let hold = self.policy.lease_target * HOLD_TARGETS;
+            let hold = hold.saturating_mul(1 << (releases - 1).min(16)).min(MAX_HOLD);
+            self.hold_back(record.job, &mut record.run, record.lane.worker, hold, now);
         }
+        self.return_unharmed(record);
         Ok(())
     }
 
@@ -72,99 +83,115 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn undeliverable(&mut self, attempt: AttemptId) -> Result<(), StaleAttempt> {
-        let held = self.end_lease(attempt)?;
-        self.return_unharmed(held);
+        let record = self.end_lease(attempt)?;
+        self.return_unharmed(record);
         Ok(())
     }
 
-    /// Lets a lease last for another [`crate::Policy::lease_timeout`] from now, but no longer than its job's timeout for an
-    /// attempt allows. Returns when it ends.
+    /// Lets a lease last for another [`crate::Policy::lease_timeout`] from now, but no longer than the time limit of its
+    /// tasks allows. Returns when it ends.
     ///
     /// # Errors
     /// The attempt holds no lease.
     pub fn renew(&mut self, attempt: AttemptId, now: Instant) -> Result<Instant, StaleAttempt> {
-        let held = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
-        let limit =
-            self.jobs[&held.job].spec.task_timeout.map(|timeout| held.claimed_at + times(timeout, held.run.len()));
-        let until = (now + self.policy.lease_timeout).max(held.expires_at);
-        let until = limit.map_or(until, |limit| until.min(limit));
-        self.expiries.remove(&(held.expires_at, attempt));
-        held.expires_at = until;
+        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let until = (now + self.policy.lease_timeout).max(record.expires_at);
+        let until = record.limit_at.map_or(until, |limit| until.min(limit));
+        self.expiries.remove(&(record.expires_at, attempt));
+        record.expires_at = until;
         self.expiries.insert((until, attempt));
         Ok(until)
     }
 
     /// Whether the attempt's worker is retired.
-    fn is_leaving(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
+    fn is_retired(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
         let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.lane.worker;
-        Ok(self.pool.get(worker).is_some_and(|worker| worker.standing == Standing::Retired))
+        Ok(self.workers.get(worker).is_some_and(|worker| worker.standing == Standing::Retired))
     }
 
     /// Ends a lease whose worker may be alive.
-    pub(super) fn end_lease(&mut self, attempt: AttemptId) -> Result<Held, StaleAttempt> {
-        let held = self.take_lease(attempt).ok_or(StaleAttempt)?;
-        self.drop_if_drained(held.lane.worker);
-        Ok(held)
+    pub(super) fn end_lease(&mut self, attempt: AttemptId) -> Result<LeaseRecord, StaleAttempt> {
+        let record = self.take_lease(attempt).ok_or(StaleAttempt)?;
+        self.drop_if_drained(record.lane.worker);
+        Ok(record)
     }
 
-    /// Ends a lease, and tells its worker.
-    pub(super) fn revoke(&mut self, attempt: AttemptId) -> Option<Held> {
-        let held = self.end_lease(attempt).ok()?;
-        self.events.push_back(Event::LeaseRevoked { attempt });
-        Some(held)
+    /// Ends a lease, and tells the caller to stop its worker.
+    pub(super) fn revoke(&mut self, attempt: AttemptId, reason: Revocation) -> Option<LeaseRecord> {
+        let record = self.end_lease(attempt).ok()?;
+        self.events.push_back(Event::LeaseRevoked { attempt, job: record.job, lane: record.lane, reason });
+        Some(record)
     }
 
-    /// Removes every trace of a lease but the tasks, which the caller puts in their place. A rival goes on alone.
-    pub(super) fn take_lease(&mut self, attempt: AttemptId) -> Option<Held> {
-        let held = self.leases.remove(&attempt)?;
-        self.expiries.remove(&(held.expires_at, attempt));
-        self.stragglers.forget(attempt, held.late_at);
-        self.pool.let_go(held.lane.worker, attempt);
-        if let Some((id, rival)) = held.rival.and_then(|id| Some((id, self.leases.get_mut(&id)?))) {
+    /// Removes every trace of a lease but the tasks, which the caller puts in their place. A rival continues alone.
+    pub(super) fn take_lease(&mut self, attempt: AttemptId) -> Option<LeaseRecord> {
+        let record = self.leases.remove(&attempt)?;
+        self.expiries.remove(&(record.expires_at, attempt));
+        self.stragglers.forget(record.job, attempt, record.late_at);
+        self.workers.let_go(record.lane, attempt);
+        if let Some(job) = self.jobs.get_mut(&record.job) {
+            job.leases.remove(&attempt);
+        }
+        if let Some((id, rival)) = record.rival.and_then(|id| Some((id, self.leases.get_mut(&id)?))) {
             rival.rival = None;
             // It is as late as it was, and may get another second attempt.
             rival.late_at.into_iter().for_each(|late_at| self.stragglers.watch(id, late_at));
         }
-        Some(held)
+        self.refresh_stragglers(record.job);
+        Some(record)
     }
 
-    pub(super) fn return_unharmed(&mut self, held: Held) {
-        if held.rival.is_none() {
-            self.job_mut(held.job).tasks.give_back(held.run);
-            self.refresh(held.job);
+    fn return_unharmed(&mut self, record: LeaseRecord) {
+        if record.rival.is_none() {
+            self.job_mut(record.job).tasks.give_back(record.run);
         }
+        self.refresh(record.job);
     }
 
-    pub(super) fn return_failed(&mut self, held: Held, cause: Failure) {
-        let Held { job: id, mut run, lane, rival, .. } = held;
+    /// Takes the run of a failed attempt back.
+    pub(super) fn return_failed(&mut self, attempt: AttemptId, record: LeaseRecord, cause: Failure, now: Instant) {
+        let LeaseRecord { job: id, mut run, lane, rival, .. } = record;
         if let Some(rival) = rival.and_then(|rival| self.leases.get_mut(&rival)) {
             // Another attempt at the same run goes on: nothing is lost yet, but this worker has had its chance.
             rival.run.failures += 1;
             rival.run.last_worker = Some(lane.worker);
-            let (tasks, failures, worker) = (run.tasks, rival.run.failures, lane.worker);
-            return self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, worker, cause });
+            let (tasks, failures) = (run.tasks, rival.run.failures);
+            self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, attempt, lane, cause });
+            return self.refresh(id);
         }
         run.failures += 1;
         run.kills += u32::from(cause == Failure::WorkerLost);
-        run.last_worker = Some(lane.worker);
+        run.releases = 0;
+        self.hold_back(id, &mut run, lane.worker, self.policy.lease_target * HOLD_TARGETS, now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let is_exhausted = run.failures >= job.spec.max_attempts || run.kills >= MAX_KILLS;
-        let (tasks, failures, worker) = (run.tasks.clone(), run.failures, lane.worker);
+        let (tasks, failures) = (run.tasks.clone(), run.failures);
         match job.spec.on_exhausted {
             OnExhausted::FailJob if is_exhausted => {
                 return self.fail_job(id, JobError::AttemptsExhausted { tasks, attempts: failures, cause });
             }
-            // Which of several tasks is to blame shows when each is tried alone.
+            // Which of several tasks fails shows when each is tried alone.
             OnExhausted::SkipTask if is_exhausted && run.len() == 1 => {
                 job.tasks.give_up(run);
-                self.events.push_back(Event::TasksFailed { job: id, tasks, failures, worker, cause });
+                self.events.push_back(Event::TasksFailed { job: id, tasks, failures, attempt, lane, cause });
             }
             OnExhausted::FailJob | OnExhausted::SkipTask => {
                 job.tasks.give_back(run);
-                self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, worker, cause });
+                self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, attempt, lane, cause });
             }
         }
         self.refresh(id);
         self.end_if_over(id);
+    }
+
+    /// Keeps a run from the worker that had it last, so that others get it first.
+    fn hold_back(&mut self, job: JobId, run: &mut Run, worker: WorkerKey, hold: Duration, now: Instant) {
+        run.last_worker = Some(worker);
+        run.held_back_until = None;
+        if self.workers.get(worker).is_some() {
+            let until = now + hold;
+            run.held_back_until = Some(until);
+            self.holds.insert((until, job));
+        }
     }
 }

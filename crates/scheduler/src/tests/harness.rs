@@ -7,8 +7,8 @@ use model::{AttemptId, JobId, JobKind, Labels, Resources};
 use uuid::Uuid;
 
 use crate::{
-    Event, Failure, History, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Scheduler, StaleAttempt, UnknownWorker,
-    WorkerKey, WorkerSpec,
+    Event, Failure, History, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Revocation, Scheduler, StaleAttempt,
+    UnknownWorker, WorkerKey, WorkerSpec,
 };
 
 pub(super) const POLICY: Policy = Policy {
@@ -122,7 +122,7 @@ impl Harness {
     }
 
     pub(super) fn fail(&mut self, lease: &Lease) -> Result<(), StaleAttempt> {
-        self.scheduler.fail(lease.attempt, broken())
+        self.scheduler.fail(lease.attempt, broken(), self.now)
     }
 
     pub(super) fn wait(&mut self, time: Duration) {
@@ -151,8 +151,9 @@ pub(super) fn broken() -> Failure {
     Failure::Refused("it answered 500".to_owned())
 }
 
-pub(super) fn revoked(lease: &Lease) -> Event {
-    Event::LeaseRevoked { attempt: lease.attempt }
+/// The first slot of worker `number` had the lease.
+pub(super) fn revoked(lease: &Lease, number: u64, reason: Revocation) -> Event {
+    Event::LeaseRevoked { attempt: lease.attempt, job: lease.job, lane: lane(number), reason }
 }
 
 pub(super) fn no_such_attempt() -> AttemptId {

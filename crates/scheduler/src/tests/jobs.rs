@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, MAX_ATTEMPTS, WORKER_WAIT, broken, job, revoked, spec};
-use crate::{Event, History, JobError, SubmitError, UnknownJob};
+use crate::{Event, History, JobError, Revocation, SubmitError, UnknownJob};
 
 #[test]
 fn a_job_is_done_when_its_last_task_is_and_its_total_is_the_sum_of_the_parts() {
@@ -68,7 +68,7 @@ fn a_canceled_job_revokes_its_leases_and_no_other() {
     grid.submit(2, 10);
     let (mine, other, mine_too) = (grid.claim(1).expect("1"), grid.claim(2).expect("2"), grid.claim(3).expect("1"));
     grid.scheduler.cancel(job(1)).expect("it runs");
-    assert_eq!(grid.ends(), [revoked(&mine), revoked(&mine_too)]);
+    assert_eq!(grid.ends(), [revoked(&mine, 1, Revocation::JobOver), revoked(&mine_too, 3, Revocation::JobOver)]);
     assert!(grid.complete(&mine).is_err());
     assert_eq!(grid.claim_tasks(1), Some((job(2), 1..2)));
     grid.complete(&other).expect("untouched");
@@ -89,7 +89,7 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
     let error = JobError::AttemptsExhausted { tasks: 1..2, attempts: 4, cause: broken() };
     let message = "tasks 1 to 1 failed 4 times, the last time because it answered 500";
     assert_eq!(error.to_string(), message);
-    assert_eq!(grid.ends(), [revoked(&other), Event::JobFailed { job: job(1), error }]);
+    assert_eq!(grid.ends(), [revoked(&other, 2, Revocation::JobOver), Event::JobFailed { job: job(1), error }]);
     assert!(!grid.scheduler.has_work());
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, no_such_attempt, revoked, slots, worker};
-use crate::{Event, Failure, JobError, Outcome, StaleAttempt};
+use crate::{Failure, Outcome, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -13,7 +13,7 @@ fn an_outcome_counts_once() {
     grid.complete(&lease).expect("leased");
     assert_eq!(grid.complete(&lease), Err(StaleAttempt));
     assert_eq!(grid.fail(&lease), Err(StaleAttempt));
-    assert_eq!(grid.scheduler.hand_back(lease.attempt), Err(StaleAttempt));
+    assert_eq!(grid.scheduler.release(lease.attempt, grid.now), Err(StaleAttempt));
     let nobodys = Outcome { value: 1, busy: TASK_TIME };
     assert_eq!(grid.scheduler.complete(no_such_attempt(), nobodys), Err(StaleAttempt));
     assert_eq!(grid.done(1), Some(1));
@@ -26,7 +26,7 @@ fn expired_lease_requeues_the_task_first() {
     let lease = grid.claim(1).expect("task 0");
     assert_eq!(grid.scheduler.poll_timeout(), Some(lease.expires_at));
     grid.wait(POLICY.lease_timeout);
-    assert_eq!(grid.ends(), [revoked(&lease)]);
+    assert_eq!(grid.ends(), [revoked(&lease, 1, Revocation::Expired)]);
     assert_eq!(grid.complete(&lease), Err(StaleAttempt));
     assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
 }
@@ -86,7 +86,7 @@ fn what_a_retired_worker_hands_back_does_not_count_as_an_attempt() {
         grid.join(number, slots(1));
         let lease = grid.claim(number).expect("task 0");
         grid.scheduler.worker_retired(worker(number), grid.now);
-        grid.scheduler.hand_back(lease.attempt).expect("leased");
+        grid.scheduler.release(lease.attempt, grid.now).expect("leased");
     }
     assert_eq!(grid.ends(), []);
     assert_eq!(grid.scheduler.counts().pending, 1);
@@ -100,21 +100,10 @@ fn what_a_retired_worker_loses_does_not_count_as_an_attempt() {
         grid.join(number, slots(1));
         let lease = grid.claim(number).expect("task 0");
         grid.scheduler.worker_retired(worker(number), grid.now);
-        grid.scheduler.fail(lease.attempt, Failure::WorkerLost).expect("leased");
+        grid.scheduler.fail(lease.attempt, Failure::WorkerLost, grid.now).expect("leased");
     }
     assert_eq!(grid.ends(), []);
     assert_eq!(grid.scheduler.counts().pending, 1);
-}
-
-#[test]
-fn a_worker_that_stays_and_hands_everything_back_fails_the_job() {
-    let mut grid = Harness::with_workers(1);
-    grid.submit(1, 1);
-    for _ in 0..MAX_ATTEMPTS {
-        let lease = grid.claim(1).expect("task 0");
-        grid.scheduler.hand_back(lease.attempt).expect("leased");
-    }
-    assert!(matches!(grid.ends()[..], [Event::JobFailed { error: JobError::AttemptsExhausted { .. }, .. }]));
 }
 
 #[test]

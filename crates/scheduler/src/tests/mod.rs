@@ -1,6 +1,10 @@
 //! The core by direct calls, with time as an argument, through one harness.
 
+mod adoption;
+mod fairness;
+mod figures;
 mod harness;
+mod idle;
 mod jobs;
 mod leases;
 mod order;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{JobKind, Priority};
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, job, lane, revoked, spec, worker};
-use crate::{Event, Failure, History, JobError, JobSpec, LeaseSize, OnExhausted, UnknownJob};
+use crate::{Event, Failure, History, JobError, JobSpec, LeaseSize, OnExhausted, Revocation, UnknownJob};
 
 fn prioritized(tasks: u64, priority: u8) -> JobSpec {
     JobSpec { priority: Priority::try_from(priority).expect("1 to 9"), ..spec(tasks) }
@@ -72,7 +72,7 @@ fn a_paused_job_gives_its_leases_back_and_gets_none_until_it_is_resumed() {
     let lease = grid.claim(1).expect("task 0");
     assert_eq!(grid.scheduler.pause(job(1)), Ok(true));
     assert_eq!(grid.scheduler.pause(job(1)), Ok(false));
-    assert_eq!(grid.ends(), [revoked(&lease)]);
+    assert_eq!(grid.ends(), [revoked(&lease, 1, Revocation::Paused)]);
     assert!(grid.complete(&lease).is_err());
     assert_eq!(grid.claim(1), None);
     assert!(!grid.scheduler.has_work());
@@ -135,14 +135,14 @@ fn retry_opens_what_failed_again() {
     grid.submit_spec(1, JobSpec { max_attempts: 1, ..individual(2) });
     let lease = grid.claim(1).expect("task 0");
     grid.fail(&lease).expect("leased");
-    assert_eq!(grid.scheduler.retry(job(1)), Ok(true));
-    assert_eq!(grid.scheduler.retry(job(1)), Ok(false));
+    assert_eq!(grid.scheduler.retry(job(1), grid.now), Ok(true));
+    assert_eq!(grid.scheduler.retry(job(1), grid.now), Ok(false));
     for _ in 0..2 {
         let lease = grid.claim(1).expect("a task");
         grid.complete(&lease).expect("leased");
     }
     assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 2 }]);
-    assert_eq!(grid.scheduler.retry(job(1)), Err(UnknownJob));
+    assert_eq!(grid.scheduler.retry(job(1), grid.now), Err(UnknownJob));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_task_that_killed_three_workers_has_failed_whatever_its_attempts() {
     grid.submit_spec(1, JobSpec { max_attempts: 100, ..individual(1) });
     for killed in 1..=3 {
         let lease = grid.claim(killed).expect("the task");
-        grid.scheduler.fail(lease.attempt, Failure::WorkerLost).expect("leased");
+        grid.scheduler.fail(lease.attempt, Failure::WorkerLost, grid.now).expect("leased");
     }
     let error = JobError::TasksFailed { failed: 1, total: 1 };
     assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
@@ -200,7 +200,10 @@ fn a_job_ends_at_its_deadline() {
     grid.wait(Duration::from_secs(29));
     assert_eq!(grid.ends(), []);
     grid.wait(Duration::from_secs(1));
-    assert_eq!(grid.ends(), [revoked(&lease), Event::JobFailed { job: job(1), error: JobError::TimedOut }]);
+    assert_eq!(
+        grid.ends(),
+        [revoked(&lease, 1, Revocation::JobOver), Event::JobFailed { job: job(1), error: JobError::TimedOut }]
+    );
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn an_attempt_ends_at_the_jobs_timeout_for_one_and_cannot_be_renewed_beyond() {
     grid.wait(Duration::from_secs(60));
     assert_eq!(grid.scheduler.renew(lease.attempt, grid.now), Ok(lease.expires_at));
     grid.wait(Duration::from_secs(30));
-    assert_eq!(grid.ends(), [revoked(&lease)]);
+    assert_eq!(grid.ends(), [revoked(&lease, 1, Revocation::TimedOut)]);
 }
 
 #[test]

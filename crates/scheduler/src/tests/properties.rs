@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use model::{Affinity, JobId, JobKind, Priority, Requirements};
 use proptest::prelude::*;
+use model::{Affinity, JobId, JobKind, Priority, Requirements};
 
 use super::harness::{Harness, broken, job, labels, lane, slots, spec, worker};
 use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};
@@ -25,7 +25,7 @@ enum Operation {
     Renew { pick: usize },
     Complete { pick: usize },
     Fail { pick: usize },
-    HandBack { pick: usize },
+    Release { pick: usize },
     Wait { ms: u64 },
 }
 
@@ -48,7 +48,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => pick.clone().prop_map(|pick| Operation::Renew { pick }),
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
-        1 => pick.prop_map(|pick| Operation::HandBack { pick }),
+        1 => pick.prop_map(|pick| Operation::Release { pick }),
         1 => (0u64..30_000).prop_map(|ms| Operation::Wait { ms }),
     ]
 }
@@ -82,6 +82,12 @@ fn shaped_worker(count: u32, shape: usize) -> WorkerSpec {
     let zone = ["a", "b", "c"][shape % 3];
     let kinds = if shape < 6 { JobKind::ALL.to_vec() } else { vec![JobKind::SumOfPrimes] };
     WorkerSpec { labels: labels(&[("zone", zone)]), kinds, ..slots(count) }
+}
+
+/// Whether a worker of these shapes can run a job of these shapes.
+fn serves(worker: &WorkerSpec, spec: &JobSpec) -> bool {
+    worker.kinds.contains(&spec.kind)
+        && spec.requires.labels.iter().all(|label| worker.labels.iter().any(|own| own == label))
 }
 
 /// A live job.
@@ -141,7 +147,7 @@ impl Model {
             }
             Operation::Retry { pick } => {
                 if let Some(id) = self.pick_job(pick) {
-                    self.grid.scheduler.retry(id).expect("a live job");
+                    self.grid.scheduler.retry(id, self.grid.now).expect("a live job");
                     assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.failed), Some(0));
                 }
             }
@@ -193,12 +199,12 @@ impl Model {
             }
             Operation::Fail { pick } => {
                 if let Some(lease) = self.pick_lease(pick) {
-                    let _ = self.grid.scheduler.fail(lease.attempt, broken());
+                    let _ = self.grid.scheduler.fail(lease.attempt, broken(), self.grid.now);
                 }
             }
-            Operation::HandBack { pick } => {
+            Operation::Release { pick } => {
                 if let Some(lease) = self.pick_lease(pick) {
-                    let _ = self.grid.scheduler.hand_back(lease.attempt);
+                    let _ = self.grid.scheduler.release(lease.attempt, self.grid.now);
                 }
             }
             Operation::Wait { ms } => self.grid.wait(Duration::from_millis(ms)),
@@ -224,7 +230,7 @@ impl Model {
         // A suspended worker gets an error.
         let Ok(Some(lease)) = self.grid.claim_for(lane, size) else { return };
         let (known, worker) = (&self.jobs[&lease.job], &self.specs[&lane.worker.0]);
-        assert!(worker.matches(known.spec.kind, &known.spec.requires), "a worker that cannot run it");
+        assert!(serves(worker, &known.spec), "a worker that cannot run it");
         assert!(!known.is_paused, "a paused job");
         let tasks = lease.tasks.end - lease.tasks.start;
         assert!((1..=known.spec.max_lease_tasks).contains(&tasks), "{tasks} tasks");
@@ -264,7 +270,7 @@ impl Model {
                 Event::JobFailed { job, .. } => drop(self.forget(job)),
                 Event::TasksFailed { tasks, .. } => assert_eq!(tasks.end - tasks.start, 1),
                 Event::JobStarted { .. } | Event::AttemptFailed { .. } => (),
-                Event::LeaseRevoked { attempt } => {
+                Event::LeaseRevoked { attempt, .. } => {
                     assert!(!self.grid.scheduler.live_attempts().contains(&attempt), "revoked, but still held");
                 }
             }

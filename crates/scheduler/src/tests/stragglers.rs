@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{Harness, TASK_TIME, job, lane, revoked, worker};
-use crate::{Event, Lease, LeaseSize, StaleAttempt};
+use crate::{Event, Lease, LeaseSize, Revocation, StaleAttempt};
 
 /// A job of which only one lease is left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
@@ -31,7 +31,10 @@ fn a_late_lease_is_given_out_a_second_time_and_the_first_outcome_counts() {
     assert_eq!(grid.claim(3), None, "there is no third");
     grid.complete(&second).expect("the first outcome");
     assert_eq!(grid.complete(&late), Err(StaleAttempt));
-    assert_eq!(grid.ends(), [revoked(&late), Event::JobSucceeded { job: job(1), total: 2 }]);
+    assert_eq!(
+        grid.ends(),
+        [revoked(&late, 2, Revocation::OutrunBySecondAttempt), Event::JobSucceeded { job: job(1), total: 2 }]
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn the_first_attempt_may_still_win() {
     let (mut grid, late) = with_straggler();
     let second = grid.claim(3).expect("a second attempt");
     grid.complete(&late).expect("the first outcome");
-    assert_eq!(grid.ends(), [revoked(&second), Event::JobSucceeded { job: job(1), total: 2 }]);
+    assert_eq!(
+        grid.ends(),
+        [revoked(&second, 3, Revocation::OutrunBySecondAttempt), Event::JobSucceeded { job: job(1), total: 2 }]
+    );
 }
 
 #[test]
@@ -54,7 +60,7 @@ fn the_loser_of_two_attempts_is_revoked_while_its_job_goes_on() {
     let second = grid.claim(4).expect("a second attempt");
     assert_eq!(second.tasks, late.tasks);
     grid.complete(&second).expect("the first outcome");
-    assert_eq!(grid.ends(), [revoked(&late)]);
+    assert_eq!(grid.ends(), [revoked(&late, 2, Revocation::OutrunBySecondAttempt)]);
     assert_eq!(grid.complete(&late), Err(StaleAttempt));
     grid.complete(&last).expect("leased");
     assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 3 }]);
@@ -84,7 +90,7 @@ fn a_pause_takes_both_attempts_back_once() {
     assert_eq!(grid.scheduler.counts().pending, 1);
     let mut ends = grid.ends();
     ends.sort_by_key(|event| format!("{event:?}"));
-    assert_eq!(ends, [revoked(&late), revoked(&second)]);
+    assert_eq!(ends, [revoked(&late, 2, Revocation::Paused), revoked(&second, 3, Revocation::Paused)]);
 }
 
 #[test]
@@ -93,7 +99,9 @@ fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
     grid.submit(1, 12);
     let known = grid.claim(1).expect("task 0");
     grid.complete(&known).expect("leased");
+    grid.scheduler.worker_suspended(worker(2), grid.now);
     let late = grid.claim_for(lane(1), LeaseSize::AtMost(11)).expect("active").expect("the rest");
+    grid.scheduler.worker_resumed(worker(2));
     grid.wait(Duration::from_secs(5));
     assert_eq!(grid.claim_for(lane(2), LeaseSize::AtMost(10)), Ok(None));
     let second = grid.claim_for(lane(2), LeaseSize::AtMost(11)).expect("active").expect("a second attempt");
@@ -141,7 +149,7 @@ fn simulate(slowness: u32) -> (Duration, Duration) {
         }
         for event in grid.events() {
             match event {
-                Event::LeaseRevoked { attempt } => running.retain(|_, (_, began, lease)| {
+                Event::LeaseRevoked { attempt, .. } => running.retain(|_, (_, began, lease)| {
                     let is_over = lease.attempt == attempt;
                     wasted += if is_over { next - *began } else { Duration::ZERO };
                     !is_over

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::JobKind;
 
-use super::harness::{Harness, WORKER_WAIT, job, revoked, slots, worker};
-use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker, WorkerSpec};
+use super::harness::{Harness, WORKER_WAIT, job, lane, revoked, slots, worker};
+use crate::{Event, Failure, JobError, Lane, LeaseSize, Revocation, StaleAttempt, UnknownWorker, WorkerSpec};
 
 #[test]
 fn a_lost_workers_tasks_go_to_others_and_its_late_outcome_is_refused() {
@@ -38,7 +38,10 @@ fn a_worker_lost_with_two_leases_of_one_job_fails_it_once() {
     grid.submit(1, 2);
     for loss in 1..=3 {
         grid.join(loss, slots(2));
-        let _leases = (grid.claim(loss).expect("a task"), grid.claim(loss).expect("the other"));
+        for slot in 0..2 {
+            let lane = Lane { slot, ..lane(loss) };
+            grid.claim_for(lane, LeaseSize::Fitting).expect("active").expect("a task");
+        }
         grid.scheduler.worker_lost(worker(loss), grid.now);
     }
     let events = grid.ends();
@@ -71,7 +74,7 @@ fn a_pool_of_retired_workers_is_empty() {
     grid.scheduler.worker_retired(worker(1), grid.now);
     grid.wait(WORKER_WAIT);
     let error = JobError::NoWorker { waited: WORKER_WAIT };
-    assert_eq!(grid.ends(), [revoked(&last), Event::JobFailed { job: job(1), error }]);
+    assert_eq!(grid.ends(), [revoked(&last, 1, Revocation::JobOver), Event::JobFailed { job: job(1), error }]);
 }
 
 #[test]
@@ -90,8 +93,16 @@ fn a_worker_with_many_slots_holds_a_lease_for_each() {
     let mut grid = Harness::new();
     grid.join(1, slots(3));
     grid.submit(1, 3);
-    let tasks: Vec<_> = (0..4).filter_map(|_| grid.claim_tasks(1)).map(|(_, tasks)| tasks).collect();
-    assert_eq!(tasks, [0..1, 1..2, 2..3]);
+    let mut tasks = Vec::new();
+    for slot in [0, 0, 1, 2, 0] {
+        let lease = grid.claim_for(Lane { slot, ..lane(1) }, LeaseSize::Fitting).expect("active");
+        tasks.push(lease.map(|lease| lease.tasks));
+    }
+    assert_eq!(
+        tasks,
+        [Some(0..1), None, Some(1..2), Some(2..3), None],
+        "the second for slot 0 would leave slot 2 idle"
+    );
     assert_eq!(grid.scheduler.leases_of(worker(1)), 3);
 }
 

@@ -18,52 +18,59 @@ const MAX_FLOOR: Duration = Duration::from_millis(500);
 /// A worker may be this many times slower than the machine of the estimate.
 const ESTIMATE_SAFETY: f64 = 4.0;
 
-/// Of a lease's time at least this share is its tasks' own: the set-up is an estimate.
+/// Of a lease's time at least this share counts as its tasks' own: the set-up is an estimate.
 const LEAST_OWN_SHARE: f64 = 0.1;
 
-/// What a worker has shown on one job.
+/// The set-up may have taken no time at all: a lease takes at most this many times its target even then.
+const MAX_OVERSHOOT: f64 = 2.0;
+
+/// The time that a worker has taken for a task of one job.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Speed {
     seconds_per_task: f64,
+    /// The same with a share of the set-up, in the lease where that was shortest.
+    gross_seconds_per_task: f64,
     measured_tasks: u64,
 }
 
-impl Pace {
+impl Speed {
     /// Learns from a lease of `tasks` tasks that took `busy`, about `setup` of it before the first. It counts as much as
-    /// what was known before, or less if it is shorter: a few tasks can be done with another lease's work, or pay for the
+    /// all leases before, or less if it is shorter: a few tasks can profit from another lease's work, or pay for the
     /// next one's.
     pub(crate) fn learn(earlier: Option<Self>, tasks: u64, busy: Duration, setup: Duration) -> Self {
         let own = (busy.as_secs_f64() - setup.as_secs_f64()).max(LEAST_OWN_SHARE * busy.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
-        let (shown, count) = (own / tasks as f64, tasks as f64);
-        let Some(earlier) = earlier else { return Self { seconds_per_task: shown, measured_tasks: tasks } };
+        let (shown, gross, count) = (own / tasks as f64, busy.as_secs_f64() / tasks as f64, tasks as f64);
+        let Some(earlier) = earlier else {
+            return Self { seconds_per_task: shown, gross_seconds_per_task: gross, measured_tasks: tasks };
+        };
         #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
         let weight = count / (count + earlier.measured_tasks.max(tasks) as f64);
         let seconds_per_task = earlier.seconds_per_task + weight * (shown - earlier.seconds_per_task);
-        Self { seconds_per_task, measured_tasks: earlier.measured_tasks.max(tasks) }
+        let gross_seconds_per_task = gross.min(earlier.gross_seconds_per_task);
+        Self { seconds_per_task, gross_seconds_per_task, measured_tasks: earlier.measured_tasks.max(tasks) }
     }
 
-    /// What is expected before anything was measured: a quarter of what the estimate allows, since nobody knows the
-    /// machine yet.
+    /// The expectation before anything was measured: four times the estimate, since the machine is not known yet.
     pub(crate) fn estimate(task: Duration) -> Self {
-        Self { seconds_per_task: task.as_secs_f64() * ESTIMATE_SAFETY, measured_tasks: u64::MAX }
+        let seconds = task.as_secs_f64() * ESTIMATE_SAFETY;
+        Self { seconds_per_task: seconds, gross_seconds_per_task: seconds, measured_tasks: u64::MAX }
     }
 
-    /// The faster of two.
-    pub(crate) fn faster(self, other: Self) -> Self {
-        if other.seconds_per_task < self.seconds_per_task { other } else { self }
+    pub(crate) fn is_slower_than(self, other: Self) -> bool {
+        other.seconds_per_task < self.seconds_per_task
     }
 
     /// Tasks that take about `target`, at least 1.
     pub(crate) fn tasks_in(self, target: Duration) -> u64 {
-        let tasks = target.as_secs_f64() / self.seconds_per_task.max(1e-12);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive, and a float-to-int cast saturates"
-        )]
-        let tasks = tasks as u64;
+        let tasks = to_tasks(target.as_secs_f64() / self.seconds_per_task.max(1e-12));
         tasks.clamp(1, self.measured_tasks.saturating_mul(MAX_GROWTH))
+    }
+
+    /// Tasks for a lease of about `target`, at least 1.
+    fn lease_tasks(self, target: Duration) -> u64 {
+        let most = to_tasks(MAX_OVERSHOOT * target.as_secs_f64() / self.gross_seconds_per_task.max(1e-12));
+        self.tasks_in(target).min(most.max(1))
     }
 
     /// Time that `tasks` should take.
@@ -74,7 +81,12 @@ impl Pace {
     }
 }
 
-/// Work that one lease should carry: the target, or what makes a set-up of `setup` pay.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and the cast saturates")]
+fn to_tasks(tasks: f64) -> u64 {
+    tasks as u64
+}
+
+/// Work that one lease should carry: the target, or enough for a set-up of `setup` to pay.
 pub(crate) fn lease_target(target: Duration, setup: Duration) -> Duration {
     target.max(MAX_FLOOR.min(setup.saturating_mul(SETUP_TIMES)))
 }
@@ -82,8 +94,8 @@ pub(crate) fn lease_target(target: Duration, setup: Duration) -> Duration {
 /// Tasks for one lease: about `target` of work, but no more than a half of an even share of what is left, so that the
 /// last leases are short and no slot idles while another holds a long run (guided self-scheduling: Polychronopoulos
 /// and Kuck, 1987).
-pub(crate) fn lease_size(pace: Option<Pace>, target: Duration, unclaimed_tasks: u64, slots: u64) -> u64 {
-    let timed = pace.map_or(FIRST_LEASE_TASKS, |pace| pace.tasks_in(target));
+pub(crate) fn lease_size(speed: Option<Speed>, target: Duration, unclaimed_tasks: u64, slots: u64) -> u64 {
+    let timed = speed.map_or(FIRST_LEASE_TASKS, |speed| speed.lease_tasks(target));
     timed.min(unclaimed_tasks.div_ceil(2 * slots.max(1))).max(1)
 }
 
@@ -96,9 +108,9 @@ mod tests {
     #[test]
     fn a_lease_grows_to_the_target_by_at_most_a_factor_at_a_time() {
         assert_eq!(lease_size(None, TARGET, 1_000_000, 2), 1);
-        let first = Pace::learn(None, 1, Duration::from_millis(1), Duration::ZERO);
+        let first = Speed::learn(None, 1, Duration::from_millis(1), Duration::ZERO);
         assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2), 8);
-        let second = Pace::learn(Some(first), 64, Duration::from_millis(64), Duration::ZERO);
+        let second = Speed::learn(Some(first), 64, Duration::from_millis(64), Duration::ZERO);
         assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2), 100);
     }
 
@@ -113,27 +125,34 @@ mod tests {
 
     #[test]
     fn the_set_up_does_not_count_as_the_tasks_time() {
-        let pace = Pace::learn(None, 10, Duration::from_millis(30), Duration::from_millis(20));
-        assert_eq!(lease_size(Some(pace), TARGET, 1_000_000, 2), 80, "eight times ten, though a hundred would fit");
-        assert_eq!(pace.expect(100), Duration::from_millis(100));
-        let overestimated = Pace::learn(None, 10, Duration::from_millis(30), Duration::from_secs(1));
+        let speed = Speed::learn(None, 10, Duration::from_millis(30), Duration::from_millis(20));
+        assert_eq!(speed.expect(100), Duration::from_millis(100));
+        let overestimated = Speed::learn(None, 10, Duration::from_millis(30), Duration::from_secs(1));
         assert_eq!(overestimated.expect(10), Duration::from_millis(3));
     }
 
     #[test]
+    fn a_set_up_that_is_estimated_too_long_makes_the_next_lease_twice_its_target_at_most() {
+        let speed = Speed::learn(None, 100, Duration::from_millis(50), Duration::from_millis(50));
+        assert_eq!(lease_size(Some(speed), TARGET, 1_000_000, 2), 400, "200 ms if the set-up took no time");
+        let next = Speed::learn(Some(speed), 400, Duration::from_millis(20), Duration::ZERO);
+        assert!(lease_size(Some(next), TARGET, 1_000_000, 2) > 1_900);
+    }
+
+    #[test]
     fn a_lease_shrinks_toward_the_end_of_the_job() {
-        let pace = Some(Pace::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
-        assert_eq!(lease_size(pace, TARGET, 400, 2), 100);
-        assert_eq!(lease_size(pace, TARGET, 8, 2), 2);
-        assert_eq!(lease_size(pace, TARGET, 1, 2), 1);
+        let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
+        assert_eq!(lease_size(speed, TARGET, 400, 2), 100);
+        assert_eq!(lease_size(speed, TARGET, 8, 2), 2);
+        assert_eq!(lease_size(speed, TARGET, 1, 2), 1);
     }
 
     #[test]
     fn a_task_longer_than_the_target_goes_alone_and_a_free_one_is_no_division_by_zero() {
         assert_eq!(
-            lease_size(Some(Pace::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1),
+            lease_size(Some(Speed::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1),
             1
         );
-        assert_eq!(lease_size(Some(Pace::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1), 32);
+        assert_eq!(lease_size(Some(Speed::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1), 32);
     }
 }

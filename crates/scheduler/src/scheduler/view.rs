@@ -1,0 +1,103 @@
+//! What the scheduler tells of its state. No method looks at more than it returns.
+
+use model::{AttemptId, JobId, JobKind, JobState, TaskCounts};
+
+use super::{LeaseRecord, Scheduler};
+use crate::figures::{Demand, JobCounts};
+use crate::job::Job;
+use crate::lease::{ActiveLease, WorkerKey};
+
+impl Scheduler {
+    /// Whether there may be work for a free slot: a task that waits, or a lease that is worth a second attempt.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let is_servable = |class| self.workers.slots_for(class) > 0;
+        let waiting = self.queue.waiting_classes().iter().copied();
+        waiting.chain(self.stragglers.ready_classes()).any(is_servable)
+    }
+
+    /// Tasks of all jobs by where they are.
+    #[must_use]
+    pub fn counts(&self) -> TaskCounts {
+        self.figures.counts
+    }
+
+    /// Tasks that wait, by the priority of their jobs; the first element is priority 1.
+    #[must_use]
+    pub fn pending_by_priority(&self) -> [u64; 9] {
+        self.figures.pending
+    }
+
+    /// Jobs by state.
+    #[must_use]
+    pub fn state_counts(&self) -> JobCounts {
+        self.figures.jobs
+    }
+
+    /// The tasks of all jobs of a kind by whether they can run, and the slots that they could use.
+    #[must_use]
+    pub fn demand(&self, kind: JobKind) -> Demand {
+        self.figures.demand(kind)
+    }
+
+    /// Slots that all pending and running work could use now; see [`Demand::wanted_slots`].
+    #[must_use]
+    pub fn wanted_slots(&self) -> u64 {
+        self.figures.demands().fold(0, |sum, demand| sum.saturating_add(demand.wanted_slots))
+    }
+
+    /// The tasks of a job by where they are; `None` when it is over.
+    #[must_use]
+    pub fn progress(&self, job: JobId) -> Option<TaskCounts> {
+        self.jobs.get(&job).map(Job::counts)
+    }
+
+    /// Whether a job is queued, running or paused; `None` when it is over.
+    #[must_use]
+    pub fn state(&self, job: JobId) -> Option<JobState> {
+        self.jobs.get(&job).map(Job::state)
+    }
+
+    /// The number of leases in all.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// The number of leases that `worker` holds.
+    #[must_use]
+    pub fn leases_of(&self, worker: WorkerKey) -> usize {
+        self.workers.get(worker).map_or(0, |worker| worker.held.len())
+    }
+
+    /// Whether an attempt holds a lease.
+    #[must_use]
+    pub fn holds(&self, attempt: AttemptId) -> bool {
+        self.leases.contains_key(&attempt)
+    }
+
+    /// The lease that an attempt holds.
+    #[must_use]
+    pub fn lease(&self, attempt: AttemptId) -> Option<ActiveLease> {
+        self.leases.get(&attempt).map(|record| record.view(attempt))
+    }
+
+    /// The leases of a job, by attempt.
+    pub fn job_leases(&self, job: JobId) -> impl Iterator<Item = ActiveLease> {
+        let attempts = self.jobs.get(&job).into_iter().flat_map(|job| &job.leases);
+        attempts.map(|attempt| self.leases[attempt].view(*attempt))
+    }
+
+    /// The leases that a worker holds, by attempt.
+    pub fn worker_leases(&self, worker: WorkerKey) -> impl Iterator<Item = ActiveLease> {
+        let attempts = self.workers.get(worker).into_iter().flat_map(|worker| &worker.held);
+        attempts.map(|attempt| self.leases[attempt].view(*attempt))
+    }
+}
+
+impl LeaseRecord {
+    fn view(&self, attempt: AttemptId) -> ActiveLease {
+        let Self { job, lane, claimed_at, expires_at, .. } = *self;
+        ActiveLease { attempt, job, tasks: self.run.tasks.clone(), lane, claimed_at, expires_at }
+    }
+}

@@ -1,0 +1,87 @@
+//! Workers that come, pause and go.
+
+use std::time::Instant;
+
+use super::Scheduler;
+use crate::lease::{Failure, Lane, WorkerKey};
+use crate::queue::ClassId;
+use crate::spec::WorkerSpec;
+use crate::workers::Standing;
+
+impl Scheduler {
+    /// Adds a worker.
+    pub fn worker_joined(&mut self, worker: WorkerKey, spec: WorkerSpec) {
+        let newly_served = self.workers.join(worker, spec, self.queue.classes());
+        self.note_served(&newly_served, true);
+    }
+
+    /// Stops giving leases to a worker until it is resumed. It keeps its leases, and its idle slots are idle again when it
+    /// is resumed.
+    pub fn worker_suspended(&mut self, worker: WorkerKey, now: Instant) {
+        let unserved = self.workers.deactivate(worker, Standing::Suspended, now);
+        self.note_served(&unserved, false);
+        self.end_walks(worker);
+    }
+
+    /// Gives leases to a suspended worker again.
+    pub fn worker_resumed(&mut self, worker: WorkerKey) {
+        let newly_served = self.workers.resume(worker);
+        self.note_served(&newly_served, true);
+    }
+
+    /// Stops giving leases to a worker for good. It keeps its leases.
+    pub fn worker_retired(&mut self, worker: WorkerKey, now: Instant) {
+        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        self.note_served(&unserved, false);
+        self.end_walks(worker);
+        self.drop_if_drained(worker);
+    }
+
+    /// Removes a worker and ends its leases; their tasks are the next to be given out.
+    pub fn worker_lost(&mut self, worker: WorkerKey, now: Instant) {
+        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        self.note_served(&unserved, false);
+        let Some(lost) = self.workers.remove(worker) else { return };
+        self.end_walks(worker);
+        for attempt in lost.held {
+            // The first of them may have failed a job and so revoked the others.
+            if let Some(record) = self.take_lease(attempt) {
+                self.return_failed(attempt, record, Failure::WorkerLost, now);
+            }
+        }
+    }
+
+    /// Removes a retired worker without leases.
+    pub(super) fn drop_if_drained(&mut self, worker: WorkerKey) {
+        if self.workers.is_drained(worker) {
+            self.workers.remove(worker);
+        }
+    }
+
+    /// The lane does not continue where its last lease ended: others may.
+    pub(super) fn end_walk(&mut self, lane: Lane) {
+        if let Some(id) = self.walks.remove(&lane)
+            && let Some(job) = self.jobs.get_mut(&id)
+            && job.tasks.leave(lane)
+        {
+            let class = job.class;
+            self.workers.note_change(class);
+        }
+    }
+
+    fn end_walks(&mut self, worker: WorkerKey) {
+        let lanes = Lane { worker, slot: 0 }..=Lane { worker, slot: u32::MAX };
+        let walking: Vec<_> = self.walks.range(lanes).map(|(lane, _)| *lane).collect();
+        walking.into_iter().for_each(|lane| self.end_walk(lane));
+    }
+
+    /// Classes got their first worker or lost their last.
+    fn note_served(&mut self, classes: &[ClassId], is_served: bool) {
+        for class in classes {
+            #[expect(clippy::cast_possible_truncation, reason = "the figures wrap as well")]
+            let open = self.queue.open_tasks(*class) as u64;
+            self.figures.serve(self.queue.kind(*class), open, is_served);
+            self.patience.rearm(*class, self.workers.unserved_since(*class));
+        }
+    }
+}

@@ -46,6 +46,8 @@ impl NewJob {
             submitted_at: self.submitted_at,
             started_at: None,
             finished_at: None,
+            retried_at: None,
+            attempts: 0,
             error: None,
         };
         UnfinishedJob { record, work: self.job.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
@@ -88,8 +90,20 @@ pub struct JobRecord {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub finished_at: Option<Timestamp>,
+    /// When it was retried last; its time limit runs from then.
+    pub retried_at: Option<Timestamp>,
+    /// Attempts that have ended, completed or failed.
+    pub attempts: u64,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+impl JobRecord {
+    /// When the time that it may take began: with its last retry, else with its submission.
+    #[must_use]
+    pub fn timed_since(&self) -> Timestamp {
+        self.retried_at.unwrap_or(self.submitted_at)
+    }
 }
 
 /// A job that is not over, as a coordinator takes it up again.
@@ -107,6 +121,9 @@ pub struct UnfinishedJob {
     pub retries: Vec<(Range<u64>, u32)>,
 }
 
+/// Most tags in a [`JobFilter`]: as many as a job can have.
+pub const MAX_FILTER_TAGS: usize = 32;
+
 /// Which jobs. Empty: all of them.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
@@ -114,7 +131,7 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// Of this kind.
     pub kind: Option<JobKind>,
-    /// With all of these tags; without a value, any value will do.
+    /// With all of these tags, at most [`MAX_FILTER_TAGS`]; without a value, any value will do.
     pub tags: Vec<(String, Option<String>)>,
 }
 
@@ -192,6 +209,8 @@ pub enum AttemptEnd {
         failures: u32,
         /// Whether they are out of attempts.
         given_up: bool,
+        /// Failures before this one that are not kept.
+        omitted: u64,
     },
 }
 

@@ -9,6 +9,7 @@ use rusqlite::types::Type;
 use rusqlite::{Error as SqlError, Row};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use store::stored::{InvalidStored, StoredName};
 use uuid::Uuid;
 
 /// As a column's integer.
@@ -58,6 +59,20 @@ where
     T: FromStr<Err: Error + Send + Sync + 'static>,
 {
     row.get_ref(index)?.as_str()?.parse().map_err(|error| wrong(index, Type::Text, error))
+}
+
+/// A value that stands in the column by its name.
+pub(crate) fn name<T: StoredName>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    stored(row, index, T::from_stored_name)
+}
+
+/// A value in its stored form.
+pub(crate) fn stored<T>(
+    row: &Row<'_>,
+    index: usize,
+    from_stored: impl FnOnce(&str) -> Result<T, InvalidStored>,
+) -> rusqlite::Result<T> {
+    from_stored(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
 }
 
 pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {

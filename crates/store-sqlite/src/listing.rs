@@ -6,11 +6,11 @@ use std::cmp::Reverse;
 use protocol::{JobId, JobKind, JobState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use store::stored::StoredName;
+use store::{Cursor, JobFilter, JobRecord};
 
 use crate::column::{self, Column};
-use crate::error::ReadError;
 use crate::jobs::{RECORD, record};
-use crate::record::{Cursor, JobFilter, JobRecord};
 
 /// How far the jobs of a part are counted to find the smallest.
 const COUNTED: i64 = 2000;
@@ -29,7 +29,7 @@ pub(crate) fn page(
     filter: &JobFilter,
     before: Option<Cursor>,
     limit: usize,
-) -> Result<Vec<JobRecord>, ReadError> {
+) -> rusqlite::Result<Vec<JobRecord>> {
     let transaction = db.unchecked_transaction()?;
     let mut found = Vec::new();
     let (ways, led_by) = choose(&transaction, filter)?;
@@ -40,7 +40,7 @@ pub(crate) fn page(
     found.truncate(limit);
     let mut select = transaction.prepare_cached(&format!("SELECT {RECORD} FROM jobs WHERE key = ?1"))?;
     let records = found.into_iter().map(|(_, _, key)| select.query_row([key], record));
-    Ok(records.collect::<Result<_, _>>()?)
+    records.collect()
 }
 
 /// What leads: a tag by its place in the filter, or the states and the kind.
@@ -51,7 +51,7 @@ enum Lead {
     Nothing,
 }
 
-fn choose(db: &Connection, filter: &JobFilter) -> Result<(Vec<Way>, Lead), ReadError> {
+fn choose(db: &Connection, filter: &JobFilter) -> rusqlite::Result<(Vec<Way>, Lead)> {
     let mut parts: Vec<(Vec<Way>, Lead)> =
         filter.tags.iter().enumerate().map(|(place, tag)| (vec![by_tag(tag)], Lead::Tag(place))).collect();
     if !filter.states.is_empty() || filter.kind.is_some() {
@@ -100,8 +100,8 @@ fn by_tag((name, value): &(String, Option<String>)) -> Way {
 
 /// A way for each state and kind, so that each is one run of the index.
 fn by_state(filter: &JobFilter) -> Vec<Way> {
-    let states = JobState::ALL.into_iter().filter(|state| filter.states.is_empty() || filter.states.contains(state));
-    let kinds = JobKind::ALL.into_iter().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
+    let states = <JobState as StoredName>::ALL.iter().copied().filter(|state| filter.states.is_empty() || filter.states.contains(state));
+    let kinds = <JobKind as StoredName>::ALL.iter().copied().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
     let kinds: Vec<_> = kinds.collect();
     let pairs = states.flat_map(|state| kinds.iter().map(move |kind| (state, kind)));
     pairs
@@ -109,7 +109,7 @@ fn by_state(filter: &JobFilter) -> Vec<Way> {
             from: "jobs",
             ordered: "jobs",
             condition: "jobs.state = ? AND jobs.kind = ?",
-            values: vec![Value::from(state.as_str().to_owned()), Value::from(kind.as_str().to_owned())],
+            values: vec![Value::from(state.stored_name().to_owned()), Value::from(kind.stored_name().to_owned())],
         })
         .collect()
 }
@@ -134,8 +134,8 @@ fn walk(
     }
     if led_by != Lead::States {
         for (column, names) in [
-            ("state", filter.states.iter().map(|state| state.as_str()).collect::<Vec<_>>()),
-            ("kind", filter.kind.iter().map(|kind| kind.as_str()).collect()),
+            ("state", filter.states.iter().map(|state| state.stored_name()).collect::<Vec<_>>()),
+            ("kind", filter.kind.iter().map(|kind| kind.stored_name()).collect()),
         ] {
             if !names.is_empty() {
                 // The plus keeps the index of another order out.
@@ -148,7 +148,9 @@ fn walk(
         if led_by == Lead::Tag(place) {
             continue;
         }
-        sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.job = jobs.key AND other.name = ?";
+        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
+                 AND other.id = jobs.id AND other.name = ?";
         values.push(Value::from(name.clone()));
         if let Some(value) = value {
             sql += " AND other.value = ?";

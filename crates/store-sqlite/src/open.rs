@@ -9,14 +9,15 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::OpenError;
-use crate::log;
+use crate::{log, vacuum};
 
 pub(crate) const DATABASE_FILE: &str = "divvy.db";
 const LOCK_FILE: &str = "divvy.lock";
 /// What `file` and the header say whose database it is: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
 /// Each brings the schema from its place in the list to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_jobs.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_jobs.sql"), include_str!("../migrations/0002_epochs.sql")];
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,6 +46,7 @@ pub(crate) fn open(data_dir: &Path) -> Result<Opened, OpenError> {
     }
     let mut db = writing(&path).map_err(|error| database_error(&path, &error))?;
     migrate(&mut db).map_err(|error| database_error(&path, &error))?;
+    vacuum::convert(&db).map_err(|error| database_error(&path, &error))?;
     Ok(Opened { db, path, lock })
 }
 
@@ -149,6 +151,8 @@ fn writing(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Before the first page is written: a database that is there is not changed by it.
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
@@ -176,11 +180,6 @@ fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
-}
-
-/// Writes the version that is there.
-pub(crate) fn set_version(db: &Connection) -> rusqlite::Result<()> {
-    db.pragma_update(None, "user_version", SCHEMA)
 }
 
 pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {

@@ -3,25 +3,20 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
+use store::ReadError;
 use tokio::sync::Semaphore;
 
-use crate::error::ReadError;
+use crate::error::read_error;
 use crate::open;
 
-/// Reads at once, beside the direct ones: more would only share the same disk and cores.
+/// Reads at once: more would only share the same disk and cores.
 const READERS: usize = 4;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Readers {
-    shared: Arc<Shared>,
+    idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    idle: Mutex<Vec<Connection>>,
-    direct: Mutex<Connection>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -32,31 +27,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Readers {
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let idle = (0..READERS).map(|_| open::reading(path)).collect::<Result<_, _>>()?;
-        let shared = Shared { idle: Mutex::new(idle), direct: Mutex::new(open::reading(path)?) };
-        Ok(Self { shared: Arc::new(shared), permits: Arc::new(Semaphore::new(READERS)) })
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
     }
 
-    /// Reads on a thread that may wait.
+    /// Reads on a thread that may wait. Dropped, it interrupts the query.
     pub(crate) async fn read<T, R>(&self, read: R) -> Result<T, ReadError>
     where
         T: Send + 'static,
-        R: FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+        R: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let closed = |_| ReadError::Io("the store is closed".to_owned());
+        let closed = |_| ReadError::Unavailable("the store is closed".to_owned());
         let permit = self.permits.clone().acquire_owned().await.map_err(closed)?;
-        let shared = self.shared.clone();
+        let idle = self.idle.clone();
+        let caller = Caller(Arc::new(Mutex::new(Query::Waits)));
+        let query = caller.0.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let db = lock(&shared.idle).pop().expect("there is a connection for each permit");
-            let lent = Lent { db: Some(db), idle: &shared.idle };
-            read(lent.db.as_ref().expect("it is given back at the end"))
+            let db = lock(&idle).pop().expect("there is a connection for each permit");
+            let lent = Lent { db: Some(db), idle: &idle, query: &query };
+            let db = lent.db.as_ref().expect("it is given back at the end");
+            if !lent.begin(db) {
+                return Err(ReadError::Unavailable("the caller has left".to_owned()));
+            }
+            read(db).map_err(|error| read_error(&error))
         });
-        task.await.map_err(|error| ReadError::Io(error.to_string()))?
+        task.await.map_err(|error| ReadError::Unavailable(error.to_string()))?
     }
+}
 
-    /// Reads on this thread.
-    pub(crate) fn read_here<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        read(&lock(&self.shared.direct))
+/// Where a query is, shared between its caller and its thread.
+enum Query {
+    Waits,
+    Runs(InterruptHandle),
+    /// It has ended, or must not begin.
+    Over,
+}
+
+/// Its caller, who may leave.
+struct Caller(Arc<Mutex<Query>>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // Under the lock, so that the connection cannot have gone to another caller yet.
+        let mut query = lock(&self.0);
+        if let Query::Runs(handle) = &*query {
+            handle.interrupt();
+        }
+        *query = Query::Over;
     }
 }
 
@@ -64,10 +81,27 @@ impl Readers {
 struct Lent<'a> {
     db: Option<Connection>,
     idle: &'a Mutex<Vec<Connection>>,
+    query: &'a Mutex<Query>,
+}
+
+impl Lent<'_> {
+    /// False: the caller has left.
+    fn begin(&self, db: &Connection) -> bool {
+        let mut query = lock(self.query);
+        let waits = matches!(*query, Query::Waits);
+        if waits {
+            *query = Query::Runs(db.get_interrupt_handle());
+        }
+        waits
+    }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
+        *lock(self.query) = Query::Over;
         lock(self.idle).extend(self.db.take());
     }
 }
+
+#[cfg(test)]
+mod tests;

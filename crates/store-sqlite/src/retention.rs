@@ -1,31 +1,23 @@
 //! Forgetting jobs that are over: first out of sight, in one small transaction; then, piece by piece, what belonged to
 //! them, so that no change waits long.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use protocol::JobId;
 use rusqlite::Connection;
+use store::{JobKey, Retention};
 
+use crate::apply;
 use crate::column::{self, Column};
-use crate::error::ReadError;
 
-/// How long and how much is kept of jobs that are over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Longest time since a job's end.
-    pub max_age: Duration,
-    /// Most bytes that they may take up together, as rows and as results.
-    pub max_bytes: u64,
-}
-
-/// Jobs that are taken out of sight in one transaction.
-pub(crate) const DOOMED_AT_ONCE: usize = 256;
 /// Rows of each table that are deleted in one transaction: some 10 ms.
 const SWEPT_AT_ONCE: i64 = 2000;
 
-/// Jobs to be forgotten, with the bytes that they take up, the oldest first.
-pub(crate) fn victims(db: &Connection, retention: Retention, now: Timestamp) -> Result<Vec<(i64, u64)>, ReadError> {
+/// Jobs to be forgotten, with the bytes that they take up, those that ended first in front.
+pub(crate) fn expired(
+    db: &Connection,
+    retention: Retention,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<(JobKey, u64)>> {
     let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
     let total = db.prepare_cached(total)?.query_row([], |row| column::count(row, 0))?;
     let mut excess = total.saturating_sub(retention.max_bytes);
@@ -34,34 +26,42 @@ pub(crate) fn victims(db: &Connection, retention: Retention, now: Timestamp) -> 
         "SELECT key, bytes, finished_at FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at",
     )?;
     let mut rows = select.query([])?;
-    let mut victims = Vec::new();
+    let mut expired = Vec::new();
     while let Some(row) = rows.next()? {
         if excess == 0 && row.get::<_, i64>(2)? > oldest {
             break;
         }
         let bytes = column::count(row, 1)?;
         excess = excess.saturating_sub(bytes);
-        victims.push((row.get(0)?, bytes));
+        expired.push((JobKey(row.get(0)?), bytes));
     }
-    Ok(victims)
+    Ok(expired)
 }
 
 /// Takes jobs out of sight, those that are still over. Returns how many.
-pub(crate) fn doom(db: &Connection, keys: &[i64]) -> rusqlite::Result<u64> {
+pub(crate) fn forget(db: &Connection, keys: &[JobKey]) -> rusqlite::Result<u64> {
     let mut note = db.prepare_cached(
         "INSERT INTO swept (job, id) SELECT key, id FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL",
     )?;
     let mut delete = db.prepare_cached("DELETE FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL")?;
-    let mut doomed = 0;
-    for key in keys {
+    let mut forgotten = 0;
+    for &JobKey(key) in keys {
         note.execute([key])?;
-        doomed += delete.execute([key])? as u64;
+        let deleted = delete.execute([key])?;
+        if deleted > 0 {
+            apply::drop_result(db, key)?;
+        }
+        forgotten += deleted as u64;
     }
-    Ok(doomed)
+    Ok(forgotten)
 }
 
 /// Deletes some of what belonged to a job that is out of sight. Returns how many rows: none when all are gone.
-pub(crate) fn sweep(db: &Connection, key: i64) -> rusqlite::Result<u64> {
+pub(crate) fn sweep(db: &Connection, JobKey(key): JobKey) -> rusqlite::Result<u64> {
+    let mut is_forgotten = db.prepare_cached("SELECT 1 FROM swept WHERE job = ?1")?;
+    if !is_forgotten.exists([key])? {
+        return Ok(0);
+    }
     let mut rows = 0;
     for (table, name) in [("attempts", "rowid"), ("payloads", "rowid"), ("events", "seq"), ("spans", "first")] {
         let sql = if table == "spans" {
@@ -73,15 +73,23 @@ pub(crate) fn sweep(db: &Connection, key: i64) -> rusqlite::Result<u64> {
         rows += db.prepare_cached(&sql)?.execute((key, SWEPT_AT_ONCE))? as u64;
     }
     if rows == 0 {
-        db.prepare_cached("DELETE FROM results WHERE job = ?1")?.execute([key])?;
         db.prepare_cached("DELETE FROM swept WHERE job = ?1")?.execute([key])?;
     }
     Ok(rows)
 }
 
-/// Jobs that are out of sight while something of them is left, and whether their object is another job's by now.
-pub(crate) fn unswept(db: &Connection) -> Result<Vec<(i64, JobId, bool)>, ReadError> {
-    let mut select = db.prepare_cached("SELECT job, id, id IN (SELECT id FROM jobs) FROM swept ORDER BY job")?;
-    let rows = select.query_map([], |row| Ok((row.get(0)?, column::job_id(row, 1)?, row.get(2)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// Jobs that are out of sight while something of them is left.
+pub(crate) fn unswept(db: &Connection) -> rusqlite::Result<Vec<(JobKey, JobId)>> {
+    let mut select = db.prepare_cached("SELECT job, id FROM swept ORDER BY job")?;
+    select.query_map([], |row| Ok((JobKey(row.get(0)?), column::job_id(row, 1)?)))?.collect()
+}
+
+/// Forgets the names of objects that are deleted.
+pub(crate) fn objects_deleted(db: &Connection, names: &[String]) -> rusqlite::Result<u64> {
+    let mut delete = db.prepare_cached("DELETE FROM dropped_objects WHERE object = ?1")?;
+    let mut deleted = 0;
+    for name in names {
+        deleted += delete.execute([name])? as u64;
+    }
+    Ok(deleted)
 }

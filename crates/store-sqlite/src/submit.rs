@@ -2,30 +2,24 @@
 
 use protocol::{EventKind, JobId, JobState, JobWork};
 use rusqlite::Connection;
+use store::retention::job_bytes;
+use store::rules::EventRow;
+use store::stored::{StoredName, options_to_stored, work_to_stored};
+use store::{Answer, NewJob, Submission, array, payload_blocks};
 
 use crate::apply::put_event;
 use crate::column::{self, Column};
-use crate::json::array;
-use crate::queue::Done;
-use crate::record::{NewJob, Submission};
 
-/// Most payloads in one block, and about the most bytes: what reading one task costs.
-const BLOCK_TASKS: usize = 512;
-const BLOCK_BYTES: usize = 256 * 1024;
-
-pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Done> {
-    if let Some(done) = find_same(db, new)? {
-        return Ok(done);
+pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> {
+    if let Some(answer) = find_same(db, new)? {
+        return Ok(answer);
     }
     let payloads = &new.job.payloads;
-    let is_individual = matches!(new.job.work, JobWork::Tasks { .. });
-    if is_individual && payloads.len() as u64 != new.tasks {
-        return Ok(Done::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
+    if matches!(new.job.work, JobWork::Tasks { .. }) && payloads.len() as u64 != new.tasks {
+        return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
     }
-    let options = to_json(&new.job.options)?;
-    let params = new.params.get();
-    let texts =
-        options.len() + 2 * params.len() + payloads.iter().map(|payload| payload.get().len() + 1).sum::<usize>();
+    let options = options_to_stored(&new.job.options);
+    let work = work_to_stored(&new.job.work);
     let submitted_at = new.submitted_at.column();
     db.prepare_cached(
         "INSERT INTO jobs (id, kind, work, params, options, fingerprint, idempotency_key, output, state, tasks,
@@ -34,16 +28,16 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Done> {
     )?
     .execute((
         new.id.0.as_bytes(),
-        new.job.work.kind().as_str(),
-        work_to_json(&new.job.work)?,
-        params,
-        options,
+        new.job.work.kind().stored_name(),
+        &work,
+        new.params.get(),
+        &options,
         new.fingerprint.as_slice(),
         &new.idempotency_key,
         &new.job.options.output,
-        JobState::Queued.as_str(),
+        JobState::Queued.stored_name(),
         new.tasks.column(),
-        (texts as u64).column(),
+        job_bytes(new, options.len(), work.len()).column(),
         submitted_at,
     ))?;
     let key = db.last_insert_rowid();
@@ -52,13 +46,18 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Done> {
     for (name, value) in &new.job.options.tags {
         tag.execute((key, name, value, submitted_at, new.id.0.as_bytes()))?;
     }
-    put_payloads(db, key, new)?;
-    put_event(db, key, EventKind::Submitted, new.submitted_at, (0, new.tasks), None)?;
-    Ok(Done::Submitted(Submission::New))
+    let mut block = db.prepare_cached("INSERT INTO payloads (job, first, beyond, list) VALUES (?1, ?2, ?3, ?4)")?;
+    for places in payload_blocks(payloads) {
+        let (first, beyond) = (places.start as u64, places.end as u64);
+        block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
+    }
+    let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
+    put_event(db, key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None })?;
+    Ok(Answer::Submitted(Submission::New))
 }
 
 /// Whether the same request, or another under its names, was accepted before.
-fn find_same(db: &Connection, new: &NewJob) -> rusqlite::Result<Option<Done>> {
+fn find_same(db: &Connection, new: &NewJob) -> rusqlite::Result<Option<Answer>> {
     let mut by_id = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE id = ?1")?;
     let mut by_key = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE idempotency_key = ?1")?;
     let mut found = None;
@@ -66,41 +65,10 @@ fn find_same(db: &Connection, new: &NewJob) -> rusqlite::Result<Option<Done>> {
         if let Some(row) = rows.next()? {
             let existing: JobId = column::job_id(row, 0)?;
             if row.get_ref(1)?.as_blob()? != new.fingerprint {
-                return Ok(Some(Done::Mismatch(existing)));
+                return Ok(Some(Answer::Mismatch(existing)));
             }
-            found = Some(Done::Submitted(Submission::Existing(existing)));
+            found = Some(Answer::Submitted(Submission::Existing(existing)));
         }
     }
     Ok(found)
-}
-
-fn put_payloads(db: &Connection, key: i64, new: &NewJob) -> rusqlite::Result<()> {
-    let mut insert = db.prepare_cached("INSERT INTO payloads (job, first, beyond, list) VALUES (?1, ?2, ?3, ?4)")?;
-    let payloads = &new.job.payloads;
-    let mut first = 0;
-    while first < payloads.len() {
-        let mut bytes = 0;
-        let sizes = payloads[first..].iter().take(BLOCK_TASKS).map(|payload| payload.get().len());
-        let fitting = sizes.take_while(|size| {
-            bytes += size;
-            bytes <= BLOCK_BYTES
-        });
-        let count = fitting.count().max(1);
-        let beyond = first + count;
-        insert.execute((key, (first as u64).column(), (beyond as u64).column(), array(&payloads[first..beyond])))?;
-        first = beyond;
-    }
-    Ok(())
-}
-
-fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
-fn work_to_json(work: &JobWork) -> rusqlite::Result<String> {
-    match work {
-        JobWork::SumOfPrimes(range) | JobWork::CountPrimes(range) => to_json(range),
-        JobWork::Sleep(params) => to_json(params),
-        JobWork::Tasks { count } => to_json(count),
-    }
 }

@@ -121,6 +121,24 @@ pub struct UnfinishedJob {
     pub retries: Vec<(Range<u64>, u32)>,
 }
 
+impl UnfinishedJob {
+    /// Counts the tasks that are out of attempts as done, too: for a store whose `done` lacks them so far.
+    pub fn add_failed_to_done(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
+        self.done.extend_from_slice(&self.failed);
+        self.done.sort_unstable_by_key(|tasks| tasks.start);
+        self.done.dedup_by(|next, last| {
+            let are_one = next.start == last.end;
+            if are_one {
+                last.end = next.end;
+            }
+            are_one
+        });
+    }
+}
+
 /// Most tags in a [`JobFilter`]: as many as a job can have.
 pub const MAX_FILTER_TAGS: usize = 32;
 

@@ -52,8 +52,8 @@ fn tags_bytes(options: &JobOptions) -> u64 {
 
 /// What a row of an attempt that failed takes up.
 #[must_use]
-pub fn failure_bytes(worker: usize, error: usize) -> u64 {
-    ATTEMPT_BYTES + (worker + error) as u64
+pub fn failure_bytes(worker: u64, error: u64) -> u64 {
+    ATTEMPT_BYTES + worker + error
 }
 
 /// What the row of an attempt at these tasks takes up.

@@ -327,7 +327,7 @@ impl JobLedger {
         }
         if self.is_individual {
             let rows = pieces(&failure.tasks).count() as u64;
-            self.bytes += rows * failure_bytes(failure.worker.len(), failure.error.len());
+            self.bytes += rows * failure_bytes(failure.worker.len() as u64, failure.error.len() as u64);
             effects.attempt = Some(AttemptRow::Failed(failure));
         }
         Ok(effects)

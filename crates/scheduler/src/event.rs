@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use crate::lease::{Failure, WorkerKey};
 
@@ -109,7 +109,7 @@ pub enum WaitReason {
         /// Workers that are ready.
         workers: usize,
         /// The job's kind.
-        kind: protocol::JobKind,
+        kind: model::JobKind,
         /// What the nearest of them lacks.
         missing: String,
     },

@@ -1,6 +1,6 @@
 //! Why a job's tasks wait.
 
-use protocol::{JobId, Requirements};
+use model::{JobId, Requirements};
 
 use crate::event::WaitReason;
 use crate::pool::Worker;
@@ -32,7 +32,7 @@ impl Scheduler {
 
     /// What keeps every worker that is ready now from running such a job; nothing if one could.
     #[must_use]
-    pub fn mismatch(&self, kind: protocol::JobKind, requires: &Requirements) -> Option<WaitReason> {
+    pub fn mismatch(&self, kind: model::JobKind, requires: &Requirements) -> Option<WaitReason> {
         if self.pool().slots() == 0 {
             return Some(WaitReason::NoWorker);
         }
@@ -40,7 +40,7 @@ impl Scheduler {
         (!is_served).then(|| self.no_match(kind, requires))
     }
 
-    fn no_match(&self, kind: protocol::JobKind, requires: &Requirements) -> WaitReason {
+    fn no_match(&self, kind: model::JobKind, requires: &Requirements) -> WaitReason {
         let workers: Vec<_> = self.pool().iter_active().filter(|worker| !worker.spec.is_reserved).collect();
         let runs_it = |worker: &&&Worker| worker.spec.kinds.contains(&kind);
         let lacking = workers.iter().filter(runs_it).map(|worker| missing(worker, requires));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use protocol::{Priority, TaskCounts};
+use model::{Priority, TaskCounts};
 
 use crate::lease::WorkerKey;
 use crate::pace::Pace;

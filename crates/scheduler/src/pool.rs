@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use protocol::{Affinity, AttemptId, JobKind, Requirements};
+use model::{Affinity, AttemptId, JobKind, Requirements};
 
 use crate::lease::{UnknownWorker, WorkerKey};
 use crate::queue::{ClassId, Suits};

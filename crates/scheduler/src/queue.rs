@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use protocol::{JobId, JobKind, Requirements};
+use model::{JobId, JobKind, Requirements};
 
 /// Jobs that the same workers can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

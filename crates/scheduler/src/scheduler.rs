@@ -8,7 +8,7 @@ mod outcome;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, JobState, Priority, TaskCounts};
+use model::{AttemptId, JobId, JobState, Priority, TaskCounts};
 
 use crate::event::{Event, JobError};
 use crate::job::Job;

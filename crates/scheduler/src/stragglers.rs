@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use protocol::AttemptId;
+use model::AttemptId;
 
 use crate::pace::Pace;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::backend::{Answers, PayloadBlock};
 use store::retention::failure_bytes;

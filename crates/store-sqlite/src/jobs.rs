@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{JobEvent, JobId};
+use model::{JobEvent, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::SpanKind;
 use store::stored::{options_from_stored, work_from_stored};

@@ -1,6 +1,6 @@
 //! Ledgers from their rows and back.
 
-use protocol::{JobId, JobState};
+use model::{JobId, JobState};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::{JobLedger, SpanKind};
 use store::stored::StoredName;

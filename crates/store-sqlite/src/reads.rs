@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use protocol::{JobEvent, JobId};
+use model::{JobEvent, JobId};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::{Attempt, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
 

@@ -1,6 +1,6 @@
 //! Rows of results.
 
-use protocol::JobId;
+use model::JobId;
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::backend::{ResultRow, ResultRowBody};
 

@@ -2,7 +2,7 @@
 //! them, so that no change waits long.
 
 use jiff::Timestamp;
-use protocol::JobId;
+use model::JobId;
 use rusqlite::Connection;
 use store::{JobKey, Retention};
 

@@ -1,6 +1,6 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use protocol::{EventKind, JobId, JobState, JobWork};
+use model::{EventKind, JobId, JobState, JobWork};
 use rusqlite::Connection;
 use store::retention::job_bytes;
 use store::rules::EventRow;
@@ -14,12 +14,12 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     if let Some(answer) = find_same(db, new)? {
         return Ok(answer);
     }
-    let payloads = &new.job.payloads;
-    if matches!(new.job.work, JobWork::Tasks { .. }) && payloads.len() as u64 != new.tasks {
+    let payloads = &new.payloads;
+    if matches!(new.work, JobWork::Tasks { .. }) && payloads.len() as u64 != new.tasks {
         return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
     }
-    let options = options_to_stored(&new.job.options);
-    let work = work_to_stored(&new.job.work);
+    let options = options_to_stored(&new.options);
+    let work = work_to_stored(&new.work);
     let submitted_at = new.submitted_at.column();
     db.prepare_cached(
         "INSERT INTO jobs (id, kind, work, params, options, fingerprint, idempotency_key, output, state, tasks,
@@ -28,13 +28,13 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     )?
     .execute((
         new.id.0.as_bytes(),
-        new.job.work.kind().stored_name(),
+        new.work.kind().stored_name(),
         &work,
         new.params.get(),
         &options,
         new.fingerprint.as_slice(),
         &new.idempotency_key,
-        &new.job.options.output,
+        &new.options.output,
         JobState::Queued.stored_name(),
         new.tasks.column(),
         job_bytes(new, options.len(), work.len()).column(),
@@ -43,7 +43,7 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     let key = db.last_insert_rowid();
     let mut tag =
         db.prepare_cached("INSERT INTO tags (job, name, value, submitted_at, id) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for (name, value) in &new.job.options.tags {
+    for (name, value) in &new.options.tags {
         tag.execute((key, name, value, submitted_at, new.id.0.as_bytes()))?;
     }
     let mut block = db.prepare_cached("INSERT INTO payloads (job, first, beyond, list) VALUES (?1, ?2, ?3, ?4)")?;

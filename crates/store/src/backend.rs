@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 
 use jiff::Timestamp;
-use protocol::{JobEvent, JobId};
+use model::{JobEvent, JobId};
 use serde_json::value::RawValue;
 
 use crate::batch::{Answer, Batch, Epoch, JobKey};

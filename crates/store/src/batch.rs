@@ -1,6 +1,6 @@
 //! A batch: what is written in one transaction.
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::change::Change;
 use crate::record::{NewJob, Submission};

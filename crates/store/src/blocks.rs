@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::backend::PayloadBlock;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobState};
+use model::{AttemptId, JobId, JobState};
 use serde_json::value::RawValue;
 
 /// A change to one job. A change that follows the job's end, or names no stored job, has no effect.

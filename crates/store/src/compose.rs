@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::backend::{Answers, Reads};
 use crate::change::ResultBody;

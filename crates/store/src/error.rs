@@ -1,6 +1,6 @@
 //! What can go wrong, one enum for each operation.
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::batch::Epoch;
 

@@ -13,7 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use protocol::JobId;
+use model::JobId;
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, ParsedJob};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -15,8 +15,12 @@ use uuid::Uuid;
 pub struct NewJob {
     /// Its id.
     pub id: JobId,
-    /// The job.
-    pub job: ParsedJob,
+    /// What it computes.
+    pub work: JobWork,
+    /// The payloads of individual tasks; empty for other kinds.
+    pub payloads: Vec<Box<RawValue>>,
+    /// How it is to be run.
+    pub options: JobOptions,
     /// Its parameters as they are shown: `{"count": n}` for individual tasks.
     pub params: Box<RawValue>,
     /// How many tasks it has.
@@ -35,9 +39,9 @@ impl NewJob {
     pub fn accepted(&self) -> UnfinishedJob {
         let record = JobRecord {
             id: self.id,
-            kind: self.job.work.kind(),
+            kind: self.work.kind(),
             params: self.params.clone(),
-            options: self.job.options.clone(),
+            options: self.options.clone(),
             state: JobState::Queued,
             tasks: self.tasks,
             tasks_done: 0,
@@ -50,7 +54,7 @@ impl NewJob {
             attempts: 0,
             error: None,
         };
-        UnfinishedJob { record, work: self.job.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
+        UnfinishedJob { record, work: self.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::JobOptions;
+use model::JobOptions;
 use serde_json::value::RawValue;
 
 use crate::record::NewJob;
@@ -37,13 +37,13 @@ pub fn job_bytes(new: &NewJob, options: usize, work: usize) -> u64 {
     let texts = options + work + new.params.get().len();
     // Both stand in an index too, and the key of an output's index holds a time.
     let names = 2 * new.idempotency_key.as_ref().map_or(0, String::len)
-        + new.job.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
-    let payloads = new.job.payloads.iter().map(|payload| payload.get().len() + 1).sum::<usize>();
+        + new.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
+    let payloads = new.payloads.iter().map(|payload| payload.get().len() + 1).sum::<usize>();
     JOB_BYTES
         + EVENT_BYTES
         + (texts + names + payloads) as u64
-        + tags_bytes(&new.job.options)
-        + if new.job.payloads.is_empty() { 0 } else { BLOCK_BYTES * (1 + new.tasks / 512) }
+        + tags_bytes(&new.options)
+        + if new.payloads.is_empty() { 0 } else { BLOCK_BYTES * (1 + new.tasks / 512) }
 }
 
 fn tags_bytes(options: &JobOptions) -> u64 {

@@ -7,7 +7,7 @@ mod pieces;
 use std::ops::Range;
 
 use jiff::Timestamp;
-use protocol::{EventKind, JobKind, JobState};
+use model::{EventKind, JobKind, JobState};
 
 use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use protocol::{JobEvent, JobId};
+use model::{JobEvent, JobId};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use protocol::{
+use model::{
     Affinity, EventKind, JobKind, JobOptions, JobState, JobWork, NumberRange, Priority, Requirements, SleepParams,
     Timeout,
 };

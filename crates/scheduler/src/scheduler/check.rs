@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{AttemptId, TaskCounts};
+use model::{AttemptId, TaskCounts};
 
 use super::{Held, Scheduler};
 

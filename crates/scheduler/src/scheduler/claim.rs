@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use super::{Held, MAX_PATIENCE, Scheduler, times};
 use crate::event::Event;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use protocol::AttemptId;
+use model::AttemptId;
 
 use super::{Held, Scheduler, times};
 use crate::event::{Event, JobError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::JobKind;
+use model::JobKind;
 
 use super::harness::{Harness, WORKER_WAIT, job, revoked, slots, worker};
 use crate::{Event, Failure, JobError, StaleAttempt, UnknownWorker, WorkerSpec};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::{GetResult, GetResultPayload};
-use protocol::JobId;
+use model::JobId;
 use sha2::{Digest, Sha256};
 
 use crate::error::ReadError;

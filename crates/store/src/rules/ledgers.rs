@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use protocol::JobId;
+use model::JobId;
 
 use super::JobLedger;
 

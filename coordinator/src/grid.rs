@@ -18,7 +18,7 @@ use scheduler::{
     UnknownJob, WaitReason, WorkerKey, WorkerSpec,
 };
 use serde_json::value::RawValue;
-use store::{Change, ResultBody, Store, UnfinishedJob};
+use store::{Change, ChangeKind, ResultBody, Store, UnfinishedJob};
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -360,7 +360,7 @@ impl Grid {
     pub(crate) fn retry(&self, job: JobId) -> Result<(), UnknownJob> {
         self.change(|core| {
             core.scheduler.retry(job)?;
-            self.store.record(Change::Retried { job, at: Timestamp::now() });
+            self.store.record(Change { job, at: Timestamp::now(), kind: ChangeKind::Retried });
             Ok(())
         })
     }
@@ -502,7 +502,7 @@ impl Grid {
             let Some(live) = core.jobs.get_mut(&job) else { continue };
             if let Some(counts) = core.scheduler.progress(job) {
                 live.rate.tick(counts.succeeded, now);
-                self.store.record(Change::Progress { job, at });
+                self.store.record(Change { job, at, kind: ChangeKind::Progress });
             }
         }
         drop(guard);
@@ -591,7 +591,8 @@ impl Core {
                 results,
             });
             let (job, tasks, value) = (counted.job, counted.tasks, outcome.value);
-            store.record(Change::Completed { job, tasks, value, outcome: kept });
+            let kind = ChangeKind::Completed { tasks, value, outcome: kept };
+            store.record(Change { job, at: completed_at, kind });
         }
         Ok(())
     }
@@ -603,19 +604,21 @@ impl Core {
             match event {
                 Event::JobStarted { job } => {
                     if self.is_stored(job) {
-                        store.record(Change::Started { job, at });
+                        store.record(Change { job, at, kind: ChangeKind::Started });
                     }
                 }
                 Event::AttemptFailed { job, tasks, failures, worker, cause } => {
                     if self.is_stored(job) {
                         let (worker, error) = (self.name(worker), cause.to_string());
-                        store.record(Change::AttemptFailed { job, tasks, failures, at, worker, error });
+                        let kind = ChangeKind::AttemptFailed { tasks, failures, worker, error };
+                        store.record(Change { job, at, kind });
                     }
                 }
                 Event::TasksFailed { job, tasks, failures, worker, cause } => {
                     if self.is_stored(job) {
                         let (worker, error) = (self.name(worker), cause.to_string());
-                        store.record(Change::TasksFailed { job, tasks, failures, at, worker, error });
+                        let kind = ChangeKind::TasksFailed { tasks, failures, worker, error };
+                        store.record(Change { job, at, kind });
                     }
                 }
                 Event::JobSucceeded { job, total } => self.end(job, Ok(total), store),
@@ -645,12 +648,12 @@ impl Core {
             }
             (Keeper::Store, Err(error)) => {
                 let (state, error, at) = (JobState::Failed, Some(error.to_string()), Timestamp::now());
-                store.record(Change::Ended { job: id, state, result: None, error, at });
+                store.record(Change { job: id, at, kind: ChangeKind::Ended { state, result: None, error } });
             }
             (Keeper::Store, Ok(total)) => match live.plan.result(total) {
                 Some(result) => {
                     let (state, result, at) = (JobState::Succeeded, Some(ResultBody::Inline(result)), Timestamp::now());
-                    store.record(Change::Ended { job: id, state, result, error: None, at });
+                    store.record(Change { job: id, at, kind: ChangeKind::Ended { state, result, error: None } });
                 }
                 // The other end lives as long as the coordinator.
                 None => drop(self.composing.send(Composing(id))),

@@ -10,7 +10,8 @@ use model::{InvalidJob, JobId, JobKind, JobState, JobWork, MAX_TASKS, TaskCounts
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use store::{
-    Change, ComposeError, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError,
+    Change, ChangeKind, ComposeError, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError,
+    WriteError,
 };
 use tokio::sync::{RwLock, mpsc};
 use tracing::{error, warn};
@@ -127,13 +128,13 @@ impl Action {
     }
 
     fn change(self, job: JobId) -> Change {
-        let at = Timestamp::now();
-        match self {
-            Self::Cancel => Change::Canceled { job, at },
-            Self::Pause => Change::Paused { job, at },
-            Self::Resume => Change::Resumed { job, at },
-            Self::Retry => Change::Retried { job, at },
-        }
+        let kind = match self {
+            Self::Cancel => ChangeKind::Canceled,
+            Self::Pause => ChangeKind::Paused,
+            Self::Resume => ChangeKind::Resumed,
+            Self::Retry => ChangeKind::Retried,
+        };
+        Change { job, at: Timestamp::now(), kind }
     }
 }
 
@@ -148,15 +149,15 @@ impl Jobs {
 
     /// Takes up what was not over when the last coordinator ended. Simulated workers ended with it, and so do their
     /// jobs.
-    pub(crate) fn take_up_all(&self) -> Result<usize, ReadError> {
-        let jobs = self.store.unfinished()?;
+    pub(crate) async fn take_up_all(&self) -> Result<usize, ReadError> {
+        let jobs = self.store.unfinished().await?;
         let count = jobs.len();
         for job in jobs {
             if crate::simulation::is_simulated(&job.record.options.requires) {
-                let (id, at) = (job.record.id, Timestamp::now());
-                self.store.record(Change::Canceled { job: id, at });
+                let (job, at) = (job.record.id, Timestamp::now());
+                self.store.record(Change { job, at, kind: ChangeKind::Canceled });
             } else {
-                let since = job.record.submitted_at;
+                let since = job.record.timed_since();
                 self.grid.take_up(job, since);
             }
         }
@@ -179,7 +180,9 @@ impl Jobs {
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             tasks: plan.tasks(),
-            job,
+            work: job.work,
+            payloads: job.payloads,
+            options: job.options,
             params,
             fingerprint,
             idempotency_key,
@@ -189,7 +192,7 @@ impl Jobs {
     }
 
     pub(crate) async fn store_new(&self, mut new: NewJob) -> Result<(Job, Submission), AcceptError> {
-        new.job.options.chunk_size = Some(self.grid.chunk_size());
+        new.options.chunk_size = Some(self.grid.chunk_size());
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job without anybody who works on it.
         let accepting = tokio::spawn(async move {
@@ -347,7 +350,7 @@ impl Jobs {
             output: options.output,
             tasks,
             progress: JobProgress { fraction: share(tasks.succeeded), numbers_done, tasks_per_second, seconds_left },
-            attempts: live.map_or(0, |live| live.attempts),
+            attempts: live.map_or(record.attempts, |live| live.attempts),
             submitted_at: record.submitted_at,
             started_at: record.started_at,
             finished_at: record.finished_at,
@@ -376,7 +379,8 @@ impl Jobs {
                     (JobState::Failed, None, Some(format!("its result could not be stored: {failure}")))
                 }
             };
-            self.store.record(Change::Ended { job, state, result, error, at: Timestamp::now() });
+            let kind = ChangeKind::Ended { state, result, error };
+            self.store.record(Change { job, at: Timestamp::now(), kind });
         }
     }
 

@@ -1,7 +1,6 @@
 //! The registry with time as an argument.
 
 use model::DEFAULT_CHUNK_SIZE;
-use store::Store;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -46,7 +45,7 @@ impl Harness {
         let now = Instant::now();
         let data_dir = TempDir::new().expect("a directory");
         let config = Config { data_dir: data_dir.path().to_owned(), ..Config::default() };
-        let store = Arc::new(Store::open(config.store_settings()).expect("a store"));
+        let store = Arc::new(store_sqlite::open(config.store_settings()).expect("a store"));
         let (grid, _) = Grid::new(config.policy(), DEFAULT_CHUNK_SIZE, Duration::from_secs(10), store);
         Self { registry: Registry::new(Arc::new(grid), EVICT_AFTER, now), now, _data_dir: data_dir }
     }

@@ -1,13 +1,13 @@
-//! What the store can do, as figures: `cargo run --release -p store --example store_bench [directory]`.
+//! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory]`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use api::ParsedJob;
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobOptions, JobWork, NumberRange};
 use serde_json::value::RawValue;
-use store::{Change, JobFilter, NewJob, Outcome, Retention, Store, StoreSettings};
+use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, Retention, Store};
+use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Failure> {
 
 fn open(data_dir: &Path) -> Result<Store, Failure> {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    Ok(Store::open(StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention })?)
+    Ok(store_sqlite::open(StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention })?)
 }
 
 fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
@@ -35,7 +35,9 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
     options.tags.insert("user".to_owned(), format!("user-{}", number % 1000));
     Ok(NewJob {
         id: JobId(Uuid::from_u128(number)),
-        job: ParsedJob { work, payloads: Vec::new(), options },
+        work,
+        payloads: Vec::new(),
+        options,
         params: RawValue::from_string(r#"{"a":10,"b":9999999}"#.to_owned())?,
         tasks,
         fingerprint: [0; 32],
@@ -46,8 +48,8 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
 
 fn payload_job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
     let mut new = job(number, tasks)?;
-    new.job.work = JobWork::Tasks { count: tasks };
-    new.job.payloads = (0..tasks).map(|n| RawValue::from_string(n.to_string())).collect::<Result<_, _>>()?;
+    new.work = JobWork::Tasks { count: tasks };
+    new.payloads = (0..tasks).map(|n| RawValue::from_string(n.to_string())).collect::<Result<_, _>>()?;
     new.params = RawValue::from_string(format!(r#"{{"count":{tasks}}}"#))?;
     Ok(new)
 }
@@ -63,7 +65,8 @@ fn completed(job: JobId, first: u64, count: u64, with_outcome: bool) -> Result<C
         completed_at: at,
         results: if with_outcome { (0..count).map(|_| answer()).collect::<Result<_, _>>()? } else { Vec::new() },
     };
-    Ok(Change::Completed { job, tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) })
+    let kind = ChangeKind::Completed { tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) };
+    Ok(Change { job, at, kind })
 }
 
 async fn latency(data_dir: &Path) -> Result<(), Failure> {
@@ -164,7 +167,7 @@ async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
     let store = open(data_dir)?;
     let opened = since.elapsed();
     let since = Instant::now();
-    let unfinished = store.unfinished()?;
+    let unfinished = store.unfinished().await?;
     println!("opened in {opened:?}, unfinished() of {} jobs in {:?}", unfinished.len(), since.elapsed());
     let tag = ("user".to_owned(), Some("user-7".to_owned()));
     for filter in [
@@ -194,7 +197,7 @@ async fn many_payloads(data_dir: &Path) -> Result<(), Failure> {
     );
     let since = Instant::now();
     for task in 0..1_000_000 {
-        store.payloads(job, task..task + 1)?;
+        store.payloads(job, task..task + 1).await?;
     }
     println!("payloads one by one: {:.0} a second", 1e6 / since.elapsed().as_secs_f64());
     for first in (0..10_000_000).step_by(1000) {

@@ -9,11 +9,12 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
+use model::JobId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use model::JobId;
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
@@ -125,6 +126,16 @@ impl Objects {
                 }
             }
         }
+    }
+
+    /// The name of every result that is stored here.
+    ///
+    /// # Errors
+    /// They could not be listed.
+    pub async fn names(&self) -> Result<Vec<String>, ReadError> {
+        let names = self.store.list(Some(&self.root)).map_ok(|object| object.location.filename().map(str::to_owned));
+        let names = names.try_filter_map(|name| std::future::ready(Ok(name))).try_collect().await;
+        names.map_err(|error: object_store::Error| ReadError::Unavailable(error.to_string()))
     }
 
     pub(crate) async fn delete(&self, name: &str) -> Result<(), WriteError> {

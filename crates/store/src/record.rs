@@ -253,3 +253,17 @@ pub struct Pruned {
     /// Bytes that they took up.
     pub bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_cursor_is_refused() {
+        for text in
+            ["", "1", "1.", ".1", "x.0192e4a0000000000000000000000000", "1.0192e4a0", "9999999999999999999999999999.0"]
+        {
+            assert!(Cursor::from_str(text).is_err(), "{text}");
+        }
+    }
+}

@@ -6,8 +6,8 @@ use std::io::Read;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use object_store::{GetResult, GetResultPayload};
 use model::JobId;
+use object_store::{GetResult, GetResultPayload};
 use sha2::{Digest, Sha256};
 
 use crate::error::ReadError;

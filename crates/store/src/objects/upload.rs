@@ -1,7 +1,7 @@
 //! A result in the making: stays in memory while it is small, and goes out part by part when it is not.
 
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use model::JobId;
+use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 

@@ -1,15 +1,13 @@
-//! Random changes against a plain model, with a copy of the files while the writer runs standing for a crash.
+//! Random changes against a plain model, with a copy of the data while the writer runs standing for a crash.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Range;
-use std::path::Path;
 
+use super::Harness;
+use super::helpers::*;
+use crate::{Change, ChangeKind, Store};
 use model::{JobId, JobState};
 use proptest::prelude::*;
-use store::{Change, Store};
-
-use crate::helpers::*;
 
 const TASKS: u64 = 40;
 const JOBS: u128 = 3;
@@ -85,17 +83,17 @@ impl ModelJob {
 
 type Model = BTreeMap<JobId, ModelJob>;
 
-fn change(step: &Step) -> Option<Change> {
+fn change_of(step: &Step) -> Option<Change> {
     let at = at(1);
     Some(match step.clone() {
         Step::Complete(job, run, value) => completed(id(job), run, u128::from(value)),
         Step::FailAttempt(job, run, failures) => failed_attempt(id(job), run, failures),
         Step::FailTasks(job, run) => failed_tasks(id(job), run, 4),
-        Step::Start(job) => Change::Started { job: id(job), at },
-        Step::Pause(job) => Change::Paused { job: id(job), at },
-        Step::Resume(job) => Change::Resumed { job: id(job), at },
-        Step::Cancel(job) => Change::Canceled { job: id(job), at },
-        Step::Retry(job) => Change::Retried { job: id(job), at },
+        Step::Start(job) => change(id(job), at, ChangeKind::Started),
+        Step::Pause(job) => change(id(job), at, ChangeKind::Paused),
+        Step::Resume(job) => change(id(job), at, ChangeKind::Resumed),
+        Step::Cancel(job) => change(id(job), at, ChangeKind::Canceled),
+        Step::Retry(job) => change(id(job), at, ChangeKind::Retried),
         Step::Fail(job) => ended(id(job), JobState::Failed, None),
         Step::Submit(_) | Step::Flush | Step::Crash => return None,
     })
@@ -107,7 +105,7 @@ fn apply(model: &mut Model, step: &Step) {
         let new = ModelJob { state: JobState::Queued, is_started: false, value: 0, tasks };
         model.entry(id(*job)).or_insert(new);
     }
-    let Some(job) = change(step).and_then(|change| model.get_mut(&change.job())) else { return };
+    let Some(job) = change_of(step).and_then(|change| model.get_mut(&change.job)) else { return };
     if job.state.is_over() && !matches!(step, Step::Retry(_)) {
         return;
     }
@@ -143,8 +141,8 @@ fn apply(model: &mut Model, step: &Step) {
     }
 }
 
-fn stored(store: &Store) -> Model {
-    let jobs = store.unfinished().expect("readable").into_iter().map(|job| {
+async fn stored(store: &Store) -> Model {
+    let jobs = store.unfinished().await.expect("readable").into_iter().map(|job| {
         let mut tasks = vec![Fate::Open; TASKS as usize];
         let mut set = |run: Range<u64>, fate| tasks[run.start as usize..run.end as usize].fill(fate);
         assert!(job.done.windows(2).all(|pair| pair[0].end < pair[1].start), "{:?}", job.done);
@@ -163,26 +161,12 @@ fn unfinished(model: &Model) -> Model {
     model.iter().filter(|(_, job)| !job.state.is_over()).map(|(&id, job)| (id, job.clone())).collect()
 }
 
-/// Copies database and log as they are at one moment, but for the log's end.
-fn copy(from: &Path, to: &Path) {
-    loop {
-        let database = fs::read(from.join("divvy.db")).expect("readable");
-        let log = fs::read(from.join("divvy.db-wal")).unwrap_or_default();
-        if fs::read(from.join("divvy.db")).expect("readable") == database {
-            fs::write(to.join("divvy.db"), database).expect("room");
-            fs::write(to.join("divvy.db-wal"), log).expect("room");
-            return;
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let (directory, store) = new_store();
+pub fn after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice(harness: &dyn Harness) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    proptest!(ProptestConfig::with_cases(60), |(steps in steps())| {
+        // Each case begins with what no case has written.
+        let harness = harness.crashed();
+        let store = harness.open();
         let mut history = vec![Model::new()];
         let mut acknowledged = 0;
         for step in &steps {
@@ -192,9 +176,8 @@ proptest! {
                 }
                 Step::Flush => runtime.block_on(store.flush()).expect("room"),
                 Step::Crash => {
-                    let crashed = tempfile::tempdir().expect("room");
-                    copy(directory.path(), crashed.path());
-                    let found = stored(&open(crashed.path()));
+                    let crashed = harness.crashed();
+                    let found = runtime.block_on(stored(&crashed.open()));
                     let possible = &history[acknowledged..];
                     prop_assert!(possible.iter().any(|model| unfinished(model) == found), "{found:?} of {possible:?}");
                 }
@@ -206,7 +189,7 @@ proptest! {
                 | Step::Resume(_)
                 | Step::Cancel(_)
                 | Step::Retry(_)
-                | Step::Fail(_) => store.record(change(step).expect("a change")),
+                | Step::Fail(_) => _ = store.record(change_of(step).expect("a change")),
             }
             let mut model = history[history.len() - 1].clone();
             apply(&mut model, step);
@@ -216,26 +199,7 @@ proptest! {
             }
         }
         store.close().expect("all is committed");
-        let store = open(directory.path());
-        prop_assert_eq!(stored(&store), unfinished(&history[history.len() - 1]));
-    }
-}
-
-#[test]
-fn a_log_torn_anywhere_costs_the_last_commits_only() {
-    let (directory, store) = new_store();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    for number in 1..=20 {
-        runtime.block_on(store.submit(range_job(number, 10))).expect("room");
-    }
-    let crashed = tempfile::tempdir().expect("room");
-    copy(directory.path(), crashed.path());
-    let [database, log] = ["divvy.db", "divvy.db-wal"].map(|name| fs::read(crashed.path().join(name)).expect("there"));
-    proptest!(ProptestConfig::with_cases(40), |(length in 0..log.len())| {
-        let torn = tempfile::tempdir().expect("room");
-        fs::write(torn.path().join("divvy.db"), &database).expect("room");
-        fs::write(torn.path().join("divvy.db-wal"), &log[..length]).expect("room");
-        let found = open(torn.path()).unfinished().expect("readable");
-        prop_assert!(found.iter().map(|job| job.record.id).eq((1..=found.len() as u128).map(id)));
+        let store = harness.open();
+        prop_assert_eq!(runtime.block_on(stored(&store)), unfinished(&history[history.len() - 1]));
     });
 }

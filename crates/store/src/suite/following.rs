@@ -1,17 +1,17 @@
 use model::EventKind;
-use store::Change;
 
-use crate::helpers::*;
+use super::Harness;
+use super::helpers::*;
+use crate::ChangeKind;
 
-#[tokio::test]
-async fn events_come_in_order_from_any_number_on_of_one_job_or_of_all() {
-    let (directory, store) = new_store();
+pub async fn events_come_in_order_from_any_number_on_of_one_job_or_of_all(harness: &dyn Harness) {
+    let store = harness.open();
     for number in 1..=3 {
         store.submit(range_job(number, 10)).await.expect("room");
     }
     for round in 0..10 {
         for number in 1..=3 {
-            store.record(Change::Progress { job: id(number), at: at(round) });
+            store.record(change(id(number), at(round), ChangeKind::Progress));
         }
     }
     store.flush().await.expect("room");
@@ -27,21 +27,20 @@ async fn events_come_in_order_from_any_number_on_of_one_job_or_of_all() {
     assert!(store.events(0, Some(id(9)), 10).await.expect("readable").is_empty());
 
     store.close().expect("all is committed");
-    let store = open(directory.path());
+    let store = harness.open();
     assert_eq!(*store.latest_event().borrow(), 33);
     store.submit(range_job(4, 10)).await.expect("room");
     let newest = store.events(33, None, 10).await.expect("readable");
     assert_eq!((newest.len(), newest[0].seq, newest[0].kind), (1, 34, EventKind::Submitted));
 }
 
-#[tokio::test]
-async fn who_is_told_of_an_event_finds_it() {
-    let (_directory, store) = new_store();
+pub async fn a_caller_that_is_told_of_an_event_finds_it(harness: &dyn Harness) {
+    let store = harness.open();
     store.submit(range_job(1, 10)).await.expect("room");
     let mut latest = store.latest_event();
     for round in 0..50 {
         let before = *latest.borrow_and_update();
-        store.record(Change::Progress { job: id(1), at: at(round) });
+        store.record(change(id(1), at(round), ChangeKind::Progress));
         latest.changed().await.expect("the store is open");
         let found = store.events(before, None, 10).await.expect("readable");
         assert_eq!(found.last().map(|event| event.seq), Some(*latest.borrow()));

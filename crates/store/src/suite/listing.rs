@@ -1,25 +1,25 @@
 use std::str::FromStr;
 
+use super::Harness;
+use super::helpers::*;
+use crate::{ChangeKind, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS, ReadError, Store};
 use model::{JobKind, JobState, Labels};
 use proptest::prelude::*;
-use store::{Change, Cursor, JobFilter, JobRecord, Store};
-
-use crate::helpers::*;
 
 /// Jobs with every kind, state and tag, some of the same moment.
 async fn fill(store: &Store, count: u128) {
     for number in 1..=count {
         let mut new = if number % 3 == 0 { tasks_job(number, numbers(1)) } else { range_job(number, 1) };
         new.submitted_at = at((number / 2) as i64);
-        new.job.options.tags = Labels::from([("user".to_owned(), format!("u{}", number % 7))]);
+        new.options.tags = Labels::from([("user".to_owned(), format!("u{}", number % 7))]);
         if number % 5 == 0 {
-            new.job.options.tags.insert("urgent".to_owned(), String::new());
+            new.options.tags.insert("urgent".to_owned(), String::new());
         }
         store.submit(new).await.expect("room");
         let (job, at) = (id(number), at(1));
         match number % 4 {
-            0 => store.record(Change::Started { job, at }),
-            1 => store.record(Change::Canceled { job, at }),
+            0 => store.record(change(job, at, ChangeKind::Started)),
+            1 => store.record(change(job, at, ChangeKind::Canceled)),
             2 => {
                 store.record(completed(job, 0..1, 1));
                 store.record(ended(job, JobState::Succeeded, None));
@@ -53,10 +53,9 @@ fn suits(job: &JobRecord, filter: &JobFilter) -> bool {
             .all(|(name, value)| tags.get(name).is_some_and(|found| value.as_ref().is_none_or(|value| value == found)))
 }
 
-#[test]
-fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first() {
+pub fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first(harness: &dyn Harness) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (_directory, store) = new_store();
+    let store = harness.open();
     let all = runtime.block_on(async {
         fill(&store, 120).await;
         walk(&store, &JobFilter::default(), 1000).await
@@ -81,11 +80,14 @@ fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first() {
     });
 }
 
-#[test]
-fn a_text_that_is_no_cursor_is_refused() {
-    for text in
-        ["", "1", "1.", ".1", "x.0192e4a0000000000000000000000000", "1.0192e4a0", "9999999999999999999999999999.0"]
-    {
-        assert!(Cursor::from_str(text).is_err(), "{text}");
-    }
+pub async fn a_filter_with_too_many_tags_is_refused(harness: &dyn Harness) {
+    let store = harness.open();
+    fill(&store, 10).await;
+    let with = |count: usize| {
+        let tags = (0..count).map(|number| (format!("tag-{number}"), None)).collect();
+        store.jobs(JobFilter { tags, ..JobFilter::default() }, None, 10)
+    };
+    assert_eq!(with(MAX_FILTER_TAGS).await.map(|jobs| jobs.len()), Ok(0));
+    let refused = with(MAX_FILTER_TAGS + 1).await;
+    assert!(matches!(refused, Err(ReadError::TooManyTags { limit: MAX_FILTER_TAGS })), "{refused:?}");
 }

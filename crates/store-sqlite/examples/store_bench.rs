@@ -65,7 +65,8 @@ fn completed(job: JobId, first: u64, count: u64, with_outcome: bool) -> Result<C
         completed_at: at,
         results: if with_outcome { (0..count).map(|_| answer()).collect::<Result<_, _>>()? } else { Vec::new() },
     };
-    let kind = ChangeKind::Completed { tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) };
+    let kind =
+        ChangeKind::Completed { tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) };
     Ok(Change { job, at, kind })
 }
 

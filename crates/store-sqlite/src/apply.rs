@@ -114,4 +114,3 @@ pub(crate) fn latest_event(db: &Connection) -> rusqlite::Result<u64> {
     let mut select = db.prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")?;
     select.query_row([], |row| column::count(row, 0))
 }
-

@@ -16,12 +16,7 @@ const ANSWERS: i64 = 4096;
 /// About the most bytes of them.
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 
-pub(crate) fn put_completed(
-    db: &Connection,
-    key: i64,
-    tasks: &Range<u64>,
-    outcome: &Outcome,
-) -> rusqlite::Result<()> {
+pub(crate) fn put_completed(db: &Connection, key: i64, tasks: &Range<u64>, outcome: &Outcome) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached(
         "INSERT INTO attempts (job, first, beyond, attempt, worker, allocated_at, running_at, completed_at, results)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -65,7 +60,11 @@ fn omit_failures(db: &Connection, key: i64, first: i64) -> rusqlite::Result<u64>
          WHERE job = ?1 AND first = ?2 AND error_at IS NOT NULL ORDER BY rowid",
     )?;
     let read = |row: &Row<'_>| {
-        Ok((row.get::<_, i64>(0)?, failure_bytes(column::count(row, 1)?, column::count(row, 2)?), row.get::<_, i64>(3)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            failure_bytes(column::count(row, 1)?, column::count(row, 2)?),
+            row.get::<_, i64>(3)?,
+        ))
     };
     let rows = select.query_map((key, first), read)?.collect::<rusqlite::Result<Vec<_>>>()?;
     let Some(last) = rows.len().checked_sub(LAST_FAILURES).filter(|&last| last > FIRST_FAILURES) else {

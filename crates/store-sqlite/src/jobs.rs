@@ -79,12 +79,7 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
     Ok(jobs)
 }
 
-pub(crate) fn events(
-    db: &Connection,
-    after: u64,
-    job: Option<JobId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<JobEvent>> {
+pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
     let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
         "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error

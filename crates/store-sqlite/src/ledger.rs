@@ -65,9 +65,7 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
     let mut delete = db.prepare_cached("DELETE FROM spans WHERE job = ?1 AND what = ?2 AND first = ?3")?;
     for (kind, first, span) in ledger.take_changed_spans() {
         match span {
-            Some((beyond, failures)) => {
-                put.execute((key, what(kind), first.column(), beyond.column(), failures))?
-            }
+            Some((beyond, failures)) => put.execute((key, what(kind), first.column(), beyond.column(), failures))?,
             None => delete.execute((key, what(kind), first.column()))?,
         };
     }

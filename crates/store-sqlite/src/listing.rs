@@ -100,8 +100,12 @@ fn by_tag((name, value): &(String, Option<String>)) -> Way {
 
 /// A way for each state and kind, so that each is one run of the index.
 fn by_state(filter: &JobFilter) -> Vec<Way> {
-    let states = <JobState as StoredName>::ALL.iter().copied().filter(|state| filter.states.is_empty() || filter.states.contains(state));
-    let kinds = <JobKind as StoredName>::ALL.iter().copied().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
+    let states = <JobState as StoredName>::ALL
+        .iter()
+        .copied()
+        .filter(|state| filter.states.is_empty() || filter.states.contains(state));
+    let kinds =
+        <JobKind as StoredName>::ALL.iter().copied().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
     let kinds: Vec<_> = kinds.collect();
     let pairs = states.flat_map(|state| kinds.iter().map(move |kind| (state, kind)));
     pairs

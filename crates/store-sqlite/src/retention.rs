@@ -13,11 +13,7 @@ use crate::column::{self, Column};
 const SWEPT_AT_ONCE: i64 = 2000;
 
 /// Jobs to be forgotten, with the bytes that they take up, those that ended first in front.
-pub(crate) fn expired(
-    db: &Connection,
-    retention: Retention,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<(JobKey, u64)>> {
+pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
     let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
     let total = db.prepare_cached(total)?.query_row([], |row| column::count(row, 0))?;
     let mut excess = total.saturating_sub(retention.max_bytes);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use store::{Change, OpenError, Store, SubmitError, WriteError};
+use store::{ChangeKind, Store, SubmitError, WriteError};
+use store_sqlite::OpenError;
 
 use crate::helpers::*;
 
@@ -69,27 +70,33 @@ async fn on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_o
         store.record(answered(job, given..given + 1, vec![raw("1")]));
         given += 1;
     }
-    assert_eq!(store.submit(range_job(3, 100)).await, Err(SubmitError::Write(WriteError::DiskFull)));
-    assert_eq!(store.commit(Change::Paused { job: id(2), at: at(1) }).await, Err(WriteError::DiskFull));
+    assert_eq!(
+        store.submit(range_job(3, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+    assert_eq!(
+        store.commit(change(id(2), at(1), ChangeKind::Paused)).await,
+        Err(WriteError::Full("the disk is full".to_owned()))
+    );
     assert_eq!(store.is_failing(), Some("the disk is full".to_owned()));
     assert!(store.backlog() >= 100);
     assert!(store.put_result(id(2), raw(&format!("\"{}\"", "x".repeat(300_000)))).await.is_err());
-    assert_eq!(store.unfinished().expect("reading goes on").len(), 2);
+    assert_eq!(store.unfinished().await.expect("reading goes on").len(), 2);
 
     fs::remove_file(disk.join("filler")).expect("there");
     wait_until("all is committed", || store.backlog() == 0).await;
     assert_eq!(store.is_failing(), None);
-    let check = |store: &Store| {
-        let found = store.unfinished().expect("readable");
+    let check = async |store: &Store| {
+        let found = store.unfinished().await.expect("readable");
         assert_eq!(found.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(1), id(2)]);
         assert!(found[0].done.iter().cloned().eq(std::iter::once(0..given)), "{:?} of {given}", found[0].done);
         assert_eq!(found[1].record.state, model::JobState::Queued);
     };
-    check(&store);
+    check(&store).await;
     store.submit(range_job(3, 100)).await.expect("room again");
-    store.commit(Change::Canceled { job: id(3), at: at(1) }).await.expect("room");
+    store.commit(change(id(3), at(1), ChangeKind::Canceled)).await.expect("room");
     store.close().expect("all is committed");
-    check(&open(&disk));
+    check(&open(&disk)).await;
 }
 
 #[tokio::test]
@@ -105,10 +112,10 @@ async fn a_failure_ends_by_itself_once_there_is_room() {
     assert_eq!(store.backlog(), 0);
     fs::remove_file(disk.join("filler")).expect("there");
     wait_until("no failure any more", || store.is_failing().is_none()).await;
-    let unfinished = || store.unfinished().expect("readable").len() as u128;
-    assert_eq!(unfinished(), number - 1);
+    let unfinished = async || store.unfinished().await.expect("readable").len() as u128;
+    assert_eq!(unfinished().await, number - 1);
     store.submit(range_job(number, 1)).await.expect("room again");
-    assert_eq!(unfinished(), number);
+    assert_eq!(unfinished().await, number);
 }
 
 #[test]
@@ -116,7 +123,7 @@ fn closing_on_a_full_disk_says_that_something_is_lost_and_what_was_acknowledged_
     let Some(disk) = disk("closing_on_a_full_disk_says_that_something_is_lost_and_what_was_acknowledged_stays") else {
         return;
     };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = runtime();
     let store = open(&disk);
     runtime.block_on(store.submit(range_job(1, 10_000_000))).expect("room");
     fill(&disk, 0);
@@ -129,7 +136,7 @@ fn closing_on_a_full_disk_says_that_something_is_lost_and_what_was_acknowledged_
     }
     assert!(store.close().is_err());
     fs::remove_file(disk.join("filler")).expect("there");
-    assert_eq!(only_unfinished(&open(&disk)).record.id, id(1));
+    assert_eq!(runtime.block_on(only_unfinished(&open(&disk))).record.id, id(1));
 }
 
 #[test]
@@ -138,7 +145,7 @@ fn a_disk_that_cannot_be_written_is_said_to_be_so() {
     open(&disk).close().expect("all is committed");
     let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(&disk).status().expect("there is a mount");
     assert!(remount.success());
-    let error = Store::open(settings(&disk)).expect_err("refused");
+    let error = store_sqlite::open(settings(&disk)).expect_err("refused");
     assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
     assert!(error.to_string().contains(&disk.display().to_string()), "{error}");
 }

@@ -1,13 +1,11 @@
-//! The store through its public face, on real files.
+//! The store in SQLite through its public face, on real files.
 
-mod accepting;
-mod completing;
+mod contract;
 mod crashes;
-mod following;
 mod full_disk;
 mod helpers;
-mod listing;
+mod migrating;
 mod opening;
+mod replaced;
 mod results;
 mod retention;
-mod tasks;

@@ -18,8 +18,8 @@ async fn fill(store: &Store, count: u128) {
         store.submit(new).await.expect("room");
         let (job, at) = (id(number), at(1));
         match number % 4 {
-            0 => store.record(change(job, at, ChangeKind::Started)),
-            1 => store.record(change(job, at, ChangeKind::Canceled)),
+            0 => _ = store.record(change(job, at, ChangeKind::Started)),
+            1 => _ = store.record(change(job, at, ChangeKind::Canceled)),
             2 => {
                 store.record(completed(job, 0..1, 1));
                 store.record(ended(job, JobState::Succeeded, None));

@@ -37,7 +37,7 @@ pub async fn of_results_under_one_name_the_latest_is_found(harness: &dyn Harness
     succeed(&store, 1, Some("sums"), "1", 11).await;
     succeed(&store, 3, Some("other"), "3", 12).await;
     let mut unfinished = range_job(4, 1);
-    unfinished.job.options.output = Some("sums".to_owned());
+    unfinished.options.output = Some("sums".to_owned());
     store.submit(unfinished).await.expect("room");
     let found = store.result_by_name("sums").await.expect("readable").expect("there");
     assert_eq!((found.job, &found.json[..]), (id(1), &b"1"[..]));
@@ -65,7 +65,7 @@ pub async fn the_bound_of_a_small_result_is_64_kib(harness: &dyn Harness) {
     let small = store.put_result(id(1), text(64 * 1024)).await.expect("room");
     assert!(matches!(small, ResultBody::Inline(_)), "{small:?}");
     let large = store.put_result(id(1), text(64 * 1024 + 1)).await.expect("room");
-    assert!(matches!(&large, ResultBody::Object(object) if object.bytes() == 64 * 1024 + 1), "{large:?}");
+    assert!(matches!(&large, ResultBody::Object(object) if object.bytes == 64 * 1024 + 1), "{large:?}");
 }
 
 pub async fn a_large_result_comes_in_pieces(harness: &dyn Harness) {

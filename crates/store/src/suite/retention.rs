@@ -5,7 +5,7 @@ use model::{JobState, Labels};
 
 use super::Harness;
 use super::helpers::*;
-use crate::{ChangeKind, JobFilter, Pruned, Retention, Store, Submission};
+use crate::{ChangeKind, JobFilter, Pruned, Retention, Store};
 
 async fn end(store: &Store, number: u128, at: Timestamp) {
     let job = id(number);

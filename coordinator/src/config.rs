@@ -10,7 +10,8 @@ use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::WorkerToken;
-use store::{Retention, StoreSettings};
+use store::Retention;
+use store_sqlite::StoreSettings;
 use url::Url;
 
 /// The longest time that any setting may have.

@@ -70,7 +70,7 @@ impl Coordinator {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-        let store = Arc::new(Store::open(config.store_settings()).context("open the store (DIVVY_DATA_DIR)")?);
+        let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store (DIVVY_DATA_DIR)")?);
         let (grid, to_compose) =
             Grid::new(config.policy(), config.chunk_size, config.worker_wait(), Arc::clone(&store));
         Ok(Self { config, public, internal, grid: Arc::new(grid), store, to_compose })
@@ -110,7 +110,7 @@ impl Coordinator {
         let mut own_metrics = MetricsRegistry::default();
         let metrics = GridMetrics::register(&mut own_metrics, Arc::clone(&grid), Arc::clone(&registry));
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&grid));
-        let taken_up = jobs.take_up_all().context("read the jobs that are not over")?;
+        let taken_up = jobs.take_up_all().await.context("read the jobs that are not over")?;
         if taken_up > 0 {
             info!(jobs = taken_up, "going on with what was not over");
         }

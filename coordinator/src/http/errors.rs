@@ -8,16 +8,23 @@ use crate::pullers::ClaimError;
 
 /// What failed to be read.
 pub(super) fn from_read(error: ReadError) -> ApiError {
-    ApiError::Failed(error.to_string())
+    match error {
+        ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
+        ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } | ReadError::Unavailable(_) => {
+            ApiError::Failed(error.to_string())
+        }
+    }
 }
 
 pub(super) fn from_write(error: WriteError) -> ApiError {
     match error {
         WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
         WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
-        WriteError::DiskFull
-        | WriteError::ReadOnly
-        | WriteError::Io(_)
+        WriteError::Superseded { .. } | WriteError::InDoubt => ApiError::Unavailable(error.to_string()),
+        WriteError::Full(_)
+        | WriteError::ReadOnly(_)
+        | WriteError::Unavailable(_)
+        | WriteError::Replaced(_)
         | WriteError::Corrupt(_)
         | WriteError::Results(_) => ApiError::Storage(error.to_string()),
     }

@@ -171,7 +171,7 @@ async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiE
     let worker = state.pullers.see(claim, Instant::now()).map_err(from_claim)?;
     let until = tokio::time::Instant::now() + Duration::from_secs_f64(claim.wait_seconds);
     match wait_for_tasks(state, worker, claim.max_tasks.into(), until).await {
-        Some(fetched) => to_claimed(state, fetched).map(|claimed| MaybeClaimed::Left(Json(claimed))),
+        Some(fetched) => to_claimed(state, fetched).await.map(|claimed| MaybeClaimed::Left(Json(claimed))),
         // It would ask again at once.
         None if state.health.is_draining() => Err(ApiError::Unavailable("the coordinator is stopping".to_owned())),
         None => Ok(nothing()),
@@ -204,10 +204,10 @@ async fn wait_for_tasks(
     }
 }
 
-fn to_claimed(state: &State, fetched: Fetched) -> Result<Claimed, ApiError> {
+async fn to_claimed(state: &State, fetched: Fetched) -> Result<Claimed, ApiError> {
     let Fetched { job, attempt, plan, tasks, expires_at, .. } = fetched;
     let payloads = match plan {
-        Plan::Tasks { .. } => match state.jobs.store().payloads(job, tasks.clone()) {
+        Plan::Tasks { .. } => match state.jobs.store().payloads(job, tasks.clone()).await {
             Ok(payloads) => payloads,
             Err(error) => {
                 let cause = Failure::Refused(format!("its payload cannot be read: {error}"));

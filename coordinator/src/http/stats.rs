@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
-use api::{ParsedJob, Problem, Simulation, SimulationStarted, Stats, WorkerState, WorkerStats};
+use api::{Problem, Simulation, SimulationStarted, Stats, WorkerState, WorkerStats};
 use jiff::Timestamp;
 use model::{JobId, JobOptions, JobWork, Priority, Requirements, SleepParams};
 use serde_json::value::RawValue;
@@ -143,7 +143,9 @@ fn new_job(simulation: &Simulation, simulated: Simulated, priority: Priority, ta
     let id = JobId(Uuid::now_v7());
     NewJob {
         id,
-        job: ParsedJob { work, payloads: Vec::new(), options },
+        work,
+        payloads: Vec::new(),
+        options,
         fingerprint: Sha256::digest(id.0.as_bytes()).into(),
         params: RawValue::from_string(params).expect("numbers in braces are JSON"),
         tasks,

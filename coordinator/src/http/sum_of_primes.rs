@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use api::{Job, ParsedJob, Problem, SumOfPrimes};
+use api::{Job, Problem, SumOfPrimes};
 use jiff::Timestamp;
 use model::{InvalidJob, JobId, JobOptions, JobState, JobWork, NumberRange, Priority};
 use scheduler::JobError;
@@ -81,7 +81,9 @@ async fn store_instead(
     let tasks = state.grid.plan(work).tasks();
     let new = NewJob {
         id,
-        job: ParsedJob { work, payloads: Vec::new(), options },
+        work,
+        payloads: Vec::new(),
+        options,
         params: RawValue::from_string(params).expect("numbers in braces are JSON"),
         tasks,
         fingerprint: Sha256::digest(id.0.as_bytes()).into(),

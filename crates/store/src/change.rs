@@ -6,41 +6,30 @@ use jiff::Timestamp;
 use model::{AttemptId, JobId, JobState};
 use serde_json::value::RawValue;
 
-/// A change to one job. One that comes after the job's end, or for a job that is not there, has no effect.
+/// A change to one job. A change that follows the job's end, or names no stored job, has no effect.
 #[derive(Clone, Debug)]
-pub enum Change {
-    /// Its first task was given out.
-    Started {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+pub struct Change {
+    /// The job.
+    pub job: JobId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: ChangeKind,
+}
+
+/// What happened to a job.
+#[derive(Clone, Debug)]
+pub enum ChangeKind {
+    /// Its first task was leased.
+    Started,
     /// Nothing of it runs until it is resumed.
-    Paused {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+    Paused,
     /// It goes on.
-    Resumed {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+    Resumed,
     /// It was given up.
-    Canceled {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+    Canceled,
     /// Tasks succeeded. Refused whole where one of them was done before.
     Completed {
-        /// The job.
-        job: JobId,
         /// The tasks.
         tasks: Range<u64>,
         /// What they add to the job's value.
@@ -50,79 +39,58 @@ pub enum Change {
     },
     /// Tasks failed and will be tried again.
     AttemptFailed {
-        /// The job.
-        job: JobId,
         /// The tasks.
         tasks: Range<u64>,
         /// How often they have failed by now.
         failures: u32,
-        /// When.
-        at: Timestamp,
-        /// Whose attempt it was.
+        /// The worker of the attempt.
         worker: String,
         /// Why.
         error: String,
     },
     /// Tasks failed and are out of attempts.
     TasksFailed {
-        /// The job.
-        job: JobId,
         /// The tasks.
         tasks: Range<u64>,
         /// How often they have failed by now.
         failures: u32,
-        /// When.
-        at: Timestamp,
-        /// Whose attempt it was.
+        /// The worker of the attempt.
         worker: String,
         /// Why.
         error: String,
     },
-    /// Its listeners are to hear how far it is.
-    Progress {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+    /// Its progress is announced as an event.
+    Progress,
     /// Tasks out of attempts become open again, with none used up, and the job goes on. The only change to a job that is
-    /// over; without effect on one that succeeded.
-    Retried {
-        /// The job.
-        job: JobId,
-        /// When.
-        at: Timestamp,
-    },
+    /// over; without effect on a job that succeeded.
+    Retried,
     /// It is over.
     Ended {
-        /// The job.
-        job: JobId,
         /// How: [`JobState::Succeeded`] only where every task has succeeded.
         state: JobState,
         /// Its result.
         result: Option<ResultBody>,
         /// Why it failed.
         error: Option<String>,
-        /// When.
-        at: Timestamp,
     },
 }
 
 impl Change {
-    /// Whose it is.
+    /// The object of a result that this change would make the job's.
     #[must_use]
-    pub fn job(&self) -> JobId {
-        match self {
-            Self::Started { job, .. }
-            | Self::Paused { job, .. }
-            | Self::Resumed { job, .. }
-            | Self::Canceled { job, .. }
-            | Self::Completed { job, .. }
-            | Self::AttemptFailed { job, .. }
-            | Self::TasksFailed { job, .. }
-            | Self::Progress { job, .. }
-            | Self::Retried { job, .. }
-            | Self::Ended { job, .. } => *job,
+    pub fn object(&self) -> Option<&StoredObject> {
+        match &self.kind {
+            ChangeKind::Ended { result: Some(ResultBody::Object(object)), .. } => Some(object),
+            ChangeKind::Ended { .. }
+            | ChangeKind::Started
+            | ChangeKind::Paused
+            | ChangeKind::Resumed
+            | ChangeKind::Canceled
+            | ChangeKind::Completed { .. }
+            | ChangeKind::AttemptFailed { .. }
+            | ChangeKind::TasksFailed { .. }
+            | ChangeKind::Progress
+            | ChangeKind::Retried => None,
         }
     }
 }
@@ -132,39 +100,34 @@ impl Change {
 pub struct Outcome {
     /// Its id.
     pub attempt: AttemptId,
-    /// Who made it.
+    /// Its worker.
     pub worker: String,
-    /// When the tasks were given to the worker.
+    /// When the tasks were leased to the worker.
     pub allocated_at: Timestamp,
     /// When the worker began.
     pub running_at: Timestamp,
     /// When they were done.
     pub completed_at: Timestamp,
-    /// What the worker answered: one for each task, or none at all.
+    /// The worker's answers: one for each task, or none at all.
     pub results: Vec<Box<RawValue>>,
 }
 
-/// A result, on its way into [`Change::Ended`].
+/// A result, on its way into [`ChangeKind::Ended`].
 #[derive(Clone, Debug)]
 pub enum ResultBody {
     /// Kept in the job's row.
     Inline(Box<RawValue>),
-    /// Stored already, beside the database.
+    /// Stored already as an object, which becomes visible by the change that names it.
     Object(StoredObject),
 }
 
-/// A result that is stored beside the database. Made by the store only.
+/// A result that is stored as an object, under a name that no other composing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
-    pub(crate) name: String,
-    pub(crate) bytes: u64,
-    pub(crate) sha256: [u8; 32],
-}
-
-impl StoredObject {
+    /// Its name in the object store.
+    pub name: String,
     /// Its length.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: [u8; 32],
 }

@@ -2,7 +2,9 @@
 
 use serde_json::value::RawValue;
 
-pub(crate) fn array(values: &[Box<RawValue>]) -> String {
+/// The array of these values.
+#[must_use]
+pub fn array(values: &[Box<RawValue>]) -> String {
     let mut text = String::with_capacity(2 + values.iter().map(|value| value.get().len() + 1).sum::<usize>());
     text.push('[');
     for (index, value) in values.iter().enumerate() {

@@ -4,61 +4,94 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::JobId;
 use tokio::sync::oneshot;
 
-use crate::change::Change;
+use crate::batch::{Answer, Entry};
 use crate::error::WriteError;
-use crate::record::{NewJob, Submission};
 
-/// How long a change waits for others to share its commit.
+/// How long a recorded change waits for others to share its commit.
 const LINGER: Duration = Duration::from_millis(10);
-/// Most changes in one transaction: about a tenth of a second of work, which a durable change may have to wait for.
-const GROUP_LIMIT: usize = 8192;
+/// Most entries in one batch: about a tenth of a second of work, which a durable change may have to wait for.
+const BATCH_LIMIT: usize = 8192;
+/// Longest pause between attempts to write once the store is being closed.
+const CLOSING_PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) type Reply = oneshot::Sender<Result<Answer, WriteError>>;
 
 /// Something for the writer to do.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Submit(Box<NewJob>),
-    Change(Change),
-    /// Nothing: resolves when all before it is committed.
+    Entry(Entry),
+    /// Nothing: is answered when all before it is committed.
     Barrier,
-    /// Takes jobs that are over out of sight.
-    Doom(Vec<i64>),
-    /// Deletes some of what belonged to a doomed job.
-    Sweep(i64),
 }
-
-/// What came of it.
-#[derive(Clone, Debug)]
-pub(crate) enum Done {
-    Changed,
-    Submitted(Submission),
-    Mismatch(JobId),
-    /// Rows that a sweep or a doom changed.
-    Rows(u64),
-    Refused(String),
-}
-
-pub(crate) type Reply = oneshot::Sender<Result<Done, WriteError>>;
 
 #[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) work: Work,
+struct Queued {
+    work: Work,
+    ticket: Ticket,
+    since: Instant,
+}
+
+/// What an entry is known by while it waits.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// For the answer, where a caller waits.
     pub(crate) reply: Option<Reply>,
-    pub(crate) since: Instant,
+    /// The number of a recorded change; 0 of anything else.
+    pub(crate) number: u64,
+}
+
+/// What the writer commits together.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) entries: Vec<Entry>,
+    /// One for each entry.
+    pub(crate) tickets: Vec<Ticket>,
+    /// Answered after the entries.
+    pub(crate) barriers: Vec<Reply>,
+}
+
+impl Group {
+    fn push(&mut self, queued: Queued) {
+        match (queued.work, queued.ticket.reply) {
+            (Work::Entry(entry), reply) => {
+                self.entries.push(entry);
+                self.tickets.push(Ticket { reply, number: queued.ticket.number });
+            }
+            (Work::Barrier, reply) => self.barriers.extend(reply),
+        }
+    }
+
+    /// How much of the backlog it is.
+    pub(crate) fn len(&self) -> u64 {
+        (self.entries.len() + self.barriers.len()) as u64
+    }
+
+    /// Cuts it in two, each smaller than the whole.
+    pub(crate) fn halve(mut self) -> (Self, Self) {
+        let half = self.entries.len() / 2;
+        let (entries, tickets) = (self.entries.split_off(half), self.tickets.split_off(half));
+        let barriers = std::mem::take(&mut self.barriers);
+        (self, Self { entries, tickets, barriers })
+    }
+
+    /// The highest number of a recorded change in it.
+    pub(crate) fn last_number(&self) -> Option<u64> {
+        self.tickets.iter().map(|ticket| ticket.number).max().filter(|&number| number > 0)
+    }
 }
 
 /// What the writer is to do next.
 pub(crate) enum Next {
-    Commit(Vec<Queued>),
+    Commit(Group),
     /// Nothing has come for as long as the writer wanted to wait.
     Idle,
     /// Nothing will come any more.
     End,
 }
 
-/// Without a bound of its own: whoever fills it watches [`crate::Store::backlog`].
+/// Without a bound of its own: the caller that records watches [`crate::Store::backlog`].
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -68,12 +101,15 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Queued>,
-    /// Those of them that somebody waits for.
+    /// Those of them that a caller waits for.
     urgent: usize,
     closed: bool,
-    stopped: bool,
+    /// Why nothing is taken in any more.
+    stopped: Option<WriteError>,
     /// Waiting or being committed.
     backlog: u64,
+    /// The number of the last recorded change.
+    recorded: u64,
     failing: Option<String>,
 }
 
@@ -83,44 +119,70 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, work: Work, reply: Option<Reply>) {
+    /// Takes in a change that nobody waits for. Returns its number.
+    pub(crate) fn record(&self, entry: Entry) -> u64 {
         let mut state = self.lock();
-        if state.stopped {
+        state.recorded += 1;
+        let number = state.recorded;
+        self.push(state, Work::Entry(entry), Ticket { reply: None, number });
+        number
+    }
+
+    /// Takes in what a caller waits for.
+    pub(crate) fn call(&self, work: Work, reply: Reply) {
+        let state = self.lock();
+        self.push(state, work, Ticket { reply: Some(reply), number: 0 });
+    }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, work: Work, ticket: Ticket) {
+        if let Some(error) = &state.stopped {
+            if let Some(reply) = ticket.reply {
+                // The caller may have left.
+                let _ = reply.send(Err(error.clone()));
+            }
             return;
         }
-        let urgent = reply.is_some();
-        state.waiting.push_back(Queued { work, reply, since: Instant::now() });
+        let urgent = ticket.reply.is_some();
+        state.waiting.push_back(Queued { work, ticket, since: Instant::now() });
         state.urgent += usize::from(urgent);
         state.backlog += 1;
         let waiting = state.waiting.len();
         drop(state);
-        if urgent || waiting == 1 || waiting == GROUP_LIMIT {
+        if urgent || waiting == 1 || waiting == BATCH_LIMIT {
             self.changed.notify_one();
         }
     }
 
-    /// The next group: at once where somebody waits for one of it.
-    pub(crate) fn next(&self, patience: Option<Duration>) -> Next {
+    /// The next group: at once where a caller waits for one of it.
+    pub(crate) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
         let asked = Instant::now();
         loop {
             let now = Instant::now();
             let until = match state.waiting.front() {
-                Some(_) if state.urgent > 0 || state.closed || state.waiting.len() >= GROUP_LIMIT => break,
-                Some(first) => Some(first.since + LINGER),
+                Some(_) if state.urgent > 0 || state.closed || state.waiting.len() >= BATCH_LIMIT => break,
+                Some(first) => first.since + LINGER,
                 None if state.closed => return Next::End,
-                None => patience.map(|patience| asked + patience),
+                None => asked + patience,
             };
-            state = match until {
-                Some(until) if until <= now && state.waiting.is_empty() => return Next::Idle,
-                Some(until) if until <= now => break,
-                Some(until) => self.changed.wait_timeout(state, until - now).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            if until <= now {
+                if state.waiting.is_empty() {
+                    return Next::Idle;
+                }
+                break;
+            }
+            state = self.changed.wait_timeout(state, until - now).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let count = state.waiting.len().min(GROUP_LIMIT);
-        let group: Vec<_> = state.waiting.drain(..count).collect();
-        state.urgent -= group.iter().filter(|queued| queued.reply.is_some()).count();
+        let count = state.waiting.len().min(BATCH_LIMIT);
+        let mut group = Group::default();
+        group.entries.reserve(count);
+        group.tickets.reserve(count);
+        let mut urgent = 0;
+        for queued in state.waiting.drain(..count) {
+            urgent += usize::from(queued.ticket.reply.is_some());
+            group.push(queued);
+        }
+        state.urgent -= urgent;
         Next::Commit(group)
     }
 
@@ -133,18 +195,29 @@ impl Queue {
         self.lock().failing = error;
     }
 
-    /// Puts a group back in front. Whoever waits for any change, in it or behind it, gets the error instead.
-    pub(crate) fn put_back(&self, group: Vec<Queued>, error: &WriteError) {
+    /// Puts groups back in front. Callers that wait for anything in them or behind them get the error instead.
+    pub(crate) fn put_back(&self, groups: Vec<Group>, error: &WriteError) {
         let mut state = self.lock();
-        let all: Vec<_> = group.into_iter().chain(state.waiting.drain(..)).collect();
-        let before = all.len();
-        for mut queued in all {
-            match queued.reply.take() {
-                Some(reply) => _ = reply.send(Err(error.clone())),
-                None => state.waiting.push_back(queued),
+        let since = Instant::now();
+        let mut all = VecDeque::with_capacity(state.waiting.len());
+        let mut given_up = 0;
+        for group in groups {
+            for (entry, mut ticket) in group.entries.into_iter().zip(group.tickets) {
+                match ticket.reply.take() {
+                    Some(reply) => given_up += fail(reply, error),
+                    None => all.push_back(Queued { work: Work::Entry(entry), ticket, since }),
+                }
+            }
+            given_up += group.barriers.into_iter().map(|reply| fail(reply, error)).sum::<u64>();
+        }
+        for mut queued in state.waiting.drain(..) {
+            match queued.ticket.reply.take() {
+                Some(reply) => given_up += fail(reply, error),
+                None => all.push_back(queued),
             }
         }
-        state.backlog -= (before - state.waiting.len()) as u64;
+        state.waiting = all;
+        state.backlog -= given_up;
         state.urgent = 0;
     }
 
@@ -153,8 +226,7 @@ impl Queue {
         let until = Instant::now() + pause;
         let mut state = self.lock();
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            // At the end there is little time left: only as long as the first pause.
-            let left = if state.closed { left.min(Duration::from_millis(100)) } else { left };
+            let left = if state.closed { left.min(CLOSING_PAUSE) } else { left };
             let (guard, waited) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             if state.closed && waited.timed_out() {
@@ -172,13 +244,19 @@ impl Queue {
         self.lock().closed
     }
 
-    /// The writer is gone: whoever waits hears of it, and nothing is taken in any more. Returns what was lost.
-    pub(crate) fn stop(&self) -> u64 {
+    /// The writer ends: callers that wait get the error, and nothing is taken in any more. Returns how many changes were
+    /// lost.
+    pub(crate) fn stop(&self, error: &WriteError) -> u64 {
         let mut state = self.lock();
-        state.stopped = true;
-        state.failing.get_or_insert_with(|| WriteError::Closed.to_string());
+        if state.stopped.is_some() {
+            return 0;
+        }
+        state.stopped = Some(error.clone());
+        state.failing.get_or_insert_with(|| error.to_string());
         state.urgent = 0;
-        state.waiting.clear();
+        for queued in state.waiting.drain(..) {
+            queued.ticket.reply.map(|reply| fail(reply, error));
+        }
         state.backlog
     }
 
@@ -189,4 +267,10 @@ impl Queue {
     pub(crate) fn failing(&self) -> Option<String> {
         self.lock().failing.clone()
     }
+}
+
+/// Tells a caller, which may have left. One entry less.
+fn fail(reply: Reply, error: &WriteError) -> u64 {
+    let _ = reply.send(Err(error.clone()));
+    1
 }

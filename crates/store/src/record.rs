@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use api::ParsedJob;
 use bytes::Bytes;
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork};
@@ -16,8 +15,12 @@ use uuid::Uuid;
 pub struct NewJob {
     /// Its id.
     pub id: JobId,
-    /// The job.
-    pub job: ParsedJob,
+    /// What it computes.
+    pub work: JobWork,
+    /// The payloads of individual tasks; empty for other kinds.
+    pub payloads: Vec<Box<RawValue>>,
+    /// How it is to be run.
+    pub options: JobOptions,
     /// Its parameters as they are shown: `{"count": n}` for individual tasks.
     pub params: Box<RawValue>,
     /// How many tasks it has.
@@ -36,9 +39,9 @@ impl NewJob {
     pub fn accepted(&self) -> UnfinishedJob {
         let record = JobRecord {
             id: self.id,
-            kind: self.job.work.kind(),
+            kind: self.work.kind(),
             params: self.params.clone(),
-            options: self.job.options.clone(),
+            options: self.options.clone(),
             state: JobState::Queued,
             tasks: self.tasks,
             tasks_done: 0,
@@ -47,9 +50,11 @@ impl NewJob {
             submitted_at: self.submitted_at,
             started_at: None,
             finished_at: None,
+            retried_at: None,
+            attempts: 0,
             error: None,
         };
-        UnfinishedJob { record, work: self.job.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
+        UnfinishedJob { record, work: self.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
     }
 }
 
@@ -89,8 +94,20 @@ pub struct JobRecord {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub finished_at: Option<Timestamp>,
+    /// When it was retried last; its time limit runs from then.
+    pub retried_at: Option<Timestamp>,
+    /// Attempts that have ended, completed or failed.
+    pub attempts: u64,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+impl JobRecord {
+    /// When the time that it may take began: with its last retry, else with its submission.
+    #[must_use]
+    pub fn timed_since(&self) -> Timestamp {
+        self.retried_at.unwrap_or(self.submitted_at)
+    }
 }
 
 /// A job that is not over, as a coordinator takes it up again.
@@ -108,6 +125,27 @@ pub struct UnfinishedJob {
     pub retries: Vec<(Range<u64>, u32)>,
 }
 
+impl UnfinishedJob {
+    /// Counts the tasks that are out of attempts as done, too: for a store whose `done` lacks them so far.
+    pub fn add_failed_to_done(&mut self) {
+        if self.failed.is_empty() {
+            return;
+        }
+        self.done.extend_from_slice(&self.failed);
+        self.done.sort_unstable_by_key(|tasks| tasks.start);
+        self.done.dedup_by(|next, last| {
+            let are_one = next.start == last.end;
+            if are_one {
+                last.end = next.end;
+            }
+            are_one
+        });
+    }
+}
+
+/// Most tags in a [`JobFilter`]: as many as a job can have.
+pub const MAX_FILTER_TAGS: usize = 32;
+
 /// Which jobs. Empty: all of them.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
@@ -115,7 +153,7 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// Of this kind.
     pub kind: Option<JobKind>,
-    /// With all of these tags; without a value, any value will do.
+    /// With all of these tags, at most [`MAX_FILTER_TAGS`]; without a value, any value will do.
     pub tags: Vec<(String, Option<String>)>,
 }
 
@@ -193,6 +231,8 @@ pub enum AttemptEnd {
         failures: u32,
         /// Whether they are out of attempts.
         given_up: bool,
+        /// Failures before this one that are not kept.
+        omitted: u64,
     },
 }
 
@@ -212,4 +252,18 @@ pub struct Pruned {
     pub jobs: u64,
     /// Bytes that they took up.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_cursor_is_refused() {
+        for text in
+            ["", "1", "1.", ".1", "x.0192e4a0000000000000000000000000", "1.0192e4a0", "9999999999999999999999999999.0"]
+        {
+            assert!(Cursor::from_str(text).is_err(), "{text}");
+        }
+    }
 }

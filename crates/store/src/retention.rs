@@ -1,87 +1,63 @@
-//! Forgetting jobs that are over: first out of sight, in one small transaction; then, piece by piece, what belonged to
-//! them, so that no change waits long.
+//! How long and how much is kept, and what things take up, about.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use model::JobId;
-use rusqlite::Connection;
+use model::JobOptions;
+use serde_json::value::RawValue;
 
-use crate::column::{self, Column};
-use crate::error::ReadError;
+use crate::record::NewJob;
 
 /// How long and how much is kept of jobs that are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Longest time since a job's end.
     pub max_age: Duration,
-    /// Most bytes that they may take up together, as rows and as results.
+    /// Most bytes that they may take up together, as rows, indexes and results.
     pub max_bytes: u64,
 }
 
-/// Jobs that are taken out of sight in one transaction.
-pub(crate) const DOOMED_AT_ONCE: usize = 256;
-/// Rows of each table that are deleted in one transaction: some 10 ms.
-const SWEPT_AT_ONCE: i64 = 2000;
+/// A job's row with its entries in the indexes by id, time, state and end, without texts.
+const JOB_BYTES: u64 = 320;
+/// A tag with its entries in the indexes by name and by job, without texts.
+const TAG_BYTES: u64 = 110;
+/// The texts of a tag stand in the table and in both indexes.
+const TAG_COPIES: u64 = 3;
+/// A block of payloads has at least a row and an entry in an index.
+const BLOCK_BYTES: u64 = 40;
+/// An attempt's row with its entry in the index, without texts.
+const ATTEMPT_BYTES: u64 = 80;
+/// An event's row with its entry in the index, without its text.
+pub(crate) const EVENT_BYTES: u64 = 64;
+/// A run of tasks.
+pub(crate) const SPAN_BYTES: u64 = 24;
 
-/// Jobs to be forgotten, with the bytes that they take up, the oldest first.
-pub(crate) fn victims(db: &Connection, retention: Retention, now: Timestamp) -> Result<Vec<(i64, u64)>, ReadError> {
-    let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
-    let total = db.prepare_cached(total)?.query_row([], |row| column::count(row, 0))?;
-    let mut excess = total.saturating_sub(retention.max_bytes);
-    let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
-    let mut select = db.prepare_cached(
-        "SELECT key, bytes, finished_at FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at",
-    )?;
-    let mut rows = select.query([])?;
-    let mut victims = Vec::new();
-    while let Some(row) = rows.next()? {
-        if excess == 0 && row.get::<_, i64>(2)? > oldest {
-            break;
-        }
-        let bytes = column::count(row, 1)?;
-        excess = excess.saturating_sub(bytes);
-        victims.push((row.get(0)?, bytes));
-    }
-    Ok(victims)
+/// What a new job takes up. `options` and `work` are the lengths of the texts that stand in its row.
+#[must_use]
+pub fn job_bytes(new: &NewJob, options: usize, work: usize) -> u64 {
+    let texts = options + work + new.params.get().len();
+    // Both stand in an index too, and the key of an output's index holds a time.
+    let names = 2 * new.idempotency_key.as_ref().map_or(0, String::len)
+        + new.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
+    let payloads = new.payloads.iter().map(|payload| payload.get().len() + 1).sum::<usize>();
+    JOB_BYTES
+        + EVENT_BYTES
+        + (texts + names + payloads) as u64
+        + tags_bytes(&new.options)
+        + if new.payloads.is_empty() { 0 } else { BLOCK_BYTES * (1 + new.tasks / 512) }
 }
 
-/// Takes jobs out of sight, those that are still over. Returns how many.
-pub(crate) fn doom(db: &Connection, keys: &[i64]) -> rusqlite::Result<u64> {
-    let mut note = db.prepare_cached(
-        "INSERT INTO swept (job, id) SELECT key, id FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL",
-    )?;
-    let mut delete = db.prepare_cached("DELETE FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL")?;
-    let mut doomed = 0;
-    for key in keys {
-        note.execute([key])?;
-        doomed += delete.execute([key])? as u64;
-    }
-    Ok(doomed)
+fn tags_bytes(options: &JobOptions) -> u64 {
+    options.tags.iter().map(|(name, value)| TAG_BYTES + TAG_COPIES * (name.len() + value.len()) as u64).sum()
 }
 
-/// Deletes some of what belonged to a job that is out of sight. Returns how many rows: none when all are gone.
-pub(crate) fn sweep(db: &Connection, key: i64) -> rusqlite::Result<u64> {
-    let mut rows = 0;
-    for (table, name) in [("attempts", "rowid"), ("payloads", "rowid"), ("events", "seq"), ("spans", "first")] {
-        let sql = if table == "spans" {
-            "DELETE FROM spans WHERE job = ?1 AND (what, first) IN (SELECT what, first FROM spans WHERE job = ?1 LIMIT ?2)"
-                .to_owned()
-        } else {
-            format!("DELETE FROM {table} WHERE {name} IN (SELECT {name} FROM {table} WHERE job = ?1 LIMIT ?2)")
-        };
-        rows += db.prepare_cached(&sql)?.execute((key, SWEPT_AT_ONCE))? as u64;
-    }
-    if rows == 0 {
-        db.prepare_cached("DELETE FROM results WHERE job = ?1")?.execute([key])?;
-        db.prepare_cached("DELETE FROM swept WHERE job = ?1")?.execute([key])?;
-    }
-    Ok(rows)
+/// What a row of an attempt that failed takes up.
+#[must_use]
+pub fn failure_bytes(worker: u64, error: u64) -> u64 {
+    ATTEMPT_BYTES + worker + error
 }
 
-/// Jobs that are out of sight while something of them is left, and whether their object is another job's by now.
-pub(crate) fn unswept(db: &Connection) -> Result<Vec<(i64, JobId, bool)>, ReadError> {
-    let mut select = db.prepare_cached("SELECT job, id, id IN (SELECT id FROM jobs) FROM swept ORDER BY job")?;
-    let rows = select.query_map([], |row| Ok((row.get(0)?, column::job_id(row, 1)?, row.get(2)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// What the row of an attempt at these tasks takes up.
+pub(crate) fn outcome_bytes(worker: &str, results: &[Box<RawValue>]) -> u64 {
+    let results: usize = results.iter().map(|result| result.get().len() + 1).sum();
+    ATTEMPT_BYTES + (worker.len() + results) as u64
 }

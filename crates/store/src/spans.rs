@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Spans {
     /// First task to the task after the last, and the number.
     spans: BTreeMap<u64, (u64, u32)>,
@@ -17,6 +17,15 @@ impl Spans {
     /// How many tasks are in it.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks
+    }
+
+    /// How many runs it has.
+    pub(crate) fn runs(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<u64>, u32)> {
+        self.spans.iter().map(|(&first, &(beyond, number))| (first..beyond, number))
     }
 
     pub(crate) fn overlaps(&self, tasks: &Range<u64>) -> bool {

@@ -1,59 +1,76 @@
-//! The one thread that writes. It takes what is queued, makes all of it in one transaction, and tells whoever waits.
+//! The one thread that writes. It takes what is queued, hands it to the store as one batch, and tells the callers that
+//! wait. While nothing can be written, recorded changes wait in order and every caller gets the error.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{oneshot, watch};
 
-use crate::apply;
+use crate::backend::{Applied, Backend, BatchError};
+use crate::batch::{Answer, Batch, Entry, Epoch};
 use crate::error::WriteError;
-use crate::ledger::Ledgers;
-use crate::open;
-use crate::queue::{Done, Next, Queue, Queued, Work};
+use crate::queue::{Group, Next, Queue, Work};
 
 /// Pauses between attempts while nothing can be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a store that cannot write any more tries to when it is closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// The log is copied back when nothing has come for so long, where a commit does not wait for it,
+/// The store does what no change waits for when nothing has come for so long,
 const QUIET: Duration = Duration::from_millis(200);
-/// or when it has so many pages of 4 KiB.
-const LOG_PAGES: i64 = 4096;
+/// and is asked so often whether it could write.
+const CHECK_INTERVAL: Duration = Duration::from_millis(400);
+/// How long a caller waits for what may have been committed.
+const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The way to the thread. Dropped, it waits until all is committed.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Arc<Queue>,
     latest_event: watch::Receiver<u64>,
+    durable: watch::Receiver<u64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    pub(crate) fn start(db: Connection, latest_event: u64) -> io::Result<Self> {
+    pub(crate) fn start(
+        backend: Box<dyn Backend>,
+        epoch: Epoch,
+        last_batch: u64,
+        latest_event: u64,
+    ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let (events, receiver) = watch::channel(latest_event);
+        let (events, latest_event) = watch::channel(latest_event);
+        let (durable_sender, durable) = watch::channel(0);
         let stop = StopOnDrop(queue.clone());
-        let thread = WriterThread { queue: queue.clone(), db, events, ledgers: Ledgers::default(), pause: FIRST_PAUSE };
+        let mut thread = WriterThread {
+            queue: queue.clone(),
+            backend,
+            events,
+            durable: durable_sender,
+            epoch,
+            next_batch: last_batch + 1,
+            pause: FIRST_PAUSE,
+            closing_since: None,
+        };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _stop = stop;
             thread.run();
         })?;
-        Ok(Self { queue, latest_event: receiver, thread: Some(thread) })
+        Ok(Self { queue, latest_event, durable, thread: Some(thread) })
     }
 
-    pub(crate) fn send(&self, work: Work) {
-        self.queue.push(work, None);
+    pub(crate) fn record(&self, entry: Entry) -> u64 {
+        self.queue.record(entry)
     }
 
-    pub(crate) async fn call(&self, work: Work) -> Result<Done, WriteError> {
+    pub(crate) async fn call(&self, work: Work) -> Result<Answer, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(work, Some(reply));
+        self.queue.call(work, reply);
         match answer.await {
-            Ok(Ok(Done::Refused(reason))) => Err(WriteError::Refused(reason)),
+            Ok(Ok(Answer::Refused(reason))) => Err(WriteError::Refused(reason)),
             Ok(answer) => answer,
             Err(_) => Err(WriteError::Closed),
         }
@@ -65,6 +82,10 @@ impl Writer {
 
     pub(crate) fn latest_event(&self) -> watch::Receiver<u64> {
         self.latest_event.clone()
+    }
+
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.clone()
     }
 
     /// Commits what is queued and ends the thread. Returns how many changes could not be committed.
@@ -85,12 +106,12 @@ impl Drop for Writer {
     }
 }
 
-/// However the thread ends, nobody waits for it in vain.
+/// However the thread ends, no caller waits for it in vain.
 struct StopOnDrop(Arc<Queue>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        let lost = self.0.stop();
+        let lost = self.0.stop(&WriteError::Closed);
         if lost > 0 {
             tracing::error!(changes = lost, "the store stopped before all changes were committed");
         }
@@ -99,83 +120,154 @@ impl Drop for StopOnDrop {
 
 struct WriterThread {
     queue: Arc<Queue>,
-    db: Connection,
+    backend: Box<dyn Backend>,
     events: watch::Sender<u64>,
-    ledgers: Ledgers,
+    durable: watch::Sender<u64>,
+    epoch: Epoch,
+    /// The id of the next batch.
+    next_batch: u64,
     pause: Duration,
+    closing_since: Option<Instant>,
 }
 
-/// Why a group was not committed.
-enum Fault {
-    /// The change at this place cannot be made by itself.
-    Change(usize, rusqlite::Error),
-    /// Nothing can be written as things are.
-    Disk(WriteError),
+/// What became of a group.
+enum Committed {
+    /// All of it is written or refused.
+    Yes,
+    /// It waits again.
+    NotYet,
+    /// This owner writes nothing any more.
+    Never,
 }
 
 impl WriterThread {
-    fn run(mut self) {
-        let mut log_pages = 0;
-        let mut closing_since = None;
+    fn run(&mut self) {
+        let mut more_to_do = true;
         loop {
             let is_failing = self.pause != FIRST_PAUSE;
-            match self.queue.next((log_pages > 0 || is_failing).then_some(QUIET)) {
+            match self.queue.next(if more_to_do || is_failing { QUIET } else { CHECK_INTERVAL }) {
                 Next::Commit(group) => {
-                    let is_committed = self.commit(group);
-                    log_pages = self.log_pages();
-                    if log_pages >= LOG_PAGES && is_committed {
-                        log_pages = self.checkpoint();
+                    match self.commit(group) {
+                        Committed::Yes => {}
+                        Committed::NotYet if self.is_out_of_patience() => return,
+                        Committed::NotYet => {}
+                        Committed::Never => return,
                     }
-                    if !is_committed && self.queue.is_closed() {
-                        let since = *closing_since.get_or_insert_with(Instant::now);
-                        if since.elapsed() > CLOSE_PATIENCE {
-                            return;
-                        }
+                    more_to_do = self.backend.maintain(false);
+                }
+                // The end of a failure is found without another change.
+                Next::Idle if is_failing => {
+                    if matches!(self.commit(Group::default()), Committed::Never) {
+                        return;
                     }
                 }
-                // Who waits for the end of a failure before anything else is changed must not wait in vain.
-                Next::Idle if is_failing => _ = self.commit(Vec::new()),
                 Next::Idle => {
-                    self.checkpoint();
-                    log_pages = 0;
+                    if let Err(error) = self.backend.check() {
+                        self.failed(Vec::new(), &error);
+                    } else if more_to_do {
+                        more_to_do = self.backend.maintain(true);
+                    }
                 }
                 Next::End => {
-                    self.checkpoint();
+                    while more_to_do {
+                        more_to_do = self.backend.maintain(true) && self.closing_time() < CLOSE_PATIENCE;
+                    }
                     return;
                 }
             }
         }
     }
 
-    /// Commits the group but for changes that cannot be made. False: nothing is committed, and what nobody waits for is
-    /// back in the queue.
-    fn commit(&mut self, mut group: Vec<Queued>) -> bool {
-        loop {
-            match self.try_commit(&group) {
-                Ok(done) => {
-                    self.queue.finished(group.len() as u64);
+    /// How long the store has been closing.
+    fn closing_time(&mut self) -> Duration {
+        if !self.queue.is_closed() {
+            return Duration::ZERO;
+        }
+        self.closing_since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn is_out_of_patience(&mut self) -> bool {
+        self.closing_time() > CLOSE_PATIENCE
+    }
+
+    fn commit(&mut self, group: Group) -> Committed {
+        if group.entries.is_empty() && !group.barriers.is_empty() && self.pause == FIRST_PAUSE {
+            self.answer(group, Vec::new());
+            return Committed::Yes;
+        }
+        // The rest of the group, last part first.
+        let mut parts = vec![group];
+        while let Some(mut part) = parts.pop() {
+            let batch = Batch { id: self.next_batch, epoch: self.epoch, entries: std::mem::take(&mut part.entries) };
+            let outcome = self.apply(&batch, &mut part);
+            part.entries = batch.entries;
+            match outcome {
+                Ok(Applied { answers, latest_event }) => {
+                    self.next_batch += 1;
                     self.recovered();
-                    for (queued, done) in group.into_iter().zip(done) {
-                        answer(queued, done);
-                    }
-                    return true;
+                    self.events.send_if_modified(|seq| std::mem::replace(seq, latest_event) != latest_event);
+                    self.answer(part, answers);
                 }
-                Err(Fault::Change(index, error)) => {
-                    self.queue.finished(1);
-                    answer(group.remove(index), Done::Refused(error.to_string()));
+                Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {
+                    let (first, second) = part.halve();
+                    parts.extend([second, first]);
                 }
-                Err(Fault::Disk(error)) => {
-                    self.queue.set_failing(Some(error.to_string()));
-                    if self.pause == FIRST_PAUSE {
-                        tracing::error!(%error, changes = group.len(), "changes cannot be committed");
+                Err(BatchError::Deterministic { entry, reason }) => {
+                    if Self::refuse(&mut part, entry.unwrap_or(0), reason) {
+                        parts.push(part);
+                    } else {
+                        let answers = vec![Answer::Done; part.entries.len()];
+                        self.answer(part, answers);
                     }
-                    self.queue.put_back(group, &error);
-                    self.queue.pause(self.pause);
-                    self.pause = (self.pause * 2).min(LAST_PAUSE);
-                    return false;
+                }
+                Err(BatchError::RolledBack(error) | BatchError::Unknown(error)) => {
+                    parts.push(part);
+                    parts.reverse();
+                    self.failed(parts, &error);
+                    return Committed::NotYet;
+                }
+                Err(BatchError::Superseded { current }) => {
+                    parts.push(part);
+                    self.superseded(parts, current);
+                    return Committed::Never;
                 }
             }
         }
+        Committed::Yes
+    }
+
+    /// Sends a batch until it is known what became of it, or the store closes. While it is in doubt, callers behind it
+    /// get the error at once and callers for a part of it after a while.
+    fn apply(&mut self, batch: &Batch, part: &mut Group) -> Result<Applied, BatchError> {
+        let since = Instant::now();
+        loop {
+            let error = match self.backend.apply(batch) {
+                Err(BatchError::Unknown(error)) => error,
+                known => return known,
+            };
+            self.failed(Vec::new(), &error);
+            if since.elapsed() > DOUBT_PATIENCE || self.is_out_of_patience() {
+                let replies = part.tickets.iter_mut().filter_map(|ticket| ticket.reply.take());
+                for reply in replies.chain(part.barriers.drain(..)) {
+                    // The caller may have left.
+                    let _ = reply.send(Err(WriteError::InDoubt));
+                }
+            }
+            if self.is_out_of_patience() {
+                return Err(BatchError::Unknown(error));
+            }
+        }
+    }
+
+    /// Nothing can be written: says so, puts back what waits and pauses.
+    fn failed(&mut self, parts: Vec<Group>, error: &WriteError) {
+        self.queue.set_failing(Some(error.to_string()));
+        if self.pause == FIRST_PAUSE {
+            tracing::error!(%error, backlog = self.queue.backlog(), "changes cannot be committed");
+        }
+        self.queue.put_back(parts, error);
+        self.queue.pause(self.pause);
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
     }
 
     fn recovered(&mut self) {
@@ -186,105 +278,54 @@ impl WriterThread {
         }
     }
 
-    fn try_commit(&mut self, group: &[Queued]) -> Result<Vec<Done>, Fault> {
-        let outcome = self.transact(group);
-        match &outcome {
-            Ok(_) => {
-                self.ledgers.keep();
-                if let Ok(latest) = apply::latest_event(&self.db) {
-                    self.events.send_if_modified(|seq| std::mem::replace(seq, latest) != latest);
-                }
+    fn superseded(&self, parts: Vec<Group>, current: Epoch) {
+        let error = WriteError::Superseded { current, own: self.epoch };
+        tracing::error!(%error, "nothing is written any more");
+        self.queue.set_failing(Some(error.to_string()));
+        self.queue.put_back(parts, &error);
+        self.queue.stop(&error);
+    }
+
+    /// Answers an entry that cannot be written; nothing takes its place. False: nothing is there already.
+    fn refuse(part: &mut Group, index: usize, reason: String) -> bool {
+        let Some(entry) = part.entries.get_mut(index).filter(|entry| !matches!(entry, Entry::Nothing)) else {
+            tracing::error!(%reason, "a batch was refused");
+            return false;
+        };
+        log_refusal(entry, &reason);
+        *entry = Entry::Nothing;
+        if let Some(reply) = part.tickets.get_mut(index).and_then(|ticket| ticket.reply.take()) {
+            // The caller may have left.
+            let _ = reply.send(Ok(Answer::Refused(reason)));
+        }
+        true
+    }
+
+    fn answer(&self, group: Group, answers: Vec<Answer>) {
+        let number = group.last_number();
+        self.queue.finished(group.len());
+        for ((entry, ticket), answer) in group.entries.into_iter().zip(group.tickets).zip(answers) {
+            if let Answer::Refused(reason) = &answer {
+                log_refusal(&entry, reason);
             }
-            Err(_) => {
-                self.ledgers.forget();
-                // Some errors have rolled back already.
-                if !self.db.is_autocommit()
-                    && let Err(error) = self.db.execute_batch("ROLLBACK")
-                {
-                    tracing::error!(%error, "a transaction could not be rolled back");
-                }
+            if let Some(reply) = ticket.reply {
+                // The caller may have left; the change is kept.
+                let _ = reply.send(Ok(answer));
             }
         }
-        outcome
-    }
-
-    fn transact(&mut self, group: &[Queued]) -> Result<Vec<Done>, Fault> {
-        let on_disk = |error: rusqlite::Error| Fault::Disk(write_error(&error));
-        self.db.execute_batch("BEGIN IMMEDIATE").map_err(on_disk)?;
-        let mut done = Vec::with_capacity(group.len());
-        for (index, queued) in group.iter().enumerate() {
-            let applied = apply::apply(&self.db, &mut self.ledgers, &queued.work);
-            done.push(applied.map_err(|error| {
-                if is_of_the_change(&error) { Fault::Change(index, error) } else { on_disk(error) }
-            })?);
+        for reply in group.barriers {
+            let _ = reply.send(Ok(Answer::Done));
         }
-        self.ledgers.store(&self.db).map_err(on_disk)?;
-        if group.is_empty() {
-            // Nothing is changed, yet the page is written: what a failed commit has left in the log is overwritten.
-            open::set_version(&self.db).map_err(on_disk)?;
+        if let Some(number) = number {
+            self.durable.send_replace(number);
         }
-        self.db.execute_batch("COMMIT").map_err(on_disk)?;
-        Ok(done)
-    }
-
-    fn log_pages(&self) -> i64 {
-        self.wal_checkpoint("NOOP").unwrap_or(0)
-    }
-
-    fn checkpoint(&self) -> i64 {
-        self.wal_checkpoint("PASSIVE").unwrap_or_else(|error| {
-            tracing::warn!(%error, "the write-ahead log could not be copied back");
-            0
-        })
-    }
-
-    /// Pages in the log that are not copied back.
-    fn wal_checkpoint(&self, mode: &str) -> rusqlite::Result<i64> {
-        let mut pragma = self.db.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
-        pragma.query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
     }
 }
 
-fn answer(queued: Queued, done: Done) {
-    if let Done::Refused(reason) = &done {
-        match &queued.work {
-            Work::Change(change) => tracing::error!(job_id = %change.job(), %reason, "a change was refused"),
-            Work::Submit(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
-            Work::Barrier | Work::Doom(_) | Work::Sweep(_) => tracing::error!(%reason, "a deletion was refused"),
-        }
-    }
-    if let Some(reply) = queued.reply {
-        // Whoever asked may have gone: the change stands all the same.
-        let _ = reply.send(Ok(done));
-    }
-}
-
-/// Whether it is the change that failed, as it would on any disk.
-fn is_of_the_change(error: &rusqlite::Error) -> bool {
-    !matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::CannotOpen
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::FileLockingProtocolFailed
-                | ErrorCode::NoLargeFileSupport
-                | ErrorCode::NotADatabase
-                | ErrorCode::OutOfMemory
-                | ErrorCode::PermissionDenied
-                | ErrorCode::ReadOnly
-                | ErrorCode::SystemIoFailure
-        )
-    )
-}
-
-pub(crate) fn write_error(error: &rusqlite::Error) -> WriteError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => WriteError::DiskFull,
-        Some(ErrorCode::ReadOnly) => WriteError::ReadOnly,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => WriteError::Corrupt(error.to_string()),
-        _ => WriteError::Io(error.to_string()),
+fn log_refusal(entry: &Entry, reason: &str) {
+    match entry {
+        Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
+        Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
+        Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use model::{EventKind, JobEvent, JobId};
-use store::{AttemptEnd, Retention, Store, StoreSettings};
+use store::{AttemptEnd, Retention};
+use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
 use crate::helpers::{
@@ -240,7 +241,7 @@ fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
 fn check_store(data_dir: &Path, accepted: &BTreeMap<JobId, Order>, seen: &[JobEvent]) {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
     let settings = StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention };
-    let store = Store::open(settings).expect("the coordinator has closed it");
+    let store = store_sqlite::open(settings).expect("the coordinator has closed it");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for (id, order) in accepted {
         let Tasks::Fetched(tasks) = order.tasks else { continue };

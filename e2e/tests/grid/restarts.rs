@@ -10,7 +10,8 @@ use api::ParsedJob;
 use jiff::Timestamp;
 use model::{JobId, JobOptions, JobWork, NumberRange};
 use serde_json::value::RawValue;
-use store::{NewJob, Retention, Store, StoreSettings};
+use store::{NewJob, Retention};
+use store_sqlite::StoreSettings;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -113,7 +114,7 @@ fn coordinator_is_ready_at_once_with_a_hundred_thousand_waiting_jobs() {
 fn store_jobs(data_dir: &TempDir) {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
     let settings = StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention };
-    let store = Arc::new(Store::open(settings).expect("a new directory"));
+    let store = Arc::new(store_sqlite::open(settings).expect("a new directory"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
         let mut submissions = JoinSet::new();
@@ -132,12 +133,13 @@ fn store_jobs(data_dir: &TempDir) {
 /// The sum of the primes up to a million, as one task.
 fn job(number: u128) -> NewJob {
     let range = NumberRange::new(1, 1_000_000).expect("ascending");
-    let job = ParsedJob { work: JobWork::SumOfPrimes(range), payloads: Vec::new(), options: JobOptions::default() };
     let after = Duration::from_micros(u64::try_from(number).expect("few"));
     NewJob {
         id: JobId(Uuid::from_u128(number)),
         tasks: 1,
-        job,
+        work: JobWork::SumOfPrimes(range),
+        payloads: Vec::new(),
+        options: JobOptions::default(),
         params: RawValue::from_string(r#"{"a":1,"b":1000000}"#.to_owned()).expect("JSON"),
         fingerprint: [0; 32],
         idempotency_key: None,

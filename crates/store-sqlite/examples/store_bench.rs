@@ -1,0 +1,226 @@
+//! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory]`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use model::{AttemptId, JobId, JobOptions, JobWork, NumberRange};
+use serde_json::value::RawValue;
+use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, Retention, Store};
+use store_sqlite::StoreSettings;
+use uuid::Uuid;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let parent = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let directory = tempfile::tempdir_in(parent)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    runtime.block_on(async {
+        latency(&directory.path().join("latency")).await?;
+        leases(&directory.path().join("leases")).await?;
+        many_jobs(&directory.path().join("jobs")).await?;
+        many_payloads(&directory.path().join("payloads")).await
+    })
+}
+
+fn open(data_dir: &Path) -> Result<Store, Failure> {
+    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+    Ok(store_sqlite::open(StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention })?)
+}
+
+fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
+    let work = JobWork::SumOfPrimes(NumberRange::new(10, 9_999_999)?);
+    let mut options = JobOptions::default();
+    options.tags.insert("user".to_owned(), format!("user-{}", number % 1000));
+    Ok(NewJob {
+        id: JobId(Uuid::from_u128(number)),
+        work,
+        payloads: Vec::new(),
+        options,
+        params: RawValue::from_string(r#"{"a":10,"b":9999999}"#.to_owned())?,
+        tasks,
+        fingerprint: [0; 32],
+        idempotency_key: None,
+        submitted_at: Timestamp::from_second(1_700_000_000 + number as i64)?,
+    })
+}
+
+fn payload_job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
+    let mut new = job(number, tasks)?;
+    new.work = JobWork::Tasks { count: tasks };
+    new.payloads = (0..tasks).map(|n| RawValue::from_string(n.to_string())).collect::<Result<_, _>>()?;
+    new.params = RawValue::from_string(format!(r#"{{"count":{tasks}}}"#))?;
+    Ok(new)
+}
+
+fn completed(job: JobId, first: u64, count: u64, with_outcome: bool) -> Result<Change, Failure> {
+    let answer = || RawValue::from_string(format!("{{\"answer\":{first}}}"));
+    let at = Timestamp::from_second(1_700_000_000)?;
+    let outcome = Outcome {
+        attempt: AttemptId(Uuid::from_u128(u128::from(first))),
+        worker: "worker-7c9f-12".to_owned(),
+        allocated_at: at,
+        running_at: at,
+        completed_at: at,
+        results: if with_outcome { (0..count).map(|_| answer()).collect::<Result<_, _>>()? } else { Vec::new() },
+    };
+    let kind =
+        ChangeKind::Completed { tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) };
+    Ok(Change { job, at, kind })
+}
+
+async fn latency(data_dir: &Path) -> Result<(), Failure> {
+    let store = open(data_dir)?;
+    let mut latencies = Vec::new();
+    for number in 1..=500 {
+        let new = job(number, 10)?;
+        let since = Instant::now();
+        store.submit(new).await?;
+        latencies.push(since.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    latencies.sort();
+    println!("submit, one at a time: p50 {:?}, p99 {:?}, max {:?}", latencies[249], latencies[494], latencies[499]);
+    let store = std::sync::Arc::new(store);
+    let since = Instant::now();
+    let clients: Vec<_> = (1..=64_u128)
+        .map(|client| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..100 {
+                    let Ok(new) = job(client * 1000 + number, 10) else { return };
+                    if let Err(error) = store.submit(new).await {
+                        println!("{error}");
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await?;
+    }
+    println!("submit, 64 at a time: {:.0} a second", 6400.0 / since.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn leases(data_dir: &Path) -> Result<(), Failure> {
+    let store = open(data_dir)?;
+    let cases = [
+        ("1 task, with outcomes", 1, 600_000, true),
+        ("1 task, without", 1, 2_000_000, false),
+        ("1000 tasks, with outcomes", 1000, 2000, true),
+        ("1000 tasks, without", 1000, 1_000_000, false),
+    ];
+    for (number, (name, size, leases, with_outcome)) in cases.into_iter().enumerate() {
+        let new = if with_outcome {
+            payload_job(number as u128, size * leases)?
+        } else {
+            job(number as u128, size * leases)?
+        };
+        let job = new.id;
+        store.submit(new).await?;
+        // As eight workers would, each with a lease at hand, no two in order.
+        let order: Vec<_> = (0..leases / 8).flat_map(|round| [5, 0, 3, 7, 1, 6, 2, 4].map(|n| round * 8 + n)).collect();
+        let changes: Vec<_> =
+            order.iter().map(|lease| completed(job, lease * size, size, with_outcome)).collect::<Result<_, _>>()?;
+        let since = Instant::now();
+        for change in changes {
+            store.record(change);
+        }
+        let queued = since.elapsed();
+        store.flush().await?;
+        let rate = order.len() as f64 / since.elapsed().as_secs_f64();
+        println!(
+            "leases of {name}: {rate:.0} a second, {:.0} tasks a second (queued in {queued:?})",
+            rate * size as f64
+        );
+        assert_eq!(store.job(job).await?.map(|job| job.tasks_done), Some(leases * size));
+    }
+    Ok(())
+}
+
+async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
+    let store = std::sync::Arc::new(open(data_dir)?);
+    let since = Instant::now();
+    let clients: Vec<_> = (0..100_u128)
+        .map(|client| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..1000 {
+                    let Ok(new) = job(client * 1000 + number, 100) else { return };
+                    let Ok(change) = completed(new.id, 10, 10, false) else { return };
+                    if let Err(error) = store.submit(new).await {
+                        println!("{error}");
+                    }
+                    store.record(change);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await?;
+    }
+    store.flush().await?;
+    println!("100,000 jobs submitted by 100 clients in {:?}", since.elapsed());
+    drop(store);
+    let since = Instant::now();
+    let store = open(data_dir)?;
+    let opened = since.elapsed();
+    let since = Instant::now();
+    let unfinished = store.unfinished().await?;
+    println!("opened in {opened:?}, unfinished() of {} jobs in {:?}", unfinished.len(), since.elapsed());
+    let tag = ("user".to_owned(), Some("user-7".to_owned()));
+    for filter in [
+        JobFilter::default(),
+        JobFilter { tags: vec![tag.clone()], ..JobFilter::default() },
+        JobFilter { tags: vec![tag], states: vec![model::JobState::Failed], ..JobFilter::default() },
+        JobFilter { tags: vec![("user".to_owned(), None)], kind: Some(model::JobKind::Tasks), ..JobFilter::default() },
+    ] {
+        let since = Instant::now();
+        let found = store.jobs(filter.clone(), None, 100).await?;
+        println!("jobs({filter:?}): {} in {:?}", found.len(), since.elapsed());
+    }
+    Ok(())
+}
+
+async fn many_payloads(data_dir: &Path) -> Result<(), Failure> {
+    let store = open(data_dir)?;
+    let new = payload_job(1, 10_000_000)?;
+    let job = new.id;
+    let before = memory_now()?;
+    let since = Instant::now();
+    store.submit(new).await?;
+    println!(
+        "10,000,000 payloads submitted in {:?}, {} more MiB at the peak",
+        since.elapsed(),
+        peak_memory()? - before
+    );
+    let since = Instant::now();
+    for task in 0..1_000_000 {
+        store.payloads(job, task..task + 1).await?;
+    }
+    println!("payloads one by one: {:.0} a second", 1e6 / since.elapsed().as_secs_f64());
+    for first in (0..10_000_000).step_by(1000) {
+        store.record(completed(job, first, 1000, true)?);
+    }
+    store.flush().await?;
+    let before = memory_now()?;
+    let since = Instant::now();
+    store.compose_result(job).await?;
+    println!("result of 10,000,000 tasks in {:?}, {} more MiB at the peak", since.elapsed(), peak_memory()? - before);
+    Ok(())
+}
+
+/// The memory that the process has, in MiB, from which its peak counts anew.
+fn memory_now() -> Result<u64, Failure> {
+    std::fs::write("/proc/self/clear_refs", "5")?;
+    peak_memory()
+}
+
+/// The most memory that the process had, in MiB.
+fn peak_memory() -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
+}

@@ -1,0 +1,116 @@
+//! One entry after another, inside the writer's transaction. An entry that is refused has written nothing.
+
+use rusqlite::Connection;
+use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect};
+use store::stored::StoredName;
+use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
+
+use crate::column::{self, Column};
+use crate::{attempts, ledger, retention, submit};
+
+pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) -> rusqlite::Result<Answer> {
+    match entry {
+        Entry::Submission(job) => submit::insert(db, job),
+        Entry::Change(change) => apply_change(db, ledgers, change),
+        Entry::Housekeeping(Housekeeping::Forget(keys)) => {
+            // It looks at rows, so what is known must be in them, and must be read again if they go.
+            store_touched(db, ledgers)?;
+            ledgers.forget();
+            retention::forget(db, keys).map(Answer::Deleted)
+        }
+        Entry::Housekeeping(Housekeeping::Sweep(key)) => retention::sweep(db, *key).map(Answer::Deleted),
+        Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
+            retention::objects_deleted(db, names).map(Answer::Deleted)
+        }
+        Entry::Nothing => Ok(Answer::Done),
+    }
+}
+
+/// Writes what the batch has changed in ledgers.
+pub(crate) fn store_touched(db: &Connection, ledgers: &mut Ledgers<i64>) -> rusqlite::Result<()> {
+    ledgers.visit_touched(|&key, ledger| ledger::store(db, key, ledger))
+}
+
+fn apply_change(db: &Connection, ledgers: &mut Ledgers<i64>, change: &Change) -> rusqlite::Result<Answer> {
+    let is_retry = matches!(change.kind, ChangeKind::Retried);
+    let Some((key, ledger)) = ledgers.find(change.job, || ledger::load(db, change.job, is_retry))? else {
+        drop_abandoned(db, &rules::without_effect(change).result)?;
+        return Ok(Answer::Done);
+    };
+    match ledger.apply(change) {
+        Ok(effects) => {
+            write(db, *key, ledger, &effects)?;
+            Ok(Answer::Done)
+        }
+        Err(refused) => Ok(Answer::Refused(refused.to_string())),
+    }
+}
+
+fn write(db: &Connection, key: i64, ledger: &mut JobLedger, effects: &Effects<'_>) -> rusqlite::Result<()> {
+    match &effects.attempt {
+        None => {}
+        Some(AttemptRow::Completed { tasks, outcome }) => attempts::put_completed(db, key, tasks, outcome)?,
+        Some(AttemptRow::Failed(failure)) => ledger.freed(attempts::put_failed(db, key, failure)?),
+    }
+    match &effects.result {
+        ResultEffect::Keep => {}
+        ResultEffect::Drop => ledger.freed(drop_result(db, key)?),
+        ResultEffect::Put(result) => {
+            ledger.freed(drop_result(db, key)?);
+            put_result(db, key, result)?;
+        }
+        abandoned @ ResultEffect::Abandon(_) => drop_abandoned(db, abandoned)?,
+    }
+    effects.event.as_ref().map_or(Ok(()), |event| put_event(db, key, event))
+}
+
+fn drop_abandoned(db: &Connection, effect: &ResultEffect<'_>) -> rusqlite::Result<()> {
+    if let ResultEffect::Abandon(object) = effect {
+        db.prepare_cached("INSERT OR IGNORE INTO dropped_objects (object) VALUES (?1)")?.execute([object])?;
+    }
+    Ok(())
+}
+
+/// Deletes the row; its object is to follow. Returns the bytes of the result.
+pub(crate) fn drop_result(db: &Connection, key: i64) -> rusqlite::Result<u64> {
+    let mut delete = db.prepare_cached("DELETE FROM results WHERE job = ?1 RETURNING bytes, object")?;
+    let mut rows = delete.query([key])?;
+    let mut bytes = 0;
+    let mut dropped = None;
+    while let Some(row) = rows.next()? {
+        bytes += column::count(row, 0)?;
+        dropped = row.get::<_, Option<String>>(1)?;
+    }
+    if let Some(object) = dropped {
+        drop_abandoned(db, &ResultEffect::Abandon(&object))?;
+    }
+    Ok(bytes)
+}
+
+fn put_result(db: &Connection, key: i64, result: &ResultBody) -> rusqlite::Result<()> {
+    let mut insert =
+        db.prepare_cached("INSERT INTO results (job, json, object, bytes, sha256) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let bytes = rules::result_bytes(result).column();
+    match result {
+        ResultBody::Inline(json) => insert.execute((key, json.get(), None::<&str>, bytes, None::<&[u8]>))?,
+        ResultBody::Object(object) => {
+            insert.execute((key, None::<&str>, &object.name, bytes, object.sha256.as_slice()))?
+        }
+    };
+    Ok(())
+}
+
+pub(crate) fn put_event(db: &Connection, key: i64, event: &EventRow<'_>) -> rusqlite::Result<()> {
+    let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
+    db.prepare_cached(
+        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((key, kind.stored_name(), at.column(), tasks_done.column(), tasks_total.column(), error))?;
+    Ok(())
+}
+
+/// The newest event's number; it stays when the event itself is gone.
+pub(crate) fn latest_event(db: &Connection) -> rusqlite::Result<u64> {
+    let mut select = db.prepare_cached("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")?;
+    select.query_row([], |row| column::count(row, 0))
+}

@@ -1,0 +1,92 @@
+//! How values stand in columns.
+
+use std::error::Error;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use model::JobId;
+use rusqlite::types::Type;
+use rusqlite::{Error as SqlError, Row};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use store::stored::{InvalidStored, StoredName};
+use uuid::Uuid;
+
+/// As a column's integer.
+pub(crate) trait Column {
+    fn column(&self) -> i64;
+}
+
+impl Column for u64 {
+    /// No count here can come near the end: a job has at most 2^53 tasks.
+    fn column(&self) -> i64 {
+        i64::try_from(*self).unwrap_or(i64::MAX)
+    }
+}
+
+impl Column for Timestamp {
+    /// Nanoseconds since 1970, which last until the year 2262.
+    fn column(&self) -> i64 {
+        let nanos = self.as_nanosecond();
+        i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
+fn wrong(index: usize, kind: Type, error: impl Error + Send + Sync + 'static) -> SqlError {
+    SqlError::FromSqlConversionFailure(index, kind, Box::new(error))
+}
+
+pub(crate) fn count(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(index)?;
+    u64::try_from(number).map_err(|_| SqlError::IntegralValueOutOfRange(index, number))
+}
+
+pub(crate) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    to_time(row.get(index)?).map_err(|error| wrong(index, Type::Integer, error))
+}
+
+pub(crate) fn optional_time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Timestamp>> {
+    let nanos: Option<i64> = row.get(index)?;
+    nanos.map(|nanos| to_time(nanos).map_err(|error| wrong(index, Type::Integer, error))).transpose()
+}
+
+fn to_time(nanos: i64) -> Result<Timestamp, jiff::Error> {
+    Timestamp::from_nanosecond(i128::from(nanos))
+}
+
+pub(crate) fn parse<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>
+where
+    T: FromStr<Err: Error + Send + Sync + 'static>,
+{
+    row.get_ref(index)?.as_str()?.parse().map_err(|error| wrong(index, Type::Text, error))
+}
+
+/// A value that stands in the column by its name.
+pub(crate) fn name<T: StoredName>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    stored(row, index, T::from_stored_name)
+}
+
+/// A value in its stored form.
+pub(crate) fn stored<T>(
+    row: &Row<'_>,
+    index: usize,
+    from_stored: impl FnOnce(&str) -> Result<T, InvalidStored>,
+) -> rusqlite::Result<T> {
+    from_stored(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
+}
+
+pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
+}
+
+pub(crate) fn raw_json(row: &Row<'_>, index: usize) -> rusqlite::Result<Box<RawValue>> {
+    RawValue::from_string(row.get(index)?).map_err(|error| wrong(index, Type::Text, error))
+}
+
+pub(crate) fn uuid(row: &Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
+    Uuid::from_slice(row.get_ref(index)?.as_blob()?).map_err(|error| wrong(index, Type::Blob, error))
+}
+
+pub(crate) fn job_id(row: &Row<'_>, index: usize) -> rusqlite::Result<JobId> {
+    uuid(row, index).map(JobId)
+}

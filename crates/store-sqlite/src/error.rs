@@ -1,0 +1,140 @@
+//! Why a store cannot be opened, and what an error of SQLite means to a reader and to the writer.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+use store::backend::BatchError;
+use store::{ObjectsError, ReadError, WriteError};
+
+/// Why a store could not be opened. Nothing that was found has been changed or deleted then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be made or read.
+    #[error("the data directory {} cannot be used: {source}; check that the path and its permissions are right", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("the data directory {} is in use by another process; stop that one, or choose another directory", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file holds a lock of another program.
+    #[error("the database {} is locked by another program; close that one", path.display())]
+    Locked {
+        /// The database's file.
+        path: PathBuf,
+    },
+    /// The file cannot be written.
+    #[error("{} cannot be written: {source}; check its permissions and whether its file system is read-only", path.display())]
+    NotWritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file holds something else.
+    #[error("{} is not a database of this program; move it away, or choose another data directory", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is a write-ahead log, but not the database that it belongs to.
+    #[error("{} is missing, though its write-ahead log is there; restore both, or move the log away to begin anew", path.display())]
+    Missing {
+        /// The database's file.
+        path: PathBuf,
+    },
+    /// The file has lost its end.
+    #[error("the database {} is cut short: it has {actual} bytes of {expected}; restore it from a backup", path.display())]
+    Truncated {
+        /// The database's file.
+        path: PathBuf,
+        /// Bytes that there must be.
+        expected: u64,
+        /// Bytes that there are.
+        actual: u64,
+    },
+    /// The file is damaged inside.
+    #[error("the database {} is damaged ({detail}); restore it from a backup", path.display())]
+    Corrupt {
+        /// The database's file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A newer program has written it.
+    #[error("the database {} has schema {found}, this program knows {known} at most; run the newer program again", path.display())]
+    NewerSchema {
+        /// The database's file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The newest schema that is known here.
+        known: u32,
+    },
+    /// The file could not be read or brought up to date.
+    #[error("the database {} cannot be opened: {detail}", path.display())]
+    Database {
+        /// The database's file.
+        path: PathBuf,
+        /// What SQLite said.
+        detail: String,
+    },
+    /// The place for large results cannot be used.
+    #[error(transparent)]
+    Results(#[from] ObjectsError),
+}
+
+/// What an error means to a reader.
+pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            ReadError::Corrupt { place: crate::open::DATABASE_FILE.to_owned(), detail: error.to_string() }
+        }
+        _ => ReadError::Unavailable(error.to_string()),
+    }
+}
+
+/// What an error means to a batch that was rolled back; `entry` is the one at fault, where it was at one.
+pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> BatchError {
+    if is_of_the_file(error) {
+        BatchError::RolledBack(write_error(error))
+    } else {
+        BatchError::Deterministic { entry, reason: error.to_string() }
+    }
+}
+
+/// Whether the error may pass, as no entry is at fault.
+fn is_of_the_file(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NoLargeFileSupport
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+        )
+    )
+}
+
+pub(crate) fn write_error(error: &rusqlite::Error) -> WriteError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => WriteError::Full("the disk is full".to_owned()),
+        Some(ErrorCode::ReadOnly) => WriteError::ReadOnly("the database is read-only".to_owned()),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => WriteError::Corrupt(error.to_string()),
+        _ => WriteError::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,90 @@
+//! Ledgers from their rows and back.
+
+use model::{JobId, JobState};
+use rusqlite::{Connection, OptionalExtension, Row};
+use store::rules::{JobLedger, SpanKind};
+use store::stored::StoredName;
+
+use crate::column::{self, Column};
+
+pub(crate) fn span_kind(row: &Row<'_>, index: usize) -> rusqlite::Result<SpanKind> {
+    match row.get(index)? {
+        0 => Ok(SpanKind::Done),
+        1 => Ok(SpanKind::Failed),
+        2 => Ok(SpanKind::Retry),
+        other => Err(rusqlite::Error::IntegralValueOutOfRange(index, other)),
+    }
+}
+
+fn what(kind: SpanKind) -> i64 {
+    match kind {
+        SpanKind::Done => 0,
+        SpanKind::Failed => 1,
+        SpanKind::Retry => 2,
+    }
+}
+
+/// The ledger of a job with its key. None where there is no such job, or it is over and that was not asked for.
+pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Result<Option<(i64, JobLedger)>> {
+    let mut select = db.prepare_cached(
+        "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error
+         FROM jobs WHERE id = ?1",
+    )?;
+    let read = |row: &Row<'_>| {
+        let state: JobState = column::name(row, 0)?;
+        if state.is_over() && !even_over {
+            return Ok(None);
+        }
+        let mut ledger = JobLedger::new(column::name(row, 2)?, column::count(row, 3)?, column::count(row, 4)?);
+        ledger.state = state;
+        ledger.value = column::parse(row, 5)?;
+        ledger.attempts = column::count(row, 6)?;
+        ledger.started_at = column::optional_time(row, 7)?;
+        ledger.finished_at = column::optional_time(row, 8)?;
+        ledger.retried_at = column::optional_time(row, 9)?;
+        ledger.error = row.get(10)?;
+        Ok(Some((row.get(1)?, ledger)))
+    };
+    let Some((key, mut ledger)) = select.query_row([job.0.as_bytes()], read).optional()?.flatten() else {
+        return Ok(None);
+    };
+    let mut select = db.prepare_cached("SELECT what, first, beyond, failures FROM spans WHERE job = ?1")?;
+    let mut rows = select.query([key])?;
+    while let Some(row) = rows.next()? {
+        let tasks = column::count(row, 1)?..column::count(row, 2)?;
+        ledger.load_span(span_kind(row, 0)?, &tasks, row.get(3)?);
+    }
+    Ok(Some((key, ledger)))
+}
+
+/// Writes what changed since the last time.
+pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqlite::Result<()> {
+    let mut put = db.prepare_cached(
+        "INSERT OR REPLACE INTO spans (job, what, first, beyond, failures) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let mut delete = db.prepare_cached("DELETE FROM spans WHERE job = ?1 AND what = ?2 AND first = ?3")?;
+    for (kind, first, span) in ledger.take_changed_spans() {
+        match span {
+            Some((beyond, failures)) => put.execute((key, what(kind), first.column(), beyond.column(), failures))?,
+            None => delete.execute((key, what(kind), first.column()))?,
+        };
+    }
+    db.prepare_cached(
+        "UPDATE jobs SET state = ?2, tasks_done = ?3, tasks_failed = ?4, value = ?5, bytes = ?6, attempts = ?7,
+         started_at = ?8, finished_at = ?9, retried_at = ?10, error = ?11 WHERE key = ?1",
+    )?
+    .execute((
+        key,
+        ledger.state.stored_name(),
+        ledger.tasks_done().column(),
+        ledger.tasks_failed().column(),
+        ledger.value.to_string(),
+        ledger.bytes().column(),
+        ledger.attempts.column(),
+        ledger.started_at.map(|at| at.column()),
+        ledger.finished_at.map(|at| at.column()),
+        ledger.retried_at.map(|at| at.column()),
+        &ledger.error,
+    ))?;
+    Ok(())
+}

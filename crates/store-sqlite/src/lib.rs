@@ -1,0 +1,73 @@
+//! The store in one SQLite file of a data directory; large results stand beside it. One process at a time; each opening
+//! is an epoch.
+
+mod apply;
+mod attempts;
+mod backend;
+mod column;
+mod error;
+mod file;
+mod jobs;
+mod ledger;
+mod listing;
+mod log;
+mod open;
+mod readers;
+mod reads;
+mod results;
+mod retention;
+mod submit;
+mod vacuum;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use store::{Objects, Parts, Retention, Store};
+use url::Url;
+
+pub use error::OpenError;
+
+use backend::SqliteBackend;
+use readers::Readers;
+
+/// Where a store is and what it keeps.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The directory of the database; made if it is not there. One process at a time.
+    pub data_dir: PathBuf,
+    /// Where results above 64 KiB go. Default: `results` in the data directory.
+    pub results_url: Option<Url>,
+    /// What is kept of jobs that are over.
+    pub retention: Retention,
+}
+
+/// Opens the directory, making it and what belongs in it where it is not there. May take as long as reading a file of
+/// 64 MiB, and once as long as rewriting one of 256 MiB, which an earlier release has made.
+///
+/// # Errors
+/// The directory or the database cannot be used; neither has been changed then.
+pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
+    let (data_dir, retention) = (settings.data_dir.clone(), settings.retention);
+    let parts = open_parts(settings)?;
+    let path = data_dir.join(open::DATABASE_FILE);
+    Store::start(parts, retention).map_err(|error| OpenError::Database { path, detail: error.to_string() })
+}
+
+/// Opens the directory without a writer's thread.
+///
+/// # Errors
+/// See [`open`].
+pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
+    let opened = open::open(&settings.data_dir)?;
+    let objects = match &settings.results_url {
+        Some(url) => Objects::open(url),
+        None => Objects::local(&settings.data_dir.join("results")),
+    };
+    let path = opened.path.clone();
+    let failed = |error: rusqlite::Error| open::database_error(&path, &error);
+    let reads = Arc::new(Readers::open(&opened.path).map_err(failed)?);
+    let epoch = backend::next_epoch(&opened.db).map_err(failed)?;
+    let latest_event = apply::latest_event(&opened.db).map_err(failed)?;
+    let backend = Box::new(SqliteBackend::new(opened, epoch)?);
+    Ok(Parts { backend, reads, objects: objects?, epoch, last_batch: 0, latest_event })
+}

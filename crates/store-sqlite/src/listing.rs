@@ -1,0 +1,171 @@
+//! Pages of jobs. Whichever part of the filter has the fewest jobs leads, in the order of an index; the rest is looked up
+//! job by job.
+
+use std::cmp::Reverse;
+
+use model::{JobId, JobKind, JobState};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use store::stored::StoredName;
+use store::{Cursor, JobFilter, JobRecord};
+
+use crate::column::{self, Column};
+use crate::jobs::{RECORD, record};
+
+/// How far the jobs of a part are counted to find the smallest.
+const COUNTED: i64 = 2000;
+
+/// One way through the jobs, newest first.
+struct Way {
+    from: &'static str,
+    /// The table whose `submitted_at` and `id` are in the order of the index.
+    ordered: &'static str,
+    condition: &'static str,
+    values: Vec<Value>,
+}
+
+pub(crate) fn page(
+    db: &Connection,
+    filter: &JobFilter,
+    before: Option<Cursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobRecord>> {
+    let transaction = db.unchecked_transaction()?;
+    let mut found = Vec::new();
+    let (ways, led_by) = choose(&transaction, filter)?;
+    for way in &ways {
+        found.extend(walk(&transaction, filter, way, led_by, before, limit)?);
+    }
+    found.sort_unstable_by_key(|&found| Reverse(found));
+    found.truncate(limit);
+    let mut select = transaction.prepare_cached(&format!("SELECT {RECORD} FROM jobs WHERE key = ?1"))?;
+    let records = found.into_iter().map(|(_, _, key)| select.query_row([key], record));
+    records.collect()
+}
+
+/// What leads: a tag by its place in the filter, or the states and the kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    Tag(usize),
+    States,
+    Nothing,
+}
+
+fn choose(db: &Connection, filter: &JobFilter) -> rusqlite::Result<(Vec<Way>, Lead)> {
+    let mut parts: Vec<(Vec<Way>, Lead)> =
+        filter.tags.iter().enumerate().map(|(place, tag)| (vec![by_tag(tag)], Lead::Tag(place))).collect();
+    if !filter.states.is_empty() || filter.kind.is_some() {
+        parts.push((by_state(filter), Lead::States));
+    }
+    if parts.len() < 2 {
+        return Ok(parts.pop().unwrap_or_else(|| (vec![by_time()], Lead::Nothing)));
+    }
+    let mut smallest = None;
+    for part in parts {
+        let mut count = 0;
+        for way in &part.0 {
+            count += size(db, way)?;
+        }
+        if smallest.as_ref().is_none_or(|&(least, _)| count < least) {
+            smallest = Some((count, part));
+        }
+    }
+    Ok(smallest.map_or_else(|| (vec![by_time()], Lead::Nothing), |(_, part)| part))
+}
+
+fn size(db: &Connection, way: &Way) -> rusqlite::Result<i64> {
+    // Only the way's own table: the index alone is read.
+    let table = way.ordered;
+    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {} LIMIT {COUNTED})", way.condition);
+    db.prepare_cached(&sql)?.query_row(params_from_iter(&way.values), |row| row.get(0))
+}
+
+fn by_time() -> Way {
+    Way { from: "jobs", ordered: "jobs", condition: "1", values: Vec::new() }
+}
+
+fn by_tag((name, value): &(String, Option<String>)) -> Way {
+    let from = "tags JOIN jobs ON jobs.key = tags.job";
+    let name = Value::from(name.clone());
+    match value {
+        Some(value) => Way {
+            from,
+            ordered: "tags",
+            condition: "tags.name = ? AND tags.value = ?",
+            values: vec![name, Value::from(value.clone())],
+        },
+        None => Way { from, ordered: "tags", condition: "tags.name = ?", values: vec![name] },
+    }
+}
+
+/// A way for each state and kind, so that each is one run of the index.
+fn by_state(filter: &JobFilter) -> Vec<Way> {
+    let states = <JobState as StoredName>::ALL
+        .iter()
+        .copied()
+        .filter(|state| filter.states.is_empty() || filter.states.contains(state));
+    let kinds =
+        <JobKind as StoredName>::ALL.iter().copied().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
+    let kinds: Vec<_> = kinds.collect();
+    let pairs = states.flat_map(|state| kinds.iter().map(move |kind| (state, kind)));
+    pairs
+        .map(|(state, kind)| Way {
+            from: "jobs",
+            ordered: "jobs",
+            condition: "jobs.state = ? AND jobs.kind = ?",
+            values: vec![Value::from(state.stored_name().to_owned()), Value::from(kind.stored_name().to_owned())],
+        })
+        .collect()
+}
+
+/// When a job came, its id and its key.
+type Found = (i64, JobId, i64);
+
+fn walk(
+    db: &Connection,
+    filter: &JobFilter,
+    way: &Way,
+    led_by: Lead,
+    before: Option<Cursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Found>> {
+    let Way { from, ordered, condition, values } = way;
+    let mut sql = format!("SELECT {ordered}.submitted_at, {ordered}.id, jobs.key FROM {from} WHERE {condition}");
+    let mut values = values.clone();
+    if let Some(Cursor { submitted_at, id }) = before {
+        sql += &format!(" AND ({ordered}.submitted_at, {ordered}.id) < (?, ?)");
+        values.extend([Value::from(submitted_at.column()), Value::from(id.0.as_bytes().to_vec())]);
+    }
+    if led_by != Lead::States {
+        for (column, names) in [
+            ("state", filter.states.iter().map(|state| state.stored_name()).collect::<Vec<_>>()),
+            ("kind", filter.kind.iter().map(|kind| kind.stored_name()).collect()),
+        ] {
+            if !names.is_empty() {
+                // The plus keeps the index of another order out.
+                sql += &format!(" AND +jobs.{column} IN ({})", vec!["?"; names.len()].join(", "));
+                values.extend(names.into_iter().map(|name| Value::from(name.to_owned())));
+            }
+        }
+    }
+    for (place, (name, value)) in filter.tags.iter().enumerate() {
+        if led_by == Lead::Tag(place) {
+            continue;
+        }
+        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
+                 AND other.id = jobs.id AND other.name = ?";
+        values.push(Value::from(name.clone()));
+        if let Some(value) = value {
+            sql += " AND other.value = ?";
+            values.push(Value::from(value.clone()));
+        }
+        sql += ")";
+    }
+    sql += &format!(" ORDER BY {ordered}.submitted_at DESC, {ordered}.id DESC LIMIT ?");
+    values.push(Value::from((limit as u64).column()));
+    let mut select = db.prepare_cached(&sql)?;
+    let rows =
+        select.query_map(params_from_iter(values), |row| Ok((row.get(0)?, column::job_id(row, 1)?, row.get(2)?)))?;
+    rows.collect()
+}

@@ -1,0 +1,107 @@
+//! The connections that only read. In WAL mode they neither wait for the writer nor hold it up.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, InterruptHandle};
+use store::ReadError;
+use tokio::sync::Semaphore;
+
+use crate::error::read_error;
+use crate::open;
+
+/// Reads at once: more would only share the same disk and cores.
+const READERS: usize = 4;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A connection is whole between two statements, whatever panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Readers {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let idle = (0..READERS).map(|_| open::reading(path)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
+    }
+
+    /// Reads on a thread that may wait. Dropped, it interrupts the query.
+    pub(crate) async fn read<T, R>(&self, read: R) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        R: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let closed = |_| ReadError::Unavailable("the store is closed".to_owned());
+        let permit = self.permits.clone().acquire_owned().await.map_err(closed)?;
+        let idle = self.idle.clone();
+        let caller = Caller(Arc::new(Mutex::new(Query::Waits)));
+        let query = caller.0.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let db = lock(&idle).pop().expect("there is a connection for each permit");
+            let lent = Lent { db: Some(db), idle: &idle, query: &query };
+            let db = lent.db.as_ref().expect("it is given back at the end");
+            if !lent.begin(db) {
+                return Err(ReadError::Unavailable("the caller has left".to_owned()));
+            }
+            read(db).map_err(|error| read_error(&error))
+        });
+        task.await.map_err(|error| ReadError::Unavailable(error.to_string()))?
+    }
+}
+
+/// Where a query is, shared between its caller and its thread.
+enum Query {
+    Waits,
+    Runs(InterruptHandle),
+    /// It has ended, or must not begin.
+    Over,
+}
+
+/// Its caller, who may leave.
+struct Caller(Arc<Mutex<Query>>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        // Under the lock, so that the connection cannot have gone to another caller yet.
+        let mut query = lock(&self.0);
+        if let Query::Runs(handle) = &*query {
+            handle.interrupt();
+        }
+        *query = Query::Over;
+    }
+}
+
+/// A connection that goes back even where the reading panics.
+struct Lent<'a> {
+    db: Option<Connection>,
+    idle: &'a Mutex<Vec<Connection>>,
+    query: &'a Mutex<Query>,
+}
+
+impl Lent<'_> {
+    /// False: the caller has left.
+    fn begin(&self, db: &Connection) -> bool {
+        let mut query = lock(self.query);
+        let waits = matches!(*query, Query::Waits);
+        if waits {
+            *query = Query::Runs(db.get_interrupt_handle());
+        }
+        waits
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        *lock(self.query) = Query::Over;
+        lock(self.idle).extend(self.db.take());
+    }
+}
+
+#[cfg(test)]
+mod tests;

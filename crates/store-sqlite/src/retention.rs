@@ -1,0 +1,91 @@
+//! Forgetting jobs that are over: first out of sight, in one small transaction; then, piece by piece, what belonged to
+//! them, so that no change waits long.
+
+use jiff::Timestamp;
+use model::JobId;
+use rusqlite::Connection;
+use store::{JobKey, Retention};
+
+use crate::apply;
+use crate::column::{self, Column};
+
+/// Rows of each table that are deleted in one transaction: some 10 ms.
+const SWEPT_AT_ONCE: i64 = 2000;
+
+/// Jobs to be forgotten, with the bytes that they take up, those that ended first in front.
+pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
+    let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
+    let total = db.prepare_cached(total)?.query_row([], |row| column::count(row, 0))?;
+    let mut excess = total.saturating_sub(retention.max_bytes);
+    let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
+    let mut select = db.prepare_cached(
+        "SELECT key, bytes, finished_at FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at",
+    )?;
+    let mut rows = select.query([])?;
+    let mut expired = Vec::new();
+    while let Some(row) = rows.next()? {
+        if excess == 0 && row.get::<_, i64>(2)? > oldest {
+            break;
+        }
+        let bytes = column::count(row, 1)?;
+        excess = excess.saturating_sub(bytes);
+        expired.push((JobKey(row.get(0)?), bytes));
+    }
+    Ok(expired)
+}
+
+/// Takes jobs out of sight, those that are still over. Returns how many.
+pub(crate) fn forget(db: &Connection, keys: &[JobKey]) -> rusqlite::Result<u64> {
+    let mut note = db.prepare_cached(
+        "INSERT INTO swept (job, id) SELECT key, id FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL",
+    )?;
+    let mut delete = db.prepare_cached("DELETE FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL")?;
+    let mut forgotten = 0;
+    for &JobKey(key) in keys {
+        note.execute([key])?;
+        let deleted = delete.execute([key])?;
+        if deleted > 0 {
+            apply::drop_result(db, key)?;
+        }
+        forgotten += deleted as u64;
+    }
+    Ok(forgotten)
+}
+
+/// Deletes some of what belonged to a job that is out of sight. Returns how many rows: none when all are gone.
+pub(crate) fn sweep(db: &Connection, JobKey(key): JobKey) -> rusqlite::Result<u64> {
+    let mut is_forgotten = db.prepare_cached("SELECT 1 FROM swept WHERE job = ?1")?;
+    if !is_forgotten.exists([key])? {
+        return Ok(0);
+    }
+    let mut rows = 0;
+    for (table, name) in [("attempts", "rowid"), ("payloads", "rowid"), ("events", "seq"), ("spans", "first")] {
+        let sql = if table == "spans" {
+            "DELETE FROM spans WHERE job = ?1 AND (what, first) IN (SELECT what, first FROM spans WHERE job = ?1 LIMIT ?2)"
+                .to_owned()
+        } else {
+            format!("DELETE FROM {table} WHERE {name} IN (SELECT {name} FROM {table} WHERE job = ?1 LIMIT ?2)")
+        };
+        rows += db.prepare_cached(&sql)?.execute((key, SWEPT_AT_ONCE))? as u64;
+    }
+    if rows == 0 {
+        db.prepare_cached("DELETE FROM swept WHERE job = ?1")?.execute([key])?;
+    }
+    Ok(rows)
+}
+
+/// Jobs that are out of sight while something of them is left.
+pub(crate) fn unswept(db: &Connection) -> rusqlite::Result<Vec<(JobKey, JobId)>> {
+    let mut select = db.prepare_cached("SELECT job, id FROM swept ORDER BY job")?;
+    select.query_map([], |row| Ok((JobKey(row.get(0)?), column::job_id(row, 1)?)))?.collect()
+}
+
+/// Forgets the names of objects that are deleted.
+pub(crate) fn objects_deleted(db: &Connection, names: &[String]) -> rusqlite::Result<u64> {
+    let mut delete = db.prepare_cached("DELETE FROM dropped_objects WHERE object = ?1")?;
+    let mut deleted = 0;
+    for name in names {
+        deleted += delete.execute([name])? as u64;
+    }
+    Ok(deleted)
+}

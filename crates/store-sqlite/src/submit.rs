@@ -1,0 +1,74 @@
+//! Accepting a job: its row, tags, payloads and first event.
+
+use model::{EventKind, JobId, JobState, JobWork};
+use rusqlite::Connection;
+use store::retention::job_bytes;
+use store::rules::EventRow;
+use store::stored::{StoredName, options_to_stored, work_to_stored};
+use store::{Answer, NewJob, Submission, array, payload_blocks};
+
+use crate::apply::put_event;
+use crate::column::{self, Column};
+
+pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> {
+    if let Some(answer) = find_same(db, new)? {
+        return Ok(answer);
+    }
+    let payloads = &new.payloads;
+    if matches!(new.work, JobWork::Tasks { .. }) && payloads.len() as u64 != new.tasks {
+        return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
+    }
+    let options = options_to_stored(&new.options);
+    let work = work_to_stored(&new.work);
+    let submitted_at = new.submitted_at.column();
+    db.prepare_cached(
+        "INSERT INTO jobs (id, kind, work, params, options, fingerprint, idempotency_key, output, state, tasks,
+         tasks_done, tasks_failed, value, bytes, submitted_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, '0', ?11, ?12)",
+    )?
+    .execute((
+        new.id.0.as_bytes(),
+        new.work.kind().stored_name(),
+        &work,
+        new.params.get(),
+        &options,
+        new.fingerprint.as_slice(),
+        &new.idempotency_key,
+        &new.options.output,
+        JobState::Queued.stored_name(),
+        new.tasks.column(),
+        job_bytes(new, options.len(), work.len()).column(),
+        submitted_at,
+    ))?;
+    let key = db.last_insert_rowid();
+    let mut tag =
+        db.prepare_cached("INSERT INTO tags (job, name, value, submitted_at, id) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for (name, value) in &new.options.tags {
+        tag.execute((key, name, value, submitted_at, new.id.0.as_bytes()))?;
+    }
+    let mut block = db.prepare_cached("INSERT INTO payloads (job, first, beyond, list) VALUES (?1, ?2, ?3, ?4)")?;
+    for places in payload_blocks(payloads) {
+        let (first, beyond) = (places.start as u64, places.end as u64);
+        block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
+    }
+    let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
+    put_event(db, key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None })?;
+    Ok(Answer::Submitted(Submission::New))
+}
+
+/// Whether the same request, or another under its names, was accepted before.
+fn find_same(db: &Connection, new: &NewJob) -> rusqlite::Result<Option<Answer>> {
+    let mut by_id = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE id = ?1")?;
+    let mut by_key = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE idempotency_key = ?1")?;
+    let mut found = None;
+    for mut rows in [by_id.query([new.id.0.as_bytes()])?, by_key.query([&new.idempotency_key])?] {
+        if let Some(row) = rows.next()? {
+            let existing: JobId = column::job_id(row, 0)?;
+            if row.get_ref(1)?.as_blob()? != new.fingerprint {
+                return Ok(Some(Answer::Mismatch(existing)));
+            }
+            found = Some(Answer::Submitted(Submission::Existing(existing)));
+        }
+    }
+    Ok(found)
+}

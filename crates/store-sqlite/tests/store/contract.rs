@@ -1,0 +1,5 @@
+//! The contract's tests.
+
+use crate::helpers::Directory;
+
+store::suite!(Directory::new());

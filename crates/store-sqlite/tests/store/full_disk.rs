@@ -1,0 +1,151 @@
+//! A disk without room, and one that cannot be written: a small file system of this process's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use store::{ChangeKind, Store, SubmitError, WriteError};
+use store_sqlite::OpenError;
+
+use crate::helpers::*;
+
+const DISK: &str = "DIVVY_TEST_DISK";
+
+/// The small disk, in a process that has one. In another: runs the test in one that has, or says that it cannot.
+fn disk(test: &str) -> Option<PathBuf> {
+    if let Ok(disk) = std::env::var(DISK) {
+        return Some(disk.into());
+    }
+    let disk = tempfile::tempdir().expect("room");
+    let mount =
+        "mount -t tmpfs -o size=4m none \"$DIVVY_TEST_DISK\" || exit 77; exec \"$0\" --exact --nocapture \"$1\"";
+    let exe = std::env::current_exe().expect("this test");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", mount]).arg(exe).arg(format!("full_disk::{test}")).env(DISK, disk.path());
+    match command.status().map(|status| status.code()) {
+        Ok(Some(0)) => {}
+        Ok(Some(1 | 77)) | Err(_) => eprintln!("no file system can be mounted here: {test} has not run"),
+        Ok(code) => panic!("{test} failed on the small disk: {code:?}"),
+    }
+    None
+}
+
+fn fill(disk: &Path, leave: u64) {
+    let filler = disk.join("filler");
+    let mut size = 4 * 1024 * 1024;
+    while fs::write(&filler, vec![1; size]).is_err() {
+        size -= 16 * 1024;
+    }
+    let file = fs::OpenOptions::new().write(true).open(&filler).expect("there");
+    file.set_len(size as u64 - leave).expect("shorter");
+}
+
+async fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < Duration::from_secs(20), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_order() {
+    let Some(disk) = disk("on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_order") else {
+        return;
+    };
+    let store = open(&disk);
+    let job = id(1);
+    store.submit(tasks_job(1, numbers(20_000))).await.expect("room");
+    store.submit(range_job(2, 100)).await.expect("room");
+    fill(&disk, 100 * 1024);
+    let mut given = 0;
+    while store.is_failing().is_none() {
+        store.record(answered(job, given..given + 1, vec![raw(&format!("\"{}\"", "x".repeat(100)))]));
+        given += 1;
+        wait_until("the writer follows", || store.backlog() < 500 || store.is_failing().is_some()).await;
+        assert!(given < 19_000, "the disk is never full");
+    }
+    for _ in 0..100 {
+        store.record(answered(job, given..given + 1, vec![raw("1")]));
+        given += 1;
+    }
+    assert_eq!(
+        store.submit(range_job(3, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+    assert_eq!(
+        store.commit(change(id(2), at(1), ChangeKind::Paused)).await,
+        Err(WriteError::Full("the disk is full".to_owned()))
+    );
+    assert_eq!(store.is_failing(), Some("the disk is full".to_owned()));
+    assert!(store.backlog() >= 100);
+    assert!(store.put_result(id(2), raw(&format!("\"{}\"", "x".repeat(300_000)))).await.is_err());
+    assert_eq!(store.unfinished().await.expect("reading goes on").len(), 2);
+
+    fs::remove_file(disk.join("filler")).expect("there");
+    wait_until("all is committed", || store.backlog() == 0).await;
+    assert_eq!(store.is_failing(), None);
+    let check = async |store: &Store| {
+        let found = store.unfinished().await.expect("readable");
+        assert_eq!(found.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(1), id(2)]);
+        assert!(found[0].done.iter().cloned().eq(std::iter::once(0..given)), "{:?} of {given}", found[0].done);
+        assert_eq!(found[1].record.state, model::JobState::Queued);
+    };
+    check(&store).await;
+    store.submit(range_job(3, 100)).await.expect("room again");
+    store.commit(change(id(3), at(1), ChangeKind::Canceled)).await.expect("room");
+    store.close().expect("all is committed");
+    check(&open(&disk)).await;
+}
+
+#[tokio::test]
+async fn a_failure_ends_by_itself_once_there_is_room() {
+    let Some(disk) = disk("a_failure_ends_by_itself_once_there_is_room") else { return };
+    let store = open(&disk);
+    fill(&disk, 0);
+    let mut number = 0;
+    while store.is_failing().is_none() {
+        number += 1;
+        let _ = store.submit(tasks_job(number, numbers(5000))).await;
+    }
+    assert_eq!(store.backlog(), 0);
+    fs::remove_file(disk.join("filler")).expect("there");
+    wait_until("no failure any more", || store.is_failing().is_none()).await;
+    let unfinished = async || store.unfinished().await.expect("readable").len() as u128;
+    assert_eq!(unfinished().await, number - 1);
+    store.submit(range_job(number, 1)).await.expect("room again");
+    assert_eq!(unfinished().await, number);
+}
+
+#[test]
+fn closing_on_a_full_disk_says_that_something_is_lost_and_what_was_acknowledged_stays() {
+    let Some(disk) = disk("closing_on_a_full_disk_says_that_something_is_lost_and_what_was_acknowledged_stays") else {
+        return;
+    };
+    let runtime = runtime();
+    let store = open(&disk);
+    runtime.block_on(store.submit(range_job(1, 10_000_000))).expect("room");
+    fill(&disk, 0);
+    while store.is_failing().is_none() {
+        for first in 0..2000 {
+            let first = first * 10 + store.backlog() * 20_000;
+            store.record(completed(id(1), first..first + 5, 1));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(store.close().is_err());
+    fs::remove_file(disk.join("filler")).expect("there");
+    assert_eq!(runtime.block_on(only_unfinished(&open(&disk))).record.id, id(1));
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_is_said_to_be_so() {
+    let Some(disk) = disk("a_disk_that_cannot_be_written_is_said_to_be_so") else { return };
+    open(&disk).close().expect("all is committed");
+    let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(&disk).status().expect("there is a mount");
+    assert!(remount.success());
+    let error = store_sqlite::open(settings(&disk)).expect_err("refused");
+    assert!(matches!(error, OpenError::NotWritable { .. }), "{error}");
+    assert!(error.to_string().contains(&disk.display().to_string()), "{error}");
+}

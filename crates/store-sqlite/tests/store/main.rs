@@ -1,0 +1,11 @@
+//! The store in SQLite through its public face, on real files.
+
+mod contract;
+mod crashes;
+mod full_disk;
+mod helpers;
+mod migrating;
+mod opening;
+mod replaced;
+mod results;
+mod retention;

@@ -1,0 +1,100 @@
+//! What retention leaves in the file.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use model::{JobState, Labels};
+use store::{ChangeKind, Retention, Store};
+use store_sqlite::StoreSettings;
+
+use crate::helpers::*;
+
+fn open_with(directory: &Path, max_age: Duration) -> Store {
+    let retention = Retention { max_age, max_bytes: u64::MAX };
+    store_sqlite::open(StoreSettings { retention, ..settings(directory) }).expect("fine")
+}
+
+fn count(directory: &Path, table: &str) -> i64 {
+    let db = rusqlite::Connection::open(directory.join("divvy.db")).expect("readable");
+    db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("there")
+}
+
+#[tokio::test]
+async fn no_row_and_no_file_of_a_forgotten_job_is_left() {
+    let directory = tempfile::tempdir().expect("room");
+    let store = open_with(directory.path(), Duration::ZERO);
+    store.submit(range_job(1, 10)).await.expect("room");
+    let job = id(2);
+    store.submit(tasks_job(2, numbers(5000))).await.expect("room");
+    for task in 0..5000 {
+        store.record(answered(job, task..task + 1, vec![raw("\"an answer of some length\"")]));
+    }
+    let result = store.compose_result(job).await.expect("room");
+    store.commit(ended_with(job, JobState::Succeeded, result, at(1))).await.expect("room");
+    let results = directory.path().join("results");
+    assert_eq!(fs::read_dir(&results).expect("there").count(), 1);
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
+    assert_eq!(fs::read_dir(&results).expect("there").count(), 0);
+    store.close().expect("all is committed");
+    let tables = ["attempts", "payloads", "spans", "results", "tags", "swept", "dropped_objects"];
+    for table in tables {
+        assert_eq!(count(directory.path(), table), 0, "{table}");
+    }
+    assert_eq!((count(directory.path(), "jobs"), count(directory.path(), "events")), (1, 1));
+}
+
+#[tokio::test]
+async fn the_file_shrinks_after_jobs_are_forgotten() {
+    let directory = tempfile::tempdir().expect("room");
+    let store = open_with(directory.path(), Duration::ZERO);
+    let text = raw(&format!("\"{}\"", "x".repeat(1000)));
+    store.submit(tasks_job(1, vec![text; 30_000])).await.expect("room");
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+    let bytes = || fs::metadata(directory.path().join("divvy.db")).expect("there").len();
+    let since = Instant::now();
+    let wait = |enough: &dyn Fn() -> bool| {
+        while !enough() {
+            assert!(since.elapsed() < Duration::from_secs(20), "it has {} bytes", bytes());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait(&|| bytes() > 30_000_000);
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
+    wait(&|| bytes() < 3_000_000);
+    store.submit(range_job(2, 10)).await.expect("room");
+    assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
+}
+
+#[tokio::test]
+async fn what_is_counted_is_about_what_the_file_takes() {
+    for (name, tags, jobs) in [("plain", 0, 20_000_u128), ("tagged", 32, 2000)] {
+        let directory = tempfile::tempdir().expect("room");
+        let store = std::sync::Arc::new(open_with(directory.path(), Duration::from_secs(1_000_000_000)));
+        let submissions: Vec<_> = (1..=jobs)
+            .map(|number| {
+                let store = store.clone();
+                let mut new = range_job(number, 10);
+                let word = |tag: u32| (format!("tag-{tag}"), format!("value-{number}-{tag:060}"));
+                new.options.tags = (0..tags).map(word).collect::<Labels>();
+                new.idempotency_key = Some(format!("key-{number:040}"));
+                tokio::spawn(async move {
+                    let job = new.id;
+                    store.submit(new).await.expect("room");
+                    store.record(change(job, at(1), ChangeKind::Started));
+                    store.record(completed(job, 0..10, 1));
+                    store.record(ended(job, JobState::Succeeded, Some("{\"sum\":\"12345678901234567890\"}")));
+                })
+            })
+            .collect();
+        for submission in submissions {
+            submission.await.expect("no panic");
+        }
+        std::sync::Arc::into_inner(store).expect("no other").close().expect("all is committed");
+        let file = fs::metadata(directory.path().join("divvy.db")).expect("there").len();
+        let db = rusqlite::Connection::open(directory.path().join("divvy.db")).expect("readable");
+        let counted: i64 = db.query_row("SELECT sum(bytes) FROM jobs", [], |row| row.get(0)).expect("there");
+        let share = counted as f64 / file as f64;
+        assert!((0.7..1.4).contains(&share), "{name}: {counted} counted of {file}");
+    }
+}

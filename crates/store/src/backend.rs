@@ -1,0 +1,162 @@
+//! What a store implements: a [`Backend`] that writes and [`Reads`].
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+
+use jiff::Timestamp;
+use model::{JobEvent, JobId};
+use serde_json::value::RawValue;
+
+use crate::batch::{Answer, Batch, Epoch, JobKey};
+use crate::error::{ReadError, WriteError};
+use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
+use crate::retention::Retention;
+
+/// The writing half, on the one thread that writes; its methods may block.
+pub trait Backend: Send {
+    /// Writes a batch in one transaction. The last batch that was committed, sent again, is not written again and has
+    /// the same answers.
+    ///
+    /// # Errors
+    /// It is not written, or not known to be: see [`BatchError`].
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError>;
+
+    /// Does what no change waits for, such as copying a log back: after each batch only what is due, and more when the
+    /// writer is idle. Returns whether it is worth being called again soon.
+    fn maintain(&mut self, is_idle: bool) -> bool {
+        let _ = is_idle;
+        false
+    }
+
+    /// Finds out, about twice a second, whether a batch could be written now. Must be cheap.
+    ///
+    /// # Errors
+    /// It could not.
+    fn check(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
+}
+
+/// A batch that is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// An answer for each entry.
+    pub answers: Vec<Answer>,
+    /// The number of the newest event.
+    pub latest_event: u64,
+}
+
+/// Why a batch is not known to be committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Nothing of it is written, and it is worth trying again later. Its id may be used for another batch.
+    #[error("not written, to be tried again: {0}")]
+    RolledBack(WriteError),
+    /// Nothing of it is written, nor would be later. Its id may be used for another batch.
+    #[error("not written: {reason}")]
+    Deterministic {
+        /// The entry that cannot be written, where that is known.
+        entry: Option<usize>,
+        /// Why.
+        reason: String,
+    },
+    /// It may be committed. The same batch must be sent again until that is known.
+    #[error("not known to be written: {0}")]
+    Unknown(WriteError),
+    /// Another owner has taken the store over.
+    #[error("superseded by epoch {current}")]
+    Superseded {
+        /// The epoch of the store.
+        current: Epoch,
+    },
+}
+
+/// What a read resolves to. Dropped, the read ends as soon as the store can stop it.
+pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
+
+/// The reading half. Reads see what is committed.
+pub trait Reads: Send + Sync {
+    /// One job.
+    fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>>;
+
+    /// At most `limit` jobs, the newest first, from before a place in that order. The filter has at most
+    /// [`crate::MAX_FILTER_TAGS`] tags.
+    fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>>;
+
+    /// Every job that is not over, or one of them, in the order in which they came; all of one moment.
+    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
+
+    /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended.
+    fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>>;
+
+    /// The block of payloads that the task is in.
+    fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>>;
+
+    /// At most `limit` events with a number above `after`, of one job or of all, ascending.
+    fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>>;
+
+    /// A job's result.
+    fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>>;
+
+    /// The result of the job that succeeded last under an output's name.
+    fn result_by_name(&self, output: &str) -> Reading<'_, Option<ResultRow>>;
+
+    /// Some answers to individual tasks from task `next` on, by first task; none when there are no more. About 4 MiB.
+    fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>>;
+
+    /// Jobs to be forgotten with the bytes that they take up, those that ended first in front.
+    fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>>;
+
+    /// Forgotten jobs of which rows are left.
+    fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>>;
+
+    /// At most `limit` objects that no row names any more.
+    fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>>;
+
+    /// Those of the objects that a row names.
+    fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
+}
+
+/// Payloads of consecutive individual tasks.
+#[derive(Clone, Debug)]
+pub struct PayloadBlock {
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// A payload for each.
+    pub payloads: Vec<Box<RawValue>>,
+}
+
+/// What an attempt answered.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// Its tasks.
+    pub tasks: Range<u64>,
+    /// A JSON array with a value for each task, if it answered anything.
+    pub json: Option<String>,
+}
+
+/// A result as its row has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultRow {
+    /// The job.
+    pub job: JobId,
+    /// The result, or its object.
+    pub body: ResultRowBody,
+}
+
+/// See [`ResultRow`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultRowBody {
+    /// The result itself.
+    Json(String),
+    /// An object.
+    Object {
+        /// Its name.
+        name: String,
+        /// Its length.
+        bytes: u64,
+        /// Its hash.
+        sha256: Vec<u8>,
+    },
+}

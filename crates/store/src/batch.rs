@@ -1,0 +1,70 @@
+//! A batch: what is written in one transaction.
+
+use model::JobId;
+
+use crate::change::Change;
+use crate::record::{NewJob, Submission};
+
+/// The term of an owner. Each owner of a store has a higher epoch than all before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+impl std::fmt::Display for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is written in one transaction, in this order, or not at all.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The number of the batch within its epoch: one more than that of the last batch that was committed.
+    pub id: u64,
+    /// The epoch of the writer. A batch of an epoch that has passed is refused whole.
+    pub epoch: Epoch,
+    /// What to write.
+    pub entries: Vec<Entry>,
+}
+
+/// Something to write.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A job to be accepted.
+    Submission(Box<NewJob>),
+    /// A change to a job.
+    Change(Change),
+    /// Deleting what is not kept any more.
+    Housekeeping(Housekeeping),
+    /// Nothing: stands in the place of an entry that cannot be written.
+    Nothing,
+}
+
+/// A store's own number for a job. It is never used again, while a job's id is free once the job was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobKey(pub i64);
+
+/// Deleting in pieces, so that no change waits long.
+#[derive(Clone, Debug)]
+pub enum Housekeeping {
+    /// Takes those of the jobs that are over out of sight. Answered with how many.
+    Forget(Vec<JobKey>),
+    /// Deletes some rows of a forgotten job. Answered with how many: 0 when all are gone.
+    Sweep(JobKey),
+    /// These objects, which no row names any more, are deleted.
+    ObjectsDeleted(Vec<String>),
+}
+
+/// The answer to an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is written, or has no effect.
+    Done,
+    /// The job is there.
+    Submitted(Submission),
+    /// Another job has its id or its idempotency key.
+    Mismatch(JobId),
+    /// Jobs or rows that were deleted.
+    Deleted(u64),
+    /// It contradicts what is stored. Nothing of it is written; the rest of its batch stands.
+    Refused(String),
+}

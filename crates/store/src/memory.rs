@@ -1,0 +1,182 @@
+//! A store in memory, for simulations and tests. It can be told to fail, lose, hold and delay commits, and is reopened
+//! with what was committed; a copy of it is what a crash would leave. A simulation calls the backend itself, in its own
+//! time; [`Memory::store`] starts a writer as for any store.
+
+mod apply;
+mod reads;
+mod state;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::backend::{Applied, Backend, BatchError};
+use crate::batch::{Batch, Epoch};
+use crate::error::WriteError;
+use crate::objects::Objects;
+use crate::retention::Retention;
+use crate::store::{Parts, Store};
+
+use state::State;
+
+/// What is committed, shared by all who have it open. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    shared: Arc<Shared>,
+    objects: Objects,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    control: Mutex<Control>,
+    released: Condvar,
+}
+
+/// What becomes of the batches to come.
+#[derive(Debug, Default)]
+struct Control {
+    faults: VecDeque<Fault>,
+    failing: Option<WriteError>,
+    delay: Duration,
+    is_held: bool,
+}
+
+/// What happens to one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is written as if nothing was.
+    None,
+    /// It is rolled back.
+    RolledBack(WriteError),
+    /// It is committed, and the answer is lost.
+    AnswerLost,
+    /// It is lost, and so is the answer.
+    BatchLost,
+    /// It cannot be written because of this entry, or of one that is not named.
+    Deterministic(Option<usize>),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that holds one can panic half way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { shared: Arc::default(), objects: Objects::in_memory() }
+    }
+
+    /// Opens it under a new epoch. Those who have it open are superseded.
+    #[must_use]
+    pub fn open(&self) -> Parts {
+        let mut state = lock(&self.shared.state);
+        let epoch = state.next_epoch();
+        let latest_event = state.latest_event();
+        drop(state);
+        let backend = Box::new(MemoryBackend { shared: self.shared.clone() });
+        let reads = Arc::new(reads::MemoryReads { shared: self.shared.clone() });
+        Parts { backend, reads, objects: self.objects.clone(), epoch, last_batch: 0, latest_event }
+    }
+
+    /// Opens it with a writer's thread.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn store(&self, retention: Retention) -> std::io::Result<Store> {
+        Store::start(self.open(), retention)
+    }
+
+    /// Another store with what is committed now: what a crash at this moment leaves. Objects stay shared.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = Mutex::new(lock(&self.shared.state).clone());
+        let shared = Shared { state, ..Shared::default() };
+        Self { shared: Arc::new(shared), objects: self.objects.clone() }
+    }
+
+    /// The current epoch; 0 before the first opening.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        lock(&self.shared.state).epoch()
+    }
+
+    /// The next batch that has no fault yet meets this one.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.shared.control).faults.push_back(fault);
+    }
+
+    /// Every batch is rolled back with this error, until it is none again.
+    pub fn set_failing(&self, error: Option<WriteError>) {
+        lock(&self.shared.control).failing = error;
+    }
+
+    /// Every batch takes so long, on the writer's own thread.
+    pub fn set_delay(&self, delay: Duration) {
+        lock(&self.shared.control).delay = delay;
+    }
+
+    /// No batch begins while commits are held.
+    pub fn hold_commits(&self, is_held: bool) {
+        lock(&self.shared.control).is_held = is_held;
+        self.shared.released.notify_all();
+    }
+}
+
+#[derive(Debug)]
+struct MemoryBackend {
+    shared: Arc<Shared>,
+}
+
+impl MemoryBackend {
+    /// Waits as the control says. Returns the fault of this batch.
+    fn next_fault(&self) -> Fault {
+        let mut control = lock(&self.shared.control);
+        while control.is_held {
+            control = self.shared.released.wait(control).unwrap_or_else(PoisonError::into_inner);
+        }
+        let fault = match &control.failing {
+            Some(error) => Fault::RolledBack(error.clone()),
+            None => control.faults.pop_front().unwrap_or(Fault::None),
+        };
+        let delay = control.delay;
+        drop(control);
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        fault
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let fault = self.next_fault();
+        let lost = || BatchError::Unknown(WriteError::Unavailable("the connection was lost".to_owned()));
+        let mut state = lock(&self.shared.state);
+        match fault {
+            Fault::None => state.apply(batch),
+            Fault::RolledBack(error) => Err(BatchError::RolledBack(error)),
+            Fault::AnswerLost => state.apply(batch).and(Err(lost())),
+            Fault::BatchLost => Err(lost()),
+            Fault::Deterministic(entry) => {
+                let reason = "the entry cannot be written".to_owned();
+                Err(BatchError::Deterministic { entry, reason })
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<(), WriteError> {
+        lock(&self.shared.control).failing.clone().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(all(test, feature = "suite"))]
+mod tests;

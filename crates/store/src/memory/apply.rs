@@ -1,0 +1,227 @@
+//! A batch, entry by entry. Nothing fails half way, so nothing has to be rolled back.
+
+use std::sync::Arc;
+
+use model::{EventKind, JobEvent, JobWork};
+
+use super::state::{State, StoredAttempt, StoredJob};
+use crate::backend::{Applied, BatchError};
+use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
+use crate::change::{Change, Outcome, ResultBody};
+use crate::record::{AttemptEnd, NewJob, Submission};
+use crate::retention::{failure_bytes, job_bytes};
+use crate::rules::{
+    ATTEMPT_TASKS, AttemptRow, EventRow, FIRST_FAILURES, FailureRow, JobLedger, LAST_FAILURES, ResultEffect, pieces,
+    result_bytes, without_effect,
+};
+use crate::stored::{options_to_stored, work_to_stored};
+
+impl State {
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        if batch.epoch != self.epoch() {
+            return Err(BatchError::Superseded { current: self.epoch() });
+        }
+        match &self.last {
+            Some((id, applied)) if *id == batch.id => return Ok(applied.clone()),
+            last => {
+                let last = last.as_ref().map_or(0, |(id, _)| *id);
+                if batch.id != last + 1 {
+                    let reason = format!("batch {} cannot follow batch {last}", batch.id);
+                    return Err(BatchError::Deterministic { entry: None, reason });
+                }
+            }
+        }
+        let answers = batch.entries.iter().map(|entry| self.write(entry)).collect();
+        let applied = Applied { answers, latest_event: self.last_event };
+        self.last = Some((batch.id, applied.clone()));
+        Ok(applied)
+    }
+
+    fn write(&mut self, entry: &Entry) -> Answer {
+        match entry {
+            Entry::Submission(new) => self.submit(new),
+            Entry::Change(change) => self.change(change),
+            Entry::Housekeeping(Housekeeping::Forget(keys)) => {
+                Answer::Deleted(keys.iter().filter(|key| self.forget(**key)).count() as u64)
+            }
+            Entry::Housekeeping(Housekeeping::Sweep(JobKey(key))) => {
+                self.swept.remove(key);
+                Answer::Deleted(0)
+            }
+            Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
+                Answer::Deleted(names.iter().filter(|name| self.dropped_objects.remove(*name)).count() as u64)
+            }
+            Entry::Nothing => Answer::Done,
+        }
+    }
+
+    fn submit(&mut self, new: &NewJob) -> Answer {
+        let by_id = self.keys.get(&new.id);
+        let by_key = new.idempotency_key.as_ref().and_then(|key| self.by_idempotency_key.get(key));
+        let mut same = None;
+        for existing in [by_id, by_key].into_iter().flatten().filter_map(|key| self.jobs.get(key)) {
+            if existing.new.fingerprint != new.fingerprint {
+                return Answer::Mismatch(existing.new.id);
+            }
+            same = Some(existing.new.id);
+        }
+        if let Some(existing) = same {
+            return Answer::Submitted(Submission::Existing(existing));
+        }
+        let payloads = new.payloads.len();
+        if matches!(new.work, JobWork::Tasks { .. }) && payloads as u64 != new.tasks {
+            return Answer::Refused(format!("{payloads} payloads for {} tasks", new.tasks));
+        }
+        self.last_key += 1;
+        let key = self.last_key;
+        self.keys.insert(new.id, key);
+        if let Some(name) = &new.idempotency_key {
+            self.by_idempotency_key.insert(name.clone(), key);
+        }
+        let bytes = job_bytes(new, options_to_stored(&new.options).len(), work_to_stored(&new.work).len());
+        let ledger = JobLedger::new(new.work.kind(), new.tasks, bytes);
+        let job = StoredJob {
+            new: Arc::new(new.clone()),
+            ledger,
+            attempts: Default::default(),
+            attempts_put: 0,
+            result: None,
+            events: Vec::new(),
+        };
+        self.jobs.insert(key, job);
+        let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
+        self.put_event(key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None });
+        Answer::Submitted(Submission::New)
+    }
+
+    fn change(&mut self, change: &Change) -> Answer {
+        let key = self.keys.get(&change.job).copied();
+        let Some((key, job)) = key.and_then(|key| Some((key, self.jobs.get_mut(&key)?))) else {
+            self.abandon(&without_effect(change).result);
+            return Answer::Done;
+        };
+        let effects = match job.ledger.apply(change) {
+            Ok(effects) => effects,
+            Err(refused) => return Answer::Refused(refused.to_string()),
+        };
+        match &effects.attempt {
+            None => {}
+            Some(AttemptRow::Completed { tasks, outcome }) => job.put_completed(tasks, outcome),
+            Some(AttemptRow::Failed(failure)) => job.put_failed(failure),
+        }
+        let dropped = match &effects.result {
+            ResultEffect::Keep | ResultEffect::Abandon(_) => None,
+            ResultEffect::Drop => job.take_result(),
+            ResultEffect::Put(result) => {
+                let before = job.take_result();
+                job.result = Some((*result).clone());
+                before
+            }
+        };
+        self.dropped_objects.extend(dropped);
+        self.abandon(&effects.result);
+        if let Some(event) = &effects.event {
+            self.put_event(key, event);
+        }
+        Answer::Done
+    }
+
+    fn abandon(&mut self, effect: &ResultEffect<'_>) {
+        if let ResultEffect::Abandon(object) = effect {
+            self.dropped_objects.insert((*object).to_owned());
+        }
+    }
+
+    fn put_event(&mut self, key: i64, event: &EventRow<'_>) {
+        let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        self.last_event += 1;
+        let seq = self.last_event;
+        job.events.push(seq);
+        let (tasks_done, tasks_total) = (Some(tasks_done), Some(tasks_total));
+        let error = error.map(str::to_owned);
+        self.events.insert(seq, JobEvent { seq, job: job.new.id, kind, at, tasks_done, tasks_total, error });
+    }
+
+    fn forget(&mut self, JobKey(key): JobKey) -> bool {
+        if !self.jobs.get(&key).is_some_and(|job| job.ledger.finished_at.is_some()) {
+            return false;
+        }
+        let Some(mut job) = self.jobs.remove(&key) else { return false };
+        self.keys.remove(&job.new.id);
+        if let Some(name) = &job.new.idempotency_key {
+            self.by_idempotency_key.remove(name);
+        }
+        for seq in &job.events {
+            self.events.remove(seq);
+        }
+        self.dropped_objects.extend(job.take_result());
+        self.swept.insert(key, job.new.id);
+        true
+    }
+}
+
+impl StoredJob {
+    /// Drops the result. Returns the name of its object.
+    fn take_result(&mut self) -> Option<String> {
+        let result = self.result.take()?;
+        self.ledger.freed(result_bytes(&result));
+        match result {
+            ResultBody::Inline(_) => None,
+            ResultBody::Object(object) => Some(object.name),
+        }
+    }
+
+    fn put_attempt(&mut self, first: u64, attempt: StoredAttempt) {
+        self.attempts_put += 1;
+        self.attempts.insert((first, self.attempts_put), attempt);
+    }
+
+    fn put_completed(&mut self, tasks: &std::ops::Range<u64>, outcome: &Outcome) {
+        let mut answers = outcome.results.chunks(ATTEMPT_TASKS as usize);
+        for piece in pieces(tasks) {
+            let end = AttemptEnd::Completed {
+                attempt: outcome.attempt,
+                allocated_at: outcome.allocated_at,
+                running_at: outcome.running_at,
+                completed_at: outcome.completed_at,
+                results: answers.next().unwrap_or_default().to_vec(),
+            };
+            self.put_attempt(piece.start, StoredAttempt { beyond: piece.end, worker: outcome.worker.clone(), end });
+        }
+    }
+
+    fn put_failed(&mut self, failure: &FailureRow<'_>) {
+        for piece in pieces(&failure.tasks) {
+            let end = AttemptEnd::Failed {
+                at: failure.at,
+                error: failure.error.to_owned(),
+                failures: failure.failures,
+                given_up: failure.given_up,
+                omitted: 0,
+            };
+            self.put_attempt(piece.start, StoredAttempt { beyond: piece.end, worker: failure.worker.to_owned(), end });
+            self.omit_failures(piece.start);
+        }
+    }
+
+    /// Deletes those failures between the first and the last ones, and notes how many at the next that is kept.
+    fn omit_failures(&mut self, first: u64) {
+        let is_failure = |attempt: &StoredAttempt| matches!(attempt.end, AttemptEnd::Failed { .. });
+        let of_first = self.attempts.range((first, 0)..=(first, u64::MAX));
+        let places: Vec<_> = of_first.filter(|(_, attempt)| is_failure(attempt)).map(|(&place, _)| place).collect();
+        let Some(last) = places.len().checked_sub(LAST_FAILURES).filter(|&last| last > FIRST_FAILURES) else { return };
+        let mut gone = 0;
+        for place in &places[FIRST_FAILURES..last] {
+            let attempt = self.attempts.remove(place);
+            if let Some(StoredAttempt { worker, end: AttemptEnd::Failed { error, omitted, .. }, .. }) = attempt {
+                self.ledger.freed(failure_bytes(worker.len() as u64, error.len() as u64));
+                gone += 1 + omitted;
+            }
+        }
+        let next = self.attempts.get_mut(&places[last]);
+        if let Some(StoredAttempt { end: AttemptEnd::Failed { omitted, .. }, .. }) = next {
+            *omitted += gone;
+        }
+    }
+}

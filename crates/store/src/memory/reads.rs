@@ -1,0 +1,191 @@
+//! Reads of what is committed; each is there at once.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::{JobEvent, JobId, JobState};
+
+use super::state::State;
+use super::{Shared, lock};
+use crate::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
+use crate::batch::JobKey;
+use crate::change::ResultBody;
+use crate::json::array;
+use crate::payloads::payload_blocks;
+use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
+use crate::retention::Retention;
+use crate::rules::ATTEMPT_TASKS;
+
+/// Attempts of which the answers are read at once.
+const ANSWERS: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct MemoryReads {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl MemoryReads {
+    fn read<'a, T: Send + 'a>(&self, read: impl FnOnce(&State) -> T) -> Reading<'a, T> {
+        let found = read(&lock(&self.shared.state));
+        Box::pin(std::future::ready(Ok(found)))
+    }
+}
+
+fn suits(job: &JobRecord, filter: &JobFilter) -> bool {
+    let has = |(name, value): &(String, Option<String>)| {
+        job.options.tags.get(name).is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+    };
+    (filter.states.is_empty() || filter.states.contains(&job.state))
+        && filter.kind.is_none_or(|kind| kind == job.kind)
+        && filter.tags.iter().all(has)
+}
+
+fn result_row(job: JobId, result: &ResultBody) -> ResultRow {
+    let body = match result {
+        ResultBody::Inline(json) => ResultRowBody::Json(json.get().to_owned()),
+        ResultBody::Object(object) => {
+            ResultRowBody::Object { name: object.name.clone(), bytes: object.bytes, sha256: object.sha256.to_vec() }
+        }
+    };
+    ResultRow { job, body }
+}
+
+impl Reads for MemoryReads {
+    fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
+        self.read(|state| Some(state.job(id)?.record()))
+    }
+
+    fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
+        self.read(|state| {
+            let place = |job: &JobRecord| (job.submitted_at, job.id);
+            let before = before.map(|Cursor { submitted_at, id }| (submitted_at, id));
+            let mut jobs: Vec<_> = state.jobs.values().map(|job| job.record()).collect();
+            jobs.retain(|job| suits(job, &filter) && before.is_none_or(|before| place(job) < before));
+            jobs.sort_unstable_by_key(|job| Reverse(place(job)));
+            jobs.truncate(limit);
+            jobs
+        })
+    }
+
+    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        self.read(|state| {
+            let mut jobs: Vec<_> = match only {
+                Some(id) => state.job(id).into_iter().collect(),
+                None => state.jobs.values().collect(),
+            };
+            jobs.retain(|job| !job.ledger.state.is_over());
+            jobs.sort_unstable_by_key(|job| (job.new.submitted_at, job.new.id));
+            jobs.into_iter().map(|job| job.unfinished()).collect()
+        })
+    }
+
+    fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
+        self.read(|state| {
+            let Some(job) = state.job(job) else { return Vec::new() };
+            let from = (tasks.start.saturating_sub(ATTEMPT_TASKS), 0);
+            let found = job.attempts.range(from..(tasks.end, 0)).filter(|(_, attempt)| attempt.beyond > tasks.start);
+            found
+                .map(|(&(first, _), attempt)| Attempt {
+                    tasks: first..attempt.beyond,
+                    worker: attempt.worker.clone(),
+                    end: attempt.end.clone(),
+                })
+                .collect()
+        })
+    }
+
+    fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>> {
+        self.read(|state| {
+            let payloads = &state.job(job)?.new.payloads;
+            let place = usize::try_from(task).ok()?;
+            let block = payload_blocks(payloads).find(|block| block.contains(&place))?;
+            let tasks = block.start as u64..block.end as u64;
+            Some(PayloadBlock { tasks, payloads: payloads[block].to_vec() })
+        })
+    }
+
+    fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
+        self.read(|state| {
+            let later = after.saturating_add(1)..;
+            match job {
+                None => state.events.range(later).take(limit).map(|(_, event)| event.clone()).collect(),
+                Some(job) => {
+                    let seqs = state.job(job).map_or(&[][..], |job| &job.events);
+                    let seqs = &seqs[seqs.partition_point(|&seq| seq <= after)..];
+                    seqs.iter().take(limit).filter_map(|seq| state.events.get(seq).cloned()).collect()
+                }
+            }
+        })
+    }
+
+    fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
+        self.read(|state| Some(result_row(job, state.job(job)?.result.as_ref()?)))
+    }
+
+    fn result_by_name(&self, output: &str) -> Reading<'_, Option<ResultRow>> {
+        self.read(|state| {
+            let named = state.jobs.values().filter(|job| {
+                job.new.options.output.as_deref() == Some(output) && job.ledger.state == JobState::Succeeded
+            });
+            let newest = named.filter(|job| job.result.is_some()).max_by_key(|job| job.ledger.finished_at)?;
+            Some(result_row(newest.new.id, newest.result.as_ref()?))
+        })
+    }
+
+    fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>> {
+        self.read(|state| {
+            let Some(job) = state.job(job) else { return Vec::new() };
+            let completed = job.attempts.range((next, 0)..).filter_map(|(&(first, _), attempt)| match &attempt.end {
+                AttemptEnd::Completed { results, .. } => {
+                    Some(Answers { tasks: first..attempt.beyond, json: (!results.is_empty()).then(|| array(results)) })
+                }
+                AttemptEnd::Failed { .. } => None,
+            });
+            completed.take(ANSWERS).collect()
+        })
+    }
+
+    fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
+        self.read(|state| {
+            let over = state
+                .jobs
+                .iter()
+                .filter_map(|(&key, job)| Some((job.ledger.finished_at?, JobKey(key), job.ledger.bytes())));
+            let mut over: Vec<_> = over.collect();
+            over.sort_unstable();
+            let total: u64 = over.iter().map(|&(_, _, bytes)| bytes).sum();
+            let mut excess = total.saturating_sub(retention.max_bytes);
+            let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN);
+            let mut expired = Vec::new();
+            for (finished_at, key, bytes) in over {
+                if excess == 0 && finished_at > oldest {
+                    break;
+                }
+                excess = excess.saturating_sub(bytes);
+                expired.push((key, bytes));
+            }
+            expired
+        })
+    }
+
+    fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {
+        self.read(|state| state.swept.iter().map(|(&key, &job)| (JobKey(key), job)).collect())
+    }
+
+    fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
+        self.read(|state| state.dropped_objects.iter().take(limit).cloned().collect())
+    }
+
+    fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
+        self.read(|state| {
+            let objects = state.jobs.values().filter_map(|job| match &job.result {
+                Some(ResultBody::Object(object)) => Some(&object.name),
+                Some(ResultBody::Inline(_)) | None => None,
+            });
+            let named: std::collections::HashSet<_> = objects.collect();
+            names.into_iter().filter(|name| named.contains(name)).collect()
+        })
+    }
+}

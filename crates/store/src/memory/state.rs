@@ -1,0 +1,103 @@
+//! What is committed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use model::{JobEvent, JobId};
+
+use crate::backend::Applied;
+use crate::batch::Epoch;
+use crate::change::ResultBody;
+use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
+use crate::rules::{JobLedger, SpanKind};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) epoch: u64,
+    /// The last batch of the epoch that was committed, with its answers.
+    pub(super) last: Option<(u64, Applied)>,
+    pub(super) last_key: i64,
+    pub(super) keys: HashMap<JobId, i64>,
+    pub(super) by_idempotency_key: HashMap<String, i64>,
+    pub(super) jobs: BTreeMap<i64, StoredJob>,
+    pub(super) events: BTreeMap<u64, JobEvent>,
+    pub(super) last_event: u64,
+    /// Jobs that are forgotten and not swept.
+    pub(super) swept: BTreeMap<i64, JobId>,
+    pub(super) dropped_objects: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StoredJob {
+    pub(super) new: Arc<NewJob>,
+    pub(super) ledger: JobLedger,
+    /// By first task, then in the order in which they ended.
+    pub(super) attempts: BTreeMap<(u64, u64), StoredAttempt>,
+    pub(super) attempts_put: u64,
+    pub(super) result: Option<ResultBody>,
+    pub(super) events: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct StoredAttempt {
+    pub(super) beyond: u64,
+    pub(super) worker: String,
+    pub(super) end: AttemptEnd,
+}
+
+impl State {
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    pub(super) fn next_epoch(&mut self) -> Epoch {
+        self.epoch += 1;
+        self.last = None;
+        self.epoch()
+    }
+
+    pub(super) fn latest_event(&self) -> u64 {
+        self.last_event
+    }
+
+    pub(super) fn job(&self, id: JobId) -> Option<&StoredJob> {
+        self.jobs.get(self.keys.get(&id)?)
+    }
+}
+
+impl StoredJob {
+    pub(super) fn record(&self) -> JobRecord {
+        let (new, ledger) = (&self.new, &self.ledger);
+        JobRecord {
+            id: new.id,
+            kind: new.work.kind(),
+            params: new.params.clone(),
+            options: new.options.clone(),
+            state: ledger.state,
+            tasks: new.tasks,
+            tasks_done: ledger.tasks_done(),
+            tasks_failed: ledger.tasks_failed(),
+            value: ledger.value,
+            submitted_at: new.submitted_at,
+            started_at: ledger.started_at,
+            finished_at: ledger.finished_at,
+            retried_at: ledger.retried_at,
+            attempts: ledger.attempts,
+            error: ledger.error.clone(),
+        }
+    }
+
+    pub(super) fn unfinished(&self) -> UnfinishedJob {
+        let runs = |kind| self.ledger.spans(kind).map(|(tasks, _)| tasks).collect::<Vec<Range<u64>>>();
+        let mut job = UnfinishedJob {
+            record: self.record(),
+            work: self.new.work,
+            done: runs(SpanKind::Done),
+            failed: runs(SpanKind::Failed),
+            retries: self.ledger.spans(SpanKind::Retry).collect(),
+        };
+        job.add_failed_to_done();
+        job
+    }
+}

@@ -1,0 +1,152 @@
+//! Large results as objects in an object store. Each composing has a name of its own, so that no object is ever written
+//! twice; an object becomes a job's result by the row that names it.
+
+mod leftovers;
+mod stream;
+mod upload;
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use model::JobId;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::value::RawValue;
+use url::Url;
+use uuid::Uuid;
+
+use crate::backend::{ResultRow, ResultRowBody};
+use crate::change::ResultBody;
+use crate::error::{ObjectsError, ReadError, WriteError};
+use crate::record::StoredResult;
+
+pub use stream::ResultStream;
+pub(crate) use upload::ResultWriter;
+
+/// The largest result that stays in its job's row.
+pub const INLINE_BYTES: usize = 64 * 1024;
+
+/// Where large results are.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    /// As an operator finds it.
+    place: String,
+    /// Where it is a directory of this machine.
+    directory: Option<std::path::PathBuf>,
+}
+
+impl Objects {
+    /// An object store by its URL.
+    ///
+    /// # Errors
+    /// The URL means nothing here, or the directory cannot be made.
+    pub fn open(url: &Url) -> Result<Self, ObjectsError> {
+        let unusable = |detail: String| ObjectsError { url: url.to_string(), detail };
+        if url.scheme() == "file" {
+            let directory = url.to_file_path();
+            return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
+        }
+        let (store, root) = object_store::parse_url(url).map_err(|error| unusable(error.to_string()))?;
+        Ok(Self { store: store.into(), root, place: url.to_string(), directory: None })
+    }
+
+    /// A directory, made where it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made or read.
+    pub fn local(directory: &FilePath) -> Result<Self, ObjectsError> {
+        let place = directory.display().to_string();
+        let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
+        std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(directory).map_err(|error| unusable(error.to_string()))?;
+        let (store, directory) = (Arc::new(store.with_fsync(true)), Some(directory.to_owned()));
+        Ok(Self { store, root: Path::default(), place, directory })
+    }
+
+    /// In memory; clones share it.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let place = "the memory of this process".to_owned();
+        Self { store: Arc::new(InMemory::new()), root: Path::default(), place, directory: None }
+    }
+
+    fn path(&self, name: &str) -> Path {
+        self.root.clone().join(name)
+    }
+
+    fn place_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.place)
+    }
+
+    pub(crate) async fn put(&self, job: JobId, json: Box<RawValue>) -> Result<ResultBody, WriteError> {
+        if json.get().len() <= INLINE_BYTES {
+            return Ok(ResultBody::Inline(json));
+        }
+        let mut writer = ResultWriter::new(self, job);
+        writer.push(json.get()).await?;
+        writer.finish().await
+    }
+
+    /// A result whole, for those that fit into memory.
+    pub(crate) async fn fetch(&self, row: Option<ResultRow>) -> Result<Option<StoredResult>, ReadError> {
+        let Some(mut stream) = self.stream(row).await? else { return Ok(None) };
+        let job = stream.job();
+        let first = stream.next().await?.unwrap_or_default();
+        if first.len() as u64 == stream.bytes() {
+            stream.next().await?;
+            return Ok(Some(StoredResult { job, json: first }));
+        }
+        let mut json = Vec::with_capacity(usize::try_from(stream.bytes()).unwrap_or(0));
+        json.extend_from_slice(&first);
+        while let Some(chunk) = stream.next().await? {
+            json.extend_from_slice(&chunk);
+        }
+        Ok(Some(StoredResult { job, json: Bytes::from(json) }))
+    }
+
+    /// A result in pieces.
+    pub(crate) async fn stream(&self, row: Option<ResultRow>) -> Result<Option<ResultStream>, ReadError> {
+        let Some(ResultRow { job, body }) = row else { return Ok(None) };
+        match body {
+            ResultRowBody::Json(json) => Ok(Some(ResultStream::inline(job, Bytes::from(json)))),
+            ResultRowBody::Object { name, bytes, sha256 } => {
+                let place = self.place_of(&name);
+                match self.store.get(&self.path(&name)).await {
+                    Ok(object) => Ok(Some(ResultStream::object(job, place, bytes, sha256, object)?)),
+                    Err(object_store::Error::NotFound { .. }) => {
+                        Err(ReadError::Corrupt { place, detail: "it is gone".to_owned() })
+                    }
+                    Err(error) => Err(ReadError::Unavailable(error.to_string())),
+                }
+            }
+        }
+    }
+
+    /// The name of every result that is stored here.
+    ///
+    /// # Errors
+    /// They could not be listed.
+    pub async fn names(&self) -> Result<Vec<String>, ReadError> {
+        let names = self.store.list(Some(&self.root)).map_ok(|object| object.location.filename().map(str::to_owned));
+        let names = names.try_filter_map(|name| std::future::ready(Ok(name))).try_collect().await;
+        names.map_err(|error: object_store::Error| ReadError::Unavailable(error.to_string()))
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), WriteError> {
+        match self.store.delete(&self.path(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(WriteError::Results(error.to_string())),
+        }
+    }
+}
+
+/// A name that no other composing has, of this or another process.
+fn object_name(job: JobId) -> String {
+    format!("{job}.{}.json", Uuid::new_v4().simple())
+}

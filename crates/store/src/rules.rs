@@ -1,0 +1,411 @@
+//! What a change does to a job: the spans, counts, states, events and rows that result. Pure code that every store
+//! shares, so that all stores decide alike. What is refused is refused whole.
+
+mod ledgers;
+mod pieces;
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use model::{EventKind, JobKind, JobState};
+
+use crate::change::{Change, ChangeKind, Outcome, ResultBody};
+use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
+use crate::spans::Spans;
+
+pub use ledgers::Ledgers;
+pub use pieces::{ATTEMPT_TASKS, pieces};
+
+/// Failures that are kept of those attempts that begin at the same task: the first,
+pub const FIRST_FAILURES: usize = 1;
+/// and the last. So a task that fails for ever takes no more room than these.
+pub const LAST_FAILURES: usize = 8;
+
+/// Whether the attempts at tasks of this kind are kept.
+#[must_use]
+pub fn is_individual(kind: JobKind) -> bool {
+    match kind {
+        JobKind::Tasks | JobKind::Sleep => true,
+        JobKind::SumOfPrimes | JobKind::CountPrimes => false,
+    }
+}
+
+/// What a run of tasks has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpanKind {
+    /// They succeeded.
+    Done,
+    /// They are out of attempts.
+    Failed,
+    /// They will be tried again after some failures.
+    Retry,
+}
+
+/// What a store knows of a job that it changes.
+#[derive(Clone, Debug)]
+pub struct JobLedger {
+    /// Whether its attempts are kept.
+    pub is_individual: bool,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// What the tasks add up to.
+    pub value: u128,
+    /// Attempts that have ended.
+    pub attempts: u64,
+    /// When its first task was leased.
+    pub started_at: Option<Timestamp>,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+    /// When it was retried last.
+    pub retried_at: Option<Timestamp>,
+    /// Why it failed.
+    pub error: Option<String>,
+    bytes: u64,
+    done: Spans,
+    failed: Spans,
+    retries: Spans,
+}
+
+/// A change that contradicts what is stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// The rows that a change brings.
+#[derive(Debug, Default)]
+pub struct Effects<'a> {
+    /// An event.
+    pub event: Option<EventRow<'a>>,
+    /// An attempt, to be cut into [`pieces`].
+    pub attempt: Option<AttemptRow<'a>>,
+    /// What becomes of the result.
+    pub result: ResultEffect<'a>,
+}
+
+/// An event, whose number the store gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRow<'a> {
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub at: Timestamp,
+    /// Tasks that have succeeded.
+    pub tasks_done: u64,
+    /// Tasks in all.
+    pub tasks_total: u64,
+    /// Why, where something failed.
+    pub error: Option<&'a str>,
+}
+
+/// An attempt at individual tasks.
+#[derive(Debug)]
+pub enum AttemptRow<'a> {
+    /// It completed its tasks.
+    Completed {
+        /// The tasks.
+        tasks: Range<u64>,
+        /// What is kept of it.
+        outcome: &'a Outcome,
+    },
+    /// It failed. Of the failures that begin at the same task only [`FIRST_FAILURES`] and [`LAST_FAILURES`] are kept.
+    Failed(FailureRow<'a>),
+}
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+pub struct FailureRow<'a> {
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// How often they have failed by now.
+    pub failures: u32,
+    /// When.
+    pub at: Timestamp,
+    /// The worker of the attempt.
+    pub worker: &'a str,
+    /// Why.
+    pub error: &'a str,
+    /// Whether they are out of attempts.
+    pub given_up: bool,
+}
+
+/// What becomes of a job's result.
+#[derive(Debug, Default)]
+pub enum ResultEffect<'a> {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes; its object is to be deleted. See [`JobLedger::freed`].
+    Drop,
+    /// This takes its place. Its bytes are counted already; those of the result before it are [`JobLedger::freed`].
+    Put(&'a ResultBody),
+    /// This object is nobody's and is to be deleted: its job was over before.
+    Abandon(&'a str),
+}
+
+impl JobLedger {
+    /// A new job that takes up so many bytes.
+    #[must_use]
+    pub fn new(kind: JobKind, tasks: u64, bytes: u64) -> Self {
+        Self {
+            is_individual: is_individual(kind),
+            state: JobState::Queued,
+            tasks,
+            value: 0,
+            attempts: 0,
+            started_at: None,
+            finished_at: None,
+            retried_at: None,
+            error: None,
+            bytes,
+            done: Spans::default(),
+            failed: Spans::default(),
+            retries: Spans::default(),
+        }
+    }
+
+    /// Puts in a run of tasks as it is stored. Not a change.
+    pub fn load_span(&mut self, kind: SpanKind, tasks: &Range<u64>, failures: u32) {
+        self.spans_mut(kind).load(tasks.start, tasks.end, failures);
+        self.bytes = self.bytes.saturating_sub(SPAN_BYTES);
+    }
+
+    /// Runs that changed since the last time: the first task, and the task after the last with the number of failures,
+    /// or nothing where no run begins any more.
+    pub fn take_changed_spans(&mut self) -> impl Iterator<Item = (SpanKind, u64, Option<(u64, u32)>)> {
+        let changed = [SpanKind::Done, SpanKind::Failed, SpanKind::Retry].into_iter();
+        let spans = [&mut self.done, &mut self.failed, &mut self.retries];
+        changed.zip(spans).flat_map(|(kind, spans)| spans.take_changed().map(move |(first, now)| (kind, first, now)))
+    }
+
+    /// The runs of a kind with their failures, ascending: disjoint, and adjacent only where the failures differ.
+    pub fn spans(&self, kind: SpanKind) -> impl Iterator<Item = (Range<u64>, u32)> {
+        match kind {
+            SpanKind::Done => &self.done,
+            SpanKind::Failed => &self.failed,
+            SpanKind::Retry => &self.retries,
+        }
+        .iter()
+    }
+
+    fn spans_mut(&mut self, kind: SpanKind) -> &mut Spans {
+        match kind {
+            SpanKind::Done => &mut self.done,
+            SpanKind::Failed => &mut self.failed,
+            SpanKind::Retry => &mut self.retries,
+        }
+    }
+
+    /// Tasks that succeeded.
+    #[must_use]
+    pub fn tasks_done(&self) -> u64 {
+        self.done.tasks()
+    }
+
+    /// Tasks that are out of attempts.
+    #[must_use]
+    pub fn tasks_failed(&self) -> u64 {
+        self.failed.tasks()
+    }
+
+    /// What the job takes up in the store and in its result's object, about.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let spans = self.done.runs() + self.failed.runs() + self.retries.runs();
+        self.bytes + SPAN_BYTES * spans as u64
+    }
+
+    /// So many bytes of its rows or its result were deleted.
+    pub fn freed(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Makes a change, and says which rows it brings.
+    ///
+    /// # Errors
+    /// It contradicts what is stored: nothing has changed.
+    pub fn apply<'a>(&mut self, change: &'a Change) -> Result<Effects<'a>, Refused> {
+        let at = change.at;
+        if self.state.is_over() && !matches!(change.kind, ChangeKind::Retried) {
+            return Ok(without_effect(change));
+        }
+        match &change.kind {
+            ChangeKind::Started => Ok(self.started(at)),
+            ChangeKind::Paused if self.state == JobState::Paused => Ok(Effects::default()),
+            ChangeKind::Paused => {
+                self.state = JobState::Paused;
+                Ok(self.event(EventKind::Paused, at, None))
+            }
+            ChangeKind::Resumed if self.state != JobState::Paused => Ok(Effects::default()),
+            ChangeKind::Resumed => {
+                self.state = self.going_on();
+                Ok(self.event(EventKind::Resumed, at, None))
+            }
+            ChangeKind::Canceled => Ok(self.end(JobState::Canceled, at, None)),
+            ChangeKind::Completed { tasks, value, outcome } => self.completed(tasks, *value, outcome.as_ref()),
+            ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
+                let (tasks, failures) = (tasks.clone(), *failures);
+                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
+            }
+            ChangeKind::TasksFailed { tasks, failures, worker, error } => {
+                let (tasks, failures) = (tasks.clone(), *failures);
+                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: true })
+            }
+            ChangeKind::Progress => Ok(self.event(EventKind::Progress, at, None)),
+            ChangeKind::Retried => Ok(self.retried(at)),
+            ChangeKind::Ended { state, result, error } => self.ended(*state, result.as_ref(), error.as_deref(), at),
+        }
+    }
+
+    fn going_on(&self) -> JobState {
+        if self.started_at.is_some() { JobState::Running } else { JobState::Queued }
+    }
+
+    fn started(&mut self, at: Timestamp) -> Effects<'static> {
+        if self.started_at.is_some() {
+            return Effects::default();
+        }
+        self.started_at = Some(at);
+        if self.state == JobState::Queued {
+            self.state = JobState::Running;
+        }
+        self.event(EventKind::Started, at, None)
+    }
+
+    /// Refuses tasks that are not the job's, or not open.
+    fn check(&self, tasks: &Range<u64>) -> Result<(), Refused> {
+        let refused = |what: &str| Err(Refused(format!("tasks {} to {} {what}", tasks.start, tasks.end)));
+        if tasks.is_empty() || tasks.end > self.tasks {
+            return refused("are not tasks of the job");
+        }
+        if self.done.overlaps(tasks) {
+            return refused("are done in part");
+        }
+        if self.failed.overlaps(tasks) {
+            return refused("are out of attempts in part");
+        }
+        Ok(())
+    }
+
+    fn completed<'a>(
+        &mut self,
+        tasks: &Range<u64>,
+        value: u128,
+        outcome: Option<&'a Outcome>,
+    ) -> Result<Effects<'a>, Refused> {
+        self.check(tasks)?;
+        let sum = self.value.checked_add(value);
+        let sum = sum.ok_or_else(|| Refused("the job's value is beyond 2^128".to_owned()))?;
+        if let Some(outcome) = outcome {
+            let answers = outcome.results.len();
+            if answers != 0 && answers as u64 != tasks.end - tasks.start {
+                return Err(Refused(format!("{answers} results for tasks {} to {}", tasks.start, tasks.end)));
+            }
+            let mut results = outcome.results.chunks(ATTEMPT_TASKS as usize);
+            let of_piece = |_| outcome_bytes(&outcome.worker, results.next().unwrap_or_default());
+            self.bytes += pieces(tasks).map(of_piece).sum::<u64>();
+        }
+        self.value = sum;
+        self.attempts += 1;
+        self.retries.remove(tasks);
+        self.done.insert(tasks.clone(), 0);
+        let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
+        Ok(Effects { attempt, ..Effects::default() })
+    }
+
+    fn failed<'a>(&mut self, failure: FailureRow<'a>) -> Result<Effects<'a>, Refused> {
+        self.check(&failure.tasks)?;
+        self.attempts += 1;
+        let mut effects = Effects::default();
+        if failure.given_up {
+            self.retries.remove(&failure.tasks);
+            self.failed.insert(failure.tasks.clone(), 0);
+            effects = self.event(EventKind::TaskFailed, failure.at, Some(failure.error));
+        } else {
+            self.retries.insert(failure.tasks.clone(), failure.failures);
+        }
+        if self.is_individual {
+            let rows = pieces(&failure.tasks).count() as u64;
+            self.bytes += rows * failure_bytes(failure.worker.len() as u64, failure.error.len() as u64);
+            effects.attempt = Some(AttemptRow::Failed(failure));
+        }
+        Ok(effects)
+    }
+
+    fn retried(&mut self, at: Timestamp) -> Effects<'static> {
+        if self.state == JobState::Succeeded {
+            return Effects::default();
+        }
+        if self.state.is_over() {
+            self.state = self.going_on();
+        }
+        self.failed.clear();
+        self.retries.clear();
+        self.finished_at = None;
+        self.retried_at = Some(at);
+        self.error = None;
+        Effects { result: ResultEffect::Drop, ..self.event(EventKind::Retried, at, None) }
+    }
+
+    fn ended<'a>(
+        &mut self,
+        state: JobState,
+        result: Option<&'a ResultBody>,
+        error: Option<&'a str>,
+        at: Timestamp,
+    ) -> Result<Effects<'a>, Refused> {
+        if !state.is_over() {
+            return Err(Refused(format!("a job cannot end as {state}")));
+        }
+        let (done, tasks) = (self.tasks_done(), self.tasks);
+        if state == JobState::Succeeded && done != tasks {
+            return Err(Refused(format!("{done} of {tasks} tasks are done: the job has not succeeded")));
+        }
+        let mut effects = self.end(state, at, error);
+        if let Some(result) = result {
+            self.bytes += result_bytes(result);
+            effects.result = ResultEffect::Put(result);
+        }
+        Ok(effects)
+    }
+
+    fn end<'a>(&mut self, state: JobState, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
+        self.state = state;
+        self.finished_at = Some(at);
+        self.error = error.map(str::to_owned);
+        // The text stands in the job's row, too.
+        self.bytes += error.map_or(0, str::len) as u64;
+        let kind = match state {
+            JobState::Succeeded => EventKind::Succeeded,
+            JobState::Canceled => EventKind::Canceled,
+            JobState::Queued | JobState::Running | JobState::Paused | JobState::Failed => EventKind::Failed,
+        };
+        self.event(kind, at, error)
+    }
+
+    fn event<'a>(&mut self, kind: EventKind, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
+        self.bytes += EVENT_BYTES + error.map_or(0, str::len) as u64;
+        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error };
+        Effects { event: Some(event), ..Effects::default() }
+    }
+}
+
+/// What a change brings to a job that is over or not there: nothing but an object that is nobody's.
+#[must_use]
+pub fn without_effect(change: &Change) -> Effects<'_> {
+    let result = change.object().map_or(ResultEffect::Keep, |object| ResultEffect::Abandon(&object.name));
+    Effects { result, ..Effects::default() }
+}
+
+/// What a result takes up, in its row or as an object.
+#[must_use]
+pub fn result_bytes(result: &ResultBody) -> u64 {
+    match result {
+        ResultBody::Inline(json) => json.get().len() as u64,
+        ResultBody::Object(object) => object.bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! How values stand in rows. Each form has a version of its own, so that an edit of the model or of the API does not
+//! change what is stored, and what an earlier release has stored is still read.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
+
+use model::{
+    Affinity, EventKind, JobKind, JobOptions, JobState, JobWork, NumberRange, Priority, Requirements, SleepParams,
+    Timeout,
+};
+use serde::{Deserialize, Serialize};
+
+/// A text in a row that is not what was stored there.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} is damaged: {detail}")]
+pub struct InvalidStored {
+    what: &'static str,
+    detail: String,
+}
+
+fn invalid(what: &'static str, detail: impl std::fmt::Display) -> InvalidStored {
+    InvalidStored { what, detail: detail.to_string() }
+}
+
+/// The newest version of each form. Version 0, without `v`, is that of the first release and has the same fields.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct StoredOptions {
+    v: u32,
+    priority: u8,
+    tags: BTreeMap<String, String>,
+    affinity: StoredAffinity,
+    requires: StoredRequirements,
+    max_attempts: NonZeroU32,
+    timeout: StoredTimeout,
+    output: Option<String>,
+    chunk_size: Option<NonZeroU64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredAffinity {
+    labels: BTreeMap<String, String>,
+    key: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredRequirements {
+    labels: BTreeMap<String, String>,
+    cpus: Option<u32>,
+    memory_bytes: Option<u64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredTimeout {
+    task_seconds: Option<NonZeroU32>,
+    job_seconds: Option<NonZeroU32>,
+}
+
+impl Default for StoredOptions {
+    /// What a field that is not there means, for ever.
+    fn default() -> Self {
+        Self {
+            v: 0,
+            priority: 5,
+            tags: BTreeMap::new(),
+            affinity: StoredAffinity::default(),
+            requires: StoredRequirements::default(),
+            max_attempts: NonZeroU32::new(4).expect("4 is not 0"),
+            timeout: StoredTimeout::default(),
+            output: None,
+            chunk_size: None,
+        }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers, texts and maps by text are JSON")
+}
+
+/// A job's options as they are stored.
+#[must_use]
+pub fn options_to_stored(options: &JobOptions) -> String {
+    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size } = options.clone();
+    to_json(&StoredOptions {
+        v: VERSION,
+        priority: priority.get(),
+        tags: tags.into_iter().collect(),
+        affinity: StoredAffinity { labels: affinity.labels.into_iter().collect(), key: affinity.key },
+        requires: StoredRequirements {
+            labels: requires.labels.into_iter().collect(),
+            cpus: requires.cpus,
+            memory_bytes: requires.memory_bytes,
+        },
+        max_attempts,
+        timeout: StoredTimeout { task_seconds: timeout.task_seconds, job_seconds: timeout.job_seconds },
+        output,
+        chunk_size,
+    })
+}
+
+/// A job's options from their stored form.
+///
+/// # Errors
+/// It is damaged, or of a later version.
+pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
+    let what = "a job's options";
+    let stored: StoredOptions = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
+    check_version(what, stored.v)?;
+    Ok(JobOptions {
+        priority: Priority::try_from(stored.priority).map_err(|error| invalid(what, error))?,
+        tags: stored.tags.into_iter().collect(),
+        affinity: Affinity { labels: stored.affinity.labels.into_iter().collect(), key: stored.affinity.key },
+        requires: Requirements {
+            labels: stored.requires.labels.into_iter().collect(),
+            cpus: stored.requires.cpus,
+            memory_bytes: stored.requires.memory_bytes,
+        },
+        max_attempts: stored.max_attempts,
+        timeout: Timeout { task_seconds: stored.timeout.task_seconds, job_seconds: stored.timeout.job_seconds },
+        output: stored.output,
+        chunk_size: stored.chunk_size,
+    })
+}
+
+fn check_version(what: &'static str, version: u32) -> Result<(), InvalidStored> {
+    if version > VERSION { Err(invalid(what, format!("version {version} is not known"))) } else { Ok(()) }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRange {
+    #[serde(default)]
+    v: u32,
+    a: u64,
+    b: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSleep {
+    #[serde(default)]
+    v: u32,
+    seconds: f64,
+    #[serde(default)]
+    fail_rate: f64,
+    #[serde(default = "one")]
+    tasks: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredTasks {
+    /// As the first release has it.
+    Count(u64),
+    Tasks {
+        v: u32,
+        count: u64,
+    },
+}
+
+/// What a job computes, as it is stored beside its kind.
+#[must_use]
+pub fn work_to_stored(work: &JobWork) -> String {
+    match work {
+        JobWork::SumOfPrimes(range) | JobWork::CountPrimes(range) => {
+            to_json(&StoredRange { v: VERSION, a: range.a(), b: range.b() })
+        }
+        JobWork::Sleep(SleepParams { seconds, fail_rate, tasks }) => {
+            to_json(&StoredSleep { v: VERSION, seconds: *seconds, fail_rate: *fail_rate, tasks: *tasks })
+        }
+        JobWork::Tasks { count } => to_json(&StoredTasks::Tasks { v: VERSION, count: *count }),
+    }
+}
+
+/// What a job of this kind computes, from its stored form.
+///
+/// # Errors
+/// It is damaged, or of a later version.
+pub fn work_from_stored(kind: JobKind, text: &str) -> Result<JobWork, InvalidStored> {
+    let what = "a job's work";
+    let range = || {
+        let StoredRange { v, a, b } = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
+        check_version(what, v)?;
+        NumberRange::new(a, b).map_err(|error| invalid(what, error))
+    };
+    Ok(match kind {
+        JobKind::SumOfPrimes => JobWork::SumOfPrimes(range()?),
+        JobKind::CountPrimes => JobWork::CountPrimes(range()?),
+        JobKind::Sleep => {
+            let stored: StoredSleep = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
+            check_version(what, stored.v)?;
+            let StoredSleep { seconds, fail_rate, tasks, .. } = stored;
+            JobWork::Sleep(SleepParams { seconds, fail_rate, tasks })
+        }
+        JobKind::Tasks => match serde_json::from_str(text).map_err(|error| invalid(what, error))? {
+            StoredTasks::Count(count) => JobWork::Tasks { count },
+            StoredTasks::Tasks { v, count } => {
+                check_version(what, v)?;
+                JobWork::Tasks { count }
+            }
+        },
+    })
+}
+
+/// A value that stands in a column as a name.
+pub trait StoredName: Copy + Sized + 'static {
+    /// Every value.
+    const ALL: &'static [Self];
+    /// What it is, for an error.
+    const WHAT: &'static str;
+
+    /// The name.
+    fn stored_name(self) -> &'static str;
+
+    /// The value of a name.
+    ///
+    /// # Errors
+    /// No value has this name.
+    fn from_stored_name(name: &str) -> Result<Self, InvalidStored> {
+        let found = Self::ALL.iter().copied().find(|value| value.stored_name() == name);
+        found.ok_or_else(|| invalid(Self::WHAT, name))
+    }
+}
+
+impl StoredName for JobState {
+    const ALL: &'static [Self] =
+        &[Self::Queued, Self::Running, Self::Paused, Self::Succeeded, Self::Failed, Self::Canceled];
+    const WHAT: &'static str = "a job's state";
+
+    fn stored_name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl StoredName for JobKind {
+    const ALL: &'static [Self] = &[Self::SumOfPrimes, Self::CountPrimes, Self::Sleep, Self::Tasks];
+    const WHAT: &'static str = "a job's kind";
+
+    fn stored_name(self) -> &'static str {
+        match self {
+            Self::SumOfPrimes => "sum-of-primes",
+            Self::CountPrimes => "count-primes",
+            Self::Sleep => "sleep",
+            Self::Tasks => "tasks",
+        }
+    }
+}
+
+impl StoredName for EventKind {
+    const ALL: &'static [Self] = &[
+        Self::Submitted,
+        Self::Started,
+        Self::Progress,
+        Self::Paused,
+        Self::Resumed,
+        Self::Retried,
+        Self::TaskFailed,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+    ];
+    const WHAT: &'static str = "an event's kind";
+
+    fn stored_name(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Retried => "retried",
+            Self::TaskFailed => "task-failed",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

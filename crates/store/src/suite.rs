@@ -1,0 +1,146 @@
+//! The tests that every store must pass. A store's own tests say how it is opened, reopened and copied as a crash would
+//! leave it (a [`Harness`]), and run all of it with [`crate::suite!`].
+
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod accepting;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod batches;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod completing;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod crashes;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod following;
+#[expect(missing_docs, reason = "the names say it")]
+pub mod helpers;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod listing;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod results;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod retention;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod tasks;
+
+use crate::retention::Retention;
+use crate::store::{Parts, Store};
+
+/// One store and its data.
+pub trait Harness: Send + Sync {
+    /// Opens the data as a new owner. All that was opened before is closed.
+    fn parts(&self) -> Parts;
+
+    /// A copy of the data as a crash at this moment would leave it, though it is open.
+    fn crashed(&self) -> Box<dyn Harness>;
+
+    /// Opens the data with a writer.
+    fn open_with(&self, retention: Retention) -> Store {
+        Store::start(self.parts(), retention).expect("a thread")
+    }
+
+    /// Opens the data with a writer that keeps everything.
+    fn open(&self) -> Store {
+        self.open_with(helpers::KEEP_ALL)
+    }
+}
+
+/// Runs every test of the contract. The expression makes a [`Harness`] of no data; it is evaluated for each test, in a
+/// module of its own.
+#[macro_export]
+macro_rules! suite {
+    ($harness:expr) => {
+        $crate::suite_tests! { $harness;
+            async accepting {
+                an_accepted_job_is_there_after_a_restart_as_it_was_submitted,
+                a_repeated_submission_is_the_same_job_and_another_body_under_its_names_is_refused,
+                of_submissions_at_once_under_one_key_exactly_one_is_new,
+                a_job_whose_payloads_are_not_as_many_as_its_tasks_is_refused,
+                ten_thousand_kinds_of_payload_come_back_as_they_were_in_any_pieces,
+                a_payload_larger_than_a_block_is_a_block_by_itself,
+            }
+            async batches {
+                each_opening_is_an_epoch_above_all_before,
+                a_batch_of_an_epoch_that_has_passed_is_refused_whole,
+                the_same_batch_again_is_applied_once_and_has_the_same_answers,
+                a_batch_that_skips_one_is_refused,
+                an_entry_that_is_refused_leaves_the_rest_of_its_batch,
+                an_owner_that_is_superseded_writes_nothing_and_says_so,
+            }
+            async completing {
+                completions_in_any_order_become_one_interval_and_one_sum,
+                a_completion_that_overlaps_another_is_refused_whole_and_the_rest_of_its_group_stands,
+                failures_are_kept_until_their_tasks_are_done_or_given_up,
+                a_job_goes_through_its_life_with_an_event_for_each_step,
+                changes_after_a_cancel_and_of_unknown_jobs_have_no_effect,
+                a_canceled_job_that_is_retried_goes_on_where_it_was,
+                a_job_with_open_tasks_cannot_succeed,
+                recorded_changes_are_committed_without_anybody_waiting_for_them,
+                the_numbers_of_recorded_changes_grow_and_become_durable,
+                attempts_and_the_last_retry_are_there_after_a_restart,
+            }
+            sync crashes {
+                after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice,
+            }
+            async following {
+                events_come_in_order_from_any_number_on_of_one_job_or_of_all,
+                a_caller_that_is_told_of_an_event_finds_it,
+            }
+            sync listing {
+                pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first,
+            }
+            async listing {
+                a_filter_with_too_many_tags_is_refused,
+            }
+            async results {
+                small_and_large_results_come_back,
+                of_results_under_one_name_the_latest_is_found,
+                a_job_that_is_retried_has_no_result_until_its_next_end,
+                the_bound_of_a_small_result_is_64_kib,
+                a_large_result_comes_in_pieces,
+                each_composing_has_a_name_of_its_own,
+                objects_that_no_row_names_any_more_are_deleted,
+            }
+            async retention {
+                jobs_that_ended_long_ago_go_with_all_that_was_theirs,
+                of_more_than_may_be_kept_the_oldest_end_goes_first_and_what_is_not_over_stays,
+                the_id_and_the_key_of_a_job_that_is_gone_are_free_again,
+                tags_keys_and_names_count,
+            }
+            async tasks {
+                the_attempts_at_a_task_are_found_wherever_its_leases_began,
+                an_attempt_with_another_number_of_answers_than_tasks_is_refused,
+                failed_attempts_of_other_kinds_leave_no_rows_however_many_they_are,
+                a_task_that_fails_for_ever_keeps_its_first_and_its_last_failures,
+                a_composed_result_has_every_answer_in_its_place_and_null_where_there_is_none,
+                a_composed_result_of_many_megabytes_is_whole,
+            }
+        }
+    };
+}
+
+/// See [`crate::suite!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! suite_tests {
+    ($harness:expr; $($kind:ident $module:ident { $($test:ident,)+ })+) => {
+        $($($crate::suite_test! { $kind $harness, $module, $test })+)+
+    };
+}
+
+/// See [`crate::suite!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! suite_test {
+    (async $harness:expr, $module:ident, $test:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $crate::suite::$module::$test(&$harness).await;
+        }
+    };
+    (sync $harness:expr, $module:ident, $test:ident) => {
+        #[test]
+        fn $test() {
+            $crate::suite::$module::$test(&$harness);
+        }
+    };
+}

@@ -186,12 +186,12 @@ impl Engine {
                         self.record(job, ChangeKind::Started, now);
                     }
                 }
-                Event::AttemptFailed { job, tasks, failures, worker, cause, .. } => {
-                    let (worker, error) = (self.worker_name(worker), cause.to_string());
+                Event::AttemptFailed { job, tasks, failures, lane, cause, .. } => {
+                    let (worker, error) = (self.worker_name(lane.worker), cause.to_string());
                     self.note_failed_attempt(job, ChangeKind::AttemptFailed { tasks, failures, worker, error }, now);
                 }
-                Event::TasksFailed { job, tasks, failures, worker, cause, .. } => {
-                    let (worker, error) = (self.worker_name(worker), cause.to_string());
+                Event::TasksFailed { job, tasks, failures, lane, cause, .. } => {
+                    let (worker, error) = (self.worker_name(lane.worker), cause.to_string());
                     self.note_failed_attempt(job, ChangeKind::TasksFailed { tasks, failures, worker, error }, now);
                 }
                 Event::JobSucceeded { job, total } => self.job_succeeded(job, total, now),

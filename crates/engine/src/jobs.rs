@@ -91,7 +91,6 @@ impl Engine {
         spec.deadline = record.options.timeout.job_seconds.map(|seconds| {
             now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now)
         });
-        spec.is_held = is_held;
         let history = History {
             over: job.done,
             failed: job.failed,
@@ -99,6 +98,7 @@ impl Engine {
             total: record.value,
             has_started: record.started_at.is_some(),
             is_paused: record.state == JobState::Paused,
+            is_held,
         };
         let ended_attempts = record.attempts;
         self.jobs.insert(

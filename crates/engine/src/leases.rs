@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{Failure, Lane, Lease, LeaseRecord, Outcome, Revocation, StaleAttempt};
+use scheduler::{Failure, Lane, Lease, ActiveLease, Outcome, Revocation, StaleAttempt};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -49,7 +49,7 @@ impl Engine {
         busy: Duration,
         now: Now,
     ) -> Result<(), CompleteError> {
-        let LeaseRecord { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         let work = &self.jobs.get(&job).ok_or(StaleAttempt)?.work;
         let Accepted { value, results } = match work.accept(&tasks, report) {
             Ok(accepted) => accepted,
@@ -93,7 +93,7 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
-        let LeaseRecord { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         // Before the tasks are open again, or the same worker could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
@@ -101,10 +101,10 @@ impl Engine {
             LeaseFailure::TaskFailed(_) => (),
         }
         match failure {
-            LeaseFailure::HandedBack => self.scheduler.hand_back(attempt)?,
+            LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
             LeaseFailure::Undeliverable => self.scheduler.undeliverable(attempt)?,
-            LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error))?,
-            LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause)?,
+            LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error), now.instant)?,
+            LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
         self.settle(now);
         self.end_at_worker(attempt, lane, now);
@@ -117,8 +117,8 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn release(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
-        let LeaseRecord { lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
-        self.scheduler.release(attempt)?;
+        let ActiveLease { lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        self.scheduler.release(attempt, now.instant)?;
         self.settle(now);
         self.end_at_worker(attempt, lane, now);
         self.dispatch(now);
@@ -136,7 +136,7 @@ impl Engine {
     /// The connection of a lease that was sent has broken before its answer. A lease that outlives its connection goes
     /// on at the worker, which lists it in its heartbeats; any other one has failed.
     pub fn connection_broke(&mut self, attempt: AttemptId, now: Now) {
-        let Some(LeaseRecord { job, lane, .. }) = self.scheduler.lease(attempt) else { return };
+        let Some(ActiveLease { job, lane, .. }) = self.scheduler.lease(attempt) else { return };
         if self.is_stored(job)
             && let Some(worker) = self.workers.get_mut(&lane.worker)
         {
@@ -150,7 +150,7 @@ impl Engine {
     /// The job and tasks of a lease, and how long it has been held.
     #[must_use]
     pub fn lease(&self, attempt: AttemptId, now: Now) -> Option<(JobId, std::ops::Range<u64>, Duration)> {
-        let LeaseRecord { job, tasks, claimed_at, .. } = self.scheduler.lease(attempt)?;
+        let ActiveLease { job, tasks, claimed_at, .. } = self.scheduler.lease(attempt)?;
         Some((job, tasks, now.instant.saturating_duration_since(claimed_at)))
     }
 

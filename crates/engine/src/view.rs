@@ -1,6 +1,5 @@
 //! What there is to see of jobs and workers.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jiff::Timestamp;
@@ -79,7 +78,7 @@ impl Engine {
         let mut leased: Vec<_> = self
             .scheduler
             .job_leases(id)
-            .map(|(_, lease)| LeasedTasks {
+            .map(|lease| LeasedTasks {
                 tasks: lease.tasks,
                 worker: self.workers.get(&lease.lane.worker).map(|worker| worker.id.clone()),
                 allocated_at: now.calendar(lease.claimed_at),
@@ -117,7 +116,7 @@ impl Engine {
 
     /// Jobs by state.
     #[must_use]
-    pub fn job_counts(&self) -> BTreeMap<model::JobState, u64> {
+    pub fn job_counts(&self) -> scheduler::JobCounts {
         self.scheduler.state_counts()
     }
 

@@ -37,7 +37,7 @@ impl Bench {
 
     fn join(&mut self, workers: std::ops::Range<u64>, slots: u32, labels: &Labels) {
         for key in workers {
-            let kinds = JobKind::ALL.to_vec();
+            let kinds = vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS];
             let (labels, resources) = (labels.clone(), Resources::default());
             self.scheduler
                 .worker_joined(WorkerKey(key), WorkerSpec { slots, kinds, labels, resources, is_reserved: false });
@@ -95,7 +95,7 @@ fn leaving_worker() {
     let mut bench = Bench::new();
     bench.join(0..2, 1, &Labels::new());
     for _ in 0..JOBS {
-        bench.submit(JobSpec::new(JobKind::CountPrimes, 10));
+        bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 10));
     }
     for _ in 0..JOBS {
         let lease = bench.claim(lane(0)).expect("open tasks");
@@ -111,7 +111,7 @@ fn claims_beside_idle_slots(order: Order, what: &str) {
     let mut bench = Bench::new();
     bench.join(0..SLOTS, 1, &Labels::new());
     bench.idle_all(0..SLOTS);
-    bench.submit(JobSpec { order, ..JobSpec::new(JobKind::CountPrimes, 1 << 40) });
+    bench.submit(JobSpec { order, ..JobSpec::new(JobKind::COUNT_PRIMES, 1 << 40) });
     let (mut leases, started_at) = (std::collections::VecDeque::new(), Instant::now());
     while let Some(idle) = bench.scheduler.next_idle(bench.now) {
         leases.push_back((idle, bench.claim(idle).expect("open tasks")));
@@ -141,7 +141,7 @@ fn claims_where_others_cannot_run_it() {
     bench.join(SLOTS - 1..SLOTS, 1, &with_label("b"));
     bench.idle_all(0..SLOTS);
     let requires = Requirements { labels: with_label("b"), ..Requirements::default() };
-    bench.submit(JobSpec { requires, ..JobSpec::new(JobKind::CountPrimes, 1 << 40) });
+    bench.submit(JobSpec { requires, ..JobSpec::new(JobKind::COUNT_PRIMES, 1 << 40) });
     let mut time = Duration::ZERO;
     for _ in 0..ROUNDS {
         let started_at = Instant::now();
@@ -158,7 +158,7 @@ fn claims_where_others_cannot_run_it() {
 fn retries_that_idle_slots_must_leave_alone() {
     let mut bench = Bench::new();
     bench.join(0..2, u32::try_from(SLOTS).expect("few"), &Labels::new());
-    bench.submit(JobSpec { max_attempts: u32::MAX, ..JobSpec::new(JobKind::CountPrimes, 1) });
+    bench.submit(JobSpec { max_attempts: u32::MAX, ..JobSpec::new(JobKind::COUNT_PRIMES, 1) });
     let first = bench.claim(lane(0)).expect("the task");
     bench.scheduler.release(first.attempt, bench.now).expect("it is held");
     for slot in 0..u32::try_from(SLOTS).expect("few") {
@@ -166,7 +166,7 @@ fn retries_that_idle_slots_must_leave_alone() {
     }
     let (mut time, mut offers) = (Duration::ZERO, 0);
     for _ in 0..ROUNDS {
-        let job = bench.submit(JobSpec::new(JobKind::Sleep, 1));
+        let job = bench.submit(JobSpec::new(JobKind::SLEEP, 1));
         bench.scheduler.cancel(job).expect("it waits");
         let started_at = Instant::now();
         while let Some(idle) = bench.scheduler.next_idle(bench.now) {
@@ -183,7 +183,7 @@ fn retries_that_idle_slots_must_leave_alone() {
 fn ending_job() {
     let mut bench = Bench::new();
     bench.join(0..1, 1, &Labels::new());
-    bench.submit(JobSpec { max_lease_tasks: 1, ..JobSpec::new(JobKind::CountPrimes, JOBS) });
+    bench.submit(JobSpec { max_lease_tasks: 1, ..JobSpec::new(JobKind::COUNT_PRIMES, JOBS) });
     for number in 0..JOBS {
         let slot = u32::try_from(number).expect("few");
         let attempt = AttemptId(bench.id());
@@ -191,7 +191,7 @@ fn ending_job() {
     }
     let (mut ending, mut pausing) = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
-        let job = bench.submit(JobSpec::new(JobKind::CountPrimes, 1));
+        let job = bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 1));
         bench.claim(Lane { slot: u32::MAX - round, ..lane(0) }).expect("its task");
         let started_at = Instant::now();
         bench.scheduler.pause(job).expect("it runs");
@@ -211,12 +211,12 @@ fn short_jobs() {
         bench.join(number..number + 1, 1, &with_label(&number.to_string()));
     }
     for _ in 0..JOBS {
-        bench.submit(JobSpec::new(JobKind::CountPrimes, 10));
+        bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 10));
     }
     let wait = Some(Duration::from_secs(5));
     let started_at = Instant::now();
     for _ in 0..ROUNDS {
-        let job = bench.submit(JobSpec { worker_wait: wait, ..JobSpec::new(JobKind::SumOfPrimes, 1) });
+        let job = bench.submit(JobSpec { worker_wait: wait, ..JobSpec::new(JobKind::SUM_OF_PRIMES, 1) });
         black_box(bench.scheduler.poll_timeout());
         bench.scheduler.handle_timeout(bench.now);
         bench.scheduler.cancel(job).expect("it waits");

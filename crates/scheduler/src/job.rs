@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) leases: BTreeSet<AttemptId>,
     pub(crate) total: u128,
     pub(crate) is_paused: bool,
+    /// Whether its open tasks can be adopted but not claimed.
+    pub(crate) is_held: bool,
     pub(crate) has_started: bool,
     /// Grows with every lease: the job with the oldest turn is the next.
     pub(crate) turn: u64,
@@ -50,6 +52,7 @@ impl Job {
             leases: BTreeSet::new(),
             total: history.total,
             is_paused: history.is_paused,
+            is_held: history.is_held,
             has_started: history.has_started,
             turn,
             waiting_since: now,
@@ -103,7 +106,7 @@ impl Job {
 
     /// Where it should stand in the queue now. Tasks that failed go back at the highest priority.
     pub(crate) fn place_due(&self) -> Option<Place> {
-        let waits = !self.is_paused && self.tasks.unclaimed() > 0;
+        let waits = !self.is_paused && !self.is_held && self.tasks.unclaimed() > 0;
         let priority = if self.tasks.has_retries() { Priority::HIGHEST } else { self.spec.priority };
         waits.then_some(Place { class: self.class, level: priority.get(), turn: self.turn })
     }

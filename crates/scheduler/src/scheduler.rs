@@ -165,6 +165,14 @@ impl Scheduler {
         Ok(true)
     }
 
+    /// Lets the open tasks of a job that was held be claimed. Without effect on any other job.
+    pub fn release_hold(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.is_held = false;
+            self.refresh(id);
+        }
+    }
+
     /// Opens the failed tasks of a job again, whose waiting counts from now on. Tells whether there were any.
     ///
     /// # Errors

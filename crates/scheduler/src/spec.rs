@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
+pub use model::{OnExhausted, Order};
 
 /// Settings of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -14,25 +15,6 @@ pub struct Policy {
     pub lease_timeout: Duration,
     /// A job that waits this long for its next lease counts as one priority higher, and so on up to the highest.
     pub aging_interval: Duration,
-}
-
-/// In what order a job's tasks are given out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// By their numbers.
-    FirstInFirstOut,
-    /// Each slot continues where its last lease ended; a slot that cannot takes a run that no slot walks, else the far
-    /// half of the longest run. For work that is cheaper where it is contiguous.
-    Stripes,
-}
-
-/// The effect of a task without attempts left on its job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnExhausted {
-    /// There can be no result without it: the job fails at once.
-    FailJob,
-    /// The other tasks go on; the job fails when they are over.
-    SkipTask,
 }
 
 /// The description of a job.
@@ -107,6 +89,9 @@ pub struct History {
     pub has_started: bool,
     /// Whether it is paused.
     pub is_paused: bool,
+    /// Whether its open tasks wait for the workers that hold them already: they can be adopted but not claimed until
+    /// [`crate::Scheduler::release_hold`].
+    pub is_held: bool,
 }
 
 /// The description of a worker.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobOptions, JobWork, NumberRange};
+use model::{AttemptId, JobId, JobKind, JobOptions};
 use serde_json::value::RawValue;
 use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, Retention, Store};
 use store_sqlite::StoreSettings;
@@ -30,12 +30,12 @@ fn open(data_dir: &Path) -> Result<Store, Failure> {
 }
 
 fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
-    let work = JobWork::SumOfPrimes(NumberRange::new(10, 9_999_999)?);
     let mut options = JobOptions::default();
     options.tags.insert("user".to_owned(), format!("user-{}", number % 1000));
     Ok(NewJob {
         id: JobId(Uuid::from_u128(number)),
-        work,
+        kind: JobKind::SUM_OF_PRIMES,
+        is_individual: false,
         payloads: Vec::new(),
         options,
         params: RawValue::from_string(r#"{"a":10,"b":9999999}"#.to_owned())?,
@@ -48,7 +48,7 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
 
 fn payload_job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
     let mut new = job(number, tasks)?;
-    new.work = JobWork::Tasks { count: tasks };
+    (new.kind, new.is_individual) = (JobKind::TASKS, true);
     new.payloads = (0..tasks).map(|n| RawValue::from_string(n.to_string())).collect::<Result<_, _>>()?;
     new.params = RawValue::from_string(format!(r#"{{"count":{tasks}}}"#))?;
     Ok(new)
@@ -175,7 +175,7 @@ async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
         JobFilter::default(),
         JobFilter { tags: vec![tag.clone()], ..JobFilter::default() },
         JobFilter { tags: vec![tag], states: vec![model::JobState::Failed], ..JobFilter::default() },
-        JobFilter { tags: vec![("user".to_owned(), None)], kind: Some(model::JobKind::Tasks), ..JobFilter::default() },
+        JobFilter { tags: vec![("user".to_owned(), None)], kind: Some(JobKind::TASKS), ..JobFilter::default() },
     ] {
         let since = Instant::now();
         let found = store.jobs(filter.clone(), None, 100).await?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::{JobEvent, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::SpanKind;
-use store::stored::{options_from_stored, work_from_stored};
+use store::stored::options_from_stored;
 use store::{JobRecord, UnfinishedJob};
 
 use crate::column::{self, Column};
@@ -24,7 +24,7 @@ const ONE_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id = ?1 AND state IN (
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     Ok(JobRecord {
         id: column::job_id(row, 0)?,
-        kind: column::name(row, 1)?,
+        kind: column::parse(row, 1)?,
         params: column::raw_json(row, 2)?,
         options: column::stored(row, 3, options_from_stored)?,
         state: column::name(row, 4)?,
@@ -54,13 +54,12 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
     let transaction = db.unchecked_transaction()?;
     let mut jobs = Vec::new();
     let mut places = HashMap::new();
-    let mut select = transaction.prepare(&format!("SELECT {RECORD}, work, key FROM jobs WHERE key IN {keys}"))?;
+    let mut select = transaction.prepare(&format!("SELECT {RECORD}, key FROM jobs WHERE key IN {keys}"))?;
     let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let record = record(row)?;
-        let work = column::stored(row, 15, |text| work_from_stored(record.kind, text))?;
-        places.insert(row.get::<_, i64>(16)?, jobs.len());
-        jobs.push(UnfinishedJob { record, work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
+        places.insert(row.get::<_, i64>(15)?, jobs.len());
+        jobs.push(UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
     }
     let mut select =
         transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {keys}"))?;

@@ -3,7 +3,7 @@
 use model::{JobId, JobState};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::{JobLedger, SpanKind};
-use store::stored::StoredName;
+use store::stored::{self, StoredName};
 
 use crate::column::{self, Column};
 
@@ -27,7 +27,7 @@ fn what(kind: SpanKind) -> i64 {
 /// The ledger of a job with its key. None where there is no such job, or it is over and that was not asked for.
 pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Result<Option<(i64, JobLedger)>> {
     let mut select = db.prepare_cached(
-        "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error
+        "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error, work
          FROM jobs WHERE id = ?1",
     )?;
     let read = |row: &Row<'_>| {
@@ -35,7 +35,9 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
         if state.is_over() && !even_over {
             return Ok(None);
         }
-        let mut ledger = JobLedger::new(column::name(row, 2)?, column::count(row, 3)?, column::count(row, 4)?);
+        let kind = column::parse(row, 2)?;
+        let is_individual = column::stored(row, 11, |text| stored::is_individual(kind, text))?;
+        let mut ledger = JobLedger::new(is_individual, column::count(row, 3)?, column::count(row, 4)?);
         ledger.state = state;
         ledger.value = column::parse(row, 5)?;
         ledger.attempts = column::count(row, 6)?;

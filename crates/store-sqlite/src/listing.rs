@@ -55,7 +55,7 @@ fn choose(db: &Connection, filter: &JobFilter) -> rusqlite::Result<(Vec<Way>, Le
     let mut parts: Vec<(Vec<Way>, Lead)> =
         filter.tags.iter().enumerate().map(|(place, tag)| (vec![by_tag(tag)], Lead::Tag(place))).collect();
     if !filter.states.is_empty() || filter.kind.is_some() {
-        parts.push((by_state(filter), Lead::States));
+        parts.push((by_state(db, filter)?, Lead::States));
     }
     if parts.len() < 2 {
         return Ok(parts.pop().unwrap_or_else(|| (vec![by_time()], Lead::Nothing)));
@@ -99,23 +99,35 @@ fn by_tag((name, value): &(String, Option<String>)) -> Way {
 }
 
 /// A way for each state and kind, so that each is one run of the index.
-fn by_state(filter: &JobFilter) -> Vec<Way> {
-    let states = <JobState as StoredName>::ALL
-        .iter()
-        .copied()
-        .filter(|state| filter.states.is_empty() || filter.states.contains(state));
-    let kinds =
-        <JobKind as StoredName>::ALL.iter().copied().filter(|&kind| filter.kind.is_none_or(|asked| asked == kind));
-    let kinds: Vec<_> = kinds.collect();
-    let pairs = states.flat_map(|state| kinds.iter().map(move |kind| (state, kind)));
-    pairs
-        .map(|(state, kind)| Way {
+fn by_state(db: &Connection, filter: &JobFilter) -> rusqlite::Result<Vec<Way>> {
+    let wanted = |state: &&JobState| filter.states.is_empty() || filter.states.contains(state);
+    let mut ways = Vec::new();
+    for state in <JobState as StoredName>::ALL.iter().filter(wanted).map(|state| state.stored_name()) {
+        let kinds = match filter.kind {
+            Some(kind) => vec![kind.as_str().to_owned()],
+            None => kinds_in(db, state)?,
+        };
+        ways.extend(kinds.into_iter().map(|kind| Way {
             from: "jobs",
             ordered: "jobs",
             condition: "jobs.state = ? AND jobs.kind = ?",
-            values: vec![Value::from(state.stored_name().to_owned()), Value::from(kind.stored_name().to_owned())],
-        })
-        .collect()
+            values: vec![Value::from(state.to_owned()), Value::from(kind)],
+        }));
+    }
+    Ok(ways)
+}
+
+/// The kinds of the jobs in a state: one step down the index for each.
+fn kinds_in(db: &Connection, state: &str) -> rusqlite::Result<Vec<String>> {
+    let mut next = db.prepare_cached("SELECT min(kind) FROM jobs WHERE state = ?1 AND kind > ?2")?;
+    let mut kinds: Vec<String> = Vec::new();
+    loop {
+        let last = kinds.last().map_or("", String::as_str);
+        match next.query_row((state, last), |row| row.get(0))? {
+            Some(kind) => kinds.push(kind),
+            None => return Ok(kinds),
+        }
+    }
 }
 
 /// When a job came, its id and its key.
@@ -139,7 +151,7 @@ fn walk(
     if led_by != Lead::States {
         for (column, names) in [
             ("state", filter.states.iter().map(|state| state.stored_name()).collect::<Vec<_>>()),
-            ("kind", filter.kind.iter().map(|kind| kind.stored_name()).collect()),
+            ("kind", filter.kind.iter().map(JobKind::as_str).collect()),
         ] {
             if !names.is_empty() {
                 // The plus keeps the index of another order out.

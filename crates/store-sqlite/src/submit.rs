@@ -1,6 +1,6 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{EventKind, JobId, JobState, JobWork};
+use model::{EventKind, JobId, JobState};
 use rusqlite::Connection;
 use store::retention::job_bytes;
 use store::rules::EventRow;
@@ -15,11 +15,11 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
         return Ok(answer);
     }
     let payloads = &new.payloads;
-    if matches!(new.work, JobWork::Tasks { .. }) && payloads.len() as u64 != new.tasks {
+    if !payloads.is_empty() && payloads.len() as u64 != new.tasks {
         return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
     }
     let options = options_to_stored(&new.options);
-    let work = work_to_stored(&new.work);
+    let work = work_to_stored(new.is_individual);
     let submitted_at = new.submitted_at.column();
     db.prepare_cached(
         "INSERT INTO jobs (id, kind, work, params, options, fingerprint, idempotency_key, output, state, tasks,
@@ -28,7 +28,7 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     )?
     .execute((
         new.id.0.as_bytes(),
-        new.work.kind().stored_name(),
+        new.kind.as_str(),
         &work,
         new.params.get(),
         &options,

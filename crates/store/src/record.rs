@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -16,8 +16,10 @@ pub struct NewJob {
     /// Its id.
     pub id: JobId,
     /// What it computes.
-    pub work: JobWork,
-    /// The payloads of individual tasks; empty for other kinds.
+    pub kind: JobKind,
+    /// Whether each task has a state and a result of its own, so that its attempts are kept.
+    pub is_individual: bool,
+    /// The payloads of the tasks; empty for kinds whose tasks have none.
     pub payloads: Vec<Box<RawValue>>,
     /// How it is to be run.
     pub options: JobOptions,
@@ -39,7 +41,7 @@ impl NewJob {
     pub fn accepted(&self) -> UnfinishedJob {
         let record = JobRecord {
             id: self.id,
-            kind: self.work.kind(),
+            kind: self.kind,
             params: self.params.clone(),
             options: self.options.clone(),
             state: JobState::Queued,
@@ -54,7 +56,7 @@ impl NewJob {
             attempts: 0,
             error: None,
         };
-        UnfinishedJob { record, work: self.work, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
+        UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
     }
 }
 
@@ -115,8 +117,6 @@ impl JobRecord {
 pub struct UnfinishedJob {
     /// The job.
     pub record: JobRecord,
-    /// What it computes.
-    pub work: JobWork,
     /// Tasks that succeeded or are out of attempts: disjoint, ascending, never adjacent.
     pub done: Vec<Range<u64>>,
     /// Those of them that are out of attempts: disjoint, ascending, never adjacent.

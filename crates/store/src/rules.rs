@@ -7,7 +7,7 @@ mod pieces;
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::{EventKind, JobKind, JobState};
+use model::{EventKind, JobState};
 
 use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
@@ -20,15 +20,6 @@ pub use pieces::{ATTEMPT_TASKS, pieces};
 pub const FIRST_FAILURES: usize = 1;
 /// and the last. So a task that fails for ever takes no more room than these.
 pub const LAST_FAILURES: usize = 8;
-
-/// Whether the attempts at tasks of this kind are kept.
-#[must_use]
-pub fn is_individual(kind: JobKind) -> bool {
-    match kind {
-        JobKind::Tasks | JobKind::Sleep => true,
-        JobKind::SumOfPrimes | JobKind::CountPrimes => false,
-    }
-}
 
 /// What a run of tasks has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,9 +138,9 @@ pub enum ResultEffect<'a> {
 impl JobLedger {
     /// A new job that takes up so many bytes.
     #[must_use]
-    pub fn new(kind: JobKind, tasks: u64, bytes: u64) -> Self {
+    pub fn new(is_individual: bool, tasks: u64, bytes: u64) -> Self {
         Self {
-            is_individual: is_individual(kind),
+            is_individual,
             state: JobState::Queued,
             tasks,
             value: 0,

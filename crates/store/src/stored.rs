@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
-    Affinity, EventKind, JobKind, JobOptions, JobState, JobWork, NumberRange, Priority, Requirements, SleepParams,
+    Affinity, EventKind, JobKind, JobOptions, JobState, Priority, Requirements,
     Timeout,
 };
 use serde::{Deserialize, Serialize};
@@ -131,82 +131,36 @@ fn check_version(what: &'static str, version: u32) -> Result<(), InvalidStored> 
     if version > VERSION { Err(invalid(what, format!("version {version} is not known"))) } else { Ok(()) }
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredRange {
-    #[serde(default)]
-    v: u32,
-    a: u64,
-    b: u64,
-}
+/// What the first release computed with individual tasks. Its rows do not say it.
+const INDIVIDUAL_KINDS: [&str; 2] = ["tasks", "sleep"];
 
-#[derive(Serialize, Deserialize)]
-struct StoredSleep {
-    #[serde(default)]
-    v: u32,
-    seconds: f64,
-    #[serde(default)]
-    fail_rate: f64,
-    #[serde(default = "one")]
-    tasks: u64,
-}
-
-fn one() -> u64 {
-    1
-}
-
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(untagged)]
-enum StoredTasks {
-    /// As the first release has it.
-    Count(u64),
-    Tasks {
+enum StoredWork {
+    Work {
         v: u32,
-        count: u64,
+        is_individual: bool,
     },
+    /// The parameters, as the first release has them; they stand in their own column too.
+    FirstRelease(serde::de::IgnoredAny),
 }
 
-/// What a job computes, as it is stored beside its kind.
+/// What is stored of a job's tasks beside its kind and its parameters.
 #[must_use]
-pub fn work_to_stored(work: &JobWork) -> String {
-    match work {
-        JobWork::SumOfPrimes(range) | JobWork::CountPrimes(range) => {
-            to_json(&StoredRange { v: VERSION, a: range.a(), b: range.b() })
-        }
-        JobWork::Sleep(SleepParams { seconds, fail_rate, tasks }) => {
-            to_json(&StoredSleep { v: VERSION, seconds: *seconds, fail_rate: *fail_rate, tasks: *tasks })
-        }
-        JobWork::Tasks { count } => to_json(&StoredTasks::Tasks { v: VERSION, count: *count }),
-    }
+pub fn work_to_stored(is_individual: bool) -> String {
+    format!(r#"{{"v":{VERSION},"is_individual":{is_individual}}}"#)
 }
 
-/// What a job of this kind computes, from its stored form.
+/// Whether the tasks of a job of this kind are individual.
 ///
 /// # Errors
-/// It is damaged, or of a later version.
-pub fn work_from_stored(kind: JobKind, text: &str) -> Result<JobWork, InvalidStored> {
+/// The stored form is damaged, or of a later version.
+pub fn is_individual(kind: JobKind, text: &str) -> Result<bool, InvalidStored> {
     let what = "a job's work";
-    let range = || {
-        let StoredRange { v, a, b } = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
-        check_version(what, v)?;
-        NumberRange::new(a, b).map_err(|error| invalid(what, error))
-    };
-    Ok(match kind {
-        JobKind::SumOfPrimes => JobWork::SumOfPrimes(range()?),
-        JobKind::CountPrimes => JobWork::CountPrimes(range()?),
-        JobKind::Sleep => {
-            let stored: StoredSleep = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
-            check_version(what, stored.v)?;
-            let StoredSleep { seconds, fail_rate, tasks, .. } = stored;
-            JobWork::Sleep(SleepParams { seconds, fail_rate, tasks })
-        }
-        JobKind::Tasks => match serde_json::from_str(text).map_err(|error| invalid(what, error))? {
-            StoredTasks::Count(count) => JobWork::Tasks { count },
-            StoredTasks::Tasks { v, count } => {
-                check_version(what, v)?;
-                JobWork::Tasks { count }
-            }
-        },
-    })
+    match serde_json::from_str(text).map_err(|error| invalid(what, error))? {
+        StoredWork::Work { v, is_individual } => check_version(what, v).map(|()| is_individual),
+        StoredWork::FirstRelease(_) => Ok(INDIVIDUAL_KINDS.contains(&kind.as_str())),
+    }
 }
 
 /// A value that stands in a column as a name.
@@ -242,20 +196,6 @@ impl StoredName for JobState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Canceled => "canceled",
-        }
-    }
-}
-
-impl StoredName for JobKind {
-    const ALL: &'static [Self] = &[Self::SumOfPrimes, Self::CountPrimes, Self::Sleep, Self::Tasks];
-    const WHAT: &'static str = "a job's kind";
-
-    fn stored_name(self) -> &'static str {
-        match self {
-            Self::SumOfPrimes => "sum-of-primes",
-            Self::CountPrimes => "count-primes",
-            Self::Sleep => "sleep",
-            Self::Tasks => "tasks",
         }
     }
 }

@@ -15,23 +15,23 @@ fn demand_tells_runnable_from_paused_and_unservable_tasks() {
     grid.scheduler.pause(job(2)).expect("it waits");
     let requires = Requirements { labels: labels(&[("gpu", "yes")]), ..Requirements::default() };
     grid.submit_spec(3, JobSpec { requires, ..spec(30) });
-    grid.submit_spec(4, JobSpec::new(JobKind::Tasks, 40));
+    grid.submit_spec(4, JobSpec::new(JobKind::TASKS, 40));
     grid.claim(1).expect("a task of job 1");
     let demand = Demand { runnable: 9, paused: 20, unservable: 30, running: 1, wanted_slots: 40 };
-    assert_eq!(grid.scheduler.demand(JobKind::SumOfPrimes), demand);
-    assert_eq!(grid.scheduler.demand(JobKind::Tasks), Demand { runnable: 40, wanted_slots: 40, ..Demand::default() });
-    assert_eq!(grid.scheduler.demand(JobKind::Sleep), Demand::default());
+    assert_eq!(grid.scheduler.demand(JobKind::SUM_OF_PRIMES), demand);
+    assert_eq!(grid.scheduler.demand(JobKind::TASKS), Demand { runnable: 40, wanted_slots: 40, ..Demand::default() });
+    assert_eq!(grid.scheduler.demand(JobKind::SLEEP), Demand::default());
     assert_eq!(grid.scheduler.wanted_slots(), 80);
     grid.scheduler.worker_suspended(worker(1), grid.now);
     grid.scheduler.worker_lost(worker(2), grid.now);
-    let demand = grid.scheduler.demand(JobKind::SumOfPrimes);
+    let demand = grid.scheduler.demand(JobKind::SUM_OF_PRIMES);
     assert_eq!((demand.runnable, demand.unservable), (0, 39), "nobody is left");
     grid.scheduler.worker_resumed(worker(1));
-    assert_eq!(grid.scheduler.demand(JobKind::Tasks).runnable, 40);
+    assert_eq!(grid.scheduler.demand(JobKind::TASKS).runnable, 40);
     for number in 1..=4 {
         grid.scheduler.cancel(job(number)).expect("it is there");
     }
-    assert_eq!(grid.scheduler.demand(JobKind::SumOfPrimes), Demand::default());
+    assert_eq!(grid.scheduler.demand(JobKind::SUM_OF_PRIMES), Demand::default());
     assert_eq!(grid.scheduler.wanted_slots(), 0);
 }
 
@@ -148,7 +148,7 @@ fn a_new_job_has_the_figures_of_its_history() {
     let history = History { over: std::iter::once(0..4).collect(), is_paused: true, ..History::default() };
     grid.scheduler.submit(job(1), spec(10), &history, grid.now).expect("a new job");
     let demand = Demand { paused: 6, ..Demand::default() };
-    assert_eq!(grid.scheduler.demand(JobKind::SumOfPrimes), demand);
+    assert_eq!(grid.scheduler.demand(JobKind::SUM_OF_PRIMES), demand);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) fn lane(number: u64) -> Lane {
 }
 
 pub(super) fn spec(tasks: u64) -> JobSpec {
-    JobSpec { worker_wait: Some(WORKER_WAIT), ..JobSpec::new(JobKind::SumOfPrimes, tasks) }
+    JobSpec { worker_wait: Some(WORKER_WAIT), ..JobSpec::new(JobKind::SUM_OF_PRIMES, tasks) }
 }
 
 /// A worker that runs every kind.

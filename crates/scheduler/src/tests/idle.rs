@@ -241,7 +241,7 @@ fn workers_with_the_same_abilities_are_one_to_a_new_class() {
     for number in 1..=100 {
         grid.join(number, with_labels(&[("zone", if number % 2 == 0 { "a" } else { "b" })]));
     }
-    grid.join(101, WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) });
+    grid.join(101, WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(1) });
     assert_eq!(grid.scheduler.workers().active_abilities().count(), 3);
     for number in 1..=101 {
         grid.scheduler.worker_lost(worker(number), grid.now);

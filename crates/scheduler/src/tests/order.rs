@@ -12,7 +12,7 @@ fn prioritized(tasks: u64, priority: u8) -> JobSpec {
 }
 
 fn individual(tasks: u64) -> JobSpec {
-    JobSpec { on_exhausted: OnExhausted::SkipTask, ..JobSpec::new(JobKind::Tasks, tasks) }
+    JobSpec { on_exhausted: OnExhausted::SkipTask, ..JobSpec::new(JobKind::TASKS, tasks) }
 }
 
 #[test]

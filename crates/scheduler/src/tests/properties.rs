@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use proptest::prelude::*;
 use model::{Affinity, JobId, JobKind, Priority, Requirements};
+use proptest::prelude::*;
 
 use super::harness::{Harness, broken, job, labels, lane, slots, spec, worker};
 use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};
@@ -58,7 +58,7 @@ fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
     let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
     JobSpec {
         priority: Priority::try_from(priority).expect("1 to 9"),
-        kind: [JobKind::SumOfPrimes, JobKind::Tasks][shape % 2],
+        kind: [JobKind::SUM_OF_PRIMES, JobKind::TASKS][shape % 2],
         order: [Order::Stripes, Order::FirstInFirstOut][shape / 2 % 2],
         on_exhausted: [OnExhausted::FailJob, OnExhausted::SkipTask][shape / 4 % 2],
         requires: match shape {
@@ -80,7 +80,7 @@ fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
 
 fn shaped_worker(count: u32, shape: usize) -> WorkerSpec {
     let zone = ["a", "b", "c"][shape % 3];
-    let kinds = if shape < 6 { JobKind::ALL.to_vec() } else { vec![JobKind::SumOfPrimes] };
+    let kinds = if shape < 6 { JobKind::ALL.to_vec() } else { vec![JobKind::SUM_OF_PRIMES] };
     WorkerSpec { labels: labels(&[("zone", zone)]), kinds, ..slots(count) }
 }
 

@@ -20,10 +20,10 @@ fn with_labels(words: &[(&str, &str)]) -> WorkerSpec {
 #[test]
 fn a_worker_gets_only_the_kinds_that_it_runs() {
     let mut grid = Harness::new();
-    grid.join(1, WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) });
+    grid.join(1, WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(1) });
     grid.submit(1, 10);
     assert_eq!(grid.claim(1), None);
-    grid.submit_spec(2, JobSpec::new(JobKind::Tasks, 10));
+    grid.submit_spec(2, JobSpec::new(JobKind::TASKS, 10));
     assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
 }
 
@@ -63,16 +63,16 @@ fn a_job_that_nobody_can_run_says_what_is_missing() {
     let requires = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(64), memory_bytes: None };
     grid.submit_spec(1, requiring(requires.clone()));
     assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::NoWorker));
-    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &requires), Some(WaitReason::NoWorker));
+    assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires), Some(WaitReason::NoWorker));
     grid.join(1, slots(1));
     let reason = grid.scheduler.explain(job(1)).expect("a reason");
     assert_eq!(
         reason.to_string(),
         "none of the 1 ready workers runs sum-of-primes with what the job requires: the label gpu=yes, 64 cores"
     );
-    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &requires), Some(reason));
-    assert_eq!(grid.scheduler.mismatch(JobKind::SumOfPrimes, &Requirements::default()), None);
-    grid.join(2, WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) });
+    assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires), Some(reason));
+    assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &Requirements::default()), None);
+    grid.join(2, WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(1) });
     grid.scheduler.worker_suspended(worker(1), grid.now);
     let reason = grid.scheduler.explain(job(1)).expect("a reason");
     assert!(reason.to_string().ends_with("requires: no worker runs sum-of-primes"), "{reason}");

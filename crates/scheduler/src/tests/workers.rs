@@ -141,7 +141,7 @@ fn a_pool_of_suspended_workers_is_waited_for_no_longer_than_an_empty_one() {
 #[test]
 fn workers_for_other_jobs_are_waited_for_no_longer_than_none_at_all() {
     let mut grid = Harness::new();
-    let other = WorkerSpec { kinds: vec![JobKind::Tasks], ..slots(1) };
+    let other = WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(1) };
     grid.join(1, other.clone());
     grid.submit(1, 1);
     grid.join(2, slots(1));

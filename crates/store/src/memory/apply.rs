@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{EventKind, JobEvent, JobWork};
+use model::{EventKind, JobEvent};
 
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
@@ -69,7 +69,7 @@ impl State {
             return Answer::Submitted(Submission::Existing(existing));
         }
         let payloads = new.payloads.len();
-        if matches!(new.work, JobWork::Tasks { .. }) && payloads as u64 != new.tasks {
+        if payloads > 0 && payloads as u64 != new.tasks {
             return Answer::Refused(format!("{payloads} payloads for {} tasks", new.tasks));
         }
         self.last_key += 1;
@@ -78,8 +78,8 @@ impl State {
         if let Some(name) = &new.idempotency_key {
             self.by_idempotency_key.insert(name.clone(), key);
         }
-        let bytes = job_bytes(new, options_to_stored(&new.options).len(), work_to_stored(&new.work).len());
-        let ledger = JobLedger::new(new.work.kind(), new.tasks, bytes);
+        let bytes = job_bytes(new, options_to_stored(&new.options).len(), work_to_stored(new.is_individual).len());
+        let ledger = JobLedger::new(new.is_individual, new.tasks, bytes);
         let job = StoredJob {
             new: Arc::new(new.clone()),
             ledger,

@@ -71,7 +71,7 @@ impl StoredJob {
         let (new, ledger) = (&self.new, &self.ledger);
         JobRecord {
             id: new.id,
-            kind: new.work.kind(),
+            kind: new.kind,
             params: new.params.clone(),
             options: new.options.clone(),
             state: ledger.state,
@@ -92,7 +92,6 @@ impl StoredJob {
         let runs = |kind| self.ledger.spans(kind).map(|(tasks, _)| tasks).collect::<Vec<Range<u64>>>();
         let mut job = UnfinishedJob {
             record: self.record(),
-            work: self.new.work,
             done: runs(SpanKind::Done),
             failed: runs(SpanKind::Failed),
             retries: self.ledger.spans(SpanKind::Retry).collect(),

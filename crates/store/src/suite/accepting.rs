@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use model::{Affinity, JobOptions, JobState, JobWork, Priority, Requirements, SleepParams, Timeout};
+use model::{Affinity, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
 
 use super::Harness;
 use super::helpers::*;
@@ -10,7 +10,7 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
     let store = harness.open();
     let words = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut new = range_job(1, 7);
-    new.work = JobWork::Sleep(SleepParams { seconds: 0.25, fail_rate: 0.5, tasks: 7 });
+    (new.kind, new.is_individual) = (JobKind::SLEEP, true);
     new.options = JobOptions {
         priority: Priority::HIGHEST,
         tags: [words("user", "ann"), words("empty", "")].into(),
@@ -26,7 +26,7 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
 
     let store = harness.open();
     let found = only_unfinished(&store).await;
-    assert_eq!((found.record.id, found.work), (new.id, new.work));
+    assert_eq!((found.record.id, found.record.kind), (new.id, new.kind));
     assert_eq!(found.record.options, new.options);
     assert_eq!(found.record.params.get(), new.params.get());
     assert_eq!((found.record.state, found.record.submitted_at), (JobState::Queued, new.submitted_at));
@@ -96,7 +96,7 @@ pub async fn ten_thousand_kinds_of_payload_come_back_as_they_were_in_any_pieces(
     store.close().expect("all is committed");
 
     let store = harness.open();
-    assert!(matches!(only_unfinished(&store).await.work, JobWork::Tasks { count: 10_000 }));
+    assert_eq!(only_unfinished(&store).await.record.tasks, 10_000);
     for run in [0..1, 511..513, 0..10_000, 9_999..10_000, 400..400] {
         let expected: Vec<_> = payloads[run.clone()].iter().map(|payload| payload.get()).collect();
         let found = store.payloads(job.id, run.start as u64..run.end as u64).await.expect("tasks of the job");

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobOptions, JobState, JobWork, NumberRange};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -27,10 +27,10 @@ pub fn raw(json: &str) -> Box<RawValue> {
 
 /// A range job, submitted so many seconds after the first.
 pub fn range_job(number: u128, tasks: u64) -> NewJob {
-    let range = NumberRange::new(10, 9_999_999).expect("ascending");
     NewJob {
         id: id(number),
-        work: JobWork::SumOfPrimes(range),
+        kind: JobKind::SUM_OF_PRIMES,
+        is_individual: false,
         payloads: Vec::new(),
         options: JobOptions::default(),
         params: raw(r#"{"a":10,"b":9999999}"#),
@@ -45,7 +45,7 @@ pub fn range_job(number: u128, tasks: u64) -> NewJob {
 pub fn tasks_job(number: u128, payloads: Vec<Box<RawValue>>) -> NewJob {
     let tasks = payloads.len() as u64;
     let mut new = range_job(number, tasks);
-    new.work = JobWork::Tasks { count: tasks };
+    (new.kind, new.is_individual) = (JobKind::TASKS, true);
     new.payloads = payloads;
     new.params = raw(&format!(r#"{{"count":{tasks}}}"#));
     new

@@ -63,7 +63,7 @@ pub fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first(har
     assert_eq!(all.len(), 120);
     assert!(all.windows(2).all(|pair| (pair[0].submitted_at, pair[0].id) > (pair[1].submitted_at, pair[1].id)));
     let states = proptest::sample::subsequence(JobState::ALL.to_vec(), 0..4);
-    let kind = proptest::option::of(proptest::sample::select(vec![JobKind::SumOfPrimes, JobKind::Tasks]));
+    let kind = proptest::option::of(proptest::sample::select(vec![JobKind::SUM_OF_PRIMES, JobKind::TASKS]));
     let tag = prop_oneof![
         (0..8).prop_map(|n| ("user".to_owned(), Some(format!("u{n}")))),
         Just(("urgent".to_owned(), None)),

@@ -17,6 +17,13 @@ use url::Url;
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Changes that may wait for the disk before no more work is leased.
+const MAX_UNSTORED: u64 = 50_000;
+
+/// How long the tasks of jobs that ran under the last coordinator wait for their workers: heartbeats come every second, and
+/// a worker whose coordinator was away tries again within a second.
+const RECOVERY: Duration = Duration::from_millis(2_500);
+
 /// The environment of `divvy-coordinator`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -39,6 +46,8 @@ pub struct Config {
     pub retention_bytes: u64,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
+    /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease. Default 67108864, 64 MiB.
+    pub max_result_bytes: usize,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
     pub chunk_size: NonZeroU64,
     /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
@@ -74,6 +83,7 @@ impl Default for Config {
             retention_days: 30,
             retention_bytes: 10 << 30,
             max_job_bytes: 64 << 20,
+            max_result_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,
             lease_timeout_ms: 60_000,
@@ -126,15 +136,20 @@ impl Config {
         }
     }
 
-    pub(crate) fn worker_wait(&self) -> Duration {
-        Duration::from_millis(self.no_worker_timeout_ms)
-    }
-
-    pub(crate) fn policy(&self) -> Policy {
-        Policy {
-            lease_target: Duration::from_millis(self.lease_target_ms),
-            lease_timeout: Duration::from_millis(self.lease_timeout_ms),
-            aging_interval: Duration::from_millis(self.aging_interval_ms),
+    /// The engine's settings for the owner of a store's epoch.
+    pub(crate) fn engine_settings(&self, epoch: u64) -> engine::Settings {
+        engine::Settings {
+            policy: Policy {
+                lease_target: Duration::from_millis(self.lease_target_ms),
+                lease_timeout: Duration::from_millis(self.lease_timeout_ms),
+                aging_interval: Duration::from_millis(self.aging_interval_ms),
+            },
+            chunk_size: self.chunk_size,
+            worker_wait: Duration::from_millis(self.no_worker_timeout_ms),
+            max_unstored: MAX_UNSTORED,
+            recovery: RECOVERY,
+            epoch,
+            instance: fastrand::u64(..),
         }
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use model::{InvalidJob, JobId, JobState, MAX_TASKS};
 use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
@@ -14,6 +13,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::driver::Driver;
+use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
 use crate::job_view;
 use crate::simulated_workers::is_simulated;
@@ -29,6 +29,23 @@ const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 
 /// Pause before the store is read again for a job that it has opened and the engine does not know yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The submission by which the first release would recognise a repeated request. It is never accepted as a new job: a job
+/// of that name is there.
+fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
+    NewJob {
+        id: new.id,
+        kind: new.kind,
+        is_individual: new.is_individual,
+        payloads: Vec::new(),
+        options: new.options.clone(),
+        params: new.params.clone(),
+        tasks: new.tasks,
+        fingerprint: body,
+        idempotency_key: new.idempotency_key.clone(),
+        submitted_at: new.submitted_at,
+    }
+}
 
 /// Why a job is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +99,7 @@ pub(crate) struct Proposal {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) job: ParsedJob,
     /// What tells a repeated request from another one.
-    pub(crate) fingerprint: [u8; 32],
+    pub(crate) fingerprints: Fingerprints,
 }
 
 #[derive(Clone, Debug)]
@@ -159,7 +176,7 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let Proposal { id, idempotency_key, job, fingerprint } = proposal;
+        let Proposal { id, idempotency_key, job, fingerprints } = proposal;
         let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(is_too_long) {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
@@ -174,24 +191,26 @@ impl Jobs {
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             kind,
+            is_individual: work.workload.profile().is_individual,
             params: work.shown,
             tasks,
             payloads: work.payloads,
             options,
-            fingerprint,
+            fingerprint: fingerprints.job,
             idempotency_key,
             submitted_at: Timestamp::now(),
         };
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = tokio::spawn(async move { this.accept_new(new).await });
+        let accepting = tokio::spawn(async move { this.accept_new(new, fingerprints.body).await });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
-    async fn accept_new(&self, new: NewJob) -> Result<(Job, Submission), AcceptError> {
+    async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {
         let _lock = self.locks.lock(new.id).await;
         let accepted = new.accepted();
-        let record = match self.store.submit(new).await? {
+        let as_of_first_release = first_release(&new, body);
+        let record = match self.submit(new, as_of_first_release).await? {
             Submission::New => {
                 let record = accepted.record.clone();
                 self.driver.input(|engine, now| engine.take_up(accepted, now))?;
@@ -201,6 +220,16 @@ impl Jobs {
         };
         let record = record.ok_or(SubmitError::Write(WriteError::Closed))?;
         Ok((self.view(record.clone()), Submission::Existing(record.id)))
+    }
+
+    /// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
+    async fn submit(&self, new: NewJob, as_of_first_release: NewJob) -> Result<Submission, SubmitError> {
+        match self.store.submit(new).await {
+            Err(mismatch @ SubmitError::Mismatch { .. }) => {
+                self.store.submit(as_of_first_release).await.map_err(|_| mismatch)
+            }
+            submitted => submitted,
+        }
     }
 
     pub(crate) async fn job(&self, id: JobId) -> Result<Option<Job>, ReadError> {
@@ -232,16 +261,14 @@ impl Jobs {
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
                 total.matched += page.len() as u64;
-                let changes = page.iter().map(|job| this.change(job.id, action));
-                let mut changes = stream::iter(changes).buffer_unordered(CHANGED_TOGETHER);
-                while let Some(changed) = changes.next().await {
-                    match changed {
-                        Ok(changed) => total.changed += u64::from(changed),
-                        // It has ended, or was deleted, since the page was read.
-                        Err(
-                            ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver,
-                        ) => (),
-                        Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
+                for some in page.chunks(CHANGED_TOGETHER) {
+                    for changed in join_all(some.iter().map(|job| this.change(job.id, action))).await {
+                        match changed {
+                            Ok(changed) => total.changed += u64::from(changed),
+                            // It has ended, or was deleted, since the page was read.
+                            Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
+                            Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
+                        }
                     }
                 }
             }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::client::read_bounded_json;
 use api::{LeaseOutcome, LeaseRequest, Problem};
 use async_channel::Receiver;
 use engine::{CompleteError, LeaseFailure, LeaseOrder};
 use model::AttemptId;
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, WorkerKey};
-use service::{WorkerToken, read_bounded_json};
+use service::WorkerToken;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 use workloads::Report;

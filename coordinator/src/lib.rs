@@ -1,16 +1,18 @@
 //! The coordinator: takes questions over HTTP, divides them over the workers that announce themselves, and answers.
 //! See [`startup::Coordinator`].
 
+mod compositions;
 pub mod config;
-mod dispatch;
-mod grid;
+mod driver;
+mod event_hub;
+mod fingerprint;
+mod http;
+mod job_locks;
+mod job_view;
 mod jobs;
-mod lease_client;
+mod lease_sender;
 mod metrics;
-mod plan;
-mod pullers;
-mod rates;
-mod registry;
-mod routes;
-mod simulation;
+mod pull_workers;
+mod simulated_workers;
 pub mod startup;
+mod workers;

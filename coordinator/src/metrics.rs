@@ -1,12 +1,9 @@
 //! What the coordinator counts, and the gauges that are read when they are asked for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::WorkerState;
-use model::JobState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -15,8 +12,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
 
-use crate::grid::Grid;
-use crate::registry::Registry;
+use store::Store;
+
+use crate::driver::Driver;
+use crate::event_hub::EventHub;
+use crate::pull_workers::PullWorkers;
+use crate::workers::Workers;
 
 /// Why a worker is not registered any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(crate) enum EvictionReason {
 
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseOutcome {
+pub(crate) enum LeaseEnd {
     Completed,
     Failed,
     /// Its worker gave it up.
@@ -38,9 +39,21 @@ pub(crate) enum LeaseOutcome {
     Expired,
     /// It was completed after its attempt had lost it.
     Refused,
+    /// Its connection broke, and the worker goes on without it.
+    Disconnected,
 }
 
-impl LeaseOutcome {
+impl LeaseEnd {
+    const ALL: [Self; 7] = [
+        Self::Completed,
+        Self::Failed,
+        Self::Returned,
+        Self::Revoked,
+        Self::Expired,
+        Self::Refused,
+        Self::Disconnected,
+    ];
+
     fn label(self) -> OutcomeLabel {
         let outcome = match self {
             Self::Completed => "completed",
@@ -49,12 +62,15 @@ impl LeaseOutcome {
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::Refused => "refused",
+            Self::Disconnected => "disconnected",
         };
         OutcomeLabel { outcome }
     }
 }
 
 impl EvictionReason {
+    const ALL: [Self; 3] = [Self::Silent, Self::Replaced, Self::Left];
+
     fn label(self) -> ReasonLabel {
         let reason = match self {
             Self::Silent => "silent",
@@ -77,32 +93,35 @@ struct ReasonLabel {
 
 /// Counters of the grid.
 #[derive(Clone, Debug)]
-pub(crate) struct GridMetrics {
+pub(crate) struct CoordinatorMetrics {
     leases: Family<OutcomeLabel, Counter>,
     lease_duration: Histogram,
     refused_outcomes: Counter,
     evictions: Family<ReasonLabel, Counter>,
 }
 
-impl GridMetrics {
-    pub(crate) fn register(metrics: &mut Metrics, grid: Arc<Grid>, registry: Arc<Registry>) -> Self {
+impl CoordinatorMetrics {
+    pub(crate) fn register(metrics: &mut Metrics, gauges: Gauges) -> Self {
         let (leases, refused_outcomes, evictions) = (Family::default(), Counter::default(), Family::default());
         // 100 µs to about 28 minutes, by factors of four.
         let lease_duration = Histogram::new(exponential_buckets(1e-4, 4.0, 12));
-        metrics.register("divvy_leases", "Leases by how they ended", leases.clone());
-        let help = "Time from giving a lease out to its end";
+        metrics.register("divvy_leases", "Leases sent to workers, by how they ended", leases.clone());
+        let help = "Time from sending a lease to its end";
         metrics.register_with_unit("divvy_lease_duration", help, Unit::Seconds, lease_duration.clone());
         let help = "Outcomes of attempts that held no lease any more";
         metrics.register("divvy_refused_outcomes", help, refused_outcomes.clone());
         metrics.register("divvy_evictions", "Workers removed, by reason", evictions.clone());
-        metrics.register_collector(Box::new(Gauges { grid, registry }));
+        metrics.register_collector(Box::new(gauges));
+        // A label set that is known starts at zero, so that its first increase shows.
+        LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
+        EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
         Self { leases, lease_duration, refused_outcomes, evictions }
     }
 
-    pub(crate) fn lease_ended(&self, outcome: LeaseOutcome, duration: Duration) {
-        self.leases.get_or_create(&outcome.label()).inc();
+    pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
+        self.leases.get_or_create(&end.label()).inc();
         self.lease_duration.observe(duration.as_secs_f64());
-        if outcome == LeaseOutcome::Refused {
+        if end == LeaseEnd::Refused {
             self.refused_outcomes.inc();
         }
     }
@@ -112,48 +131,68 @@ impl GridMetrics {
     }
 }
 
+/// Figures that are read when they are asked for.
 #[derive(Debug)]
-struct Gauges {
-    grid: Arc<Grid>,
-    registry: Arc<Registry>,
+pub(crate) struct Gauges {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) pull_workers: Arc<PullWorkers>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) events: Arc<EventHub>,
 }
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let depth = ConstGauge::new(self.grid.counts().pending);
-        let help = "Tasks that wait for a worker";
-        depth.encode(encoder.encode_descriptor("divvy_queue_depth_tasks", help, None, depth.metric_type())?)?;
-        let (jobs, _) = self.grid.jobs_and_leases();
-        let gauge = ConstGauge::new(0i64);
-        let mut family =
-            encoder.encode_descriptor("divvy_jobs", "Jobs that are not over", None, gauge.metric_type())?;
-        for state in JobState::ALL.into_iter().filter(|state| !state.is_over()) {
-            let count = ConstGauge::new(jobs.get(state.as_str()).copied().unwrap_or_default());
-            count.encode(family.encode_family(&[("state", state.as_str())])?)?;
+        let kinds = workloads::KINDS.iter().map(|kind| kind.name());
+        let (demands, jobs, wanted_slots) = self.driver.view(|engine| {
+            let demands: Vec<_> = kinds.map(|kind| (kind, engine.demand(kind))).collect();
+            (demands, engine.job_counts(), engine.wanted_slots())
+        });
+        let runnable = demands.iter().map(|(_, demand)| demand.runnable).sum();
+        gauge(
+            &mut encoder,
+            "divvy_queue_depth_tasks",
+            "Tasks that a worker could run and that wait for a slot",
+            runnable,
+        )?;
+        let help = "Slots that pending and running work could use now";
+        gauge(&mut encoder, "divvy_wanted_slots", help, wanted_slots)?;
+        let (help, zero) = ("Tasks that wait, by kind and by what they wait for", ConstGauge::new(0_u64));
+        let mut tasks = encoder.encode_descriptor("divvy_waiting_tasks", help, None, zero.metric_type())?;
+        for (kind, demand) in &demands {
+            for (reason, count) in
+                [("slot", demand.runnable), ("resumption", demand.paused), ("worker", demand.unservable)]
+            {
+                let labels = [("kind", kind.as_str()), ("waits_for", reason)];
+                ConstGauge::new(count).encode(tasks.encode_family(&labels)?)?;
+            }
         }
-        let (backlog, failing) = self.grid.store_backlog();
-        let (backlog, failing) = (ConstGauge::new(backlog), ConstGauge::new(i64::from(failing.is_some())));
+        let mut family = encoder.encode_descriptor("divvy_jobs", "Jobs that are not over", None, zero.metric_type())?;
+        for (state, count) in [("queued", jobs.queued), ("running", jobs.running), ("paused", jobs.paused)] {
+            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
+        }
         let help = "Changes that wait to be committed";
-        backlog.encode(encoder.encode_descriptor(
-            "divvy_store_backlog_changes",
-            help,
-            None,
-            backlog.metric_type(),
-        )?)?;
-        let help = "Whether nothing can be stored at the moment";
-        failing.encode(encoder.encode_descriptor("divvy_store_failing", help, None, failing.metric_type())?)?;
-        let mut workers: HashMap<WorkerState, i64> = HashMap::new();
-        for (_, registration) in self.registry.snapshot() {
-            *workers.entry(registration.state()).or_default() += 1;
-        }
-        let gauge = ConstGauge::new(0i64);
-        let mut family = encoder.encode_descriptor("divvy_workers", "Workers by state", None, gauge.metric_type())?;
-        for (state, name) in
-            [(WorkerState::Ready, "ready"), (WorkerState::Suspended, "suspended"), (WorkerState::Draining, "draining")]
-        {
-            let count = ConstGauge::new(workers.get(&state).copied().unwrap_or_default());
-            count.encode(family.encode_family(&[("state", name)])?)?;
+        gauge(&mut encoder, "divvy_store_backlog_changes", help, self.store.backlog())?;
+        let is_failing =
+            self.store.is_failing().is_some() || self.driver.view(|engine| engine.composing_error().is_some());
+        gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
+        let help = "Event streams and clients that wait for a job";
+        gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
+        let states = self.workers.states();
+        let mut family = encoder.encode_descriptor("divvy_workers", "Workers by state", None, zero.metric_type())?;
+        for (state, count) in [
+            ("ready", states.ready),
+            ("suspended", states.suspended),
+            ("draining", states.draining),
+            ("pulling", self.pull_workers.len() as u64),
+        ] {
+            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
         Ok(())
     }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }

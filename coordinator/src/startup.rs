@@ -7,24 +7,27 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use anyhow::Context;
+use engine::Engine;
 use model::TaskCounts;
-use prometheus_client::registry::Registry as MetricsRegistry;
+use prometheus_client::registry::Registry;
 use service::{Health, Listener, Metrics};
 use store::Store;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::compositions;
 use crate::config::Config;
-use crate::dispatch::Dispatcher;
-use crate::grid::{Composing, Grid};
+use crate::driver::{Driver, Queues, now};
+use crate::event_hub::EventHub;
+use crate::http::{self, State};
 use crate::jobs::Jobs;
-use crate::lease_client::LeaseClient;
-use crate::metrics::{EvictionReason, GridMetrics};
-use crate::pullers::Pullers;
-use crate::registry::{Evicted, Registry, SWEEP_INTERVAL};
-use crate::routes::{self, State};
+use crate::lease_sender::LeaseSender;
+use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
+use crate::pull_workers::PullWorkers;
+use crate::simulated_workers::SimulatedWorkers;
+use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 
 /// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
 /// task should be elsewhere soon; a lost packet is sent again only after a second.
@@ -45,20 +48,20 @@ pub struct Coordinator {
     config: Config,
     public: Listener,
     internal: Listener,
-    grid: Arc<Grid>,
+    driver: Arc<Driver>,
+    queues: Queues,
     store: Arc<Store>,
-    to_compose: mpsc::UnboundedReceiver<Composing>,
 }
 
 /// Watches the jobs of a coordinator in the same process.
 #[derive(Clone, Debug)]
-pub struct JobWatch(Arc<Grid>);
+pub struct JobWatch(Arc<Driver>);
 
 impl JobWatch {
     /// How far every job is.
     #[must_use]
     pub fn progress(&self) -> Vec<TaskCounts> {
-        self.0.progress()
+        self.0.view(Engine::progress)
     }
 }
 
@@ -70,10 +73,10 @@ impl Coordinator {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-        let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store (DIVVY_DATA_DIR)")?);
-        let (grid, to_compose) =
-            Grid::new(config.policy(), config.chunk_size, config.worker_wait(), Arc::clone(&store));
-        Ok(Self { config, public, internal, grid: Arc::new(grid), store, to_compose })
+        let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
+        let engine = Engine::new(config.engine_settings(store.epoch().0), now());
+        let (driver, queues) = Driver::new(engine, Arc::clone(&store));
+        Ok(Self { config, public, internal, driver, queues, store })
     }
 
     /// Where clients ask.
@@ -88,53 +91,49 @@ impl Coordinator {
         self.internal.address()
     }
 
-    /// A view of its jobs, for who runs it in the same process.
+    /// A view of its jobs, for a program that runs it in the same process.
     #[must_use]
     pub fn job_watch(&self) -> JobWatch {
-        JobWatch(Arc::clone(&self.grid))
+        JobWatch(Arc::clone(&self.driver))
     }
 
-    /// Runs until `stop` resolves; then answers what is in flight within the drain timeout and returns.
+    /// Runs until `stop` resolves; then answers what is in flight within the drain timeout, ends all its tasks, closes the
+    /// store and returns.
     ///
     /// # Errors
-    /// A listener cannot be served.
+    /// A listener cannot be served, or a part of the coordinator has ended by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, grid, store, to_compose } = self;
+        let Self { config, public, internal, driver, queues, store } = self;
         if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
-        let registry =
-            Arc::new(Registry::new(Arc::clone(&grid), Duration::from_millis(config.evict_after_ms), Instant::now()));
-        let mut own_metrics = MetricsRegistry::default();
-        let metrics = GridMetrics::register(&mut own_metrics, Arc::clone(&grid), Arc::clone(&registry));
-        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&grid));
-        let taken_up = jobs.take_up_all().await.context("read the jobs that are not over")?;
-        if taken_up > 0 {
-            info!(jobs = taken_up, "going on with what was not over");
+        let parts = Parts::new(&config, &driver, &store);
+        let recovered = parts.jobs.recover().await.context("read the jobs that are not over")?;
+        if recovered > 0 {
+            info!(jobs = recovered, "going on with the jobs that are not over");
         }
-        let pullers = Arc::new(Pullers::new(Arc::clone(&grid)));
-        let mut background = start_background(&config, &grid, &registry, &metrics)?;
-        background.spawn(jobs.clone().compose_results(to_compose));
-        background.spawn(take_stock(Arc::clone(&grid), Arc::clone(&pullers)));
-        background.spawn(prune(Arc::clone(&store)));
-
         let health = Health::default();
+        let mut background = parts.start(&config, queues)?;
+        let metrics = Metrics::new(parts.registry);
         let state = Data::new(State {
-            grid: Arc::clone(&grid),
-            jobs,
-            registry,
-            pullers,
-            metrics,
+            driver: Arc::clone(&driver),
+            jobs: parts.jobs,
+            events: parts.events,
+            workers: parts.workers,
+            pull_workers: parts.pull_workers,
+            simulated: parts.simulated,
+            metrics: parts.metrics,
             token: config.worker_token.clone(),
             health: health.clone(),
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
+            max_result_bytes: config.max_result_bytes,
+            chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
         });
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
-        let metrics = Metrics::new(own_metrics);
         let public = serve_public(public, drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
         let internal = serve_internal(internal, &metrics, &health, &state)?;
         let (public_handle, internal_handle) = (public.handle(), internal.handle());
@@ -150,24 +149,83 @@ impl Coordinator {
         }
         info!("stopping: answering what is in flight");
         health.start_draining();
-        drain(&public_handle, &grid, drain_timeout).await;
-        grid.stop();
+        drain(&public_handle, &driver, drain_timeout).await;
+        driver.input(Engine::stop);
         internal_handle.stop(false).await;
         background.shutdown().await;
         while let Some(server) = serving.join_next().await {
             server.context("join a server")?.context("serve")?;
         }
-        store.flush().await.context("commit what was done last")?;
+        store.flush().await.context("commit the last changes")?;
         info!("stopped");
         Ok(())
     }
 }
 
+/// The parts of a coordinator that is about to run.
+struct Parts {
+    driver: Arc<Driver>,
+    store: Arc<Store>,
+    jobs: Jobs,
+    events: Arc<EventHub>,
+    workers: Arc<Workers>,
+    pull_workers: Arc<PullWorkers>,
+    simulated: SimulatedWorkers,
+    metrics: CoordinatorMetrics,
+    registry: Registry,
+}
+
+impl Parts {
+    fn new(config: &Config, driver: &Arc<Driver>, store: &Arc<Store>) -> Self {
+        let (driver, store) = (Arc::clone(driver), Arc::clone(store));
+        let evict_after = Duration::from_millis(config.evict_after_ms);
+        let workers = Arc::new(Workers::new(Arc::clone(&driver), evict_after, Instant::now()));
+        let pull_workers = Arc::new(PullWorkers::new(Arc::clone(&driver)));
+        let events = EventHub::new(Arc::clone(&store));
+        let mut registry = Registry::default();
+        let gauges = Gauges {
+            driver: Arc::clone(&driver),
+            workers: Arc::clone(&workers),
+            pull_workers: Arc::clone(&pull_workers),
+            store: Arc::clone(&store),
+            events: Arc::clone(&events),
+        };
+        let metrics = CoordinatorMetrics::register(&mut registry, gauges);
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver));
+        let simulated = SimulatedWorkers::new(Arc::clone(&driver));
+        Self { driver, store, jobs, events, workers, pull_workers, simulated, metrics, registry }
+    }
+
+    /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
+    fn start(&self, config: &Config, queues: Queues) -> anyhow::Result<JoinSet<()>> {
+        let sender = LeaseSender {
+            driver: Arc::clone(&self.driver),
+            workers: Arc::clone(&self.workers),
+            simulated: self.simulated.clone(),
+            client: api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
+            token: config.worker_token.clone(),
+            metrics: self.metrics.clone(),
+            epoch: self.store.epoch().0,
+            max_result_bytes: config.max_result_bytes,
+        };
+        let mut background = JoinSet::new();
+        background.spawn(sender.run(queues.outgoing));
+        background.spawn(compositions::run(queues.compositions, Arc::clone(&self.store), Arc::clone(&self.driver)));
+        background.spawn(Arc::clone(&self.driver).run_timers());
+        background.spawn(Arc::clone(&self.driver).follow_store());
+        background.spawn(Arc::clone(&self.events).run());
+        background.spawn(watch_workers(Arc::clone(&self.workers), self.metrics.clone()));
+        background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
+        background.spawn(prune(Arc::clone(&self.store)));
+        Ok(background)
+    }
+}
+
 /// Answers what is in flight: what is not done after `timeout` gets an error.
-async fn drain(public: &ServerHandle, grid: &Grid, timeout: Duration) {
+async fn drain(public: &ServerHandle, driver: &Driver, timeout: Duration) {
     let end_jobs = async {
         tokio::time::sleep(timeout).await;
-        grid.stop();
+        driver.input(Engine::stop);
         std::future::pending().await
     };
     tokio::select! {
@@ -184,33 +242,13 @@ fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<Listener> {
     Listener::bind(address).with_context(|| format!("listen on {address} ({variable})"))
 }
 
-/// Starts what runs beside the listeners; it ends when the answer is dropped.
-fn start_background(
-    config: &Config,
-    grid: &Arc<Grid>,
-    registry: &Arc<Registry>,
-    metrics: &GridMetrics,
-) -> anyhow::Result<JoinSet<()>> {
-    let client = LeaseClient::new(
-        api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
-        config.worker_token.clone(),
-    );
-    let (grid, registry, metrics) = (Arc::clone(grid), Arc::clone(registry), metrics.clone());
-    let timers = Arc::clone(&grid);
-    let mut background = JoinSet::new();
-    background.spawn(async move { timers.run_timers().await });
-    background.spawn(keep_house(Arc::clone(&registry), metrics.clone()));
-    background.spawn(Arc::new(Dispatcher { grid, registry, client, metrics }).run());
-    Ok(background)
-}
-
-/// Every second: workers that fell silent are lost, pauses that are over end.
-async fn keep_house(registry: Arc<Registry>, metrics: GridMetrics) {
+/// Removes workers that fell silent.
+async fn watch_workers(workers: Arc<Workers>, metrics: CoordinatorMetrics) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for Evicted { worker_id, had_left } in registry.sweep(Instant::now()) {
+        for Evicted { worker_id, had_left } in workers.sweep(Instant::now()) {
             if had_left {
                 metrics.evicted(EvictionReason::Left);
                 info!(%worker_id, "worker left");
@@ -222,14 +260,14 @@ async fn keep_house(registry: Arc<Registry>, metrics: GridMetrics) {
     }
 }
 
-/// Every second: how fast things go, and who fetches no more.
-async fn take_stock(grid: Arc<Grid>, pullers: Arc<Pullers>) {
+/// Every second: notes progress, and forgets pulling workers that are gone.
+async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        grid.tick();
-        pullers.sweep(Instant::now());
+        driver.input(Engine::tick);
+        pull_workers.sweep(Instant::now());
     }
 }
 
@@ -257,7 +295,7 @@ fn serve_public(
     let (health, state) = (health.clone(), state.clone());
     let configure = move |config: &mut actix_web::web::ServiceConfig| {
         health.configure(config);
-        routes::public(config, &state);
+        http::public(config, &state);
     };
     service::serve(listener, PUBLIC_THREADS, stop_timeout, metrics, configure).context("serve the public port")
 }
@@ -272,7 +310,7 @@ fn serve_internal(
     let configure = move |config: &mut actix_web::web::ServiceConfig| {
         health.configure(config);
         own_metrics.configure(config);
-        routes::internal(config, &state);
+        http::internal(config, &state);
     };
     service::serve(listener, INTERNAL_THREADS, STOP_TIMEOUT, metrics, configure).context("serve the internal port")
 }

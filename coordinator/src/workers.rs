@@ -10,14 +10,11 @@ use std::time::{Duration, Instant};
 
 use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
 use dashmap::{DashMap, Entry};
-use engine::{Delivery, HeldLease, HeldState, Reconciled, WorkerAnnouncement};
+use engine::{Delivery, HeldLease, HeldState, Reconciled, Standing, WorkerAnnouncement};
 use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
-
-#[cfg(test)]
-mod tests;
 
 /// Slots of all workers together: the bound on what the engine keeps for them.
 const MAX_SLOTS: u64 = 65_536;
@@ -70,7 +67,9 @@ pub(crate) enum RegisterError {
     Field { field: &'static str, allowed: String },
     #[error("the workers have {MAX_SLOTS} slots together already")]
     Full,
-    #[error("the name {worker_id} belongs to a living worker at {address}: give each worker a DIVVY_WORKER_ID of its own")]
+    #[error(
+        "the name {worker_id} belongs to a living worker at {address}: give each worker a DIVVY_WORKER_ID of its own"
+    )]
     NameTaken { worker_id: WorkerId, address: SocketAddr },
 }
 
@@ -80,6 +79,16 @@ pub(crate) struct Evicted {
     pub(crate) worker_id: WorkerId,
     /// Whether it had said that it leaves, and held nothing.
     pub(crate) had_left: bool,
+}
+
+/// Workers by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkerStates {
+    pub(crate) ready: u64,
+    pub(crate) suspended: u64,
+    pub(crate) draining: u64,
+    /// Slots of the ready workers.
+    pub(crate) slots: u64,
 }
 
 /// Where the leases of a worker go.
@@ -241,8 +250,7 @@ impl Workers {
             }
         }
         let evict = |(worker_id, key): (WorkerId, WorkerKey)| {
-            let (_, registration) =
-                self.registrations.remove_if(&worker_id, |_, now_there| now_there.key == key)?;
+            let (_, registration) = self.registrations.remove_if(&worker_id, |_, now_there| now_there.key == key)?;
             Some(Evicted { worker_id, had_left: self.forget(&registration) })
         };
         silent.into_iter().filter_map(evict).collect()
@@ -254,6 +262,31 @@ impl Workers {
             self.registrations.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
         workers.sort_by(|(one, _), (other, _)| one.cmp(other));
         workers
+    }
+
+    /// Workers by state, and the slots of those that are ready.
+    pub(crate) fn states(&self) -> WorkerStates {
+        let keys: Vec<_> = self.registrations.iter().map(|worker| (worker.key, worker.heartbeat.slots)).collect();
+        self.driver.view(|engine| {
+            let mut states = WorkerStates::default();
+            for (key, slots) in keys {
+                match engine.worker(key).map(|worker| worker.standing) {
+                    Some(Standing::Ready) => {
+                        states.ready += 1;
+                        states.slots += u64::from(slots);
+                    }
+                    Some(Standing::Suspended) => states.suspended += 1,
+                    Some(Standing::Draining) => states.draining += 1,
+                    None => (),
+                }
+            }
+            states
+        })
+    }
+
+    /// The registration under a name.
+    pub(crate) fn key(&self, worker_id: &WorkerId) -> Option<WorkerKey> {
+        self.registrations.get(worker_id).map(|registration| registration.key)
     }
 
     /// Where a worker takes leases, if it is still the same registration.

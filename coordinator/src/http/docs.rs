@@ -19,7 +19,7 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
-        workers::list, pull::claim, pull::complete, pull::fail, pull::renew,
+        workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),

@@ -4,9 +4,8 @@ use service::ApiError;
 use store::{ReadError, SubmitError, WriteError};
 
 use crate::jobs::{AcceptError, ChangeError};
-use crate::pullers::ClaimError;
+use crate::pull_workers::TooManyWorkers;
 
-/// What failed to be read.
 pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
         ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
@@ -19,8 +18,8 @@ pub(super) fn from_read(error: ReadError) -> ApiError {
 pub(super) fn from_write(error: WriteError) -> ApiError {
     match error {
         WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
+        WriteError::InDoubt | WriteError::Superseded { .. } => ApiError::Unavailable(error.to_string()),
         WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
-        WriteError::Superseded { .. } | WriteError::InDoubt => ApiError::Unavailable(error.to_string()),
         WriteError::Full(_)
         | WriteError::ReadOnly(_)
         | WriteError::Unavailable(_)
@@ -42,16 +41,14 @@ pub(super) fn from_accept(error: AcceptError) -> ApiError {
 pub(super) fn from_change(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Unknown(_) => ApiError::Unknown(error.to_string()),
-        ChangeError::Over { .. } => ApiError::Conflict(error.to_string()),
+        ChangeError::Over { .. } | ChangeError::SimulationOver => ApiError::Conflict(error.to_string()),
         ChangeError::Write(error) => from_write(error),
         ChangeError::Read(error) => from_read(error),
     }
 }
 
-pub(super) fn from_claim(error: ClaimError) -> ApiError {
-    match error {
-        ClaimError::Full => ApiError::Unavailable(error.to_string()),
-    }
+pub(super) fn from_full(error: TooManyWorkers) -> ApiError {
+    ApiError::Unavailable(error.to_string())
 }
 
 pub(super) fn from_invalid(error: model::InvalidJob) -> ApiError {

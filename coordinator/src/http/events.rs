@@ -14,7 +14,6 @@ use bytestring::ByteString;
 use model::{JobEvent, JobId};
 use service::ApiError;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 
 use super::State;
 use super::errors::from_read;
@@ -23,9 +22,6 @@ use super::query::Fields;
 
 /// Events read at a time, and those that may wait for a slow client.
 const PAGE: usize = 100;
-
-/// Between two looks at the table, however many events come.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often an idle stream shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -117,38 +113,62 @@ fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResp
     Sse::from_infallible_receiver(receiver).with_keep_alive(KEEP_ALIVE).respond_to(request).map_into_boxed_body()
 }
 
-/// Sends what is there and what comes, until the client goes, its job is over or the coordinator stops.
+/// Sends what is there and what comes, until the client leaves, its job is over or the coordinator stops.
 async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) -> Option<Infallible> {
     let Wanted { mut after, job, follow } = wanted;
-    let store = state.jobs.store();
-    let mut latest = store.latest_event();
     loop {
-        latest.mark_unchanged();
-        let page = store.events(after, job, PAGE).await.ok()?;
+        // Before the table is read, so that no event falls between the two.
+        let mut live = state.events.subscribe(job);
+        let is_over = send_stored(state, &mut after, job, client).await?;
+        if is_over || !follow {
+            return None;
+        }
+        loop {
+            let event = tokio::select! {
+                event = live.next() => event,
+                () = client.closed() => return None,
+                () = state.health.drained() => return None,
+            };
+            // Events were missed: the table has them.
+            let Some(event) = event else { break };
+            if event.seq > after {
+                after = event.seq;
+                client.send(to_sse(&event)?).await.ok()?;
+                if job.is_some() && event.kind.is_end() && is_over_now(state, event.job).await? {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Sends the events that the table has after a number. Tells whether the job is over and nothing more comes.
+async fn send_stored(
+    state: &State,
+    after: &mut u64,
+    job: Option<JobId>,
+    client: &mpsc::Sender<sse::Event>,
+) -> Option<bool> {
+    loop {
+        let is_over = match job {
+            Some(job) => is_over_now(state, job).await?,
+            None => false,
+        };
+        let page = state.jobs.store().events(*after, job, PAGE).await.ok()?;
         let is_last_page = page.len() < PAGE;
         for event in page {
-            after = event.seq;
+            *after = event.seq;
             client.send(to_sse(&event)?).await.ok()?;
         }
-        if !is_last_page {
-            continue;
+        if is_last_page {
+            return Some(is_over);
         }
-        if !follow {
-            return None;
-        }
-        if let Some(job) = job
-            && store.job(job).await.ok()?.is_none_or(|record| record.state.is_over())
-            && store.events(after, Some(job), 1).await.ok()?.is_empty()
-        {
-            return None;
-        }
-        tokio::select! {
-            changed = latest.changed() => changed.ok()?,
-            () = client.closed() => return None,
-            () = state.health.drained() => return None,
-        }
-        sleep(PAUSE).await;
     }
+}
+
+/// Whether a job is over, or gone.
+async fn is_over_now(state: &State, job: JobId) -> Option<bool> {
+    Some(state.jobs.store().job(job).await.ok()?.is_none_or(|record| record.state.is_over()))
 }
 
 fn to_sse(event: &JobEvent) -> Option<sse::Event> {

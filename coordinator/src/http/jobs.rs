@@ -6,17 +6,20 @@ use actix_web::http::header;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
+use futures_util::{StreamExt, stream};
 use model::{JobId, JobState};
 use serde::Deserialize;
 use service::{ApiError, parse_json, read_body, with_body};
-use store::{Cursor, JobFilter, Submission};
+use sha2::{Digest, Sha256};
+use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_accept, from_change, from_invalid, from_read};
 use super::query::{Fields, page_limit, seconds};
-use crate::jobs::{Action, Proposal, Wanted};
+use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::jobs::{Action, Proposal};
 
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -111,8 +114,15 @@ async fn accept(
     let readable = |_| ApiError::InvalidField { field: "Idempotency-Key", message: "must be readable text".to_owned() };
     let idempotency_key = key.transpose().map_err(readable)?;
     let body = read_body(body, state.max_job_bytes, BODY_TIMEOUT).await?;
-    let wanted = with_body(body, |body| Wanted::new(parse_json::<JobRequest>(body)?, body).map_err(from_invalid));
-    let proposal = Proposal { id, idempotency_key, wanted: wanted.await? };
+    let chunk_size = state.chunk_size;
+    let parsed = with_body(body, move |body| {
+        let request: JobRequest = parse_json(body)?;
+        let job = request.parse(chunk_size).map_err(from_invalid)?;
+        let fingerprints = Fingerprints { job: fingerprint(&job), body: Sha256::digest(body).into() };
+        Ok((job, fingerprints))
+    });
+    let (job, fingerprints) = parsed.await?;
+    let proposal = Proposal { id, idempotency_key, job, fingerprints };
     let (job, submission) = state.jobs.accept(proposal).await.map_err(from_accept)?;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
@@ -222,8 +232,8 @@ pub(super) async fn result(
     let fields = Fields::parse(request.query_string(), &["wait"])?;
     let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
     let record = super::waiting::until_over(&state, id, wait).await?;
-    if let Some(result) = state.jobs.store().result(id).await.map_err(from_read)? {
-        return Ok(HttpResponse::Ok().content_type("application/json").body(result.json));
+    if let Some(result) = state.jobs.store().result_stream(id).await.map_err(from_read)? {
+        return stream(result).await;
     }
     Err(ApiError::Conflict(match record.error {
         Some(error) => format!("there is no result: the job is {} ({error})", record.state),
@@ -245,12 +255,25 @@ pub(super) async fn result(
     )
 )]
 pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, ApiError> {
-    let result = state.jobs.store().result_by_name(&path).await.map_err(from_read)?;
-    let result = result.ok_or_else(|| ApiError::Unknown(format!("there is no result under the name {path:?}")))?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(result.json))
+    let result = state.jobs.store().result_stream_by_name(&path).await.map_err(from_read)?;
+    let result =
+        result.ok_or_else(|| ApiError::Unknown(format!("there is no result under the name {:?}", path.as_str())))?;
+    stream(result).await
 }
 
-/// Changes one job: `cancel`, `pause`, `resume` or `retry`. Again is no other.
+/// Memory is bounded however large the result is.
+async fn stream(mut result: ResultStream) -> Result<HttpResponse, ApiError> {
+    let bytes = result.bytes();
+    // Before the status is sent: a small result is checked as a whole by then.
+    let first = result.next().await.map_err(from_read)?.unwrap_or_default();
+    let rest = stream::try_unfold(result, |mut result| async move {
+        Ok::<_, ReadError>(result.next().await?.map(|piece| (piece, result)))
+    });
+    let pieces = stream::once(async move { Ok(first) }).chain(rest);
+    Ok(HttpResponse::Ok().content_type("application/json").no_chunking(bytes).streaming(Box::pin(pieces)))
+}
+
+/// Changes one job: `cancel`, `pause`, `resume` or `retry`. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/{action}",

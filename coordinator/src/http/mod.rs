@@ -13,35 +13,56 @@ mod tasks;
 mod waiting;
 mod workers;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::web::{Data, ServiceConfig};
+use model::WorkerId;
+use scheduler::WorkerKey;
 use service::{Health, WorkerToken, resource};
 use tokio::sync::Semaphore;
 
-use crate::grid::Grid;
+use crate::driver::Driver;
+use crate::event_hub::EventHub;
 use crate::jobs::Jobs;
-use crate::metrics::GridMetrics;
-use crate::pullers::Pullers;
-use crate::registry::Registry;
+use crate::metrics::CoordinatorMetrics;
+use crate::pull_workers::{PullWorkers, TooManyWorkers};
+use crate::simulated_workers::SimulatedWorkers;
+use crate::workers::Workers;
 
 /// What the handlers work with.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) grid: Arc<Grid>,
+    pub(crate) driver: Arc<Driver>,
     pub(crate) jobs: Jobs,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) pullers: Arc<Pullers>,
-    pub(crate) metrics: GridMetrics,
+    pub(crate) events: Arc<EventHub>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) pull_workers: Arc<PullWorkers>,
+    pub(crate) simulated: SimulatedWorkers,
+    pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
     /// Attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job.
     pub(crate) max_job_bytes: usize,
+    /// The longest results of one lease.
+    pub(crate) max_result_bytes: usize,
+    /// Numbers from a task's first to its last.
+    pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
+}
+
+impl State {
+    /// The registration of a worker that reports on a lease.
+    fn recall(&self, worker_id: &WorkerId) -> Result<WorkerKey, TooManyWorkers> {
+        match self.workers.key(worker_id) {
+            Some(key) => Ok(key),
+            None => self.pull_workers.recall(worker_id, Instant::now()),
+        }
+    }
 }
 
 pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
@@ -75,5 +96,6 @@ pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/worker/claim", "POST").post(pull::claim))
         .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
         .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
-        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew));
+        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew))
+        .service(resource("/v1/worker/tasks/{attempt}/release", "POST").post(pull::release));
 }

@@ -5,20 +5,22 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{Either, HttpRequest, HttpResponse};
-use api::{ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, Problem, Renewed, TaskFailure};
+use api::{
+    ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, Problem, ReleaseRequest, RenewRequest, Renewed,
+    TaskFailure,
+};
+use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
 use jiff::Timestamp;
-use model::{AttemptId, SleepParams};
-use scheduler::{Failure, Outcome, WorkerKey};
-use serde_json::value::RawValue;
+use model::AttemptId;
+use serde::de::DeserializeOwned;
 use service::{ApiError, parse_json, read_body, with_body};
-use tokio::time::timeout_at;
 use uuid::Uuid;
+use workloads::Report;
 
 use super::State;
-use super::errors::{from_claim, from_invalid, from_read};
-use crate::grid::{Fetched, LeaseEnd};
-use crate::plan::Plan;
-use crate::pullers::check_abilities;
+use super::errors::{from_full, from_invalid, from_read};
+use crate::driver::now;
+use crate::pull_workers::check_abilities;
 
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
@@ -26,8 +28,8 @@ const MAX_WAIT_SECONDS: f64 = 60.0;
 /// The most tasks of one claim.
 const MAX_TASKS: u32 = 10_000;
 
-/// The longest report.
-const MAX_REPORT_BYTES: usize = 64 * 1024 * 1024;
+/// What a report's JSON adds to its results.
+const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// How long a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,14 +86,16 @@ pub(super) async fn complete(
 ) -> Result<MaybeClaimed, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let completion: Completion = with_body(read_body(body, MAX_REPORT_BYTES, BODY_TIMEOUT).await?, parse_json).await?;
-    let (plan, tasks, busy) = state.grid.held(attempt).ok_or_else(stale)?;
-    let (value, results) = judge(&plan, &tasks, completion.results)?;
+    let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
+    let completion: Completion = with_body(read_body(body, most, BODY_TIMEOUT).await?, parse_json).await?;
+    let Completion { results, value, compute_us, lease, claim } = completion;
     // Before the outcome counts: an error must not come after it did.
-    completion.claim.as_ref().map_or(Ok(()), check)?;
-    let outcome = Outcome { value, busy };
-    state.grid.report(attempt, LeaseEnd::Completed(outcome), results).map_err(|_| stale())?;
-    match completion.claim {
+    claim.as_ref().map_or(Ok(()), check)?;
+    let held_for = hold(&state, attempt, lease.as_ref())?;
+    let busy = compute_us.map_or(held_for, Duration::from_micros);
+    let report = Report { value, results };
+    state.driver.input(|engine, now| engine.complete(attempt, report, busy, now)).map_err(from_complete)?;
+    match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
         Some(claim) => Ok(fetch(&state, &claim).await.unwrap_or_else(|_| nothing())),
         None => Ok(nothing()),
@@ -122,9 +126,10 @@ pub(super) async fn fail(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let TaskFailure { error, .. } = service::read_json(body).await?;
-    let cause = Failure::Refused(error.chars().take(MAX_ERROR_CHARS).collect());
-    state.grid.report(attempt, LeaseEnd::Failed(cause), Vec::new()).map_err(|_| stale())?;
+    let TaskFailure { error, lease } = service::read_json(body).await?;
+    hold(&state, attempt, lease.as_ref())?;
+    let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
+    state.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -135,6 +140,7 @@ pub(super) async fn fail(
     operation_id = "renew_tasks",
     tag = "workers",
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
+    request_body(content = Option<RenewRequest>, description = "May be empty"),
     responses(
         (status = 200, description = "When it expires now", body = Renewed),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
@@ -146,10 +152,76 @@ pub(super) async fn renew(
     state: Data<State>,
     path: Path<String>,
     request: HttpRequest,
+    body: Payload,
 ) -> Result<Json<Renewed>, ApiError> {
     state.token.demand(&request)?;
-    let expires_at = state.grid.renew(attempt_id(&path)?).map_err(|_| stale())?;
+    let attempt = attempt_id(&path)?;
+    let RenewRequest { lease } = read_optional(body).await?;
+    hold(&state, attempt, lease.as_ref())?;
+    let expires_at = state.driver.input(|engine, now| engine.renew(attempt, now)).map_err(|_| stale())?;
     Ok(Json(Renewed { expires_at: to_timestamp(expires_at) }))
+}
+
+/// Hands the tasks of an attempt back. They are leased again, to another worker if one can run them; no attempt is counted.
+#[utoipa::path(
+    post,
+    path = "/v1/worker/tasks/{attempt}/release",
+    operation_id = "release_tasks",
+    tag = "workers",
+    params(("attempt" = Uuid, Path, description = "The claim's attempt")),
+    request_body(content = Option<ReleaseRequest>, description = "May be empty"),
+    responses(
+        (status = 204, description = "The tasks are back"),
+        (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn release(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let attempt = attempt_id(&path)?;
+    let ReleaseRequest { lease } = read_optional(body).await?;
+    hold(&state, attempt, lease.as_ref())?;
+    state.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// A body that may be left out.
+async fn read_optional<T: DeserializeOwned + Default>(body: Payload) -> Result<T, ApiError> {
+    let body = read_body(body, service::MAX_BODY_BYTES, BODY_TIMEOUT).await?;
+    if body.is_empty() { Ok(T::default()) } else { parse_json(&body) }
+}
+
+/// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report
+/// names the lease and its tasks are still open.
+fn hold(state: &State, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<Duration, ApiError> {
+    if let Some((.., held_for)) = state.driver.view(|engine| engine.lease(attempt, now())) {
+        return Ok(held_for);
+    }
+    let LeaseName { worker_id, job, first, beyond } = lease.ok_or_else(stale)?;
+    let worker = state.recall(worker_id).map_err(from_full)?;
+    let held = HeldLease {
+        attempt,
+        job: *job,
+        tasks: *first..*beyond,
+        slot: 0,
+        age: Duration::ZERO,
+        state: HeldState::Running,
+    };
+    let is_held = state.driver.input(|engine, now| engine.adopt_reported(worker, &held, now));
+    if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
+}
+
+fn from_complete(error: CompleteError) -> ApiError {
+    match error {
+        CompleteError::Stale(_) => stale(),
+        CompleteError::Invalid(invalid) => ApiError::InvalidField { field: "results", message: invalid.to_string() },
+    }
 }
 
 fn nothing() -> MaybeClaimed {
@@ -168,95 +240,49 @@ fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
 }
 
 async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
-    let worker = state.pullers.see(claim, Instant::now()).map_err(from_claim)?;
-    let until = tokio::time::Instant::now() + Duration::from_secs_f64(claim.wait_seconds);
-    match wait_for_tasks(state, worker, claim.max_tasks.into(), until).await {
-        Some(fetched) => to_claimed(state, fetched).await.map(|claimed| MaybeClaimed::Left(Json(claimed))),
+    let worker = state.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
+    let max_tasks = u64::from(claim.max_tasks);
+    if state.health.is_draining() {
+        return Err(stopping());
+    }
+    if let Some(lease) = state.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
+        return to_claimed(state, claim, lease).await;
+    }
+    if claim.wait_seconds == 0.0 {
+        return Ok(nothing());
+    }
+    let mut waiting = state.driver.wait_for_tasks(worker, max_tasks);
+    tokio::select! {
+        lease = waiting.lease() => match lease {
+            Some(lease) => to_claimed(state, claim, lease).await,
+            None => Ok(nothing()),
+        },
+        () = tokio::time::sleep(Duration::from_secs_f64(claim.wait_seconds)) => Ok(nothing()),
         // It would ask again at once.
-        None if state.health.is_draining() => Err(ApiError::Unavailable("the coordinator is stopping".to_owned())),
-        None => Ok(nothing()),
+        () = state.health.drained() => Err(stopping()),
     }
 }
 
-async fn wait_for_tasks(
-    state: &State,
-    worker: WorkerKey,
-    max_tasks: u64,
-    until: tokio::time::Instant,
-) -> Option<Fetched> {
-    loop {
-        let more = state.grid.work_to_fetch();
-        tokio::pin!(more);
-        more.as_mut().enable();
-        if state.health.is_draining() {
-            return None;
-        }
-        if let Some(fetched) = state.grid.fetch(worker, max_tasks) {
-            return Some(fetched);
-        }
-        let more = async {
-            tokio::select! {
-                () = more => (),
-                () = state.health.drained() => (),
-            }
-        };
-        timeout_at(until, more).await.ok()?;
-    }
-}
-
-async fn to_claimed(state: &State, fetched: Fetched) -> Result<Claimed, ApiError> {
-    let Fetched { job, attempt, plan, tasks, expires_at, .. } = fetched;
-    let payloads = match plan {
-        Plan::Tasks { .. } => match state.jobs.store().payloads(job, tasks.clone()).await {
+async fn to_claimed(state: &State, claim: &ClaimRequest, lease: PulledLease) -> Result<MaybeClaimed, ApiError> {
+    let PulledLease { job, attempt, kind, tasks, payloads, expires_at } = lease;
+    let payloads = match payloads {
+        Some(payloads) => payloads,
+        None => match state.jobs.store().payloads(job, tasks.clone()).await {
             Ok(payloads) => payloads,
             Err(error) => {
-                let cause = Failure::Refused(format!("its payload cannot be read: {error}"));
-                // It was just leased; if it is gone already, so much the better.
-                let _ = state.grid.report(attempt, LeaseEnd::Failed(cause), Vec::new());
+                // The tasks never came to the worker. If the lease is gone already, so much the better.
+                let _ = state.driver.input(|engine, now| engine.release(attempt, now));
                 return Err(from_read(error));
             }
         },
-        Plan::Sum(split) | Plan::Count(split) => {
-            let range = |task| split.numbers(&(task..task + 1));
-            tasks.clone().map(|task| raw(&format!(r#"{{"a":{},"b":{}}}"#, range(task).a(), range(task).b()))).collect()
-        }
-        Plan::Sleep(SleepParams { seconds, .. }) => {
-            tasks.clone().map(|_| raw(&format!(r#"{{"seconds":{seconds}}}"#))).collect()
-        }
     };
-    let lease = LeaseName { job, first: tasks.start, beyond: tasks.end };
+    let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
-    Ok(Claimed { attempt, job, kind: plan.kind(), tasks, lease, expires_at: to_timestamp(expires_at) })
+    Ok(MaybeClaimed::Left(Json(Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) })))
 }
 
-/// What the results add to the job's total, and those that are kept.
-fn judge(
-    plan: &Plan,
-    tasks: &std::ops::Range<u64>,
-    results: Vec<Box<RawValue>>,
-) -> Result<(u128, Vec<Box<RawValue>>), ApiError> {
-    let invalid = |message: String| ApiError::InvalidField { field: "results", message };
-    let count = tasks.end - tasks.start;
-    let is_whole = results.len() as u64 == count;
-    match plan {
-        Plan::Sum(_) | Plan::Count(_) => {
-            let parsed = |result: &RawValue| serde_json::from_str::<String>(result.get()).ok()?.parse::<u128>().ok();
-            let values: Option<Vec<_>> = results.iter().map(|result| parsed(result)).collect();
-            let total =
-                values.filter(|_| is_whole).and_then(|values| values.into_iter().try_fold(0u128, u128::checked_add));
-            let total = total.filter(|total| *total <= plan.max_value(tasks));
-            let message = || invalid(format!("must hold {count} decimal strings, each no larger than it can be"));
-            Ok((total.ok_or_else(message)?, Vec::new()))
-        }
-        Plan::Sleep(_) | Plan::Tasks { .. } if is_whole || results.is_empty() => Ok((0, results)),
-        Plan::Sleep(_) | Plan::Tasks { .. } => {
-            Err(invalid(format!("must hold one result for each of the {count} tasks, or none at all")))
-        }
-    }
-}
-
-fn raw(json: &str) -> Box<RawValue> {
-    RawValue::from_string(json.to_owned()).expect("numbers in braces are JSON")
+fn stopping() -> ApiError {
+    ApiError::Unavailable("the coordinator is stopping".to_owned())
 }
 
 fn attempt_id(text: &str) -> Result<AttemptId, ApiError> {

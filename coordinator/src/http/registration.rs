@@ -1,18 +1,25 @@
 //! `PUT` and `DELETE /worker/register/{worker_id}`: a worker lives, a worker goes.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Deregistration, Heartbeat};
 use model::{InvalidWorkerId, WorkerId};
-use service::{ApiError, Connection, query_from, read_json};
+use service::{ApiError, Connection, parse_json, query_from, read_body};
 use tracing::{info, warn};
 
 use super::State;
 use crate::metrics::EvictionReason;
-use crate::registry::{Origin, RegisterError, Registered};
+use crate::workers::{Origin, RegisterError, Registered};
+
+/// The longest heartbeat: it lists the stored leases of up to 1024 slots, some 250 bytes each, and the outcomes that the
+/// worker keeps.
+const MAX_HEARTBEAT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a heartbeat may take to arrive.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn register(
     state: Data<State>,
@@ -22,13 +29,14 @@ pub(super) async fn register(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let worker_id = parse_id(path.into_inner())?;
-    let heartbeat: Heartbeat = read_json(body).await?;
+    let heartbeat: Heartbeat = parse_json(&read_body(body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT).await?)?;
     let connection = request.conn_data::<Connection>();
     let origin = origin(&request, connection, heartbeat.port)?;
     let slots = heartbeat.slots;
-    let registered = state.registry.register(&worker_id, origin, heartbeat, Instant::now()).map_err(explain)?;
+    let (registered, answer) =
+        state.workers.register(&worker_id, origin, heartbeat, Instant::now()).map_err(explain)?;
     match registered {
-        Registered::Again | Registered::Leaving => (),
+        Registered::Known | Registered::Leaving => (),
         Registered::New => info!(%worker_id, address = %origin.address, slots, "worker registered"),
         Registered::Replaced { had_left: true } => {
             info!(%worker_id, address = %origin.address, slots, "worker registered again");
@@ -41,9 +49,9 @@ pub(super) async fn register(
     }
     if let Some(connection) = connection {
         let id = connection.id();
-        connection.when_closed(move || state.registry.note_disconnect(&worker_id, id, Instant::now()));
+        connection.when_closed(move || state.workers.note_disconnect(&worker_id, id, Instant::now()));
     }
-    Ok(HttpResponse::NoContent().finish())
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 pub(super) async fn deregister(
@@ -54,7 +62,7 @@ pub(super) async fn deregister(
     state.token.demand(&request)?;
     let worker_id = parse_id(path.into_inner())?;
     let Deregistration { boot_id } = query_from(request.query_string())?;
-    if !state.registry.deregister(&worker_id, boot_id, Instant::now()) {
+    if !state.workers.deregister(&worker_id, boot_id) {
         return Err(ApiError::Unknown(format!("no worker {worker_id} is registered as {boot_id}")));
     }
     info!(%worker_id, "worker is leaving");
@@ -77,7 +85,10 @@ fn parse_id(id: String) -> Result<WorkerId, ApiError> {
 
 fn explain(error: RegisterError) -> ApiError {
     match error {
-        RegisterError::Field { field, .. } => ApiError::InvalidField { field, message: error.to_string() },
+        RegisterError::Field { field, allowed } => {
+            ApiError::InvalidField { field, message: format!("must be {allowed}") }
+        }
         RegisterError::Full => ApiError::Unavailable(error.to_string()),
+        RegisterError::NameTaken { .. } => ApiError::Conflict(error.to_string()),
     }
 }

@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
-use api::{Problem, Simulation, SimulationStarted, Stats, WorkerState, WorkerStats};
-use jiff::Timestamp;
-use model::{JobId, JobOptions, JobWork, Priority, Requirements, SleepParams};
+use api::{Job, KindDemand, ParsedJob, Problem, Simulation, SimulationStarted, Stats, WorkerStats};
+use model::{InvalidJob, JobKind, JobOptions, Priority, Requirements};
+use scheduler::Demand;
 use serde_json::value::RawValue;
 use service::ApiError;
-use sha2::{Digest, Sha256};
-use store::NewJob;
 use uuid::Uuid;
 
 use super::State;
-use super::errors::from_accept;
-use crate::jobs::Action;
-use crate::simulation::Simulated;
+use super::errors::{from_accept, from_invalid};
+use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::jobs::{Action, Proposal};
+use crate::simulated_workers::{self, TooManyWorkers};
 
 /// What an autoscaler or a person wants to know.
 #[utoipa::path(
@@ -32,31 +30,38 @@ use crate::simulation::Simulated;
     )
 )]
 pub(super) async fn show(state: Data<State>) -> Json<Stats> {
-    let mut workers = WorkerStats { pulling: state.pullers.len() as u64, ..WorkerStats::default() };
-    for (_, registration) in state.registry.snapshot() {
-        match registration.state() {
-            WorkerState::Ready => {
-                workers.ready += 1;
-                workers.slots += u64::from(registration.heartbeat.slots);
-            }
-            WorkerState::Suspended => workers.suspended += 1,
-            WorkerState::Draining => workers.draining += 1,
+    let workers = state.workers.states();
+    let store = state.jobs.store();
+    Json(state.driver.view(|engine| {
+        let jobs = engine.job_counts();
+        let (tasks_per_second, numbers_per_second) = engine.throughput();
+        let pending = (1..).zip(engine.pending_by_priority());
+        let demand = workloads::KINDS.iter().map(|kind| {
+            let Demand { runnable, paused, unservable, running, wanted_slots } = engine.demand(kind.name());
+            (kind.name().to_string(), KindDemand { runnable, paused, unservable, running, wanted_slots })
+        });
+        Stats {
+            jobs: [("queued", jobs.queued), ("running", jobs.running), ("paused", jobs.paused)]
+                .map(|(state, count)| (state.to_owned(), count))
+                .into(),
+            tasks: engine.task_counts(),
+            queue_depth_by_priority: pending.filter(|(_, pending)| *pending > 0).collect(),
+            demand: demand.collect(),
+            wanted_slots: engine.wanted_slots(),
+            workers: WorkerStats {
+                ready: workers.ready,
+                suspended: workers.suspended,
+                draining: workers.draining,
+                pulling: state.pull_workers.len() as u64,
+                slots: workers.slots,
+                leases: engine.leases() as u64,
+            },
+            tasks_per_second,
+            numbers_per_second,
+            store_backlog: store.backlog(),
+            store_error: store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
         }
-    }
-    let (jobs, leases) = state.grid.jobs_and_leases();
-    workers.leases = leases;
-    let (tasks_per_second, numbers_per_second) = state.grid.throughput();
-    let pending = (1..).zip(state.grid.pending_by_priority());
-    Json(Stats {
-        jobs,
-        tasks: state.grid.counts(),
-        queue_depth_by_priority: pending.filter(|(_, pending)| *pending > 0).collect(),
-        workers,
-        tasks_per_second,
-        numbers_per_second,
-        store_backlog: state.jobs.store().backlog(),
-        store_error: state.jobs.store().is_failing(),
-    })
+    }))
 }
 
 /// Starts simulated workers and tasks for them. The jobs are followed like any others.
@@ -93,11 +98,14 @@ async fn start(
     simulation: &Simulation,
     priorities: Vec<Priority>,
 ) -> Result<SimulationStarted, ApiError> {
-    let simulated = Simulated::new();
+    let id = Uuid::now_v7();
+    let full = |error: TooManyWorkers| ApiError::TooManyRequests(error.to_string());
+    state.simulated.check_room(simulation.workers).map_err(full)?;
     let shares = shares(simulation.tasks, priorities.len() as u64);
-    let mut jobs = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
-        match state.jobs.store_new(new_job(simulation, simulated, priority, tasks)).await {
+        let proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
+        match state.jobs.accept(proposal).await {
             Ok((job, _)) => jobs.push(job),
             Err(error) => {
                 for job in jobs {
@@ -108,9 +116,7 @@ async fn start(
             }
         }
     }
-    let (grid, ids) = (Arc::clone(&state.grid), jobs.iter().map(|job| job.id).collect::<Vec<_>>());
-    let of_simulation = Arc::clone(&grid);
-    simulated.start(&grid, simulation.workers, move || ids.iter().all(|id| of_simulation.live(*id).is_none()));
+    state.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
     Ok(SimulationStarted { jobs })
 }
 
@@ -133,23 +139,21 @@ fn shares(tasks: u64, parts: u64) -> impl Iterator<Item = u64> {
     (0..parts.get()).map(move |part| tasks / parts + u64::from(part < tasks % parts))
 }
 
-fn new_job(simulation: &Simulation, simulated: Simulated, priority: Priority, tasks: u64) -> NewJob {
-    let seconds = simulation.seconds;
-    let params = format!(r#"{{"seconds":{seconds},"fail_rate":0.0,"tasks":{tasks}}}"#);
-    let requires = Requirements { labels: simulated.labels(), ..Requirements::default() };
+fn proposal(
+    simulation: &Simulation,
+    id: Uuid,
+    priority: Priority,
+    tasks: u64,
+    chunk_size: NonZeroU64,
+) -> Result<Proposal, InvalidJob> {
+    let kind = JobKind::SLEEP;
+    let params = format!(r#"{{"seconds":{},"fail_rate":0.0,"tasks":{tasks}}}"#, simulation.seconds);
+    let params = RawValue::from_string(params).expect("numbers in braces are JSON");
+    let requires = Requirements { labels: simulated_workers::labels(id), ..Requirements::default() };
     let tags = BTreeMap::from([("simulation".to_owned(), "true".to_owned())]);
-    let options = JobOptions { priority, requires, tags, ..JobOptions::default() };
-    let work = JobWork::Sleep(SleepParams { seconds, fail_rate: 0.0, tasks });
-    let id = JobId(Uuid::now_v7());
-    NewJob {
-        id,
-        work,
-        payloads: Vec::new(),
-        options,
-        fingerprint: Sha256::digest(id.0.as_bytes()).into(),
-        params: RawValue::from_string(params).expect("numbers in braces are JSON"),
-        tasks,
-        idempotency_key: None,
-        submitted_at: Timestamp::now(),
-    }
+    let options = JobOptions { priority, requires, tags, chunk_size: Some(chunk_size), ..JobOptions::default() };
+    let job = ParsedJob { kind, work: workloads::kind(kind)?.parse(&params, chunk_size)?, options };
+    let fingerprint = fingerprint(&job);
+    let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
+    Ok(Proposal { id: None, idempotency_key: None, job, fingerprints })
 }

@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use api::{Job, Problem, SumOfPrimes};
-use jiff::Timestamp;
-use model::{InvalidJob, JobId, JobOptions, JobState, JobWork, NumberRange, Priority};
+use api::{Job, ParsedJob, Problem, SumOfPrimes};
+use engine::JobFailure;
+use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
 use service::{ApiError, range_from_query};
 use sha2::{Digest, Sha256};
-use store::NewJob;
 use uuid::Uuid;
+use workloads::Parsed;
 
 use super::State;
 use super::errors::{from_accept, from_invalid};
-use crate::grid::JobFailure;
+use crate::fingerprint::Fingerprints;
+use crate::jobs::Proposal;
 
 /// The longest that `Prefer: wait=…` is followed.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -63,9 +64,10 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     if let Preference::Job { after } = preference(&request) {
         return store_instead(&state, range, options, after, started_at).await;
     }
-    let job = state.grid.submit(JobWork::SumOfPrimes(range), &options);
-    let tasks = job.tasks;
-    let sum = job.answer().await.map_err(explain)?;
+    let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
+    let work = parse(&state, range).map_err(from_invalid)?.workload;
+    let tasks = work.tasks();
+    let sum = state.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
     Ok(HttpResponse::Ok().json(answer_of(range, sum, tasks, started_at)))
 }
 
@@ -76,21 +78,18 @@ async fn store_instead(
     wait: Duration,
     started_at: Instant,
 ) -> Result<HttpResponse, ApiError> {
-    let (work, id) = (JobWork::SumOfPrimes(range), JobId(Uuid::now_v7()));
-    let params = format!(r#"{{"a":{},"b":{}}}"#, range.a(), range.b());
-    let tasks = state.grid.plan(work).tasks();
-    let new = NewJob {
-        id,
-        work,
-        payloads: Vec::new(),
-        options,
-        params: RawValue::from_string(params).expect("numbers in braces are JSON"),
-        tasks,
-        fingerprint: Sha256::digest(id.0.as_bytes()).into(),
+    let id = JobId(Uuid::now_v7());
+    let work = parse(state, range).map_err(from_invalid)?;
+    let tasks = work.workload.tasks();
+    let options = JobOptions { chunk_size: Some(state.chunk_size), ..options };
+    let fingerprint = Sha256::digest(id.0.as_bytes()).into();
+    let proposal = Proposal {
+        id: Some(id),
         idempotency_key: None,
-        submitted_at: Timestamp::now(),
+        job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
+        fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
     };
-    let (job, _) = state.jobs.store_new(new).await.map_err(from_accept)?;
+    let (job, _) = state.jobs.accept(proposal).await.map_err(from_accept)?;
     let record = super::waiting::until_over(state, job.id, wait).await?;
     if record.state == JobState::Succeeded {
         return Ok(HttpResponse::Ok().json(answer_of(range, record.value, tasks, started_at)));
@@ -105,18 +104,24 @@ async fn store_instead(
     Ok(response.json(state.jobs.view(record)))
 }
 
+fn parse(state: &State, range: NumberRange) -> Result<Parsed, InvalidJob> {
+    let params = format!(r#"{{"a":{},"b":{}}}"#, range.a(), range.b());
+    let params = RawValue::from_string(params).expect("numbers in braces are JSON");
+    workloads::kind(JobKind::SUM_OF_PRIMES)?.parse(&params, state.chunk_size)
+}
+
 fn answer_of(range: NumberRange, sum: u128, tasks: u64, started_at: Instant) -> SumOfPrimes {
     let elapsed_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
     SumOfPrimes { a: range.a(), b: range.b(), sum, tasks, elapsed_ms }
 }
 
 fn priority_from_query(query: &str) -> Result<Priority, InvalidJob> {
-    let invalid = || InvalidJob { field: "priority", message: "must be from 1 to 9, larger sooner".to_owned() };
+    let invalid = || InvalidJob::new("priority", "must be from 1 to 9, larger sooner");
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| invalid())?;
     let mut values = fields.into_iter().filter(|(name, _)| name == "priority");
     let Some((_, value)) = values.next() else { return Ok(Priority::default()) };
     if values.next().is_some() {
-        return Err(InvalidJob { field: "priority", message: "is given more than once".to_owned() });
+        return Err(InvalidJob::new("priority", "is given more than once"));
     }
     Priority::try_from(value.parse::<u8>().map_err(|_| invalid())?)
 }
@@ -140,10 +145,10 @@ fn preference(request: &HttpRequest) -> Preference {
 
 fn explain(failure: JobFailure) -> ApiError {
     match failure {
-        JobFailure::Scheduler(error @ (JobError::NoWorker { .. } | JobError::TimedOut)) => {
+        JobFailure::Failed(error @ (JobError::NoWorker { .. } | JobError::TimedOut)) => {
             ApiError::Unavailable(error.to_string())
         }
-        JobFailure::Scheduler(error @ (JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. })) => {
+        JobFailure::Failed(error @ (JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. })) => {
             ApiError::WorkersFailed(error.to_string())
         }
         JobFailure::Stopping => ApiError::Unavailable(failure.to_string()),

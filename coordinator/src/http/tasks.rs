@@ -6,8 +6,9 @@ use std::ops::Range;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
 use api::{Problem, Task, TaskPage};
+use engine::LeasedTasks;
 use jiff::Timestamp;
-use model::{JobKind, TaskState};
+use model::TaskState;
 use service::ApiError;
 use store::{Attempt, AttemptEnd, JobRecord};
 
@@ -15,7 +16,7 @@ use super::State;
 use super::errors::{from_invalid, from_read};
 use super::jobs::{job_id, unknown};
 use super::query::{Fields, page_limit};
-use crate::grid::HeldTasks;
+use crate::driver::now;
 
 /// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
 const LOOKED_AT: u64 = 20_000;
@@ -51,11 +52,14 @@ pub(super) async fn list(
     let wanted = fields.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
     let (first, limit) = (fields.parsed::<u64>("page_token")?.unwrap_or(0), page_limit(&fields)?);
     let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
-    if !matches!(record.kind, JobKind::Tasks | JobKind::Sleep) {
-        let kind = record.kind;
+    let kind = record.kind;
+    let is_individual = workloads::kind(kind)
+        .and_then(|found| found.restore(&record.params, record.options.chunk_size.unwrap_or(state.chunk_size)))
+        .is_ok_and(|work| work.profile().is_individual);
+    if !is_individual {
         return Err(ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual")));
     }
-    let held = state.grid.held_tasks(id);
+    let leased = state.driver.view(|engine| engine.leased_tasks(id, now()));
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     while next < end && tasks.len() < limit {
         // A state that is rare is looked for in larger steps than a page.
@@ -64,7 +68,7 @@ pub(super) async fn list(
         let mut attempts = state.jobs.store().outcomes(id, some.start, step).await.map_err(from_read)?;
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
-        let seen = look_at(&record, some.clone(), &attempts, &held);
+        let seen = look_at(&record, some.clone(), &attempts, &leased);
         next = some.end;
         let fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
         tasks.extend(fitting.take(limit - tasks.len()));
@@ -77,7 +81,7 @@ pub(super) async fn list(
 }
 
 /// What attempts and leases say of some tasks.
-fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], held: &[HeldTasks]) -> Vec<Task> {
+fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], leased: &[LeasedTasks]) -> Vec<Task> {
     let pending = |index| Task {
         index,
         state: TaskState::Pending,
@@ -97,12 +101,12 @@ fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], held: &[
             note_attempt(task, attempt);
         }
     }
-    for held in held {
-        for (_, task) in seen.range_mut(held.tasks.clone()) {
+    for lease in leased {
+        for (_, task) in seen.range_mut(lease.tasks.clone()) {
             task.attempts += 1;
             task.state = TaskState::Running;
-            task.worker.clone_from(&held.worker);
-            (task.allocated_at, task.running_at) = (Some(held.allocated_at), Some(held.allocated_at));
+            task.worker.clone_from(&lease.worker);
+            (task.allocated_at, task.running_at) = (Some(lease.allocated_at), Some(lease.allocated_at));
         }
     }
     seen.into_values().collect()

@@ -1,15 +1,18 @@
-//! `GET /workers`: the workers that are registered now.
+//! `GET /workers`: the workers that are there now.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json};
-use api::{Problem, WorkerSummary};
+use api::{Delivery, Problem, WorkerState, WorkerSummary};
+use engine::{Standing, WorkerView};
 use model::WorkerId;
+use scheduler::WorkerKey;
 
 use super::State;
-use crate::registry::Registration;
+use crate::pull_workers::PullWorker;
+use crate::workers::Registration;
 
-/// The workers that are registered now.
+/// The workers that are there now: those that registered, and those that pull.
 #[utoipa::path(
     get,
     path = "/workers",
@@ -22,30 +25,65 @@ use crate::registry::Registration;
 )]
 pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
     let now = Instant::now();
-    let workers = state.registry.snapshot().into_iter();
-    Json(workers.map(|(id, registration)| summarize(&state, id, &registration, now)).collect())
+    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(&state, id, &worker, now));
+    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(&state, id, worker, now));
+    let mut workers: Vec<_> = pushed.chain(pulled).collect();
+    workers.sort_by(|one, other| one.id.cmp(&other.id));
+    Json(workers)
 }
 
-fn summarize(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
-    let silent = now.saturating_duration_since(registration.last_seen_at);
+fn of_pushed(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
+    let heartbeat = &registration.heartbeat;
+    WorkerSummary {
+        delivery: Delivery::Pushed,
+        boot_id: Some(heartbeat.boot_id),
+        address: Some(registration.address),
+        slots: heartbeat.slots,
+        running: heartbeat.running,
+        cpu_load: heartbeat.cpu_load,
+        free_memory_bytes: heartbeat.free_memory_bytes,
+        labels: heartbeat.labels.clone(),
+        resources: heartbeat.resources,
+        kinds: heartbeat.kinds.clone(),
+        version: heartbeat.version.clone(),
+        ..summary(state, id, registration.key, now.saturating_duration_since(registration.last_seen_at))
+    }
+}
+
+fn of_pulled(state: &State, id: WorkerId, worker: PullWorker, now: Instant) -> WorkerSummary {
+    let summary = summary(state, id, worker.key, now.saturating_duration_since(worker.last_seen_at));
+    let PullWorker { labels, resources, kinds, .. } = worker;
+    WorkerSummary { running: summary.busy, labels, resources, kinds, ..summary }
+}
+
+/// What the engine knows of a worker.
+fn summary(state: &State, id: WorkerId, key: WorkerKey, silent: Duration) -> WorkerSummary {
+    let view = state.driver.view(|engine| engine.worker(key));
+    let standing = view.as_ref().map(|view| view.standing);
+    let speed = view.as_ref().and_then(|view| view.numbers_per_second);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, never negative")]
-    let speed_numbers_per_s = registration.speed.numbers_per_second().map(|speed| speed as u64);
+    let speed_numbers_per_s = speed.map(|speed| speed as u64);
     WorkerSummary {
         id,
-        boot_id: registration.heartbeat.boot_id,
-        address: registration.address,
-        slots: registration.heartbeat.slots,
-        busy: u32::try_from(state.grid.leases_of(registration.key)).unwrap_or(u32::MAX),
-        running: registration.heartbeat.running,
+        delivery: Delivery::Pulled,
+        boot_id: None,
+        address: None,
+        slots: 1,
+        busy: view.as_ref().map_or(0, |view| u32::try_from(view.leases).unwrap_or(u32::MAX)),
+        running: 0,
         last_seen_ms_ago: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-        state: registration.state(),
-        completed_tasks: registration.completed_tasks,
+        state: match standing {
+            Some(Standing::Suspended) => WorkerState::Suspended,
+            Some(Standing::Draining) => WorkerState::Draining,
+            Some(Standing::Ready) | None => WorkerState::Ready,
+        },
+        completed_tasks: view.map_or(0, |WorkerView { completed_tasks, .. }| completed_tasks),
         speed_numbers_per_s,
-        cpu_load: registration.heartbeat.cpu_load,
-        free_memory_bytes: registration.heartbeat.free_memory_bytes,
-        labels: registration.heartbeat.labels.clone(),
-        resources: registration.heartbeat.resources,
-        kinds: registration.heartbeat.kinds.clone(),
-        version: registration.heartbeat.version.clone(),
+        cpu_load: 0.0,
+        free_memory_bytes: 0,
+        labels: model::Labels::new(),
+        resources: model::Resources::default(),
+        kinds: Vec::new(),
+        version: String::new(),
     }
 }

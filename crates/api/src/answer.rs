@@ -31,12 +31,16 @@ pub struct WorkerSummary {
     /// The worker's name.
     #[schema(value_type = String)]
     pub id: WorkerId,
-    /// This run of its process.
-    #[schema(value_type = uuid::Uuid)]
-    pub boot_id: BootId,
-    /// Where it takes leases.
-    #[schema(value_type = String)]
-    pub address: SocketAddr,
+    /// How it comes to its leases.
+    pub delivery: Delivery,
+    /// This run of its process; absent for pulling workers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub boot_id: Option<BootId>,
+    /// Where it takes leases; absent for pulling workers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<SocketAddr>,
     /// Leases it computes at the same time.
     pub slots: u32,
     /// Leases it holds now, computing or waiting for a slot.
@@ -65,6 +69,16 @@ pub struct WorkerSummary {
     pub kinds: Vec<JobKind>,
     /// Its version.
     pub version: String,
+}
+
+/// How a worker comes to its leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// The coordinator sends them.
+    Pushed,
+    /// The worker claims them.
+    Pulled,
 }
 
 /// Whether a registered worker gets work.

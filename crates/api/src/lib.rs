@@ -13,11 +13,11 @@ pub mod schema;
 mod task;
 mod view;
 
-pub use answer::{SumOfPrimes, WorkerState, WorkerSummary};
+pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary};
 pub use heartbeat::{Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_SLOTS_PER_WORKER};
 pub use lease::{LeaseName, LeaseOutcome, LeaseRequest};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};
 pub use task::{Task, TaskPage};
-pub use view::{Changed, Explanation, Job, JobPage, JobProgress, SimulationStarted, Stats, WorkerStats};
+pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};

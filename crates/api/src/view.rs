@@ -136,6 +136,10 @@ pub struct Stats {
     /// Tasks that wait, by priority.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub queue_depth_by_priority: BTreeMap<u8, u64>,
+    /// Tasks that are not done, by kind and by what they wait for.
+    pub demand: BTreeMap<String, KindDemand>,
+    /// Slots that pending and running work could use now: what an autoscaler should offer.
+    pub wanted_slots: u64,
     /// Workers and their slots.
     pub workers: WorkerStats,
     /// Tasks done a second, over the last ten seconds.
@@ -147,6 +151,21 @@ pub struct Stats {
     /// Why nothing can be stored at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub store_error: Option<String>,
+}
+
+/// Tasks of one kind that are not done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KindDemand {
+    /// Waiting for a slot of a worker that could run them.
+    pub runnable: u64,
+    /// Of paused jobs.
+    pub paused: u64,
+    /// That no worker which is there now could run.
+    pub unservable: u64,
+    /// With workers.
+    pub running: u64,
+    /// Slots that they could use now.
+    pub wanted_slots: u64,
 }
 
 /// Workers and their slots.

@@ -60,9 +60,9 @@ impl Engine {
         reconciled
     }
 
-    /// Leases tasks to the pulling worker that says it holds them, unless they are done, leased or unknown. Returns
-    /// whether it holds them now.
-    pub fn adopt_pulled(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
+    /// Leases tasks to the worker that reports on them, unless they are done, leased or unknown. Returns whether the
+    /// attempt holds a lease now.
+    pub fn adopt_reported(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
         self.scheduler.lease(held.attempt).is_some() || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
 

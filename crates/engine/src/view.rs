@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::{JobId, TaskCounts, WorkerId};
-use scheduler::WorkerKey;
+use model::{JobId, JobKind, TaskCounts, WorkerId};
+use scheduler::{Demand, JobCounts, WorkerKey};
 
 use crate::engine::Engine;
 use crate::time::Now;
@@ -116,8 +116,20 @@ impl Engine {
 
     /// Jobs by state.
     #[must_use]
-    pub fn job_counts(&self) -> scheduler::JobCounts {
+    pub fn job_counts(&self) -> JobCounts {
         self.scheduler.state_counts()
+    }
+
+    /// Open tasks of the jobs of a kind by what they wait for, and the slots that they could use.
+    #[must_use]
+    pub fn demand(&self, kind: JobKind) -> Demand {
+        self.scheduler.demand(kind)
+    }
+
+    /// Slots that pending and running work could use now.
+    #[must_use]
+    pub fn wanted_slots(&self) -> u64 {
+        self.scheduler.wanted_slots()
     }
 
     /// Waiting tasks by the priorities 1 to 9.

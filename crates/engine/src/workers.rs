@@ -45,7 +45,7 @@ pub struct WorkerAnnouncement {
 }
 
 /// Whether a worker gets leases.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It gets leases.
     Ready,

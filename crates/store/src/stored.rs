@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use model::{
-    Affinity, EventKind, JobKind, JobOptions, JobState, Priority, Requirements,
-    Timeout,
-};
+use model::{Affinity, EventKind, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
 use serde::{Deserialize, Serialize};
 
 /// A text in a row that is not what was stored there.

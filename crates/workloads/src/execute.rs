@@ -67,5 +67,6 @@ impl Executors {
 
 /// Reads the work of a lease.
 pub(crate) fn parse_work<'a, T: serde::Deserialize<'a>>(work: &'a RawValue) -> Result<T, ExecuteError> {
-    serde_json::from_str(work.get()).map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))
+    serde_json::from_str(work.get())
+        .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))
 }

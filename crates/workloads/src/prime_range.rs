@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::execute::{Execute, ExecuteError, parse_work};
-use crate::workload::{
-    Accepted, Combined, InvalidReport, Parsed, Profile, Report, Workload, parse_params, raw,
-};
+use crate::workload::{Accepted, Combined, InvalidReport, Parsed, Profile, Report, Workload, parse_params, raw};
 
 /// What is found of the primes in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +54,7 @@ pub(crate) fn parse(find: Find, params: &RawValue, chunk_size: NonZeroU64) -> Re
     Ok(Parsed { workload, shown: params.to_owned(), payloads: Vec::new() })
 }
 
-pub(crate) fn restore(
-    find: Find,
-    shown: &RawValue,
-    chunk_size: NonZeroU64,
-) -> Result<Arc<dyn Workload>, InvalidJob> {
+pub(crate) fn restore(find: Find, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
     let range: NumberRange = parse_params(shown)?;
     Ok(Arc::new(PrimeRange { find, split: Split::new(range, chunk_size) }))
 }
@@ -116,18 +110,19 @@ impl Workload for PrimeRange {
             Some(value) => Ok(Accepted { value, results: Vec::new() }),
             None => {
                 let count = tasks.end - tasks.start;
-                Err(InvalidReport(format!(
-                    "must hold {count} decimal strings, each no larger than its numbers allow"
-                )))
+                Err(InvalidReport(format!("must hold {count} decimal strings, each no larger than its numbers allow")))
             }
         }
     }
 
     fn combine(&self, total: u128) -> Combined {
-        let (range, name) = (self.split.range(), match self.find {
-            Find::Sum => "sum",
-            Find::Count => "count",
-        });
+        let (range, name) = (
+            self.split.range(),
+            match self.find {
+                Find::Sum => "sum",
+                Find::Count => "count",
+            },
+        );
         Combined::Result(raw(format!(r#"{{"a":{},"b":{},"{name}":"{total}"}}"#, range.a(), range.b())))
     }
 }
@@ -232,7 +227,8 @@ mod tests {
         let report = |value| Report { value: Some(value), results: Vec::new() };
         assert!(work.accept(&(0..1), report(2_500_001)).is_ok());
         assert!(work.accept(&(0..1), report(2_500_002)).is_err());
-        let strings = |strings: &[&str]| Report { value: None, results: strings.iter().map(|s| raw((*s).to_owned())).collect() };
+        let strings =
+            |strings: &[&str]| Report { value: None, results: strings.iter().map(|s| raw((*s).to_owned())).collect() };
         assert_eq!(work.accept(&(0..2), strings(&[r#""7""#, r#""8""#])).expect("two strings").value, 15);
         assert!(work.accept(&(0..2), strings(&[r#""7""#])).is_err());
         assert!(work.accept(&(0..1), strings(&["7"])).is_err());

@@ -15,8 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::execute::{Execute, ExecuteError, parse_work};
 use crate::workload::{
-    Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results,
-    parse_params, raw,
+    Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results, parse_params, raw,
 };
 
 /// Each task leaves an attempt in the store.
@@ -181,7 +180,12 @@ mod tests {
     fn parameters_out_of_their_bounds_are_refused() {
         let parse = |json: &str| Sleep.parse(&raw(json.to_owned()), NonZeroU64::MIN);
         assert!(parse(r#"{"seconds":0.5,"tasks":10000000}"#).is_ok());
-        for wrong in [r#"{"seconds":-1}"#, r#"{"seconds":86401}"#, r#"{"seconds":1,"tasks":0}"#, r#"{"seconds":1,"fail_rate":2}"#] {
+        for wrong in [
+            r#"{"seconds":-1}"#,
+            r#"{"seconds":86401}"#,
+            r#"{"seconds":1,"tasks":0}"#,
+            r#"{"seconds":1,"fail_rate":2}"#,
+        ] {
             assert_eq!(parse(wrong).expect_err(wrong).field, "params");
         }
     }

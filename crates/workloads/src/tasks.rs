@@ -12,8 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::execute::Execute;
 use crate::workload::{
-    Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results,
-    parse_params, raw,
+    Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results, parse_params, raw,
 };
 
 /// Parameters of `tasks`.

@@ -42,9 +42,10 @@ impl Presence {
         self.state().last_taken_at = Instant::now();
     }
 
-    /// Since the last heartbeat that any coordinator took, or since the start.
+    /// Zero while a coordinator takes heartbeats; else the time since one was taken, or since the start.
     pub(crate) fn silence(&self) -> Duration {
-        self.state().last_taken_at.elapsed()
+        let state = self.state();
+        if state.takers > 0 { Duration::ZERO } else { state.last_taken_at.elapsed() }
     }
 
     pub(crate) fn takers(&self) -> usize {

@@ -1,10 +1,11 @@
 //! Compute threads, one per slot, each with executors that live as long as it.
 
 use std::any::Any;
+use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,32 +44,56 @@ pub(crate) enum ComputeError {
 
 pub(crate) type Answer = Result<Computed, ComputeError>;
 
-/// The flag that ends a computation. All clones are the same flag.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+/// Ends a computation. All clones end the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Stop(Arc<Submission>);
+
+/// A computation in a queue. Its content is gone once it began or was stopped, so that what is stopped behind a long
+/// computation takes next to no memory.
+#[derive(Default)]
+struct Submission {
+    stop: AtomicBool,
+    content: Mutex<Option<Content>>,
+}
+
+struct Content {
+    work: Work,
+    /// Called on the compute thread; not called for a computation that was stopped before it began.
+    when_done: Box<dyn FnOnce(Answer) + Send>,
+}
 
 impl Stop {
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.stop.store(true, Ordering::Relaxed);
+        drop(self.0.take());
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.stop.load(Ordering::Relaxed)
     }
 }
 
-struct Submission {
-    work: Work,
-    stop: Stop,
-    /// Called on the compute thread; not called for a computation that was stopped before it began.
-    when_done: Box<dyn FnOnce(Answer) + Send>,
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.is_set()).finish()
+    }
+}
+
+impl Submission {
+    fn put(&self, content: Content) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+    }
+
+    fn take(&self) -> Option<Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The compute threads and the queues before them. The bound of the queues is with those who let requests in.
 #[derive(Debug)]
 pub(crate) struct Executor {
-    slots: Vec<Sender<Submission>>,
-    any_slot: Sender<Submission>,
+    slots: Vec<Sender<Stop>>,
+    any_slot: Sender<Stop>,
     running: Arc<AtomicU32>,
 }
 
@@ -102,11 +127,9 @@ impl Executor {
     }
 
     /// Queues a computation behind those that wait for the same slot, so that what goes on where another one ended
-    /// finds that one's sieve. Calls `when_done` on the slot's thread.
+    /// finds that one's sieve. Calls `when_done` on the slot's thread. `stop` must be new.
     pub(crate) fn submit_to(&self, slot: u32, work: Work, stop: Stop, when_done: impl FnOnce(Answer) + Send + 'static) {
-        let queue = &self.slots[slot as usize % self.slots.len()];
-        // The thread holds the other end as long as the executor lives.
-        let _ = queue.send(Submission { work, stop, when_done: Box::new(when_done) });
+        submit(&self.slots[slot as usize % self.slots.len()], work, stop, when_done);
     }
 
     /// As [`Self::submit_to`], for a caller that waits.
@@ -119,8 +142,7 @@ impl Executor {
     /// Queues a computation for the first slot that is free.
     pub(crate) fn compute(&self, work: Work) -> Computation {
         let (stop, (sender, answer)) = (Stop::default(), oneshot::channel());
-        // The threads hold the other end as long as the executor lives.
-        let _ = self.any_slot.send(Submission { work, stop: stop.clone(), when_done: Box::new(answer_to(sender)) });
+        submit(&self.any_slot, work, stop.clone(), answer_to(sender));
         Computation { stop, answer }
     }
 
@@ -143,17 +165,18 @@ impl Drop for Computation {
     }
 }
 
+fn submit(queue: &Sender<Stop>, work: Work, stop: Stop, when_done: impl FnOnce(Answer) + Send + 'static) {
+    stop.0.put(Content { work, when_done: Box::new(when_done) });
+    // The threads hold the other end as long as the executor lives.
+    let _ = queue.send(stop);
+}
+
 fn answer_to(sender: oneshot::Sender<Answer>) -> impl FnOnce(Answer) + Send + 'static {
     // Nobody waits for a computation that was stopped.
     move |answer| drop(sender.send(answer))
 }
 
-fn run_slot(
-    own: &Receiver<Submission>,
-    shared: &Receiver<Submission>,
-    running: &AtomicU32,
-    make_compute: fn() -> Compute,
-) {
+fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, make_compute: fn() -> Compute) {
     let mut compute = make_compute();
     loop {
         let next = select! {
@@ -161,13 +184,12 @@ fn run_slot(
             recv(shared) -> submission => submission,
         };
         // Both queues end with the executor.
-        let Ok(Submission { work, stop, when_done }) = next else { return };
-        if stop.is_set() {
-            continue;
-        }
+        let Ok(Stop(submission)) = next else { return };
+        // It was stopped while it waited.
+        let Some(Content { work, when_done }) = submission.take() else { continue };
         running.fetch_add(1, Ordering::Relaxed);
         let started_at = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &stop.0)));
+        let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &submission.stop)));
         let busy = started_at.elapsed();
         running.fetch_sub(1, Ordering::Relaxed);
         when_done(match result {
@@ -225,6 +247,17 @@ mod tests {
         let next = executor.compute(sum(1, 100));
         drop((endless, waiting));
         assert_eq!(value(next.finish().await), Some(1060));
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_is_stopped_in_the_queue_leaves_nothing_there() {
+        let executor = Executor::start(1, every_kind).expect("threads");
+        let endless = executor.compute_on(0, sum(0, u64::MAX));
+        let waiting = executor.compute_on(0, sum(1, 100));
+        let submission = Arc::clone(&waiting.stop.0);
+        drop(waiting);
+        assert!(submission.take().is_none());
+        drop(endless);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::Heartbeat;
-use model::{BootId, Labels, WorkerId};
+use model::{BootId, JobKind, Labels, WorkerId};
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder};
 use service::WorkerToken;
@@ -17,7 +17,6 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 use url::Url;
-use workloads::Executors;
 
 use crate::contact::{Contact, TIMEOUT};
 use crate::coordinators::{Directory, Endpoint, look_up_all};
@@ -45,6 +44,7 @@ pub(crate) struct Announcer {
     pub(crate) port: u16,
     pub(crate) slots: u32,
     pub(crate) labels: Labels,
+    pub(crate) kinds: Vec<JobKind>,
     pub(crate) coordinators: Vec<Url>,
     pub(crate) token: WorkerToken,
     pub(crate) orphan_timeout: Duration,
@@ -130,7 +130,7 @@ impl Announcer {
             free_memory_bytes,
             labels: self.labels.clone(),
             resources,
-            kinds: Executors::kinds(),
+            kinds: self.kinds.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
             held: self.held.list(),

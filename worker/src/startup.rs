@@ -12,6 +12,7 @@ use service::{Health, Listener, Metrics};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
+use workloads::Executors;
 
 use crate::config::Config;
 use crate::epoch::Epoch;
@@ -120,6 +121,7 @@ fn announce(
         port,
         slots: config.slots,
         labels: config.worker_labels.0.clone(),
+        kinds: Executors::kinds(),
         coordinators: config.coordinator.urls().to_vec(),
         token: config.worker_token.clone(),
         orphan_timeout: config.orphan_timeout(),

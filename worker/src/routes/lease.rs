@@ -28,15 +28,17 @@ pub(super) async fn run(state: Data<State>, request: HttpRequest, body: Payload)
 
 pub(super) async fn revoke(
     state: Data<State>,
-    path: Path<AttemptId>,
+    path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
+    let message = || "must be the id of an attempt".to_owned();
+    let attempt = path.parse().map_err(|_| ApiError::InvalidField { field: "attempt", message: message() })?;
     let LeaseRevocation { epoch } = query_from(request.query_string())?;
     if let Some(epoch) = epoch {
         see(&state, epoch)?;
     }
-    state.held.forget(&[path.into_inner()]);
+    state.held.forget(&[AttemptId(attempt)]);
     Ok(HttpResponse::NoContent().finish())
 }
 

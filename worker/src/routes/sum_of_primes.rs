@@ -35,7 +35,7 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<J
 
 fn work_on(range: NumberRange) -> anyhow::Result<Work> {
     let kind = JobKind::SUM_OF_PRIMES;
-    let workload = workloads::kind(kind)?.parse(&*to_raw_value(&range)?, CHUNK_SIZE)?.workload;
+    let workload = workloads::kind(kind)?.parse(&to_raw_value(&range)?, CHUNK_SIZE)?.workload;
     let tasks = 0..workload.tasks();
     Ok(Work { kind, work: workload.lease(&tasks, tasks.end), tasks })
 }

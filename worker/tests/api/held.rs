@@ -210,6 +210,7 @@ async fn a_malformed_lease_is_refused() {
     let mut lease = worker.nap(0.0);
     lease.body["beyond"] = json!(2);
     assert_eq!(worker.run(&lease).await.status().as_u16(), 400);
+    assert_eq!(worker.get("/lease/mine").await.status().as_u16(), 405);
     lease.body["boot_id"] = lease.body["job"].clone();
     assert_eq!(worker.run(&lease).await.status().as_u16(), 409);
 }

@@ -38,7 +38,7 @@ pub struct Config {
     pub drain_timeout_ms: u64,
     /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has taken a heartbeat for so long, leases of stored jobs are stopped
     /// and their outcomes dropped; at least 1. Longer than a coordinator may be away is worth it where tasks are long.
-    /// Default 60000.
+    /// A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
     #[serde(default = "default_orphan_timeout_ms")]
     pub orphan_timeout_ms: u64,
     /// `DIVVY_MAX_HELD_BYTES`: outcomes of stored jobs that are kept until a coordinator has settled them; beyond it such

@@ -80,7 +80,7 @@ impl Worker {
             executor: Arc::clone(&executor),
             intake: Intake::new(config.slots, health.clone()),
             held,
-            epoch: Arc::new(Epoch::default()),
+            epoch: Arc::new(Epoch::new(config.orphan_timeout())),
             metrics,
         });
         let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;

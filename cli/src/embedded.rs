@@ -50,8 +50,7 @@ impl EmbeddedGrid {
 
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (free_port, 1);
-        config.coordinator =
-            Url::parse(&format!("http://{}", coordinator.internal_addr())).context("the coordinator's URL")?;
+        config.coordinator = format!("http://{}", coordinator.internal_addr()).try_into()?;
         let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
             public_addr,

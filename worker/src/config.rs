@@ -17,9 +17,12 @@ pub struct Config {
     /// `DIVVY_LISTEN_ADDR`: where leases are taken. Default `0.0.0.0:8082`; port 0 picks a free one.
     #[serde(default = "default_listen_addr")]
     pub listen_addr: SocketAddr,
-    /// `DIVVY_COORDINATOR`: the coordinator's internal URL. Default `http://127.0.0.1:8081`.
-    #[serde(default = "default_coordinator")]
-    pub coordinator: Url,
+    /// `DIVVY_COORDINATOR`: the internal URLs of the coordinators of one grid, up to 16 with commas between them. Every
+    /// address that a name has is a coordinator; names are looked up each second. Where a name has addresses of both
+    /// families, IPv4 is used. A path goes before the coordinator's own ones; a user, a password, a query or a fragment
+    /// is refused. Default `http://127.0.0.1:8081`.
+    #[serde(default)]
+    pub coordinator: Coordinators,
     /// `DIVVY_WORKER_ID`: the name to register under. Default: `POD_IP` with dashes for dots, else host name and port.
     pub worker_id: Option<WorkerId>,
     /// `DIVVY_SLOTS`: leases computed at the same time, 1 to 1024. Default: the cores that the process may use, CPU
@@ -29,15 +32,70 @@ pub struct Config {
     /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`. Default: none.
     #[serde(default)]
     pub worker_labels: WorkerLabels,
-    /// `DIVVY_DRAIN_TIMEOUT_MS`: how long leases may go on after SIGTERM before they are handed back. Default 10000.
+    /// `DIVVY_DRAIN_TIMEOUT_MS`: how long after SIGTERM leases may go on and outcomes may wait to be settled before they
+    /// are handed back. Default 10000.
     #[serde(default = "default_drain_timeout_ms")]
     pub drain_timeout_ms: u64,
+    /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has taken a heartbeat for so long, leases of stored jobs are stopped
+    /// and their outcomes dropped; at least 1. Longer than a coordinator may be away is worth it where tasks are long.
+    /// A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
+    #[serde(default = "default_orphan_timeout_ms")]
+    pub orphan_timeout_ms: u64,
+    /// `DIVVY_MAX_HELD_BYTES`: outcomes of stored jobs that are kept until a coordinator has settled them; beyond it such
+    /// leases are refused with 503. At least 1. Default 268435456 (256 MiB).
+    #[serde(default = "default_max_held_bytes")]
+    pub max_held_bytes: u64,
     /// `DIVVY_WORKER_TOKEN`: secret shared with the coordinator, demanded in both directions. Default: none.
     #[serde(default)]
     pub worker_token: WorkerToken,
     /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
     #[serde(skip)]
     pub pod_ip: Option<String>,
+}
+
+/// The coordinators' URLs as the environment gives them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Coordinators(Vec<Url>);
+
+impl Coordinators {
+    const MAX_URLS: usize = 16;
+
+    /// At least one.
+    #[must_use]
+    pub fn urls(&self) -> &[Url] {
+        &self.0
+    }
+}
+
+impl Default for Coordinators {
+    fn default() -> Self {
+        Self(vec![Url::parse("http://127.0.0.1:8081").expect("a valid URL")])
+    }
+}
+
+impl TryFrom<String> for Coordinators {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let urls: Vec<_> = parts.map(coordinator_url).collect::<anyhow::Result<_>>()?;
+        ensure!(!urls.is_empty(), "the list must name a URL such as http://127.0.0.1:8081");
+        ensure!(urls.len() <= Self::MAX_URLS, "the list must have at most {} URLs", Self::MAX_URLS);
+        Ok(Self(urls))
+    }
+}
+
+/// Its errors do not repeat the text, which may hold a password.
+fn coordinator_url(text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).context("a part is no URL such as http://127.0.0.1:8081")?;
+    ensure!(url.scheme() == "http" && url.has_host(), "a URL must begin with http:// and a host");
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "a URL must not carry a user or a password: coordinators are asked with DIVVY_WORKER_TOKEN"
+    );
+    ensure!(url.query().is_none() && url.fragment().is_none(), "a URL must not have a query or a fragment");
+    Ok(url)
 }
 
 /// Labels as the environment gives them.
@@ -75,11 +133,8 @@ impl Config {
     fn validate(&self) -> anyhow::Result<()> {
         let slots = 1..=MAX_SLOTS_PER_WORKER;
         ensure!(slots.contains(&self.slots), "DIVVY_SLOTS must be from 1 to {MAX_SLOTS_PER_WORKER}");
-        ensure!(
-            self.coordinator.scheme() == "http" && self.coordinator.has_host(),
-            "DIVVY_COORDINATOR must be a URL such as http://127.0.0.1:8081, but is {}",
-            self.coordinator
-        );
+        ensure!(self.orphan_timeout_ms > 0, "DIVVY_ORPHAN_TIMEOUT_MS must be at least 1");
+        ensure!(self.max_held_bytes > 0, "DIVVY_MAX_HELD_BYTES must be at least 1");
         Ok(())
     }
 
@@ -87,6 +142,12 @@ impl Config {
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
+    }
+
+    /// [`Self::orphan_timeout_ms`] as a duration.
+    #[must_use]
+    pub fn orphan_timeout(&self) -> Duration {
+        Duration::from_millis(self.orphan_timeout_ms)
     }
 
     /// The name to register under, for a worker that listens on `port`.
@@ -109,16 +170,20 @@ fn default_listen_addr() -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, 8082).into()
 }
 
-fn default_coordinator() -> Url {
-    Url::parse("http://127.0.0.1:8081").expect("a valid URL")
-}
-
 fn default_slots() -> u32 {
     available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)).min(MAX_SLOTS_PER_WORKER)
 }
 
 fn default_drain_timeout_ms() -> u64 {
     10_000
+}
+
+fn default_orphan_timeout_ms() -> u64 {
+    60_000
+}
+
+fn default_max_held_bytes() -> u64 {
+    256 * 1024 * 1024
 }
 
 #[cfg(test)]
@@ -144,10 +209,24 @@ mod tests {
     #[test]
     fn values_out_of_their_range_are_refused_before_anything_starts() {
         assert!(config(&[]).validate().is_ok());
-        for (name, value) in
-            [("slots", "0"), ("slots", "1025"), ("coordinator", "https://x:1"), ("coordinator", "data:x")]
-        {
+        for (name, value) in [("slots", "0"), ("slots", "1025"), ("orphan_timeout_ms", "0"), ("max_held_bytes", "0")] {
             assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn coordinators_are_urls_with_commas_between_them_and_nothing_secret_in_them() {
+        let urls = |text: &str| Coordinators::try_from(text.to_owned()).map(|list| list.urls().to_vec());
+        let parsed = |text: &str| Url::parse(text).expect("a URL");
+        let two = urls("http://a:1, http://[::1]:2/prefix/,").expect("two");
+        assert_eq!(two, [parsed("http://a:1"), parsed("http://[::1]:2/prefix/")]);
+        for wrong in ["", ",", "a:1", "https://x:1", "data:x", "http://x:1/?q", "http://x:1/#f", "http://x:70000"] {
+            assert!(urls(wrong).is_err(), "{wrong}");
+        }
+        assert!(urls(&["http://a:1"; 17].join(",")).is_err());
+        for secret in ["http://me:hush@x:1", "http://hush@x:1", "http://me:hush@", "http://me:hush@x:1?q"] {
+            let error = urls(secret).expect_err("refused");
+            assert!(!format!("{error:#}").contains("hush"), "{error:#}");
         }
     }
 

@@ -1,58 +1,113 @@
-//! Compute threads, one per slot, each with a sieve that lives as long as it.
+//! Compute threads, one per slot, each with executors that live as long as it.
 
 use std::any::Any;
+use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use api::Work;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use model::JobKind;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use workloads::{ExecuteError, Executors, Report};
+
+/// Tasks of one kind, in the form that [`workloads::Workload::lease`] gives them.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) kind: JobKind,
+    pub(crate) work: Box<RawValue>,
+    pub(crate) tasks: Range<u64>,
+}
 
 /// What one thread computes with; it stops early when the flag turns true.
-pub(crate) type Compute = Box<dyn FnMut(&Work, &AtomicBool) -> Result<u128, ComputeError>>;
+pub(crate) type Compute = Box<dyn FnMut(&Work, &AtomicBool) -> Result<Report, ExecuteError>>;
 
 /// A finished computation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Computed {
-    pub(crate) value: u128,
+    pub(crate) report: Report,
     pub(crate) busy: Duration,
 }
 
 /// Why there is no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ComputeError {
-    #[error("it was stopped")]
-    Stopped,
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
     #[error("it panicked: {0}")]
     Panicked(String),
-    #[error("it failed, as simulated work does at times")]
-    Simulated,
 }
 
-type Answer = Result<Computed, ComputeError>;
+pub(crate) type Answer = Result<Computed, ComputeError>;
 
-struct Task {
+/// Ends a computation. All clones end the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Stop(Arc<Submission>);
+
+/// A computation in a queue. Its content is gone once it began or was stopped, so that what is stopped behind a long
+/// computation takes next to no memory.
+#[derive(Default)]
+struct Submission {
+    stop: AtomicBool,
+    content: Mutex<Option<Content>>,
+}
+
+struct Content {
     work: Work,
-    stop: Arc<AtomicBool>,
-    answer: oneshot::Sender<Answer>,
+    /// Called on the compute thread; not called for a computation that was stopped before it began.
+    when_done: Box<dyn FnOnce(Answer) + Send>,
+}
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+        drop(self.0.take());
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.stop.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.is_set()).finish()
+    }
+}
+
+impl Submission {
+    fn put(&self, content: Content) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+    }
+
+    fn take(&self) -> Option<Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The compute threads and the queues before them. The bound of the queues is with those who let requests in.
 #[derive(Debug)]
 pub(crate) struct Executor {
-    slots: Vec<Sender<Task>>,
-    any_slot: Sender<Task>,
+    slots: Vec<Sender<Stop>>,
+    any_slot: Sender<Stop>,
     running: Arc<AtomicU32>,
 }
 
 /// A computation that stops when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Computation {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     answer: oneshot::Receiver<Answer>,
+}
+
+/// Computes every kind that a worker runs.
+pub(crate) fn every_kind() -> Compute {
+    let mut executors = Executors::default();
+    Box::new(move |work, stop| executors.run(work.kind, &work.work, &work.tasks, stop))
 }
 
 impl Executor {
@@ -72,22 +127,22 @@ impl Executor {
     }
 
     /// Queues a computation behind those that wait for the same slot, so that what goes on where another one ended
-    /// finds that one's sieve.
-    pub(crate) fn submit_to(&self, slot: u32, work: Work) -> Computation {
-        let slot = slot as usize % self.slots.len();
-        Self::send(&self.slots[slot], work)
+    /// finds that one's sieve. Calls `when_done` on the slot's thread. `stop` must be new.
+    pub(crate) fn submit_to(&self, slot: u32, work: Work, stop: Stop, when_done: impl FnOnce(Answer) + Send + 'static) {
+        submit(&self.slots[slot as usize % self.slots.len()], work, stop, when_done);
+    }
+
+    /// As [`Self::submit_to`], for a caller that waits.
+    pub(crate) fn compute_on(&self, slot: u32, work: Work) -> Computation {
+        let (stop, (sender, answer)) = (Stop::default(), oneshot::channel());
+        self.submit_to(slot, work, stop.clone(), answer_to(sender));
+        Computation { stop, answer }
     }
 
     /// Queues a computation for the first slot that is free.
-    pub(crate) fn submit(&self, work: Work) -> Computation {
-        Self::send(&self.any_slot, work)
-    }
-
-    fn send(queue: &Sender<Task>, work: Work) -> Computation {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (sender, answer) = oneshot::channel();
-        // The threads hold the other end as long as the executor lives.
-        let _ = queue.send(Task { work, stop: Arc::clone(&stop), answer: sender });
+    pub(crate) fn compute(&self, work: Work) -> Computation {
+        let (stop, (sender, answer)) = (Stop::default(), oneshot::channel());
+        submit(&self.any_slot, work, stop.clone(), answer_to(sender));
         Computation { stop, answer }
     }
 
@@ -100,39 +155,51 @@ impl Executor {
 impl Computation {
     /// Waits for the result.
     pub(crate) async fn finish(mut self) -> Answer {
-        (&mut self.answer).await.unwrap_or(Err(ComputeError::Stopped))
+        (&mut self.answer).await.unwrap_or(Err(ComputeError::Execute(ExecuteError::Stopped)))
     }
 }
 
 impl Drop for Computation {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
     }
 }
 
-fn run_slot(own: &Receiver<Task>, shared: &Receiver<Task>, running: &AtomicU32, make_compute: fn() -> Compute) {
+fn submit(queue: &Sender<Stop>, work: Work, stop: Stop, when_done: impl FnOnce(Answer) + Send + 'static) {
+    stop.0.put(Content { work, when_done: Box::new(when_done) });
+    // The threads hold the other end as long as the executor lives.
+    let _ = queue.send(stop);
+}
+
+fn answer_to(sender: oneshot::Sender<Answer>) -> impl FnOnce(Answer) + Send + 'static {
+    // Nobody waits for a computation that was stopped.
+    move |answer| drop(sender.send(answer))
+}
+
+fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, make_compute: fn() -> Compute) {
     let mut compute = make_compute();
     loop {
         let next = select! {
-            recv(own) -> task => task,
-            recv(shared) -> task => task,
+            recv(own) -> submission => submission,
+            recv(shared) -> submission => submission,
         };
         // Both queues end with the executor.
-        let Ok(Task { work, stop, answer }) = next else { return };
-        if stop.load(Ordering::Relaxed) {
-            continue;
-        }
+        let Ok(Stop(submission)) = next else { return };
+        // It was stopped while it waited.
+        let Some(Content { work, when_done }) = submission.take() else { continue };
         running.fetch_add(1, Ordering::Relaxed);
         let started_at = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &stop)));
+        let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &submission.stop)));
         let busy = started_at.elapsed();
         running.fetch_sub(1, Ordering::Relaxed);
-        let result = result.unwrap_or_else(|panic| {
-            compute = make_compute();
-            Err(ComputeError::Panicked(message_of(panic.as_ref())))
+        when_done(match result {
+            Ok(Ok(report)) => Ok(Computed { report, busy }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panic) => {
+                compute = make_compute();
+                Err(ComputeError::Panicked(message_of(panic.as_ref())))
+            }
         });
-        // Nobody waits for a computation that was stopped.
-        let _ = answer.send(result.map(|value| Computed { value, busy }));
     }
 }
 
@@ -143,50 +210,72 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::Stretch;
-
     use super::*;
-    use crate::compute::every_kind;
 
     fn sum(a: u64, b: u64) -> Work {
-        Work::SumOfPrimes(Stretch { a, b, horizon: b })
+        let work = RawValue::from_string(format!(r#"{{"a":{a},"b":{b},"horizon":{b}}}"#)).expect("JSON");
+        Work { kind: JobKind::SUM_OF_PRIMES, work, tasks: 0..1 }
+    }
+
+    fn value(answer: Answer) -> Option<u128> {
+        answer.expect("computed").report.value
     }
 
     #[tokio::test]
     async fn a_panic_is_a_failed_computation_and_the_slot_goes_on() {
         let executor = Executor::start(1, || {
             Box::new(|work, _| {
-                assert_ne!(*work, sum(0, 1), "zero is too small");
-                Ok(7)
+                assert_ne!(work.tasks, 0..0, "no task is too few");
+                Ok(Report { value: Some(7), results: Vec::new() })
             })
         })
         .expect("threads");
-        let Err(ComputeError::Panicked(message)) = executor.submit(sum(0, 1)).finish().await else {
+        let empty = Work { tasks: 0..0, ..sum(0, 1) };
+        let Err(ComputeError::Panicked(message)) = executor.compute(empty).finish().await else {
             panic!("it panicked")
         };
-        assert!(message.contains("zero is too small"), "{message}");
-        assert_eq!(executor.submit(sum(1, 1)).finish().await.expect("computed").value, 7);
+        assert!(message.contains("no task is too few"), "{message}");
+        assert_eq!(value(executor.compute(sum(1, 1)).finish().await), Some(7));
         assert_eq!(executor.running(), 0);
     }
 
     #[tokio::test]
     async fn a_dropped_computation_frees_its_slot() {
         let executor = Executor::start(1, every_kind).expect("threads");
-        let endless = executor.submit(sum(0, u64::MAX));
-        let waiting = executor.submit_to(0, sum(0, u64::MAX));
-        let next = executor.submit(sum(1, 100));
+        let endless = executor.compute(sum(0, u64::MAX));
+        let waiting = executor.compute_on(0, sum(0, u64::MAX));
+        let next = executor.compute(sum(1, 100));
         drop((endless, waiting));
-        assert_eq!(next.finish().await.expect("computed").value, 1060);
+        assert_eq!(value(next.finish().await), Some(1060));
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_is_stopped_in_the_queue_leaves_nothing_there() {
+        let executor = Executor::start(1, every_kind).expect("threads");
+        let endless = executor.compute_on(0, sum(0, u64::MAX));
+        let waiting = executor.compute_on(0, sum(1, 100));
+        let submission = Arc::clone(&waiting.stop.0);
+        drop(waiting);
+        assert!(submission.take().is_none());
+        drop(endless);
     }
 
     #[tokio::test]
     async fn what_is_meant_for_one_slot_waits_for_it() {
         let executor = Executor::start(2, every_kind).expect("threads");
-        let endless = executor.submit_to(0, sum(0, u64::MAX));
-        let mut behind = executor.submit_to(0, sum(1, 100));
-        assert_eq!(executor.submit_to(1, sum(1, 10)).finish().await.expect("computed").value, 17);
+        let endless = executor.compute_on(0, sum(0, u64::MAX));
+        let mut behind = executor.compute_on(0, sum(1, 100));
+        assert_eq!(value(executor.compute_on(1, sum(1, 10)).finish().await), Some(17));
         assert!(behind.answer.try_recv().is_err(), "its slot is busy");
         drop(endless);
-        assert_eq!(behind.finish().await.expect("computed").value, 1060);
+        assert_eq!(value(behind.finish().await), Some(1060));
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_no_worker_runs_is_refused_by_its_name() {
+        let executor = Executor::start(1, every_kind).expect("threads");
+        let unknown = Work { kind: JobKind::new("paint"), ..sum(1, 10) };
+        let Err(error) = executor.compute(unknown).finish().await else { panic!("it was refused") };
+        assert_eq!(error.to_string(), "this worker does not run paint");
     }
 }

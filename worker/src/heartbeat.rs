@@ -1,224 +1,195 @@
-//! Tells the coordinator every second that this worker lives, from a thread of its own so that no work delays it.
+//! Tells the coordinators every second that this worker lives and what it holds, from a thread of its own so that no work
+//! delays it, and with a task for each coordinator so that none delays another.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use api::client::read_bounded_json;
-use api::{Deregistration, Heartbeat, Problem};
-use model::{BootId, Labels, Resources, WorkerId};
-use reqwest::{Client, Response};
+use anyhow::Context;
+use api::Heartbeat;
+use model::{BootId, JobKind, Labels, WorkerId};
+use reqwest::header::HOST;
+use reqwest::{Client, Method, RequestBuilder};
 use service::WorkerToken;
-use sysinfo::System;
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::{error, warn};
 use url::Url;
 
-use crate::compute::KINDS;
+use crate::contact::{Contact, TIMEOUT};
+use crate::coordinators::{Directory, Endpoint, look_up_all};
+use crate::epoch::Epoch;
 use crate::executor::Executor;
+use crate::held::{HeldLeases, Returned};
+use crate::metrics::WorkerMetrics;
+use crate::presence::Presence;
+use crate::vitals::{Sampler, Vitals};
 
 /// From one heartbeat to the next.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the coordinator may take to answer one.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the farewell may take: a release's time, and a little.
+const STOP_TIMEOUT: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
 
-/// The longest problem that is read.
-const MAX_PROBLEM_BYTES: usize = 4096;
+/// Lookups whose addresses are not taken up yet.
+const MAX_FOUND: usize = 16;
 
-/// Pause after the first failure in a row; it doubles up to [`INTERVAL`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// Who announces itself, and to whom.
+/// Who announces itself, to whom, and what the answers change.
+#[derive(Debug)]
 pub(crate) struct Announcer {
     pub(crate) worker_id: WorkerId,
     pub(crate) boot_id: BootId,
     pub(crate) port: u16,
     pub(crate) slots: u32,
     pub(crate) labels: Labels,
-    pub(crate) coordinator: Url,
+    pub(crate) kinds: Vec<JobKind>,
+    pub(crate) coordinators: Vec<Url>,
     pub(crate) token: WorkerToken,
+    pub(crate) orphan_timeout: Duration,
     pub(crate) executor: Arc<Executor>,
+    pub(crate) held: Arc<HeldLeases>,
+    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) sampler: Sampler,
+    pub(crate) client: Client,
 }
 
 /// A running announcer.
 #[derive(Debug)]
 pub(crate) struct Announcements {
     phase: watch::Sender<Phase>,
-    /// Sent when the coordinator has been told that the worker leaves; closed when the thread is gone.
-    left: oneshot::Receiver<()>,
+    /// Closed when every coordinator has been told that the worker leaves, or when the thread is gone.
+    leaving: mpsc::Receiver<Infallible>,
+    /// Closed when the thread is gone.
+    ended: oneshot::Receiver<Infallible>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
     Serving,
     Draining,
-    Over,
-}
-
-/// What the last heartbeat came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Contact {
-    None,
-    Registered,
-    Failing(String),
+    /// The worker goes and gives these leases back.
+    Over(Arc<[Returned]>),
 }
 
 impl Announcements {
     /// Resolves when the heartbeats have ended without having been told to.
     pub(crate) async fn failed(&mut self) {
-        let _ = (&mut self.left).await;
+        let _ = self.leaving.recv().await;
     }
 
-    /// Tells the coordinator that the worker takes nothing new. Takes a second at most, also when it is not there;
+    /// Tells the coordinators that the worker takes nothing new. Takes a second at most, also when they are not there;
     /// heartbeats go on.
     pub(crate) async fn leave(&mut self) {
         self.phase.send_replace(Phase::Draining);
-        let _ = (&mut self.left).await;
+        let _ = self.leaving.recv().await;
     }
 
-    /// Ends the heartbeats.
-    pub(crate) fn stop(self) {
-        self.phase.send_replace(Phase::Over);
+    /// Gives leases back and ends the heartbeats.
+    pub(crate) async fn stop(self, returned: Vec<Returned>) {
+        self.phase.send_replace(Phase::Over(returned.into()));
+        let _ = timeout(STOP_TIMEOUT, self.ended).await;
     }
 }
 
 impl Announcer {
-    /// Starts the thread; the first heartbeat leaves at once.
+    /// A client for heartbeats and reports.
+    pub(crate) fn client() -> anyhow::Result<Client> {
+        api::client::http_client(TIMEOUT).context("build the HTTP client")
+    }
+
+    /// Starts the thread; the first heartbeats leave at once.
     pub(crate) fn start(self) -> anyhow::Result<Announcements> {
-        let client = api::client::http_client(TIMEOUT).context("build the HTTP client")?;
-        let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
-        let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        let (sender, mut phase) = watch::channel(Phase::Serving);
-        let (tell_left, left) = oneshot::channel();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (until_left, leaving) = mpsc::channel(1);
+        let (until_ended, ended) = oneshot::channel();
         let run = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = self.announce_for_ever(&client, &url, &mut system, false) => (),
-                    _ = phase.wait_for(|phase| *phase != Phase::Serving) => (),
-                }
-                self.deregister(&client, &url).await;
-                // Nobody waits for it where the worker is not stopped but dropped.
-                let _ = tell_left.send(());
-                tokio::select! {
-                    () = self.announce_for_ever(&client, &url, &mut system, true) => (),
-                    _ = phase.wait_for(|phase| *phase == Phase::Over) => (),
-                }
-            });
+            if let Err(error) = runtime.block_on(run(Arc::new(self), phases, until_left)) {
+                error!(%error, "the heartbeats have failed");
+            }
+            drop(until_ended);
+            // A name server that does not answer must not keep the thread.
+            runtime.shutdown_background();
         };
         thread::Builder::new().name("heartbeat".to_owned()).spawn(run).context("start the heartbeat thread")?;
-        Ok(Announcements { phase: sender, left })
+        Ok(Announcements { phase, leaving, ended })
     }
 
-    async fn announce_for_ever(&self, client: &Client, url: &Url, system: &mut System, is_draining: bool) {
-        let (mut contact, mut failures) = (Contact::None, 0);
-        loop {
-            let next = Instant::now() + INTERVAL;
-            let shown = match self.announce(client, url, system, is_draining).await {
-                Ok(()) => {
-                    failures = 0;
-                    Contact::Registered
-                }
-                Err(error) => {
-                    failures += 1;
-                    // A single one is no news: a grid that stops ends its coordinator first.
-                    if failures == 1 { contact.clone() } else { Contact::Failing(format!("{error:#}")) }
-                }
-            };
-            if shown != contact {
-                self.log(&shown);
-            }
-            contact = shown;
-            if failures == 0 {
-                sleep_until(next).await;
-            } else {
-                sleep(pause_after(failures)).await;
-            }
-        }
-    }
-
-    fn log(&self, contact: &Contact) {
-        let (worker_id, coordinator) = (&self.worker_id, &self.coordinator);
-        match contact {
-            Contact::None => (),
-            Contact::Registered => info!(%worker_id, %coordinator, "the coordinator takes heartbeats"),
-            Contact::Failing(error) => warn!(%worker_id, %coordinator, %error, "the coordinator takes no heartbeat"),
-        }
-    }
-
-    async fn announce(&self, client: &Client, url: &Url, system: &mut System, is_draining: bool) -> anyhow::Result<()> {
-        system.refresh_cpu_usage();
-        system.refresh_memory();
-        let heartbeat = Heartbeat {
+    pub(crate) fn heartbeat(&self, is_draining: bool) -> Heartbeat {
+        let Vitals { cpu_load, free_memory_bytes, resources } = self.sampler.vitals();
+        Heartbeat {
             port: self.port,
             boot_id: self.boot_id,
             slots: self.slots,
             running: self.executor.running(),
-            cpu_load: (system.global_cpu_usage() / 100.0).clamp(0.0, 1.0),
-            free_memory_bytes: free_memory_bytes(system),
+            cpu_load,
+            free_memory_bytes,
             labels: self.labels.clone(),
-            resources: resources(system),
-            kinds: KINDS.to_vec(),
+            resources,
+            kinds: self.kinds.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
-            held: Vec::new(),
-        };
-        let request = self.token.sign(client.put(url.clone())).timeout(TIMEOUT).json(&heartbeat);
-        check(request.send().await?).await
-    }
-
-    async fn deregister(&self, client: &Client, url: &Url) {
-        let query = Deregistration { boot_id: self.boot_id };
-        let request = self.token.sign(client.delete(url.clone())).timeout(TIMEOUT).query(&query);
-        match request.send().await {
-            Ok(_) => info!(worker_id = %self.worker_id, "deregistered"),
-            Err(error) => info!(%error, "could not deregister; the coordinator will notice the silence"),
+            held: self.held.list(),
         }
     }
-}
 
-async fn check(response: Response) -> anyhow::Result<()> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(());
+    /// A signed request to a path of a coordinator.
+    pub(crate) fn request(&self, method: Method, endpoint: &Endpoint, path: &[&str]) -> RequestBuilder {
+        self.token.sign(self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone()))
     }
-    let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
-    let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
-    bail!("it answered {status}{detail}")
 }
 
-fn free_memory_bytes(system: &System) -> u64 {
-    let of_host = system.available_memory();
-    system.cgroup_limits().map_or(of_host, |cgroup| cgroup.free_memory.min(of_host))
-}
-
-fn resources(system: &System) -> Resources {
-    let cpus = thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    let of_host = system.total_memory();
-    let memory_bytes = system.cgroup_limits().map_or(of_host, |cgroup| cgroup.total_memory.min(of_host));
-    Resources { cpus, memory_bytes }
-}
-
-/// A doubling pause up to a second, less a random half so that workers do not come back in step.
-fn pause_after(failures: u32) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(10)).min(INTERVAL);
-    pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_second_and_differ() {
-        for (failures, most_ms) in [(1, 100), (2, 200), (4, 800), (5, 1000), (1_000_000, 1000)] {
-            let most = Duration::from_millis(most_ms);
-            let pauses: Vec<_> = (0..50).map(|_| pause_after(failures)).collect();
-            assert!(pauses.iter().all(|pause| *pause <= most && *pause >= most / 2), "{failures}: {pauses:?}");
-            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+/// Runs the tasks of all coordinators until the worker ends.
+async fn run(
+    announcer: Arc<Announcer>,
+    phase: watch::Receiver<Phase>,
+    until_left: mpsc::Sender<Infallible>,
+) -> Result<(), JoinError> {
+    let (found_sender, mut found) = mpsc::channel(MAX_FOUND);
+    let (mut directory, mut contacts, mut services) = (Directory::default(), JoinSet::new(), JoinSet::new());
+    look_up_all(&announcer.coordinators, &found_sender, &mut services);
+    services.spawn(give_orphans_up(Arc::clone(&announcer)));
+    let mut until_left = Some(until_left);
+    let (mut draining, mut over) = (phase.clone(), phase.clone());
+    loop {
+        tokio::select! {
+            Some(found) = found.recv() => directory.update(found, |endpoint, listed| {
+                let contact = Contact::new(Arc::clone(&announcer), endpoint, listed);
+                contacts.spawn(contact.run(phase.clone(), until_left.clone()))
+            }),
+            Some(ended) = contacts.join_next() => ended?,
+            Some(ended) = services.join_next() => ended?,
+            _ = draining.wait_for(|phase| *phase != Phase::Serving), if until_left.is_some() => until_left = None,
+            _ = over.wait_for(|phase| matches!(phase, Phase::Over(_))) => break,
         }
+    }
+    drop(until_left);
+    while let Some(ended) = contacts.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+/// Forgets what is held when no coordinator has taken a heartbeat for too long: nobody is left to ask for it.
+async fn give_orphans_up(announcer: Arc<Announcer>) {
+    let orphan_timeout = announcer.orphan_timeout;
+    loop {
+        let silence = announcer.presence.silence();
+        if let Some(left) = orphan_timeout.checked_sub(silence).filter(|left| !left.is_zero()) {
+            sleep(left).await;
+            continue;
+        }
+        let leases = announcer.held.forget_older_than(orphan_timeout);
+        if leases > 0 {
+            announcer.metrics.orphaned(leases);
+            let silent_ms = silence.as_millis();
+            warn!(leases, silent_ms, "no coordinator takes heartbeats: gave up the leases of stored jobs");
+        }
+        // A lease that came after the last heartbeat has its own time.
+        sleep(orphan_timeout.min(INTERVAL)).await;
     }
 }

@@ -6,6 +6,8 @@ use service::{ApiError, Health};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::held::HeldLeases;
+
 /// Leases a slot may hold: one computing, one ahead, and as many again, which a coordinator that restarted or had given
 /// this worker up may have left behind.
 const LEASES_PER_SLOT: u32 = 4;
@@ -72,10 +74,16 @@ impl Intake {
         stopping()
     }
 
-    /// Lets nothing more in and waits until nothing is held; what is still there at `until` is handed back.
-    pub(crate) async fn drain(&self, until: Instant) {
+    /// Whether what is held must be given up.
+    pub(crate) fn is_handing_back(&self) -> bool {
+        *self.hand_back.borrow()
+    }
+
+    /// Lets nothing more in and waits until nothing is held, kept outcomes included; what is still there at `until` is
+    /// handed back.
+    pub(crate) async fn drain(&self, until: Instant, held: &HeldLeases) {
         self.health.start_draining();
-        let empty = async { tokio::join!(self.leases.is_empty(), self.direct.is_empty()) };
+        let empty = async { tokio::join!(self.leases.is_empty(), self.direct.is_empty(), held.is_empty()) };
         if tokio::time::timeout_at(until, empty).await.is_err() {
             self.hand_back.send_replace(true);
         }
@@ -86,6 +94,7 @@ impl Intake {
     }
 }
 
-fn stopping() -> ApiError {
+/// What is answered when the worker takes nothing new or gives up what it holds.
+pub(crate) fn stopping() -> ApiError {
     ApiError::Unavailable("this worker is stopping".to_owned())
 }

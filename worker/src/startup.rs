@@ -12,14 +12,18 @@ use service::{Health, Listener, Metrics};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
+use workloads::Executors;
 
-use crate::compute::every_kind;
 use crate::config::Config;
-use crate::executor::Executor;
-use crate::heartbeat::Announcer;
+use crate::epoch::Epoch;
+use crate::executor::{Executor, every_kind};
+use crate::heartbeat::{Announcements, Announcer};
+use crate::held::HeldLeases;
 use crate::intake::Intake;
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{WorkerMetrics, register_held};
+use crate::presence::Presence;
 use crate::routes::{self, State};
+use crate::vitals::Sampler;
 
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
 const HTTP_THREADS: usize = 1;
@@ -67,28 +71,23 @@ impl Worker {
         let mut registry = Registry::default();
         let metrics = WorkerMetrics::register(&mut registry, config.slots, Arc::clone(&executor));
         let health = Health::default();
+        let held = Arc::new(HeldLeases::new(worker_id.clone(), config.max_held_bytes, metrics.clone()));
+        let presence = Arc::new(Presence::new(health.clone()));
+        register_held(&mut registry, Arc::clone(&held), Arc::clone(&presence));
         let state = Data::new(State {
             boot_id,
             token: config.worker_token.clone(),
             executor: Arc::clone(&executor),
             intake: Intake::new(config.slots, health.clone()),
+            held,
+            epoch: Arc::new(Epoch::new(config.orphan_timeout())),
             metrics,
         });
         let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
         let server_handle = server.handle();
         let mut serving = tokio::spawn(server);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
-        let announcer = Announcer {
-            worker_id,
-            boot_id,
-            port: address.port(),
-            slots: config.slots,
-            labels: config.worker_labels.0.clone(),
-            coordinator: config.coordinator.clone(),
-            token: config.worker_token.clone(),
-            executor,
-        };
-        let mut announcements = announcer.start()?;
+        let mut announcements = announce(&config, &state, worker_id, address.port(), presence)?;
         tokio::select! {
             () = stop => (),
             // Without one of its parts it would look alive and do nothing: better to be started again.
@@ -98,11 +97,43 @@ impl Worker {
         info!("stopping: finishing what is held");
         let drain_until = Instant::now() + config.drain_timeout();
         announcements.leave().await;
-        state.intake.drain(drain_until).await;
-        announcements.stop();
+        state.intake.drain(drain_until, &state.held).await;
+        let returned = state.held.hand_back();
+        if !returned.is_empty() {
+            warn!(leases = returned.len(), "handing back leases that were not finished and settled in time");
+        }
+        announcements.stop(returned).await;
         server_handle.stop(true).await;
         serving.await.context("join the server")?.context("serve")
     }
+}
+
+fn announce(
+    config: &Config,
+    state: &State,
+    worker_id: WorkerId,
+    port: u16,
+    presence: Arc<Presence>,
+) -> anyhow::Result<Announcements> {
+    let announcer = Announcer {
+        worker_id,
+        boot_id: state.boot_id,
+        port,
+        slots: config.slots,
+        labels: config.worker_labels.0.clone(),
+        kinds: Executors::kinds(),
+        coordinators: config.coordinator.urls().to_vec(),
+        token: config.worker_token.clone(),
+        orphan_timeout: config.orphan_timeout(),
+        executor: Arc::clone(&state.executor),
+        held: Arc::clone(&state.held),
+        epoch: Arc::clone(&state.epoch),
+        presence,
+        metrics: state.metrics.clone(),
+        sampler: Sampler::new()?,
+        client: Announcer::client()?,
+    };
+    announcer.start()
 }
 
 fn serve(

@@ -19,7 +19,7 @@ use crate::{
 
 pub use error::Error;
 pub use events::{Events, EventsError};
-pub use http::{AnswerError, http_client, read_bounded_json};
+pub use http::{AnswerError, http_client, read_bounded, read_bounded_json};
 pub use sse::TooLong;
 
 /// How long the grid may take to answer a connection, over whatever network.

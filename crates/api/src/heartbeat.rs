@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 /// No worker may claim more slots than this.
 pub const MAX_SLOTS_PER_WORKER: u32 = 1024;
 
+/// The most leases that a heartbeat lists: a worker that holds so many refuses further leases of stored jobs with 503.
+pub const MAX_HELD_LEASES: usize = 8192;
+
+/// The longest heartbeat: labels, resources and kinds, and 256 bytes for each lease that it lists.
+pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024 + 256 * MAX_HELD_LEASES;
+
+/// The longest answer to a heartbeat: some 100,000 attempts.
+pub const MAX_HEARTBEAT_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
 /// Body of `PUT /worker/register/{worker_id}`, sent once a second. The worker's address is not in it: it is the TCP
 /// peer's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,5 +131,16 @@ mod tests {
         let parsed: HeldLease = serde_json::from_value(held.clone()).expect("valid");
         assert_eq!((parsed.first, parsed.beyond, parsed.state), (3, 5, HeldState::Finished));
         assert_eq!(serde_json::to_value(&parsed).expect("JSON"), held);
+    }
+
+    #[test]
+    fn the_longest_heartbeat_has_room_for_every_lease_that_it_may_list() {
+        let (attempt, job) = (AttemptId(uuid::Uuid::max()), JobId(uuid::Uuid::max()));
+        let (first, beyond, epoch, elapsed_ms) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        let slot = MAX_SLOTS_PER_WORKER;
+        let held =
+            HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state: HeldState::Finished };
+        let bytes = serde_json::to_string(&held).expect("JSON").len() + ",".len();
+        assert!(bytes * MAX_HELD_LEASES + 64 * 1024 <= MAX_HEARTBEAT_BYTES, "{bytes} bytes a lease");
     }
 }

@@ -7,6 +7,9 @@ use utoipa::ToSchema;
 
 use crate::schema;
 
+/// The longest body of `POST /lease`: its work, and the attempts that it settles.
+pub const MAX_LEASE_BYTES: usize = 1024 * 1024;
+
 /// Body of `POST /lease`: the right to run one attempt. The worker gives it up when the connection closes,
 /// unless it outlives the connection.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +59,16 @@ pub struct LeaseName {
     pub first: u64,
     /// The task after its last one.
     pub beyond: u64,
+}
+
+/// Query of `DELETE /lease/{attempt}`: the worker stops the attempt and forgets its outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRevocation {
+    /// The epoch of the coordinator that revokes the lease. The worker refuses one lower than the highest that it has
+    /// seen; without an epoch it obeys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// Answer to `POST /lease`.

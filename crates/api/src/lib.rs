@@ -14,8 +14,11 @@ mod task;
 mod view;
 
 pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary};
-pub use heartbeat::{Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_SLOTS_PER_WORKER};
-pub use lease::{LeaseName, LeaseOutcome, LeaseRequest};
+pub use heartbeat::{
+    Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES, MAX_HEARTBEAT_BYTES,
+    MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
+};
+pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};

@@ -62,6 +62,9 @@ pub enum ApiError {
     /// The computation failed.
     #[error("the computation failed: {0}")]
     Failed(String),
+    /// The service does not do this.
+    #[error("{0}")]
+    NotImplemented(String),
     /// A task failed on every worker that tried it.
     #[error("the job failed: {0}")]
     WorkersFailed(String),
@@ -84,6 +87,7 @@ impl ResponseError for ApiError {
             Self::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::WorkersFailed(_) => StatusCode::BAD_GATEWAY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,6 +1,6 @@
 //! Liveness and readiness.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
@@ -12,12 +12,22 @@ use crate::{ApiError, resource};
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     draining: Arc<watch::Sender<bool>>,
+    obstacle: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Health {
     /// Turns readiness off for good.
     pub fn start_draining(&self) {
         self.draining.send_replace(true);
+    }
+
+    /// Turns readiness off for as long as there is an obstacle. Its text completes "this service is not ready: ".
+    pub fn set_obstacle(&self, obstacle: Option<&'static str>) {
+        *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
+    }
+
+    fn obstacle(&self) -> Option<&'static str> {
+        *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the service is about to stop.
@@ -49,5 +59,8 @@ async fn readyz(health: Data<Health>) -> Result<impl Responder, ApiError> {
     if health.is_draining() {
         return Err(ApiError::Unavailable("this service is stopping".to_owned()));
     }
-    Ok(HttpResponse::Ok().body("ok\n"))
+    match health.obstacle() {
+        Some(obstacle) => Err(ApiError::Unavailable(format!("this service is not ready: {obstacle}"))),
+        None => Ok(HttpResponse::Ok().body("ok\n")),
+    }
 }

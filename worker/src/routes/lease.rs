@@ -1,46 +1,96 @@
-//! `POST /lease`: computes one attempt. The lease lasts as long as the request: a closed connection stops the work.
+//! `POST /lease`: computes one attempt. A lease of a stored job goes on when its connection closes; any other one lasts as
+//! long as the request. `DELETE /lease/{attempt}` ends a lease of a stored job.
 
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json, Payload};
-use api::{LeaseOutcome, LeaseRequest};
-use service::{ApiError, read_json};
+use std::time::Duration;
+
+use actix_web::web::{Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use api::{LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
+use model::AttemptId;
+use service::{ApiError, parse_json, query_from, read_body};
 
 use super::State;
-use crate::executor::ComputeError;
+use crate::epoch::StaleEpoch;
+use crate::executor::Work;
 use crate::metrics::LeaseEnd;
+use crate::outcome::Outcome;
 
-pub(super) async fn run(
-    state: Data<State>,
-    request: HttpRequest,
-    body: Payload,
-) -> Result<Json<LeaseOutcome>, ApiError> {
+/// How long a lease may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
-    let lease: LeaseRequest = read_json(body).await?;
-    let observation = state.metrics.lease();
-    let outcome = compute(&state, &lease).await;
-    observation.end(match &outcome {
-        Ok(_) => LeaseEnd::Completed,
-        Err(ApiError::Failed(_) | ApiError::Mismatch(_)) => LeaseEnd::Failed,
-        Err(_) => LeaseEnd::Returned,
-    });
-    outcome.map(Json)
+    let lease: LeaseRequest = parse_json(&read_body(body, MAX_LEASE_BYTES, BODY_TIMEOUT).await?)?;
+    check(&state, &lease).inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
+    state.held.forget(&lease.settled);
+    if lease.outlives_connection { run_held(&state, lease).await } else { run_bound(&state, lease).await }
 }
 
-async fn compute(state: &State, lease: &LeaseRequest) -> Result<LeaseOutcome, ApiError> {
+pub(super) async fn revoke(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let message = || "must be the id of an attempt".to_owned();
+    let attempt = path.parse().map_err(|_| ApiError::InvalidField { field: "attempt", message: message() })?;
+    let LeaseRevocation { epoch } = query_from(request.query_string())?;
+    if let Some(epoch) = epoch {
+        see(&state, epoch)?;
+    }
+    state.held.forget(&[AttemptId(attempt)]);
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn check(state: &State, lease: &LeaseRequest) -> Result<(), ApiError> {
     if lease.boot_id != state.boot_id {
         return Err(ApiError::Conflict(format!("this worker runs as {}, not as {}", state.boot_id, lease.boot_id)));
     }
+    if lease.beyond < lease.first {
+        return Err(ApiError::InvalidField { field: "beyond", message: "must not be below first".to_owned() });
+    }
+    see(state, lease.epoch)
+}
+
+fn see(state: &State, epoch: u64) -> Result<(), ApiError> {
+    state.epoch.see(epoch).map_err(|error: StaleEpoch| {
+        state.metrics.epoch_refused();
+        ApiError::Conflict(error.to_string())
+    })
+}
+
+/// Waits for the outcome of a lease that goes on without this request.
+async fn run_held(state: &State, lease: LeaseRequest) -> Result<HttpResponse, ApiError> {
+    let pending = state.held.take(lease, &state.executor, || state.intake.enter_lease());
+    let pending = pending.inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
+    match pending.await {
+        Ok(outcome) => outcome.answer(),
+        Err(_) if state.intake.is_handing_back() => Err(crate::intake::stopping()),
+        Err(_) => Err(ApiError::Conflict("the attempt was revoked or settled".to_owned())),
+    }
+}
+
+/// Computes for as long as this request lasts.
+async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, ApiError> {
+    let observation = state.metrics.lease();
+    let outcome = compute(state, lease).await;
+    observation.end(match &outcome {
+        Ok(Outcome::Done(_)) => LeaseEnd::Completed,
+        Ok(Outcome::TaskFailed(_) | Outcome::Broken(_) | Outcome::Unsupported(_)) => LeaseEnd::Failed,
+        Err(_) => LeaseEnd::Returned,
+    });
+    outcome?.answer()
+}
+
+async fn compute(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
     let _permit = state.intake.enter_lease()?;
-    let result = tokio::select! {
-        result = state.executor.submit_to(lease.slot, lease.work).finish() => result,
+    let LeaseRequest { attempt, slot, kind, work, first, beyond, .. } = lease;
+    let answer = tokio::select! {
+        answer = state.executor.compute_on(slot, Work { kind, work, tasks: first..beyond }).finish() => answer,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
-    let computed = result.map_err(|error| match error {
-        // The task's own doing: nothing is wrong with this worker.
-        ComputeError::Simulated => ApiError::Mismatch(error.to_string()),
-        ComputeError::Stopped | ComputeError::Panicked(_) => ApiError::Failed(error.to_string()),
-    })?;
-    state.metrics.computed(computed.busy);
-    let compute_us = u64::try_from(computed.busy.as_micros()).unwrap_or(u64::MAX);
-    Ok(LeaseOutcome { attempt: lease.attempt, value: computed.value, compute_us })
+    if let Ok(computed) = &answer {
+        state.metrics.computed(computed.busy);
+    }
+    Ok(Outcome::new(attempt, answer))
 }

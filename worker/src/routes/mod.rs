@@ -9,7 +9,9 @@ use actix_web::web::{Data, ServiceConfig};
 use model::BootId;
 use service::{WorkerToken, resource};
 
+use crate::epoch::Epoch;
 use crate::executor::Executor;
+use crate::held::HeldLeases;
 use crate::intake::Intake;
 use crate::metrics::WorkerMetrics;
 
@@ -20,6 +22,8 @@ pub(crate) struct State {
     pub(crate) token: WorkerToken,
     pub(crate) executor: Arc<Executor>,
     pub(crate) intake: Intake,
+    pub(crate) held: Arc<HeldLeases>,
+    pub(crate) epoch: Arc<Epoch>,
     pub(crate) metrics: WorkerMetrics,
 }
 
@@ -27,5 +31,6 @@ pub(crate) fn configure(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
         .service(resource("/lease", "POST").post(lease::run))
+        .service(resource("/lease/{attempt}", "DELETE").delete(lease::revoke))
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer));
 }

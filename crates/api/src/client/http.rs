@@ -45,14 +45,11 @@ pub enum AnswerError {
     Invalid(#[source] serde_json::Error),
 }
 
-/// Reads a JSON answer of at most `max_bytes`.
+/// Reads an answer of at most `max_bytes`.
 ///
 /// # Errors
-/// The answer is too long, cut off or not the JSON of a `T`.
-pub async fn read_bounded_json<T: DeserializeOwned>(
-    mut response: Response,
-    max_bytes: usize,
-) -> Result<T, AnswerError> {
+/// The answer is too long or cut off.
+pub async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, AnswerError> {
     let mut body = Vec::new();
     while let Some(part) = response.chunk().await.map_err(AnswerError::Incomplete)? {
         if body.len() + part.len() > max_bytes {
@@ -60,5 +57,13 @@ pub async fn read_bounded_json<T: DeserializeOwned>(
         }
         body.extend_from_slice(&part);
     }
-    serde_json::from_slice(&body).map_err(AnswerError::Invalid)
+    Ok(body)
+}
+
+/// Reads a JSON answer of at most `max_bytes`.
+///
+/// # Errors
+/// The answer is too long, cut off or not the JSON of a `T`.
+pub async fn read_bounded_json<T: DeserializeOwned>(response: Response, max_bytes: usize) -> Result<T, AnswerError> {
+    serde_json::from_slice(&read_bounded(response, max_bytes).await?).map_err(AnswerError::Invalid)
 }

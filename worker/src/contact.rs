@@ -1,0 +1,277 @@
+//! The worker's dealings with one coordinator: heartbeats once a second, what their answers ask for, and the farewell.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use api::client::{AnswerError, read_bounded, read_bounded_json};
+use api::{Deregistration, HeartbeatAnswer, MAX_HEARTBEAT_ANSWER_BYTES, Problem};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{info, warn};
+
+use crate::coordinators::{Endpoint, Listed};
+use crate::delivery;
+use crate::heartbeat::{Announcer, INTERVAL, Phase};
+use crate::held::Returned;
+use crate::presence::Taker;
+
+/// How long the coordinator may take to answer a heartbeat.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// From one heartbeat to the next of a worker that drains: it may go as soon as its outcomes are settled.
+const DRAINING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest problem that is read.
+const MAX_PROBLEM_BYTES: usize = 4096;
+
+/// Pause after the first failure in a row; it doubles up to [`INTERVAL`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct Contact {
+    announcer: Arc<Announcer>,
+    endpoint: Endpoint,
+    listed: Listed,
+    standing: Standing,
+    failures: u32,
+    taker: Option<Taker>,
+    /// Whether the last answer was of the highest epoch.
+    is_current: bool,
+    /// One task at most.
+    deliveries: JoinSet<()>,
+    deliveries_fail: Arc<AtomicBool>,
+}
+
+/// What the last heartbeats came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    None,
+    Registered,
+    /// The same status means the same, whatever its text.
+    Refused(StatusCode),
+    Failing(String),
+}
+
+/// Why a heartbeat was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error(transparent)]
+    Request(#[from] reqwest::Error),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error("it answered {status}{detail}")]
+    Refused { status: StatusCode, detail: String },
+}
+
+impl Contact {
+    pub(crate) fn new(announcer: Arc<Announcer>, endpoint: Endpoint, listed: Listed) -> Self {
+        Self {
+            announcer,
+            endpoint,
+            listed,
+            standing: Standing::None,
+            failures: 0,
+            taker: None,
+            is_current: false,
+            deliveries: JoinSet::new(),
+            deliveries_fail: Arc::default(),
+        }
+    }
+
+    /// Sends heartbeats until the worker ends, or until the address fails and is no longer listed. Drops `leaving` when
+    /// the coordinator knows that the worker leaves.
+    pub(crate) async fn run(mut self, mut phase: watch::Receiver<Phase>, leaving: Option<mpsc::Sender<Infallible>>) {
+        if *phase.borrow() == Phase::Serving {
+            tokio::select! {
+                () = self.announce(INTERVAL, false) => return,
+                _ = phase.wait_for(|phase| *phase != Phase::Serving) => (),
+            }
+            self.deregister().await;
+        }
+        drop(leaving);
+        tokio::select! {
+            () = self.announce(DRAINING_INTERVAL, true) => return,
+            _ = phase.wait_for(|phase| matches!(phase, Phase::Over(_))) => (),
+        }
+        let Phase::Over(returned) = phase.borrow().clone() else { return };
+        self.release(&returned).await;
+    }
+
+    async fn announce(&mut self, interval: Duration, is_draining: bool) {
+        loop {
+            let next = Instant::now() + interval;
+            match self.send_heartbeat(is_draining).await {
+                Ok(answer) => {
+                    self.note_taken();
+                    self.act_on(answer);
+                    sleep_until(next).await;
+                }
+                Err(error) => {
+                    self.note_failure(&error);
+                    if self.failures > 1 && !self.listed.is_listed() {
+                        return;
+                    }
+                    sleep(pause_after(self.failures, &error)).await;
+                }
+            }
+        }
+    }
+
+    async fn send_heartbeat(&self, is_draining: bool) -> Result<HeartbeatAnswer, NotTaken> {
+        let Announcer { worker_id, .. } = &*self.announcer;
+        let request = self.announcer.request(Method::PUT, &self.endpoint, &["worker", "register", worker_id.as_str()]);
+        let heartbeat = self.announcer.heartbeat(is_draining);
+        let response = check(request.timeout(TIMEOUT).json(&heartbeat).send().await?).await?;
+        let answer = read_bounded(response, MAX_HEARTBEAT_ANSWER_BYTES).await?;
+        // A coordinator that has nothing to say answers 204.
+        if answer.is_empty() {
+            return Ok(HeartbeatAnswer::default());
+        }
+        Ok(serde_json::from_slice(&answer).map_err(AnswerError::Invalid)?)
+    }
+
+    fn note_taken(&mut self) {
+        self.failures = 0;
+        self.announcer.presence.taken();
+        if self.taker.is_none() {
+            self.taker = Some(self.announcer.presence.add());
+        }
+        self.stand(Standing::Registered, "");
+    }
+
+    fn note_failure(&mut self, error: &NotTaken) {
+        self.failures = self.failures.saturating_add(1);
+        match error {
+            // This worker's own fault, such as the name of a worker that lives.
+            NotTaken::Refused { status: StatusCode::CONFLICT, .. } => (),
+            // A single failure is no news: a grid that stops ends its coordinator first.
+            _ if self.failures == 1 => return,
+            NotTaken::Request(_) | NotTaken::Answer(_) | NotTaken::Refused { .. } => (),
+        }
+        self.taker = None;
+        let text = describe(error);
+        let standing = match error {
+            NotTaken::Refused { status, .. } => Standing::Refused(*status),
+            NotTaken::Request(_) | NotTaken::Answer(_) => Standing::Failing(text.clone()),
+        };
+        self.stand(standing, &text);
+    }
+
+    /// Logs a change.
+    fn stand(&mut self, standing: Standing, error: &str) {
+        if self.standing == standing {
+            return;
+        }
+        let (worker_id, coordinator) = (&self.announcer.worker_id, self.endpoint.url());
+        if standing == Standing::Registered {
+            info!(%worker_id, %coordinator, "the coordinator takes heartbeats");
+        } else {
+            warn!(%worker_id, %coordinator, error, "the coordinator takes no heartbeat");
+        }
+        self.standing = standing;
+    }
+
+    fn act_on(&mut self, answer: HeartbeatAnswer) {
+        let HeartbeatAnswer { epoch, settled, deliver } = answer;
+        // What a coordinator that no longer leads says of attempts is out of date.
+        self.is_current = self.announcer.epoch.see(epoch).is_ok();
+        if !self.is_current {
+            return;
+        }
+        self.announcer.held.forget(&settled);
+        while self.deliveries.try_join_next().is_some() {}
+        // The next heartbeat asks again for what is not on its way yet.
+        if deliver.is_empty() || !self.deliveries.is_empty() {
+            return;
+        }
+        let (announcer, endpoint) = (Arc::clone(&self.announcer), self.endpoint.clone());
+        let fail = Arc::clone(&self.deliveries_fail);
+        self.deliveries.spawn(async move {
+            let failed = delivery::deliver(&announcer, &endpoint, deliver).await;
+            if let Some(error) = &failed
+                && !fail.load(Ordering::Relaxed)
+            {
+                warn!(coordinator = %endpoint.url(), error, "kept outcomes could not be delivered");
+            }
+            fail.store(failed.is_some(), Ordering::Relaxed);
+        });
+    }
+
+    async fn deregister(&self) {
+        let Announcer { worker_id, boot_id, .. } = &*self.announcer;
+        let path = ["worker", "register", worker_id.as_str()];
+        let request = self.announcer.request(Method::DELETE, &self.endpoint, &path);
+        let query = Deregistration { boot_id: *boot_id };
+        match request.timeout(TIMEOUT).query(&query).send().await {
+            Ok(_) => info!(%worker_id, coordinator = %self.endpoint.url(), "deregistered"),
+            Err(error) => {
+                info!(coordinator = %self.endpoint.url(), %error, "could not deregister; the coordinator will notice the silence");
+            }
+        }
+    }
+
+    async fn release(&self, returned: &[Returned]) {
+        if self.taker.is_some() && self.is_current {
+            let release = delivery::release(&self.announcer, &self.endpoint, returned.to_vec());
+            // Best effort: the coordinator takes back by itself what a worker held that is gone.
+            let _ = timeout(TIMEOUT, release).await;
+        }
+    }
+}
+
+pub(crate) async fn check(response: Response) -> Result<Response, NotTaken> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
+    let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
+    Err(NotTaken::Refused { status, detail })
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// A doubling pause up to a second, less a random half so that workers do not come back in step. A coordinator that
+/// refuses this worker's name is asked at the pace of heartbeats.
+fn pause_after(failures: u32, error: &NotTaken) -> Duration {
+    let pause = match error {
+        NotTaken::Refused { status: StatusCode::CONFLICT, .. } => INTERVAL,
+        NotTaken::Request(_) | NotTaken::Answer(_) | NotTaken::Refused { .. } => {
+            FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(INTERVAL)
+        }
+    };
+    pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: StatusCode) -> NotTaken {
+        NotTaken::Refused { status, detail: String::new() }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_second_and_differ() {
+        for (failures, most_ms) in [(1, 100), (2, 200), (4, 800), (5, 1000), (1_000_000, 1000)] {
+            let most = Duration::from_millis(most_ms);
+            let error = refused(StatusCode::SERVICE_UNAVAILABLE);
+            let pauses: Vec<_> = (0..50).map(|_| pause_after(failures, &error)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= most && *pause >= most / 2), "{failures}: {pauses:?}");
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_asked_for_at_the_pace_of_heartbeats() {
+        assert!(pause_after(1, &refused(StatusCode::CONFLICT)) >= INTERVAL / 2);
+    }
+}

@@ -1,0 +1,87 @@
+//! Reports to a coordinator what it did not learn over a lease's own connection: kept outcomes and returned leases.
+
+use std::time::Duration;
+
+use api::{Completion, ReleaseRequest, TaskFailure};
+use futures_util::{StreamExt, stream};
+use model::AttemptId;
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+
+use crate::contact::{NotTaken, check, describe};
+use crate::coordinators::Endpoint;
+use crate::heartbeat::Announcer;
+use crate::held::Returned;
+use crate::outcome::Outcome;
+
+/// Outcomes on their way to one coordinator at a time: each is copied for it.
+const CONCURRENT_DELIVERIES: usize = 4;
+
+const CONCURRENT_RELEASES: usize = 16;
+
+/// How long one report may take: as long as the coordinator gives its body to arrive.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Delivers each of these outcomes once; the next heartbeat's answer asks again for those that fail. Returns the first
+/// error.
+pub(crate) async fn deliver(announcer: &Announcer, endpoint: &Endpoint, attempts: Vec<AttemptId>) -> Option<String> {
+    let deliveries = stream::iter(attempts).map(|attempt| deliver_outcome(announcer, endpoint, attempt));
+    let mut deliveries = deliveries.buffer_unordered(CONCURRENT_DELIVERIES);
+    let mut failed = None;
+    while let Some(delivered) = deliveries.next().await {
+        if let Err(error) = delivered {
+            failed.get_or_insert(describe(&error));
+        }
+    }
+    failed
+}
+
+async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: AttemptId) -> Result<(), NotTaken> {
+    // It may have been settled meanwhile.
+    let Some((outcome, name)) = announcer.held.kept(attempt) else { return Ok(()) };
+    let lease = Some(name);
+    let status = match outcome {
+        Outcome::Done(outcome) => {
+            let (value, results) = (Some(outcome.value), outcome.results.clone());
+            let completion = Completion { results, claim: None, value, compute_us: Some(outcome.compute_us), lease };
+            report(announcer, endpoint, attempt, "complete", &completion).await
+        }
+        Outcome::TaskFailed(error) => {
+            report(announcer, endpoint, attempt, "fail", &TaskFailure { error: error.to_string(), lease }).await
+        }
+        Outcome::Broken(error) | Outcome::Unsupported(error) => {
+            let error = format!("the computation failed: {error}");
+            report(announcer, endpoint, attempt, "fail", &TaskFailure { error, lease }).await
+        }
+    }?;
+    if status == StatusCode::CONFLICT {
+        announcer.held.forget(&[attempt]);
+    }
+    Ok(())
+}
+
+/// Gives leases back, as far as the coordinator takes them.
+pub(crate) async fn release(announcer: &Announcer, endpoint: &Endpoint, returned: Vec<Returned>) {
+    let releases = stream::iter(returned).map(async |Returned { attempt, name }| {
+        let body = ReleaseRequest { lease: Some(name) };
+        report(announcer, endpoint, attempt, "release", &body).await
+    });
+    let mut releases = releases.buffer_unordered(CONCURRENT_RELEASES);
+    while releases.next().await.is_some() {}
+}
+
+/// Resolves with a status of success, or with 409 for an attempt that is void.
+async fn report(
+    announcer: &Announcer,
+    endpoint: &Endpoint,
+    attempt: AttemptId,
+    what: &str,
+    body: &impl Serialize,
+) -> Result<StatusCode, NotTaken> {
+    let request = announcer.request(Method::POST, endpoint, &["v1", "worker", "tasks", &attempt.to_string(), what]);
+    let response = request.timeout(TIMEOUT).json(body).send().await?;
+    match response.status() {
+        StatusCode::CONFLICT => Ok(StatusCode::CONFLICT),
+        _ => Ok(check(response).await?.status()),
+    }
+}

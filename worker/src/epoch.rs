@@ -1,0 +1,86 @@
+//! The highest epoch that any coordinator has shown.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+/// Heartbeats are a second apart, and a leader may miss some of them.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Fences coordinators that no longer lead. Epochs are those of one grid: they grow with each owner of its store.
+///
+/// An epoch that no coordinator shows for the orphan timeout, ten seconds at least, is forgotten: a grid that starts anew, such as with an empty
+/// data directory, begins with a low one.
+#[derive(Debug)]
+pub(crate) struct Epoch {
+    timeout: Duration,
+    highest: Mutex<Highest>,
+}
+
+#[derive(Debug)]
+struct Highest {
+    epoch: u64,
+    seen_at: Instant,
+}
+
+/// A coordinator of a lower epoch than the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is of epoch {given}, but this worker has seen a coordinator of epoch {highest}")]
+pub(crate) struct StaleEpoch {
+    given: u64,
+    highest: u64,
+}
+
+impl Epoch {
+    pub(crate) fn new(orphan_timeout: Duration) -> Self {
+        let timeout = orphan_timeout.max(LEAST_TIMEOUT);
+        Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now() }) }
+    }
+
+    /// Remembers an epoch.
+    ///
+    /// # Errors
+    /// A higher one has been seen.
+    pub(crate) fn see(&self, given: u64) -> Result<(), StaleEpoch> {
+        self.see_at(given, Instant::now())
+    }
+
+    fn see_at(&self, given: u64, now: Instant) -> Result<(), StaleEpoch> {
+        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Highest { epoch, seen_at } = *highest;
+        if given < epoch {
+            if now.saturating_duration_since(seen_at) < self.timeout {
+                return Err(StaleEpoch { given, highest: epoch });
+            }
+            warn!(epoch, given, "no coordinator shows the highest epoch any more: a lower one leads");
+        }
+        *highest = Highest { epoch: given, seen_at: now };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_epoch_counts_until_a_higher_one_has_been_seen() {
+        let epoch = Epoch::new(TIMEOUT);
+        assert_eq!((epoch.see(0), epoch.see(3), epoch.see(3)), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(epoch.see(2), Err(StaleEpoch { given: 2, highest: 3 }));
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_shows_any_more_is_forgotten_and_a_refused_one_does_not_keep_it() {
+        let (epoch, start) = (Epoch::new(TIMEOUT), Instant::now());
+        assert_eq!(epoch.see_at(7, start), Ok(()));
+        assert!(epoch.see_at(1, start + TIMEOUT / 2).is_err());
+        assert_eq!(epoch.see_at(7, start + TIMEOUT / 2), Ok(()));
+        assert!(epoch.see_at(1, start + TIMEOUT).is_err());
+        assert_eq!(epoch.see_at(1, start + TIMEOUT * 3 / 2), Ok(()));
+        assert_eq!(epoch.see_at(1, start + TIMEOUT * 3 / 2), Ok(()));
+    }
+}

@@ -1,0 +1,287 @@
+//! Leases of stored jobs. They outlive the connection that brought them: the worker keeps their outcomes, lists them in
+//! each heartbeat and forgets them when a coordinator says that they are settled.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::{HeldLease, HeldState, LeaseName, LeaseRequest, MAX_HELD_LEASES};
+use model::{AttemptId, JobId, WorkerId};
+use service::ApiError;
+use tokio::sync::{Notify, oneshot};
+
+use crate::executor::{Answer, Executor, Stop, Work};
+use crate::intake::Permit;
+use crate::metrics::{LeaseEnd, LeaseObservation, WorkerMetrics};
+use crate::outcome::Outcome;
+
+/// Resolves with the outcome, or with an error when the lease was forgotten before.
+pub(crate) type Pending = oneshot::Receiver<Outcome>;
+
+/// How much is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// Leases that compute or wait for their slot.
+    pub(crate) running: usize,
+    /// Kept outcomes.
+    pub(crate) finished: usize,
+    /// What the kept outcomes take.
+    pub(crate) bytes: u64,
+}
+
+/// A lease that the worker gives back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Returned {
+    pub(crate) attempt: AttemptId,
+    pub(crate) name: LeaseName,
+}
+
+#[derive(Debug)]
+pub(crate) struct HeldLeases {
+    worker_id: WorkerId,
+    max_bytes: u64,
+    metrics: WorkerMetrics,
+    table: Mutex<Table>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    leases: HashMap<AttemptId, Held>,
+    sizes: Sizes,
+}
+
+#[derive(Debug)]
+struct Held {
+    job: JobId,
+    first: u64,
+    beyond: u64,
+    epoch: u64,
+    slot: u32,
+    taken_at: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(Running),
+    Finished(Outcome),
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: Stop,
+    waiting: Vec<oneshot::Sender<Outcome>>,
+    observation: LeaseObservation,
+    _permit: Permit,
+}
+
+impl HeldLeases {
+    pub(crate) fn new(worker_id: WorkerId, max_bytes: u64, metrics: WorkerMetrics) -> Self {
+        Self { worker_id, max_bytes, metrics, table: Mutex::default(), emptied: Notify::new() }
+    }
+
+    /// Takes a lease and starts its computation. An attempt that is held already is not computed again: its outcome goes
+    /// to this caller too.
+    ///
+    /// # Errors
+    /// `enter` refuses, or too much is held.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        lease: LeaseRequest,
+        executor: &Executor,
+        enter: impl FnOnce() -> Result<Permit, ApiError>,
+    ) -> Result<Pending, ApiError> {
+        let (sender, pending) = oneshot::channel();
+        let LeaseRequest { job, attempt, slot, kind, work, epoch, first, beyond, .. } = lease;
+        let mut table = self.table();
+        if let Some(known) = table.leases.get_mut(&attempt) {
+            known.wait(epoch, sender);
+            return Ok(pending);
+        }
+        table.check_room(self.max_bytes)?;
+        let (permit, stop) = (enter()?, Stop::default());
+        let running =
+            Running { stop: stop.clone(), waiting: vec![sender], observation: self.metrics.lease(), _permit: permit };
+        let (taken_at, state) = (Instant::now(), State::Running(running));
+        table.leases.insert(attempt, Held { job, first, beyond, epoch, slot, taken_at, state });
+        table.sizes.running += 1;
+        drop(table);
+        let (held, own_stop) = (Arc::clone(self), stop.clone());
+        let work = Work { kind, work, tasks: first..beyond };
+        executor.submit_to(slot, work, stop, move |answer| held.finish(attempt, &own_stop, answer));
+        Ok(pending)
+    }
+
+    fn finish(&self, attempt: AttemptId, stop: &Stop, answer: Answer) {
+        if let Ok(computed) = &answer {
+            self.metrics.computed(computed.busy);
+        }
+        let outcome = Outcome::new(attempt, answer);
+        let mut table = self.table();
+        // The lease was forgotten; the same attempt may even be held anew.
+        if stop.is_set() {
+            return;
+        }
+        let Some(running) = table.finish(attempt, &outcome) else { return };
+        running.observation.end(if outcome.is_done() { LeaseEnd::Completed } else { LeaseEnd::Failed });
+        if outcome.is_unsupported() {
+            // The lease can go elsewhere at once: there is no report to deliver.
+            self.remove(&mut table, attempt);
+        }
+        drop(table);
+        for waiting in running.waiting {
+            // Its connection may have broken.
+            let _ = waiting.send(outcome.clone());
+        }
+    }
+
+    /// Stops and forgets these attempts, as far as they are held.
+    pub(crate) fn forget(&self, attempts: &[AttemptId]) {
+        if attempts.is_empty() {
+            return;
+        }
+        let mut table = self.table();
+        for attempt in attempts {
+            self.remove(&mut table, *attempt);
+        }
+    }
+
+    /// Stops and forgets the leases that were taken at least `age` ago; returns how many there were.
+    pub(crate) fn forget_older_than(&self, age: Duration) -> usize {
+        let mut table = self.table();
+        let is_old = |held: &Held| held.taken_at.elapsed() >= age;
+        let old: Vec<_> = table.leases.iter().filter(|(_, held)| is_old(held)).map(|(attempt, _)| *attempt).collect();
+        for attempt in &old {
+            self.remove(&mut table, *attempt);
+        }
+        old.len()
+    }
+
+    /// Stops and forgets everything; returns the leases of which no waiting connection tells the coordinator.
+    pub(crate) fn hand_back(&self) -> Vec<Returned> {
+        let mut table = self.table();
+        table.sizes = Sizes::default();
+        let mut returned = Vec::new();
+        for (attempt, held) in mem::take(&mut table.leases) {
+            let name = held.name(&self.worker_id);
+            if !held.hand_back() {
+                returned.push(Returned { attempt, name });
+            }
+        }
+        self.emptied.notify_waiters();
+        returned
+    }
+
+    fn remove(&self, table: &mut Table, attempt: AttemptId) {
+        let Some(held) = table.leases.remove(&attempt) else { return };
+        match held.state {
+            State::Running(running) => {
+                running.stop.set();
+                table.sizes.running -= 1;
+            }
+            State::Finished(outcome) => {
+                table.sizes.finished -= 1;
+                table.sizes.bytes -= outcome.bytes();
+            }
+        }
+        if table.leases.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Resolves when nothing is held.
+    pub(crate) async fn is_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.table().leases.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// All that is held, for a heartbeat.
+    pub(crate) fn list(&self) -> Vec<HeldLease> {
+        self.table().leases.iter().map(|(attempt, held)| held.listed(*attempt)).collect()
+    }
+
+    /// The kept outcome of an attempt and the name of its lease.
+    pub(crate) fn kept(&self, attempt: AttemptId) -> Option<(Outcome, LeaseName)> {
+        let table = self.table();
+        let held = table.leases.get(&attempt)?;
+        match &held.state {
+            State::Running(_) => None,
+            State::Finished(outcome) => Some((outcome.clone(), held.name(&self.worker_id))),
+        }
+    }
+
+    pub(crate) fn sizes(&self) -> Sizes {
+        self.table().sizes
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn check_room(&self, max_bytes: u64) -> Result<(), ApiError> {
+        if self.leases.len() < MAX_HELD_LEASES && self.sizes.bytes < max_bytes {
+            return Ok(());
+        }
+        let Sizes { finished, bytes, .. } = self.sizes;
+        Err(ApiError::Unavailable(format!(
+            "this worker keeps {finished} outcomes of {bytes} bytes until a coordinator settles them"
+        )))
+    }
+
+    fn finish(&mut self, attempt: AttemptId, outcome: &Outcome) -> Option<Running> {
+        let held = self.leases.get_mut(&attempt)?;
+        let State::Running(running) = mem::replace(&mut held.state, State::Finished(outcome.clone())) else {
+            return None;
+        };
+        self.sizes.running -= 1;
+        self.sizes.finished += 1;
+        self.sizes.bytes += outcome.bytes();
+        Some(running)
+    }
+}
+
+impl Held {
+    /// Adds a connection that waits for the outcome. The coordinator of a later epoch has adopted the lease.
+    fn wait(&mut self, epoch: u64, sender: oneshot::Sender<Outcome>) {
+        self.epoch = self.epoch.max(epoch);
+        match &mut self.state {
+            State::Running(running) => {
+                running.waiting.retain(|waiting| !waiting.is_closed());
+                running.waiting.push(sender);
+            }
+            // The caller holds the other end.
+            State::Finished(outcome) => drop(sender.send(outcome.clone())),
+        }
+    }
+
+    fn name(&self, worker_id: &WorkerId) -> LeaseName {
+        LeaseName { worker_id: worker_id.clone(), job: self.job, first: self.first, beyond: self.beyond }
+    }
+
+    fn listed(&self, attempt: AttemptId) -> HeldLease {
+        let state = match self.state {
+            State::Running(_) => HeldState::Running,
+            State::Finished(_) => HeldState::Finished,
+        };
+        let &Self { job, first, beyond, epoch, slot, taken_at, .. } = self;
+        let elapsed_ms = u64::try_from(taken_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state }
+    }
+
+    /// Stops the lease; returns whether a connection waits for its answer.
+    fn hand_back(self) -> bool {
+        let State::Running(Running { stop, waiting, observation, .. }) = self.state else { return false };
+        stop.set();
+        observation.end(LeaseEnd::Returned);
+        waiting.iter().any(|waiting| !waiting.is_closed())
+    }
+}

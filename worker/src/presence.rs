@@ -1,0 +1,68 @@
+//! Which coordinators take this worker's heartbeats, and for how long none has.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use service::Health;
+
+const OBSTACLE: &str = "no coordinator takes its heartbeats";
+
+/// Keeps the worker's readiness: it is ready while a coordinator takes its heartbeats.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    health: Health,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    takers: usize,
+    last_taken_at: Instant,
+}
+
+/// A coordinator that takes heartbeats, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taker(Arc<Presence>);
+
+impl Presence {
+    pub(crate) fn new(health: Health) -> Self {
+        health.set_obstacle(Some(OBSTACLE));
+        Self { health, state: Mutex::new(State { takers: 0, last_taken_at: Instant::now() }) }
+    }
+
+    pub(crate) fn add(self: &Arc<Self>) -> Taker {
+        let mut state = self.state();
+        state.takers += 1;
+        self.health.set_obstacle(None);
+        Taker(Arc::clone(self))
+    }
+
+    /// A heartbeat was taken.
+    pub(crate) fn taken(&self) {
+        self.state().last_taken_at = Instant::now();
+    }
+
+    /// Zero while a coordinator takes heartbeats; else the time since one was taken, or since the start.
+    pub(crate) fn silence(&self) -> Duration {
+        let state = self.state();
+        if state.takers > 0 { Duration::ZERO } else { state.last_taken_at.elapsed() }
+    }
+
+    pub(crate) fn takers(&self) -> usize {
+        self.state().takers
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.takers -= 1;
+        if state.takers == 0 {
+            self.0.health.set_obstacle(Some(OBSTACLE));
+        }
+    }
+}

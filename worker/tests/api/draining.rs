@@ -1,0 +1,65 @@
+//! SIGTERM while leases of stored jobs are held.
+
+use std::io::Read;
+
+use api::HeldState;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::helpers::{FakeCoordinator, Worker};
+
+#[tokio::test]
+async fn a_worker_goes_when_what_it_held_has_finished_and_is_settled() {
+    let coordinator = FakeCoordinator::start(1).await;
+    let mut worker = Worker::start(&format!("http://{}", coordinator.address), &[]).await;
+    let (kept, running) = (worker.nap(0.0), worker.nap(1.5));
+    assert!(worker.run(&kept).await.status().is_success());
+    drop(worker.begin(&running));
+    coordinator.wait("it runs", |state| state.is_held(running.attempt, HeldState::Running)).await;
+    worker.signal(Signal::TERM);
+    coordinator
+        .wait("it drains", |state| state.heartbeats.last().is_some_and(|last| last.is_draining && last.held.len() == 2))
+        .await;
+    assert_eq!(worker.run(&worker.nap(0.0)).await.status().as_u16(), 503, "nothing new");
+    coordinator.wait("it waits to be settled", |state| state.is_held(running.attempt, HeldState::Finished)).await;
+    coordinator.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
+    assert!(worker.exit_status().await.success());
+    let whats = coordinator.wait_for(
+        "reports",
+        |_| true,
+        |state| state.reports.iter().map(|report| report.what.clone()).collect::<Vec<_>>(),
+    );
+    assert_eq!(whats.await, ["complete", "complete"]);
+}
+
+#[tokio::test]
+async fn what_does_not_finish_in_time_is_handed_back() {
+    let coordinator = FakeCoordinator::start(1).await;
+    let url = format!("http://{}", coordinator.address);
+    let mut worker = Worker::start(&url, &[("DIVVY_DRAIN_TIMEOUT_MS", "0"), ("DIVVY_SLOTS", "2")]).await;
+    let (cut, mut waited_for) = (worker.nap(3600.0), worker.nap(3600.0));
+    waited_for.body["slot"] = json!(1);
+    drop(worker.begin(&cut));
+    let mut connection = worker.begin(&waited_for);
+    coordinator.wait("both run", |state| state.heartbeats.last().is_some_and(|last| last.held.len() == 2)).await;
+    worker.signal(Signal::TERM);
+    assert!(worker.exit_status().await.success());
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    let report = coordinator
+        .wait_for("it is released", |state| state.reports.len() == 1, |state| state.reports[0].clone())
+        .await;
+    assert_eq!((report.what.as_str(), report.attempt), ("release", cut.attempt));
+    assert_eq!(report.body["lease"]["first"], 3);
+}
+
+#[tokio::test]
+async fn a_worker_without_a_coordinator_and_without_leases_goes_at_once() {
+    let coordinator = FakeCoordinator::start(1).await;
+    let url = format!("http://{}", coordinator.stop().await);
+    let mut worker = Worker::start(&url, &[("DIVVY_DRAIN_TIMEOUT_MS", "600000")]).await;
+    worker.logged("the coordinator takes no heartbeat").await;
+    worker.signal(Signal::TERM);
+    assert!(worker.exit_status().await.success());
+}

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use protocol::{Job, JobId, JobState};
-use reqwest::StatusCode;
+use api::{Job, client};
+use model::{JobId, JobState};
 
 use crate::printable::printable;
 
@@ -33,11 +33,6 @@ impl Failure {
             Self::Canceled(_) => 4,
             Self::NotYet(_) => 5,
         })
-    }
-
-    /// What a problem that the grid answered means for who asked.
-    pub(crate) fn from_problem(status: StatusCode, detail: String) -> Self {
-        if status.is_client_error() { Self::Usage(detail) } else { Self::Failed(detail) }
     }
 
     /// What the states of jobs that are over mean for who waited: a failure outweighs a cancellation.
@@ -79,6 +74,33 @@ fn ending(job: &Job) -> String {
         Some(error) => format!("job {} {ended}: {error}", job.id),
         None => format!("job {} {ended}", job.id),
     }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::Unreachable { url, source } => {
+                Self::Unreachable { url: url.to_string(), cause: root_cause(&source) }
+            }
+            client::Error::Refused { status, detail } if status.is_client_error() => Self::Usage(detail),
+            client::Error::Refused { detail, .. } => Self::Failed(detail),
+            client::Error::NoResult { state, detail } => match state {
+                JobState::Canceled => Self::Canceled(detail),
+                JobState::Succeeded | JobState::Failed => Self::Failed(detail),
+                JobState::Queued | JobState::Running | JobState::Paused => Self::NotYet(detail),
+            },
+            error @ (client::Error::Start(_) | client::Error::Answer { .. }) => anyhow::Error::from(error).into(),
+        }
+    }
+}
+
+/// The error's innermost source says what happened; the outer ones repeat the URL.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 impl From<anyhow::Error> for Failure {

@@ -1,16 +1,13 @@
 //! Follows events over a connection that may break: it is opened again where it ended, with a growing pause between.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use anyhow::Context;
-use protocol::{Job, JobEvent, JobId};
-use reqwest::{Response, StatusCode};
+use api::Job;
+use api::client::{Client, Events, EventsError};
+use model::{JobEvent, JobId};
 use tokio::time::{Instant, sleep};
 
-use crate::client::Grid;
 use crate::failure::Failure;
-use crate::sse::Parser;
 
 /// The pause before the second new connection; it doubles. The first one comes at once: the end of a job's events shows in it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -34,7 +31,7 @@ pub(crate) enum Step {
 /// The events of a job or of all.
 #[derive(Debug)]
 pub(crate) struct EventStream<'a> {
-    grid: &'a Grid,
+    grid: &'a Client,
     id: Option<JobId>,
     after: Option<u64>,
     /// Whether what is still to come is asked for too.
@@ -46,19 +43,17 @@ pub(crate) struct EventStream<'a> {
 #[derive(Debug)]
 struct Connection {
     opened_at: Instant,
-    response: Response,
-    parser: Parser,
-    events: VecDeque<JobEvent>,
+    events: Events,
 }
 
 impl<'a> EventStream<'a> {
     /// Events with numbers above `after`, or those from the first connection on.
-    pub(crate) fn new(grid: &'a Grid, id: Option<JobId>, after: Option<u64>) -> Self {
+    pub(crate) fn new(grid: &'a Client, id: Option<JobId>, after: Option<u64>) -> Self {
         Self { grid, id, after, follow: true, connection: None, away: Away::default() }
     }
 
     /// The events with numbers above `after` that are there already.
-    pub(crate) fn stored(grid: &'a Grid, id: Option<JobId>, after: u64) -> Self {
+    pub(crate) fn stored(grid: &'a Client, id: Option<JobId>, after: u64) -> Self {
         Self { follow: false, ..Self::new(grid, id, Some(after)) }
     }
 
@@ -68,16 +63,16 @@ impl<'a> EventStream<'a> {
             let Some(connection) = &mut self.connection else {
                 self.away.pause().await;
                 match self.grid.events(self.id, self.after, self.follow).await {
-                    Ok(response) if response.status() == StatusCode::NO_CONTENT => return Ok(Step::Over),
-                    Ok(response) => self.connection = Some(Connection::new(response)),
-                    Err(failure) => {
-                        self.away.bear(failure)?;
+                    Ok(None) => return Ok(Step::Over),
+                    Ok(Some(events)) => self.connection = Some(Connection { opened_at: Instant::now(), events }),
+                    Err(error) => {
+                        self.away.bear(error.into())?;
                         continue;
                     }
                 }
                 return Ok(Step::Opened);
             };
-            match connection.next().await {
+            match connection.events.next().await {
                 Ok(Some(event)) => {
                     self.away = Away::default();
                     self.after = Some(event.seq);
@@ -85,8 +80,10 @@ impl<'a> EventStream<'a> {
                 }
                 Ok(None) if !self.follow => return Ok(Step::Over),
                 Ok(None) => self.lose(),
-                Err(Broken::Connection) => self.lose(),
-                Err(Broken::Content(error)) => return Err(error.into()),
+                Err(EventsError::Connection(_)) => self.lose(),
+                Err(error @ (EventsError::TooLong(_) | EventsError::Invalid(_))) => {
+                    return Err(anyhow::Error::from(error).into());
+                }
             }
         }
     }
@@ -97,29 +94,6 @@ impl<'a> EventStream<'a> {
             self.away = Away::default();
         }
         self.away.begin();
-    }
-}
-
-enum Broken {
-    Connection,
-    Content(anyhow::Error),
-}
-
-impl Connection {
-    fn new(response: Response) -> Self {
-        Self { opened_at: Instant::now(), response, parser: Parser::default(), events: VecDeque::new() }
-    }
-
-    /// The next event, or none when the stream has ended.
-    async fn next(&mut self) -> Result<Option<JobEvent>, Broken> {
-        while self.events.is_empty() {
-            let Some(bytes) = self.response.chunk().await.map_err(|_| Broken::Connection)? else { return Ok(None) };
-            for message in self.parser.push(&bytes).map_err(|error| Broken::Content(error.into()))? {
-                let event = serde_json::from_str(&message.data).context("read an event");
-                self.events.push_back(event.map_err(Broken::Content)?);
-            }
-        }
-        Ok(self.events.pop_front())
     }
 }
 
@@ -159,7 +133,11 @@ impl Away {
 
 /// Waits until a job is over and answers it. `on_progress` hears of the tasks done and in all; a new connection tells
 /// old figures once more.
-pub(crate) async fn follow_job(grid: &Grid, id: JobId, mut on_progress: impl FnMut(u64, u64)) -> Result<Job, Failure> {
+pub(crate) async fn follow_job(
+    grid: &Client,
+    id: JobId,
+    mut on_progress: impl FnMut(u64, u64),
+) -> Result<Job, Failure> {
     let job = grid.job(id).await?;
     on_progress(job.tasks.succeeded, job.tasks.total);
     if job.state.is_over() {
@@ -181,9 +159,9 @@ pub(crate) async fn follow_job(grid: &Grid, id: JobId, mut on_progress: impl FnM
             match grid.job(id).await {
                 Ok(job) if job.state.is_over() => return Ok(job),
                 Ok(job) => on_progress(job.tasks.succeeded, job.tasks.total),
-                Err(failure) => {
+                Err(error) => {
                     stream.lose();
-                    stream.away.bear(failure)?;
+                    stream.away.bear(error.into())?;
                 }
             }
         }

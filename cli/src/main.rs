@@ -4,7 +4,6 @@
 //! 3 unreachable, 4 the job was canceled, 5 not there yet.
 
 mod arguments;
-mod client;
 mod completions;
 mod failure;
 mod follow;
@@ -12,7 +11,6 @@ mod job;
 mod print;
 mod printable;
 mod simulate;
-mod sse;
 mod stats;
 mod sum_of_primes;
 mod table;

@@ -2,8 +2,9 @@
 
 use std::io::{Write, stdout};
 
+use api::Job;
 use jiff::Timestamp;
-use protocol::{Job, JobState, Labels, TaskState};
+use model::{JobState, Labels, TaskState};
 use serde::Serialize;
 
 use crate::arguments::Format;

@@ -1,9 +1,9 @@
 //! `divvy simulate`.
 
-use protocol::{Job, Simulation, SimulationStarted};
+use api::client::Client;
+use api::{Job, Simulation, SimulationStarted};
 
 use crate::arguments::{Format, Simulate};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::job::wait::until_over;
 use crate::print::{print_jobs, print_json};
@@ -11,7 +11,7 @@ use crate::print::{print_jobs, print_json};
 pub(crate) async fn run(arguments: &Simulate) -> Result<(), Failure> {
     let Simulate { tasks, seconds, workers, .. } = *arguments;
     let simulation = Simulation { tasks, seconds, workers, priorities: arguments.priorities.clone() };
-    let grid = Grid::new(&arguments.grid.place.coordinator)?;
+    let grid = Client::new(&arguments.grid.place.coordinator)?;
     let SimulationStarted { jobs } = grid.simulate(&simulation).await?;
     if !arguments.wait {
         return print(arguments.grid.output, jobs);

@@ -1,16 +1,16 @@
 //! `divvy stats`.
 
-use protocol::Stats;
+use api::Stats;
+use api::client::Client;
 
 use crate::arguments::{self, Format};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table};
 use crate::words::figure;
 
 pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
-    let stats = Grid::new(&arguments.grid.place.coordinator)?.stats().await?;
+    let stats = Client::new(&arguments.grid.place.coordinator)?.stats().await?;
     match arguments.grid.output {
         Format::Table => print_table(&stats_table(&stats)),
         Format::Json => print_json(&stats),

@@ -3,13 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use api::client::Client;
 use coordinator::startup::JobWatch;
 use divvy::embedded::EmbeddedGrid;
 use indicatif::{ProgressBar, ProgressStyle};
 use url::Url;
 
 use crate::arguments::{Output, SumOfPrimes, worker_count};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::print_line;
 
@@ -33,26 +33,26 @@ pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
     })
 }
 
-async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
-    let grid = Grid::new(url)?;
+async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
+    let grid = Client::new(url)?;
     let spinner = ProgressBar::new_spinner().with_message(format!("waiting for {url}"));
     spinner.enable_steady_tick(PROGRESS_INTERVAL);
     let answer = grid.sum_of_primes(arguments.a, arguments.b).await;
     spinner.finish_and_clear();
-    answer
+    Ok(answer?)
 }
 
-async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<protocol::SumOfPrimes, Failure> {
+async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut grid = EmbeddedGrid::start(any_port, worker_count(arguments.workers), None)?;
-    let (own, jobs) = (Grid::new(&grid.url()?)?, grid.jobs().clone());
+    let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
         answer = own.sum_of_primes(arguments.a, arguments.b) => answer,
         never = show_progress(&jobs) => never,
         error = grid.failed() => return Err(error.into()),
     };
     grid.stop().await?;
-    answer
+    Ok(answer?)
 }
 
 /// Draws a bar of the tasks that are done until it is dropped.

@@ -1,9 +1,9 @@
 //! `divvy worker list`.
 
-use protocol::{WorkerState, WorkerSummary};
+use api::client::Client;
+use api::{WorkerState, WorkerSummary};
 
 use crate::arguments::{Format, Worker, WorkerCommand};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::{labels, print_json, print_line, print_table};
 use crate::table::{Cell, Table, Tone};
@@ -11,7 +11,7 @@ use crate::words::{figure, memory, percent};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
     let WorkerCommand::List = arguments.command;
-    let workers = Grid::new(&arguments.grid.place.coordinator)?.workers().await?;
+    let workers = Client::new(&arguments.grid.place.coordinator)?.workers().await?;
     match arguments.grid.output {
         Format::Table => print_table(&worker_table(&workers)),
         Format::Json => print_json(&workers),

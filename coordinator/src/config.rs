@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
-use protocol::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
+use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::WorkerToken;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use protocol::NumberRange;
+use model::NumberRange;
 use scheduler::Outcome;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -135,7 +135,8 @@ impl Dispatcher {
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let searched =
             |numbers: NumberRange| Searched { numbers: numbers.len() as f64, seconds: outcome.busy.as_secs_f64() };
-        self.registry.note_success(stub, assignment.tasks, assignment.numbers.map(searched));
+        let tasks = assignment.tasks.end - assignment.tasks.start;
+        self.registry.note_success(stub, tasks, assignment.numbers.map(searched));
         LeaseOutcome::Completed
     }
 

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use api::Work;
 use jiff::Timestamp;
-use protocol::{
-    AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, NumberRange, Requirements, TaskCounts, Work, WorkerId,
+use model::{
+    AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, NumberRange, Requirements, TaskCounts, WorkerId,
 };
 use scheduler::{
     Event, Failure, History, JobError, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Scheduler, StaleAttempt,
@@ -44,7 +45,7 @@ pub(crate) struct Assignment {
     pub(crate) job: JobId,
     pub(crate) attempt: AttemptId,
     pub(crate) work: Work,
-    pub(crate) tasks: u64,
+    pub(crate) tasks: Range<u64>,
     /// Numbers to search, for kinds with a range.
     pub(crate) numbers: Option<NumberRange>,
     /// The largest value that the outcome can have.
@@ -254,7 +255,6 @@ impl Grid {
             self.lease(lane, LeaseSize::Fitting, Some(sender))?;
         let work = plan.work(&tasks, horizon).expect("a worker is sent only the kinds that it runs");
         let (numbers, max_value) = (plan.numbers(&tasks), plan.max_value(&tasks));
-        let tasks = tasks.end - tasks.start;
         Some((Assignment { job, attempt, work, tasks, numbers, max_value, expires_at }, revoked))
     }
 

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
+use api::{Changed, Explanation, Job, JobProgress, JobRequest, ParsedJob};
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use protocol::{
-    Changed, Explanation, InvalidJob, Job, JobId, JobKind, JobProgress, JobRequest, JobState, JobWork, MAX_TASKS,
-    ParsedJob, TaskCounts,
-};
+use model::{InvalidJob, JobId, JobKind, JobState, JobWork, MAX_TASKS, TaskCounts};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use store::{

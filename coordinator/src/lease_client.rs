@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{LeaseOutcome, LeaseRequest, Problem};
+use api::client::read_bounded_json;
+use api::{LeaseOutcome, LeaseRequest, Problem};
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, Outcome};
-use service::{WorkerToken, read_bounded_json};
+use service::WorkerToken;
 
 use crate::grid::{Assignment, LeaseEnd};
 use crate::registry::Stub;
@@ -35,6 +36,11 @@ impl LeaseClient {
             boot_id: stub.boot_id,
             slot: stub.slot,
             work: assignment.work,
+            epoch: 0,
+            first: assignment.tasks.start,
+            beyond: assignment.tasks.end,
+            outlives_connection: false,
+            settled: Vec::new(),
         };
         let patience = assignment.expires_at.saturating_duration_since(Instant::now()) + GRACE;
         let request = self.client.post(format!("http://{}/lease", stub.address)).timeout(patience).json(&lease);

@@ -4,9 +4,8 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::Duration;
 
-use protocol::{
-    JobKind, JobOptions, JobWork, Nap, NumberRange, SleepParams, Split, Stretch, Work, setup_estimate, sieve_estimate,
-};
+use api::{Nap, Stretch, Work};
+use model::{JobKind, JobOptions, JobWork, NumberRange, SleepParams, Split, setup_estimate, sieve_estimate};
 use scheduler::{JobSpec, OnExhausted, Order};
 use serde_json::value::RawValue;
 

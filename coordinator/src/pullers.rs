@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::ClaimRequest;
 use dashmap::{DashMap, Entry};
-use protocol::{ClaimRequest, InvalidJob, JobKind, Labels, Resources, WorkerId, check_words};
+use model::{InvalidJob, JobKind, Labels, Resources, WorkerId, check_words};
 use scheduler::{WorkerKey, WorkerSpec};
 
 use crate::grid::Grid;

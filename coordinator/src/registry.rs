@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::{Heartbeat, MAX_SLOTS_PER_WORKER, WorkerState};
 use dashmap::{DashMap, Entry};
-use protocol::{BootId, Heartbeat, InvalidJob, JobKind, MAX_SLOTS_PER_WORKER, WorkerId, WorkerState, check_words};
+use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
 use scheduler::{Lane, WorkerKey, WorkerSpec};
 
 use crate::grid::Grid;

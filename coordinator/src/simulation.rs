@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::{JobKind, Labels, Requirements, Resources, WorkerId};
+use model::{JobKind, Labels, Requirements, Resources, WorkerId};
 use scheduler::{Failure, Outcome, WorkerSpec};
 use uuid::Uuid;
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use anyhow::Context;
+use model::TaskCounts;
 use prometheus_client::registry::Registry as MetricsRegistry;
-use protocol::TaskCounts;
 use service::{Health, Listener, Metrics};
 use store::Store;
 use tokio::sync::{Semaphore, mpsc};
@@ -192,7 +192,7 @@ fn start_background(
     metrics: &GridMetrics,
 ) -> anyhow::Result<JoinSet<()>> {
     let client = LeaseClient::new(
-        service::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
+        api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
         config.worker_token.clone(),
     );
     let (grid, registry, metrics) = (Arc::clone(grid), Arc::clone(registry), metrics.clone());

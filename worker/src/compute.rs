@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use api::{Nap, Stretch, Work};
+use model::JobKind;
 use primes::Sieve;
-use protocol::{JobKind, Nap, Stretch, Work};
 
 use crate::executor::{Compute, ComputeError};
 

@@ -5,7 +5,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use protocol::{Labels, MAX_SLOTS_PER_WORKER, WorkerId};
+use api::MAX_SLOTS_PER_WORKER;
+use model::{Labels, WorkerId};
 use serde::Deserialize;
 use service::WorkerToken;
 use url::Url;
@@ -54,7 +55,7 @@ impl TryFrom<String> for WorkerLabels {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
         let labels = pairs.map(label).collect::<anyhow::Result<_>>()?;
-        protocol::check_words("the list", &labels)?;
+        model::check_words("the list", &labels)?;
         Ok(Self(labels))
     }
 }

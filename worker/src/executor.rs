@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use api::Work;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use protocol::Work;
 use tokio::sync::oneshot;
 
 /// What one thread computes with; it stops early when the flag turns true.
@@ -143,7 +143,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use protocol::Stretch;
+    use api::Stretch;
 
     use super::*;
     use crate::compute::every_kind;

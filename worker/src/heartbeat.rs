@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use protocol::{BootId, Deregistration, Heartbeat, Labels, Problem, Resources, WorkerId};
+use api::client::read_bounded_json;
+use api::{Deregistration, Heartbeat, Problem};
+use model::{BootId, Labels, Resources, WorkerId};
 use reqwest::{Client, Response};
 use service::WorkerToken;
 use sysinfo::System;
@@ -86,7 +88,7 @@ impl Announcements {
 impl Announcer {
     /// Starts the thread; the first heartbeat leaves at once.
     pub(crate) fn start(self) -> anyhow::Result<Announcements> {
-        let client = service::http_client(TIMEOUT).context("build the HTTP client")?;
+        let client = api::client::http_client(TIMEOUT).context("build the HTTP client")?;
         let url = self.coordinator.join(&format!("/worker/register/{}", self.worker_id)).context("build the URL")?;
         let mut system = System::new().context("read the system's load")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
@@ -162,6 +164,7 @@ impl Announcer {
             kinds: KINDS.to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
+            held: Vec::new(),
         };
         let request = self.token.sign(client.put(url.clone())).timeout(TIMEOUT).json(&heartbeat);
         check(request.send().await?).await
@@ -182,7 +185,7 @@ async fn check(response: Response) -> anyhow::Result<()> {
     if status.is_success() {
         return Ok(());
     }
-    let problem: anyhow::Result<Problem> = service::read_bounded_json(response, MAX_PROBLEM_BYTES).await;
+    let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
     let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
     bail!("it answered {status}{detail}")
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use anyhow::Context;
+use model::{BootId, WorkerId};
 use prometheus_client::registry::Registry;
-use protocol::{BootId, WorkerId};
 use service::{Health, Listener, Metrics};
 use tokio::time::Instant;
 use tracing::{info, warn};

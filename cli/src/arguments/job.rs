@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use protocol::{JobId, JobKind, JobState, Priority, TaskState};
+use model::{JobId, JobKind, JobState, Priority, TaskState};
 use uuid::Uuid;
 
 use super::values::{duration, finite, job_id, label, memory, number, priority, seconds, tag_filter};

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use protocol::Priority;
+use model::Priority;
 use url::Url;
 
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use protocol::{JobId, Priority};
+use model::{JobId, Priority};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";

@@ -1,14 +1,14 @@
 //! `divvy job cancel`, `pause`, `resume` and `retry`.
 
-use protocol::JobState;
+use api::client::{Action, Client};
+use model::JobState;
 
 use crate::arguments::{Change, Filter, Format};
-use crate::client::{Action, Grid};
 use crate::failure::Failure;
 use crate::job::list;
 use crate::print::{print_jobs, print_json, print_line};
 
-pub(super) async fn run(grid: &Grid, format: Format, action: Action, arguments: &Change) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, action: Action, arguments: &Change) -> Result<(), Failure> {
     if arguments.all {
         return change_all(grid, format, action, &arguments.filter).await;
     }
@@ -18,7 +18,7 @@ pub(super) async fn run(grid: &Grid, format: Format, action: Action, arguments: 
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
     for &id in &arguments.ids {
-        match grid.change(id, action).await {
+        match grid.change(id, action).await.map_err(Failure::from) {
             Ok(job) => jobs.push(job),
             Err(failure) => {
                 let is_gone = matches!(failure, Failure::Unreachable { .. });
@@ -35,7 +35,7 @@ pub(super) async fn run(grid: &Grid, format: Format, action: Action, arguments: 
     Failure::first_of(failures).map_or(Ok(()), Err)
 }
 
-async fn change_all(grid: &Grid, format: Format, action: Action, filter: &Filter) -> Result<(), Failure> {
+async fn change_all(grid: &Client, format: Format, action: Action, filter: &Filter) -> Result<(), Failure> {
     let mut query = list::query(filter);
     if filter.state.is_empty() {
         query.extend(usual_states(action).iter().map(|state| ("state", state.as_str().to_owned())));

@@ -1,16 +1,16 @@
 //! `divvy job events`.
 
-use protocol::JobEvent;
+use api::client::Client;
+use model::JobEvent;
 
 use crate::arguments::{Events, Format};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::follow::{EventStream, Step};
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 use crate::words::instant;
 
-pub(super) async fn run(grid: &Grid, format: Format, arguments: &Events) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, arguments: &Events) -> Result<(), Failure> {
     let (id, after) = (arguments.id, arguments.after);
     let mut stream = if arguments.follow {
         // Of one job its whole life, of all jobs what comes.

@@ -1,14 +1,14 @@
 //! `divvy job explain`.
 
-use protocol::JobId;
+use api::client::Client;
+use model::JobId;
 
 use crate::arguments::Format;
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 
-pub(super) async fn run(grid: &Grid, format: Format, id: JobId) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, id: JobId) -> Result<(), Failure> {
     let explanation = grid.explain(id).await?;
     match format {
         Format::Table => {

@@ -1,16 +1,16 @@
 //! `divvy job list`.
 
-use protocol::JobPage;
+use api::JobPage;
+use api::client::{Client, Query};
 
 use crate::arguments::{Filter, Format, List};
-use crate::client::{Grid, Query};
 use crate::failure::Failure;
 use crate::print::{print_jobs, print_json};
 
 /// The most jobs that one request asks for.
 const PAGE_SIZE: usize = 1000;
 
-pub(super) async fn run(grid: &Grid, format: Format, arguments: &List) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, arguments: &List) -> Result<(), Failure> {
     let limit = usize::try_from(arguments.limit.get()).unwrap_or(usize::MAX);
     let mut list = JobPage { jobs: Vec::new(), next_page_token: None };
     loop {

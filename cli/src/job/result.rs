@@ -6,19 +6,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::client::Client;
 use reqwest::Response;
 use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use crate::arguments::ResultOf;
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::unwritable;
 
 /// How long one request waits; longer waits take several.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-pub(super) async fn run(grid: &Grid, arguments: &ResultOf) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failure> {
     let response = ask(grid, arguments).await?;
     let Some(path) = &arguments.file else {
         let last = copy(grid, response, &mut stdout(), |error| unwritable(&error)).await?;
@@ -34,11 +34,11 @@ pub(super) async fn run(grid: &Grid, arguments: &ResultOf) -> Result<(), Failure
     target.keep().map_err(unwritable)
 }
 
-async fn ask(grid: &Grid, arguments: &ResultOf) -> Result<Response, Failure> {
+async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
     let deadline = Instant::now() + arguments.wait.unwrap_or_default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match grid.result(arguments.id, left.min(LONGEST_WAIT)).await {
+        match grid.result(arguments.id, left.min(LONGEST_WAIT)).await.map_err(Failure::from) {
             Err(Failure::NotYet(_)) if left > LONGEST_WAIT => (),
             answer => return answer,
         }
@@ -47,13 +47,13 @@ async fn ask(grid: &Grid, arguments: &ResultOf) -> Result<Response, Failure> {
 
 /// Copies an answer's body; answers its last byte.
 async fn copy(
-    grid: &Grid,
+    grid: &Client,
     mut response: Response,
     target: &mut impl Write,
     unwritable: impl Fn(io::Error) -> Failure,
 ) -> Result<Option<u8>, Failure> {
     let mut last = None;
-    while let Some(part) = response.chunk().await.map_err(|error| grid.unreachable(&error))? {
+    while let Some(part) = response.chunk().await.map_err(|error| grid.unreachable(error))? {
         target.write_all(&part).map_err(&unwritable)?;
         last = part.last().copied().or(last);
     }

@@ -1,15 +1,16 @@
 //! `divvy job show`.
 
-use protocol::{Job, JobId, JobKind};
+use api::Job;
+use api::client::Client;
+use model::{JobId, JobKind};
 
 use crate::arguments::Format;
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::print::{job_tone, labels, print_json, print_line, print_table, rate};
 use crate::table::{Cell, Table};
 use crate::words::{between, figure, instant, memory, percent, span, span_of_seconds};
 
-pub(super) async fn run(grid: &Grid, format: Format, id: JobId) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, id: JobId) -> Result<(), Failure> {
     let job = grid.job(id).await?;
     match format {
         Format::Table => print_table(&describe(&job)),

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
 
-use protocol::{
-    Affinity, DEFAULT_MAX_ATTEMPTS, JobKind, JobRequest, Labels, NumberRange, Priority, Requirements, SleepParams,
-    TasksParams, Timeout,
+use api::client::Client;
+use api::{JobRequest, TasksParams};
+use model::{
+    Affinity, DEFAULT_MAX_ATTEMPTS, JobId, JobKind, Labels, NumberRange, Priority, Requirements, SleepParams, Timeout,
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::arguments::{Format, Submit, SubmitOptions, WorkCommand};
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::job::wait;
 use crate::print::print_jobs;
@@ -20,7 +20,7 @@ use crate::print::print_jobs;
 /// The longest file that is read.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
 
-pub(super) async fn run(grid: &Grid, format: Format, arguments: &Submit) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Result<(), Failure> {
     let mut request = match (&arguments.work, &arguments.file) {
         (Some(work), None) => request_for(work)?,
         (None, Some(file)) => parse(&read(file)?, file)?,
@@ -32,7 +32,7 @@ pub(super) async fn run(grid: &Grid, format: Format, arguments: &Submit) -> Resu
     };
     let options = &arguments.options;
     apply(options, &mut request);
-    let job = grid.submit(&request, options.id, options.idempotency_key.as_deref()).await?;
+    let job = grid.submit(&request, options.id.map(JobId), options.idempotency_key.as_deref()).await?;
     if options.wait { wait::run(grid, format, &[job.id]).await } else { print_jobs(format, &[job]) }
 }
 

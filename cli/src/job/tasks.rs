@@ -1,9 +1,9 @@
 //! `divvy job tasks`.
 
-use protocol::{Task, TaskPage};
+use api::client::{Client, Query};
+use api::{Task, TaskPage};
 
 use crate::arguments::{Format, Tasks};
-use crate::client::{Grid, Query};
 use crate::failure::Failure;
 use crate::print::{print_json, print_line, print_table, task_tone};
 use crate::table::{Cell, Table};
@@ -12,7 +12,7 @@ use crate::words::{between, span};
 /// The most tasks that one request asks for.
 const PAGE_SIZE: usize = 1000;
 
-pub(super) async fn run(grid: &Grid, format: Format, arguments: &Tasks) -> Result<(), Failure> {
+pub(super) async fn run(grid: &Client, format: Format, arguments: &Tasks) -> Result<(), Failure> {
     let limit = usize::try_from(arguments.limit.get()).unwrap_or(usize::MAX);
     let mut list = TaskPage { tasks: Vec::new(), next_page_token: None };
     loop {

@@ -1,11 +1,12 @@
 //! `divvy job wait`.
 
+use api::Job;
+use api::client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use protocol::{Job, JobId};
+use model::JobId;
 
 use crate::arguments::Format;
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::follow::follow_job;
 use crate::print::print_jobs;
@@ -15,14 +16,14 @@ use crate::print::print_jobs;
 const MAX_FOLLOWED: usize = 16;
 
 /// Waits until the jobs are over and prints them; fails as they did.
-pub(crate) async fn run(grid: &Grid, format: Format, ids: &[JobId]) -> Result<(), Failure> {
+pub(crate) async fn run(grid: &Client, format: Format, ids: &[JobId]) -> Result<(), Failure> {
     let jobs = until_over(grid, ids).await?;
     print_jobs(format, &jobs)?;
     Failure::from_jobs(&jobs).map_or(Ok(()), Err)
 }
 
 /// The jobs when they are over, in the order asked; meanwhile a bar each on stderr, where it is a terminal.
-pub(crate) async fn until_over(grid: &Grid, ids: &[JobId]) -> Result<Vec<Job>, Failure> {
+pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>, Failure> {
     let bars = MultiProgress::new();
     let follow = |id: JobId| {
         let bars = bars.clone();

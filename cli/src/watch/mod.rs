@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use api::client::Client;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::style::force_color_output;
@@ -15,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::Watch;
-use crate::client::Grid;
 use crate::failure::Failure;
 use crate::table::is_coloured;
 use crate::watch::screen::{Palette, View, draw};
@@ -31,7 +31,7 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
         let message = "watch draws on a terminal, but stdout is none: use `divvy stats` or `divvy job list` instead";
         return Err(Failure::Usage(message.to_owned()));
     }
-    let grid = Grid::new(&arguments.place.coordinator)?;
+    let grid = Client::new(&arguments.place.coordinator)?;
     // A grid that is not there is told before the screen is cleared.
     let first = Snapshot::take(&grid).await?;
     let mut stop = Box::pin(service::shutdown_signal().context("catch signals")?);
@@ -84,7 +84,7 @@ fn read_input() -> mpsc::Receiver<Event> {
     receiver
 }
 
-fn take_snapshots(grid: Grid) -> mpsc::Receiver<Result<Snapshot, Failure>> {
+fn take_snapshots(grid: Client) -> mpsc::Receiver<Result<Snapshot, Failure>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut ticks = interval(REFRESH_INTERVAL);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use protocol::{Job, Stats, WorkerSummary};
+use api::{Job, Stats, WorkerSummary};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};

@@ -1,8 +1,9 @@
 //! What the screen shows of a grid at one moment.
 
-use protocol::{Job, JobState, Stats, WorkerSummary};
+use api::client::{Client, Query};
+use api::{Job, Stats, WorkerSummary};
+use model::JobState;
 
-use crate::client::{Grid, Query};
 use crate::failure::Failure;
 
 /// The most jobs in a state that are shown: more than a screen has lines.
@@ -17,7 +18,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) async fn take(grid: &Grid) -> Result<Self, Failure> {
+    pub(super) async fn take(grid: &Client) -> Result<Self, Failure> {
         let jobs = async |states: &[JobState]| {
             let states = states.iter().map(|state| ("state", state.as_str().to_owned()));
             let query: Query = states.chain([("limit", MAX_JOBS.to_string())]).collect();

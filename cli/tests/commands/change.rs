@@ -1,6 +1,7 @@
 //! Canceling, pausing, resuming and retrying.
 
-use protocol::{Changed, Job, JobPage, JobState};
+use api::{Changed, Job, JobPage};
+use model::JobState;
 
 use crate::helpers::{Grid, assert_fails};
 

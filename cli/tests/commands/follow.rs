@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use protocol::{EventKind, Job, JobEvent, JobState};
+use api::Job;
+use model::{EventKind, JobEvent, JobState};
 use tempfile::tempdir;
 
 use crate::helpers::{Grid, assert_fails, divvy, eventually};

@@ -40,7 +40,7 @@ impl Grid {
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut url).expect("a URL");
         let grid = Self { process, url: url.trim_end().to_owned() };
         eventually("two workers are there", || {
-            let workers: Vec<protocol::WorkerSummary> = grid.json(&["worker", "list"]);
+            let workers: Vec<api::WorkerSummary> = grid.json(&["worker", "list"]);
             (workers.len() == 2).then_some(())
         });
         grid

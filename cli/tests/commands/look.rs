@@ -1,6 +1,7 @@
 //! Seeing jobs, tasks, workers and figures.
 
-use protocol::{Explanation, Job, JobPage, JobState, Stats, TaskPage, TaskState, WorkerState, WorkerSummary};
+use api::{Explanation, Job, JobPage, Stats, TaskPage, WorkerState, WorkerSummary};
+use model::{JobState, TaskState};
 
 use crate::helpers::{Grid, assert_fails, eventually};
 

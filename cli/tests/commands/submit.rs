@@ -1,6 +1,7 @@
 //! Submitting jobs.
 
-use protocol::{Job, JobKind, JobState, SimulationStarted};
+use api::{Job, SimulationStarted};
+use model::{JobKind, JobState};
 use tempfile::tempdir;
 
 use crate::helpers::{Grid, assert_fails, run_with_input};
@@ -33,8 +34,7 @@ fn every_option_reaches_the_job() {
     );
     let submit = || grid.json::<Job>(&line.split_whitespace().collect::<Vec<_>>());
     let job = submit();
-    let words =
-        |labels: &protocol::Labels| labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+    let words = |labels: &model::Labels| labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
     assert_eq!((job.id.to_string().as_str(), job.priority.get(), job.max_attempts.get()), (id, 9, 7));
     assert_eq!(words(&job.tags), ["run=1", "team=a"]);
     assert_eq!(
@@ -46,7 +46,7 @@ fn every_option_reaches_the_job() {
     let seconds = (job.timeout.task_seconds.map(u32::from), job.timeout.job_seconds.map(u32::from));
     assert_eq!((seconds, job.output.as_deref()), ((Some(30), Some(3600)), Some("report")));
     assert_eq!(submit().id, job.id, "the same again is the same job");
-    let page: protocol::JobPage = grid.json(&["job", "list"]);
+    let page: api::JobPage = grid.json(&["job", "list"]);
     assert_eq!(page.jobs.len(), 1);
 }
 

@@ -1,6 +1,6 @@
 //! The registry with time as an argument.
 
-use protocol::DEFAULT_CHUNK_SIZE;
+use model::DEFAULT_CHUNK_SIZE;
 use store::Store;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -25,10 +25,11 @@ fn heartbeat(boot: u128, slots: u32) -> Heartbeat {
         cpu_load: 0.0,
         free_memory_bytes: 0,
         version: String::new(),
-        labels: protocol::Labels::new(),
-        resources: protocol::Resources::default(),
-        kinds: vec![protocol::JobKind::SumOfPrimes],
+        labels: model::Labels::new(),
+        resources: model::Resources::default(),
+        kinds: vec![model::JobKind::SumOfPrimes],
         is_draining: false,
+        held: Vec::new(),
     }
 }
 

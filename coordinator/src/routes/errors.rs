@@ -47,6 +47,6 @@ pub(super) fn from_claim(error: ClaimError) -> ApiError {
     }
 }
 
-pub(super) fn from_invalid(error: protocol::InvalidJob) -> ApiError {
+pub(super) fn from_invalid(error: model::InvalidJob) -> ApiError {
     ApiError::InvalidField { field: error.field, message: error.message }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::http::header;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use protocol::{Changed, Explanation, Job, JobId, JobPage, JobRequest, JobState, Problem};
+use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
+use model::{JobId, JobState};
 use serde::Deserialize;
 use service::{ApiError, parse_json, read_body, with_body};
 use store::{Cursor, JobFilter, Submission};
@@ -29,11 +30,11 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 #[expect(dead_code, reason = "describes the parameters, which may come more than once and are read one by one")]
 pub(super) struct FilterQuery {
     /// Only jobs in this state. May be given more than once.
-    #[param(inline, value_type = Option<JobState>)]
+    #[param(inline, value_type = Option<api::schema::JobState>)]
     state: Option<JobState>,
     /// Only jobs of this kind.
-    #[param(inline, value_type = Option<protocol::JobKind>)]
-    kind: Option<protocol::JobKind>,
+    #[param(inline, value_type = Option<api::schema::JobKind>)]
+    kind: Option<model::JobKind>,
     /// Only jobs with this tag, as `key` or `key:value`. May be given more than once.
     tag: Option<String>,
 }

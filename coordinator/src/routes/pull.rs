@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{Either, HttpRequest, HttpResponse};
+use api::{ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, Problem, Renewed, TaskFailure};
 use jiff::Timestamp;
-use protocol::{AttemptId, ClaimRequest, Claimed, ClaimedTask, Completion, Problem, Renewed, SleepParams, TaskFailure};
+use model::{AttemptId, SleepParams};
 use scheduler::{Failure, Outcome, WorkerKey};
 use serde_json::value::RawValue;
 use service::{ApiError, parse_json, read_body, with_body};
@@ -121,7 +122,7 @@ pub(super) async fn fail(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let TaskFailure { error } = service::read_json(body).await?;
+    let TaskFailure { error, .. } = service::read_json(body).await?;
     let cause = Failure::Refused(error.chars().take(MAX_ERROR_CHARS).collect());
     state.grid.report(attempt, LeaseEnd::Failed(cause), Vec::new()).map_err(|_| stale())?;
     Ok(HttpResponse::NoContent().finish())
@@ -223,8 +224,9 @@ fn to_claimed(state: &State, fetched: Fetched) -> Result<Claimed, ApiError> {
             tasks.clone().map(|_| raw(&format!(r#"{{"seconds":{seconds}}}"#))).collect()
         }
     };
+    let lease = LeaseName { job, first: tasks.start, beyond: tasks.end };
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
-    Ok(Claimed { attempt, job, kind: plan.kind(), tasks, expires_at: to_timestamp(expires_at) })
+    Ok(Claimed { attempt, job, kind: plan.kind(), tasks, lease, expires_at: to_timestamp(expires_at) })
 }
 
 /// What the results add to the job's total, and those that are kept.

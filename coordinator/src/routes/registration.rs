@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use protocol::{Deregistration, Heartbeat, InvalidWorkerId, WorkerId};
+use api::{Deregistration, Heartbeat};
+use model::{InvalidWorkerId, WorkerId};
 use service::{ApiError, Connection, query_from, read_json};
 use tracing::{info, warn};
 

@@ -6,11 +6,9 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
+use api::{ParsedJob, Problem, Simulation, SimulationStarted, Stats, WorkerState, WorkerStats};
 use jiff::Timestamp;
-use protocol::{
-    JobId, JobOptions, JobWork, ParsedJob, Priority, Problem, Requirements, Simulation, SimulationStarted, SleepParams,
-    Stats, WorkerState, WorkerStats,
-};
+use model::{JobId, JobOptions, JobWork, Priority, Requirements, SleepParams};
 use serde_json::value::RawValue;
 use service::ApiError;
 use sha2::{Digest, Sha256};

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use api::{Job, ParsedJob, Problem, SumOfPrimes};
 use jiff::Timestamp;
-use protocol::{
-    InvalidJob, Job, JobId, JobOptions, JobState, JobWork, NumberRange, ParsedJob, Priority, Problem, SumOfPrimes,
-};
+use model::{InvalidJob, JobId, JobOptions, JobState, JobWork, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
 use service::{ApiError, range_from_query};

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path};
+use api::{Problem, Task, TaskPage};
 use jiff::Timestamp;
-use protocol::{JobKind, Problem, Task, TaskPage, TaskState};
+use model::{JobKind, TaskState};
 use service::ApiError;
 use store::{Attempt, AttemptEnd, JobRecord};
 
@@ -28,7 +29,7 @@ const LOOKED_AT_ONCE: usize = 1_000;
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
-        ("state" = Option<TaskState>, Query, description = "Only tasks in this state"),
+        ("state" = Option<api::schema::TaskState>, Query, description = "Only tasks in this state"),
         ("page_token" = Option<String>, Query, description = "From `next_page_token` of the page before"),
         ("limit" = Option<u32>, Query, description = "The most to list, 1 to 1000. Default 100", minimum = 1, maximum = 1000),
     ),

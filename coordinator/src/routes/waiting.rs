@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::JobId;
+use model::JobId;
 use service::ApiError;
 use store::JobRecord;
 use tokio::time::{Instant, sleep, timeout_at};

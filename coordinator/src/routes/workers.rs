@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use actix_web::web::{Data, Json};
-use protocol::{Problem, WorkerId, WorkerSummary};
+use api::{Problem, WorkerSummary};
+use model::WorkerId;
 
 use super::State;
 use crate::registry::Registration;

@@ -1,6 +1,6 @@
 //! Sums, and what a client is told when there is none.
 
-use protocol::{SumOfPrimes, WorkerState, WorkerSummary};
+use api::{SumOfPrimes, WorkerState, WorkerSummary};
 use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, compute, config, problem, refuse};

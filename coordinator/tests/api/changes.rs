@@ -1,6 +1,7 @@
 //! Jobs are canceled, paused, resumed and retried, one by one and many at once.
 
-use protocol::{Changed, EventKind, Job, JobState, Labels};
+use api::{Changed, Job};
+use model::{EventKind, JobState, Labels};
 use serde_json::{Value, json};
 
 use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, problem, read, sleeps, with};

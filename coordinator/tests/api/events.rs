@@ -1,6 +1,6 @@
 //! What happens to jobs, as Server-Sent Events.
 
-use protocol::{EventKind, JobState, Labels};
+use model::{EventKind, JobState, Labels};
 use serde_json::{Value, json};
 
 use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, problem, sleeps, with};

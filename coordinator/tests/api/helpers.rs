@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpResponse, HttpServer};
+use api::{
+    Claimed, Heartbeat, Job, LeaseOutcome, LeaseRequest, Problem, Task, TaskPage, Work, WorkerState, WorkerSummary,
+};
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
-use protocol::{
-    BootId, Claimed, EventKind, Heartbeat, Job, JobEvent, JobId, JobState, Labels, LeaseOutcome, LeaseRequest, Problem,
-    Task, TaskPage, Work, WorkerState, WorkerSummary,
-};
+use model::{BootId, EventKind, JobEvent, JobId, JobState, Labels};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use service::Listener;
@@ -79,7 +79,7 @@ impl TestCoordinator {
                 std::future::pending().await
             }
         }));
-        let client = service::http_client(Duration::from_secs(1)).expect("a client");
+        let client = api::client::http_client(Duration::from_secs(1)).expect("a client");
         Self { public, internal, client, data_dir, stop, running }
     }
 
@@ -296,10 +296,11 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         cpu_load: 0.5,
         free_memory_bytes: 1 << 30,
         version: "0.0.0-test".to_owned(),
-        labels: protocol::Labels::new(),
-        resources: protocol::Resources::default(),
-        kinds: vec![protocol::JobKind::SumOfPrimes],
+        labels: model::Labels::new(),
+        resources: model::Resources::default(),
+        kinds: vec![model::JobKind::SumOfPrimes],
         is_draining: false,
+        held: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every kind of job to its result, on a real worker. The sums and counts are from published tables.
 
-use protocol::{JobState, Labels, TaskState};
+use model::{JobState, Labels, TaskState};
 use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, sleeps, with};

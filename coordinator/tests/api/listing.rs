@@ -1,6 +1,7 @@
 //! Lists of jobs.
 
-use protocol::{Job, JobPage, JobState};
+use api::{Job, JobPage};
+use model::JobState;
 use serde_json::json;
 
 use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps, with};

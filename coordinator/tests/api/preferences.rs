@@ -1,6 +1,7 @@
 //! `GET /sum-of-primes` for clients that would rather not wait.
 
-use protocol::{Job, JobState, Labels, SumOfPrimes};
+use api::{Job, SumOfPrimes};
+use model::{JobState, Labels};
 use reqwest::Response;
 use serde_json::json;
 
@@ -27,7 +28,7 @@ async fn who_would_rather_not_wait_gets_a_job() {
         assert_eq!((job.state, job.priority.get()), (JobState::Queued, if query.contains("priority") { 9 } else { 5 }));
         assert_eq!(job.params.get(), r#"{"a":0,"b":100}"#);
     }
-    let jobs: protocol::JobPage = read(grid.get("/v1/jobs").await, 200).await;
+    let jobs: api::JobPage = read(grid.get("/v1/jobs").await, 200).await;
     let _worker = grid.add_real_worker("one", 1, Labels::new()).await;
     for job in jobs.jobs {
         assert_eq!(grid.result(job.id).await, json!({"a": 0, "b": 100, "sum": "1060"}));
@@ -52,7 +53,7 @@ async fn a_preference_that_nobody_understands_is_none() {
         let sum: SumOfPrimes = read(grid.sum("a=0&b=100&priority=1", prefer).await, 200).await;
         assert_eq!(sum.sum, 1060, "{prefer}");
     }
-    let jobs: protocol::JobPage = read(grid.get("/v1/jobs").await, 200).await;
+    let jobs: api::JobPage = read(grid.get("/v1/jobs").await, 200).await;
     assert!(jobs.jobs.is_empty(), "who waits for the sum leaves no job");
 }
 

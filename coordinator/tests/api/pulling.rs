@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use api::{Claimed, Job};
 use coordinator::config::Config;
-use protocol::{Claimed, Job, JobState, TaskState};
+use model::{JobState, TaskState};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -113,7 +114,7 @@ async fn a_renewed_lease_lasts_and_an_expired_one_runs_elsewhere() {
     // It renews for longer than one lease lasts.
     while grid.job(job.id).await.tasks.running == 2 || until < kept.expires_at + jiff::SignedDuration::from_millis(500)
     {
-        let renewed: protocol::Renewed = read(grid.report(&kept, "renew", &Value::Null).await, 200).await;
+        let renewed: api::Renewed = read(grid.report(&kept, "renew", &Value::Null).await, 200).await;
         assert!(renewed.expires_at >= until);
         until = renewed.expires_at;
         crate::helpers::pause().await;
@@ -216,7 +217,7 @@ async fn sums_computed_by_who_fetches_are_added_up_exactly() {
     let mut is_first = true;
     while let Some(claimed) = grid.claim("one", &json!({"max_tasks": 7})).await {
         let sums = claimed.tasks.iter().map(|task| {
-            let range: protocol::NumberRange = serde_json::from_str(task.payload.get()).expect("a range");
+            let range: model::NumberRange = serde_json::from_str(task.payload.get()).expect("a range");
             (range.a()..=range.b()).filter(is_prime).sum::<u64>().to_string()
         });
         let sums: Vec<_> = sums.collect();

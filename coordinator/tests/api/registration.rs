@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{Heartbeat, WorkerState, WorkerSummary};
+use api::{Heartbeat, WorkerState, WorkerSummary};
 
 use crate::helpers::{TestCoordinator, closed_port, compute, config, heartbeat, problem};
 
@@ -16,7 +16,7 @@ async fn a_heartbeat_that_makes_no_sense_is_refused_with_the_reason() {
         (Heartbeat { slots: 1025, ..valid.clone() }, "slots", "slots must be from 1 to 1024"),
         (Heartbeat { cpu_load: 1e9, ..valid.clone() }, "cpu_load", "cpu_load must be from 0 to 1"),
         (
-            Heartbeat { kinds: vec![protocol::JobKind::Tasks], ..valid.clone() },
+            Heartbeat { kinds: vec![model::JobKind::Tasks], ..valid.clone() },
             "kinds",
             "kinds must be kinds that a worker is sent, not tasks",
         ),
@@ -80,7 +80,7 @@ async fn the_token_is_demanded_where_it_is_set() {
 async fn a_worker_whose_heartbeat_connection_closes_gets_no_lease_until_it_shows_again() {
     let grid = TestCoordinator::start(config());
     let _good = grid.add_worker("good", compute).await;
-    let own_connection = service::http_client(Duration::from_secs(1)).expect("a client");
+    let own_connection = api::client::http_client(Duration::from_secs(1)).expect("a client");
     let url = format!("http://{}/worker/register/gone", grid.internal);
     let gone = heartbeat(closed_port());
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! Jobs go on where they were when the coordinator ended.
 
-use protocol::{JobState, Labels, TaskState};
+use model::{JobState, Labels, TaskState};
 use serde_json::{Value, json};
 
 use crate::helpers::{EventStream, TestCoordinator, config, indices, numbered_tasks, problem, read, sleeps, with};
@@ -92,12 +92,12 @@ async fn simulated_jobs_end_with_their_coordinator() {
     let grid = TestCoordinator::start(config());
     let simulation = json!({"tasks": 3, "seconds": 3_600, "workers": 2});
     let started: Value = read(grid.post("/v1/simulate", &simulation).await, 201).await;
-    let id = protocol::JobId(started["jobs"][0]["id"].as_str().expect("an id").parse().expect("a UUID"));
+    let id = model::JobId(started["jobs"][0]["id"].as_str().expect("an id").parse().expect("a UUID"));
     grid.job_when(id, |job| job.tasks.running == 2).await;
     let real = grid.submit(&sleeps(0.0, 1)).await.id;
     let grid = grid.restart(config()).await;
     grid.job_in(id, JobState::Canceled).await;
     assert_eq!(grid.job(real).await.state, JobState::Queued);
     let mut events = EventStream::open(&grid, &format!("/v1/jobs/{id}/events"), None).await;
-    assert_eq!(events.rest().await.last(), Some(&protocol::EventKind::Canceled));
+    assert_eq!(events.rest().await.last(), Some(&model::EventKind::Canceled));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{JobState, Labels};
+use model::{JobState, Labels};
 use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps};

@@ -1,6 +1,7 @@
 //! Simulated workers and their jobs, and what the grid says of itself.
 
-use protocol::{JobState, SimulationStarted, Stats, WorkerStats};
+use api::{SimulationStarted, Stats, WorkerStats};
+use model::JobState;
 use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, with};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coordinator::config::Config;
-use protocol::EventKind;
+use model::EventKind;
 use serde_json::{Value, json};
 
 use crate::helpers::{EventStream, TestCoordinator, claim, config, numbered_tasks, problem};

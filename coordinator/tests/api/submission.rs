@@ -1,6 +1,7 @@
 //! Jobs are accepted once, for good, and refused with the field that is wrong.
 
-use protocol::{Job, JobState, Labels};
+use api::Job;
+use model::{JobState, Labels};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

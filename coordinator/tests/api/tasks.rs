@@ -1,6 +1,7 @@
 //! Individual tasks, each with its state and its story.
 
-use protocol::{JobState, TaskPage, TaskState};
+use api::TaskPage;
+use model::{JobState, TaskState};
 use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, config, indices, numbered_tasks, problem, read, sleeps, with};

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use protocol::{NumberRange, SumOfPrimes, WorkerSummary};
+use api::{SumOfPrimes, WorkerSummary};
+use model::NumberRange;
 use tempfile::TempDir;
 
 use crate::http::Connection;

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context;
+use model::{DEFAULT_CHUNK_SIZE, NumberRange, Split};
 use primes::Sieve;
-use protocol::{DEFAULT_CHUNK_SIZE, NumberRange, Split};
 
 use crate::process;
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, JobKind, Labels, Requirements, Resources};
+use model::{AttemptId, JobId, JobKind, Labels, Requirements, Resources};
 use scheduler::{History, JobSpec, Lane, Lease, LeaseSize, Order, Outcome, Policy, Scheduler, WorkerKey, WorkerSpec};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use protocol::{JobKind, Labels, Requirements, Resources};
+use model::{JobKind, Labels, Requirements, Resources};
 
 use crate::idle::IdleWorkers;
 use crate::queue::ClassId;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use crate::lease::{Failure, Lane, Revocation};
 
@@ -119,7 +119,7 @@ pub enum WaitReason {
         /// Workers that are ready.
         workers: usize,
         /// The job's kind.
-        kind: protocol::JobKind,
+        kind: model::JobKind,
         /// What the closest of them lacks.
         missing: String,
     },

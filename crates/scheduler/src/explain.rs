@@ -1,6 +1,6 @@
 //! Why a job's tasks wait.
 
-use protocol::{JobId, Requirements};
+use model::{JobId, Requirements};
 
 use crate::abilities::Ability;
 use crate::event::WaitReason;
@@ -32,7 +32,7 @@ impl Scheduler {
 
     /// What keeps every worker that is ready now from running such a job; `None` if one could.
     #[must_use]
-    pub fn mismatch(&self, kind: protocol::JobKind, requires: &Requirements) -> Option<WaitReason> {
+    pub fn mismatch(&self, kind: model::JobKind, requires: &Requirements) -> Option<WaitReason> {
         if self.workers().slots() == 0 {
             return Some(WaitReason::NoWorker);
         }
@@ -40,7 +40,7 @@ impl Scheduler {
         (!is_served).then(|| self.no_match(kind, requires))
     }
 
-    fn no_match(&self, kind: protocol::JobKind, requires: &Requirements) -> WaitReason {
+    fn no_match(&self, kind: model::JobKind, requires: &Requirements) -> WaitReason {
         let abilities: Vec<_> = self.workers().active_abilities().filter(|ability| !ability.is_reserved).collect();
         let runs_it = |ability: &&&Ability| ability.kinds.contains(&kind);
         let lacking = abilities.iter().filter(runs_it).map(|ability| missing(ability, requires));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::{JobKind, JobState, Priority, TaskCounts};
+use model::{JobKind, JobState, Priority, TaskCounts};
 
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobState, Priority, TaskCounts};
+use model::{AttemptId, JobState, Priority, TaskCounts};
 
 use crate::figures::Standing;
 use crate::lease::WorkerKey;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 /// One registration of a worker. A worker that was lost and comes back, restarted or not, gets a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use protocol::JobId;
+use model::JobId;
 
 use crate::queue::ClassId;
 

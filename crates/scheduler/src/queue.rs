@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use protocol::{JobId, JobKind, Requirements};
+use model::{JobId, JobKind, Requirements};
 
 /// Classes without jobs that are kept: a job often comes again with the same requirements, and adding a class costs a
 /// look at every ability.

@@ -14,7 +14,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use crate::event::{Event, JobError};
 use crate::figures::{Figures, Standing};

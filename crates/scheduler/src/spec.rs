@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use protocol::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
+use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
 
 /// Settings of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ impl JobSpec {
             affinity: Affinity::default(),
             order: Order::FirstInFirstOut,
             on_exhausted: OnExhausted::FailJob,
-            max_attempts: protocol::DEFAULT_MAX_ATTEMPTS.get(),
+            max_attempts: model::DEFAULT_MAX_ATTEMPTS.get(),
             max_lease_tasks: u64::MAX,
             setup: Duration::ZERO,
             task_estimate: None,

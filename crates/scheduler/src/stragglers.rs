@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use crate::queue::ClassId;
 use crate::speed::Speed;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use protocol::{Affinity, AttemptId, JobKind, Requirements};
+use model::{Affinity, AttemptId, JobKind, Requirements};
 
 use crate::abilities::{Abilities, Ability, AbilityId};
 use crate::idle::IdleSlots;

@@ -2,7 +2,7 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use protocol::{PROBLEM_JSON, Problem};
+use api::{PROBLEM_JSON, Problem};
 
 /// What a client is told to wait before it asks an overloaded or stopping service again.
 const RETRY_AFTER_S: u32 = 1;

@@ -3,7 +3,6 @@
 
 mod auth;
 mod body;
-mod client;
 mod config;
 mod connection;
 mod error;
@@ -16,7 +15,6 @@ mod telemetry;
 
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{MAX_BODY_BYTES, parse_json, read_body, read_json, with_body};
-pub use client::{http_client, read_bounded_json};
 pub use config::from_env;
 pub use connection::Connection;
 pub use error::ApiError;

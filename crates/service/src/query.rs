@@ -2,7 +2,7 @@
 
 use std::num::IntErrorKind;
 
-use protocol::NumberRange;
+use model::NumberRange;
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use api::ParsedJob;
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobOptions, JobWork, NumberRange, ParsedJob};
+use model::{AttemptId, JobId, JobOptions, JobWork, NumberRange};
 use serde_json::value::RawValue;
 use store::{Change, JobFilter, NewJob, Outcome, Retention, Store, StoreSettings};
 use uuid::Uuid;
@@ -169,12 +170,8 @@ async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
     for filter in [
         JobFilter::default(),
         JobFilter { tags: vec![tag.clone()], ..JobFilter::default() },
-        JobFilter { tags: vec![tag], states: vec![protocol::JobState::Failed], ..JobFilter::default() },
-        JobFilter {
-            tags: vec![("user".to_owned(), None)],
-            kind: Some(protocol::JobKind::Tasks),
-            ..JobFilter::default()
-        },
+        JobFilter { tags: vec![tag], states: vec![model::JobState::Failed], ..JobFilter::default() },
+        JobFilter { tags: vec![("user".to_owned(), None)], kind: Some(model::JobKind::Tasks), ..JobFilter::default() },
     ] {
         let since = Instant::now();
         let found = store.jobs(filter.clone(), None, 100).await?;

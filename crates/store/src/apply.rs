@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use protocol::{EventKind, JobState};
+use model::{EventKind, JobState};
 use rusqlite::Connection;
 
 use crate::change::{Change, Outcome, ResultBody};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobState};
+use model::{AttemptId, JobId, JobState};
 use serde_json::value::RawValue;
 
 /// A change to one job. One that comes after the job's end, or for a job that is not there, has no effect.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::JobId;
+use model::JobId;
 
 /// Why a store could not be opened. Nothing that was found has been changed or deleted then.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{EventKind, JobEvent, JobId, JobKind, JobWork};
+use model::{EventKind, JobEvent, JobId, JobKind, JobWork};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::column::{self, Column};

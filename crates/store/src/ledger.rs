@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
-use protocol::{JobId, JobKind, JobState};
+use model::{JobId, JobKind, JobState};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use crate::column::{self, Column};

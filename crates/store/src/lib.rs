@@ -28,7 +28,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use protocol::{JobEvent, JobId};
+use model::{JobEvent, JobId};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use url::Url;

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use protocol::{JobId, JobKind, JobState};
+use model::{JobId, JobKind, JobState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 

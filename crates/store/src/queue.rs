@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::JobId;
+use model::JobId;
 use tokio::sync::oneshot;
 
 use crate::change::Change;

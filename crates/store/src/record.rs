@@ -4,9 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use api::ParsedJob;
 use bytes::Bytes;
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork, ParsedJob};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState, JobWork};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 

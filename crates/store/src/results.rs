@@ -5,10 +5,10 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::JobId;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
-use protocol::JobId;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::JobId;
+use model::JobId;
 use rusqlite::Connection;
 
 use crate::column::{self, Column};

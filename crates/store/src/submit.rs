@@ -1,6 +1,6 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use protocol::{EventKind, JobId, JobState, JobWork};
+use model::{EventKind, JobId, JobState, JobWork};
 use rusqlite::Connection;
 
 use crate::apply::put_event;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::value::RawValue;
 

@@ -10,7 +10,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use fastrand::Rng;
-use protocol::{EventKind, JobEvent, JobId};
+use model::{EventKind, JobEvent, JobId};
 use store::{AttemptEnd, Retention, Store, StoreSettings};
 use uuid::Uuid;
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use api::ParsedJob;
 use jiff::Timestamp;
-use protocol::{JobId, JobOptions, JobWork, NumberRange, ParsedJob};
+use model::{JobId, JobOptions, JobWork, NumberRange};
 use serde_json::value::RawValue;
 use store::{NewJob, Retention, Store, StoreSettings};
 use tempfile::TempDir;

@@ -2,7 +2,7 @@
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Payload};
-use protocol::{LeaseOutcome, LeaseRequest};
+use api::{LeaseOutcome, LeaseRequest};
 use service::{ApiError, read_json};
 
 use super::State;

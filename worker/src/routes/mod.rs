@@ -6,7 +6,7 @@ mod sum_of_primes;
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use protocol::BootId;
+use model::BootId;
 use service::{WorkerToken, resource};
 
 use crate::executor::Executor;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
-use protocol::{Stretch, SumOfPrimes, Work};
+use api::{Stretch, SumOfPrimes, Work};
 use service::{ApiError, range_from_query};
 
 use super::State;

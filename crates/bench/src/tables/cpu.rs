@@ -2,7 +2,7 @@
 //! lease targets chosen by hand.
 
 use anyhow::ensure;
-use protocol::NumberRange;
+use model::NumberRange;
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, verdict};

@@ -1,7 +1,7 @@
 //! From request to answer: the grid against primesieve and against the kernel, all on two threads.
 
 use anyhow::ensure;
-use protocol::NumberRange;
+use model::NumberRange;
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, verdict};

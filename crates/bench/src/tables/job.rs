@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use protocol::{DEFAULT_CHUNK_SIZE, NumberRange};
+use model::{DEFAULT_CHUNK_SIZE, NumberRange};
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, verdict};

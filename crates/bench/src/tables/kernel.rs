@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use model::NumberRange;
 use primes::{Level, Sieve, Stopped};
-use protocol::NumberRange;
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, verdict};

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use protocol::{NumberRange, Split};
+use model::{NumberRange, Split};
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, verdict};

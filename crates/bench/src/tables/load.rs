@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use protocol::NumberRange;
+use model::NumberRange;
 
 use crate::Setting;
 use crate::figures::{print_head, print_row, quantile};

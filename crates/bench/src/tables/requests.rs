@@ -1,6 +1,6 @@
 //! Requests of one chunk, one after the other: what they take beyond their computation.
 
-use protocol::NumberRange;
+use model::NumberRange;
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, quantile, verdict};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use protocol::Claimed;
+use api::Claimed;
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, quantile, verdict};

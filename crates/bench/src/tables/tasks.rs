@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use protocol::{Claimed, Job};
+use api::{Claimed, Job};
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use super::Scheduler;
 use super::claim::Start;

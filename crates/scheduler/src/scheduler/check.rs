@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{AttemptId, JobKind, JobState};
+use model::{AttemptId, JobKind, JobState};
 
 use super::{LeaseRecord, Scheduler};
 use crate::figures::{Demand, JobCounts};

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use protocol::JobId;
+use model::JobId;
 
 use super::Scheduler;
 use crate::lease::Lane;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use super::choice::{Choice, Seeker};
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};

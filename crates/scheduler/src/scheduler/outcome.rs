@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId};
+use model::{AttemptId, JobId};
 
 use super::{LeaseRecord, Scheduler};
 use crate::event::{Event, JobError};

@@ -1,6 +1,6 @@
 //! What the scheduler tells of its state. No method looks at more than it returns.
 
-use protocol::{AttemptId, JobId, JobKind, JobState, TaskCounts};
+use model::{AttemptId, JobId, JobKind, JobState, TaskCounts};
 
 use super::{LeaseRecord, Scheduler};
 use crate::figures::{Demand, JobCounts};

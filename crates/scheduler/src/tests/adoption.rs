@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use protocol::AttemptId;
+use model::AttemptId;
 use uuid::Uuid;
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, broken, job, lane, slots, spec, worker};
@@ -178,7 +178,7 @@ fn a_released_run_is_not_halved_and_does_not_raise_its_job() {
     let lease = grid.claim(1).expect("more tasks");
     assert_eq!(lease.tasks, 1..9);
     grid.scheduler.release(lease.attempt, grid.now).expect("leased");
-    grid.submit_spec(2, JobSpec { priority: protocol::Priority::HIGHEST, ..spec(1) });
+    grid.submit_spec(2, JobSpec { priority: model::Priority::HIGHEST, ..spec(1) });
     assert_eq!(grid.claim_tasks(2), Some((job(2), 0..1)));
     assert_eq!(
         grid.claim_for(Lane { slot: 1, ..lane(2) }, LeaseSize::Fitting).expect("active").expect("all").tasks,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::{JobId, Priority};
+use model::{JobId, Priority};
 
 use super::harness::{Harness, POLICY, TASK_TIME, broken, job, lane, slots, spec, worker};
 use crate::{Event, Failure, JobSpec, Lane, LeaseSize, Revocation};

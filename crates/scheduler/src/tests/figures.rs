@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{JobKind, Requirements};
+use model::{JobKind, Requirements};
 
 use super::harness::{Harness, TASK_TIME, job, labels, lane, slots, spec, worker};
 use crate::{Demand, Failure, History, JobCounts, JobError, JobSpec, LeaseSize, OnExhausted, WaitReason};
@@ -131,7 +131,7 @@ fn a_paused_job_does_not_give_up() {
 #[test]
 fn an_explanation_counts_the_jobs_that_go_first() {
     let mut grid = Harness::with_workers(1);
-    let priority = |priority: u8| protocol::Priority::try_from(priority).expect("1 to 9");
+    let priority = |priority: u8| model::Priority::try_from(priority).expect("1 to 9");
     for (number, level) in [(1, 5), (2, 7), (3, 5), (4, 2)] {
         grid.submit_spec(number, JobSpec { priority: priority(level), ..spec(5) });
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use protocol::{AttemptId, JobId, JobKind, Labels, Resources};
+use model::{AttemptId, JobId, JobKind, Labels, Resources};
 use uuid::Uuid;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{AttemptId, JobKind, Labels, Priority, Requirements};
+use model::{AttemptId, JobKind, Labels, Priority, Requirements};
 use uuid::Uuid;
 
 use super::harness::{Harness, TASK_TIME, job, labels, lane, slots, spec, worker};

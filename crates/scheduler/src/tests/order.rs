@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{JobKind, Priority};
+use model::{JobKind, Priority};
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, job, lane, revoked, spec, worker};
 use crate::{Event, Failure, History, JobError, JobSpec, LeaseSize, OnExhausted, Revocation, UnknownJob};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
+use model::{Affinity, JobId, JobKind, Priority, Requirements};
 use proptest::prelude::*;
-use protocol::{Affinity, JobId, JobKind, Priority, Requirements};
 
 use super::harness::{Harness, broken, job, labels, lane, slots, spec, worker};
 use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};

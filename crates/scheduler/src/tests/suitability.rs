@@ -1,6 +1,6 @@
 //! Which workers get which jobs: kinds, requirements, affinity.
 
-use protocol::{Affinity, JobKind, Labels, Requirements, Resources};
+use model::{Affinity, JobKind, Labels, Requirements, Resources};
 
 use super::harness::{Harness, job, labels, slots, spec, worker};
 use crate::{Failure, JobSpec, WaitReason, WorkerSpec};
@@ -124,7 +124,7 @@ fn labels_that_a_job_would_rather_have_decide_among_equals_only() {
     grid.submit(1, 10);
     grid.submit_spec(2, JobSpec { affinity, ..spec(10) });
     assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
-    grid.submit_spec(3, JobSpec { priority: protocol::Priority::HIGHEST, ..spec(10) });
+    grid.submit_spec(3, JobSpec { priority: model::Priority::HIGHEST, ..spec(10) });
     assert_eq!(grid.try_claim(1).expect("active").expect("a task").job, job(3));
 }
 

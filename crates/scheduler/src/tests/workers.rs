@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::JobKind;
+use model::JobKind;
 
 use super::harness::{Harness, WORKER_WAIT, job, lane, revoked, slots, worker};
 use crate::{Event, Failure, JobError, Lane, LeaseSize, Revocation, StaleAttempt, UnknownWorker, WorkerSpec};

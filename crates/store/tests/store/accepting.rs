@@ -1,4 +1,4 @@
-use protocol::{JobState, JobWork};
+use model::{JobState, JobWork};
 use store::{Submission, SubmitError, WriteError};
 
 use crate::helpers::*;

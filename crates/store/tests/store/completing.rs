@@ -1,4 +1,4 @@
-use protocol::{EventKind, JobState};
+use model::{EventKind, JobState};
 use store::{Change, WriteError};
 
 use crate::helpers::*;

@@ -5,8 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
+use model::{JobId, JobState};
 use proptest::prelude::*;
-use protocol::{JobId, JobState};
 use store::{Change, Store};
 
 use crate::helpers::*;

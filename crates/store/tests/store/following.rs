@@ -1,4 +1,4 @@
-use protocol::EventKind;
+use model::EventKind;
 use store::Change;
 
 use crate::helpers::*;

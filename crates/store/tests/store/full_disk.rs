@@ -83,7 +83,7 @@ async fn on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_o
         let found = store.unfinished().expect("readable");
         assert_eq!(found.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(1), id(2)]);
         assert!(found[0].done.iter().cloned().eq(std::iter::once(0..given)), "{:?} of {given}", found[0].done);
-        assert_eq!(found[1].record.state, protocol::JobState::Queued);
+        assert_eq!(found[1].record.state, model::JobState::Queued);
     };
     check(&store);
     store.submit(range_job(3, 100)).await.expect("room again");

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use api::{JobRequest, ParsedJob};
 use jiff::Timestamp;
-use protocol::{AttemptId, JobId, JobOptions, JobRequest, JobWork, NumberRange, ParsedJob};
+use model::{AttemptId, JobId, JobOptions, JobWork, NumberRange};
 use serde_json::value::RawValue;
 use store::{Change, NewJob, Outcome, Retention, Store, StoreSettings, UnfinishedJob};
 use tempfile::TempDir;
@@ -103,7 +104,7 @@ pub(crate) fn failed_tasks(job: JobId, tasks: Range<u64>, failures: u32) -> Chan
     Change::TasksFailed { job, tasks, failures, at: at(5), worker, error }
 }
 
-pub(crate) fn ended(job: JobId, state: protocol::JobState, result: Option<&str>) -> Change {
+pub(crate) fn ended(job: JobId, state: model::JobState, result: Option<&str>) -> Change {
     let result = result.map(|json| store::ResultBody::Inline(raw(json)));
     Change::Ended { job, state, result, error: None, at: at(9) }
 }

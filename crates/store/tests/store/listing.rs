@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
+use model::{JobKind, JobState, Labels};
 use proptest::prelude::*;
-use protocol::{JobKind, JobState, Labels};
 use store::{Change, Cursor, JobFilter, JobRecord, Store};
 
 use crate::helpers::*;

@@ -1,6 +1,6 @@
 use std::fs;
 
-use protocol::JobState;
+use model::JobState;
 use store::{Change, ReadError, ResultBody, Store, StoreSettings};
 use url::Url;
 

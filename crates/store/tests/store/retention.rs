@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::JobState;
+use model::JobState;
 use store::{Change, JobFilter, Pruned, Retention, Store, StoreSettings};
 
 use crate::helpers::*;

@@ -1,4 +1,4 @@
-use protocol::JobState;
+use model::JobState;
 use store::{AttemptEnd, Change};
 
 use crate::helpers::*;

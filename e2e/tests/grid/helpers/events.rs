@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use protocol::JobEvent;
+use model::JobEvent;
 
 use super::PATIENCE;
 

@@ -5,13 +5,12 @@ use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// The split unit: a task runs from `a` to `a + 2,500,000`, both included.
 pub const DEFAULT_CHUNK_SIZE: NonZeroU64 = NonZeroU64::new(2_500_000).expect("2.5 million is not zero");
 
 /// All numbers from `a` to `b`, both included, `0 ≤ a ≤ b ≤ 2^64−1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Ends")]
 pub struct NumberRange {
     a: u64,

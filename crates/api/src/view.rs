@@ -1,89 +1,15 @@
 //! Jobs as a client sees them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
+use model::{Affinity, JobId, JobKind, JobState, Labels, Priority, Requirements, TaskCounts, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::request::{Affinity, InvalidJob, JobKind, Labels, Priority, Requirements, Timeout};
-use crate::JobId;
-
-/// Where a job is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum JobState {
-    /// Accepted; no task of it has been given out.
-    Queued,
-    /// Under way.
-    Running,
-    /// Nothing of it runs until it is resumed.
-    Paused,
-    /// Every task is done and the result is stored.
-    Succeeded,
-    /// It is over, and tasks of it have failed.
-    Failed,
-    /// It was given up.
-    Canceled,
-}
-
-impl JobState {
-    /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Paused, Self::Succeeded, Self::Failed, Self::Canceled];
-
-    /// Whether nothing more happens to it, unless it is retried.
-    #[must_use]
-    pub fn is_over(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
-    }
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Canceled => "canceled",
-        }
-    }
-}
-
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl std::str::FromStr for JobState {
-    type Err = InvalidJob;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidJob::new("state", "must be queued, running, paused, succeeded, failed or canceled");
-        Self::ALL.into_iter().find(|state| state.as_str() == name).ok_or_else(invalid)
-    }
-}
-
-/// Tasks of a job by where they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TaskCounts {
-    /// All of them.
-    pub total: u64,
-    /// Waiting for a worker.
-    pub pending: u64,
-    /// With a worker.
-    pub running: u64,
-    /// Done.
-    pub succeeded: u64,
-    /// Out of attempts.
-    pub failed: u64,
-}
+use crate::schema;
 
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -106,31 +32,39 @@ pub struct JobProgress {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Job {
     /// Its id, a UUIDv7 unless the client chose one.
+    #[schema(value_type = schema::JobId)]
     pub id: JobId,
     /// What it computes.
+    #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The kind's parameters; `{"count": n}` for `tasks`.
     #[schema(value_type = serde_json::Value)]
     pub params: Box<RawValue>,
     /// Where it is in its life.
+    #[schema(value_type = schema::JobState)]
     pub state: JobState,
     /// How soon.
+    #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// The client's own words about it.
     pub tags: Labels,
     /// Where it would rather run.
+    #[schema(value_type = schema::Affinity)]
     pub affinity: Affinity,
     /// Where alone it can run.
+    #[schema(value_type = schema::Requirements)]
     pub requires: Requirements,
     /// Attempts at a task before it has failed.
     #[schema(value_type = u32)]
     pub max_attempts: NonZeroU32,
     /// How long it may take.
+    #[schema(value_type = schema::Timeout)]
     pub timeout: Timeout,
     /// The name under which its result is stored.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
     /// Tasks by where they are.
+    #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,
     /// How far it is.
     pub progress: JobProgress,
@@ -185,6 +119,7 @@ pub struct Changed {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The job's state.
+    #[schema(value_type = schema::JobState)]
     pub state: JobState,
     /// Why its tasks wait, or that they do not; the most important reason first.
     pub reasons: Vec<String>,
@@ -196,6 +131,7 @@ pub struct Stats {
     /// Jobs that are not over, by state.
     pub jobs: BTreeMap<String, u64>,
     /// Tasks of those jobs by state.
+    #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,
     /// Tasks that wait, by priority.
     #[schema(value_type = BTreeMap<String, u64>)]

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::JobId;
 
 /// What happened to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
     /// It was accepted.
@@ -58,7 +57,7 @@ impl EventKind {
 }
 
 /// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
     /// Its number; they grow over all jobs.
     pub seq: u64,
@@ -68,7 +67,6 @@ pub struct JobEvent {
     #[serde(rename = "type")]
     pub kind: EventKind,
     /// When.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Tasks done by then.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use model::{BootId, JobKind, Labels, Resources, WorkerId, decimal};
 use serde::{Deserialize, Serialize};
-
 use utoipa::ToSchema;
 
-use crate::{BootId, JobKind, Labels, Resources, WorkerId, decimal};
+use crate::schema;
 
 /// Answer to `GET /sum-of-primes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -58,8 +58,10 @@ pub struct WorkerSummary {
     /// Its labels.
     pub labels: Labels,
     /// What it has in all.
+    #[schema(value_type = schema::Resources)]
     pub resources: Resources,
     /// The kinds of job that it runs.
+    #[schema(value_type = Vec<schema::JobKind>)]
     pub kinds: Vec<JobKind>,
     /// Its version.
     pub version: String,

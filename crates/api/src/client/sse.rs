@@ -8,20 +8,20 @@ const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// One event. Its id goes on being the last one seen until another comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Message {
-    pub(crate) id: String,
-    pub(crate) event: String,
-    pub(crate) data: String,
+pub(super) struct Message {
+    pub(super) id: String,
+    pub(super) event: String,
+    pub(super) data: String,
 }
 
-/// The stream has a line or an event beyond [`MAX_MESSAGE_BYTES`].
+/// The stream has a line or an event of more than 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event stream has an event of more than 1 MiB")]
-pub(crate) struct TooLong;
+pub struct TooLong;
 
 /// What has come of the present line and event.
 #[derive(Debug, Default)]
-pub(crate) struct Parser {
+pub(super) struct Parser {
     line: Vec<u8>,
     after_cr: bool,
     past_start: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Parser {
 
 impl Parser {
     /// Takes the stream's next bytes; answers the events that they complete.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>, TooLong> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>, TooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {
             let is_second_half = mem::replace(&mut self.after_cr, byte == b'\r') && byte == b'\n';
@@ -67,7 +67,7 @@ impl Parser {
                 }
                 self.message.data.push_str(value);
             }
-            // Comments keep the connection alive; the pause before a reconnection is this command's own.
+            // Comments keep the connection alive; the pause before a reconnection is the caller's own.
             _ => (),
         }
         Ok(None)

@@ -1,8 +1,7 @@
-//! The HTTP client that coordinator and workers use between each other.
+//! The HTTP connections of clients, coordinator and workers.
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
@@ -29,17 +28,37 @@ pub fn http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
         .build()
 }
 
+/// An answer cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The connection broke or the time was over before its end.
+    #[error("read the answer")]
+    Incomplete(#[source] reqwest::Error),
+    /// It is longer than the limit.
+    #[error("the answer is longer than {max_bytes} bytes")]
+    TooLong {
+        /// The limit.
+        max_bytes: usize,
+    },
+    /// It is not the JSON of the type that was asked for.
+    #[error("the answer is not valid")]
+    Invalid(#[source] serde_json::Error),
+}
+
 /// Reads a JSON answer of at most `max_bytes`.
 ///
 /// # Errors
 /// The answer is too long, cut off or not the JSON of a `T`.
-pub async fn read_bounded_json<T: DeserializeOwned>(mut response: Response, max_bytes: usize) -> anyhow::Result<T> {
+pub async fn read_bounded_json<T: DeserializeOwned>(
+    mut response: Response,
+    max_bytes: usize,
+) -> Result<T, AnswerError> {
     let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.context("read the answer")? {
+    while let Some(part) = response.chunk().await.map_err(AnswerError::Incomplete)? {
         if body.len() + part.len() > max_bytes {
-            bail!("the answer is longer than {max_bytes} bytes");
+            return Err(AnswerError::TooLong { max_bytes });
         }
         body.extend_from_slice(&part);
     }
-    serde_json::from_slice(&body).context("the answer is not valid")
+    serde_json::from_slice(&body).map_err(AnswerError::Invalid)
 }

@@ -1,51 +1,12 @@
 //! Individual tasks as a client sees them.
 
 use jiff::Timestamp;
+use model::{TaskState, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::request::InvalidJob;
-use crate::WorkerId;
-
-/// Where a task is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TaskState {
-    /// Waits for a worker.
-    Pending,
-    /// With a worker.
-    Running,
-    /// Done.
-    Succeeded,
-    /// Out of attempts.
-    Failed,
-}
-
-impl TaskState {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Succeeded, Self::Failed];
-
-    /// The name on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl std::str::FromStr for TaskState {
-    type Err = InvalidJob;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidJob::new("state", "must be pending, running, succeeded or failed");
-        Self::ALL.into_iter().find(|state| state.as_str() == name).ok_or_else(invalid)
-    }
-}
+use crate::schema;
 
 /// One individual task.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -53,6 +14,7 @@ pub struct Task {
     /// Its number in the job, from 0.
     pub index: u64,
     /// Where it is in its life.
+    #[schema(value_type = schema::TaskState)]
     pub state: TaskState,
     /// Attempts made, the present one included.
     pub attempts: u32,

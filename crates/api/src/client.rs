@@ -1,0 +1,274 @@
+//! Asks a grid over HTTP.
+
+mod error;
+mod events;
+mod http;
+mod sse;
+
+use std::time::Duration;
+
+use model::JobId;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::{
+    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
+    TaskPage, WorkerSummary,
+};
+
+pub use error::Error;
+pub use events::{Events, EventsError};
+pub use http::{AnswerError, http_client, read_bounded_json};
+pub use sse::TooLong;
+
+/// How long the grid may take to answer a connection, over whatever network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request may take that waits for nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the payloads of a job may take to be sent and stored.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// The longest answer that is read into memory: a page of tasks with their results.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+/// The longest problem that is read.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
+
+/// Parameters of a request.
+pub type Query = Vec<(&'static str, String)>;
+
+/// What can be done with a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ends it for good.
+    Cancel,
+    /// Stops it until it is resumed.
+    Pause,
+    /// Continues it after a pause.
+    Resume,
+    /// Runs the failed tasks again.
+    Retry,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// A client of a running grid.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: Url,
+}
+
+impl Client {
+    /// A client of the grid at `url`, which may have a path. Connects at the first request.
+    ///
+    /// # Errors
+    /// The system refuses the resources of an HTTP client.
+    pub fn new(url: &Url) -> Result<Self, Error> {
+        let http = http_client(CONNECT_TIMEOUT).map_err(Error::Start)?;
+        Ok(Self { http, url: url.clone() })
+    }
+
+    /// The grid's URL.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The sum of all primes from `a` to `b`, however long it takes.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn sum_of_primes(&self, a: u64, b: u64) -> Result<SumOfPrimes, Error> {
+        let request = self.request(Method::GET, &["sum-of-primes"]).query(&[("a", a), ("b", b)]);
+        self.read(self.send(request).await?).await
+    }
+
+    /// Submits a job under an id or a key, where there is one.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn submit(
+        &self,
+        job: &JobRequest,
+        id: Option<JobId>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Job, Error> {
+        let mut request = match id {
+            Some(id) => self.request(Method::PUT, &["v1", "jobs", &id.to_string()]),
+            None => self.request(Method::POST, &["v1", "jobs"]),
+        };
+        if let Some(key) = idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
+        self.read(self.send(request.json(job).timeout(SUBMIT_TIMEOUT)).await?).await
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn job(&self, id: JobId) -> Result<Job, Error> {
+        self.get(&["v1", "jobs", &id.to_string()], &Query::new()).await
+    }
+
+    /// A page of the jobs that the query's filter finds, the newest first.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn job_page(&self, query: &Query) -> Result<JobPage, Error> {
+        self.get(&["v1", "jobs"], query).await
+    }
+
+    /// A page of a job's individual tasks.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn task_page(&self, id: JobId, query: &Query) -> Result<TaskPage, Error> {
+        self.get(&["v1", "jobs", &id.to_string(), "tasks"], query).await
+    }
+
+    /// Why a job's tasks wait.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn explain(&self, id: JobId) -> Result<Explanation, Error> {
+        self.get(&["v1", "jobs", &id.to_string(), "explain"], &Query::new()).await
+    }
+
+    /// Changes a job; answers it as it is then.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn change(&self, id: JobId, action: Action) -> Result<Job, Error> {
+        let request = self.request(Method::POST, &["v1", "jobs", &id.to_string(), action.as_str()]);
+        self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
+    }
+
+    /// Changes all jobs that the filter finds.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn change_all(&self, filter: &Query, action: Action) -> Result<Changed, Error> {
+        let request = self.request(Method::POST, &["v1", "jobs", "all", action.as_str()]).query(filter);
+        self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
+    }
+
+    /// A job's result, waited for as long as `wait`: an answer whose body is yet to be read.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or the job has no result.
+    pub async fn result(&self, id: JobId, wait: Duration) -> Result<Response, Error> {
+        let request = self.request(Method::GET, &["v1", "jobs", &id.to_string(), "result"]);
+        let request = request.query(&[("wait", format!("{}ms", wait.as_millis()))]);
+        let response = self.ask(request).await?;
+        if response.status() != StatusCode::CONFLICT {
+            return self.check(response).await;
+        }
+        let detail = self.problem(response).await;
+        Err(Error::NoResult { state: self.job(id).await?.state, detail })
+    }
+
+    /// The events after number `after`, of a job or of all, and with `follow` those that are still to come. None when the
+    /// job is over and all of its events have been told.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn events(&self, id: Option<JobId>, after: Option<u64>, follow: bool) -> Result<Option<Events>, Error> {
+        let request = match id {
+            Some(id) => self.request(Method::GET, &["v1", "jobs", &id.to_string(), "events"]),
+            None => self.request(Method::GET, &["v1", "events"]),
+        };
+        let request = request.header("Accept", "text/event-stream").query(&[("follow", follow)]);
+        let request = match after {
+            Some(after) => request.header("Last-Event-ID", after),
+            None => request,
+        };
+        let response = self.send(request).await?;
+        Ok((response.status() != StatusCode::NO_CONTENT).then(|| Events::new(response)))
+    }
+
+    /// The figures of the grid as a whole.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// All registered workers.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn workers(&self) -> Result<Vec<WorkerSummary>, Error> {
+        self.get(&["workers"], &Query::new()).await
+    }
+
+    /// Starts simulated workers and jobs for them.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn simulate(&self, simulation: &Simulation) -> Result<SimulationStarted, Error> {
+        let request = self.request(Method::POST, &["v1", "simulate"]).json(simulation);
+        self.read(self.send(request.timeout(SUBMIT_TIMEOUT)).await?).await
+    }
+
+    /// The error of a request, or of the reading of its answer, that broke off.
+    #[must_use]
+    pub fn unreachable(&self, source: reqwest::Error) -> Error {
+        Error::Unreachable { url: self.url.clone(), source }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &Query) -> Result<T, Error> {
+        let request = self.request(Method::GET, path).query(query).timeout(ANSWER_TIMEOUT);
+        self.read(self.send(request).await?).await
+    }
+
+    /// A request to a path under the grid's URL, which may have a path of its own.
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        self.http.request(method, url)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        self.check(self.ask(request).await?).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| self.unreachable(error))
+    }
+
+    async fn check(&self, response: Response) -> Result<Response, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        Err(Error::Refused { status, detail: self.problem(response).await })
+    }
+
+    async fn problem(&self, response: Response) -> String {
+        let status = response.status();
+        let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
+        problem.map_or_else(|_| format!("{} answered {status}", self.url), |problem| problem.detail)
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
+        let answer = read_bounded_json(response, MAX_ANSWER_BYTES).await;
+        answer.map_err(|source| Error::Answer { url: self.url.clone(), source })
+    }
+}

@@ -1,0 +1,47 @@
+//! How a request of a client fails.
+
+use model::JobState;
+use reqwest::StatusCode;
+use url::Url;
+
+use super::http::AnswerError;
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refuses the resources of an HTTP client.
+    #[error("start the HTTP client")]
+    Start(#[source] reqwest::Error),
+    /// The connection could not be opened or broke before the answer was complete.
+    #[error("cannot reach the grid at {url}")]
+    Unreachable {
+        /// The grid.
+        url: Url,
+        /// What happened to the connection.
+        source: reqwest::Error,
+    },
+    /// The grid answered that it did not do what was asked.
+    #[error("{detail}")]
+    Refused {
+        /// The answer's status.
+        status: StatusCode,
+        /// The problem's detail.
+        detail: String,
+    },
+    /// The job has no result: it is not over yet, or it ended without one.
+    #[error("{detail}")]
+    NoResult {
+        /// The job's state after the answer.
+        state: JobState,
+        /// The problem's detail.
+        detail: String,
+    },
+    /// The answer is too long, cut off or not what this version of the API has for the request.
+    #[error("{url} answered what is no answer of a grid")]
+    Answer {
+        /// The grid.
+        url: Url,
+        /// What is wrong with it.
+        source: AnswerError,
+    },
+}

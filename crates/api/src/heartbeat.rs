@@ -1,0 +1,126 @@
+//! How a worker announces itself.
+
+use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources};
+use serde::{Deserialize, Serialize};
+
+/// No worker may claim more slots than this.
+pub const MAX_SLOTS_PER_WORKER: u32 = 1024;
+
+/// Body of `PUT /worker/register/{worker_id}`, sent once a second. The worker's address is not in it: it is the TCP
+/// peer's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Port on which the worker takes leases.
+    pub port: u16,
+    /// This run of the worker process.
+    pub boot_id: BootId,
+    /// Leases it computes at the same time, 1 to [`MAX_SLOTS_PER_WORKER`].
+    pub slots: u32,
+    /// Slots computing now.
+    pub running: u32,
+    /// Share of all its cores in use, 0 to 1.
+    pub cpu_load: f32,
+    /// Memory it could still take, its cgroup's limit included.
+    pub free_memory_bytes: u64,
+    /// Its labels: what jobs can require or wish for.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What it has in all.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The kinds of job that it runs.
+    #[serde(default = "least_kinds")]
+    pub kinds: Vec<JobKind>,
+    /// The worker's version.
+    pub version: String,
+    /// Whether it is about to stop: it finishes what it holds and takes nothing new.
+    #[serde(default)]
+    pub is_draining: bool,
+    /// Every lease of a stored job that the worker holds, those included whose outcome it keeps until it is told that the
+    /// outcome is durable.
+    #[serde(default)]
+    pub held: Vec<HeldLease>,
+}
+
+/// A lease of a stored job, as the worker that holds it names it: enough for a coordinator that does not know the attempt
+/// to adopt it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLease {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// The job it is part of.
+    pub job: JobId,
+    /// The first of its tasks.
+    pub first: u64,
+    /// The task after its last one.
+    pub beyond: u64,
+    /// The epoch of the coordinator that gave the lease.
+    pub epoch: u64,
+    /// The slot that computes it, from 0.
+    pub slot: u32,
+    /// Time since the worker took the lease.
+    pub elapsed_ms: u64,
+    /// Whether it still computes.
+    pub state: HeldState,
+}
+
+/// Whether a worker still computes a lease that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldState {
+    /// The lease computes or waits for its slot.
+    Running,
+    /// The worker keeps the outcome.
+    Finished,
+}
+
+/// Answer to a heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeartbeatAnswer {
+    /// The coordinator's epoch: grows with each owner of the store. A worker refuses leases of an epoch lower than the
+    /// highest that it has seen.
+    pub epoch: u64,
+    /// Attempts whose outcome is durable or void: the worker stops them if they still run, and forgets them.
+    pub settled: Vec<AttemptId>,
+    /// Finished attempts whose outcome the coordinator asks for, because it did not receive it.
+    pub deliver: Vec<AttemptId>,
+}
+
+/// What every worker runs.
+fn least_kinds() -> Vec<JobKind> {
+    vec![JobKind::SumOfPrimes]
+}
+
+/// Query of `DELETE /worker/register/{worker_id}`: the worker is going and takes nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deregistration {
+    /// The run that goes; another one under the same name stays.
+    pub boot_id: BootId,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_and_its_answer_may_leave_out_what_they_do_not_have() {
+        let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+        let heartbeat = json!({"port": 1, "boot_id": id, "slots": 1, "running": 0, "cpu_load": 0, "free_memory_bytes": 0,
+            "version": "1"});
+        assert_eq!(serde_json::from_value::<Heartbeat>(heartbeat).expect("valid").held, []);
+        assert_eq!(serde_json::from_value::<HeartbeatAnswer>(json!({})).expect("valid"), HeartbeatAnswer::default());
+    }
+
+    #[test]
+    fn a_held_lease_names_its_tasks_and_its_state() {
+        let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+        let held = json!({"attempt": id, "job": id, "first": 3, "beyond": 5, "epoch": 2, "slot": 0, "elapsed_ms": 9,
+            "state": "finished"});
+        let parsed: HeldLease = serde_json::from_value(held.clone()).expect("valid");
+        assert_eq!((parsed.first, parsed.beyond, parsed.state), (3, 5, HeldState::Finished));
+        assert_eq!(serde_json::to_value(&parsed).expect("JSON"), held);
+    }
+}

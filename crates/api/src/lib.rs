@@ -1,0 +1,23 @@
+//! What crosses the wire between clients, the coordinator and its workers: requests, answers, heartbeats, leases and
+//! problems, with their OpenAPI description, and the HTTP client of a grid.
+
+mod answer;
+#[cfg(feature = "client")]
+pub mod client;
+mod heartbeat;
+mod lease;
+mod problem;
+mod pull;
+mod request;
+pub mod schema;
+mod task;
+mod view;
+
+pub use answer::{SumOfPrimes, WorkerState, WorkerSummary};
+pub use heartbeat::{Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_SLOTS_PER_WORKER};
+pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, Nap, Stretch, Work};
+pub use problem::{PROBLEM_JSON, Problem};
+pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
+pub use request::{JobRequest, ParsedJob, Simulation, TasksParams};
+pub use task::{Task, TaskPage};
+pub use view::{Changed, Explanation, Job, JobPage, JobProgress, SimulationStarted, Stats, WorkerStats};

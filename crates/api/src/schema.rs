@@ -1,0 +1,278 @@
+//! Descriptions of the model's types for OpenAPI, which the model itself knows nothing of. Each has the name, the fields and
+//! the serde attributes of the type it describes; the tests compare what both read and write.
+
+use std::num::NonZeroU32;
+
+use model::Labels;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::TasksParams;
+
+/// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobId(Uuid);
+
+/// One execution of a lease. A UUIDv7 that no coordinator gives twice, so a late outcome names an attempt that nobody
+/// holds any more.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct AttemptId(Uuid);
+
+/// All numbers from `a` to `b`, both included, `0 ≤ a ≤ b ≤ 2^64−1`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct NumberRange {
+    a: u64,
+    b: u64,
+}
+
+/// What a job computes.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobKind {
+    /// The sum of all primes in a range.
+    SumOfPrimes,
+    /// How many primes a range holds.
+    CountPrimes,
+    /// Simulated work: tasks that take time and do nothing.
+    Sleep,
+    /// Individual tasks with a payload each, for workers that pull.
+    Tasks,
+}
+
+/// How soon a job's tasks run: 1 to 9, larger sooner.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(value_type = u8, minimum = 1, maximum = 9, default = 5)]
+pub struct Priority(u8);
+
+/// Where a job's tasks would rather run. A wish: no slot stays idle for it.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Affinity {
+    /// Labels of the workers that suit best.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
+    /// Tasks under the same key go to workers that have had one of it, such as to reuse what they loaded for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+/// What a worker must have to get any of a job's tasks.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Requirements {
+    /// Labels that it has, all of them.
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
+    /// Cores that it has at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpus: Option<u32>,
+    /// Memory that it has at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+}
+
+/// What a worker has for [`Requirements`] and [`Affinity`] to be compared with.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Resources {
+    /// Its cores.
+    cpus: u32,
+    /// Its memory.
+    memory_bytes: u64,
+}
+
+/// How long things may take. None: as long as they need.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeout {
+    /// One attempt at a task; a longer one has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    task_seconds: Option<NonZeroU32>,
+    /// The job, from its submission to its end; a longer one has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    job_seconds: Option<NonZeroU32>,
+}
+
+/// Parameters of each kind, in the order of the kinds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum JobParams {
+    /// `sum-of-primes`, `count-primes`.
+    #[schema(title = "Range")]
+    Range(NumberRange),
+    /// `sleep`.
+    #[schema(title = "Sleep")]
+    Sleep(SleepParams),
+    /// `tasks`.
+    #[schema(title = "Tasks")]
+    Tasks(TasksParams),
+}
+
+/// Parameters of `sleep`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SleepParams {
+    /// Time that each task takes, 0 to 86400.
+    #[schema(minimum = 0, maximum = 86400)]
+    seconds: f64,
+    /// Share of the attempts that fail, 0 to 1.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 1)]
+    fail_rate: f64,
+    /// How many tasks, 1 to 10000000.
+    #[serde(default = "one_task")]
+    #[schema(minimum = 1, maximum = 10_000_000)]
+    tasks: u64,
+}
+
+fn one_task() -> u64 {
+    1
+}
+
+/// Where a job is in its life.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted; no task of it has been given out.
+    Queued,
+    /// Under way.
+    Running,
+    /// Nothing of it runs until it is resumed.
+    Paused,
+    /// Every task is done and the result is stored.
+    Succeeded,
+    /// It is over, and tasks of it have failed.
+    Failed,
+    /// It was given up.
+    Canceled,
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// Waits for a worker.
+    Pending,
+    /// With a worker.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Out of attempts.
+    Failed,
+}
+
+/// Tasks of a job by where they are.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct TaskCounts {
+    /// All of them.
+    total: u64,
+    /// Waiting for a worker.
+    pending: u64,
+    /// With a worker.
+    running: u64,
+    /// Done.
+    succeeded: u64,
+    /// Out of attempts.
+    failed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn described<S: ToSchema>() -> Value {
+        serde_json::to_value(S::schema()).expect("a schema is JSON")
+    }
+
+    /// Both types read and write the same JSON, and `S` describes all fields of it and no others.
+    fn assert_describes_fields<S, M>(full: Value)
+    where
+        S: ToSchema + Serialize + DeserializeOwned,
+        M: Serialize + DeserializeOwned + Debug,
+    {
+        let written = serde_json::to_value(serde_json::from_value::<M>(full.clone()).expect("valid for the model"));
+        assert_eq!(written.expect("JSON"), full);
+        let written = serde_json::to_value(serde_json::from_value::<S>(full.clone()).expect("valid for the schema"));
+        assert_eq!(written.expect("JSON"), full);
+        let schema = described::<S>();
+        let names = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<BTreeSet<_>>());
+        assert_eq!(names(&schema["properties"]), names(&full), "{}", S::name());
+        let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let required: BTreeSet<_> = required.collect();
+        for field in full.as_object().expect("an object").keys() {
+            let mut partial = full.clone();
+            partial.as_object_mut().expect("an object").remove(field);
+            let is_required = serde_json::from_value::<M>(partial).is_err();
+            assert_eq!(required.contains(field.as_str()), is_required, "{}.{field}", S::name());
+        }
+        let mut unknown = full;
+        unknown["unknown"] = json!(1);
+        let is_closed = serde_json::from_value::<M>(unknown).is_err();
+        assert_eq!(schema["additionalProperties"] == json!(false), is_closed, "{}", S::name());
+    }
+
+    fn assert_describes_names<S: ToSchema, M: Serialize>(all: &[M]) {
+        assert_eq!(described::<S>()["enum"], serde_json::to_value(all).expect("JSON"), "{}", S::name());
+    }
+
+    #[test]
+    fn described_structs_have_the_fields_that_the_model_reads_and_writes() {
+        let labels = json!({"zone": "a"});
+        assert_describes_fields::<Affinity, model::Affinity>(json!({"labels": labels, "key": "k"}));
+        assert_describes_fields::<Requirements, model::Requirements>(
+            json!({"labels": labels, "cpus": 4, "memory_bytes": 1_u64 << 40}),
+        );
+        assert_describes_fields::<Resources, model::Resources>(json!({"cpus": 4, "memory_bytes": 1_u64 << 40}));
+        assert_describes_fields::<Timeout, model::Timeout>(json!({"task_seconds": 1, "job_seconds": u32::MAX}));
+        assert_describes_fields::<SleepParams, model::SleepParams>(
+            json!({"seconds": 0.5, "fail_rate": 0.25, "tasks": 9}),
+        );
+        assert_describes_fields::<TaskCounts, model::TaskCounts>(
+            json!({"total": 10, "pending": 1, "running": 2, "succeeded": 3, "failed": 4}),
+        );
+    }
+
+    #[test]
+    fn described_ranges_have_the_ends_that_the_model_reads_and_writes() {
+        let full = json!({"a": 10, "b": u64::MAX});
+        let range: model::NumberRange = serde_json::from_value(full.clone()).expect("a range");
+        assert_eq!(serde_json::to_value(range).expect("JSON"), full);
+        let schema = described::<NumberRange>();
+        assert_eq!(schema["required"], json!(["a", "b"]));
+        assert_eq!(schema["properties"].as_object().expect("an object").len(), 2);
+    }
+
+    #[test]
+    fn described_enums_list_every_name_that_the_model_writes() {
+        assert_describes_names::<JobKind, _>(&model::JobKind::ALL);
+        assert_describes_names::<JobState, _>(&model::JobState::ALL);
+        assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
+    }
+
+    #[test]
+    fn described_ids_and_priorities_are_the_uuids_and_numbers_that_the_model_writes() {
+        let id = json!("0198f0a2-7d3c-7c1e-8a55-0123456789ab");
+        assert!(serde_json::from_value::<model::JobId>(id.clone()).is_ok());
+        assert!(serde_json::from_value::<model::AttemptId>(id).is_ok());
+        for schema in [described::<JobId>(), described::<AttemptId>()] {
+            assert_eq!((&schema["type"], &schema["format"]), (&json!("string"), &json!("uuid")));
+        }
+        let schema = described::<Priority>();
+        let bound = |name: &str| schema[name].as_u64().and_then(|number| u8::try_from(number).ok()).expect("a bound");
+        for outside in [bound("minimum") - 1, bound("maximum") + 1] {
+            assert!(model::Priority::try_from(outside).is_err());
+        }
+        let written = [model::Priority::LEAST, model::Priority::HIGHEST, model::Priority::default()];
+        let described = json!([schema["minimum"], schema["maximum"], schema["default"]]);
+        assert_eq!(serde_json::to_value(written).expect("JSON"), described);
+    }
+}

@@ -1,0 +1,27 @@
+//! Fields of a job that fail validation.
+
+use crate::InvalidRange;
+
+/// A field of a job that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {message}")]
+pub struct InvalidJob {
+    /// The field.
+    pub field: &'static str,
+    /// What must be so.
+    pub message: String,
+}
+
+impl InvalidJob {
+    /// `field` is not as it must be, for the reason that `message` gives.
+    #[must_use]
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self { field, message: message.into() }
+    }
+}
+
+impl From<InvalidRange> for InvalidJob {
+    fn from(error: InvalidRange) -> Self {
+        Self::new("params", error.to_string())
+    }
+}

@@ -1,0 +1,29 @@
+//! The words that every part shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
+//! I/O, no clock, no randomness, and nothing about HTTP or a database.
+
+pub mod decimal;
+mod estimate;
+mod event;
+mod ids;
+mod invalid;
+mod kind;
+mod labels;
+mod options;
+mod priority;
+mod range;
+mod requirements;
+mod state;
+mod work;
+
+pub use estimate::{setup_estimate, sieve_estimate};
+pub use event::{EventKind, JobEvent};
+pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
+pub use invalid::InvalidJob;
+pub use kind::JobKind;
+pub use labels::{Labels, MAX_WORD_BYTES, check_words};
+pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
+pub use priority::Priority;
+pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
+pub use requirements::{Affinity, Requirements, Resources};
+pub use state::{JobState, TaskCounts, TaskState};
+pub use work::{JobWork, MAX_TASKS, SleepParams};

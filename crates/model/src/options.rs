@@ -1,0 +1,60 @@
+//! The settings that jobs of every kind have.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Affinity, Labels, Priority, Requirements};
+
+/// How long things may take. None: as long as they need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeout {
+    /// One attempt at a task; a longer one has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_seconds: Option<NonZeroU32>,
+    /// The job, from its submission to its end; a longer one has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_seconds: Option<NonZeroU32>,
+}
+
+/// A job but for what it computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobOptions {
+    /// How soon.
+    pub priority: Priority,
+    /// The client's own words about it.
+    pub tags: Labels,
+    /// Where it would rather run.
+    pub affinity: Affinity,
+    /// Where alone it can run.
+    pub requires: Requirements,
+    /// Attempts at a task before it has failed.
+    pub max_attempts: NonZeroU32,
+    /// How long it may take.
+    pub timeout: Timeout,
+    /// The name under which its result is stored, beside its id.
+    pub output: Option<String>,
+    /// Numbers from a task's first to its last, for kinds with a range: not the client's to say, and the same until the
+    /// job's end.
+    pub chunk_size: Option<NonZeroU64>,
+}
+
+/// Attempts at a task when a job does not say.
+pub const DEFAULT_MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self {
+            priority: Priority::default(),
+            tags: Labels::new(),
+            affinity: Affinity::default(),
+            requires: Requirements::default(),
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            timeout: Timeout::default(),
+            output: None,
+            chunk_size: None,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Priorities of jobs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::InvalidJob;
+
+/// How soon a job's tasks run: 1 to 9, larger sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The last to run.
+    pub const LEAST: Self = Self(1);
+    /// The first to run.
+    pub const HIGHEST: Self = Self(9);
+
+    /// The number, 1 to 9.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+impl TryFrom<u8> for Priority {
+    type Error = InvalidJob;
+
+    fn try_from(priority: u8) -> Result<Self, Self::Error> {
+        if (1..=9).contains(&priority) {
+            Ok(Self(priority))
+        } else {
+            Err(InvalidJob::new("priority", "must be from 1 to 9, larger sooner"))
+        }
+    }
+}
+
+impl From<Priority> for u8 {
+    fn from(priority: Priority) -> Self {
+        priority.0
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -187,7 +187,7 @@ impl LeaseSender {
     /// Tells a worker to stop an attempt, where its connection does not.
     fn stop(self, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
-        let request = self.client.delete(format!("http://{address}/lease/{attempt}")).timeout(STOP_TIMEOUT);
+        let request = self.client.delete(format!("http://{address}/lease/{attempt}?epoch={}", self.epoch)).timeout(STOP_TIMEOUT);
         let request = self.token.sign(request);
         tokio::spawn(async move {
             if let Err(error) = request.send().await {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{Deregistration, Heartbeat};
+use api::{Deregistration, Heartbeat, MAX_HEARTBEAT_BYTES};
 use model::{InvalidWorkerId, WorkerId};
 use service::{ApiError, Connection, parse_json, query_from, read_body};
 use tracing::{info, warn};
@@ -13,10 +13,6 @@ use tracing::{info, warn};
 use super::State;
 use crate::metrics::EvictionReason;
 use crate::workers::{Origin, RegisterError, Registered};
-
-/// The longest heartbeat: it lists the stored leases of up to 1024 slots, some 250 bytes each, and the outcomes that the
-/// worker keeps.
-const MAX_HEARTBEAT_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a heartbeat may take to arrive.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);

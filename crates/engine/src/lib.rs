@@ -21,9 +21,6 @@ mod time;
 mod view;
 mod workers;
 
-#[cfg(test)]
-mod tests;
-
 pub use crate::claims::ClaimId;
 pub use crate::composing::ComposeFailure;
 pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease};

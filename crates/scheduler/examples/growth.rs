@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p scheduler --example growth`
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,8 @@ impl Bench {
     }
 
     fn complete(&mut self, lease: &Lease) {
-        let outcome = Outcome { value: 0, busy: Duration::from_millis(50) };
+        let tasks = u32::try_from(lease.tasks.end - lease.tasks.start).expect("few");
+        let outcome = Outcome { value: 0, busy: Duration::from_millis(1) * tasks };
         self.scheduler.complete(lease.attempt, outcome).expect("a lease that is held");
         while let Some(event) = self.scheduler.poll_event() {
             black_box(event);
@@ -76,62 +78,83 @@ fn with_label(value: &str) -> Labels {
     Labels::from([("zone".to_owned(), value.to_owned())])
 }
 
-fn report(what: &str, time: Duration, calls: u32) {
-    println!("{what:72} {:>12.2?}", time / calls.max(1));
+/// Times of single calls. The median leaves out those in which the machine did something else.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn of<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let started_at = Instant::now();
+        let result = call();
+        self.0.push(started_at.elapsed());
+        result
+    }
+
+    fn report(mut self, what: &str) {
+        self.0.sort_unstable();
+        let (median, most) = (self.0[self.0.len() / 2], self.0[self.0.len() * 99 / 100]);
+        println!("{what:78} {median:>10.2?} {most:>10.2?}");
+    }
 }
 
 fn main() {
+    println!("{:78} {:>10} {:>10}", "", "median", "99 %");
     leaving_worker();
-    claims_beside_idle_slots(Order::FirstInFirstOut, "one job in order");
-    claims_beside_idle_slots(Order::Stripes, "one job in stripes");
+    claims_beside_busy_slots(Order::FirstInFirstOut, "in order");
+    claims_beside_busy_slots(Order::Stripes, "in stripes");
     claims_where_others_cannot_run_it();
-    retries_that_idle_slots_must_leave_alone();
+    slots_that_must_leave_it_alone();
     ending_job();
     short_jobs();
 }
 
-/// Unfinished jobs of which the worker has run one lease each, when it leaves.
+/// Workers that have run one lease of each of many unfinished jobs leave.
 fn leaving_worker() {
     let mut bench = Bench::new();
     bench.join(0..2, 1, &Labels::new());
     for _ in 0..JOBS {
-        bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 10));
+        bench.submit(JobSpec { max_lease_tasks: 1, ..JobSpec::new(JobKind::COUNT_PRIMES, 10) });
     }
     for _ in 0..JOBS {
         let lease = bench.claim(lane(0)).expect("open tasks");
         bench.complete(&lease);
     }
-    let started_at = Instant::now();
-    bench.scheduler.worker_lost(WorkerKey(0), bench.now);
-    report("a worker leaves that has worked on 100,000 unfinished jobs", started_at.elapsed(), 1);
+    bench.claim(lane(0)).expect("open tasks");
+    let mut times = Times::default();
+    times.of(|| bench.scheduler.worker_lost(WorkerKey(0), bench.now));
+    times.report("a worker leaves that has worked on 100,000 unfinished jobs");
 }
 
 /// An idle slot is found, claims, completes and is idle again, while the others are busy.
-fn claims_beside_idle_slots(order: Order, what: &str) {
+fn claims_beside_busy_slots(order: Order, what: &str) {
     let mut bench = Bench::new();
     bench.join(0..SLOTS, 1, &Labels::new());
     bench.idle_all(0..SLOTS);
     bench.submit(JobSpec { order, ..JobSpec::new(JobKind::COUNT_PRIMES, 1 << 40) });
-    let (mut leases, started_at) = (std::collections::VecDeque::new(), Instant::now());
-    while let Some(idle) = bench.scheduler.next_idle(bench.now) {
-        leases.push_back((idle, bench.claim(idle).expect("open tasks")));
-    }
-    report(&format!("{what}: each of 65,536 idle slots found, and its first claim"), started_at.elapsed(), 65_536);
-    let (mut claiming, mut all) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..ROUNDS {
-        let (lane, lease) = leases.pop_front().expect("every slot is busy");
-        let began = Instant::now();
-        bench.complete(&lease);
-        bench.scheduler.slot_idle(lane);
-        let claims_at = Instant::now();
-        let idle = bench.scheduler.next_idle(bench.now).expect("the slot that just fell idle");
-        let lease = bench.claim(idle).expect("open tasks");
-        claiming += claims_at.elapsed();
-        all += began.elapsed();
+    let (mut leases, mut first) = (VecDeque::new(), Times::default());
+    for _ in 0..SLOTS {
+        let (idle, lease) = first.of(|| {
+            let idle = bench.scheduler.next_idle(bench.now).expect("an idle slot");
+            (idle, bench.claim(idle).expect("open tasks"))
+        });
         leases.push_back((idle, lease));
     }
-    report(&format!("{what}: an idle slot found, and its claim, beside 65,535 busy slots"), claiming, ROUNDS);
-    report(&format!("{what}: the same with completion and slot_idle"), all, ROUNDS);
+    first.report(&format!("{what}: an idle slot of 65,536 found, and its first claim"));
+    let (mut claims, mut ends) = (Times::default(), Times::default());
+    for _ in 0..ROUNDS {
+        let (lane, lease) = leases.pop_front().expect("every slot is busy");
+        ends.of(|| {
+            bench.complete(&lease);
+            bench.scheduler.slot_idle(lane);
+        });
+        let next = claims.of(|| {
+            let idle = bench.scheduler.next_idle(bench.now).expect("the slot that just fell idle");
+            (idle, bench.claim(idle).expect("open tasks"))
+        });
+        leases.push_back(next);
+    }
+    claims.report(&format!("{what}: an idle slot found, and its claim, beside 65,535 busy ones"));
+    ends.report(&format!("{what}: its completion, and the slot idle again"));
 }
 
 /// Of 65,536 idle slots one can run what waits.
@@ -142,41 +165,39 @@ fn claims_where_others_cannot_run_it() {
     bench.idle_all(0..SLOTS);
     let requires = Requirements { labels: with_label("b"), ..Requirements::default() };
     bench.submit(JobSpec { requires, ..JobSpec::new(JobKind::COUNT_PRIMES, 1 << 40) });
-    let mut time = Duration::ZERO;
+    let mut claims = Times::default();
     for _ in 0..ROUNDS {
-        let started_at = Instant::now();
-        let idle = bench.scheduler.next_idle(bench.now).expect("the slot that can run it");
-        let lease = bench.claim(idle).expect("open tasks");
-        time += started_at.elapsed();
+        let (idle, lease) = claims.of(|| {
+            let idle = bench.scheduler.next_idle(bench.now).expect("the slot that can run it");
+            (idle, bench.claim(idle).expect("open tasks"))
+        });
         bench.complete(&lease);
         bench.scheduler.slot_idle(idle);
     }
-    report("an idle slot found, and its claim, where 65,535 idle ones cannot run it", time, ROUNDS);
+    claims.report("an idle slot found, and its claim, where 65,535 idle ones cannot run it");
 }
 
-/// One worker with all the slots has failed what waits, and is offered in vain after each change.
-fn retries_that_idle_slots_must_leave_alone() {
+/// One worker with 65,536 idle slots has handed back what waits, and is offered in vain after each change.
+fn slots_that_must_leave_it_alone() {
     let mut bench = Bench::new();
-    bench.join(0..2, u32::try_from(SLOTS).expect("few"), &Labels::new());
-    bench.submit(JobSpec { max_attempts: u32::MAX, ..JobSpec::new(JobKind::COUNT_PRIMES, 1) });
+    let slots = u32::try_from(SLOTS).expect("few");
+    bench.join(0..2, slots, &Labels::new());
+    bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 1));
     let first = bench.claim(lane(0)).expect("the task");
     bench.scheduler.release(first.attempt, bench.now).expect("it is held");
-    for slot in 0..u32::try_from(SLOTS).expect("few") {
-        bench.scheduler.slot_idle(Lane { slot, ..lane(0) });
-    }
-    let (mut time, mut offers) = (Duration::ZERO, 0);
+    (0..slots).for_each(|slot| bench.scheduler.slot_idle(Lane { slot, ..lane(0) }));
+    let mut offers = Times::default();
     for _ in 0..ROUNDS {
-        let job = bench.submit(JobSpec::new(JobKind::SLEEP, 1));
+        let job = bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 1));
         bench.scheduler.cancel(job).expect("it waits");
-        let started_at = Instant::now();
-        while let Some(idle) = bench.scheduler.next_idle(bench.now) {
-            offers += 1;
-            assert!(bench.claim(idle).is_none(), "it is held back");
-            bench.scheduler.slot_idle(idle);
-        }
-        time += started_at.elapsed();
+        offers.of(|| {
+            while let Some(idle) = bench.scheduler.next_idle(bench.now) {
+                assert!(bench.claim(idle).is_none(), "it is held back");
+                bench.scheduler.slot_idle(idle);
+            }
+        });
     }
-    report(&format!("65,536 idle slots that must leave what waits alone ({offers} offers), a change"), time, ROUNDS);
+    offers.report("all offers after a change to 65,536 idle slots that must leave it alone");
 }
 
 /// A job with one lease ends beside 100,000 leases of another.
@@ -189,22 +210,21 @@ fn ending_job() {
         let attempt = AttemptId(bench.id());
         bench.scheduler.claim(Lane { slot, ..lane(0) }, LeaseSize::AtMost(1), attempt, bench.now).expect("it is there");
     }
-    let (mut ending, mut pausing) = (Duration::ZERO, Duration::ZERO);
+    let (mut ends, mut pauses) = (Times::default(), Times::default());
     for round in 0..ROUNDS {
+        let lane = Lane { slot: u32::MAX - round, ..lane(0) };
         let job = bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 1));
-        bench.claim(Lane { slot: u32::MAX - round, ..lane(0) }).expect("its task");
-        let started_at = Instant::now();
-        bench.scheduler.pause(job).expect("it runs");
-        pausing += started_at.elapsed();
-        let started_at = Instant::now();
-        bench.scheduler.cancel(job).expect("it is paused");
-        ending += started_at.elapsed();
+        bench.claim(lane).expect("its task");
+        pauses.of(|| bench.scheduler.pause(job).expect("it runs"));
+        bench.scheduler.resume(job, bench.now).expect("it is paused");
+        bench.claim(lane).expect("its task");
+        ends.of(|| bench.scheduler.cancel(job).expect("it runs"));
     }
-    report("a job with one lease is paused beside 100,000 leases of another", pausing, ROUNDS);
-    report("a job is canceled beside 100,000 leases of another", ending, ROUNDS);
+    pauses.report("a job with one lease is paused beside 100,000 leases of another");
+    ends.report("a job with one lease is canceled beside 100,000 leases of another");
 }
 
-/// Jobs of one task with requirements of their own, as requests bring them, beside many abilities and unfinished jobs.
+/// Jobs of one task, as requests bring them, beside many abilities and unfinished jobs.
 fn short_jobs() {
     let mut bench = Bench::new();
     for number in 0..1_000 {
@@ -213,13 +233,14 @@ fn short_jobs() {
     for _ in 0..JOBS {
         bench.submit(JobSpec::new(JobKind::COUNT_PRIMES, 10));
     }
-    let wait = Some(Duration::from_secs(5));
-    let started_at = Instant::now();
+    let (worker_wait, mut jobs) = (Some(Duration::from_secs(5)), Times::default());
     for _ in 0..ROUNDS {
-        let job = bench.submit(JobSpec { worker_wait: wait, ..JobSpec::new(JobKind::SUM_OF_PRIMES, 1) });
-        black_box(bench.scheduler.poll_timeout());
-        bench.scheduler.handle_timeout(bench.now);
-        bench.scheduler.cancel(job).expect("it waits");
+        jobs.of(|| {
+            let job = bench.submit(JobSpec { worker_wait, ..JobSpec::new(JobKind::SUM_OF_PRIMES, 1) });
+            black_box(bench.scheduler.poll_timeout());
+            bench.scheduler.handle_timeout(bench.now);
+            bench.scheduler.cancel(job).expect("it waits");
+        });
     }
-    report("submit, timers and cancel beside 1,000 abilities and 100,000 jobs", started_at.elapsed(), ROUNDS);
+    jobs.report("submit, timers and cancel beside 1,000 abilities and 100,000 jobs");
 }

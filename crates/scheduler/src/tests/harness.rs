@@ -64,7 +64,8 @@ pub(super) fn labels(words: &[(&str, &str)]) -> Labels {
 
 impl Harness {
     pub(super) fn new() -> Self {
-        let now = Instant::now();
+        // Some operations look back.
+        let now = Instant::now() + Duration::from_hours(1);
         Self { scheduler: Scheduler::new(POLICY), now, last_attempt: 0 }
     }
 
@@ -98,8 +99,13 @@ impl Harness {
     }
 
     pub(super) fn claim_for(&mut self, lane: Lane, size: LeaseSize) -> Result<Option<Lease>, UnknownWorker> {
+        let attempt = self.next_attempt();
+        self.scheduler.claim(lane, size, attempt, self.now)
+    }
+
+    pub(super) fn next_attempt(&mut self) -> AttemptId {
         self.last_attempt += 1;
-        self.scheduler.claim(lane, size, AttemptId(Uuid::from_u128(self.last_attempt)), self.now)
+        AttemptId(Uuid::from_u128(self.last_attempt))
     }
 
     /// Claims and tells which tasks came.
@@ -131,7 +137,7 @@ impl Harness {
     }
 
     pub(super) fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.scheduler.poll_event()).collect()
+        std::iter::from_fn(|| self.scheduler.poll_event()).take(100_000).collect()
     }
 
     /// The events that end something: those of jobs that are over and of leases that were revoked.

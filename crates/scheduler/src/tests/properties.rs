@@ -1,6 +1,7 @@
 //! Random operations against a model that knows the place of every task.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
 use model::{Affinity, JobId, JobKind, Priority, Requirements};
@@ -26,6 +27,10 @@ enum Operation {
     Complete { pick: usize },
     Fail { pick: usize },
     Release { pick: usize },
+    Adopt { pick: usize, worker: usize, from: u64, tasks: u64, age_ms: u64 },
+    Idle { pick: usize, slot: u32 },
+    Gone { pick: usize, slot: u32 },
+    GiveOut,
     Wait { ms: u64 },
 }
 
@@ -48,7 +53,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => pick.clone().prop_map(|pick| Operation::Renew { pick }),
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
-        1 => pick.prop_map(|pick| Operation::Release { pick }),
+        2 => pick.clone().prop_map(|pick| Operation::Release { pick }),
+        2 => (pick.clone(), pick.clone(), 0u64..200, 1u64..8, 0u64..90_000)
+            .prop_map(|(pick, worker, from, tasks, age_ms)| Operation::Adopt { pick, worker, from, tasks, age_ms }),
+        4 => (pick.clone(), 0u32..3).prop_map(|(pick, slot)| Operation::Idle { pick, slot }),
+        1 => (pick, 0u32..3).prop_map(|(pick, slot)| Operation::Gone { pick, slot }),
+        2 => Just(Operation::GiveOut),
         1 => (0u64..30_000).prop_map(|ms| Operation::Wait { ms }),
     ]
 }
@@ -94,6 +104,7 @@ fn serves(worker: &WorkerSpec, spec: &JobSpec) -> bool {
 struct Known {
     spec: JobSpec,
     done: Vec<bool>,
+    failed: BTreeSet<u64>,
     is_paused: bool,
 }
 
@@ -103,6 +114,8 @@ struct Model {
     jobs: BTreeMap<JobId, Known>,
     specs: HashMap<u64, WorkerSpec>,
     workers: Vec<u64>,
+    /// Slots that wait, of workers that are there.
+    idle: BTreeSet<Lane>,
     granted: Vec<Lease>,
     holders: HashMap<(JobId, u64), Lease>,
     next: u64,
@@ -112,7 +125,7 @@ impl Model {
     fn new() -> Self {
         let grid = Harness::new();
         let (jobs, specs, holders) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { grid, jobs, specs, workers: Vec::new(), granted: Vec::new(), holders, next: 0 }
+        Self { grid, jobs, specs, workers: Vec::new(), idle: BTreeSet::new(), granted: Vec::new(), holders, next: 0 }
     }
 
     fn apply(&mut self, operation: Operation) {
@@ -122,7 +135,8 @@ impl Model {
                 let spec = shaped(tasks, shape, priority);
                 self.grid.submit_spec(self.next.into(), spec.clone());
                 let done = vec![false; usize::try_from(tasks).expect("few")];
-                self.jobs.insert(job(self.next.into()), Known { spec, done, is_paused: false });
+                self.jobs
+                    .insert(job(self.next.into()), Known { spec, done, failed: BTreeSet::new(), is_paused: false });
             }
             Operation::Cancel { pick } => {
                 if let Some(id) = self.pick_job(pick) {
@@ -148,6 +162,7 @@ impl Model {
             Operation::Retry { pick } => {
                 if let Some(id) = self.pick_job(pick) {
                     self.grid.scheduler.retry(id, self.grid.now).expect("a live job");
+                    self.jobs.get_mut(&id).expect("just picked").failed.clear();
                     assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.failed), Some(0));
                 }
             }
@@ -160,13 +175,13 @@ impl Model {
             Operation::Lose { pick } => {
                 if let Some(lost) = self.pick_worker(pick) {
                     self.grid.scheduler.worker_lost(worker(lost), self.grid.now);
-                    self.workers.retain(|number| *number != lost);
+                    self.forget_worker(lost);
                 }
             }
             Operation::Retire { pick } => {
                 if let Some(leaving) = self.pick_worker(pick) {
                     self.grid.scheduler.worker_retired(worker(leaving), self.grid.now);
-                    self.workers.retain(|number| *number != leaving);
+                    self.forget_worker(leaving);
                 }
             }
             Operation::Suspend { pick } => {
@@ -207,6 +222,26 @@ impl Model {
                     let _ = self.grid.scheduler.release(lease.attempt, self.grid.now);
                 }
             }
+            Operation::Adopt { pick, worker, from, tasks, age_ms } => {
+                if let (Some(id), Some(worker)) = (self.pick_job(pick), self.pick_worker(worker)) {
+                    self.adopt(lane(worker), id, from..from + tasks, Duration::from_millis(age_ms));
+                }
+            }
+            Operation::Idle { pick, slot } => {
+                if let Some(waiting) = self.pick_worker(pick) {
+                    let lane = Lane { slot, ..lane(waiting) };
+                    self.grid.scheduler.slot_idle(lane);
+                    self.idle.insert(lane);
+                }
+            }
+            Operation::Gone { pick, slot } => {
+                if let Some(waiting) = self.pick_worker(pick) {
+                    let lane = Lane { slot, ..lane(waiting) };
+                    self.grid.scheduler.slot_gone(lane);
+                    self.idle.remove(&lane);
+                }
+            }
+            Operation::GiveOut => self.give_out(),
             Operation::Wait { ms } => self.grid.wait(Duration::from_millis(ms)),
         }
         self.settle();
@@ -226,9 +261,57 @@ impl Model {
         self.jobs.keys().nth(pick % self.jobs.len().max(1)).copied()
     }
 
+    fn forget_worker(&mut self, gone: u64) {
+        self.workers.retain(|number| *number != gone);
+        self.idle.retain(|lane| lane.worker != worker(gone));
+    }
+
+    /// Exactly the attempts whose tasks are all open can be adopted.
+    fn adopt(&mut self, lane: Lane, id: JobId, tasks: Range<u64>, age: Duration) {
+        let known = &self.jobs[&id];
+        let live = self.grid.scheduler.live_attempts();
+        let is_held = |task| self.holders.get(&(id, task)).is_some_and(|holder| live.contains(&holder.attempt));
+        let is_done = |task| known.done.get(usize::try_from(task).expect("few")).is_none_or(|done| *done);
+        let is_open = |task| !is_done(task) && !known.failed.contains(&task) && !is_held(task);
+        let may_be = !known.is_paused && tasks.clone().all(is_open);
+        let (attempt, now) = (self.grid.next_attempt(), self.grid.now);
+        let claimed_at = now.checked_sub(age).expect("the clock has run for longer");
+        let adopted = self.grid.scheduler.adopt(lane, attempt, id, tasks.clone(), claimed_at, now);
+        assert_eq!(adopted.is_ok(), may_be, "{adopted:?}");
+        if let Ok(lease) = adopted {
+            assert_eq!(lease.tasks, tasks);
+            self.idle.remove(&lane);
+            tasks.for_each(|task| drop(self.holders.insert((id, task), lease.clone())));
+            self.granted.push(lease);
+        }
+    }
+
+    /// Offers end, and none of the slots that still wait could have had a task.
+    fn give_out(&mut self) {
+        let mut offers = 0;
+        while let Some(offered) = self.grid.scheduler.next_idle(self.grid.now) {
+            offers += 1;
+            assert!(offers < 1_000, "slots are offered without end");
+            assert!(self.idle.contains(&offered), "a slot that does not wait");
+            self.grid.scheduler.check();
+            self.claim(offered, LeaseSize::Fitting);
+            if self.idle.contains(&offered) {
+                self.grid.scheduler.slot_idle(offered);
+            }
+        }
+        for lane in self.idle.clone() {
+            let before = self.granted.len();
+            self.claim(lane, LeaseSize::Fitting);
+            // What is left of a stripe may be worth a set-up to one worker and not to another.
+            let is_stripe = |lease: &Lease| self.jobs[&lease.job].spec.order == Order::Stripes;
+            assert!(self.granted[before..].iter().all(is_stripe), "{lane:?} waits in vain: {:?}", self.granted.last());
+        }
+    }
+
     fn claim(&mut self, lane: Lane, size: LeaseSize) {
         // A suspended worker gets an error.
         let Ok(Some(lease)) = self.grid.claim_for(lane, size) else { return };
+        self.idle.remove(&lane);
         let (known, worker) = (&self.jobs[&lease.job], &self.specs[&lane.worker.0]);
         assert!(serves(worker, &known.spec), "a worker that cannot run it");
         assert!(!known.is_paused, "a paused job");
@@ -268,7 +351,10 @@ impl Model {
                     assert!(done.iter().all(|task| *task), "a task is missing");
                 }
                 Event::JobFailed { job, .. } => drop(self.forget(job)),
-                Event::TasksFailed { tasks, .. } => assert_eq!(tasks.end - tasks.start, 1),
+                Event::TasksFailed { job, tasks, .. } => {
+                    assert_eq!(tasks.end - tasks.start, 1);
+                    self.jobs.get_mut(&job).expect("a live job").failed.extend(tasks);
+                }
                 Event::JobStarted { .. } | Event::AttemptFailed { .. } => (),
                 Event::LeaseRevoked { attempt, .. } => {
                     assert!(!self.grid.scheduler.live_attempts().contains(&attempt), "revoked, but still held");

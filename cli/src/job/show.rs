@@ -26,7 +26,7 @@ fn describe(job: &Job) -> Table<2> {
         "{} of {} succeeded, {} running, {} pending, {} failed",
         tasks.succeeded, tasks.total, tasks.running, tasks.pending, tasks.failed
     );
-    let is_range = matches!(job.kind, JobKind::SumOfPrimes | JobKind::CountPrimes);
+    let is_range = matches!(job.kind, JobKind::SUM_OF_PRIMES | JobKind::COUNT_PRIMES);
     let left = job.progress.seconds_left.filter(|_| !job.state.is_over());
     let took = job.started_at.zip(job.finished_at).map(|(from, to)| span(between(from, to)));
     let mut table = Table::without_head();

@@ -38,15 +38,15 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
 
 fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
     Ok(match work {
-        WorkCommand::SumOfPrimes(range) => plain(JobKind::SumOfPrimes, &number_range(range.a, range.b)?)?,
-        WorkCommand::CountPrimes(range) => plain(JobKind::CountPrimes, &number_range(range.a, range.b)?)?,
+        WorkCommand::SumOfPrimes(range) => plain(JobKind::SUM_OF_PRIMES, &number_range(range.a, range.b)?)?,
+        WorkCommand::CountPrimes(range) => plain(JobKind::COUNT_PRIMES, &number_range(range.a, range.b)?)?,
         WorkCommand::Sleep(sleep) => {
             let params = SleepParams { seconds: sleep.seconds, fail_rate: sleep.fail_rate, tasks: sleep.tasks };
-            plain(JobKind::Sleep, &params)?
+            plain(JobKind::SLEEP, &params)?
         }
         WorkCommand::Tasks(tasks) => {
             let list = payloads(&read(&tasks.file)?)?;
-            plain(JobKind::Tasks, &TasksParams { list })?
+            plain(JobKind::TASKS, &TasksParams { list })?
         }
     })
 }

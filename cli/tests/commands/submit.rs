@@ -10,11 +10,11 @@ use crate::helpers::{Grid, assert_fails, run_with_input};
 fn every_kind_of_work_is_submitted() {
     let grid = Grid::start();
     for (arguments, kind, params) in [
-        (&["sum-of-primes", "10_000", "1e6"][..], JobKind::SumOfPrimes, r#"{"a":10000,"b":1000000}"#),
-        (&["count-primes", "1", "1e6"], JobKind::CountPrimes, r#"{"a":1,"b":1000000}"#),
+        (&["sum-of-primes", "10_000", "1e6"][..], JobKind::SUM_OF_PRIMES, r#"{"a":10000,"b":1000000}"#),
+        (&["count-primes", "1", "1e6"], JobKind::COUNT_PRIMES, r#"{"a":1,"b":1000000}"#),
         (
             &["sleep", "--seconds", "0.01", "--tasks", "3", "--fail-rate", "0.25"],
-            JobKind::Sleep,
+            JobKind::SLEEP,
             r#"{"seconds":0.01,"fail_rate":0.25,"tasks":3}"#,
         ),
     ] {
@@ -67,7 +67,7 @@ fn tasks_come_from_lines_or_an_array_in_a_file_or_stdin() {
     for (text, count) in [("{\"n\": 1}\n\n[2]\n\"three\"", 3), ("[{\"n\": 1}, 2]", 2)] {
         std::fs::write(&path, text).expect("write a file");
         let job: Job = grid.json(&["job", "submit", "tasks", path.to_str().expect("UTF-8")]);
-        assert_eq!((job.kind, job.tasks.total), (JobKind::Tasks, count));
+        assert_eq!((job.kind, job.tasks.total), (JobKind::TASKS, count));
         let output = run_with_input(&mut grid.command(&["job", "submit", "tasks", "-", "--output", "json"]), text);
         let job: Job = serde_json::from_slice(&output.stdout).expect("a job");
         assert_eq!(job.tasks.total, count);
@@ -85,7 +85,7 @@ fn whole_job_comes_from_a_file_and_options_win() {
     std::fs::write(path, r#"{"kind":"count-primes","params":{"a":1,"b":100},"priority":2,"tags":{"a":"b"}}"#)
         .expect("write a file");
     let job: Job = grid.json(&["job", "submit", "--file", path, "--priority", "8", "--wait"]);
-    assert_eq!((job.kind, job.priority.get(), job.state), (JobKind::CountPrimes, 8, JobState::Succeeded));
+    assert_eq!((job.kind, job.priority.get(), job.state), (JobKind::COUNT_PRIMES, 8, JobState::Succeeded));
     assert_eq!(job.tags.get("a").map(String::as_str), Some("b"));
     let both = grid.run(&["job", "submit", "--file", path, "sleep", "--seconds", "1"]);
     assert_fails(&both, 2);

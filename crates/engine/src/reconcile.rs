@@ -84,7 +84,8 @@ impl Engine {
             };
             match (is_holder, lease.state) {
                 (true, HeldState::Finished) => reconciled.deliver.push(lease.attempt),
-                (true, HeldState::Running) => (),
+                // It lasts as long as its worker lists it, or as long as the time limit of its tasks allows.
+                (true, HeldState::Running) => drop(self.scheduler.renew(lease.attempt, now.instant)),
                 (false, _) => reconciled.settled.push(lease.attempt),
             }
         }
@@ -102,6 +103,8 @@ impl Engine {
         if adopted.is_err() {
             return false;
         }
+        // It was claimed at another coordinator: its time there has passed.
+        let _ = self.scheduler.renew(lease.attempt, now.instant);
         self.settle(now);
         self.occupy(lane);
         if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {

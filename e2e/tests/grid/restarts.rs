@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use api::ParsedJob;
 use jiff::Timestamp;
-use model::{JobId, JobOptions, JobWork, NumberRange};
+use model::{JobId, JobKind, JobOptions};
 use serde_json::value::RawValue;
 use store::{NewJob, Retention};
 use store_sqlite::StoreSettings;
@@ -137,7 +136,8 @@ fn job(number: u128) -> NewJob {
     NewJob {
         id: JobId(Uuid::from_u128(number)),
         tasks: 1,
-        work: JobWork::SumOfPrimes(range),
+        kind: JobKind::SUM_OF_PRIMES,
+        is_individual: false,
         payloads: Vec::new(),
         options: JobOptions::default(),
         params: RawValue::from_string(r#"{"a":1,"b":1000000}"#.to_owned()).expect("JSON"),

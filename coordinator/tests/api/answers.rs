@@ -27,7 +27,7 @@ async fn the_list_of_workers_says_what_each_has_shown() {
     let [worker] = &workers[..] else { panic!("one worker: {workers:?}") };
     assert_eq!((worker.id.as_str(), worker.slots, worker.busy), ("one", 1, 0));
     assert_eq!((worker.state, worker.completed_tasks), (WorkerState::Ready, 1));
-    assert!(worker.address.ip().is_loopback() && worker.speed_numbers_per_s.is_some());
+    assert!(worker.address.expect("an address").ip().is_loopback() && worker.speed_numbers_per_s.is_some());
 }
 
 #[actix_web::test]

@@ -131,7 +131,6 @@ fn store_jobs(data_dir: &TempDir) {
 
 /// The sum of the primes up to a million, as one task.
 fn job(number: u128) -> NewJob {
-    let range = NumberRange::new(1, 1_000_000).expect("ascending");
     let after = Duration::from_micros(u64::try_from(number).expect("few"));
     NewJob {
         id: JobId(Uuid::from_u128(number)),

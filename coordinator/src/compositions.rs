@@ -9,12 +9,13 @@ use store::{ComposeError, Store, WriteError};
 use tracing::{error, warn};
 
 use crate::driver::Driver;
+use crate::supervisor::Supervisor;
 
 /// Runs as long as the driver does. The engine bounds how many compositions run at the same time.
-pub(crate) async fn run(jobs: Receiver<JobId>, store: Arc<Store>, driver: Arc<Driver>) {
+pub(crate) async fn run(jobs: Receiver<JobId>, store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor) {
     while let Ok(job) = jobs.recv().await {
         let (store, driver) = (Arc::clone(&store), Arc::clone(&driver));
-        tokio::spawn(async move {
+        supervisor.spawn(async move {
             let outcome = store.compose_result(job).await.map_err(|error| failure(job, error));
             driver.input(|engine, now| engine.composed(job, outcome, now));
         });

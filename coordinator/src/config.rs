@@ -20,10 +20,6 @@ const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Changes that may wait for the disk before no more work is leased.
 const MAX_UNSTORED: u64 = 50_000;
 
-/// How long the tasks of jobs that ran under the last coordinator wait for their workers: heartbeats come every second, and
-/// a worker whose coordinator was away tries again within a second.
-const RECOVERY: Duration = Duration::from_millis(2_500);
-
 /// The environment of `divvy-coordinator`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -64,6 +60,9 @@ pub struct Config {
     /// `DIVVY_EVICT_AFTER_MS`: silence after which a worker is removed. Default 5000, at least 2000: heartbeats come
     /// every second.
     pub evict_after_ms: u64,
+    /// `DIVVY_RECOVERY_MS`: how long, after a start, the tasks of jobs that had started wait for the workers that hold them
+    /// from before. Default 2500: a worker tries again within a second when its coordinator was away.
+    pub recovery_ms: u64,
     /// `DIVVY_MAX_INFLIGHT`: requests computed or waiting at the same time; further ones get 503. Default 1000.
     pub max_inflight: u32,
     /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is registered. Default 10000.
@@ -90,6 +89,7 @@ impl Default for Config {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             aging_interval_ms: 30_000,
             evict_after_ms: 5_000,
+            recovery_ms: 2_500,
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
@@ -115,6 +115,7 @@ impl Config {
             ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
             ("DIVVY_AGING_INTERVAL_MS", 1, self.aging_interval_ms),
             ("DIVVY_EVICT_AFTER_MS", 2_000, self.evict_after_ms),
+            ("DIVVY_RECOVERY_MS", 0, self.recovery_ms),
             ("DIVVY_NO_WORKER_TIMEOUT_MS", 0, self.no_worker_timeout_ms),
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
         ] {
@@ -147,7 +148,7 @@ impl Config {
             chunk_size: self.chunk_size,
             worker_wait: Duration::from_millis(self.no_worker_timeout_ms),
             max_unstored: MAX_UNSTORED,
-            recovery: RECOVERY,
+            recovery: Duration::from_millis(self.recovery_ms),
             epoch,
             instance: fastrand::u64(..),
         }

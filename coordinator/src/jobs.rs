@@ -17,6 +17,7 @@ use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
 use crate::job_view;
 use crate::simulated_workers::is_simulated;
+use crate::supervisor::Supervisor;
 
 /// Jobs that one page of a change by filter covers.
 const CHANGED_AT_ONCE: usize = 1_000;
@@ -107,6 +108,7 @@ pub(crate) struct Jobs {
     store: Arc<Store>,
     driver: Arc<Driver>,
     locks: JobLocks,
+    supervisor: Supervisor,
 }
 
 impl Action {
@@ -148,8 +150,8 @@ impl Action {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>) -> Self {
-        Self { store, driver, locks: JobLocks::default() }
+    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor) -> Self {
+        Self { store, driver, locks: JobLocks::default(), supervisor }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -202,7 +204,7 @@ impl Jobs {
         };
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = tokio::spawn(async move { this.accept_new(new, fingerprints.body).await });
+        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, fingerprints.body).await });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
@@ -239,7 +241,7 @@ impl Jobs {
     /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.
     pub(crate) async fn act(&self, id: JobId, action: Action) -> Result<Job, ChangeError> {
         let this = self.clone();
-        let acting = tokio::spawn(async move {
+        let acting = self.supervisor.spawn_whole(async move {
             this.change(id, action).await?;
             let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
             // It may have ended just before; a retried job may have ended again since.
@@ -254,7 +256,7 @@ impl Jobs {
     /// Changes every job that a filter finds and that can change.
     pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
         let this = self.clone();
-        let acting = tokio::spawn(async move {
+        let acting = self.supervisor.spawn_whole(async move {
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
             loop {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;

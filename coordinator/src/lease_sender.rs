@@ -18,6 +18,7 @@ use workloads::Report;
 use crate::driver::{Driver, Outgoing};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::simulated_workers::SimulatedWorkers;
+use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
 
 /// The longest problem that is read.
@@ -35,6 +36,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseSender {
     pub(crate) driver: Arc<Driver>,
+    pub(crate) supervisor: Supervisor,
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
     pub(crate) client: Client,
@@ -59,7 +61,7 @@ impl LeaseSender {
         while let Ok(next) = outgoing.recv().await {
             let this = self.clone();
             match next {
-                Outgoing::Lease(order, revoked) => drop(tokio::spawn(this.lease(order, revoked))),
+                Outgoing::Lease(order, revoked) => self.supervisor.spawn(this.lease(order, revoked)),
                 Outgoing::Stop { attempt, worker } => this.stop(attempt, worker),
             }
         }
@@ -187,9 +189,10 @@ impl LeaseSender {
     /// Tells a worker to stop an attempt, where its connection does not.
     fn stop(self, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
-        let request = self.client.delete(format!("http://{address}/lease/{attempt}?epoch={}", self.epoch)).timeout(STOP_TIMEOUT);
+        let request =
+            self.client.delete(format!("http://{address}/lease/{attempt}?epoch={}", self.epoch)).timeout(STOP_TIMEOUT);
         let request = self.token.sign(request);
-        tokio::spawn(async move {
+        self.supervisor.spawn(async move {
             if let Err(error) = request.send().await {
                 debug!(%attempt, %error, "a worker was not told to stop; its next heartbeat tells it");
             }

@@ -15,4 +15,5 @@ mod metrics;
 mod pull_workers;
 mod simulated_workers;
 pub mod startup;
+mod supervisor;
 mod workers;

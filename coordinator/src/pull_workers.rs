@@ -111,6 +111,7 @@ impl PullWorkers {
             labels: labels.clone(),
             resources,
             is_reserved: false,
+            leases_per_slot: 1,
         };
         let (key, _) = self.driver.input(|engine, now| engine.join(announcement, &[], now));
         PullWorker { key, kinds, labels, resources, last_seen_at: now }
@@ -155,5 +156,9 @@ pub(crate) fn check_abilities(claim: &ClaimRequest) -> Result<(), InvalidJob> {
     if claim.kinds.is_empty() || claim.kinds.len() > MAX_KINDS {
         return Err(InvalidJob::new("kinds", format!("must name 1 to {MAX_KINDS} kinds of job that the worker runs")));
     }
-    Ok(())
+    claim
+        .kinds
+        .iter()
+        .try_for_each(|kind| workloads::kind(*kind).map(|_| ()))
+        .map_err(|error| InvalidJob { field: "kinds", message: error.message })
 }

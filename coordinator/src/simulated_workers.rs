@@ -14,6 +14,7 @@ use uuid::Uuid;
 use workloads::Report;
 
 use crate::driver::Driver;
+use crate::supervisor::Supervisor;
 
 /// The label that binds simulated workers and jobs together.
 const LABEL: &str = "divvy.simulation";
@@ -40,6 +41,7 @@ pub(crate) struct TooManyWorkers;
 #[derive(Clone, Debug)]
 pub(crate) struct SimulatedWorkers {
     driver: Arc<Driver>,
+    supervisor: Supervisor,
     keys: Arc<DashMap<WorkerKey, ()>>,
 }
 
@@ -54,8 +56,8 @@ pub(crate) fn labels(simulation: Uuid) -> Labels {
 }
 
 impl SimulatedWorkers {
-    pub(crate) fn new(driver: Arc<Driver>) -> Self {
-        Self { driver, keys: Arc::new(DashMap::new()) }
+    pub(crate) fn new(driver: Arc<Driver>, supervisor: Supervisor) -> Self {
+        Self { driver, supervisor, keys: Arc::new(DashMap::new()) }
     }
 
     /// Whether there is room for so many more.
@@ -75,6 +77,7 @@ impl SimulatedWorkers {
                 labels: labels(simulation),
                 resources: Resources::default(),
                 is_reserved: true,
+                leases_per_slot: 1,
             };
             self.driver.input(|engine, now| {
                 let (key, _) = engine.join(announcement, &[], now);
@@ -85,7 +88,7 @@ impl SimulatedWorkers {
         };
         let keys: Vec<_> = (1..=workers).map(join).collect();
         let this = self.clone();
-        tokio::spawn(async move {
+        self.supervisor.spawn(async move {
             while this.driver.view(|engine| jobs.iter().any(|id| engine.knows(*id))) {
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }

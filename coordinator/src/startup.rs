@@ -27,6 +27,7 @@ use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::pull_workers::PullWorkers;
 use crate::simulated_workers::SimulatedWorkers;
+use crate::supervisor::Supervisor;
 use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 
 /// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
@@ -116,7 +117,7 @@ impl Coordinator {
         }
         let health = Health::default();
         let mut background = parts.start(&config, queues)?;
-        let metrics = Metrics::new(parts.registry);
+        let (metrics, supervisor) = (Metrics::new(parts.registry), parts.supervisor);
         let state = Data::new(State {
             driver: Arc::clone(&driver),
             jobs: parts.jobs,
@@ -153,10 +154,13 @@ impl Coordinator {
         driver.input(Engine::stop);
         internal_handle.stop(false).await;
         background.shutdown().await;
+        supervisor.stop().await;
         while let Some(server) = serving.join_next().await {
             server.context("join a server")?.context("serve")?;
         }
         store.flush().await.context("commit the last changes")?;
+        drop((state, metrics, driver));
+        close(store).await.context("close the store")?;
         info!("stopped");
         Ok(())
     }
@@ -166,6 +170,7 @@ impl Coordinator {
 struct Parts {
     driver: Arc<Driver>,
     store: Arc<Store>,
+    supervisor: Supervisor,
     jobs: Jobs,
     events: Arc<EventHub>,
     workers: Arc<Workers>,
@@ -191,15 +196,17 @@ impl Parts {
             events: Arc::clone(&events),
         };
         let metrics = CoordinatorMetrics::register(&mut registry, gauges);
-        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver));
-        let simulated = SimulatedWorkers::new(Arc::clone(&driver));
-        Self { driver, store, jobs, events, workers, pull_workers, simulated, metrics, registry }
+        let supervisor = Supervisor::default();
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone());
+        let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
+        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, metrics, registry }
     }
 
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
     fn start(&self, config: &Config, queues: Queues) -> anyhow::Result<JoinSet<()>> {
         let sender = LeaseSender {
             driver: Arc::clone(&self.driver),
+            supervisor: self.supervisor.clone(),
             workers: Arc::clone(&self.workers),
             simulated: self.simulated.clone(),
             client: api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
@@ -210,7 +217,8 @@ impl Parts {
         };
         let mut background = JoinSet::new();
         background.spawn(sender.run(queues.outgoing));
-        background.spawn(compositions::run(queues.compositions, Arc::clone(&self.store), Arc::clone(&self.driver)));
+        let (store, driver) = (Arc::clone(&self.store), Arc::clone(&self.driver));
+        background.spawn(compositions::run(queues.compositions, store, driver, self.supervisor.clone()));
         background.spawn(Arc::clone(&self.driver).run_timers());
         background.spawn(Arc::clone(&self.driver).follow_store());
         background.spawn(Arc::clone(&self.events).run());
@@ -231,6 +239,19 @@ async fn drain(public: &ServerHandle, driver: &Driver, timeout: Duration) {
     tokio::select! {
         () = public.stop(true) => (),
         () = end_jobs => (),
+    }
+}
+
+/// Closes the store when the last thread of the listeners has let it go, so that another coordinator can open it.
+async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    loop {
+        match Arc::try_unwrap(store) {
+            Ok(store) => return Ok(tokio::task::spawn_blocking(|| store.close()).await??),
+            Err(_) if Instant::now() > deadline => return Ok(()),
+            Err(shared) => store = shared,
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -19,6 +19,9 @@ use crate::driver::Driver;
 /// Slots of all workers together: the bound on what the engine keeps for them.
 const MAX_SLOTS: u64 = 65_536;
 
+/// Leases of one slot: one computes while the next waits at the worker, so that no slot idles for a round trip.
+const LEASES_PER_SLOT: u8 = 2;
+
 /// The longest version that a worker may have, in bytes.
 const MAX_VERSION_BYTES: usize = 64;
 
@@ -322,6 +325,7 @@ impl Workers {
             labels: heartbeat.labels.clone(),
             resources: heartbeat.resources,
             is_reserved: false,
+            leases_per_slot: LEASES_PER_SLOT,
         };
         let is_draining = heartbeat.is_draining;
         let (key, reconciled) = self.driver.input(|engine, now| {

@@ -163,7 +163,8 @@ fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
         None => (tag.to_owned(), None),
     });
-    let kind = fields.one("kind")?.map(|kind| kind.parse().map_err(from_invalid)).transpose()?;
+    let known = |kind: model::JobKind| workloads::kind(kind).map(|known| known.name());
+    let kind = fields.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()?;
     Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind, tags: tags.collect() })
 }
 

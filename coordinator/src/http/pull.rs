@@ -194,7 +194,7 @@ pub(super) async fn release(
 /// A body that may be left out.
 async fn read_optional<T: DeserializeOwned + Default>(body: Payload) -> Result<T, ApiError> {
     let body = read_body(body, service::MAX_BODY_BYTES, BODY_TIMEOUT).await?;
-    if body.is_empty() { Ok(T::default()) } else { parse_json(&body) }
+    if body.is_empty() { Ok(T::default()) } else { Ok(parse_json::<Option<T>>(&body)?.unwrap_or_default()) }
 }
 
 /// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report

@@ -42,8 +42,10 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
         });
         Stats {
             jobs: [("queued", jobs.queued), ("running", jobs.running), ("paused", jobs.paused)]
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
                 .map(|(state, count)| (state.to_owned(), count))
-                .into(),
+                .collect(),
             tasks: engine.task_counts(),
             queue_depth_by_priority: pending.filter(|(_, pending)| *pending > 0).collect(),
             demand: demand.collect(),
@@ -147,7 +149,7 @@ fn proposal(
     chunk_size: NonZeroU64,
 ) -> Result<Proposal, InvalidJob> {
     let kind = JobKind::SLEEP;
-    let params = format!(r#"{{"seconds":{},"fail_rate":0.0,"tasks":{tasks}}}"#, simulation.seconds);
+    let params = format!(r#"{{"seconds":{},"fail_rate":0.0,"tasks":{tasks},"tasks_per_lease":1}}"#, simulation.seconds);
     let params = RawValue::from_string(params).expect("numbers in braces are JSON");
     let requires = Requirements { labels: simulated_workers::labels(id), ..Requirements::default() };
     let tags = BTreeMap::from([("simulation".to_owned(), "true".to_owned())]);

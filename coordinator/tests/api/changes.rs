@@ -69,7 +69,7 @@ async fn what_is_over_cannot_change_and_what_failed_can_be_retried() {
     grid.job_in(done.id, JobState::Succeeded).await;
     for action in ["cancel", "pause", "resume", "retry"] {
         let detail = problem(grid.act(done.id, action).await, 409).await.detail;
-        assert_eq!(detail, "the job is over: it succeeded");
+        assert_eq!(detail, "the job is over: it has succeeded");
     }
     let failing = grid.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await;
     let (bad, good) = (grid.claimed("one", &Value::Null).await, grid.claimed("one", &Value::Null).await);

@@ -46,6 +46,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "list_workers",
         "named_result",
         "put_job",
+        "release_tasks",
         "renew_tasks",
         "show_job",
         "simulate",

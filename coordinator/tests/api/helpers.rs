@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Json};
 use actix_web::{App, HttpResponse, HttpServer};
-use api::{
-    Claimed, Heartbeat, Job, LeaseOutcome, LeaseRequest, Problem, Task, TaskPage, WorkerState, WorkerSummary,
-};
+use api::{Claimed, Heartbeat, Job, LeaseOutcome, LeaseRequest, Problem, Task, TaskPage, WorkerState, WorkerSummary};
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
 use model::{BootId, EventKind, JobEvent, JobId, JobState, Labels};
@@ -46,6 +44,7 @@ pub(crate) fn config() -> Config {
         public_addr: ANY_PORT.into(),
         internal_addr: ANY_PORT.into(),
         no_worker_timeout_ms: 50,
+        recovery_ms: 0,
         drain_timeout_ms: 100,
         ..Config::default()
     }

@@ -87,7 +87,7 @@ async fn a_task_that_outlives_its_timeout_has_failed_an_attempt() {
     let job = grid.job_in(job.id, JobState::Failed).await;
     assert_eq!(job.error.as_deref(), Some("1 of 1 tasks failed"));
     let task = grid.tasks(job.id, "").await.remove(0);
-    assert_eq!((task.attempts, task.last_error.as_deref()), (1, Some("its lease expired")));
+    assert_eq!((task.attempts, task.last_error.as_deref()), (1, Some("it took longer than its time limit of 1s")));
 }
 
 #[actix_web::test]

@@ -138,8 +138,7 @@ mod tests {
         let (attempt, job) = (AttemptId(uuid::Uuid::max()), JobId(uuid::Uuid::max()));
         let (first, beyond, epoch, elapsed_ms) = (u64::MAX, u64::MAX, u64::MAX, u64::MAX);
         let slot = MAX_SLOTS_PER_WORKER;
-        let held =
-            HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state: HeldState::Finished };
+        let held = HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state: HeldState::Finished };
         let bytes = serde_json::to_string(&held).expect("JSON").len() + ",".len();
         assert!(bytes * MAX_HELD_LEASES + 64 * 1024 <= MAX_HEARTBEAT_BYTES, "{bytes} bytes a lease");
     }

@@ -65,8 +65,9 @@ impl Engine {
         let (mut held, mut unreadable) = (Vec::new(), Vec::new());
         for job in jobs {
             let (id, has_started) = (job.record.id, job.record.started_at.is_some());
-            match self.insert_stored(job, has_started, now) {
-                Ok(()) => held.extend(has_started.then_some(id)),
+            let is_held = has_started && !self.settings.recovery.is_zero();
+            match self.insert_stored(job, is_held, now) {
+                Ok(()) => held.extend(is_held.then_some(id)),
                 Err(error) => unreadable.push((id, error)),
             }
         }
@@ -88,9 +89,11 @@ impl Engine {
         let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
         let mut spec = spec(record.kind, &*work, &record.options);
         let since = record.retried_at.unwrap_or(record.submitted_at);
-        spec.deadline = record.options.timeout.job_seconds.map(|seconds| {
-            now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now)
-        });
+        spec.deadline = record
+            .options
+            .timeout
+            .job_seconds
+            .map(|seconds| now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now));
         let history = History {
             over: job.done,
             failed: job.failed,
@@ -101,10 +104,8 @@ impl Engine {
             is_held,
         };
         let ended_attempts = record.attempts;
-        self.jobs.insert(
-            id,
-            LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() },
-        );
+        self.jobs
+            .insert(id, LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() });
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{Failure, Lane, Lease, ActiveLease, Outcome, Revocation, StaleAttempt};
+use scheduler::{ActiveLease, Failure, Lane, Lease, Outcome, Revocation, StaleAttempt};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -175,14 +175,7 @@ impl Engine {
     }
 
     /// Acts on a lease that the scheduler revoked.
-    pub(crate) fn lease_revoked(
-        &mut self,
-        attempt: AttemptId,
-        job: JobId,
-        lane: Lane,
-        reason: Revocation,
-        now: Now,
-    ) {
+    pub(crate) fn lease_revoked(&mut self, attempt: AttemptId, job: JobId, lane: Lane, reason: Revocation, now: Now) {
         match reason {
             // A worker that let a lease expire would do so again.
             Revocation::Expired => self.blame(lane.worker, Blame::WorkerOrJob(job), now),

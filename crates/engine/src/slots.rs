@@ -7,9 +7,6 @@ use scheduler::{Lane, LeaseSize, WorkerKey};
 use crate::engine::Engine;
 use crate::time::Now;
 
-/// Leases at one slot: the second hides the round trip between two.
-const LEASES_PER_SLOT: u8 = 2;
-
 /// The lead of a slot's first lease on its second: longer than a request takes to a worker nearby. Two requests that
 /// leave together arrive in any order, and the second continues where the first one ends.
 const HEAD_START: Duration = Duration::from_millis(2);
@@ -32,13 +29,13 @@ impl Engine {
         let Some(slot) = worker.slots.get(lane.slot as usize) else { return };
         // A worker that may be broken is tried with one lease: two would cost two attempts.
         let may_fill = slot.has_ended || worker.is_proven();
-        let (leases, has_head_start) = (slot.leases, slot.head_start_until.is_some());
+        let (leases, most, has_head_start) = (slot.leases, worker.leases_per_slot, slot.head_start_until.is_some());
         if leases == 0 {
             // It continues where its last lease ended.
             if !self.lease_to_slot(lane, now) {
                 self.scheduler.slot_idle(lane);
             }
-        } else if leases < LEASES_PER_SLOT && may_fill && !has_head_start {
+        } else if leases < most && may_fill && !has_head_start {
             self.lease_to_slot(lane, now);
         }
     }

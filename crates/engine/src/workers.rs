@@ -42,6 +42,8 @@ pub struct WorkerAnnouncement {
     pub resources: Resources,
     /// Whether it runs only jobs that require all its labels.
     pub is_reserved: bool,
+    /// Leases that a slot holds at the same time, at least 1: with 2, the next one waits at the worker while one computes.
+    pub leases_per_slot: u8,
 }
 
 /// Whether a worker gets leases.
@@ -62,6 +64,7 @@ pub(crate) struct Worker {
     pub(crate) standing: crate::standing::State,
     /// Of a worker that leases are sent to.
     pub(crate) slots: Vec<Slot>,
+    pub(crate) leases_per_slot: u8,
     /// Leases of stored jobs without a connection, with the heartbeats in a row that did not list them.
     pub(crate) detached: BTreeMap<AttemptId, u32>,
     /// Attempts whose outcomes are durable, which it has not been told yet.
@@ -111,7 +114,8 @@ impl Worker {
 impl Engine {
     /// Adds a worker, with the leases that it holds from before.
     pub fn join(&mut self, announcement: WorkerAnnouncement, held: &[HeldLease], now: Now) -> (WorkerKey, Reconciled) {
-        let WorkerAnnouncement { id, delivery, slots, kinds, labels, resources, is_reserved } = announcement;
+        let WorkerAnnouncement { id, delivery, slots, kinds, labels, resources, is_reserved, leases_per_slot } =
+            announcement;
         let key = self.next_worker_key();
         let of_pushed = if matches!(delivery, Delivery::Pushed { .. }) { slots } else { 0 };
         let worker = Worker {
@@ -119,6 +123,7 @@ impl Engine {
             delivery,
             standing: crate::standing::State::default(),
             slots: (0..of_pushed).map(|_| Slot::default()).collect(),
+            leases_per_slot,
             detached: BTreeMap::new(),
             settled: VecDeque::new(),
             completed_tasks: 0,

@@ -72,6 +72,11 @@ impl IdleWorkers {
         listed.find(|(_, worker)| !missed.contains(worker))
     }
 
+    /// Workers with idle slots.
+    pub(crate) fn len(&self) -> usize {
+        self.by_turn.len()
+    }
+
     /// A worker found nothing after `change` changes.
     pub(crate) fn miss(&mut self, worker: WorkerKey, change: u64) {
         if self.missed_since != change {

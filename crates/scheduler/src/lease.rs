@@ -23,7 +23,8 @@ pub struct Lane {
 pub enum LeaseSize {
     /// About as many as make a good lease for this worker: for leases that are pushed to a slot.
     Fitting,
-    /// At most so many, at least 1: for workers that pull. An even share of the unclaimed tasks bounds it as well.
+    /// At most so many, at least 1: for workers that pull. An even share of the unclaimed tasks among the workers that
+    /// wait for tasks bounds it as well.
     AtMost(u64),
 }
 

@@ -169,7 +169,9 @@ impl Scheduler {
     pub fn release_hold(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.is_held = false;
+            let class = job.class;
             self.refresh(id);
+            self.workers.note_change(class);
         }
     }
 

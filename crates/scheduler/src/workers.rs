@@ -250,6 +250,12 @@ impl Workers {
         Some((turn, Lane { worker, slot }))
     }
 
+    /// Workers with idle slots that can serve a class.
+    pub(crate) fn idle_for(&self, class: ClassId) -> u64 {
+        let abilities = self.classes.get(&class).into_iter().flat_map(|served| &served.abilities);
+        abilities.map(|id| self.abilities.get(*id).idle.len() as u64).sum()
+    }
+
     /// A claim for one of the worker's slots found nothing.
     pub(crate) fn note_miss(&mut self, key: WorkerKey) {
         let Some(worker) = self.workers.get(&key) else { return };

@@ -41,6 +41,18 @@ pub struct SleepParams {
     #[serde(default = "one_task")]
     #[schema(minimum = 1, maximum = 10_000_000)]
     pub tasks: u64,
+    /// The most tasks in one lease, 1 to 1000.
+    #[serde(default = "default_tasks_per_lease", skip_serializing_if = "is_default_tasks_per_lease")]
+    #[schema(minimum = 1, maximum = 1000, default = 1000)]
+    pub tasks_per_lease: u64,
+}
+
+fn default_tasks_per_lease() -> u64 {
+    MAX_TASKS_PER_LEASE
+}
+
+fn is_default_tasks_per_lease(tasks: &u64) -> bool {
+    *tasks == MAX_TASKS_PER_LEASE
 }
 
 fn one_task() -> u64 {
@@ -82,6 +94,9 @@ impl Kind for Sleep {
         if !(1..=MAX_TASKS).contains(&work.tasks) {
             return wrong("tasks must be from 1 to 10000000");
         }
+        if !(1..=MAX_TASKS_PER_LEASE).contains(&work.tasks_per_lease) {
+            return wrong("tasks_per_lease must be from 1 to 1000");
+        }
         Ok(Parsed { workload: Arc::new(work), shown: params.to_owned(), payloads: Vec::new() })
     }
 
@@ -105,7 +120,7 @@ impl Workload for SleepParams {
             on_exhausted: OnExhausted::SkipTask,
             task_estimate: Some(Duration::try_from_secs_f64(self.seconds).unwrap_or_default()),
             // An attempt fails as a whole, so that with failures each task needs its own.
-            max_lease_tasks: if self.fail_rate > 0.0 { 1 } else { MAX_TASKS_PER_LEASE },
+            max_lease_tasks: if self.fail_rate > 0.0 { 1 } else { self.tasks_per_lease },
             ..Profile::default()
         }
     }

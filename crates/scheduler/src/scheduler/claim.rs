@@ -97,7 +97,8 @@ impl Scheduler {
         let job = &self.jobs[&id];
         let (slots, open) = (self.workers.slots_for(job.class), job.tasks.unclaimed());
         let tasks = match size {
-            LeaseSize::AtMost(tasks) => tasks.min(open.div_ceil(slots.max(1))).max(1),
+            // Workers that wait for tasks share what is open.
+            LeaseSize::AtMost(tasks) => tasks.min(open.div_ceil(1 + self.workers.idle_for(job.class))).max(1),
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
                 lease_size(job.speed(lane.worker), target, open, slots)

@@ -329,3 +329,6 @@ fn log_refusal(entry: &Entry, reason: &str) {
         Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }
+
+#[cfg(all(test, feature = "suite"))]
+mod tests;

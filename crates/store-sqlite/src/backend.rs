@@ -57,6 +57,21 @@ impl SqliteBackend {
         Ok(Applied { answers, latest_event })
     }
 
+    fn commit(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let applied = match self.transact(batch) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.roll_back();
+                return Err(error);
+            }
+        };
+        self.ledgers.keep();
+        self.last = Some((batch.id, applied.clone()));
+        // The file may have been replaced meanwhile: nobody would find there what is acknowledged.
+        self.file.check().map_err(BatchError::Unknown)?;
+        Ok(applied)
+    }
+
     /// Lets the batch that follows the last one of the current epoch pass.
     fn pass_fence(&self, batch: &Batch) -> Result<(), BatchError> {
         let failed = |error: rusqlite::Error| batch_error(&error, None);
@@ -100,24 +115,14 @@ impl SqliteBackend {
 
 impl Backend for SqliteBackend {
     fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
-        if let Some((id, applied)) = &self.last
-            && *id == batch.id
-            && batch.epoch == self.epoch
-        {
-            return Ok(applied.clone());
-        }
-        self.file.check().map_err(BatchError::RolledBack)?;
-        match self.transact(batch) {
-            Ok(applied) => {
-                self.ledgers.keep();
-                self.last = Some((batch.id, applied.clone()));
-                Ok(applied)
-            }
-            Err(error) => {
-                self.roll_back();
-                Err(error)
-            }
-        }
+        let last = self.last.as_ref().filter(|(id, _)| *id == batch.id && batch.epoch == self.epoch);
+        let Some((_, applied)) = last else {
+            self.file.check().map_err(BatchError::RolledBack)?;
+            return self.commit(batch);
+        };
+        // It is committed to the file that was opened, which may have come back.
+        self.file.check().map_err(BatchError::Unknown)?;
+        Ok(applied.clone())
     }
 
     fn maintain(&mut self, is_idle: bool) -> bool {

@@ -143,3 +143,19 @@ async fn nothing_stands_for_an_entry_without_effect() {
     let batch = crate::Batch { id: 1, epoch: parts.epoch, entries: vec![Entry::Nothing] };
     assert_eq!(parts.backend.apply(&batch).map(|applied| applied.answers), Ok(vec![crate::Answer::Done]));
 }
+
+#[tokio::test]
+async fn an_owner_that_loses_the_store_while_a_batch_is_in_doubt_does_not_guess() {
+    let memory = Memory::new();
+    let store = std::sync::Arc::new(open(&memory));
+    (0..5).for_each(|_| memory.inject(Fault::AnswerLost));
+    let submission = tokio::spawn({
+        let store = store.clone();
+        async move { store.submit(range_job(1, 10)).await }
+    });
+    wait_until("it is in doubt", || store.is_failing().is_some()).await;
+    let new = open(&memory);
+    let answer = submission.await.expect("no panic");
+    assert_eq!(answer, Err(SubmitError::Write(WriteError::InDoubt)));
+    assert_eq!(new.submit(range_job(1, 10)).await, Ok(Submission::Existing(id(1))));
+}

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use store::backend::{Applied, Backend, BatchError};
 use store::rules::Ledgers;
 use store::{Answer, Batch, Epoch, WriteError};
+use uuid::Uuid;
 
 use crate::apply;
 use crate::column::{self, Column};
@@ -29,10 +30,10 @@ pub(crate) struct SqliteBackend {
     _lock: File,
 }
 
-/// Begins an epoch: what an earlier owner sends is refused from here on.
-pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<Epoch> {
-    let sql = "UPDATE fence SET epoch = epoch + 1, batch = 0 RETURNING epoch";
-    db.query_row(sql, [], |row| column::count(row, 0)).map(Epoch)
+/// Begins an epoch: what an earlier owner sends is refused from here on. With the store's own id.
+pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<(Epoch, Uuid)> {
+    let sql = "UPDATE fence SET epoch = epoch + 1, batch = 0 RETURNING epoch, store";
+    db.query_row(sql, [], |row| Ok((Epoch(column::count(row, 0)?), column::uuid(row, 1)?)))
 }
 
 impl SqliteBackend {

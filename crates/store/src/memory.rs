@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::backend::{Applied, Backend, BatchError};
 use crate::batch::{Batch, Epoch};
 use crate::error::WriteError;
@@ -74,7 +76,7 @@ impl Memory {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self { shared: Arc::default(), objects: Objects::in_memory() }
+        Self { shared: Arc::default(), objects: Objects::in_memory().of_store(Uuid::new_v4()) }
     }
 
     /// Opens it under a new epoch. Those who have it open are superseded.

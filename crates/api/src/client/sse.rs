@@ -14,7 +14,7 @@ pub(super) struct Message {
     pub(super) data: String,
 }
 
-/// The stream has a line or an event beyond [`MAX_MESSAGE_BYTES`].
+/// The stream has a line or an event of more than 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event stream has an event of more than 1 MiB")]
 pub struct TooLong;

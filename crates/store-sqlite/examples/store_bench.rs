@@ -20,7 +20,8 @@ fn main() -> Result<(), Failure> {
         latency(&directory.path().join("latency")).await?;
         leases(&directory.path().join("leases")).await?;
         many_jobs(&directory.path().join("jobs")).await?;
-        many_payloads(&directory.path().join("payloads")).await
+        many_payloads(&directory.path().join("payloads")).await?;
+        many_tags(&directory.path().join("tags")).await
     })
 }
 
@@ -181,6 +182,28 @@ async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
         let found = store.jobs(filter.clone(), None, 100).await?;
         println!("jobs({filter:?}): {} in {:?}", found.len(), since.elapsed());
     }
+    Ok(())
+}
+
+/// The worst filter: every tag has many jobs, and no job has all of them.
+async fn many_tags(data_dir: &Path) -> Result<(), Failure> {
+    let store = std::sync::Arc::new(open(data_dir)?);
+    let tag = |tag: usize, value: u128| (format!("tag-{tag:02}"), value.to_string());
+    let mut submissions = Vec::new();
+    for number in 0..50_000 {
+        let mut new = job(number, 1)?;
+        new.options.tags = (0..32).map(|place| tag(place, if place < 30 { 0 } else { number % 2 })).collect();
+        let store = store.clone();
+        submissions.push(tokio::spawn(async move { store.submit(new).await.is_ok() }));
+    }
+    for submission in submissions {
+        assert!(submission.await?);
+    }
+    let tags = (0..32).map(|place| tag(place, if place < 31 { 0 } else { 1 })).map(|(name, value)| (name, Some(value)));
+    let filter = JobFilter { tags: tags.collect(), ..JobFilter::default() };
+    let since = Instant::now();
+    let found = store.jobs(filter, None, 100).await?;
+    println!("32 tags that no job has all of, 50,000 jobs: {} in {:?}", found.len(), since.elapsed());
     Ok(())
 }
 

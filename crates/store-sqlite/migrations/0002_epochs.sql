@@ -1,11 +1,13 @@
--- The owner's epoch, and the last batch of it that was committed.
+-- The owner's epoch, and the last batch of it that was committed. `store` tells this store's objects from those of others
+-- in the same place.
 CREATE TABLE fence (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     epoch INTEGER NOT NULL,
-    batch INTEGER NOT NULL
+    batch INTEGER NOT NULL,
+    store BLOB NOT NULL CHECK (length(store) = 16)
 ) STRICT;
 
-INSERT INTO fence (one, epoch, batch) VALUES (1, 0, 0);
+INSERT INTO fence (one, epoch, batch, store) VALUES (1, 0, 0, randomblob(16));
 
 -- Attempts of a job that have ended.
 ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use store::backend::{Applied, Backend, BatchError};
 use store::rules::Ledgers;
 use store::{Answer, Batch, Epoch, WriteError};
+use uuid::Uuid;
 
 use crate::apply;
 use crate::column::{self, Column};
@@ -29,10 +30,10 @@ pub(crate) struct SqliteBackend {
     _lock: File,
 }
 
-/// Begins an epoch: what an earlier owner sends is refused from here on.
-pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<Epoch> {
-    let sql = "UPDATE fence SET epoch = epoch + 1, batch = 0 RETURNING epoch";
-    db.query_row(sql, [], |row| column::count(row, 0)).map(Epoch)
+/// Begins an epoch: what an earlier owner sends is refused from here on. With the store's own id.
+pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<(Epoch, Uuid)> {
+    let sql = "UPDATE fence SET epoch = epoch + 1, batch = 0 RETURNING epoch, store";
+    db.query_row(sql, [], |row| Ok((Epoch(column::count(row, 0)?), column::uuid(row, 1)?)))
 }
 
 impl SqliteBackend {
@@ -55,6 +56,21 @@ impl SqliteBackend {
         let latest_event = apply::latest_event(&self.db).map_err(failed)?;
         self.db.execute_batch("COMMIT").map_err(failed)?;
         Ok(Applied { answers, latest_event })
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let applied = match self.transact(batch) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.roll_back();
+                return Err(error);
+            }
+        };
+        self.ledgers.keep();
+        self.last = Some((batch.id, applied.clone()));
+        // The file may have been replaced meanwhile: nobody would find there what is acknowledged.
+        self.file.check().map_err(BatchError::Unknown)?;
+        Ok(applied)
     }
 
     /// Lets the batch that follows the last one of the current epoch pass.
@@ -100,24 +116,14 @@ impl SqliteBackend {
 
 impl Backend for SqliteBackend {
     fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
-        if let Some((id, applied)) = &self.last
-            && *id == batch.id
-            && batch.epoch == self.epoch
-        {
-            return Ok(applied.clone());
-        }
-        self.file.check().map_err(BatchError::RolledBack)?;
-        match self.transact(batch) {
-            Ok(applied) => {
-                self.ledgers.keep();
-                self.last = Some((batch.id, applied.clone()));
-                Ok(applied)
-            }
-            Err(error) => {
-                self.roll_back();
-                Err(error)
-            }
-        }
+        let last = self.last.as_ref().filter(|(id, _)| *id == batch.id && batch.epoch == self.epoch);
+        let Some((_, applied)) = last else {
+            self.file.check().map_err(BatchError::RolledBack)?;
+            return self.commit(batch);
+        };
+        // It is committed to the file that was opened, which may have come back.
+        self.file.check().map_err(BatchError::Unknown)?;
+        Ok(applied.clone())
     }
 
     fn maintain(&mut self, is_idle: bool) -> bool {

@@ -66,8 +66,8 @@ pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
     let path = opened.path.clone();
     let failed = |error: rusqlite::Error| open::database_error(&path, &error);
     let reads = Arc::new(Readers::open(&opened.path).map_err(failed)?);
-    let epoch = backend::next_epoch(&opened.db).map_err(failed)?;
+    let (epoch, id) = backend::next_epoch(&opened.db).map_err(failed)?;
     let latest_event = apply::latest_event(&opened.db).map_err(failed)?;
     let backend = Box::new(SqliteBackend::new(opened, epoch)?);
-    Ok(Parts { backend, reads, objects: objects?, epoch, last_batch: 0, latest_event })
+    Ok(Parts { backend, reads, objects: objects?.of_store(id), epoch, last_batch: 0, latest_event })
 }

@@ -13,8 +13,24 @@ use crate::open;
 /// Reads at once: more would only share the same disk and cores.
 const READERS: usize = 4;
 
-#[derive(Clone, Debug)]
+/// All of them.
+#[derive(Debug)]
 pub(crate) struct Readers {
+    /// For any read.
+    pub(crate) any: Pool,
+    /// For payloads, so that a worker never waits behind clients' lists.
+    pub(crate) payloads: Pool,
+}
+
+impl Readers {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        Ok(Self { any: Pool::open(path, READERS)?, payloads: Pool::open(path, 1)? })
+    }
+}
+
+/// Connections that take turns.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
 }
@@ -24,10 +40,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Readers {
-    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let idle = (0..READERS).map(|_| open::reading(path)).collect::<Result<_, _>>()?;
-        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(READERS)) })
+impl Pool {
+    fn open(path: &Path, size: usize) -> rusqlite::Result<Self> {
+        let idle = (0..size).map(|_| open::reading(path)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(size)) })
     }
 
     /// Reads on a thread that may wait. Dropped, it interrupts the query.

@@ -12,55 +12,55 @@ use crate::{attempts, jobs, listing, results, retention};
 
 impl Reads for Readers {
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
-        Box::pin(self.read(move |db| jobs::one(db, id)))
+        Box::pin(self.any.read(move |db| jobs::one(db, id)))
     }
 
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
-        Box::pin(self.read(move |db| listing::page(db, &filter, before, limit)))
+        Box::pin(self.any.read(move |db| listing::page(db, &filter, before, limit)))
     }
 
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
-        Box::pin(self.read(move |db| jobs::unfinished(db, only)))
+        Box::pin(self.any.read(move |db| jobs::unfinished(db, only)))
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
-        Box::pin(self.read(move |db| attempts::attempts(db, job, &tasks)))
+        Box::pin(self.any.read(move |db| attempts::attempts(db, job, &tasks)))
     }
 
     fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>> {
-        Box::pin(self.read(move |db| attempts::payloads(db, job, task)))
+        Box::pin(self.payloads.read(move |db| attempts::payloads(db, job, task)))
     }
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        Box::pin(self.read(move |db| jobs::events(db, after, job, limit)))
+        Box::pin(self.any.read(move |db| jobs::events(db, after, job, limit)))
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
-        Box::pin(self.read(move |db| results::by_job(db, job)))
+        Box::pin(self.any.read(move |db| results::by_job(db, job)))
     }
 
     fn result_by_name(&self, output: &str) -> Reading<'_, Option<ResultRow>> {
         let output = output.to_owned();
-        Box::pin(self.read(move |db| results::by_name(db, &output)))
+        Box::pin(self.any.read(move |db| results::by_name(db, &output)))
     }
 
     fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>> {
-        Box::pin(self.read(move |db| attempts::answers(db, job, next)))
+        Box::pin(self.any.read(move |db| attempts::answers(db, job, next)))
     }
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
-        Box::pin(self.read(move |db| retention::expired(db, retention, now)))
+        Box::pin(self.any.read(move |db| retention::expired(db, retention, now)))
     }
 
     fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {
-        Box::pin(self.read(retention::unswept))
+        Box::pin(self.any.read(retention::unswept))
     }
 
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
-        Box::pin(self.read(move |db| results::dropped(db, limit)))
+        Box::pin(self.any.read(move |db| results::dropped(db, limit)))
     }
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
-        Box::pin(self.read(move |db| results::named(db, names)))
+        Box::pin(self.any.read(move |db| results::named(db, names)))
     }
 }

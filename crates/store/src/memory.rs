@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::backend::{Applied, Backend, BatchError};
 use crate::batch::{Batch, Epoch};
 use crate::error::WriteError;
@@ -40,6 +42,8 @@ struct Control {
     failing: Option<WriteError>,
     delay: Duration,
     is_held: bool,
+    /// Batches that wait until they are released.
+    waiting: usize,
 }
 
 /// What happens to one batch.
@@ -72,7 +76,7 @@ impl Memory {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self { shared: Arc::default(), objects: Objects::in_memory() }
+        Self { shared: Arc::default(), objects: Objects::in_memory().of_store(Uuid::new_v4()) }
     }
 
     /// Opens it under a new epoch. Those who have it open are superseded.
@@ -124,6 +128,12 @@ impl Memory {
         lock(&self.shared.control).delay = delay;
     }
 
+    /// Batches that wait because commits are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        lock(&self.shared.control).waiting
+    }
+
     /// No batch begins while commits are held.
     pub fn hold_commits(&self, is_held: bool) {
         lock(&self.shared.control).is_held = is_held;
@@ -140,9 +150,11 @@ impl MemoryBackend {
     /// Waits as the control says. Returns the fault of this batch.
     fn next_fault(&self) -> Fault {
         let mut control = lock(&self.shared.control);
+        control.waiting += 1;
         while control.is_held {
             control = self.shared.released.wait(control).unwrap_or_else(PoisonError::into_inner);
         }
+        control.waiting -= 1;
         let fault = match &control.failing {
             Some(error) => Fault::RolledBack(error.clone()),
             None => control.faults.pop_front().unwrap_or(Fault::None),

@@ -39,6 +39,8 @@ pub struct Objects {
     place: String,
     /// Where it is a directory of this machine.
     directory: Option<std::path::PathBuf>,
+    /// Stands in the names of this store's objects. Other stores may have theirs in the same place.
+    tag: String,
 }
 
 impl Objects {
@@ -53,7 +55,7 @@ impl Objects {
             return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
         }
         let (store, root) = object_store::parse_url(url).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { store: store.into(), root, place: url.to_string(), directory: None })
+        Ok(Self { store: store.into(), root, place: url.to_string(), directory: None, tag: String::new() })
     }
 
     /// A directory, made where it is not there.
@@ -66,14 +68,31 @@ impl Objects {
         std::fs::create_dir_all(directory).map_err(|error| unusable(error.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(directory).map_err(|error| unusable(error.to_string()))?;
         let (store, directory) = (Arc::new(store.with_fsync(true)), Some(directory.to_owned()));
-        Ok(Self { store, root: Path::default(), place, directory })
+        Ok(Self { store, root: Path::default(), place, directory, tag: String::new() })
     }
 
     /// In memory; clones share it.
     #[must_use]
     pub fn in_memory() -> Self {
         let place = "the memory of this process".to_owned();
-        Self { store: Arc::new(InMemory::new()), root: Path::default(), place, directory: None }
+        Self { store: Arc::new(InMemory::new()), root: Path::default(), place, directory: None, tag: String::new() }
+    }
+
+    /// Marks the objects as those of one store, by an id that it keeps. Objects of others are left alone.
+    #[must_use]
+    pub fn of_store(mut self, id: Uuid) -> Self {
+        self.tag = id.simple().to_string();
+        self
+    }
+
+    /// A name that no other composing has, of this or another process.
+    fn new_name(&self, job: JobId) -> String {
+        format!("{job}.{}.{}.json", self.tag, Uuid::new_v4().simple())
+    }
+
+    /// Whether it is an object, or a part of one, of this store.
+    fn is_own(&self, name: &str) -> bool {
+        !self.tag.is_empty() && name.split('.').nth(1) == Some(&self.tag)
     }
 
     fn path(&self, name: &str) -> Path {
@@ -144,9 +163,4 @@ impl Objects {
             Err(error) => Err(WriteError::Results(error.to_string())),
         }
     }
-}
-
-/// A name that no other composing has, of this or another process.
-fn object_name(job: JobId) -> String {
-    format!("{job}.{}.json", Uuid::new_v4().simple())
 }

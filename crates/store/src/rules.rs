@@ -1,6 +1,7 @@
 //! What a change does to a job: the spans, counts, states, events and rows that result. Pure code that every store
 //! shares, so that all stores decide alike. What is refused is refused whole.
 
+mod effects;
 mod ledgers;
 mod pieces;
 
@@ -13,6 +14,7 @@ use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
 
+pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, without_effect};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 
@@ -63,77 +65,6 @@ pub struct JobLedger {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
-
-/// The rows that a change brings.
-#[derive(Debug, Default)]
-pub struct Effects<'a> {
-    /// An event.
-    pub event: Option<EventRow<'a>>,
-    /// An attempt, to be cut into [`pieces`].
-    pub attempt: Option<AttemptRow<'a>>,
-    /// What becomes of the result.
-    pub result: ResultEffect<'a>,
-}
-
-/// An event, whose number the store gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventRow<'a> {
-    /// What happened.
-    pub kind: EventKind,
-    /// When.
-    pub at: Timestamp,
-    /// Tasks that have succeeded.
-    pub tasks_done: u64,
-    /// Tasks in all.
-    pub tasks_total: u64,
-    /// Why, where something failed.
-    pub error: Option<&'a str>,
-}
-
-/// An attempt at individual tasks.
-#[derive(Debug)]
-pub enum AttemptRow<'a> {
-    /// It completed its tasks.
-    Completed {
-        /// The tasks.
-        tasks: Range<u64>,
-        /// What is kept of it.
-        outcome: &'a Outcome,
-    },
-    /// It failed. Of the failures that begin at the same task only [`FIRST_FAILURES`] and [`LAST_FAILURES`] are kept.
-    Failed(FailureRow<'a>),
-}
-
-/// An attempt that failed.
-#[derive(Clone, Debug)]
-pub struct FailureRow<'a> {
-    /// The tasks.
-    pub tasks: Range<u64>,
-    /// How often they have failed by now.
-    pub failures: u32,
-    /// When.
-    pub at: Timestamp,
-    /// The worker of the attempt.
-    pub worker: &'a str,
-    /// Why.
-    pub error: &'a str,
-    /// Whether they are out of attempts.
-    pub given_up: bool,
-}
-
-/// What becomes of a job's result.
-#[derive(Debug, Default)]
-pub enum ResultEffect<'a> {
-    /// It stays.
-    #[default]
-    Keep,
-    /// It goes; its object is to be deleted. See [`JobLedger::freed`].
-    Drop,
-    /// This takes its place. Its bytes are counted already; those of the result before it are [`JobLedger::freed`].
-    Put(&'a ResultBody),
-    /// This object is nobody's and is to be deleted: its job was over before.
-    Abandon(&'a str),
-}
 
 impl JobLedger {
     /// A new job that takes up so many bytes.
@@ -379,22 +310,6 @@ impl JobLedger {
         self.bytes += EVENT_BYTES + error.map_or(0, str::len) as u64;
         let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error };
         Effects { event: Some(event), ..Effects::default() }
-    }
-}
-
-/// What a change brings to a job that is over or not there: nothing but an object that is nobody's.
-#[must_use]
-pub fn without_effect(change: &Change) -> Effects<'_> {
-    let result = change.object().map_or(ResultEffect::Keep, |object| ResultEffect::Abandon(&object.name));
-    Effects { result, ..Effects::default() }
-}
-
-/// What a result takes up, in its row or as an object.
-#[must_use]
-pub fn result_bytes(result: &ResultBody) -> u64 {
-    match result {
-        ResultBody::Inline(json) => json.get().len() as u64,
-        ResultBody::Object(object) => object.bytes,
     }
 }
 

@@ -240,22 +240,36 @@ impl WriterThread {
     /// get the error at once and callers for a part of it after a while.
     fn apply(&mut self, batch: &Batch, part: &mut Group) -> Result<Applied, BatchError> {
         let since = Instant::now();
+        let mut was_in_doubt = false;
         loop {
             let error = match self.backend.apply(batch) {
                 Err(BatchError::Unknown(error)) => error,
-                known => return known,
-            };
-            self.failed(Vec::new(), &error);
-            if since.elapsed() > DOUBT_PATIENCE || self.is_out_of_patience() {
-                let replies = part.tickets.iter_mut().filter_map(|ticket| ticket.reply.take());
-                for reply in replies.chain(part.barriers.drain(..)) {
-                    // The caller may have left.
-                    let _ = reply.send(Err(WriteError::InDoubt));
+                known => {
+                    if was_in_doubt && matches!(known, Err(BatchError::Superseded { .. })) {
+                        self.answer_in_doubt(part);
+                    }
+                    return known;
                 }
+            };
+            was_in_doubt = true;
+            self.failed(Vec::new(), &error);
+            let is_over = self.is_out_of_patience();
+            if is_over || since.elapsed() > DOUBT_PATIENCE {
+                self.answer_in_doubt(part);
             }
-            if self.is_out_of_patience() {
+            if is_over {
                 return Err(BatchError::Unknown(error));
             }
+        }
+    }
+
+    /// Callers need not wait until it is known what became of a batch.
+    fn answer_in_doubt(&self, part: &mut Group) {
+        self.queue.finished(part.barriers.len() as u64);
+        let replies = part.tickets.iter_mut().filter_map(|ticket| ticket.reply.take());
+        for reply in replies.chain(part.barriers.drain(..)) {
+            // The caller may have left.
+            let _ = reply.send(Err(WriteError::InDoubt));
         }
     }
 
@@ -329,3 +343,6 @@ fn log_refusal(entry: &Entry, reason: &str) {
         Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }
+
+#[cfg(all(test, feature = "suite"))]
+mod tests;

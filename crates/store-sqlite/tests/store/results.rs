@@ -93,15 +93,18 @@ async fn files_that_no_row_names_are_deleted_when_they_are_old_and_others_stay()
     let part = format!("{}#1", left.name);
     fs::write(results.join(&part), "half").expect("room");
     fs::write(results.join("notes.txt"), "an operator's own").expect("room");
+    let (other_directory, other) = new_store();
+    let others = succeed(&other, 1).await;
+    fs::copy(other_directory.path().join("results").join(&others), results.join(&others)).expect("room");
     let two_days = SystemTime::now() - Duration::from_secs(48 * 3600);
-    for name in [&named, &left.name, &part, "notes.txt"] {
+    for name in [&named, &left.name, &part, "notes.txt", &others] {
         let file = fs::File::options().write(true).open(results.join(name)).expect("there");
         file.set_modified(two_days).expect("it is ours");
     }
     assert_eq!(store.prune().await, Ok(Pruned::default()));
     let mut files: Vec<_> = fs::read_dir(&results).expect("there").map(|file| file.expect("readable").path()).collect();
     files.sort();
-    let mut expected: Vec<PathBuf> = [&named, &fresh.name, "notes.txt"].map(|name| results.join(name)).into();
+    let mut expected: Vec<PathBuf> = [&named, &fresh.name, "notes.txt", &others].map(|name| results.join(name)).into();
     expected.sort();
     assert_eq!(files, expected);
     assert_eq!(store.result(id(1)).await.expect("readable").expect("there").json, large());

@@ -1,4 +1,4 @@
-//! Objects that no row names: left by a process that ended between storing one and committing the row that names it.
+//! Objects of this store that no row names: left by a process that ended between storing one and committing the row that names it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Objects {
         while let Some(object) = objects.next().await {
             let object = object.map_err(|error| ReadError::Unavailable(error.to_string()))?;
             if object.last_modified.timestamp() < oldest
-                && let Some(name) = object.location.filename().filter(|name| name.ends_with(".json"))
+                && let Some(name) = object.location.filename().filter(|name| self.is_own(name))
             {
                 names.push(name.to_owned());
             }
@@ -51,10 +51,12 @@ impl Objects {
     /// elsewhere has rules of its own for them.
     async fn delete_old_parts(&self) -> Result<(), ReadError> {
         let Some(directory) = self.directory.clone() else { return Ok(()) };
+        let objects = self.clone();
         let deleting = tokio::task::spawn_blocking(move || {
             for entry in std::fs::read_dir(directory)?.flatten() {
                 // As `LocalFileSystem` names them until they are complete.
-                let is_part = entry.file_name().to_string_lossy().contains(".json#");
+                let name = entry.file_name();
+                let is_part = name.to_str().is_some_and(|name| objects.is_own(name) && name.contains(".json#"));
                 let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
                 if is_part && age().is_some_and(|age| age > LEFTOVER_AGE) {
                     std::fs::remove_file(entry.path())?;

@@ -5,7 +5,7 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{INLINE_BYTES, Objects, object_name};
+use super::{INLINE_BYTES, Objects};
 use crate::change::{ResultBody, StoredObject};
 use crate::error::WriteError;
 
@@ -23,7 +23,7 @@ pub(crate) struct ResultWriter<'a> {
 
 impl<'a> ResultWriter<'a> {
     pub(crate) fn new(objects: &'a Objects, job: JobId) -> Self {
-        let name = object_name(job);
+        let name = objects.new_name(job);
         Self { objects, name, part: Vec::new(), upload: None, hash: Sha256::new(), bytes: 0 }
     }
 

@@ -1,0 +1,95 @@
+//! The rows that a change brings, for a store to write.
+
+use std::ops::Range;
+
+use jiff::Timestamp;
+use model::EventKind;
+
+use crate::change::{Change, Outcome, ResultBody};
+
+/// The rows that a change brings.
+#[derive(Debug, Default)]
+pub struct Effects<'a> {
+    /// An event.
+    pub event: Option<EventRow<'a>>,
+    /// An attempt, to be cut into [`super::pieces`].
+    pub attempt: Option<AttemptRow<'a>>,
+    /// What becomes of the result.
+    pub result: ResultEffect<'a>,
+}
+
+/// An event, whose number the store gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRow<'a> {
+    /// What happened.
+    pub kind: EventKind,
+    /// When.
+    pub at: Timestamp,
+    /// Tasks that have succeeded.
+    pub tasks_done: u64,
+    /// Tasks in all.
+    pub tasks_total: u64,
+    /// Why, where something failed.
+    pub error: Option<&'a str>,
+}
+
+/// An attempt at individual tasks.
+#[derive(Debug)]
+pub enum AttemptRow<'a> {
+    /// It completed its tasks.
+    Completed {
+        /// The tasks.
+        tasks: Range<u64>,
+        /// What is kept of it.
+        outcome: &'a Outcome,
+    },
+    /// It failed. Of the failures that begin at the same task only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] are kept.
+    Failed(FailureRow<'a>),
+}
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+pub struct FailureRow<'a> {
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// How often they have failed by now.
+    pub failures: u32,
+    /// When.
+    pub at: Timestamp,
+    /// The worker of the attempt.
+    pub worker: &'a str,
+    /// Why.
+    pub error: &'a str,
+    /// Whether they are out of attempts.
+    pub given_up: bool,
+}
+
+/// What becomes of a job's result.
+#[derive(Debug, Default)]
+pub enum ResultEffect<'a> {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It goes; its object is to be deleted. See [`super::JobLedger::freed`].
+    Drop,
+    /// This takes its place. Its bytes are counted already; those of the result before it are [`super::JobLedger::freed`].
+    Put(&'a ResultBody),
+    /// This object is nobody's and is to be deleted: its job was over before.
+    Abandon(&'a str),
+}
+
+/// What a change brings to a job that is over or not there: nothing but an object that is nobody's.
+#[must_use]
+pub fn without_effect(change: &Change) -> Effects<'_> {
+    let result = change.object().map_or(ResultEffect::Keep, |object| ResultEffect::Abandon(&object.name));
+    Effects { result, ..Effects::default() }
+}
+
+/// What a result takes up, in its row or as an object.
+#[must_use]
+pub fn result_bytes(result: &ResultBody) -> u64 {
+    match result {
+        ResultBody::Inline(json) => json.get().len() as u64,
+        ResultBody::Object(object) => object.bytes,
+    }
+}

@@ -7,12 +7,13 @@ use std::time::Instant;
 use async_channel::{Receiver, Sender};
 use dashmap::DashMap;
 use engine::{ClaimId, Effect, Engine, JobFailure, LeaseOrder, Now, PulledLease};
-use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions};
 use scheduler::WorkerKey;
 use store::Store;
 use tokio::sync::{Notify, oneshot};
 use workloads::Workload;
+
+use crate::clock::now;
 
 type Answer = Result<u128, JobFailure>;
 
@@ -71,11 +72,6 @@ pub(crate) struct WaitingClaim {
     driver: Arc<Driver>,
     id: ClaimId,
     lease: oneshot::Receiver<PulledLease>,
-}
-
-/// Both clocks.
-pub(crate) fn now() -> Now {
-    Now { instant: Instant::now(), at: Timestamp::now() }
 }
 
 impl Driver {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use model::{InvalidJob, JobId, JobState, MAX_TASKS};
 use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::clock::now;
 use crate::driver::Driver;
 use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
@@ -165,7 +165,7 @@ impl Jobs {
         let (simulated, jobs): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| is_simulated(&job.record.options.requires));
         for job in simulated {
-            let at = Timestamp::now();
+            let at = now().at;
             self.store.record(Change { job: job.record.id, at, kind: ChangeKind::Canceled });
         }
         let count = jobs.len();
@@ -200,7 +200,7 @@ impl Jobs {
             options,
             fingerprint: fingerprints.job,
             idempotency_key,
-            submitted_at: Timestamp::now(),
+            submitted_at: now().at,
         };
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
@@ -292,7 +292,7 @@ impl Jobs {
         if action == Action::Retry {
             return self.retry(id, &record).await.map(|()| true);
         }
-        self.store.commit(Change { job: id, at: Timestamp::now(), kind: action.change() }).await?;
+        self.store.commit(Change { job: id, at: now().at, kind: action.change() }).await?;
         self.driver.input(|engine, now| match action {
             Action::Cancel => engine.cancel(id, now),
             // A job that has ended meanwhile is not there any more.
@@ -310,7 +310,7 @@ impl Jobs {
         if self.driver.input(|engine, now| engine.retry(id, now)).is_ok() {
             return Ok(self.store.flush().await?);
         }
-        self.store.commit(Change { job: id, at: Timestamp::now(), kind: ChangeKind::Retried }).await?;
+        self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Retried }).await?;
         // It is open on the disk now: the engine must get it, whatever a single read says.
         loop {
             match self.store.unfinished_job(id).await {

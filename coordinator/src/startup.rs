@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::clock::{follow_calendar, now};
 use crate::compositions;
 use crate::config::Config;
-use crate::driver::{Driver, Queues, now};
+use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::{self, State};
 use crate::jobs::Jobs;
@@ -287,6 +288,7 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        follow_calendar();
         driver.input(Engine::tick);
         pull_workers.sweep(Instant::now());
     }

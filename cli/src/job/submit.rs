@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
 
+use api::JobRequest;
 use api::client::Client;
-use api::{JobRequest, TasksParams};
-use model::{
-    Affinity, DEFAULT_MAX_ATTEMPTS, JobId, JobKind, Labels, NumberRange, Priority, Requirements, SleepParams, Timeout,
-};
+use model::{Affinity, DEFAULT_MAX_ATTEMPTS, JobId, JobKind, Labels, NumberRange, Priority, Requirements, Timeout};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+
+use workloads::TasksParams;
 
 use crate::arguments::{Format, Submit, SubmitOptions, WorkCommand};
 use crate::failure::Failure;
@@ -41,7 +42,8 @@ fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
         WorkCommand::SumOfPrimes(range) => plain(JobKind::SUM_OF_PRIMES, &number_range(range.a, range.b)?)?,
         WorkCommand::CountPrimes(range) => plain(JobKind::COUNT_PRIMES, &number_range(range.a, range.b)?)?,
         WorkCommand::Sleep(sleep) => {
-            let params = SleepParams { seconds: sleep.seconds, fail_rate: sleep.fail_rate, tasks: sleep.tasks };
+            let (seconds, fail_rate, tasks) = (sleep.seconds, sleep.fail_rate, sleep.tasks);
+            let params = json!({"seconds": seconds, "fail_rate": fail_rate, "tasks": tasks});
             plain(JobKind::SLEEP, &params)?
         }
         WorkCommand::Tasks(tasks) => {
@@ -153,7 +155,7 @@ mod tests {
         let mut request = parse(file, Path::new("job.json")).expect("a job");
         let tag = vec![("b".to_owned(), "3".to_owned())];
         apply(&SubmitOptions { tag, priority: Priority::try_from(9).ok(), ..SubmitOptions::default() }, &mut request);
-        let parsed = request.parse().expect("valid").options;
+        let parsed = request.parse(model::DEFAULT_CHUNK_SIZE).expect("valid").options;
         assert_eq!(parsed.tags, Labels::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "3".to_owned())]));
         assert_eq!((parsed.priority.get(), parsed.output.as_deref()), (9, Some("x")));
     }

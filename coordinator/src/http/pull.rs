@@ -19,7 +19,7 @@ use workloads::Report;
 
 use super::State;
 use super::errors::{from_full, from_invalid, from_read};
-use crate::driver::now;
+use crate::clock::now;
 use crate::pull_workers::check_abilities;
 
 /// The longest that a claim waits for a task.

@@ -16,7 +16,7 @@ use super::State;
 use super::errors::{from_invalid, from_read};
 use super::jobs::{job_id, unknown};
 use super::query::{Fields, page_limit};
-use crate::driver::now;
+use crate::clock::now;
 
 /// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
 const LOOKED_AT: u64 = 20_000;

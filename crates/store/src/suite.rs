@@ -58,8 +58,10 @@ macro_rules! suite {
                 ten_thousand_kinds_of_payload_come_back_as_they_were_in_any_pieces,
                 a_payload_larger_than_a_block_is_a_block_by_itself,
             }
-            async batches {
+            sync batches {
                 each_opening_is_an_epoch_above_all_before,
+            }
+            async batches {
                 a_batch_of_an_epoch_that_has_passed_is_refused_whole,
                 the_same_batch_again_is_applied_once_and_has_the_same_answers,
                 a_batch_that_skips_one_is_refused,

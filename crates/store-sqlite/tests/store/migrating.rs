@@ -114,7 +114,8 @@ async fn jobs_of_the_first_release_are_read_and_go_on() {
     store.commit(completed(id(1), 15..20, 5)).await.expect("room");
     store.close().expect("all is committed");
     let found = only_unfinished(&open(directory.path())).await;
-    assert_eq!((found.done, found.record.value), (vec![0..25], (1 << 127) + 5));
+    assert!(found.done.iter().cloned().eq(std::iter::once(0..25)), "{:?}", found.done);
+    assert_eq!(found.record.value, (1 << 127) + 5);
 }
 
 #[tokio::test]

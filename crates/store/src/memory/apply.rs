@@ -144,7 +144,7 @@ impl State {
     }
 
     fn forget(&mut self, JobKey(key): JobKey) -> bool {
-        if !self.jobs.get(&key).is_some_and(|job| job.ledger.finished_at.is_some()) {
+        if self.jobs.get(&key).is_none_or(|job| job.ledger.finished_at.is_none()) {
             return false;
         }
         let Some(mut job) = self.jobs.remove(&key) else { return false };

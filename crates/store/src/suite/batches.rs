@@ -16,7 +16,7 @@ async fn jobs(parts: &Parts) -> usize {
     parts.reads.unfinished(None).await.expect("readable").len()
 }
 
-pub async fn each_opening_is_an_epoch_above_all_before(harness: &dyn Harness) {
+pub fn each_opening_is_an_epoch_above_all_before(harness: &dyn Harness) {
     let mut before = Epoch(0);
     for _ in 0..4 {
         let store = harness.open();

@@ -51,7 +51,7 @@ pub(super) fn spec(tasks: u64) -> JobSpec {
 pub(super) fn slots(slots: u32) -> WorkerSpec {
     WorkerSpec {
         slots,
-        kinds: JobKind::ALL.to_vec(),
+        kinds: vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS],
         labels: Labels::new(),
         resources: Resources::default(),
         is_reserved: false,

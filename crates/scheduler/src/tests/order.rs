@@ -167,6 +167,7 @@ fn a_job_with_a_history_goes_on_where_it_was() {
         total: 6,
         has_started: true,
         is_paused: false,
+        is_held: false,
     };
     grid.scheduler.submit(job(1), individual(10), &history, grid.now).expect("a new job");
     let lease = grid.claim(1).expect("what failed before");

@@ -90,7 +90,11 @@ fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
 
 fn shaped_worker(count: u32, shape: usize) -> WorkerSpec {
     let zone = ["a", "b", "c"][shape % 3];
-    let kinds = if shape < 6 { JobKind::ALL.to_vec() } else { vec![JobKind::SUM_OF_PRIMES] };
+    let kinds = if shape < 6 {
+        vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS]
+    } else {
+        vec![JobKind::SUM_OF_PRIMES]
+    };
     WorkerSpec { labels: labels(&[("zone", zone)]), kinds, ..slots(count) }
 }
 

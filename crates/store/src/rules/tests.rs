@@ -52,7 +52,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
 
 /// What is stored of a ledger, put into a new one.
 fn stored(ledger: &JobLedger) -> JobLedger {
-    let mut copy = JobLedger::new(JobKind::Tasks, ledger.tasks, ledger.bytes());
+    let mut copy = JobLedger::new(true, ledger.tasks, ledger.bytes());
     (copy.state, copy.value, copy.attempts) = (ledger.state, ledger.value, ledger.attempts);
     (copy.started_at, copy.finished_at, copy.retried_at) = (ledger.started_at, ledger.finished_at, ledger.retried_at);
     copy.error.clone_from(&ledger.error);
@@ -71,7 +71,7 @@ fn tasks_of(ledger: &JobLedger, kind: SpanKind) -> Vec<(u64, u32)> {
 proptest! {
     #[test]
     fn no_change_breaks_what_must_hold(kinds in kinds()) {
-        let mut ledger = JobLedger::new(JobKind::Tasks, TASKS, 1000);
+        let mut ledger = JobLedger::new(true, TASKS, 1000);
         for kind in kinds {
             let (change, before) = (change(kind), ledger.clone());
             let applied = ledger.apply(&change);
@@ -116,7 +116,7 @@ proptest! {
 
     #[test]
     fn rows_that_follow_the_changed_runs_hold_the_runs(kinds in kinds()) {
-        let mut ledger = JobLedger::new(JobKind::Tasks, TASKS, 1000);
+        let mut ledger = JobLedger::new(true, TASKS, 1000);
         let mut rows = std::collections::BTreeMap::new();
         for kind in kinds {
             let _ = ledger.apply(&change(kind));
@@ -148,7 +148,7 @@ fn outcome(results: Vec<&str>) -> Outcome {
 
 #[test]
 fn each_change_brings_its_rows() {
-    let mut ledger = JobLedger::new(JobKind::Tasks, 3, 1000);
+    let mut ledger = JobLedger::new(true, 3, 1000);
     let started = change(ChangeKind::Started);
     let event = EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None };
     let effects = ledger.apply(&started).expect("allowed");
@@ -176,7 +176,7 @@ fn each_change_brings_its_rows() {
 
 #[test]
 fn attempts_at_tasks_that_are_not_individual_bring_no_rows() {
-    let mut ledger = JobLedger::new(JobKind::SumOfPrimes, 3, 1000);
+    let mut ledger = JobLedger::new(false, 3, 1000);
     let failed = change(attempt_failed(0..3, 1));
     assert!(ledger.apply(&failed).expect("allowed").attempt.is_none());
     assert_eq!((ledger.attempts, ledger.bytes()), (1, 1000 + SPAN_BYTES));
@@ -184,7 +184,7 @@ fn attempts_at_tasks_that_are_not_individual_bring_no_rows() {
 
 #[test]
 fn the_result_of_an_end_is_put_and_that_of_a_late_end_is_nobodys() {
-    let mut ledger = JobLedger::new(JobKind::Tasks, 1, 1000);
+    let mut ledger = JobLedger::new(true, 1, 1000);
     let object = |name: &str| StoredObject { name: name.to_owned(), bytes: 500, sha256: [0; 32] };
     let end = |name| change(ended(JobState::Failed, Some(ResultBody::Object(object(name)))));
     let (first, late) = (end("first"), end("late"));

@@ -1,5 +1,4 @@
-use model::{Labels, MAX_TASKS};
-use proptest::prelude::*;
+use model::Labels;
 
 use super::*;
 
@@ -23,29 +22,23 @@ fn the_forms_are_those_that_stand_in_databases() {
     );
     assert_eq!(options_to_stored(&options), text);
     assert_eq!(options_from_stored(text).expect("well formed"), options);
-    let range = NumberRange::new(10, u64::MAX).expect("ascending");
-    let sleep = SleepParams { seconds: 0.25, fail_rate: 0.5, tasks: 7 };
-    for (work, text, released) in [
-        (
-            JobWork::SumOfPrimes(range),
-            r#"{"v":1,"a":10,"b":18446744073709551615}"#,
-            r#"{"a":10,"b":18446744073709551615}"#,
-        ),
-        (
-            JobWork::CountPrimes(range),
-            r#"{"v":1,"a":10,"b":18446744073709551615}"#,
-            r#"{"a":10,"b":18446744073709551615}"#,
-        ),
-        (
-            JobWork::Sleep(sleep),
-            r#"{"v":1,"seconds":0.25,"fail_rate":0.5,"tasks":7}"#,
-            r#"{"seconds":0.25,"fail_rate":0.5,"tasks":7}"#,
-        ),
-        (JobWork::Tasks { count: 3 }, r#"{"v":1,"count":3}"#, "3"),
+    for (is_individual, text) in
+        [(true, r#"{"v":1,"is_individual":true}"#), (false, r#"{"v":1,"is_individual":false}"#)]
+    {
+        assert_eq!(work_to_stored(is_individual), text);
+        assert_eq!(super::is_individual(JobKind::new("any"), text).expect("well formed"), is_individual);
+    }
+}
+
+#[test]
+fn the_first_release_tells_individual_tasks_by_their_kind() {
+    for (kind, text, is_individual) in [
+        (JobKind::SUM_OF_PRIMES, r#"{"a":10,"b":18446744073709551615}"#, false),
+        (JobKind::COUNT_PRIMES, r#"{"a":1,"b":2}"#, false),
+        (JobKind::SLEEP, r#"{"seconds":0.25,"fail_rate":0.5,"tasks":7}"#, true),
+        (JobKind::TASKS, "3", true),
     ] {
-        assert_eq!(work_to_stored(&work), text);
-        assert_eq!(work_from_stored(work.kind(), text).expect("well formed"), work);
-        assert_eq!(work_from_stored(work.kind(), released).expect("as released"), work);
+        assert_eq!(super::is_individual(kind, text).expect("as released"), is_individual, "{text}");
     }
 }
 
@@ -59,14 +52,8 @@ fn what_is_damaged_or_of_a_later_version_is_an_error() {
     for text in ["", "{", r#"{"v":2}"#, r#"{"priority":10}"#, r#"{"max_attempts":0}"#] {
         assert!(options_from_stored(text).is_err(), "{text}");
     }
-    for (kind, text) in [
-        (JobKind::SumOfPrimes, r#"{"v":2,"a":1,"b":2}"#),
-        (JobKind::SumOfPrimes, r#"{"a":3,"b":2}"#),
-        (JobKind::Sleep, r#"{"v":9,"seconds":1}"#),
-        (JobKind::Tasks, r#"{"v":2,"count":1}"#),
-        (JobKind::Tasks, "-1"),
-    ] {
-        assert!(work_from_stored(kind, text).is_err(), "{text}");
+    for text in ["", "{", r#"{"v":2,"is_individual":true}"#] {
+        assert!(is_individual(JobKind::TASKS, text).is_err(), "{text}");
     }
     assert!(JobState::from_stored_name("Queued").is_err());
 }
@@ -79,17 +66,5 @@ fn names_are_told_apart_and_come_back() {
         }
     }
     check::<JobState>();
-    check::<JobKind>();
     check::<EventKind>();
-}
-
-proptest! {
-    #[test]
-    fn any_work_comes_back(a: u64, len: u64, seconds in 0.0..86_400.0_f64, fail_rate in 0.0..1.0_f64, tasks in 1..MAX_TASKS) {
-        let range = NumberRange::new(a, a.saturating_add(len)).expect("ascending");
-        let sleep = SleepParams { seconds, fail_rate, tasks };
-        for work in [JobWork::SumOfPrimes(range), JobWork::CountPrimes(range), JobWork::Sleep(sleep), JobWork::Tasks { count: tasks }] {
-            prop_assert_eq!(work_from_stored(work.kind(), &work_to_stored(&work)).expect("well formed"), work);
-        }
-    }
 }

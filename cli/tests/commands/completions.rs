@@ -28,8 +28,9 @@ fn states_and_kinds_are_completed_by_their_names_and_ids_by_nothing() {
     ] {
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-e", "-s"]).stdout(Stdio::piped());
+        let before = words[3];
         let words = words.map(|word| format!("'{word}'")).join(" ");
-        let call = format!("COMP_WORDS=({words}); COMP_CWORD=4; _divvy divvy '' --x; echo \"${{COMPREPLY[@]}}\"");
+        let call = format!("COMP_WORDS=({words}); COMP_CWORD=4; _divvy divvy '' {before}; echo \"${{COMPREPLY[@]}}\"");
         let output = run_with_input(&mut bash, &format!("cd /\n{script}\n{call}\n"));
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{words}: {output:?}");
     }

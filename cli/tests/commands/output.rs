@@ -99,7 +99,7 @@ fn byte_order_mark_is_no_part_of_a_job() {
 fn closed_stderr_changes_no_exit_code() {
     let grid = Grid::start();
     for _ in 0..2 {
-        grid.submit(&["sleep", "--seconds", "600"]);
+        grid.submit(&["sleep", "--seconds", "600", "--require", "gpu=yes"]);
     }
     for (arguments, code) in [
         (&["job", "list", "--limit", "1"][..], 0),

@@ -7,6 +7,7 @@ mod screen;
 mod snapshot;
 
 use std::io::{IsTerminal, stdout};
+use std::mem::ManuallyDrop;
 use std::thread;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
 }
 
 /// The terminal while it shows the screen; given back as it was when dropped, and by a hook when the program panics.
-struct Screen(DefaultTerminal);
+struct Screen(ManuallyDrop<DefaultTerminal>);
 
 impl Screen {
     /// As `ratatui::try_init`, whose hook and whose `restore` print an error, and so panic, where the terminal is gone.
@@ -87,13 +88,13 @@ impl Screen {
         }));
         enable_raw_mode()?;
         execute!(stdout(), EnterAlternateScreen)?;
-        Ok(Self(Terminal::new(CrosstermBackend::new(stdout()))?))
+        Ok(Self(ManuallyDrop::new(Terminal::new(CrosstermBackend::new(stdout()))?)))
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // The cursor is hidden by every drawing.
+        // The terminal's own drop shows the cursor too, but prints an error, and so panics, where that fails.
         let _ = self.0.show_cursor();
         let _ = ratatui::try_restore();
     }

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CARGO_DENY_VERSION=0.20.2
+unchecked=
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -32,7 +33,8 @@ step 'lints'
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step 'dependencies'
-scripts/check-dependencies.sh
+# 3: everything but the advisories was looked at.
+scripts/check-dependencies.sh || { [ $? = 3 ] && unchecked='known vulnerabilities of the dependencies'; }
 
 step 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
@@ -43,4 +45,8 @@ cargo test --workspace --locked
 step 'the API as it describes itself'
 scripts/try-api.sh
 
-printf '\nAll checks passed.\n'
+if [ -n "$unchecked" ]; then
+  printf '\nAll other checks passed, but NOT CHECKED: %s.\n' "$unchecked"
+else
+  printf '\nAll checks passed.\n'
+fi

@@ -11,10 +11,28 @@ use tokio::task::JoinSet;
 use url::Url;
 use worker::startup::Worker;
 
+/// Where a grid listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// Where clients ask; port 0 picks a free one.
+    pub public: SocketAddr,
+    /// The port on 127.0.0.1 for workers and metrics; 0 picks a free one.
+    pub internal: u16,
+}
+
+impl Ports {
+    /// Free ports on 127.0.0.1.
+    #[must_use]
+    pub fn any() -> Self {
+        Self { public: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), internal: 0 }
+    }
+}
+
 /// A grid that runs until it is stopped.
 #[derive(Debug)]
 pub struct EmbeddedGrid {
     public_addr: SocketAddr,
+    internal_addr: SocketAddr,
     jobs: JobWatch,
     stop_workers: watch::Sender<bool>,
     stop_coordinator: watch::Sender<bool>,
@@ -25,15 +43,16 @@ pub struct EmbeddedGrid {
 }
 
 impl EmbeddedGrid {
-    /// Starts a coordinator at `public_addr` and `workers` workers of one slot each, as the variables `DIVVY_*` say
+    /// Starts a coordinator at `ports` and `workers` workers of one slot each, as the variables `DIVVY_*` say
     /// otherwise. Without a `data_dir` its jobs end with it.
     ///
     /// # Errors
     /// A variable is out of its range, an address cannot be bound, or the directory cannot be used.
-    pub fn start(public_addr: SocketAddr, workers: u32, data_dir: Option<PathBuf>) -> anyhow::Result<Self> {
+    pub fn start(ports: Ports, workers: u32, data_dir: Option<PathBuf>) -> anyhow::Result<Self> {
         let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = coordinator::config::Config::from_env()?;
-        (config.public_addr, config.internal_addr) = (public_addr, free_port);
+        config.public_addr = ports.public;
+        config.internal_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.internal));
         let own_data = match data_dir {
             Some(data_dir) => {
                 config.data_dir = data_dir;
@@ -46,14 +65,16 @@ impl EmbeddedGrid {
             }
         };
         let coordinator = Coordinator::build(config)?;
-        let (public_addr, jobs) = (coordinator.public_addr(), coordinator.job_watch());
+        let (public_addr, internal_addr) = (coordinator.public_addr(), coordinator.internal_addr());
+        let jobs = coordinator.job_watch();
 
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (free_port, 1);
-        config.coordinator = format!("http://{}", coordinator.internal_addr()).try_into()?;
+        config.coordinator = format!("http://{internal_addr}").try_into()?;
         let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
             public_addr,
+            internal_addr,
             jobs,
             stop_workers,
             stop_coordinator,
@@ -76,6 +97,12 @@ impl EmbeddedGrid {
     /// None in practice: every bound address makes a URL.
     pub fn url(&self) -> anyhow::Result<Url> {
         Url::parse(&format!("http://{}", self.public_addr)).context("the grid's URL")
+    }
+
+    /// Where workers fetch tasks and metrics are read.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal_addr
     }
 
     /// A view of its jobs.

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use api::{Job, client};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use model::{JobId, JobState};
 
+use crate::print::tell;
 use crate::printable::printable;
 
 /// Why a command did not do what it was asked.
@@ -20,13 +22,19 @@ pub(crate) enum Failure {
     Canceled(String),
     #[error("{0}")]
     NotYet(String),
+    /// Ends with this exit code and no message: the reader of stdout or the terminal is gone.
+    #[error("the output has been closed")]
+    Quiet(u8),
 }
 
 impl Failure {
     /// Prints the failure; answers the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {}", printable(&self.to_string()));
+        if !matches!(self, Self::Quiet(_)) {
+            tell(&format!("error: {}", printable(&self.to_string())));
+        }
         ExitCode::from(match self {
+            Self::Quiet(code) => *code,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
@@ -63,7 +71,7 @@ impl Failure {
             Self::Failed(message) => Self::Failed(tell(message)),
             Self::Canceled(message) => Self::Canceled(tell(message)),
             Self::NotYet(message) => Self::NotYet(tell(message)),
-            unreachable @ Self::Unreachable { .. } => unreachable,
+            other @ (Self::Unreachable { .. } | Self::Quiet(_)) => other,
         })
     }
 }
@@ -110,10 +118,74 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl From<&clap::Error> for Failure {
-    /// In one line: clap writes the error first, over some lines, then a blank line and its hints.
+    /// In one line: clap writes the error first, over some lines, then its tips and a usage, each after a blank line.
     fn from(error: &clap::Error) -> Self {
+        let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = error.to_string();
-        let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-        Self::Usage(format!("{} (see --help)", message.split_whitespace().collect::<Vec<_>>().join(" ")))
+        let mut paragraphs = text.split("\n\n");
+        let mut message = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
+        if let (ErrorKind::MissingSubcommand, Some(ContextValue::Strings(commands))) =
+            (error.kind(), error.get(ContextKind::ValidSubcommand))
+        {
+            message = format!("give a command: {}", commands.join(", "));
+        }
+        let tips = paragraphs.filter_map(|paragraph| paragraph.trim_start().strip_prefix("tip: "));
+        tips.for_each(|tip| message.push_str(&format!("; {}", one_line(tip))));
+        Self::Usage(format!("{message} (see --help)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::Arguments;
+
+    fn message(line: &str) -> String {
+        let error = Arguments::try_parse_from(line.split(' ')).expect_err(line);
+        Failure::from(&error).to_string()
+    }
+
+    #[test]
+    fn missing_commands_are_listed_and_misspelt_ones_are_corrected() {
+        for (line, start) in [
+            ("divvy", "give a command: sum-of-primes, job, "),
+            ("divvy job", "give a command: submit, list, "),
+            ("divvy worker", "give a command: list"),
+            ("divvy job lst", "unrecognized subcommand 'lst'; a similar subcommand exists: 'list'"),
+            ("divvy simulat", "unrecognized subcommand 'simulat'; "),
+            (
+                "divvy job list --stat paused",
+                "unexpected argument '--stat' found; a similar argument exists: '--state'",
+            ),
+        ] {
+            let message = message(line);
+            assert!(message.starts_with(start) && !message.contains('\n'), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_their_bounds_are_refused_in_plain_words() {
+        for (line, bounds) in [
+            ("divvy job list --limit 0", "from 1 to 1000000"),
+            ("divvy job tasks 0190a5b0-0000-7000-8000-000000000001 --limit x", "from 1 to 1000000"),
+            ("divvy up --workers 0", "from 1 to 256"),
+            ("divvy up --workers 100000", "from 1 to 256"),
+            ("divvy sum-of-primes 1 2 --workers 257", "from 1 to 256"),
+            ("divvy simulate --tasks 0 --seconds 1 --workers 1", "from 1 to 1000000"),
+            ("divvy simulate --tasks 1 --seconds -1 --workers 1", "from 0 to 3600"),
+            ("divvy simulate --tasks 1 --seconds 1 --workers 1001", "from 1 to 1000"),
+            ("divvy job submit sleep --seconds 86401", "from 0 to 86400"),
+            ("divvy job submit sleep --seconds 1 --fail-rate -0.5", "from 0 to 1"),
+            ("divvy job submit sleep --seconds 1 --tasks 1e8", "from 1 to 10000000"),
+            ("divvy job submit sleep --seconds 1 --max-attempts 101", "from 1 to 100"),
+            ("divvy job submit sleep --seconds 1 --require-cpus many", "from 1 to 65536"),
+            ("divvy job events --after -1", "from 0 to 18446744073709551615"),
+            ("divvy job result 0190a5b0-0000-7000-8000-000000000001 --wait 9223372036854775807s", "136 years"),
+        ] {
+            let message = message(line);
+            assert!(message.contains(bounds), "{line}: {message}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! The `divvy` command: a whole grid in one process, and a client for a running one.
 //!
 //! Data goes to stdout, progress, logs and errors to stderr. Exit codes: 0 done, 1 the job failed, 2 usage,
-//! 3 unreachable, 4 the job was canceled, 5 not there yet.
+//! 3 unreachable, 4 the job was canceled, 5 not there yet, 129 the terminal is gone, 141 the reader of stdout is gone.
 
 mod arguments;
+mod bar;
 mod completions;
 mod failure;
 mod follow;
+mod hang_up;
 mod job;
 mod print;
 mod printable;
@@ -14,6 +16,7 @@ mod simulate;
 mod stats;
 mod sum_of_primes;
 mod table;
+mod token;
 mod up;
 mod watch;
 mod words;
@@ -42,6 +45,7 @@ async fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
+        Command::Token(arguments) => token::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {

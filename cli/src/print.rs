@@ -1,6 +1,6 @@
 //! How answers are printed: data to stdout, in the format that was asked for.
 
-use std::io::{Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 use api::Job;
 use jiff::Timestamp;
@@ -17,9 +17,20 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     writeln!(stdout(), "{line}").map_err(|error| unwritable(&error))
 }
 
-/// What it means that stdout takes no more.
+/// The failure of a write to stdout.
 pub(crate) fn unwritable(error: &std::io::Error) -> Failure {
-    Failure::Failed(format!("cannot write to stdout: {error}"))
+    match error.kind() {
+        ErrorKind::BrokenPipe => Failure::Quiet(READER_GONE),
+        _ => Failure::Failed(format!("cannot write to stdout: {error}")),
+    }
+}
+
+/// The exit code of a program that SIGPIPE has ended, as a shell reports it.
+const READER_GONE: u8 = 128 + 13;
+
+/// Prints a line for people to stderr. A closed stderr is no failure: the command has done its work all the same.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {

@@ -1,24 +1,24 @@
 //! `divvy simulate`.
 
-use api::client::Client;
 use api::{Job, Simulation, SimulationStarted};
 
 use crate::arguments::{Format, Simulate};
 use crate::failure::Failure;
-use crate::job::wait::until_over;
+use crate::job::wait::{announce, failure, until_over};
 use crate::print::{print_jobs, print_json};
 
 pub(crate) async fn run(arguments: &Simulate) -> Result<(), Failure> {
     let Simulate { tasks, seconds, workers, .. } = *arguments;
     let simulation = Simulation { tasks, seconds, workers, priorities: arguments.priorities.clone() };
-    let grid = Client::new(&arguments.grid.place.coordinator)?;
+    let grid = arguments.grid.place.client()?;
     let SimulationStarted { jobs } = grid.simulate(&simulation).await?;
     if !arguments.wait {
         return print(arguments.grid.output, jobs);
     }
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    announce(&ids);
     let jobs = until_over(&grid, &ids).await?;
-    let failure = Failure::from_jobs(&jobs);
+    let failure = failure(&grid, &jobs).await;
     print(arguments.grid.output, jobs)?;
     failure.map_or(Ok(()), Err)
 }

@@ -1,7 +1,6 @@
 //! `divvy stats`.
 
 use api::Stats;
-use api::client::Client;
 
 use crate::arguments::{self, Format};
 use crate::failure::Failure;
@@ -10,7 +9,7 @@ use crate::table::{Cell, Table};
 use crate::words::figure;
 
 pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
-    let stats = Client::new(&arguments.grid.place.coordinator)?.stats().await?;
+    let stats = arguments.grid.place.client()?.stats().await?;
     match arguments.grid.output {
         Format::Table => print_table(&stats_table(&stats)),
         Format::Json => print_json(&stats),
@@ -26,9 +25,9 @@ fn stats_table(stats: &Stats) -> Table<2> {
         by_priority.map(|(priority, depth)| format!("{priority}: {depth}")).collect::<Vec<_>>().join(", ");
     let mut table = Table::without_head();
     for (name, value) in [
-        ("jobs", if by_state.is_empty() { "none".to_owned() } else { by_state }),
+        ("jobs under way", if by_state.is_empty() { "none".to_owned() } else { by_state }),
         (
-            "tasks",
+            "their tasks",
             format!(
                 "{} pending, {} running, {} succeeded, {} failed",
                 tasks.pending, tasks.running, tasks.succeeded, tasks.failed
@@ -42,7 +41,8 @@ fn stats_table(stats: &Stats) -> Table<2> {
                 workers.ready, workers.suspended, workers.draining, workers.pulling
             ),
         ),
-        ("slots", format!("{} for {} leases", workers.slots, workers.leases)),
+        ("slots", workers.slots.to_string()),
+        ("leases", format!("{}, computed or next at a slot", workers.leases)),
         (
             "throughput",
             format!("{} tasks/s, {} numbers/s", figure(stats.tasks_per_second), figure(stats.numbers_per_second)),
@@ -73,7 +73,7 @@ mod tests {
         (stats.store_backlog, stats.store_error) = (7, Some("the disk is full".to_owned()));
         let text = stats_table(&stats).render(false);
         for line in [
-            "jobs               2 running",
+            "jobs under way     2 running",
             "queue by priority  9: 3, 1: 10",
             "throughput         12.5 tasks/s, 30.0M numbers/s",
             "store backlog      7: the disk is full",

@@ -124,7 +124,12 @@ fn render_row(row: &[Cell], columns: &[(usize, usize)], colour: bool) -> String 
 
 /// Whether stdout is a terminal that may be coloured; see <https://no-color.org>.
 pub(crate) fn is_coloured() -> bool {
-    stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    stdout().is_terminal() && !is_dumb() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether the terminal knows no control sequences, or says nothing of what it knows.
+pub(crate) fn is_dumb() -> bool {
+    env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 #[cfg(test)]

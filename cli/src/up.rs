@@ -4,25 +4,35 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 
-use divvy::embedded::EmbeddedGrid;
+use divvy::embedded::{EmbeddedGrid, Ports};
+use service::warn_about_unknown_variables;
 
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
-use crate::print::print_line;
+use crate::hang_up::stop_signal;
+use crate::print::{print_line, tell};
 
-/// Serves a grid until Ctrl-C or SIGTERM.
+/// Serves a grid until Ctrl-C, SIGTERM or the end of its terminal.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::init_logs(service::DEFAULT_LOG)?;
     service::raise_open_files_limit();
-    let stop = service::shutdown_signal().context("catch signals")?;
-    let public_addr = SocketAddr::new(arguments.host, arguments.port);
-    let mut grid = EmbeddedGrid::start(public_addr, worker_count(arguments.workers), arguments.data_dir.clone())?;
+    warn_about_unknown_variables(&[&coordinator::config::variables(), &worker::config::variables()]);
+    let stop = stop_signal().context("catch signals")?;
+    let (public_addr, data_dir) = (SocketAddr::new(arguments.host, arguments.port), arguments.data_dir());
+    let kept = match &data_dir {
+        Some(directory) => format!("jobs and results are kept in {}", directory.display()),
+        None => "jobs and results end with this grid: --data-dir DIRECTORY keeps them".to_owned(),
+    };
+    let ports = Ports { public: public_addr, internal: arguments.internal_port };
+    let mut grid = EmbeddedGrid::start(ports, worker_count(arguments.workers), data_dir)?;
+    tell(&format!("workers of your own: http://{}", grid.internal_addr()));
+    tell(&kept);
     print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {
         () = stop => (),
         error = grid.failed() => return Err(error.into()),
     }
-    let second = service::shutdown_signal().context("catch signals")?;
+    let second = stop_signal().context("catch signals")?;
     tokio::select! {
         stopped = grid.stop() => Ok(stopped?),
         () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),

@@ -1,6 +1,5 @@
 //! `divvy worker list`.
 
-use api::client::Client;
 use api::{WorkerState, WorkerSummary};
 
 use crate::arguments::{Format, Worker, WorkerCommand};
@@ -11,7 +10,7 @@ use crate::words::{figure, memory, percent};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
     let WorkerCommand::List = arguments.command;
-    let workers = Client::new(&arguments.grid.place.coordinator)?.workers().await?;
+    let workers = arguments.grid.place.client()?.workers().await?;
     match arguments.grid.output {
         Format::Table => print_table(&worker_table(&workers)),
         Format::Json => print_json(&workers),

@@ -9,7 +9,7 @@ use anyhow::ensure;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
-use service::WorkerToken;
+use service::{Variable, WorkerToken, variables_of};
 use store::Retention;
 use store_sqlite::StoreSettings;
 use url::Url;
@@ -97,6 +97,12 @@ impl Default for Config {
     }
 }
 
+/// Every variable, as the comments of [`Config`] describe it.
+#[must_use]
+pub fn variables() -> Vec<Variable> {
+    variables_of(include_str!("config.rs"))
+}
+
 impl Config {
     /// Reads and checks the environment.
     ///
@@ -110,6 +116,11 @@ impl Config {
 
     fn validate(&self) -> anyhow::Result<()> {
         ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1");
+        ensure!(
+            self.results_url.as_ref().is_none_or(|url| url.scheme() != "memory"),
+            "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
+             memory are lost with it"
+        );
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
             ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
@@ -186,8 +197,20 @@ mod tests {
             ("lease_timeout_ms", "-1"),
             ("drain_timeout_ms", "86400001"),
             ("public_addr", "8080"),
+            ("results_url", "memory:///"),
         ] {
             assert!(read(&[(name, value)]).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn every_variable_is_described() {
+        let described = variables();
+        let fields = service::fields_of::<Config>();
+        for field in fields.iter().filter(|field| **field != "pod_ip") {
+            let name = format!("DIVVY_{}", field.to_uppercase());
+            assert!(described.iter().any(|variable| variable.name == name && variable.help.len() > 10), "{name}");
+        }
+        assert!(fields.len() >= 7, "{fields:?}");
     }
 }

@@ -51,7 +51,10 @@ pub(crate) enum Output {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 all limits kept, 1 a limit missed or a wrong answer, 2 bad usage or scenario, 3 a target cannot be reached.
+Exit status: 0 all limits kept, 1 a limit missed or a wrong answer, 2 bad usage or scenario, 3 a target cannot be reached,
+130 interrupted: the report has what was measured until then.
+
+DIVVY_TOKEN: an access token, sent with every request as Authorization: Bearer.
 
 Compare workers asked directly with the coordinator in front of them, on the same requests:
   loadtest loadtest/scenarios/small.toml --seed 1 --label replicated --report target/loadtest/replicated \\

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod expected;
+mod files;
 mod measured;
 mod outcome;
 mod pace;
@@ -11,21 +12,26 @@ mod ramp;
 mod report;
 mod run;
 mod scenario;
+mod stop;
 mod target;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::run::RunError;
+use crate::run::{RunError, Verdict};
+
+/// The exit code of a program that SIGINT has ended, as a shell reports it.
+const INTERRUPTED: u8 = 128 + 2;
 
 fn main() -> ExitCode {
     match run::run(&cli::Args::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(Verdict::Kept) => ExitCode::SUCCESS,
+        Ok(Verdict::Missed) => ExitCode::from(1),
+        Ok(Verdict::Partial) => ExitCode::from(INTERRUPTED),
         Err(abort) => {
             let (RunError::Usage(error) | RunError::Unreachable(error) | RunError::Io(error)) = &abort;
-            eprintln!("loadtest: {error:#}");
+            run::tell(&format!("loadtest: {error:#}"));
             ExitCode::from(abort.exit_code())
         }
     }

@@ -100,7 +100,7 @@ impl Measured {
             correct,
             failed: failed_by_kind(samples),
             failed_share: (planned - correct) as f64 / planned.max(1) as f64,
-            throughput_qps: correct as f64 / elapsed_s,
+            throughput_qps: if elapsed_s > 0.0 { correct as f64 / elapsed_s } else { 0.0 },
             latency_ms: latency(&latencies),
             percentiles: percentile_curve(&latencies),
             slices: slices(samples, rate_qps, elapsed_s),
@@ -191,6 +191,10 @@ fn percentile_curve(latencies: &Histogram<u64>) -> Vec<Percentile> {
 
 /// Each slice spans the same whole number of sends; the last one also takes the rest.
 fn slices(samples: &[Sample], rate_qps: f64, elapsed_s: f64) -> Vec<Slice> {
+    // A run that was interrupted at once.
+    if samples.is_empty() {
+        return Vec::new();
+    }
     let width_s = (elapsed_s * rate_qps / SLICES_MAX).ceil() / rate_qps;
     let count = ((elapsed_s / width_s) as usize).max(1);
     let index = |at: Duration| ((at.as_secs_f64() / width_s) as usize).min(count - 1);

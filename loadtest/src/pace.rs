@@ -4,7 +4,6 @@
 //! because too many requests are outstanding is a missed send; it never waits for an answer.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use tokio::task::{self, JoinSet};
 
 use crate::outcome::{Outcome, Sample};
 use crate::plan::Request;
+use crate::stop::Stop;
 use crate::target::Targets;
 
 /// One run at one rate.
@@ -26,15 +26,27 @@ pub(crate) struct Run {
     pub(crate) targets: Targets,
     /// Counts the requests that are over.
     pub(crate) progress: ProgressBar,
+    pub(crate) stop: Stop,
 }
 
 impl Run {
-    /// Sends every request on schedule, waits for the last outcome and gives the samples in the order of the schedule.
+    /// Sends every request on schedule, waits for the last outcome and gives the samples in the order of the schedule. Once
+    /// the run is to stop, nothing more is sent, and a request that has no answer soon is not counted.
     pub(crate) async fn drive(self) -> Result<Vec<Sample>> {
         let runtime = Handle::current();
+        let stop = self.stop.clone();
         let sent = task::spawn_blocking(move || self.send_all(&runtime)).await.context("keep the schedule")?;
-        let (mut samples, answers) = sent;
-        samples.extend(answers.join_all().await);
+        let (mut samples, mut answers) = sent;
+        let mut out_of_time = Box::pin(stop.after_grace());
+        loop {
+            tokio::select! {
+                answer = answers.join_next() => match answer {
+                    Some(answer) => samples.push(answer.context("send a request")?),
+                    None => break,
+                },
+                () = &mut out_of_time => break,
+            }
+        }
         samples.sort_unstable_by_key(|sample| sample.intended);
         Ok(samples)
     }
@@ -48,7 +60,9 @@ impl Run {
         let start = Instant::now();
         for (turn, request) in self.requests.into_iter().enumerate() {
             let intended = Duration::from_secs_f64(turn as f64 / self.rate_qps);
-            thread::sleep((start + intended).saturating_duration_since(Instant::now()));
+            if !self.stop.sleep_until(start + intended) {
+                break;
+            }
             let Ok(permit) = Arc::clone(&outstanding).try_acquire_owned() else {
                 self.progress.inc(1);
                 let (late, latency) = (Duration::ZERO, Duration::ZERO);

@@ -14,13 +14,15 @@ use tokio::runtime::Runtime;
 
 use crate::check::{Check, checks};
 use crate::cli::{Args, Output};
+use crate::files::make_room;
 use crate::measured::Measured;
 use crate::pace::Run;
 use crate::plan::Planner;
 use crate::ramp::Search;
 use crate::report::{RampResult, Report, Step, text};
 use crate::scenario::{Load, Ramp, Scenario};
-use crate::target::Targets;
+use crate::stop::Stop;
+use crate::target::{Targets, token_from_environment};
 
 /// Why there is no result.
 pub(crate) enum RunError {
@@ -45,20 +47,36 @@ impl From<anyhow::Error> for RunError {
     }
 }
 
-/// Runs the scenario, writes and prints the report; whether all limits were kept.
-pub(crate) fn run(args: &Args) -> Result<bool, RunError> {
+/// What a report says of its run.
+pub(crate) enum Verdict {
+    Kept,
+    Missed,
+    /// The run was interrupted: it says nothing of the limits.
+    Partial,
+}
+
+/// Prints a line to stderr; where that is closed the run goes on.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Runs the scenario, writes and prints the report.
+pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
     let scenario = Scenario::read(&args.scenario).map_err(RunError::Usage)?;
     let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(RunError::Usage)?;
-    let targets = Targets::new(args.urls.clone(), scenario.request.timeout())?;
+    make_room(scenario.request.outstanding_max).map_err(RunError::Usage)?;
+    let token = token_from_environment().map_err(RunError::Usage)?;
+    let targets = Targets::new(args.urls.clone(), scenario.request.timeout(), token)?;
     let runtime = Runtime::new().context("start the runtime")?;
     runtime.block_on(targets.reach()).map_err(RunError::Unreachable)?;
     let directory = args.report.clone().unwrap_or_else(|| PathBuf::from("target/loadtest").join(&scenario.name));
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
 
     let seed = args.seed.unwrap_or_else(|| rand::make_rng::<ChaCha8Rng>().random::<u32>().into());
-    eprintln!("{} ({}), seed {seed}", scenario.title, scenario.name);
+    tell(&format!("{} ({}), seed {seed}", scenario.title, scenario.name));
+    let stop = runtime.block_on(async { Stop::on_signals() }).context("catch signals")?;
     let started_at = Timestamp::now().round(Unit::Second).context("round the time")?.to_string();
-    let bench = Bench { planner: Planner::new(scenario.request, seed), scenario: &scenario, targets };
+    let bench = Bench { planner: Planner::new(scenario.request, seed), scenario: &scenario, targets, stop };
     let results = runtime.block_on(bench.measure())?;
     let report = results.into_report(args, scenario, seed, started_at);
 
@@ -67,8 +85,16 @@ pub(crate) fn run(args: &Args) -> Result<bool, RunError> {
         Output::Json => report.to_json()? + "\n",
         Output::Text => text::summary(&report, baseline.as_ref(), &directory),
     };
-    io::stdout().write_all(printed.as_bytes()).context("print the result")?;
-    Ok(report.passed)
+    match io::stdout().write_all(printed.as_bytes()) {
+        // The report is written: a reader that has seen enough of the summary is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(RunError::Io(error.into())),
+        _ => (),
+    }
+    Ok(match (report.partial, report.passed) {
+        (true, _) => Verdict::Partial,
+        (false, true) => Verdict::Kept,
+        (false, false) => Verdict::Missed,
+    })
 }
 
 /// Everything a scenario's rates share.
@@ -76,10 +102,12 @@ struct Bench<'a> {
     planner: Planner,
     scenario: &'a Scenario,
     targets: Targets,
+    stop: Stop,
 }
 
 /// What the rates of a scenario showed.
 struct Results {
+    partial: bool,
     measured: Measured,
     ramp: Option<RampResult>,
     checks: Vec<Check>,
@@ -91,7 +119,7 @@ impl Bench<'_> {
             Load::Steady(steady) => {
                 let measured = self.at_rate(steady.rate_qps, steady.duration_s).await?;
                 let checks = checks(&self.scenario.limits, &measured);
-                Ok(Results { measured, ramp: None, checks })
+                Ok(Results { partial: self.stop.is_asked(), measured, ramp: None, checks })
             }
             Load::Ramp(ramp) => self.climb(ramp).await,
         }
@@ -103,6 +131,13 @@ impl Bench<'_> {
         let mut steps: Vec<Step> = Vec::new();
         while let Some(rate_qps) = search.next_rate_qps() {
             let measured = self.at_rate(rate_qps, ramp.step_duration_s).await?;
+            // A step that was cut short says nothing of its rate, unless there is nothing else to show.
+            if self.stop.is_asked() {
+                if steps.is_empty() {
+                    steps.push(Step { kept: false, measured });
+                }
+                break;
+            }
             let kept = checks(&self.scenario.limits, &measured).iter().all(|check| check.kept);
             search.record(rate_qps, kept);
             steps.push(Step { kept, measured });
@@ -112,7 +147,8 @@ impl Bench<'_> {
         let best = steps.iter().rfind(|step| Some(step.measured.rate_qps) == highest_rate_qps).or(steps.first());
         let measured = best.context("a ramp has a first step")?.measured.clone();
         let checks = vec![Check::rate_floor(&ramp, highest_rate_qps), Check::wrong_answers(wrong)];
-        Ok(Results { measured, ramp: Some(RampResult { highest_rate_qps, steps }), checks })
+        let partial = self.stop.is_asked();
+        Ok(Results { partial, measured, ramp: Some(RampResult { highest_rate_qps, steps }), checks })
     }
 
     async fn at_rate(&mut self, rate_qps: f64, duration_s: f64) -> Result<Measured> {
@@ -124,6 +160,7 @@ impl Bench<'_> {
             outstanding_max: self.scenario.request.outstanding_max,
             targets: self.targets.clone(),
             progress: progress.clone(),
+            stop: self.stop.clone(),
         };
         let samples = run.drive().await?;
         progress.finish_and_clear();
@@ -143,7 +180,8 @@ impl Results {
             started_at,
             command: env::args().collect::<Vec<_>>().join(" "),
             machine: machine(),
-            passed: self.checks.iter().all(|check| check.kept),
+            partial: self.partial,
+            passed: !self.partial && self.checks.iter().all(|check| check.kept),
             checks: self.checks,
             ramp: self.ramp,
             measured: self.measured,
@@ -156,7 +194,7 @@ fn hosts(urls: &[Url]) -> String {
 }
 
 fn progress(requests: u64, rate_qps: f64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} answers, {eta} left")
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} answers")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(requests).with_style(style).with_message(format!("{rate_qps:.1} QPS"))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -31,13 +32,15 @@ struct Answer {
 }
 
 impl Targets {
-    pub(crate) fn new(urls: Vec<Url>, timeout: Duration) -> Result<Self> {
+    pub(crate) fn new(urls: Vec<Url>, timeout: Duration, token: Option<HeaderValue>) -> Result<Self> {
+        let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
         let client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .tcp_nodelay(true)
+            .default_headers(headers)
             .build()
             .context("set up the HTTP client")?;
         Ok(Self { client, urls })
@@ -67,6 +70,16 @@ impl Targets {
         }
         judge(request, &read_body(response).await?)
     }
+}
+
+/// The value of the `Authorization` header by `DIVVY_TOKEN`, where that is set and not empty.
+pub(crate) fn token_from_environment() -> Result<Option<HeaderValue>> {
+    let Some(token) = std::env::var_os("DIVVY_TOKEN").filter(|token| !token.is_empty()) else { return Ok(None) };
+    let token = token.to_str().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+    let token = token.context("DIVVY_TOKEN is not valid: a token has visible ASCII characters only")?;
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).context("DIVVY_TOKEN is not valid")?;
+    header.set_sensitive(true);
+    Ok(Some(header))
 }
 
 /// Parses `--url`: plain HTTP, to which the path of the service is added.

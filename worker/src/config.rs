@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use api::MAX_SLOTS_PER_WORKER;
 use model::{Labels, WorkerId};
 use serde::Deserialize;
-use service::WorkerToken;
+use service::{Variable, WorkerToken, variables_of};
 use url::Url;
 
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
@@ -29,7 +29,7 @@ pub struct Config {
     /// affinity and cgroup limit included.
     #[serde(default = "default_slots")]
     pub slots: u32,
-    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`. Default: none.
+    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`; a colon does as well. Default: none.
     #[serde(default)]
     pub worker_labels: WorkerLabels,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long after SIGTERM leases may go on and outcomes may wait to be settled before they
@@ -109,13 +109,20 @@ impl TryFrom<String> for WorkerLabels {
     fn try_from(text: String) -> anyhow::Result<Self> {
         let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
         let label = |pair: &str| {
-            let (key, value) = pair.split_once('=').with_context(|| format!("{pair:?} must be key=value"))?;
+            let wrong = || format!("{pair:?} must be key=value or key:value");
+            let (key, value) = pair.split_once(['=', ':']).with_context(wrong)?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
         let labels = pairs.map(label).collect::<anyhow::Result<_>>()?;
         model::check_words("the list", &labels)?;
         Ok(Self(labels))
     }
+}
+
+/// Every variable, as the comments of [`Config`] describe it.
+#[must_use]
+pub fn variables() -> Vec<Variable> {
+    variables_of(include_str!("config.rs"))
 }
 
 impl Config {
@@ -232,11 +239,22 @@ mod tests {
 
     #[test]
     fn labels_are_pairs_of_key_and_value() {
-        let labels = config(&[("worker_labels", "gpu=yes, zone=a=b,")]).worker_labels.0;
+        let labels = config(&[("worker_labels", "gpu:yes, zone=a=b,")]).worker_labels.0;
         let expected = [("gpu", "yes"), ("zone", "a=b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(labels, Labels::from(expected));
         for wrong in ["gpu", "=yes", "a=b,c"] {
             assert!(WorkerLabels::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn every_variable_is_described() {
+        let described = variables();
+        let fields = service::fields_of::<Config>();
+        for field in fields.iter().filter(|field| **field != "pod_ip") {
+            let name = format!("DIVVY_{}", field.to_uppercase());
+            assert!(described.iter().any(|variable| variable.name == name && variable.help.len() > 10), "{name}");
+        }
+        assert!(fields.len() >= 7, "{fields:?}");
     }
 }

@@ -2,16 +2,27 @@
 
 use std::process::ExitCode;
 
-use worker::config::Config;
+use service::Program;
+use worker::config::{self, Config};
 use worker::startup::Worker;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    service::exit_code(&run().await)
+    let program = Program {
+        name: "divvy-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Computes the leases that a divvy coordinator gives it.",
+        variables: config::variables(),
+    };
+    match program.answer(std::env::args_os().skip(1)) {
+        Some(answered) => answered,
+        None => service::exit_code(&run().await),
+    }
 }
 
 async fn run() -> anyhow::Result<()> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::warn_about_unknown_variables(&[&config::variables()]);
     service::raise_open_files_limit();
     let stop = service::shutdown_signal()?;
     Worker::build(Config::from_env()?)?.run(stop).await

@@ -4,11 +4,16 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use model::{JobId, JobKind, JobState, Priority, TaskState};
 use uuid::Uuid;
 
-use super::values::{duration, finite, job_id, label, memory, number, priority, seconds, tag_filter};
+use super::values::{
+    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, tag_filter,
+};
+
+/// The most jobs or tasks that are listed at a time: they are all in memory until they are printed.
+const MAX_LISTED: u64 = 1_000_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -36,7 +41,7 @@ pub(crate) struct Submit {
     #[command(subcommand)]
     pub(crate) work: Option<WorkCommand>,
     /// Read the whole job, as the API takes it, from this file; '-' is stdin. Options win over what it says
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: SubmitOptions,
@@ -67,63 +72,63 @@ pub(crate) struct RangeArguments {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct SleepArguments {
     /// Seconds that each task takes, 0 to 86400
-    #[arg(long, value_name = "S", value_parser = finite)]
+    #[arg(long, value_name = "S", value_parser = decimal(0.0..=86_400.0), allow_negative_numbers = true)]
     pub(crate) seconds: f64,
-    /// How many tasks
-    #[arg(long, value_name = "N", value_parser = number, default_value = "1")]
+    /// How many tasks, 1 to 10000000
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(1..=10_000_000), default_value = "1", allow_negative_numbers = true)]
     pub(crate) tasks: u64,
     /// Share of the attempts that fail, 0 to 1
-    #[arg(long, value_name = "R", value_parser = finite, default_value_t = 0.0)]
+    #[arg(long, value_name = "R", value_parser = decimal(0.0..=1.0), default_value_t = 0.0, allow_negative_numbers = true)]
     pub(crate) fail_rate: f64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TasksArguments {
     /// The tasks' payloads: one JSON value a line, or one JSON array of them; '-' is stdin
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct SubmitOptions {
     /// How soon it runs, 9 soonest [default: 5]
-    #[arg(long, global = true, value_name = "1-9", value_parser = priority)]
+    #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other)]
     pub(crate) priority: Option<Priority>,
     /// A word of your own to find the job by; may be repeated
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) tag: Vec<(String, String)>,
     /// Run it where other work under this key ran
-    #[arg(long, global = true, value_name = "KEY")]
+    #[arg(long, global = true, value_name = "KEY", value_hint = ValueHint::Other)]
     pub(crate) affinity_key: Option<String>,
     /// A label of the workers that suit best; may be repeated
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) affinity_label: Vec<(String, String)>,
     /// A label that a worker must have; may be repeated
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) require: Vec<(String, String)>,
     /// Cores that a worker must have
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = integer::<u32>(1..=65_536), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) require_cpus: Option<u32>,
     /// Memory that a worker must have, in bytes or such as 512MB or 4GiB
-    #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
     pub(crate) require_memory: Option<u64>,
     /// Attempts at a task before it has failed, 1 to 100 [default: 4]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = count(100), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) max_attempts: Option<NonZeroU32>,
     /// How long an attempt at a task may take, such as 30s or 5m [default: no limit]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, value_hint = ValueHint::Other)]
     pub(crate) task_timeout: Option<NonZeroU32>,
     /// How long the job may take from its submission to its end [default: no limit]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
     /// Store the result under this name too
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", value_hint = ValueHint::Other)]
     pub(crate) output_name: Option<String>,
     /// The job's id, so that it is submitted once however often this is repeated
-    #[arg(long, global = true, value_name = "UUID")]
+    #[arg(long, global = true, value_name = "UUID", value_hint = ValueHint::Other)]
     pub(crate) id: Option<Uuid>,
     /// A key of your own, so that the job is submitted once however often this is repeated
-    #[arg(long, global = true, value_name = "KEY", conflicts_with = "id")]
+    #[arg(long, global = true, value_name = "KEY", conflicts_with = "id", value_hint = ValueHint::Other)]
     pub(crate) idempotency_key: Option<String>,
     /// Wait for its end, as `divvy job wait` does
     #[arg(long, global = true)]
@@ -133,14 +138,14 @@ pub(crate) struct SubmitOptions {
 /// Which jobs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
-    /// Jobs in this state: queued, running, paused, succeeded, failed or canceled; may be repeated
-    #[arg(long, value_name = "STATE")]
+    /// Jobs in this state; may be repeated
+    #[arg(long, value_name = "STATE", value_parser = names::<JobState>(JobState::ALL.map(JobState::as_str)))]
     pub(crate) state: Vec<JobState>,
-    /// Jobs of this kind: sum-of-primes, count-primes, sleep or tasks
-    #[arg(long, value_name = "KIND")]
+    /// Jobs of this kind
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub(crate) kind: Option<JobKind>,
     /// Jobs with this tag; may be repeated, and jobs have them all
-    #[arg(long, value_name = "KEY[=VALUE]", value_parser = tag_filter)]
+    #[arg(long, value_name = "KEY[=VALUE]", value_parser = tag_filter, value_hint = ValueHint::Other)]
     pub(crate) tag: Vec<String>,
 }
 
@@ -149,55 +154,55 @@ pub(crate) struct Filter {
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// The most jobs to list
-    #[arg(long, value_name = "N", default_value = "100")]
+    /// The most jobs to list, 1 to 1000000
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) limit: NonZeroU32,
 }
 
 /// Shows a job.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    #[arg(value_name = "ID", value_parser = job_id)]
+    #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
 }
 
 /// Lists a job's tasks.
 #[derive(Debug, Args)]
 pub(crate) struct Tasks {
-    #[arg(value_name = "ID", value_parser = job_id)]
+    #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
-    /// Tasks in this state: pending, running, succeeded or failed
-    #[arg(long, value_name = "STATE")]
+    /// Tasks in this state
+    #[arg(long, value_name = "STATE", value_parser = names::<TaskState>(TaskState::ALL.map(TaskState::as_str)))]
     pub(crate) state: Option<TaskState>,
-    /// The most tasks to list
-    #[arg(long, value_name = "N", default_value = "1000")]
+    /// The most tasks to list, 1 to 1000000
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) limit: NonZeroU32,
 }
 
 /// Waits until jobs are over and prints them; the exit code tells how they ended.
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    #[arg(value_name = "ID", required = true, value_parser = job_id)]
+    #[arg(value_name = "ID", required = true, value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) ids: Vec<JobId>,
 }
 
 /// Prints a job's result, as JSON.
 #[derive(Debug, Args)]
 pub(crate) struct ResultOf {
-    #[arg(value_name = "ID", value_parser = job_id)]
+    #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
     /// Wait for it this long, such as 30s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, value_hint = ValueHint::Other)]
     pub(crate) wait: Option<Duration>,
     /// Write it to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
     /// The jobs
-    #[arg(value_name = "ID", value_parser = job_id, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", value_parser = job_id, conflicts_with = "all", value_hint = ValueHint::Other)]
     pub(crate) ids: Vec<JobId>,
     /// All jobs that can be changed so (retry: that have failed), or of those what --state, --kind and --tag find
     #[arg(long)]
@@ -209,19 +214,19 @@ pub(crate) struct Change {
 /// Prints what happened to a job, or to all of them.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    #[arg(value_name = "ID", value_parser = job_id)]
+    #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<JobId>,
     /// Go on with what happens from now on: of a job until its end, of all until Ctrl-C
     #[arg(long)]
     pub(crate) follow: bool,
     /// Only events with a larger number [default: 0; with --follow and without an id, only what comes]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) after: Option<u64>,
 }
 
 /// Tells why a job's tasks wait.
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    #[arg(value_name = "ID", value_parser = job_id)]
+    #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
 }

@@ -3,18 +3,22 @@
 mod job;
 mod values;
 
+use std::env;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use api::client::{AccessToken, Client};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use model::Priority;
 use url::Url;
 
+use crate::failure::Failure;
+
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
-use values::{finite, http_url, number, priority};
+use values::{count, decimal, http_url, integer, number, priority, token_name};
 
 /// Divides big computations over a pool of workers.
 #[derive(Debug, Parser)]
@@ -22,7 +26,7 @@ use values::{finite, http_url, number, priority};
     version,
     arg_required_else_help = false,
     after_help = "Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable, 4 the job was canceled, \
-                  5 not there yet."
+                  5 not there yet, 129 the terminal is gone, 141 the reader of stdout is gone."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -38,6 +42,7 @@ pub(crate) enum Command {
     Simulate(Simulate),
     Watch(Watch),
     Up(Up),
+    Token(Token),
     Completions(Completions),
 }
 
@@ -54,16 +59,39 @@ pub(crate) struct Grid {
 /// Which grid.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// The grid to ask
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "DIVVY_URL",
-        default_value = "http://127.0.0.1:8080",
-        value_parser = http_url
-    )]
-    pub(crate) coordinator: Url,
+    /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
+    coordinator: Option<Url>,
+}
+
+impl Place {
+    /// A client of the grid, with the token of `DIVVY_TOKEN` where it is set.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let from_environment = || variable("DIVVY_URL", http_url).map(|url| url.unwrap_or_else(local));
+        client(&self.coordinator.clone().map_or_else(from_environment, Ok)?)
+    }
+}
+
+/// Where a grid of this machine is asked.
+fn local() -> Url {
+    Url::parse("http://127.0.0.1:8080").expect("a valid URL")
+}
+
+/// A client of the grid at `url`, with the token of `DIVVY_TOKEN` where it is set.
+pub(crate) fn client(url: &Url) -> Result<Client, Failure> {
+    let client = Client::new(url)?;
+    let token = variable("DIVVY_TOKEN", |text| text.parse::<AccessToken>().map_err(|error| error.to_string()))?;
+    Ok(match token {
+        Some(token) => client.with_token(token),
+        None => client,
+    })
+}
+
+/// A variable of the environment; an empty one counts as unset.
+fn variable<T>(name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+    let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(parse);
+    parsed.map(Some).map_err(|message| Failure::Usage(format!("{name} is not valid: {message}")))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,6 +103,7 @@ pub(crate) enum Format {
 
 /// Submits jobs, follows them and changes them.
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
 pub(crate) struct Job {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
@@ -84,6 +113,7 @@ pub(crate) struct Job {
 
 /// Shows the workers.
 #[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
 pub(crate) struct Worker {
     #[command(subcommand)]
     pub(crate) command: WorkerCommand,
@@ -108,13 +138,13 @@ pub(crate) struct Stats {
 #[derive(Debug, Args)]
 pub(crate) struct Simulate {
     /// Tasks in all, 1 to 1000000
-    #[arg(long, value_name = "N", value_parser = number)]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(1..=1_000_000), allow_negative_numbers = true)]
     pub(crate) tasks: u64,
     /// Seconds that each task takes, 0 to 3600
-    #[arg(long, value_name = "S", value_parser = finite)]
+    #[arg(long, value_name = "S", value_parser = decimal(0.0..=3600.0), allow_negative_numbers = true)]
     pub(crate) seconds: f64,
     /// Simulated workers of one slot each, 1 to 1000
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = integer::<u32>(1..=1000), allow_negative_numbers = true)]
     pub(crate) workers: u32,
     /// Spread the tasks over these priorities, one job for each [default: one job of priority 5]
     #[arg(long = "priority", value_name = "1-9", value_delimiter = ',', value_parser = priority)]
@@ -126,11 +156,53 @@ pub(crate) struct Simulate {
     pub(crate) grid: Grid,
 }
 
-/// Shows the grid live: workers, jobs, throughput and queue. Press q to quit.
+/// Shows the grid live: workers, jobs, throughput and queue. Keys: q quits, ? shows all keys.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) place: Place,
+}
+
+/// Makes access tokens.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    pub(crate) command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    New(NewToken),
+}
+
+/// Adds a token to a file of tokens and prints it.
+///
+/// The file gets the name, the rights and the SHA-256 hash of the token; the token itself is printed this once. It is the
+/// file that the coordinator reads by DIVVY_API_TOKENS_FILE.
+#[derive(Debug, Args)]
+pub(crate) struct NewToken {
+    /// Who uses the token: 1 to 64 of A-Z, a-z, 0-9, '.', '-' and '_'
+    #[arg(value_parser = token_name, value_hint = ValueHint::Other)]
+    pub(crate) name: String,
+    /// What the token allows
+    #[arg(long, value_enum, value_delimiter = ',', required = true)]
+    pub(crate) rights: Vec<Right>,
+    /// The file of tokens, in TOML; made where it is missing, readable by its owner only
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Right {
+    /// See jobs, results, events, workers and figures
+    Read,
+    /// Submit and change jobs
+    Submit,
+    /// Manage programs
+    Programs,
+    /// Everything
+    Admin,
 }
 
 /// Prints a completion script for a shell, such as for `source <(divvy completions bash)`.
@@ -151,15 +223,26 @@ pub(crate) struct SumOfPrimes {
     /// Last number, A to 18446744073709551615 (2^64-1)
     #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(crate) b: u64,
-    /// Ask the grid at this URL instead of starting one
-    #[arg(long, value_name = "URL", env = "DIVVY_URL", value_parser = http_url)]
-    pub(crate) coordinator: Option<Url>,
-    /// Workers of the own grid [default: one per core]
-    #[arg(long, value_name = "N", conflicts_with = "coordinator")]
+    /// Ask the grid at this URL instead of starting one [env: DIVVY_URL, unless --workers is given]
+    #[arg(long, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
+    coordinator: Option<Url>,
+    /// Workers of the own grid, 1 to 256 [default: one per core]
+    #[arg(long, value_name = "N", conflicts_with = "coordinator", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) workers: Option<NonZeroU32>,
     /// What to print: the sum alone, or the whole answer as JSON
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+impl SumOfPrimes {
+    /// The grid to ask; none where an own one is to be started. `--workers` asks for an own one.
+    pub(crate) fn coordinator(&self) -> Result<Option<Url>, Failure> {
+        match (&self.coordinator, self.workers) {
+            (Some(url), _) => Ok(Some(url.clone())),
+            (None, Some(_)) => Ok(None),
+            (None, None) => variable("DIVVY_URL", http_url),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -170,28 +253,46 @@ pub(crate) enum Output {
 
 /// Starts a whole grid in this process and serves until Ctrl-C.
 ///
-/// Prints the public URL on stdout. The variables DIVVY_* of the two services apply, save for addresses, names and
-/// slots.
+/// Prints the public URL on stdout, and on stderr where workers of your own fetch tasks and what becomes of the jobs. The
+/// variables DIVVY_* of the two services apply, save for addresses, names and slots.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// Workers to start, one slot each [default: one per core]
-    #[arg(long, value_name = "N")]
+    /// Workers to start, 1 to 256, one slot each [default: one per core]
+    #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) workers: Option<NonZeroU32>,
     /// Public port; 0 picks a free one
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
+    /// Port on 127.0.0.1 for workers of your own and for metrics; 0 picks a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub(crate) internal_port: u16,
     /// Public address; 0.0.0.0 lets other machines ask
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
-    /// Where jobs and results are kept, to go on with them the next time [default: nowhere, they end with the grid]
-    #[arg(long, value_name = "DIRECTORY", env = "DIVVY_DATA_DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Up {
+    /// The directory for data; none where jobs end with the grid.
+    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
+        let variable = || env::var_os("DIVVY_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.data_dir.clone().or_else(variable)
+    }
+}
+
+/// The most workers in one process: each has two threads and a port of its own.
+const MAX_WORKERS: u64 = 256;
+
+fn worker_number() -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {
+    count(MAX_WORKERS)
 }
 
 /// The asked number of workers, else one per core that the process may use.
 pub(crate) fn worker_count(asked: Option<NonZeroU32>) -> u32 {
     let cores = || available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    asked.map_or_else(cores, NonZeroU32::get)
+    asked.map_or_else(cores, NonZeroU32::get).min(MAX_WORKERS as u32)
 }
 
 #[cfg(test)]
@@ -215,7 +316,8 @@ mod tests {
             let Command::Job(job) = Arguments::try_parse_from(line.split(' ')).expect(line).command else {
                 panic!("{line} is a job command")
             };
-            assert_eq!((job.grid.output, job.grid.place.coordinator.as_str()), (Format::Json, "http://h:1/"), "{line}");
+            let url = job.grid.place.coordinator.expect("a URL");
+            assert_eq!((job.grid.output, url.as_str()), (Format::Json, "http://h:1/"), "{line}");
         }
     }
 

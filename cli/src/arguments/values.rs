@@ -1,10 +1,14 @@
 //! How single values of the command line are read.
 
+use std::fmt::Display;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, Priority};
+use model::{JobId, JobKind, Priority};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
@@ -36,9 +40,42 @@ fn digits(text: &str) -> Option<u64> {
     grouped.then(|| text.replace('_', "").parse().ok()).flatten()
 }
 
-pub(super) fn finite(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| "give a number such as 0.5 or 3".to_owned())
+/// An integer within bounds, in every spelling of [`number`].
+pub(super) fn integer<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let value = parse_number(text).filter(|value| bounds.contains(value)).and_then(|value| value.try_into().ok());
+        value.ok_or_else(|| format!("give an integer from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+/// A count from 1 to `most`.
+pub(super) fn count(most: u64) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {
+    let integer = integer::<u32>(1..=most);
+    move |text| integer(text).and_then(|count| NonZeroU32::new(count).ok_or_else(|| NUMBER.to_owned()))
+}
+
+/// A number within bounds, such as `0.5` or `3`.
+pub(super) fn decimal(bounds: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| {
+        let value = text.parse().ok().filter(|value| bounds.contains(value));
+        value.ok_or_else(|| format!("give a number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
+/// The names that an option takes, which completion scripts list, parsed by the type's own reader.
+pub(super) fn names<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Display + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).map(|name| match name.parse() {
+        Ok(value) => value,
+        Err(error) => unreachable!("{name} is a listed name: {error}"),
+    })
+}
+
+/// The kinds of job. Their names are leaked once: completion scripts need them for as long as the program runs.
+pub(super) fn kinds() -> impl TypedValueParser<Value = JobKind> {
+    names(workloads::KINDS.iter().map(|kind| &*kind.name().to_string().leak()))
 }
 
 pub(super) fn priority(text: &str) -> Result<Priority, String> {
@@ -51,19 +88,19 @@ pub(super) fn job_id(text: &str) -> Result<JobId, String> {
     Ok(JobId(uuid))
 }
 
+/// `KEY=VALUE` or `KEY:VALUE`: the first of either character ends the key.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
+    match text.split_once(['=', ':']) {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("give KEY=VALUE".to_owned()),
+        _ => Err("give KEY=VALUE or KEY:VALUE".to_owned()),
     }
 }
 
-/// `KEY` or `KEY=VALUE`, as the API takes it.
+/// `KEY`, `KEY=VALUE` or `KEY:VALUE`, in the form that the API takes.
 pub(super) fn tag_filter(text: &str) -> Result<String, String> {
-    let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
-    // The API cuts at the first colon.
-    if key.is_empty() || key.contains(':') {
-        return Err("give KEY or KEY=VALUE, without a colon in the key".to_owned());
+    let (key, value) = text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
+    if key.is_empty() {
+        return Err("give KEY, KEY=VALUE or KEY:VALUE".to_owned());
     }
     Ok(value.map_or_else(|| key.to_owned(), |value| format!("{key}:{value}")))
 }
@@ -75,7 +112,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds.into()));
     }
     let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(duration).map_err(|_| wrong())
+    let duration = Duration::try_from(duration).map_err(|_| wrong())?;
+    // Longer ones cannot be added to a clock everywhere.
+    if duration.as_secs() > u32::MAX.into() { Err("give less than 136 years".to_owned()) } else { Ok(duration) }
 }
 
 /// A duration in whole seconds, at least one.
@@ -105,6 +144,12 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
         digits(count.trim_end())?.checked_mul(factor)
     };
     parse().ok_or_else(|| "give a size in bytes or such as 512MB or 4GiB".to_owned())
+}
+
+pub(super) fn token_name(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_".contains(&c));
+    let is_name = is_plain && (1..=64).contains(&text.len());
+    if is_name { Ok(text.to_owned()) } else { Err("give 1 to 64 of A-Z, a-z, 0-9, '.', '-' and '_'".to_owned()) }
 }
 
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
@@ -195,12 +240,17 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_a_key_and_may_have_any_value() {
+    fn labels_have_a_key_an_equals_sign_or_a_colon_and_any_value() {
         assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(label("a="), Ok(("a".to_owned(), String::new())));
         assert!(label("a").is_err() && label("=b").is_err());
-        assert_eq!((tag_filter("a=b:c"), tag_filter("a")), (Ok("a:b:c".to_owned()), Ok("a".to_owned())));
-        assert!(tag_filter("a:b=c").is_err() && tag_filter("").is_err());
+        assert_eq!(label("a:b"), label("a=b"));
+        assert_eq!(label("url=http://h"), Ok(("url".to_owned(), "http://h".to_owned())));
+        assert_eq!(label("at:x=y"), Ok(("at".to_owned(), "x=y".to_owned())));
+        for (text, query) in [("a=b:c", "a:b:c"), ("a:b=c", "a:b=c"), ("a=b", "a:b"), ("a:b", "a:b"), ("a", "a")] {
+            assert_eq!(tag_filter(text).as_deref(), Ok(query));
+        }
+        assert!(tag_filter("=b").is_err() && tag_filter("").is_err());
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub(super) async fn run(grid: &Client, format: Format, action: Action, arguments
     if arguments.all {
         return change_all(grid, format, action, &arguments.filter).await;
     }
+    if arguments.ids.is_empty() {
+        let message = "name the jobs by their ids, or give --all for all jobs that --state, --kind and --tag find";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     if !list::query(&arguments.filter).is_empty() {
         return Err(Failure::Usage("--state, --kind and --tag choose among all jobs: give --all with them".to_owned()));
     }

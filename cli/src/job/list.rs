@@ -5,7 +5,7 @@ use api::client::{Client, Query};
 
 use crate::arguments::{Filter, Format, List};
 use crate::failure::Failure;
-use crate::print::{print_jobs, print_json};
+use crate::print::{print_jobs, print_json, tell};
 
 /// The most jobs that one request asks for.
 const PAGE_SIZE: usize = 1000;
@@ -29,7 +29,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &List) -> Resu
     }
     print_jobs(format, &list.jobs)?;
     if format == Format::Table && list.next_page_token.is_some() {
-        eprintln!("there are more: raise --limit");
+        tell("there are more: raise --limit");
     }
     Ok(())
 }

@@ -10,13 +10,13 @@ mod submit;
 mod tasks;
 pub(crate) mod wait;
 
-use api::client::{Action, Client};
+use api::client::Action;
 
 use crate::arguments::{Job, JobCommand};
 use crate::failure::Failure;
 
 pub(crate) async fn run(arguments: &Job) -> Result<(), Failure> {
-    let grid = Client::new(&arguments.grid.place.coordinator)?;
+    let grid = arguments.grid.place.client()?;
     let format = arguments.grid.output;
     match &arguments.command {
         JobCommand::Submit(submit) => submit::run(&grid, format, submit).await,

@@ -1,7 +1,8 @@
 //! `divvy job result`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write, stdout};
+use std::io::{self, Write, stderr, stdout};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,9 @@ use tokio::time::Instant;
 use crate::arguments::ResultOf;
 use crate::failure::Failure;
 use crate::print::unwritable;
+
+/// Symbolic links that are followed: as many as Linux follows.
+const MAX_LINKS: u32 = 40;
 
 /// How long one request waits; longer waits take several.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -28,7 +32,10 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
             stdout().write_all(b"\n").map_err(|error| unwritable(&error))
         };
     };
-    let unwritable = |error: io::Error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
+    let unwritable = |error: io::Error| match error.kind() {
+        io::ErrorKind::BrokenPipe => crate::print::unwritable(&error),
+        _ => Failure::Failed(format!("cannot write {}: {error}", path.display())),
+    };
     let mut target = Target::create(path).map_err(unwritable)?;
     copy(grid, response, &mut target, unwritable).await?;
     target.keep().map_err(unwritable)
@@ -69,13 +76,20 @@ enum Target {
 
 impl Target {
     fn create(path: &Path) -> io::Result<Self> {
+        if let Some(open) = open_descriptor(path)? {
+            return Ok(Self::Open(open));
+        }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        if fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+        let there = fs::metadata(&path).ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
             return Ok(Self::Open(File::options().write(true).open(path)?));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // As of any new file: what the umask leaves.
+        // A new file gets what the umask leaves.
         let part = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        if let Some(there) = there {
+            part.as_file().set_permissions(there.permissions())?;
+        }
         Ok(Self::Whole { part, path })
     }
 
@@ -104,4 +118,30 @@ impl Write for Target {
             Self::Open(file) => file.flush(),
         }
     }
+}
+
+/// The open file that `path` names when it leads to a descriptor of a process, such as `/dev/stdout` or `/dev/fd/3`. What
+/// such a path resolves to is a file that someone else has opened, perhaps to append: it must not be replaced.
+fn open_descriptor(path: &Path) -> io::Result<Option<File>> {
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..MAX_LINKS {
+        let (Some(name), Some(Ok(folder))) = (path.file_name(), path.parent().map(fs::canonicalize)) else {
+            return Ok(None);
+        };
+        let at = folder.join(name);
+        if folder.starts_with("/proc") && folder.ends_with("fd") {
+            let own = folder == Path::new(&format!("/proc/{}/fd", std::process::id()));
+            // A copy of the descriptor keeps its position and its O_APPEND; a socket cannot be opened by its path at all.
+            return match name.to_str() {
+                Some("1") if own => Ok(Some(stdout().as_fd().try_clone_to_owned()?.into())),
+                Some("2") if own => Ok(Some(stderr().as_fd().try_clone_to_owned()?.into())),
+                _ => File::options().append(true).open(at).map(Some),
+            };
+        }
+        match fs::read_link(&at) {
+            Ok(link) => path = folder.join(link),
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
 }

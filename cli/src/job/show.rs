@@ -19,7 +19,7 @@ pub(super) async fn run(grid: &Client, format: Format, id: JobId) -> Result<(), 
     }
 }
 
-/// What there is to say of a job, in the order of interest; what is empty is left out.
+/// The job's fields under the names of the options that set them, the most telling first. Empty fields are left out.
 fn describe(job: &Job) -> Table<2> {
     let tasks = &job.tasks;
     let counts = format!(
@@ -39,7 +39,7 @@ fn describe(job: &Job) -> Table<2> {
         ("kind", Some(job.kind.to_string())),
         ("params", Some(job.params.get().to_owned())),
         ("priority", Some(job.priority.to_string())),
-        ("tags", some(labels(&job.tags))),
+        ("tag", some(labels(&job.tags))),
         ("done", Some(percent(job.progress.fraction))),
         ("tasks", Some(counts)),
         ("numbers", job.progress.numbers_done.filter(|_| is_range).map(|count| figure(count as f64))),
@@ -50,11 +50,11 @@ fn describe(job: &Job) -> Table<2> {
         ("started", job.started_at.map(instant)),
         ("finished", job.finished_at.map(instant)),
         ("took", took),
-        ("rather on", some(labels(&job.affinity.labels))),
-        ("beside", job.affinity.key.clone()),
-        ("only on", some(labels(&job.requires.labels))),
-        ("needs cpus", job.requires.cpus.map(|count| count.to_string())),
-        ("needs memory", job.requires.memory_bytes.map(memory)),
+        ("affinity label", some(labels(&job.affinity.labels))),
+        ("affinity key", job.affinity.key.clone()),
+        ("require", some(labels(&job.requires.labels))),
+        ("require cpus", job.requires.cpus.map(|count| count.to_string())),
+        ("require memory", job.requires.memory_bytes.map(memory)),
         ("max attempts", Some(job.max_attempts.to_string())),
         ("task timeout", job.timeout.task_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),
         ("job timeout", job.timeout.job_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),

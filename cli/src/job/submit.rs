@@ -34,7 +34,11 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
     let options = &arguments.options;
     apply(options, &mut request);
     let job = grid.submit(&request, options.id.map(JobId), options.idempotency_key.as_deref()).await?;
-    if options.wait { wait::run(grid, format, &[job.id]).await } else { print_jobs(format, &[job]) }
+    if !options.wait {
+        return print_jobs(format, &[job]);
+    }
+    wait::announce(&[job.id]);
+    wait::run(grid, format, &[job.id]).await
 }
 
 fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
@@ -102,7 +106,8 @@ fn read(path: &Path) -> Result<String, Failure> {
     if length as u64 > MAX_FILE_BYTES {
         return Err(Failure::Usage(format!("{} is longer than {MAX_FILE_BYTES} bytes", path.display())));
     }
-    Ok(text)
+    // Editors on Windows begin a file with a byte order mark, which JSON does not have.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {

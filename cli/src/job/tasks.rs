@@ -3,9 +3,11 @@
 use api::client::{Client, Query};
 use api::{Task, TaskPage};
 
+use model::TaskState;
+
 use crate::arguments::{Format, Tasks};
 use crate::failure::Failure;
-use crate::print::{print_json, print_line, print_table, task_tone};
+use crate::print::{print_json, print_line, print_table, task_tone, tell};
 use crate::table::{Cell, Table};
 use crate::words::{between, span};
 
@@ -32,11 +34,17 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Tasks) -> Res
         Format::Table => {
             print_table(&task_table(&list.tasks))?;
             if list.next_page_token.is_some() {
-                eprintln!("there are more: raise --limit");
+                tell("there are more: raise --limit");
             }
             Ok(())
         }
     }
+}
+
+/// A task that has succeeded has a result: where the answer carries none it is `null`.
+fn result(task: &Task) -> &str {
+    let without = if task.state == TaskState::Succeeded { "null" } else { "" };
+    task.result.as_ref().map_or(without, |result| result.get())
 }
 
 fn task_table(tasks: &[Task]) -> Table<7> {
@@ -50,7 +58,7 @@ fn task_table(tasks: &[Task]) -> Table<7> {
             Cell::number(task.attempts),
             Cell::new(task.worker.as_ref().map_or("", |worker| worker.as_str())),
             Cell::number(took.unwrap_or_default()),
-            Cell::new(task.result.as_ref().map_or("", |result| result.get())),
+            Cell::new(result(task)),
             Cell::new(task.last_error.as_deref().unwrap_or_default()),
         ]);
     }

@@ -3,13 +3,14 @@
 use api::Job;
 use api::client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use model::JobId;
+use indicatif::{MultiProgress, ProgressBar};
+use model::{JobId, JobKind, JobState, TaskState};
 
 use crate::arguments::Format;
+use crate::bar;
 use crate::failure::Failure;
 use crate::follow::follow_job;
-use crate::print::print_jobs;
+use crate::print::{print_jobs, tell};
 
 /// Jobs that are followed at the same time, with a connection and a bar each. The others wait for their turn, which
 /// costs nothing: all must end.
@@ -19,7 +20,13 @@ const MAX_FOLLOWED: usize = 16;
 pub(crate) async fn run(grid: &Client, format: Format, ids: &[JobId]) -> Result<(), Failure> {
     let jobs = until_over(grid, ids).await?;
     print_jobs(format, &jobs)?;
-    Failure::from_jobs(&jobs).map_or(Ok(()), Err)
+    failure(grid, &jobs).await.map_or(Ok(()), Err)
+}
+
+/// Tells which jobs have been submitted, so that whoever interrupts the wait can return to them.
+pub(crate) fn announce(ids: &[JobId]) {
+    let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    tell(&format!("submitted; to wait again after an interruption: divvy job wait {ids}"));
 }
 
 /// The jobs when they are over, in the order asked; meanwhile a bar each on stderr, where it is a terminal.
@@ -28,12 +35,8 @@ pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>,
     let follow = |id: JobId| {
         let bars = bars.clone();
         async move {
-            let bar = bars.add(ProgressBar::no_length().with_style(style()).with_message(id.to_string()));
-            let job = follow_job(grid, id, |done, total| {
-                bar.set_length(total);
-                bar.set_position(done.max(bar.position()));
-            })
-            .await;
+            let bar = bars.add(ProgressBar::no_length().with_style(bar::with_message()).with_message(id.to_string()));
+            let job = follow_job(grid, id, |done, total| bar::advance(&bar, done, total)).await;
             bar.finish_and_clear();
             job
         }
@@ -41,7 +44,24 @@ pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>,
     stream::iter(ids.iter().copied()).map(follow).buffered(MAX_FOLLOWED).try_collect().await
 }
 
-fn style() -> ProgressStyle {
-    let style = "{msg} {bar:40} {percent:>3}% {pos}/{len} tasks, {per_sec}, {eta} left";
-    ProgressStyle::with_template(style).expect("a valid template")
+/// Why jobs that are over did not succeed: where a job only counts its failed tasks, with the error of the first of them.
+pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
+    let failure = Failure::from_jobs(jobs)?;
+    let (Failure::Failed(message), Some(failed)) = (&failure, jobs.iter().find(|job| job.state == JobState::Failed))
+    else {
+        return Some(failure);
+    };
+    let mut message = message.clone();
+    if matches!(failed.kind, JobKind::SLEEP | JobKind::TASKS) {
+        let query = vec![("state", TaskState::Failed.as_str().to_owned()), ("limit", "1".to_owned())];
+        // The tasks are an addition: without them the failure is told as it is.
+        let page = grid.task_page(failed.id, &query).await.ok();
+        if let Some(task) = page.as_ref().and_then(|page| page.tasks.first()) {
+            let error = task.last_error.as_deref().unwrap_or("no error is known");
+            message.push_str(&format!("; task {}: {error}", task.index));
+        }
+        message.push_str(&format!(". All of them: divvy job tasks {} --state failed.", failed.id));
+    }
+    message.push_str(&format!(" To run what failed again: divvy job retry {}", failed.id));
+    Some(Failure::Failed(message))
 }

@@ -7,12 +7,14 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use crate::failure::Failure;
 use crate::print::{job_tone, rate};
 use crate::printable::printable;
 use crate::table::Tone;
+use crate::watch::chart;
+use crate::watch::columns::{Column, table};
 use crate::watch::snapshot::Snapshot;
 use crate::words::{figure, memory, percent, span_of_seconds};
 use crate::worker_list::{worker_state, worker_tone};
@@ -23,8 +25,11 @@ const MAX_HISTORY: usize = 500;
 /// Lines of the figures on top, with their frame.
 const FIGURES_HEIGHT: u16 = 6;
 
-/// Columns of a bar in a table.
-const BAR_WIDTH: usize = 16;
+/// Columns of a bar of the queue.
+const QUEUE_BAR: usize = 16;
+
+/// The keys and their effects.
+const KEYS: [(&str, &str); 2] = [("q, Esc, Ctrl-C", "quit"), ("?, h", "show or hide this help")];
 
 /// From this width on, jobs have their whole id; below it, its end, which is chance and tells them apart.
 const WHOLE_ID_WIDTH: u16 = 130;
@@ -39,6 +44,7 @@ pub(super) struct View {
     trouble: Option<String>,
     /// Tasks a second, in thousandths, the latest last.
     history: VecDeque<u64>,
+    shows_help: bool,
 }
 
 /// How things look.
@@ -68,7 +74,12 @@ impl Palette {
 impl View {
     pub(super) fn new(url: &str, palette: Palette) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { url, palette, snapshot: Snapshot::default(), trouble: None, history: VecDeque::new() }
+        let (snapshot, history) = (Snapshot::default(), VecDeque::new());
+        Self { url, palette, snapshot, trouble: None, history, shows_help: false }
+    }
+
+    pub(super) fn toggle_help(&mut self) {
+        self.shows_help = !self.shows_help;
     }
 
     /// Takes the next snapshot; when there is none, the last one stays and the reason is shown.
@@ -110,13 +121,16 @@ pub(super) fn draw(frame: &mut Frame, view: &View) {
     draw_queue(frame, queue, stats, view.palette);
     draw_workers(frame, worker_area, stats, workers, view.palette);
     draw_jobs(frame, job_area, stats, jobs, view.palette);
+    if view.shows_help {
+        draw_help(frame);
+    }
 }
 
 fn draw_head(frame: &mut Frame, area: Rect, view: &View) {
     let name = Span::styled(format!("divvy {}", view.url), Style::new().add_modifier(Modifier::BOLD));
     let rest = match &view.trouble {
         Some(trouble) => Span::styled(format!("  {trouble}"), view.palette.style(Tone::Bad)),
-        None => Span::styled("  q quits", view.palette.style(Tone::Faint)),
+        None => Span::styled("  q quits, ? shows the keys", view.palette.style(Tone::Faint)),
     };
     frame.render_widget(Line::from(vec![name, rest]), area);
 }
@@ -125,123 +139,155 @@ fn draw_throughput(frame: &mut Frame, area: Rect, view: &View) {
     let stats = &view.snapshot.stats;
     let (tasks, numbers) = (figure(stats.tasks_per_second), figure(stats.numbers_per_second));
     let block = framed(format!("Throughput: {tasks} tasks/s, {numbers} numbers/s"));
-    let width = usize::from(block.inner(area).width);
-    // The latest stand right, and what is not known yet left of them is empty.
-    let known = view.history.iter().skip(view.history.len().saturating_sub(width)).copied();
-    let unknown = width.saturating_sub(view.history.len());
-    let data: Vec<u64> = std::iter::repeat_n(0, unknown).chain(known).collect();
-    let chart = Sparkline::default().data(data).style(view.palette.style(Tone::Active));
-    frame.render_widget(chart.block(block), area);
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    chart::draw(frame, inner, &view.history, view.palette.style(Tone::Active));
 }
 
 fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
-    let depths = &stats.queue_depth_by_priority;
     let block = framed(format!("Queue: {} tasks wait", stats.tasks.pending));
-    let most = depths.values().copied().max().unwrap_or(0).max(1);
-    #[expect(clippy::cast_precision_loss, reason = "the length of a bar")]
-    let lines = depths.iter().rev().map(|(priority, &depth)| {
-        let bar = Span::styled(bar(depth as f64 / most as f64), palette.style(Tone::Waiting));
-        Line::from(vec![Span::raw(format!("priority {priority} ")), bar, Span::raw(format!(" {depth}"))])
-    });
-    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()).block(block), area);
+    let depths: Vec<(u8, u64)> =
+        stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
+    let rows = usize::from(block.inner(area).height);
+    // The last row tells of those that have none.
+    let shown = if depths.len() > rows { rows.saturating_sub(1) } else { depths.len() };
+    let most = depths.iter().map(|&(_, depth)| depth).max().unwrap_or(0).max(1);
+    let mut lines: Vec<Line> = depths[..shown]
+        .iter()
+        .map(|&(priority, depth)| {
+            let bar = Span::styled(bar(to_f64(depth) / to_f64(most), QUEUE_BAR), palette.style(Tone::Waiting));
+            Line::from(vec![Span::raw(format!("priority {priority} ")), bar, Span::raw(format!(" {}", count(depth)))])
+        })
+        .collect();
+    if shown < depths.len() {
+        let rest: u64 = depths[shown..].iter().map(|&(_, depth)| depth).sum();
+        lines.push(Line::from(format!("{} lower priorities: {}", depths.len() - shown, count(rest))));
+    }
+    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 fn draw_workers(frame: &mut Frame, area: Rect, stats: &Stats, workers: &[WorkerSummary], palette: Palette) {
     let counts = &stats.workers;
-    let title = format!(
-        "Workers: {} ready, {} suspended, {} draining, {} pulling; {} slots, {} leases",
-        counts.ready, counts.suspended, counts.draining, counts.pulling, counts.slots, counts.leases
-    );
-    let rows = workers.iter().map(|worker| {
-        let slots = f64::from(worker.running) / f64::from(worker.slots.max(1));
-        let speed = worker.speed_numbers_per_s.map(|speed| format!("{}/s", figure(to_f64(speed))));
-        Row::new([
-            Cell::new(worker.id.as_str().to_owned()),
-            Cell::new(worker_state(worker.state)).style(palette.style(worker_tone(worker.state))),
-            gauge(slots, &format!("{}/{}", worker.running, worker.slots), palette),
-            gauge(worker.cpu_load.into(), &percent(worker.cpu_load.into()), palette),
-            Cell::new(memory(worker.free_memory_bytes)),
-            Cell::new(worker.completed_tasks.to_string()),
-            Cell::new(speed.unwrap_or_default()),
-        ])
-    });
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(9),
-        Constraint::Length(24),
-        Constraint::Length(24),
-        Constraint::Length(11),
-        Constraint::Length(9),
-        Constraint::Length(8),
+    let states = [
+        (counts.ready, "ready"),
+        (counts.suspended, "suspended"),
+        (counts.draining, "draining"),
+        (counts.pulling, "pulling"),
     ];
-    let head = ["WORKER", "STATE", "SLOTS", "LOAD", "FREE", "DONE", "NUMBERS"];
-    frame.render_widget(Table::new(rows, widths).header(header(head)).block(framed(title)), area);
+    let states = states.iter().filter(|(count, state)| *count > 0 || *state == "ready");
+    let states = states.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(", ");
+    let title = format!("Workers: {states}; {} slots, {} leases", counts.slots, counts.leases);
+    let bar_width = bar_width(area.width);
+    let each = |cell: fn(&WorkerSummary) -> String| workers.iter().map(move |worker| Line::from(cell(worker)));
+    let gauges = |share: fn(&WorkerSummary) -> (f64, String)| {
+        workers.iter().map(move |worker| {
+            let (share, text) = share(worker);
+            gauge(share, &text, bar_width, palette)
+        })
+    };
+    let state =
+        |worker: &WorkerSummary| Line::styled(worker_state(worker.state), palette.style(worker_tone(worker.state)));
+    let slots = |worker: &WorkerSummary| {
+        let share = f64::from(worker.running) / f64::from(worker.slots.max(1));
+        (share, format!("{}/{}", worker.running, worker.slots))
+    };
+    let speed = |worker: &WorkerSummary| {
+        worker.speed_numbers_per_s.map(|speed| format!("{}/s", figure(to_f64(speed)))).unwrap_or_default()
+    };
+    let columns = vec![
+        Column::filling("WORKER", 0, each(|worker| worker.id.as_str().to_owned())),
+        Column::new("STATE", 1, workers.iter().map(state)),
+        Column::new("SLOTS", 2, gauges(slots)),
+        Column::new("LOAD", 3, gauges(|worker| (worker.cpu_load.into(), percent(worker.cpu_load.into())))),
+        Column::new("FREE", 6, each(|worker| memory(worker.free_memory_bytes))),
+        Column::new("DONE", 4, each(|worker| count(worker.completed_tasks))),
+        Column::new("NUMBERS", 5, each(speed)),
+    ];
+    frame.render_widget(table(columns, area.width).block(framed(title)), area);
 }
 
 fn draw_jobs(frame: &mut Frame, area: Rect, stats: &Stats, jobs: &[Job], palette: Palette) {
     let counts = stats.jobs.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ");
     let title = format!("Jobs: {}", if counts.is_empty() { "none under way" } else { &counts });
-    let has_whole_ids = area.width >= WHOLE_ID_WIDTH;
-    let rows = jobs.iter().map(|job| {
+    let (has_whole_ids, bar_width) = (area.width >= WHOLE_ID_WIDTH, bar_width(area.width));
+    let each = |cell: fn(&Job) -> String| jobs.iter().map(move |job| Line::from(cell(job)));
+    let id = |job: &Job| {
         let id = job.id.to_string();
-        let tail = id.rsplit('-').next().unwrap_or(&id);
-        let note = job.error.as_deref().or(job.notice.as_deref()).unwrap_or_default();
-        let left = job.progress.seconds_left.filter(|_| !job.state.is_over()).map(span_of_seconds);
-        Row::new([
-            Cell::new(if has_whole_ids { id.clone() } else { tail.to_owned() }),
-            Cell::new(job.kind.as_str()),
-            Cell::new(job.state.as_str()).style(palette.style(job_tone(job.state))),
-            Cell::new(job.priority.to_string()),
-            gauge(job.progress.fraction, &percent(job.progress.fraction), palette),
-            Cell::new(format!("{}/{}", job.tasks.succeeded, job.tasks.total)),
-            Cell::new(rate(job).unwrap_or_default()),
-            Cell::new(left.unwrap_or_default()),
-            Cell::new(printable(note).into_owned()),
-        ])
-    });
-    let widths = [
-        Constraint::Length(if has_whole_ids { 36 } else { 12 }),
-        Constraint::Length(13),
-        Constraint::Length(9),
-        Constraint::Length(3),
-        Constraint::Length(21),
-        Constraint::Length(13),
-        Constraint::Length(8),
-        Constraint::Length(7),
-        Constraint::Fill(1),
+        Line::from(if has_whole_ids { id } else { id.rsplit('-').next().unwrap_or_default().to_owned() })
+    };
+    let progress = |job: &Job| gauge(job.progress.fraction, &percent(job.progress.fraction), bar_width, palette);
+    let left =
+        |job: &Job| job.progress.seconds_left.filter(|_| !job.state.is_over()).map(span_of_seconds).unwrap_or_default();
+    let note = |job: &Job| printable(job.error.as_deref().or(job.notice.as_deref()).unwrap_or_default()).into_owned();
+    let columns = vec![
+        Column::new("JOB", 0, jobs.iter().map(id)),
+        Column::new("KIND", 5, each(|job| job.kind.as_str().to_owned())),
+        Column::new(
+            "STATE",
+            1,
+            jobs.iter().map(|job| Line::styled(job.state.as_str(), palette.style(job_tone(job.state)))),
+        ),
+        Column::new("PRI", 6, each(|job| job.priority.to_string())),
+        Column::new(if bar_width > 0 { "PROGRESS" } else { "DONE" }, 2, jobs.iter().map(progress)),
+        Column::new("TASKS", 3, each(|job| format!("{}/{}", count(job.tasks.succeeded), count(job.tasks.total)))),
+        Column::new("RATE", 7, each(|job| rate(job).unwrap_or_default())),
+        Column::new("LEFT", 4, each(left)),
+        Column::filling("NOTE", 8, each(note)),
     ];
-    let head = ["JOB", "KIND", "STATE", "PRI", "PROGRESS", "TASKS", "RATE", "LEFT", "NOTE"];
-    frame.render_widget(Table::new(rows, widths).header(header(head)).block(framed(title)), area);
+    frame.render_widget(table(columns, area.width).block(framed(title)), area);
+}
+
+/// All keys, over the middle of the screen.
+fn draw_help(frame: &mut Frame) {
+    let lines = KEYS.map(|(key, effect)| Line::from(format!(" {key:<15}{effect} "))).to_vec();
+    let width = lines.iter().map(Line::width).max().unwrap_or(0);
+    let size = |length: usize| u16::try_from(length + 2).unwrap_or(u16::MAX);
+    let area = frame.area().centered(Constraint::Length(size(width)), Constraint::Length(size(lines.len())));
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title("Keys")), area);
 }
 
 fn framed(title: String) -> Block<'static> {
     Block::new().borders(Borders::TOP).title(title)
 }
 
-fn header<const N: usize>(names: [&'static str; N]) -> Row<'static> {
-    Row::new(names).style(Style::new().add_modifier(Modifier::DIM))
+/// A share as a bar with a figure; on a narrow screen the figure alone.
+fn gauge(share: f64, text: &str, width: usize, palette: Palette) -> Line<'static> {
+    if width == 0 {
+        return Line::from(text.to_owned());
+    }
+    Line::from(vec![Span::styled(bar(share, width), palette.style(Tone::Active)), Span::raw(format!(" {text}"))])
 }
 
-fn gauge(share: f64, text: &str, palette: Palette) -> Cell<'static> {
-    let bar = Span::styled(bar(share), palette.style(Tone::Active));
-    Cell::new(Line::from(vec![bar, Span::raw(format!(" {text}"))]))
+/// Columns of a bar in a table of this width.
+fn bar_width(area_width: u16) -> usize {
+    match area_width {
+        WHOLE_ID_WIDTH.. => 16,
+        100.. => 8,
+        _ => 0,
+    }
 }
 
-/// A bar of [`BAR_WIDTH`] columns, exact to an eighth of one.
-fn bar(share: f64) -> String {
+/// A count as it is, from a million on in short.
+fn count(count: u64) -> String {
+    if count < 1_000_000 { count.to_string() } else { figure(to_f64(count)) }
+}
+
+/// A bar of `width` columns, exact to an eighth of one.
+fn bar(share: f64, width: usize) -> String {
     const EIGHTHS: [char; 8] = ['·', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
-        reason = "0 to 128"
+        reason = "0 to eight times a screen's width"
     )]
-    let eighths = (share.clamp(0.0, 1.0) * (BAR_WIDTH * 8) as f64) as usize;
+    let eighths = (share.clamp(0.0, 1.0) * (width * 8) as f64) as usize;
     let cell = |column: usize| match eighths.saturating_sub(column * 8) {
         8.. => '█',
         part => EIGHTHS[part],
     };
-    (0..BAR_WIDTH).map(cell).collect()
+    (0..width).map(cell).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -295,7 +341,7 @@ mod tests {
     #[test]
     fn screen_shows_workers_jobs_throughput_and_queue() {
         let lines = render(&view(true), 140, 30);
-        assert_line(&lines, &["divvy http://127.0.0.1:8080  q quits"]);
+        assert_line(&lines, &["divvy http://127.0.0.1:8080  q quits, ? shows the keys"]);
         assert_line(&lines, &["Throughput: 12.5 tasks/s, 0 numbers/s", "Queue: 90 tasks wait"]);
         assert_line(&lines, &["priority 9 ████████████████ 60"]);
         assert_line(&lines, &["priority 1 ████████········ 30"]);
@@ -312,6 +358,57 @@ mod tests {
         for (width, height) in [(1, 1), (20, 5), (40, 10)] {
             render(&view(true), width, height);
         }
+    }
+
+    #[test]
+    fn screen_of_80_columns_shows_every_figure_whole() {
+        let mut view = view(true);
+        let mut done = view.snapshot.jobs[0].clone();
+        (done.progress.fraction, done.tasks.succeeded) = (1.0, 200);
+        view.snapshot.jobs.push(done);
+        view.snapshot.workers[0].cpu_load = 1.0;
+        let lines = render(&view, 80, 24);
+        assert_line(&lines, &["WORKER", "STATE", "SLOTS", "LOAD", "FREE", "DONE", "NUMBERS"]);
+        assert_line(&lines, &["worker-1", "suspended", "3/4", "100%", "1.0 GiB", "77", "30.0M/s"]);
+        assert_line(&lines, &["JOB", "KIND", "STATE", "PRI", "DONE", "TASKS", "RATE", "LEFT"]);
+        assert_line(&lines, &["00000000beef", "sleep", "running", " 9 ", "50%", "100/200", "12.5/s", "8s"]);
+        assert_line(&lines, &["00000000beef", "100%", "200/200"]);
+        assert_line(&lines, &["Workers: 0 ready, 1 suspended; 0 slots, 0 leases"]);
+        // At half of that the figures that are left are whole, too.
+        let lines = render(&view, 40, 24);
+        assert_line(&lines, &["00000000beef", "running", "100%", "200/200"]);
+    }
+
+    #[test]
+    fn chart_has_its_scale_and_its_time() {
+        let mut view = view(true);
+        let mut slower = view.snapshot.clone();
+        slower.stats.tasks_per_second = 2.0;
+        view.show(Ok(slower));
+        let lines = render(&view, 80, 24);
+        assert_line(&lines, &["12.5/s"]);
+        let axis = lines.iter().position(|line| line.contains(" ago") && line.contains("now")).expect("an axis");
+        assert!(lines[axis - 1].trim_start().starts_with('0'), "{}", lines.join("\n"));
+    }
+
+    #[test]
+    fn priorities_beyond_the_height_are_told_together() {
+        let mut view = view(true);
+        view.snapshot.stats.queue_depth_by_priority.extend((1..=9).map(|priority| (priority, 1)));
+        let lines = render(&view, 80, 24);
+        assert_line(&lines, &["priority 6"]);
+        assert_line(&lines, &["5 lower priorities: 5"]);
+    }
+
+    #[test]
+    fn help_lists_every_key_and_goes_again() {
+        let mut view = view(true);
+        view.toggle_help();
+        let lines = render(&view, 80, 24);
+        assert_line(&lines, &["q, Esc, Ctrl-C", "quit"]);
+        assert_line(&lines, &["?, h", "show or hide this help"]);
+        view.toggle_help();
+        assert!(!render(&view, 80, 24).iter().any(|line| line.contains("Ctrl-C")));
     }
 
     #[test]
@@ -336,9 +433,9 @@ mod tests {
 
     #[test]
     fn bars_are_exact_to_an_eighth() {
-        assert_eq!(bar(0.0), "················");
-        assert_eq!(bar(1.0), "████████████████");
-        assert_eq!(bar(0.5 + 1.0 / 128.0), "████████▏·······");
-        assert_eq!(bar(f64::NAN), bar(0.0));
+        assert_eq!(bar(0.0, 16), "················");
+        assert_eq!(bar(1.0, 16), "████████████████");
+        assert_eq!(bar(0.5 + 1.0 / 128.0, 16), "████████▏·······");
+        assert_eq!(bar(f64::NAN, 16), bar(0.0, 16));
     }
 }

@@ -55,5 +55,7 @@ fn filters_without_all_are_refused() {
     let id = grid.submit(&["sleep", "--seconds", "600"]);
     assert_fails(&grid.run(&["job", "cancel", &id, "--kind", "sleep"]), 2);
     assert_fails(&grid.run(&["job", "cancel", &id, "--all"]), 2);
-    assert_fails(&grid.run(&["job", "cancel"]), 2);
+    for action in ["cancel", "pause", "resume", "retry"] {
+        assert!(assert_fails(&grid.run(&["job", action]), 2).contains("--all"), "{action}");
+    }
 }

@@ -17,6 +17,43 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
 }
 
 #[test]
+fn states_and_kinds_are_completed_by_their_names_and_ids_by_nothing() {
+    let script = divvy(&["completions", "bash"]).output().expect("run the command").stdout;
+    let script = String::from_utf8(script).expect("UTF-8");
+    for (words, expected) in [
+        (["divvy", "job", "list", "--state", ""], "queued running paused succeeded failed canceled"),
+        (["divvy", "job", "list", "--kind", ""], "sum-of-primes count-primes sleep tasks"),
+        (["divvy", "job", "tasks", "--state", ""], "pending running succeeded failed"),
+        (["divvy", "job", "list", "--limit", ""], ""),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-e", "-s"]).stdout(Stdio::piped());
+        let before = words[3];
+        let words = words.map(|word| format!("'{word}'")).join(" ");
+        let call = format!("COMP_WORDS=({words}); COMP_CWORD=4; _divvy divvy '' {before}; echo \"${{COMPREPLY[@]}}\"");
+        let output = run_with_input(&mut bash, &format!("cd /\n{script}\n{call}\n"));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{words}: {output:?}");
+    }
+}
+
+#[test]
+fn zsh_takes_its_script_before_compinit() {
+    let script = divvy(&["completions", "zsh"]).output().expect("run the command").stdout;
+    let script = String::from_utf8(script).expect("UTF-8");
+    let guard = script.find("autoload -Uz compinit && compinit").expect("it loads compinit");
+    assert!(guard < script.find("compdef _divvy divvy").expect("it registers itself"));
+    // The shell itself, where it is installed.
+    let mut zsh = Command::new("zsh");
+    if zsh.arg("--version").output().is_ok_and(|output| output.status.success()) {
+        let mut zsh = Command::new("zsh");
+        let output =
+            run_with_input(zsh.args(["-f", "-s"]), &format!("{script}\necho \"registered: $_comps[divvy]\"\n"));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.contains("registered: _divvy") && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
 fn bash_takes_its_script() {
     let script = divvy(&["completions", "bash"]).output().expect("run the command").stdout;
     let mut bash = Command::new("bash");

@@ -1,6 +1,7 @@
 //! A grid in a process of its own, and the command.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -19,6 +20,8 @@ pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 pub(crate) struct Grid {
     process: Child,
     pub(crate) url: String,
+    /// Where its workers fetch tasks, as `host:port`.
+    pub(crate) internal: String,
 }
 
 impl Grid {
@@ -32,13 +35,17 @@ impl Grid {
         Self::up(&["--port", port, "--data-dir", data.to_str().expect("UTF-8")])
     }
 
-    fn up(arguments: &[&str]) -> Self {
+    pub(crate) fn up(arguments: &[&str]) -> Self {
         let mut command = divvy(&["up", "--workers", "2"]);
-        command.args(arguments).env("DIVVY_LOG", "error").stdout(Stdio::piped());
+        command.args(arguments).env("DIVVY_LOG", "error").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("start a grid");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        let internal = lines.find_map(|line| Some(line.strip_prefix("workers of your own: http://")?.to_owned()));
+        std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
         let mut url = String::new();
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut url).expect("a URL");
-        let grid = Self { process, url: url.trim_end().to_owned() };
+        let internal = internal.expect("where workers fetch tasks");
+        let grid = Self { process, url: url.trim_end().to_owned(), internal };
         eventually("two workers are there", || {
             let workers: Vec<api::WorkerSummary> = grid.json(&["worker", "list"]);
             (workers.len() == 2).then_some(())
@@ -64,7 +71,9 @@ impl Grid {
     /// What the command prints when it succeeds.
     pub(crate) fn stdout(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // A command that waits tells first how to go on.
+        let stderr: String = stderr.lines().filter(|line| !line.starts_with("submitted; ")).collect();
         assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{arguments:?}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
@@ -79,6 +88,16 @@ impl Grid {
     pub(crate) fn submit(&self, arguments: &[&str]) -> String {
         let stdout = self.stdout(&[&["job", "submit"], arguments, &["--output", "quiet"]].concat());
         stdout.trim_end().to_owned()
+    }
+
+    /// The body of the answer to a POST at `path` of the internal port.
+    pub(crate) fn post_internal(&self, path: &str, body: &[u8]) -> String {
+        post(&self.internal, path, body)
+    }
+
+    /// The body of the answer to a POST at `path` of the public port.
+    pub(crate) fn post(&self, path: &str, body: &[u8]) -> String {
+        post(self.url.trim_start_matches("http://"), path, body)
     }
 
     /// SIGKILL.
@@ -105,6 +124,26 @@ pub(crate) fn divvy(arguments: &[&str]) -> Command {
     }
     command.args(arguments).stdin(Stdio::null());
     command
+}
+
+fn post(address: &str, path: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+}
+
+/// A pipe that nobody reads.
+pub(crate) fn gone() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
 }
 
 /// Runs a command with this on its stdin.

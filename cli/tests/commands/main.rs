@@ -6,5 +6,8 @@ mod failures;
 mod follow;
 mod helpers;
 mod look;
+mod output;
 mod submit;
 mod terminal;
+mod tokens;
+mod up;

@@ -25,7 +25,19 @@ struct Screen {
 
 impl Terminal {
     fn open(grid: &Grid, arguments: &str, variables: &[(&str, &str)]) -> Self {
-        let line = format!("stty rows {ROWS} cols {COLUMNS}; exec {} {arguments}", env!("CARGO_BIN_EXE_divvy"));
+        let line = format!("exec {} {arguments}", env!("CARGO_BIN_EXE_divvy"));
+        Self::run(grid, &line, variables, (ROWS, COLUMNS))
+    }
+
+    /// A terminal with the shell's standard size of old.
+    fn small(grid: &Grid, arguments: &str) -> Self {
+        let size = (NonZeroU16::new(24).expect("24 is not 0"), NonZeroU16::new(80).expect("80 is not 0"));
+        Self::run(grid, &format!("exec {} {arguments}", env!("CARGO_BIN_EXE_divvy")), &[], size)
+    }
+
+    fn run(grid: &Grid, line: &str, variables: &[(&str, &str)], size: (NonZeroU16, NonZeroU16)) -> Self {
+        let (rows, columns) = size;
+        let line = format!("stty rows {rows} cols {columns}; {line}");
         let mut command = Command::new("script");
         command.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);
         command
@@ -37,7 +49,7 @@ impl Terminal {
         let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run script");
         let keys = script.stdin.take().expect("piped");
         let mut output = script.stdout.take().expect("piped");
-        let screen = Screen { parser: vt100::Parser::new(ROWS, COLUMNS, 0), bytes: Vec::new() };
+        let screen = Screen { parser: vt100::Parser::new(rows, columns, 0), bytes: Vec::new() };
         let screen = Arc::new(Mutex::new(screen));
         let drawn = Arc::clone(&screen);
         thread::spawn(move || {
@@ -132,7 +144,13 @@ fn colours_are_for_terminals_unless_no_color_is_set() {
     let grid = Grid::start();
     let id = grid.submit(&["count-primes", "1", "10"]);
     grid.stdout(&["job", "wait", &id]);
-    for (variables, is_coloured) in [(&[][..], true), (&[("NO_COLOR", "")], true), (&[("NO_COLOR", "1")], false)] {
+    for (variables, is_coloured) in [
+        (&[][..], true),
+        (&[("NO_COLOR", "")], true),
+        (&[("NO_COLOR", "1")], false),
+        (&[("TERM", "dumb")], false),
+        (&[("TERM", "")], false),
+    ] {
         let mut terminal = Terminal::open(&grid, "job list", variables);
         assert_eq!(terminal.exit_code(), Some(0));
         eventually("the list comes", || terminal.text().contains("succeeded").then_some(()));
@@ -157,4 +175,56 @@ fn waiting_draws_a_bar_on_a_terminal_and_leaves_none_behind() {
     terminal.shows(&["/8 tasks"]);
     assert_eq!(terminal.exit_code(), Some(0));
     eventually("only the id is left", || (terminal.text().trim() == id).then_some(()));
+}
+
+#[test]
+fn small_terminal_shows_every_column_whole_and_the_keys() {
+    let grid = Grid::start();
+    let over = grid.submit(&["count-primes", "1", "10"]);
+    grid.stdout(&["job", "wait", &over]);
+    let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "40"]);
+    let tail = id.rsplit('-').next().expect("an id");
+    let mut terminal = Terminal::small(&grid, "watch");
+    terminal.shows(&["WORKER", "SLOTS", "LOAD", "FREE", "1/1", tail, "PRI", "0/40", "100%", "1/1", " ago", "now"]);
+    terminal.press("?");
+    terminal.shows(&["q, Esc, Ctrl-C", "show or hide this help"]);
+    terminal.press("?");
+    eventually("the help is gone", || (!terminal.text().contains("Ctrl-C")).then_some(()));
+    terminal.press("q");
+    assert_eq!(terminal.exit_code(), Some(0));
+}
+
+#[test]
+fn watch_asks_for_a_terminal_that_can_draw() {
+    let grid = Grid::start();
+    let mut terminal = Terminal::open(&grid, "watch", &[("TERM", "dumb")]);
+    assert_eq!(terminal.exit_code(), Some(2));
+    eventually("the line comes", || terminal.text().contains("error: watch moves the cursor").then_some(()));
+}
+
+#[test]
+fn watch_ends_quietly_when_its_terminal_hangs_up() {
+    let grid = Grid::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("code");
+    // A handler of the shell's own is not inherited, as ignoring the signal would be.
+    let line = format!("trap : HUP; {} watch; echo $? > {}", env!("CARGO_BIN_EXE_divvy"), told.display());
+    let mut terminal = Terminal::run(&grid, &line, &[], (ROWS, COLUMNS));
+    terminal.shows(&["worker-1"]);
+    terminal.script.kill().expect("kill the terminal");
+    let code =
+        eventually("the command ends", || std::fs::read_to_string(&told).ok().filter(|code| code.ends_with('\n')));
+    assert_eq!(code, "129\n", "what a shell reports of a program that SIGHUP has ended");
+}
+
+#[test]
+fn waiting_tells_no_pace_before_there_is_one() {
+    let grid = Grid::start();
+    let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "8"]);
+    let mut terminal = Terminal::small(&grid, &format!("job wait {id}"));
+    terminal.shows(&[&id, "0% 0/8 tasks"]);
+    let text = terminal.text();
+    assert!(!text.contains("/s") && !text.contains("left"), "{text}");
+    grid.stdout(&["job", "cancel", &id]);
+    assert_eq!(terminal.exit_code(), Some(4));
 }

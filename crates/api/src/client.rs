@@ -4,10 +4,12 @@ mod error;
 mod events;
 mod http;
 mod sse;
+mod token;
 
 use std::time::Duration;
 
 use model::JobId;
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
@@ -21,6 +23,7 @@ pub use error::Error;
 pub use events::{Events, EventsError};
 pub use http::{AnswerError, http_client, read_bounded, read_bounded_json};
 pub use sse::TooLong;
+pub use token::{AccessToken, InvalidAccessToken};
 
 /// How long the grid may take to answer a connection, over whatever network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,6 +72,7 @@ impl Action {
 pub struct Client {
     http: reqwest::Client,
     url: Url,
+    token: Option<AccessToken>,
 }
 
 impl Client {
@@ -78,7 +82,13 @@ impl Client {
     /// The system refuses the resources of an HTTP client.
     pub fn new(url: &Url) -> Result<Self, Error> {
         let http = http_client(CONNECT_TIMEOUT).map_err(Error::Start)?;
-        Ok(Self { http, url: url.clone() })
+        Ok(Self { http, url: url.clone(), token: None })
+    }
+
+    /// The client with a token that it sends with every request.
+    #[must_use]
+    pub fn with_token(self, token: AccessToken) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// The grid's URL.
@@ -242,7 +252,11 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        self.http.request(method, url)
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, token.header()),
+            None => request,
+        }
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {

@@ -56,6 +56,8 @@ pub async fn with_body<T: Send + 'static>(
 /// # Errors
 /// It is not the JSON of a `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // RFC 8259, section 8.1: a parser may ignore a byte order mark. Editors on Windows write one.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // Keeping count of where one is costs time: only a body that is wrong is read so.
     serde_json::from_slice(body).map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(body);

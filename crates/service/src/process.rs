@@ -1,6 +1,6 @@
 //! The process: signals that ask it to stop, its limit of open files, its exit code.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,7 +35,8 @@ pub fn exit_code(result: &anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // A closed stderr must not turn the failure into a panic.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }

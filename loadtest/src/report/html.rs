@@ -41,7 +41,11 @@ pub(crate) fn page(run: &Report, baseline: Option<&Report>) -> String {
 }
 
 fn heading(run: &Report, baseline: Option<&Report>) -> Markup {
-    let (class, verdict) = if run.passed { ("good", "All limits kept") } else { ("bad", "Limit missed") };
+    let (class, verdict) = match (run.partial, run.passed) {
+        (true, _) => ("bad", "Partial: interrupted before its end"),
+        (false, true) => ("good", "All limits kept"),
+        (false, false) => ("bad", "Limit missed"),
+    };
     html! {
         header {
             p.kind { "Load test · " (run.scenario.name) }

@@ -27,6 +27,9 @@ pub(crate) struct Report {
     pub(crate) started_at: String,
     pub(crate) command: String,
     pub(crate) machine: String,
+    /// Whether the run was interrupted, so that the figures are of its beginning only.
+    #[serde(default)]
+    pub(crate) partial: bool,
     pub(crate) passed: bool,
     pub(crate) checks: Vec<Check>,
     /// The run; of a ramp, its highest step that kept the limits, or the first.

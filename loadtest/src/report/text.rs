@@ -22,6 +22,9 @@ fn write_summary(
 ) -> Result<(), std::fmt::Error> {
     let Measured { planned, sent, rate_qps, elapsed_s, .. } = &report.measured;
     writeln!(out, "{}: {}, seed {}", report.scenario.name, report.label, report.seed)?;
+    if report.partial {
+        writeln!(out, "PARTIAL: the run was interrupted, the figures are of what was sent until then")?;
+    }
     if let Some(ramp) = &report.ramp {
         write_ramp(out, ramp)?;
     }
@@ -50,7 +53,8 @@ fn write_summary(
 
 fn write_rows(out: &mut String, report: &Report, baseline: Option<&Report>) -> std::fmt::Result {
     if let Some(baseline) = baseline {
-        writeln!(out, "  {:<24} {:>14} {:>14}  {}", "", "this run", "baseline", baseline.label)?;
+        writeln!(out, "  the baseline is {}", baseline.label)?;
+        writeln!(out, "  {:<24} {:>14} {:>14}", "", "this run", "baseline")?;
     }
     for Figure { name, value, .. } in figures(report) {
         write!(out, "  {:<24} {:>14}", name, number(value(report)))?;

@@ -2,6 +2,7 @@
 
 mod failures;
 mod helpers;
+mod interruption;
 mod open_model;
 mod ramp;
 mod reports;

@@ -55,7 +55,9 @@ fn a_baseline_stands_beside_the_run_in_table_and_charts() {
         Bench::steady(50, 0.4, &[]).with(&arguments).run(&[&fast.url()])
     };
     let ended = compare("7");
-    assert!(ended.stdout.contains("baseline  replicated"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("the baseline is replicated\n"), "{}", ended.stdout);
+    let title = ended.stdout.lines().find(|line| line.contains("this run")).expect("titles");
+    assert_eq!(title.split_whitespace().collect::<Vec<_>>(), ["this", "run", "baseline"], "a title for each column");
     let html = ended.html();
     for part in ["replicated", "coordinator", "line run", "line base", "band base", "class=\"good\">−"] {
         assert!(html.contains(part), "{part}");

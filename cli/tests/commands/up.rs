@@ -1,0 +1,88 @@
+//! `divvy up`: its ports, its messages, its bounds.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use tempfile::tempdir;
+
+use crate::helpers::{Grid, assert_fails, divvy, eventually, gone};
+
+#[test]
+fn internal_port_is_an_option_and_is_printed() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let grid = Grid::up(&["--port", "0", "--internal-port", &free.to_string()]);
+    assert_eq!(grid.internal, format!("127.0.0.1:{free}"));
+    let answer = grid.post_internal("/v1/worker/claim", br#"{"worker_id": "a", "kinds": ["tasks"], "max_tasks": 1}"#);
+    assert!(answer.is_empty(), "no task is there: {answer}");
+}
+
+#[test]
+fn start_tells_whether_jobs_are_kept() {
+    let folder = tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("UTF-8");
+    for (arguments, variable, told) in [
+        (&[][..], None, "jobs and results end with this grid: --data-dir DIRECTORY keeps them".to_owned()),
+        (&[], Some(""), "jobs and results end with this grid: --data-dir DIRECTORY keeps them".to_owned()),
+        (&["--data-dir", data], None, format!("jobs and results are kept in {data}")),
+        (&[], Some(data), format!("jobs and results are kept in {data}")),
+    ] {
+        let mut command = divvy(&[&["up", "--workers", "1", "--port", "0"], arguments].concat());
+        variable.map(|value| command.env("DIVVY_DATA_DIR", value));
+        let stderr = run_until_it_serves(command.env("DIVVY_LOG", "error"));
+        assert!(stderr.lines().any(|line| line == told), "{told:?} in {stderr}");
+    }
+}
+
+#[test]
+fn misspelt_variables_are_warned_about_and_those_of_any_program_are_not() {
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0"]);
+    command.envs([("DIVVY_FOO", "1"), ("DIVVY_URL", "http://h"), ("DIVVY_SLOTS", "2"), ("DIVVY_CHUNK_SIZE", "1000")]);
+    command.env("DIVVY_COORDINATOR_SERVICE_HOST", "10.0.0.1").env("NO_COLOR", "1");
+    let stderr = run_until_it_serves(&mut command);
+    let warned: Vec<&str> = stderr.lines().filter(|line| line.contains("has no effect")).collect();
+    assert!(warned.len() == 1 && warned[0].contains("DIVVY_FOO"), "{stderr}");
+}
+
+#[test]
+fn bad_log_filter_is_named() {
+    let output = divvy(&["up", "--port", "0"]).env("DIVVY_LOG", "info,=x=").output().expect("run the command");
+    assert!(assert_fails(&output, 1).contains("DIVVY_LOG is not valid"));
+}
+
+#[test]
+fn grid_without_a_reader_of_its_log_goes_on() {
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0"]);
+    let process = command.stdout(Stdio::piped()).stderr(gone()).spawn().expect("start a grid");
+    let mut grid = Running(process);
+    let mut url = String::new();
+    let stdout = grid.0.stdout.take().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut url).expect("a URL");
+    let url = url.trim_end();
+    eventually("the worker is there", || {
+        let output = divvy(&["worker", "list", "--output", "quiet", "--coordinator", url]).output().expect("run");
+        (output.stdout == b"worker-1\n").then_some(())
+    });
+    assert!(grid.0.try_wait().expect("ask").is_none());
+}
+
+/// A process that is killed when dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a grid until it has printed its URL, stops it, and answers what it wrote to stderr.
+fn run_until_it_serves(command: &mut Command) -> String {
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start a grid");
+    let mut url = String::new();
+    let stdout = process.stdout.take().expect("piped");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut url).expect("a URL");
+    assert!(Command::new("kill").arg(process.id().to_string()).status().expect("run kill").success());
+    let output = process.wait_with_output().expect("wait for the grid");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}

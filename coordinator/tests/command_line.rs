@@ -1,0 +1,52 @@
+//! `divvy-coordinator` with arguments, and with no one to read its log.
+
+use std::process::{Command, Output, Stdio};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    // Where it does start, it ends at once: the address cannot be bound.
+    command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
+    command.args(arguments).output().expect("run the service")
+}
+
+#[test]
+fn help_lists_every_variable() {
+    for argument in ["--help", "-h"] {
+        let output = run(&[argument]);
+        let help = String::from_utf8(output.stdout).expect("UTF-8");
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{help}");
+        for variable in coordinator::config::variables() {
+            assert!(help.lines().any(|line| line.trim() == variable.name), "{} in {help}", variable.name);
+        }
+        for name in ["DIVVY_DATA_DIR", "DIVVY_WORKER_TOKEN", "DIVVY_LOG", "DIVVY_LOG_FORMAT"] {
+            assert!(help.contains(name), "{name} in {help}");
+        }
+    }
+}
+
+#[test]
+fn version_is_printed() {
+    let output = run(&["--version"]);
+    let expected = concat!("divvy-coordinator ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), expected));
+}
+
+#[test]
+fn every_other_argument_is_refused_in_one_line() {
+    for arguments in [&["--port", "1"][..], &["serve"], &[""], &["--help", "x"], &["--version=1"]] {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), output.stdout.len(), stderr.lines().count()), (Some(2), 0, 1), "{stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains("--help"), "{stderr}");
+    }
+}
+
+#[test]
+fn failure_to_start_is_an_exit_code_even_without_a_stderr() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
+    let status = command.stdout(Stdio::null()).stderr(writer).status().expect("run the service");
+    assert_eq!(status.code(), Some(1));
+}

@@ -1,0 +1,75 @@
+//! A run that ends before its time, and the limits of its own process.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::helpers::{Behavior, Bench, Server};
+
+#[test]
+fn interrupted_run_writes_a_report_that_says_so() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 60.0, &[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.current_dir(bench.directory.path()).args(["scenario.toml", "--report", "report", "--url", &server.url()]);
+    let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the binary");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.requests().len() < 10 {
+        assert!(Instant::now() < deadline, "no request came");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("run kill").success());
+    let output = process.wait_with_output().expect("wait for the binary");
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("PARTIAL"));
+    let read = |name: &str| fs::read_to_string(bench.directory.path().join("report").join(name)).expect(name);
+    let report: Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    assert_eq!((&report["partial"], &report["passed"]), (&true.into(), &false.into()));
+    let planned = report["measured"]["planned"].as_u64().expect("a number");
+    assert!((10..3000).contains(&planned) && report["measured"]["correct"] == planned, "{report}");
+    assert!(read("report.html").contains("Partial: interrupted before its end"));
+}
+
+#[test]
+fn open_files_are_raised_to_what_a_run_needs_or_it_does_not_start() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 0.2, &[]);
+    // The scenario's 200 requests at once need 264 files.
+    for (limits, code) in [("ulimit -Sn 64", 0), ("ulimit -n 128", 2)] {
+        let mut shell = Command::new("sh");
+        let line = format!("{limits}; exec \"$0\" scenario.toml --report report --url {}", server.url());
+        shell.current_dir(bench.directory.path()).args(["-c", &line, env!("CARGO_BIN_EXE_loadtest")]);
+        let output = shell.output().expect("run a shell");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{limits}: {stderr}");
+        assert!(code == 0 || stderr.contains("ulimit -n 264"), "{stderr}");
+    }
+}
+
+#[test]
+fn closed_streams_change_no_exit_code() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 0.1, &[]);
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        Stdio::from(writer)
+    };
+    for (url, code) in [(server.url(), 0), ("http://127.0.0.1:1".to_owned(), 3)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.current_dir(bench.directory.path()).args(["scenario.toml", "--report", "report", "--url", &url]);
+        let status = command.stdout(gone()).stderr(gone()).status().expect("run the binary");
+        assert_eq!(status.code(), Some(code), "{url}");
+    }
+}
+
+#[test]
+fn page_fits_the_width_of_a_phone() {
+    let server = Server::start(Behavior::Correct);
+    let ended = Bench::steady(100, 0.1, &[]).run(&[&server.url()]);
+    // Without a least width of 0 the grid's column is as wide as the widest chart, and the page is cut.
+    assert!(ended.html().contains("grid-template-columns: minmax(0, 1fr)"));
+}

@@ -8,6 +8,7 @@ use model::{AttemptId, JobId};
 use scheduler::{Lane, WorkerKey};
 
 use crate::engine::Engine;
+use crate::standing::Blame;
 use crate::time::Now;
 
 /// Heartbeats in a row without a lease whose connection broke, after which it never came to its worker. One may have
@@ -123,6 +124,8 @@ impl Engine {
         let never_came = worker.detached.iter().filter(|(_, misses)| **misses >= MISSES);
         let never_came: Vec<_> = never_came.map(|(attempt, _)| *attempt).collect();
         for attempt in never_came {
+            // A worker that loses what it is sent gets nothing more for a while; its tasks did no wrong.
+            self.blame(key, Blame::Connection, now);
             // It may have ended meanwhile.
             let _ = self.release(attempt, now);
         }

@@ -5,6 +5,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use api::{MAX_HEARTBEAT_BYTES, MAX_LEASE_BYTES};
+
 use crate::helpers::{Coordinator, Worker, connect, eventually, get, published_sum, request};
 
 /// From one byte of a slow client to the next.
@@ -119,12 +121,13 @@ fn head_that_is_too_long_is_refused() {
 fn body_that_is_too_long_is_refused() {
     let coordinator = Coordinator::start(&[]);
     let worker = Worker::join(&coordinator, &[]);
-    let body = " ".repeat(70_000);
-    for (port, method, path) in
-        [(coordinator.internal, "PUT", "/worker/register/big"), (worker.address, "POST", "/lease")]
-    {
+    let body = " ".repeat(3 << 20);
+    for (port, method, path, most) in [
+        (coordinator.internal, "PUT", "/worker/register/big", MAX_HEARTBEAT_BYTES),
+        (worker.address, "POST", "/lease", MAX_LEASE_BYTES),
+    ] {
         let message = request(port, method, path, &[], &body).problem(413);
-        assert_eq!(message, "the body is longer than 65536 bytes");
+        assert_eq!(message, format!("the body is longer than {most} bytes"));
         let mut stream = connect(port);
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).expect("send a head");

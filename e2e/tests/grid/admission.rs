@@ -16,7 +16,7 @@ fn request_without_any_worker_is_told_so_and_gives_its_place_back() {
 fn request_that_waits_for_the_first_worker_is_answered() {
     let coordinator = Coordinator::start(&[("DIVVY_NO_WORKER_TIMEOUT_MS", "600000")]);
     let job = coordinator.ask_sum(1, 1000);
-    eventually("it waits", || (coordinator.metric("divvy_queue_depth_tasks") == 1.0).then_some(()));
+    eventually("it waits", || (coordinator.metric("divvy_wanted_slots") == 1.0).then_some(()));
     let _worker = Worker::join(&coordinator, &[]);
     assert_eq!(job.answer().sum(), published_sum(3));
 }

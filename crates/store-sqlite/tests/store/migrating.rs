@@ -80,7 +80,7 @@ async fn jobs_of_the_first_release_are_read_and_go_on() {
     let jobs = store.unfinished().await.expect("readable");
     let [sum, tasks] = jobs.as_slice() else { panic!("{jobs:?}") };
     assert_eq!((sum.record.id, sum.record.kind, sum.record.state), (id(1), JobKind::SUM_OF_PRIMES, JobState::Running));
-    assert_eq!((sum.record.params.get(), sum.record.value), (r#"{"a":10,"b":9999999}"#, 1 << 127));
+    assert_eq!((sum.record.params.get(), sum.record.value), (r#"{"a": 10, "b": 9999999}"#, 1 << 127));
     let options = &sum.record.options;
     assert_eq!((options.priority.get(), options.max_attempts.get(), options.output.as_deref()), (9, 2, Some("sums")));
     assert_eq!((options.affinity.key.as_deref(), options.requires.cpus), (Some("k"), Some(3)));

@@ -8,11 +8,12 @@
 
 mod base;
 mod bucket;
-mod combinatorial;
 mod cost;
 mod engine;
 mod level;
 mod lone;
+pub mod lucy;
+mod prefix;
 mod presieve;
 mod primality;
 mod ring;
@@ -25,8 +26,8 @@ use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
-pub use combinatorial::sum_up_to;
 pub use level::Level;
+pub use prefix::{Plan, Prefix, Quantity};
 pub use sieve::{Sieve, Stopped};
 
 static NEVER: AtomicBool = AtomicBool::new(false);

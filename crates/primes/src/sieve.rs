@@ -122,6 +122,32 @@ impl Sieve {
         stop: &AtomicBool,
         tally: &mut impl Tally,
     ) -> Result<(), Stopped> {
+        let level = self.level;
+        self.visit_towards(range, horizon, stop, |map, first_byte| {
+            tally.add(map, first_byte, level);
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the map of the primes above 5 in `range`, piece by piece, and the number of each piece's first
+    /// byte.
+    pub(crate) fn visit(
+        &mut self,
+        range: RangeInclusive<u64>,
+        stop: &AtomicBool,
+        visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
+        let horizon = *range.end();
+        self.visit_towards(range, horizon, stop, visit)
+    }
+
+    fn visit_towards(
+        &mut self,
+        range: RangeInclusive<u64>,
+        horizon: u64,
+        stop: &AtomicBool,
+        mut visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
@@ -137,11 +163,14 @@ impl Sieve {
             if first_byte + map.len() as u64 > *proven_bytes {
                 remove_composites(map, first_byte, level, stop)?;
             }
-            tally.add(map, first_byte, level);
-            Ok(())
+            visit(map, first_byte)
         })?;
         self.course = Some(course);
         Ok(())
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.level
     }
 
     fn start(&mut self, span: &Span, stop: &AtomicBool) -> Result<Course, Stopped> {

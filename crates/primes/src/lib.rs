@@ -27,7 +27,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
 pub use level::Level;
-pub use prefix::{Plan, Prefix, Quantity};
+pub use prefix::{Plan, Prefix, Quantity, count_up_to, sum_up_to, up_to};
 pub use sieve::{Sieve, Stopped};
 
 static NEVER: AtomicBool = AtomicBool::new(false);

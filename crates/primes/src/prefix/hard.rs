@@ -78,10 +78,6 @@ impl<W: Weight> Hard<W> {
         self.next
     }
 
-    pub(crate) fn segment_len(&self) -> usize {
-        self.counted.len()
-    }
-
     /// What the leaves of the next segments up to `end` come to.
     pub(crate) fn run(&mut self, instance: &Instance<W>, end: u64, stop: &AtomicBool) -> Result<Total, Stopped> {
         let mut value = Wrapping(0);

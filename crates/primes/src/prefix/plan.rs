@@ -111,6 +111,15 @@ impl Plan {
         self.cost(0..self.parts())
     }
 
+    /// What a part is, for people.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such part.
+    pub fn describe(&self, part: u64) -> String {
+        format!("{:?}", self.parts[part as usize])
+    }
+
     /// Adds cells that follow each other, as parts of about `most` nanoseconds.
     fn merge(&mut self, cells: Vec<Cell>, most: f64) {
         let total: f64 = cells.iter().map(|(_, cost)| cost).sum();

@@ -1,12 +1,13 @@
 //! How far to sieve: to the square root, or less far with a primality test for what is left.
 
 use crate::bucket;
+use crate::distant;
 use crate::level::Level;
 use crate::lone;
 use crate::presieve;
 
-/// Sieving primes end here, which bounds the memory for them and their hits to some 130 MB.
-const LARGEST_SIEVING: u32 = 1 << 26;
+/// Sieving primes that are kept end here, which bounds the memory for them and their hits to some 130 MB.
+const LARGEST_SIEVING: u32 = distant::KEPT;
 
 /// The primality test takes numbers whose square roots are above this.
 const LEAST_UNFINISHED: u32 = 1 << 16;
@@ -22,7 +23,7 @@ pub(crate) struct Work {
     pub(crate) known: u32,
 }
 
-/// The largest sieving prime that makes the whole work least.
+/// The largest sieving prime that makes the whole work least, all primes if it is [`distant::KEPT`].
 pub(crate) fn cheapest_limit(work: &Work) -> u32 {
     let full = work.root.min(LARGEST_SIEVING);
     if work.root <= LEAST_UNFINISHED || work.first >> 32 == 0 {
@@ -39,10 +40,27 @@ fn nanoseconds(work: &Work, limit: u32) -> f64 {
     const TO_FIND_A_BASE_PRIME: f64 = 0.3;
     let numbers = (work.last - work.first) as f64 + 1.0;
     let finding = primes(limit.max(work.known)) - primes(work.known);
-    let left = if limit < work.root { (-EULER_GAMMA).exp() / log(limit) } else { 0.0 };
+    let left = if limit < work.root.min(LARGEST_SIEVING) { (-EULER_GAMMA).exp() / log(limit) } else { 0.0 };
     finding * TO_FIND_A_BASE_PRIME
         + nanoseconds_to_sieve(work, numbers, limit)
         + numbers * left * nanoseconds_to_test(work)
+        + if limit == LARGEST_SIEVING { nanoseconds_for_distant(work, numbers) } else { 0.0 }
+}
+
+fn nanoseconds_for_distant(work: &Work, numbers: f64) -> f64 {
+    const TO_CLEAR_A_BIT: f64 = 4.0;
+    if work.root <= LARGEST_SIEVING {
+        return 0.0;
+    }
+    let to_find_a_prime = match work.level {
+        Level::Avx512 => 2.0,
+        Level::Avx2 => 8.0,
+        Level::Portable => 12.0,
+    };
+    let window = distant::window_segments(work.root) as f64 * 30.0 * bucket::SEGMENT as f64;
+    let windows = (numbers / window).ceil();
+    let hits = numbers * 8.0 / 30.0 * (log(work.root) / log(LARGEST_SIEVING)).ln();
+    windows * (primes(work.root) - primes(LARGEST_SIEVING)) * to_find_a_prime + hits * TO_CLEAR_A_BIT
 }
 
 fn nanoseconds_to_sieve(work: &Work, numbers: f64, limit: u32) -> f64 {

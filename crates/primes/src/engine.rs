@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bucket::{self, Buckets};
+use crate::distant::Distant;
 use crate::level::Level;
 use crate::lone;
 use crate::presieve;
@@ -78,6 +79,7 @@ pub(crate) struct Engine {
     near: Striders,
     far: Striders,
     buckets: Buckets,
+    distant: Distant,
     hits: Vec<u32>,
 }
 
@@ -90,6 +92,7 @@ impl Engine {
             near: Striders::default(),
             far: Striders::default(),
             buckets: Buckets::default(),
+            distant: Distant::default(),
             hits: Vec::new(),
         }
     }
@@ -98,6 +101,11 @@ impl Engine {
     ///
     /// Ends the walk before, for an engine has the memory of one.
     pub(crate) fn start(&mut self, span: &Span, sieving: &[u32]) -> Walk {
+        self.start_with(span, sieving, false)
+    }
+
+    /// Like [`Engine::start`], where all primes behind those of `sieving` sieve too if the walk `has_distant` ones.
+    pub(crate) fn start_with(&mut self, span: &Span, sieving: &[u32], has_distant: bool) -> Walk {
         let bytes = span.horizon / 30 - span.first_byte() + 1;
         let limit = lone::least_prime(bytes, self.level);
         let waiting = sieving.partition_point(|&prime| prime <= limit);
@@ -108,6 +116,9 @@ impl Engine {
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
         self.near.clear();
         self.far.clear();
+        if has_distant {
+            self.distant.reset();
+        }
         let has_buckets = largest > stride;
         if has_buckets {
             self.buckets.reset(largest, bytes);
@@ -124,6 +135,7 @@ impl Engine {
             pad,
             is_first: true,
             has_buckets,
+            has_distant,
         }
     }
 
@@ -168,6 +180,10 @@ impl Engine {
         self.prepare(walk);
         self.activate(walk, sieving, stop)?;
         self.strike(walk);
+        if walk.has_distant {
+            let (segment, _) = self.map[walk.pad..].split_first_chunk_mut().expect("a segment is in the map");
+            self.distant.strike(segment, walk.byte, walk.last / 30 + 1, self.level, stop)?;
+        }
         let map = &mut self.map[walk.pad..walk.pad + walk.len];
         lone::strike(map, walk.byte, &sieving[walk.lone.clone()], &mut self.hits, self.level, stop)
     }
@@ -255,6 +271,7 @@ pub(crate) struct Walk {
     pad: usize,
     is_first: bool,
     has_buckets: bool,
+    has_distant: bool,
 }
 
 impl Walk {

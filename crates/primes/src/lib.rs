@@ -9,6 +9,7 @@
 mod base;
 mod bucket;
 mod cost;
+mod distant;
 mod engine;
 mod level;
 mod lone;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{BasePrimes, collect};
 use crate::cost::{self, Work};
+use crate::distant;
 use crate::engine::{Engine, Span, Walk};
 use crate::level::Level;
 use crate::primality::retain_primes;
@@ -179,8 +180,10 @@ impl Sieve {
         let limit =
             cost::cheapest_limit(&Work { first: span.first, last: span.horizon, root, level: self.level, known });
         self.base.grow(limit, &mut self.engine, stop)?;
-        let walk = self.engine.start(span, self.base.up_to(limit));
-        let proven_bytes = if limit < root { u64::from(limit).pow(2) / 30 } else { u64::MAX };
+        let has_distant = limit == distant::KEPT && limit < root;
+        let walk = self.engine.start_with(span, self.base.up_to(limit), has_distant);
+        let is_complete = limit == root || has_distant;
+        let proven_bytes = if is_complete { u64::MAX } else { u64::from(limit).pow(2) / 30 };
         Ok(Course { walk, limit, proven_bytes })
     }
 }

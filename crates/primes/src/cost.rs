@@ -1,10 +1,10 @@
 //! How far to sieve: to the square root, or less far with a primality test for what is left.
 
-use crate::bucket;
 use crate::distant;
 use crate::level::Level;
 use crate::lone;
 use crate::presieve;
+use crate::window;
 
 /// Sieving primes that are kept end here, which bounds the memory for them and their hits to some 130 MB.
 const LARGEST_SIEVING: u32 = distant::KEPT;
@@ -57,7 +57,7 @@ fn nanoseconds_for_distant(work: &Work, numbers: f64) -> f64 {
         Level::Avx2 => 8.0,
         Level::Portable => 12.0,
     };
-    let window = distant::window_segments(work.root) as f64 * 30.0 * bucket::SEGMENT as f64;
+    let window = distant::window_segments(work.root) as f64 * 30.0 * window::SEGMENT as f64;
     let windows = (numbers / window).ceil();
     let hits = numbers * 8.0 / 30.0 * (log(work.root) / log(LARGEST_SIEVING)).ln();
     windows * (primes(work.root) - primes(LARGEST_SIEVING)) * to_find_a_prime + hits * TO_CLEAR_A_BIT
@@ -75,7 +75,7 @@ fn nanoseconds_to_sieve(work: &Work, numbers: f64, limit: u32) -> f64 {
         Level::Portable if is_short => 8.0 * segments,
         Level::Portable | Level::Avx2 | Level::Avx512 => TO_PLACE_A_PRIME,
     };
-    let small = limit.min(bucket::SEGMENT as u32);
+    let small = limit.min(window::SEGMENT as u32);
     let clearing = |from: u32, to: u32| numbers * 8.0 / 30.0 * (log(to) / log(from)).ln();
     primes(limit) * to_place_a_prime
         + clearing(presieve::LARGEST, small) * TO_CLEAR_A_BIT

@@ -7,7 +7,6 @@
 //! A long range may be taken in consecutive steps at the cost of one call: see [`Sieve::sum_towards`].
 
 mod base;
-mod bucket;
 mod cost;
 mod distant;
 mod engine;
@@ -17,11 +16,11 @@ pub mod lucy;
 mod prefix;
 mod presieve;
 mod primality;
-mod ring;
 mod sieve;
 mod strike;
 mod tally;
 mod wheel;
+mod window;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;

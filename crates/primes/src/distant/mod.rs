@@ -15,11 +15,10 @@ mod portable;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use crate::bucket::SEGMENT;
 use crate::level::Level;
-use crate::ring::Ring;
 use crate::sieve::{Sieve, Stopped};
 use crate::wheel::Hit;
+use crate::window::{MOST_SEGMENTS, SEGMENT, Window, hits_of_a_segment};
 
 /// Primes up to here are kept.
 pub(crate) const KEPT: u32 = 1 << 26;
@@ -27,35 +26,27 @@ pub(crate) const KEPT: u32 = 1 << 26;
 /// Hits of a window, 4 bytes each.
 const MOST_HITS: f64 = (24 << 20) as f64;
 
-const MOST_SEGMENTS: u64 = 32;
-
-const _: () = assert!(MOST_SEGMENTS as usize * SEGMENT <= KEPT as usize, "a window is not longer than a prime");
-
-const SEGMENT_BITS: u32 = SEGMENT.trailing_zeros() + 3;
+const _: () = assert!(MOST_SEGMENTS * SEGMENT <= KEPT as usize, "a window is not longer than a prime");
 
 /// The hits of the distant primes in the present window.
 #[derive(Debug, Default)]
 pub(crate) struct Distant {
-    hits: Ring<Hit>,
+    window: Window,
     /// Finds the primes.
     sieve: Option<Box<Sieve>>,
     found: Vec<Hit>,
     primes: Vec<u32>,
-    /// The number of the first byte behind the window.
-    end: u64,
 }
 
 /// The segments of a window for primes up to `root`.
 pub(crate) fn window_segments(root: u32) -> u64 {
-    let hits_of_a_segment = 8.0 * SEGMENT as f64 * (f64::from(root).ln() / f64::from(KEPT).ln()).ln();
-    ((MOST_HITS / hits_of_a_segment) as u64).clamp(1, MOST_SEGMENTS)
+    ((MOST_HITS / hits_of_a_segment(KEPT, root)) as u64).clamp(1, MOST_SEGMENTS as u64)
 }
 
 impl Distant {
     /// Forgets the window.
     pub(crate) fn reset(&mut self) {
-        self.hits.reset(MOST_SEGMENTS as usize);
-        self.end = 0;
+        self.window.reset();
     }
 
     /// Clears the multiples in a segment, whose first byte is byte `byte` of the numbers, of a walk to before `end`.
@@ -67,17 +58,10 @@ impl Distant {
         level: Level,
         stop: &AtomicBool,
     ) -> Result<(), Stopped> {
-        if byte >= self.end {
+        if self.window.is_over(byte) {
             self.open_window(byte, end, level, stop)?;
         }
-        let hits = self.hits.take();
-        for block in hits.blocks() {
-            for &hit in block {
-                map[(hit >> 3) as usize % SEGMENT] &= !(1 << (hit % 8));
-            }
-        }
-        self.hits.recycle(hits);
-        self.hits.advance();
+        self.window.strike(map);
         Ok(())
     }
 
@@ -88,7 +72,8 @@ impl Distant {
         let windows = left.div_ceil(window_segments(root(end)));
         let segments = left.div_ceil(windows);
         let len = segments * SEGMENT as u64;
-        let Self { hits, sieve, found, primes, .. } = self;
+        let Self { window, sieve, found, primes } = self;
+        window.open(byte, segments, 1.05 * hits_of_a_segment(KEPT, root(end)));
         let sieve = sieve.get_or_insert_with(|| Box::new(Sieve::with_level(level)));
         let range = u64::from(KEPT) + 1..=u64::from(root(end.min(byte + len)));
         sieve.visit(range, stop, |map, first_byte| {
@@ -96,14 +81,10 @@ impl Distant {
                 primes.clear();
                 found.clear();
                 find(piece, first_byte, byte..byte + len, primes, found, level);
-                for &hit in &*found {
-                    hits.push((hit >> SEGMENT_BITS) as usize, hit);
-                }
+                window.push(found);
             }
             Ok(())
-        })?;
-        self.end = byte + len;
-        Ok(())
+        })
     }
 }
 

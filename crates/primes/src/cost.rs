@@ -66,18 +66,17 @@ fn nanoseconds_for_distant(work: &Work, numbers: f64) -> f64 {
 fn nanoseconds_to_sieve(work: &Work, numbers: f64, limit: u32) -> f64 {
     const TO_CLEAR_A_BIT: f64 = 0.3;
     const TO_CLEAR_A_BIT_FROM_A_LIST: f64 = 2.5;
-    const TO_PLACE_A_PRIME: f64 = 12.0;
     let segments = (numbers / (30.0 * lone::LONGEST as f64)).ceil();
     let is_short = segments <= lone::most_segments(work.level) as f64;
+    let placements = if is_short { segments } else { (segments / window::SEGMENTS as f64).ceil() };
     let to_place_a_prime = match work.level {
-        Level::Avx512 if is_short => 1.1 * segments,
-        Level::Avx2 if is_short => 3.0 * segments,
-        Level::Portable if is_short => 8.0 * segments,
-        Level::Portable | Level::Avx2 | Level::Avx512 => TO_PLACE_A_PRIME,
+        Level::Avx512 => 1.1,
+        Level::Avx2 => 3.0,
+        Level::Portable => 8.0,
     };
     let small = limit.min(window::SEGMENT as u32);
     let clearing = |from: u32, to: u32| numbers * 8.0 / 30.0 * (log(to) / log(from)).ln();
-    primes(limit) * to_place_a_prime
+    primes(limit) * to_place_a_prime * placements
         + clearing(presieve::LARGEST, small) * TO_CLEAR_A_BIT
         + clearing(small, limit) * TO_CLEAR_A_BIT_FROM_A_LIST
 }

@@ -118,7 +118,7 @@ pub(crate) struct Windowed {
 }
 
 /// Segments of a window: of 8 MiB, of which the hits take 60 to 90 MB.
-const SEGMENTS: u64 = 8;
+pub(crate) const SEGMENTS: u64 = 8;
 
 impl Windowed {
     pub(crate) fn reset(&mut self) {

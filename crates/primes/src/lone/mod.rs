@@ -30,11 +30,12 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
     }
 }
 
-/// How often a prime may be placed anew before lists of hits cost less.
+/// How often a prime may be placed anew before lists of hits in a window cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
-        Level::Avx512 | Level::Avx2 => 6,
-        Level::Portable => 2,
+        Level::Avx512 => 4,
+        Level::Avx2 => 2,
+        Level::Portable => 1,
     }
 }
 

@@ -62,7 +62,7 @@ impl Plan {
         let [y, z] = limits(quantity, x);
         let parameters = Parameters::new(x, y, z);
         let bytes = x / parameters.z / 30 + 1;
-        let segment = std::env::var("SEG").ok().and_then(|v| v.parse().ok()).map(|s:u64| s<<10).unwrap_or(bytes / 64).next_power_of_two().clamp(4 << 10, LONGEST_SEGMENT as u64);
+        let segment = (bytes / 64).next_power_of_two().clamp(4 << 10, LONGEST_SEGMENT as u64);
         Self::divided(quantity, parameters, segment as usize, None)
     }
 
@@ -159,7 +159,7 @@ impl Part {
 
 const LONGEST_PART: f64 = 100e6;
 
-const LONGEST_SEGMENT: usize = 256 << 10;
+const LONGEST_SEGMENT: usize = 128 << 10;
 
 const _: () = assert!(LONGEST_SEGMENT <= counted::LONGEST);
 
@@ -170,8 +170,6 @@ fn limits(quantity: Quantity, x: u64) -> [u64; 2] {
         Quantity::Sum => (1.0 + 0.08 * (digits - 7.0).max(0.0) * (digits - 7.0).max(0.0), 2.0),
         Quantity::Count => (1.0 + 0.08 * (digits - 7.0).max(0.0) * (digits - 7.0).max(0.0), 2.0),
     };
-    let var = |name: &str, default: f64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
-    let (alpha_y, alpha_z) = if x == var("X", 0.0) as u64 { (var("AY", alpha_y), var("AZ", alpha_z)) } else { (alpha_y, alpha_z) };
     let y = cube_root(x) as f64 * alpha_y;
     [y as u64, (y * alpha_z) as u64]
 }

@@ -3,9 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::portable;
+use crate::lone::avx2::{LANES, append, lanes_of, load};
 use crate::wheel::{HITS, Hit, RESIDUES};
-
-const LANES: usize = 8;
 
 /// Appends the hits of `primes`, none of which is below `len`, in the `len` bytes from `first_byte`.
 pub(super) fn find(primes: &[u32], first_byte: u64, len: u32, hits: &mut Vec<Hit>) {
@@ -21,7 +20,8 @@ pub(super) fn find(primes: &[u32], first_byte: u64, len: u32, hits: &mut Vec<Hit
 #[target_feature(enable = "avx2,popcnt")]
 fn find_in_vectors(vectors: &[[u32; LANES]], first_byte: u64, len: u32, hits: &mut Vec<Hit>) {
     let last = _mm256_set1_epi32(len as i32 - 1);
-    let carries: [__m256i; 8] = std::array::from_fn(|s| load(&HITS.map(|hits| hits[s] / 8)));
+    let table = |of: fn(Hit) -> Hit| -> [__m256i; 8] { std::array::from_fn(|s| load(&HITS.map(|hits| of(hits[s])))) };
+    let (carries, bits) = (table(|hit| hit / 8), table(|hit| hit % 8));
     for vector in vectors {
         let primes = load(vector);
         let quotient = thirtieth(primes);
@@ -29,6 +29,7 @@ fn find_in_vectors(vectors: &[[u32; LANES]], first_byte: u64, len: u32, hits: &m
         // 17 r / 64 is the place of r among the eight residues.
         let class = _mm256_srli_epi32::<6>(_mm256_mullo_epi32(residue, _mm256_set1_epi32(17)));
         let passed = remainders(primes, first_byte);
+        hits.reserve(RESIDUES.len() * LANES);
         for (s, &carry) in carries.iter().enumerate() {
             let offset = _mm256_mullo_epi32(quotient, _mm256_set1_epi32(RESIDUES[s].into()));
             let offset = _mm256_add_epi32(offset, _mm256_permutevar8x32_epi32(carry, class));
@@ -36,16 +37,9 @@ fn find_in_vectors(vectors: &[[u32; LANES]], first_byte: u64, len: u32, hits: &m
             // The next period's, if this one's is before the range.
             let period = _mm256_andnot_si256(is_ahead, primes);
             let byte = _mm256_add_epi32(_mm256_sub_epi32(offset, passed), period);
-            let mut found = lanes_of(_mm256_cmpeq_epi32(_mm256_min_epu32(byte, last), byte));
-            if found == 0 {
-                continue;
-            }
-            let (bytes, classes) = (store(byte), store(class));
-            while found != 0 {
-                let lane = found.trailing_zeros() as usize % LANES;
-                hits.push(bytes[lane] << 3 | HITS[classes[lane] as usize % 8][s] % 8);
-                found &= found - 1;
-            }
+            let found = lanes_of(_mm256_cmpeq_epi32(_mm256_min_epu32(byte, last), byte));
+            let hit = _mm256_or_si256(_mm256_slli_epi32::<3>(byte), _mm256_permutevar8x32_epi32(bits[s], class));
+            append(hits, hit, found);
         }
     }
 }
@@ -85,30 +79,4 @@ fn half(primes: __m256i, number: u64) -> __m256i {
     let rest = _mm256_sub_epi64(_mm256_set1_epi64x(number as i64), product);
     let is_negative = _mm256_cmpgt_epi64(_mm256_setzero_si256(), rest);
     _mm256_add_epi64(rest, _mm256_and_si256(is_negative, primes))
-}
-
-#[target_feature(enable = "avx2")]
-fn load(words: &[u32; LANES]) -> __m256i {
-    #[expect(unsafe_code, reason = "vector loads take pointers")]
-    // SAFETY: the array is one vector long.
-    unsafe {
-        _mm256_loadu_si256(words.as_ptr().cast())
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn store(vector: __m256i) -> [u32; LANES] {
-    let mut words = [0; LANES];
-    #[expect(unsafe_code, reason = "vector stores take pointers")]
-    // SAFETY: the array is one vector long.
-    unsafe {
-        _mm256_storeu_si256(words.as_mut_ptr().cast(), vector);
-    }
-    words
-}
-
-/// The lanes of `mask` that are set, as bits.
-#[target_feature(enable = "avx2")]
-fn lanes_of(mask: __m256i) -> u32 {
-    _mm256_movemask_ps(_mm256_castsi256_ps(mask)) as u32
 }

@@ -22,7 +22,7 @@ pub(super) fn find(primes: &[u32], first_byte: u64, len: u32, hits: &mut Vec<Hit
         });
         if bytes.iter().fold(u32::MAX, |least, &byte| least.min(byte)) < len {
             let found = bytes.iter().zip(pattern).filter(|(byte, _)| **byte < len);
-            hits.extend(found.map(|(byte, bit)| byte << 3 | bit % 8));
+            hits.extend(found.map(|(byte, bit)| (byte << 3) | (bit % 8)));
         }
     }
 }

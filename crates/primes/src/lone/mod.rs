@@ -3,7 +3,7 @@
 //! Nothing is kept from prime to prime: a pass over them finds the hits in the range, and a second one clears them.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;

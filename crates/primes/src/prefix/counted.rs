@@ -157,7 +157,8 @@ impl<W: Weight> Counted<W> {
         debug_assert!(byte < self.map.len());
         let keep = KEEP[class][s];
         // SAFETY: the callers have found the byte inside the map, which has a counter for every block of it.
-        let (cell, counter) = unsafe { (self.map.get_unchecked_mut(byte), self.blocks.get_unchecked_mut(byte / BLOCK)) };
+        let (cell, counter) =
+            unsafe { (self.map.get_unchecked_mut(byte), self.blocks.get_unchecked_mut(byte / BLOCK)) };
         let was_set = *cell >> keep.trailing_ones() & 1;
         *cell &= keep;
         let taken = value & 0u64.wrapping_sub(was_set.into());

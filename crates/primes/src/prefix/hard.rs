@@ -66,7 +66,7 @@ impl<W: Weight> Hard<W> {
         };
         let stages = primes.iter().zip(before).map(|(&prime, before)| {
             let quotient = instance.parameters.x / u64::from(prime);
-            let most = if low == 0 { u64::MAX } else { quotient / low };
+            let most = quotient.checked_div(low).unwrap_or(u64::MAX);
             let strider = Strider::new(prime, segment * len as u64);
             Stage { prime: prime.into(), quotient, most, before, strider }
         });
@@ -165,7 +165,7 @@ impl<W: Weight> Hard<W> {
                 let sign = Wrapping(u128::from(codes[index] & 1).wrapping_sub(1));
                 let up_to = self.counted.up_to::<T>(stage.quotient / m - low, &mut cursor);
                 let f = total(W::of(m));
-                value += (f * total(unpack::<W>(up_to, low)) ^ sign) - sign;
+                value += ((f * total(unpack::<W>(up_to, low))) ^ sign) - sign;
                 factors += (f ^ sign) - sign;
             }
             end = start;

@@ -193,6 +193,8 @@ fn cells(parameters: &Parameters, segment: usize, price: &Price) -> [Vec<Cell>; 
 
 /// Divides the numbers from `start` to before `end` into steps of a share of where they start, and of `most`.
 fn steps(start: u64, end: u64, share: u64, most: u64) -> impl Iterator<Item = Range<u64>> {
-    let next = move |from: u64| Some(from..from.saturating_add((from / share).clamp(1, most)).min(end)).filter(|step| !step.is_empty());
+    let next = move |from: u64| {
+        Some(from..from.saturating_add((from / share).clamp(1, most)).min(end)).filter(|step| !step.is_empty())
+    };
     std::iter::successors(next(start), move |step| next(step.end))
 }

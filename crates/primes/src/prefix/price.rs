@@ -64,11 +64,8 @@ impl Price {
         let p = u64::midpoint(low, high).max(2);
         let quotient = x / p;
         let least = quotient / (y + 1);
-        let (least, most) = if p > easy_from {
-            (least.max(p), quotient.isqrt())
-        } else {
-            (least.max(p).max(quotient / (p * p)), y)
-        };
+        let (least, most) =
+            if p > easy_from { (least.max(p), quotient.isqrt()) } else { (least.max(p).max(quotient / (p * p)), y) };
         let rows = ((high - low) as f64 / log(p)).max(1.0);
         let leaves = (primes(most) - primes(least.min(most))).max(0.0);
         rows * (30.0 + leaves * self.easy_leaf)

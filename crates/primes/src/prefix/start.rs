@@ -48,7 +48,7 @@ fn phi<W: Weight, T: Tail>(v: u64, primes: &[u32], stop: &AtomicBool) -> Result<
         return Ok(Vec::new());
     };
     let mut products = products_up_to(kept.max(1), last);
-    let mut values: Vec<Total> = (0..=kept.max(1)).map(|i| if i == 0 { total(0) } else { tiny::phi::<W>(v / i) }).collect();
+    let mut values: Vec<Total> = (0..=kept.max(1)).map(|i| v.checked_div(i).map_or(total(0), tiny::phi::<W>)).collect();
     let mut found = Vec::new();
     for &prime in &primes[FIRST_PRIMES + 1..] {
         if stop.load(Ordering::Relaxed) {

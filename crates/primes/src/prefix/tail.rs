@@ -96,7 +96,8 @@ mod vectors {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn residue_sums(bytes: __m512i) -> __m512i {
-        let low_sums = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 7, 8, 11, 12, 18, 19, 13, 14, 20, 21, 24, 25, 31, 32));
+        let low_sums =
+            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 7, 8, 11, 12, 18, 19, 13, 14, 20, 21, 24, 25, 31, 32));
         let high_sums =
             _mm512_broadcast_i32x4(_mm_setr_epi8(0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88));
         let nibble = _mm512_set1_epi8(15);

@@ -44,12 +44,7 @@ fn stripes(plan: &Plan, threads: usize) -> Vec<Range<u64>> {
     (0..threads).map(stripe).collect()
 }
 
-fn run(
-    plan: &Plan,
-    left: &Mutex<Vec<Range<u64>>>,
-    index: usize,
-    stop: &AtomicBool,
-) -> Result<u128, Stopped> {
+fn run(plan: &Plan, left: &Mutex<Vec<Range<u64>>>, index: usize, stop: &AtomicBool) -> Result<u128, Stopped> {
     let mut prefix = Prefix::new();
     let mut sum = 0u128;
     while let Some(part) = claim(left, index) {

@@ -51,16 +51,15 @@ pub(crate) fn near<W: Weight>(
 ) -> Result<Total, Stopped> {
     let nearest = instance.parameters.y + 1;
     let mut value = Wrapping(0);
-    for primes in instance.primes_between(low, high).chunks(PRIMES_BETWEEN_CHECKS) {
+    for &prime in instance.primes_between(low, high) {
+        // A row takes some milliseconds where y is large.
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }
-        for &prime in primes {
-            let row = Row::new(instance, prime.into());
-            let qs = instance.primes_between(row.above.max(row.quotient / nearest), row.most);
-            let sum = sum_over(qs, row.quotient, &instance.sums);
-            value += total(W::of(prime.into())) * if row.is_mirrored { sum + sum } else { sum };
-        }
+        let row = Row::new(instance, prime.into());
+        let qs = instance.primes_between(row.above.max(row.quotient / nearest), row.most);
+        let sum = sum_over(qs, row.quotient, &instance.sums);
+        value += total(W::of(prime.into())) * if row.is_mirrored { sum + sum } else { sum };
     }
     Ok(value)
 }

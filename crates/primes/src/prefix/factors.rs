@@ -29,7 +29,7 @@ impl Factors {
             if p > z {
                 break;
             }
-            if p < 1000 && stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
             for_multiples(p, z, |index| {

@@ -1,6 +1,9 @@
 //! The tables that all parts of one prefix sum share.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::thread;
+use std::time::Duration;
 
 use super::factors::Factors;
 use super::parameters::Parameters;
@@ -8,6 +11,41 @@ use super::table::{PrimeTable, wheel_primes};
 use super::weight::{Ones, Total, Weight, total};
 use crate::base::collect;
 use crate::sieve::{Sieve, Stopped};
+
+/// The tables that were made last, as long as somebody has them.
+#[derive(Debug, Default)]
+pub(crate) struct Shared<W>(Mutex<Weak<Instance<W>>>);
+
+impl<W> Shared<W> {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+}
+
+impl<W: Weight> Shared<W> {
+    /// The tables for these limits, which one thread makes while others wait for them.
+    pub(crate) fn get(
+        &self,
+        parameters: Parameters,
+        sieve: &mut Sieve,
+        stop: &AtomicBool,
+    ) -> Result<Arc<Instance<W>>, Stopped> {
+        let mut last = loop {
+            match self.0.try_lock() {
+                Ok(last) => break last,
+                Err(TryLockError::Poisoned(poisoned)) => break PoisonError::into_inner(poisoned),
+                Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => return Err(Stopped),
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        if let Some(instance) = last.upgrade().filter(|instance| instance.parameters == parameters) {
+            return Ok(instance);
+        }
+        let instance = Arc::new(Instance::new(parameters, sieve, stop)?);
+        *last = Arc::downgrade(&instance);
+        Ok(instance)
+    }
+}
 
 /// Memory grows with y and z, which are some multiple of ∛x.
 #[derive(Debug)]

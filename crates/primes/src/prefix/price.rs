@@ -21,8 +21,8 @@ pub(super) struct Price {
 impl Price {
     pub(super) fn new(quantity: Quantity, parameters: &Parameters, segment: usize) -> Self {
         let (cleared, hard, easy_leaf, looked_up) = match quantity {
-            Quantity::Sum => (1.0, 25.0, 4.0, 40.0),
-            Quantity::Count => (0.8, 12.0, 3.0, 25.0),
+            Quantity::Sum => (1.08, 15.0, 4.0, 40.0),
+            Quantity::Count => (0.93, 11.0, 2.7, 25.0),
         };
         let &Parameters { z, root_of_z, fourth_root, .. } = parameters;
         let numbers = 30.0 * segment as f64;
@@ -55,7 +55,7 @@ impl Price {
         let rows = (most - least).max(1.0) / log(most as u64).max(1.0);
         let logs = (log(most as u64) - log(least as u64)).max(0.1) / log(most as u64).max(1.0) / log_of_q;
         let leaves = (x / u - x / end as f64) * logs;
-        leaves * self.easy_leaf + rows * 25.0 + (end - start) as f64 * 0.15
+        1.8 * leaves * self.easy_leaf + rows * 25.0 + (end - start) as f64 * 0.15
     }
 
     /// The near leaves of the primes in a range.

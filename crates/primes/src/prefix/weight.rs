@@ -2,6 +2,8 @@
 
 use std::num::Wrapping;
 
+use super::instance::Shared;
+
 /// A value modulo 2^128. Its terms may be negative and above 2^128; the final value is neither.
 pub(crate) type Total = Wrapping<u128>;
 
@@ -12,6 +14,9 @@ pub(crate) fn total(value: u64) -> Total {
 /// A completely multiplicative function f with f(1) = 1, summed over primes.
 pub(crate) trait Weight: Copy + Default + std::fmt::Debug + Send + Sync + 'static {
     const IS_SUM: bool;
+
+    /// The tables for this f.
+    fn shared() -> &'static Shared<Self>;
 
     /// f(n).
     fn of(n: u64) -> u64 {
@@ -34,10 +39,20 @@ pub(crate) struct Ones;
 
 impl Weight for Numbers {
     const IS_SUM: bool = true;
+
+    fn shared() -> &'static Shared<Self> {
+        static SHARED: Shared<Numbers> = Shared::new();
+        &SHARED
+    }
 }
 
 impl Weight for Ones {
     const IS_SUM: bool = false;
+
+    fn shared() -> &'static Shared<Self> {
+        static SHARED: Shared<Ones> = Shared::new();
+        &SHARED
+    }
 }
 
 /// n (n − 1) / 2 for an n below 2^64, where the product is exact.

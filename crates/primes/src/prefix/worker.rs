@@ -19,7 +19,8 @@ use crate::sieve::{Sieve, Stopped};
 /// Computes parts of [plans](Plan), keeping tables and the place of the last part from call to call.
 ///
 /// Meant to live as long as its thread, like a [`Sieve`]. Its memory grows with the cube root of x: some 1 MB at 10^12,
-/// 30 MB at 10^18. The tables of one x are shared by all that exist at a time.
+/// 30 MB at 10^18. The tables are shared by all of a process that compute the same
+/// quantity up to the same x.
 #[derive(Debug)]
 pub struct Prefix {
     level: Level,
@@ -101,12 +102,13 @@ struct Calculator<W> {
 impl<W: Weight> Calculator<W> {
     fn new(plan: &Plan, level: Level, stop: &AtomicBool) -> Result<Self, Stopped> {
         let mut sieve = Sieve::with_level(level);
-        let instance = match plan.parameters {
-            Some(parameters) => Some(Arc::new(Instance::new(parameters, &mut sieve, stop)?)),
-            None => None,
-        };
+        let instance = plan.parameters.map(|parameters| W::shared().get(parameters, &mut sieve, stop)).transpose()?;
+        Ok(Self::with_instance(plan, level, sieve, instance))
+    }
+
+    fn with_instance(plan: &Plan, level: Level, sieve: Sieve, instance: Option<Arc<Instance<W>>>) -> Self {
         let (hard, pairs, far) = (None, None, PrimeTable::default());
-        Ok(Self { x: plan.x(), segment: plan.segment, level, sieve, instance, hard, pairs, far })
+        Self { x: plan.x(), segment: plan.segment, level, sieve, instance, hard, pairs, far }
     }
 
     fn is_for(&self, plan: &Plan) -> bool {
@@ -194,9 +196,12 @@ impl<W: Weight> Calculator<W> {
     fn up_to(&mut self, x: u64, stop: &AtomicBool) -> Result<Total, Stopped> {
         let quantity = if W::IS_SUM { Quantity::Sum } else { Quantity::Count };
         let plan = Plan::new(quantity, x);
-        if plan.parameters.is_none() {
+        let Some(parameters) = plan.parameters else {
             return self.sieved(x, stop);
-        }
-        Self::new(&plan, self.level, stop)?.parts(&plan.parts, stop)
+        };
+        // Not the shared tables: those are of the whole.
+        let mut sieve = Sieve::with_level(self.level);
+        let instance = Arc::new(Instance::new(parameters, &mut sieve, stop)?);
+        Self::with_instance(&plan, self.level, sieve, Some(instance)).parts(&plan.parts, stop)
     }
 }

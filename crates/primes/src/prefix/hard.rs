@@ -82,42 +82,39 @@ impl<W: Weight> Hard<W> {
     pub(crate) fn run(&mut self, instance: &Instance<W>, end: u64, stop: &AtomicBool) -> Result<Total, Stopped> {
         let mut value = Wrapping(0);
         while self.next < end {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Stopped);
-            }
-            value += self.segment(instance);
+            value += self.segment(instance, stop)?;
         }
         Ok(value)
     }
 
-    fn segment(&mut self, instance: &Instance<W>) -> Total {
+    fn segment(&mut self, instance: &Instance<W>, stop: &AtomicBool) -> Result<Total, Stopped> {
         match self.level {
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "a call into AVX-512 code")]
             // SAFETY: this level is only taken where the CPU has it.
-            Level::Avx512 => unsafe { self.segment_avx512(instance) },
+            Level::Avx512 => unsafe { self.segment_avx512(instance, stop) },
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "a call into AVX2 code")]
             // SAFETY: this level is only taken where the CPU has it.
-            Level::Avx2 => unsafe { self.segment_avx2(instance) },
-            _ => self.segment_with::<tail::Portable>(instance),
+            Level::Avx2 => unsafe { self.segment_avx2(instance, stop) },
+            _ => self.segment_with::<tail::Portable>(instance, stop),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512bitalg,avx512vl,avx512dq,popcnt,bmi1,bmi2")]
-    fn segment_avx512(&mut self, instance: &Instance<W>) -> Total {
-        self.segment_with::<tail::Avx512>(instance)
+    fn segment_avx512(&mut self, instance: &Instance<W>, stop: &AtomicBool) -> Result<Total, Stopped> {
+        self.segment_with::<tail::Avx512>(instance, stop)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,popcnt,fma")]
-    fn segment_avx2(&mut self, instance: &Instance<W>) -> Total {
-        self.segment_with::<tail::Portable>(instance)
+    fn segment_avx2(&mut self, instance: &Instance<W>, stop: &AtomicBool) -> Result<Total, Stopped> {
+        self.segment_with::<tail::Portable>(instance, stop)
     }
 
     #[inline(always)]
-    fn segment_with<T: Tail>(&mut self, instance: &Instance<W>) -> Total {
+    fn segment_with<T: Tail>(&mut self, instance: &Instance<W>, stop: &AtomicBool) -> Result<Total, Stopped> {
         let len = self.counted.len() as u64;
         let low = 30 * len * self.next;
         let high = low + 30 * len;
@@ -125,6 +122,10 @@ impl<W: Weight> Hard<W> {
         let mut value = Wrapping(0);
         self.counted.fill::<T>(len * self.next);
         for index in 0..self.stages.len() {
+            // A segment near the first leaves takes up to a second, and a prime of it some milliseconds.
+            if stop.load(Ordering::Relaxed) {
+                return Err(Stopped);
+            }
             let stage = self.stages[index];
             if stage.most <= stage.prime {
                 // The other factor is larger than the prime, here and from here on.
@@ -144,7 +145,7 @@ impl<W: Weight> Hard<W> {
             self.counted.strike(&mut stage.strider);
         }
         self.next += 1;
-        value
+        Ok(value)
     }
 
     /// The leaves of a prime and numbers m above `least` whose prime factors are larger: −μ(m) f(m) φ.

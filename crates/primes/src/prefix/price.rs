@@ -12,6 +12,8 @@ pub(super) struct Price {
     segment: f64,
     /// Of all hard leaves, divided by the logarithm of where they lie.
     hard_leaves: f64,
+    /// The first segment with hard leaves.
+    first: u64,
     easy_leaf: f64,
     sieved: f64,
     looked_up: f64,
@@ -24,7 +26,7 @@ impl Price {
             Quantity::Sum => (1.08, 15.0, 4.0, 40.0),
             Quantity::Count => (0.93, 11.0, 2.7, 25.0),
         };
-        let &Parameters { z, root_of_z, fourth_root, .. } = parameters;
+        let &Parameters { x, z, root_of_z, fourth_root, .. } = parameters;
         let numbers = 30.0 * segment as f64;
         let clearing = numbers * 0.35 * cleared;
         let stages = primes(fourth_root) * 20.0;
@@ -33,6 +35,7 @@ impl Price {
         Self {
             segment: clearing + stages,
             hard_leaves: hard_leaves * hard / span,
+            first: (x / (z * root_of_z)).min(z) / (30 * segment as u64),
             easy_leaf,
             sieved: 0.08,
             looked_up,
@@ -42,7 +45,7 @@ impl Price {
 
     /// One segment of the hard leaves, which lie evenly by the logarithm.
     pub(super) fn hard(&self, index: u64) -> f64 {
-        self.segment + self.hard_leaves / (index as f64 + 1.0)
+        self.segment + if index < self.first { 0.0 } else { self.hard_leaves / (index as f64 + 1.0) }
     }
 
     /// The far leaves with x/(p q) in a range.

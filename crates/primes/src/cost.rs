@@ -8,7 +8,7 @@ use crate::lone;
 use crate::presieve;
 use crate::window;
 
-/// Sieving primes that are kept end here, which bounds the memory for them and their hits to some 130 MB.
+/// Sieving primes that are kept end here, which bounds the memory for them and their hits to some 100 MB.
 const LARGEST_SIEVING: u32 = distant::KEPT;
 
 /// The primality test takes numbers whose square roots are above this.

@@ -28,8 +28,8 @@ impl Error for Stopped {}
 
 /// Sums and counts primes, keeping its buffers and base primes from call to call.
 ///
-/// Meant to live as long as its thread. Its memory grows with the square root of the largest number, to some 130 MB
-/// from 4.5e15 on.
+/// Meant to live as long as its thread. Its memory grows with the square root of the largest number, to 70 MiB at 10^15,
+/// and for long ranges further out to less than 256 MiB.
 #[derive(Debug)]
 pub struct Sieve {
     level: Level,

@@ -18,8 +18,8 @@ use crate::sieve::{Sieve, Stopped};
 
 /// Computes parts of [plans](Plan), keeping tables and the place of the last part from call to call.
 ///
-/// Meant to live as long as its thread, like a [`Sieve`]. Its memory grows with the cube root of x: some 1 MB at 10^12,
-/// 30 MB at 10^18. The tables are shared by all of a process that compute the same
+/// Meant to live as long as its thread, like a [`Sieve`]. Its memory grows with the cube root of x: some 5 MB at 10^12,
+/// 45 MB at 10^18, 120 MB at 2^64. The tables are shared by all of a process that compute the same
 /// quantity up to the same x.
 #[derive(Debug)]
 pub struct Prefix {

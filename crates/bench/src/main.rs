@@ -8,8 +8,8 @@ mod grid;
 mod http;
 mod kernel;
 mod machine;
-mod primesieve;
 mod process;
+mod reference;
 mod tables;
 
 use std::num::NonZeroUsize;
@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::primesieve::Primesieve;
 use crate::process::Binaries;
+use crate::reference::{PRIMECOUNT, PRIMESIEVE, PRIMESUM, Reference};
 
 /// Measures the kernel and the grid and prints Markdown tables.
 #[derive(Debug, Parser)]
@@ -32,12 +32,20 @@ struct Arguments {
     /// The program to compare with; default: the one on the PATH, else Debian's, unpacked under target/
     #[arg(long, env = "PRIMESIEVE", value_name = "PATH")]
     primesieve: Option<PathBuf>,
+    /// The program that sums up to a number; default: the one on the PATH
+    #[arg(long, env = "PRIMESUM", value_name = "PATH")]
+    primesum: Option<PathBuf>,
+    /// The program that counts up to a number; default: the one on the PATH, else Debian's, unpacked under target/
+    #[arg(long, env = "PRIMECOUNT", value_name = "PATH")]
+    primecount: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Table {
     /// One thread against primesieve
     Kernel,
+    /// Prefix sums and counts on two threads against primesum and primecount
+    Prefix,
     /// Two workers against primesieve and the kernel on two threads
     Grid,
     /// CPU time of the grid against that of the best leases
@@ -60,7 +68,9 @@ enum Table {
 #[derive(Debug)]
 struct Setting {
     rounds: usize,
-    primesieve: Option<Primesieve>,
+    primesieve: Option<Reference>,
+    primesum: Option<Reference>,
+    primecount: Option<Reference>,
     binaries: Binaries,
 }
 
@@ -68,8 +78,11 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(!cfg!(debug_assertions), "figures of a debug build say nothing: cargo run --release -p bench");
     let arguments = Arguments::parse();
     let binaries = Binaries::build()?;
-    let primesieve = Primesieve::find(arguments.primesieve.as_deref(), binaries.cache())?;
-    let setting = Setting { rounds: arguments.rounds.get(), primesieve, binaries };
+    let find = |program, given: &Option<PathBuf>| Reference::find(program, given.as_deref(), binaries.cache());
+    let primesieve = find(PRIMESIEVE, &arguments.primesieve)?;
+    let primesum = find(PRIMESUM, &arguments.primesum)?;
+    let primecount = find(PRIMECOUNT, &arguments.primecount)?;
+    let setting = Setting { rounds: arguments.rounds.get(), primesieve, primesum, primecount, binaries };
     println!("{}\n", heading(&setting));
     for table in Table::value_variants() {
         if !arguments.only.is_empty() && !arguments.only.contains(table) {
@@ -77,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         }
         match table {
             Table::Kernel => tables::kernel::print(&setting),
+            Table::Prefix => tables::prefix::print(&setting),
             Table::Grid => tables::grid::print(&setting),
             Table::Cpu => tables::cpu::print(&setting),
             Table::Leases => tables::leases::print(&setting),
@@ -92,10 +106,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn heading(setting: &Setting) -> String {
-    let reference = match &setting.primesieve {
-        Some(primesieve) => primesieve.version(),
-        None => "no primesieve: it is neither in PRIMESIEVE nor on the PATH nor to be had from Debian",
+    let named = |program: &Option<Reference>, name: &str| {
+        program.as_ref().map_or_else(|| format!("no {name}"), |program| program.version().to_owned())
     };
+    let Setting { primesieve, primesum, primecount, .. } = setting;
+    let references = [(primesieve, "primesieve"), (primesum, "primesum"), (primecount, "primecount")];
+    let reference = references.map(|(program, name)| named(program, name)).join(", ");
     let (machine, divvy, rounds) = (machine::describe(), env!("CARGO_PKG_VERSION"), setting.rounds);
     format!("{machine}; divvy {divvy}; {reference}; {} counted rounds.", rounds.saturating_sub(1).max(1))
 }

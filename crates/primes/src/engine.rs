@@ -5,19 +5,20 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bucket::{self, Buckets};
+use crate::distant::Distant;
 use crate::level::Level;
 use crate::lone;
 use crate::presieve;
 use crate::sieve::Stopped;
 use crate::strike::Striders;
 use crate::wheel::{bits_from, bits_up_to};
+use crate::window::{self, Windowed};
 
 /// Primes up to here sieve block by block, so that their writes stay in the first-level cache.
 const BLOCK_PRIME: u32 = 16000;
 const BLOCK: usize = 32 << 10;
 
-/// The bytes of a segment, and the largest prime whose period fits into the slack; larger ones go into buckets.
+/// The bytes of a segment, and the largest prime whose period fits into the slack; larger ones have windows.
 struct Layout {
     segment: usize,
     stride: u32,
@@ -26,7 +27,7 @@ struct Layout {
 /// For primes up to the square root of some 2e9: the segment stays in the second-level cache beside the tables.
 const SMALL: Layout = Layout { segment: 96 << 10, stride: 48_000 };
 
-const LARGE: Layout = Layout { segment: bucket::SEGMENT, stride: bucket::SEGMENT as u32 };
+const LARGE: Layout = Layout { segment: window::SEGMENT, stride: window::SEGMENT as u32 };
 
 const _: () = assert!(lone::LONGEST == LARGE.segment);
 
@@ -77,7 +78,8 @@ pub(crate) struct Engine {
     map: Vec<u8>,
     near: Striders,
     far: Striders,
-    buckets: Buckets,
+    windowed: Windowed,
+    distant: Distant,
     hits: Vec<u32>,
 }
 
@@ -89,7 +91,8 @@ impl Engine {
             map: Vec::new(),
             near: Striders::default(),
             far: Striders::default(),
-            buckets: Buckets::default(),
+            windowed: Windowed::default(),
+            distant: Distant::default(),
             hits: Vec::new(),
         }
     }
@@ -98,32 +101,38 @@ impl Engine {
     ///
     /// Ends the walk before, for an engine has the memory of one.
     pub(crate) fn start(&mut self, span: &Span, sieving: &[u32]) -> Walk {
+        self.start_with(span, sieving, false)
+    }
+
+    /// Like [`Engine::start`], where all primes behind those of `sieving` sieve too if the walk `has_distant` ones.
+    pub(crate) fn start_with(&mut self, span: &Span, sieving: &[u32], has_distant: bool) -> Walk {
         let bytes = span.horizon / 30 - span.first_byte() + 1;
         let limit = lone::least_prime(bytes, self.level);
-        let waiting = sieving.partition_point(|&prime| prime <= limit);
-        let largest = sieving[..waiting].last().copied().unwrap_or(0);
-        let is_small = largest <= SMALL.stride && waiting == sieving.len();
+        let lone = sieving.partition_point(|&prime| prime <= limit);
+        let largest = sieving[..lone].last().copied().unwrap_or(0);
+        let is_small = largest <= SMALL.stride && lone == sieving.len();
         let Layout { segment, stride } = if is_small { SMALL } else { LARGE };
         let pad = largest.clamp(BLOCK_PRIME, stride) as usize;
         self.map.resize(self.map.len().max(pad + segment + pad), 0);
         self.near.clear();
         self.far.clear();
-        let has_buckets = largest > stride;
-        if has_buckets {
-            self.buckets.reset(largest, bytes);
+        if has_distant {
+            self.distant.reset();
         }
+        self.windowed.reset();
+        let windowed = sieving.partition_point(|&prime| prime <= stride.min(largest));
         Walk {
             next: Some(span.first),
             last: span.horizon,
-            waiting: 0..waiting,
-            lone: waiting..sieving.len(),
+            waiting: 0..windowed,
+            windowed: windowed..lone,
+            lone: lone..sieving.len(),
             byte: span.first_byte(),
             len: 0,
             segment,
-            stride,
             pad,
             is_first: true,
-            has_buckets,
+            has_distant,
         }
     }
 
@@ -168,6 +177,7 @@ impl Engine {
         self.prepare(walk);
         self.activate(walk, sieving, stop)?;
         self.strike(walk);
+        self.strike_by_windows(walk, sieving, stop)?;
         let map = &mut self.map[walk.pad..walk.pad + walk.len];
         lone::strike(map, walk.byte, &sieving[walk.lone.clone()], &mut self.hits, self.level, stop)
     }
@@ -206,10 +216,6 @@ impl Engine {
     fn place(&mut self, prime: u32, walk: &Walk) {
         let p = u64::from(prime);
         let start = p * (walk.byte / p).max(u64::from(prime / 30));
-        if prime > walk.stride {
-            let position = start as i64 - walk.byte as i64;
-            return self.buckets.push(prime, position);
-        }
         let position = (start + walk.front() as u64 - walk.byte) as u32;
         if prime <= BLOCK_PRIME {
             self.near.push(prime, position);
@@ -218,14 +224,23 @@ impl Engine {
         }
     }
 
+    /// Clears the multiples of the primes beyond the segment.
+    fn strike_by_windows(&mut self, walk: &Walk, sieving: &[u32], stop: &AtomicBool) -> Result<(), Stopped> {
+        let Some(segment) = self.map[walk.pad..].first_chunk_mut() else { return Ok(()) };
+        let (byte, end, level) = (walk.byte, walk.last / 30 + 1, self.level);
+        if !walk.windowed.is_empty() {
+            self.windowed.strike(segment, byte, end, &sieving[walk.windowed.clone()], level, stop)?;
+        }
+        if walk.has_distant {
+            self.distant.strike(segment, byte, end, level, stop)?;
+        }
+        Ok(())
+    }
+
     fn strike(&mut self, walk: &Walk) {
         let mut origin = walk.pad - walk.front();
         let end = walk.pad + walk.len;
         self.far.strike(&mut self.map[origin..], end - origin);
-        if walk.has_buckets {
-            let (segment, _) = self.map[walk.pad..].split_first_chunk_mut().expect("a segment is in the map");
-            self.buckets.strike(segment);
-        }
         let mut block_end = walk.pad;
         while block_end < end {
             block_end = (block_end + BLOCK).min(end);
@@ -244,17 +259,18 @@ pub(crate) struct Walk {
     last: u64,
     /// The sieving primes whose squares are still ahead.
     waiting: Range<usize>,
-    /// The sieving primes beyond, which are placed anew in each segment.
+    /// The sieving primes beyond the segment, which are placed anew in each window.
+    windowed: Range<usize>,
+    /// The sieving primes behind these, which are placed anew in each segment.
     lone: Range<usize>,
     /// The number of the segment's first byte.
     byte: u64,
     /// The bytes of the segment that are sieved, none before the first one.
     len: usize,
     segment: usize,
-    stride: u32,
     pad: usize,
     is_first: bool,
-    has_buckets: bool,
+    has_distant: bool,
 }
 
 impl Walk {

@@ -1,32 +1,36 @@
 //! Exact sums and counts of the primes in a range of `u64`.
 //!
 //! The range is sieved segment by segment in a bit map of eight bits for every thirty numbers, and the sum is taken
-//! from the map itself. Memory stays bounded up to 2^64 − 1: above a limit on the sieving primes, the numbers that
-//! survive the sieve are settled by a deterministic primality test.
+//! from the map itself. Memory stays bounded up to 2^64 − 1: above a limit, sieving primes are found anew for each window
+//! of a long range, and the numbers that survive the sieve of a short one are settled by a deterministic primality test.
+//!
+//! Sums and counts of *all* primes up to x need no sieve of that length: see [`sum_up_to`], and [`Plan`] for its parts.
 //!
 //! A long range may be taken in consecutive steps at the cost of one call: see [`Sieve::sum_towards`].
 
 mod base;
-mod bucket;
-mod combinatorial;
 mod cost;
+mod distant;
 mod engine;
 mod level;
 mod lone;
+pub mod lucy;
+mod prefix;
 mod presieve;
 mod primality;
-mod ring;
 mod sieve;
 mod strike;
 mod tally;
 mod wheel;
+mod window;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
-pub use combinatorial::sum_up_to;
+pub use cost::sieve_cost;
 pub use level::Level;
+pub use prefix::{Plan, Prefix, Quantity, count_up_to, sum_up_to, up_to};
 pub use sieve::{Sieve, Stopped};
 
 static NEVER: AtomicBool = AtomicBool::new(false);

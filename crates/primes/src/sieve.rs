@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::{BasePrimes, collect};
 use crate::cost::{self, Work};
+use crate::distant;
 use crate::engine::{Engine, Span, Walk};
 use crate::level::Level;
 use crate::primality::retain_primes;
@@ -27,8 +28,8 @@ impl Error for Stopped {}
 
 /// Sums and counts primes, keeping its buffers and base primes from call to call.
 ///
-/// Meant to live as long as its thread. Its memory grows with the square root of the largest number, to some 130 MB
-/// from 4.5e15 on.
+/// Meant to live as long as its thread. Its memory grows with the square root of the largest number, to 70 MiB at 10^15,
+/// and for long ranges further out to less than 256 MiB.
 #[derive(Debug)]
 pub struct Sieve {
     level: Level,
@@ -122,6 +123,32 @@ impl Sieve {
         stop: &AtomicBool,
         tally: &mut impl Tally,
     ) -> Result<(), Stopped> {
+        let level = self.level;
+        self.visit_towards(range, horizon, stop, |map, first_byte| {
+            tally.add(map, first_byte, level);
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the map of the primes above 5 in `range`, piece by piece, and the number of each piece's first
+    /// byte.
+    pub(crate) fn visit(
+        &mut self,
+        range: RangeInclusive<u64>,
+        stop: &AtomicBool,
+        visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
+        let horizon = *range.end();
+        self.visit_towards(range, horizon, stop, visit)
+    }
+
+    fn visit_towards(
+        &mut self,
+        range: RangeInclusive<u64>,
+        horizon: u64,
+        stop: &AtomicBool,
+        mut visit: impl FnMut(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
         if range.is_empty() {
             return Ok(());
         }
@@ -137,11 +164,14 @@ impl Sieve {
             if first_byte + map.len() as u64 > *proven_bytes {
                 remove_composites(map, first_byte, level, stop)?;
             }
-            tally.add(map, first_byte, level);
-            Ok(())
+            visit(map, first_byte)
         })?;
         self.course = Some(course);
         Ok(())
+    }
+
+    pub(crate) fn level(&self) -> Level {
+        self.level
     }
 
     fn start(&mut self, span: &Span, stop: &AtomicBool) -> Result<Course, Stopped> {
@@ -150,8 +180,10 @@ impl Sieve {
         let limit =
             cost::cheapest_limit(&Work { first: span.first, last: span.horizon, root, level: self.level, known });
         self.base.grow(limit, &mut self.engine, stop)?;
-        let walk = self.engine.start(span, self.base.up_to(limit));
-        let proven_bytes = if limit < root { u64::from(limit).pow(2) / 30 } else { u64::MAX };
+        let has_distant = limit == distant::KEPT && limit < root;
+        let walk = self.engine.start_with(span, self.base.up_to(limit), has_distant);
+        let is_complete = limit == root || has_distant;
+        let proven_bytes = if is_complete { u64::MAX } else { u64::from(limit).pow(2) / 30 };
         Ok(Course { walk, limit, proven_bytes })
     }
 }

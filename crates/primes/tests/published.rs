@@ -1,6 +1,9 @@
 //! Sums and counts against published values.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicBool;
+
+use primes::{Level, Sieve};
 
 const SUMS: &str = include_str!("data/prime-sums.csv");
 
@@ -25,6 +28,21 @@ fn sums_up_to_powers_of_ten_are_the_published_ones() {
 fn counts_up_to_powers_of_ten_are_the_published_ones() {
     for (exponent, count) in (1..).zip(COUNTS).take(9) {
         assert_eq!(primes::count(1..=10u64.pow(exponent)), count, "count up to 10^{exponent}");
+    }
+}
+
+/// Ranges that are sieved by all primes up to the root, by primesieve 12.16.
+#[test]
+fn counts_of_long_ranges_far_out_are_those_of_primesieve() {
+    const LEN: u64 = 999_999_999;
+    let far = [(1_000_000_000_000_000_000, 24_127_085), (18_446_744_072_709_551_615, 22_537_866)];
+    for (first, count) in far {
+        assert_eq!(primes::count(first..=first + LEN), count, "{first}");
+    }
+    let first = 10_000_000_000_000_000;
+    for level in Level::ALL {
+        let count = Sieve::with_level(level).count(first..=first + LEN, &AtomicBool::new(false));
+        assert_eq!(count, Ok(27_153_205), "{level:?}");
     }
 }
 

@@ -119,6 +119,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4) })]
+
+    /// A long walk is sieved by all primes; its steps alone are too short for that and are proven number by number.
+    #[test]
+    fn steps_of_a_long_walk_far_out_are_those_of_lone_calls(
+        first in 1u64 << 53..1 << 59,
+        lens in vec(magnitude(23), 1..8),
+        level in prop::sample::select(&Level::ALL[..]),
+    ) {
+        let horizon = first + 3_000_000_000;
+        let mut sieve = Sieve::with_level(level);
+        let mut next = first;
+        for len in lens {
+            let step = next..=next + len;
+            let sum = sieve.sum_towards(step.clone(), horizon, &NEVER);
+            prop_assert_eq!(sum, Ok(primes::sum(step.clone())), "{:?}, {:?}", step, level);
+            next += len + 1;
+        }
+    }
+}
+
 /// Divides `range` into steps whose lengths are those of `lens` in turn.
 fn steps_of(range: RangeInclusive<u64>, lens: &[u64]) -> impl Iterator<Item = RangeInclusive<u64>> {
     let (mut first, end) = range.into_inner();

@@ -6,6 +6,7 @@ pub(crate) mod job;
 pub(crate) mod kernel;
 pub(crate) mod leases;
 pub(crate) mod load;
+pub(crate) mod prefix;
 pub(crate) mod requests;
 pub(crate) mod starts;
 pub(crate) mod tasks;

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::portable;
 use crate::wheel::{HITS, Hit, RESIDUES};
 
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
 /// Appends the hits of `primes` in the `len` bytes from `first_byte`.
 pub(super) fn find(primes: &[u32], first_byte: u64, len: usize, hits: &mut Vec<Hit>) {
@@ -99,7 +99,7 @@ impl Half {
 }
 
 #[target_feature(enable = "avx2")]
-fn load(words: &[u32; LANES]) -> __m256i {
+pub(crate) fn load(words: &[u32; LANES]) -> __m256i {
     #[expect(unsafe_code, reason = "vector loads take pointers")]
     // SAFETY: the array is one vector long.
     unsafe {
@@ -109,7 +109,7 @@ fn load(words: &[u32; LANES]) -> __m256i {
 
 /// The lanes of `mask` that are set, as bits.
 #[target_feature(enable = "avx2")]
-fn lanes_of(mask: __m256i) -> usize {
+pub(crate) fn lanes_of(mask: __m256i) -> usize {
     _mm256_movemask_ps(_mm256_castsi256_ps(mask)) as usize
 }
 
@@ -133,7 +133,7 @@ static PLACES: [[u32; LANES]; 256] = {
 
 /// Appends the lanes of `mask`.
 #[target_feature(enable = "avx2,popcnt")]
-fn append(hits: &mut Vec<Hit>, lanes: __m256i, mask: usize) {
+pub(crate) fn append(hits: &mut Vec<Hit>, lanes: __m256i, mask: usize) {
     let len = hits.len();
     let packed = _mm256_permutevar8x32_epi32(lanes, load(&PLACES[mask]));
     assert!(hits.capacity() - len >= LANES, "room was reserved");

@@ -3,7 +3,7 @@
 //! Nothing is kept from prime to prime: a pass over them finds the hits in the range, and a second one clears them.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
@@ -30,11 +30,12 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
     }
 }
 
-/// How often a prime may be placed anew before lists of hits cost less.
+/// How often a prime may be placed anew before lists of hits in a window cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
-        Level::Avx512 | Level::Avx2 => 6,
-        Level::Portable => 2,
+        Level::Avx512 => 4,
+        Level::Avx2 => 2,
+        Level::Portable => 1,
     }
 }
 
@@ -51,25 +52,33 @@ pub(crate) fn strike(
 ) -> Result<(), Stopped> {
     const PRIMES_BETWEEN_CHECKS: usize = 4096;
     assert!(map.len() <= LONGEST);
-    let end = first_byte + map.len() as u64;
-    let reached = primes.partition_point(|&prime| u64::from(prime) * u64::from(prime / 30) < end);
-    for primes in primes[..reached].chunks(PRIMES_BETWEEN_CHECKS) {
+    for primes in reached(primes, first_byte + map.len() as u64).chunks(PRIMES_BETWEEN_CHECKS) {
         if stop.load(Ordering::Relaxed) {
             return Err(Stopped);
         }
         hits.clear();
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512::find(primes, first_byte, map.len(), hits),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2::find(primes, first_byte, map.len(), hits),
-            _ => portable::find(primes, first_byte, map.len(), hits),
-        }
+        find(primes, first_byte, map.len(), hits, level);
         for &hit in &*hits {
             map[hit as usize / 8] &= !(1 << (hit % 8));
         }
     }
     Ok(())
+}
+
+/// Those of the ascending `primes` that have multiples to clear before byte `end` of the numbers.
+pub(crate) fn reached(primes: &[u32], end: u64) -> &[u32] {
+    &primes[..primes.partition_point(|&prime| u64::from(prime) * u64::from(prime / 30) < end)]
+}
+
+/// Appends the hits of `primes`, which have multiples to clear, in the `len` bytes from `first_byte`, at most 2^26.
+pub(crate) fn find(primes: &[u32], first_byte: u64, len: usize, hits: &mut Vec<Hit>, level: Level) {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => avx512::find(primes, first_byte, len, hits),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::find(primes, first_byte, len, hits),
+        _ => portable::find(primes, first_byte, len, hits),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod avx2;
 mod avx512;
 mod portable;
 
+pub(crate) use portable::RESIDUE_SUMS;
+
 use crate::level::Level;
 
 /// Receives finished maps, in order and without gaps.

@@ -20,7 +20,8 @@ pub(super) fn ones(map: &[u8]) -> u64 {
     in_words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
 }
 
-const RESIDUE_SUMS: [u8; 256] = {
+/// The sum of the residues of a byte's bits.
+pub(crate) const RESIDUE_SUMS: [u8; 256] = {
     let mut sums = [0; 256];
     let mut byte = 0;
     while byte < 256 {

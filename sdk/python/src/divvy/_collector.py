@@ -84,7 +84,7 @@ class Batch:
 
 
 class Collector:
-    """Settles futures. ``is_fed`` says whether more batches may come, ``on_end`` is called when the thread has ended."""
+    """Settles futures. ``is_fed`` says whether more jobs may come; ``on_end`` is called when the thread ends."""
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class Collector:
         return None
 
     def _read(self, batch: Batch, is_over: bool) -> bool:
-        """Reads open tasks, all of them if the job is over, else as far as something has begun. Whether there was news."""
+        """Reads open tasks: all if the job is over, else as far as something has begun. Whether there was news."""
         is_news = False
         for start, end in batch.ranges():
             token = start
@@ -323,10 +323,11 @@ class Collector:
         if job["state"] not in END_TYPES:
             # It was retried by somebody.
             batch.is_over = False
-            return
+            return None
         if job["state"] == "canceled":
             return self._end(batch, JobCanceled(batch.id, "it was canceled"))
-        self._end(batch, TaskFailed(f"job {batch.id} is over without this task: {job.get('error') or job['state']}"))
+        reason = job.get("error") or job["state"]
+        return self._end(batch, TaskFailed(f"job {batch.id} is over without this task: {reason}"))
 
     def _end(self, batch: Batch, error: BaseException) -> None:
         for future in list(batch.open.values()):

@@ -1,7 +1,8 @@
-"""The machinery behind ``GridExecutor``: a queue of calls, a thread that sends them as jobs, and what must hold when either dies.
+"""The machinery behind ``GridExecutor``: a queue of calls, a thread that sends them as jobs, and what must hold when
+either dies.
 
-No future is left behind: what goes wrong with a call, a job, the grid or a thread becomes an exception of the futures that it
-concerns.
+No future is left behind: what goes wrong with a call, a job, the grid or a thread becomes an exception of the futures
+that it concerns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTTP to one service over pooled keep-alive connections.
 
-Safe requests are sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover of the
-coordinator. Others are sent again only if they certainly did not arrive. Proxies and redirects are not followed.
+Safe requests are sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover of
+the coordinator. Others are sent again only if they certainly did not arrive. Proxies and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Response:
     """A whole answer."""
 
     status: int
+    #: By names in lower case.
     headers: Mapping[str, str]
     body: bytes
 
@@ -196,7 +197,7 @@ class Transport:
         connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
         response = connection.getresponse()
         content = response.read()
-        return Response(response.status, response.headers, content)
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
     def _connect(self, timeout: float) -> http.client.HTTPConnection:
         if self._is_tls:
@@ -224,7 +225,7 @@ class Transport:
 
 
 class Stream:
-    """An answer that arrives over time. ``close`` may be called from another thread and ends a read."""
+    """An answer that arrives over time. One thread reads and closes it; another may ``abort`` it, which ends a read."""
 
     def __init__(
         self, connection: http.client.HTTPConnection, opened: socket.socket | None, response: http.client.HTTPResponse
@@ -244,11 +245,15 @@ class Stream:
         finally:
             self.close()
 
-    def close(self) -> None:
+    def abort(self) -> None:
         """Ends the stream."""
         with suppress(OSError):
             if self._socket is not None:
                 self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Frees the connection."""
+        self._response.close()
         self._connection.close()
 
 
@@ -258,6 +263,6 @@ MAX_LINE_BYTES = 1024 * 1024
 
 def _retry_after(response: Response) -> float:
     try:
-        return min(float(response.headers.get("Retry-After", "0")), 5.0)
+        return min(float(response.headers.get("retry-after", "0")), 5.0)
     except ValueError:
         return 0.0

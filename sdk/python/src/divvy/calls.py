@@ -4,9 +4,10 @@ A call is the payload of a task of the kind ``tasks``::
 
     {"divvy": 1, "python": "3.11", "cloudpickle": "3.1", "sdk": "0.1.0", "attempts": 4, "call": BASE64}
 
-``call`` is the pickle of ``(function, args, kwargs)``. A chunk of ``map`` has ``function`` and ``chunk`` instead, ``chunk`` being the
-pickle of a list of argument tuples. ``timeout`` is the time that one attempt may take, ``session`` and ``initializer`` what a slot
-runs first. A call of a registered function is ``{"divvy": 1, "task": NAME, "args": [...], "kwargs": {...}}``; its result is plain JSON.
+``call`` is the pickle of ``(function, args, kwargs)``. A chunk of ``map`` has ``function`` and ``chunk`` instead,
+``chunk`` being the pickle of a list of argument tuples. ``timeout`` is the time that one attempt may take,
+``session`` and ``initializer`` what a slot runs first. A call of a registered function is ``{"divvy": 1, "task":
+NAME, "args": [...], "kwargs": {...}}``; its result is plain JSON.
 
 An outcome is the task's result::
 
@@ -119,9 +120,7 @@ def single_call(common: str, function: Callable[..., object], args: tuple[Any, .
     return f'{common},"call":"{to_text(dumps((function, args, kwargs)))}"}}'
 
 
-def chunk_calls(
-    common: str, function: Callable[..., object], chunks: Iterable[list[tuple[Any, ...]]]
-) -> Iterable[str]:
+def chunk_calls(common: str, function: Callable[..., object], chunks: Iterable[list[tuple[Any, ...]]]) -> Iterable[str]:
     """The payloads of the chunks of a ``map``."""
     head = f'{common},"function":"{to_text(dumps(function))}","chunk":"'
     for chunk in chunks:
@@ -192,7 +191,7 @@ def _unpickled(field: Mapping[str, Any], message: str) -> BaseException:
     if blob:
         try:
             error = pickle.loads(blob)
-        except Exception as problem:
+        except BaseException as problem:
             return errors.RemoteError(type_name, f"{message} (it cannot be unpickled here: {problem})")
         if isinstance(error, BaseException):
             return error
@@ -212,7 +211,7 @@ def settle(future: Future[Any], outcome: Any) -> None:
     """Gives a future what a worker answered. A future that is settled or canceled stays as it is."""
     try:
         value, error = _parse(outcome)
-    except Exception as problem:
+    except BaseException as problem:
         value, error = None, errors.NotPicklable(f"the result cannot be unpickled here: {problem!r}")
     give(future, value, error)
 

@@ -30,8 +30,8 @@ PAGE = 1000
 class Client:
     """A grid's public interface. Threads may share a client; it keeps one event stream for all jobs it waits for.
 
-    ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``; ``token`` to ``DIVVY_TOKEN``. ``retry_for`` is how long, in seconds,
-    requests that are safe to repeat are tried again while the coordinator is away.
+    ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``; ``token`` to ``DIVVY_TOKEN``. ``retry_for`` is
+    how long, in seconds, requests that are safe to repeat are tried again while the coordinator is away.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class Client:
 
     def tasks(self, id: str | uuid.UUID, *, state: models.TaskState | None = None) -> Iterator[models.Task]:
         """The individual tasks of a job of the kind ``tasks`` or ``sleep``."""
-        query = [("state", state)] if state else []
+        query: list[tuple[str, str]] = [("state", state)] if state else []
         for page in self._pages(job_path(id, "/tasks"), query):
             yield from page["tasks"]
 
     def result(self, id: str | uuid.UUID, *, wait: float = 0.0) -> Any:
-        """A job's result. ``Conflict`` while there is none; the coordinator waits up to ``wait`` seconds, at most 60."""
+        """A job's result. ``Conflict`` while there is none, which is waited for up to ``wait`` seconds, at most 60."""
         path = job_path(id, "/result") + (f"?wait={wait}s" if wait else "")
         return self.transport.get_json(path, timeout=self.transport.timeout + wait)
 
@@ -195,8 +195,8 @@ class Client:
     ) -> Iterator[JobEvent]:
         """Events of one job until its end, or of all jobs for ever.
 
-        ``after`` asks for those with a larger number; without it a job's come from its submission on, all jobs' from now
-        on. ``follow=False`` ends with what is there already. An outage of up to ``retry_for`` is waited for.
+        ``after`` asks for those with a larger number; without it a job's come from its submission on, all jobs' from
+        now on. ``follow=False`` ends with what is there already. An outage of up to ``retry_for`` is waited for.
         """
         path = "/v1/events" if id is None else job_path(id, "/events")
         seen, last_seen_at, pause = after, time.monotonic(), FIRST_PAUSE
@@ -249,9 +249,7 @@ def job_path(id: str | uuid.UUID, below: str = "") -> str:
     return f"/v1/jobs/{quote(str(id), safe='')}{below}"
 
 
-def filter_query(
-    state: str | Iterable[str], kind: str | None, tag: str | Iterable[str]
-) -> list[tuple[str, str]]:
+def filter_query(state: str | Iterable[str], kind: str | None, tag: str | Iterable[str]) -> list[tuple[str, str]]:
     """The query of a list of jobs."""
     states = [state] if isinstance(state, str) else list(state)
     tags = [tag] if isinstance(tag, str) else list(tag)

@@ -15,7 +15,7 @@ Item = TypeVar("Item", bound="Job | Future[Any]")
 
 
 def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterator[Item]:
-    """Jobs and futures as they end, those that have ended first. ``TimeoutError`` after ``timeout`` seconds from now."""
+    """Jobs and futures as they end, those that have ended first. ``TimeoutError`` after ``timeout`` seconds."""
     until = None if timeout is None else time.monotonic() + timeout
     pending: set[Item] = set(items)
     ended: queue.SimpleQueue[Item] = queue.SimpleQueue()
@@ -47,9 +47,7 @@ def _watcher(job: Any, ended: queue.SimpleQueue[Any]) -> Watcher:
     return watcher
 
 
-def _next(
-    ended: queue.SimpleQueue[Item], until: float | None, count: int, pending: Iterable[Item]
-) -> Item:
+def _next(ended: queue.SimpleQueue[Item], until: float | None, count: int, pending: Iterable[Item]) -> Item:
     while True:
         left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
         try:

@@ -18,7 +18,7 @@ class GridUnreachable(DivvyError, ConnectionError):
 
 
 class GridError(DivvyError):
-    """The coordinator refused a request. ``status`` is the HTTP status, ``field`` the wrong field where there is one."""
+    """The coordinator refused a request. ``status`` is the HTTP status, ``field`` the wrong field if there is one."""
 
     def __init__(self, status: int, detail: str, field: str | None = None) -> None:
         super().__init__(status, detail, field)

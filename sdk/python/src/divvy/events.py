@@ -1,7 +1,7 @@
 """What happens to jobs, as the coordinator's Server-Sent Events tell it.
 
-A client has one stream for all jobs that are waited for: ``EventHub``. It comes back after an outage by itself; watchers
-are then told to look for themselves, so that nothing that was missed matters.
+A client has one stream for all jobs that are waited for: ``EventHub``. It comes back after an outage by itself;
+watchers are then told to look for themselves, so that nothing that was missed matters.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class EventHub:
         with self._lock:
             stream, thread = self._stream, self._thread
         if stream is not None:
-            stream.close()
+            stream.abort()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5.0)
         self._tell_all()
@@ -179,7 +179,7 @@ class Watch:
             self._changed.notify_all()
 
     def wait(self, timeout: float, *, for_any: bool = False) -> None:
-        """Waits until the job may be over, with ``for_any`` until anything happened, or until ``timeout`` has passed."""
+        """Waits until the job may be over, with ``for_any`` until anything happened, or ``timeout`` has passed."""
         until = time.monotonic() + timeout
         with self._changed:
             while not (self._is_over or (for_any and self._is_news)):

@@ -1,7 +1,7 @@
 """``GridExecutor``: ``concurrent.futures`` on a grid.
 
-A call is pickled in ``submit``, so that what cannot be pickled fails there. One thread sends calls, many as one job; another
-collects outcomes. Both end when there is nothing to do, and keep the interpreter from ending before that.
+A call is pickled in ``submit``, so that what cannot be pickled fails there. One thread sends calls, many as one job;
+another collects outcomes. Both end when there is nothing to do, and keep the interpreter from ending before that.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ MAX_CALL_BYTES = 32 * 1024 * 1024
 class GridExecutor(Executor):
     """Runs calls on the Python workers of a grid.
 
-    ``grid`` is a URL, a ``Client``, or None for ``DIVVY_URL``. ``priority``, ``tags``, ``affinity`` and ``requires`` are those of the jobs that
-    carry the calls. A call whose process ends is tried ``max_attempts`` times, and so is one that takes longer than
-    ``task_timeout`` seconds; what a call raises is never tried again. The grid may run a call twice, when a worker is lost or
-    late: calls should do no harm then.
+    ``grid`` is a URL, a ``Client``, or None for ``DIVVY_URL``. ``priority``, ``tags``, ``affinity`` and ``requires``
+    are those of the jobs that carry the calls. A call whose process ends is tried ``max_attempts`` times, and so is
+    one that takes longer than ``task_timeout`` seconds; what a call raises is never tried again. The grid may run a
+    call twice, when a worker is lost or late: calls should do no harm then.
 
     ``initializer(*initargs)`` runs in each worker process before its first call; if it fails, the executor is broken.
     """
@@ -87,8 +87,8 @@ class GridExecutor(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Schedules ``fn(*args, **kwargs)``.
 
-        Raises ``NotPicklable``, ``PayloadTooLarge``, and what the standard library does: ``RuntimeError`` after a shutdown,
-        ``BrokenExecutor`` when the executor is broken.
+        Raises ``NotPicklable``, ``PayloadTooLarge``, and what the standard library does: ``RuntimeError`` after a
+        shutdown, ``BrokenExecutor`` when the executor is broken.
         """
         self._engine.check_open()
         payload = _picklable(lambda: single_call(self._common, fn, args, kwargs))
@@ -133,7 +133,9 @@ class GridExecutor(Executor):
     def _enqueue(self, payloads: list[str], *, is_chunk: bool) -> list[GridFuture]:
         for payload in payloads:
             if len(payload) > self._max_call_bytes:
-                raise PayloadTooLarge(413, f"the call takes {len(payload)} bytes, and max_call_bytes is {self._max_call_bytes}")
+                raise PayloadTooLarge(
+                    413, f"the call takes {len(payload)} bytes, and max_call_bytes is {self._max_call_bytes}"
+                )
         calls = [Call(payload, GridFuture(), is_chunk) for payload in payloads]
         self._engine.enqueue(calls)
         return [call.future for call in calls]

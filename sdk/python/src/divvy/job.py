@@ -72,7 +72,7 @@ class Job:
 
     @property
     def result(self) -> Any:
-        """Its result, fetched once. ``JobFailed`` or ``JobCanceled`` if there will be none, ``Conflict`` while there is none."""
+        """Its result, fetched once. ``JobFailed`` or ``JobCanceled`` if there is none, ``Conflict`` until its end."""
         if not self._has_result:
             if not self.is_over:
                 self.refresh()
@@ -89,7 +89,8 @@ class Job:
         return self._renewed(self._client.show(self.id))
 
     def wait(self, timeout: float | None = None, *, progress: bool | Progress | None = None) -> Job:
-        """Waits until it is over, also over restarts of the coordinator, and returns it; look at ``state`` or ``result``.
+        """Waits until it is over, also over restarts of the coordinator, and returns it; look at ``state`` or
+        ``result``.
 
         ``progress`` shows a bar on stderr or in a notebook; by default where there is a terminal or a notebook.
         Raises ``TimeoutError`` after ``timeout`` seconds.

@@ -41,7 +41,7 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     # Ctrl-C on a terminal reaches the whole process group, and the worker decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     _be_the_first_to_die()
     if max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
@@ -54,6 +54,11 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
             for payload in pickle.loads(pipe.recv_bytes()):
                 answer, session = run(payload, session)
                 pipe.send_bytes(answer.encode())
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when the thread that forked it ends: no code of this process has to run then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _be_the_first_to_die() -> None:
@@ -94,7 +99,7 @@ def _run_single(payload: dict[str, Any]) -> str:
         return error_outcome(_raised(error))
     try:
         return value_outcome(value)
-    except Exception as error:
+    except BaseException as error:
         return error_outcome(_not_picklable(error))
 
 
@@ -113,7 +118,7 @@ def _run_chunk(payload: dict[str, Any]) -> str:
         raised = _raised(error)
     try:
         return chunk_outcome(values, raised)
-    except Exception as error:
+    except BaseException as error:
         return error_outcome(_not_picklable(error))
 
 
@@ -133,7 +138,7 @@ def _run_named(payload: dict[str, Any]) -> str:
 
 def _raised(error: BaseException) -> str:
     pickled = b""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):
         pickled = dumps(error)
         pickle.loads(pickled)
     message = str(error)[:MAX_TRACEBACK_CHARS]

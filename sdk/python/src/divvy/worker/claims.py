@@ -1,7 +1,7 @@
 """What a worker asks of the coordinator: claims, and what came of them.
 
-An outcome whose attempt the coordinator does not know any more, after a restart or an expiry, does not count: its 409 is
-dropped.
+An outcome whose attempt the coordinator does not know any more, after a restart or an expiry, does not count: its 409
+is dropped.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Coordinator:
         except GridUnreachable:
             return True
         if response.status == 200:
-            lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("Date"))
+            lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
         return response.status not in (404, 409)
 
     def _report(self, lease: Lease, what: str, body: str) -> Response | None:
@@ -192,7 +192,7 @@ class WaitingClaim:
 def read_lease(response: Response, source: Source) -> Lease:
     """The lease in an answer."""
     claimed = response.json()
-    renew_after = renewal_interval(claimed["expires_at"], response.headers.get("Date"))
+    renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
     return Lease(claimed["attempt"], claimed["job"], claimed["tasks"], renew_after, source)
 
 

@@ -31,19 +31,34 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(
         prog="divvy-python-worker",
-        description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: whoever may submit "
-        "jobs runs what they like here.",
+        description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: "
+        "whoever may submit jobs runs what they like here.",
     )
     add = made.add_argument
     add("--coordinator", metavar="URL", default=os.environ.get("DIVVY_COORDINATOR", "http://127.0.0.1:8081"))
     add("--slots", type=int, default=_from_env("DIVVY_SLOTS", None), help="processes [default: the cores it may use]")
-    add("--import", dest="modules", metavar="MODULE", action="append", default=[], help="a module with @divvy.task functions")
+    add(
+        "--import",
+        dest="modules",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module with @divvy.task functions",
+    )
     add("--name", default=os.environ.get("DIVVY_WORKER_ID") or None, help="its name at the grid")
     add("--label", dest="labels", metavar="KEY=VALUE", action="append", default=[])
     add("--no-functions", action="store_true", help="run named tasks only, no code that clients send")
-    add("--memory-per-slot", type=memory, metavar="SIZE", help="such as 512MiB; a call that needs more gets MemoryError")
+    add(
+        "--memory-per-slot", type=memory, metavar="SIZE", help="such as 512MiB; a call that needs more gets MemoryError"
+    )
     drain_timeout = int(_from_env("DIVVY_DRAIN_TIMEOUT_MS", 10000) or 0) / 1000
-    add("--drain-timeout", type=float, metavar="SECONDS", default=drain_timeout, help="for what runs at SIGTERM [%(default)s]")
+    add(
+        "--drain-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=drain_timeout,
+        help="for what runs at SIGTERM [%(default)s]",
+    )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return made
 

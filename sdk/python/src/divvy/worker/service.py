@@ -85,7 +85,9 @@ class Worker:
         runners = [self._thread(f"slot-{number}", self._run_slot, slot) for number, slot in enumerate(self._slots)]
         others = [self._thread(f"claims-{source.worker_id}", self._claim, source) for source in self._sources()]
         others.append(self._thread("renewals", self._renew))
-        log.info("worker %s fetches from %s with %d slots", self._config.worker_id, self._config.coordinator, len(runners))
+        log.info(
+            "worker %s fetches from %s with %d slots", self._config.worker_id, self._config.coordinator, len(runners)
+        )
         while not self._stopping.wait(0.5):
             if self._failed is not None:
                 break
@@ -244,7 +246,14 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
         position = pending[0]
         ends[position] += 1
         attempts = int(lease.tasks[position]["payload"].get("attempts", 1))
-        log.warning("attempt %d of %d at task %d of job %s: %s", ends[position], attempts, lease.tasks[position]["index"], lease.job, words)
+        log.warning(
+            "attempt %d of %d at task %d of job %s: %s",
+            ends[position],
+            attempts,
+            lease.tasks[position]["index"],
+            lease.job,
+            words,
+        )
         if ends[position] >= attempts:
             note_end(lease, position, kind, words, attempts)
             pending.popleft()

@@ -43,7 +43,7 @@ class SlotOptions:
 def start_context(modules: Sequence[str]) -> ForkServerContext:
     """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["divvy.worker.child", "cloudpickle", *modules])
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules])
     return context
 
 

@@ -27,11 +27,11 @@ DEADLINE = 60.0
 
 
 def eventually(what: str, look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
-    """The first value of ``look`` that is not None and not False."""
+    """The first value of ``look`` that is true."""
     until = time.monotonic() + deadline
     while time.monotonic() < until:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         time.sleep(0.01)
     raise AssertionError(f"not within {deadline} s: {what}")

@@ -55,7 +55,7 @@ def test_a_declined_call_ends_its_future_with_the_named_error(
     start(Worker, coordinator, slots=1).ready()
     with executing(coordinator.url, max_attempts=1) as executor:
         executor._common = executor._common.replace(f'"python":"{calls.PYTHON}"', '"python":"2.7"')
-        with pytest.raises(errors.VersionMismatch, match="the call is from Python 2.7"):
+        with pytest.raises(errors.VersionMismatch, match=r"the call is from Python 2\.7"):
             executor.submit(functions.double, 1).result(DEADLINE)
 
 

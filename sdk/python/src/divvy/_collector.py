@@ -54,7 +54,6 @@ class Batch:
         self.pause = FIRST_PAUSE
         self.due_at = time.monotonic() + FIRST_PAUSE
         self.is_over = False
-        self.is_paused = False
         self.has_cancels = False
         self.has_noticed = False
         self.state_known_at = time.monotonic()
@@ -298,18 +297,10 @@ class Collector:
             log.warning("job %s waits: %s", batch.id, notice)
 
     def _bring_cancels(self, batch: Batch) -> None:
-        """Cancels the job when nobody waits for any of its tasks; pauses it while only running ones are waited for.
-
-        A paused job's running tasks go on, so this stops what was canceled and spares what runs.
-        """
-        waited_for = [future for future in batch.open.values() if not future.cancelled()]
-        if not waited_for:
+        """Cancels the job when nobody waits for any of its tasks. The grid cancels no single one of them."""
+        if all(future.cancelled() for future in batch.open.values()):
             self._cancel(batch)
             batch.open.clear()
-        elif all(future.running() for future in waited_for) != batch.is_paused:
-            batch.is_paused = not batch.is_paused
-            action = "pause" if batch.is_paused else "resume"
-            self._client.transport.request("POST", job_path(batch.id, f"/{action}"), is_safe=True)
 
     def _cancel(self, batch: Batch) -> None:
         try:

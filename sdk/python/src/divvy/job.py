@@ -79,7 +79,7 @@ class Job:
             if self.state == "canceled":
                 raise JobCanceled(self.id, "it was canceled")
             if self.state == "failed":
-                raise JobFailed(self.id, self.error or "it failed")
+                raise JobFailed(self.id, self._failure())
             self._result = self._client.result(self.id)
             self._has_result = True
         return self._result
@@ -135,6 +135,14 @@ class Job:
     def retry(self) -> Job:
         """Runs again what failed of it."""
         return self._renewed(self._client.retry(self.id).data)
+
+    def _failure(self) -> str:
+        """Why it failed, and the reason of the first task that did."""
+        reason = self.error or "it failed"
+        if self.kind not in ("tasks", "sleep"):
+            return reason
+        first = next(self._client.tasks(self.id, state="failed"), None)
+        return reason if first is None else f"{reason}, task {first['index']} with {first.get('last_error')}"
 
     def _renewed(self, shown: models.Job) -> Job:
         self.data = shown

@@ -57,7 +57,7 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
 
 
 def die_with_parent() -> None:
-    """Asks the kernel to kill this process when the thread that forked it ends: no code of this process has to run then."""
+    """Asks the kernel to kill this process when the thread that forked it ends: no code here has to run then."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

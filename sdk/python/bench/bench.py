@@ -48,24 +48,33 @@ def grid(binary: str) -> Iterator[GridExecutor]:
         coordinator = start(stack, [binary], variables)
         public, internal = addresses(coordinator)
         command = [sys.executable, "-m", "divvy.worker", "--coordinator", internal, "--slots", str(SLOTS)]
-        start(stack, command, {"DIVVY_LOG": "error"})
+        start(stack, command, {"DIVVY_LOG": "warning"})
         yield stack.enter_context(GridExecutor(public))
 
 
 def start(stack: ExitStack, command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
     """A process that ends with the stack."""
-    process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
-    stack.callback(process.wait)
-    stack.callback(process.send_signal, signal.SIGTERM)
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True)
+    stack.callback(end, process)
     return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Stops a process; it may take its time, but not for ever."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def addresses(coordinator: subprocess.Popen[str]) -> tuple[str, str]:
     """The URLs that a coordinator says it serves."""
     import json
 
-    assert coordinator.stdout is not None
-    for line in coordinator.stdout:
+    assert coordinator.stderr is not None
+    for line in coordinator.stderr:
         said = json.loads(line)
         if said.get("message") == "serving":
             return f"http://{said['public']}", f"http://{said['internal']}"
@@ -94,7 +103,9 @@ def contenders(stack: ExitStack, binary: str, *, with_dask: bool) -> dict[str, C
 
         cluster = stack.enter_context(LocalCluster(n_workers=SLOTS, threads_per_worker=1, dashboard_address=None))
         client = stack.enter_context(Client(cluster))
-        made["Dask, one task an item"] = lambda: timed(lambda: client.gather(client.map(empty, range(ITEMS), pure=False)))
+        made["Dask, one task an item"] = lambda: timed(
+            lambda: client.gather(client.map(empty, range(ITEMS), pure=False))
+        )
         made["Dask, batch_size 100"] = lambda: timed(
             lambda: client.gather(client.map(empty, range(ITEMS), pure=False, batch_size=100))
         )
@@ -121,9 +132,12 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for name, run in measured.items():
                 seconds = run()
+                print(f"round {number}, {name}: {1000 * seconds:.1f} ms", file=sys.stderr)
                 if number > 0:
                     times.setdefault(name, []).append(seconds)
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {options.rounds} rounds, map over {ITEMS} items\n")
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {options.rounds} rounds, map over {ITEMS} items\n"
+    )
     print("| contender | ms, median (min–max) | items a second |\n|---|---|---|")
     for name, each in times.items():
         median = statistics.median(each)

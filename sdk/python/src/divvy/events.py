@@ -46,17 +46,29 @@ class JobEvent(TypedDict):
 Watcher = Callable[[JobEvent | None], None]
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | None]:
-    """Events of a stream; None for each line that only shows that it lives."""
-    data: list[str] = []
-    for line in lines:
+class EventParser:
+    """Makes events of the lines of a stream."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Iterator[JobEvent | None]:
+        """The event that a line ends, if it does; None for a line that only shows that the stream lives."""
         if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
+            self._data.append(line[5:].removeprefix(" "))
         elif line.startswith(":"):
             yield None
-        elif not line and data:
-            yield json.loads("\n".join(data))
-            data.clear()
+        elif not line and self._data:
+            text = "\n".join(self._data)
+            self._data.clear()
+            yield json.loads(text)
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | None]:
+    """Events of a whole stream."""
+    parser = EventParser()
+    for line in lines:
+        yield from parser.feed(line)
 
 
 class EventHub:

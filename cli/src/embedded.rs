@@ -15,6 +15,7 @@ use worker::startup::Worker;
 #[derive(Debug)]
 pub struct EmbeddedGrid {
     public_addr: SocketAddr,
+    internal_addr: SocketAddr,
     jobs: JobWatch,
     stop_workers: watch::Sender<bool>,
     stop_coordinator: watch::Sender<bool>,
@@ -46,15 +47,16 @@ impl EmbeddedGrid {
             }
         };
         let coordinator = Coordinator::build(config)?;
-        let (public_addr, jobs) = (coordinator.public_addr(), coordinator.job_watch());
+        let (public_addr, internal_addr) = (coordinator.public_addr(), coordinator.internal_addr());
+        let jobs = coordinator.job_watch();
 
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (free_port, 1);
-        config.coordinator =
-            Url::parse(&format!("http://{}", coordinator.internal_addr())).context("the coordinator's URL")?;
+        config.coordinator = Url::parse(&format!("http://{internal_addr}")).context("the coordinator's URL")?;
         let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
             public_addr,
+            internal_addr,
             jobs,
             stop_workers,
             stop_coordinator,
@@ -77,6 +79,14 @@ impl EmbeddedGrid {
     /// None in practice: every bound address makes a URL.
     pub fn url(&self) -> anyhow::Result<Url> {
         Url::parse(&format!("http://{}", self.public_addr)).context("the grid's URL")
+    }
+
+    /// Where workers fetch from it.
+    ///
+    /// # Errors
+    /// None in practice: every bound address makes a URL.
+    pub fn internal_url(&self) -> anyhow::Result<Url> {
+        Url::parse(&format!("http://{}", self.internal_addr)).context("the grid's internal URL")
     }
 
     /// A view of its jobs.

@@ -11,6 +11,7 @@ mod follow;
 mod job;
 mod print;
 mod printable;
+mod python_workers;
 mod simulate;
 mod sse;
 mod stats;

@@ -2,8 +2,8 @@
 
     python bench/bench.py --coordinator ../../target/release/divvy-coordinator
 
-The contenders take turns, round by round; a ratio is the median of the rounds' ratios with the least and the greatest. Each has
-run before it is measured. Needs ``distributed`` from PyPI; without it, or with ``--no-dask``, Dask is left out.
+The contenders take turns, round by round; a ratio is the median of the rounds' ratios with the least and the greatest.
+Each has run before it is measured. Needs ``distributed`` from PyPI; with ``--no-dask`` Dask is left out.
 """
 
 from __future__ import annotations
@@ -99,10 +99,12 @@ def contenders(stack: ExitStack, binary: str, *, with_dask: bool) -> dict[str, C
         "ProcessPoolExecutor, chunksize 1": lambda: timed(lambda: list(pool.map(empty, range(ITEMS)))),
     }
     if with_dask:
-        from distributed import Client, LocalCluster
+        import distributed
 
-        cluster = stack.enter_context(LocalCluster(n_workers=SLOTS, threads_per_worker=1, dashboard_address=None))
-        client = stack.enter_context(Client(cluster))
+        cluster = stack.enter_context(
+            distributed.LocalCluster(n_workers=SLOTS, threads_per_worker=1, dashboard_address=None)
+        )
+        client = stack.enter_context(distributed.Client(cluster))
         made["Dask, one task an item"] = lambda: timed(
             lambda: client.gather(client.map(empty, range(ITEMS), pure=False))
         )

@@ -41,6 +41,8 @@ class Lease:
     tasks: list[Any]
     renew_after: float
     source: Source
+    #: The lease's name, where the coordinator gives one: with it a report counts even after a restart.
+    name: Any = None
     claimed_at: float = field(default_factory=time.monotonic)
     outcomes: dict[int, str] = field(default_factory=dict)
     #: A reason for the grid to try all of it again.
@@ -89,19 +91,20 @@ class Coordinator:
 
     def complete(self, lease: Lease, results: Sequence[str], claim: Mapping[str, Any] | None) -> Lease | None:
         """Reports results, as JSON texts. Returns the next lease if ``claim`` found one."""
-        tail = f',"claim":{json.dumps(claim)}' if claim is not None else ""
+        more = {**({"claim": claim} if claim is not None else {}), **lease_field(lease)}
+        tail = f",{json.dumps(more)[1:-1]}" if more else ""
         response = self._report(lease, "complete", f'{{"results":[{",".join(results)}]{tail}}}')
         return read_lease(response, lease.source) if response is not None and response.status == 200 else None
 
     def fail(self, lease: Lease, reason: str) -> None:
         """Reports that an attempt has failed."""
         # The service takes at most 1000 characters of it, in a body of 64 KiB.
-        self._report(lease, "fail", json.dumps({"error": reason[:1000]}))
+        self._report(lease, "fail", json.dumps({"error": reason[:1000], **lease_field(lease)}))
 
     def hand_back(self, lease: Lease) -> None:
         """Gives back what was not begun, at no cost where the coordinator knows that, else as a failed attempt."""
         if self._can_release:
-            response = self._report(lease, "release", "{}")
+            response = self._report(lease, "release", json.dumps(lease_field(lease)))
             if response is None or response.status != 404:
                 return
             self._can_release = False
@@ -110,7 +113,8 @@ class Coordinator:
     def renew(self, lease: Lease) -> bool:
         """Keeps a lease; False if it is lost. An outage says nothing."""
         try:
-            response = self._post(lease, "renew", "", is_safe=True)
+            body = json.dumps(lease_field(lease)) if lease.name is not None else ""
+            response = self._post(lease, "renew", body, is_safe=True)
         except GridUnreachable:
             return True
         if response.status == 200:
@@ -193,7 +197,12 @@ def read_lease(response: Response, source: Source) -> Lease:
     """The lease in an answer."""
     claimed = response.json()
     renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
-    return Lease(claimed["attempt"], claimed["job"], claimed["tasks"], renew_after, source)
+    return Lease(claimed["attempt"], claimed["job"], claimed["tasks"], renew_after, source, claimed.get("lease"))
+
+
+def lease_field(lease: Lease) -> dict[str, Any]:
+    """The field of a report that names the lease."""
+    return {} if lease.name is None else {"lease": lease.name}
 
 
 def renewal_interval(expires_at: str, date: str | None) -> float:

@@ -28,6 +28,10 @@ GROWTH = 1.6
 LONGEST_PAUSE = 0.5
 LONGEST_BUSY_PAUSE = 0.05
 
+#: A new job is first looked at after this share of the time that the last one took for as many tasks.
+USELESS_BEFORE = 0.7
+LONGEST_FIRST_PAUSE = 0.012
+
 #: Each job may be looked at so much less often for every job there is.
 PAUSE_PER_JOB = 0.005
 
@@ -51,8 +55,10 @@ class Batch:
     def __init__(self, id: str, futures: Sequence[GridFuture]) -> None:
         self.id = id
         self.open: dict[int, GridFuture] = dict(enumerate(futures))
+        self.total = len(futures)
+        self.added_at = time.monotonic()
         self.pause = FIRST_PAUSE
-        self.due_at = time.monotonic() + FIRST_PAUSE
+        self.due_at = self.added_at + FIRST_PAUSE
         self.is_over = False
         self.has_cancels = False
         self.has_noticed = False
@@ -76,10 +82,14 @@ class Batch:
             yield start, end
 
     def pace(self, *, is_news: bool, jobs: int) -> None:
-        """When to look again."""
-        longest = LONGEST_BUSY_PAUSE if is_news else LONGEST_PAUSE
-        self.pause = min(self.pause * GROWTH, longest + PAUSE_PER_JOB * jobs)
-        self.due_at = time.monotonic() + self.pause
+        """When to look again: when the rest should be done at the rate so far, else less and less often."""
+        now, done = time.monotonic(), self.total - len(self.open)
+        if is_news:
+            left = (now - self.added_at) * len(self.open) / done
+            self.pause = max(FIRST_PAUSE, min(left, LONGEST_BUSY_PAUSE + PAUSE_PER_JOB * jobs))
+        else:
+            self.pause = min(self.pause * GROWTH, LONGEST_PAUSE + PAUSE_PER_JOB * jobs)
+        self.due_at = now + self.pause
 
 
 class Collector:
@@ -101,6 +111,7 @@ class Collector:
         self._thread: threading.Thread | None = None
         self._is_shut_down = False
         self._page = FIRST_PAGE
+        self._seconds_per_task = 0.0
 
     def start(self) -> None:
         """Starts the thread unless it runs."""
@@ -112,6 +123,8 @@ class Collector:
     def add(self, batch: Batch) -> None:
         """Takes a job that was submitted."""
         with self._changed:
+            expected = USELESS_BEFORE * self._seconds_per_task * batch.total
+            batch.due_at = batch.added_at + max(FIRST_PAUSE, min(expected, LONGEST_FIRST_PAUSE))
             self._batches[batch.id] = batch
             self._changed.notify_all()
         for future in list(batch.open.values()):
@@ -240,6 +253,7 @@ class Collector:
         if is_over and batch.open:
             return self._end_over(batch)
         if not batch.open:
+            self._seconds_per_task = (time.monotonic() - batch.added_at) / batch.total
             return self._forget(batch)
         if not (batch.is_over and not is_over):
             batch.pace(is_news=is_news, jobs=len(self._batches))

@@ -26,6 +26,9 @@ END_TYPES = frozenset({"succeeded", "failed", "canceled"})
 #: The coordinator sends a comment every 15 s.
 IDLE_TIMEOUT = 45.0
 
+#: A stream that nobody watches is kept for this time: opening it anew costs every watcher a look.
+LINGER_SECONDS = 30.0
+
 #: How long a watcher waits for the stream before it goes on without.
 CONNECT_TIMEOUT = 5.0
 
@@ -83,6 +86,7 @@ class EventHub:
         self._connected = threading.Event()
         self._closed = threading.Event()
         self._last_seq: int | None = None
+        self._watched_at = time.monotonic()
 
     def watch(self, job_id: str, watcher: Watcher) -> None:
         """Calls ``watcher`` with each event of a job from now on; waits until the stream is there, but not for long."""
@@ -93,6 +97,7 @@ class EventHub:
         """Like ``watch``, but does not wait: what happens before the stream is there shows as None."""
         with self._lock:
             self._watchers.setdefault(job_id, []).append(watcher)
+            self._watched_at = time.monotonic()
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._run, name="divvy-events", daemon=True)
                 self._thread.start()
@@ -157,10 +162,17 @@ class EventHub:
             for event in parse_events(stream.lines()):
                 if event is not None:
                     self._tell(event)
-                if self._closed.is_set() or not self._watchers:
+                if self._closed.is_set() or self._is_unwatched():
                     return
         finally:
             stream.close()
+
+    def _is_unwatched(self) -> bool:
+        """Whether nobody has watched for a while."""
+        with self._lock:
+            if self._watchers:
+                self._watched_at = time.monotonic()
+            return time.monotonic() - self._watched_at > LINGER_SECONDS
 
     def _tell(self, event: JobEvent) -> None:
         self._last_seq = event["seq"]

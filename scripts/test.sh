@@ -43,4 +43,7 @@ cargo test --workspace --locked
 step 'the API as it describes itself'
 scripts/try-api.sh
 
+step 'the Python SDK'
+sdk/python/check.sh
+
 printf '\nAll checks passed.\n'

@@ -155,3 +155,7 @@ def price(amount: float, *, factor: float = 1.0) -> dict[str, float]:
 @divvy.task("refuse")
 def refuse(reason: str) -> NoReturn:
     raise ValueError(reason)
+
+
+def make_bytes(size: int) -> bytes:
+    return bytes(size)

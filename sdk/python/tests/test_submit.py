@@ -288,3 +288,16 @@ def test_slots_run_calls_at_the_same_time(executor: GridExecutor, tmp_path: Path
     began = time.monotonic()
     assert [future.result(DEADLINE) for future in futures] == [names[1], names[0]]
     assert time.monotonic() - began < DEADLINE
+
+
+def test_a_result_that_is_too_long_to_report_is_named_and_the_worker_goes_on(executor: GridExecutor) -> None:
+    error = executor.submit(functions.make_bytes, 50 << 20).exception(DEADLINE)
+    assert isinstance(error, errors.ResultTooLarge)
+    assert executor.submit(functions.make_bytes, 3).result(DEADLINE) == bytes(3)
+
+
+def test_long_results_of_a_map_travel_although_one_report_cannot_take_them(executor: GridExecutor) -> None:
+    # Short ones first, so that the worker claims many at once.
+    assert list(executor.map(functions.double, range(400)))[-1] == 798
+    sizes = [12 << 20] * 4
+    assert [len(data) for data in executor.map(functions.make_bytes, sizes)] == sizes

@@ -40,7 +40,7 @@ STATE_INTERVAL = 2.0
 
 #: Tasks of a page: as many as fit this size, by what came before.
 PAGE_BYTES = 2 * 1024 * 1024
-FIRST_PAGE, LARGEST_PAGE = 250, 1000
+FIRST_PAGE, LARGEST_PAGE = 100, 1000
 
 #: Ranges of open tasks that one look reads.
 MAX_RANGES = 16

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 TOOLS=(
-  aiohttp==3.14.5 cloudpickle==3.1.3 hatchling==1.33.0 ipykernel==7.4.0 mypy==2.4.1 nbclient==0.11.0 pytest==9.2.0
+  aiohttp==3.14.5 cloudpickle==3.1.3 hatchling==1.33.0 ipykernel==7.3.0 mypy==2.4.1 nbclient==0.11.0 pytest==9.2.0
   pyyaml==6.0.4 ruff==0.17.6
 )
 

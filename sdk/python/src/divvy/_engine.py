@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, PENDING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -264,6 +264,3 @@ def broken_by(error: BaseException) -> BrokenGridExecutor:
     broken = BrokenGridExecutor(f"the executor is broken: {type(error).__name__}: {error}")
     broken.__cause__ = error
     return broken
-
-
-__all__ = ["Call", "CancelledError", "Engine", "GridFuture", "JobOptions"]

@@ -95,7 +95,7 @@ class Transport:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = threading.Event()
 
     @property

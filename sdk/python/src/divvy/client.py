@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 from .calls import named_call, task_label
-from .errors import DivvyError, GridError, GridUnreachable, NotFound, Unavailable
+from .errors import GridUnreachable, Unavailable
 from .events import END_TYPES, IDLE_TIMEOUT, EventHub, JobEvent, parse_events
 from .job import Job
 
@@ -263,6 +263,3 @@ def new_job_id() -> uuid.UUID:
     noise = int.from_bytes(os.urandom(10), "big")
     value = (millis << 80) | (0x7 << 76) | ((noise >> 68) << 64) | (0b10 << 62) | (noise & ((1 << 62) - 1))
     return uuid.UUID(int=value & ((1 << 128) - 1))
-
-
-__all__ = ["Client", "DivvyError", "GridError", "NotFound"]

@@ -79,7 +79,8 @@ class EventHub:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._lock = threading.Lock()
+        # Reentrant: an executor that is collected as garbage may close its client on any thread.
+        self._lock = threading.RLock()
         self._watchers: dict[str, list[Watcher]] = {}
         self._thread: threading.Thread | None = None
         self._stream: Stream | None = None

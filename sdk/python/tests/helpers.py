@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import signal
@@ -18,6 +19,9 @@ from typing import Any, TypeVar
 from divvy import Client, GridExecutor
 
 T = TypeVar("T")
+
+#: The standard library's own was another class before Python 3.11.
+TIMED_OUT = (TimeoutError, concurrent.futures.TimeoutError)
 
 ROOT = Path(__file__).resolve().parents[3]
 SDK = ROOT / "sdk" / "python"

@@ -13,7 +13,7 @@ import pytest
 from divvy import GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, executing
+from .helpers import DEADLINE, TIMED_OUT, Coordinator, executing
 
 
 def test_results_come_in_order_and_end_with_the_shortest_iterable(executor: GridExecutor) -> None:
@@ -44,7 +44,7 @@ def test_an_exception_is_raised_where_its_result_would_come(executor: GridExecut
 def test_the_time_of_a_map_runs_from_its_call(executor: GridExecutor, tmp_path: Path) -> None:
     names = [str(tmp_path / "go")] * 2
     results: list[int | str] = []
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TIMED_OUT):
         results.extend(
             executor.map(functions.touch_and_wait, [str(tmp_path / "a"), str(tmp_path / "b")], names, timeout=0.3)
         )

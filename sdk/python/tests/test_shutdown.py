@@ -208,3 +208,24 @@ def test_nothing_keeps_arguments_and_results_alive(executor: GridExecutor) -> No
         gc.collect()
         time.sleep(0.01)
     assert gone() is None
+
+
+def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from divvy import _engine
+
+    is_sending, may_go_on = threading.Event(), threading.Event()
+    put = _engine.Engine._put
+
+    def held(engine: Any, id: str, body: bytes) -> None:
+        is_sending.set()
+        may_go_on.wait(DEADLINE)
+        put(engine, id, body)
+
+    monkeypatch.setattr(_engine.Engine, "_put", held)
+    executor = GridExecutor(grid.url)
+    future = executor.submit(functions.sleep, 60.0)
+    assert is_sending.wait(DEADLINE)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert future.cancelled()
+    may_go_on.set()
+    eventually("its threads end", lambda: threads_of_executors() == [])

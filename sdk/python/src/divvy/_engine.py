@@ -115,6 +115,8 @@ class Engine:
         self._owns_client = owns_client
         self._changed = threading.Condition()
         self._queue: deque[Call] = deque()
+        #: What the sender has taken and not yet handed over.
+        self._sending: list[Call] = []
         self._sender: threading.Thread | None = None
         self._is_shut_down = False
         self._broken: BaseException | None = None
@@ -144,7 +146,7 @@ class Engine:
         """Takes no more calls, and perhaps cancels those that do not run."""
         with self._changed:
             self._is_shut_down = True
-            waiting = list(self._queue) if cancel_futures else []
+            waiting = [*self._sending, *self._queue] if cancel_futures else []
             self._changed.notify_all()
         for call in waiting:
             call.future.cancel()
@@ -164,7 +166,7 @@ class Engine:
         """Ends all futures with ``BrokenGridExecutor``; no more calls are taken."""
         with self._changed:
             self._broken = self._broken or error
-            left, self._queue = list(self._queue), deque()
+            left, self._queue = [*self._sending, *self._queue], deque()
             self._changed.notify_all()
         self._collector.break_down(error)
         for call in left:
@@ -210,7 +212,8 @@ class Engine:
                 coalesce_until = time.monotonic() + COALESCE_SECONDS
                 while (left := coalesce_until - time.monotonic()) > 0:
                     self._changed.wait(left)
-            return self._take_group()
+            self._sending = self._take_group()
+            return self._sending
 
     def _take_group(self) -> list[Call]:
         group: list[Call] = []

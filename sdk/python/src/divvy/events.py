@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypedDict
 
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Stream, Transport
@@ -100,8 +100,11 @@ class EventHub:
             self._watchers.setdefault(job_id, []).append(watcher)
             self._watched_at = time.monotonic()
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._run, name="divvy-events", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="divvy-events", daemon=True)
+                # No thread starts while the interpreter ends: watchers look for themselves now and then.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
 
     def remove(self, job_id: str, watcher: Watcher) -> None:
         """Ends a watch."""

@@ -45,6 +45,9 @@ cargo test --workspace --locked
 step 'the API as it describes itself'
 scripts/try-api.sh
 
+step 'the Python SDK'
+sdk/python/check.sh
+
 if [ -n "$unchecked" ]; then
   printf '\nAll other checks passed, but NOT CHECKED: %s.\n' "$unchecked"
 else

@@ -12,6 +12,7 @@ mod hang_up;
 mod job;
 mod print;
 mod printable;
+mod python_workers;
 mod simulate;
 mod stats;
 mod sum_of_primes;

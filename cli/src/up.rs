@@ -7,10 +7,13 @@ use anyhow::Context;
 use divvy::embedded::{EmbeddedGrid, Ports};
 use service::warn_about_unknown_variables;
 
+use url::Url;
+
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
 use crate::hang_up::stop_signal;
 use crate::print::{print_line, tell};
+use crate::python_workers::PythonWorkers;
 
 /// Serves a grid until Ctrl-C, SIGTERM or the end of its terminal.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
@@ -25,16 +28,23 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     };
     let ports = Ports { public: public_addr, internal: arguments.internal_port };
     let mut grid = EmbeddedGrid::start(ports, worker_count(arguments.workers), data_dir)?;
+    let internal_url = Url::parse(&format!("http://{}", grid.internal_addr())).context("the grid's internal URL")?;
+    let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_url)?;
     tell(&format!("workers of your own: http://{}", grid.internal_addr()));
     tell(&kept);
     print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {
         () = stop => (),
         error = grid.failed() => return Err(error.into()),
+        error = python_workers.failed() => return Err(error.into()),
     }
     let second = stop_signal().context("catch signals")?;
+    let stopped = async {
+        python_workers.stop().await?;
+        grid.stop().await
+    };
     tokio::select! {
-        stopped = grid.stop() => Ok(stopped?),
+        stopped = stopped => Ok(stopped?),
         () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),
     }
 }

@@ -260,6 +260,9 @@ pub(crate) struct Up {
     /// Workers to start, 1 to 256, one slot each [default: one per core]
     #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) workers: Option<NonZeroU32>,
+    /// Python workers to start beside them, one slot each; needs the command divvy-python-worker
+    #[arg(long, value_name = "N")]
+    pub(crate) python_workers: Option<NonZeroU32>,
     /// Public port; 0 picks a free one
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,

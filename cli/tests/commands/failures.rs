@@ -129,3 +129,12 @@ fn answer_once(answer: String) -> (String, JoinHandle<()>) {
     });
     (url, server)
 }
+
+#[test]
+fn up_names_the_package_that_brings_the_python_worker() {
+    let shown = divvy(&["up", "--port", "0", "--workers", "1", "--python-workers", "1"]).env("PATH", "").output();
+    let shown = shown.expect("run divvy");
+    assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+    let error = String::from_utf8_lossy(&shown.stderr);
+    assert!(error.contains("divvy-python-worker") && error.contains("pip install"), "{error}");
+}

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use protocol::NumberRange;
+use model::NumberRange;
 
 use crate::figures::quantile;
 

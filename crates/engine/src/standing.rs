@@ -76,11 +76,8 @@ impl Engine {
                 worker.failed_jobs.len() > 1
             }
         };
-        let pause = if is_worker {
-            FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)
-        } else {
-            FIRST_PAUSE
-        };
+        let pause =
+            if is_worker { FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
         self.suspend(key, failures + u32::from(is_worker), now.instant + pause, now);
     }
 

@@ -1,0 +1,205 @@
+"""Calls a second of an empty function: this grid, ``ProcessPoolExecutor`` and Dask's ``LocalCluster``, two slots each.
+
+    python bench/bench.py --coordinator ../../target/release/divvy-coordinator
+
+The contenders take turns, round by round; a ratio is the median of the rounds' ratios with the least and the greatest.
+Each is driven by a process of its own and has run before it is measured. Needs ``distributed`` from PyPI; with
+``--no-dask`` Dask is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from divvy import GridExecutor
+
+SLOTS = 2
+ITEMS = 10_000
+
+Contender = Callable[[], float]
+
+
+def empty(_: int) -> None:
+    """The work."""
+
+
+@contextmanager
+def grid(binary: str) -> Iterator[GridExecutor]:
+    """A coordinator and a Python worker as processes, and an executor on them."""
+    with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
+        variables = {
+            "DIVVY_DATA_DIR": data,
+            "DIVVY_PUBLIC_ADDR": "127.0.0.1:0",
+            "DIVVY_INTERNAL_ADDR": "127.0.0.1:0",
+            "DIVVY_LOG_FORMAT": "json",
+        }
+        coordinator = start(stack, [binary], variables)
+        public, internal = addresses(coordinator)
+        command = [sys.executable, "-m", "divvy.worker", "--coordinator", internal, "--slots", str(SLOTS)]
+        start(stack, command, {"DIVVY_LOG": "warning"})
+        yield stack.enter_context(GridExecutor(public))
+
+
+def start(stack: ExitStack, command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """A process that ends with the stack."""
+    process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=subprocess.PIPE, text=True)
+    stack.callback(end, process)
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Stops a process; it may take its time, but not for ever."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def addresses(coordinator: subprocess.Popen[str]) -> tuple[str, str]:
+    """The URLs that a coordinator says it serves."""
+    assert coordinator.stderr is not None
+    for line in coordinator.stderr:
+        said = json.loads(line)
+        if said.get("message") == "serving":
+            return f"http://{said['public']}", f"http://{said['internal']}"
+    raise SystemExit("the coordinator does not serve")
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds that a run takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def grid_runs(stack: ExitStack, binary: str) -> dict[str, Contender]:
+    """This grid."""
+    executor = stack.enter_context(grid(binary))
+    return {
+        "GridExecutor, chunksize 100": lambda: timed(lambda: list(executor.map(empty, range(ITEMS), chunksize=100))),
+        "GridExecutor, chunksize 1": lambda: timed(lambda: list(executor.map(empty, range(ITEMS)))),
+    }
+
+
+def pool_runs(stack: ExitStack, _: str) -> dict[str, Contender]:
+    """The standard library."""
+    pool = stack.enter_context(ProcessPoolExecutor(SLOTS))
+    return {
+        "ProcessPoolExecutor, chunksize 100": lambda: timed(lambda: list(pool.map(empty, range(ITEMS), chunksize=100))),
+        "ProcessPoolExecutor, chunksize 1": lambda: timed(lambda: list(pool.map(empty, range(ITEMS)))),
+    }
+
+
+def dask_runs(stack: ExitStack, _: str) -> dict[str, Contender]:
+    """Dask."""
+    import distributed
+
+    cluster = distributed.LocalCluster(n_workers=SLOTS, threads_per_worker=1, dashboard_address=None)
+    client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+
+    def run(**options: int) -> float:
+        return timed(lambda: client.gather(client.map(empty, range(ITEMS), pure=False, **options)))
+
+    return {"Dask, one task an item": run, "Dask, batch_size 100": lambda: run(batch_size=100)}
+
+
+DRIVERS = {"grid": grid_runs, "pool": pool_runs, "dask": dask_runs}
+
+
+def drive(name: str, binary: str) -> None:
+    """Runs what stdin names and prints the seconds, in a process of its own: contenders share no interpreter lock."""
+    with ExitStack() as stack:
+        runs = DRIVERS[name](stack, binary)
+        print(json.dumps(list(runs)), flush=True)
+        for line in sys.stdin:
+            print(runs[line.strip()](), flush=True)
+
+
+def start_driver(stack: ExitStack, name: str, binary: str) -> dict[str, Contender]:
+    """The contenders of a driver's process."""
+    command = [sys.executable, __file__, "--drive", name, "--coordinator", binary]
+    driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    stack.callback(driver.wait)
+    assert driver.stdin is not None and driver.stdout is not None
+    stack.callback(driver.stdin.close)
+    asked, answers = driver.stdin, driver.stdout
+
+    def run(contender: str) -> float:
+        asked.write(f"{contender}\n")
+        asked.flush()
+        return float(answers.readline())
+
+    return {contender: partial(run, contender) for contender in json.loads(answers.readline())}
+
+
+def ratio(times: dict[str, list[float]], ours: str, other: str) -> str:
+    """How many times the other's rate ours is."""
+    each = [theirs / mine for mine, theirs in zip(times[ours], times[other], strict=True)]
+    return f"{statistics.median(each):.2f} ({min(each):.2f}–{max(each):.2f})"
+
+
+def report(times: dict[str, list[float]], rounds: int) -> None:
+    """Prints the tables."""
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {rounds} rounds, map over {ITEMS} items\n")
+    print("| contender | ms, median (min–max) | items a second |\n|---|---|---|")
+    for name, each in times.items():
+        median = statistics.median(each)
+        spread = f"{1000 * median:.1f} ({1000 * min(each):.1f}–{1000 * max(each):.1f})"
+        print(f"| {name} | {spread} | {ITEMS / median:,.0f} |")
+    print("\n| our rate | against | ratio (min–max) | goal |\n|---|---|---|---|")
+    goals = [
+        ("GridExecutor, chunksize 100", "ProcessPoolExecutor, chunksize 100", "≥ 0.5"),
+        ("GridExecutor, chunksize 1", "Dask, one task an item", "> 1"),
+        ("GridExecutor, chunksize 100", "Dask, batch_size 100", "> 1"),
+    ]
+    for ours, other, goal in goals:
+        if ours in times and other in times:
+            print(f"| {ours} | {other} | {ratio(times, ours, other)} | {goal} |")
+
+
+def main() -> None:
+    """Measures, or drives what another process measures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(__file__).resolve().parents[3] / "target" / "release" / "divvy-coordinator"
+    parser.add_argument("--coordinator", default=str(default))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-dask", action="store_true")
+    parser.add_argument("--only", default="", metavar="TEXT", help="contenders whose name has this in it")
+    parser.add_argument("--drive", choices=list(DRIVERS), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.drive is not None:
+        drive(options.drive, options.coordinator)
+        return
+    times: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        drivers = [name for name in DRIVERS if not (options.no_dask and name == "dask")]
+        made = {k: run for name in drivers for k, run in start_driver(stack, name, options.coordinator).items()}
+        measured = {name: run for name, run in made.items() if options.only in name}
+        for number in range(options.rounds + 1):
+            for name, run in measured.items():
+                seconds = run()
+                print(f"round {number}, {name}: {1000 * seconds:.1f} ms", file=sys.stderr)
+                if number > 0:
+                    times.setdefault(name, []).append(seconds)
+    report(times, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""Collects outcomes: one thread that looks at the jobs of an executor and settles their futures.
+
+Events of the client's stream tell when a look is worth it; between them it looks by itself, less and less often. A look
+reads pages of tasks from the first one that is open.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .calls import failed_task, give, settle
+from .client import Client, job_path
+from .errors import BrokenGridExecutor, DivvyError, GridError, JobCanceled, JobLost, NotFound, TaskFailed
+from .events import END_TYPES, JobEvent
+
+if TYPE_CHECKING:
+    from ._engine import GridFuture
+
+log = logging.getLogger("divvy.executor")
+
+#: Between looks at a job: the first pause, how it grows while nothing happens, and its bounds.
+FIRST_PAUSE = 0.004
+GROWTH = 1.6
+LONGEST_PAUSE = 0.5
+LONGEST_BUSY_PAUSE = 0.05
+
+#: A new job is first looked at after this share of the time that the last one took for as many tasks.
+USELESS_BEFORE = 0.7
+LONGEST_FIRST_PAUSE = 0.012
+
+#: Each job may be looked at so much less often for every job there is.
+PAUSE_PER_JOB = 0.005
+
+#: A job whose tasks do not change is asked for its state so often: an event may have been missed.
+STATE_INTERVAL = 2.0
+
+#: Tasks of a page: as many as fit this size, by what came before.
+PAGE_BYTES = 2 * 1024 * 1024
+FIRST_PAGE, LARGEST_PAGE = 100, 1000
+
+#: Ranges of open tasks that one look reads.
+MAX_RANGES = 16
+
+#: A thread without anything to do ends after this time.
+LINGER_SECONDS = 1.0
+
+
+class Batch:
+    """A job of an executor, and the futures of its tasks that are open."""
+
+    def __init__(self, id: str, futures: Sequence[GridFuture]) -> None:
+        self.id = id
+        self.open: dict[int, GridFuture] = dict(enumerate(futures))
+        self.total = len(futures)
+        self.added_at = time.monotonic()
+        self.pause = FIRST_PAUSE
+        self.due_at = self.added_at + FIRST_PAUSE
+        self.is_over = False
+        self.has_cancels = False
+        self.has_noticed = False
+        self.state_known_at = time.monotonic()
+        self.watcher: Callable[[JobEvent | None], None] | None = None
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Ranges of open tasks, the first ones first."""
+        start = end = -1
+        count = 0
+        for index in list(self.open):
+            if index != end:
+                if start >= 0:
+                    yield start, end
+                    count += 1
+                    if count >= MAX_RANGES and not self.is_over:
+                        return
+                start = index
+            end = index + 1
+        if start >= 0:
+            yield start, end
+
+    def pace(self, *, is_news: bool, jobs: int) -> None:
+        """When to look again: when the rest should be done at the rate so far, else less and less often."""
+        now, done = time.monotonic(), self.total - len(self.open)
+        if is_news:
+            left = (now - self.added_at) * len(self.open) / done
+            self.pause = max(FIRST_PAUSE, min(left, LONGEST_BUSY_PAUSE + PAUSE_PER_JOB * jobs))
+        else:
+            self.pause = min(self.pause * GROWTH, LONGEST_PAUSE + PAUSE_PER_JOB * jobs)
+        self.due_at = now + self.pause
+
+
+class Collector:
+    """Settles futures. ``is_fed`` says whether more jobs may come; ``on_end`` is called when the thread ends."""
+
+    def __init__(
+        self,
+        client: Client,
+        on_broken: Callable[[BaseException], None],
+        is_fed: Callable[[], bool],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._on_broken = on_broken
+        self._is_fed = is_fed
+        self._on_end = on_end
+        self._changed = threading.Condition()
+        self._batches: dict[str, Batch] = {}
+        self._thread: threading.Thread | None = None
+        self._is_shut_down = False
+        self._page = FIRST_PAGE
+        self._seconds_per_task = 0.0
+
+    def start(self) -> None:
+        """Starts the thread unless it runs."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._guarded, name="divvy-collector")
+                self._thread.start()
+
+    def add(self, batch: Batch) -> None:
+        """Takes a job that was submitted."""
+        with self._changed:
+            expected = USELESS_BEFORE * self._seconds_per_task * batch.total
+            batch.due_at = batch.added_at + max(FIRST_PAUSE, min(expected, LONGEST_FIRST_PAUSE))
+            self._batches[batch.id] = batch
+            self._changed.notify_all()
+        for future in list(batch.open.values()):
+            future.on_cancel = lambda: self._note_cancel(batch)
+        if any(future.cancelled() for future in list(batch.open.values())):
+            self._note_cancel(batch)
+        self._client.hub.add(batch.id, self._watcher(batch))
+
+    def is_idle(self) -> bool:
+        """Whether no job is open."""
+        with self._changed:
+            return not self._batches
+
+    def cancel_waiting(self) -> None:
+        """Cancels every future that does not run."""
+        with self._changed:
+            futures = [future for batch in self._batches.values() for future in list(batch.open.values())]
+        for future in futures:
+            future.cancel()
+
+    def shut_down(self) -> None:
+        """Lets the thread end when nothing is left."""
+        with self._changed:
+            self._is_shut_down = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Waits until the thread has ended."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def break_down(self, error: BaseException) -> None:
+        """Ends all futures that are left."""
+        from ._engine import broken_by
+
+        with self._changed:
+            batches, self._batches = list(self._batches.values()), {}
+            self._changed.notify_all()
+        for batch in batches:
+            for future in list(batch.open.values()):
+                give(future, None, broken_by(error))
+            self._let_go(batch)
+            self._cancel(batch)
+
+    def _watcher(self, batch: Batch) -> Callable[[JobEvent | None], None]:
+        def watcher(event: JobEvent | None) -> None:
+            with self._changed:
+                if event is None:
+                    batch.state_known_at = 0.0
+                elif event["type"] in END_TYPES:
+                    batch.is_over = True
+                batch.pause = FIRST_PAUSE
+                batch.due_at = 0.0
+                self._changed.notify_all()
+
+        batch.watcher = watcher
+        return watcher
+
+    def _note_cancel(self, batch: Batch) -> None:
+        with self._changed:
+            batch.has_cancels = True
+            batch.due_at = 0.0
+            self._changed.notify_all()
+
+    def _guarded(self) -> None:
+        try:
+            self._collect_all()
+        except BaseException as error:
+            log.exception("the executor's collector died")
+            self._thread = None
+            self._on_broken(error)
+
+    def _collect_all(self) -> None:
+        while (due := self._next_due()) is not None:
+            for batch in due:
+                if not self._look_or_fail(batch):
+                    break
+        self._on_end()
+
+    def _next_due(self) -> list[Batch] | None:
+        """Jobs to look at now, or None when the thread has ended."""
+        linger_until = time.monotonic() + LINGER_SECONDS
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if self._batches:
+                    due = [batch for batch in self._batches.values() if batch.due_at <= now]
+                    if due:
+                        return due
+                    wait = min(batch.due_at for batch in self._batches.values()) - now
+                elif not self._is_fed() and (
+                    self._is_shut_down or now >= linger_until or not threading.main_thread().is_alive()
+                ):
+                    self._thread = None
+                    return None
+                else:
+                    wait = 0.05
+                self._changed.wait(wait)
+
+    def _look_or_fail(self, batch: Batch) -> bool:
+        """Looks at a job. False if no other needs to be looked at now."""
+        try:
+            self._look(batch)
+        except NotFound:
+            self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
+        except DivvyError as error:
+            if isinstance(error, GridError):
+                self._end(batch, error)
+                return True
+            # It was waited for long enough, and every other job is lost with it.
+            with self._changed:
+                batches = list(self._batches.values())
+            for each in batches:
+                self._end(each, error)
+            return False
+        return True
+
+    def _look(self, batch: Batch) -> None:
+        is_over = batch.is_over
+        is_news = self._read(batch, is_over)
+        if batch.open and not is_over and not is_news and time.monotonic() - batch.state_known_at > STATE_INTERVAL:
+            self._see_state(batch)
+        if batch.has_cancels and not is_over:
+            self._bring_cancels(batch)
+        if is_over and batch.open:
+            return self._end_over(batch)
+        if not batch.open:
+            self._seconds_per_task = (time.monotonic() - batch.added_at) / batch.total
+            return self._forget(batch)
+        if not (batch.is_over and not is_over):
+            batch.pace(is_news=is_news, jobs=len(self._batches))
+        return None
+
+    def _read(self, batch: Batch, is_over: bool) -> bool:
+        """Reads open tasks: all if the job is over, else as far as something has begun. Whether there was news."""
+        is_news = False
+        for start, end in batch.ranges():
+            token = start
+            while token < end:
+                limit = min(self._page, end - token)
+                path = job_path(batch.id, f"/tasks?page_token={token}&limit={limit}")
+                response = self._client.transport.request("GET", path).checked()
+                tasks = response.json()["tasks"]
+                if not tasks:
+                    break
+                self._learn_page(len(response.body), len(tasks))
+                for task in tasks:
+                    is_news |= self._note(batch, task)
+                token = tasks[-1]["index"] + 1
+                if tasks[-1]["state"] == "pending" and not is_over:
+                    return is_news
+        return is_news
+
+    def _learn_page(self, size: int, tasks: int) -> None:
+        self._page = max(1, min(LARGEST_PAGE, self._page * 2, PAGE_BYTES * tasks // max(size, 1)))
+
+    def _note(self, batch: Batch, task: dict[str, Any]) -> bool:
+        """Settles the future of a task that is over. Whether that is news."""
+        future = batch.open.get(task["index"])
+        state = task["state"]
+        if future is None or state == "pending":
+            return False
+        if state == "running":
+            future.note_running()
+            return False
+        del batch.open[task["index"]]
+        if state == "succeeded":
+            settle(future, task.get("result"))
+            if not future.cancelled() and isinstance(error := future.exception(), BrokenGridExecutor):
+                self._on_broken(error)
+        else:
+            give(future, None, failed_task(task.get("last_error") or "the grid gave it up"))
+        return True
+
+    def _see_state(self, batch: Batch) -> None:
+        job = self._client.show(batch.id)
+        batch.state_known_at = time.monotonic()
+        if job["state"] in END_TYPES:
+            batch.is_over = True
+            batch.due_at = 0.0
+        elif (notice := job.get("notice")) and not batch.has_noticed:
+            batch.has_noticed = True
+            log.warning("job %s waits: %s", batch.id, notice)
+
+    def _bring_cancels(self, batch: Batch) -> None:
+        """Cancels the job when nobody waits for any of its tasks. The grid cancels no single one of them."""
+        if all(future.cancelled() for future in batch.open.values()):
+            self._cancel(batch)
+            batch.open.clear()
+
+    def _cancel(self, batch: Batch) -> None:
+        try:
+            self._client.transport.request("POST", job_path(batch.id, "/cancel"), is_safe=True, retry_for=0.0)
+        except DivvyError as error:
+            log.warning("job %s could not be canceled: %s", batch.id, error)
+
+    def _end_over(self, batch: Batch) -> None:
+        """Ends futures whose job is over without an outcome for them."""
+        job = self._client.show(batch.id)
+        if job["state"] not in END_TYPES:
+            # It was retried by somebody.
+            batch.is_over = False
+            return None
+        if job["state"] == "canceled":
+            return self._end(batch, JobCanceled(batch.id, "it was canceled"))
+        reason = job.get("error") or job["state"]
+        return self._end(batch, TaskFailed(f"job {batch.id} is over without this task: {reason}"))
+
+    def _end(self, batch: Batch, error: BaseException) -> None:
+        for future in list(batch.open.values()):
+            give(future, None, error)
+        batch.open.clear()
+        self._forget(batch)
+
+    def _forget(self, batch: Batch) -> None:
+        with self._changed:
+            self._batches.pop(batch.id, None)
+        self._let_go(batch)
+
+    def _let_go(self, batch: Batch) -> None:
+        if batch.watcher is not None:
+            self._client.hub.remove(batch.id, batch.watcher)

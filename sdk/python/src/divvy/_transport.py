@@ -1,0 +1,268 @@
+"""HTTP to one service over pooled keep-alive connections.
+
+Safe requests are sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover of
+the coordinator. Others are sent again only if they certainly did not arrive. Proxies and redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import GridUnreachable, grid_error
+
+USER_AGENT = "divvy-python/0.1"
+
+#: Idle connections that are kept; more only wait in the service's backlog.
+MAX_IDLE_CONNECTIONS = 8
+
+#: The services close an idle connection after 75 s.
+MAX_IDLE_SECONDS = 60.0
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+
+#: Statuses after which a safe request is sent again.
+_BUSY = frozenset({429, 503})
+
+
+@dataclass(frozen=True)
+class Response:
+    """A whole answer."""
+
+    status: int
+    #: By names in lower case.
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def checked(self) -> Response:
+        """This answer, or the exception that stands for its status."""
+        if self.status < 400:
+            return self
+        raise problem(self.status, self.body)
+
+
+def problem(status: int, body: bytes) -> Exception:
+    """The exception for an answer that is an RFC 9457 problem, or any other error."""
+    detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
+    with suppress(ValueError, AttributeError):
+        parsed = json.loads(body)
+        detail, field = str(parsed.get("detail", detail)), parsed.get("field")
+    return grid_error(status, detail, field)
+
+
+class Transport:
+    """Requests to the service at ``url``. Threads may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retry_for: float = 60.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} is not an http:// or https:// URL of a service")
+        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("a token has visible ASCII characters only")
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self.retry_for = retry_for
+        self._is_tls = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._is_tls else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._ssl = ssl_context or (ssl.create_default_context() if self._is_tls else None)
+        self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Closes idle connections and ends all waits for another try."""
+        self._closed.set()
+        with self._lock:
+            idle, self._idle = self._idle, deque()
+        for _, connection in idle:
+            connection.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        is_safe: bool | None = None,
+        retry_for: float | None = None,
+    ) -> Response:
+        """Sends a request and reads the answer, whatever its status.
+
+        ``is_safe`` says whether the same request again does no harm; by default GET, PUT and DELETE are.
+        """
+        is_safe = method != "POST" if is_safe is None else is_safe
+        data = body.encode() if isinstance(body, str) else body
+        deadline = time.monotonic() + (self.retry_for if retry_for is None else retry_for)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                response = self._send(method, path, data, headers or {}, timeout or self.timeout, is_safe)
+            except (OSError, http.client.HTTPException) as error:
+                never_arrived = isinstance(error, (ConnectionRefusedError, socket.gaierror))
+                cause = f"{type(error).__name__}: {error}"
+                if self._closed.is_set() or not (is_safe or never_arrived) or time.monotonic() >= deadline:
+                    raise GridUnreachable(f"{self.url} does not answer: {cause}") from error
+            else:
+                if response.status not in _BUSY or time.monotonic() >= deadline or self._closed.is_set():
+                    return response
+                pause = max(pause, _retry_after(response))
+            self._closed.wait(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def get_json(self, path: str, **options: Any) -> Any:
+        """The JSON at a path."""
+        return self.request("GET", path, **options).checked().json()
+
+    def stream(self, path: str, headers: Mapping[str, str], idle_timeout: float) -> Stream:
+        """Opens an answer that is read line by line. One try."""
+        connection = self._connect(idle_timeout)
+        try:
+            connection.request("GET", self._prefix + path, headers={**self._headers, **headers})
+            opened = connection.sock
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+        if response.status >= 400:
+            body = response.read(65536)
+            connection.close()
+            raise problem(response.status, body)
+        return Stream(connection, opened, response)
+
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float, is_safe: bool
+    ) -> Response:
+        # An idle connection may have been closed by the service just now, which nobody can tell from a lost answer.
+        connection = (self._take_idle(timeout) if is_safe else None) or self._connect(timeout)
+        try:
+            response = self.exchange(connection, method, path, body, headers)
+        except BaseException:
+            connection.close()
+            raise
+        if connection.sock is not None:
+            self._put_back(connection)
+        return response
+
+    def open(self, timeout: float) -> http.client.HTTPConnection:
+        """A connection of the caller's own."""
+        connection = self._connect(timeout)
+        connection.connect()
+        return connection
+
+    def exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """One request and its answer on a connection."""
+        connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
+        response = connection.getresponse()
+        content = response.read()
+        return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        if self._is_tls:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._ssl)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+
+    def _take_idle(self, timeout: float) -> http.client.HTTPConnection | None:
+        oldest = time.monotonic() - MAX_IDLE_SECONDS
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                since, connection = self._idle.pop()
+            if since >= oldest and connection.sock is not None:
+                connection.sock.settimeout(timeout)
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed.is_set():
+                self._idle.append((time.monotonic(), connection))
+                return
+        connection.close()
+
+
+class Stream:
+    """An answer that arrives over time. One thread reads and closes it; another may ``abort`` it, which ends a read."""
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, opened: socket.socket | None, response: http.client.HTTPResponse
+    ) -> None:
+        self._connection = connection
+        self._socket = opened
+        self._response = response
+        self.status = response.status
+
+    def lines(self) -> Iterator[str]:
+        """Lines without their ends, until the answer ends. Raises ``GridUnreachable`` when it is cut."""
+        try:
+            while line := self._response.readline(MAX_LINE_BYTES):
+                yield line.decode(errors="replace").rstrip("\r\n")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise GridUnreachable(f"the stream was cut: {type(error).__name__}: {error}") from error
+        finally:
+            self.close()
+
+    def abort(self) -> None:
+        """Ends the stream."""
+        with suppress(OSError):
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Frees the connection."""
+        self._response.close()
+        self._connection.close()
+
+
+#: An event's data is a job event, whose longest part is an error of 1000 characters.
+MAX_LINE_BYTES = 1024 * 1024
+
+
+def _retry_after(response: Response) -> float:
+    try:
+        return min(float(response.headers.get("retry-after", "0")), 5.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,333 @@
+"""``AsyncClient``: the client for asyncio. Needs aiohttp: ``pip install 'divvy[async]'``.
+
+It has what ``Client`` has for jobs, as coroutines, and keeps one event stream for all jobs that are awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import aiohttp
+
+from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, problem
+from .calls import named_call, task_label
+from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
+from .errors import GridUnreachable, JobCanceled, JobFailed, Unavailable
+from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, JobEvent
+from .job import LOOK_INTERVAL, OVER
+
+if TYPE_CHECKING:
+    from . import models
+
+#: Statuses after which a safe request is sent again.
+_BUSY = frozenset({429, 503})
+
+
+class AsyncClient:
+    """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retry_for: float = 60.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.url = (url or os.environ.get("DIVVY_URL") or DEFAULT_URL).rstrip("/")
+        token = token if token is not None else os.environ.get("DIVVY_TOKEN") or None
+        self._headers = {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._ssl = ssl_context or True
+        self._opened: aiohttp.ClientSession | None = None
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._connected = asyncio.Event()
+        self._follower: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes connections and the event stream. Jobs go on."""
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+        if self._opened is not None:
+            await self._opened.close()
+
+    async def submit(
+        self, kind: models.JobKind, params: Mapping[str, Any], *, id: str | uuid.UUID | None = None, **options: Any
+    ) -> AsyncJob:
+        """Submits a job, with the options of ``Client.submit``; it is on the grid's disk when this returns."""
+        body = json.dumps(job_request(kind, params, **options))
+        path = job_path(uuid.UUID(str(id)) if id is not None else new_job_id())
+        return AsyncJob(self, await self._json("PUT", path, body))
+
+    async def call(self, name: str, *args: Any, **kwargs: Any) -> AsyncJob:
+        """Submits one call of the function that workers have registered as ``name``."""
+        return await self.call_each(name, [args], kwargs)
+
+    async def call_each(
+        self, name: str, each: Iterable[Iterable[Any]], kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncJob:
+        """Submits a job with one call of a registered function for each list of positional arguments."""
+        requires = dict(options.pop("requires", None) or {})
+        requires["labels"] = {**requires.get("labels", {}), task_label(name): "yes"}
+        params = {"list": [named_call(name, args, kwargs or {}) for args in each]}
+        return await self.submit("tasks", params, requires=requires, **options)
+
+    async def job(self, id: str | uuid.UUID) -> AsyncJob:
+        """A job as it is now."""
+        return AsyncJob(self, await self._json("GET", job_path(id)))
+
+    async def jobs(
+        self,
+        *,
+        state: models.JobState | Iterable[models.JobState] = (),
+        kind: models.JobKind | None = None,
+        tag: str | Iterable[str] = (),
+    ) -> AsyncIterator[AsyncJob]:
+        """Jobs, the newest first, page by page."""
+        async for page in self._pages("/v1/jobs", filter_query(state, kind, tag)):
+            for shown in page["jobs"]:
+                yield AsyncJob(self, shown)
+
+    async def tasks(self, id: str | uuid.UUID, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
+        """The individual tasks of a job of the kind ``tasks`` or ``sleep``."""
+        async for page in self._pages(job_path(id, "/tasks"), [("state", state)] if state else []):
+            for task in page["tasks"]:
+                yield task
+
+    async def result(self, id: str | uuid.UUID) -> Any:
+        """A job's result; ``Conflict`` while there is none."""
+        return await self._json("GET", job_path(id, "/result"))
+
+    async def explain(self, id: str | uuid.UUID) -> list[str]:
+        """Why a job's tasks wait."""
+        explained: models.Explanation = await self._json("GET", job_path(id, "/explain"))
+        return explained["reasons"]
+
+    async def act(self, id: str | uuid.UUID, action: str) -> AsyncJob:
+        """Changes a job: ``cancel``, ``pause``, ``resume`` or ``retry``."""
+        shown = await self._json("POST", job_path(id, f"/{action}"), is_safe=action != "retry")
+        return AsyncJob(self, shown)
+
+    async def stats(self) -> models.Stats:
+        """The grid's figures."""
+        stats: models.Stats = await self._json("GET", "/v1/stats")
+        return stats
+
+    async def events(
+        self, id: str | uuid.UUID | None = None, *, after: int | None = None, follow: bool = True
+    ) -> AsyncIterator[JobEvent]:
+        """Events of one job until its end, or of all jobs for ever; see ``Client.events``."""
+        path = "/v1/events" if id is None else job_path(id, "/events")
+        seen, last_seen_at, pause = after, time.monotonic(), FIRST_PAUSE
+        while True:
+            query = ([("after", seen)] if seen is not None else []) + ([] if follow else [("follow", "false")])
+            try:
+                async with self._stream(path + (f"?{urlencode(query)}" if query else "")) as response:
+                    async for event in _events(response):
+                        last_seen_at, pause = time.monotonic(), FIRST_PAUSE
+                        if event is not None:
+                            seen = event["seq"]
+                            yield event
+                            if id is not None and event["type"] in END_TYPES:
+                                return
+                    if not follow or response.status == 204:
+                        return
+            except (GridUnreachable, Unavailable):
+                if time.monotonic() - last_seen_at > self._retry_for:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    @asynccontextmanager
+    async def watching(self, id: str) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when the job may be over, for as long as the block runs."""
+        event = asyncio.Event()
+        self._waiting.setdefault(id, set()).add(event)
+        if self._follower is None or self._follower.done():
+            self._follower = asyncio.create_task(self._follow())
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._connected.wait(), CONNECT_TIMEOUT)
+        try:
+            yield event
+        finally:
+            self._waiting[id].discard(event)
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    async def _follow(self) -> None:
+        """Follows all events while somebody waits."""
+        seen: int | None = None
+        pause = FIRST_PAUSE
+        while self._waiting:
+            try:
+                async with self._stream("/v1/events" + (f"?after={seen}" if seen is not None else "")) as response:
+                    self._connected.set()
+                    self._wake(None)
+                    pause = FIRST_PAUSE
+                    async for event in _events(response):
+                        if event is not None:
+                            seen = event["seq"]
+                            self._wake(event)
+                        if not self._waiting:
+                            break
+            except (GridUnreachable, Unavailable):
+                pause = min(pause * 2, LONGEST_PAUSE)
+            finally:
+                self._connected.clear()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    def _wake(self, event: JobEvent | None) -> None:
+        if event is None:
+            woken = [waiter for waiters in self._waiting.values() for waiter in waiters]
+        else:
+            woken = list(self._waiting.get(event["job"], ())) if event["type"] in END_TYPES else []
+        for waiter in woken:
+            waiter.set()
+
+    async def _json(self, method: str, path: str, body: str | None = None, *, is_safe: bool = True) -> Any:
+        deadline, pause = time.monotonic() + self._retry_for, FIRST_PAUSE
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        while True:
+            try:
+                async with self._session().request(method, self.url + path, data=body, timeout=timeout) as response:
+                    content = await response.read()
+                    if response.status not in _BUSY or not is_safe or time.monotonic() >= deadline:
+                        if response.status >= 400:
+                            raise problem(response.status, content)
+                        return json.loads(content)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                never_arrived = isinstance(error, aiohttp.ClientConnectorError)
+                if not (is_safe or never_arrived) or time.monotonic() >= deadline:
+                    raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _pages(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator[Any]:
+        token: str | None = None
+        while True:
+            paged = [*query, ("limit", str(PAGE)), *([("page_token", token)] if token else [])]
+            page = await self._json("GET", f"{path}?{urlencode(paged)}")
+            yield page
+            token = page.get("next_page_token")
+            if token is None:
+                return
+
+    @asynccontextmanager
+    async def _stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=IDLE_TIMEOUT)
+        try:
+            async with self._session().get(self.url + path, timeout=timeout) as response:
+                if response.status >= 400:
+                    raise problem(response.status, await response.read())
+                yield response
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            if isinstance(error, (GridUnreachable, PermissionError)):
+                raise
+            raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            connector = aiohttp.TCPConnector(ssl=self._ssl)
+            self._opened = aiohttp.ClientSession(headers=self._headers, connector=connector)
+        return self._opened
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | None]:
+    parser = EventParser()
+    async for line in response.content:
+        for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):
+            yield event
+
+
+class AsyncJob:
+    """A job as it was when it was last looked at. ``await job`` waits until it is over and returns it."""
+
+    def __init__(self, client: AsyncClient, shown: models.Job) -> None:
+        self._client = client
+        self.data = shown
+
+    def __repr__(self) -> str:
+        return f"<AsyncJob {self.id} {self.data['kind']} {self.state}>"
+
+    def __await__(self) -> Generator[Any, None, AsyncJob]:
+        return self.wait().__await__()
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.data["id"]
+
+    @property
+    def state(self) -> models.JobState:
+        """Where it was in its life."""
+        return self.data["state"]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it, unless it is retried."""
+        return self.state in OVER
+
+    async def refresh(self) -> AsyncJob:
+        """Looks at it again."""
+        self.data = (await self._client.job(self.id)).data
+        return self
+
+    async def wait(self, timeout: float | None = None) -> AsyncJob:
+        """Waits until it is over, also over restarts of the coordinator. ``TimeoutError`` after ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        async with self._client.watching(self.id) as news:
+            while True:
+                news.clear()
+                if (await self.refresh()).is_over:
+                    return self
+                left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
+                if left <= 0:
+                    raise TimeoutError(f"job {self.id} is {self.state} after {timeout} s")
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(news.wait(), left)
+
+    async def result(self) -> Any:
+        """Waits until it is over, and returns its result. ``JobFailed`` or ``JobCanceled`` if there is none."""
+        if not self.is_over:
+            await self.wait()
+        if self.state == "canceled":
+            raise JobCanceled(self.id, "it was canceled")
+        if self.state == "failed":
+            raise JobFailed(self.id, self.data.get("error") or "it failed")
+        return await self._client.result(self.id)
+
+    async def cancel(self) -> AsyncJob:
+        """Cancels it. Idempotent."""
+        self.data = (await self._client.act(self.id, "cancel")).data
+        return self
+
+    def tasks(self, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
+        """Its individual tasks."""
+        return self._client.tasks(self.id, state=state)
+
+    def events(self, *, after: int | None = None, follow: bool = True) -> AsyncIterator[JobEvent]:
+        """What happened and happens to it, until its end."""
+        return self._client.events(self.id, after=after, follow=follow)

@@ -1,0 +1,61 @@
+"""``as_completed`` for jobs and futures."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from .events import END_TYPES, JobEvent, Watcher
+from .job import LOOK_INTERVAL, Job
+
+Item = TypeVar("Item", bound="Job | Future[Any]")
+
+
+def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterator[Item]:
+    """Jobs and futures as they end, those that have ended first. ``TimeoutError`` after ``timeout`` seconds."""
+    until = None if timeout is None else time.monotonic() + timeout
+    pending: set[Item] = set(items)
+    ended: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    watchers: list[tuple[Job, Watcher]] = []
+    try:
+        for item in pending:
+            if isinstance(item, Job):
+                watcher = _watcher(item, ended)
+                watchers.append((item, watcher))
+                item._client.hub.watch(item.id, watcher)
+                ended.put(item)
+            else:
+                item.add_done_callback(ended.put)  # type: ignore[arg-type]
+        while pending:
+            item = _next(ended, until, len(pending), pending)
+            if item in pending and (not isinstance(item, Job) or item.is_over or item.refresh().is_over):
+                pending.remove(item)
+                yield item
+    finally:
+        for job, watcher in watchers:
+            job._client.hub.remove(job.id, watcher)
+
+
+def _watcher(job: Any, ended: queue.SimpleQueue[Any]) -> Watcher:
+    def watcher(event: JobEvent | None) -> None:
+        if event is None or event["type"] in END_TYPES:
+            ended.put(job)
+
+    return watcher
+
+
+def _next(ended: queue.SimpleQueue[Item], until: float | None, count: int, pending: Iterable[Item]) -> Item:
+    while True:
+        left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
+        try:
+            return ended.get(timeout=max(0.0, left))
+        except queue.Empty:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"{count} jobs and futures are not done") from None
+            # An event may have been missed: the jobs are looked at now and then.
+            for item in pending:
+                if isinstance(item, Job):
+                    ended.put(item)

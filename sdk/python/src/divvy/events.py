@@ -1,0 +1,218 @@
+"""What happens to jobs, as the coordinator's Server-Sent Events tell it.
+
+A client has one stream for all jobs that are waited for: ``EventHub``. It comes back after an outage by itself;
+watchers are then told to look for themselves, so that nothing that was missed matters.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypedDict
+
+from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Stream, Transport
+from .errors import DivvyError
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
+#: Types of the events that end a job.
+END_TYPES = frozenset({"succeeded", "failed", "canceled"})
+
+#: The coordinator sends a comment every 15 s.
+IDLE_TIMEOUT = 45.0
+
+#: A stream that nobody watches is kept for this time: opening it anew costs every watcher a look.
+LINGER_SECONDS = 30.0
+
+#: How long a watcher waits for the stream before it goes on without.
+CONNECT_TIMEOUT = 5.0
+
+
+class JobEvent(TypedDict):
+    """One event; ``seq`` grows over all jobs."""
+
+    seq: int
+    job: str
+    type: str
+    at: str
+    tasks_done: NotRequired[int]
+    tasks_total: NotRequired[int]
+    error: NotRequired[str]
+
+
+#: Takes an event, or None when the stream was away and the watcher must look for itself. Must return at once.
+Watcher = Callable[[JobEvent | None], None]
+
+
+class EventParser:
+    """Makes events of the lines of a stream."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Iterator[JobEvent | None]:
+        """The event that a line ends, if it does; None for a line that only shows that the stream lives."""
+        if line.startswith("data:"):
+            self._data.append(line[5:].removeprefix(" "))
+        elif line.startswith(":"):
+            yield None
+        elif not line and self._data:
+            text = "\n".join(self._data)
+            self._data.clear()
+            yield json.loads(text)
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | None]:
+    """Events of a whole stream."""
+    parser = EventParser()
+    for line in lines:
+        yield from parser.feed(line)
+
+
+class EventHub:
+    """One stream of events, for any number of watchers. Its thread runs while somebody watches."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        # Reentrant: an executor that is collected as garbage may close its client on any thread.
+        self._lock = threading.RLock()
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._thread: threading.Thread | None = None
+        self._stream: Stream | None = None
+        self._connected = threading.Event()
+        self._closed = threading.Event()
+        self._last_seq: int | None = None
+        self._watched_at = time.monotonic()
+
+    def watch(self, job_id: str, watcher: Watcher) -> None:
+        """Calls ``watcher`` with each event of a job from now on; waits until the stream is there, but not for long."""
+        self.add(job_id, watcher)
+        self._connected.wait(CONNECT_TIMEOUT)
+
+    def add(self, job_id: str, watcher: Watcher) -> None:
+        """Like ``watch``, but does not wait: what happens before the stream is there shows as None."""
+        with self._lock:
+            self._watchers.setdefault(job_id, []).append(watcher)
+            self._watched_at = time.monotonic()
+            if self._thread is None and not self._closed.is_set():
+                thread = threading.Thread(target=self._run, name="divvy-events", daemon=True)
+                # No thread starts while the interpreter ends: watchers look for themselves now and then.
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+
+    def remove(self, job_id: str, watcher: Watcher) -> None:
+        """Ends a watch."""
+        with self._lock:
+            watchers = self._watchers.get(job_id, [])
+            if watcher in watchers:
+                watchers.remove(watcher)
+            if not watchers:
+                self._watchers.pop(job_id, None)
+
+    @contextmanager
+    def watching(self, job_id: str) -> Iterator[Watch]:
+        """Watches a job for as long as the block runs."""
+        watch = Watch()
+        self.watch(job_id, watch)
+        try:
+            yield watch
+        finally:
+            self.remove(job_id, watch)
+
+    def close(self) -> None:
+        """Ends the stream for good. Watchers are told to look for themselves."""
+        self._closed.set()
+        with self._lock:
+            stream, thread = self._stream, self._thread
+        if stream is not None:
+            stream.abort()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5.0)
+        self._tell_all()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._is_done():
+            try:
+                self._follow()
+                pause = FIRST_PAUSE
+            except (DivvyError, ValueError):
+                pause = min(pause * 2, LONGEST_PAUSE)
+            self._connected.clear()
+            self._closed.wait(pause * random.uniform(0.5, 1.0))
+
+    def _is_done(self) -> bool:
+        """Whether the thread may end: nobody can begin to watch between this answer and its end."""
+        with self._lock:
+            if self._watchers and not self._closed.is_set():
+                return False
+            self._thread = None
+            return True
+
+    def _follow(self) -> None:
+        headers = {} if self._last_seq is None else {"Last-Event-ID": str(self._last_seq)}
+        stream = self._transport.stream("/v1/events", headers, IDLE_TIMEOUT)
+        with self._lock:
+            self._stream = stream
+        self._connected.set()
+        self._tell_all()
+        try:
+            for event in parse_events(stream.lines()):
+                if event is not None:
+                    self._tell(event)
+                if self._closed.is_set() or self._is_unwatched():
+                    return
+        finally:
+            stream.close()
+
+    def _is_unwatched(self) -> bool:
+        """Whether nobody has watched for a while."""
+        with self._lock:
+            if self._watchers:
+                self._watched_at = time.monotonic()
+            return time.monotonic() - self._watched_at > LINGER_SECONDS
+
+    def _tell(self, event: JobEvent) -> None:
+        self._last_seq = event["seq"]
+        with self._lock:
+            watchers = list(self._watchers.get(event["job"], ()))
+        for watcher in watchers:
+            watcher(event)
+
+    def _tell_all(self) -> None:
+        with self._lock:
+            watchers = [watcher for each in self._watchers.values() for watcher in each]
+        for watcher in watchers:
+            watcher(None)
+
+
+class Watch:
+    """A watcher that a thread can wait for."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._is_news = False
+        self._is_over = False
+
+    def __call__(self, event: JobEvent | None) -> None:
+        with self._changed:
+            self._is_news = True
+            self._is_over = self._is_over or event is None or event["type"] in END_TYPES
+            self._changed.notify_all()
+
+    def wait(self, timeout: float, *, for_any: bool = False) -> None:
+        """Waits until the job may be over, with ``for_any`` until anything happened, or ``timeout`` has passed."""
+        until = time.monotonic() + timeout
+        with self._changed:
+            while not (self._is_over or (for_any and self._is_news)):
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            self._is_news = self._is_over = False

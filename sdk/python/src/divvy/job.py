@@ -1,0 +1,149 @@
+"""``Job``: a handle of a job on the grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .errors import JobCanceled, JobFailed
+from .events import JobEvent
+from .progress import Progress, progress_for
+
+if TYPE_CHECKING:
+    from . import models
+    from .client import Client
+
+#: How often a job that is waited for is looked at although no event came.
+LOOK_INTERVAL = 10.0
+
+#: The same while its progress is shown.
+SHOW_INTERVAL = 1.0
+
+OVER = frozenset({"succeeded", "failed", "canceled"})
+
+
+class Job:
+    """A job as it was when it was last looked at; ``refresh`` looks again."""
+
+    def __init__(self, client: Client, shown: models.Job) -> None:
+        self._client = client
+        self._result: Any = None
+        self._has_result = False
+        self.data = shown
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.kind} {self.state}>"
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.data["id"]
+
+    @property
+    def kind(self) -> models.JobKind:
+        """What it computes."""
+        return self.data["kind"]
+
+    @property
+    def state(self) -> models.JobState:
+        """Where it was in its life."""
+        return self.data["state"]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it, unless it is retried."""
+        return self.data["state"] in OVER
+
+    @property
+    def progress(self) -> models.JobProgress:
+        """How far it was."""
+        return self.data["progress"]
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+        return self.data.get("error")
+
+    @property
+    def notice(self) -> str | None:
+        """Why it cannot run as things were, such as no worker with what it requires."""
+        return self.data.get("notice")
+
+    @property
+    def result(self) -> Any:
+        """Its result, fetched once. ``JobFailed`` or ``JobCanceled`` if there is none, ``Conflict`` until its end."""
+        if not self._has_result:
+            if not self.is_over:
+                self.refresh()
+            if self.state == "canceled":
+                raise JobCanceled(self.id, "it was canceled")
+            if self.state == "failed":
+                raise JobFailed(self.id, self._failure())
+            self._result = self._client.result(self.id)
+            self._has_result = True
+        return self._result
+
+    def refresh(self) -> Job:
+        """Looks at it again."""
+        return self._renewed(self._client.show(self.id))
+
+    def wait(self, timeout: float | None = None, *, progress: bool | Progress | None = None) -> Job:
+        """Waits until it is over, also over restarts of the coordinator, and returns it; look at ``state`` or
+        ``result``.
+
+        ``progress`` shows a bar on stderr or in a notebook; by default where there is a terminal or a notebook.
+        Raises ``TimeoutError`` after ``timeout`` seconds.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        with progress_for(progress) as shown, self._client.hub.watching(self.id) as watch:
+            while True:
+                self.refresh()
+                shown.update(self.data)
+                if self.is_over:
+                    return self
+                left = float("inf") if until is None else until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"job {self.id} is {self.state} after {timeout} s")
+                interval = SHOW_INTERVAL if shown.is_visible else LOOK_INTERVAL
+                watch.wait(min(interval, left), for_any=shown.is_visible)
+
+    def events(self, *, after: int | None = None, follow: bool = True) -> Iterator[JobEvent]:
+        """What happened and happens to it, until its end."""
+        return self._client.events(self.id, after=after, follow=follow)
+
+    def tasks(self, *, state: models.TaskState | None = None) -> Iterator[models.Task]:
+        """Its individual tasks, for the kinds ``tasks`` and ``sleep``."""
+        return self._client.tasks(self.id, state=state)
+
+    def explain(self) -> list[str]:
+        """Why its tasks wait."""
+        return self._client.explain(self.id)
+
+    def cancel(self) -> Job:
+        """Cancels it. Idempotent."""
+        return self._renewed(self._client.cancel(self.id).data)
+
+    def pause(self) -> Job:
+        """Lets nothing more of it start. Idempotent."""
+        return self._renewed(self._client.pause(self.id).data)
+
+    def resume(self) -> Job:
+        """Lets it go on. Idempotent."""
+        return self._renewed(self._client.resume(self.id).data)
+
+    def retry(self) -> Job:
+        """Runs again what failed of it."""
+        return self._renewed(self._client.retry(self.id).data)
+
+    def _failure(self) -> str:
+        """Why it failed, and the reason of the first task that did."""
+        reason = self.error or "it failed"
+        if self.kind not in ("tasks", "sleep"):
+            return reason
+        first = next(self._client.tasks(self.id, state="failed"), None)
+        return reason if first is None else f"{reason}, task {first['index']} with {first.get('last_error')}"
+
+    def _renewed(self, shown: models.Job) -> Job:
+        self.data = shown
+        return self

@@ -1,0 +1,270 @@
+"""Bodies of the HTTP interface, generated from the coordinator's OpenAPI description: do not edit.
+
+Made by ``tools/generate_models.py``; a test compares this file with the description of a running coordinator.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
+AttemptId: TypeAlias = "str"
+
+BTreeMap: TypeAlias = "dict[str, str]"
+
+JobId: TypeAlias = "str"
+
+JobKind: TypeAlias = Literal[
+    "sum-of-primes",
+    "count-primes",
+    "sleep",
+    "tasks",
+]
+
+JobParams: TypeAlias = "NumberRange | SleepParams | TasksParams"
+
+JobState: TypeAlias = Literal[
+    "queued",
+    "running",
+    "paused",
+    "succeeded",
+    "failed",
+    "canceled",
+]
+
+Priority: TypeAlias = "int"
+
+TaskState: TypeAlias = Literal[
+    "pending",
+    "running",
+    "succeeded",
+    "failed",
+]
+
+WorkerState: TypeAlias = Literal[
+    "ready",
+    "suspended",
+    "draining",
+]
+
+
+class Affinity(TypedDict):
+    key: NotRequired[str | None]
+    labels: NotRequired[BTreeMap]
+
+
+class Changed(TypedDict):
+    changed: int
+    matched: int
+
+
+class ClaimRequest(TypedDict):
+    kinds: list[JobKind]
+    labels: NotRequired[BTreeMap]
+    max_tasks: NotRequired[int]
+    resources: NotRequired[Resources]
+    wait_seconds: NotRequired[float]
+    worker_id: str
+
+
+class Claimed(TypedDict):
+    attempt: AttemptId
+    expires_at: str
+    job: JobId
+    kind: JobKind
+    tasks: list[ClaimedTask]
+
+
+class ClaimedTask(TypedDict):
+    index: int
+    payload: Any
+
+
+class Completion(TypedDict):
+    claim: NotRequired[ClaimRequest | None]
+    results: NotRequired[list[Any]]
+
+
+class Explanation(TypedDict):
+    reasons: list[str]
+    state: JobState
+
+
+class Job(TypedDict):
+    affinity: Affinity
+    attempts: int
+    error: NotRequired[str | None]
+    finished_at: NotRequired[str | None]
+    id: JobId
+    kind: JobKind
+    max_attempts: int
+    notice: NotRequired[str | None]
+    output: NotRequired[str | None]
+    params: Any
+    priority: Priority
+    progress: JobProgress
+    requires: Requirements
+    started_at: NotRequired[str | None]
+    state: JobState
+    submitted_at: str
+    tags: BTreeMap
+    tasks: TaskCounts
+    timeout: Timeout
+
+
+class JobPage(TypedDict):
+    jobs: list[Job]
+    next_page_token: NotRequired[str | None]
+
+
+class JobProgress(TypedDict):
+    fraction: float
+    numbers_done: NotRequired[float | None]
+    seconds_left: NotRequired[float | None]
+    tasks_per_second: NotRequired[float | None]
+
+
+class JobRequest(TypedDict):
+    affinity: NotRequired[Affinity]
+    kind: JobKind
+    max_attempts: NotRequired[int]
+    output: NotRequired[str | None]
+    params: JobParams
+    priority: NotRequired[Priority]
+    requires: NotRequired[Requirements]
+    tags: NotRequired[BTreeMap]
+    timeout: NotRequired[Timeout]
+
+
+class NumberRange(TypedDict):
+    a: int
+    b: int
+
+
+class Problem(TypedDict):
+    detail: str
+    field: NotRequired[str | None]
+    status: int
+    title: str
+
+
+class Renewed(TypedDict):
+    expires_at: str
+
+
+class Requirements(TypedDict):
+    cpus: NotRequired[int | None]
+    labels: NotRequired[BTreeMap]
+    memory_bytes: NotRequired[int | None]
+
+
+class Resources(TypedDict):
+    cpus: NotRequired[int]
+    memory_bytes: NotRequired[int]
+
+
+class Simulation(TypedDict):
+    priorities: NotRequired[list[Priority]]
+    seconds: float
+    tasks: int
+    workers: int
+
+
+class SimulationStarted(TypedDict):
+    jobs: list[Job]
+
+
+class SleepParams(TypedDict):
+    fail_rate: NotRequired[float]
+    seconds: float
+    tasks: NotRequired[int]
+
+
+class Stats(TypedDict):
+    jobs: dict[str, int]
+    numbers_per_second: float
+    queue_depth_by_priority: dict[str, int]
+    store_backlog: int
+    store_error: NotRequired[str | None]
+    tasks: TaskCounts
+    tasks_per_second: float
+    workers: WorkerStats
+
+
+class SumOfPrimes(TypedDict):
+    a: int
+    b: int
+    elapsed_ms: int
+    sum: str
+    tasks: int
+
+
+class Task(TypedDict):
+    allocated_at: NotRequired[str | None]
+    attempts: int
+    completed_at: NotRequired[str | None]
+    error_at: NotRequired[str | None]
+    index: int
+    last_error: NotRequired[str | None]
+    pending_at: str
+    result: NotRequired[Any]
+    running_at: NotRequired[str | None]
+    state: TaskState
+    worker: NotRequired[str | None]
+
+
+class TaskCounts(TypedDict):
+    failed: int
+    pending: int
+    running: int
+    succeeded: int
+    total: int
+
+
+class TaskFailure(TypedDict):
+    error: str
+
+
+class TaskPage(TypedDict):
+    next_page_token: NotRequired[str | None]
+    tasks: list[Task]
+
+
+class TasksParams(TypedDict):
+    list: builtins.list[Any]
+
+
+class Timeout(TypedDict):
+    job_seconds: NotRequired[int | None]
+    task_seconds: NotRequired[int | None]
+
+
+class WorkerStats(TypedDict):
+    draining: int
+    leases: int
+    pulling: int
+    ready: int
+    slots: int
+    suspended: int
+
+
+class WorkerSummary(TypedDict):
+    address: str
+    boot_id: str
+    busy: int
+    completed_tasks: int
+    cpu_load: float
+    free_memory_bytes: int
+    id: str
+    kinds: list[JobKind]
+    labels: BTreeMap
+    last_seen_ms_ago: int
+    resources: Resources
+    running: int
+    slots: int
+    speed_numbers_per_s: NotRequired[int | None]
+    state: WorkerState
+    version: str

@@ -1,0 +1,166 @@
+"""What a worker has to run: leases, and which slot runs what. All under one lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from .claims import Lease
+from .slot import Slot
+
+#: Running time that one claim of chunks should carry for each slot.
+LEASE_TARGET = 0.05
+
+#: What a chunk takes before any was run.
+FIRST_GUESS = 0.005
+
+#: The most chunks of one claim, and the bytes that their outcomes may be expected to take.
+MAX_CLAIM = 200
+MAX_EXPECTED_BYTES = 8 * 1024 * 1024
+
+#: Chunks are fetched ahead only while they take less than this.
+QUICK = 0.1
+
+#: Weight of the newest lease in what is expected of the next.
+NEWEST = 0.5
+
+
+class Board:
+    """Ready tasks and running ones. A lease's tasks are shared by all slots."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._changed = threading.Condition()
+        self._ready: deque[tuple[Lease, deque[int]]] = deque()
+        self._open: dict[str, Lease] = {}
+        self._running: dict[Slot, Lease] = {}
+        self._idle = 0
+        self._is_draining = False
+        self._seconds = FIRST_GUESS
+        self._bytes = 0.0
+
+    def put(self, lease: Lease) -> bool:
+        """Takes a lease to run; False while draining. Single calls go before chunks."""
+        with self._changed:
+            if self._is_draining:
+                return False
+            self._open[lease.attempt] = lease
+            entry = (lease, deque(range(len(lease.tasks))))
+            if lease.source.is_chunks:
+                self._ready.append(entry)
+            else:
+                self._ready.appendleft(entry)
+            self._changed.notify_all()
+            return True
+
+    def take(self, slot: Slot) -> tuple[Lease, list[int]] | None:
+        """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left."""
+        with self._changed:
+            self._running.pop(slot, None)
+            self._idle += 1
+            self._changed.notify_all()
+            while not self._ready and not self._is_draining:
+                self._changed.wait()
+            self._idle -= 1
+            if not self._ready:
+                return None
+            lease, positions = self._ready[0]
+            # Half of an even share: slots that are done early share the rest.
+            count = -(-len(positions) // (2 * self._slots))
+            taken = [positions.popleft() for _ in range(count)]
+            if not positions:
+                self._ready.popleft()
+            lease.is_begun = True
+            self._running[slot] = lease
+            return lease, taken
+
+    def done(self, lease: Lease) -> None:
+        """A lease was reported, or dropped."""
+        with self._changed:
+            self._open.pop(lease.attempt, None)
+            self._changed.notify_all()
+
+    def is_last_of(self, slot: Slot, lease: Lease) -> bool:
+        """Whether nothing of a lease is ready or runs in another slot: then the slot's thread reports it."""
+        with self._changed:
+            self._running.pop(slot, None)
+            return not any(one is lease for one, _ in self._ready) and lease not in self._running.values()
+
+    def learn(self, lease: Lease) -> None:
+        """Sees how long a lease of chunks took for each, and how much its outcomes take."""
+        if not lease.outcomes:
+            return
+        slots = min(self._slots, len(lease.outcomes))
+        seconds = (time.monotonic() - lease.claimed_at) * slots / len(lease.outcomes)
+        size = sum(map(len, lease.outcomes.values())) / len(lease.outcomes)
+        with self._changed:
+            self._seconds += NEWEST * (seconds - self._seconds)
+            # The largest lately: too little is claimed rather than too much to report.
+            self._bytes = max(size, self._bytes / 2)
+
+    def wanted_chunks(self) -> int:
+        """Waits until the worker wants chunks; how many. 0 when it drains."""
+        with self._changed:
+            while not self._is_draining:
+                ready = sum(len(positions) for _, positions in self._ready)
+                is_quick = self._seconds < QUICK
+                if (self._idle > 0 and ready == 0) or (is_quick and ready < self._slots):
+                    if not is_quick:
+                        return 1
+                    most = LEASE_TARGET * self._slots / max(self._seconds, 1e-6)
+                    most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
+                    return max(1, min(MAX_CLAIM, int(most)))
+                self._changed.wait()
+            return 0
+
+    def wanted_singles(self) -> int:
+        """Waits until a slot is idle with nothing ready for it; 1, or 0 when the worker drains.
+
+        Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
+        """
+        with self._changed:
+            while not self._is_draining:
+                if self._idle > sum(len(positions) for _, positions in self._ready):
+                    return 1
+                self._changed.wait()
+            return 0
+
+    def open_leases(self) -> list[Lease]:
+        """Everything that is held."""
+        with self._changed:
+            return list(self._open.values())
+
+    def lose(self, lease: Lease) -> None:
+        """The grid does not count on a lease any more: nothing of it starts, and what runs is killed."""
+        with self._changed:
+            lease.is_lost = True
+            self._forget_ready([lease])
+            self._open.pop(lease.attempt, None)
+            for slot, running in self._running.items():
+                if running is lease:
+                    slot.kill()
+
+    def drain(self) -> list[Lease]:
+        """Lets nothing new in; returns the leases that were not begun."""
+        with self._changed:
+            self._is_draining = True
+            unbegun = [lease for lease in self._open.values() if not lease.is_begun]
+            self._forget_ready(unbegun)
+            for lease in unbegun:
+                del self._open[lease.attempt]
+            self._changed.notify_all()
+            return unbegun
+
+    def kill_all(self) -> None:
+        """Kills what runs."""
+        with self._changed:
+            self._ready.clear()
+            for slot in self._running:
+                slot.kill()
+            self._changed.notify_all()
+
+    def _forget_ready(self, leases: Iterable[Lease]) -> None:
+        gone = {lease.attempt for lease in leases}
+        self._ready = deque(entry for entry in self._ready if entry[0].attempt not in gone)

@@ -1,0 +1,159 @@
+"""What runs inside a slot's process: reads calls from a pipe, runs them one by one and answers each.
+
+The process dies with its worker: the kernel kills it when its parent ends, however deep in a call it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import pickle
+import resource
+import signal
+import traceback
+from base64 import b64decode
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..calls import chunk_outcome, dumps, error_field, error_outcome, value_outcome
+from ..registry import registered
+
+PR_SET_PDEATHSIG = 1
+
+#: The longest outcome that is answered; the service takes reports of 64 MiB.
+MAX_OUTCOME_BYTES = 60 * 1024 * 1024
+
+#: The longest traceback and message that travel, in characters.
+MAX_TRACEBACK_CHARS = 100_000
+
+#: First character of an answer: the text after it is an outcome, or a reason for the grid to try the task again.
+OUTCOME, FAILURE = "=", "!"
+
+#: What the process says when its modules are imported.
+READY = b"ready"
+
+
+def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None) -> None:
+    """Serves calls until the pipe ends. Each message is a list of payloads; each payload gets an answer."""
+    # Ctrl-C on a terminal reaches the whole process group, and the worker decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with_parent()
+    _be_the_first_to_die()
+    if max_memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
+    for module in modules:
+        importlib.import_module(module)
+    pipe.send_bytes(READY)
+    session: str | None = None
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            for payload in pickle.loads(pipe.recv_bytes()):
+                answer, session = run(payload, session)
+                pipe.send_bytes(answer.encode())
+
+
+def die_with_parent() -> None:
+    """Asks the kernel to kill this process when the thread that forked it ends: no code here has to run then."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _be_the_first_to_die() -> None:
+    """Asks the kernel to kill this process before the worker when memory runs out."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def run(payload: dict[str, Any], session: str | None) -> tuple[str, str | None]:
+    """Runs one call; returns the answer and the session whose initializer has run."""
+    if "task" in payload:
+        return _run_named(payload), session
+    wanted = payload.get("session")
+    if wanted is not None and wanted != session:
+        try:
+            initializer, arguments = pickle.loads(b64decode(payload["initializer"]))
+            initializer(*arguments)
+        except BaseException as error:
+            message = f"the initializer failed with {type(error).__name__}: {error}"
+            field = error_field("BrokenGridExecutor", message, traceback=_traceback(error))
+            return OUTCOME + error_outcome(field), session
+        session = wanted
+    outcome = _run_chunk(payload) if "chunk" in payload else _run_single(payload)
+    if len(outcome) > MAX_OUTCOME_BYTES:
+        message = f"the result takes {len(outcome)} bytes, and {MAX_OUTCOME_BYTES} can be reported"
+        outcome = error_outcome(error_field("ResultTooLarge", message))
+    return OUTCOME + outcome, session
+
+
+def _run_single(payload: dict[str, Any]) -> str:
+    try:
+        function, args, kwargs = pickle.loads(b64decode(payload["call"]))
+    except BaseException as error:
+        return error_outcome(_unreadable(error))
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        return error_outcome(_raised(error))
+    try:
+        return value_outcome(value)
+    except BaseException as error:
+        return error_outcome(_not_picklable(error))
+
+
+def _run_chunk(payload: dict[str, Any]) -> str:
+    try:
+        function: Callable[..., Any] = pickle.loads(b64decode(payload["function"]))
+        chunk = pickle.loads(b64decode(payload["chunk"]))
+    except BaseException as error:
+        return error_outcome(_unreadable(error))
+    values: list[Any] = []
+    raised: str | None = None
+    try:
+        for args in chunk:
+            values.append(function(*args))  # noqa: PERF401 (what came before an exception is kept)
+    except BaseException as error:
+        raised = _raised(error)
+    try:
+        return chunk_outcome(values, raised)
+    except BaseException as error:
+        return error_outcome(_not_picklable(error))
+
+
+def _run_named(payload: dict[str, Any]) -> str:
+    name = payload["task"]
+    function = registered().get(name)
+    if function is None:
+        return f"{FAILURE}UnknownTask: this worker has no function registered as {name!r}"
+    try:
+        outcome = json.dumps(function(*payload.get("args", ()), **payload.get("kwargs", {})), allow_nan=False)
+    except BaseException as error:
+        return f"{FAILURE}{type(error).__name__}: {error}"
+    if len(outcome) > MAX_OUTCOME_BYTES:
+        return f"{FAILURE}ResultTooLarge: the result takes {len(outcome)} bytes, {MAX_OUTCOME_BYTES} can be reported"
+    return OUTCOME + outcome
+
+
+def _raised(error: BaseException) -> str:
+    pickled = b""
+    with contextlib.suppress(BaseException):
+        pickled = dumps(error)
+        pickle.loads(pickled)
+    message = str(error)[:MAX_TRACEBACK_CHARS]
+    return error_field("raised", message, type_name=type(error).__name__, traceback=_traceback(error), pickled=pickled)
+
+
+def _unreadable(error: BaseException) -> str:
+    message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {error}"
+    return error_field("NotPicklable", message, traceback=_traceback(error))
+
+
+def _not_picklable(error: BaseException) -> str:
+    message = f"the result cannot be pickled: {type(error).__name__}: {error}"
+    return error_field("NotPicklable", message, traceback=_traceback(error))
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))[-MAX_TRACEBACK_CHARS:]

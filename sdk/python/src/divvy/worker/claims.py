@@ -1,0 +1,221 @@
+"""What a worker asks of the coordinator: claims, and what came of them.
+
+An outcome whose attempt the coordinator does not know any more, after a restart or an expiry, does not count: its 409
+is dropped.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+from .._transport import Response, Transport
+from ..errors import DivvyError, GridUnreachable, Unavailable
+
+log = logging.getLogger("divvy.worker")
+
+#: How long a report is tried again while the coordinator is away; an attempt that it forgets meanwhile does not count.
+REPORT_FOR = 120.0
+
+#: Room for the answer beyond the time that the coordinator waits for a task.
+CLAIM_SLACK = 15.0
+
+
+@dataclass
+class Lease:
+    """Tasks that are this worker's for a while."""
+
+    attempt: str
+    job: str
+    tasks: list[Any]
+    renew_after: float
+    source: Source
+    #: The lease's name, where the coordinator gives one: with it a report counts even after a restart.
+    name: Any = None
+    claimed_at: float = field(default_factory=time.monotonic)
+    outcomes: dict[int, str] = field(default_factory=dict)
+    #: A reason for the grid to try all of it again.
+    failure: str | None = None
+    #: The coordinator does not count on it any more.
+    is_lost: bool = False
+    is_begun: bool = False
+    last_renewed_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A name under which a worker claims, with the labels that decide what it gets."""
+
+    worker_id: str
+    labels: Mapping[str, str]
+    resources: Mapping[str, int]
+    is_chunks: bool
+
+    def claim(self, max_tasks: int, wait_seconds: float) -> dict[str, Any]:
+        """The body of a claim."""
+        return {
+            "worker_id": self.worker_id,
+            "kinds": ["tasks"],
+            "labels": dict(self.labels),
+            "resources": dict(self.resources),
+            "max_tasks": max_tasks,
+            "wait_seconds": wait_seconds,
+        }
+
+
+class Coordinator:
+    """The coordinator's internal interface."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._transport = Transport(url, token, timeout=30.0, retry_for=0.0)
+        self._can_release = True
+
+    def close(self) -> None:
+        """Ends all waits."""
+        self._transport.close()
+
+    def waiting_claim(self, source: Source, max_tasks: int, wait_seconds: float) -> WaitingClaim:
+        """A claim that can be taken back while it waits."""
+        return WaitingClaim(self._transport, source, source.claim(max_tasks, wait_seconds))
+
+    def complete(self, lease: Lease, results: Sequence[str], claim: Mapping[str, Any] | None) -> Lease | None:
+        """Reports results, as JSON texts. Returns the next lease if ``claim`` found one."""
+        more = {**({"claim": claim} if claim is not None else {}), **lease_field(lease)}
+        tail = f",{json.dumps(more)[1:-1]}" if more else ""
+        response = self._report(lease, "complete", f'{{"results":[{",".join(results)}]{tail}}}')
+        return read_lease(response, lease.source) if response is not None and response.status == 200 else None
+
+    def fail(self, lease: Lease, reason: str) -> None:
+        """Reports that an attempt has failed."""
+        # The service takes at most 1000 characters of it, in a body of 64 KiB.
+        self._report(lease, "fail", json.dumps({"error": reason[:1000], **lease_field(lease)}))
+
+    def hand_back(self, lease: Lease) -> None:
+        """Gives back what was not begun, at no cost where the coordinator knows that, else as a failed attempt."""
+        if self._can_release:
+            response = self._report(lease, "release", json.dumps(lease_field(lease)))
+            if response is None or response.status != 404:
+                return
+            self._can_release = False
+        self.fail(lease, "WorkerStopping: the worker stopped before it began")
+
+    def renew(self, lease: Lease) -> bool:
+        """Keeps a lease; False if it is lost. An outage says nothing."""
+        try:
+            body = json.dumps(lease_field(lease)) if lease.name is not None else ""
+            response = self._post(lease, "renew", body, is_safe=True)
+        except GridUnreachable:
+            return True
+        if response.status == 200:
+            lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
+        return response.status not in (404, 409)
+
+    def _report(self, lease: Lease, what: str, body: str) -> Response | None:
+        """Sends a report until it arrives; None if it does not count."""
+        deadline = time.monotonic() + REPORT_FOR
+        while not lease.is_lost:
+            try:
+                left = max(0.0, min(5.0, deadline - time.monotonic()))
+                # Sent again after a lost answer it gets 409, and counts once.
+                response = self._post(lease, what, body, is_safe=True, retry_for=left)
+            except GridUnreachable as error:
+                if time.monotonic() >= deadline or self._transport.is_closed:
+                    log.warning("%s of attempt %s was not reported: %s", what, lease.attempt, error)
+                    return None
+                continue
+            if response.status == 409:
+                log.info("attempt %s holds no lease any more: its %s is dropped", lease.attempt, what)
+                return None
+            if response.status >= 400 and not (what == "release" and response.status == 404):
+                log.error("%s of attempt %s was refused: %s", what, lease.attempt, response.body[:300].decode())
+                if what == "complete":
+                    self.fail(lease, f"ResultTooLarge: the report was refused with {response.status}")
+                return None
+            return response
+        return None
+
+    def _post(self, lease: Lease, what: str, body: str, **options: Any) -> Response:
+        path = f"/v1/worker/tasks/{quote(lease.attempt, safe='')}/{what}"
+        return self._transport.request("POST", path, body, **options)
+
+
+class WaitingClaim:
+    """One claim on a connection of its own. Another thread may take it back."""
+
+    def __init__(self, transport: Transport, source: Source, body: Mapping[str, Any]) -> None:
+        self._transport = transport
+        self._source = source
+        self._body = body
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._is_taken_back = False
+
+    def run(self) -> Lease | None:
+        """The lease, or None if there is none now. Raises what the coordinator answers, or that it does not."""
+        timeout = self._body["wait_seconds"] + CLAIM_SLACK
+        connection = self._transport.open(timeout)
+        try:
+            with self._lock:
+                if self._is_taken_back:
+                    return None
+                self._socket = connection.sock
+            response = self._transport.exchange(connection, "POST", "/v1/worker/claim", json.dumps(self._body))
+        except (OSError, http.client.HTTPException) as error:
+            if self._is_taken_back:
+                return None
+            raise GridUnreachable(f"the coordinator does not answer: {type(error).__name__}: {error}") from error
+        finally:
+            with self._lock:
+                self._socket = None
+            connection.close()
+        if response.status == 204:
+            return None
+        response.checked()
+        return read_lease(response, self._source)
+
+    def take_back(self) -> None:
+        """Ends the wait. A lease that was given just now is still read, so that it can be handed back."""
+        with self._lock:
+            self._is_taken_back = True
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_WR)
+
+
+def read_lease(response: Response, source: Source) -> Lease:
+    """The lease in an answer."""
+    claimed = response.json()
+    renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
+    return Lease(claimed["attempt"], claimed["job"], claimed["tasks"], renew_after, source, claimed.get("lease"))
+
+
+def lease_field(lease: Lease) -> dict[str, Any]:
+    """The field of a report that names the lease."""
+    return {} if lease.name is None else {"lease": lease.name}
+
+
+def renewal_interval(expires_at: str, date: str | None) -> float:
+    """Seconds until a lease should be renewed, by the coordinator's own clock; its date has whole seconds."""
+    try:
+        expires = datetime.fromisoformat(expires_at.replace("Z", "+00:00")[:19] + "+00:00")
+        left = (expires - parsedate_to_datetime(date or "")).total_seconds()
+    except (ValueError, TypeError):
+        left = 4.0
+    # Often enough that a canceled job's calls stop soon.
+    return min(max(left / 4, 0.25), 2.0)
+
+
+def is_passing(error: DivvyError) -> bool:
+    """Whether a claim may succeed later without anybody's help."""
+    return isinstance(error, (GridUnreachable, Unavailable))

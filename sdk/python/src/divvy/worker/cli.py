@@ -1,0 +1,156 @@
+"""``divvy-python-worker``: options, logs, signals."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .._version import __version__
+from ..calls import OWN_LABELS
+from ..registry import registered
+from .service import Config, Worker, WorkerFailed
+
+MAX_SLOTS = 1024
+
+#: The grid takes so many labels of a worker.
+MAX_LABELS = 32
+
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="divvy-python-worker",
+        description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: "
+        "whoever may submit jobs runs what they like here.",
+    )
+    add = made.add_argument
+    add("--coordinator", metavar="URL", default=os.environ.get("DIVVY_COORDINATOR", "http://127.0.0.1:8081"))
+    add("--slots", type=int, default=_from_env("DIVVY_SLOTS", None), help="processes [default: the cores it may use]")
+    add(
+        "--import",
+        dest="modules",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module with @divvy.task functions",
+    )
+    add("--name", default=os.environ.get("DIVVY_WORKER_ID") or None, help="its name at the grid")
+    add("--label", dest="labels", metavar="KEY=VALUE", action="append", default=[])
+    add("--no-functions", action="store_true", help="run named tasks only, no code that clients send")
+    add(
+        "--memory-per-slot", type=memory, metavar="SIZE", help="such as 512MiB; a call that needs more gets MemoryError"
+    )
+    drain_timeout = int(_from_env("DIVVY_DRAIN_TIMEOUT_MS", 10000) or 0) / 1000
+    add(
+        "--drain-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=drain_timeout,
+        help="for what runs at SIGTERM [%(default)s]",
+    )
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return made
+
+
+def memory(text: str) -> int:
+    """Bytes, as a number with KiB, MiB or GiB."""
+    match = re.fullmatch(r"(\d+)([KMG]iB)?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512MiB")
+    return int(match[1]) * _UNITS[match[2] or ""]
+
+
+def configure(arguments: Sequence[str] | None) -> Config:
+    """The worker's configuration; wrong usage ends the process with status 2."""
+    made = parser()
+    options = made.parse_args(arguments)
+    slots = options.slots or available_cores()
+    if not 1 <= slots <= MAX_SLOTS:
+        made.error(f"--slots must be from 1 to {MAX_SLOTS}")
+    labels = dict(label.partition("=")[::2] for label in options.labels)
+    if not all(labels) or any("=" not in label for label in options.labels):
+        made.error("--label takes KEY=VALUE")
+    sys.path.insert(0, os.getcwd())
+    for module in options.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            made.error(f"--import {module}: {error}")
+    if len(labels) + len(registered()) + OWN_LABELS > MAX_LABELS:
+        made.error(f"labels and named tasks together must be at most {MAX_LABELS - OWN_LABELS}")
+    return Config(
+        coordinator=options.coordinator,
+        worker_id=options.name or default_name(),
+        slots=slots,
+        token=os.environ.get("DIVVY_WORKER_TOKEN") or None,
+        labels=labels,
+        modules=tuple(options.modules),
+        takes_functions=not options.no_functions,
+        max_memory_bytes=options.memory_per_slot,
+        memory_bytes=available_memory(),
+        drain_timeout=options.drain_timeout,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a worker until SIGTERM or Ctrl-C."""
+    level = os.environ.get("DIVVY_LOG", "info").upper()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO",
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    config = configure(arguments)
+    try:
+        worker = Worker(config)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    try:
+        worker.run()
+    except WorkerFailed as error:
+        sys.exit(f"error: {error}")
+
+
+def _from_env(name: str, default: int | None) -> int | None:
+    text = os.environ.get(name)
+    return int(text) if text else default
+
+
+def default_name() -> str:
+    """A name that no other worker has: the pod's address, else the host's name and the process."""
+    pod = os.environ.get("POD_IP")
+    if pod:
+        return "python-" + re.sub(r"[^A-Za-z0-9]", "-", pod)
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:80]
+    return f"python-{host}-{os.getpid()}"
+
+
+def available_cores() -> int:
+    """Cores that this process may use, by its affinity and its cgroup."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, -(-int(quota) // int(period)))
+    return max(1, cores)
+
+
+def available_memory() -> int:
+    """Bytes of memory that this process may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total

@@ -1,0 +1,275 @@
+"""The worker: threads that claim, one for each slot that runs and reports, and one that renews."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..calls import CALLS_LABEL, call_labels, error_field, error_outcome, mismatch, task_label
+from ..errors import DivvyError
+from ..registry import registered
+from . import child
+from .board import Board
+from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
+from .slot import Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
+
+log = logging.getLogger("divvy.worker")
+
+#: How long the coordinator may keep a claim waiting.
+CLAIM_WAIT = 20.0
+
+#: How often held leases are looked at.
+LOOK_INTERVAL = 0.25
+
+#: Outcomes of one report, in bytes; the coordinator takes 64 MiB.
+MAX_REPORT_BYTES = 63 * 1024 * 1024
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a worker was started."""
+
+    coordinator: str
+    worker_id: str
+    slots: int
+    token: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    takes_functions: bool = True
+    max_memory_bytes: int | None = None
+    memory_bytes: int = 0
+    drain_timeout: float = 10.0
+
+
+class WorkerFailed(Exception):
+    """A part of the worker ended by itself."""
+
+
+class Worker:
+    """Runs until ``stop`` was called and everything is finished or handed back."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._coordinator = Coordinator(config.coordinator, config.token)
+        context = start_context(config.modules)
+        options = SlotOptions(config.modules, config.max_memory_bytes)
+        self._slots = [Slot(context, options) for _ in range(config.slots)]
+        self._board = Board(config.slots)
+        self._stopping = threading.Event()
+        self._giving_up = threading.Event()
+        self._failed: str | None = None
+        self._lock = threading.Lock()
+        self._waiting: dict[str, WaitingClaim] = {}
+
+    def stop(self) -> None:
+        """Begins to drain; the second time, gives up what runs. May be called by a signal handler."""
+        if self._stopping.is_set():
+            self._giving_up.set()
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Works until it is stopped. Raises ``WorkerFailed`` if it cannot go on."""
+        try:
+            for slot in self._slots:
+                slot.start()
+        except SlotEnded as error:
+            raise WorkerFailed(f"a slot cannot start: its process {error}; see above") from error
+        runners = [self._thread(f"slot-{number}", self._run_slot, slot) for number, slot in enumerate(self._slots)]
+        others = [self._thread(f"claims-{source.worker_id}", self._claim, source) for source in self._sources()]
+        others.append(self._thread("renewals", self._renew))
+        log.info(
+            "worker %s fetches from %s with %d slots", self._config.worker_id, self._config.coordinator, len(runners)
+        )
+        while not self._stopping.wait(0.5):
+            if self._failed is not None:
+                break
+        self._drain(runners, others)
+        if self._failed is not None:
+            raise WorkerFailed(self._failed)
+
+    def _sources(self) -> list[Source]:
+        config = self._config
+        named = {task_label(name): "yes" for name in registered()}
+        resources = {"cpus": config.slots, "memory_bytes": config.memory_bytes}
+        # Without functions nothing but named tasks is claimed: no job asks for this value of the label.
+        own = call_labels("single") if config.takes_functions else {CALLS_LABEL: "none"}
+        sources = [Source(config.worker_id, {**config.labels, **named, **own}, resources, is_chunks=False)]
+        if config.takes_functions:
+            labels = {**config.labels, **call_labels("chunk")}
+            sources.append(Source(f"{config.worker_id}.chunks", labels, resources, is_chunks=True))
+        return sources
+
+    def _thread(self, name: str, target: Callable[..., None], *args: Any) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                target(*args)
+            except BaseException as error:
+                log.exception("thread %s died", name)
+                self._failed = f"thread {name} died: {error!r}"
+
+        thread = threading.Thread(target=guarded, name=f"divvy-{name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _drain(self, runners: list[threading.Thread], others: list[threading.Thread]) -> None:
+        log.info("stopping")
+        with self._lock:
+            self._stopping.set()
+            waiting = list(self._waiting.values())
+        for claim in waiting:
+            claim.take_back()
+        for lease in self._board.drain():
+            self._coordinator.hand_back(lease)
+        deadline = time.monotonic() + self._config.drain_timeout
+        while any(thread.is_alive() for thread in runners):
+            if time.monotonic() >= deadline or self._giving_up.is_set() or self._failed is not None:
+                self._giving_up.set()
+                self._board.kill_all()
+                break
+            runners[0].join(0.05) if runners[0].is_alive() else time.sleep(0.05)
+        for thread in [*runners, *others]:
+            thread.join(timeout=5.0)
+        for slot in self._slots:
+            slot.kill()
+            slot.stop()
+        self._coordinator.close()
+        log.info("stopped")
+
+    def _claim(self, source: Source) -> None:
+        pause = FIRST_PAUSE
+        wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
+        while (count := wanted()) > 0:
+            claim = self._coordinator.waiting_claim(source, count, CLAIM_WAIT)
+            with self._lock:
+                if self._stopping.is_set():
+                    return
+                self._waiting[source.worker_id] = claim
+            try:
+                lease = claim.run()
+                pause = FIRST_PAUSE
+            except DivvyError as error:
+                log.log(logging.INFO if is_passing(error) else logging.ERROR, "no claim: %s", error)
+                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
+            if lease is not None:
+                self._accept(lease)
+
+    def _accept(self, lease: Lease) -> None:
+        """Takes a lease to run, declines it, or hands it back."""
+        for task in lease.tasks:
+            reason = mismatch(task["payload"]) or self._not_for_this_worker(task["payload"])
+            if reason is not None:
+                log.warning("declined task %d of job %s: %s", task["index"], lease.job, reason)
+                return self._coordinator.fail(lease, reason)
+        if not self._board.put(lease):
+            self._coordinator.hand_back(lease)
+        return None
+
+    def _not_for_this_worker(self, payload: Mapping[str, Any]) -> str | None:
+        name = payload.get("task")
+        if name is None:
+            return None if self._config.takes_functions else "UnknownTask: this worker runs named tasks only"
+        return None if name in registered() else f"UnknownTask: this worker has no function registered as {name!r}"
+
+    def _run_slot(self, slot: Slot) -> None:
+        while (taken := self._board.take(slot)) is not None:
+            lease, positions = taken
+            run_tasks(slot, lease, positions, self._giving_up.is_set)
+            if self._board.is_last_of(slot, lease):
+                self._report(lease)
+
+    def _report(self, lease: Lease) -> None:
+        following: Lease | None = None
+        if lease.is_lost:
+            log.info("attempt %s was given to another worker or canceled", lease.attempt)
+        elif lease.failure is not None:
+            self._coordinator.fail(lease, lease.failure)
+        elif len(lease.outcomes) < len(lease.tasks):
+            self._coordinator.hand_back(lease)
+        elif sum(map(len, lease.outcomes.values())) > MAX_REPORT_BYTES:
+            self._board.learn(lease)
+            self._coordinator.fail(lease, "ResultTooLarge: the results of the tasks of one claim are too long together")
+        else:
+            results = [lease.outcomes[position] for position in range(len(lease.tasks))]
+            # A slot that is done with a single call fetches its next one in the same request.
+            fetches = not lease.source.is_chunks and not self._stopping.is_set()
+            following = self._coordinator.complete(lease, results, lease.source.claim(1, 0) if fetches else None)
+            if lease.source.is_chunks:
+                self._board.learn(lease)
+        self._board.done(lease)
+        if following is not None:
+            self._accept(following)
+
+    def _renew(self) -> None:
+        while not (self._stopping.is_set() and not self._board.open_leases()):
+            if self._giving_up.wait(LOOK_INTERVAL):
+                return
+            for lease in self._board.open_leases():
+                if time.monotonic() - lease.last_renewed_at < lease.renew_after:
+                    continue
+                lease.last_renewed_at = time.monotonic()
+                if not self._coordinator.renew(lease):
+                    self._board.lose(lease)
+
+
+def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:
+    """Runs some tasks of a lease in a slot. One that ends its process is tried again up to its ``attempts``."""
+    pending, ends = deque(positions), Counter[int]()
+    while pending and not lease.is_lost and not is_giving_up():
+        payloads = [lease.tasks[position]["payload"] for position in pending]
+        timeout: float | None = None
+        try:
+            slot.restart_for(payloads[0].get("session"))
+            slot.send(payloads)
+            for payload in payloads:
+                timeout = payload.get("timeout")
+                note_answer(lease, pending[0], slot.receive(timeout))
+                pending.popleft()
+            return
+        except SlotTimedOut:
+            kind, words = "TaskTimedOut", f"the call took longer than {timeout} s"
+        except SlotEnded as end:
+            if lease.is_lost or is_giving_up():
+                return
+            if slot.forgive():
+                continue
+            kind, words = "TaskCrashed", f"the process that ran the call {end}"
+        position = pending[0]
+        ends[position] += 1
+        attempts = int(lease.tasks[position]["payload"].get("attempts", 1))
+        log.warning(
+            "attempt %d of %d at task %d of job %s: %s",
+            ends[position],
+            attempts,
+            lease.tasks[position]["index"],
+            lease.job,
+            words,
+        )
+        if ends[position] >= attempts:
+            note_end(lease, position, kind, words, attempts)
+            pending.popleft()
+
+
+def note_answer(lease: Lease, position: int, answer: str) -> None:
+    """Keeps what a process answered to a task."""
+    if answer.startswith(child.OUTCOME):
+        lease.outcomes[position] = answer[1:]
+    else:
+        lease.failure = lease.failure or answer[1:]
+
+
+def note_end(lease: Lease, position: int, kind: str, words: str, attempts: int) -> None:
+    """Gives a task up whose processes ended before it did."""
+    if "task" in lease.tasks[position]["payload"]:
+        lease.failure = lease.failure or f"{kind}: {words}"
+        return
+    lease.outcomes[position] = error_outcome(error_field(kind, f"{words}, {attempts} times"))

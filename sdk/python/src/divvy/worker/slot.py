@@ -1,0 +1,155 @@
+"""A slot as its worker sees it: a process that runs one call at a time, and is replaced when it ends or must end."""
+
+from __future__ import annotations
+
+import pickle
+import select
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from . import child
+
+#: How long a killed process may take to be gone.
+END_TIMEOUT = 10.0
+
+#: How long a new process may take to import its modules.
+START_TIMEOUT = 120.0
+
+
+class SlotEnded(Exception):
+    """The process ended before it answered. ``str()`` says how."""
+
+
+class SlotTimedOut(Exception):
+    """The process did not answer in time."""
+
+
+@dataclass(frozen=True)
+class SlotOptions:
+    """What all slots of a worker have in common."""
+
+    modules: tuple[str, ...] = ()
+    max_memory_bytes: int | None = None
+
+
+def start_context(modules: Sequence[str]) -> ForkServerContext:
+    """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules])
+    return context
+
+
+class Slot:
+    """One process. One thread sends calls and reads answers; any thread may kill it."""
+
+    def __init__(self, context: ForkServerContext, options: SlotOptions) -> None:
+        self._context = context
+        self._options = options
+        self._lock = threading.Lock()
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._poll = select.poll()
+        self._was_killed = False
+        #: The session whose initializer ran in the process.
+        self.session: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, if there is one."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    def start(self) -> None:
+        """Starts a process unless there is one."""
+        with self._lock:
+            if self._process is not None:
+                return
+            ours, theirs = self._context.Pipe()
+            arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
+            process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
+            process.start()
+            theirs.close()
+            self._process, self._pipe, self.session = process, ours, None
+            self._poll = select.poll()
+            self._poll.register(ours.fileno(), select.POLLIN)
+            self._poll.register(process.sentinel, select.POLLIN)
+            self._was_killed = False
+        self._read(START_TIMEOUT)
+
+    def restart_for(self, session: str | None) -> None:
+        """Takes a new process where another session's initializer has run, and notes whose runs now."""
+        if self.session is not None and self.session != session:
+            self.stop()
+        self.start()
+        self.session = session
+
+    def send(self, payloads: Sequence[Any]) -> None:
+        """Sends calls; each gets an answer, in their order."""
+        assert self._pipe is not None
+        # A process that has ended shows when its answer is read.
+        with suppress(OSError):
+            self._pipe.send_bytes(pickle.dumps(payloads, pickle.HIGHEST_PROTOCOL))
+
+    def receive(self, timeout: float | None) -> str:
+        """The next answer. ``SlotEnded`` or ``SlotTimedOut`` if there is none; the process is gone then."""
+        return self._read(timeout).decode()
+
+    def _read(self, timeout: float | None) -> bytes:
+        assert self._pipe is not None
+        ready = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        if not ready:
+            self.stop()
+            raise SlotTimedOut
+        # Both may be ready: what was answered before the end counts.
+        if any(file == self._pipe.fileno() for file, _ in ready):
+            with suppress(OSError, EOFError):
+                return self._pipe.recv_bytes()
+        raise SlotEnded(self.stop())
+
+    def kill(self) -> None:
+        """Kills the process, which ends a ``receive`` of another thread."""
+        with self._lock:
+            if self._process is not None:
+                self._was_killed = True
+                self._process.kill()
+
+    def forgive(self) -> bool:
+        """Whether its last process was killed by ``kill``: then its end is nobody's fault."""
+        return self._was_killed
+
+    def stop(self) -> str:
+        """Ends the process and says how it ended."""
+        with self._lock:
+            process, pipe = self._process, self._pipe
+            self._process = self._pipe = self.session = None
+        if pipe is not None:
+            pipe.close()
+        if process is None:
+            return "was not running"
+        # Its exit status may be on its way already.
+        process.join(timeout=0.2)
+        if process.is_alive():
+            process.kill()
+            process.join(timeout=END_TIMEOUT)
+        words = describe_exit(process.exitcode)
+        if process.exitcode is not None:
+            process.close()
+        return words
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "could not be ended"
+    if code >= 0:
+        return f"exited with status {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+    return f"was ended by {name}" + (", such as when memory runs out" if -code == signal.SIGKILL else "")

@@ -1,0 +1,161 @@
+"""Functions that workers of the tests import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import divvy
+
+
+def power(base: int, exponent: int) -> int:
+    return int(base**exponent)
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+def capture(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def raise_value_error(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def die(number: int = signal.SIGKILL) -> NoReturn:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+    raise AssertionError("unreachable")
+
+
+def die_once(marker: str) -> int:
+    """Dies the first time that it is called with a marker."""
+    path = Path(marker)
+    if not path.exists():
+        path.write_text(str(os.getpid()))
+        die()
+    return os.getpid()
+
+
+def touch_and_wait(touched: str, awaited: str) -> str:
+    """Makes a file, then waits for another one."""
+    Path(touched).write_text(str(os.getpid()))
+    until = time.monotonic() + 60
+    while not Path(awaited).exists():
+        if time.monotonic() > until:
+            raise TimeoutError(awaited)
+        time.sleep(0.01)
+    return awaited
+
+
+def count_call(directory: str, seconds: float) -> int:
+    """Notes that it was called."""
+    (Path(directory) / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+    time.sleep(seconds)
+    return len(list(Path(directory).iterdir()))
+
+
+def allocate(size: int) -> int:
+    return len(bytearray(size))
+
+
+class ErrorAtPickle:
+    def __reduce__(self) -> Any:
+        raise TypeError("not to be pickled")
+
+
+class ExitAtPickle:
+    def __reduce__(self) -> Any:
+        sys.exit(3)
+
+
+class CrashAtPickle:
+    def __reduce__(self) -> Any:
+        die()
+
+
+class ErrorAtUnpickle:
+    def __reduce__(self) -> Any:
+        return raise_value_error, ("not to be unpickled",)
+
+
+class ExitAtUnpickle:
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+class CrashAtUnpickle:
+    def __reduce__(self) -> Any:
+        return die, ()
+
+
+def make(kind: type[Any]) -> Any:
+    return kind()
+
+
+class UnpicklableError(Exception):
+    def __init__(self) -> None:
+        super().__init__("holds a lock")
+        import threading
+
+        self.lock = threading.Lock()
+
+
+def raise_unpicklable() -> NoReturn:
+    raise UnpicklableError
+
+
+class FussyError(Exception):
+    """Pickles, and cannot be unpickled: its constructor takes more than ``args``."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+        self.second = second
+
+
+def raise_fussy() -> NoReturn:
+    raise FussyError("one", "two")
+
+
+initialized_with: list[Any] = []
+
+
+def initialize(value: Any) -> None:
+    initialized_with.append(value)
+
+
+def initialized(_: object = None) -> list[Any]:
+    return list(initialized_with)
+
+
+def initialize_wrongly() -> NoReturn:
+    raise RuntimeError("no such device")
+
+
+@divvy.task("price")
+def price(amount: float, *, factor: float = 1.0) -> dict[str, float]:
+    return {"price": amount * factor}
+
+
+@divvy.task("refuse")
+def refuse(reason: str) -> NoReturn:
+    raise ValueError(reason)
+
+
+def make_bytes(size: int) -> bytes:
+    return bytes(size)

@@ -1,0 +1,178 @@
+"""Real coordinators and Python workers as processes, ended by their ids."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from divvy import Client, GridExecutor
+
+T = TypeVar("T")
+
+#: The standard library's own was another class before Python 3.11.
+TIMED_OUT = (TimeoutError, concurrent.futures.TimeoutError)
+
+ROOT = Path(__file__).resolve().parents[3]
+SDK = ROOT / "sdk" / "python"
+
+#: Nothing that a test waits for takes longer on a busy machine.
+DEADLINE = 60.0
+
+
+def eventually(what: str, look: Callable[[], T | None], deadline: float = DEADLINE) -> T:
+    """The first value of ``look`` that is true."""
+    until = time.monotonic() + deadline
+    while time.monotonic() < until:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"not within {deadline} s: {what}")
+
+
+class Process:
+    """A process whose stderr and stdout are kept."""
+
+    def __init__(self, command: list[str], variables: Mapping[str, str]) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DIVVY_")}
+        self.process = subprocess.Popen(
+            command,
+            env={**environment, "PYTHONPATH": str(SDK), "PYTHONUNBUFFERED": "1", **variables},
+            cwd=SDK,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(())
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status, when it has ended."""
+        status = self.process.wait(timeout=DEADLINE)
+        self._reader.join(timeout=5.0)
+        return status
+
+    def kill(self) -> None:
+        """Ends it at once, and waits until it has ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def logged(self, text: str) -> str:
+        """The first line with a text, when there is one."""
+        try:
+            return eventually(f"it logs {text!r}", lambda: next((line for line in self.lines if text in line), None))
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.lines}") from None
+
+
+class Coordinator(Process):
+    """A ``divvy-coordinator`` on loopback ports, with data that outlives it."""
+
+    def __init__(self, data_dir: str | None = None, addresses: tuple[str, str] | None = None, **variables: str) -> None:
+        self._own_dir = tempfile.TemporaryDirectory(prefix="divvy-test-") if data_dir is None else None
+        self.data_dir = data_dir or str(self._own_dir and self._own_dir.name)
+        self._variables = variables
+        public, internal = addresses or ("127.0.0.1:0", "127.0.0.1:0")
+        binary = os.environ.get("DIVVY_COORDINATOR_BINARY") or str(ROOT / "target" / "debug" / "divvy-coordinator")
+        super().__init__(
+            [binary],
+            {
+                "DIVVY_PUBLIC_ADDR": public,
+                "DIVVY_INTERNAL_ADDR": internal,
+                "DIVVY_DATA_DIR": self.data_dir,
+                "DIVVY_LOG_FORMAT": "json",
+                **variables,
+            },
+        )
+        serving = json.loads(self.logged('"serving"'))
+        self.public, self.internal = serving["public"], serving["internal"]
+        self.url, self.internal_url = f"http://{self.public}", f"http://{self.internal}"
+
+    def start_again(self) -> Coordinator:
+        """Another one on the same data and ports, when this one has ended."""
+        return Coordinator(self.data_dir, (self.public, self.internal), **self._variables)
+
+    def close(self) -> None:
+        self.kill()
+        if self._own_dir is not None:
+            self._own_dir.cleanup()
+
+
+class Worker(Process):
+    """A Python worker."""
+
+    def __init__(
+        self, coordinator: Coordinator, *options: str, slots: int = 2, python: str = sys.executable, **variables: str
+    ) -> None:
+        command = [python, "-m", "divvy.worker", "--coordinator", coordinator.internal_url, "--slots", str(slots)]
+        super().__init__([*command, *options], variables)
+
+    def ready(self) -> Worker:
+        """This worker, when it fetches."""
+        self.logged("fetches from")
+        return self
+
+    def stop(self) -> int:
+        """Lets it drain."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and not only waited for."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def jobs_of(client: Client, executor_id: str) -> list[Any]:
+    """The jobs of an executor."""
+    return list(client.jobs(tag=f"python-executor:{executor_id}"))
+
+
+def read(path: Path) -> str | None:
+    """What is in a file, if it is there."""
+    return path.read_text() if path.exists() else None
+
+
+@contextmanager
+def executing(grid: str | Client, **options: Any) -> Iterator[GridExecutor]:
+    """An executor that is waited for only if the block succeeds: what it waits for may never come else."""
+    executor = GridExecutor(grid, **options)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()

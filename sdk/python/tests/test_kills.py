@@ -1,0 +1,218 @@
+"""Real kills: of slots, of Python workers, of the coordinator."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from divvy import Client, GridExecutor, errors
+
+from . import functions
+from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read
+
+#: What a killed worker held is given to another one after this time.
+SHORT_LEASES = {"DIVVY_LEASE_TIMEOUT_MS": "2000"}
+
+
+def test_a_process_that_dies_costs_its_call_an_attempt(executor: GridExecutor, tmp_path: Path) -> None:
+    others = [executor.submit(functions.double, value) for value in range(20)]
+    future = executor.submit(functions.die_once, str(tmp_path / "marker"))
+    assert future.result(DEADLINE) != int((tmp_path / "marker").read_text())
+    assert [other.result(DEADLINE) for other in others] == [2 * value for value in range(20)]
+
+
+def test_a_process_that_dies_in_a_map_costs_only_its_item(executor: GridExecutor, tmp_path: Path) -> None:
+    markers = [str(tmp_path / str(number)) for number in range(8)]
+    for marker in markers[:3] + markers[4:]:
+        Path(marker).touch()
+    assert len(list(executor.map(functions.die_once, markers))) == 8
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (functions.die, "SIGKILL, such as when memory runs out, 2 times"),
+        (lambda: functions.die(signal.SIGSEGV), "SIGSEGV, 2 times"),
+        (lambda: os._exit(3), "exited with status 3, 2 times"),
+    ],
+)
+def test_a_call_that_always_ends_its_process_crashes_alone(
+    grid: Coordinator, call: Callable[[], object], words: str
+) -> None:
+    with executing(grid.url, max_attempts=2) as executor:
+        others = list(executor.map(functions.double, range(10)))
+        future = executor.submit(call)
+        assert isinstance(future.exception(DEADLINE), errors.TaskCrashed)
+        assert words in str(future.exception())
+        assert others == list(executor.map(functions.double, range(10)))
+
+
+def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
+    with executing(grid.url, task_timeout=0.5, max_attempts=2) as executor:
+        hanging = executor.submit(functions.count_call, str(tmp_path), 60.0)
+        quick = executor.submit(functions.double, 4)
+        error = hanging.exception(DEADLINE)
+        assert isinstance(error, errors.TaskTimedOut) and isinstance(error, TimeoutError)
+        assert "longer than 0.5 s, 2 times" in str(error)
+        assert quick.result(DEADLINE) == 8
+    calls = list(tmp_path.iterdir())
+    assert len(calls) == 2
+    for call in calls:
+        assert not is_alive(int(call.name.rpartition("-")[2]))
+
+
+def test_a_call_that_takes_more_memory_than_its_slot_may_gets_an_error(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, "--memory-per-slot", "256MiB", slots=1).ready()
+    with executing(coordinator.url) as executor:
+        assert isinstance(executor.submit(functions.allocate, 1 << 30).exception(DEADLINE), MemoryError)
+        assert executor.submit(functions.allocate, 1 << 20).result(DEADLINE) == 1 << 20
+
+
+def test_another_worker_runs_what_a_killed_one_held(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator, **SHORT_LEASES)
+    first = start(Worker, coordinator, slots=1).ready()
+    with executing(coordinator.url) as executor:
+        future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        slot = int(eventually("it runs", lambda: read(tmp_path / "runs")) or 0)
+        first.kill()
+        eventually("its slots die with it", lambda: not is_alive(slot))
+        (tmp_path / "runs").unlink()
+        start(Worker, coordinator, slots=1).ready()
+        eventually("it runs again", lambda: read(tmp_path / "runs"))
+        (tmp_path / "go").touch()
+        assert future.result(DEADLINE) == str(tmp_path / "go")
+
+
+def test_slots_die_with_their_worker_however_deep_they_are_in_a_call(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=1).ready()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        # Counting holds the interpreter's lock in C for long.
+        future = executor.submit(
+            lambda path: (Path(path).write_text(str(os.getpid())), sum(range(10**12))), str(tmp_path / "pid")
+        )
+        slot = int(eventually("it runs", lambda: read(tmp_path / "pid")) or 0)
+        worker.kill()
+        eventually("its slot is gone", lambda: not is_alive(slot))
+        for job in jobs_of(client, executor.id):
+            job.cancel()
+        assert future.exception(DEADLINE) is not None
+
+
+def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=1).ready()
+    with executing(coordinator.url) as executor:
+        future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        eventually("it runs", lambda: read(tmp_path / "runs"))
+        worker.signal(signal.SIGTERM)
+        worker.logged("stopping")
+        (tmp_path / "go").touch()
+        assert future.result(DEADLINE) == str(tmp_path / "go")
+    assert worker.wait() == 0
+
+
+def test_a_worker_that_is_stopped_hands_back_what_takes_too_long(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, "--drain-timeout", "0.2", slots=1).ready()
+    with executing(coordinator.url) as executor:
+        future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        slot = int(eventually("it runs", lambda: read(tmp_path / "runs")) or 0)
+        assert worker.stop() == 0
+        assert not is_alive(slot)
+        (tmp_path / "runs").unlink()
+        # No lease has to expire first.
+        start(Worker, coordinator, slots=1).ready()
+        eventually("it runs again", lambda: read(tmp_path / "runs"))
+        (tmp_path / "go").touch()
+        assert future.result(DEADLINE) == str(tmp_path / "go")
+
+
+def test_an_idle_worker_stops_at_once(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=1).ready()
+    with Client(coordinator.url) as client:
+        eventually("it waits for tasks", lambda: client.stats()["workers"]["pulling"] >= 2)
+    assert worker.stop() == 0
+
+
+def test_calls_and_jobs_survive_a_killed_coordinator(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=2).ready()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        running = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        eventually("it runs", lambda: read(tmp_path / "runs"))
+        waiting = [executor.submit(functions.double, value) for value in range(300)]
+        eventually(
+            "the jobs are there", lambda: sum(job.data["tasks"]["total"] for job in jobs_of(client, executor.id)) == 301
+        )
+        coordinator.kill()
+        late = executor.submit(functions.double, 1000)
+        (tmp_path / "go").touch()
+        start(coordinator.start_again)
+        assert late.result(DEADLINE) == 2000
+        assert [future.result(DEADLINE) for future in waiting] == [2 * value for value in range(300)]
+        # The worker's old claim does not count any more: the grid gives the call out again.
+        assert running.result(DEADLINE) == str(tmp_path / "go")
+
+
+def test_no_future_hangs_when_the_grid_is_gone_for_good(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    with Client(coordinator.url, retry_for=1.0) as client, executing(client) as executor:
+        sent = executor.submit(functions.double, 1)
+        eventually("the job is there", lambda: jobs_of(client, executor.id))
+        coordinator.kill()
+        unsent = executor.submit(functions.double, 2)
+        assert isinstance(sent.exception(DEADLINE), errors.GridUnreachable)
+        assert isinstance(unsent.exception(DEADLINE), errors.GridUnreachable)
+
+
+def test_no_future_hangs_when_the_grid_has_lost_its_data(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    with Client(coordinator.url) as client, executing(client) as executor:
+        future = executor.submit(functions.double, 1)
+        # A submission whose answer did not arrive would be sent again, to the new grid.
+        eventually("the executor knows that the job is there", lambda: not executor._engine._collector.is_idle())
+        coordinator.kill()
+        start(Coordinator, None, (coordinator.public, coordinator.internal))
+        assert isinstance(future.exception(DEADLINE), errors.JobLost)
+
+
+def test_no_future_hangs_when_its_job_is_canceled_by_somebody_else(grid: Coordinator, client: Client) -> None:
+    nowhere: Any = {"labels": {"gpu": "no worker has this"}}
+    with executing(grid.url, requires=nowhere) as executor:
+        future = executor.submit(functions.double, 1)
+        (job,) = eventually("the job is there", lambda: jobs_of(client, executor.id))
+        job.cancel()
+        assert isinstance(future.exception(DEADLINE), errors.JobCanceled)
+
+
+@pytest.mark.parametrize("part", ["_send", "_look"])
+def test_no_future_hangs_when_a_thread_of_the_executor_dies(
+    grid: Coordinator, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    from divvy import _collector, _engine
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(_engine.Engine if part == "_send" else _collector.Collector, part, fail)
+    with executing(grid.url) as executor:
+        futures = [executor.submit(functions.double, value) for value in range(3)]
+        for future in futures:
+            assert isinstance(future.exception(DEADLINE), errors.BrokenGridExecutor)
+        eventually("it takes no more", lambda: refuses(executor))
+
+
+def refuses(executor: GridExecutor) -> bool:
+    try:
+        executor.submit(functions.double, 1)
+    except errors.BrokenGridExecutor:
+        return True
+    return False

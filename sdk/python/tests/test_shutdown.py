@@ -1,0 +1,231 @@
+"""``shutdown``, the context manager and the interpreter's end."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from divvy import Client, GridExecutor
+
+from . import functions
+from .helpers import DEADLINE, SDK, Coordinator, Worker, eventually, executing, jobs_of, read
+
+NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
+
+
+def threads_of_executors() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in ("divvy-sender", "divvy-collector")]
+
+
+def test_no_call_is_taken_after_a_shutdown(grid: Coordinator) -> None:
+    executor = GridExecutor(grid.url)
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.submit(functions.double, 1)
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        executor.map(functions.double, [1])
+    executor.shutdown()
+
+
+def test_a_shutdown_waits_for_what_was_submitted(grid: Coordinator) -> None:
+    with executing(grid.url) as executor:
+        futures = [executor.submit(functions.sleep, 0.01) for _ in range(50)]
+    assert all(future.done() for future in futures)
+    assert [future.result(0) for future in futures] == [0.01] * 50
+    assert threads_of_executors() == []
+
+
+def test_a_shutdown_without_waiting_lets_calls_go_on(grid: Coordinator, tmp_path: Path) -> None:
+    executor = GridExecutor(grid.url)
+    future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+    executor.shutdown(wait=False)
+    assert not future.done()
+    (tmp_path / "go").touch()
+    assert future.result(DEADLINE) == str(tmp_path / "go")
+    eventually("its threads end", lambda: threads_of_executors() == [])
+
+
+def test_an_executor_that_nobody_holds_brings_its_calls_to_an_end(grid: Coordinator) -> None:
+    executor = GridExecutor(grid.url)
+    results = executor.map(functions.double, range(50))
+    future: Future[float] = executor.submit(functions.sleep, 0.2)
+    del executor
+    gc.collect()
+    assert list(results) == [2 * value for value in range(50)]
+    assert future.result(DEADLINE) == 0.2
+    eventually("its threads end", lambda: threads_of_executors() == [])
+
+
+def test_cancel_futures_spares_what_runs(grid: Coordinator, tmp_path: Path) -> None:
+    calls, go = tmp_path / "calls", tmp_path / "go"
+    calls.mkdir()
+    executor = GridExecutor(grid.url)
+    running = [executor.submit(functions.touch_and_wait, str(tmp_path / name), str(go)) for name in ("a", "b")]
+    eventually("both run", lambda: all(future.running() for future in running))
+    waiting = [executor.submit(functions.count_call, str(calls), 0.0) for _ in range(20)]
+    threading.Timer(0.5, go.touch).start()
+    executor.shutdown(cancel_futures=True)
+    assert [future.result(0) for future in running] == [str(go)] * 2
+    for future in waiting:
+        with pytest.raises(CancelledError):
+            future.result(0)
+    assert list(calls.iterdir()) == []
+
+
+def test_cancel_futures_spares_what_runs_of_a_job_and_then_cancels_the_rest(
+    grid: Coordinator, client: Client, tmp_path: Path
+) -> None:
+    # All of these are tasks of one job: the first two run, the others wait for a slot.
+    go = tmp_path / "go"
+    executor = GridExecutor(grid.url)
+    names = [str(tmp_path / str(number)) for number in range(12)]
+    futures = [executor.submit(functions.touch_and_wait, name, str(go)) for name in names]
+    eventually("two run", lambda: sum(future.running() for future in futures) == 2)
+    assert len(jobs_of(client, executor.id)) <= 2
+    executor.shutdown(wait=False, cancel_futures=True)
+    running = [future for future in futures if not future.cancelled()]
+    assert len(running) == 2
+    go.touch()
+    assert [future.result(DEADLINE) for future in running] == [str(go)] * 2
+    eventually("its jobs are over", lambda: all(job.is_over for job in jobs_of(client, executor.id)))
+
+
+def test_cancel_cancels_on_the_grid(grid: Coordinator, client: Client) -> None:
+    with executing(grid.url, requires=NOWHERE) as executor:
+        futures = [executor.submit(functions.double, value) for value in range(5)]
+        eventually("the job is there", lambda: jobs_of(client, executor.id))
+        for future in futures:
+            assert future.cancel()
+        eventually("the job is canceled", lambda: {job.state for job in jobs_of(client, executor.id)} == {"canceled"})
+
+
+def test_canceling_a_call_ends_its_process(start: Callable[..., Any], tmp_path: Path) -> None:
+    # The future does not know yet that the call runs: its job is canceled, and the worker hears of it.
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=1).ready()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        pid = int(eventually("it runs", lambda: read(tmp_path / "runs")))
+        for job in jobs_of(client, executor.id):
+            job.cancel()
+        eventually("its process is gone", lambda: not Path(f"/proc/{pid}").exists())
+        assert type(future.exception(DEADLINE)).__name__ == "JobCanceled"
+        assert executor.submit(functions.double, 2).result(DEADLINE) == 4
+
+
+def test_a_client_that_was_passed_stays_open(grid: Coordinator, client: Client) -> None:
+    with executing(client) as executor:
+        assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+    assert client.stats()["tasks_per_second"] >= 0
+    with executing(client) as executor:
+        assert executor.submit(functions.double, 2).result(DEADLINE) == 4
+
+
+def run_program(grid: Coordinator, program: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in an interpreter of its own."""
+    environment = {"PYTHONPATH": str(SDK), "DIVVY_URL": grid.url, "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=SDK,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def test_the_interpreter_ends_after_the_calls_that_nobody_waited_for(grid: Coordinator, tmp_path: Path) -> None:
+    program = f"""
+from divvy import GridExecutor
+from tests import functions
+executor = GridExecutor()
+future = executor.submit(functions.count_call, {str(tmp_path)!r}, 0.5)
+future.add_done_callback(lambda future: print("done", future.result(), flush=True))
+"""
+    ended = run_program(grid, program)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done 1\n", "")
+
+
+def test_no_call_is_taken_when_the_interpreter_ends(grid: Coordinator) -> None:
+    program = """
+import atexit
+from divvy import GridExecutor
+from tests import functions
+executor = GridExecutor()
+executor.submit(functions.double, 1).result()
+@atexit.register
+def late():
+    try:
+        executor.submit(functions.double, 2)
+    except RuntimeError as error:
+        print("refused:", error, flush=True)
+"""
+    ended = run_program(grid, program)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("refused: cannot schedule new futures after")
+
+
+def test_functions_of_main_run_on_the_grid(grid: Coordinator) -> None:
+    program = """
+from divvy import GridExecutor
+class Pair:
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+def swap(pair):
+    return Pair(pair.b, pair.a)
+with GridExecutor() as executor:
+    swapped = executor.submit(swap, Pair(1, 2)).result()
+    print(type(swapped) is Pair, swapped.a, swapped.b)
+"""
+    ended = run_program(grid, program)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True 2 1\n", "")
+
+
+def test_nothing_keeps_arguments_and_results_alive(executor: GridExecutor) -> None:
+    class Marked:
+        """Something that can be referred to weakly."""
+
+    import weakref
+
+    argument = Marked()
+    gone = weakref.ref(argument)
+    future = executor.submit(functions.capture, argument)
+    del argument
+    future.result(DEADLINE)
+    del future
+    until = time.monotonic() + DEADLINE
+    while gone() is not None and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.01)
+    assert gone() is None
+
+
+def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from divvy import _engine
+
+    is_sending, may_go_on = threading.Event(), threading.Event()
+    put = _engine.Engine._put
+
+    def held(engine: Any, id: str, body: bytes) -> None:
+        is_sending.set()
+        may_go_on.wait(DEADLINE)
+        put(engine, id, body)
+
+    monkeypatch.setattr(_engine.Engine, "_put", held)
+    executor = GridExecutor(grid.url)
+    future = executor.submit(functions.sleep, 60.0)
+    assert is_sending.wait(DEADLINE)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert future.cancelled()
+    may_go_on.set()
+    eventually("its threads end", lambda: threads_of_executors() == [])

@@ -26,8 +26,8 @@ impl fmt::Display for BootId {
     }
 }
 
-/// One execution of a lease. A UUIDv7 that no coordinator gives twice, so a late outcome names an attempt that nobody
-/// holds any more.
+/// One execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt
+/// without a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub Uuid);
 

@@ -54,10 +54,12 @@ impl Sleeper {
 /// Leases take turns, as at a worker with one slot.
 fn serve(stream: &TcpStream, slowness: u32, slot: &Mutex<()>) -> Option<Slept> {
     let lease = read_lease(stream)?;
+    let given_out_at = SystemTime::now();
     let (work, attempt) = (&lease["work"], lease["attempt"].as_str().expect("an attempt"));
-    let tasks = work["tasks"].as_u64().expect("a number of tasks");
+    let end = |name: &str| lease[name].as_u64().expect("a task's number");
+    let tasks = end("beyond") - end("first");
     let task = Duration::from_secs_f64(work["seconds"].as_f64().expect("a time")) * slowness;
-    let revoked = |busy| Some(Slept { given_out_at: given_out_at(attempt), busy, is_done: false });
+    let revoked = |busy| Some(Slept { given_out_at, busy, is_done: false });
     let turn = loop {
         match slot.try_lock() {
             Ok(turn) => break turn,
@@ -87,11 +89,4 @@ fn is_closed_within(mut stream: &TcpStream, time: Duration) -> bool {
     // Nothing is sent on it any more: whatever comes is its end.
     let waited = stream.read_exact(&mut [0]);
     waited.map_or_else(|error| !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), |()| true)
-}
-
-/// The time in an attempt's id, a UUID of version 7.
-fn given_out_at(attempt: &str) -> SystemTime {
-    let digits: String = attempt.chars().filter(char::is_ascii_hexdigit).take(12).collect();
-    let millis = u64::from_str_radix(&digits, 16).expect("an attempt begins with a time");
-    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }

@@ -14,8 +14,8 @@ use uuid::Uuid;
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobId(Uuid);
 
-/// One execution of a lease. A UUIDv7 that no coordinator gives twice, so a late outcome names an attempt that nobody
-/// holds any more.
+/// One execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt
+/// without a lease.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AttemptId(Uuid);
 

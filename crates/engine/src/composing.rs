@@ -105,6 +105,26 @@ impl Composing {
         self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())
     }
 
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Every composition runs, waits or has a timer, and few run.
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn check(&self) {
+        let running = self.jobs.values().filter(|progress| progress.is_running).count();
+        assert_eq!(running, self.running);
+        assert!(running <= MAX_RUNNING);
+        for (job, progress) in &self.jobs {
+            let is_waiting = self.waiting.contains(job);
+            let has_timer = self.retries.iter().any(|(_, retried)| retried == job);
+            let ways = [progress.is_running, is_waiting, has_timer].into_iter().filter(|way| *way).count();
+            assert_eq!(ways, 1, "the composition of {job} has one way to go on");
+        }
+        assert!(self.waiting.is_empty() || running == MAX_RUNNING, "a composition waits although it could run");
+    }
+
     fn enqueue(&mut self, job: JobId) {
         self.jobs.insert(job, Progress::default());
         self.waiting.push_back(job);

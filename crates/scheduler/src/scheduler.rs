@@ -1,7 +1,7 @@
 //! The state machine: jobs, the workers that may serve them, and the leases between the two.
 
 mod adopt;
-#[cfg(test)]
+#[cfg(any(test, feature = "invariants"))]
 mod check;
 mod choice;
 mod claim;

@@ -55,7 +55,8 @@ impl Engine {
 
     fn check_jobs(&self) {
         for (id, job) in &self.jobs {
-            let (is_scheduled, is_composing) = (self.scheduler.progress(*id).is_some(), self.composing.state(*id).is_some());
+            let (is_scheduled, is_composing) =
+                (self.scheduler.progress(*id).is_some(), self.composing.state(*id).is_some());
             assert!(is_scheduled || (job.is_stored && is_composing), "job {id} waits for nothing");
             assert!(!(is_scheduled && is_composing), "job {id} is composed before it is done");
             assert!(self.explain(*id).is_some(), "job {id} waits without a reason");

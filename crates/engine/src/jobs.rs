@@ -88,9 +88,11 @@ impl Engine {
         let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
         let mut spec = spec(record.kind, &*work, &record.options);
         let since = record.retried_at.unwrap_or(record.submitted_at);
-        spec.deadline = record.options.timeout.job_seconds.map(|seconds| {
-            now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now)
-        });
+        spec.deadline = record
+            .options
+            .timeout
+            .job_seconds
+            .map(|seconds| now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now));
         let history = History {
             over: job.done,
             failed: job.failed,
@@ -101,10 +103,8 @@ impl Engine {
             is_held,
         };
         let ended_attempts = record.attempts;
-        self.jobs.insert(
-            id,
-            LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() },
-        );
+        self.jobs
+            .insert(id, LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() });
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
         Ok(())
     }

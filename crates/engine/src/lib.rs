@@ -21,6 +21,7 @@ mod slots;
 mod standing;
 mod time;
 mod view;
+mod voided;
 mod workers;
 
 pub use crate::claims::ClaimId;

@@ -134,7 +134,9 @@ impl World {
         let waits = |job: &&crate::client::SimJob| {
             let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
             let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
-            is_rival && pending > 0 && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
+            is_rival
+                && pending > 0
+                && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
         };
         let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));
         let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id)).collect();
@@ -142,7 +144,9 @@ impl World {
             let overtaken = self.audit.overtaken.entry(id).or_default();
             *overtaken += 1;
             if *overtaken > MAX_OVERTAKEN {
-                self.violate(format!("job {number} is overtaken {MAX_OVERTAKEN} times by jobs that are no more urgent"));
+                self.violate(format!(
+                    "job {number} is overtaken {MAX_OVERTAKEN} times by jobs that are no more urgent"
+                ));
             }
         }
     }
@@ -255,7 +259,10 @@ impl World {
         for attempt in void {
             let since = *self.audit.void_since.entry(attempt).or_insert(self.now);
             // Messages are lost while there are faults.
-            if self.now - since > STOP_WITHIN && (self.plan.faults != Faults::All || self.is_calm) && self.plan.max_delay < 100 * MS {
+            if self.now - since > STOP_WITHIN
+                && (self.plan.faults != Faults::All || self.is_calm)
+                && self.plan.max_delay < 100 * MS
+            {
                 wrong.push(format!("{} has no lease, and its worker goes on with it", short(attempt)));
             }
         }
@@ -267,7 +274,8 @@ impl World {
         if !self.asks_are_over() || !coordinator.disk.is_idle() || !coordinator.locks.is_empty() {
             return false;
         }
-        let states: Vec<_> = self.jobs.iter().map(|job| coordinator.disk.job(job.new.id).map(|found| found.state)).collect();
+        let states: Vec<_> =
+            self.jobs.iter().map(|job| coordinator.disk.job(job.new.id).map(|found| found.state)).collect();
         let is_due = self.now > self.audit.insisted_at + 10 * SECOND && self.now > self.plan.busy + 40 * SECOND;
         if !is_due {
             return false;
@@ -287,7 +295,10 @@ impl World {
             let state = coordinator.disk.job(job.new.id).map(|found| found.state);
             if state.is_none_or(|state| !state.is_over()) {
                 let why = coordinator.engine.explain(job.new.id);
-                open.push(format!("job {number} is {state:?}: {}", why.unwrap_or_else(|| "unknown to the engine".to_owned())));
+                open.push(format!(
+                    "job {number} is {state:?}: {}",
+                    why.unwrap_or_else(|| "unknown to the engine".to_owned())
+                ));
             }
         }
         open.extend(self.held_attempts().into_iter().map(|attempt| format!("{} is held", short(attempt))));
@@ -347,4 +358,3 @@ impl World {
         wrong.map(|(task, starts)| format!("ran task {task} {starts} times without need"))
     }
 }
-

@@ -86,8 +86,9 @@ impl World {
                 let mut when = at;
                 for _ in 0..self.rng.random_range(0..6) {
                     when += self.rng.random_range(0..4 * SECOND);
-                    let action = [Action::Cancel, Action::Pause, Action::Resume, Action::Retry, Action::Pause, Action::Resume]
-                        [self.rng.random_range(0..6)];
+                    let action =
+                        [Action::Cancel, Action::Pause, Action::Resume, Action::Retry, Action::Pause, Action::Resume]
+                            [self.rng.random_range(0..6)];
                     self.after(when, Event::Act { job, action });
                 }
             }
@@ -140,7 +141,12 @@ impl World {
                 let (kind, a) = (self.range_kind(), self.rng.random_range(0..1 << 40));
                 let b = a + tasks * 1_000 - 1;
                 let (name, total) = (if kind == JobKind::SUM_OF_PRIMES { "sum" } else { "count" }, value(kind, a, b));
-                (kind, format!(r#"{{"a":{a},"b":{b}}}"#), Vec::new(), format!(r#"{{"a":{a},"b":{b},"{name}":"{total}"}}"#))
+                (
+                    kind,
+                    format!(r#"{{"a":{a},"b":{b}}}"#),
+                    Vec::new(),
+                    format!(r#"{{"a":{a},"b":{b},"{name}":"{total}"}}"#),
+                )
             }
         };
         let options = JobOptions {
@@ -306,7 +312,8 @@ impl World {
                     if action == Action::Retry
                         && self.input(|engine, now| engine.retry(id, now)).is_some_and(|retried| retried.is_ok())
                     {
-                        return self.call_disk(Waiter::Operation(Operation { stage: Stage::RetryFlushed, ..operation }), None);
+                        return self
+                            .call_disk(Waiter::Operation(Operation { stage: Stage::RetryFlushed, ..operation }), None);
                     }
                     let kind = match action {
                         Action::Cancel => ChangeKind::Canceled,
@@ -343,7 +350,9 @@ impl World {
         let record = coordinator.disk.job(id)?;
         let failed = coordinator.engine.job(id).map_or(record.tasks_failed, |live| live.counts.failed);
         match (action, record.state) {
-            (Action::Cancel, Queued | Running | Paused) | (Action::Pause, Queued | Running) | (Action::Resume, Paused) => Some(true),
+            (Action::Cancel, Queued | Running | Paused)
+            | (Action::Pause, Queued | Running)
+            | (Action::Resume, Paused) => Some(true),
             (Action::Cancel, Canceled) | (Action::Pause, Paused) | (Action::Resume, Queued | Running) => Some(false),
             (Action::Retry, Failed | Canceled) => Some(true),
             (Action::Retry, Queued | Running | Paused) => Some(failed > 0),
@@ -391,7 +400,9 @@ impl World {
         let action = match state {
             JobState::Failed if !this.is_poisoned && this.retries_left > 0 => Action::Retry,
             JobState::Paused => Action::Resume,
-            JobState::Failed | JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Canceled => return !state.is_over(),
+            JobState::Failed | JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Canceled => {
+                return !state.is_over();
+            }
         };
         this.retries_left = this.retries_left.saturating_sub(1);
         self.act(job, action);
@@ -434,7 +445,9 @@ impl World {
         this.is_over = true;
         let expected = value(this.kind, this.a, this.b);
         match answer {
-            Ok(total) if total != expected => self.violate(format!("ask {ask} is answered with {total}, not {expected}")),
+            Ok(total) if total != expected => {
+                self.violate(format!("ask {ask} is answered with {total}, not {expected}"))
+            }
             Err(JobFailure::Failed(error)) if self.plan.faults == Faults::None => {
                 self.violate(format!("ask {ask} fails without a fault: {error}"));
             }

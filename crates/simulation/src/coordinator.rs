@@ -1,7 +1,7 @@
 //! The simulated coordinator: what the real one does around the engine, in virtual time. It gives the engine the same
 //! inputs and performs its effects.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use engine::{ClaimId, CompleteError, Effect, Engine, HeldLease, LeaseFailure, LeaseOrder, Now, Settings};
@@ -76,7 +76,8 @@ impl World {
         });
         self.note("coordinator", format_args!("starts with epoch {run}"));
         self.audit.coordinator_starts();
-        let unfinished = self.coordinator.as_ref().map(|coordinator| coordinator.disk.unfinished(None)).unwrap_or_default();
+        let unfinished =
+            self.coordinator.as_ref().map(|coordinator| coordinator.disk.unfinished(None)).unwrap_or_default();
         let unreadable = self.input(|engine, now| engine.recover(unfinished, now));
         if unreadable.is_none_or(|unreadable| !unreadable.is_empty()) {
             self.violate("a stored job cannot be read");
@@ -139,7 +140,12 @@ impl World {
         let tasks = &order.tasks;
         self.note(
             "coordinator",
-            format_args!("sends {} (job {} tasks {tasks:?}) to worker {worker} slot {}", short(attempt), self.name(order.job), order.slot),
+            format_args!(
+                "sends {} (job {} tasks {tasks:?}) to worker {worker} slot {}",
+                short(attempt),
+                self.name(order.job),
+                order.slot
+            ),
         );
         let Some(coordinator) = self.coordinator.as_mut() else { return };
         let registration = coordinator.registrations.get(&worker).filter(|found| found.key == order.worker);
@@ -152,7 +158,9 @@ impl World {
         let is_up = self.workers[worker].is_up;
         let is_cut = self.workers[worker].is_cut;
         match self.fate(is_cut) {
-            Fate::Arrives(delay) if is_up => self.after(delay, Event::LeaseArrives { run, worker, boot, order: Box::new(order) }),
+            Fate::Arrives(delay) if is_up => {
+                self.after(delay, Event::LeaseArrives { run, worker, boot, order: Box::new(order) })
+            }
             Fate::Arrives(delay) => self.after(delay, Event::LeaseUndeliverable { run, attempt }),
             Fate::Broken(delay) => {
                 match self.rng.random_range(0..3) {
@@ -210,7 +218,10 @@ impl World {
             return;
         }
         let failure = match answer {
-            Answer::Ended(outcome) => return drop(self.count(attempt, Some(outcome), true)),
+            Answer::Ended(outcome) => {
+                self.count(attempt, Some(outcome), true);
+                return;
+            }
             Answer::HandedBack => LeaseFailure::HandedBack,
             Answer::Refused(why) => LeaseFailure::WorkerFailed(Failure::Refused(why.to_owned())),
         };
@@ -312,7 +323,9 @@ impl World {
 
     /// As on SIGTERM: what clients wait for ends, the rest is committed.
     pub(crate) fn stop_coordinator(&mut self) {
-        let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| !coordinator.is_stopping) else { return };
+        let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| !coordinator.is_stopping) else {
+            return;
+        };
         coordinator.is_stopping = true;
         let run = coordinator.run;
         self.note("coordinator", "stops");
@@ -341,10 +354,6 @@ impl World {
             Some(number) => format!("{number}"),
             None => format!("ask {}", job.0.simple().to_string().get(28..).unwrap_or_default()),
         }
-    }
-
-    pub(crate) fn known_keys(&self) -> BTreeSet<WorkerKey> {
-        self.registered.keys().copied().collect()
     }
 }
 

@@ -39,6 +39,8 @@ enum Fate {
     RolledBack,
     AnswerLost,
     BatchLost,
+    /// It is sent again: it was written before.
+    WrittenAgain,
 }
 
 pub(crate) struct Disk {
@@ -192,10 +194,11 @@ impl World {
                     let _ = disk.backend.apply(&batch);
                 }
                 let delay = self.rng.random_range(MS..SECOND);
-                disk.writing = Some((batch, group, Fate::Written));
+                let again = if fate == Fate::AnswerLost { Fate::WrittenAgain } else { Fate::Written };
+                disk.writing = Some((batch, group, again));
                 self.after(delay, Event::DiskEnds { run });
             }
-            Fate::Written => self.written(run, &batch, group),
+            Fate::Written | Fate::WrittenAgain => self.written(run, &batch, group),
         }
     }
 
@@ -266,7 +269,7 @@ impl World {
     pub(crate) fn end_disk(&mut self, mut disk: Disk) {
         if let Some((batch, group, fate)) = disk.writing.take()
             && fate != Fate::RolledBack
-            && self.rng.random_bool(0.5)
+            && (fate == Fate::WrittenAgain || self.rng.random_bool(0.5))
             && let Ok(applied) = disk.backend.apply(&batch)
         {
             let entries = group.iter().filter_map(|queued| queued.entry.as_ref());

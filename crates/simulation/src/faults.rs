@@ -16,7 +16,8 @@ impl World {
             return self.note("disk", "writes again");
         }
         let kinds = if self.plan.faults == Faults::Restarts { 2 } else { 10 };
-        let (worker, puller) = (self.rng.random_range(0..self.workers.len()), self.rng.random_range(0..=self.pullers.len()));
+        let (worker, puller) =
+            (self.rng.random_range(0..self.workers.len()), self.rng.random_range(0..=self.pullers.len()));
         match self.rng.random_range(0..kinds) {
             0 => self.kill_coordinator("is killed"),
             1 => self.stop_coordinator(),

@@ -20,7 +20,11 @@ impl World {
     pub(crate) fn delay(&mut self) -> Micros {
         // Mostly short, at times long: so messages overtake each other.
         let most = self.plan.max_delay;
-        if self.rng.random_bool(0.8) { self.rng.random_range(50..=most / 4 + 60) } else { self.rng.random_range(50..=most + 60) }
+        if self.rng.random_bool(0.8) {
+            self.rng.random_range(50..=most / 4 + 60)
+        } else {
+            self.rng.random_range(50..=most + 60)
+        }
     }
 
     pub(crate) fn fate(&mut self, is_cut: bool) -> Fate {
@@ -29,7 +33,11 @@ impl World {
         if !is_cut && !is_lost {
             return Fate::Arrives(delay);
         }
-        if self.rng.random_bool(0.4) { Fate::Silent } else { Fate::Broken(delay + self.rng.random_range(0..SECOND / 4)) }
+        if self.rng.random_bool(0.4) {
+            Fate::Silent
+        } else {
+            Fate::Broken(delay + self.rng.random_range(0..SECOND / 4))
+        }
     }
 
     /// Sends a message that may be lost or doubled without anyone learning of it.

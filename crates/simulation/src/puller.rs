@@ -109,7 +109,8 @@ impl World {
         coordinator.claims.insert(claim, (puller, boot));
         self.input(|engine, now| engine.wait_for_tasks(claim, key, max_tasks, now));
         // The request may break before.
-        let wait = if self.is_calm || self.rng.random_bool(0.8) { CLAIM_WAIT } else { self.rng.random_range(0..CLAIM_WAIT) };
+        let wait =
+            if self.is_calm || self.rng.random_bool(0.8) { CLAIM_WAIT } else { self.rng.random_range(0..CLAIM_WAIT) };
         self.after(wait, Event::ClaimEnds { run, claim });
     }
 
@@ -125,10 +126,14 @@ impl World {
     /// A claim is answered with tasks: their payloads are read where the engine does not have them.
     pub(crate) fn deliver_claim(&mut self, puller: usize, boot: u64, lease: PulledLease) {
         let (attempt, tasks) = (lease.attempt, lease.tasks.clone());
-        self.note("coordinator", format_args!("leases {} (job {} tasks {tasks:?}) to puller {puller}", short(attempt), self.name(lease.job)));
+        self.note(
+            "coordinator",
+            format_args!("leases {} (job {} tasks {tasks:?}) to puller {puller}", short(attempt), self.name(lease.job)),
+        );
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let run = coordinator.run;
-        let payloads = if lease.kind == JobKind::TASKS { coordinator.disk.payloads(lease.job, &tasks) } else { Vec::new() };
+        let payloads =
+            if lease.kind == JobKind::TASKS { coordinator.disk.payloads(lease.job, &tasks) } else { Vec::new() };
         let delay = self.delay();
         let is_lost = !self.is_calm && self.rng.random_bool(self.plan.loss);
         if is_lost || !self.is_pulling(puller, boot) {
@@ -182,7 +187,14 @@ impl World {
         self.post(false, Event::PullReportAnswered { puller, boot, attempt, is_taken, was_renewal });
     }
 
-    pub(crate) fn pull_report_answered(&mut self, puller: usize, boot: u64, attempt: AttemptId, is_taken: bool, was_renewal: bool) {
+    pub(crate) fn pull_report_answered(
+        &mut self,
+        puller: usize,
+        boot: u64,
+        attempt: AttemptId,
+        is_taken: bool,
+        was_renewal: bool,
+    ) {
         if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
             return;
         }

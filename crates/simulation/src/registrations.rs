@@ -61,7 +61,8 @@ impl World {
             Some(known) if known.boot == boot => {
                 known.is_draining |= is_draining;
                 let is_same_connection = known.connection == connection;
-                known.heartbeats_on_connection = if is_same_connection { known.heartbeats_on_connection + 1 } else { 1 };
+                known.heartbeats_on_connection =
+                    if is_same_connection { known.heartbeats_on_connection + 1 } else { 1 };
                 (known.connection, known.last_seen_at, known.disconnected_at) = (connection, now, None);
                 let (key, is_draining) = (known.key, known.is_draining);
                 self.input(|engine, now| {

@@ -83,7 +83,8 @@ impl World {
             return;
         }
         let (slots, is_cut) = (this.slots, this.is_cut);
-        *this = SimWorker { slots, is_cut, boot: this.boot + 1, is_up: true, last_taken_at: now, ..SimWorker::default() };
+        *this =
+            SimWorker { slots, is_cut, boot: this.boot + 1, is_up: true, last_taken_at: now, ..SimWorker::default() };
         this.lanes = (0..slots).map(|_| SlotQueue::default()).collect();
         let boot = this.boot;
         this.connection = boot << 32;
@@ -110,7 +111,13 @@ impl World {
         if run > 0 {
             self.post(is_cut, Event::HeartbeatArrives { run, worker, boot, connection, held, is_draining });
         }
-        let pause = if is_draining { SECOND / 5 } else if run == 0 { self.rng.random_range(SECOND / 2..SECOND) } else { SECOND };
+        let pause = if is_draining {
+            SECOND / 5
+        } else if run == 0 {
+            self.rng.random_range(SECOND / 2..SECOND)
+        } else {
+            SECOND
+        };
         self.after(pause, Event::HeartbeatDue { worker, boot });
         if is_draining && self.workers[worker].held.is_empty() {
             self.kill_worker(worker, "has drained");
@@ -157,7 +164,14 @@ impl World {
     }
 
     /// A report to the coordinator on a lease whose connection is gone: an outcome, or that it is given back.
-    pub(crate) fn report_arrives(&mut self, run: u64, worker: usize, boot: u64, lease: &HeldLease, report: Option<Outcome>) {
+    pub(crate) fn report_arrives(
+        &mut self,
+        run: u64,
+        worker: usize,
+        boot: u64,
+        lease: &HeldLease,
+        report: Option<Outcome>,
+    ) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run) else { return };
         // By its name, as the real one finds it; a worker that is not known is taken for one that pulls.
         let key = coordinator.registrations.get(&worker).map(|known| known.key);
@@ -207,7 +221,9 @@ impl World {
             }
             return;
         }
-        if this.is_draining || this.held.values().filter(|held| held.outcome.is_none()).count() >= LEASES_PER_SLOT * this.slots as usize {
+        if this.is_draining
+            || this.held.values().filter(|held| held.outcome.is_none()).count() >= LEASES_PER_SLOT * this.slots as usize
+        {
             let answer = if this.is_draining { Answer::HandedBack } else { Answer::Refused("it is full") };
             return self.answer_after_delay(run, worker, attempt, Some(answer));
         }
@@ -243,7 +259,8 @@ impl World {
         if !self.is_here(worker, boot) {
             return;
         }
-        let Some((attempt, _)) = self.workers[worker].lanes[slot].running.take_if(|(_, running)| *running == token) else {
+        let Some((attempt, _)) = self.workers[worker].lanes[slot].running.take_if(|(_, running)| *running == token)
+        else {
             return;
         };
         if let Some(held) = self.workers[worker].held.get(&attempt) {
@@ -261,7 +278,10 @@ impl World {
             if !order.outlives_connection {
                 this.held.remove(&attempt);
             }
-            self.note(format_args!("worker {worker}"), format_args!("has {} of {}", describe(&outcome), short(attempt)));
+            self.note(
+                format_args!("worker {worker}"),
+                format_args!("has {} of {}", describe(&outcome), short(attempt)),
+            );
             for run in waiting.unwrap_or_default() {
                 self.answer_after_delay(run, worker, attempt, Some(Answer::Ended(outcome.clone())));
             }

@@ -193,7 +193,9 @@ impl World {
             Event::LeaseBroken { run, attempt } => self.lease_broken(run, attempt),
             Event::LeaseAnswered { run, attempt, answer } => self.lease_answered(run, attempt, answer),
             Event::StopArrives { worker, boot, attempt, epoch } => self.stop_arrives(worker, boot, attempt, epoch),
-            Event::ConnectionClosed { worker, boot, attempt, run } => self.connection_closed(worker, boot, attempt, run),
+            Event::ConnectionClosed { worker, boot, attempt, run } => {
+                self.connection_closed(worker, boot, attempt, run)
+            }
             Event::Computed { worker, boot, slot, token } => self.computed(worker, boot, slot, token),
             Event::HeartbeatDue { worker, boot } => self.heartbeat_due(worker, boot),
             Event::HeartbeatArrives { run, worker, boot, connection, held, is_draining } => {

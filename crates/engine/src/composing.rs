@@ -56,7 +56,9 @@ impl Composing {
     pub(crate) fn cancel(&mut self, job: JobId) -> bool {
         let Some(progress) = self.jobs.get_mut(&job) else { return false };
         if progress.is_running {
-            return !std::mem::replace(&mut progress.is_canceled, true);
+            // Asked for again since an earlier cancellation, it is not wanted any more.
+            let was_wanted = std::mem::take(&mut progress.is_wanted_again);
+            return !std::mem::replace(&mut progress.is_canceled, true) || was_wanted;
         }
         self.jobs.remove(&job);
         self.waiting.retain(|waiting| *waiting != job);
@@ -97,7 +99,8 @@ impl Composing {
 
     /// Whether a job's result is being put together, and why it failed the last time.
     pub(crate) fn state(&self, job: JobId) -> Option<Option<&str>> {
-        self.jobs.get(&job).filter(|progress| !progress.is_canceled).map(|progress| progress.error.as_deref())
+        let wanted = self.jobs.get(&job).filter(|progress| !progress.is_canceled || progress.is_wanted_again);
+        wanted.map(|progress| progress.error.as_deref())
     }
 
     /// Why some result could not be stored the last time.

@@ -19,6 +19,8 @@ mod rates;
 mod reconcile;
 mod slots;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod view;
 mod voided;

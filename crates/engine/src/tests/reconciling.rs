@@ -52,6 +52,8 @@ fn a_failure_is_not_adopted_again_and_counts_once() {
     let (key, _) = grid.worker("w", 1, &[]);
     grid.take_up(1, JobKind::SLEEP, 1);
     let order = grid.order(1, 0);
+    // Its task stays open, and could be adopted.
+    grid.engine.stop(grid.now);
     let failure = LeaseFailure::TaskFailed("no".to_owned());
     grid.engine.fail(order.attempt, failure.clone(), grid.now).expect("leased");
     assert_eq!(grid.effects(), ["store 1 failed 0..1 1 at w"]);

@@ -57,6 +57,7 @@ impl Audit {
         self.outcomes.clear();
         self.failed.clear();
         self.overtaken.clear();
+        self.void_since.clear();
         self.durable = 0;
     }
 
@@ -248,7 +249,8 @@ impl World {
 
     fn check_void(&mut self, wrong: &mut Vec<String>) {
         let now = self.clock();
-        let Some(coordinator) = self.coordinator.as_ref() else { return };
+        // One that stops takes no heartbeats: its workers hear of nothing.
+        let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return };
         let reached = self.workers.iter().filter(|worker| worker.is_up && !worker.is_cut);
         let held = reached.flat_map(|worker| worker.held.keys());
         let void = |attempt: &&AttemptId| {

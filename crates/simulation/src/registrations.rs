@@ -157,7 +157,8 @@ impl World {
             now - known.last_seen_at > EVICT_AFTER
                 || known.disconnected_at.is_some_and(|at| now - at > DISCONNECTED_TIMEOUT)
         };
-        let gone = coordinator.registrations.iter().filter(|(_, known)| is_gone(known));
+        let is_listening = !coordinator.is_stopping;
+        let gone = coordinator.registrations.iter().filter(|(_, known)| is_listening && is_gone(known));
         for worker in gone.map(|(worker, _)| *worker).collect::<Vec<_>>() {
             self.lose(worker, "is evicted");
         }

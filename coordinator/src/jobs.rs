@@ -164,9 +164,12 @@ impl Jobs {
         let jobs = self.store.unfinished().await?;
         let (simulated, jobs): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| is_simulated(&job.record.options.requires));
-        for job in simulated {
-            let at = now().at;
-            self.store.record(Change { job: job.record.id, at, kind: ChangeKind::Canceled });
+        // Committed, not recorded: the engine numbers the recorded changes.
+        let cancel = |id| self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Canceled });
+        for canceled in join_all(simulated.iter().map(|job| cancel(job.record.id))).await {
+            if let Err(error) = canceled {
+                warn!(%error, "cannot end a simulation of the last coordinator");
+            }
         }
         let count = jobs.len();
         let unreadable = self.driver.input(|engine, now| engine.recover(jobs, now));

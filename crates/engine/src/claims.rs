@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::time::Now;
 
 /// A claim that may wait. Ids are the caller's and are used once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
 
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,12 @@ impl Claims {
         let lane = self.ids.remove(&id)?;
         self.lanes.remove(&lane);
         Some(lane)
+    }
+
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn len(&self) -> usize {
+        assert_eq!(self.lanes.len(), self.ids.len(), "each waiting claim has one lane");
+        self.lanes.len()
     }
 
     pub(crate) fn forget_worker(&mut self, worker: WorkerKey) {

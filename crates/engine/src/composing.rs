@@ -56,7 +56,9 @@ impl Composing {
     pub(crate) fn cancel(&mut self, job: JobId) -> bool {
         let Some(progress) = self.jobs.get_mut(&job) else { return false };
         if progress.is_running {
-            return !std::mem::replace(&mut progress.is_canceled, true);
+            // Asked for again since an earlier cancellation, it is not wanted any more.
+            let was_wanted = std::mem::take(&mut progress.is_wanted_again);
+            return !std::mem::replace(&mut progress.is_canceled, true) || was_wanted;
         }
         self.jobs.remove(&job);
         self.waiting.retain(|waiting| *waiting != job);
@@ -97,12 +99,33 @@ impl Composing {
 
     /// Whether a job's result is being put together, and why it failed the last time.
     pub(crate) fn state(&self, job: JobId) -> Option<Option<&str>> {
-        self.jobs.get(&job).filter(|progress| !progress.is_canceled).map(|progress| progress.error.as_deref())
+        let wanted = self.jobs.get(&job).filter(|progress| !progress.is_canceled || progress.is_wanted_again);
+        wanted.map(|progress| progress.error.as_deref())
     }
 
     /// Why some result could not be stored the last time.
     pub(crate) fn failing(&self) -> Option<&str> {
         self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())
+    }
+
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Every composition runs, waits or has a timer, and few run.
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn check(&self) {
+        let running = self.jobs.values().filter(|progress| progress.is_running).count();
+        assert_eq!(running, self.running);
+        assert!(running <= MAX_RUNNING);
+        for (job, progress) in &self.jobs {
+            let is_waiting = self.waiting.contains(job);
+            let has_timer = self.retries.iter().any(|(_, retried)| retried == job);
+            let ways = [progress.is_running, is_waiting, has_timer].into_iter().filter(|way| *way).count();
+            assert_eq!(ways, 1, "the composition of {job} has one way to go on");
+        }
+        assert!(self.waiting.is_empty() || running == MAX_RUNNING, "a composition waits although it could run");
     }
 
     fn enqueue(&mut self, job: JobId) {

@@ -33,6 +33,12 @@ impl Durability {
         self.pending.contains(&attempt)
     }
 
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn pending_outcomes(&self) -> usize {
+        assert_eq!(self.outcomes.len(), self.pending.len(), "each pending outcome has one change");
+        self.pending.len()
+    }
+
     /// Changes that wait for the store.
     pub(crate) fn unstored(&self) -> u64 {
         self.recorded - self.stored

@@ -16,6 +16,7 @@ use crate::effect::{Effect, JobFailure};
 use crate::jobs::LiveJob;
 use crate::rates::Throughput;
 use crate::time::Now;
+use crate::voided::Voided;
 use crate::workers::Worker;
 
 /// Settings of the engine.
@@ -47,6 +48,7 @@ pub struct Engine {
     pub(crate) claims: Claims,
     pub(crate) composing: Composing,
     pub(crate) durability: Durability,
+    pub(crate) voided: Voided,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,
     /// Stored jobs with tasks done since the last tick.
@@ -75,6 +77,7 @@ impl Engine {
             claims: Claims::default(),
             composing: Composing::default(),
             durability: Durability::default(),
+            voided: Voided::default(),
             throughput: Throughput::new(now.instant),
             progressed: BTreeSet::new(),
             head_starts: BTreeSet::new(),

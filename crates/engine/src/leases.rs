@@ -37,7 +37,8 @@ pub enum LeaseFailure {
 }
 
 impl Engine {
-    /// Counts the outcome of an attempt.
+    /// Counts the outcome of an attempt. Without effect on one that counts already and is not committed yet: its worker
+    /// may report it over two connections.
     ///
     /// # Errors
     /// The attempt holds no lease, or the report is invalid: nothing changes, but that the lease of a worker that
@@ -49,6 +50,9 @@ impl Engine {
         busy: Duration,
         now: Now,
     ) -> Result<(), CompleteError> {
+        if self.durability.is_pending(attempt) {
+            return Ok(());
+        }
         let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         let work = &self.jobs.get(&job).ok_or(StaleAttempt)?.work;
         let Accepted { value, results } = match work.accept(&tasks, report) {
@@ -99,6 +103,9 @@ impl Engine {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
             LeaseFailure::WorkerFailed(_) => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
             LeaseFailure::TaskFailed(_) => (),
+        }
+        if matches!(failure, LeaseFailure::TaskFailed(_) | LeaseFailure::WorkerFailed(_)) && self.is_stored(job) {
+            self.voided.insert(attempt);
         }
         match failure {
             LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
@@ -181,7 +188,9 @@ impl Engine {
         match reason {
             // A worker that let a lease expire would do so again.
             Revocation::Expired => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
-            Revocation::JobOver | Revocation::Paused | Revocation::TimedOut | Revocation::OutrunBySecondAttempt => (),
+            // Its worker may list it once more before it learns that it has failed.
+            Revocation::TimedOut => self.voided.insert(attempt),
+            Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt => (),
         }
         self.end_at_worker(attempt, lane, now);
     }

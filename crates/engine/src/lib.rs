@@ -11,20 +11,27 @@ mod dispatch;
 mod durability;
 mod effect;
 mod engine;
+#[cfg(any(test, feature = "invariants"))]
+mod invariants;
 mod jobs;
 mod leases;
 mod rates;
 mod reconcile;
 mod slots;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod time;
 mod view;
+mod voided;
 mod workers;
 
 pub use crate::claims::ClaimId;
 pub use crate::composing::ComposeFailure;
 pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease};
 pub use crate::engine::{Engine, Settings};
+#[cfg(any(test, feature = "invariants"))]
+pub use crate::invariants::Footprint;
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
 pub use crate::time::Now;

@@ -62,9 +62,10 @@ impl Engine {
     }
 
     /// Leases tasks to the worker that reports on them, unless they are done, leased or unknown. Returns whether the
-    /// attempt holds a lease now.
+    /// attempt holds a lease now, or has an outcome that counts and is not committed yet.
     pub fn adopt_reported(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
-        self.scheduler.lease(held.attempt).is_some() || self.adopt(Lane { worker: key, slot: 0 }, held, now)
+        let is_known = self.durability.is_pending(held.attempt) || self.scheduler.lease(held.attempt).is_some();
+        is_known || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
 
     pub(crate) fn reconcile(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
@@ -95,7 +96,7 @@ impl Engine {
     }
 
     fn adopt(&mut self, lane: Lane, lease: &HeldLease, now: Now) -> bool {
-        if !self.is_stored(lease.job) {
+        if !self.is_stored(lease.job) || self.voided.contains(lease.attempt) {
             return false;
         }
         let claimed_at = now.instant.checked_sub(lease.age).unwrap_or(now.instant);

@@ -22,6 +22,13 @@ pub(crate) struct Slot {
     head_start_until: Option<Instant>,
 }
 
+#[cfg(any(test, feature = "invariants"))]
+impl Slot {
+    pub(crate) fn head_start_until(&self) -> Option<Instant> {
+        self.head_start_until
+    }
+}
+
 impl Engine {
     /// Gives a slot what it can take: a lease if it is idle, one ahead if it computes.
     pub(crate) fn fill_slot(&mut self, lane: Lane, now: Now) {

@@ -93,7 +93,7 @@ impl IdleWorkers {
         self.missed.clear();
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn listed(&self) -> impl Iterator<Item = (u64, WorkerKey)> {
         self.by_turn.iter().map(|(turn, worker)| (*turn, *worker))
     }

@@ -251,7 +251,7 @@ impl Queue {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "invariants"))]
 impl Queue {
     /// Every waiting job.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> {

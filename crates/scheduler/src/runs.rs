@@ -121,13 +121,13 @@ impl OpenRuns {
         self.unwalked.remove(&start);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<u64>> {
         self.runs.iter().map(|(start, end)| *start..*end)
     }
 
     /// The indexes say the same as the runs.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self) {
         assert_eq!(self.iter().map(|run| run.end - run.start).sum::<u64>(), self.tasks);
         let ends: Vec<_> = self.iter().collect();

@@ -1,7 +1,7 @@
 //! The state machine: jobs, the workers that may serve them, and the leases between the two.
 
 mod adopt;
-#[cfg(test)]
+#[cfg(any(test, feature = "invariants"))]
 mod check;
 mod choice;
 mod claim;
@@ -168,10 +168,12 @@ impl Scheduler {
     /// Lets the open tasks of a job that was held be claimed. Without effect on any other job.
     pub fn release_hold(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get_mut(&id) {
-            job.is_held = false;
-            let class = job.class;
+            let (was_held, class) = (std::mem::replace(&mut job.is_held, false), job.class);
             self.refresh(id);
-            self.workers.note_change(class);
+            // Slots that found nothing before are offered again: its tasks were open all the time.
+            if was_held {
+                self.workers.note_change(class);
+            }
         }
     }
 

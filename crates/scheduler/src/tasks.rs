@@ -273,7 +273,7 @@ impl TaskSet {
     }
 
     /// Every task is in one place only, and the counters say what the places hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self, leased: impl Iterator<Item = Range<u64>>) {
         self.open.check();
         assert_eq!(self.returned.iter().map(Run::len).sum::<u64>(), self.returned_tasks);

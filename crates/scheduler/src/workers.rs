@@ -357,7 +357,7 @@ fn forget_holder(key_holders: &mut HashMap<String, u32>, key: &str) {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "invariants"))]
 impl Workers {
     /// The counters and indexes say the same as the workers.
     pub(crate) fn check(&self, leases: usize) {

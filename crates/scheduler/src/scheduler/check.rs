@@ -1,4 +1,4 @@
-//! The invariants of the whole state, for tests.
+//! The invariants of the whole state, for tests and simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,16 @@ use super::{LeaseRecord, Scheduler};
 use crate::figures::{Demand, JobCounts};
 
 impl Scheduler {
+    #[cfg(test)]
     pub(crate) fn live_attempts(&self) -> BTreeSet<AttemptId> {
         self.leases.keys().copied().collect()
     }
 
     /// Every invariant that one look at the state can show.
-    pub(crate) fn check(&self) {
+    ///
+    /// # Panics
+    /// One of them does not hold.
+    pub fn check(&self) {
         self.check_jobs();
         self.check_leases();
         self.check_figures();

@@ -1,0 +1,127 @@
+//! Jobs: their ends, their results, and what clients do to them.
+
+use std::time::Duration;
+
+use model::JobKind;
+use serde_json::value::RawValue;
+use store::ResultBody;
+use workloads::Report;
+
+use super::harness::{Harness, job};
+use crate::ComposeFailure;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn result() -> ResultBody {
+    ResultBody::Inline(RawValue::from_string("{}".to_owned()).expect("JSON"))
+}
+
+/// A job of the kind `tasks` whose only task is done.
+fn done(grid: &mut Harness, number: u128) -> Vec<String> {
+    let puller = grid.puller(&format!("p{number}"));
+    grid.take_up(number, JobKind::TASKS, 1);
+    let lease = grid.engine.claim(puller, 1, grid.now).expect("a task");
+    grid.effects();
+    grid.engine.complete(lease.attempt, Report::default(), SECOND, grid.now).expect("leased");
+    grid.effects()
+}
+
+#[test]
+fn a_result_that_cannot_be_stored_is_composed_again_after_a_pause() {
+    let mut grid = Harness::new();
+    assert_eq!(done(&mut grid, 1), ["store 1 completed 0..1 0", "compose 1"]);
+    let full = || Err(ComposeFailure::Unavailable("the disk is full".to_owned()));
+    grid.engine.composed(job(1), full(), grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert!(grid.engine.explain(job(1)).is_some_and(|why| why.contains("the disk is full")));
+    assert_eq!(grid.wait(SECOND / 2), Vec::<String>::new());
+    assert_eq!(grid.wait(SECOND / 2), ["compose 1"]);
+    grid.engine.composed(job(1), full(), grid.now);
+    assert_eq!(grid.wait(SECOND), Vec::<String>::new(), "the second pause is longer");
+    assert_eq!(grid.wait(SECOND), ["compose 1"]);
+    grid.engine.composed(job(1), Ok(result()), grid.now);
+    assert_eq!(grid.effects(), ["store 1 ended succeeded"]);
+    assert!(!grid.engine.knows(job(1)));
+}
+
+#[test]
+fn one_result_does_not_wait_for_the_pause_of_another() {
+    let mut grid = Harness::new();
+    done(&mut grid, 1);
+    grid.engine.composed(job(1), Err(ComposeFailure::Unavailable("no".to_owned())), grid.now);
+    assert_eq!(done(&mut grid, 2), ["store 2 completed 0..1 0", "compose 2"]);
+    grid.engine.composed(job(2), Err(ComposeFailure::Permanent("no".to_owned())), grid.now);
+    assert_eq!(grid.effects(), ["store 2 ended failed: its result could not be stored: no"]);
+}
+
+#[test]
+fn few_results_are_composed_at_the_same_time() {
+    let mut grid = Harness::new();
+    for number in 1..=4 {
+        assert_eq!(done(&mut grid, number).last(), Some(&format!("compose {number}")));
+    }
+    assert_eq!(done(&mut grid, 5), ["store 5 completed 0..1 0"]);
+    grid.engine.composed(job(3), Ok(result()), grid.now);
+    assert_eq!(grid.effects(), ["compose 5", "store 3 ended succeeded"]);
+}
+
+#[test]
+fn a_job_that_is_canceled_while_it_is_composed_ends_by_no_result() {
+    let mut grid = Harness::new();
+    done(&mut grid, 1);
+    grid.engine.cancel(job(1), grid.now);
+    grid.engine.composed(job(1), Ok(result()), grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert!(!grid.engine.knows(job(1)));
+}
+
+#[test]
+fn a_job_that_is_canceled_retried_and_canceled_again_while_it_is_composed_is_not_composed_again() {
+    let mut grid = Harness::new();
+    done(&mut grid, 1);
+    grid.engine.cancel(job(1), grid.now);
+    let mut again = grid.stored(1, JobKind::TASKS, 1);
+    again.done = std::iter::once(0..1).collect();
+    grid.engine.take_up(again.clone(), grid.now).expect("a job");
+    assert_eq!(grid.engine.take_effects().len(), 0, "the ignored run has not ended");
+    assert!(grid.engine.explain(job(1)).is_some(), "it waits for that");
+    grid.engine.cancel(job(1), grid.now);
+    grid.engine.composed(job(1), Ok(result()), grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    grid.engine.take_up(again, grid.now).expect("a job");
+    assert_eq!(grid.effects(), ["compose 1"]);
+}
+
+#[test]
+fn a_pause_stops_what_runs_and_a_resumption_starts_it_again() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    assert_eq!(grid.take_up(1, JobKind::SLEEP, 1), ["store 1 started", "send 1 0..1 to 1.0"]);
+    assert_eq!(grid.engine.pause(job(1), grid.now), Ok(true));
+    assert_eq!(grid.effects(), ["stop 0..1 at 1 because Paused"]);
+    assert_eq!(grid.engine.pause(job(1), grid.now), Ok(false));
+    assert_eq!(grid.engine.resume(job(1), grid.now), Ok(true));
+    assert_eq!(grid.effects(), ["send 1 0..1 to 1.0"]);
+}
+
+#[test]
+fn a_canceled_job_stops_and_records_nothing() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    grid.engine.cancel(job(1), grid.now);
+    assert_eq!(grid.effects(), ["stop 0..1 at 1 because JobOver"]);
+    assert!(grid.engine.complete(grid.attempt(1, 0), Report::default(), SECOND, grid.now).is_err());
+}
+
+#[test]
+fn progress_is_recorded_once_a_tick_and_only_after_a_change() {
+    let mut grid = Harness::new();
+    grid.worker("w", 2, &[]);
+    grid.take_up(1, JobKind::SLEEP, 3);
+    grid.complete(grid.attempt(1, 0));
+    grid.engine.tick(grid.now);
+    assert_eq!(grid.effects(), ["store 1 progress"]);
+    grid.engine.tick(grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+}

@@ -1,0 +1,6 @@
+//! Direct tests: an input, and the whole list of effects.
+
+mod harness;
+mod jobs;
+mod reconciling;
+mod sending;

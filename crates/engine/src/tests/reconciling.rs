@@ -1,0 +1,174 @@
+//! What workers hold against what the engine knows.
+
+use std::time::Duration;
+
+use model::{AttemptId, JobKind};
+use scheduler::Failure;
+use workloads::Report;
+
+use super::harness::{Harness, RECOVERY, held, job};
+use crate::{HeldState, LeaseFailure, Reconciled};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn settled(attempts: &[AttemptId]) -> Reconciled {
+    Reconciled { settled: attempts.to_vec(), deliver: Vec::new() }
+}
+
+#[test]
+fn an_outcome_is_settled_once_it_is_durable_and_not_before() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.complete(order.attempt);
+    let finished = [held(&order, HeldState::Finished)];
+    assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), Reconciled::default());
+    // Started, completed, ended.
+    grid.engine.stored(1, grid.now);
+    assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), Reconciled::default());
+    grid.engine.stored(2, grid.now);
+    // Told twice: the first answer may be lost.
+    assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), settled(&[order.attempt, order.attempt]));
+    assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), settled(&[order.attempt]));
+}
+
+#[test]
+fn an_outcome_that_is_reported_twice_counts_once_and_is_not_void() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.complete(order.attempt);
+    assert!(grid.engine.adopt_reported(key, &held(&order, HeldState::Finished), grid.now));
+    assert_eq!(grid.complete(order.attempt), Vec::<String>::new());
+    grid.engine.stored(3, grid.now);
+    assert!(grid.engine.complete(order.attempt, Report::default(), SECOND, grid.now).is_err());
+}
+
+#[test]
+fn a_failure_is_not_adopted_again_and_counts_once() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    // Its task stays open, and could be adopted.
+    grid.engine.stop(grid.now);
+    let failure = LeaseFailure::TaskFailed("no".to_owned());
+    grid.engine.fail(order.attempt, failure.clone(), grid.now).expect("leased");
+    assert_eq!(grid.effects(), ["store 1 failed 0..1 1 at w"]);
+    let listed = held(&order, HeldState::Finished);
+    assert_eq!(grid.engine.heartbeat(key, std::slice::from_ref(&listed), grid.now), settled(&[order.attempt]));
+    assert!(!grid.engine.adopt_reported(key, &listed, grid.now));
+    assert!(grid.engine.fail(order.attempt, failure, grid.now).is_err());
+    assert_eq!(grid.effects(), Vec::<String>::new());
+}
+
+#[test]
+fn a_coordinator_that_starts_adopts_what_runs_and_asks_for_what_has_ended() {
+    let mut before = Harness::new();
+    before.worker("w", 2, &[]);
+    before.take_up(1, JobKind::SLEEP, 2);
+    let (running, finished) = (before.order(1, 0), before.order(1, 1));
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 2);
+    stored.record.started_at = Some(grid.now.at);
+    assert!(grid.engine.recover(vec![stored], grid.now).is_empty());
+    let listed = [held(&running, HeldState::Running), held(&finished, HeldState::Finished)];
+    let (_, reconciled) = grid.worker("w", 2, &listed);
+    assert_eq!(reconciled, Reconciled { settled: Vec::new(), deliver: vec![finished.attempt] });
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert_eq!(grid.complete(finished.attempt), ["store 1 completed 1..2 0"]);
+    assert_eq!(grid.complete(running.attempt), ["store 1 completed 0..1 0", "store 1 ended succeeded"]);
+}
+
+#[test]
+fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 1);
+    stored.record.started_at = Some(grid.now.at);
+    grid.engine.recover(vec![stored], grid.now);
+    grid.worker("w", 1, &[]);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert_eq!(grid.engine.poll_timeout(), Some(grid.now.instant + RECOVERY));
+    assert_eq!(grid.wait(RECOVERY), ["send 1 0..1 to 1.0"]);
+}
+
+#[test]
+fn a_held_job_can_be_paused_and_canceled() {
+    let mut grid = Harness::of_epoch(2);
+    let mut jobs: Vec<_> = (1..=2).map(|number| grid.stored(number, JobKind::SLEEP, 1)).collect();
+    jobs.iter_mut().for_each(|stored| stored.record.started_at = Some(grid.now.at));
+    grid.engine.recover(jobs, grid.now);
+    grid.worker("w", 2, &[]);
+    assert_eq!(grid.engine.pause(job(1), grid.now), Ok(true));
+    grid.engine.cancel(job(2), grid.now);
+    assert_eq!(grid.wait(RECOVERY), Vec::<String>::new());
+    assert_eq!(grid.engine.resume(job(1), grid.now), Ok(true));
+    assert_eq!(grid.effects(), ["send 1 0..1 to 1.0"]);
+}
+
+#[test]
+fn a_lease_that_never_came_comes_back_unharmed_after_two_heartbeats() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.worker("v", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.engine.connection_broke(order.attempt, grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert_eq!(grid.engine.heartbeat(order.worker, &[], grid.now), Reconciled::default());
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    grid.engine.heartbeat(order.worker, &[], grid.now);
+    let other = if order.worker == key { 2 } else { 1 };
+    // No failure is recorded, and another worker gets it.
+    assert_eq!(grid.effects(), [format!("send 1 0..1 to {other}.0")]);
+}
+
+#[test]
+fn a_lease_whose_connection_broke_goes_on_as_long_as_it_is_listed() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.engine.connection_broke(order.attempt, grid.now);
+    for _ in 0..200 {
+        assert_eq!(grid.wait(SECOND), Vec::<String>::new());
+        let listed = [held(&order, HeldState::Running)];
+        assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), Reconciled::default());
+    }
+    assert_eq!(grid.complete(order.attempt), ["store 1 completed 0..1 0", "store 1 ended succeeded"]);
+}
+
+#[test]
+fn the_work_of_a_waiting_client_ends_with_its_connection() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    let work = workloads::kind(JobKind::SLEEP).and_then(|kind| {
+        kind.restore(&grid.stored(1, JobKind::SLEEP, 1).record.params, 1.try_into().expect("not zero"))
+    });
+    grid.engine.ask(job(1), JobKind::SLEEP, work.expect("a job"), &model::JobOptions::default(), grid.now);
+    assert_eq!(grid.effects(), ["send 1 0..1 to 1.0"]);
+    let order = grid.order(1, 0);
+    assert!(!order.outlives_connection);
+    grid.engine.connection_broke(order.attempt, grid.now);
+    assert_eq!(grid.effects(), Vec::<String>::new());
+    let listed = [held(&order, HeldState::Running)];
+    assert_eq!(grid.engine.heartbeat(order.worker, &listed, grid.now), settled(&[order.attempt]));
+}
+
+#[test]
+fn what_a_lost_worker_had_is_tried_elsewhere_and_its_outcome_is_void_then() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.worker("v", 1, &[]);
+    grid.effects();
+    grid.engine.lose(order.worker, grid.now);
+    assert_eq!(grid.effects(), ["store 1 failed 0..1 1 at w", "send 1 0..1 to 2.0"]);
+    let (_, reconciled) = grid.worker("w", 1, &[held(&order, HeldState::Finished)]);
+    assert_eq!(reconciled, settled(&[order.attempt]));
+    let broken = LeaseFailure::WorkerFailed(Failure::WorkerLost);
+    assert!(grid.engine.fail(order.attempt, broken, grid.now).is_err());
+}

@@ -1,0 +1,60 @@
+//! The engine in a simulated world: workers, clients, network, disk, clock and faults, all drawn from a seed.
+//!
+//! A run drives [`engine::Engine`] through the inputs that the coordinator uses, performs its effects in virtual time and
+//! checks the invariants after each step. The same seed is the same run.
+
+mod audit;
+mod client;
+mod coordinator;
+mod disk;
+mod faults;
+mod network;
+mod outcome;
+mod plan;
+mod puller;
+mod registrations;
+mod trace;
+mod worker;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::World;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// Steps that were made.
+    pub steps: u64,
+    /// A hash of its trace: the same for the same run.
+    pub hash: u64,
+    /// What was wrong.
+    pub failure: Option<Failure>,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What is wrong.
+    pub what: String,
+    /// The last lines of the trace.
+    pub trace: Vec<String>,
+}
+
+/// Runs a seed. With `is_traced` its trace is printed.
+#[must_use]
+pub fn run(seed: u64, until_step: u64, is_traced: bool) -> Run {
+    let mut world = World::new(seed, is_traced);
+    let panicked = catch_unwind(AssertUnwindSafe(|| world.run(until_step))).err();
+    let panicked = panicked.map(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        format!("panic: {}", text.unwrap_or_default())
+    });
+    let failure = panicked.or_else(|| world.violation.take());
+    let hash = world.trace.hash();
+    let failure = failure.map(|what| Failure { what, trace: world.trace.take() });
+    Run { seed, steps: world.steps, hash, failure }
+}

@@ -1,0 +1,88 @@
+//! Runs simulations: `simulation --seeds 0..1000`, or `simulation --seed 7 --trace`.
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::Context;
+use clap::Parser;
+use simulation::{Failure, Run, run};
+
+/// Runs the engine in a simulated world and checks its invariants.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Seeds, from the first to before the last.
+    #[arg(long, value_name = "FROM..TO", value_parser = parse_range, conflicts_with = "seed")]
+    seeds: Option<Range<u64>>,
+    /// One seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Prints what happens.
+    #[arg(long)]
+    trace: bool,
+    /// Stops after this many steps.
+    #[arg(long, default_value_t = u64::MAX)]
+    until_step: u64,
+    /// Prints the steps of each seed.
+    #[arg(long)]
+    steps: bool,
+    /// Seeds that run at the same time.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Goes on after this many failing seeds.
+    #[arg(long, default_value_t = 0)]
+    keep_going: u64,
+}
+
+fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
+    let (from, to) = text.split_once("..").context("write FROM..TO")?;
+    Ok(from.parse().context("read FROM")?..to.parse().context("read TO")?)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let seeds = args.seed.map_or_else(|| args.seeds.clone().unwrap_or(0..1_000), |seed| seed..seed + 1);
+    // A panic is reported with its seed and trace.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let (next, failed, steps) = (AtomicU64::new(seeds.start), AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                while failed.load(Ordering::Relaxed) <= args.keep_going {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let run = run(seed, args.until_step, args.trace);
+                    steps.fetch_add(run.steps, Ordering::Relaxed);
+                    if args.steps {
+                        println!("seed {seed}: {} steps, trace {:016x}", run.steps, run.hash);
+                    }
+                    failed.fetch_add(u64::from(report(&run, args.trace)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let (failed, steps) = (failed.into_inner(), steps.into_inner());
+    let count = next.into_inner().min(seeds.end) - seeds.start;
+    println!("{count} seeds, {steps} steps, {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a failure. Tells whether there was one.
+fn report(run: &Run, is_traced: bool) -> bool {
+    let Run { seed, steps, failure, .. } = run;
+    let Some(Failure { what, trace }) = failure else { return false };
+    let mut text = format!("seed {seed} fails at step {steps}: {what}\n");
+    if !is_traced {
+        for line in trace.iter().rev().take(60).rev() {
+            text.push_str("  ");
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text.push_str(&format!("replay: cargo run --release -p simulation -- --seed {seed} --trace\n"));
+    println!("{text}");
+    true
+}

@@ -1,0 +1,89 @@
+//! What simulated workers compute. The value of a range is the sum of all its numbers or how many they are: both have a
+//! formula, so the answer to a whole job does not depend on how it was divided.
+
+use std::ops::Range;
+
+use model::JobKind;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use workloads::Report;
+
+/// How a lease of a stored job ended at its worker.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Done { value: Option<u128>, results: Vec<Box<RawValue>>, busy: u64 },
+    Failed,
+}
+
+/// What a worker answers to a lease.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Ended(Outcome),
+    /// 503: it drains.
+    HandedBack,
+    /// 409: it is another process, knows a later epoch or was told to stop.
+    Refused(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Numbers {
+    a: u64,
+    b: u64,
+}
+
+/// The value of the numbers from `a` to `b`.
+pub(crate) fn value(kind: JobKind, a: u64, b: u64) -> u128 {
+    let (a, b) = (u128::from(a), u128::from(b));
+    if kind == JobKind::SUM_OF_PRIMES { (a + b) * (b - a + 1) / 2 } else { b - a + 1 }
+}
+
+/// The value of what a lease says.
+pub(crate) fn value_of(kind: JobKind, work: &RawValue) -> Option<u128> {
+    let Numbers { a, b } = serde_json::from_str(work.get()).ok()?;
+    Some(value(kind, a, b))
+}
+
+/// What a task of the kind `tasks` answers to its payload.
+pub(crate) fn answer_to(payload: u64) -> u64 {
+    payload * payload + 1
+}
+
+pub(crate) fn json(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).expect("the simulation writes JSON")
+}
+
+impl Outcome {
+    /// What a pushed worker computes.
+    pub(crate) fn pushed(kind: JobKind, work: &RawValue, busy: u64) -> Self {
+        Self::Done { value: Some(value_of(kind, work).unwrap_or(0)), results: Vec::new(), busy }
+    }
+
+    /// What a pulling worker computes of its payloads; `numbers` are those of the kind `tasks`.
+    pub(crate) fn pulled(
+        kind: JobKind,
+        tasks: &Range<u64>,
+        payloads: Option<&[Box<RawValue>]>,
+        numbers: &[u64],
+        busy: u64,
+    ) -> Self {
+        let results = if kind == JobKind::TASKS {
+            numbers.iter().map(|number| json(answer_to(*number).to_string())).collect()
+        } else if kind == JobKind::SLEEP {
+            Vec::new()
+        } else {
+            let of = |payload: &Box<RawValue>| json(format!(r#""{}""#, value_of(kind, payload).unwrap_or(0)));
+            payloads.unwrap_or_default().iter().map(of).collect()
+        };
+        debug_assert!(results.is_empty() || results.len() as u64 == tasks.end - tasks.start);
+        Self::Done { value: None, results, busy }
+    }
+
+    pub(crate) fn report(self) -> Option<(Report, std::time::Duration)> {
+        match self {
+            Self::Done { value, results, busy } => {
+                Some((Report { value, results }, std::time::Duration::from_micros(busy)))
+            }
+            Self::Failed => None,
+        }
+    }
+}

@@ -103,7 +103,11 @@ impl Driver {
                 self.store.record(change.clone());
                 false
             }
-            _ => true,
+            Effect::Send(_)
+            | Effect::Revoke { .. }
+            | Effect::Answer { .. }
+            | Effect::Deliver { .. }
+            | Effect::Compose { .. } => true,
         });
         self.rearm(&mut locked);
         drop(locked);

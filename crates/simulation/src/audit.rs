@@ -189,7 +189,11 @@ impl World {
                 match answer {
                     Answer::Submitted(Submission::New) if is_known => self.violate("a job is accepted twice"),
                     Answer::Submitted(Submission::New) => drop(self.audit.ledgers.insert(new.id, Ledger::default())),
-                    _ => (),
+                    Answer::Done
+                    | Answer::Submitted(_)
+                    | Answer::Mismatch(_)
+                    | Answer::Deleted(_)
+                    | Answer::Refused(_) => (),
                 }
                 return;
             }
@@ -328,9 +332,11 @@ impl World {
         let (job, coordinator) = (&self.jobs[number], self.coordinator.as_ref()?);
         let Some(record) = coordinator.disk.job(job.new.id) else { return Some("was accepted and is lost".to_owned()) };
         let ledger = self.audit.ledgers.get(&job.new.id)?;
+        if job.is_canceled && record.state != JobState::Canceled {
+            return Some(format!("was canceled and is {}", record.state));
+        }
         match record.state {
             JobState::Canceled if job.was_touched => None,
-            other if job.is_canceled => Some(format!("was canceled and is {other}")),
             JobState::Failed if job.is_poisoned => None,
             JobState::Succeeded if job.is_poisoned => Some("succeeded with a task that always fails".to_owned()),
             JobState::Succeeded => {
@@ -347,7 +353,11 @@ impl World {
                 }
                 self.check_starts(number)
             }
-            other => Some(format!("is {other}: {:?}", record.error)),
+            other @ (JobState::Queued
+            | JobState::Running
+            | JobState::Paused
+            | JobState::Failed
+            | JobState::Canceled) => Some(format!("is {other}: {:?}", record.error)),
         }
     }
 

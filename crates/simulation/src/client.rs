@@ -283,7 +283,7 @@ impl World {
                         self.violate(format!("job {} was accepted and is accepted again", operation.job));
                     }
                     let accepted = new.accepted();
-                    if !self.input(|engine, now| engine.take_up(accepted, now)).is_some_and(|taken| taken.is_ok()) {
+                    if self.input(|engine, now| engine.take_up(accepted, now)).is_none_or(|taken| taken.is_err()) {
                         self.violate("a job is refused");
                     }
                 }

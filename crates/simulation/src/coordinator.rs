@@ -98,7 +98,11 @@ impl World {
                 self.record(change.clone());
                 false
             }
-            _ => true,
+            Effect::Send(_)
+            | Effect::Revoke { .. }
+            | Effect::Answer { .. }
+            | Effect::Deliver { .. }
+            | Effect::Compose { .. } => true,
         });
         for effect in effects {
             self.perform(effect);

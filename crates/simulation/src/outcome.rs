@@ -71,8 +71,8 @@ impl Outcome {
         } else if kind == JobKind::SLEEP {
             Vec::new()
         } else {
-            let of = |payload: &Box<RawValue>| json(format!(r#""{}""#, value_of(kind, payload).unwrap_or(0)));
-            payloads.unwrap_or_default().iter().map(of).collect()
+            let of = |payload: &RawValue| json(format!(r#""{}""#, value_of(kind, payload).unwrap_or(0)));
+            payloads.unwrap_or_default().iter().map(|payload| of(payload)).collect()
         };
         debug_assert!(results.is_empty() || results.len() as u64 == tasks.end - tasks.start);
         Self::Done { value: None, results, busy }

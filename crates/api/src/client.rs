@@ -4,7 +4,9 @@ mod error;
 mod events;
 mod http;
 mod sse;
+pub mod tls;
 
+use std::fmt;
 use std::time::Duration;
 
 use model::JobId;
@@ -19,8 +21,9 @@ use crate::{
 
 pub use error::Error;
 pub use events::{Events, EventsError};
-pub use http::{AnswerError, http_client, read_bounded_json};
+pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded_json};
 pub use sse::TooLong;
+pub use tls::{ClientTls, TlsError};
 
 /// How long the grid may take to answer a connection, over whatever network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,16 +72,35 @@ impl Action {
 pub struct Client {
     http: reqwest::Client,
     url: Url,
+    token: Option<Token>,
+}
+
+/// A token, which no log shows.
+#[derive(Clone)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 impl Client {
-    /// A client of the grid at `url`, which may have a path. Connects at the first request.
+    /// A client of the grid at `url`, which may have a path. Connects at the first request. Its TLS is what
+    /// [`ClientTls::from_env`] says.
     ///
     /// # Errors
-    /// The system refuses the resources of an HTTP client.
+    /// The TLS of the environment cannot be used, or the system refuses the resources of an HTTP client.
     pub fn new(url: &Url) -> Result<Self, Error> {
-        let http = http_client(CONNECT_TIMEOUT).map_err(Error::Start)?;
-        Ok(Self { http, url: url.clone() })
+        let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
+        let http = http_client_with(CONNECT_TIMEOUT, &tls, url.scheme() == "https").map_err(Error::Start)?;
+        Ok(Self { http, url: url.clone(), token: None })
+    }
+
+    /// Sends a token with every request. An empty one is none.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token: token.filter(|token| !token.is_empty()).map(Token), ..self }
     }
 
     /// The grid's URL.
@@ -242,7 +264,11 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        self.http.request(method, url)
+        let request = self.http.request(method, url);
+        match &self.token {
+            Some(Token(token)) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn a_lease_ends_with_its_connection_unless_it_says_otherwise() {
         let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
-        let lease = json!({"job": id, "attempt": id, "boot_id": id, "slot": 0, "kind": "sleep", "work": {}}).to_string();
+        let lease =
+            json!({"job": id, "attempt": id, "boot_id": id, "slot": 0, "kind": "sleep", "work": {}}).to_string();
         let lease: LeaseRequest = serde_json::from_str(&lease).expect("valid");
         assert!(!lease.outlives_connection);
         assert_eq!((lease.epoch, lease.first, lease.beyond, lease.settled.len()), (0, 0, 0, 0));

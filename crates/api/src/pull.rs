@@ -149,8 +149,7 @@ mod tests {
 
     #[test]
     fn a_report_gives_its_value_as_a_decimal_string_and_its_lease_by_the_tasks() {
-        let lease =
-            json!({"worker_id": "w", "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "first": 0, "beyond": 7});
+        let lease = json!({"worker_id": "w", "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "first": 0, "beyond": 7});
         let body = json!({"results": [], "value": "18446744073709551616", "compute_us": 5, "lease": lease});
         let completion: Completion = serde_json::from_value(body.clone()).expect("valid");
         assert_eq!(completion.value, Some(1 << 64));

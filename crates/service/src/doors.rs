@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use api::client::ClientTls;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::access::Access;
@@ -29,6 +30,9 @@ pub struct DoorSettings {
     /// `DIVVY_TLS_CLIENT_CA`: a PEM file of the authority whose certificates the internal port and workers demand of their
     /// clients, but for probes. Default: none.
     pub tls_client_ca: Option<PathBuf>,
+    /// `DIVVY_WORKER_TLS_NAME`: the name that the certificates of all workers have. With it the coordinator sends leases
+    /// over TLS. Default: none.
+    pub worker_tls_name: Option<String>,
 }
 
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -72,6 +76,16 @@ impl DoorSettings {
     /// A file cannot be read.
     pub fn internal(&self) -> anyhow::Result<Doors> {
         self.doors(self.tls_client_ca.clone())
+    }
+
+    /// How leases are sent: the scheme of a worker's URL, and the TLS of the client that sends them.
+    ///
+    /// # Errors
+    /// The environment of clients' TLS is incomplete.
+    pub fn to_workers(&self) -> anyhow::Result<(&'static str, ClientTls)> {
+        let scheme = if self.worker_tls_name.is_some() { "https" } else { "http" };
+        let tls = ClientTls { server_name: self.worker_tls_name.clone(), ..ClientTls::from_env()? };
+        Ok((scheme, tls))
     }
 
     /// Whether the listeners speak TLS.

@@ -1,5 +1,8 @@
 //! TLS of clients: whom they trust and how they show who they are.
 
+mod identity;
+mod named_server;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,13 +12,19 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use rustls::{ClientConfig, RootCertStore};
 
+use identity::Identity;
+use named_server::NamedServer;
+
 /// What an `https://` URL is asked with, beside the authorities of the system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// A PEM file of certificate authorities to trust as well.
     pub ca_file: Option<PathBuf>,
-    /// PEM files of a certificate chain and its key, for servers that ask for one.
+    /// PEM files of a certificate chain and its key, for servers that ask for one. They are read again when they change.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the certificates of all servers must have, instead of the URL's: servers that are asked by an address
+    /// which no certificate could have known.
+    pub server_name: Option<String>,
 }
 
 /// A file of TLS cannot be used.
@@ -40,6 +49,9 @@ pub enum TlsError {
         /// What is wrong.
         source: rustls::Error,
     },
+    /// A text cannot be the name in a certificate.
+    #[error("{0:?} is no name of a server")]
+    ServerName(String),
     /// One of two variables is set alone.
     #[error("set both {0} and {1}, or neither")]
     HalfSet(&'static str, &'static str),
@@ -59,7 +71,7 @@ impl ClientTls {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
         };
-        Ok(Self { ca_file: path("DIVVY_CA_FILE"), identity })
+        Ok(Self { ca_file: path("DIVVY_CA_FILE"), identity, server_name: None })
     }
 
     /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's
@@ -82,13 +94,18 @@ impl ClientTls {
         }
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_root_certificates(roots);
+            .expect("ring has the default versions");
+        let config = match &self.server_name {
+            None => config.with_root_certificates(roots),
+            Some(name) => config.dangerous().with_custom_certificate_verifier(Arc::new(NamedServer::new(
+                name,
+                roots,
+                self.ca_file.as_deref(),
+            )?)),
+        };
         match &self.identity {
             None => Ok(config.with_no_client_auth()),
-            Some((cert, key)) => config
-                .with_client_auth_cert(read_certificates(cert)?, read_key(key)?)
-                .map_err(|source| TlsError::Unusable { path: cert.clone(), source }),
+            Some((cert, key)) => Ok(config.with_client_cert_resolver(Arc::new(Identity::read(cert, key)?))),
         }
     }
 }

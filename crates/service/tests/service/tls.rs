@@ -33,7 +33,11 @@ impl Authority {
 
     /// A certificate for `localhost`, of servers and clients, and its key.
     fn issue(&self) -> (String, String) {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        self.issue_for(&["localhost", "127.0.0.1"])
+    }
+
+    fn issue_for(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("parameters");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");
@@ -60,7 +64,7 @@ fn serve(directory: &TempDir, authority: &Authority, client_ca: Option<PathBuf>)
 }
 
 fn client(ca_file: &Path, identity: Option<(PathBuf, PathBuf)>) -> Client {
-    let tls = ClientTls { ca_file: Some(ca_file.to_owned()), identity };
+    let tls = ClientTls { ca_file: Some(ca_file.to_owned()), identity, server_name: None };
     http_client_with(Duration::from_secs(5), &tls, true).expect("a client")
 }
 
@@ -74,7 +78,7 @@ async fn get(client: &Client, service: &Service, path: &str) -> reqwest::Result<
 
 /// An error with its causes.
 fn whole(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes = std::iter::successors(Some(error), |error: &&dyn Error| (*error).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
@@ -102,7 +106,7 @@ fn https_is_answered_and_a_stranger_s_certificate_is_refused_by_name() {
 
 #[test]
 fn a_client_without_files_says_which_one_is_missing() {
-    let tls = ClientTls { ca_file: Some("/nowhere/ca.pem".into()), identity: None };
+    let tls = ClientTls { ca_file: Some("/nowhere/ca.pem".into()), ..ClientTls::default() };
     let error = http_client_with(Duration::from_secs(1), &tls, true).expect_err("no file");
     assert!(whole(&error).starts_with("read /nowhere/ca.pem as PEM: "), "{}", whole(&error));
     let directory = tempfile::tempdir().expect("a directory");
@@ -203,4 +207,52 @@ fn a_client_that_leaves_through_tls_ends_its_handler_and_its_connection() {
     });
     wait_until("dropped", || service.shared.dropped.load(SeqCst) == 1);
     wait_until("closed", || service.shared.closed.load(SeqCst) == 1);
+}
+
+#[test]
+fn a_server_may_be_known_by_one_name_at_any_address() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new("ours");
+    let ca = write(&directory, "ca.pem", &authority.pem);
+    let (cert, key) = authority.issue_for(&["divvy-worker"]);
+    let settings = DoorSettings {
+        tls_cert: Some(write(&directory, "cert.pem", &cert)),
+        tls_key: Some(write(&directory, "key.pem", &key)),
+        ..DoorSettings::default()
+    };
+    let service = start(Options { doors: settings.internal().expect("doors"), ..Options::default() });
+    let asking = |server_name: Option<&str>| {
+        let server_name = server_name.map(str::to_owned);
+        let tls = ClientTls { ca_file: Some(ca.clone()), identity: None, server_name };
+        http_client_with(Duration::from_secs(5), &tls, false).expect("a client")
+    };
+    let url = format!("https://{}/things", service.address);
+    block_on(async {
+        assert_eq!(asking(Some("divvy-worker")).get(&url).send().await.expect("sent").status(), 200);
+        for other in [None, Some("divvy-coordinator")] {
+            let error = asking(other).get(&url).send().await.expect_err("another name");
+            assert!(whole(&error).contains("not valid for"), "{}", whole(&error));
+        }
+    });
+    let unnamed = ClientTls { server_name: Some("no name!".to_owned()), ..ClientTls::default() };
+    let error = http_client_with(Duration::from_secs(5), &unnamed, false).expect_err("no name");
+    assert_eq!(error.to_string(), "\"no name!\" is no name of a server");
+}
+
+#[test]
+fn a_client_shows_the_certificate_that_its_files_have_now() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (authority, other) = (Authority::new("ours"), Authority::new("another"));
+    let ca = write(&directory, "ca.pem", &authority.pem);
+    let service = serve(&directory, &authority, Some(ca.clone()));
+    let issue = |authority: &Authority| {
+        let (cert, key) = authority.issue();
+        (write(&directory, "client.crt", &cert), write(&directory, "client.key", &key))
+    };
+    let asking = client(&ca, Some(issue(&other)));
+    block_on(async {
+        assert!(get(&asking, &service, "/things").await.is_err());
+        issue(&authority);
+        assert_eq!(get(&asking, &service, "/things").await.expect("sent").status(), 200);
+    });
 }

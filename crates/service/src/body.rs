@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 use crate::budget::{BodyBudget, BodyPermit};
+use crate::named_fields::NamedFields;
 
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -128,23 +129,20 @@ pub async fn with_body<T: Send + 'static>(
     working.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
 }
 
-/// Parses a body, which is a JSON object. A byte order mark before it is skipped.
+/// Parses a body, which is a JSON object, as is every struct in it. A byte order mark before it is skipped.
 ///
 /// # Errors
 /// It is not the JSON of a `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    // serde reads a struct from an array of its fields too, in an order that nobody is promised.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return Err(ApiError::InvalidBody {
-            field: None,
-            message: "it must be a JSON object, not an array".to_owned(),
-        });
-    }
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let parsed = T::deserialize(NamedFields(&mut parser)).and_then(|parsed| parser.end().map(|()| parsed));
     // Keeping count of where one is costs time: only a body that is wrong is read so.
-    serde_json::from_slice(body).map_err(|error| {
+    parsed.map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(body);
-        let path = serde_path_to_error::deserialize::<_, T>(&mut again).err().map(|error| error.path().to_string());
+        let path = serde_path_to_error::deserialize::<_, T>(NamedFields(&mut again))
+            .err()
+            .map(|error| error.path().to_string());
         // A path that leads nowhere is ".", or ends in "?".
         let field =
             path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
@@ -227,7 +225,7 @@ mod tests {
         let report = parse_json::<Report>(b"\xEF\xBB\xBF{\"error\": \"x\"}").expect("valid");
         assert_eq!(report.error, "x");
         let error = parse_json::<Report>(b" [\"x\"]").expect_err("an array").to_string();
-        assert_eq!(error, "the body is not valid: it must be a JSON object, not an array");
+        assert_eq!(error, "the body is not valid: invalid type: sequence, expected struct Report at line 1 column 1");
     }
 
     #[test]

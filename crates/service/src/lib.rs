@@ -13,6 +13,7 @@ mod guard;
 mod head;
 mod health;
 mod metrics;
+mod named_fields;
 mod process;
 mod process_metrics;
 mod query;

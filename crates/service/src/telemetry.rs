@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, stderr};
 
+use anyhow::Context;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -31,7 +32,7 @@ struct LogConfig {
 /// One of the two variables has no valid value.
 pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     let config: LogConfig = crate::from_env()?;
-    let filter = EnvFilter::try_new(config.log.as_deref().unwrap_or(default_filter))?;
+    let filter = EnvFilter::try_new(config.log.as_deref().unwrap_or(default_filter)).context("read DIVVY_LOG")?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match config.log_format {
         LogFormat::Text => logs.with_ansi(stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use api::client::{Client, Error};
 use service::access::add;
 use service::{DoorSettings, Rights};
 
@@ -59,6 +60,26 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
     assert_eq!((service.get("/nowhere", &[]).status, get("/nowhere", &reader)), (401, 404));
     assert_eq!((service.get("/livez", &[]).status, service.get("/readyz", &[]).status), (200, 200));
     assert_eq!(service.get("/whoami", &[&reader]).body, "reader");
+}
+
+#[test]
+fn a_client_of_the_grid_sends_its_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let token = add(&file, "reader", &rights("read")).expect("added");
+    let service = guarded(&file, false);
+    let url = format!("http://{}", service.address).parse().expect("a URL");
+    let ask = |token: Option<&str>| {
+        let client = Client::new(&url).expect("a client").with_token(token.map(str::to_owned));
+        assert!(!format!("{client:?}").contains("divvy_"), "{client:?}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(client.workers())
+    };
+    assert!(ask(Some(&token)).expect("answered").is_empty());
+    for wrong in [None, Some(""), Some("divvy_wrong")] {
+        let refused = ask(wrong);
+        assert!(matches!(&refused, Err(Error::Refused { status, .. }) if status.as_u16() == 401), "{refused:?}");
+    }
 }
 
 #[test]

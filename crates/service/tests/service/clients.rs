@@ -86,6 +86,19 @@ fn a_client_that_leaves_ends_its_handler() {
 }
 
 #[test]
+fn a_connection_that_idles_tells_its_end() {
+    let service = start(Options::default());
+    let mut stream = service.connect();
+    stream.write_all(SLOW).expect("send");
+    begun(&service, 1);
+    service.shared.go_on.notify_waiters();
+    read_up_to(&mut stream, "done");
+    assert_eq!(service.shared.closed.load(SeqCst), 0);
+    drop(stream);
+    wait_until("told", || service.shared.closed.load(SeqCst) == 1);
+}
+
+#[test]
 fn a_client_that_cannot_be_asked_is_owed_its_answer_for_a_while() {
     let limits = Limits { half_closed_timeout: Duration::from_millis(700), ..Limits::default() };
     let service = start(Options { limits, ..Options::default() });

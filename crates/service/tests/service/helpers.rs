@@ -26,6 +26,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/slow", Right::Submit),
     Route::new("GET", "/stream", Right::Read),
     Route::new("GET", "/whoami", Right::Read),
+    Route::new("GET", "/workers", Right::Read),
     Route::new("POST", "/upload", Right::Submit).any_body(),
     Route::new("POST", "/programs", Right::Programs).any_body(),
     // Served by a resource of another crate, which leaves other methods alone.
@@ -126,6 +127,7 @@ fn routes(config: &mut ServiceConfig, state: &Data<Shared>) {
         .service(resource("/slow", "GET, POST").get(slow).post(slow))
         .service(resource("/stream", "GET").get(endless))
         .service(resource("/whoami", "GET").get(whoami))
+        .service(resource("/workers", "GET").get(things))
         .service(resource("/upload", "POST").post(upload))
         .service(resource("/programs", "POST").post(async || "added"))
         .service(resource("/forgotten", "GET").get(async || "seen"))

@@ -58,7 +58,8 @@ pub enum TlsError {
 }
 
 impl ClientTls {
-    /// Reads `DIVVY_CA_FILE`, `DIVVY_CLIENT_CERT` and `DIVVY_CLIENT_KEY`, each of which may be absent or empty.
+    /// Reads `DIVVY_CA_FILE`, `DIVVY_TLS_SERVER_NAME`, `DIVVY_CLIENT_CERT` and `DIVVY_CLIENT_KEY`, each of which may be
+    /// absent or empty.
     ///
     /// # Errors
     /// One of the last two is set alone.
@@ -71,7 +72,8 @@ impl ClientTls {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
         };
-        Ok(Self { ca_file: path("DIVVY_CA_FILE"), identity, server_name: None })
+        let server_name = std::env::var("DIVVY_TLS_SERVER_NAME").ok().filter(|name| !name.is_empty());
+        Ok(Self { ca_file: path("DIVVY_CA_FILE"), identity, server_name })
     }
 
     /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's

@@ -1,6 +1,6 @@
 //! Clients that close a half, leave, flood, are slow, or send more than there is room for.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -225,4 +225,21 @@ fn bodies_share_one_budget_which_they_give_back() {
     first.shutdown(Shutdown::Both).expect("leave");
     wait_until("given back", || service.shared.budget.free_bytes() == 10 << 20);
     assert_eq!(service.post("/upload", &[], &"x".repeat(9 << 20)).body, (9 << 20).to_string());
+}
+
+#[test]
+fn a_listener_that_stops_finishes_what_is_in_flight_and_closes_what_idles() {
+    let service = start(Options::default());
+    let mut idle = service.connect();
+    write!(idle, "GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
+    read_up_to(&mut idle, "nobody");
+    let mut busy = service.connect();
+    busy.write_all(SLOW).expect("send");
+    begun(&service, 1);
+    let stopping = thread::spawn(service.stop());
+    assert_eq!(idle.read(&mut [0]).expect("closed"), 0);
+    service.shared.go_on.notify_waiters();
+    let answer = read_to_end(&mut busy);
+    assert_eq!((answer.body.as_str(), answer.header("connection")), ("done", Some("close")));
+    stopping.join().expect("stopped");
 }

@@ -111,7 +111,7 @@ pub(crate) fn start(options: Options) -> Service {
                 own.configure(config);
                 routes(config, &state);
             };
-            let server = serve(listener, 1, Duration::from_secs(1), &metrics, configure).expect("serve");
+            let server = serve(listener, 1, Duration::from_secs(20), &metrics, configure).expect("serve");
             send.send(server.handle()).expect("the test waits");
             server.await.expect("serve");
         });
@@ -204,6 +204,15 @@ async fn upload(shared: Data<Shared>, request: HttpRequest, body: Payload) -> Re
 }
 
 impl Service {
+    /// Stops it as SIGTERM does.
+    pub(crate) fn stop(&self) -> impl FnOnce() + Send + use<> {
+        let handle = self.handle.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(handle.stop(true));
+        }
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("connect");
         stream.set_read_timeout(Some(LONGEST_WAIT)).expect("set");

@@ -50,6 +50,15 @@ pub async fn read_json<T: DeserializeOwned>(payload: Payload) -> Result<T, ApiEr
     parse_json(&read_small(payload).await?)
 }
 
+/// As [`read_json`], for a body that may be left out.
+///
+/// # Errors
+/// The body is too long, too slow, cut off or not the JSON of a `T`.
+pub async fn read_json_or_default<T: DeserializeOwned + Default>(payload: Payload) -> Result<T, ApiError> {
+    let body = read_small(payload).await?;
+    if body.is_empty() { Ok(T::default()) } else { Ok(parse_json::<Option<T>>(&body)?.unwrap_or_default()) }
+}
+
 /// As [`read_json`], with lone surrogates (`"\ud800"`) in its strings replaced by U+FFFD: for what a worker reports, whose
 /// text may be any program's.
 ///

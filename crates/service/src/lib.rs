@@ -27,7 +27,8 @@ mod tls;
 pub use access::{Access, Caller, Right, Rights};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{
-    Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently, with_body,
+    Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently,
+    read_json_or_default, with_body,
 };
 pub use budget::BodyBudget;
 pub use config::from_env;

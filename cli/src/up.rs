@@ -25,7 +25,7 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     };
     let ports = Ports { public: public_addr, internal: arguments.internal_port };
     let mut grid = EmbeddedGrid::start(ports, worker_count(arguments.workers), data_dir)?;
-    tell(&format!("workers of your own: http://{}", grid.internal_addr()));
+    tell(&format!("workers of your own: {}", grid.internal_url()));
     tell(&kept);
     print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {

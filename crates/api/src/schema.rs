@@ -100,7 +100,7 @@ impl PartialSchema for JobParams {
         named.dedup_by_key(|(name, _)| *name);
         let titled = |(name, schema)| match schema {
             RefOr::T(Schema::Object(object)) => ObjectBuilder::from(object).title(Some(name)).into(),
-            other => other,
+            other @ (RefOr::Ref(_) | RefOr::T(_)) => other,
         };
         named.into_iter().map(titled).fold(OneOfBuilder::new(), OneOfBuilder::item::<RefOr<Schema>>).into()
     }

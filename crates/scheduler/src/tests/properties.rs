@@ -285,7 +285,7 @@ impl Model {
         if let Ok(lease) = adopted {
             assert_eq!(lease.tasks, tasks);
             self.idle.remove(&lane);
-            tasks.for_each(|task| drop(self.holders.insert((id, task), lease.clone())));
+            self.holders.extend(tasks.map(|task| ((id, task), lease.clone())));
             self.granted.push(lease);
         }
     }

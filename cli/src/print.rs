@@ -19,10 +19,10 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 
 /// The failure of a write to stdout.
 pub(crate) fn unwritable(error: &std::io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Failure::Quiet(READER_GONE),
-        _ => Failure::Failed(format!("cannot write to stdout: {error}")),
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Failure::Quiet(READER_GONE);
     }
+    Failure::Failed(format!("cannot write to stdout: {error}"))
 }
 
 /// The exit code of a program that SIGPIPE has ended, as a shell reports it.

@@ -32,9 +32,12 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
             stdout().write_all(b"\n").map_err(|error| unwritable(&error))
         };
     };
-    let unwritable = |error: io::Error| match error.kind() {
-        io::ErrorKind::BrokenPipe => crate::print::unwritable(&error),
-        _ => Failure::Failed(format!("cannot write {}: {error}", path.display())),
+    let unwritable = |error: io::Error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            crate::print::unwritable(&error)
+        } else {
+            Failure::Failed(format!("cannot write {}: {error}", path.display()))
+        }
     };
     let mut target = Target::create(path).map_err(unwritable)?;
     copy(grid, response, &mut target, unwritable).await?;

@@ -2,6 +2,7 @@
 
 use api::{Job, SimulationStarted};
 use model::{JobKind, JobState};
+use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::helpers::{Grid, assert_fails, run_with_input};

@@ -31,6 +31,7 @@ impl Ports {
 /// A grid that runs until it is stopped.
 #[derive(Debug)]
 pub struct EmbeddedGrid {
+    scheme: &'static str,
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
     jobs: JobWatch,
@@ -64,15 +65,17 @@ impl EmbeddedGrid {
                 Some(own)
             }
         };
+        let scheme = if config.doors.has_tls() { "https" } else { "http" };
         let coordinator = Coordinator::build(config)?;
         let (public_addr, internal_addr) = (coordinator.public_addr(), coordinator.internal_addr());
         let jobs = coordinator.job_watch();
 
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (free_port, 1);
-        config.coordinator = format!("http://{internal_addr}").try_into()?;
+        config.coordinator = format!("{scheme}://{internal_addr}").try_into()?;
         let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
+            scheme,
             public_addr,
             internal_addr,
             jobs,
@@ -96,13 +99,13 @@ impl EmbeddedGrid {
     /// # Errors
     /// None in practice: every bound address makes a URL.
     pub fn url(&self) -> anyhow::Result<Url> {
-        Url::parse(&format!("http://{}", self.public_addr)).context("the grid's URL")
+        Url::parse(&format!("{}://{}", self.scheme, self.public_addr)).context("the grid's URL")
     }
 
     /// Where workers fetch tasks and metrics are read.
     #[must_use]
-    pub fn internal_addr(&self) -> SocketAddr {
-        self.internal_addr
+    pub fn internal_url(&self) -> String {
+        format!("{}://{}", self.scheme, self.internal_addr)
     }
 
     /// A view of its jobs.

@@ -28,9 +28,9 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     };
     let ports = Ports { public: public_addr, internal: arguments.internal_port };
     let mut grid = EmbeddedGrid::start(ports, worker_count(arguments.workers), data_dir)?;
-    let internal_url = Url::parse(&format!("http://{}", grid.internal_addr())).context("the grid's internal URL")?;
+    let internal_url = Url::parse(&grid.internal_url()).context("the grid's internal URL")?;
     let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_url)?;
-    tell(&format!("workers of your own: http://{}", grid.internal_addr()));
+    tell(&format!("workers of your own: {}", grid.internal_url()));
     tell(&kept);
     print_line(grid.url()?.as_str().trim_end_matches('/'))?;
     tokio::select! {

@@ -9,10 +9,12 @@ use anyhow::ensure;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
-use service::{Variable, WorkerToken, variables_of};
+use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
 use store_sqlite::StoreSettings;
 use url::Url;
+
+use crate::http::REPORT_OVERHEAD_BYTES;
 
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -42,6 +44,9 @@ pub struct Config {
     pub retention_bytes: u64,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
+    /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests may take together; further ones get 503. Default
+    /// 536870912, 512 MiB.
+    pub max_body_memory: usize,
     /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease. Default 67108864, 64 MiB.
     pub max_result_bytes: usize,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
@@ -69,6 +74,9 @@ pub struct Config {
     pub no_worker_timeout_ms: u64,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
     pub drain_timeout_ms: u64,
+    /// Tokens, host names and TLS of the listeners.
+    #[serde(skip)]
+    pub doors: DoorSettings,
 }
 
 impl Default for Config {
@@ -82,6 +90,7 @@ impl Default for Config {
             retention_days: 30,
             retention_bytes: 10 << 30,
             max_job_bytes: 64 << 20,
+            max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,
@@ -93,14 +102,17 @@ impl Default for Config {
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
+            doors: DoorSettings::default(),
         }
     }
 }
 
-/// Every variable, as the comments of [`Config`] describe it.
+/// Every variable, as the comments of [`Config`] and [`DoorSettings`] describe it.
 #[must_use]
 pub fn variables() -> Vec<Variable> {
-    variables_of(include_str!("config.rs"))
+    let mut variables = variables_of(include_str!("config.rs"));
+    variables.extend(DoorSettings::variables());
+    variables
 }
 
 impl Config {
@@ -109,13 +121,20 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
-        let config: Self = service::from_env()?;
+        let config = Self { doors: service::from_env()?, ..service::from_env()? };
         config.validate()?;
         Ok(config)
     }
 
     fn validate(&self) -> anyhow::Result<()> {
         ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1");
+        let longest_body = self.max_job_bytes.max(self.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES));
+        ensure!(
+            self.max_body_memory >= longest_body,
+            "DIVVY_MAX_BODY_MEMORY must be at least {longest_body}, so that the longest job and the longest results fit, \
+             but is {}",
+            self.max_body_memory
+        );
         ensure!(
             self.results_url.as_ref().is_none_or(|url| url.scheme() != "memory"),
             "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
@@ -192,6 +211,7 @@ mod tests {
             ("chunk_size", "0"),
             ("max_attempts", "0"),
             ("max_inflight", "0"),
+            ("max_body_memory", "1048576"),
             ("evict_after_ms", "1999"),
             ("lease_target_ms", "0"),
             ("lease_timeout_ms", "-1"),

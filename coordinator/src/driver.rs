@@ -98,16 +98,10 @@ impl Driver {
         let result = input(&mut locked.engine, now());
         let mut effects = locked.engine.take_effects();
         // Changes are queued under the lock, so that the store gets them in the engine's order.
-        effects.retain(|effect| match effect {
-            Effect::Store(change) => {
-                self.store.record(change.clone());
-                false
-            }
-            Effect::Send(_)
-            | Effect::Revoke { .. }
-            | Effect::Answer { .. }
-            | Effect::Deliver { .. }
-            | Effect::Compose { .. } => true,
+        effects.retain(|effect| {
+            let Effect::Store(change) = effect else { return true };
+            self.store.record(change.clone());
+            false
         });
         self.rearm(&mut locked);
         drop(locked);

@@ -40,6 +40,8 @@ pub(crate) struct LeaseSender {
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
     pub(crate) client: Client,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
     pub(crate) token: WorkerToken,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) epoch: u64,
@@ -102,7 +104,7 @@ impl LeaseSender {
             settled: order.settled.clone(),
         };
         let patience = order.expires_at.saturating_duration_since(Instant::now()) + GRACE;
-        let request = self.client.post(format!("http://{address}/lease")).timeout(patience).json(&lease);
+        let request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
@@ -190,8 +192,10 @@ impl LeaseSender {
     /// Tells a worker to stop an attempt, where its connection does not.
     fn stop(self, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
-        let request =
-            self.client.delete(format!("http://{address}/lease/{attempt}?epoch={}", self.epoch)).timeout(STOP_TIMEOUT);
+        let request = self
+            .client
+            .delete(format!("{}://{address}/lease/{attempt}?epoch={}", self.scheme, self.epoch))
+            .timeout(STOP_TIMEOUT);
         let request = self.token.sign(request);
         self.supervisor.spawn(async move {
             if let Err(error) = request.send().await {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::Data;
 use anyhow::Context;
+use api::client::http_client_with;
 use engine::Engine;
 use model::TaskCounts;
 use prometheus_client::registry::Registry;
-use service::{Health, Listener, Metrics};
+use service::{BodyBudget, Health, Listener, Metrics};
 use store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -73,8 +74,9 @@ impl Coordinator {
     /// # Errors
     /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
-        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?;
+        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
+        let internal = internal.guarded(config.doors.internal()?, http::INTERNAL);
         let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
         let engine = Engine::new(config.engine_settings(store.epoch().0), now());
         let (driver, queues) = Driver::new(engine, Arc::clone(&store));
@@ -131,12 +133,13 @@ impl Coordinator {
             health: health.clone(),
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
+            bodies: BodyBudget::new(config.max_body_memory),
             max_result_bytes: config.max_result_bytes,
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
         });
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
-        let public = serve_public(public, drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
+        let public = serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
         let internal = serve_internal(internal, &metrics, &health, &state)?;
         let (public_handle, internal_handle) = (public.handle(), internal.handle());
         let mut serving = JoinSet::new();
@@ -205,12 +208,14 @@ impl Parts {
 
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
     fn start(&self, config: &Config, queues: Queues) -> anyhow::Result<JoinSet<()>> {
+        let (scheme, tls) = config.doors.to_workers()?;
         let sender = LeaseSender {
             driver: Arc::clone(&self.driver),
             supervisor: self.supervisor.clone(),
             workers: Arc::clone(&self.workers),
             simulated: self.simulated.clone(),
-            client: api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")?,
+            client: http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?,
+            scheme,
             token: config.worker_token.clone(),
             metrics: self.metrics.clone(),
             epoch: self.store.epoch().0,

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     /// Scenario file: rate, ranges and limits (see loadtest/scenarios)
     pub(crate) scenario: PathBuf,
 
-    /// Service to load, as http://HOST:PORT; given several times, requests go to each in turn
+    /// Service to load, as http://HOST:PORT or https://HOST:PORT; given several times, requests go to each in turn
     #[arg(long = "url", required = true, value_name = "URL", value_parser = parse_url)]
     pub(crate) urls: Vec<Url>,
 
@@ -55,6 +55,7 @@ Exit status: 0 all limits kept, 1 a limit missed or a wrong answer, 2 bad usage 
 130 interrupted: the report has what was measured until then.
 
 DIVVY_TOKEN: an access token, sent with every request as Authorization: Bearer.
+DIVVY_CA_FILE, DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT, DIVVY_CLIENT_KEY: TLS of https:// URLs, as of the divvy command.
 
 Compare workers asked directly with the coordinator in front of them, on the same requests:
   loadtest loadtest/scenarios/small.toml --seed 1 --label replicated --report target/loadtest/replicated \\

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use api::client::{AccessToken, ClientTls};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -32,9 +33,11 @@ struct Answer {
 }
 
 impl Targets {
-    pub(crate) fn new(urls: Vec<Url>, timeout: Duration, token: Option<HeaderValue>) -> Result<Self> {
-        let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
-        let client = Client::builder()
+    pub(crate) fn new(urls: Vec<Url>, timeout: Duration, token: Option<&AccessToken>) -> Result<Self> {
+        let headers = token.map(|token| (AUTHORIZATION, token.header())).into_iter().collect();
+        let is_https = urls.iter().any(|url| url.scheme() == "https");
+        let client = ClientTls::from_env()?
+            .apply(Client::builder(), is_https)?
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -72,20 +75,18 @@ impl Targets {
     }
 }
 
-/// The value of the `Authorization` header by `DIVVY_TOKEN`, where that is set and not empty.
-pub(crate) fn token_from_environment() -> Result<Option<HeaderValue>> {
+/// The token of `DIVVY_TOKEN`, where that is set and not empty.
+pub(crate) fn token_from_environment() -> Result<Option<AccessToken>> {
     let Some(token) = std::env::var_os("DIVVY_TOKEN").filter(|token| !token.is_empty()) else { return Ok(None) };
-    let token = token.to_str().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
-    let token = token.context("DIVVY_TOKEN is not valid: a token has visible ASCII characters only")?;
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).context("DIVVY_TOKEN is not valid")?;
-    header.set_sensitive(true);
-    Ok(Some(header))
+    let token = token.to_str().context("DIVVY_TOKEN is not text")?;
+    token.parse().map(Some).context("DIVVY_TOKEN is not valid")
 }
 
-/// Parses `--url`: plain HTTP, to which the path of the service is added.
+/// Parses `--url`, to which the path of the service is added.
 pub(crate) fn parse_url(text: &str) -> Result<Url> {
     let mut url = Url::parse(text).context("not a URL")?;
-    ensure!(url.scheme() == "http" && url.has_host(), "must start with http:// and name a host");
+    let is_http = matches!(url.scheme(), "http" | "https");
+    ensure!(is_http && url.has_host(), "must start with http:// or https:// and name a host");
     if url.query().is_some() || url.fragment().is_some() {
         bail!("must have neither ? nor #");
     }
@@ -161,8 +162,9 @@ mod tests {
     fn the_service_path_is_added_to_a_url() {
         let asked = |text| parse_url(text).map(|url| url.to_string()).ok();
         assert_eq!(asked("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080/sum-of-primes"));
+        assert_eq!(asked("https://host").as_deref(), Some("https://host/sum-of-primes"));
         assert_eq!(asked("http://host/grid/").as_deref(), Some("http://host/grid/sum-of-primes"));
-        for refused in ["https://host", "host:8080", "http://host/?a=1", "file:///tmp"] {
+        for refused in ["https://", "host:8080", "http://host/?a=1", "file:///tmp"] {
             assert_eq!(asked(refused), None, "{refused}");
         }
     }

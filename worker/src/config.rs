@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use api::MAX_SLOTS_PER_WORKER;
 use model::{Labels, WorkerId};
 use serde::Deserialize;
-use service::{Variable, WorkerToken, variables_of};
+use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
 
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
@@ -48,6 +48,9 @@ pub struct Config {
     /// `DIVVY_WORKER_TOKEN`: secret shared with the coordinator, demanded in both directions. Default: none.
     #[serde(default)]
     pub worker_token: WorkerToken,
+    /// Host names and TLS of the listener.
+    #[serde(skip)]
+    pub doors: DoorSettings,
     /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
     #[serde(skip)]
     pub pod_ip: Option<String>,
@@ -89,7 +92,10 @@ impl TryFrom<String> for Coordinators {
 /// Its errors do not repeat the text, which may hold a password.
 fn coordinator_url(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).context("a part is no URL such as http://127.0.0.1:8081")?;
-    ensure!(url.scheme() == "http" && url.has_host(), "a URL must begin with http:// and a host");
+    ensure!(
+        matches!(url.scheme(), "http" | "https") && url.has_host(),
+        "a URL must begin with http:// or https:// and a host"
+    );
     ensure!(
         url.username().is_empty() && url.password().is_none(),
         "a URL must not carry a user or a password: coordinators are asked with DIVVY_WORKER_TOKEN"
@@ -119,10 +125,12 @@ impl TryFrom<String> for WorkerLabels {
     }
 }
 
-/// Every variable, as the comments of [`Config`] describe it.
+/// Every variable, as the comments of [`Config`] and [`DoorSettings`] describe it.
 #[must_use]
 pub fn variables() -> Vec<Variable> {
-    variables_of(include_str!("config.rs"))
+    let mut variables = variables_of(include_str!("config.rs"));
+    variables.extend(DoorSettings::internal_variables());
+    variables
 }
 
 impl Config {
@@ -131,7 +139,7 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
-        let mut config: Self = service::from_env()?;
+        let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
         config.pod_ip = std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty());
         config.validate()?;
         Ok(config)
@@ -227,7 +235,7 @@ mod tests {
         let parsed = |text: &str| Url::parse(text).expect("a URL");
         let two = urls("http://a:1, http://[::1]:2/prefix/,").expect("two");
         assert_eq!(two, [parsed("http://a:1"), parsed("http://[::1]:2/prefix/")]);
-        for wrong in ["", ",", "a:1", "https://x:1", "data:x", "http://x:1/?q", "http://x:1/#f", "http://x:70000"] {
+        for wrong in ["", ",", "a:1", "ftp://x:1", "data:x", "http://x:1/?q", "http://x:1/#f", "http://x:70000"] {
             assert!(urls(wrong).is_err(), "{wrong}");
         }
         assert!(urls(&["http://a:1"; 17].join(",")).is_err());

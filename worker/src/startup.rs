@@ -8,7 +8,7 @@ use actix_web::web::Data;
 use anyhow::Context;
 use model::{BootId, WorkerId};
 use prometheus_client::registry::Registry;
-use service::{Health, Listener, Metrics};
+use service::{BodyBudget, Health, Listener, Metrics};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -24,6 +24,9 @@ use crate::metrics::{WorkerMetrics, register_held};
 use crate::presence::Presence;
 use crate::routes::{self, State};
 use crate::vitals::Sampler;
+
+/// The memory that leases may take while they arrive.
+const MAX_LEASES_BYTES: usize = 64 * 1024 * 1024;
 
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
 const HTTP_THREADS: usize = 1;
@@ -47,6 +50,7 @@ impl Worker {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let address = config.listen_addr;
         let listener = Listener::bind(address).with_context(|| format!("listen on {address} (DIVVY_LISTEN_ADDR)"))?;
+        let listener = listener.guarded(config.doors.internal()?, routes::ROUTES);
         let worker_id = config.name(listener.address().port())?;
         Ok(Self { config, listener, worker_id })
     }
@@ -82,6 +86,7 @@ impl Worker {
             held,
             epoch: Arc::new(Epoch::new(config.orphan_timeout())),
             metrics,
+            bodies: BodyBudget::new(MAX_LEASES_BYTES),
         });
         let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
         let server_handle = server.handle();

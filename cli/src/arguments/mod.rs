@@ -13,12 +13,13 @@ use api::client::{AccessToken, Client};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use model::Priority;
+use service::Rights;
 use url::Url;
 
 use crate::failure::Failure;
 
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
-use values::{count, decimal, http_url, integer, number, priority, token_name};
+use values::{count, decimal, http_url, integer, number, priority};
 
 /// Divides big computations over a pool of workers.
 #[derive(Debug, Parser)]
@@ -182,15 +183,23 @@ pub(crate) enum TokenCommand {
 /// file that the coordinator reads by DIVVY_API_TOKENS_FILE.
 #[derive(Debug, Args)]
 pub(crate) struct NewToken {
-    /// Who uses the token: 1 to 64 of A-Z, a-z, 0-9, '.', '-' and '_'
-    #[arg(value_parser = token_name, value_hint = ValueHint::Other)]
+    /// Who uses the token: 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.' and '@'
+    #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
     /// What the token allows
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
-    pub(crate) rights: Vec<Right>,
+    rights: Vec<Right>,
     /// The file of tokens, in TOML; made where it is missing, readable by its owner only
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+}
+
+impl NewToken {
+    pub(crate) fn rights(&self) -> Result<Rights, Failure> {
+        let names = self.rights.iter().filter_map(Right::to_possible_value);
+        let list = names.map(|right| right.get_name().to_owned()).collect::<Vec<_>>().join(",");
+        Ok(list.parse::<Rights>()?)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]

@@ -34,9 +34,10 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
     };
     let unwritable = |error: io::Error| {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return crate::print::unwritable(&error);
+            crate::print::unwritable(&error)
+        } else {
+            Failure::Failed(format!("cannot write {}: {error}", path.display()))
         }
-        Failure::Failed(format!("cannot write {}: {error}", path.display()))
     };
     let mut target = Target::create(path).map_err(unwritable)?;
     copy(grid, response, &mut target, unwritable).await?;

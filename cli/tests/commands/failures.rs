@@ -40,7 +40,7 @@ fn wrong_usage_is_exit_code_2() {
         "worker show",
         "simulate --tasks 5",
         "simulate --tasks 5 --seconds 1 --workers 1 --priority 0",
-        "stats --coordinator https://127.0.0.1",
+        "stats --coordinator ftp://127.0.0.1",
         "completions tcsh",
         "watch",
     ] {

@@ -2,6 +2,7 @@
 
 use api::{Job, SimulationStarted};
 use model::{JobKind, JobState};
+use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::helpers::{Grid, assert_fails, run_with_input};
@@ -19,7 +20,9 @@ fn every_kind_of_work_is_submitted() {
         ),
     ] {
         let job: Job = grid.json(&[&["job", "submit"], arguments].concat());
-        assert_eq!((job.kind, job.params.get()), (kind, params));
+        // The grid shows params as they were sent; the order of their fields means nothing.
+        let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        assert_eq!((job.kind, value(job.params.get())), (kind, value(params)));
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
         ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
         ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } | ReadError::Unavailable(_) => {
-            ApiError::Failed(error.to_string())
+            ApiError::Internal(error.to_string())
         }
     }
 }

@@ -113,7 +113,7 @@ async fn accept(
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
     let readable = |_| ApiError::InvalidField { field: "Idempotency-Key", message: "must be readable text".to_owned() };
     let idempotency_key = key.transpose().map_err(readable)?;
-    let body = read_body(body, state.max_job_bytes, BODY_TIMEOUT).await?;
+    let body = read_body(request, body, state.max_job_bytes, BODY_TIMEOUT, &state.bodies).await?;
     let chunk_size = state.chunk_size;
     let parsed = with_body(body, move |body| {
         let request: JobRequest = parse_json(body)?;

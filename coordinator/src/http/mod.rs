@@ -20,7 +20,7 @@ use std::time::Instant;
 use actix_web::web::{Data, ServiceConfig};
 use model::WorkerId;
 use scheduler::WorkerKey;
-use service::{Health, WorkerToken, resource};
+use service::{BodyBudget, Health, Right, Route, WorkerToken, resource};
 use tokio::sync::Semaphore;
 
 use crate::driver::Driver;
@@ -30,6 +30,8 @@ use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::workers::Workers;
+
+pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct State {
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job.
     pub(crate) max_job_bytes: usize,
+    /// The memory of all bodies.
+    pub(crate) bodies: BodyBudget,
     /// The longest results of one lease.
     pub(crate) max_result_bytes: usize,
     /// Numbers from a task's first to its last.
@@ -64,6 +68,40 @@ impl State {
         }
     }
 }
+
+/// The routes of the public port.
+pub(crate) const PUBLIC: &[Route] = &[
+    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority"]),
+    Route::new("GET", "/workers", Right::Read),
+    Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
+    Route::new("POST", "/v1/jobs", Right::Submit),
+    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]),
+    Route::new("GET", "/v1/jobs/{id}", Right::Read),
+    Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
+    Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
+    Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
+    Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/jobs/{id}/explain", Right::Read),
+    Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit),
+    Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
+    Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/stats", Right::Read),
+    Route::new("POST", "/v1/simulate", Right::Submit),
+    Route::new("GET", "/docs", Right::Read),
+    Route::new("GET", "/docs/{_:.*}", Right::Read).any_query(),
+    Route::new("GET", "/openapi.json", Right::Read),
+];
+
+/// The routes of the internal port, whose rights are the worker token's.
+pub(crate) const INTERNAL: &[Route] = &[
+    Route::new("PUT", "/worker/register/{worker_id}", Right::Admin),
+    Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]),
+    Route::new("POST", "/v1/worker/claim", Right::Admin),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin),
+];
 
 pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
     config

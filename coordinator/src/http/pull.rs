@@ -12,7 +12,6 @@ use api::{
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
 use jiff::Timestamp;
 use model::AttemptId;
-use serde::de::DeserializeOwned;
 use service::{ApiError, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
@@ -29,7 +28,7 @@ const MAX_WAIT_SECONDS: f64 = 60.0;
 const MAX_TASKS: u32 = 10_000;
 
 /// What a report's JSON adds to its results.
-const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
+pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// How long a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -87,7 +86,8 @@ pub(super) async fn complete(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
-    let completion: Completion = with_body(read_body(body, most, BODY_TIMEOUT).await?, parse_json).await?;
+    let completion: Completion =
+        with_body(read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?, parse_json).await?;
     let Completion { results, value, compute_us, lease, claim } = completion;
     // Before the outcome counts: an error must not come after it did.
     claim.as_ref().map_or(Ok(()), check)?;
@@ -126,7 +126,7 @@ pub(super) async fn fail(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let TaskFailure { error, lease } = service::read_json(body).await?;
+    let TaskFailure { error, lease } = service::read_json_leniently(body).await?;
     hold(&state, attempt, lease.as_ref())?;
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
     state.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
@@ -156,7 +156,7 @@ pub(super) async fn renew(
 ) -> Result<Json<Renewed>, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let RenewRequest { lease } = read_optional(body).await?;
+    let RenewRequest { lease } = service::read_json_or_default(body).await?;
     hold(&state, attempt, lease.as_ref())?;
     let expires_at = state.driver.input(|engine, now| engine.renew(attempt, now)).map_err(|_| stale())?;
     Ok(Json(Renewed { expires_at: to_timestamp(expires_at) }))
@@ -185,16 +185,10 @@ pub(super) async fn release(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
-    let ReleaseRequest { lease } = read_optional(body).await?;
+    let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     hold(&state, attempt, lease.as_ref())?;
     state.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// A body that may be left out.
-async fn read_optional<T: DeserializeOwned + Default>(body: Payload) -> Result<T, ApiError> {
-    let body = read_body(body, service::MAX_BODY_BYTES, BODY_TIMEOUT).await?;
-    if body.is_empty() { Ok(T::default()) } else { Ok(parse_json::<Option<T>>(&body)?.unwrap_or_default()) }
 }
 
 /// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report

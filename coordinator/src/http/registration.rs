@@ -25,7 +25,8 @@ pub(super) async fn register(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let worker_id = parse_id(path.into_inner())?;
-    let heartbeat: Heartbeat = parse_json(&read_body(body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT).await?)?;
+    let heartbeat: Heartbeat =
+        parse_json(&read_body(&request, body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT, &state.bodies).await?)?;
     let connection = request.conn_data::<Connection>();
     let origin = origin(&request, connection, heartbeat.port)?;
     let slots = heartbeat.slots;

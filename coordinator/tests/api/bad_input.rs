@@ -27,8 +27,8 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405_with_what_is_allowed() {
     assert_eq!(problem(grid.get("/nothing").await, 404).await.detail, "there is nothing at /nothing");
     let url = format!("http://{}/sum-of-primes?a=1&b=2", grid.public);
     let response = grid.client.post(url).send().await.expect("an answer");
-    assert_eq!(response.headers()["allow"], "GET");
-    assert_eq!(problem(response, 405).await.detail, "this path takes GET only");
+    assert_eq!(response.headers()["allow"], "GET, HEAD");
+    assert_eq!(problem(response, 405).await.detail, "this path takes GET, HEAD only");
 }
 
 #[actix_web::test]

@@ -225,6 +225,7 @@ impl TestCoordinator {
             max_held_bytes: 1 << 20,
             worker_token: service::WorkerToken::default(),
             pod_ip: None,
+            doors: service::DoorSettings::default(),
         });
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(worker.expect("a free port").run(async move { drop(stopped.await) }));

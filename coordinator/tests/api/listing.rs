@@ -87,7 +87,7 @@ async fn a_wrong_filter_is_named() {
         ("limit=x", "limit"),
         ("page_token=x", "page_token"),
         ("page_token=", "page_token"),
-        ("stat=queued", "query"),
+        ("stat=queued", "stat"),
     ] {
         let problem = problem(grid.get(&format!("/v1/jobs?{query}")).await, 400).await;
         assert_eq!(problem.field.as_deref(), Some(field), "{query}: {}", problem.detail);

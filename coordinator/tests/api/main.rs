@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod changes;
 mod description;
+mod doors;
 mod events;
 mod kinds;
 mod listing;

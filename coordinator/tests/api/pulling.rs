@@ -15,7 +15,13 @@ async fn a_claim_gives_consecutive_tasks_of_one_job_or_nothing() {
     let grid = TestCoordinator::start(config());
     assert!(grid.claim("one", &Value::Null).await.is_none());
     let body = r#"{"kind": "tasks", "params": {"list": ["text", {"b": 1, "a": [1.0, null]}, 3]}}"#;
-    let response = grid.client.post(format!("http://{}/v1/jobs", grid.public)).body(body).send().await;
+    let response = grid
+        .client
+        .post(format!("http://{}/v1/jobs", grid.public))
+        .header("content-type", "application/json")
+        .body(body)
+        .send()
+        .await;
     let job: Job = read(response.expect("an answer"), 201).await;
     let other = grid.submit(&numbered_tasks(1)).await;
     let first = grid.claimed("one", &json!({"max_tasks": 2})).await;

@@ -71,7 +71,13 @@ async fn an_accepted_job_is_there_after_a_restart() {
 async fn a_put_job_is_accepted_once_under_its_own_id() {
     let grid = TestCoordinator::start(config());
     let id = "0198c5f0-0000-7000-8000-000000000001";
-    let put = |body: &'static str| grid.client.put(format!("http://{}/v1/jobs/{id}", grid.public)).body(body).send();
+    let put = |body: &'static str| {
+        grid.client
+            .put(format!("http://{}/v1/jobs/{id}", grid.public))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+    };
     let response = put(RANGE).await.expect("an answer");
     assert_eq!(response.headers()["location"], format!("/v1/jobs/{id}"));
     let job: Job = read(response, 201).await;
@@ -81,10 +87,20 @@ async fn a_put_job_is_accepted_once_under_its_own_id() {
     assert_eq!(read::<Job>(again, 200).await.id, job.id);
     problem(put(r#"{"kind":"sum-of-primes","params":{"a":1,"b":11}}"#).await.expect("an answer"), 422).await;
     let grid = grid.restart(config()).await;
-    let put = |body: &'static str| grid.client.put(format!("http://{}/v1/jobs/{id}", grid.public)).body(body).send();
+    let put = |body: &'static str| {
+        grid.client
+            .put(format!("http://{}/v1/jobs/{id}", grid.public))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+    };
     assert_eq!(put(RANGE).await.expect("an answer").status(), StatusCode::OK);
     let url = format!("http://{}/v1/jobs/mine", grid.public);
-    problem(grid.client.put(url).body(RANGE).send().await.expect("an answer"), 404).await;
+    problem(
+        grid.client.put(url).header("content-type", "application/json").body(RANGE).send().await.expect("an answer"),
+        404,
+    )
+    .await;
 }
 
 #[actix_web::test]
@@ -92,7 +108,7 @@ async fn a_request_under_a_known_name_answers_the_same_job() {
     let grid = TestCoordinator::start(config());
     let post = |key: &str, body: &'static str| {
         let request = grid.client.post(format!("http://{}/v1/jobs", grid.public));
-        request.header("Idempotency-Key", key).body(body).send()
+        request.header("Idempotency-Key", key).header("content-type", "application/json").body(body).send()
     };
     let first: Job = read(post("mine", RANGE).await.expect("an answer"), 201).await;
     let again = post("mine", RANGE).await.expect("an answer");
@@ -163,7 +179,13 @@ async fn a_wrong_field_is_named_with_what_is_allowed() {
 async fn a_body_that_is_no_job_is_refused() {
     let small = coordinator::config::Config { max_job_bytes: 1_000, ..config() };
     let grid = TestCoordinator::start(small);
-    let post = |body: String| grid.client.post(format!("http://{}/v1/jobs", grid.public)).body(body).send();
+    let post = |body: String| {
+        grid.client
+            .post(format!("http://{}/v1/jobs", grid.public))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+    };
     for body in ["", "x", "[]", "{}", "null", r#"{"kind":"sleep"}"#, "{\"kind\":\"sleep\",\"kind\":\"sleep\"}"] {
         problem(post(body.to_owned()).await.expect("an answer"), 400).await;
     }

@@ -4,6 +4,7 @@ mod error;
 mod events;
 mod http;
 mod sse;
+pub mod tls;
 mod token;
 
 use std::time::Duration;
@@ -21,8 +22,9 @@ use crate::{
 
 pub use error::Error;
 pub use events::{Events, EventsError};
-pub use http::{AnswerError, http_client, read_bounded, read_bounded_json};
+pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json};
 pub use sse::TooLong;
+pub use tls::{ClientTls, TlsError};
 pub use token::{AccessToken, InvalidAccessToken};
 
 /// How long the grid may take to answer a connection, over whatever network.
@@ -76,12 +78,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the grid at `url`, which may have a path. Connects at the first request.
+    /// A client of the grid at `url`, which may have a path. Connects at the first request. Its TLS is what
+    /// [`ClientTls::from_env`] says.
     ///
     /// # Errors
-    /// The system refuses the resources of an HTTP client.
+    /// The TLS of the environment cannot be used, or the system refuses the resources of an HTTP client.
     pub fn new(url: &Url) -> Result<Self, Error> {
-        let http = http_client(CONNECT_TIMEOUT).map_err(Error::Start)?;
+        let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
+        let http = http_client_with(CONNECT_TIMEOUT, &tls, url.scheme() == "https").map_err(Error::Start)?;
         Ok(Self { http, url: url.clone(), token: None })
     }
 

@@ -19,6 +19,7 @@ const MAX_LINE_BYTES: u64 = 8192;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
+    address: SocketAddr,
 }
 
 impl Connection {
@@ -26,7 +27,7 @@ impl Connection {
         let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), address })
     }
 
     /// The body of a successful answer.
@@ -42,13 +43,15 @@ impl Connection {
     }
 
     pub(crate) fn send_body(&mut self, target: &str, body: &str) -> anyhow::Result<()> {
-        let length = body.len();
-        let request = format!("POST {target} HTTP/1.1\r\nhost: grid\r\ncontent-length: {length}\r\n\r\n{body}");
+        let (host, length) = (self.address, body.len());
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
         self.stream.get_mut().write_all(request.as_bytes()).context("send a request")
     }
 
     pub(crate) fn send(&mut self, target: &str) -> anyhow::Result<()> {
-        let request = format!("GET {target} HTTP/1.1\r\nhost: grid\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
         self.stream.get_mut().write_all(request.as_bytes()).context("send a request")
     }
 

@@ -1,11 +1,19 @@
-//! Request bodies with a bound on size and time: actix-web waits for ever for a dripped one.
+//! Request bodies with a bound on size, time and memory: actix-web waits for ever for a dripped one.
 
+use std::borrow::Cow;
+use std::ops::Deref;
 use std::time::Duration;
 
-use actix_web::web::{Bytes, Payload};
+use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
+use crate::budget::{BodyBudget, BodyPermit};
+use crate::named_fields::NamedFields;
 
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -16,24 +24,103 @@ const WORKED_ON_AT_ONCE_BYTES: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// A body, with its part of the budget for as long as it is held.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    _permit: BodyPermit,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads a JSON body of at most [`MAX_BODY_BYTES`] within 5 s.
 ///
 /// # Errors
 /// The body is too long, too slow, cut off or not the JSON of a `T`.
 pub async fn read_json<T: DeserializeOwned>(payload: Payload) -> Result<T, ApiError> {
-    parse_json(&read_body(payload, MAX_BODY_BYTES, BODY_TIMEOUT).await?)
+    parse_json(&read_small(payload).await?)
 }
 
-/// Reads a body of at most `max_bytes` within `timeout`.
+/// As [`read_json`], for a body that may be left out.
 ///
 /// # Errors
-/// The body is too long, too slow or cut off.
-pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) -> Result<Bytes, ApiError> {
-    tokio::time::timeout(timeout, payload.to_bytes_limited(max_bytes))
+/// The body is too long, too slow, cut off or not the JSON of a `T`.
+pub async fn read_json_or_default<T: DeserializeOwned + Default>(payload: Payload) -> Result<T, ApiError> {
+    let body = read_small(payload).await?;
+    if body.is_empty() { Ok(T::default()) } else { Ok(parse_json::<Option<T>>(&body)?.unwrap_or_default()) }
+}
+
+/// As [`read_json`], with lone surrogates (`"\ud800"`) in its strings replaced by U+FFFD: for what a worker reports, whose
+/// text may be any program's.
+///
+/// # Errors
+/// The body is too long, too slow, cut off or not the JSON of a `T`.
+pub async fn read_json_leniently<T: DeserializeOwned>(payload: Payload) -> Result<T, ApiError> {
+    parse_json_leniently(&read_small(payload).await?)
+}
+
+async fn read_small(payload: Payload) -> Result<Bytes, ApiError> {
+    let reading = payload.to_bytes_limited(MAX_BODY_BYTES);
+    tokio::time::timeout(BODY_TIMEOUT, reading)
+        .await
+        .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT))?
+        .map_err(|_| ApiError::BodyTooLarge(MAX_BODY_BYTES))?
+        .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
+}
+
+/// Reads a body of at most `max_bytes` within `timeout`. Its memory is reserved from `budget`: all of it before the first
+/// byte is read where the request says its length, else as it arrives.
+///
+/// # Errors
+/// The body is too long, too slow or cut off, or the budget is exhausted.
+pub async fn read_body(
+    request: &HttpRequest,
+    payload: Payload,
+    max_bytes: usize,
+    timeout: Duration,
+    budget: &BodyBudget,
+) -> Result<Body, ApiError> {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+    if length > max_bytes {
+        return Err(ApiError::BodyTooLarge(max_bytes));
+    }
+    tokio::time::timeout(timeout, collect(payload, length, max_bytes, budget))
         .await
         .map_err(|_| ApiError::BodyTimeout(timeout))?
-        .map_err(|_| ApiError::BodyTooLarge(max_bytes))?
-        .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
+}
+
+async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: &BodyBudget) -> Result<Body, ApiError> {
+    let mut permit = BodyPermit::default();
+    budget.extend(&mut permit, length)?;
+    let mut bytes = BytesMut::with_capacity(length);
+    while let Some(part) = payload.next().await {
+        let part = part.map_err(cut_off)?;
+        let needed = bytes.len() + part.len();
+        if needed > max_bytes {
+            return Err(ApiError::BodyTooLarge(max_bytes));
+        }
+        if needed > bytes.capacity() {
+            // By doubling, so that each byte is moved but a few times; what is reserved is what is allocated.
+            let capacity = needed.max(bytes.capacity().saturating_mul(2).min(max_bytes));
+            budget.extend(&mut permit, capacity)?;
+            bytes.reserve(capacity - bytes.len());
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(Body { bytes: bytes.freeze(), _permit: permit })
+}
+
+fn cut_off(error: PayloadError) -> ApiError {
+    ApiError::InvalidBody { field: None, message: error.to_string() }
 }
 
 /// Works on a body: on this thread if it is short, else on one that may take its time, so that no other request waits.
@@ -41,30 +128,128 @@ pub async fn read_body(payload: Payload, max_bytes: usize, timeout: Duration) ->
 /// # Errors
 /// Those of `work`.
 pub async fn with_body<T: Send + 'static>(
-    body: Bytes,
+    body: Body,
     work: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     if body.len() <= WORKED_ON_AT_ONCE_BYTES {
         return work(&body);
     }
     let working = tokio::task::spawn_blocking(move || work(&body));
-    working.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
+    working.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
 }
 
-/// Parses a body.
+/// Parses a body, which is a JSON object, as is every struct in it. A byte order mark before it is skipped.
 ///
 /// # Errors
 /// It is not the JSON of a `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // RFC 8259, section 8.1: a parser may ignore a byte order mark. Editors on Windows write one.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    let mut parser = serde_json::Deserializer::from_slice(body);
+    let parsed = T::deserialize(NamedFields(&mut parser)).and_then(|parsed| parser.end().map(|()| parsed));
     // Keeping count of where one is costs time: only a body that is wrong is read so.
-    serde_json::from_slice(body).map_err(|error| {
+    parsed.map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(body);
-        let path = serde_path_to_error::deserialize::<_, T>(&mut again).err().map(|error| error.path().to_string());
+        let path = serde_path_to_error::deserialize::<_, T>(NamedFields(&mut again))
+            .err()
+            .map(|error| error.path().to_string());
         // A path that leads nowhere is ".", or ends in "?".
         let field =
             path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
         ApiError::InvalidBody { field, message: error.to_string() }
     })
+}
+
+/// Parses a body as [`parse_json`] does, with lone surrogates and what is not UTF-8 replaced by U+FFFD.
+///
+/// # Errors
+/// It is not the JSON of a `T`.
+pub fn parse_json_leniently<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let text = String::from_utf8_lossy(body);
+    parse_json(replace_lone_surrogates(&text).as_bytes())
+}
+
+/// JSON whose escapes `\uD800` to `\uDFFF` all come in pairs.
+fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
+    let (mut replaced, mut kept, mut rest) = (String::new(), 0, 0);
+    while let Some(found) = json[rest..].find('\\') {
+        let at = rest + found;
+        let is_low = |unit: u16| (0xDC00..=0xDFFF).contains(&unit);
+        rest = match escaped_unit(&json[at..]) {
+            Some(0xD800..=0xDBFF) if escaped_unit(&json[at + 6..]).is_some_and(is_low) => at + 12,
+            Some(0xD800..=0xDFFF) => {
+                replaced.push_str(&json[kept..at]);
+                replaced.push('\u{FFFD}');
+                kept = at + 6;
+                kept
+            }
+            Some(_) => at + 6,
+            // The escaped character may itself be a backslash. A text that ends here is refused by the parser.
+            None => at + 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    if kept == 0 {
+        return Cow::Borrowed(json);
+    }
+    replaced.push_str(&json[kept..]);
+    Cow::Owned(replaced)
+}
+
+/// The unit of UTF-16 that a text begins with as an escape.
+fn escaped_unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    // `from_str_radix` would take a sign.
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Report {
+        error: String,
+    }
+
+    fn lenient(body: &str) -> String {
+        parse_json_leniently::<Report>(body.as_bytes()).expect(body).error
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced_and_pairs_are_kept() {
+        assert_eq!(lenient(r#"{"error": "a\ud800b"}"#), "a\u{FFFD}b");
+        assert_eq!(lenient(r#"{"error": "\udc00\uD83D\uDE00"}"#), "\u{FFFD}\u{1F600}");
+        assert_eq!(lenient(r#"{"error": "\ud83d\ud83d\ude00é"}"#), "\u{FFFD}\u{1F600}é");
+        assert_eq!(lenient(r#"{"error": "\\ud800 \\\ud800"}"#), "\\ud800 \\\u{FFFD}");
+        assert!(parse_json::<Report>(br#"{"error": "\ud800"}"#).is_err());
+        assert!(parse_json_leniently::<Report>(br#"{"error": "\"#).is_err());
+        assert!(parse_json_leniently::<Report>(b"{\"error\": \"\\\xC3").is_err());
+        let raw = parse_json_leniently::<Report>(b"{\"error\": \"\xED\xA0\x80\"}").expect("valid");
+        assert!(raw.error.chars().all(|c| c == '\u{FFFD}'), "{raw:?}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_an_array_is_no_object() {
+        let report = parse_json::<Report>(b"\xEF\xBB\xBF{\"error\": \"x\"}").expect("valid");
+        assert_eq!(report.error, "x");
+        let error = parse_json::<Report>(b" [\"x\"]").expect_err("an array").to_string();
+        assert_eq!(error, "the body is not valid: invalid type: sequence, expected struct Report at line 1 column 1");
+    }
+
+    #[test]
+    fn a_budget_counts_long_bodies_only_and_gets_back_what_a_permit_held() {
+        let budget = BodyBudget::new(1 << 20);
+        let mut permit = BodyPermit::default();
+        budget.extend(&mut permit, 64 * 1024).expect("uncounted");
+        assert_eq!(budget.free_bytes(), 1 << 20);
+        budget.extend(&mut permit, 1 << 20).expect("all of it");
+        budget.extend(&mut permit, 1 << 19).expect("less than before");
+        assert_eq!(budget.free_bytes(), 0);
+        budget.extend(&mut BodyPermit::default(), 64 * 1024).expect("uncounted");
+        let refused = budget.extend(&mut BodyPermit::default(), 64 * 1024 + 1);
+        assert!(matches!(refused, Err(ApiError::Unavailable(_))), "{refused:?}");
+        drop(permit);
+        assert_eq!(budget.free_bytes(), 1 << 20);
+    }
 }

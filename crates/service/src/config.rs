@@ -1,11 +1,12 @@
 //! Configuration from the environment.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::doors::DoorSettings;
 use crate::program::Variable;
 use crate::telemetry;
 
@@ -17,25 +18,46 @@ const PREFIX: &str = "DIVVY_";
 /// # Errors
 /// A variable has no valid value; the message names it.
 pub fn from_env<T: DeserializeOwned>() -> anyhow::Result<T> {
-    let variables = || std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-    let is_ours = |name: &str, value: &OsStr| name.starts_with(PREFIX) && !value.is_empty();
-    let ours: Vec<_> = variables().filter(|(name, value)| is_ours(name, value)).collect();
-    let mut valid = Vec::with_capacity(ours.len());
-    for (name, value) in ours {
+    from_variables(std::env::vars_os())
+}
+
+fn from_variables<T: DeserializeOwned>(variables: impl Iterator<Item = (OsString, OsString)>) -> anyhow::Result<T> {
+    let named = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let mut valid = Vec::new();
+    for (name, value) in named.filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()) {
         let value = value.into_string().map_err(|_| anyhow!("{name} is not text"))?;
         // envy does not say which variable it cannot read, so each is read alone first.
-        read::<T>([(name.clone(), value.clone())]).with_context(|| format!("{name} is not valid"))?;
+        if let Err(error) = read::<T>([(name.clone(), value.clone())]) {
+            bail!("{name} is not valid: {}", plain(&error.to_string()));
+        }
         valid.push((name, value));
     }
-    read(valid)
+    read(valid).context("read the variables DIVVY_*")
 }
 
-fn read<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<T> {
-    Ok(envy::prefixed(PREFIX).from_iter(variables)?)
+fn read<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String)>) -> envy::Result<T> {
+    envy::prefixed(PREFIX).from_iter(variables)
 }
 
-/// The variables of all programs of the project: one that another program reads may be set for several of them.
-const OF_ALL_PROGRAMS: [&str; 26] = [
+/// The error without the variable, which envy tells in its own form, and without words for programmers.
+fn plain(error: &str) -> String {
+    let (cause, value) = match error.split_once(" while parsing value '") {
+        Some((cause, rest)) => (cause, rest.rsplit_once("' provided by ").map(|(value, _)| value)),
+        None => (error, None),
+    };
+    let cause = match cause {
+        cause if cause.starts_with("invalid value: integer `0`, expected a nonzero") => {
+            "it must be at least 1, but is 0"
+        }
+        "invalid digit found in string" => "it must be a whole number",
+        "number too large to fit in target type" => "it is too large",
+        other => other,
+    };
+    value.map_or_else(|| cause.to_owned(), |value| format!("{cause}, but is {value:?}"))
+}
+
+/// The variables of all programs of the project, save those of listeners, TLS and logs: one that another program reads may be set for several of them.
+const OF_ALL_PROGRAMS: [&str; 31] = [
     "DIVVY_AGING_INTERVAL_MS",
     "DIVVY_CHUNK_SIZE",
     "DIVVY_COORDINATOR",
@@ -49,10 +71,15 @@ const OF_ALL_PROGRAMS: [&str; 26] = [
     "DIVVY_LOG",
     "DIVVY_LOG_FORMAT",
     "DIVVY_MAX_ATTEMPTS",
+    "DIVVY_MAX_BODY_MEMORY",
+    "DIVVY_MAX_HELD_BYTES",
     "DIVVY_MAX_INFLIGHT",
     "DIVVY_MAX_JOB_BYTES",
+    "DIVVY_MAX_RESULT_BYTES",
     "DIVVY_NO_WORKER_TIMEOUT_MS",
+    "DIVVY_ORPHAN_TIMEOUT_MS",
     "DIVVY_PUBLIC_ADDR",
+    "DIVVY_RECOVERY_MS",
     "DIVVY_RESULTS_URL",
     "DIVVY_RETENTION_BYTES",
     "DIVVY_RETENTION_DAYS",
@@ -75,8 +102,8 @@ pub fn warn_about_unknown_variables(known: &[&[Variable]]) {
 }
 
 fn is_known(name: &str, known: &[&[Variable]]) -> bool {
-    let logs = telemetry::variables();
-    let mut known = known.iter().copied().flatten().chain(&logs);
+    let (logs, doors) = (telemetry::variables(), DoorSettings::variables());
+    let mut known = known.iter().copied().flatten().chain(&logs).chain(&doors);
     OF_ALL_PROGRAMS.contains(&name) || known.any(|variable| variable.name == name)
 }
 
@@ -92,7 +119,47 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(default)]
+    struct Config {
+        some: NonZeroU32,
+        dir: String,
+        secret: crate::WorkerToken,
+    }
+
+    impl Default for Config {
+        fn default() -> Self {
+            Self { some: NonZeroU32::MIN, dir: "default".to_owned(), secret: crate::WorkerToken::default() }
+        }
+    }
+
+    fn config(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
+        from_variables(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_if_it_were_not_set() {
+        let config = config(&[("DIVVY_SOME", ""), ("DIVVY_DIR", ""), ("DIVVY_SECRET", "")]).expect("valid");
+        assert_eq!((config.some.get(), config.dir.as_str(), config.secret.is_set()), (1, "default", false));
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_once_in_plain_words_with_its_variable() {
+        let wrong =
+            |value: &str| format!("{:#}", config(&[("DIVVY_SOME", value), ("DIVVY_DIR", "x")]).expect_err(value));
+        assert_eq!(wrong("0"), "DIVVY_SOME is not valid: it must be at least 1, but is 0");
+        assert_eq!(wrong("x"), "DIVVY_SOME is not valid: it must be a whole number, but is \"x\"");
+        assert_eq!(wrong("99999999999"), "DIVVY_SOME is not valid: it is too large, but is \"99999999999\"");
+        let secret = format!("{:#}", config(&[("DIVVY_SECRET", "two words")]).expect_err("a space"));
+        assert!(secret.starts_with("DIVVY_SECRET is not valid: a token has visible ASCII"), "{secret}");
+        assert!(!secret.contains("two words"), "{secret}");
+    }
 
     #[test]
     fn variables_of_kubernetes_services_are_told_from_misspelt_ones() {
@@ -111,8 +178,14 @@ mod tests {
     #[test]
     fn variables_are_known_by_the_configuration_or_by_another_program() {
         let own = [Variable { name: "DIVVY_NEW".to_owned(), help: String::new() }];
-        for (name, expected) in [("DIVVY_NEW", true), ("DIVVY_LOG", true), ("DIVVY_SLOTS", true), ("DIVVY_FOO", false)]
-        {
+        for (name, expected) in [
+            ("DIVVY_NEW", true),
+            ("DIVVY_LOG", true),
+            ("DIVVY_SLOTS", true),
+            ("DIVVY_TLS_CERT", true),
+            ("DIVVY_CA_FILE", true),
+            ("DIVVY_FOO", false),
+        ] {
             assert_eq!(is_known(name, &[&own]), expected, "{name}");
         }
     }

@@ -1,29 +1,38 @@
-//! Bounds on what a client can do with a connection that actix-web leaves open.
+//! Bounds on what a client can do with a connection that actix-web leaves open, and when a client counts as gone.
 //!
 //! actix-web times a connection's first head but no later one, reads a chunked body that nobody wants to its end, however
-//! far that is, and stops reading while more requests wait than it buffers, so that it does not see the client leave.
-//! Here a connection without a request in a handler has a limit, and one that floods is cut with its request.
+//! far that is, and stops reading while more requests wait than it buffers, so that it does not see the client leave. Here
+//! a connection without a request has a limit, and one that floods is cut with its request. What the client sends counts
+//! as unread only where actix-web was free to read it and did not: a slow service is not a flooding client.
+//!
+//! A client that closes its sending half may still wait for its answer, or be gone: the two look alike until something is
+//! sent. So it is sent `100 Continue`, which every client skips; the host of one that is gone answers with a reset.
 
-use std::any::Any;
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use actix_web::Error;
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
-use actix_web::http::header::TRANSFER_ENCODING;
+use actix_web::http::Version;
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use actix_web::middleware::Next;
 use actix_web::rt::{self, net, time::sleep};
+use actix_web::web::Bytes;
+use actix_web::{Error, HttpRequest};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::Notify;
 
 use crate::ApiError;
-use crate::server::{DISCONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE};
+use crate::server::Limits;
+use crate::stream::Stream;
 
 /// A client that takes nothing of its answer for this long is cut off.
 const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,11 +40,11 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often a connection is looked at. What is unread at two looks in a row is a flood: actix-web reads at once.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// A client whose sending half is closed is asked this often whether it is there.
+const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a connection may go without a request in a handler: a head that begins when [`KEEP_ALIVE`] ends may arrive.
-const BETWEEN_REQUESTS_TIMEOUT: Duration = KEEP_ALIVE.saturating_add(HEAD_TIMEOUT);
+/// The pause before the first look for its answer, which doubles up to a second.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 
 /// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
 pub struct Connection {
@@ -69,63 +78,104 @@ impl Drop for Connection {
     }
 }
 
-struct Watched {
+/// What the stream, the middleware and the watch of a connection know of each other.
+pub(crate) struct Link {
     /// A second handle of the socket that actix-web owns.
     socket: TcpStream,
+    limits: Limits,
+    is_tls: bool,
+    has_certificate: Cell<bool>,
     phase: Cell<Phase>,
-    is_cut: Notify,
+    /// How often actix-web has read.
+    reads: Cell<u64>,
+    /// Whether it waits for more: what is in the socket then is not left there by choice.
+    waits_for_more: Cell<bool>,
+    /// Whether all that it wrote is in the socket.
+    has_written_all: Cell<bool>,
+    /// Whether a part of an answer may still be on its way from actix-web.
+    owes_answer: Cell<bool>,
+    /// Whether the client sends nothing more.
+    has_ended: Cell<bool>,
+    is_asked_about: Cell<bool>,
+    is_cut: Cell<bool>,
+    /// Wakes the handler of a connection that is cut.
+    cut: Notify,
+    /// Wakes the answer of a connection that is cut.
+    answer: Cell<Option<Waker>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Between { until: Instant },
-    InHandler,
+    InHandler { has_body: bool, can_be_asked: bool },
+    Answering,
 }
 
-/// Gives a new connection its data and its bounds. One whose socket is gone already needs no bound.
-pub(crate) fn accept(connection: &dyn Any, data: &mut Extensions) {
-    data.insert(Connection::new());
-    let Some(stream) = connection.downcast_ref::<net::TcpStream>() else { return };
-    match Watched::new(stream) {
-        Ok(watched) => {
-            let watched = Rc::new(watched);
-            rt::spawn(watch(Rc::downgrade(&watched)));
-            data.insert(watched);
-        }
-        Err(error) => tracing::debug!(%error, "a connection was gone before its bounds were set"),
-    }
-}
-
-/// Middleware that tells the connection's watch when a request is in a handler.
-pub(crate) async fn track(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let Some(connection) = request.request().conn_data::<Rc<Watched>>().cloned() else {
-        return next.call(request).await;
-    };
-    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-    let _in_handler = InHandler::enter(&connection, is_chunked);
-    tokio::select! {
-        answer = next.call(request) => answer,
-        () = connection.is_cut.notified() => {
-            Err(ApiError::TooManyRequests("this connection sends more than is read".to_owned()).into())
-        }
-    }
-}
-
-impl Watched {
-    fn new(stream: &net::TcpStream) -> io::Result<Self> {
+impl Link {
+    pub(crate) fn new(stream: &net::TcpStream, limits: Limits, is_tls: bool) -> io::Result<Self> {
         let socket = SockRef::from(stream);
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL))?;
         socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))?;
-        let until = Instant::now() + BETWEEN_REQUESTS_TIMEOUT;
         Ok(Self {
             socket: socket.try_clone()?.into(),
-            phase: Cell::new(Phase::Between { until }),
-            is_cut: Notify::new(),
+            limits,
+            is_tls,
+            has_certificate: Cell::new(false),
+            phase: Cell::new(Phase::Between { until: Instant::now() + limits.between_requests() }),
+            reads: Cell::new(0),
+            waits_for_more: Cell::new(false),
+            has_written_all: Cell::new(true),
+            owes_answer: Cell::new(false),
+            has_ended: Cell::new(false),
+            is_asked_about: Cell::new(false),
+            is_cut: Cell::new(false),
+            cut: Notify::new(),
+            answer: Cell::new(None),
         })
+    }
+
+    pub(crate) fn note_certificate(&self) {
+        self.has_certificate.set(true);
+    }
+
+    pub(crate) fn note_read(&self, waits_for_more: bool) {
+        self.reads.set(self.reads.get().wrapping_add(1));
+        self.waits_for_more.set(waits_for_more);
+    }
+
+    pub(crate) fn note_end(self: &Rc<Self>) {
+        self.has_ended.set(true);
+        self.mind_end();
+    }
+
+    pub(crate) fn note_write(&self, has_written_all: bool) {
+        self.has_written_all.set(has_written_all);
+        if has_written_all && self.is_between_requests() {
+            self.owes_answer.set(false);
+        }
+    }
+
+    /// Whether what actix-web writes now is no handler's answer.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.is_between_requests() && !self.owes_answer.get()
+    }
+
+    fn is_between_requests(&self) -> bool {
+        matches!(self.phase.get(), Phase::Between { .. })
+    }
+
+    /// Finds out, where the client's sending half is closed while it is owed an answer, whether it is there.
+    fn mind_end(self: &Rc<Self>) {
+        if !self.has_ended.get() || self.is_between_requests() {
+            return;
+        }
+        if self.is_tls {
+            // Nothing can be sent beside TLS, and clients do not close one half of it.
+            self.cut();
+        } else if !self.is_asked_about.replace(true) {
+            rt::spawn(ask(Rc::downgrade(self)));
+        }
     }
 
     /// Whether anything waits in the socket, its end included.
@@ -133,46 +183,167 @@ impl Watched {
         self.socket.peek(&mut [0]).is_ok()
     }
 
+    /// Whether the peer has reset the connection.
+    fn is_reset(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
+        let looked = poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        looked.is_ok() && socket[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+
+    /// Sends what makes the host of a client that is gone answer with a reset. False where it would stand in the midst of
+    /// something else.
+    fn ask_whether_there(&self) -> bool {
+        let Phase::InHandler { can_be_asked: true, .. } = self.phase.get() else { return false };
+        // It is short: it goes whole, or there is no room, which shows that nobody reads.
+        self.has_written_all.get() && (&self.socket).write(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok()
+    }
+
     fn cut(&self) {
+        self.is_cut.set(true);
         // It may have ended by itself.
         let _ = self.socket.shutdown(Shutdown::Both);
-        self.is_cut.notify_one();
+        self.cut.notify_waiters();
+        if let Some(answer) = self.answer.take() {
+            answer.wake();
+        }
+    }
+
+    async fn until_cut(&self) {
+        let notified = self.cut.notified();
+        if !self.is_cut.get() {
+            notified.await;
+        }
     }
 }
 
-struct InHandler<'a> {
-    connection: &'a Watched,
+/// Whether the client has shown a certificate that was asked for.
+pub(crate) fn has_client_certificate(request: &HttpRequest) -> bool {
+    request.conn_data::<Rc<Link>>().is_some_and(|link| link.has_certificate.get())
+}
+
+/// Gives a new connection its data and its watch.
+pub(crate) fn accept(stream: &Stream, data: &mut Extensions) {
+    data.insert(Connection::new());
+    data.insert(Rc::clone(stream.link()));
+    rt::spawn(watch(Rc::downgrade(stream.link())));
+}
+
+/// Middleware that tells the connection's watch when a request is in a handler and when its answer is on its way.
+pub(crate) async fn track(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(link) = request.request().conn_data::<Rc<Link>>().cloned() else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
+    let in_flight = InFlight::enter(Rc::clone(&link), &request);
+    let response = tokio::select! {
+        answer = next.call(request) => answer?,
+        () = link.until_cut() => {
+            return Err(ApiError::TooManyRequests("this connection sends more than is read".to_owned()).into());
+        }
+    };
+    link.phase.set(Phase::Answering);
+    Ok(response.map_body(|_, body| BoxBody::new(TrackedBody { body: body.boxed(), in_flight })))
+}
+
+struct InFlight {
+    link: Rc<Link>,
     timeout_after: Duration,
 }
 
-impl<'a> InHandler<'a> {
-    fn enter(connection: &'a Watched, is_chunked: bool) -> Self {
-        connection.phase.set(Phase::InHandler);
+impl InFlight {
+    fn enter(link: Rc<Link>, request: &ServiceRequest) -> Self {
+        let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+        let has_body = is_chunked || request.headers().contains_key(CONTENT_LENGTH);
+        link.phase.set(Phase::InHandler { has_body, can_be_asked: request.version() == Version::HTTP_11 });
+        link.owes_answer.set(true);
+        link.mind_end();
         // The rest of a body that has a length is actix-web's to bound, by the same time.
-        let timeout_after = if is_chunked { DISCONNECT_TIMEOUT } else { BETWEEN_REQUESTS_TIMEOUT };
-        Self { connection, timeout_after }
+        let limits = link.limits;
+        let timeout_after = if is_chunked { limits.disconnect_timeout } else { limits.between_requests() };
+        Self { link, timeout_after }
     }
 }
 
-impl Drop for InHandler<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.connection.phase.set(Phase::Between { until: Instant::now() + self.timeout_after });
+        self.link.phase.set(Phase::Between { until: Instant::now() + self.timeout_after });
     }
 }
 
-async fn watch(connection: Weak<Watched>) {
-    let mut had_unread = false;
-    loop {
-        sleep(WATCH_INTERVAL).await;
-        let Some(connection) = connection.upgrade() else { return };
-        let has_unread = connection.has_unread();
-        let is_over = match connection.phase.get() {
-            Phase::Between { until } => until < Instant::now(),
-            Phase::InHandler => had_unread && has_unread,
-        };
-        if is_over {
-            return connection.cut();
+/// An answer's body, which belongs to its request until it has left.
+struct TrackedBody {
+    body: BoxBody,
+    in_flight: InFlight,
+}
+
+impl MessageBody for TrackedBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        if this.in_flight.link.is_cut.get() {
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())));
         }
-        had_unread = has_unread;
+        let part = Pin::new(&mut this.body).poll_next(cx);
+        if part.is_pending() {
+            this.in_flight.link.answer.set(Some(cx.waker().clone()));
+        }
+        part
+    }
+}
+
+/// Looks at a connection from time to time.
+async fn watch(link: Weak<Link>) {
+    let mut stuck_since = None;
+    let mut last_reads = 0;
+    loop {
+        let Some(interval) = link.upgrade().map(|link| link.limits.watch_interval) else { return };
+        sleep(interval).await;
+        let Some(link) = link.upgrade() else { return };
+        let now = Instant::now();
+        let reads = link.reads.get();
+        let is_stuck = reads == last_reads && !link.waits_for_more.get() && link.has_unread();
+        last_reads = reads;
+        stuck_since = is_stuck.then(|| stuck_since.unwrap_or(now));
+        let patience = match link.phase.get() {
+            Phase::Between { until } if until < now => return link.cut(),
+            Phase::Between { .. } | Phase::Answering => continue,
+            // The handler may have its reasons not to read its body yet, and bounds that time itself.
+            Phase::InHandler { has_body: true, .. } => link.limits.unread_body_timeout,
+            Phase::InHandler { has_body: false, .. } => link.limits.watch_interval,
+        };
+        if stuck_since.is_some_and(|since: Instant| now - since >= patience) {
+            return link.cut();
+        }
+    }
+}
+
+/// Asks a client whose sending half is closed whether it is there, while it is owed an answer.
+async fn ask(link: Weak<Link>) {
+    let (mut asked_at, mut pause) = (None, FIRST_LOOK);
+    let started_at = Instant::now();
+    loop {
+        let Some(this) = link.upgrade() else { return };
+        if this.is_between_requests() {
+            return this.is_asked_about.set(false);
+        }
+        let is_due = asked_at.is_none_or(|asked_at: Instant| asked_at.elapsed() >= ASK_INTERVAL);
+        if is_due && this.ask_whether_there() {
+            asked_at = Some(Instant::now());
+        }
+        let in_handler = matches!(this.phase.get(), Phase::InHandler { .. });
+        let is_unknown = in_handler && asked_at.is_none() && started_at.elapsed() > this.limits.half_closed_timeout;
+        if this.is_reset() || is_unknown {
+            return this.cut();
+        }
+        drop(this);
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }

@@ -18,6 +18,14 @@ pub enum ApiError {
         /// What is wrong and what is allowed.
         message: String,
     },
+    /// A parameter of the query string that the path does not take, or a value that it cannot have.
+    #[error("{name} {message}")]
+    InvalidParameter {
+        /// The parameter as the client wrote it.
+        name: String,
+        /// What is wrong and what is allowed.
+        message: String,
+    },
     /// The body is not what the path takes.
     #[error("the body is not valid: {message}")]
     InvalidBody {
@@ -29,6 +37,24 @@ pub enum ApiError {
     /// The token is missing or wrong.
     #[error("this needs the header 'Authorization: Bearer' with the worker token")]
     Unauthorized,
+    /// The API token is missing or unknown.
+    #[error("this needs the header 'Authorization: Bearer' with a token of this service")]
+    NoToken,
+    /// The caller lacks a right.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The caller has shown no certificate.
+    #[error("this needs a client certificate of the authority that this service trusts (mutual TLS)")]
+    NoCertificate,
+    /// The request came from a page of another site.
+    #[error("a page of another site must not do this: {0}")]
+    CrossSite(String),
+    /// The request is meant for another host.
+    #[error("{0}")]
+    WrongHost(String),
+    /// The body has another type than the path takes.
+    #[error("the body must be JSON, sent with 'Content-Type: application/json'")]
+    NotJson,
     /// Nothing is at this path.
     #[error("there is nothing at {0}")]
     NotFound(String),
@@ -39,7 +65,7 @@ pub enum ApiError {
     #[error("this path takes {allow} only")]
     MethodNotAllowed {
         /// The methods it takes.
-        allow: &'static str,
+        allow: String,
     },
     /// The body did not arrive in time.
     #[error("the body did not arrive within {} ms", .0.as_millis())]
@@ -65,6 +91,9 @@ pub enum ApiError {
     /// The service does not do this.
     #[error("{0}")]
     NotImplemented(String),
+    /// This service could not do its part, such as read what it has stored.
+    #[error("{0}")]
+    Internal(String),
     /// A task failed on every worker that tried it.
     #[error("the job failed: {0}")]
     WorkersFailed(String),
@@ -76,8 +105,13 @@ pub enum ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::InvalidField { .. } | Self::InvalidBody { .. } => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::InvalidField { .. } | Self::InvalidParameter { .. } | Self::InvalidBody { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthorized | Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::NoCertificate | Self::CrossSite(_) => StatusCode::FORBIDDEN,
+            Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound(_) | Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -86,7 +120,7 @@ impl ResponseError for ApiError {
             Self::Mismatch(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failed(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::WorkersFailed(_) => StatusCode::BAD_GATEWAY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -110,6 +144,8 @@ impl ApiError {
     fn field(&self) -> Option<&str> {
         if let Self::InvalidField { field, .. } = self {
             Some(field)
+        } else if let Self::InvalidParameter { name, .. } = self {
+            Some(name)
         } else if let Self::InvalidBody { field, .. } = self {
             field.as_deref()
         } else {
@@ -119,10 +155,13 @@ impl ApiError {
 
     fn insert_headers(&self, response: &mut HttpResponseBuilder) {
         if let Self::MethodNotAllowed { allow } = self {
-            response.insert_header((header::ALLOW, *allow));
+            response.insert_header((header::ALLOW, allow.as_str()));
         }
-        if matches!(self, Self::Unauthorized) {
+        if matches!(self, Self::Unauthorized | Self::NoToken) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if matches!(self, Self::Forbidden(_)) {
+            response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer error="insufficient_scope""#));
         }
         if matches!(self, Self::Unavailable(_) | Self::TooManyRequests(_)) {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));

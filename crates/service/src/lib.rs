@@ -1,30 +1,50 @@
 //! What the coordinator and the worker share as HTTP services: errors as problem details, bounded requests, the worker
 //! token, metrics, health, logs and signals. Nothing here knows what either of them does.
 
+pub mod access;
 mod auth;
 mod body;
+mod budget;
 mod config;
 mod connection;
+mod doors;
 mod error;
 mod fields;
+mod guard;
+mod head;
 mod health;
 mod metrics;
+mod named_fields;
 mod process;
+mod process_metrics;
 mod program;
 mod query;
+mod reload;
+mod routes;
 mod server;
+mod stream;
 mod telemetry;
+mod tls;
 
+pub use access::{Access, Caller, Right, Rights};
 pub use auth::{InvalidToken, WorkerToken};
-pub use body::{MAX_BODY_BYTES, parse_json, read_body, read_json, with_body};
+pub use body::{
+    Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently,
+    read_json_or_default, with_body,
+};
+pub use budget::BodyBudget;
 pub use config::{from_env, warn_about_unknown_variables};
 pub use connection::Connection;
+pub use doors::{DoorSettings, Doors};
 pub use error::ApiError;
 pub use fields::fields_of;
+pub use guard::AllowedHosts;
 pub use health::Health;
 pub use metrics::Metrics;
 pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
-pub use query::{query_from, range_from_query};
-pub use server::{Listener, resource, serve};
+pub use query::{Query, query_from, range_from_query};
+pub use routes::Route;
+pub use server::{Limits, Listener, resource, serve};
 pub use telemetry::{DEFAULT_LOG, init_logs};
+pub use tls::TlsFiles;

@@ -15,7 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::{ApiError, resource};
+use crate::{ApiError, process_metrics, resource};
 
 /// What `code` says of a request whose client went away before the answer.
 const CLIENT_GONE: &str = "client-gone";
@@ -40,9 +40,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Adds the HTTP metrics to `registry`, which holds the service's own ones.
+    /// Adds the metrics of the process and of HTTP to `registry`, which holds the service's own ones.
     #[must_use]
     pub fn new(mut registry: Registry) -> Self {
+        process_metrics::register(&mut registry);
         let requests = Family::default();
         // 100 µs to about 28 minutes, by factors of four.
         let durations: Family<RouteLabel, Histogram> =
@@ -58,6 +59,11 @@ impl Metrics {
         config.app_data(Data::new(self.clone())).service(resource("/metrics", "GET").get(show));
     }
 
+    /// Makes the histogram of a route start at zero, so that the first request is seen as a change.
+    pub(crate) fn expect_route(&self, route: &str) {
+        drop(self.durations.get_or_create(&RouteLabel { route: route.to_owned() }));
+    }
+
     fn count(&self, route: String, code: String, started_at: Instant) {
         self.durations.get_or_create(&RouteLabel { route: route.clone() }).observe(started_at.elapsed().as_secs_f64());
         self.requests.get_or_create(&RequestLabels { route, code }).inc();
@@ -66,7 +72,7 @@ impl Metrics {
 
 async fn show(metrics: Data<Metrics>) -> Result<impl Responder, ApiError> {
     let mut text = String::new();
-    encode(&mut text, &metrics.registry).map_err(|error| ApiError::Failed(error.to_string()))?;
+    encode(&mut text, &metrics.registry).map_err(|error| ApiError::Internal(error.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
 }
 

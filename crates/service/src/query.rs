@@ -1,19 +1,105 @@
-//! Parameters of a query string, each named in its error.
+//! Parameters of a query string, each named in its error. That a route takes a parameter at all is checked before its
+//! handler, by the table of routes.
 
-use std::num::IntErrorKind;
+use std::any::Any;
+use std::fmt::Display;
+use std::num::{IntErrorKind, ParseIntError};
+use std::str::FromStr;
 
 use model::NumberRange;
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 
+/// The most of a parameter's name or value that an error repeats.
+const MAX_SHOWN_CHARS: usize = 64;
+
+/// The parameters of a query string, some of which may come more than once.
+#[derive(Clone, Debug)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// It is not readable.
+    pub fn parse(query: &str) -> Result<Self, ApiError> {
+        let unreadable = |error| invalid("query", format!("is not readable: {error}"));
+        serde_urlencoded::from_str(query).map(Self).map_err(unreadable)
+    }
+
+    /// Whether there is no parameter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that may be there once.
+    ///
+    /// # Errors
+    /// It is there more than once.
+    pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let mut values = self.all(name);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(invalid(name, "is given more than once: give it once"));
+        }
+        Ok(value)
+    }
+
+    /// A parameter that may be there once, as a value of its own.
+    ///
+    /// # Errors
+    /// It is there more than once, or is no `T`.
+    pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
+    where
+        T::Err: Display + 'static,
+    {
+        let read = |value: &str| value.parse().map_err(|error| invalid(name, parse_message(value, &error)));
+        self.one(name)?.map(read).transpose()
+    }
+
+    /// Refuses parameters that are not in `known`.
+    pub(crate) fn demand_known(&self, known: &[&str]) -> Result<(), ApiError> {
+        let Some((name, _)) = self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+        let takes = if known.is_empty() { "no parameters".to_owned() } else { known.join(", ") };
+        Err(invalid(name, format!("is no parameter here: this path takes {takes}")))
+    }
+}
+
+fn invalid(name: &str, message: impl Into<String>) -> ApiError {
+    ApiError::InvalidParameter { name: shown(name), message: message.into() }
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
+}
+
+/// What is wrong with a value. The standard library's words for numbers are meant for programmers.
+fn parse_message<E: Display + 'static>(value: &str, error: &E) -> String {
+    let value = shown(value);
+    let Some(number) = (error as &dyn Any).downcast_ref::<ParseIntError>() else {
+        return format!("is wrong: {error}");
+    };
+    match number.kind() {
+        IntErrorKind::Zero => "must be at least 1, but is 0".to_owned(),
+        IntErrorKind::PosOverflow => format!("is too large: {value}"),
+        IntErrorKind::NegOverflow => format!("is too small: {value}"),
+        IntErrorKind::Empty | IntErrorKind::InvalidDigit | _ => format!("must be a whole number, but is {value:?}"),
+    }
+}
+
 /// The range that `a` and `b` of a query string name.
 ///
 /// # Errors
 /// One of them is missing, doubled, no integer from 0 to 2^64−1, or `a` is above `b`.
 pub fn range_from_query(query: &str) -> Result<NumberRange, ApiError> {
-    let parameters: Vec<(String, String)> = serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::InvalidField { field: "query", message: format!("is not readable: {error}") })?;
+    let Query(parameters) = Query::parse(query)?;
     let (a, b) = (integer(&parameters, "a")?, integer(&parameters, "b")?);
     let message = || format!("must not be above b, but {a} is above {b}");
     NumberRange::new(a, b).map_err(|_| ApiError::InvalidField { field: "a", message: message() })
@@ -55,7 +141,22 @@ fn integer(parameters: &[(String, String)], field: &'static str) -> Result<u64, 
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+
+    #[test]
+    fn a_parameter_is_named_as_it_was_written_and_numbers_in_plain_words() {
+        let query = Query::parse("limit=0&n=-1&n=2&m=99999999999&w=x&lim%20it=1").expect("readable");
+        let wrong = |name| query.parsed::<NonZeroU32>(name).expect_err(name).to_string();
+        assert_eq!(wrong("limit"), "limit must be at least 1, but is 0");
+        assert_eq!(wrong("n"), "n is given more than once: give it once");
+        assert_eq!(wrong("m"), "m is too large: 99999999999");
+        assert_eq!(wrong("w"), "w must be a whole number, but is \"x\"");
+        let unknown = query.demand_known(&["limit", "n", "m", "w"]).expect_err("unknown").to_string();
+        assert_eq!(unknown, "lim it is no parameter here: this path takes limit, n, m, w");
+        assert_eq!(query.parsed::<u32>("absent").expect("absent"), None);
+    }
 
     fn message(query: &str) -> String {
         range_from_query(query).expect_err(query).to_string()

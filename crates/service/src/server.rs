@@ -2,33 +2,79 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpServer, Resource, Responder};
+use actix_web::{App, HttpRequest, Resource, Responder};
+use tracing::{debug, warn};
 
+use crate::connection::{self, Link};
+use crate::doors::Doors;
+use crate::guard::{Guard, admit};
+use crate::head::answer_head;
 use crate::metrics::observe;
-use crate::{ApiError, Metrics, connection};
-
-/// How long a request's head may take to arrive.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An idle connection is kept this long; clients here drop theirs earlier.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// How long a connection that is being closed may linger.
-pub(crate) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::routes::{Route, Routes, with_head};
+use crate::stream::{Io, Stream};
+use crate::tls::Tls;
+use crate::{ApiError, Metrics};
 
 /// Connections that one listener holds at most; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 8192;
+
+/// How long a client may hold what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a request's head may take to arrive, and a handshake before it.
+    pub head_timeout: Duration,
+    /// An idle connection is kept this long; clients here drop theirs earlier.
+    pub keep_alive: Duration,
+    /// How long a connection that is being closed may linger.
+    pub disconnect_timeout: Duration,
+    /// How long a client that has closed its sending half is owed its answer where it cannot be asked whether it is there.
+    pub half_closed_timeout: Duration,
+    /// How long a body may wait in the socket for its handler.
+    pub unread_body_timeout: Duration,
+    /// How often a connection is looked at. Requests that are unread at two looks in a row, before a handler that has no
+    /// body to read, are a flood.
+    pub watch_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(75),
+            disconnect_timeout: Duration::from_secs(2),
+            half_closed_timeout: Duration::from_secs(10),
+            unread_body_timeout: Duration::from_secs(60),
+            watch_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Limits {
+    /// How long a connection may go without a request: a head that begins when the keep-alive ends may arrive.
+    pub(crate) fn between_requests(self) -> Duration {
+        self.keep_alive.saturating_add(self.head_timeout)
+    }
+}
 
 /// A bound socket that serves nothing yet.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    doors: Doors,
+    routes: Option<Routes>,
+    limits: Limits,
 }
 
 impl Listener {
@@ -39,13 +85,45 @@ impl Listener {
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address)?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, doors: Doors::default(), routes: None, limits: Limits::default() })
     }
 
     /// The address with the port that was picked.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Puts `doors` before the handlers, whose table is `routes`.
+    #[must_use]
+    pub fn guarded(self, doors: Doors, routes: &'static [Route]) -> Self {
+        Self { doors, routes: Some(Routes(routes)), ..self }
+    }
+
+    /// Warns where a port that is no loopback one demands no token.
+    #[must_use]
+    pub fn warn_if_open(self) -> Self {
+        if self.doors.access.is_open() && !self.address.ip().is_loopback() {
+            let address = self.address;
+            warn!(%address, "DIVVY_API_TOKENS_FILE is not set: anyone who reaches this port can submit and cancel jobs");
+        }
+        self
+    }
+
+    /// Sets other limits.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    fn guard(&self) -> Guard {
+        Guard {
+            routes: self.routes,
+            access: self.doors.access.clone(),
+            allowed_hosts: self.doors.allowed_hosts.clone(),
+            is_loopback: self.address.ip().to_canonical().is_loopback(),
+            demands_certificate: self.doors.tls.as_ref().is_some_and(Tls::demands_certificate),
+        }
     }
 }
 
@@ -64,38 +142,83 @@ pub fn serve<F>(
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
 {
-    let metrics = Data::new(metrics.clone());
-    let app = move || {
-        App::new()
-            .app_data(metrics.clone())
+    let guard = listener.guard();
+    let Listener { socket, address, doors: Doors { tls, .. }, routes, limits } = listener;
+    let metrics = metrics.clone();
+    for pattern in routes.unwrap_or_default().patterns() {
+        metrics.expect_route(pattern);
+    }
+    let server = Server::build()
+        .workers(threads)
+        .max_concurrent_connections(MAX_CONNECTIONS / threads)
+        .shutdown_timeout(stop_timeout.as_secs())
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let service = move || {
+        let app = App::new()
+            .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(guard.clone()))
+            .app_data(Data::new(routes.unwrap_or_default()))
+            .wrap(from_fn(admit))
             .wrap(from_fn(observe))
+            .wrap(from_fn(answer_head))
             .wrap(from_fn(connection::track))
             .configure(&configure)
-            .default_service(web::to(not_found))
+            .default_service(web::to(not_found));
+        let app = app.into_factory().map_err(|error: actix_web::Error| error.error_response());
+        let stopping = stopping.clone();
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(limits.keep_alive)
+            .client_request_timeout(limits.head_timeout)
+            .client_disconnect_timeout(limits.disconnect_timeout)
+            .h1_allow_half_closed(true)
+            .local_addr(address)
+            .on_connect_ext(connection::accept)
+            .h1(map_config(app, |()| AppConfig::default()));
+        let tls = tls.clone();
+        fn_service(move |stream| open(stream, tls.clone(), limits)).and_then(http)
     };
-    let server = HttpServer::new(app)
-        .workers(threads)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .keep_alive(KEEP_ALIVE)
-        // A client that closes its side is gone: its handler is dropped at once.
-        .h1_allow_half_closed(false)
-        .max_connections(MAX_CONNECTIONS / threads)
-        .on_connect(connection::accept)
-        .shutdown_timeout(stop_timeout.as_secs())
-        .disable_signals()
-        .listen(listener.socket)?
-        .run();
-    Ok(server)
+    Ok(server.listen(address.to_string(), socket, service)?.run())
 }
 
-/// A resource that answers 405 to all but the methods that are added to it.
+/// Gives a new connection its bounds and, where there is TLS, its handshake.
+async fn open(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    limits: Limits,
+) -> Result<(Stream, Option<SocketAddr>), DispatchError> {
+    let peer = stream.peer_addr().ok();
+    let link = Rc::new(Link::new(&stream, limits, tls.is_some()).map_err(DispatchError::Io)?);
+    let Some(tls) = tls else { return Ok((Stream::new(Io::Plain(stream), link), peer)) };
+    let handshake = tokio::time::timeout(limits.head_timeout, tls.acceptor().accept(stream)).await;
+    let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
+        debug!(?peer, %error, "no TLS handshake");
+        DispatchError::Io(error)
+    })?;
+    if stream.get_ref().1.peer_certificates().is_some() {
+        link.note_certificate();
+    }
+    Ok((Stream::new(Io::Tls(Box::new(stream)), link), peer))
+}
+
+/// A resource that answers 405 to all but the methods that are added to it. `GET` is `HEAD` too.
 #[must_use]
 pub fn resource(path: &str, allow: &'static str) -> Resource {
-    let refuse = move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow }) };
+    let refuse = move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow: with_head(allow) }) };
     web::resource(path).default_service(web::to(refuse))
 }
 
-async fn not_found(request: HttpRequest) -> impl Responder {
-    Err::<&str, _>(ApiError::NotFound(request.path().to_owned()))
+/// Services of other crates leave a path alone when its method is not theirs.
+async fn not_found(request: HttpRequest, routes: Data<Routes>) -> impl Responder {
+    let allow = routes.methods_of(request.path());
+    let takes_it = allow.split(", ").any(|method| method == request.method().as_str());
+    Err::<&str, _>(if allow.is_empty() || takes_it {
+        ApiError::NotFound(request.path().to_owned())
+    } else {
+        ApiError::MethodNotAllowed { allow }
+    })
 }

@@ -15,19 +15,22 @@ const DRIP_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a slow client may hold a connection: the longest limit of the services is an idle connection's 75 s.
 const HOLD_LIMIT: Duration = Duration::from_secs(90);
 
+/// What a body needs so that its handler reads it.
+const JSON: &str = "content-type: application/json";
+
 #[test]
 fn head_that_drips_ends_its_connection() {
-    on_every_port(|port| drip(connect(port), b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ", b'y'));
+    on_every_port(|port| drip(connect(port), b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: ", b'y'));
 }
 
 #[test]
 fn second_head_that_drips_ends_its_connection() {
     on_every_port(|port| {
         let mut stream = connect(port);
-        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").expect("send a request");
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send a request");
         let read = stream.read(&mut [0; 4096]).expect("an answer");
         assert!(read > 0);
-        drip(stream, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ", b'y');
+        drip(stream, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: ", b'y');
     });
 }
 
@@ -44,11 +47,11 @@ fn body_that_drips_ends_its_connection() {
     thread::scope(|scope| {
         for (port, head) in attacks {
             scope.spawn(move || {
-                let head = format!("{head}\r\nhost: x\r\ncontent-length: 4000\r\n\r\n");
+                let head = format!("{head}\r\nhost: localhost\r\n{JSON}\r\ncontent-length: 4000\r\n\r\n");
                 drip(connect(port), head.as_bytes(), b' ');
             });
             scope.spawn(move || {
-                let head = format!("{head}\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nfff\r\n");
+                let head = format!("{head}\r\nhost: localhost\r\n{JSON}\r\ntransfer-encoding: chunked\r\n\r\nfff\r\n");
                 drip(connect(port), head.as_bytes(), b' ');
             });
         }
@@ -64,7 +67,7 @@ fn client_that_reads_no_answer_is_cut_off() {
     let asked_at = Instant::now();
     // Answers pile up until the service stops reading, then requests do, then the connection ends.
     let error = loop {
-        if let Err(error) = stream.write_all(b"GET /workers HTTP/1.1\r\nhost: x\r\n\r\n") {
+        if let Err(error) = stream.write_all(b"GET /workers HTTP/1.1\r\nhost: localhost\r\n\r\n") {
             break error;
         }
         assert!(asked_at.elapsed() < HOLD_LIMIT, "still connected");
@@ -79,9 +82,11 @@ fn job_of_a_client_that_left_more_requests_than_anyone_reads_is_canceled() {
     let _worker = Worker::join(&coordinator, &[]);
     let mut stream = connect(coordinator.public);
     stream.set_write_timeout(Some(Duration::from_millis(500))).expect("set a timeout");
-    stream.write_all(b"GET /sum-of-primes?a=0&b=18446744073709551615 HTTP/1.1\r\nhost: x\r\n\r\n").expect("send");
+    stream
+        .write_all(b"GET /sum-of-primes?a=0&b=18446744073709551615 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .expect("send");
     eventually("it computes", || (coordinator.busy() > 0).then_some(()));
-    let flood = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    let flood = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);
     while stream.write_all(&flood).is_ok() {}
     drop(stream);
     eventually("nobody computes", || (coordinator.busy() == 0).then_some(()));
@@ -108,7 +113,7 @@ fn garbage_is_answered_with_400_and_harms_nobody() {
 fn head_that_is_too_long_is_refused() {
     on_every_port(|port| {
         let mut stream = connect(port);
-        let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "y".repeat(1 << 20));
+        let head = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "y".repeat(1 << 20));
         // The service may refuse it before it has all of it.
         let _ = stream.write_all(head.as_bytes());
         let mut start = [0; 12];
@@ -129,7 +134,8 @@ fn body_that_is_too_long_is_refused() {
         let message = request(port, method, path, &[], &body).problem(413);
         assert_eq!(message, format!("the body is longer than {most} bytes"));
         let mut stream = connect(port);
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{JSON}\r\ntransfer-encoding: chunked\r\n\r\n");
         stream.write_all(head.as_bytes()).expect("send a head");
         let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
         let started_at = Instant::now();

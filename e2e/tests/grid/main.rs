@@ -10,6 +10,7 @@ mod command;
 mod coordinator_outages;
 mod crashes;
 mod disks;
+mod doors;
 mod draining;
 mod failing_workers;
 mod helpers;

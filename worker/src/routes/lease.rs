@@ -20,7 +20,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
-    let lease: LeaseRequest = parse_json(&read_body(body, MAX_LEASE_BYTES, BODY_TIMEOUT).await?)?;
+    let lease: LeaseRequest =
+        parse_json(&read_body(&request, body, MAX_LEASE_BYTES, BODY_TIMEOUT, &state.bodies).await?)?;
     check(&state, &lease).inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
     state.held.forget(&lease.settled);
     if lease.outlives_connection { run_held(&state, lease).await } else { run_bound(&state, lease).await }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use model::BootId;
-use service::{WorkerToken, resource};
+use service::{BodyBudget, Right, Route, WorkerToken, resource};
 
 use crate::epoch::Epoch;
 use crate::executor::Executor;
@@ -25,7 +25,16 @@ pub(crate) struct State {
     pub(crate) held: Arc<HeldLeases>,
     pub(crate) epoch: Arc<Epoch>,
     pub(crate) metrics: WorkerMetrics,
+    /// The memory of all leases that arrive.
+    pub(crate) bodies: BodyBudget,
 }
+
+/// The worker's routes, whose rights are the worker token's.
+pub(crate) const ROUTES: &[Route] = &[
+    Route::new("POST", "/lease", Right::Admin),
+    Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]),
+    Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b"]),
+];
 
 pub(crate) fn configure(config: &mut ServiceConfig, state: &Data<State>) {
     config

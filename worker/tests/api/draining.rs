@@ -6,7 +6,7 @@ use api::HeldState;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::helpers::{FakeCoordinator, Worker};
+use crate::helpers::{FakeCoordinator, Worker, eventually};
 
 #[tokio::test]
 async fn a_worker_goes_when_what_it_held_has_finished_and_is_settled() {
@@ -20,6 +20,9 @@ async fn a_worker_goes_when_what_it_held_has_finished_and_is_settled() {
     coordinator
         .wait("it drains", |state| state.heartbeats.last().is_some_and(|last| last.is_draining && last.held.len() == 2))
         .await;
+    // Leases are let in until the coordinator has heard of it.
+    let is_closed = async || (worker.get("/readyz").await.status().as_u16() == 503).then_some(());
+    eventually("it is closed", is_closed).await;
     assert_eq!(worker.run(&worker.nap(0.0)).await.status().as_u16(), 503, "nothing new");
     coordinator.wait("it waits to be settled", |state| state.is_held(running.attempt, HeldState::Finished)).await;
     coordinator.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));

@@ -4,14 +4,14 @@ use model::JobState;
 use reqwest::StatusCode;
 use url::Url;
 
-use super::http::AnswerError;
+use super::http::{AnswerError, StartError};
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refuses the resources of an HTTP client.
-    #[error("start the HTTP client")]
-    Start(#[source] reqwest::Error),
+    /// The client cannot be made.
+    #[error(transparent)]
+    Start(StartError),
     /// The connection could not be opened or broke before the answer was complete.
     #[error("cannot reach the grid at {url}")]
     Unreachable {

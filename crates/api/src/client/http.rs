@@ -6,18 +6,41 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
 
+use super::tls::{ClientTls, TlsError};
+
 /// Less than the servers' keep-alive, so that no request meets a connection that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Unacknowledged data or keep-alive probes for this long mean that the peer is gone.
 const PEER_GONE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that follows no redirect, uses no proxy and gives a connection `connect_timeout` to open.
+/// A client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system refuses the resources of an HTTP client.
+    #[error("start the HTTP client")]
+    Http(#[from] reqwest::Error),
+}
+
+/// A client that follows no redirect, uses no proxy and gives a connection `connect_timeout` to open. Its TLS is what
+/// [`ClientTls::from_env`] says.
 ///
 /// # Errors
-/// The system refuses its resources.
-pub fn http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
-    Client::builder()
+/// The TLS of the environment cannot be used, or the system refuses the client's resources.
+pub fn http_client(connect_timeout: Duration) -> Result<Client, StartError> {
+    http_client_with(connect_timeout, &ClientTls::from_env()?, true)
+}
+
+/// As [`http_client`], with the TLS that is given. Without `is_https` the system's authorities are not read.
+///
+/// # Errors
+/// A file of TLS cannot be used, or the system refuses the client's resources.
+pub fn http_client_with(connect_timeout: Duration, tls: &ClientTls, is_https: bool) -> Result<Client, StartError> {
+    let client = tls
+        .apply(Client::builder(), is_https)?
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(connect_timeout)
@@ -25,7 +48,8 @@ pub fn http_client(connect_timeout: Duration) -> reqwest::Result<Client> {
         .tcp_nodelay(true)
         .tcp_keepalive(PEER_GONE_TIMEOUT)
         .tcp_user_timeout(PEER_GONE_TIMEOUT)
-        .build()
+        .build()?;
+    Ok(client)
 }
 
 /// An answer cannot be read.

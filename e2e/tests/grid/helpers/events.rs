@@ -19,7 +19,7 @@ impl Events {
     pub(crate) fn follow(coordinator: SocketAddr, after: u64) -> Option<Self> {
         let mut stream = TcpStream::connect(coordinator).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "GET /v1/events HTTP/1.1\r\nhost: divvy\r\nlast-event-id: {after}\r\n\r\n").ok()?;
+        write!(stream, "GET /v1/events HTTP/1.1\r\nhost: {coordinator}\r\nlast-event-id: {after}\r\n\r\n").ok()?;
         let mut body = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {

@@ -98,8 +98,8 @@ fn heartbeat(port: u16, boot_id: &str, kind: &str) -> String {
 /// Whether the coordinator was there to take it.
 fn register(mut stream: &TcpStream, id: &str, body: &str) -> bool {
     let length = body.len();
-    let request =
-        format!("PUT /worker/register/{id} HTTP/1.1\r\nhost: coordinator\r\ncontent-length: {length}\r\n\r\n{body}");
+    let head = format!("PUT /worker/register/{id} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json");
+    let request = format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}");
     // The answer has no body; a heartbeat's answer comes in one piece.
     stream.write_all(request.as_bytes()).is_ok() && stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0)
 }

@@ -67,7 +67,7 @@ fn to_text(address: SocketAddr, method: &str, target: &str, headers: &[(&str, &s
         head += &format!("{name}: {value}\r\n");
     }
     if !body.is_empty() {
-        head += &format!("content-length: {}\r\n", body.len());
+        head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     }
     format!("{head}\r\n{body}")
 }

@@ -94,7 +94,10 @@ impl Worker {
     pub(crate) fn begin(&self, lease: &Lease) -> TcpStream {
         let body = lease.body.to_string();
         let mut connection = TcpStream::connect(self.address).expect("connect");
-        let head = format!("POST /lease HTTP/1.1\r\nHost: worker\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /lease HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         connection.write_all((head + &body).as_bytes()).expect("send a lease");
         connection.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         connection

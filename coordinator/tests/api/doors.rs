@@ -1,0 +1,103 @@
+//! What stands before the handlers: tokens, host names, types of bodies, and the memory that bodies take.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+
+use coordinator::config::Config;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use service::{DoorSettings, access};
+
+use crate::helpers::{TestCoordinator, config, pause, problem, read};
+
+fn guarded(file: &Path) -> Config {
+    let doors = DoorSettings { api_tokens_file: Some(file.to_owned()), ..DoorSettings::default() };
+    Config { doors, ..config() }
+}
+
+fn add(file: &Path, name: &str, rights: &str) -> String {
+    access::add(file, name, &rights.parse().expect("rights")).expect("added")
+}
+
+impl TestCoordinator {
+    async fn ask_as(&self, token: &str, method: Method, path: &str) -> Response {
+        let request = self.client.request(method, format!("http://{}{path}", self.public));
+        request.bearer_auth(token).send().await.expect("an answer")
+    }
+}
+
+#[actix_web::test]
+async fn the_public_port_demands_tokens_and_the_internal_one_does_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let (reader, submitter) = (add(&file, "reader", "read"), add(&file, "submitter", "submit"));
+    let grid = TestCoordinator::start(guarded(&file));
+    let job = json!({"kind": "sleep", "params": {"seconds": 0}});
+    problem(grid.get("/v1/jobs").await, 401).await;
+    problem(grid.post("/v1/jobs", &job).await, 401).await;
+    assert_eq!(grid.get("/livez").await.status(), 200);
+    assert_eq!(grid.ask_as(&reader, Method::GET, "/v1/jobs").await.status(), 200);
+    problem(grid.ask_as(&reader, Method::POST, "/v1/jobs").await, 403).await;
+    problem(grid.ask_as(&submitter, Method::GET, "/v1/jobs").await, 403).await;
+    let request = grid.client.post(format!("http://{}/v1/jobs", grid.public)).bearer_auth(&submitter);
+    assert_eq!(request.json(&job).send().await.expect("an answer").status(), 201);
+    assert_eq!(grid.get_internal("/metrics").await.status(), 200);
+    assert!(grid.claim("one", &Value::Null).await.is_some(), "the job that was submitted");
+}
+
+#[actix_web::test]
+async fn every_described_path_has_its_right_in_the_table() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let token = add(&file, "user", "read,submit");
+    let grid = TestCoordinator::start(guarded(&file));
+    let description: Value = read(grid.ask_as(&token, Method::GET, "/openapi.json").await, 200).await;
+    let paths = description["paths"].as_object().expect("paths");
+    let mut asked = 0;
+    for (path, operations) in paths.iter().filter(|(path, _)| !path.starts_with("/v1/worker/")) {
+        for method in operations.as_object().expect("operations").keys().filter(|key| *key != "parameters") {
+            let method = method.to_uppercase().parse().expect("a method");
+            let answer = grid.ask_as(&token, method, &path.replace(['{', '}'], "")).await;
+            assert_ne!(answer.status(), 403, "{path} is not in the table: it demands admin");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 15, "{asked}");
+}
+
+#[actix_web::test]
+async fn foreign_hosts_other_types_of_bodies_and_unknown_parameters_are_refused_on_both_ports() {
+    let grid = TestCoordinator::start(config());
+    for (port, path) in [(grid.public, "/v1/jobs"), (grid.internal, "/v1/worker/claim")] {
+        let post = || grid.client.post(format!("http://{port}{path}"));
+        problem(post().header("host", "evil.example").send().await.expect("an answer"), 421).await;
+        problem(post().body("{}").send().await.expect("an answer"), 415).await;
+        problem(post().header("sec-fetch-site", "cross-site").send().await.expect("an answer"), 403).await;
+        let unknown = grid.client.post(format!("http://{port}{path}?dry_run=1")).send().await.expect("an answer");
+        assert_eq!(problem(unknown, 400).await.field.as_deref(), Some("dry_run"));
+    }
+}
+
+#[actix_web::test]
+async fn bodies_that_take_up_the_memory_set_aside_keep_longer_ones_out_but_no_short_ones() {
+    let grid = TestCoordinator::start(Config { max_body_memory: 200_000, ..config() });
+    let mut slow = TcpStream::connect(grid.public).expect("connect");
+    let head = "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 150000";
+    slow.write_all(format!("{head}\r\n\r\n{{").as_bytes()).expect("send the start of a body");
+    let long = json!({"kind": "tasks", "params": {"list": ["x".repeat(100_000)]}});
+    let refused = loop {
+        let answer = grid.post("/v1/jobs", &long).await;
+        if answer.status() != 201 {
+            break answer;
+        }
+        pause().await;
+    };
+    assert_eq!(refused.headers()["retry-after"], "1");
+    problem(refused, 503).await;
+    grid.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    drop(slow);
+    while grid.post("/v1/jobs", &long).await.status() != 201 {
+        pause().await;
+    }
+}

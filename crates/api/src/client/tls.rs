@@ -1,0 +1,160 @@
+//! TLS of clients: whom they trust and how they show who they are.
+
+mod identity;
+mod named_server;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reqwest::ClientBuilder;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::{ClientConfig, RootCertStore};
+
+use identity::Identity;
+use named_server::NamedServer;
+
+const CA_FILE: &str = "DIVVY_CA_FILE";
+const SERVER_NAME: &str = "DIVVY_TLS_SERVER_NAME";
+const CERT: &str = "DIVVY_CLIENT_CERT";
+const KEY: &str = "DIVVY_CLIENT_KEY";
+
+/// The variables that [`ClientTls::from_env`] reads, each with its meaning.
+pub const VARIABLES: [(&str, &str); 4] = [
+    (CA_FILE, "a PEM file of certificate authorities to trust beside those of the system. Default: none."),
+    (SERVER_NAME, "the name that a server's certificate must have instead of the URL's. Default: none."),
+    (CERT, "a PEM file of the certificate chain to show to servers that ask for one. Default: none."),
+    (KEY, "a PEM file of its key."),
+];
+
+/// What an `https://` URL is asked with, beside the authorities of the system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// A PEM file of certificate authorities to trust as well.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of a certificate chain and its key, for servers that ask for one. They are read again when they change.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the certificates of all servers must have, instead of the URL's: servers that are asked by an address
+    /// which no certificate could have known.
+    pub server_name: Option<String>,
+}
+
+/// A file of TLS cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// It cannot be read or is no PEM file.
+    #[error("read {} as PEM", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// It has no certificate.
+    #[error("{} has no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// It has something that cannot be used.
+    #[error("use {}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// A text cannot be the name in a certificate.
+    #[error("{0:?} is no name of a server")]
+    ServerName(String),
+    /// One of two variables is set alone.
+    #[error("set both {0} and {1}, or neither")]
+    HalfSet(&'static str, &'static str),
+}
+
+impl ClientTls {
+    /// Reads `DIVVY_CA_FILE`, `DIVVY_TLS_SERVER_NAME`, `DIVVY_CLIENT_CERT` and `DIVVY_CLIENT_KEY`, each of which may be
+    /// absent or empty.
+    ///
+    /// # Errors
+    /// One of the last two is set alone.
+    pub fn from_env() -> Result<Self, TlsError> {
+        let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let identity = match (path(CERT), path(KEY)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
+        };
+        let server_name = std::env::var(SERVER_NAME).ok().filter(|name| !name.is_empty());
+        Ok(Self { ca_file: path(CA_FILE), identity, server_name })
+    }
+
+    /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's
+    /// authorities take milliseconds to read; they are left out where `trusts_system` is false.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn apply(&self, builder: ClientBuilder, trusts_system: bool) -> Result<ClientBuilder, TlsError> {
+        Ok(builder.tls_backend_preconfigured(self.client_config(trusts_system)?))
+    }
+
+    fn client_config(&self, trusts_system: bool) -> Result<ClientConfig, TlsError> {
+        let mut roots = RootCertStore::empty();
+        if trusts_system {
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+        }
+        if let Some(path) = &self.ca_file {
+            add_roots(&mut roots, path)?;
+        }
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions");
+        let config = match &self.server_name {
+            None => config.with_root_certificates(roots),
+            Some(name) => config.dangerous().with_custom_certificate_verifier(Arc::new(NamedServer::new(
+                name,
+                roots,
+                self.ca_file.as_deref(),
+            )?)),
+        };
+        match &self.identity {
+            None => Ok(config.with_no_client_auth()),
+            Some((cert, key)) => Ok(config.with_client_cert_resolver(Arc::new(Identity::read(cert, key)?))),
+        }
+    }
+}
+
+/// The cryptography of every TLS connection.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Adds the authorities of a PEM file.
+///
+/// # Errors
+/// It cannot be read, has none, or has one that cannot be used.
+pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|source| TlsError::Unusable { path: path.to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// The certificates of a PEM file, at least one.
+///
+/// # Errors
+/// It cannot be read or has none.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::Pem { path: path.to_owned(), source };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    if certificates.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(certificates) }
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// It cannot be read or has none.
+pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
+}

@@ -1,0 +1,386 @@
+//! Who may do what: the tokens of a file, each with a name and rights. The file holds SHA-256 hashes, so that it gives no
+//! token away; a token is 256 random bits, so that its hash needs neither salt nor stretching.
+//!
+//! ```toml
+//! [[token]]
+//! name = "ci"
+//! sha256 = "64 hexadecimal digits"
+//! rights = ["read", "submit"]
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tracing::{error, info};
+
+use crate::ApiError;
+use crate::reload::{Stamps, watch};
+use crate::routes::{Demand, Route};
+
+/// What every token begins with, so that scanners of leaked secrets can tell one.
+const TOKEN_PREFIX: &str = "divvy_";
+
+const TOKEN_BYTES: usize = 32;
+
+/// The longest file of tokens: some thousand entries.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+const MAX_NAME_CHARS: usize = 100;
+
+/// What a token lets its bearer do. `admin` implies the others; none of the others implies another, so that who submits
+/// need not see the jobs of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// See jobs, results, events, workers and figures.
+    Read,
+    /// Submit jobs; cancel, pause, resume and retry them.
+    Submit,
+    /// Add and remove programs.
+    Programs,
+    /// Everything.
+    Admin,
+}
+
+impl Right {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Programs => "programs",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Some rights, as `read,submit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rights(Vec<Right>);
+
+impl Rights {
+    /// Whether they allow what `right` does.
+    #[must_use]
+    pub fn include(&self, right: Right) -> bool {
+        self.0.contains(&Right::Admin) || self.0.contains(&right)
+    }
+}
+
+impl FromStr for Rights {
+    type Err = anyhow::Error;
+
+    fn from_str(list: &str) -> anyhow::Result<Self> {
+        let mut rights = Vec::new();
+        for name in list.split(',').map(str::trim) {
+            let all = [Right::Read, Right::Submit, Right::Programs, Right::Admin];
+            let Some(right) = all.into_iter().find(|right| right.as_str() == name) else {
+                bail!("{name:?} is no right: there are read, submit, programs and admin");
+            };
+            if !rights.contains(&right) {
+                rights.push(right);
+            }
+        }
+        Ok(Self(rights))
+    }
+}
+
+/// Who sent a request. A handler takes it as an argument.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    name: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// The name of the caller's token; none where no token was asked for.
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = std::future::Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(Ok(request.extensions().get::<Self>().cloned().unwrap_or_default()))
+    }
+}
+
+/// The tokens that a listener demands, or none: then everybody may do everything.
+#[derive(Clone, Debug)]
+pub struct Access(Option<Arc<Tokens>>);
+
+#[derive(Debug)]
+struct Tokens {
+    file: PathBuf,
+    anonymous_read: bool,
+    entries: RwLock<Vec<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: Arc<str>,
+    hash: [u8; 32],
+    rights: Rights,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    #[serde(default, rename = "token")]
+    tokens: Vec<FileEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEntry {
+    name: String,
+    sha256: String,
+    rights: Rights,
+}
+
+impl Access {
+    /// No token is demanded.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// Demands a token of `file`, which is read again when it changes; where the new one is broken, the tokens read before
+    /// stay. With `anonymous_read`, what needs [`Right::Read`] needs no token.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no file of tokens.
+    pub fn from_file(file: &Path, anonymous_read: bool) -> anyhow::Result<Self> {
+        let stamps = Stamps::of([file.to_owned()]);
+        let entries = RwLock::new(read(file)?);
+        let tokens = Arc::new(Tokens { file: file.to_owned(), anonymous_read, entries });
+        watch(stamps, Arc::downgrade(&tokens), Tokens::reload).context("start the thread that reads tokens again")?;
+        Ok(Self(Some(tokens)))
+    }
+
+    /// Whether everybody may do everything.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The caller of a request, if it may use `route`.
+    pub(crate) fn demand(
+        &self,
+        headers: &HeaderMap,
+        pattern: Option<&str>,
+        route: Option<&Route>,
+    ) -> Result<Caller, ApiError> {
+        let Some(tokens) = &self.0 else { return Ok(Caller::default()) };
+        let right = match (route.map(Route::demand), pattern) {
+            (Some(Demand::Nothing), _) => return Ok(Caller::default()),
+            (Some(Demand::Right(right)), _) => right,
+            // A route that was forgotten in the table is open to nobody else.
+            (None, Some(_)) => Right::Admin,
+            // That there is nothing is not for everybody to know either.
+            (None, None) => Right::Read,
+        };
+        let Some(token) = bearer_token(headers) else {
+            let may_pass = tokens.anonymous_read && right == Right::Read && !headers.contains_key(AUTHORIZATION);
+            return if may_pass { Ok(Caller::default()) } else { Err(ApiError::NoToken) };
+        };
+        let (name, rights) = tokens.find(token).ok_or(ApiError::NoToken)?;
+        if rights.include(right) {
+            return Ok(Caller { name: Some(name) });
+        }
+        Err(ApiError::Forbidden(format!("the token {name:?} lacks the right {:?}", right.as_str())))
+    }
+}
+
+impl Tokens {
+    /// Compares a token with every entry, in a time that does not depend on which one it is.
+    fn find(&self, token: &[u8]) -> Option<(Arc<str>, Rights)> {
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut found, mut index) = (Choice::from(0), 0u32);
+        for (at, entry) in (0u32..).zip(entries.iter()) {
+            let is_it = entry.hash.ct_eq(&hash);
+            index.conditional_assign(&at, is_it);
+            found |= is_it;
+        }
+        let entry = entries.get(usize::try_from(index).ok()?).filter(|_| bool::from(found))?;
+        Some((Arc::clone(&entry.name), entry.rights.clone()))
+    }
+
+    fn reload(&self) {
+        let file = self.file.display();
+        match read(&self.file) {
+            Ok(entries) => {
+                info!(%file, tokens = entries.len(), "the file of tokens was read again");
+                *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+            }
+            Err(error) => error!(
+                %file,
+                error = format!("{error:#}"),
+                "the file of tokens is broken (DIVVY_API_TOKENS_FILE): the tokens read before stay valid"
+            ),
+        }
+    }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<Entry>> {
+    let opened = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    parse(opened).with_context(|| format!("read {}", file.display()))
+}
+
+fn parse(file: impl Read) -> anyhow::Result<Vec<Entry>> {
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    ensure!(text.len() as u64 <= MAX_FILE_BYTES, "it is longer than {MAX_FILE_BYTES} bytes");
+    let file: TokensFile = toml::from_str(&text)?;
+    let mut entries: Vec<Entry> = Vec::with_capacity(file.tokens.len());
+    for FileEntry { name, sha256, rights } in file.tokens {
+        check_name(&name)?;
+        ensure!(!rights.0.is_empty(), "the token {name:?} has no rights");
+        ensure!(entries.iter().all(|entry| *entry.name != *name), "the name {name:?} is there twice");
+        let hash = hash_from_hex(&sha256).with_context(|| format!("sha256 of {name:?} has 64 hexadecimal digits"))?;
+        entries.push(Entry { name: name.into(), hash, rights });
+    }
+    Ok(entries)
+}
+
+/// Names go into logs and into a file as they are.
+fn check_name(name: &str) -> anyhow::Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    ensure!(
+        (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(allowed),
+        "a token's name has 1 to {MAX_NAME_CHARS} of A-Z, a-z, 0-9, '-', '_', '.' and '@', but is {name:?}"
+    );
+    Ok(())
+}
+
+fn hash_from_hex(hex: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if hex.len() != 2 * hash.len() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A fresh token: 256 bits from the system's generator.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn new_token() -> anyhow::Result<String> {
+    let (mut secret, mut filled) = ([0; TOKEN_BYTES], 0);
+    while filled < secret.len() {
+        let rest = &mut secret[filled..];
+        let got = rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()).map_err(io::Error::from);
+        filled += got.context("get random numbers")?;
+    }
+    Ok(format!("{TOKEN_PREFIX}{}", to_hex(&secret)))
+}
+
+/// Adds a fresh token to a file, which is created for its owner alone where it is not there, and returns the token: the
+/// file has its hash only.
+///
+/// # Errors
+/// The name is in the file already or cannot be a name, no right is given, or the file cannot be read or written.
+pub fn add(file: &Path, name: &str, rights: &Rights) -> anyhow::Result<String> {
+    check_name(name)?;
+    ensure!(!rights.0.is_empty(), "give the token a right at least: read, submit, programs or admin");
+    let token = new_token()?;
+    append(file, name, rights, &token).with_context(|| format!("add a token to {}", file.display()))?;
+    Ok(token)
+}
+
+fn append(path: &Path, name: &str, rights: &Rights, token: &str) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    ensure!(file.metadata()?.is_file(), "it is no regular file");
+    // Two that add at the same time would not see each other's name.
+    file.lock()?;
+    let entries = parse(&file)?;
+    ensure!(entries.iter().all(|entry| *entry.name != *name), "it has a token {name:?} already");
+    let is_empty = file.seek(SeekFrom::End(0))? == 0;
+    let rights = rights.0.iter().map(|right| format!("{:?}", right.as_str())).collect::<Vec<_>>().join(", ");
+    let hash = to_hex(&Sha256::digest(token));
+    let before = if is_empty { "" } else { "\n" };
+    let entry = format!("{before}[[token]]\nname = {name:?}\nsha256 = {hash:?}\nrights = [{rights}]\n");
+    // In one piece, so that a reader sees all of it or nothing.
+    file.write_all(entry.as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_are_read_from_a_list_and_admin_implies_all() {
+        let some: Rights = "read, submit".parse().expect("rights");
+        assert!(some.include(Right::Read) && some.include(Right::Submit));
+        assert!(!some.include(Right::Programs) && !some.include(Right::Admin));
+        let admin: Rights = "admin".parse().expect("rights");
+        assert!([Right::Read, Right::Submit, Right::Programs, Right::Admin].iter().all(|right| admin.include(*right)));
+        let error = "read,write".parse::<Rights>().expect_err("no right").to_string();
+        assert_eq!(error, "\"write\" is no right: there are read, submit, programs and admin");
+    }
+
+    #[test]
+    fn an_added_token_is_found_and_a_second_of_its_name_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("tokens.toml");
+        let (read_only, admin) = ("read".parse().expect("rights"), "admin".parse().expect("rights"));
+        let first = add(&file, "first", &read_only).expect("added");
+        // As an editor may leave a file: the next entry must not join its last line.
+        std::fs::write(&file, std::fs::read_to_string(&file).expect("text").trim_end()).expect("written");
+        let second = add(&file, "second@host", &admin).expect("added");
+        assert_ne!(first, second);
+        let error = add(&file, "first", &admin).expect_err("taken");
+        assert!(format!("{error:#}").ends_with("it has a token \"first\" already"), "{error:#}");
+        assert!(add(&file, "new\nline", &admin).is_err());
+        let text = std::fs::read_to_string(&file).expect("text");
+        assert!(!text.contains(&first) && !text.contains(&second));
+        let tokens = Tokens { entries: RwLock::new(read(&file).expect("valid")), file, anonymous_read: false };
+        let (name, rights) = tokens.find(second.as_bytes()).expect("found");
+        assert_eq!((&*name, rights), ("second@host", admin));
+        assert_eq!(tokens.find(first.as_bytes()).map(|(name, _)| name).as_deref(), Some("first"));
+        assert!(tokens.find(b"divvy_").is_none());
+    }
+
+    #[test]
+    fn a_broken_file_says_what_is_wrong() {
+        let wrong = |text: &str| format!("{:#}", parse(text.as_bytes()).expect_err(text));
+        let entry = |name: &str, hash: &str, rights: &str| {
+            format!("[[token]]\nname = {name:?}\nsha256 = {hash:?}\nrights = {rights}\n")
+        };
+        let hash = "ab".repeat(32);
+        assert!(parse(entry("a", &hash, "[\"read\"]").as_bytes()).is_ok());
+        assert!(wrong(&entry("a", "ab", "[\"read\"]")).contains("sha256 of \"a\" has 64 hexadecimal digits"));
+        assert!(wrong(&entry("a", &hash, "[]")).contains("the token \"a\" has no rights"));
+        assert!(wrong(&entry("a", &hash, "[\"write\"]")).contains("unknown variant `write`"));
+        assert!(wrong(&entry("a", &hash, "[\"read\"]").repeat(2)).contains("is there twice"));
+        assert!(wrong("token = 1").contains("invalid type"));
+    }
+}

@@ -1,0 +1,214 @@
+//! Middleware that looks at a request before its handler does: which host it names, which page sent it, what its body and
+//! its parameters are, and who the caller is.
+//!
+//! A browser lets every page send requests anywhere, but says where a request comes from, and keeps a page from reading
+//! what another origin answers. A page whose own name resolves to this listener's address (DNS rebinding) is of the same
+//! origin to the browser; the name gives it away.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING};
+use actix_web::http::{Method, Version};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage};
+use serde::Deserialize;
+use tracing::info;
+
+use crate::access::Access;
+use crate::connection::has_client_certificate;
+use crate::query::Query;
+use crate::routes::{Demand, Route, Routes};
+use crate::{ApiError, Caller};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The names by which a listener may be asked, beside addresses: `DIVVY_ALLOWED_HOSTS`, with commas between. None: any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct AllowedHosts(Vec<String>);
+
+impl From<String> for AllowedHosts {
+    fn from(list: String) -> Self {
+        let names = list.split(',').map(|name| normal(name.trim())).filter(|name| !name.is_empty());
+        Self(names.collect())
+    }
+}
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    pub(crate) routes: Option<Routes>,
+    pub(crate) access: Access,
+    pub(crate) allowed_hosts: Arc<AllowedHosts>,
+    pub(crate) is_loopback: bool,
+    pub(crate) demands_certificate: bool,
+}
+
+impl Guard {
+    /// Who the caller is, if the request may go to its handler.
+    fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
+        let pattern = request.match_pattern();
+        let routes = self.routes.unwrap_or_default();
+        let route = pattern.as_deref().and_then(|pattern| routes.find(request.method(), pattern));
+        self.check_host(request.head())?;
+        if route.is_some_and(|route| route.demand() == Demand::Nothing) {
+            return Ok(Caller::default());
+        }
+        if self.demands_certificate && !has_client_certificate(request.request()) {
+            return Err(ApiError::NoCertificate);
+        }
+        if !request.method().is_safe() {
+            check_site(request.headers())?;
+        }
+        let caller = self.access.demand(request.headers(), pattern.as_deref(), route)?;
+        if has_body(request.headers()) && !route.is_some_and(Route::takes_any_body) {
+            check_content_type(request.headers())?;
+        }
+        // An unknown path or method is the better answer where there is no route.
+        if let (Some(_), Some(_)) = (self.routes, &pattern) {
+            self.check_parameters(request, route)?;
+        }
+        Ok(caller)
+    }
+
+    fn check_parameters(&self, request: &ServiceRequest, route: Option<&Route>) -> Result<(), ApiError> {
+        // A method that the path does not take is refused by its resource.
+        let Some(known) = route.and_then(Route::parameters) else { return Ok(()) };
+        if request.query_string().is_empty() {
+            return Ok(());
+        }
+        Query::parse(request.query_string())?.demand_known(known)
+    }
+
+    fn check_host(&self, head: &RequestHead) -> Result<(), ApiError> {
+        let mut hosts = head.headers().get_all(HOST);
+        let (host, second) = (hosts.next(), hosts.next());
+        if second.is_some() || (host.is_none() && head.version == Version::HTTP_11) {
+            return Err(ApiError::InvalidParameter {
+                name: "Host".to_owned(),
+                message: "must be given once".to_owned(),
+            });
+        }
+        // A target with a host of its own stands above the header.
+        let target = head.uri.authority().map(|authority| authority.as_str().to_owned());
+        let Some(host) = target.or_else(|| Some(String::from_utf8_lossy(host?.as_bytes()).into_owned())) else {
+            return Ok(());
+        };
+        if self.allows(&normal(name_of(&host))) {
+            return Ok(());
+        }
+        let shown: String = host.chars().take(100).collect();
+        let hint =
+            if self.is_loopback { "localhost and loopback addresses" } else { "the hosts of DIVVY_ALLOWED_HOSTS" };
+        Err(ApiError::WrongHost(format!("this listener does not answer for the host {shown:?}, only for {hint}")))
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        if self.allowed_hosts.0.iter().any(|allowed| allowed == name) {
+            return true;
+        }
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        if self.is_loopback {
+            return name == "localhost" || address.is_some_and(|address| address.to_canonical().is_loopback());
+        }
+        self.allowed_hosts.0.is_empty() || address.is_some()
+    }
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    }
+}
+
+/// Names have no case, and may end in a dot.
+fn normal(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+/// Refuses what a page of another site sends: by `Sec-Fetch-Site`, else by `Origin`, which must be the host that is asked.
+/// A request with neither comes from no browser. The rule is that of Go's `http.CrossOriginProtection` (Filippo Valsorda,
+/// 2025).
+fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
+        return match site.as_bytes() {
+            b"same-origin" | b"none" => Ok(()),
+            _ => Err(ApiError::CrossSite("Sec-Fetch-Site is neither same-origin nor none".to_owned())),
+        };
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let origin_host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    match (origin_host, host) {
+        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
+        _ => Err(ApiError::CrossSite("Origin is not the host that is asked".to_owned())),
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
+}
+
+/// A page can send other types without having asked (CORS' simple requests).
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::NotJson) }
+}
+
+/// Middleware: refuses a request, or gives it the caller. Tells who changed something.
+pub(crate) async fn admit(
+    guard: Data<Guard>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let caller = guard.admit(&request)?;
+    let changing = (request.method() != Method::GET).then(|| caller.name().cloned()).flatten();
+    request.extensions_mut().insert(caller);
+    let Some(name) = changing else { return next.call(request).await };
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let response = next.call(request).await;
+    let status =
+        response.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
+    info!(caller = %name, %method, path, status = status.as_u16(), "asked for a change");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(is_loopback: bool, allowed: &str) -> Guard {
+        let allowed_hosts = Arc::new(AllowedHosts::from(allowed.to_owned()));
+        Guard { routes: None, access: Access::open(), allowed_hosts, is_loopback, demands_certificate: false }
+    }
+
+    #[test]
+    fn a_loopback_listener_answers_loopback_names_and_addresses() {
+        let guard = guard(true, "grid.example");
+        for host in ["localhost", "LOCALHOST:80", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "[::1]", "grid.example:1"] {
+            assert!(guard.allows(&normal(name_of(host))), "{host}");
+        }
+        for host in ["", "evil.example", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example", "[::2]:1"] {
+            assert!(!guard.allows(&normal(name_of(host))), "{host}");
+        }
+    }
+
+    #[test]
+    fn other_listeners_answer_any_name_unless_names_are_listed_and_addresses_always() {
+        assert!(guard(false, "").allows("anything"));
+        let listed = guard(false, " Divvy.Example. ,coordinator");
+        for host in ["divvy.example", "DIVVY.example.:443", "coordinator:8081", "10.1.2.3:8080", "[fd00::1]:8080"] {
+            assert!(listed.allows(&normal(name_of(host))), "{host}");
+        }
+        assert!(!listed.allows("evil.example"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes
+//! and the type of its body. One table a listener, so that no route is forgotten: what is not in it demands
+//! [`Right::Admin`] and takes no parameter.
+
+use actix_web::dev::ResourceDef;
+use actix_web::http::Method;
+
+use crate::Right;
+
+/// A route: a method, a pattern as actix-web has it, and what a request must be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    method: &'static str,
+    pattern: &'static str,
+    demand: Demand,
+    parameters: Option<&'static [&'static str]>,
+    takes_any_body: bool,
+}
+
+/// Who may use a route, where there are tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Everybody, without a token, a client certificate or an allowed name: probes.
+    Nothing,
+    Right(Right),
+}
+
+/// The routes that every listener may have.
+const OWN: &[Route] = &[
+    Route::open("GET", "/livez"),
+    Route::open("GET", "/readyz"),
+    Route::new("GET", "/metrics", Right::Read).any_query(),
+];
+
+impl Route {
+    /// A route that demands `right`, takes no parameter and no body but JSON. `GET` is `HEAD` too.
+    #[must_use]
+    pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
+        let demand = Demand::Right(right);
+        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false }
+    }
+
+    /// A route for probes, which demands nothing.
+    #[must_use]
+    pub const fn open(method: &'static str, pattern: &'static str) -> Self {
+        Self { demand: Demand::Nothing, parameters: None, ..Self::new(method, pattern, Right::Read) }
+    }
+
+    /// Takes the parameters of `names`, and none else.
+    #[must_use]
+    pub const fn query(self, names: &'static [&'static str]) -> Self {
+        Self { parameters: Some(names), ..self }
+    }
+
+    /// Takes any parameter.
+    #[must_use]
+    pub const fn any_query(self) -> Self {
+        Self { parameters: None, ..self }
+    }
+
+    /// Takes a body of any type.
+    #[must_use]
+    pub const fn any_body(self) -> Self {
+        Self { takes_any_body: true, ..self }
+    }
+
+    pub(crate) fn demand(&self) -> Demand {
+        self.demand
+    }
+
+    /// The parameters that it takes; none where it takes any.
+    pub(crate) fn parameters(&self) -> Option<&'static [&'static str]> {
+        self.parameters
+    }
+
+    pub(crate) fn takes_any_body(&self) -> bool {
+        self.takes_any_body
+    }
+}
+
+/// The table of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Routes(pub(crate) &'static [Route]);
+
+impl Routes {
+    fn all(self) -> impl Iterator<Item = &'static Route> {
+        self.0.iter().chain(OWN)
+    }
+
+    /// The patterns of the listener's own routes.
+    pub(crate) fn patterns(self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|route| route.pattern)
+    }
+
+    /// The route of a request whose resource has `pattern`.
+    pub(crate) fn find(self, method: &Method, pattern: &str) -> Option<&'static Route> {
+        self.all().find(|route| route.pattern == pattern && route.method == method.as_str())
+    }
+
+    /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
+    pub(crate) fn methods_of(self, path: &str) -> String {
+        let fitting = self.all().filter(|route| ResourceDef::new(route.pattern).is_match(path));
+        with_head(&fitting.map(|route| route.method).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// `HEAD` beside `GET`.
+pub(crate) fn with_head(methods: &str) -> String {
+    let mut all = Vec::new();
+    for method in methods.split(", ").filter(|method| !method.is_empty()) {
+        if !all.contains(&method) {
+            all.push(method);
+        }
+        if method == "GET" {
+            all.push("HEAD");
+        }
+    }
+    all.join(", ")
+}

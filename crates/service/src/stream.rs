@@ -1,0 +1,174 @@
+//! A client's connection as actix-web reads and writes it, in plain or through TLS. It notes for the connection's watch what
+//! actix-web does with it, and gives the empty errors that actix-web writes by itself a problem as their body.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::http::StatusCode;
+use actix_web::rt::net::TcpStream;
+use api::{PROBLEM_JSON, Problem};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::Link;
+
+/// The longest head of an error that actix-web writes by itself.
+const MAX_ERROR_HEAD_BYTES: usize = 512;
+
+pub(crate) struct Stream {
+    io: Io,
+    link: Rc<Link>,
+    /// What goes out instead of an error that was taken from actix-web.
+    problem: Bytes,
+}
+
+pub(crate) enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn new(io: Io, link: Rc<Link>) -> Self {
+        Self { io, link, problem: Bytes::new() }
+    }
+
+    pub(crate) fn link(&self) -> &Rc<Link> {
+        &self.link
+    }
+
+    fn poll_problem(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.problem.is_empty() {
+            match self.io.as_dyn().poll_write(cx, &self.problem) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.problem.advance(written),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+impl Io {
+    fn as_dyn(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = this.io.as_dyn().poll_read(cx, buffer);
+        match &read {
+            Poll::Pending => this.link.note_read(true),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => this.link.note_read(false),
+            Poll::Ready(_) => this.link.note_end(),
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.poll_problem(cx)?.is_pending() {
+            return Poll::Pending;
+        }
+        if this.link.owes_nothing()
+            && let Some(problem) = with_problem(bytes)
+        {
+            this.problem = problem;
+            // Taken: what cannot leave now leaves with the flush.
+            let _ = this.poll_problem(cx)?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = this.io.as_dyn().poll_write(cx, bytes);
+        this.link.note_write(matches!(written, Poll::Ready(Ok(written)) if written == bytes.len()));
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.poll_problem(cx)? {
+            Poll::Ready(()) => this.io.as_dyn().poll_flush(cx),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match this.poll_problem(cx)? {
+            Poll::Ready(()) => this.io.as_dyn().poll_shutdown(cx),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// An answer with a problem as its body, made of one that is an error with no body at all.
+fn with_problem(answer: &[u8]) -> Option<Bytes> {
+    if answer.len() > MAX_ERROR_HEAD_BYTES {
+        return None;
+    }
+    let head = std::str::from_utf8(answer).ok()?.strip_suffix("\r\n\r\n")?;
+    let (status_line, fields) = head.split_once("\r\n")?;
+    let code = status_line.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
+    let status = StatusCode::from_bytes(code.as_bytes()).ok()?;
+    let is_length = |field: &&str| field.to_ascii_lowercase().starts_with("content-length:");
+    if !(status.is_client_error() || status.is_server_error()) || !fields.split("\r\n").any(|field| is_length(&field)) {
+        return None;
+    }
+    let title = status.canonical_reason().unwrap_or("Error").into();
+    let problem = Problem { title, status: status.as_u16(), detail: detail(status).to_owned(), field: None };
+    let body = serde_json::to_string(&problem).ok()?;
+    let mut whole = format!("{status_line}\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n", body.len());
+    for field in fields.split("\r\n").filter(|field| !is_length(field)) {
+        whole.extend([field, "\r\n"]);
+    }
+    whole.extend(["\r\n", &body]);
+    Some(whole.into())
+}
+
+fn detail(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::BAD_REQUEST => "the request is not valid HTTP/1.1",
+        StatusCode::REQUEST_TIMEOUT => "the head of the request did not arrive in time",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too long",
+        _ => "the request cannot be answered",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_without_a_body_gets_a_problem_and_nothing_else_is_touched() {
+        let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
+        let problem = with_problem(answer).expect("an error without a body");
+        let text = std::str::from_utf8(&problem).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.ends_with("connection: close\r\ndate: x"), "{head}");
+        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+        assert!(body.contains("the request is not valid HTTP/1.1"), "{body}");
+        for other in [
+            "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 400 Bad Request\r\n",
+            "4",
+            "",
+        ] {
+            assert!(with_problem(other.as_bytes()).is_none(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! TLS of a listener, whose files are read again when they change: connections that stand go on with what they began with.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::Context;
+use api::client::tls::{add_roots, provider, read_certificates, read_key};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info};
+
+use crate::reload::{Stamps, watch};
+
+/// The PEM files of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, the listener's own first.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authority of the certificates that clients must show: mutual TLS.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The TLS of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls(Arc<Settings>);
+
+#[derive(Debug)]
+struct Settings {
+    files: TlsFiles,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// Reads the files, and again when one of them changes. Where the new ones cannot be used, the old ones stay.
+    pub(crate) fn from_files(files: TlsFiles) -> anyhow::Result<Self> {
+        let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
+        let stamps = Stamps::of(paths.into_iter().flatten().cloned());
+        let config = RwLock::new(read(&files)?);
+        let settings = Arc::new(Settings { files, config });
+        watch(stamps, Arc::downgrade(&settings), Settings::reload).context("start the thread that reads TLS again")?;
+        Ok(Self(settings))
+    }
+
+    pub(crate) fn demands_certificate(&self) -> bool {
+        self.0.files.client_ca.is_some()
+    }
+
+    /// What a connection begins with now.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner)).into()
+    }
+}
+
+impl Settings {
+    fn reload(&self) {
+        let cert = self.files.cert.display();
+        match read(&self.files) {
+            Ok(config) => {
+                info!(%cert, "TLS was read again");
+                *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+            }
+            // The certificate may be written a moment before its key: the next look takes both.
+            Err(error) => error!(
+                %cert,
+                error = format!("{error:#}"),
+                "the files of TLS do not go together (DIVVY_TLS_CERT, DIVVY_TLS_KEY): the ones read before stay in use"
+            ),
+        }
+    }
+}
+
+fn read(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            add_roots(&mut roots, path)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            // Kubernetes' probes have no certificate: what else comes without one is refused when its path is known.
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(read_certificates(&files.cert)?, read_key(&files.key)?)
+        .with_context(|| format!("use {} with {}", files.cert.display(), files.key.display()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,9 @@
+//! Listeners over real sockets.
+
+mod access;
+mod clients;
+mod helpers;
+mod manners;
+mod metrics;
+mod sites;
+mod tls;

@@ -1,0 +1,102 @@
+//! Methods, parameters, bodies, malformed requests.
+
+use std::io::Write;
+
+use crate::helpers::{Options, read_to_end, read_up_to, start};
+
+#[test]
+fn head_is_answered_as_get_is_without_the_body() {
+    let service = start(Options::default());
+    for target in ["/things", "/livez", "/readyz", "/metrics", "/foreign", "/nowhere", "/things?nope=1"] {
+        let (get, head) = (service.get(target, &[]), service.request("HEAD", target, &[]));
+        assert_eq!(head.status, get.status, "{target}");
+        assert_eq!(head.body, "", "{target}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{target}");
+        if target != "/metrics" {
+            assert_eq!(head.header("content-length"), get.header("content-length"), "{target}");
+        }
+    }
+}
+
+#[test]
+fn head_of_an_endless_answer_ends() {
+    let service = start(Options::default());
+    let answer = service.request("HEAD", "/stream", &[]);
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+}
+
+#[test]
+fn a_connection_goes_on_after_head() {
+    let service = start(Options::default());
+    let mut stream = service.connect();
+    write!(stream, "HEAD /things HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
+    read_up_to(&mut stream, "\r\n\r\n");
+    write!(stream, "GET /whoami HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("send");
+    assert_eq!(read_to_end(&mut stream).body, "nobody");
+}
+
+#[test]
+fn a_wrong_method_is_told_the_right_ones() {
+    let service = start(Options::default());
+    for (method, target, allow) in [
+        ("PUT", "/things", "GET, HEAD, POST"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("DELETE", "/readyz", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+        ("POST", "/foreign", "GET, HEAD"),
+        ("OPTIONS", "/foreign", "GET, HEAD"),
+        ("HEAD", "/upload", "POST"),
+    ] {
+        let answer = service.request(method, target, &[]);
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {target}");
+        if method != "HEAD" {
+            assert_eq!(answer.detail(), format!("this path takes {allow} only"));
+        }
+    }
+    assert_eq!(service.request("POST", "/nowhere", &[]).status, 404);
+}
+
+#[test]
+fn an_unknown_parameter_is_named_on_every_route() {
+    let service = start(Options::default());
+    assert_eq!(service.get("/things?limit=1&tag=x&tag=y", &[]).status, 200);
+    let answer = service.get("/things?limit=1&lmit=2", &[]);
+    assert_eq!((answer.status, answer.detail()), (400, "lmit is no parameter here: this path takes limit, tag".into()));
+    assert!(answer.body.contains(r#""field":"lmit""#), "{answer:?}");
+    let answer = service.get("/whoami?a=1", &[]);
+    assert_eq!((answer.status, answer.detail()), (400, "a is no parameter here: this path takes no parameters".into()));
+    let json = "content-type: application/json";
+    assert_eq!(service.post("/things?x", &[json], r#"{"name": "n"}"#).status, 400);
+    assert_eq!(service.get("/livez?probe=1", &[]).status, 200);
+}
+
+#[test]
+fn a_json_body_is_an_object_and_may_begin_with_a_byte_order_mark() {
+    let service = start(Options::default());
+    let json = "content-type: application/json; charset=utf-8";
+    let answer = service.post("/things", &[json], "\u{FEFF}{\"name\": \"n\"}");
+    assert_eq!((answer.status, answer.body.as_str()), (201, "n"));
+    let answer = service.post("/things", &[json], r#"["n"]"#);
+    assert_eq!(
+        (answer.status, answer.detail()),
+        (400, "the body is not valid: invalid type: sequence, expected struct Thing at line 1 column 0".into())
+    );
+}
+
+#[test]
+fn what_is_no_http_gets_a_problem() {
+    let service = start(Options::default());
+    let answer = service.ask("GET / HTTP/1.1\r\nhost localhost\r\n\r\n");
+    assert_eq!((answer.status, answer.detail()), (400, "the request is not valid HTTP/1.1".into()));
+    let long = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "y".repeat(140_000));
+    let answer = service.ask(&long);
+    assert_eq!((answer.status, answer.detail()), (431, "the head of the request is too long".into()));
+}
+
+#[test]
+fn a_head_that_does_not_come_gets_a_problem() {
+    let limits = service::Limits { head_timeout: std::time::Duration::from_millis(200), ..service::Limits::default() };
+    let service = start(Options { limits, ..Options::default() });
+    let answer = service.ask("GET / HTTP/1.1\r\n");
+    assert_eq!((answer.status, answer.detail()), (408, "the head of the request did not arrive in time".into()));
+}

@@ -1,0 +1,80 @@
+//! A grid whose doors are closed: mutual TLS between the services, TLS and tokens before clients.
+
+use std::fs;
+use std::process::Output;
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+use crate::helpers::{Coordinator, Worker, divvy, published_sum};
+
+/// The name that the certificates of all services have.
+const NAME: &str = "grid.test";
+
+/// Files of an authority, and of one certificate that it has issued to all services.
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let mut of_authority = CertificateParams::new([]).expect("parameters");
+        of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().expect("a key");
+        let authority = of_authority.self_signed(&authority_key).expect("signed").pem();
+        let issuer = Issuer::new(of_authority, authority_key);
+        let mut params = CertificateParams::new([NAME.to_owned()]).expect("parameters");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &issuer).expect("signed").pem();
+        for (name, text) in [("ca.pem", authority), ("cert.pem", cert), ("key.pem", key.serialize_pem())] {
+            fs::write(directory.path().join(name), text).expect("write a file");
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+}
+
+#[test]
+fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
+    let files = Files::new();
+    let (ca, cert, key, tokens) =
+        (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"), files.path("tokens.toml"));
+    let made = run(&["token", "new", "ci", "--rights", "read,submit", "--file", &tokens], &[]);
+    let token = text(&made.stdout).trim_end().to_owned();
+    let listener = [("DIVVY_TLS_CERT", &*cert), ("DIVVY_TLS_KEY", &*key), ("DIVVY_TLS_CLIENT_CA", &*ca)];
+    let client = [("DIVVY_CA_FILE", &*ca), ("DIVVY_CLIENT_CERT", &*cert), ("DIVVY_CLIENT_KEY", &*key)];
+    let name = [("DIVVY_TLS_SERVER_NAME", NAME)];
+    let own = [("DIVVY_WORKER_TLS_NAME", NAME), ("DIVVY_API_TOKENS_FILE", &*tokens)];
+    let coordinator = Coordinator::start(&[&listener[..], &client, &own].concat());
+    let internal = format!("https://{}", coordinator.internal);
+    let of_worker = [&listener[..], &client, &name, &[("DIVVY_COORDINATOR", &*internal)]].concat();
+    let worker = Worker::start(coordinator.internal, &of_worker);
+    worker.logged("the coordinator takes heartbeats");
+    let stranger = [&listener[..], &name, &[("DIVVY_COORDINATOR", &*internal), ("DIVVY_CA_FILE", &*ca)]].concat();
+    let stranger = Worker::start(coordinator.internal, &stranger);
+    let error = stranger.logged("the coordinator takes no heartbeat")["error"].to_string();
+    assert!(error.contains("403 Forbidden"), "{error}");
+
+    let url = format!("https://{}", coordinator.public);
+    let ask = |variables: &[(&str, &str)]| run(&["sum-of-primes", "1", "1000", "--coordinator", &url], variables);
+    let answered = ask(&[("DIVVY_CA_FILE", &ca), name[0], ("DIVVY_TOKEN", &token)]);
+    assert_eq!((text(&answered.stdout), text(&answered.stderr)), (&*format!("{}\n", published_sum(3)), ""));
+    let without_token = ask(&[("DIVVY_CA_FILE", &ca), name[0]]);
+    assert_eq!(without_token.status.code(), Some(2), "{without_token:?}");
+    let others = Files::new();
+    let untrusting = ask(&[("DIVVY_CA_FILE", &others.path("ca.pem")), name[0], ("DIVVY_TOKEN", &token)]);
+    assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    divvy(arguments).envs(variables.iter().copied()).output().expect("run the command")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}

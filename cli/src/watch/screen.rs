@@ -309,7 +309,7 @@ mod tests {
         "submitted_at":"2026-03-21T10:00:00Z","notice":"two\nlines"}"#;
 
     const WORKER: &str = r#"{"id":"worker-1","boot_id":"0190a5b0-0000-7000-8000-000000000001",
-        "address":"127.0.0.1:8082","slots":4,"busy":4,"running":3,"last_seen_ms_ago":10,"state":"suspended",
+        "delivery":"pushed","address":"127.0.0.1:8082","slots":4,"busy":4,"running":3,"last_seen_ms_ago":10,"state":"suspended",
         "completed_tasks":77,"speed_numbers_per_s":30000000,"cpu_load":0.25,"free_memory_bytes":1073741824,"labels":{},
         "resources":{"cpus":4,"memory_bytes":1},"kinds":["sleep"],"version":"0.1.0"}"#;
 

@@ -106,16 +106,16 @@ impl LeaseSender {
         let patience = order.expires_at.saturating_duration_since(Instant::now()) + GRACE;
         let request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         match self.token.sign(request).send().await {
-            Ok(response) => self.judge(response, order.attempt).await,
+            Ok(response) => self.judge(response, order).await,
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
             Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(Failure::Expired)),
             Err(_) => Sent::Broken,
         }
     }
 
-    async fn judge(&self, response: Response, attempt: AttemptId) -> Sent {
+    async fn judge(&self, response: Response, order: &LeaseOrder) -> Sent {
         match response.status() {
-            StatusCode::OK => match self.read_outcome(response, attempt).await {
+            StatusCode::OK => match self.read_outcome(response, order).await {
                 Ok((report, busy)) => Sent::Completed(report, busy),
                 Err(error) => worker_failed(format!("{error:#}")),
             },
@@ -133,8 +133,9 @@ impl LeaseSender {
         }
     }
 
-    async fn read_outcome(&self, response: Response, attempt: AttemptId) -> anyhow::Result<(Report, Duration)> {
-        let most = self.max_result_bytes.saturating_add(OUTCOME_OVERHEAD_BYTES);
+    async fn read_outcome(&self, response: Response, order: &LeaseOrder) -> anyhow::Result<(Report, Duration)> {
+        let results = if order.has_results { self.max_result_bytes } else { 0 };
+        let (attempt, most) = (order.attempt, results.saturating_add(OUTCOME_OVERHEAD_BYTES));
         let outcome: LeaseOutcome = read_bounded_json(response, most).await?;
         anyhow::ensure!(outcome.attempt == attempt, "its worker answered for attempt {}", outcome.attempt);
         let report = Report { value: Some(outcome.value), results: outcome.results };

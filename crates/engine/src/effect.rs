@@ -84,6 +84,8 @@ pub struct LeaseOrder {
     pub expires_at: Instant,
     /// Whether the worker goes on when the connection breaks: true for stored jobs.
     pub outlives_connection: bool,
+    /// Whether the outcome may carry a result for each task; else it is one value.
+    pub has_results: bool,
     /// Attempts of this worker whose outcomes are durable: it need not keep them any longer.
     pub settled: Vec<AttemptId>,
 }

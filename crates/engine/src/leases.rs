@@ -55,7 +55,7 @@ impl Engine {
             Ok(accepted) => accepted,
             Err(invalid) => {
                 if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
-                    let cause = Failure::Refused(format!("its worker reported what cannot be: {invalid}"));
+                    let cause = Failure::Refused(format!("its worker answered a value that cannot be: {invalid}"));
                     // The lease was found just now.
                     let _ = self.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
                 }
@@ -158,6 +158,7 @@ impl Engine {
         let Lease { attempt, job, tasks, horizon, expires_at } = lease;
         let live = &self.jobs[&job];
         let (kind, work, outlives_connection) = (live.kind, live.work.lease(&tasks, horizon), live.is_stored);
+        let has_results = live.work.profile().is_individual;
         let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
         self.effects.push(Effect::Send(Box::new(LeaseOrder {
             worker: lane.worker,
@@ -170,6 +171,7 @@ impl Engine {
             work,
             expires_at,
             outlives_connection,
+            has_results,
             settled: worker.take_settled(),
         })));
     }

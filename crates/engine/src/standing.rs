@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::time::Now;
 use crate::workers::{Standing, Worker};
 
-/// Pause after the first of several failures; it doubles up to [`LONGEST_PAUSE`].
+/// Pause after a failure; it doubles up to [`LONGEST_PAUSE`] while a worker fails several jobs.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -18,8 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) enum Blame {
     /// The worker cannot be reached, whatever it is sent.
     Connection,
-    /// The worker or the job's tasks. One job that fails everywhere does not set workers aside for longer than to their
-    /// next heartbeat; a worker that fails several jobs is set aside for a pause.
+    /// The worker or the job's tasks. While a worker fails one job only, its pauses stay short: the tasks may be to blame.
+    /// A worker that fails several jobs is set aside for pauses that grow.
     WorkerOrJob(JobId),
 }
 
@@ -79,7 +79,7 @@ impl Engine {
         let pause = if is_worker {
             FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)
         } else {
-            Duration::ZERO
+            FIRST_PAUSE
         };
         self.suspend(key, failures + u32::from(is_worker), now.instant + pause, now);
     }

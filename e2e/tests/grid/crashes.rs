@@ -27,9 +27,14 @@ const KILLS_PER_WORKER: u32 = 20;
 /// Some coordinators die as soon as they are there; none lives longer than this.
 const LONGEST_LIFE: Duration = Duration::from_millis(700);
 
-/// Small tasks and small leases, so that every crash hits many; leases that are forgotten come back soon.
-const SETTINGS: [(&str, &str); 3] =
-    [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20"), ("DIVVY_LEASE_TIMEOUT_MS", "1000")];
+/// Small tasks and small leases, so that every crash hits many; leases that are forgotten come back soon, and a coordinator
+/// waits a part of its life only for workers that hold leases from before.
+const SETTINGS: [(&str, &str); 4] = [
+    ("DIVVY_CHUNK_SIZE", "250000"),
+    ("DIVVY_LEASE_TARGET_MS", "20"),
+    ("DIVVY_LEASE_TIMEOUT_MS", "1000"),
+    ("DIVVY_RECOVERY_MS", "100"),
+];
 
 const CLIENTS: u64 = 3;
 const PULLERS: u64 = 2;
@@ -123,7 +128,7 @@ fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Wo
         // The time itself is what is tried.
         sleep(LONGEST_LIFE.mul_f64(rng.f64().powi(2)));
         let log = coordinator.log();
-        taken_up += u32::from(log.iter().any(|line| line.contains("going on with what was not over")));
+        taken_up += u32::from(log.iter().any(|line| line.contains("going on with the jobs that are not over")));
         let refused = log.iter().find(|line| line.contains("was refused"));
         assert_eq!(refused, None, "the store and the scheduler disagree");
         coordinator.kill();

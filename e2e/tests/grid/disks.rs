@@ -162,7 +162,7 @@ fn disk_that_turns_read_only_refuses_new_jobs_and_keeps_the_old_ones() {
     coordinator.signal(Signal::TERM);
     assert_eq!(coordinator.exit_status().code(), Some(1), "something is lost");
     let log = eventually("it says what", || coordinator.log().into_iter().find(|line| line.starts_with("error: ")));
-    assert!(log.starts_with("error: commit what was done last: the database "), "{log}");
+    assert!(log.starts_with("error: commit the last changes: "), "{log}");
     drop(coordinator);
     // The same disk after a look by hand.
     let second = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);

@@ -16,6 +16,7 @@ mod failing_workers;
 mod helpers;
 mod lone_worker;
 mod lost_workers;
+mod outlived_coordinators;
 mod restarts;
 mod revocations;
 mod soak;

@@ -12,7 +12,8 @@ const HEARTBEAT: &str = r#"{"port":1,"boot_id":"00000000-0000-4000-8000-00000000
 
 const LEASE: &str = r#"{"job":"00000000-0000-4000-8000-000000000001",
     "attempt":"00000000-0000-4000-8000-000000000001",
-    "boot_id":"00000000-0000-4000-8000-000000000001","slot":0,"work":{"kind":"sum-of-primes","a":1,"b":2,"horizon":2}}"#;
+    "boot_id":"00000000-0000-4000-8000-000000000001","slot":0,"kind":"sum-of-primes",
+    "work":{"a":1,"b":2,"horizon":2},"first":0,"beyond":1}"#;
 
 #[test]
 fn grid_with_a_token_answers_and_logs_it_nowhere() {

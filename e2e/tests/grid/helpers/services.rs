@@ -228,8 +228,8 @@ fn settings(data_dir: &TempDir) -> [(&'static str, &str); 3] {
 fn own_address() -> String {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(number < 4, "a process's id leaves two bits of an address");
-    let [_, x, y, z] = (number << 22 | std::process::id()).to_be_bytes();
+    assert!(number < 64, "six bits of the address tell the coordinators of one process apart");
+    let [_, x, y, z] = (number << 18 | (std::process::id() & 0x3_ffff)).to_be_bytes();
     format!("127.{x}.{y}.{z}:0")
 }
 

@@ -1,0 +1,99 @@
+//! A running task of a stored job outlives its coordinator: it is neither lost nor run again.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::helpers::{Coordinator, Order, Worker, eventually};
+
+/// A task takes this long.
+const TASK: Duration = Duration::from_secs(10);
+
+/// What the end of a job may take after its task: a heartbeat that offers the outcome, its delivery and a commit.
+const END: Duration = Duration::from_secs(3);
+
+/// Submits a job of one task and waits until a worker runs it.
+fn start_task(coordinator: &Coordinator) -> (String, Instant) {
+    let job = coordinator.submit(&Order::sleep(1, TASK.as_secs_f64()));
+    eventually("it runs", || (coordinator.client().job(&job)["tasks"]["running"] == 1).then_some(()));
+    (job, Instant::now())
+}
+
+fn assert_ran_once(coordinator: &Coordinator, job: &str, started_at: Instant) {
+    let job = eventually("it ends", || {
+        let job = coordinator.client().job(job);
+        (job["state"] == "succeeded").then_some(job)
+    });
+    assert!(started_at.elapsed() < TASK + END, "it took {:?}: {job}", started_at.elapsed());
+    assert_eq!(job["attempts"], 1, "{job}");
+    assert_eq!(job["tasks"]["succeeded"], 1);
+}
+
+#[test]
+fn task_goes_on_while_its_coordinator_is_killed_and_started_again() {
+    let mut coordinator = Coordinator::start_to_stay(&[]);
+    let _workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
+    let (job, started_at) = start_task(&coordinator);
+    coordinator.kill();
+    // The time without a coordinator is what is tried.
+    sleep(Duration::from_secs(2));
+    coordinator.start_again(&[]);
+    assert_ran_once(&coordinator, &job, started_at);
+}
+
+#[test]
+fn task_goes_on_over_five_restarts_in_a_row() {
+    let mut coordinator = Coordinator::start_to_stay(&[]);
+    let _workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
+    let (job, started_at) = start_task(&coordinator);
+    for _ in 0..5 {
+        coordinator.kill();
+        coordinator.start_again(&[]);
+        eventually("its worker is back", || (coordinator.workers().len() == 2).then_some(()));
+    }
+    assert_ran_once(&coordinator, &job, started_at);
+}
+
+#[test]
+fn outcome_of_a_task_that_ended_without_a_coordinator_is_kept_and_counts() {
+    let mut coordinator = Coordinator::start_to_stay(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let (job, started_at) = start_task(&coordinator);
+    coordinator.kill();
+    eventually("its outcome is kept", || {
+        (worker.metric(r#"divvy_worker_held_leases{state="finished"}"#) == 1.0).then_some(())
+    });
+    assert!(started_at.elapsed() >= TASK - Duration::from_secs(1));
+    coordinator.start_again(&[]);
+    let end = eventually("it ends", || {
+        let job = coordinator.client().job(&job);
+        (job["state"] == "succeeded").then_some(job)
+    });
+    assert_eq!((&end["attempts"], &end["tasks"]["succeeded"]), (&Value::from(1), &Value::from(1)), "{end}");
+    eventually("its worker forgets it", || {
+        (worker.metric(r#"divvy_worker_held_leases{state="finished"}"#) == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn canceled_task_stops_within_a_second_wherever_it_runs() {
+    let mut coordinator = Coordinator::start_to_stay(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let running = || worker.metric(r#"divvy_worker_held_leases{state="running"}"#);
+    for has_connection in [true, false] {
+        let (job, _) = start_task(&coordinator);
+        if !has_connection {
+            coordinator.kill();
+            coordinator.start_again(&[]);
+            eventually("its task is adopted", || {
+                (coordinator.client().job(&job)["tasks"]["running"] == 1).then_some(())
+            });
+        }
+        assert_eq!(running(), 1.0);
+        let canceled_at = Instant::now();
+        coordinator.client().act(&job, "cancel");
+        eventually("it stops", || (running() == 0.0).then_some(()));
+        assert!(canceled_at.elapsed() < Duration::from_secs(2), "{:?}", canceled_at.elapsed());
+    }
+}

@@ -156,8 +156,8 @@ fn bad_requests_are_told_what_is_wrong() {
     assert_eq!(ask("/sum-of-primes?a=2&b=1").problem(400), "a must not be above b, but 2 is above 1");
     assert_eq!(ask("/sums").problem(404), "there is nothing at /sums");
     let refused = request(coordinator.public, "POST", "/sum-of-primes?a=1&b=2", &[], "");
-    assert_eq!(refused.problem(405), "this path takes GET only");
-    assert!(refused.head.contains("\r\nallow: get"), "{refused:?}");
+    assert_eq!(refused.problem(405), "this path takes GET, HEAD only");
+    assert!(refused.head.contains("\r\nallow: get, head\r\n"), "{refused:?}");
     let unknown = request(coordinator.internal, "PUT", "/worker/register/a%2Fb", &[], "{}");
     assert!(unknown.problem(400).starts_with("worker_id is wrong"), "{unknown:?}");
     let body = request(coordinator.internal, "PUT", "/worker/register/x", &[], "{");

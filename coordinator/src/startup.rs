@@ -1,7 +1,7 @@
 //! Builds a coordinator from its configuration and runs it until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
@@ -56,15 +56,15 @@ pub struct Coordinator {
     store: Arc<Store>,
 }
 
-/// Watches the jobs of a coordinator in the same process.
+/// Watches the jobs of a coordinator in the same process, which it does not keep alive.
 #[derive(Clone, Debug)]
-pub struct JobWatch(Arc<Driver>);
+pub struct JobWatch(Weak<Driver>);
 
 impl JobWatch {
-    /// How far every job is.
+    /// How far every job is; none once the coordinator has stopped.
     #[must_use]
     pub fn progress(&self) -> Vec<TaskCounts> {
-        self.0.view(Engine::progress)
+        self.0.upgrade().map_or_else(Vec::new, |driver| driver.view(Engine::progress))
     }
 }
 
@@ -98,7 +98,7 @@ impl Coordinator {
     /// A view of its jobs, for a program that runs it in the same process.
     #[must_use]
     pub fn job_watch(&self) -> JobWatch {
-        JobWatch(Arc::clone(&self.driver))
+        JobWatch(Arc::downgrade(&self.driver))
     }
 
     /// Runs until `stop` resolves; then answers what is in flight within the drain timeout, ends all its tasks, closes the
@@ -254,7 +254,7 @@ async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
     loop {
         match Arc::try_unwrap(store) {
             Ok(store) => return Ok(tokio::task::spawn_blocking(|| store.close()).await??),
-            Err(_) if Instant::now() > deadline => return Ok(()),
+            Err(_) if Instant::now() > deadline => anyhow::bail!("something still uses it"),
             Err(shared) => store = shared,
         }
         tokio::time::sleep(Duration::from_millis(2)).await;

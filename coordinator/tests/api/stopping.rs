@@ -50,3 +50,13 @@ async fn streams_and_waits_end_at_once() {
     let claimed = grid.claimed("one", &Value::Null).await;
     assert_eq!(claimed.job, job.id);
 }
+
+#[actix_web::test]
+async fn the_store_is_closed_by_then() {
+    let grid = TestCoordinator::start(config());
+    grid.submit(&numbered_tasks(1)).await;
+    let data_dir = grid.stop().await;
+    // SQLite deletes its write-ahead log with the last connection.
+    assert!(data_dir.path().join("divvy.db").exists());
+    assert!(!data_dir.path().join("divvy.db-wal").exists(), "a connection is open");
+}

@@ -19,7 +19,6 @@ Made by ``tools/generate_models.py``; a test compares this file with the descrip
 
 from __future__ import annotations
 
-import builtins
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -60,9 +59,7 @@ def model(name: str, schema: dict[str, Any]) -> str:
     for field, inner in sorted(schema["properties"].items()):
         kind = type_of(inner)
         lines.append(f"    {field}: {kind if field in required else f'NotRequired[{kind}]'}")
-    text = "\n".join(lines) + "\n"
-    # A field of this name hides the type in the class's body.
-    return text.replace(" list[", " builtins.list[") if "list" in schema["properties"] else text
+    return "\n".join(lines) + "\n"
 
 
 def alias(name: str, schema: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ Made by ``tools/generate_models.py``; a test compares this file with the descrip
 
 from __future__ import annotations
 
-import builtins
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -14,6 +13,11 @@ if TYPE_CHECKING:
 AttemptId: TypeAlias = "str"
 
 BTreeMap: TypeAlias = "dict[str, str]"
+
+Delivery: TypeAlias = Literal[
+    "pushed",
+    "pulled",
+]
 
 JobId: TypeAlias = "str"
 
@@ -24,7 +28,7 @@ JobKind: TypeAlias = Literal[
     "tasks",
 ]
 
-JobParams: TypeAlias = "NumberRange | SleepParams | TasksParams"
+JobParams: TypeAlias = "dict[str, Any]"
 
 JobState: TypeAlias = Literal[
     "queued",
@@ -75,6 +79,7 @@ class Claimed(TypedDict):
     expires_at: str
     job: JobId
     kind: JobKind
+    lease: LeaseName
     tasks: list[ClaimedTask]
 
 
@@ -85,7 +90,10 @@ class ClaimedTask(TypedDict):
 
 class Completion(TypedDict):
     claim: NotRequired[ClaimRequest | None]
+    compute_us: NotRequired[int | None]
+    lease: NotRequired[LeaseName | None]
     results: NotRequired[list[Any]]
+    value: NotRequired[str | None]
 
 
 class Explanation(TypedDict):
@@ -139,9 +147,19 @@ class JobRequest(TypedDict):
     timeout: NotRequired[Timeout]
 
 
-class NumberRange(TypedDict):
-    a: int
-    b: int
+class KindDemand(TypedDict):
+    paused: int
+    runnable: int
+    running: int
+    unservable: int
+    wanted_slots: int
+
+
+class LeaseName(TypedDict):
+    beyond: int
+    first: int
+    job: JobId
+    worker_id: str
 
 
 class Problem(TypedDict):
@@ -149,6 +167,14 @@ class Problem(TypedDict):
     field: NotRequired[str | None]
     status: int
     title: str
+
+
+class ReleaseRequest(TypedDict):
+    lease: NotRequired[LeaseName | None]
+
+
+class RenewRequest(TypedDict):
+    lease: NotRequired[LeaseName | None]
 
 
 class Renewed(TypedDict):
@@ -177,13 +203,8 @@ class SimulationStarted(TypedDict):
     jobs: list[Job]
 
 
-class SleepParams(TypedDict):
-    fail_rate: NotRequired[float]
-    seconds: float
-    tasks: NotRequired[int]
-
-
 class Stats(TypedDict):
+    demand: dict[str, KindDemand]
     jobs: dict[str, int]
     numbers_per_second: float
     queue_depth_by_priority: dict[str, int]
@@ -191,6 +212,7 @@ class Stats(TypedDict):
     store_error: NotRequired[str | None]
     tasks: TaskCounts
     tasks_per_second: float
+    wanted_slots: int
     workers: WorkerStats
 
 
@@ -226,15 +248,12 @@ class TaskCounts(TypedDict):
 
 class TaskFailure(TypedDict):
     error: str
+    lease: NotRequired[LeaseName | None]
 
 
 class TaskPage(TypedDict):
     next_page_token: NotRequired[str | None]
     tasks: list[Task]
-
-
-class TasksParams(TypedDict):
-    list: builtins.list[Any]
 
 
 class Timeout(TypedDict):
@@ -252,11 +271,12 @@ class WorkerStats(TypedDict):
 
 
 class WorkerSummary(TypedDict):
-    address: str
-    boot_id: str
+    address: NotRequired[str | None]
+    boot_id: NotRequired[str | None]
     busy: int
     completed_tasks: int
     cpu_load: float
+    delivery: Delivery
     free_memory_bytes: int
     id: str
     kinds: list[JobKind]

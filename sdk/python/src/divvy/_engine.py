@@ -249,10 +249,9 @@ class Engine:
     def _put(self, id: str, body: bytes) -> None:
         """Submits a job, over a restart of the grid and while its disk is full."""
         deadline = time.monotonic() + self._client.transport.retry_for
-        headers = {"Content-Type": "application/json"}
         while True:
             try:
-                self._client.transport.request("PUT", job_path(id), body, headers=headers).checked()
+                self._client.transport.request("PUT", job_path(id), body).checked()
                 return
             except Unavailable as error:
                 if time.monotonic() >= deadline:

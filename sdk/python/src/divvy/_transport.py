@@ -91,7 +91,7 @@ class Transport:
         self._port = parts.port or (443 if self._is_tls else 80)
         self._prefix = parts.path.rstrip("/")
         self._ssl = ssl_context or (ssl.create_default_context() if self._is_tls else None)
-        self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()

@@ -48,7 +48,11 @@ class AsyncClient:
     ) -> None:
         self.url = (url or os.environ.get("DIVVY_URL") or DEFAULT_URL).rstrip("/")
         token = token if token is not None else os.environ.get("DIVVY_TOKEN") or None
-        self._headers = {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._headers = {
+            "User-Agent": USER_AGENT,
+            "Content-Type": "application/json",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
         self._timeout = timeout
         self._retry_for = retry_for
         self._ssl = ssl_context or True

@@ -35,7 +35,7 @@ fn a_proven_slot_gets_one_lease_ahead_after_its_head_start() {
 }
 
 #[test]
-fn a_worker_is_suspended_for_what_it_does_to_several_jobs_only() {
+fn pauses_of_a_worker_grow_when_it_fails_several_jobs() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);
     grid.take_up(1, JobKind::SLEEP, 1);
@@ -43,9 +43,11 @@ fn a_worker_is_suspended_for_what_it_does_to_several_jobs_only() {
     grid.effects();
     let standing = |grid: &Harness| grid.engine.worker(key).expect("known").standing;
     assert_eq!(standing(&grid), Standing::Suspended);
-    // One job alone: until the next heartbeat.
+    // One job alone: until it has shown that it lives and the shortest pause is over.
     grid.advance(HEAD_START);
     grid.engine.heartbeat(key, &[], grid.now);
+    assert_eq!(standing(&grid), Standing::Suspended);
+    grid.wait(Duration::from_millis(500));
     assert_eq!(standing(&grid), Standing::Ready);
     grid.engine.cancel(job(1), grid.now);
     grid.effects();
@@ -54,9 +56,19 @@ fn a_worker_is_suspended_for_what_it_does_to_several_jobs_only() {
     grid.effects();
     grid.advance(HEAD_START);
     grid.engine.heartbeat(key, &[], grid.now);
-    assert_eq!(standing(&grid), Standing::Suspended, "a second job: for a pause");
+    assert_eq!(standing(&grid), Standing::Suspended);
     grid.wait(Duration::from_millis(500));
     assert_eq!(standing(&grid), Standing::Ready, "it has shown that it lives, and the pause is over");
+    grid.engine.cancel(job(2), grid.now);
+    grid.effects();
+    grid.take_up(3, JobKind::SLEEP, 1);
+    grid.engine.fail(grid.attempt(3, 0), refused(), grid.now).expect("leased");
+    grid.effects();
+    grid.engine.heartbeat(key, &[], grid.now);
+    grid.wait(Duration::from_millis(500));
+    assert_eq!(standing(&grid), Standing::Suspended, "failures of several jobs: for a longer pause");
+    grid.wait(Duration::from_millis(1_500));
+    assert_eq!(standing(&grid), Standing::Ready);
 }
 
 #[test]

@@ -45,16 +45,21 @@ fn the_place_ahead_is_kept_free_for_a_long_task_whose_turn_it_is() {
 }
 
 #[test]
-fn pulling_workers_share_evenly_what_is_left() {
+fn pulling_workers_that_wait_share_evenly_what_is_open() {
     let mut grid = Harness::with_workers(10);
+    (2..=10).for_each(|number| grid.scheduler.slot_idle(lane(number)));
     grid.submit(1, 10);
-    let claims = (1..=10).map(|number| grid.claim_for(lane(number), LeaseSize::AtMost(10)));
-    let sizes: Vec<_> =
-        claims.map(|lease| lease.expect("active").map(|lease| lease.tasks.end - lease.tasks.start)).collect();
-    assert_eq!(sizes, [Some(1); 10]);
+    let tasks = |grid: &mut Harness, lane| {
+        let lease = grid.claim_for(lane, LeaseSize::AtMost(10)).expect("active").expect("a share");
+        lease.tasks.end - lease.tasks.start
+    };
+    assert_eq!(tasks(&mut grid, lane(1)), 1, "nine others wait");
+    while let Some(idle) = grid.scheduler.next_idle(grid.now) {
+        assert_eq!(tasks(&mut grid, idle), 1);
+    }
+    (1..=9).for_each(|number| grid.scheduler.slot_idle(lane(number)));
     grid.submit(2, 35);
-    let lease = grid.claim_for(lane(1), LeaseSize::AtMost(10)).expect("active").expect("a share");
-    assert_eq!(lease.tasks, 0..4);
+    assert_eq!(tasks(&mut grid, lane(10)), 4);
 }
 
 #[test]

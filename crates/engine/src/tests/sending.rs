@@ -64,6 +64,7 @@ fn pauses_of_a_worker_grow_when_it_fails_several_jobs() {
     grid.take_up(3, JobKind::SLEEP, 1);
     grid.engine.fail(grid.attempt(3, 0), refused(), grid.now).expect("leased");
     grid.effects();
+    grid.advance(HEAD_START);
     grid.engine.heartbeat(key, &[], grid.now);
     grid.wait(Duration::from_millis(500));
     assert_eq!(standing(&grid), Standing::Suspended, "failures of several jobs: for a longer pause");

@@ -1,4 +1,4 @@
-//! What tells a repeated request from another one: what is asked for, not the bytes that ask for it.
+//! Fingerprints recognize a request that submits the same job again, even where its bytes differ.
 
 use api::ParsedJob;
 use model::JobOptions;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What is compared with the job that was accepted under the same name.
+/// Hashes that are compared with those of the job that was accepted under the same id or key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fingerprints {
     /// Of the job.

@@ -99,7 +99,7 @@ pub(crate) struct Proposal {
     pub(crate) id: Option<JobId>,
     pub(crate) idempotency_key: Option<String>,
     pub(crate) job: ParsedJob,
-    /// What tells a repeated request from another one.
+    /// Hashes by which a request that repeats a job's submission is recognized.
     pub(crate) fingerprints: Fingerprints,
 }
 

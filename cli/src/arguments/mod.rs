@@ -183,10 +183,10 @@ pub(crate) enum TokenCommand {
 /// file that the coordinator reads by DIVVY_API_TOKENS_FILE.
 #[derive(Debug, Args)]
 pub(crate) struct NewToken {
-    /// Who uses the token: 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.' and '@'
+    /// Name of the token's user: 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.' and '@'
     #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
-    /// What the token allows
+    /// Rights of the token
     #[arg(long, value_enum, value_delimiter = ',', required = true)]
     rights: Vec<Right>,
     /// The file of tokens, in TOML; made where it is missing, readable by its owner only

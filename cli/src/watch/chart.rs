@@ -28,7 +28,7 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, history: &VecDeque<u64>, bars:
     labels.resize(usize::from(scale.height).max(1) - 1, Line::default());
     labels.push(Line::from("0"));
     frame.render_widget(Paragraph::new(labels).style(faint).alignment(Alignment::Right), shrunk(scale));
-    // What is not known yet, left of the first value, is empty.
+    // Columns before the first value stay empty.
     let unknown = width.saturating_sub(shown.len());
     let data: Vec<u64> = std::iter::repeat_n(0, unknown).chain(shown).collect();
     frame.render_widget(Sparkline::default().data(data).max(most.max(1)).style(bars), chart);

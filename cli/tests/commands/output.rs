@@ -134,7 +134,7 @@ fn reader_that_has_seen_enough_is_no_error() {
     ] {
         let output = grid.command(arguments).stdout(gone()).output().expect("run the command");
         let stderr = String::from_utf8_lossy(&output.stderr);
-        // What a shell reports of `cat` when SIGPIPE ends it.
+        // A shell reports this code of `cat` when SIGPIPE ends it.
         assert_eq!((output.status.code(), stderr.as_ref()), (Some(141), ""), "{arguments:?}");
     }
     let full = fs::File::options().write(true).open("/dev/full").expect("open");

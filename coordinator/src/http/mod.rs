@@ -33,7 +33,7 @@ use crate::workers::Workers;
 
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
-/// What the handlers work with.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) driver: Arc<Driver>,

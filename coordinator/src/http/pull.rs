@@ -27,7 +27,7 @@ const MAX_WAIT_SECONDS: f64 = 60.0;
 /// The most tasks of one claim.
 const MAX_TASKS: u32 = 10_000;
 
-/// What a report's JSON adds to its results.
+/// The most bytes that a report's JSON has beside its results.
 pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// How long a report may take to arrive.

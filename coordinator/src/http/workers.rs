@@ -56,7 +56,7 @@ fn of_pulled(state: &State, id: WorkerId, worker: PullWorker, now: Instant) -> W
     WorkerSummary { running: summary.busy, labels, resources, kinds, ..summary }
 }
 
-/// What the engine knows of a worker.
+/// A worker's summary from the engine's view of it.
 fn summary(state: &State, id: WorkerId, key: WorkerKey, silent: Duration) -> WorkerSummary {
     let view = state.driver.view(|engine| engine.worker(key));
     let standing = view.as_ref().map(|view| view.standing);

@@ -23,6 +23,7 @@ fn call_stops_everywhere_and_the_sieve_goes_on() {
         let stop = AtomicBool::new(false);
         let (result, waited) = thread::scope(|scope| {
             let call = scope.spawn(|| sieve.sum(range.clone(), &stop));
+            // The sieve shows nothing of itself before it ends: by now it computes.
             thread::sleep(Duration::from_millis(30));
             stop.store(true, Ordering::Relaxed);
             let stopped_at = Instant::now();

@@ -15,7 +15,7 @@ use crate::held::HeldLeases;
 use crate::intake::Intake;
 use crate::metrics::WorkerMetrics;
 
-/// What the handlers work with.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) boot_id: BootId,

@@ -130,7 +130,7 @@ fn a_file_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     let file = second.join("tokens.toml");
     let whole = fs::read_to_string(&file).expect("text");
     fs::write(&file, whole + "\n[[token]]\nname = \"half").expect("written");
-    // It is looked at each second.
+    // The file is looked at each second. Nothing shows that it was, so two looks are waited for.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     assert_eq!((status(&new), status(&old)), (200, 401));
     fs::remove_file(&file).expect("removed");

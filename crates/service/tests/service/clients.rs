@@ -42,6 +42,7 @@ fn a_client_that_closes_its_half_in_the_middle_of_its_wait_gets_its_answer() {
     stream.write_all(SLOW).expect("send");
     begun(&service, 1);
     stream.shutdown(Shutdown::Write).expect("half-close");
+    // The service shows nothing when it reads the half-close: by now it has.
     thread::sleep(Duration::from_millis(100));
     service.shared.go_on.notify_waiters();
     assert_eq!(read_to_end(&mut stream).body, "done");
@@ -80,6 +81,7 @@ fn a_client_that_leaves_ends_its_handler() {
     stream.write_all(SLOW).expect("send");
     stream.shutdown(Shutdown::Write).expect("half-close");
     begun(&service, 2);
+    // The service shows nothing when it reads the half-close: by now it has.
     thread::sleep(Duration::from_millis(100));
     drop(stream);
     dropped(&service, 2);
@@ -125,6 +127,7 @@ fn a_client_that_leaves_a_stream_ends_it_with_the_next_line() {
     begun(&service, 1);
     read_up_to(&mut stream, "line 0\n");
     drop(stream);
+    // The host's reset must arrive before the next line is sent, and nothing shows that it did.
     thread::sleep(Duration::from_millis(50));
     service.shared.go_on.notify_waiters();
     dropped(&service, 1);
@@ -142,6 +145,7 @@ fn a_stream_may_last_longer_than_a_connection_may_idle() {
     let mut stream = service.connect();
     stream.write_all(b"GET /stream HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
     read_up_to(&mut stream, "line 0\n");
+    // Time is the subject: a stream that is silent for longer than the limits allow a reader to be slow goes on.
     thread::sleep(Duration::from_secs(1));
     service.shared.go_on.notify_waiters();
     read_up_to(&mut stream, "line 1\n");

@@ -145,7 +145,7 @@ fn a_stream_may_last_longer_than_a_connection_may_idle() {
     let mut stream = service.connect();
     stream.write_all(b"GET /stream HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
     read_up_to(&mut stream, "line 0\n");
-    // Time is the subject: a stream that is silent for longer than the limits allow a reader to be slow goes on.
+    // Time is the subject: the stream is silent for longer than an idle connection may be.
     thread::sleep(Duration::from_secs(1));
     service.shared.go_on.notify_waiters();
     read_up_to(&mut stream, "line 1\n");

@@ -1,14 +1,26 @@
 //! A stored job as clients see it.
 
+use std::num::NonZeroU64;
+
 use api::{Job, JobProgress};
-use engine::Engine;
+use engine::{Engine, JobView};
 use model::{NumberRange, TaskCounts};
 use store::JobRecord;
 
 /// A stored job with what the engine knows of it: the engine is ahead of the store.
-pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
-    let live = engine.job(record.id);
-    let numbers_done = live.map_or_else(|| numbers_done(&record, engine), |live| live.numbers_done);
+pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
+    let notice = if record.state.is_over() { None } else { engine.mismatch(record.kind, &record.options.requires) };
+    let (live, notice) = (engine.job(record.id), notice.map(|reason| reason.to_string()));
+    job(record, live, notice, engine.chunk_size())
+}
+
+/// A stored job as the store alone knows it.
+pub(crate) fn stored(record: JobRecord, chunk_size: NonZeroU64) -> Job {
+    job(record, None, None, chunk_size)
+}
+
+fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_size: NonZeroU64) -> Job {
+    let numbers_done = live.map_or_else(|| numbers_done(&record, chunk_size), |live| live.numbers_done);
     let JobRecord { id, kind, params, options, state, tasks: total, .. } = record;
     let stored = TaskCounts {
         total,
@@ -24,14 +36,13 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
     let left = total - tasks.succeeded - tasks.failed;
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let seconds_left = tasks_per_second.filter(|rate| *rate > 0.0).map(|rate| left as f64 / rate);
-    let notice = if state.is_over() { None } else { engine.mismatch(kind, &options.requires) };
     Job {
         id,
         kind,
         params,
         state,
         priority: options.priority,
-        notice: notice.map(|reason| reason.to_string()),
+        notice,
         tags: options.tags,
         affinity: options.affinity,
         requires: options.requires,
@@ -49,8 +60,8 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
 }
 
 /// Numbers searched of a job that the engine does not work on.
-fn numbers_done(record: &JobRecord, engine: &Engine) -> Option<u128> {
-    let chunk_size = record.options.chunk_size.unwrap_or_else(|| engine.chunk_size());
+fn numbers_done(record: &JobRecord, chunk_size: NonZeroU64) -> Option<u128> {
+    let chunk_size = record.options.chunk_size.unwrap_or(chunk_size);
     let work = workloads::kind(record.kind).ok()?.restore(&record.params, chunk_size).ok()?;
     match record.tasks_done {
         0 => work.numbers(&(0..1)).map(|_| 0),

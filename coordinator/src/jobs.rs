@@ -149,13 +149,40 @@ impl Action {
     }
 }
 
+impl Proposal {
+    /// The job to be stored, and the hash of the request's body.
+    pub(crate) fn into_new(self) -> Result<(NewJob, [u8; 32]), InvalidJob> {
+        let Self { id, idempotency_key, job, fingerprints } = self;
+        let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
+        if idempotency_key.as_ref().is_some_and(is_too_long) {
+            let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+            return Err(InvalidJob::new("Idempotency-Key", message));
+        }
+        let ParsedJob { kind, work, options } = job;
+        let tasks = work.workload.tasks();
+        if tasks > MAX_TASKS {
+            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
+            return Err(InvalidJob::new("params", message));
+        }
+        let new = NewJob {
+            id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
+            kind,
+            is_individual: work.workload.profile().is_individual,
+            params: work.shown,
+            tasks,
+            payloads: work.payloads,
+            options,
+            fingerprint: fingerprints.job,
+            idempotency_key,
+            submitted_at: now().at,
+        };
+        Ok((new, fingerprints.body))
+    }
+}
+
 impl Jobs {
     pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor) -> Self {
         Self { store, driver, locks: JobLocks::default(), supervisor }
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
     }
 
     /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
@@ -181,33 +208,10 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let Proposal { id, idempotency_key, job, fingerprints } = proposal;
-        let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
-        if idempotency_key.as_ref().is_some_and(is_too_long) {
-            let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
-            return Err(InvalidJob::new("Idempotency-Key", message).into());
-        }
-        let ParsedJob { kind, work, options } = job;
-        let tasks = work.workload.tasks();
-        if tasks > MAX_TASKS {
-            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
-            return Err(InvalidJob::new("params", message).into());
-        }
-        let new = NewJob {
-            id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
-            kind,
-            is_individual: work.workload.profile().is_individual,
-            params: work.shown,
-            tasks,
-            payloads: work.payloads,
-            options,
-            fingerprint: fingerprints.job,
-            idempotency_key,
-            submitted_at: now().at,
-        };
+        let (new, body) = proposal.into_new()?;
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, fingerprints.body).await });
+        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
@@ -235,10 +239,6 @@ impl Jobs {
             }
             submitted => submitted,
         }
-    }
-
-    pub(crate) async fn job(&self, id: JobId) -> Result<Option<Job>, ReadError> {
-        Ok(self.store.job(id).await?.map(|record| self.view(record)))
     }
 
     /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.
@@ -360,6 +360,6 @@ impl Jobs {
 
     /// A stored job as clients see it, with what the engine knows of it now.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
-        self.driver.view(|engine| job_view::job(record, engine))
+        self.driver.view(|engine| job_view::live(record, engine))
     }
 }

@@ -12,11 +12,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
 
-use store::Store;
+use scheduler::{Demand, JobCounts};
 
-use crate::driver::Driver;
 use crate::event_hub::EventHub;
-use crate::pull_workers::PullWorkers;
+use crate::role::Role;
 use crate::workers::Workers;
 
 /// Why a worker is not registered any more.
@@ -134,20 +133,23 @@ impl CoordinatorMetrics {
 /// Figures that are read when they are asked for.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    pub(crate) driver: Arc<Driver>,
+    pub(crate) role: Arc<Role>,
     pub(crate) workers: Arc<Workers>,
-    pub(crate) pull_workers: Arc<PullWorkers>,
-    pub(crate) store: Arc<Store>,
     pub(crate) events: Arc<EventHub>,
 }
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let kinds = workloads::KINDS.iter().map(|kind| kind.name());
-        let (demands, jobs, wanted_slots) = self.driver.view(|engine| {
-            let demands: Vec<_> = kinds.map(|kind| (kind, engine.demand(kind))).collect();
-            (demands, engine.job_counts(), engine.wanted_slots())
-        });
+        let term = self.role.term();
+        let kinds = || workloads::KINDS.iter().map(|kind| kind.name());
+        // Figures of the grid are the leader's: those of all coordinators add up.
+        let (demands, jobs, wanted_slots) = match &term {
+            Some(term) => term.driver.view(|engine| {
+                let demands: Vec<_> = kinds().map(|kind| (kind, engine.demand(kind))).collect();
+                (demands, engine.job_counts(), engine.wanted_slots())
+            }),
+            None => (kinds().map(|kind| (kind, Demand::default())).collect(), JobCounts::default(), 0),
+        };
         let runnable = demands.iter().map(|(_, demand)| demand.runnable).sum();
         gauge(
             &mut encoder,
@@ -172,22 +174,27 @@ impl Collector for Gauges {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
         let help = "Changes that wait to be committed";
-        gauge(&mut encoder, "divvy_store_backlog_changes", help, self.store.backlog())?;
-        let is_failing =
-            self.store.is_failing().is_some() || self.driver.view(|engine| engine.composing_error().is_some());
+        gauge(&mut encoder, "divvy_store_backlog_changes", help, term.as_ref().map_or(0, |term| term.store.backlog()))?;
+        let is_failing = term.as_ref().is_some_and(|term| {
+            term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
+        });
         gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
         let help = "Event streams and clients that wait for a job";
         gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
-        let states = self.workers.states();
+        let states = term.as_ref().map(|_| self.workers.states()).unwrap_or_default();
         let mut family = encoder.encode_descriptor("divvy_workers", "Workers by state", None, zero.metric_type())?;
         for (state, count) in [
             ("ready", states.ready),
             ("suspended", states.suspended),
             ("draining", states.draining),
-            ("pulling", self.pull_workers.len() as u64),
+            ("pulling", term.as_ref().map_or(0, |term| term.pull_workers.len() as u64)),
         ] {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
+        let help = "Whether this coordinator leads";
+        gauge(&mut encoder, "divvy_leader", help, u64::from(term.is_some()))?;
+        let help = "The epoch of the term that this coordinator leads; 0 while it does not";
+        gauge(&mut encoder, "divvy_epoch", help, term.as_ref().map_or(0, |term| term.epoch))?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use workloads::Parsed;
 
 use super::State;
-use super::errors::{from_accept, from_invalid};
+use super::errors::from_invalid;
 use crate::fingerprint::Fingerprints;
 use crate::jobs::Proposal;
 
@@ -67,7 +67,8 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
     let work = parse(&state, range).map_err(from_invalid)?.workload;
     let tasks = work.tasks();
-    let sum = state.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
+    let term = state.term()?;
+    let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
     Ok(HttpResponse::Ok().json(answer_of(range, sum, tasks, started_at)))
 }
 
@@ -89,7 +90,7 @@ async fn store_instead(
         job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
     };
-    let (job, _) = state.jobs.accept(proposal).await.map_err(from_accept)?;
+    let (job, _) = state.accept(proposal).await?;
     let record = super::waiting::until_over(state, job.id, wait).await?;
     if record.state == JobState::Succeeded {
         return Ok(HttpResponse::Ok().json(answer_of(range, record.value, tasks, started_at)));
@@ -101,7 +102,7 @@ async fn store_instead(
     let location = format!("/v1/jobs/{}", job.id);
     let mut response = HttpResponse::Accepted();
     response.insert_header((header::LOCATION, location)).insert_header(("Preference-Applied", "respond-async"));
-    Ok(response.json(state.jobs.view(record)))
+    Ok(response.json(state.view(record)))
 }
 
 fn parse(state: &State, range: NumberRange) -> Result<Parsed, InvalidJob> {

@@ -49,6 +49,9 @@ pub struct Heartbeat {
     /// outcome is durable.
     #[serde(default)]
     pub held: Vec<HeldLease>,
+    /// The highest epoch that the worker had seen when it made the list: nothing of a lower one is added to it any more.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A lease of a stored job, as the worker that holds it names it: enough for a coordinator that does not know the attempt
@@ -94,6 +97,8 @@ pub struct HeartbeatAnswer {
     pub settled: Vec<AttemptId>,
     /// Finished attempts whose outcome the coordinator asks for, because it did not receive it.
     pub deliver: Vec<AttemptId>,
+    /// Whether another coordinator leads, or none: this one knows the worker and says nothing of its leases.
+    pub is_standby: bool,
 }
 
 /// What every worker runs.

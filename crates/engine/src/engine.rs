@@ -19,6 +19,9 @@ use crate::time::Now;
 use crate::voided::Voided;
 use crate::workers::Worker;
 
+/// Registrations of one epoch are numbered in so many bits.
+const WORKERS_OF_A_TERM_BITS: u32 = 32;
+
 /// Settings of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -85,7 +88,8 @@ impl Engine {
             recovering: None,
             is_stopping: false,
             effects: Vec::new(),
-            last_worker: 0,
+            // A key of one term names no worker of another.
+            last_worker: settings.epoch << WORKERS_OF_A_TERM_BITS,
         }
     }
 

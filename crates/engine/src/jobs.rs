@@ -110,6 +110,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Every worker that may hold leases of the last coordinator has listed them: its tasks wait no longer.
+    pub fn recovered(&mut self, now: Now) {
+        self.end_recovery();
+        self.dispatch(now);
+    }
+
     pub(crate) fn end_recovery(&mut self) {
         for job in self.recovering.take().into_iter().flat_map(|(_, jobs)| jobs) {
             self.scheduler.release_hold(job);

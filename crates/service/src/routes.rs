@@ -1,11 +1,12 @@
-//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes
-//! and the type of its body. One table a listener, so that no route is forgotten: what is not in it demands
+//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes,
+//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is not in it demands
 //! [`Right::Admin`] and takes no parameter.
 
 use actix_web::dev::ResourceDef;
 use actix_web::http::Method;
 
 use crate::Right;
+use crate::relay::Place;
 
 /// A route: a method, a pattern as actix-web has it, and what a request must be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub struct Route {
     demand: Demand,
     parameters: Option<&'static [&'static str]>,
     takes_any_body: bool,
+    place: Place,
 }
 
 /// Who may use a route, where there are tokens.
@@ -37,7 +39,7 @@ impl Route {
     #[must_use]
     pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
         let demand = Demand::Right(right);
-        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false }
+        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, place: Place::Anywhere }
     }
 
     /// A route for probes, which demands nothing.
@@ -62,6 +64,24 @@ impl Route {
     #[must_use]
     pub const fn any_body(self) -> Self {
         Self { takes_any_body: true, ..self }
+    }
+
+    /// Is answered by the leader alone, where a service has several processes.
+    #[must_use]
+    pub const fn by_leader(self) -> Self {
+        Self { place: Place::Leader, ..self }
+    }
+
+    /// Is answered by the leader while there is one.
+    #[must_use]
+    pub const fn by_leader_if_any(self) -> Self {
+        Self { place: Place::LeaderIfAny, ..self }
+    }
+
+    /// Which process answers.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     pub(crate) fn demand(&self) -> Demand {

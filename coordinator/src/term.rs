@@ -1,0 +1,182 @@
+//! A term: what a coordinator has only while it leads. It begins with an epoch of the store, works with that alone, and is
+//! torn down when the epoch has passed to another coordinator.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use api::client::http_client_with;
+use engine::Engine;
+use reqwest::Client;
+use store::Store;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::clock::{follow_calendar, now};
+use crate::compositions;
+use crate::config::Config;
+use crate::driver::{Driver, Queues};
+use crate::jobs::Jobs;
+use crate::lease_sender::LeaseSender;
+use crate::metrics::CoordinatorMetrics;
+use crate::pull_workers::PullWorkers;
+use crate::role::Trust;
+use crate::simulated_workers::SimulatedWorkers;
+use crate::supervisor::Supervisor;
+use crate::workers::Workers;
+
+/// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
+/// task should be elsewhere soon; a lost packet is sent again only after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long the threads of the listeners may hold a store that is to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every term of a coordinator is made with.
+#[derive(Debug)]
+pub(crate) struct TermParts {
+    pub(crate) config: Config,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: CoordinatorMetrics,
+    client: Client,
+    scheme: &'static str,
+}
+
+impl TermParts {
+    pub(crate) fn new(config: Config, workers: Arc<Workers>, metrics: CoordinatorMetrics) -> anyhow::Result<Self> {
+        let (scheme, tls) = config.doors.to_workers()?;
+        let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?;
+        Ok(Self { config, workers, metrics, client, scheme })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Term {
+    pub(crate) epoch: u64,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) jobs: Jobs,
+    pub(crate) pull_workers: Arc<PullWorkers>,
+    pub(crate) simulated: SimulatedWorkers,
+    pub(crate) trust: Trust,
+    supervisor: Supervisor,
+}
+
+/// A term whose tasks run.
+#[derive(Debug)]
+pub(crate) struct RunningTerm {
+    pub(crate) term: Arc<Term>,
+    workers: Arc<Workers>,
+    background: JoinSet<()>,
+}
+
+impl Term {
+    /// The parts of a term over `store`, which do nothing yet.
+    pub(crate) fn new(config: &Config, store: Arc<Store>, trust: Trust) -> (Arc<Self>, Queues) {
+        let epoch = store.epoch().0;
+        let (driver, queues) = Driver::new(Engine::new(config.engine_settings(epoch), now()), Arc::clone(&store));
+        let supervisor = Supervisor::default();
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone());
+        let pull_workers = Arc::new(PullWorkers::new(Arc::clone(&driver)));
+        let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
+        let term = Self { epoch, driver, store, jobs, pull_workers, simulated, trust, supervisor };
+        (Arc::new(term), queues)
+    }
+
+    /// Takes up the jobs that are not over, then the workers that are known, and starts to lease.
+    pub(crate) async fn start(self: Arc<Self>, queues: Queues, parts: &TermParts) -> anyhow::Result<RunningTerm> {
+        let recovered = self.jobs.recover().await.context("read the jobs that are not over")?;
+        if recovered > 0 {
+            info!(jobs = recovered, "going on with the jobs that are not over");
+        }
+        let mut background = JoinSet::new();
+        background.spawn(self.lease_sender(parts).run(queues.outgoing));
+        let (store, driver) = (Arc::clone(&self.store), Arc::clone(&self.driver));
+        background.spawn(compositions::run(queues.compositions, store, driver, self.supervisor.clone()));
+        background.spawn(Arc::clone(&self.driver).run_timers());
+        background.spawn(Arc::clone(&self.driver).follow_store());
+        background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
+        background.spawn(prune(Arc::clone(&self.store), self.trust.clone()));
+        Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
+    }
+
+    fn lease_sender(&self, parts: &TermParts) -> LeaseSender {
+        LeaseSender {
+            driver: Arc::clone(&self.driver),
+            supervisor: self.supervisor.clone(),
+            workers: Arc::clone(&parts.workers),
+            simulated: self.simulated.clone(),
+            client: parts.client.clone(),
+            scheme: parts.scheme,
+            token: parts.config.worker_token.clone(),
+            metrics: parts.metrics.clone(),
+            epoch: self.epoch,
+            trust: self.trust.clone(),
+            max_result_bytes: parts.config.max_result_bytes,
+        }
+    }
+}
+
+impl RunningTerm {
+    /// Resolves when one of its tasks has ended without having been told to.
+    pub(crate) async fn part_ended(&mut self) -> Option<Result<(), JoinError>> {
+        self.background.join_next().await
+    }
+
+    /// Ends its tasks and answers the clients that wait. Nothing of it acts when this resolves; changes that a client was
+    /// promised are committed or refused by then. Returns its store, to be closed.
+    pub(crate) async fn stop(mut self) -> Arc<Store> {
+        self.term.driver.input(Engine::stop);
+        self.workers.end_term(&self.term.driver);
+        self.background.shutdown().await;
+        self.term.supervisor.stop().await;
+        Arc::clone(&self.term.store)
+    }
+}
+
+/// Closes a store when the last thread of the listeners has let it go, so that another coordinator can open it.
+pub(crate) async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        match Arc::try_unwrap(store) {
+            Ok(store) => return Ok(tokio::task::spawn_blocking(|| store.close()).await??),
+            Err(_) if Instant::now() > deadline => {
+                warn!("stopping before the store is closed: something still uses it; every change is committed");
+                return Ok(());
+            }
+            Err(shared) => store = shared,
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Every second: notes progress, and forgets pulling workers that are gone.
+async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        follow_calendar();
+        driver.input(Engine::tick);
+        pull_workers.sweep(Instant::now());
+    }
+}
+
+/// Every minute: what is kept longer than it should be goes.
+async fn prune(store: Arc<Store>, trust: Trust) {
+    let mut ticks = interval(Duration::from_mins(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !trust.holds() {
+            continue;
+        }
+        match store.prune().await {
+            Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
+            Ok(_) => (),
+            Err(error) => warn!(%error, "cannot forget old jobs"),
+        }
+    }
+}

@@ -39,10 +39,10 @@ impl Writer {
         backend: Box<dyn Backend>,
         epoch: Epoch,
         last_batch: u64,
-        latest_event: u64,
+        events: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let (events, latest_event) = watch::channel(latest_event);
+        let latest_event = events.subscribe();
         let (durable_sender, durable) = watch::channel(0);
         let stop = StopOnDrop(queue.clone());
         let mut thread = WriterThread {
@@ -205,7 +205,7 @@ impl WriterThread {
                 Ok(Applied { answers, latest_event }) => {
                     self.next_batch += 1;
                     self.recovered();
-                    self.events.send_if_modified(|seq| std::mem::replace(seq, latest_event) != latest_event);
+                    raise(&self.events, latest_event);
                     self.answer(part, answers);
                 }
                 Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {
@@ -334,6 +334,11 @@ impl WriterThread {
             self.durable.send_replace(number);
         }
     }
+}
+
+/// The newest event has this number at least: others may write beside this writer.
+pub(crate) fn raise(events: &watch::Sender<u64>, latest_event: u64) {
+    events.send_if_modified(|seq| std::mem::replace(seq, latest_event.max(*seq)) < latest_event);
 }
 
 fn log_refusal(entry: &Entry, reason: &str) {

@@ -1,19 +1,23 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
+use jiff::Timestamp;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
+use store::shared::Member;
 use store_sqlite::StoreSettings;
 use url::Url;
+use uuid::Uuid;
 
+use crate::advertised::advertised;
 use crate::http::REPORT_OVERHEAD_BYTES;
 
 /// The longest time that any setting may have.
@@ -37,6 +41,14 @@ pub struct Config {
     /// `DIVVY_RESULTS_URL`: where results above 64 KiB go, such as `file:///mnt/results`. Default: `results` in the data
     /// directory.
     pub results_url: Option<Url>,
+    /// `DIVVY_COORDINATOR_ID`: the name of this coordinator among those of its grid. Default: the host's name, which is the
+    /// pod's on Kubernetes.
+    pub coordinator_id: Option<String>,
+    /// `DIVVY_ADVERTISE_PUBLIC_ADDR`: host and port where the other coordinators reach the public port. Default:
+    /// `DIVVY_PUBLIC_ADDR`, with `POD_IP` or else an address of the host where it is `0.0.0.0`.
+    pub advertise_public_addr: Option<String>,
+    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: the same for the internal port.
+    pub advertise_internal_addr: Option<String>,
     /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
     pub retention_days: u32,
     /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
@@ -77,6 +89,9 @@ pub struct Config {
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
     pub doors: DoorSettings,
+    /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
+    #[serde(skip)]
+    pub pod_ip: Option<IpAddr>,
 }
 
 impl Default for Config {
@@ -87,6 +102,9 @@ impl Default for Config {
             worker_token: WorkerToken::default(),
             data_dir: PathBuf::from("divvy-data"),
             results_url: None,
+            coordinator_id: None,
+            advertise_public_addr: None,
+            advertise_internal_addr: None,
             retention_days: 30,
             retention_bytes: 10 << 30,
             max_job_bytes: 64 << 20,
@@ -103,6 +121,7 @@ impl Default for Config {
             no_worker_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
             doors: DoorSettings::default(),
+            pod_ip: None,
         }
     }
 }
@@ -121,7 +140,8 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
-        let config = Self { doors: service::from_env()?, ..service::from_env()? };
+        let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
+        config.pod_ip = std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok());
         config.validate()?;
         Ok(config)
     }
@@ -159,11 +179,28 @@ impl Config {
     }
 
     pub(crate) fn store_settings(&self) -> StoreSettings {
-        let max_age = Duration::from_hours(24).saturating_mul(self.retention_days);
         StoreSettings {
             data_dir: self.data_dir.clone(),
             results_url: self.results_url.clone(),
-            retention: Retention { max_age, max_bytes: self.retention_bytes },
+            retention: self.retention(),
+        }
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        let max_age = Duration::from_hours(24).saturating_mul(self.retention_days);
+        Retention { max_age, max_bytes: self.retention_bytes }
+    }
+
+    /// This run of this coordinator, as the others of its grid know it.
+    pub(crate) fn member(&self, public: SocketAddr, internal: SocketAddr) -> Member {
+        let host_name = || sysinfo::System::host_name().unwrap_or_else(|_| "coordinator".to_owned());
+        Member {
+            id: Uuid::new_v4(),
+            name: self.coordinator_id.clone().unwrap_or_else(host_name),
+            public_address: advertised(self.advertise_public_addr.as_deref(), public, self.pod_ip),
+            internal_address: advertised(self.advertise_internal_addr.as_deref(), internal, self.pod_ip),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Timestamp::now(),
         }
     }
 

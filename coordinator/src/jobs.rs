@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
+use dashmap::DashSet;
 use futures_util::future::join_all;
 use model::{InvalidJob, JobId, JobState, MAX_TASKS};
-use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
-use tracing::warn;
+use store::{
+    Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
+};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::clock::now;
@@ -109,6 +112,28 @@ pub(crate) struct Jobs {
     driver: Arc<Driver>,
     locks: JobLocks,
     supervisor: Supervisor,
+    /// Jobs that were submitted here and whose events are yet to be read; none where no other coordinator submits.
+    own: Option<Arc<DashSet<JobId>>>,
+}
+
+/// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
+pub(crate) async fn submit_to(
+    store: &Store,
+    new: NewJob,
+    body: [u8; 32],
+) -> Result<(JobRecord, Submission), AcceptError> {
+    let (accepted, as_of_first_release) = (new.accepted().record, first_release(&new, body));
+    let submitted = match store.submit(new).await {
+        Err(mismatch @ SubmitError::Mismatch { .. }) => store.submit(as_of_first_release).await.map_err(|_| mismatch),
+        submitted => submitted,
+    };
+    match submitted? {
+        Submission::New => Ok((accepted, Submission::New)),
+        Submission::Existing(existing) => {
+            let record = store.job(existing).await?.ok_or(SubmitError::Write(WriteError::Closed))?;
+            Ok((record, Submission::Existing(existing)))
+        }
+    }
 }
 
 impl Action {
@@ -181,8 +206,9 @@ impl Proposal {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor) -> Self {
-        Self { store, driver, locks: JobLocks::default(), supervisor }
+    /// Where `is_shared`, other coordinators submit to the same store: see [`Self::note_submitted`].
+    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor, is_shared: bool) -> Self {
+        Self { store, driver, locks: JobLocks::default(), supervisor, own: is_shared.then(Arc::default) }
     }
 
     /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
@@ -217,28 +243,60 @@ impl Jobs {
 
     async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {
         let _lock = self.locks.lock(new.id).await;
-        let accepted = new.accepted();
-        let as_of_first_release = first_release(&new, body);
-        let record = match self.submit(new, as_of_first_release).await? {
-            Submission::New => {
-                let record = accepted.record.clone();
-                self.driver.input(|engine, now| engine.take_up(accepted, now))?;
-                return Ok((self.view(record), Submission::New));
-            }
-            Submission::Existing(existing) => self.store.job(existing).await?,
-        };
-        let record = record.ok_or(SubmitError::Write(WriteError::Closed))?;
-        Ok((self.view(record.clone()), Submission::Existing(record.id)))
+        let (id, accepted) = (new.id, new.accepted());
+        self.note_own(id);
+        let submitted = submit_to(&self.store, new, body).await;
+        if matches!(submitted, Ok((_, Submission::New))) {
+            self.driver.input(|engine, now| engine.take_up(accepted, now))?;
+        } else {
+            // It may be committed all the same: its event tells.
+            self.forget_own(id);
+        }
+        let (record, submission) = submitted?;
+        Ok((self.view(record), submission))
     }
 
-    /// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
-    async fn submit(&self, new: NewJob, as_of_first_release: NewJob) -> Result<Submission, SubmitError> {
-        match self.store.submit(new).await {
-            Err(mismatch @ SubmitError::Mismatch { .. }) => {
-                self.store.submit(as_of_first_release).await.map_err(|_| mismatch)
-            }
-            submitted => submitted,
+    /// Remembers a job until its event is read, where the events of others' jobs are read too.
+    fn note_own(&self, id: JobId) {
+        if let Some(own) = &self.own {
+            own.insert(id);
         }
+    }
+
+    fn forget_own(&self, id: JobId) -> bool {
+        self.own.as_ref().is_some_and(|own| own.remove(&id).is_some())
+    }
+
+    /// A job was stored, by this coordinator or another one: the engine gets it, unless it has or had it.
+    pub(crate) async fn note_submitted(&self, id: JobId) {
+        if self.forget_own(id) {
+            return;
+        }
+        let _lock = self.locks.lock(id).await;
+        loop {
+            if self.driver.view(|engine| engine.knows(id)) {
+                return;
+            }
+            match self.unfinished(id).await {
+                Ok(Some(job)) => {
+                    if let Err(error) = self.driver.input(|engine, now| engine.take_up(job, now)) {
+                        warn!(job_id = %id, %error, "a stored job cannot be read: it waits for a version that can");
+                    }
+                    return;
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    debug!(job_id = %id, %error, "a stored job cannot be read yet");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn unfinished(&self, id: JobId) -> anyhow::Result<Option<UnfinishedJob>> {
+        // Its end may be on its way to the store.
+        self.store.flush().await?;
+        Ok(self.store.unfinished_job(id).await?)
     }
 
     /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.

@@ -26,6 +26,29 @@ pub(crate) enum EvictionReason {
     Left,
 }
 
+/// What became of a request that was passed on to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    Answered,
+    /// The leader went away, and the next one is asked.
+    AskedAgain,
+    /// No leader has answered in time.
+    Failed,
+}
+
+impl Forwarded {
+    const ALL: [Self; 3] = [Self::Answered, Self::AskedAgain, Self::Failed];
+
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Answered => "answered",
+            Self::AskedAgain => "asked-again",
+            Self::Failed => "failed",
+        };
+        OutcomeLabel { outcome }
+    }
+}
+
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
@@ -97,6 +120,8 @@ pub(crate) struct CoordinatorMetrics {
     lease_duration: Histogram,
     refused_outcomes: Counter,
     evictions: Family<ReasonLabel, Counter>,
+    forwarded: Family<OutcomeLabel, Counter>,
+    takeovers: Counter,
 }
 
 impl CoordinatorMetrics {
@@ -110,11 +135,16 @@ impl CoordinatorMetrics {
         let help = "Outcomes of attempts that held no lease any more";
         metrics.register("divvy_refused_outcomes", help, refused_outcomes.clone());
         metrics.register("divvy_evictions", "Workers removed, by reason", evictions.clone());
+        let (forwarded, takeovers) = (Family::default(), Counter::default());
+        let help = "Requests that were passed on to the leader, by outcome";
+        metrics.register("divvy_forwarded_requests", help, forwarded.clone());
+        metrics.register("divvy_takeovers", "Terms that this coordinator has begun", takeovers.clone());
         metrics.register_collector(Box::new(gauges));
         // A label set that is known starts at zero, so that its first increase shows.
         LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
-        Self { leases, lease_duration, refused_outcomes, evictions }
+        Forwarded::ALL.iter().for_each(|outcome| drop(forwarded.get_or_create(&outcome.label())));
+        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers }
     }
 
     pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
@@ -123,6 +153,14 @@ impl CoordinatorMetrics {
         if end == LeaseEnd::Refused {
             self.refused_outcomes.inc();
         }
+    }
+
+    pub(crate) fn forwarded(&self, outcome: Forwarded) {
+        self.forwarded.get_or_create(&outcome.label()).inc();
+    }
+
+    pub(crate) fn took_over(&self) {
+        self.takeovers.inc();
     }
 
     pub(crate) fn evicted(&self, reason: EvictionReason) {

@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use store::Epoch;
 use tokio::sync::watch;
 
 use crate::term::Term;
 
+/// A trust that was ended.
+const ENDED: u64 = 0;
+
 /// Until when this coordinator may act as the leader, by its monotonic clock. Clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
+    epoch: Epoch,
     origin: Instant,
     /// Microseconds after `origin`.
     until: Arc<AtomicU64>,
@@ -19,23 +24,32 @@ pub(crate) struct Trust {
 impl Trust {
     /// No other coordinator can take over.
     pub(crate) fn for_ever() -> Self {
-        Self { origin: Instant::now(), until: Arc::new(AtomicU64::new(u64::MAX)) }
+        Self { epoch: Epoch::default(), origin: Instant::now(), until: Arc::new(AtomicU64::new(u64::MAX)) }
     }
 
-    pub(crate) fn until(until: Instant) -> Self {
-        let trust = Self { origin: Instant::now(), until: Arc::default() };
-        trust.renew(until);
-        trust
+    pub(crate) fn until(epoch: Epoch, until: Instant) -> Self {
+        let origin = Instant::now();
+        let until = Arc::new(AtomicU64::new(micros(until.saturating_duration_since(origin))));
+        Self { epoch, origin, until }
     }
 
-    /// Never shortens it.
+    /// The epoch in which it was given.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Never shortens it, and begins nothing anew that was ended.
     pub(crate) fn renew(&self, until: Instant) {
-        self.until.fetch_max(micros(until.saturating_duration_since(self.origin)), Ordering::AcqRel);
+        let until = micros(until.saturating_duration_since(self.origin));
+        // None was ended.
+        let _ = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+            (old != ENDED).then_some(old.max(until))
+        });
     }
 
-    /// Ends it now.
+    /// Ends it now, for good.
     pub(crate) fn end(&self) {
-        self.until.store(0, Ordering::Release);
+        self.until.store(ENDED, Ordering::Release);
     }
 
     pub(crate) fn holds(&self) -> bool {
@@ -84,12 +98,13 @@ mod tests {
 
     #[test]
     fn trust_lasts_until_the_latest_renewal_and_ends_for_good() {
-        let trust = Trust::until(Instant::now() + Duration::from_secs(60));
+        let trust = Trust::until(Epoch(1), Instant::now() + Duration::from_secs(60));
         trust.renew(Instant::now());
         assert!(trust.holds());
         trust.end();
+        trust.renew(Instant::now() + Duration::from_secs(60));
         assert!(!trust.holds());
-        assert!(!Trust::until(Instant::now()).holds());
+        assert!(!Trust::until(Epoch(1), Instant::now()).holds());
         assert!(Trust::for_ever().holds());
     }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use anyhow::Context;
 use engine::Engine;
 use model::TaskCounts;
 use prometheus_client::registry::Registry;
-use service::{BodyBudget, Health, Listener, Metrics};
-use store::Store;
+use service::{BodyBudget, Health, Listener, Metrics, Relay};
+use store::shared::Member;
+use store::{Shared, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,8 +21,11 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::event_hub::EventHub;
 use crate::http::{self, State};
+use crate::leadership::Leadership;
+use crate::members::Members;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
-use crate::role::{Role, Trust};
+use crate::relay::{LeaderRelay, Port};
+use crate::role::Role;
 use crate::term::{self, Term, TermParts};
 use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 
@@ -35,13 +39,15 @@ const INTERNAL_THREADS: usize = 2;
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A coordinator that is bound to its ports and serves nothing yet.
-#[derive(Debug)]
 pub struct Coordinator {
     config: Config,
     public: Listener,
     internal: Listener,
+    member: Member,
     role: Arc<Role>,
+    /// Where it shares the store it only follows here, and opens it anew for each of its terms.
     store: Arc<Store>,
+    shared: Option<Arc<dyn Shared>>,
 }
 
 /// Watches the jobs of a coordinator in the same process, which it does not keep alive.
@@ -57,17 +63,43 @@ impl JobWatch {
     }
 }
 
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("config", &self.config).field("member", &self.member).finish_non_exhaustive()
+    }
+}
+
 impl Coordinator {
     /// Binds both ports and opens the store.
     ///
     /// # Errors
     /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
-        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
-        let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-        let internal = internal.guarded(config.doors.internal()?, http::INTERNAL);
-        let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
-        Ok(Self { config, public, internal, role: Arc::default(), store })
+        let (public, internal) = listeners(&config)?;
+        let store = store_sqlite::open(config.store_settings()).context("open the store")?;
+        Ok(Self::new(config, public, internal, store, None))
+    }
+
+    /// Binds both ports and opens a store that other coordinators share.
+    ///
+    /// # Errors
+    /// An address cannot be bound, or the store cannot be used.
+    pub fn build_shared(config: Config, shared: Arc<dyn Shared>) -> anyhow::Result<Self> {
+        let (public, internal) = listeners(&config)?;
+        let followed = shared.follow().context("open the store")?;
+        let store = Store::follow(followed, config.retention()).context("start the store's writer")?;
+        Ok(Self::new(config, public, internal, store, Some(shared)))
+    }
+
+    fn new(
+        config: Config,
+        public: Listener,
+        internal: Listener,
+        store: Store,
+        shared: Option<Arc<dyn Shared>>,
+    ) -> Self {
+        let member = config.member(public.address(), internal.address());
+        Self { config, public, internal, member, role: Arc::default(), store: Arc::new(store), shared }
     }
 
     /// Where clients ask.
@@ -94,22 +126,23 @@ impl Coordinator {
     /// # Errors
     /// A listener cannot be served, or a part of the coordinator has ended by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, role, store } = self;
+        let Self { config, public, internal, member, role, store, shared } = self;
         if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
-        let Standing { mut background, state, metrics, workers } = Standing::new(&config, &role, &store);
+        let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
+        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members);
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
-        let parts = TermParts::new(config, workers, state.metrics.clone())?;
-        // The file's lock keeps all others out: one term for the life of the process.
-        let (term, queues) = Term::new(&parts.config, Arc::clone(&store), Trust::for_ever());
-        parts.workers.begin_term(&term.driver);
-        let mut term = term.start(queues, &parts).await?;
-        role.begin(Arc::clone(&term.term));
-        let public = serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
-        let internal = serve_internal(internal, &metrics, &health, &state)?;
+        let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
+        let parts = TermParts::new(config, &state)?;
+        let mut leadership = match shared {
+            None => Leadership::alone(role, parts, Arc::clone(&store)).await?,
+            Some(shared) => Leadership::shared(role, parts, &members, shared)?,
+        };
+        let public = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
+        let internal = faces.serve_internal(internal)?;
         let (public_handle, internal_handle) = (public.handle(), internal.handle());
         let mut serving = JoinSet::new();
         serving.spawn(public);
@@ -118,23 +151,25 @@ impl Coordinator {
         tokio::select! {
             () = stop => (),
             // Without one of its parts it would look alive and do nothing: better to be started again.
-            Some(ended) = term.part_ended() => return Err(part_ended(ended)),
+            error = leadership.run() => return Err(error),
             Some(ended) = background.join_next() => return Err(part_ended(ended)),
             Some(ended) = serving.join_next() => return Err(part_ended(ended)),
         }
         info!("stopping: answering what is in flight");
         health.start_draining();
-        drain(&public_handle, &term.term, drain_timeout).await;
-        term.term.driver.input(Engine::stop);
+        // Where another coordinator can lead it does so at once, and answers what waits here.
+        if members.has_successor() {
+            leadership.step_down().await;
+        }
+        drain(&public_handle, leadership.term(), drain_timeout).await;
         internal_handle.stop(false).await;
+        leadership.stop().await;
         background.shutdown().await;
-        term.stop().await;
-        role.end();
         while let Some(server) = serving.join_next().await {
             server.context("join a server")?.context("serve")?;
         }
         store.flush().await.context("commit the last changes")?;
-        drop((state, metrics, parts));
+        drop((state, metrics, faces));
         term::close(store).await.context("close the store")?;
         info!("stopped");
         Ok(())
@@ -146,28 +181,30 @@ struct Standing {
     background: JoinSet<()>,
     state: Data<State>,
     metrics: Metrics,
-    workers: Arc<Workers>,
 }
 
 impl Standing {
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
-    fn new(config: &Config, role: &Arc<Role>, store: &Arc<Store>) -> Self {
+    fn new(config: &Config, role: &Arc<Role>, store: &Arc<Store>, members: &Arc<Members>) -> Self {
         let workers = Arc::new(Workers::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
-        let events = EventHub::new(Arc::clone(store));
+        let (events, health) = (EventHub::new(Arc::clone(store)), Health::default());
         let mut registry = Registry::default();
         let gauges = Gauges { role: Arc::clone(role), workers: Arc::clone(&workers), events: Arc::clone(&events) };
         let metrics = CoordinatorMetrics::register(&mut registry, gauges);
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&events).run());
+        background.spawn(Arc::clone(&events).follow(store.latest_event()));
+        background.spawn(Arc::clone(members).run(health.clone()));
         background.spawn(watch_workers(Arc::clone(&workers), metrics.clone()));
         let state = Data::new(State {
             role: Arc::clone(role),
+            members: Arc::clone(members),
             store: Arc::clone(store),
             events,
-            workers: Arc::clone(&workers),
+            workers,
             metrics,
             token: config.worker_token.clone(),
-            health: Health::default(),
+            health,
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),
@@ -175,15 +212,17 @@ impl Standing {
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
         });
-        Self { background, state, metrics: Metrics::new(registry), workers }
+        Self { background, state, metrics: Metrics::new(registry) }
     }
 }
 
 /// Answers what is in flight: what is not done after `timeout` gets an error.
-async fn drain(public: &ServerHandle, term: &Term, timeout: Duration) {
+async fn drain(public: &ServerHandle, term: Option<&Arc<Term>>, timeout: Duration) {
     let end_jobs = async {
         tokio::time::sleep(timeout).await;
-        term.driver.input(Engine::stop);
+        if let Some(term) = term {
+            term.driver.input(Engine::stop);
+        }
         std::future::pending().await
     };
     tokio::select! {
@@ -218,32 +257,58 @@ async fn watch_workers(workers: Arc<Workers>, metrics: CoordinatorMetrics) {
     }
 }
 
-fn serve_public(
-    listener: Listener,
-    stop_timeout: Duration,
-    metrics: &Metrics,
-    health: &Health,
-    state: &Data<State>,
-) -> anyhow::Result<Server> {
-    let (health, state) = (health.clone(), state.clone());
-    let configure = move |config: &mut actix_web::web::ServiceConfig| {
-        health.configure(config);
-        http::public(config, &state);
-    };
-    service::serve(listener, PUBLIC_THREADS, stop_timeout, metrics, configure).context("serve the public port")
+fn listeners(config: &Config) -> anyhow::Result<(Listener, Listener)> {
+    let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
+    let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
+    Ok((public, internal.guarded(config.doors.internal()?, http::INTERNAL)))
 }
 
-fn serve_internal(
-    listener: Listener,
-    metrics: &Metrics,
-    health: &Health,
-    state: &Data<State>,
-) -> anyhow::Result<Server> {
-    let (health, state, own_metrics) = (health.clone(), state.clone(), metrics.clone());
-    let configure = move |config: &mut actix_web::web::ServiceConfig| {
-        health.configure(config);
-        own_metrics.configure(config);
-        http::internal(config, &state);
-    };
-    service::serve(listener, INTERNAL_THREADS, STOP_TIMEOUT, metrics, configure).context("serve the internal port")
+/// What both listeners serve.
+struct Faces {
+    state: Data<State>,
+    health: Health,
+    metrics: Metrics,
+    /// To the leader's public port and to its internal one, where another coordinator can lead.
+    relays: Option<(Data<dyn Relay>, Data<dyn Relay>)>,
+}
+
+impl Faces {
+    fn new(config: &Config, state: &Data<State>, metrics: &Metrics, is_shared: bool) -> anyhow::Result<Self> {
+        let relay = |port| -> anyhow::Result<Data<dyn Relay>> {
+            let relay: Arc<dyn Relay> = Arc::new(LeaderRelay::new(port, config, state)?);
+            Ok(Data::from(relay))
+        };
+        let relays = if is_shared { Some((relay(Port::Public)?, relay(Port::Internal)?)) } else { None };
+        Ok(Self { state: state.clone(), health: state.health.clone(), metrics: metrics.clone(), relays })
+    }
+
+    fn serve_public(&self, listener: Listener, stop_timeout: Duration) -> anyhow::Result<Server> {
+        let (health, state) = (self.health.clone(), self.state.clone());
+        let relay = self.relays.as_ref().map(|(public, _)| public.clone());
+        let configure = move |config: &mut ServiceConfig| {
+            add_relay(config, relay.as_ref());
+            health.configure(config);
+            http::public(config, &state);
+        };
+        service::serve(listener, PUBLIC_THREADS, stop_timeout, &self.metrics, configure).context("serve the public port")
+    }
+
+    fn serve_internal(&self, listener: Listener) -> anyhow::Result<Server> {
+        let (health, state, metrics) = (self.health.clone(), self.state.clone(), self.metrics.clone());
+        let relay = self.relays.as_ref().map(|(_, internal)| internal.clone());
+        let configure = move |config: &mut ServiceConfig| {
+            add_relay(config, relay.as_ref());
+            health.configure(config);
+            metrics.configure(config);
+            http::internal(config, &state);
+        };
+        let served = service::serve(listener, INTERNAL_THREADS, STOP_TIMEOUT, &self.metrics, configure);
+        served.context("serve the internal port")
+    }
+}
+
+fn add_relay(config: &mut ServiceConfig, relay: Option<&Data<dyn Relay>>) {
+    if let Some(relay) = relay {
+        config.app_data(relay.clone());
+    }
 }

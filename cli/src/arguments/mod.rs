@@ -39,6 +39,7 @@ pub(crate) enum Command {
     SumOfPrimes(SumOfPrimes),
     Job(Job),
     Worker(Worker),
+    Coordinator(Coordinator),
     Stats(Stats),
     Simulate(Simulate),
     Watch(Watch),
@@ -125,6 +126,22 @@ pub(crate) struct Worker {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
     /// Lists the workers that are registered now
+    List,
+}
+
+/// Shows the coordinators.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(crate) struct Coordinator {
+    #[command(subcommand)]
+    pub(crate) command: CoordinatorCommand,
+    #[command(flatten)]
+    pub(crate) grid: Grid,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CoordinatorCommand {
+    /// Lists the coordinators of the grid, and which of them leads
     List,
 }
 

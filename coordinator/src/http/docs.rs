@@ -7,7 +7,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
+use super::{coordinators, events, jobs, pull, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,7 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
-        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
+        tasks::list, events::of_job, events::of_all, coordinators::list, stats::show, stats::simulate, sum_of_primes::answer,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     tags(

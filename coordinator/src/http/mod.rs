@@ -1,5 +1,6 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod coordinators;
 mod docs;
 mod errors;
 mod events;
@@ -24,19 +25,21 @@ use tokio::sync::Semaphore;
 
 use crate::event_hub::EventHub;
 use crate::job_view;
-use crate::jobs::Proposal;
+use crate::jobs::{Proposal, submit_to};
+use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
 use crate::role::Role;
 use crate::term::Term;
 use crate::workers::Workers;
 
-use errors::from_accept;
+use errors::{from_accept, from_invalid};
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) role: Arc<Role>,
+    pub(crate) members: Arc<Members>,
     /// For reading.
     pub(crate) store: Arc<Store>,
     pub(crate) events: Arc<EventHub>,
@@ -72,9 +75,15 @@ impl State {
         }
     }
 
-    /// Accepts a job: it is committed when this resolves.
+    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead stores it, and the leader hears
+    /// of its event.
     async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), ApiError> {
-        self.term()?.jobs.accept(proposal).await.map_err(from_accept)
+        if let Some(term) = self.role.term() {
+            return term.jobs.accept(proposal).await.map_err(from_accept);
+        }
+        let (new, body) = proposal.into_new().map_err(from_invalid)?;
+        let (record, submission) = submit_to(&self.store, new, body).await.map_err(from_accept)?;
+        Ok((self.view(record), submission))
     }
 }
 
@@ -84,16 +93,17 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
-    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]).by_leader(),
+    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs/{id}", Right::Read),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader(),
-    Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader(),
+    Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/coordinators", Right::Read),
     Route::new("GET", "/v1/stats", Right::Read).by_leader(),
     Route::new("POST", "/v1/simulate", Right::Submit).by_leader(),
     Route::new("GET", "/docs", Right::Read),
@@ -105,10 +115,10 @@ pub(crate) const PUBLIC: &[Route] = &[
 pub(crate) const INTERNAL: &[Route] = &[
     Route::new("PUT", "/worker/register/{worker_id}", Right::Admin),
     Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]),
-    Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader(),
+    Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin).by_leader(),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin).by_leader(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin).by_leader().repeatable(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin).by_leader(),
 ];
 
@@ -127,6 +137,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
+        .service(resource("/v1/coordinators", "GET").get(coordinators::list))
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);

@@ -16,6 +16,7 @@ mod pulling;
 mod registration;
 mod restarts;
 mod results;
+mod several;
 mod simulations;
 mod stopping;
 mod submission;

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
+    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
     TaskPage, WorkerSummary,
 };
 
@@ -220,6 +220,14 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// The coordinators of the grid.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn coordinators(&self) -> Result<CoordinatorList, Error> {
+        self.get(&["v1", "coordinators"], &Query::new()).await
     }
 
     /// All registered workers.

@@ -17,6 +17,7 @@ pub struct Route {
     parameters: Option<&'static [&'static str]>,
     takes_any_body: bool,
     place: Place,
+    is_repeatable: bool,
 }
 
 /// Who may use a route, where there are tokens.
@@ -39,7 +40,7 @@ impl Route {
     #[must_use]
     pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
         let demand = Demand::Right(right);
-        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, place: Place::Anywhere }
+        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, place: Place::Anywhere, is_repeatable: false }
     }
 
     /// A route for probes, which demands nothing.
@@ -76,6 +77,18 @@ impl Route {
     #[must_use]
     pub const fn by_leader_if_any(self) -> Self {
         Self { place: Place::LeaderIfAny, ..self }
+    }
+
+    /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` always may.
+    #[must_use]
+    pub const fn repeatable(self) -> Self {
+        Self { is_repeatable: true, ..self }
+    }
+
+    /// Whether it may be asked again where it is not known whether it was done.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
     }
 
     /// Which process answers.

@@ -9,7 +9,8 @@ use dashmap::DashSet;
 use futures_util::future::join_all;
 use model::{InvalidJob, JobId, JobState, MAX_TASKS};
 use store::{
-    Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
+    Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob,
+    WriteError,
 };
 use tracing::{debug, warn};
 use uuid::Uuid;

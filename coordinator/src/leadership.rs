@@ -133,7 +133,9 @@ impl Leadership {
             let store = running.stop().await;
             match timeout(FLUSH_TIMEOUT, store.flush()).await {
                 Ok(Ok(())) => info!(epoch, "this coordinator gives the leadership up"),
-                Ok(Err(error)) => warn!(epoch, %error, "changes that are not committed are lost: their tasks run again"),
+                Ok(Err(error)) => {
+                    warn!(epoch, %error, "changes that are not committed are lost: their tasks run again")
+                }
                 Err(_) => warn!(epoch, "changes that are not committed in time are lost: their tasks run again"),
             }
             self.ending.spawn(close(store));

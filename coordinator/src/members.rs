@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::{CoordinatorRole, CoordinatorSummary};
-use service::Health;
+use service::{ApiError, Health};
 use store::shared::{Member, MemberStatus};
 use store::{ReadError, Shared};
 use tokio::sync::{Notify, watch};
@@ -74,6 +74,14 @@ impl Members {
     /// Whether another member lives that could lead.
     pub(crate) fn has_successor(&self) -> bool {
         self.has_successor.load(Ordering::Relaxed)
+    }
+
+    /// What is said of work that this coordinator gives up as it stops: where another one can lead, that one does it.
+    pub(crate) fn why_stopping(&self) -> ApiError {
+        match self.shared {
+            Some(_) => ApiError::NotLeading,
+            None => ApiError::Unavailable("the coordinator is stopping".to_owned()),
+        }
     }
 
     /// Has the store asked soon: another member may lead.

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many leaders may go away over one request: it may be the cause.
 const MAX_BROKEN: u32 = 5;
 
+/// A leader that refuses at once has not taken a request.
+const HANDED_BACK_AFTER: Duration = Duration::from_secs(1);
+
 /// Between two looks for a leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,6 +126,7 @@ impl LeaderRelay {
                 return Ok(Passed::Here(passing.body));
             }
             let leader = leaders.borrow_and_update().clone().filter(|leader| leader.id != self.members.own().id);
+            let asked_at = Instant::now();
             let asked = match &leader {
                 Some(leader) => self.ask(&passing, leader, None).await,
                 None => Asked::NotTaken,
@@ -131,6 +135,11 @@ impl LeaderRelay {
                 Asked::Answered(response) => {
                     self.metrics.forwarded(Forwarded::Answered);
                     return Ok(Passed::Answered(answer(response)));
+                }
+                // The leader has had it until it led no longer.
+                Asked::NotTaken if asked_at.elapsed() > HANDED_BACK_AFTER && broken < MAX_BROKEN => {
+                    self.metrics.forwarded(Forwarded::AskedAgain);
+                    (until, broken) = (Instant::now() + PATIENCE, broken + 1);
                 }
                 Asked::NotTaken if Instant::now() >= until => break,
                 Asked::NotTaken => (),
@@ -210,6 +219,10 @@ impl Relay for LeaderRelay {
         self.role.term().is_some()
     }
 
+    fn refuse(&self, request: &HttpRequest) -> Option<HttpResponse> {
+        request.headers().contains_key(PASSED_ON).then(refusal)
+    }
+
     fn pass<'a>(
         &'a self,
         request: &'a HttpRequest,
@@ -217,8 +230,8 @@ impl Relay for LeaderRelay {
         route: &'static Route,
     ) -> LocalBoxFuture<'a, Result<Passed, ApiError>> {
         Box::pin(async move {
-            if request.headers().contains_key(PASSED_ON) {
-                return Ok(Passed::Answered(refuse()));
+            if let Some(refusal) = self.refuse(request) {
+                return Ok(Passed::Answered(refusal));
             }
             let is_repeatable = request.method().is_safe() || route.is_repeatable();
             if route.place() == Place::LeaderIfAny {
@@ -232,7 +245,7 @@ impl Relay for LeaderRelay {
 }
 
 /// What a coordinator that does not lead says to another one that took it for the leader.
-fn refuse() -> HttpResponse {
+fn refusal() -> HttpResponse {
     let mut response = ApiError::NotLeading.error_response();
     response.headers_mut().insert(HeaderName::from_static(NOT_LEADING), HeaderValue::from_static("1"));
     response

@@ -42,9 +42,9 @@ impl Trust {
     pub(crate) fn renew(&self, until: Instant) {
         let until = micros(until.saturating_duration_since(self.origin));
         // None was ended.
-        let _ = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-            (old != ENDED).then_some(old.max(until))
-        });
+        let _ = self
+            .until
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (old != ENDED).then_some(old.max(until)));
     }
 
     /// Ends it now, for good.
@@ -88,7 +88,8 @@ impl Role {
     /// Resolves when this coordinator leads.
     pub(crate) async fn leading(&self) {
         // The sender is a field of this.
-        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+        let leads = |term: &Option<Arc<Term>>| term.as_ref().is_some_and(|term| term.trust.holds());
+        let _ = self.0.subscribe().wait_for(leads).await;
     }
 }
 

@@ -65,7 +65,10 @@ impl JobWatch {
 
 impl std::fmt::Debug for Coordinator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Coordinator").field("config", &self.config).field("member", &self.member).finish_non_exhaustive()
+        f.debug_struct("Coordinator")
+            .field("config", &self.config)
+            .field("member", &self.member)
+            .finish_non_exhaustive()
     }
 }
 
@@ -290,7 +293,8 @@ impl Faces {
             health.configure(config);
             http::public(config, &state);
         };
-        service::serve(listener, PUBLIC_THREADS, stop_timeout, &self.metrics, configure).context("serve the public port")
+        service::serve(listener, PUBLIC_THREADS, stop_timeout, &self.metrics, configure)
+            .context("serve the public port")
     }
 
     fn serve_internal(&self, listener: Listener) -> anyhow::Result<Server> {

@@ -183,7 +183,8 @@ impl RunningTerm {
     /// Ends its tasks and answers the clients that wait. Nothing of it acts when this resolves; changes that a client was
     /// promised are committed or refused by then. Returns its store, to be closed.
     pub(crate) async fn stop(mut self) -> Arc<Store> {
-        self.term.driver.input(Engine::stop);
+        self.term.trust.end();
+        self.term.driver.end();
         self.workers.end_term(&self.term.driver);
         self.background.shutdown().await;
         self.term.supervisor.stop().await;

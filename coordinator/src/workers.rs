@@ -211,7 +211,8 @@ impl Workers {
     /// The workers that live and may hold leases of the last term. Its tasks wait until each of them has listed its leases
     /// to the present one. Without any the wait ends now.
     pub(crate) fn await_lists(&self, driver: &Driver, now: Instant) -> Vec<Destination> {
-        let lives = |registration: &Registration| now.saturating_duration_since(registration.last_seen_at) < SEEN_LATELY;
+        let lives =
+            |registration: &Registration| now.saturating_duration_since(registration.last_seen_at) < SEEN_LATELY;
         let living: Vec<_> = self.registrations.iter().filter(|worker| lives(worker.value())).collect();
         let (ids, destinations): (HashSet<_>, Vec<_>) =
             living.iter().map(|worker| (worker.key().clone(), worker.value().destination())).unzip();

@@ -93,7 +93,10 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
-    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]).by_leader().repeatable(),
+    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit)
+        .query(&["state", "kind", "tag"])
+        .by_leader()
+        .repeatable(),
     Route::new("GET", "/v1/jobs/{id}", Right::Read),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),

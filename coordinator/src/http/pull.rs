@@ -245,7 +245,7 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
     let worker = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
-        return Err(stopping());
+        return Err(stopping(state));
     }
     if let Some(lease) = term.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
         return to_claimed(term, claim, lease).await;
@@ -257,11 +257,13 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
     tokio::select! {
         lease = waiting.lease() => match lease {
             Some(lease) => to_claimed(term, claim, lease).await,
-            None => Ok(nothing()),
+            // The worker is gone, or the leadership.
+            None if term.trust.holds() => Ok(nothing()),
+            None => Err(ApiError::NotLeading),
         },
         () = tokio::time::sleep(Duration::from_secs_f64(claim.wait_seconds)) => Ok(nothing()),
         // It would ask again at once.
-        () = state.health.drained() => Err(stopping()),
+        () = state.health.drained() => Err(stopping(state)),
     }
 }
 
@@ -283,8 +285,8 @@ async fn to_claimed(term: &Term, claim: &ClaimRequest, lease: PulledLease) -> Re
     Ok(MaybeClaimed::Left(Json(Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) })))
 }
 
-fn stopping() -> ApiError {
-    ApiError::Unavailable("the coordinator is stopping".to_owned())
+fn stopping(state: &State) -> ApiError {
+    state.members.why_stopping()
 }
 
 fn attempt_id(text: &str) -> Result<AttemptId, ApiError> {

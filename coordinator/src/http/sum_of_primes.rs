@@ -68,7 +68,7 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let work = parse(&state, range).map_err(from_invalid)?.workload;
     let tasks = work.tasks();
     let term = state.term()?;
-    let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
+    let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(|failure| explain(&state, failure))?;
     Ok(HttpResponse::Ok().json(answer_of(range, sum, tasks, started_at)))
 }
 
@@ -144,7 +144,7 @@ fn preference(request: &HttpRequest) -> Preference {
     }
 }
 
-fn explain(failure: JobFailure) -> ApiError {
+fn explain(state: &State, failure: JobFailure) -> ApiError {
     match failure {
         JobFailure::Failed(error @ (JobError::NoWorker { .. } | JobError::TimedOut)) => {
             ApiError::Unavailable(error.to_string())
@@ -152,6 +152,6 @@ fn explain(failure: JobFailure) -> ApiError {
         JobFailure::Failed(error @ (JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. })) => {
             ApiError::WorkersFailed(error.to_string())
         }
-        JobFailure::Stopping => ApiError::Unavailable(failure.to_string()),
+        JobFailure::Stopping => state.members.why_stopping(),
     }
 }

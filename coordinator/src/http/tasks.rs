@@ -59,7 +59,8 @@ pub(super) async fn list(
     if !is_individual {
         return Err(ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual")));
     }
-    let leased = state.role.term().map(|term| term.driver.view(|engine| engine.leased_tasks(id, now()))).unwrap_or_default();
+    let leased =
+        state.role.term().map(|term| term.driver.view(|engine| engine.leased_tasks(id, now()))).unwrap_or_default();
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     while next < end && tasks.len() < limit {
         // A state that is rare is looked for in larger steps than a page.

@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
-    TaskPage, WorkerSummary,
+    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats,
+    SumOfPrimes, TaskPage, WorkerSummary,
 };
 
 pub use error::Error;

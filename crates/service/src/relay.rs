@@ -31,6 +31,9 @@ pub trait Relay: Debug + Send + Sync {
     /// Whether this process is the leader now.
     fn leads(&self) -> bool;
 
+    /// The answer to a request that another process has passed on to this one, which does not lead.
+    fn refuse(&self, request: &HttpRequest) -> Option<HttpResponse>;
+
     /// Asks the leader, and the next one where the first is gone and asking twice does no harm.
     fn pass<'a>(
         &'a self,
@@ -66,7 +69,14 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     // Without a body it can be asked again.
     let is_repeatable = request.method() == Method::GET;
     let response = next.call(request).await?;
-    if !is_repeatable || !is_not_leading(&response) {
+    if !is_not_leading(&response) {
+        return Ok(response.map_into_left_body());
+    }
+    if let Some(refusal) = relay.refuse(response.request()) {
+        let (head, _) = response.into_parts();
+        return Ok(ServiceResponse::new(head, refusal).map_into_right_body());
+    }
+    if !is_repeatable {
         return Ok(response.map_into_left_body());
     }
     let (head, _) = response.into_parts();

@@ -40,7 +40,15 @@ impl Route {
     #[must_use]
     pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
         let demand = Demand::Right(right);
-        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, place: Place::Anywhere, is_repeatable: false }
+        Self {
+            method,
+            pattern,
+            demand,
+            parameters: Some(&[]),
+            takes_any_body: false,
+            place: Place::Anywhere,
+            is_repeatable: false,
+        }
     }
 
     /// A route for probes, which demands nothing.

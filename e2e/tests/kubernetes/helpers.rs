@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) static GRID: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s"));
-pub(crate) static HIGH_AVAILABILITY: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s/overlays/high-availability"));
 pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s/monitoring"));
 
 /// A path in the repository.
@@ -40,13 +39,7 @@ fn render(directory: &str) -> Vec<Value> {
 
 /// Every object of one kind in the grid.
 pub(crate) fn all<T: Resource + DeserializeOwned>() -> Vec<T> {
-    all_of(&GRID)
-}
-
-/// Every object of one kind among these.
-pub(crate) fn all_of<T: Resource + DeserializeOwned>(objects: &[Value]) -> Vec<T> {
-    objects
-        .iter()
+    GRID.iter()
         .filter(|object| object["apiVersion"] == T::API_VERSION && object["kind"] == T::KIND)
         .map(|object| T::deserialize(object).unwrap_or_else(|error| panic!("{error} in {object}")))
         .collect()

@@ -4,7 +4,6 @@
 //! Needs `kubectl` on the PATH (1.20 or newer), for its built-in kustomize.
 
 mod helpers;
-mod high_availability;
 mod images;
 mod network;
 mod schema;

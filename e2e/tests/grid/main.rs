@@ -17,6 +17,7 @@ mod failing_workers;
 mod helpers;
 mod lone_worker;
 mod lost_workers;
+mod memory;
 mod outlived_coordinators;
 mod restarts;
 mod revocations;

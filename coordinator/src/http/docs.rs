@@ -7,7 +7,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
+use super::{events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,13 +18,14 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
-        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
+        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, statistics::periods, statistics::tasks, sum_of_primes::answer,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
         (name = "events", description = "What happens, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
+        (name = "statistics", description = "Figures by period, kind of job and name of task"),
         (name = "workers", description = "Workers, and the face for those that fetch their tasks"),
         (name = "primes", description = "Sums of primes without a job"),
     ),

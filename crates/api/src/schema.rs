@@ -155,6 +155,22 @@ pub struct TaskCounts {
     failed: u64,
 }
 
+/// How long the periods of statistics are, in UTC. Weeks are those of ISO 8601.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Grain {
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+    /// Weeks, from Monday on.
+    Week,
+    /// Months.
+    Month,
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -220,6 +236,7 @@ mod tests {
         assert_describes_names::<JobKind, _>(&kinds);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
+        assert_describes_names::<Grain, _>(&model::Grain::ALL);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Statistics {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Length of the periods
-    #[arg(long, value_name = "GRAIN", value_parser = names(Grain::ALL.map(Grain::as_str)), default_value = "hour")]
+    #[arg(long, value_name = "GRAIN", value_parser = names::<Grain>(Grain::ALL.map(Grain::as_str)), default_value = "hour")]
     pub(crate) grain: Grain,
     /// From the period of this time on: a date, an RFC 3339 time, or how long ago, such as 2h [default: by the grain]
     #[arg(long, value_name = "TIME", value_parser = moment)]

@@ -11,6 +11,7 @@ mod pull;
 mod request;
 pub mod schema;
 mod statistics;
+mod stream;
 mod task;
 mod view;
 
@@ -27,5 +28,6 @@ pub use statistics::{
     AttemptFigures, DurationFigures, JobFigures, PeriodStatistics, StatisticsPage, TaskFigures, TaskStarts,
     TaskStartsPage, csv_lines,
 };
+pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{Task, TaskPage};
 pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};

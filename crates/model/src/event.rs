@@ -32,6 +32,20 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Submitted,
+        Self::Started,
+        Self::Progress,
+        Self::Paused,
+        Self::Resumed,
+        Self::Retried,
+        Self::TaskFailed,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+    ];
+
     /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -84,6 +98,11 @@ pub struct JobEvent {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// What the event counts in the statistics.
-    #[serde(skip_serializing_if = "Counts::is_empty", default)]
-    pub counts: Counts,
+    #[serde(skip_serializing_if = "counts_nothing", default)]
+    pub counts: Box<Counts>,
+}
+
+#[expect(clippy::borrowed_box, reason = "serde passes the field as it is")]
+fn counts_nothing(counts: &Box<Counts>) -> bool {
+    counts.is_empty()
 }

@@ -100,6 +100,6 @@ fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
         tasks_done: Some(column::count(row, 4)?),
         tasks_total: Some(column::count(row, 5)?),
         error: row.get(6)?,
-        counts: column::counts(row, 9)?,
+        counts: Box::new(column::counts(row, 9)?),
     })
 }

@@ -78,12 +78,12 @@ fn count(events: &[JobEvent]) -> Table {
                 life.since = life.since.map(|_| event.at);
             }
             EventKind::Succeeded | EventKind::Failed | EventKind::Canceled => {
-                let name = match event.kind {
-                    EventKind::Succeeded => "jobs_succeeded",
-                    EventKind::Failed => "jobs_failed",
-                    _ => "jobs_canceled",
-                };
-                add.push((name, 1));
+                let is = |kind| u64::from(event.kind == kind);
+                add.extend([
+                    ("jobs_succeeded", is(EventKind::Succeeded)),
+                    ("jobs_failed", is(EventKind::Failed)),
+                    ("jobs_canceled", is(EventKind::Canceled)),
+                ]);
                 running = life.since.map(|since| us(since, event.at));
                 *pending -= 1;
                 life.is_open = false;

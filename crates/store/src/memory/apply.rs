@@ -148,7 +148,7 @@ impl State {
         let subject = &job.ledger.subject;
         self.tally.count(subject, at, &counts);
         let (job_kind, task) = (Some(subject.kind), subject.task.clone());
-        let job = job.new.id;
+        let (job, counts) = (job.new.id, Box::new(counts));
         self.events
             .insert(seq, JobEvent { seq, job, kind, at, job_kind, task, tasks_done, tasks_total, error, counts });
     }

@@ -1,6 +1,7 @@
 //! The words that every part shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
 //! I/O, no clock, no randomness, and nothing about HTTP or a database.
 
+mod algorithm;
 pub mod decimal;
 mod division;
 mod event;
@@ -14,6 +15,7 @@ mod range;
 mod requirements;
 mod state;
 
+pub use algorithm::Algorithm;
 pub use division::{MAX_TASKS, OnExhausted, Order};
 pub use event::{EventKind, JobEvent};
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};

@@ -43,8 +43,10 @@ pub struct JobLedger {
     pub state: JobState,
     /// How many tasks it has.
     pub tasks: u64,
-    /// What the tasks add up to.
+    /// What the tasks add up to, modulo 2^128.
     pub value: u128,
+    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    pub check: u128,
     /// Attempts that have ended.
     pub attempts: u64,
     /// When its first task was leased.
@@ -75,6 +77,7 @@ impl JobLedger {
             state: JobState::Queued,
             tasks,
             value: 0,
+            check: 0,
             attempts: 0,
             started_at: None,
             finished_at: None,
@@ -166,6 +169,12 @@ impl JobLedger {
             }
             ChangeKind::Canceled => Ok(self.end(JobState::Canceled, at, None)),
             ChangeKind::Completed { tasks, value, outcome } => self.completed(tasks, *value, outcome.as_ref()),
+            ChangeKind::Checked { tasks, value } => {
+                self.demand_open(tasks)?;
+                self.check = self.check.wrapping_add(*value);
+                self.note_done(tasks);
+                Ok(Effects::default())
+            }
             ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
@@ -196,7 +205,7 @@ impl JobLedger {
     }
 
     /// Refuses tasks that are not the job's, or not open.
-    fn check(&self, tasks: &Range<u64>) -> Result<(), Refused> {
+    fn demand_open(&self, tasks: &Range<u64>) -> Result<(), Refused> {
         let refused = |what: &str| Err(Refused(format!("tasks {} to {} {what}", tasks.start, tasks.end)));
         if tasks.is_empty() || tasks.end > self.tasks {
             return refused("are not tasks of the job");
@@ -216,9 +225,7 @@ impl JobLedger {
         value: u128,
         outcome: Option<&'a Outcome>,
     ) -> Result<Effects<'a>, Refused> {
-        self.check(tasks)?;
-        let sum = self.value.checked_add(value);
-        let sum = sum.ok_or_else(|| Refused("the job's value is beyond 2^128".to_owned()))?;
+        self.demand_open(tasks)?;
         if let Some(outcome) = outcome {
             let answers = outcome.results.len();
             if answers != 0 && answers as u64 != tasks.end - tasks.start {
@@ -228,16 +235,20 @@ impl JobLedger {
             let of_piece = |_| outcome_bytes(&outcome.worker, results.next().unwrap_or_default());
             self.bytes += pieces(tasks).map(of_piece).sum::<u64>();
         }
-        self.value = sum;
-        self.attempts += 1;
-        self.retries.remove(tasks);
-        self.done.insert(tasks.clone(), 0);
+        self.value = self.value.wrapping_add(value);
+        self.note_done(tasks);
         let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
         Ok(Effects { attempt, ..Effects::default() })
     }
 
+    fn note_done(&mut self, tasks: &Range<u64>) {
+        self.attempts += 1;
+        self.retries.remove(tasks);
+        self.done.insert(tasks.clone(), 0);
+    }
+
     fn failed<'a>(&mut self, failure: FailureRow<'a>) -> Result<Effects<'a>, Refused> {
-        self.check(&failure.tasks)?;
+        self.demand_open(&failure.tasks)?;
         self.attempts += 1;
         let mut effects = Effects::default();
         if failure.given_up {

@@ -7,6 +7,7 @@
 mod abuse;
 mod admission;
 mod alerts;
+mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;
@@ -22,5 +23,6 @@ mod outlived_coordinators;
 mod restarts;
 mod revocations;
 mod soak;
+mod statistics;
 mod stragglers;
 mod worker_token;

@@ -72,7 +72,7 @@ impl State {
 
 /// The routes of the public port.
 pub(crate) const PUBLIC: &[Route] = &[
-    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority"]),
+    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]),
     Route::new("GET", "/workers", Right::Read),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),

@@ -2,6 +2,7 @@
 
 mod helpers;
 
+mod algorithms;
 mod answers;
 mod bad_input;
 mod changes;

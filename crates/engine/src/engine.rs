@@ -140,6 +140,7 @@ impl Engine {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             let Some(counts) = self.scheduler.progress(id) else { continue };
             job.rate.tick(counts.succeeded, now.instant);
+            job.progress.tick(now.instant);
             self.record(id, ChangeKind::Progress, now);
         }
         self.dispatch(now);

@@ -1,6 +1,7 @@
 //! The words that every part shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
 //! I/O, no clock, no randomness, and nothing about HTTP or a database.
 
+mod algorithm;
 mod counts;
 pub mod decimal;
 mod division;
@@ -17,6 +18,7 @@ mod range;
 mod requirements;
 mod state;
 
+pub use algorithm::Algorithm;
 pub use counts::Counts;
 pub use division::{MAX_TASKS, OnExhausted, Order};
 pub use durations::{BEYOND_US, BOUNDS_US, Durations};

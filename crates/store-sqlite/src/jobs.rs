@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::{JobEvent, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::SpanKind;
-use store::stored::options_from_stored;
+use store::stored::{options_from_stored, values_from_stored};
 use store::{JobRecord, UnfinishedJob};
 
 use crate::column::{self, Column};
@@ -22,6 +22,7 @@ const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'runni
 const ONE_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id = ?1 AND state IN ('queued', 'running', 'paused'))";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+    let (value, check) = column::stored(row, 8, values_from_stored)?;
     Ok(JobRecord {
         id: column::job_id(row, 0)?,
         kind: column::parse(row, 1)?,
@@ -31,7 +32,8 @@ pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         tasks: column::count(row, 5)?,
         tasks_done: column::count(row, 6)?,
         tasks_failed: column::count(row, 7)?,
-        value: column::parse(row, 8)?,
+        value,
+        check,
         submitted_at: column::time(row, 9)?,
         started_at: column::optional_time(row, 10)?,
         finished_at: column::optional_time(row, 11)?,

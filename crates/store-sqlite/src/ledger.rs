@@ -41,7 +41,7 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
         let subject = Subject { kind, task: row.get(12)?, submitted_at: column::time(row, 13)? };
         let mut ledger = JobLedger::new(subject, is_individual, column::count(row, 3)?, column::count(row, 4)?);
         ledger.state = state;
-        ledger.value = column::parse(row, 5)?;
+        (ledger.value, ledger.check) = column::stored(row, 5, stored::values_from_stored)?;
         ledger.attempts = column::count(row, 6)?;
         ledger.started_at = column::optional_time(row, 7)?;
         ledger.finished_at = column::optional_time(row, 8)?;
@@ -84,7 +84,7 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
         ledger.state.stored_name(),
         ledger.tasks_done().column(),
         ledger.tasks_failed().column(),
-        ledger.value.to_string(),
+        stored::values_to_stored(ledger.value, ledger.check),
         ledger.bytes().column(),
         ledger.attempts.column(),
         ledger.started_at.map(|at| at.column()),

@@ -47,8 +47,10 @@ pub struct JobLedger {
     pub state: JobState,
     /// How many tasks it has.
     pub tasks: u64,
-    /// What the tasks add up to.
+    /// What the tasks add up to, modulo 2^128.
     pub value: u128,
+    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    pub check: u128,
     /// Attempts that have ended.
     pub attempts: u64,
     /// When its first task was leased.
@@ -82,6 +84,7 @@ impl JobLedger {
             state: JobState::Queued,
             tasks,
             value: 0,
+            check: 0,
             attempts: 0,
             started_at: None,
             finished_at: None,
@@ -176,6 +179,12 @@ impl JobLedger {
             ChangeKind::Completed { tasks, value, busy, outcome } => {
                 self.completed(tasks, *value, *busy, outcome.as_ref())
             }
+            ChangeKind::Checked { tasks, value, busy } => {
+                self.demand_open(tasks)?;
+                self.check = self.check.wrapping_add(*value);
+                self.note_done(tasks, *busy);
+                Ok(Effects::default())
+            }
             ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
@@ -208,7 +217,7 @@ impl JobLedger {
     }
 
     /// Refuses tasks that are not the job's, or not open.
-    fn check(&self, tasks: &Range<u64>) -> Result<(), Refused> {
+    fn demand_open(&self, tasks: &Range<u64>) -> Result<(), Refused> {
         let refused = |what: &str| Err(Refused(format!("tasks {} to {} {what}", tasks.start, tasks.end)));
         if tasks.is_empty() || tasks.end > self.tasks {
             return refused("are not tasks of the job");
@@ -229,9 +238,7 @@ impl JobLedger {
         busy: Duration,
         outcome: Option<&'a Outcome>,
     ) -> Result<Effects<'a>, Refused> {
-        self.check(tasks)?;
-        let sum = self.value.checked_add(value);
-        let sum = sum.ok_or_else(|| Refused("the job's value is beyond 2^128".to_owned()))?;
+        self.demand_open(tasks)?;
         if let Some(outcome) = outcome {
             let answers = outcome.results.len();
             if answers != 0 && answers as u64 != tasks.end - tasks.start {
@@ -241,15 +248,19 @@ impl JobLedger {
             let of_piece = |_| outcome_bytes(&outcome.worker, results.next().unwrap_or_default());
             self.bytes += pieces(tasks).map(of_piece).sum::<u64>();
         }
-        self.value = sum;
+        self.value = self.value.wrapping_add(value);
+        self.note_done(tasks, busy);
+        let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
+        Ok(Effects { attempt, ..Effects::default() })
+    }
+
+    fn note_done(&mut self, tasks: &Range<u64>, busy: Duration) {
         let count = self.attempted(tasks);
         self.uncounted.tasks_succeeded += count;
         self.uncounted.tasks_pending -= signed(count);
         self.uncounted.computing.record(busy);
         self.retries.remove(tasks);
         self.done.insert(tasks.clone(), 0);
-        let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
-        Ok(Effects { attempt, ..Effects::default() })
     }
 
     /// Counts an attempt that has ended. Returns how many tasks it had.
@@ -263,7 +274,7 @@ impl JobLedger {
     }
 
     fn failed<'a>(&mut self, failure: FailureRow<'a>) -> Result<Effects<'a>, Refused> {
-        self.check(&failure.tasks)?;
+        self.demand_open(&failure.tasks)?;
         let count = self.attempted(&failure.tasks);
         self.uncounted.attempts_failed += 1;
         let mut effects = Effects::default();

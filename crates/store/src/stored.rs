@@ -75,6 +75,22 @@ impl Default for StoredOptions {
     }
 }
 
+/// A job's value and the one that is compared with it, as they are stored: `value`, or `value/check`.
+#[must_use]
+pub fn values_to_stored(value: u128, check: u128) -> String {
+    if check == 0 { value.to_string() } else { format!("{value}/{check}") }
+}
+
+/// Both values from their stored form.
+///
+/// # Errors
+/// It is damaged.
+pub fn values_from_stored(text: &str) -> Result<(u128, u128), InvalidStored> {
+    let number = |digits: &str| digits.parse().map_err(|error| invalid("a job's value", error));
+    let (value, check) = text.split_once('/').unwrap_or((text, "0"));
+    Ok((number(value)?, number(check)?))
+}
+
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and maps by text are JSON")
 }

@@ -72,6 +72,7 @@ macro_rules! suite {
             }
             async completing {
                 completions_in_any_order_become_one_interval_and_one_sum,
+                values_are_added_modulo_2_to_the_128_and_those_to_compare_with_stand_apart,
                 a_completion_that_overlaps_another_is_refused_whole_and_the_rest_of_its_group_stands,
                 failures_are_kept_until_their_tasks_are_done_or_given_up,
                 a_job_goes_through_its_life_with_an_event_for_each_step,

@@ -6,6 +6,7 @@
 
 mod abuse;
 mod admission;
+mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;

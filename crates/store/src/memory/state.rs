@@ -83,6 +83,7 @@ impl StoredJob {
             tasks_done: ledger.tasks_done(),
             tasks_failed: ledger.tasks_failed(),
             value: ledger.value,
+            check: ledger.check,
             submitted_at: new.submitted_at,
             started_at: ledger.started_at,
             finished_at: ledger.finished_at,

@@ -41,6 +41,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
     let kind = prop_oneof![
         20 => (run(), 0..1000_u128).prop_map(|(tasks, value)| completed(tasks, value)),
         1 => run().prop_map(|tasks| completed(tasks, u128::MAX)),
+        5 => (run(), 0..1000_u128).prop_map(|(tasks, value)| ChangeKind::Checked { tasks, value, busy: Duration::from_secs(1) }),
         6 => (run(), 1..4_u32).prop_map(|(tasks, failures)| attempt_failed(tasks, failures)),
         3 => run().prop_map(|tasks| tasks_failed(tasks, 4)),
         2 => Just(ChangeKind::Started),
@@ -57,7 +58,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
 /// What is stored of a ledger, put into a new one.
 fn stored(ledger: &JobLedger) -> JobLedger {
     let mut copy = JobLedger::new(ledger.subject.clone(), true, ledger.tasks, ledger.bytes());
-    (copy.state, copy.value, copy.attempts) = (ledger.state, ledger.value, ledger.attempts);
+    (copy.state, copy.value, copy.check, copy.attempts) = (ledger.state, ledger.value, ledger.check, ledger.attempts);
     (copy.started_at, copy.finished_at, copy.retried_at) = (ledger.started_at, ledger.finished_at, ledger.retried_at);
     copy.error.clone_from(&ledger.error);
     copy.uncounted.clone_from(&ledger.uncounted);
@@ -93,7 +94,13 @@ proptest! {
             prop_assert_eq!((ledger.tasks_done(), ledger.tasks_failed()), (done.len() as u64, failed.len() as u64));
             // Nothing that is done is undone.
             prop_assert!(tasks_of(&before, SpanKind::Done).iter().all(|task| done.contains(task)));
-            prop_assert!(ledger.value >= before.value && ledger.attempts >= before.attempts);
+            let added = match (&change.kind, &applied, before.state.is_over()) {
+                (ChangeKind::Completed { value, .. }, Ok(_), false) => (*value, 0),
+                (ChangeKind::Checked { value, .. }, Ok(_), false) => (0, *value),
+                _ => (0, 0),
+            };
+            prop_assert_eq!((ledger.value, ledger.check), (before.value.wrapping_add(added.0), before.check.wrapping_add(added.1)));
+            prop_assert!(ledger.attempts >= before.attempts);
             prop_assert_eq!(ledger.finished_at.is_some(), ledger.state.is_over());
             prop_assert!(ledger.state != JobState::Succeeded || ledger.tasks_done() == TASKS);
             prop_assert!(ledger.state != JobState::Queued || ledger.started_at.is_none());
@@ -109,7 +116,10 @@ proptest! {
                     }
                     let is_attempt = matches!(
                         change.kind,
-                        ChangeKind::Completed { .. } | ChangeKind::AttemptFailed { .. } | ChangeKind::TasksFailed { .. }
+                        ChangeKind::Completed { .. }
+                            | ChangeKind::Checked { .. }
+                            | ChangeKind::AttemptFailed { .. }
+                            | ChangeKind::TasksFailed { .. }
                     );
                     let counts = is_attempt && !before.state.is_over();
                     prop_assert_eq!(ledger.attempts, before.attempts + u64::from(counts));

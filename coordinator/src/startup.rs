@@ -20,10 +20,10 @@ use tracing::{info, warn};
 
 use crate::clock::{follow_calendar, now};
 use crate::compositions;
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
-use crate::http::{self, State};
+use crate::http::{self, Dashboard, State};
 use crate::jobs::Jobs;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
@@ -74,7 +74,8 @@ impl Coordinator {
     /// # Errors
     /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
-        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
+        let routes = http::public_routes(config.dashboard == Switch::On);
+        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, routes);
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
         let internal = internal.guarded(config.doors.internal()?, http::INTERNAL);
         let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
@@ -137,7 +138,10 @@ impl Coordinator {
             max_result_bytes: config.max_result_bytes,
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
+            dashboard: (config.dashboard == Switch::On).then(Dashboard::new),
+            has_tls: config.doors.has_tls(),
         });
+        background.spawn(http::run_dashboard(state.clone()));
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let public = serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
         let internal = serve_internal(internal, &metrics, &health, &state)?;

@@ -1,5 +1,6 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod dashboard;
 mod docs;
 mod errors;
 mod events;
@@ -31,6 +32,7 @@ use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::workers::Workers;
 
+pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
@@ -57,6 +59,10 @@ pub(crate) struct State {
     pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
+    /// What the pages for people need; none where they are off.
+    pub(crate) dashboard: Option<Dashboard>,
+    /// Whether the public listener is reached by TLS alone.
+    pub(crate) has_tls: bool,
 }
 
 impl State {
@@ -121,6 +127,9 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);
+    if state.dashboard.is_some() {
+        dashboard::configure(config);
+    }
 }
 
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {

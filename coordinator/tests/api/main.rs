@@ -11,6 +11,7 @@ mod events;
 mod kinds;
 mod listing;
 mod operations;
+mod pages;
 mod preferences;
 mod pulling;
 mod registration;

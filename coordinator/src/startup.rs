@@ -25,6 +25,7 @@ use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, State};
 use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::pull_workers::PullWorkers;
@@ -129,6 +130,7 @@ impl Coordinator {
             workers: parts.workers,
             pull_workers: parts.pull_workers,
             simulated: parts.simulated,
+            lease_log: parts.lease_log,
             metrics: parts.metrics,
             token: config.worker_token.clone(),
             health: health.clone(),
@@ -184,6 +186,7 @@ struct Parts {
     workers: Arc<Workers>,
     pull_workers: Arc<PullWorkers>,
     simulated: SimulatedWorkers,
+    lease_log: Arc<LeaseLog>,
     metrics: CoordinatorMetrics,
     registry: Registry,
 }
@@ -207,7 +210,8 @@ impl Parts {
         let supervisor = Supervisor::default();
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone());
         let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
-        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, metrics, registry }
+        let lease_log = Arc::new(LeaseLog::new(config.dashboard == Switch::On));
+        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, lease_log, metrics, registry }
     }
 
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
@@ -218,6 +222,7 @@ impl Parts {
             supervisor: self.supervisor.clone(),
             workers: Arc::clone(&self.workers),
             simulated: self.simulated.clone(),
+            lease_log: Arc::clone(&self.lease_log),
             client: http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?,
             scheme,
             token: config.worker_token.clone(),

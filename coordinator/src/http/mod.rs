@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use crate::driver::Driver;
 use crate::event_hub::EventHub;
 use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
 use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
@@ -44,6 +45,7 @@ pub(crate) struct State {
     pub(crate) workers: Arc<Workers>,
     pub(crate) pull_workers: Arc<PullWorkers>,
     pub(crate) simulated: SimulatedWorkers,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,

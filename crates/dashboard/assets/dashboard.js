@@ -95,6 +95,7 @@
   // --- Following the grid
 
   function show() {
+    if (status === null) return;
     const words = {
       live: postponed > 0 ? `live · ${postponed} ${postponed === 1 ? "change waits" : "changes wait"} for the pointer` : "live",
       lost: "connection lost, trying again",
@@ -135,7 +136,7 @@
   }
 
   function follow() {
-    if (isPaused || document.hidden || grid.is !== "live") return;
+    if (status === null || isPaused || document.hidden || grid.is !== "live") return;
     const isOld = Date.now() - fetchedAt > RENEW_MS;
     if (grid.version !== main.dataset.version || postponed > 0 || isOld) refresh();
   }
@@ -162,6 +163,98 @@
     port = null;
   }
 
+  // --- Jobs whose end this browser waits for
+
+  const AWAITED = "divvy-awaited";
+  const MAX_AWAITED = 50;
+  const toasts = document.getElementById("toasts");
+  let askedFor = "";
+
+  function awaited() {
+    try {
+      return JSON.parse(localStorage.getItem(AWAITED)) ?? [];
+    } catch {
+      return [];
+    }
+  }
+
+  function setAwaited(ids) {
+    localStorage.setItem(AWAITED, JSON.stringify(ids.slice(-MAX_AWAITED)));
+  }
+
+  function forget(id) {
+    setAwaited(awaited().filter((other) => other !== id));
+    document.getElementById(`toast-${id}`)?.remove();
+  }
+
+  function notify(job, text) {
+    if (!("Notification" in window) || Notification.permission !== "granted") return;
+    // Tabs tell of a job once: the tag replaces what another tab has shown.
+    const note = new Notification("divvy", { body: text, tag: job.id });
+    note.onclick = () => window.open(`/jobs/${job.id}`);
+  }
+
+  function announce(job) {
+    if (document.getElementById(`toast-${job.id}`) !== null) return;
+    const text = `${job.kind} ${job.id.slice(-12)} ${job.state === "canceled" ? "was canceled" : job.state}`;
+    const link = Object.assign(document.createElement("a"), { href: `/jobs/${job.id}`, textContent: text });
+    const words = document.createElement("p");
+    words.append(link);
+    const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Dismiss" });
+    close.addEventListener("click", () => forget(job.id));
+    const toast = Object.assign(document.createElement("div"), { className: "toast", id: `toast-${job.id}` });
+    toast.append(words, close);
+    toasts.append(toast);
+    notify(job, text);
+  }
+
+  async function askForEnds(version) {
+    const ids = awaited();
+    const question = `${version} ${ids}`;
+    if (ids.length === 0 || question === askedFor) return;
+    askedFor = question;
+    try {
+      const response = await fetch(`/jobs/states?${new URLSearchParams(ids.map((id) => ["id", id]))}`, { cache: "no-store" });
+      if (!response.ok || response.redirected) return;
+      for (const job of await response.json()) announce(job);
+    } catch {
+      askedFor = "";
+    }
+  }
+
+  const here = new URL(location.href);
+  if (here.searchParams.has("submitted")) {
+    const id = here.pathname.split("/").pop();
+    setAwaited([...awaited().filter((other) => other !== id), id]);
+    here.searchParams.delete("submitted");
+    history.replaceState(null, "", here);
+  }
+
+  function offerNotice() {
+    const button = document.getElementById("notify");
+    if (button === null || !("Notification" in window) || !window.isSecureContext) return;
+    const id = button.dataset.job;
+    const isAwaited = awaited().includes(id) && Notification.permission === "granted";
+    button.hidden = isAwaited || Notification.permission === "denied";
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("#notify");
+    if (button === null) return;
+    await Notification.requestPermission();
+    setAwaited([...awaited().filter((other) => other !== button.dataset.job), button.dataset.job]);
+    offerNotice();
+  });
+  document.addEventListener("divvy:patched", offerNotice);
+  document.addEventListener("divvy:tick", (event) => {
+    if (event.detail.is === "live") askForEnds(event.detail.version);
+  });
+  window.addEventListener("storage", (event) => {
+    if (event.key !== AWAITED) return;
+    for (const toast of [...toasts.children]) if (!awaited().includes(toast.id.slice(6))) toast.remove();
+  });
+  offerNotice();
+
   if (status !== null) {
     pause.addEventListener("click", () => {
       isPaused = !isPaused;
@@ -170,7 +263,9 @@
       follow();
     });
     document.addEventListener("visibilitychange", follow);
-    document.addEventListener("pointermove", () => (movedAt = Date.now()), { passive: true });
+    document.addEventListener("pointermove", () => { movedAt = Date.now(); }, { passive: true });
+  }
+  if (status !== null || awaited().length > 0) {
     // A page that the browser kept comes back without its stream.
     window.addEventListener("pageshow", connect);
     window.addEventListener("pagehide", disconnect);

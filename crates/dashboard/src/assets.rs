@@ -31,6 +31,8 @@ pub(crate) static SCRIPT: LazyLock<Asset> =
 
 pub(crate) static TICKS: LazyLock<Asset> = LazyLock::new(|| script("ticks", include_str!("../assets/ticks.js")));
 
+pub(crate) static STREAM: LazyLock<Asset> = LazyLock::new(|| script("stream", include_str!("../assets/stream.js")));
+
 pub(crate) static ICON: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("../assets/icon.svg")));
 
@@ -41,7 +43,7 @@ fn script(stem: &str, content: &'static str) -> Asset {
 /// The asset at a path.
 #[must_use]
 pub fn asset(path: &str) -> Option<&'static Asset> {
-    [&*STYLE, &*SCRIPT, &*TICKS, &*ICON].into_iter().find(|asset| asset.path == path)
+    [&*STYLE, &*SCRIPT, &*TICKS, &*STREAM, &*ICON].into_iter().find(|asset| asset.path == path)
 }
 
 #[cfg(test)]

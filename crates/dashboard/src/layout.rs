@@ -23,6 +23,7 @@ pub struct Viewer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Overview,
+    Stream,
     Jobs,
     Submit,
     Workers,
@@ -31,6 +32,7 @@ pub(crate) enum Place {
 
 const PLACES: &[(Place, &str, &str)] = &[
     (Place::Overview, "/", "Overview"),
+    (Place::Stream, "/task-stream", "Task stream"),
     (Place::Jobs, "/jobs", "Jobs"),
     (Place::Submit, "/submit", "Submit"),
     (Place::Workers, "/grid/workers", "Workers"),

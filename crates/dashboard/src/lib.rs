@@ -15,6 +15,7 @@ mod marks;
 mod overview;
 mod sign_in;
 mod submit;
+mod task_stream;
 mod words;
 mod workers;
 
@@ -29,4 +30,5 @@ pub use layout::Viewer;
 pub use overview::{Overview, Sample, overview_page};
 pub use sign_in::sign_in_page;
 pub use submit::{SubmitForm, submit_page};
+pub use task_stream::{StreamBar, StreamRow, TaskStream, WINDOWS, task_stream_page};
 pub use workers::workers_page;

@@ -1,22 +1,27 @@
 //! `/jobs`: the list of jobs with its filter.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use dashboard::{JobList, JobQuery, jobs_page};
 use jiff::Timestamp;
-use model::InvalidJob;
+use model::{InvalidJob, JobId};
+use serde::Serialize;
 use service::ApiError;
 use store::{Cursor, JobFilter, JobRecord};
 
 use super::super::State;
 use super::super::errors::{from_invalid, from_read};
+use super::super::jobs::job_id;
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
 use crate::clock::now;
 
 /// Jobs of a page.
 const PAGE: usize = 50;
+
+/// Jobs whose end a browser may wait for.
+const MAX_AWAITED: usize = 50;
 
 /// Jobs read at a time while a text is looked for, and the most that one request looks at.
 const LOOKED_AT_ONCE: usize = 1_000;
@@ -74,6 +79,34 @@ fn changed(query: &str) -> Option<String> {
     let jobs = if changed == 1 { "1 job was".to_owned() } else { format!("{changed} jobs were") };
     let rest = if matched > changed { format!("; {} had ended meanwhile", matched - changed) } else { String::new() };
     Some(format!("{jobs} {done}{rest}."))
+}
+
+/// The states of the jobs that a browser waits for, as JSON: those that are over.
+pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
+    let fields: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
+    let ids = fields.iter().filter(|(name, _)| name == "id").take(MAX_AWAITED);
+    let mut over = Vec::new();
+    for (_, id) in ids {
+        let Ok(id) = job_id(id) else { continue };
+        let record = state.jobs.store().job(id).await.map_err(from_read)?;
+        let ended = match record {
+            Some(record) if record.state.is_over() => {
+                Ended { id, kind: record.kind.to_string(), state: record.state.as_str() }
+            }
+            Some(_) => continue,
+            None => Ended { id, kind: "job".to_owned(), state: "forgotten" },
+        };
+        over.push(ended);
+    }
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(over))
+}
+
+/// A job that is over.
+#[derive(Serialize)]
+struct Ended {
+    id: JobId,
+    kind: String,
+    state: &'static str,
 }
 
 /// The filter of a query as the store knows it: text and time are looked at job by job.

@@ -11,6 +11,7 @@ mod page;
 mod sign_in;
 mod snapshot;
 mod submit;
+mod task_stream;
 mod workers;
 
 use std::sync::LazyLock;
@@ -25,7 +26,10 @@ use page::refused;
 /// The routes of the pages.
 const ROUTES: &[Route] = &[
     Route::page("GET", "/", Right::Read, refused),
+    Route::page("GET", "/task-stream", Right::Read, refused),
+    Route::page("GET", "/task-stream/data", Right::Read, refused),
     Route::page("GET", "/jobs", Right::Read, refused),
+    Route::page("GET", "/jobs/states", Right::Read, refused),
     Route::page("GET", "/jobs/{id}", Right::Read, refused),
     Route::page("GET", "/jobs/{id}/result", Right::Read, refused),
     Route::page("GET", "/jobs/all/{action}", Right::Submit, refused),
@@ -51,6 +55,9 @@ pub(crate) fn public_routes(has_pages: bool) -> &'static [Route] {
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
         .service(resource("/", "GET").get(overview::show))
+        .service(resource("/task-stream", "GET").get(task_stream::show))
+        .service(resource("/task-stream/data", "GET").get(task_stream::data))
+        .service(resource("/jobs/states", "GET").get(jobs::states))
         .service(resource("/jobs", "GET").get(jobs::list))
         .service(resource("/jobs/{id}", "GET").get(job::show))
         .service(resource("/jobs/all/{action}", "GET, POST").get(actions::ask).post(actions::act_on_all))

@@ -29,6 +29,9 @@ const FRESH: Duration = Duration::from_millis(950);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_SAMPLES: usize = 720;
 
+/// Leases that are older are asked for: shorter ones end with a word.
+const SWEPT_AFTER: Duration = Duration::from_secs(10);
+
 /// Running jobs that the overview lists.
 const SHOWN_RUNNING: usize = 12;
 
@@ -123,6 +126,7 @@ pub(crate) async fn run(state: Data<State>) {
             sampled = Some(Instant::now());
             dashboard.sample(&state);
         }
+        sweep_leases(&state);
         if dashboard.ticks.receiver_count() > 0 {
             // What cannot be read now can be in a second.
             if let Ok(snapshot) = dashboard.snapshot(&state).await {
@@ -130,6 +134,15 @@ pub(crate) async fn run(state: Data<State>) {
             }
         }
     }
+}
+
+/// Ends the leases in the log that the engine has not any more, such as those of a worker that is lost.
+fn sweep_leases(state: &State) {
+    let now = Instant::now();
+    let Some(old) = now.checked_sub(SWEPT_AFTER) else { return };
+    state
+        .lease_log
+        .sweep(old, now, |attempt| state.driver.view(|engine| engine.lease(attempt, crate::clock::now()).is_some()));
 }
 
 async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {

@@ -15,6 +15,7 @@ mod print;
 mod printable;
 mod python_workers;
 mod simulate;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod table;
@@ -45,6 +46,7 @@ async fn main() -> ExitCode {
         Command::Worker(arguments) => worker_list::run(&arguments).await,
         Command::Coordinator(arguments) => coordinator_list::run(&arguments).await,
         Command::Stats(arguments) => stats::run(&arguments).await,
+        Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,

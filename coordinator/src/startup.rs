@@ -18,10 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::event_hub::EventHub;
-use crate::http::{self, State};
+use crate::http::{self, Dashboard, State};
 use crate::leadership::Leadership;
+use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::relay::{LeaderRelay, Port};
@@ -137,6 +138,7 @@ impl Coordinator {
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
         let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members);
+        background.spawn(http::run_dashboard(state.clone()));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
         let parts = TermParts::new(config, &state)?;
@@ -205,6 +207,7 @@ impl Standing {
             store: Arc::clone(store),
             events,
             workers,
+            lease_log: Arc::new(LeaseLog::new(config.dashboard == Switch::On)),
             metrics,
             token: config.worker_token.clone(),
             health,
@@ -214,6 +217,8 @@ impl Standing {
             max_result_bytes: config.max_result_bytes,
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
+            dashboard: (config.dashboard == Switch::On).then(Dashboard::new),
+            has_tls: config.doors.has_tls(),
         });
         Self { background, state, metrics: Metrics::new(registry) }
     }
@@ -261,7 +266,8 @@ async fn watch_workers(workers: Arc<Workers>, metrics: CoordinatorMetrics) {
 }
 
 fn listeners(config: &Config) -> anyhow::Result<(Listener, Listener)> {
-    let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
+    let routes = http::public_routes(config.dashboard == Switch::On);
+    let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, routes);
     let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
     Ok((public, internal.guarded(config.doors.internal()?, http::INTERNAL)))
 }

@@ -10,6 +10,7 @@ use engine::Engine;
 use futures_util::{StreamExt, stream};
 use reqwest::Client;
 use store::Store;
+use store::statistics::StatisticsRetention;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
@@ -21,6 +22,7 @@ use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::State;
 use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::PullWorkers;
@@ -50,6 +52,7 @@ pub(crate) struct TermParts {
     pub(crate) workers: Arc<Workers>,
     pub(crate) metrics: CoordinatorMetrics,
     events: Arc<EventHub>,
+    lease_log: Arc<LeaseLog>,
     /// Since when this process takes heartbeats.
     started_at: Instant,
     client: Client,
@@ -62,7 +65,8 @@ impl TermParts {
         let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?;
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
-        Ok(Self { config, workers, metrics, events, started_at, client, scheme })
+        let lease_log = Arc::clone(&state.lease_log);
+        Ok(Self { config, workers, metrics, events, lease_log, started_at, client, scheme })
     }
 }
 
@@ -119,7 +123,8 @@ impl Term {
         background.spawn(Arc::clone(&self.driver).run_timers());
         background.spawn(Arc::clone(&self.driver).follow_store());
         background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
-        background.spawn(prune(Arc::clone(&self.store), self.trust.clone()));
+        let statistics = parts.config.statistics_retention();
+        background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
@@ -134,6 +139,7 @@ impl Term {
             supervisor: self.supervisor.clone(),
             workers: Arc::clone(&parts.workers),
             simulated: self.simulated.clone(),
+            lease_log: Arc::clone(&parts.lease_log),
             client: parts.client.clone(),
             scheme: parts.scheme,
             token: parts.config.worker_token.clone(),
@@ -221,7 +227,7 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
 }
 
 /// Every minute: what is kept longer than it should be goes.
-async fn prune(store: Arc<Store>, trust: Trust) {
+async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention) {
     let mut ticks = interval(Duration::from_mins(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -233,6 +239,9 @@ async fn prune(store: Arc<Store>, trust: Trust) {
             Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
             Ok(_) => (),
             Err(error) => warn!(%error, "cannot forget old jobs"),
+        }
+        if let Err(error) = store.prune_statistics(statistics).await {
+            warn!(%error, "cannot forget old statistics");
         }
     }
 }

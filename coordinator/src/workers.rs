@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
 use dashmap::{DashMap, Entry};
 use engine::{Delivery, Engine, HeldLease, HeldState, Now, Reconciled, Standing, WorkerAnnouncement};
-use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
+use model::{BootId, InvalidJob, JobKind, Labels, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
@@ -173,7 +173,7 @@ impl Registration {
             delivery: Delivery::Pushed { boot_id: self.heartbeat.boot_id },
             slots: self.heartbeat.slots,
             kinds: self.heartbeat.kinds.clone(),
-            labels: self.heartbeat.labels.clone(),
+            labels: all_labels(&self.heartbeat),
             resources: self.heartbeat.resources,
             is_reserved: false,
             leases_per_slot: LEASES_PER_SLOT,
@@ -477,6 +477,13 @@ impl Workers {
     }
 }
 
+/// The labels of a worker's own, and what it can do.
+fn all_labels(heartbeat: &Heartbeat) -> Labels {
+    let mut labels = heartbeat.labels.clone();
+    labels.extend(heartbeat.abilities.clone());
+    labels
+}
+
 fn held_lease(held: api::HeldLease) -> HeldLease {
     HeldLease {
         attempt: held.attempt,
@@ -506,9 +513,9 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
             return Err(RegisterError::Field { field, allowed });
         }
     }
-    let wrong = |error: InvalidJob| RegisterError::Field {
-        field: "labels",
-        allowed: format!("such that it {}", error.message),
-    };
-    check_words("labels", &heartbeat.labels).map_err(wrong)
+    for (field, words) in [("labels", &heartbeat.labels), ("abilities", &heartbeat.abilities)] {
+        let allowed = |error: InvalidJob| format!("such that it {}", error.message);
+        check_words(field, words).map_err(|error| RegisterError::Field { field, allowed: allowed(error) })?;
+    }
+    Ok(())
 }

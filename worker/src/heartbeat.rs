@@ -45,6 +45,7 @@ pub(crate) struct Announcer {
     pub(crate) slots: u32,
     pub(crate) labels: Labels,
     pub(crate) kinds: Vec<JobKind>,
+    pub(crate) abilities: Labels,
     pub(crate) coordinators: Vec<Url>,
     pub(crate) token: WorkerToken,
     pub(crate) orphan_timeout: Duration,
@@ -133,6 +134,7 @@ impl Announcer {
             labels: self.labels.clone(),
             resources,
             kinds: self.kinds.clone(),
+            abilities: self.abilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
             // Before the list, so that nothing of a lower epoch is added to it any more.

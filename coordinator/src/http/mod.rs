@@ -1,6 +1,7 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
 mod coordinators;
+mod dashboard;
 mod docs;
 mod errors;
 mod events;
@@ -8,6 +9,7 @@ mod jobs;
 mod pull;
 mod query;
 mod registration;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod tasks;
@@ -26,12 +28,14 @@ use tokio::sync::Semaphore;
 use crate::event_hub::EventHub;
 use crate::job_view;
 use crate::jobs::{Proposal, submit_to};
+use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
 use crate::role::Role;
 use crate::term::Term;
 use crate::workers::Workers;
 
+pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
 use errors::{from_accept, from_invalid};
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
@@ -44,6 +48,7 @@ pub(crate) struct State {
     pub(crate) store: Arc<Store>,
     pub(crate) events: Arc<EventHub>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
@@ -59,6 +64,10 @@ pub(crate) struct State {
     pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
+    /// What the pages for people need; none where they are off.
+    pub(crate) dashboard: Option<Dashboard>,
+    /// Whether the public listener is reached by TLS alone.
+    pub(crate) has_tls: bool,
 }
 
 impl State {
@@ -81,7 +90,7 @@ impl State {
         if let Some(term) = self.role.term() {
             return term.jobs.accept(proposal).await.map_err(from_accept);
         }
-        let (new, body) = proposal.into_new().map_err(from_invalid)?;
+        let (new, body) = proposal.into_new(None).map_err(from_invalid)?;
         let (record, submission) = submit_to(&self.store, new, body).await.map_err(from_accept)?;
         Ok((self.view(record), submission))
     }
@@ -89,7 +98,7 @@ impl State {
 
 /// The routes of the public port.
 pub(crate) const PUBLIC: &[Route] = &[
-    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority"]).by_leader(),
+    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]).by_leader(),
     Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
@@ -107,6 +116,8 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
+    Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
+    Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/stats", Right::Read).by_leader(),
     Route::new("POST", "/v1/simulate", Right::Submit).by_leader(),
     Route::new("GET", "/docs", Right::Read),
@@ -141,9 +152,14 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
         .service(resource("/v1/coordinators", "GET").get(coordinators::list))
+        .service(resource("/v1/statistics", "GET").get(statistics::periods))
+        .service(resource("/v1/statistics/tasks", "GET").get(statistics::tasks))
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);
+    if state.dashboard.is_some() {
+        dashboard::configure(config);
+    }
 }
 
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {

@@ -19,6 +19,7 @@ use workloads::Report;
 use super::State;
 use super::errors::{from_full, from_invalid, from_read};
 use crate::clock::now;
+use crate::lease_log::{Begun, End};
 use crate::pull_workers::check_abilities;
 use crate::term::Term;
 
@@ -96,7 +97,9 @@ pub(super) async fn complete(
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
-    term.driver.input(|engine, now| engine.complete(attempt, report, busy, now)).map_err(from_complete)?;
+    let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+    state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
+    completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
         Some(claim) => Ok(fetch(&state, &term, &claim).await.unwrap_or_else(|_| nothing())),
@@ -133,6 +136,7 @@ pub(super) async fn fail(
     hold(&state, &term, attempt, lease.as_ref())?;
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
     term.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
+    state.lease_log.ended(attempt, End::Failed, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -193,6 +197,7 @@ pub(super) async fn release(
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
     term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -248,7 +253,7 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
         return Err(stopping(state));
     }
     if let Some(lease) = term.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
-        return to_claimed(term, claim, lease).await;
+        return to_claimed(state, term, claim, lease).await;
     }
     if claim.wait_seconds == 0.0 {
         return Ok(nothing());
@@ -256,7 +261,7 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
     let mut waiting = term.driver.wait_for_tasks(worker, max_tasks);
     tokio::select! {
         lease = waiting.lease() => match lease {
-            Some(lease) => to_claimed(term, claim, lease).await,
+            Some(lease) => to_claimed(state, term, claim, lease).await,
             // The worker is gone, or the leadership.
             None if term.trust.holds() => Ok(nothing()),
             None => Err(ApiError::NotLeading),
@@ -267,7 +272,12 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
     }
 }
 
-async fn to_claimed(term: &Term, claim: &ClaimRequest, lease: PulledLease) -> Result<MaybeClaimed, ApiError> {
+async fn to_claimed(
+    state: &State,
+    term: &Term,
+    claim: &ClaimRequest,
+    lease: PulledLease,
+) -> Result<MaybeClaimed, ApiError> {
     let PulledLease { job, attempt, kind, tasks, payloads, expires_at } = lease;
     let payloads = match payloads {
         Some(payloads) => payloads,
@@ -280,6 +290,8 @@ async fn to_claimed(term: &Term, claim: &ClaimRequest, lease: PulledLease) -> Re
             }
         },
     };
+    let begun = Begun { attempt, worker: &claim.worker_id, slot: None, job, kind, tasks: &tasks };
+    state.lease_log.began(begun, Instant::now());
     let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
     Ok(MaybeClaimed::Left(Json(Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) })))

@@ -24,6 +24,11 @@ use crate::workers::Registration;
     )
 )]
 pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
+    Json(summaries(&state))
+}
+
+/// The workers that are there now, by name.
+pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     let (now, term) = (Instant::now(), state.role.term());
     let pushed = state.workers.snapshot();
     let pushed = pushed.into_iter().map(|(id, worker)| of_pushed(term.as_deref(), id, &worker, now));
@@ -33,7 +38,7 @@ pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
     });
     let mut workers: Vec<_> = pushed.chain(pulled).collect();
     workers.sort_by(|one, other| one.id.cmp(&other.id));
-    Json(workers)
+    workers
 }
 
 fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {

@@ -2,6 +2,7 @@
 
 mod helpers;
 
+mod algorithms;
 mod answers;
 mod bad_input;
 mod changes;
@@ -11,6 +12,7 @@ mod events;
 mod kinds;
 mod listing;
 mod operations;
+mod pages;
 mod preferences;
 mod pulling;
 mod registration;
@@ -18,6 +20,7 @@ mod restarts;
 mod results;
 mod several;
 mod simulations;
+mod statistics;
 mod stopping;
 mod submission;
 mod tasks;

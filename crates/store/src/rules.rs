@@ -2,6 +2,7 @@
 //! shares, so that all stores decide alike. What is refused is refused whole.
 
 mod effects;
+mod failures;
 mod ledgers;
 mod pieces;
 
@@ -15,6 +16,7 @@ use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
 
 pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, without_effect};
+pub use failures::{KeptFailure, OmittedFailures, omit_failures};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 

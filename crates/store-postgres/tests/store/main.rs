@@ -1,0 +1,4 @@
+//! The store in PostgreSQL through its public face, on a real server.
+
+mod contract;
+mod helpers;

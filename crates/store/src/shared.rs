@@ -28,6 +28,8 @@ pub const MEMBER_KEPT: Duration = Duration::from_mins(10);
 pub struct Member {
     /// Its id, which no other run has.
     pub id: Uuid,
+    /// Its name, which the next run of it has too.
+    pub name: String,
     /// Where clients reach it.
     pub public_address: String,
     /// Where workers and other coordinators reach it.

@@ -15,6 +15,7 @@ use crate::{
 fn member(number: u128) -> Member {
     Member {
         id: Uuid::from_u128(number),
+        name: format!("coordinator-{number}"),
         public_address: format!("10.0.0.{number}:8080"),
         internal_address: format!("10.0.0.{number}:8081"),
         version: "1.2.3".to_owned(),

@@ -59,7 +59,9 @@ impl Line {
             let mut tries = 0;
             loop {
                 match work.write(link, batch, manner, prepared).await {
-                    Err(Failed::RolledBack(error)) if error.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => tries += 1,
+                    Err(Failed::RolledBack(error)) if error.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => {
+                        tries += 1
+                    }
                     written => return written,
                 }
             }

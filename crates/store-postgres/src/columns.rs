@@ -97,8 +97,20 @@ impl<'a> Jobs<'a> {
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self { key, id, kind, work, params, options, fingerprint, idempotency_key, output, tasks, bytes, submitted_at } =
-            self;
+        let Self {
+            key,
+            id,
+            kind,
+            work,
+            params,
+            options,
+            fingerprint,
+            idempotency_key,
+            output,
+            tasks,
+            bytes,
+            submitted_at,
+        } = self;
         (!key.is_empty()).then(|| {
             run(
                 PUT_JOBS,
@@ -213,8 +225,19 @@ impl<'a> Updates<'a> {
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self { key, state, tasks_done, tasks_failed, value, bytes, attempts, started_at, finished_at, retried_at, error } =
-            self;
+        let Self {
+            key,
+            state,
+            tasks_done,
+            tasks_failed,
+            value,
+            bytes,
+            attempts,
+            started_at,
+            finished_at,
+            retried_at,
+            error,
+        } = self;
         (!key.is_empty()).then(|| {
             run(
                 PUT_UPDATES,
@@ -259,9 +282,8 @@ impl Spans {
 
     pub(crate) fn steps<'a>(self) -> impl Iterator<Item = Step<'a>> {
         let Self { deleted, put, beyond, failures } = self;
-        let deleting = (!deleted.0.is_empty()).then(|| {
-            run(DELETE_SPANS, vec![Box::new(deleted.0), Box::new(deleted.1), Box::new(deleted.2)])
-        });
+        let deleting = (!deleted.0.is_empty())
+            .then(|| run(DELETE_SPANS, vec![Box::new(deleted.0), Box::new(deleted.1), Box::new(deleted.2)]));
         let putting = (!put.0.is_empty()).then(|| {
             let (job, what, first) = put;
             let params: Vec<Param<'a>> =
@@ -449,7 +471,15 @@ pub(crate) struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    pub(crate) fn push(&mut self, key: i64, kind: &'a str, at: i64, done: i64, total: i64, error: Option<Cow<'a, str>>) {
+    pub(crate) fn push(
+        &mut self,
+        key: i64,
+        kind: &'a str,
+        at: i64,
+        done: i64,
+        total: i64,
+        error: Option<Cow<'a, str>>,
+    ) {
         self.job.push(key);
         self.kind.push(kind);
         self.at.push(at);

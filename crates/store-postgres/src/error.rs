@@ -61,6 +61,9 @@ pub enum OpenError {
     Thread(#[from] std::io::Error),
 }
 
+/// How the driver begins when nothing listens, or a host has no address.
+pub(crate) const UNREACHABLE: &str = "error connecting to server";
+
 /// Why something could not be asked of the database.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbError {
@@ -105,9 +108,10 @@ impl DbError {
 
     /// Whether the database may be there a little later: it does not listen, starts, or has no connection left.
     pub(crate) fn may_pass(&self) -> bool {
-        self.state().map_or(!matches!(self, Self::Damaged(_)), |state| {
-            ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class))
-        })
+        match self.state() {
+            Some(state) => ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class)),
+            None => matches!(self, Self::NoAnswer) || self.to_string().starts_with(UNREACHABLE),
+        }
     }
 
     pub(crate) fn is(&self, state: &SqlState) -> bool {
@@ -118,10 +122,10 @@ impl DbError {
 pub(crate) fn read_error(error: &DbError) -> ReadError {
     match error {
         DbError::Damaged(detail) => ReadError::Corrupt { place: "the database".to_owned(), detail: detail.clone() },
-        _ if error.state().is_some_and(|state| state.code().starts_with("XX")) => {
+        DbError::Sql(_) if error.state().is_some_and(|state| state.code().starts_with("XX")) => {
             ReadError::Corrupt { place: "the database".to_owned(), detail: error.to_string() }
         }
-        _ => ReadError::Unavailable(error.to_string()),
+        DbError::Sql(_) | DbError::NoAnswer | DbError::Busy(_) => ReadError::Unavailable(error.to_string()),
     }
 }
 

@@ -15,7 +15,8 @@ use crate::link::{FlightError, Link, Purpose, Step};
 use crate::rows::{self, Column};
 use crate::target::Target;
 
-const LOOK: &str = "SELECT holder, epoch, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint FROM lease";
+const LOOK: &str =
+    "SELECT holder, epoch, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint FROM lease";
 const TAKE: &str = "UPDATE lease SET holder = $1, epoch = epoch + 1, \
      expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
      WHERE expires_at <= clock_timestamp() OR holder = $1 RETURNING epoch";

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Statement};
 
-use crate::error::DbError;
+use crate::error::{DbError, UNREACHABLE};
 use crate::target::Target;
 
 /// How long a connection may take to be made in all, over all ways and hosts.
@@ -77,7 +77,11 @@ impl Link {
         Self::connect_listening(target, purpose, Box::new(|_| ())).await
     }
 
-    pub(crate) async fn connect_listening(target: &Target, purpose: Purpose, listener: Listener) -> Result<Self, DbError> {
+    pub(crate) async fn connect_listening(
+        target: &Target,
+        purpose: Purpose,
+        listener: Listener,
+    ) -> Result<Self, DbError> {
         let connecting = async {
             let (client, task) = connect_any(target, listener).await?;
             let link = Self { client, statements: Mutex::default(), task };
@@ -174,7 +178,7 @@ async fn connect_any(target: &Target, listener: Listener) -> Result<(Client, Abo
             Ok(connected) => return Ok(connected),
             Err(error) => {
                 // Where nothing listens another way does not help.
-                let is_unreachable = error.to_string().starts_with("error connecting to server");
+                let is_unreachable = error.to_string().starts_with(UNREACHABLE);
                 let error = first_error.get_or_insert(error);
                 if is_unreachable {
                     tracing::debug!(%error, "the database cannot be reached");

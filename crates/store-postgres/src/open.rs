@@ -48,7 +48,10 @@ pub struct PostgresStore {
 
 impl std::fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PostgresStore").field("target", &self.target).field("objects", &self.objects).finish_non_exhaustive()
+        f.debug_struct("PostgresStore")
+            .field("target", &self.target)
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,4 +147,3 @@ impl Shared for PostgresStore {
         self.readers.any.read(|link| async move { members(&link).await })
     }
 }
-

@@ -107,8 +107,7 @@ impl<'a> Plan<'a> {
         let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
         self.put_event(key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None });
         self.fresh.insert(new.id, (key, new, bytes));
-        let same =
-            Same { job: new.id, fingerprint: new.fingerprint.to_vec(), submitted_at: new.submitted_at.column() };
+        let same = Same { job: new.id, fingerprint: new.fingerprint.to_vec(), submitted_at: new.submitted_at.column() };
         if let Some(name) = &new.idempotency_key {
             loaded.by_key.insert(name.clone(), same.clone());
         }

@@ -144,10 +144,7 @@ struct EndOnDrop<T>(JoinHandle<T>);
 impl<T> Future for EndOnDrop<T> {
     type Output = Result<T, tokio::task::JoinError>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         std::pin::Pin::new(&mut self.0).poll(context)
     }
 }

@@ -14,8 +14,9 @@ const LOCK: i64 = 0x6476_7679;
 const LEAST_SERVER: u32 = 14;
 
 pub(crate) async fn migrate(client: &Client, place: &str) -> Result<(), OpenError> {
-    let failed = |error: tokio_postgres::Error| {
-        OpenError::Unavailable { place: place.to_owned(), detail: DbError::from(error).to_string() }
+    let failed = |error: tokio_postgres::Error| OpenError::Unavailable {
+        place: place.to_owned(),
+        detail: DbError::from(error).to_string(),
     };
     check_server(client, place).await?;
     client.batch_execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1min'").await.map_err(failed)?;
@@ -45,8 +46,9 @@ pub(crate) async fn migrate(client: &Client, place: &str) -> Result<(), OpenErro
 }
 
 async fn check_server(client: &Client, place: &str) -> Result<(), OpenError> {
-    let failed = |error: tokio_postgres::Error| {
-        OpenError::Unavailable { place: place.to_owned(), detail: DbError::from(error).to_string() }
+    let failed = |error: tokio_postgres::Error| OpenError::Unavailable {
+        place: place.to_owned(),
+        detail: DbError::from(error).to_string(),
     };
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
     let row = client.query_one(sql, &[]).await.map_err(failed)?;

@@ -78,8 +78,8 @@ impl Target {
                 _ => _ = rest.query_pairs_mut().append_pair(&name, &value),
             }
         }
-        let mut config =
-            Config::from_str(rest.as_str()).map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
+        let mut config = Config::from_str(rest.as_str())
+            .map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
         if config.get_hosts().is_empty() {
             return Err(OpenError::Url("it names no host".to_owned()));
         }
@@ -129,7 +129,8 @@ fn roots(mode: Mode, root_cert: Option<&str>) -> Result<Option<RootCertStore>, O
         }
         // As libpq does: where an authority is named, `require` verifies by it.
         (_, Some(path)) => {
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error.to_string()))?;
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error.to_string()))?;
             for certificate in certificates {
                 let certificate = certificate.map_err(|error| unreadable(path, error.to_string()))?;
                 roots.add(certificate).map_err(|error| unreadable(path, error.to_string()))?;

@@ -75,7 +75,8 @@ impl Work {
         manner: Manner,
         prepared: &mut Option<Vec<Answer>>,
     ) -> Result<Applied, Failed> {
-        let written = Writing { work: self, link, manner, steps: begin(batch, manner), flown: 0 }.write(batch, prepared).await;
+        let written =
+            Writing { work: self, link, manner, steps: begin(batch, manner), flown: 0 }.write(batch, prepared).await;
         match &written {
             Ok(_) => self.ledgers.keep(),
             Err(failed) => {

@@ -36,7 +36,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Where Debian has the programs of the newest installed version.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).collect();
+    let mut found: Vec<_> =
+        versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).collect();
     found.sort();
     found.pop().expect("PostgreSQL is not installed: apt-get install postgresql (scripts/test.sh does so)")
 }

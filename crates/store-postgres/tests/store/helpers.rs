@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use store::shared::Acquired;
-use store::suite::{Harness, SharedHarness};
 pub(crate) use store::suite::helpers::*;
+use store::suite::{Harness, SharedHarness};
 use store::{Parts, Shared};
 use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
@@ -14,7 +14,18 @@ use uuid::Uuid;
 
 /// The tables in an order in which they can be copied.
 const TABLES: [&str; 13] = [
-    "lease", "fence", "counter", "members", "jobs", "tags", "spans", "payloads", "attempts", "events", "results", "swept",
+    "lease",
+    "fence",
+    "counter",
+    "members",
+    "jobs",
+    "tags",
+    "spans",
+    "payloads",
+    "attempts",
+    "events",
+    "results",
+    "swept",
     "dropped_objects",
 ];
 
@@ -82,7 +93,8 @@ impl Harness for Database {
         }
         drop(copy.open());
         let server = Server::shared();
-        let file = |table: &str| format!("{}/{table}", server.data_directory().join("copies").join(&copy.name).display());
+        let file =
+            |table: &str| format!("{}/{table}", server.data_directory().join("copies").join(&copy.name).display());
         let directory = server.data_directory().join("copies").join(&copy.name);
         std::fs::create_dir_all(&directory).expect("there is room");
         give_away(&directory);

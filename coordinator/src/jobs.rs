@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
+use engine::Engine;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobState, MAX_TASKS};
+use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Requirements};
 use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
 use tracing::warn;
 use uuid::Uuid;
+use workloads::{Division, Parsed};
 
 use crate::clock::now;
 use crate::driver::Driver;
@@ -45,6 +47,14 @@ fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
         fingerprint: body,
         idempotency_key: new.idempotency_key.clone(),
         submitted_at: new.submitted_at,
+    }
+}
+
+/// Takes another way to compute a job where no worker that is ready has what the best way needs.
+pub(crate) fn fall_back_if_better(engine: &Engine, kind: JobKind, work: &mut Parsed, requires: &Requirements) {
+    let is_better = |other: &Division| engine.prefers(&*other.workload, kind, &*work.workload, requires);
+    if work.fallback.as_ref().is_some_and(is_better) {
+        work.fall_back();
     }
 }
 
@@ -187,7 +197,8 @@ impl Jobs {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
             return Err(InvalidJob::new("Idempotency-Key", message).into());
         }
-        let ParsedJob { kind, work, options } = job;
+        let ParsedJob { kind, mut work, options } = job;
+        self.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
         let tasks = work.workload.tasks();
         if tasks > MAX_TASKS {
             let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
@@ -197,7 +208,7 @@ impl Jobs {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             kind,
             is_individual: work.workload.profile().is_individual,
-            params: work.shown,
+            params: work.stored,
             tasks,
             payloads: work.payloads,
             options,

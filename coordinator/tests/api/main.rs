@@ -2,6 +2,7 @@
 
 mod helpers;
 
+mod algorithms;
 mod answers;
 mod bad_input;
 mod changes;
@@ -17,6 +18,7 @@ mod registration;
 mod restarts;
 mod results;
 mod simulations;
+mod statistics;
 mod stopping;
 mod submission;
 mod tasks;

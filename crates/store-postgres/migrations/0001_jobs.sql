@@ -61,7 +61,7 @@ CREATE TABLE jobs (
     tasks bigint NOT NULL,
     tasks_done bigint NOT NULL,
     tasks_failed bigint NOT NULL,
-    -- An unsigned number of 128 bits, in decimal.
+    -- An unsigned number of 128 bits, in decimal, and behind a slash the one that is compared with it, unless that is 0.
     value text NOT NULL,
     -- What the job takes up here and in its result's object, as an estimate for retention. In no index: an update of
     -- progress alone then touches none.
@@ -71,7 +71,10 @@ CREATE TABLE jobs (
     started_at bigint,
     finished_at bigint,
     retried_at bigint,
-    error text
+    error text,
+    -- The name of the job's tasks; what has happened since its last event, for the next one to count, as JSON.
+    task text,
+    uncounted text
 ) WITH (fillfactor = 70);
 
 CREATE INDEX jobs_by_time ON jobs (submitted_at, id);
@@ -139,7 +142,9 @@ CREATE TABLE events (
     at bigint NOT NULL,
     tasks_done bigint NOT NULL,
     tasks_total bigint NOT NULL,
-    error text
+    error text,
+    -- What it counts in the statistics, as JSON.
+    counts text
 );
 
 CREATE INDEX events_by_job ON events (job, seq);
@@ -166,3 +171,61 @@ CREATE TABLE swept (
 CREATE TABLE dropped_objects (
     object text COLLATE "C" PRIMARY KEY
 );
+
+-- Figures by period, in UTC, and by kind of job, which change in the transaction of the event that they count. `grain` is
+-- 'minute', 'hour' or 'day'; `start` is in seconds since 1970. `jobs_pending` and `tasks_pending` are what was open after
+-- the period's last event; the other figures are sums. Durations are in microseconds.
+CREATE TABLE statistics (
+    grain text COLLATE "C" NOT NULL,
+    start bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    jobs_submitted bigint NOT NULL,
+    jobs_started bigint NOT NULL,
+    jobs_succeeded bigint NOT NULL,
+    jobs_failed bigint NOT NULL,
+    jobs_canceled bigint NOT NULL,
+    jobs_retried bigint NOT NULL,
+    tasks_submitted bigint NOT NULL,
+    tasks_started bigint NOT NULL,
+    tasks_succeeded bigint NOT NULL,
+    tasks_failed bigint NOT NULL,
+    tasks_canceled bigint NOT NULL,
+    tasks_retried bigint NOT NULL,
+    task_starts bigint NOT NULL,
+    attempts bigint NOT NULL,
+    attempts_failed bigint NOT NULL,
+    jobs_pending bigint NOT NULL,
+    tasks_pending bigint NOT NULL,
+    waiting_us bigint NOT NULL,
+    running_us bigint NOT NULL,
+    computing_us bigint NOT NULL,
+    PRIMARY KEY (grain, start, kind)
+) WITH (fillfactor = 50);
+
+-- How many durations were above the bound before and not above `up_to_us`. `what` is 'waiting', 'running' or 'computing'.
+CREATE TABLE statistics_durations (
+    grain text COLLATE "C" NOT NULL,
+    start bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    what text COLLATE "C" NOT NULL,
+    up_to_us bigint NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (grain, start, kind, what, up_to_us)
+) WITH (fillfactor = 50);
+
+-- Starts of tasks by name.
+CREATE TABLE statistics_tasks (
+    grain text COLLATE "C" NOT NULL,
+    start bigint NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    task text COLLATE "C" NOT NULL,
+    starts bigint NOT NULL,
+    PRIMARY KEY (grain, start, kind, task)
+) WITH (fillfactor = 50);
+
+-- What is open now. Its rows are locked first of all statistics, in the order of the kinds.
+CREATE TABLE statistics_pending (
+    kind text COLLATE "C" PRIMARY KEY,
+    jobs bigint NOT NULL,
+    tasks bigint NOT NULL
+) WITH (fillfactor = 20);

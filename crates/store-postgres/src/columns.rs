@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use store::rules::{FailureRow, JobLedger, OmittedFailures, SpanKind, result_bytes};
-use store::stored::StoredName;
+use store::rules::{EventRow, FailureRow, JobLedger, OmittedFailures, SpanKind, result_bytes};
+use store::statistics::Subject;
+use store::stored::{StoredName, counts_to_stored, values_to_stored};
 use store::{NewJob, Outcome, ResultBody};
 use uuid::Uuid;
 
@@ -15,21 +16,21 @@ use crate::rows::{Column, what};
 const PAYLOAD_BYTES: usize = 1 << 20;
 
 const PUT_JOBS: &str = "INSERT INTO jobs (key, id, kind, work, params, options, fingerprint, idempotency_key, output, state, \
-     tasks, tasks_done, tasks_failed, value, bytes, attempts, submitted_at) \
+     tasks, tasks_done, tasks_failed, value, bytes, attempts, submitted_at, task) \
      SELECT key, id, kind, work, params, options, fingerprint, idempotency_key, output, 'queued', tasks, 0, 0, '0', bytes, \
-     0, submitted_at FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
-     $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[]) AS new (key, id, kind, work, params, options, \
-     fingerprint, idempotency_key, output, tasks, bytes, submitted_at)";
+     0, submitted_at, task FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
+     $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[]) AS new (key, id, kind, work, params, \
+     options, fingerprint, idempotency_key, output, tasks, bytes, submitted_at, task)";
 const PUT_TAGS: &str = "INSERT INTO tags (job, name, value, submitted_at, id) \
      SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::uuid[])";
 const PUT_PAYLOADS: &str = "INSERT INTO payloads (job, first, beyond, list) \
      SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])";
 const PUT_UPDATES: &str = "UPDATE jobs SET state = new.state, tasks_done = new.tasks_done, tasks_failed = new.tasks_failed, \
      value = new.value, bytes = new.bytes, attempts = new.attempts, started_at = new.started_at, \
-     finished_at = new.finished_at, retried_at = new.retried_at, error = new.error \
+     finished_at = new.finished_at, retried_at = new.retried_at, error = new.error, uncounted = new.uncounted \
      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], \
-     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[]) AS new (key, state, tasks_done, tasks_failed, value, bytes, \
-     attempts, started_at, finished_at, retried_at, error) WHERE jobs.key = new.key";
+     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[]) AS new (key, state, tasks_done, tasks_failed, value, bytes, \
+     attempts, started_at, finished_at, retried_at, error, uncounted) WHERE jobs.key = new.key";
 const DELETE_SPANS: &str = "DELETE FROM spans USING unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS old (job, what, \
      first) WHERE spans.job = old.job AND spans.what = old.what AND spans.first = old.first";
 const PUT_SPANS: &str = "INSERT INTO spans (job, what, first, beyond, failures) \
@@ -54,10 +55,10 @@ pub(crate) const DROP_OBJECTS: &str =
     "INSERT INTO dropped_objects (object) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING";
 /// Numbers the events. Whoever holds the counter's row has only its COMMIT to come.
 pub(crate) const PUT_EVENTS: &str = "WITH newest AS (UPDATE counter SET event = event + $1::bigint RETURNING event), \
-     put AS (INSERT INTO events (seq, job, kind, at, tasks_done, tasks_total, error) \
-     SELECT newest.event - $1::bigint + new.place, job, kind, at, tasks_done, tasks_total, error FROM newest, \
-     unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]) WITH ORDINALITY \
-     AS new (job, kind, at, tasks_done, tasks_total, error, place)) SELECT event FROM newest";
+     put AS (INSERT INTO events (seq, job, kind, at, tasks_done, tasks_total, error, counts) \
+     SELECT newest.event - $1::bigint + new.place, job, kind, at, tasks_done, tasks_total, error, counts FROM newest, \
+     unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[]) WITH ORDINALITY \
+     AS new (job, kind, at, tasks_done, tasks_total, error, counts, place)) SELECT event FROM newest";
 
 fn run<'a>(sql: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
     Step::Run { sql, params }
@@ -78,10 +79,19 @@ pub(crate) struct Jobs<'a> {
     tasks: Vec<i64>,
     bytes: Vec<i64>,
     submitted_at: Vec<i64>,
+    task: Vec<Option<String>>,
 }
 
 impl<'a> Jobs<'a> {
-    pub(crate) fn push(&mut self, key: i64, new: &'a NewJob, work: String, options: String, bytes: u64) {
+    pub(crate) fn push(
+        &mut self,
+        key: i64,
+        new: &'a NewJob,
+        subject: &Subject,
+        work: String,
+        options: String,
+        bytes: u64,
+    ) {
         self.key.push(key);
         self.id.push(new.id.0);
         self.kind.push(new.kind.as_str());
@@ -94,10 +104,12 @@ impl<'a> Jobs<'a> {
         self.tasks.push(new.tasks.column());
         self.bytes.push(bytes.column());
         self.submitted_at.push(new.submitted_at.column());
+        self.task.push(subject.task.clone());
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
         let Self {
+            task,
             key,
             id,
             kind,
@@ -127,6 +139,7 @@ impl<'a> Jobs<'a> {
                     Box::new(tasks),
                     Box::new(bytes),
                     Box::new(submitted_at),
+                    Box::new(task),
                 ],
             )
         })
@@ -207,6 +220,7 @@ pub(crate) struct Updates<'a> {
     finished_at: Vec<Option<i64>>,
     retried_at: Vec<Option<i64>>,
     error: Vec<Option<String>>,
+    uncounted: Vec<Option<String>>,
 }
 
 impl<'a> Updates<'a> {
@@ -215,17 +229,19 @@ impl<'a> Updates<'a> {
         self.state.push(ledger.state.stored_name());
         self.tasks_done.push(ledger.tasks_done().column());
         self.tasks_failed.push(ledger.tasks_failed().column());
-        self.value.push(ledger.value.to_string());
+        self.value.push(values_to_stored(ledger.value, ledger.check));
         self.bytes.push(ledger.bytes().column());
         self.attempts.push(ledger.attempts.column());
         self.started_at.push(ledger.started_at.map(|at| at.column()));
         self.finished_at.push(ledger.finished_at.map(|at| at.column()));
         self.retried_at.push(ledger.retried_at.map(|at| at.column()));
         self.error.push(ledger.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
+        self.uncounted.push(counts_to_stored(&ledger.uncounted));
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
         let Self {
+            uncounted,
             key,
             state,
             tasks_done,
@@ -253,6 +269,7 @@ impl<'a> Updates<'a> {
                     Box::new(finished_at),
                     Box::new(retried_at),
                     Box::new(error),
+                    Box::new(uncounted),
                 ],
             )
         })
@@ -468,28 +485,22 @@ pub(crate) struct Events<'a> {
     tasks_done: Vec<i64>,
     tasks_total: Vec<i64>,
     error: Vec<Option<Cow<'a, str>>>,
+    counts: Vec<Option<String>>,
 }
 
 impl<'a> Events<'a> {
-    pub(crate) fn push(
-        &mut self,
-        key: i64,
-        kind: &'a str,
-        at: i64,
-        done: i64,
-        total: i64,
-        error: Option<Cow<'a, str>>,
-    ) {
+    pub(crate) fn push(&mut self, key: i64, event: &EventRow<'a>, error: Option<Cow<'a, str>>) {
         self.job.push(key);
-        self.kind.push(kind);
-        self.at.push(at);
-        self.tasks_done.push(done);
-        self.tasks_total.push(total);
+        self.kind.push(event.kind.stored_name());
+        self.at.push(event.at.column());
+        self.tasks_done.push(event.tasks_done.column());
+        self.tasks_total.push(event.tasks_total.column());
         self.error.push(error);
+        self.counts.push(counts_to_stored(&event.counts));
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self { job, kind, at, tasks_done, tasks_total, error } = self;
+        let Self { job, kind, at, tasks_done, tasks_total, error, counts } = self;
         let count = (job.len() as u64).column();
         (count > 0).then(|| {
             run(
@@ -502,6 +513,7 @@ impl<'a> Events<'a> {
                     Box::new(tasks_done),
                     Box::new(tasks_total),
                     Box::new(error),
+                    Box::new(counts),
                 ],
             )
         })

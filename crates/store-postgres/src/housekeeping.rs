@@ -4,7 +4,7 @@ use store::{Housekeeping, JobKey};
 
 use crate::error::DbError;
 use crate::link::Link;
-use crate::rows;
+use crate::{rows, statistics};
 
 /// Takes jobs out of sight, those that are still over.
 const FORGET: &str = "WITH gone AS (DELETE FROM jobs WHERE key = ANY($1::bigint[]) AND finished_at IS NOT NULL \
@@ -35,6 +35,7 @@ pub(crate) async fn housekeep(link: &Link, housekeeping: &Housekeeping) -> Resul
             link.query_opt(FORGET, &[&keys]).await?
         }
         Housekeeping::Sweep(JobKey(key)) => link.query_opt(SWEEP, &[key]).await?,
+        Housekeeping::ForgetStatistics(grain, before) => return statistics::forget(link, *grain, *before).await,
         Housekeeping::ObjectsDeleted(names) => link.query_opt(OBJECTS_DELETED, &[names]).await?,
     };
     let count = counted.map_or(Ok(0), |row| rows::count(&row, 0))?;

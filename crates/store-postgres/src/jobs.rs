@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use model::{JobEvent, JobId};
 use store::rules::SpanKind;
-use store::stored::options_from_stored;
+use store::stored::{options_from_stored, values_from_stored};
 use store::{JobRecord, UnfinishedJob};
 use tokio_postgres::Row;
 
@@ -22,6 +22,7 @@ macro_rules! record_columns {
 pub(crate) const RECORD: &str = record_columns!();
 
 pub(crate) fn record(row: &Row) -> Result<JobRecord, DbError> {
+    let (value, check) = rows::stored(row, 8, values_from_stored)?;
     Ok(JobRecord {
         id: rows::job_id(row, 0)?,
         kind: rows::parse(row, 1)?,
@@ -31,7 +32,8 @@ pub(crate) fn record(row: &Row) -> Result<JobRecord, DbError> {
         tasks: rows::count(row, 5)?,
         tasks_done: rows::count(row, 6)?,
         tasks_failed: rows::count(row, 7)?,
-        value: rows::parse(row, 8)?,
+        value,
+        check,
         submitted_at: rows::time(row, 9)?,
         started_at: rows::optional_time(row, 10)?,
         finished_at: rows::optional_time(row, 11)?,
@@ -103,9 +105,11 @@ pub(crate) async fn events(
     job: Option<JobId>,
     limit: usize,
 ) -> Result<Vec<JobEvent>, DbError> {
-    const ALL: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error FROM events \
+    const ALL: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
+         jobs.kind, jobs.task, counts FROM events \
          JOIN jobs ON jobs.key = events.job WHERE seq > $1 ORDER BY seq LIMIT $2";
-    const OF_ONE: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error FROM jobs \
+    const OF_ONE: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
+         jobs.kind, jobs.task, counts FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $3 AND seq > $1 ORDER BY seq LIMIT $2";
     let (after, limit) = (after.column(), (limit as u64).column());
     let found = match job {
@@ -124,5 +128,8 @@ fn event(row: &Row) -> Result<JobEvent, DbError> {
         tasks_done: Some(rows::count(row, 4)?),
         tasks_total: Some(rows::count(row, 5)?),
         error: rows::get(row, 6)?,
+        job_kind: Some(rows::parse(row, 7)?),
+        task: rows::get(row, 8)?,
+        counts: Box::new(rows::counts(row, 9)?),
     })
 }

@@ -2,7 +2,7 @@
 //! with the fence (epoch and number of the batch), so that a leader whose epoch has passed writes nothing and a batch whose
 //! answer was lost is never written twice. The others submit jobs and read.
 //!
-//! Rows are locked in this order: the lease, the fence, jobs, the counter of events. Whoever has the counter commits next, so
+//! Rows are locked in this order: the lease, the fence, jobs, statistics, the counter of events. Whoever has the counter commits next, so
 //! that events are numbered without gaps in the order of commits.
 
 mod backend;
@@ -23,6 +23,7 @@ mod pool;
 mod reads;
 mod rows;
 mod schema;
+mod statistics;
 mod target;
 mod tls;
 mod transaction;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use model::{JobId, JobState};
 use store::retention::failure_bytes;
 use store::rules::{JobLedger, KeptFailure, Ledgers, pieces};
+use store::statistics::Subject;
 use store::stored;
 use store::{Change, ChangeKind, Entry};
 use tokio_postgres::Row;
@@ -16,7 +17,7 @@ use crate::plan::{Known, KnownResult, Loaded, Same, uuid};
 use crate::rows::{self, Column};
 
 const JOBS: &str = "SELECT jobs.id, jobs.key, state, kind, work, tasks, jobs.bytes, value, attempts, started_at, \
-     finished_at, retried_at, error, results.bytes, object FROM jobs LEFT JOIN results ON results.job = jobs.key \
+     finished_at, retried_at, error, results.bytes, object, task, submitted_at, uncounted FROM jobs LEFT JOIN results ON results.job = jobs.key \
      WHERE jobs.id = ANY($1::uuid[]) AND (state IN ('queued', 'running', 'paused') OR jobs.id = ANY($2::uuid[]))";
 const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
      WHERE jobs.id = ANY($1::uuid[]) AND (state IN ('queued', 'running', 'paused') OR jobs.id = ANY($2::uuid[]))";
@@ -112,9 +113,11 @@ fn same(row: &Row) -> Result<Same, DbError> {
 fn ledger(row: &Row) -> Result<(Known, JobLedger), DbError> {
     let kind = rows::parse(row, 3)?;
     let is_individual = rows::stored(row, 4, |text| stored::is_individual(kind, text))?;
-    let mut ledger = JobLedger::new(is_individual, rows::count(row, 5)?, rows::count(row, 6)?);
+    let subject = Subject { kind, task: rows::get(row, 15)?, submitted_at: rows::time(row, 16)? };
+    let mut ledger = JobLedger::new(subject, is_individual, rows::count(row, 5)?, rows::count(row, 6)?);
     ledger.state = rows::name::<JobState>(row, 2)?;
-    ledger.value = rows::parse(row, 7)?;
+    (ledger.value, ledger.check) = rows::stored(row, 7, stored::values_from_stored)?;
+    ledger.uncounted = rows::counts(row, 17)?;
     ledger.attempts = rows::count(row, 8)?;
     ledger.started_at = rows::optional_time(row, 9)?;
     ledger.finished_at = rows::optional_time(row, 10)?;
@@ -170,6 +173,7 @@ impl AttemptNeeds {
                     }
                 }
                 ChangeKind::Completed { .. }
+                | ChangeKind::Checked { .. }
                 | ChangeKind::Started
                 | ChangeKind::Paused
                 | ChangeKind::Resumed

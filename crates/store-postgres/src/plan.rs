@@ -4,13 +4,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use model::{EventKind, JobId};
+use model::JobId;
 use store::retention::{failure_bytes, job_bytes};
 use store::rules::{
     AttemptRow, EventRow, FailureRow, JobLedger, KeptFailure, Ledgers, ResultEffect, omit_failures, pieces,
-    result_bytes, without_effect,
+    result_bytes, submitted, without_effect,
 };
-use store::stored::{StoredName, options_to_stored, work_to_stored};
+use store::statistics::{Subject, Tally};
+use store::stored::{options_to_stored, work_to_stored};
 use store::{Answer, Change, NewJob, Outcome, ResultBody, Submission, array, payload_blocks};
 use uuid::Uuid;
 
@@ -63,6 +64,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) results: Results<'a>,
     pub(crate) dropped_objects: Vec<String>,
     pub(crate) events: Events<'a>,
+    pub(crate) tally: Tally,
     /// Jobs that are new in the batch.
     fresh: HashMap<JobId, (i64, &'a NewJob, u64)>,
 }
@@ -96,7 +98,8 @@ impl<'a> Plan<'a> {
         let options = options_to_stored(&new.options);
         let work = work_to_stored(new.is_individual);
         let bytes = job_bytes(new, options.len(), work.len());
-        self.jobs.push(key, new, work, options, bytes);
+        let subject = Subject::of(new);
+        self.jobs.push(key, new, &subject, work, options, bytes);
         for (name, value) in &new.options.tags {
             self.tags.push(key, clean(name), clean(value), new);
         }
@@ -104,8 +107,7 @@ impl<'a> Plan<'a> {
             let (first, beyond) = (places.start as u64, places.end as u64);
             self.payloads.push(key, first.column(), beyond.column(), array(&payloads[places]));
         }
-        let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
-        self.put_event(key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None });
+        self.put_event(key, &subject, &submitted(new));
         self.fresh.insert(new.id, (key, new, bytes));
         let same = Same { job: new.id, fingerprint: new.fingerprint.to_vec(), submitted_at: new.submitted_at.column() };
         if let Some(name) = &new.idempotency_key {
@@ -126,7 +128,7 @@ impl<'a> Plan<'a> {
         let fresh = &self.fresh;
         let found = ledgers.find(change.job, || {
             let of_batch = fresh.get(&change.job).map(|&(key, new, bytes)| {
-                (Known { key, result: None }, JobLedger::new(new.is_individual, new.tasks, bytes))
+                (Known { key, result: None }, JobLedger::new(Subject::of(new), new.is_individual, new.tasks, bytes))
             });
             Ok::<_, DbError>(of_batch.or_else(|| loaded.jobs.remove(&change.job)))
         })?;
@@ -158,7 +160,7 @@ impl<'a> Plan<'a> {
         self.abandon(&effects.result);
         let key = known.key;
         if let Some(event) = &effects.event {
-            self.put_event(key, event);
+            self.put_event(key, &ledger.subject, event);
         }
         Ok(Answer::Done)
     }
@@ -185,10 +187,9 @@ impl<'a> Plan<'a> {
         self.results.put(known.key, result);
     }
 
-    fn put_event(&mut self, key: i64, event: &EventRow<'a>) {
-        let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
-        let (done, total) = (tasks_done.column(), tasks_total.column());
-        self.events.push(key, kind.stored_name(), at.column(), done, total, error.map(clean));
+    fn put_event(&mut self, key: i64, subject: &Subject, event: &EventRow<'a>) {
+        self.tally.count(subject, event.at, &event.counts);
+        self.events.push(key, event, event.error.map(clean));
     }
 
     /// Takes the rows of the ledgers that have changed.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use model::{AttemptId, JobEvent, JobId};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use store::rules::ATTEMPT_TASKS;
+use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
 use tokio_postgres::Row;
 
@@ -16,7 +17,7 @@ use crate::link::Link;
 use crate::pool::Pool;
 use crate::rows::{self, Column};
 use crate::target::Target;
-use crate::{jobs, listing};
+use crate::{jobs, listing, statistics};
 
 /// Reads at once: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
@@ -72,6 +73,22 @@ impl Reads for Readers {
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
         self.any.read(move |link| async move { jobs::events(&link, after, job, limit).await })
+    }
+
+    fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
+        let query = Arc::new(query);
+        self.any.read(move |link| {
+            let query = query.clone();
+            async move { statistics::periods(&link, &query, after, limit).await }
+        })
+    }
+
+    fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
+        let asked = Arc::new((query, after));
+        self.any.read(move |link| {
+            let asked = asked.clone();
+            async move { statistics::task_starts(&link, &asked.0, asked.1.as_ref(), limit).await }
+        })
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {

@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use model::JobId;
+use model::{Counts, JobId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use store::rules::SpanKind;
-use store::stored::{InvalidStored, StoredName};
+use store::stored::{InvalidStored, StoredName, counts_from_stored};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
@@ -86,6 +86,11 @@ pub(crate) fn json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, D
 
 pub(crate) fn raw_json(row: &Row, column: usize) -> Result<Box<RawValue>, DbError> {
     RawValue::from_string(get(row, column)?).map_err(|error| damaged(column, error))
+}
+
+/// What an event counts.
+pub(crate) fn counts(row: &Row, column: usize) -> Result<Counts, DbError> {
+    counts_from_stored(get(row, column)?).map_err(|error| damaged(column, error))
 }
 
 pub(crate) fn job_id(row: &Row, column: usize) -> Result<JobId, DbError> {

@@ -16,6 +16,7 @@ use crate::link::{FlightError, Link, Step};
 use crate::loading::{AttemptNeeds, Needs, read_failures};
 use crate::plan::{Known, Loaded, Plan};
 use crate::rows::{self, Column};
+use crate::statistics;
 
 /// How long a flight may take before its connection is given up. What became of it is found out by the next.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -144,6 +145,7 @@ impl<'a> Writing<'_, 'a> {
             }
         }
         self.put(&mut plan);
+        self.steps.extend(statistics::steps(&plan.tally));
         let events = plan.events.step();
         let has_events = events.is_some();
         self.steps.extend(events);
@@ -198,7 +200,7 @@ impl<'a> Writing<'_, 'a> {
     fn put(&mut self, plan: &mut Plan<'a>) {
         plan.take_touched(&mut self.work.ledgers);
         let planned = std::mem::take(plan);
-        plan.events = planned.events;
+        (plan.events, plan.tally) = (planned.events, planned.tally);
         let steps = &mut self.steps;
         steps.extend(planned.jobs.step());
         steps.extend(planned.tags.step());

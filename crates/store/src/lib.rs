@@ -23,6 +23,7 @@ pub mod retention;
 pub mod rules;
 pub mod shared;
 mod spans;
+pub mod statistics;
 mod store;
 pub mod stored;
 #[cfg(feature = "suite")]

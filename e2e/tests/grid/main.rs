@@ -6,6 +6,7 @@
 
 mod abuse;
 mod admission;
+mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;
@@ -20,5 +21,6 @@ mod outlived_coordinators;
 mod restarts;
 mod revocations;
 mod soak;
+mod statistics;
 mod stragglers;
 mod worker_token;

@@ -13,11 +13,15 @@ use test_postgres::Server;
 use uuid::Uuid;
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 17] = [
     "lease",
     "fence",
     "counter",
     "members",
+    "statistics",
+    "statistics_durations",
+    "statistics_tasks",
+    "statistics_pending",
     "jobs",
     "tags",
     "spans",

@@ -14,6 +14,7 @@ use crate::change::ResultBody;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
 use crate::shared::Member;
+use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -33,6 +34,9 @@ pub(super) struct State {
     pub(super) lease: Option<(Uuid, Duration)>,
     /// The members and when they were announced last.
     pub(super) members: BTreeMap<Uuid, (Member, Duration)>,
+    pub(super) statistics: Statistics,
+    /// What the batch at hand counts.
+    pub(super) tally: Tally,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +90,7 @@ impl StoredJob {
             tasks_done: ledger.tasks_done(),
             tasks_failed: ledger.tasks_failed(),
             value: ledger.value,
+            check: ledger.check,
             submitted_at: new.submitted_at,
             started_at: ledger.started_at,
             finished_at: ledger.finished_at,

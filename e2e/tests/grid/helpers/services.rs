@@ -115,7 +115,7 @@ impl Coordinator {
 
     /// Asks for what no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
-        self.ask_sum(0, ENDLESS)
+        send(self.public, "GET", &format!("/sum-of-primes?a=0&b={ENDLESS}&algorithm=sieve"), &[], "")
     }
 
     /// Asks for what no grid finishes, so often, and waits until all of it is let in.

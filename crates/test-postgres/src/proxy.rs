@@ -13,6 +13,8 @@ pub enum Mode {
     Pass,
     /// Hands on what comes from clients; what the server answers is lost.
     Swallow,
+    /// Hands everything on up to the next COMMIT of a client, then swallows.
+    SwallowCommit,
     /// Holds everything until the mode changes.
     Hold,
     /// Takes connections and closes them at once.
@@ -123,7 +125,10 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
         if are_answers {
             shared.lock().answered += count as u64;
         }
-        if are_answers && mode == Mode::Swallow {
+        if !are_answers && mode == Mode::SwallowCommit && has_commit(&buffer[..count]) {
+            shared.lock().mode = Mode::Swallow;
+        }
+        if are_answers && shared.mode() == Mode::Swallow {
             continue;
         }
         if to.write_all(&buffer[..count]).is_err() {
@@ -131,4 +136,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// Whether a client's messages have the simple query `COMMIT`.
+fn has_commit(bytes: &[u8]) -> bool {
+    bytes.windows(7).any(|some| some == b"COMMIT\0")
 }

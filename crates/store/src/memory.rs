@@ -15,13 +15,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::backend::{Applied, Backend, BatchError};
+use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Batch, Epoch};
 use crate::error::WriteError;
 use crate::objects::Objects;
 use crate::retention::Retention;
 use crate::store::{Parts, Store};
-use crate::writer::raise;
 
 pub use shared::{MemoryShared, StoreClock};
 
@@ -199,7 +198,7 @@ impl MemoryBackend {
         let mut state = lock(&self.shared.state);
         let applied = if self.follows { state.accept(batch) } else { state.apply(batch)? };
         drop(state);
-        raise(&self.shared.latest_event, applied.latest_event);
+        raise_latest(&self.shared.latest_event, applied.latest_event);
         Ok(applied)
     }
 }

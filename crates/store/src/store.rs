@@ -391,6 +391,7 @@ impl Store {
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
     pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, WriteError> {
+        self.refuse_to_follow()?;
         let mut rows = 0;
         for (grain, before) in retention.bounds(Timestamp::now()) {
             loop {

@@ -40,6 +40,11 @@ pub trait Harness: Send + Sync {
     /// A copy of the data as a crash at this moment would leave it, though it is open.
     fn crashed(&self) -> Box<dyn Harness>;
 
+    /// How many random histories are tried: fewer where each opening takes long.
+    fn cases(&self) -> u32 {
+        60
+    }
+
     /// Opens the data with a writer.
     fn open_with(&self, retention: Retention) -> Store {
         Store::start(self.parts(), retention).expect("a thread")

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{Applied, Backend, BatchError};
+use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Answer, Batch, Entry, Epoch};
 use crate::error::WriteError;
 use crate::queue::{Group, Next, Queue, Work};
 
 /// Pauses between attempts while nothing can be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a store that cannot write any more tries to when it is closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// The store does what no change waits for when nothing has come for so long,
@@ -205,7 +205,7 @@ impl WriterThread {
                 Ok(Applied { answers, latest_event }) => {
                     self.next_batch += 1;
                     self.recovered();
-                    raise(&self.events, latest_event);
+                    raise_latest(&self.events, latest_event);
                     self.answer(part, answers);
                 }
                 Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {
@@ -334,11 +334,6 @@ impl WriterThread {
             self.durable.send_replace(number);
         }
     }
-}
-
-/// The newest event has this number at least: others may write beside this writer.
-pub(crate) fn raise(events: &watch::Sender<u64>, latest_event: u64) {
-    events.send_if_modified(|seq| std::mem::replace(seq, latest_event.max(*seq)) < latest_event);
 }
 
 fn log_refusal(entry: &Entry, reason: &str) {

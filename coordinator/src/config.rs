@@ -39,6 +39,9 @@ pub struct Config {
     pub worker_token: WorkerToken,
     /// `DIVVY_DATA_DIR`: where jobs, events and results are kept, in `divvy.db` and beside it. Default `divvy-data`.
     pub data_dir: PathBuf,
+    /// `DIVVY_STORE_URL`: a PostgreSQL that several coordinators share, such as `postgres://user:password@host/database`,
+    /// with the parameters of libpq. Needs `DIVVY_RESULTS_URL`. Default: none, SQLite in the data directory.
+    pub store_url: Option<StoreUrl>,
     /// `DIVVY_RESULTS_URL`: where results above 64 KiB go, such as `file:///mnt/results`. Default: `results` in the data
     /// directory.
     pub results_url: Option<Url>,
@@ -121,6 +124,7 @@ impl Default for Config {
             internal_addr: (Ipv4Addr::UNSPECIFIED, 8081).into(),
             worker_token: WorkerToken::default(),
             data_dir: PathBuf::from("divvy-data"),
+            store_url: None,
             results_url: None,
             coordinator_id: None,
             advertise_public_addr: None,
@@ -147,6 +151,28 @@ impl Default for Config {
             doors: DoorSettings::default(),
             pod_ip: None,
         }
+    }
+}
+
+/// The URL of a database. It may hold a password, which no message shows.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StoreUrl(Url);
+
+impl TryFrom<String> for StoreUrl {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        let wanted = "it must be such as postgres://user:password@host/database";
+        let url = Url::parse(&text).map_err(|error| anyhow::anyhow!("{error}: {wanted}"))?;
+        ensure!(matches!(url.scheme(), "postgres" | "postgresql"), "{wanted}");
+        Ok(Self(url))
+    }
+}
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreUrl({}://{})", self.0.scheme(), self.0.host_str().unwrap_or_default())
     }
 }
 
@@ -184,6 +210,11 @@ impl Config {
             "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
              memory are lost with it"
         );
+        ensure!(
+            self.store_url.is_none() || self.results_url.is_some(),
+            "DIVVY_STORE_URL needs DIVVY_RESULTS_URL: a place for large results that all coordinators share, such as \
+             s3://bucket/path or file:///mnt/shared"
+        );
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
             ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
@@ -209,6 +240,12 @@ impl Config {
             results_url: self.results_url.clone(),
             retention: self.retention(),
         }
+    }
+
+    /// The shared store, where there is one.
+    pub(crate) fn postgres_settings(&self) -> Option<store_postgres::StoreSettings> {
+        let url = self.store_url.as_ref()?.0.clone();
+        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone() })
     }
 
     pub(crate) fn retention(&self) -> Retention {
@@ -288,9 +325,17 @@ mod tests {
             ("drain_timeout_ms", "86400001"),
             ("public_addr", "8080"),
             ("results_url", "memory:///"),
+            ("store_url", "postgres://host/database"),
+            ("store_url", "mysql://host/database"),
         ] {
             assert!(read(&[(name, value)]).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = StoreUrl::try_from("postgres://me:secret@host/database".to_owned()).expect("a URL");
+        assert_eq!(format!("{url:?}"), "StoreUrl(postgres://host)");
     }
 
     #[test]

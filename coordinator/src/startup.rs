@@ -51,16 +51,21 @@ pub struct Coordinator {
     shared: Option<Arc<dyn Shared>>,
 }
 
-/// Watches the jobs of a coordinator in the same process, which it does not keep alive.
-#[derive(Clone, Debug)]
-pub struct JobWatch(Weak<Role>);
+/// Watches the jobs of coordinators in the same process, which it does not keep alive.
+#[derive(Clone, Debug, Default)]
+pub struct JobWatch(Vec<Weak<Role>>);
 
 impl JobWatch {
-    /// How far every job is; none while the coordinator does not lead.
+    /// How far every job is; none while no coordinator leads.
     #[must_use]
     pub fn progress(&self) -> Vec<TaskCounts> {
-        let term = self.0.upgrade().and_then(|role| role.term());
+        let term = self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()));
         term.map_or_else(Vec::new, |term| term.driver.view(Engine::progress))
+    }
+
+    /// Watches other coordinators too.
+    pub fn add(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
     }
 }
 
@@ -79,6 +84,10 @@ impl Coordinator {
     /// # Errors
     /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
+        if let Some(settings) = config.postgres_settings() {
+            let shared = store_postgres::open(&settings).context("open the store")?;
+            return Self::build_shared(config, Arc::new(shared));
+        }
         let (public, internal) = listeners(&config)?;
         let store = store_sqlite::open(config.store_settings()).context("open the store")?;
         Ok(Self::new(config, public, internal, store, None))
@@ -121,7 +130,7 @@ impl Coordinator {
     /// A view of its jobs, for a program that runs it in the same process.
     #[must_use]
     pub fn job_watch(&self) -> JobWatch {
-        JobWatch(Arc::downgrade(&self.role))
+        JobWatch(vec![Arc::downgrade(&self.role)])
     }
 
     /// Runs until `stop` resolves; then answers what is in flight within the drain timeout, ends all its tasks, closes the

@@ -1,6 +1,7 @@
 //! A coordinator that serves, workers that are a few lines of HTTP, and the real ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Json};
@@ -12,7 +13,6 @@ use model::{BootId, EventKind, JobEvent, JobId, JobState, Labels};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use service::Listener;
-use std::sync::Arc;
 use store::memory::MemoryShared;
 use tempfile::TempDir;
 use tokio::sync::oneshot;

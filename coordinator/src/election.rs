@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use store::shared::{Acquired, Member, RENEW_INTERVAL, Term, WATCH_INTERVAL};
+use engine::{Candidacy, LeaseAnswer, Question, Turn};
+use store::shared::{Acquired, Member, Term};
 use store::{Epoch, Leadership, LeadershipError};
 use tokio::sync::mpsc as signals;
 use tracing::{debug, info, warn};
@@ -15,15 +16,6 @@ use crate::role::Trust;
 
 /// How often this member says that it is there.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Between attempts to renew a lease that the store did not answer to.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// The leader stops so much before its lease may be trusted no longer: what it has under way ends by then.
-const MARGIN: Duration = Duration::from_millis(100);
-
-/// How long a member that could not lead lets the others try.
-const STAND_BACK: Duration = Duration::from_secs(1);
 
 /// Signals that wait for the coordinator: a term begins and ends.
 const MAX_SIGNALS: usize = 16;
@@ -63,15 +55,14 @@ impl Election {
         let (orders, taken) = mpsc::channel();
         let (sender, signals) = signals::channel(MAX_SIGNALS);
         let mut candidate = Candidate {
+            candidacy: Candidacy::new(Instant::now()),
             leadership,
             member,
             orders: taken,
             signals: sender,
             noticed: Box::new(noticed),
-            held: None,
-            seen: None,
+            trust: None,
             announced_at: None,
-            stand_back_until: Instant::now(),
             is_failing: false,
         };
         thread::Builder::new().name("leadership".to_owned()).spawn(move || candidate.run())?;
@@ -96,116 +87,102 @@ impl Election {
 }
 
 struct Candidate {
+    candidacy: Candidacy,
     leadership: Box<dyn Leadership>,
     member: Member,
     orders: mpsc::Receiver<Order>,
     signals: signals::Sender<Signal>,
     noticed: Box<dyn Fn() + Send>,
-    held: Option<(Epoch, Trust)>,
-    /// The epoch of the other member that led when it was last looked.
-    seen: Option<Epoch>,
+    /// Of the term that goes on.
+    trust: Option<Trust>,
     announced_at: Option<Instant>,
-    stand_back_until: Instant,
     is_failing: bool,
 }
 
 impl Candidate {
     fn run(&mut self) {
-        let mut is_candidate = true;
         loop {
-            let pause = match &self.held {
-                Some((epoch, trust)) => self.renew(*epoch, trust.clone()),
-                None if is_candidate && Instant::now() >= self.stand_back_until => self.acquire(),
-                None => WATCH_INTERVAL,
-            };
+            let asked_at = Instant::now();
+            if let Some(question) = self.candidacy.question(asked_at) {
+                let answer = self.ask(question);
+                let turn = self.candidacy.answer(answer, asked_at, Instant::now());
+                self.turn(turn);
+            }
             self.announce_if_due();
+            let pause = self.candidacy.due().saturating_duration_since(Instant::now());
             match self.orders.recv_timeout(pause) {
-                Ok(Order::StandBack(epoch)) => self.stand_back(epoch),
+                Ok(Order::StandBack(epoch)) => self.resign(epoch.0),
                 Ok(Order::Retire) => {
-                    is_candidate = false;
-                    if let Some((epoch, _)) = &self.held {
-                        self.stand_back(*epoch);
+                    if let Some(epoch) = self.candidacy.retire() {
+                        self.resign(epoch);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return if let Some((epoch, _)) = &self.held {
-                        self.stand_back(*epoch);
+                    return if let Some(epoch) = self.candidacy.retire() {
+                        self.resign(epoch);
                     };
                 }
             }
         }
     }
 
-    /// Returns how long to wait before the next look.
-    fn acquire(&mut self) -> Duration {
-        let asked_at = Instant::now();
-        match self.leadership.acquire(self.member.id) {
-            Ok(Acquired::Leads(Term { epoch, lasts })) => {
-                self.note_answer();
-                let trust = Trust::until(epoch, asked_at + lasts.saturating_sub(MARGIN));
-                self.held = Some((epoch, trust.clone()));
-                self.seen = None;
-                self.signal(Signal::Begin { epoch, trust });
-                RENEW_INTERVAL
+    fn ask(&mut self, question: Question) -> LeaseAnswer {
+        let answer = match question {
+            Question::Acquire => self.leadership.acquire(self.member.id).map(|acquired| match acquired {
+                Acquired::Leads(Term { epoch, lasts }) => LeaseAnswer::Taken { epoch: epoch.0, lasts },
+                Acquired::Held { epoch, expires_in, .. } => LeaseAnswer::Held { epoch: epoch.0, expires_in },
+            }),
+            Question::Renew(epoch) => {
+                let renewed = self.leadership.renew(Epoch(epoch));
+                renewed.map(|Term { lasts, .. }| LeaseAnswer::Renewed { lasts })
             }
-            Ok(Acquired::Held { epoch, expires_in, .. }) => {
-                self.note_answer();
-                if self.seen.replace(epoch) != Some(epoch) {
-                    (self.noticed)();
+        };
+        match answer {
+            Ok(answer) => {
+                if std::mem::take(&mut self.is_failing) {
+                    info!("the store answers again");
                 }
-                WATCH_INTERVAL.min(expires_in + Duration::from_millis(1))
+                answer
             }
-            Err(error) => self.note_failure(&error),
-        }
-    }
-
-    fn renew(&mut self, epoch: Epoch, trust: Trust) -> Duration {
-        let asked_at = Instant::now();
-        match self.leadership.renew(epoch) {
-            Ok(Term { lasts, .. }) => {
-                self.note_answer();
-                trust.renew(asked_at + lasts.saturating_sub(MARGIN));
-                // It may have ended while the answer was on its way, and has been acted upon.
-                if !trust.holds() {
-                    self.lose(epoch, &trust);
-                    return Duration::ZERO;
-                }
-                RENEW_INTERVAL
-            }
-            Err(error @ LeadershipError::Lost { .. }) => {
-                warn!(%error, "this coordinator does not lead any more");
-                self.lose(epoch, &trust);
-                WATCH_INTERVAL
-            }
+            Err(LeadershipError::Lost { .. }) => LeaseAnswer::Lost,
             Err(error @ LeadershipError::Unavailable(_)) => {
                 self.note_failure(&error);
-                if trust.holds() {
-                    return RETRY_PAUSE;
-                }
-                warn!(%epoch, "the lease could not be renewed: this coordinator does not lead any more");
-                self.lose(epoch, &trust);
-                WATCH_INTERVAL
+                LeaseAnswer::Unavailable
             }
         }
     }
 
-    fn lose(&mut self, epoch: Epoch, trust: &Trust) {
-        trust.end();
-        self.held = None;
-        self.signal(Signal::End { epoch });
-        (self.noticed)();
+    fn turn(&mut self, turn: Option<Turn>) {
+        match turn {
+            None => (),
+            Some(Turn::Begin { epoch, until }) => {
+                let (epoch, trust) = (Epoch(epoch), Trust::until(Epoch(epoch), until));
+                self.trust = Some(trust.clone());
+                self.signal(Signal::Begin { epoch, trust });
+            }
+            Some(Turn::Extend { until }) => {
+                if let Some(trust) = &self.trust {
+                    trust.renew(until);
+                }
+            }
+            Some(Turn::End { epoch }) => {
+                if let Some(trust) = self.trust.take() {
+                    trust.end();
+                }
+                self.signal(Signal::End { epoch: Epoch(epoch) });
+                (self.noticed)();
+            }
+            Some(Turn::Other) => (self.noticed)(),
+        }
     }
 
-    fn stand_back(&mut self, epoch: Epoch) {
-        self.stand_back_until = Instant::now() + STAND_BACK;
-        if let Some((_, trust)) = self.held.take_if(|(held, _)| *held == epoch) {
-            trust.end();
-            self.signal(Signal::End { epoch });
-        }
-        match self.leadership.resign(epoch) {
-            Ok(()) => info!(%epoch, "gave the leadership up"),
-            Err(error) => debug!(%error, %epoch, "could not give the leadership up: it expires"),
+    fn resign(&mut self, epoch: u64) {
+        let turn = self.candidacy.stand_back(epoch, Instant::now());
+        self.turn(turn);
+        match self.leadership.resign(Epoch(epoch)) {
+            Ok(()) => info!(epoch, "gave the leadership up"),
+            Err(error) => debug!(%error, epoch, "could not give the leadership up: it expires"),
         }
         (self.noticed)();
     }
@@ -225,16 +202,9 @@ impl Candidate {
         let _ = self.signals.blocking_send(signal);
     }
 
-    fn note_answer(&mut self) {
-        if std::mem::take(&mut self.is_failing) {
-            info!("the store answers again");
-        }
-    }
-
-    fn note_failure(&mut self, error: &LeadershipError) -> Duration {
+    fn note_failure(&mut self, error: &LeadershipError) {
         if !std::mem::replace(&mut self.is_failing, true) {
             warn!(%error, "the store does not answer");
         }
-        WATCH_INTERVAL
     }
 }

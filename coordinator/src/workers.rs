@@ -4,7 +4,7 @@
 //! is lost when it falls silent. Everything else about workers is the engine's, while this coordinator leads. A standby
 //! keeps the map too, so that it knows whom to ask for their leases when it takes over.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -141,8 +141,6 @@ pub(crate) struct Registration {
 pub(crate) struct Workers {
     /// Of the present term.
     driver: RwLock<Option<Arc<Driver>>>,
-    /// Workers that have not listed their leases since the term began, while its tasks wait for the lists.
-    awaited: Mutex<HashSet<WorkerId>>,
     registrations: DashMap<WorkerId, Registration>,
     names: DashMap<WorkerKey, WorkerId>,
     slots: AtomicU64,
@@ -194,7 +192,6 @@ impl Workers {
     pub(crate) fn new(evict_after: Duration, now: Instant) -> Self {
         Self {
             driver: RwLock::default(),
-            awaited: Mutex::default(),
             registrations: DashMap::new(),
             names: DashMap::new(),
             slots: AtomicU64::new(0),
@@ -214,14 +211,10 @@ impl Workers {
         let lives =
             |registration: &Registration| now.saturating_duration_since(registration.last_seen_at) < SEEN_LATELY;
         let living: Vec<_> = self.registrations.iter().filter(|worker| lives(worker.value())).collect();
-        let (ids, destinations): (HashSet<_>, Vec<_>) =
+        let (ids, destinations): (BTreeSet<_>, Vec<_>) =
             living.iter().map(|worker| (worker.key().clone(), worker.value().destination())).unzip();
         drop(living);
-        let is_over = ids.is_empty();
-        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = ids;
-        if is_over {
-            driver.input(Engine::recovered);
-        }
+        driver.input(|engine, now| engine.await_lists(ids, now));
         destinations
     }
 
@@ -234,7 +227,6 @@ impl Workers {
             }
             *current = None;
         }
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.names.clear();
         self.registrations.iter_mut().for_each(|mut registration| registration.key = None);
     }
@@ -289,22 +281,12 @@ impl Workers {
         let Some(driver) = driver else {
             return Ok((registered, HeartbeatAnswer { is_standby: true, ..HeartbeatAnswer::default() }));
         };
-        let epoch = driver.view(Engine::epoch);
-        if seen_epoch >= epoch {
-            self.note_list(worker_id, &driver);
-        }
+        let epoch = driver.input(|engine, now| {
+            engine.listed(worker_id, seen_epoch, now);
+            engine.epoch()
+        });
         let Reconciled { settled, deliver } = reconciled;
         Ok((registered, HeartbeatAnswer { epoch, settled, deliver, is_standby: false }))
-    }
-
-    /// The worker has listed its leases and takes none of an earlier term.
-    fn note_list(&self, worker_id: &WorkerId, driver: &Driver) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_last = awaited.remove(worker_id) && awaited.is_empty();
-        drop(awaited);
-        if was_last {
-            driver.input(Engine::recovered);
-        }
     }
 
     /// Stops giving leases to a worker that is going; its registration stays until it falls silent. Answers whether it

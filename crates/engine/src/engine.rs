@@ -62,6 +62,8 @@ pub struct Engine {
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
     /// Jobs of the last coordinator whose workers have not announced what they hold, and until when they may.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
+    /// Workers that have not listed what they hold since this coordinator leads.
+    pub(crate) awaited: BTreeSet<WorkerId>,
     pub(crate) is_stopping: bool,
     pub(crate) effects: Vec<Effect>,
     last_worker: u64,
@@ -86,6 +88,7 @@ impl Engine {
             head_starts: BTreeSet::new(),
             pauses: BTreeSet::new(),
             recovering: None,
+            awaited: BTreeSet::new(),
             is_stopping: false,
             effects: Vec::new(),
             // A key of one term names no worker of another.

@@ -125,12 +125,18 @@ impl Group {
 
     fn leads_now(&self) -> Option<usize> {
         // By their own word: one that was killed a moment ago is listed for a while.
-        let leads = |coordinator: &Coordinator| {
-            let answer = try_get_now(coordinator.internal, "/metrics")?;
-            Some(answer.body.lines().any(|line| line == "divvy_leader 1"))
-        };
-        let ready = self.coordinators.iter().enumerate().filter(|(_, coordinator)| coordinator.is_running());
-        ready.filter(|(_, coordinator)| leads(coordinator) == Some(true)).map(|(number, _)| number).next()
+        let running = self.coordinators.iter().enumerate().filter(|(_, coordinator)| coordinator.is_running());
+        running.map(|(number, _)| number).find(|number| self.says(*number, "divvy_leader 1"))
+    }
+
+    /// Whether a coordinator answers and does not lead.
+    pub(crate) fn follows(&self, number: usize) -> bool {
+        self.says(number, "divvy_leader 0")
+    }
+
+    fn says(&self, number: usize, sample: &str) -> bool {
+        let answer = try_get_now(self.coordinators[number].internal, "/metrics");
+        answer.is_some_and(|answer| answer.body.lines().any(|line| line == sample))
     }
 
     /// A coordinator that lives and is not this one.

@@ -69,10 +69,20 @@ impl Engine {
     /// Takes up the jobs that the last coordinator left. Tasks of those that had started wait for
     /// [`crate::Settings::recovery`], so that the workers that hold them can say so. Returns the jobs that cannot be read.
     pub fn recover(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
+        self.recover_jobs(jobs, false, now)
+    }
+
+    /// As [`Self::recover`], of a coordinator that led until a moment ago: it may have leased tasks of any job, also where
+    /// the store does not say so yet. All of them wait.
+    pub fn take_over(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
+        self.recover_jobs(jobs, true, now)
+    }
+
+    fn recover_jobs(&mut self, jobs: Vec<UnfinishedJob>, holds_all: bool, now: Now) -> Vec<(JobId, InvalidJob)> {
         let (mut held, mut unreadable) = (Vec::new(), Vec::new());
         for job in jobs {
             let (id, has_started) = (job.record.id, job.record.started_at.is_some());
-            let is_held = has_started && !self.settings.recovery.is_zero();
+            let is_held = (holds_all || has_started) && !self.settings.recovery.is_zero();
             match self.insert_stored(job, is_held, now) {
                 Ok(()) => held.extend(is_held.then_some(id)),
                 Err(error) => unreadable.push((id, error)),

@@ -76,9 +76,7 @@ impl Sharing {
     pub(crate) fn begin(&mut self, member: usize, epoch: u64, until: Instant) {
         self.members[member].term = None;
         let opened = self.members[member].way.lead(Epoch(epoch));
-        let Ok(parts) = opened else {
-            return self.note(format_args!("member {member} cannot lead in epoch {epoch}"));
-        };
+        let Ok(parts) = opened else { return self.cannot_lead(member, epoch) };
         self.note(format_args!("member {member} leads in epoch {epoch}"));
         let settings = Settings {
             policy: Policy {
@@ -94,7 +92,7 @@ impl Sharing {
             instance: self.rng.random(),
         };
         let after_event = *parts.latest_event.borrow();
-        let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return };
+        let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return self.cannot_lead(member, epoch) };
         let term = Term {
             epoch,
             until,
@@ -110,7 +108,7 @@ impl Sharing {
             sent: BTreeSet::new(),
         };
         self.members[member].term = Some(term);
-        if self.input(member, |engine, now| engine.recover(unfinished, now)).is_none_or(|failed| !failed.is_empty()) {
+        if self.input(member, |engine, now| engine.take_over(unfinished, now)).is_none_or(|failed| !failed.is_empty()) {
             self.violate("a stored job cannot be read");
         }
         let boot = self.members[member].boot;
@@ -118,6 +116,12 @@ impl Sharing {
         if self.now - self.members[member].started_at >= RECOVERY {
             self.ask_for_lists(member, epoch);
         }
+    }
+
+    /// The store went away between the lease and the first read.
+    fn cannot_lead(&mut self, member: usize, epoch: u64) {
+        self.note(format_args!("member {member} cannot lead in epoch {epoch}"));
+        self.stand_back(member, epoch);
     }
 
     fn ask_for_lists(&mut self, member: usize, epoch: u64) {
@@ -170,7 +174,8 @@ impl Sharing {
         self.act(member, epoch);
         let Some(term) = self.members[member].term.as_mut() else { return };
         term.sent.insert(attempt);
-        let Some(worker) = self.workers.iter().enumerate().find(|(number, worker)| worker.name(*number) == order.worker_id)
+        let Some(worker) =
+            self.workers.iter().enumerate().find(|(number, worker)| worker.name(*number) == order.worker_id)
         else {
             return self.violate("a lease for a worker that there is not");
         };
@@ -201,10 +206,12 @@ impl Sharing {
         self.input(member, |engine, now| match end {
             End::Broken => engine.connection_broke(attempt, now),
             // The attempt may have ended meanwhile.
-            End::Undeliverable => drop(engine.fail(attempt, LeaseFailure::Undeliverable, now)),
+            End::Undeliverable => {
+                let _ = engine.fail(attempt, LeaseFailure::Undeliverable, now);
+            }
             End::Refused => {
                 let cause = Failure::Refused("its worker has seen a later epoch".to_owned());
-                drop(engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now));
+                let _ = engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
             }
         });
     }
@@ -255,7 +262,8 @@ impl Sharing {
             self.violate(format!("a batch of epoch {epoch} is written in epoch {current}"));
         }
         if let Ok(applied) = &answer
-            && let Some(Answer::Refused(why)) = applied.answers.iter().find(|answer| matches!(answer, Answer::Refused(_)))
+            && let Some(Answer::Refused(why)) =
+                applied.answers.iter().find(|answer| matches!(answer, Answer::Refused(_)))
         {
             self.violate(format!("the store refuses a change: {why}"));
         }
@@ -268,13 +276,7 @@ impl Sharing {
         self.after(delay, Event::BatchAnswered { member, boot, epoch, answer });
     }
 
-    pub(crate) fn batch_answered(
-        &mut self,
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        answer: Result<Applied, BatchError>,
-    ) {
+    pub(crate) fn batch_answered(&mut self, member: usize, boot: u64, epoch: u64, answer: Result<Applied, BatchError>) {
         let Some(term) = self.term(member, boot, epoch) else { return };
         let Some((batch, numbers)) = term.writing.take() else { return };
         match answer {

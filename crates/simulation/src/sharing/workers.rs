@@ -140,8 +140,8 @@ impl Sharing {
         let report = Report { value: Some(held.value), results: Vec::new() };
         let busy = Duration::from_micros(TASK * (held.tasks.end - held.tasks.start));
         self.input(member, |engine, now| {
-            let is_held = engine.lease(attempt, now).is_some()
-                || key.is_some_and(|key| engine.adopt_reported(key, &lease, now));
+            let is_held =
+                engine.lease(attempt, now).is_some() || key.is_some_and(|key| engine.adopt_reported(key, &lease, now));
             // A late outcome is refused.
             is_held.then(|| engine.complete(attempt, report, busy, now).is_ok())
         });

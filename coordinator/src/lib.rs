@@ -17,5 +17,6 @@ mod metrics;
 mod pull_workers;
 mod simulated_workers;
 pub mod startup;
+pub mod succession;
 mod supervisor;
 mod workers;

@@ -100,6 +100,7 @@ impl State {
 pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]).by_leader(),
     Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
+    Route::new("POST", "/workers/{id}/drain", Right::Admin).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
     Route::new("POST", "/v1/jobs/all/{action}", Right::Submit)
@@ -141,6 +142,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .app_data(state.clone())
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer))
         .service(resource("/workers", "GET").get(workers::list))
+        .service(resource("/workers/{id}/drain", "POST").post(workers::drain))
         .service(resource("/v1/jobs", "GET, POST").get(jobs::list).post(jobs::submit))
         .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
         .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))

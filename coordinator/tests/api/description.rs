@@ -37,6 +37,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "change_jobs",
         "claim_tasks",
         "complete_tasks",
+        "drain_worker",
         "explain_job",
         "fail_tasks",
         "job_events",

@@ -131,7 +131,8 @@ fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: im
         points.collect()
     };
     let summary = format!("{} succeeded, {} failed", count(done), count(failed));
-    let series = [Series { name: "succeeded", points: line(0) }, Series { name: "failed", points: line(1) }];
+    let series =
+        [Series { name: "succeeded", tone: 0, points: line(0) }, Series { name: "failed", tone: 3, points: line(1) }];
     figure(shown, id, title, &summary, short, &series)
 }
 
@@ -139,7 +140,7 @@ fn seconds(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { span(Duration::try_from_secs_f64(value).unwrap_or_default()) }
 }
 
-const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
+const PERCENTILES: [(f64, &str, usize); 3] = [(0.5, "p50", 0), (0.9, "p90", 1), (0.99, "p99", 2)];
 
 fn percentiles(
     shown: &Statistics<'_>,
@@ -147,14 +148,14 @@ fn percentiles(
     title: &'static str,
     of: impl Fn(&Counts) -> &Durations,
 ) -> Markup {
-    let series = PERCENTILES.map(|(share, name)| {
+    let series = PERCENTILES.map(|(share, name, tone)| {
         let known =
             |(index, period): (usize, &Period)| Some((place(index), of(&period.counts).quantile(share)?.as_secs_f64()));
-        Series { name, points: shown.periods.iter().enumerate().filter_map(known).collect() }
+        Series { name, tone, points: shown.periods.iter().enumerate().filter_map(known).collect() }
     });
     let mut all = Durations::default();
     shown.periods.iter().for_each(|period| all.add(of(&period.counts)));
-    let figures = PERCENTILES.map(|(share, name)| format!("{name} {}", percentile(&all, share)));
+    let figures = PERCENTILES.map(|(share, name, _)| format!("{name} {}", percentile(&all, share)));
     let summary = format!("{} of {}", figures.join(", "), counted(all.count(), "job", "jobs"));
     figure(shown, id, title, &summary, seconds, &series)
 }

@@ -16,7 +16,9 @@ use tracing::{debug, warn};
 use workloads::Report;
 
 use crate::driver::{Driver, Outgoing};
+use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
+use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
@@ -39,12 +41,15 @@ pub(crate) struct LeaseSender {
     pub(crate) supervisor: Supervisor,
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) client: Client,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     pub(crate) token: WorkerToken,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) epoch: u64,
+    /// Nothing is sent once it has ended.
+    pub(crate) trust: Trust,
     /// The longest results of one lease, in bytes.
     pub(crate) max_result_bytes: usize,
 }
@@ -61,6 +66,9 @@ impl LeaseSender {
     /// Sends what the driver queues. Runs as long as the driver does.
     pub(crate) async fn run(self, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
+            if !self.trust.holds() {
+                continue;
+            }
             let this = self.clone();
             match next {
                 Outgoing::Lease(order, revoked) => self.supervisor.spawn(this.lease(order, revoked)),
@@ -70,10 +78,13 @@ impl LeaseSender {
     }
 
     async fn lease(self, order: Box<LeaseOrder>, revoked: oneshot::Receiver<()>) {
-        if self.simulated.has(order.worker) {
-            return self.simulated.run(*order, revoked).await;
-        }
         let started_at = Instant::now();
+        self.lease_log.began(begun(&order), started_at);
+        if self.simulated.has(order.worker) {
+            let attempt = order.attempt;
+            let end = self.simulated.run(*order, revoked).await;
+            return self.lease_log.ended(attempt, end, Instant::now());
+        }
         let end = tokio::select! {
             sent = self.request(&order) => self.settle(&order, sent),
             // Dropping the request closes its connection, which stops a worker whose lease ends with it.
@@ -83,6 +94,10 @@ impl LeaseSender {
             }
         };
         self.driver.sent(order.attempt);
+        // A lease whose connection broke goes on at its worker, and its outcome comes as that of a pulling worker.
+        if let Some(end) = End::of(end) {
+            self.lease_log.ended(order.attempt, end, Instant::now());
+        }
         self.metrics.lease_ended(end, started_at.elapsed());
     }
 
@@ -104,6 +119,9 @@ impl LeaseSender {
             settled: order.settled.clone(),
         };
         let patience = order.expires_at.saturating_duration_since(Instant::now()) + GRACE;
+        if !self.trust.holds() {
+            return Sent::Failed(LeaseFailure::Undeliverable);
+        }
         let request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,
@@ -203,6 +221,11 @@ impl LeaseSender {
             }
         });
     }
+}
+
+fn begun(order: &LeaseOrder) -> Begun<'_> {
+    let LeaseOrder { attempt, worker_id: worker, slot, job, kind, tasks, .. } = order;
+    Begun { attempt: *attempt, worker, slot: Some(*slot), job: *job, kind: *kind, tasks }
 }
 
 fn worker_failed(cause: String) -> Sent {

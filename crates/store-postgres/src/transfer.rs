@@ -55,11 +55,11 @@ impl Transfer {
     /// It holds jobs or events, or a coordinator uses it.
     pub fn target(url: &Url) -> Result<Self, TransferError> {
         let opened = Self::open(url)?;
-        let held = "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM events) + (SELECT count(*) FROM swept) \
-             + (SELECT event FROM counter)";
+        let held = TABLES.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name)).join(" OR ");
+        let held = format!("SELECT {held} OR (SELECT event FROM counter) > 0");
         let link = &opened.link;
-        let row = opened.io.run(async { link.query_opt(held, &[]).await }).map_err(failed)?;
-        if row.is_none_or(|row| rows::count(&row, 0).is_ok_and(|held| held > 0)) {
+        let row = opened.io.run(async { link.client.query_one(&held, &[]).await }).map_err(failed)?;
+        if row.get(0) {
             return Err(TransferError(format!("the database {} is not empty", opened.place)));
         }
         Ok(opened)

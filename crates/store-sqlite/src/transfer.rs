@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::{Row as SqlRow, params_from_iter};
-use store::transfer::{ColumnKind, Marks, Row, Source, Table, Target, TransferError};
+use store::transfer::{ColumnKind, Marks, Row, Source, TABLES, Table, Target, TransferError};
 use uuid::Uuid;
 
 use crate::apply::latest_event;
@@ -51,8 +51,8 @@ impl Transfer {
     /// It holds jobs or events, or another process uses it.
     pub fn target(data_dir: &Path) -> Result<Self, TransferError> {
         let opened = Self::open(data_dir)?;
-        let held = "SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM events) + (SELECT count(*) FROM swept)";
-        let held: i64 = opened.0.db.query_row(held, [], |row| row.get(0)).map_err(failed)?;
+        let held = TABLES.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name)).join(" OR ");
+        let held: i64 = opened.0.db.query_row(&format!("SELECT {held}"), [], |row| row.get(0)).map_err(failed)?;
         let latest = latest_event(&opened.0.db).map_err(failed)?;
         if held > 0 || latest > 0 {
             return Err(TransferError(format!("the data directory {} is not empty", data_dir.display())));
@@ -153,8 +153,6 @@ impl Target for Transfer {
 /// Every table of this store is one that is moved, or one that is known to be left behind.
 #[cfg(test)]
 mod tests {
-    use store::transfer::TABLES;
-
     use super::*;
 
     #[test]

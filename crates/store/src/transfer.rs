@@ -127,6 +127,20 @@ pub fn transfer(source: &mut dyn Source, target: &mut dyn Target) -> Result<Vec<
     Ok(moved)
 }
 
+/// The objects that the results of a store are in.
+///
+/// # Errors
+/// They cannot be read.
+pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
+    const RESULTS: Table = Table { name: "results", columns: &[("object", Text)] };
+    let mut names = Vec::new();
+    source.read(&RESULTS, &mut |rows| {
+        names.extend(rows.iter().flatten().flatten().cloned());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
 use ColumnKind::{Boolean, Bytes, Integer, Text, Uuid as Id};
 
 /// Columns of [`TABLES`]' statistics: sums.

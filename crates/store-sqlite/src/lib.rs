@@ -18,6 +18,7 @@ mod results;
 mod retention;
 mod statistics;
 mod submit;
+mod transfer;
 mod vacuum;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use error::OpenError;
+pub use transfer::Transfer;
 
 use backend::SqliteBackend;
 use readers::Readers;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool and python3 (Debian),
-# cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool, openssl and python3
+# (Debian), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ step() { printf '\n== %s\n' "$*"; }
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
 missing=()
-for tool in kubectl:kubernetes-client chromium:chromium curl:curl promtool:prometheus; do
+for tool in kubectl:kubernetes-client chromium:chromium curl:curl promtool:prometheus openssl:openssl; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi

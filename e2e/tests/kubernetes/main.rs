@@ -11,4 +11,5 @@ mod images;
 mod monitoring;
 mod network;
 mod schema;
+mod tls;
 mod workloads;

@@ -11,6 +11,7 @@ mod http;
 mod job_locks;
 mod job_view;
 mod jobs;
+mod lease_log;
 mod lease_sender;
 mod metrics;
 mod pull_workers;

@@ -1,0 +1,117 @@
+//! The watch over what a program takes: memory and processes of the whole tree, and space on disk.
+//!
+//! Looks are as frequent as their cost permits: each is followed by a pause of at least [`PAUSE_PER_COST`] times what it
+//! took.
+
+use std::time::{Duration, Instant};
+
+use super::tree::{self, Held};
+use super::wire::{Bound, Bounds, Start};
+use crate::scratch;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// Descriptors and files change slower than memory and cost more to look at.
+const SHORTEST_DISK_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// Looks take at most a part in this many, plus one, of a processor.
+const PAUSE_PER_COST: u32 = 25;
+
+pub(crate) struct Watch<'a> {
+    start: &'a Start,
+    root: i32,
+    look_at: Instant,
+    look_at_disk_at: Instant,
+    buffer_bytes: u64,
+    peak_memory_bytes: u64,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches all descendants of the calling process.
+    pub(crate) fn new(start: &'a Start, now: Instant) -> Self {
+        Self {
+            start,
+            root: rustix::process::getpid().as_raw_pid(),
+            look_at: now + SHORTEST_PAUSE,
+            look_at_disk_at: now + SHORTEST_DISK_PAUSE,
+            buffer_bytes: 0,
+            peak_memory_bytes: 0,
+        }
+    }
+
+    pub(crate) fn next_look(&self) -> Instant {
+        self.look_at.min(self.look_at_disk_at)
+    }
+
+    /// The most memory that a look has found.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        self.peak_memory_bytes
+    }
+
+    /// Looks at what is due, and tells the bound that is passed.
+    pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
+        if now >= self.look_at {
+            let bound = self.look_at_processes();
+            self.look_at = next(now, SHORTEST_PAUSE);
+            if bound.is_some() {
+                return bound;
+            }
+        }
+        if now >= self.look_at_disk_at {
+            let bound = self.look_at_disk(caged);
+            self.look_at_disk_at = next(now, SHORTEST_DISK_PAUSE);
+            return bound;
+        }
+        None
+    }
+
+    /// Whether the scratch directory of a program that has ended is too large, so that no short program passes unseen.
+    pub(crate) fn disk_bound(&self) -> Option<Bound> {
+        let limit = self.start.bounds.scratch_bytes;
+        let size = scratch::size_of(&self.start.scratch, limit);
+        (!size.is_ok_and(|size| size <= limit)).then_some(Bound::Scratch)
+    }
+
+    fn look_at_processes(&mut self) -> Option<Bound> {
+        let Bounds { memory_bytes, processes, .. } = self.start.bounds;
+        let tree = tree::descendants(self.root);
+        let mut threads = 0;
+        let mut memory = self.buffer_bytes;
+        for process in &tree {
+            let taken = tree::taken(*process);
+            threads += taken.threads;
+            memory += taken.memory_bytes;
+        }
+        if memory > memory_bytes && tree.len() > 1 {
+            // Pages that processes share after a fork were counted once for each.
+            let proportional = |process: &i32| {
+                tree::proportional_memory_bytes(*process).unwrap_or_else(|| tree::taken(*process).memory_bytes)
+            };
+            memory = self.buffer_bytes + tree.iter().map(proportional).sum::<u64>();
+        }
+        self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
+        if memory > memory_bytes {
+            return Some(Bound::Memory);
+        }
+        (threads > processes).then_some(Bound::Processes)
+    }
+
+    fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
+        let limit = self.start.bounds.scratch_bytes;
+        let mut held = Held::default();
+        for process in tree::descendants(self.root) {
+            let watchable = tree::add_held(process, &self.start.scratch, &mut held);
+            if watchable.is_err() && caged {
+                return Some(Bound::Unwatchable);
+            }
+        }
+        self.buffer_bytes = held.buffer_bytes();
+        let Ok(named) = scratch::size_of(&self.start.scratch, limit) else { return Some(Bound::Scratch) };
+        let too_large = named.saturating_add(held.unlinked_bytes()) > limit || held.has_unmeasurable();
+        too_large.then_some(Bound::Scratch)
+    }
+}
+
+fn next(started_at: Instant, shortest: Duration) -> Instant {
+    let now = Instant::now();
+    now + (now.duration_since(started_at) * PAUSE_PER_COST).clamp(shortest, LONGEST_PAUSE)
+}

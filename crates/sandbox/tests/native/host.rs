@@ -1,0 +1,96 @@
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sandbox::{Config, Sandbox};
+
+use crate::helpers::{SLACK, TEST_HOST, hostile_path, processes_marked, scratch_directories, wait_until};
+
+/// A process that runs a program for the test, and is killed.
+fn start_host(directory: &Path, native: bool, args: &[&str]) -> Child {
+    let path = hostile_path();
+    let mut all = if native { Vec::new() } else { vec![path.to_str().expect("UTF-8")] };
+    all.extend(args);
+    let scenario = serde_json::json!({
+        "directory": directory, "native": native.then_some(path), "args": all, "newest_landlock_abi": null,
+    });
+    Command::new(TEST_HOST).arg(scenario.to_string()).stdout(Stdio::piped()).spawn().expect("the host runs")
+}
+
+#[test]
+fn a_killed_hosts_programs_and_files_are_gone_within_a_second() {
+    for (native, mode) in [(true, "orphan"), (true, "loop"), (false, "orphan in a session"), (false, "ignore SIGTERM")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sandbox = directory.path().join("sandbox");
+        let marker = format!("killed-host-{}-{native}-{}", std::process::id(), mode.len());
+        let mut host = start_host(&sandbox, native, &[mode, "1", &marker]);
+        let most = if mode.starts_with("orphan") { 2 } else { 1 };
+        wait_until("the program", || processes_marked(&marker).len() == most);
+        assert_eq!(scratch_directories(&sandbox).len(), 1);
+        host.kill().expect("killed");
+        let killed_at = Instant::now();
+        host.wait().expect("it ended");
+        wait_until("the end of its programs", || processes_marked(&marker).is_empty());
+        wait_until("the removal of their files", || scratch_directories(&sandbox).is_empty());
+        assert!(killed_at.elapsed() < SLACK, "{:?}", killed_at.elapsed());
+        // What only the host could remove, the next one does.
+        drop(Sandbox::open(Config::new(&sandbox, 1)).expect("a sandbox"));
+        assert_eq!(std::fs::read_dir(sandbox.join("scratch")).expect("read").count(), 0);
+    }
+}
+
+#[test]
+fn a_killed_supervisors_program_ends_and_the_next_call_works() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let marker = format!("killed-supervisor-{}", std::process::id());
+    let mut host = start_host(directory.path(), true, &["orphan", "1", &marker]);
+    let mut line = String::new();
+    BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+    let processes = processes_marked(&marker);
+    assert_eq!(processes.len(), 2, "{line}");
+    let own = i32::try_from(host.id()).expect("a pid");
+    let supervisor = children(own).into_iter().next().expect("a supervisor");
+    kill_process(Pid::from_raw(supervisor).expect("a pid"), Signal::KILL).expect("killed");
+    assert!(!host.wait().expect("it ended").success());
+    wait_until("the end of the program", || processes_marked(&marker).is_empty());
+    assert_eq!(scratch_directories(directory.path()).len(), 0);
+}
+
+#[test]
+fn supervisors_end_with_the_sandbox() {
+    let grid = crate::helpers::grid();
+    let before = children(i32::try_from(std::process::id()).expect("a pid"));
+    grid.run(&crate::helpers::command(&["true"]), &crate::helpers::call(&[])).expect("finished");
+    drop(grid);
+    let own = i32::try_from(std::process::id()).expect("a pid");
+    // Other tests of this process have supervisors of their own, which come and go.
+    wait_until("the end of its supervisor", || children(own).iter().all(|child| before.contains(child) || is_others(*child)));
+}
+
+fn is_others(process: i32) -> bool {
+    let started = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !started.is_empty() && !started.contains(") Z ")
+}
+
+fn children(process: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let lists: Vec<_> = lists.collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|child| child.parse().ok()).collect()
+}
+
+#[test]
+fn a_second_host_leaves_the_files_of_the_first_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let marker = format!("two-hosts-{}", std::process::id());
+    let mut host = start_host(directory.path(), true, &["loop", &marker]);
+    wait_until("the program", || !processes_marked(&marker).is_empty());
+    drop(Sandbox::open(Config::new(directory.path(), 1)).expect("a sandbox"));
+    assert_eq!(scratch_directories(directory.path()).len(), 1);
+    host.kill().expect("killed");
+    host.wait().expect("it ended");
+    let _ = Duration::ZERO;
+    wait_until("the end of its program", || processes_marked(&marker).is_empty());
+}

@@ -224,7 +224,7 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, ScratchRoot) {
         let directory = tempfile::tempdir().expect("a directory");
-        let root = ScratchRoot::open(directory.path()).expect("a root");
+        let root = ScratchRoot::open(&directory.path().join("root")).expect("a root");
         (directory, root)
     }
 
@@ -279,12 +279,13 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
         let directory = tempfile::tempdir().expect("a directory");
-        let living = ScratchRoot::open(directory.path()).expect("a root");
+        let path = directory.path().join("root");
+        let living = ScratchRoot::open(&path).expect("a root");
         let kept = living.create().expect("created");
-        let abandoned = directory.path().join("run-dead");
+        let abandoned = path.join("run-dead");
         fs::create_dir_all(abandoned.join("task-1/x")).expect("made");
         fs::write(abandoned.join(LOCK), "").expect("written");
-        drop(ScratchRoot::open(directory.path()).expect("a root"));
+        drop(ScratchRoot::open(&path).expect("a root"));
         assert!(kept.path().exists());
         assert!(!abandoned.exists());
     }

@@ -27,6 +27,8 @@ use crate::scratch;
 
 /// How long a killed process may take to go, which is long only where the kernel waits for a device.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Processes outside the program's group that are signaled at a time.
+const MOST_SIGNALED: usize = 1024;
 const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// Children of `clone` whose end sends no SIGCHLD are waited for, too.
 const WAIT_ALL: WaitOptions = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
@@ -198,7 +200,7 @@ impl<'a> Run<'a> {
             let _ = kill_process_group(group, signal);
         }
         let own = getpid().as_raw_pid();
-        for process in tree::descendants(own) {
+        for process in tree::descendants(own, MOST_SIGNALED) {
             tree::signal_descendant(own, process, signal);
         }
     }
@@ -216,7 +218,7 @@ impl<'a> Run<'a> {
                 return 0;
             }
             if Instant::now() >= give_up_at {
-                let left = tree::descendants(getpid().as_raw_pid()).len();
+                let left = tree::descendants(getpid().as_raw_pid(), MOST_SIGNALED).len();
                 return u32::try_from(left).unwrap_or(u32::MAX);
             }
             let _ = poll(&mut [], Some(&KILL_PAUSE));

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// More processes than this are not listed; every limit on processes is far below.
-const MAX_LISTED: usize = 1 << 16;
+/// Longest line of ancestors that is followed.
+const MAX_ANCESTORS: usize = 1 << 16;
 /// The kernel memory that a full pipe, or what waits at one end of a socket pair, takes at most by default.
 const PIPE_BYTES: u64 = 64 << 10;
 const SOCKET_BYTES: u64 = 208 << 10;
@@ -55,15 +55,15 @@ impl Held {
     }
 }
 
-/// All descendants of `root`, parents first.
-pub(crate) fn descendants(root: i32) -> Vec<i32> {
+/// The descendants of `root`, parents first; no more are looked for once there are more than `most`. A tree that grows
+/// while it is walked would else never be done with.
+pub(crate) fn descendants(root: i32, most: usize) -> Vec<i32> {
     let mut found = Vec::new();
     push_children(root, &mut found);
     let mut next = 0;
-    while let Some(&process) = found.get(next) {
-        if found.len() > MAX_LISTED {
-            break;
-        }
+    while let Some(&process) = found.get(next)
+        && found.len() <= most
+    {
         push_children(process, &mut found);
         next += 1;
     }
@@ -195,7 +195,7 @@ pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
 
 fn has_ancestor(process: i32, ancestor: i32) -> bool {
     let mut current = process;
-    for _ in 0..MAX_LISTED {
+    for _ in 0..MAX_ANCESTORS {
         match stat_fields(current) {
             Some(stat) if stat.parent == ancestor => return true,
             Some(stat) if stat.parent > 1 => current = stat.parent,
@@ -258,7 +258,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
         let pid = i32::try_from(child.id()).expect("a pid");
         let own = i32::try_from(std::process::id()).expect("a pid");
-        assert!(descendants(own).contains(&pid));
+        assert!(descendants(own, 1000).contains(&pid));
         assert!(has_ancestor(pid, own));
         assert!(!has_ancestor(own, pid));
         assert_eq!(taken(pid).threads, 1);

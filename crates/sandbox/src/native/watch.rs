@@ -73,12 +73,15 @@ impl<'a> Watch<'a> {
 
     fn look_at_processes(&mut self) -> Option<Bound> {
         let Bounds { memory_bytes, processes, .. } = self.start.bounds;
-        let tree = tree::descendants(self.root);
-        let mut threads = 0;
+        let tree = tree::descendants(self.root, processes as usize);
+        if tree.len() > processes as usize {
+            return Some(Bound::Processes);
+        }
+        let mut threads = 0_u32;
         let mut memory = self.buffer_bytes;
         for process in &tree {
             let taken = tree::taken(*process);
-            threads += taken.threads;
+            threads = threads.saturating_add(taken.threads);
             memory += taken.memory_bytes;
         }
         if memory > memory_bytes && tree.len() > 1 {
@@ -98,7 +101,7 @@ impl<'a> Watch<'a> {
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
         let limit = self.start.bounds.scratch_bytes;
         let mut held = Held::default();
-        for process in tree::descendants(self.root) {
+        for process in tree::descendants(self.root, self.start.bounds.processes as usize) {
             let watchable = tree::add_held(process, &self.start.scratch, &mut held);
             if watchable.is_err() && caged {
                 return Some(Bound::Unwatchable);

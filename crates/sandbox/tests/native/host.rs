@@ -1,7 +1,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Config, Sandbox};
@@ -45,7 +45,7 @@ fn a_killed_hosts_programs_and_files_are_gone_within_a_second() {
 fn a_killed_supervisors_program_ends_and_the_next_call_works() {
     let directory = tempfile::tempdir().expect("a directory");
     let marker = format!("killed-supervisor-{}", std::process::id());
-    let mut host = start_host(directory.path(), true, &["orphan", "1", &marker]);
+    let mut host = start_host(&directory.path().join("sandbox"), true, &["orphan", "1", &marker]);
     let mut line = String::new();
     BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
     let processes = processes_marked(&marker);
@@ -55,7 +55,7 @@ fn a_killed_supervisors_program_ends_and_the_next_call_works() {
     kill_process(Pid::from_raw(supervisor).expect("a pid"), Signal::KILL).expect("killed");
     assert!(!host.wait().expect("it ended").success());
     wait_until("the end of the program", || processes_marked(&marker).is_empty());
-    assert_eq!(scratch_directories(directory.path()).len(), 0);
+    assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 0);
 }
 
 #[test]
@@ -85,12 +85,11 @@ fn children(process: i32) -> Vec<i32> {
 fn a_second_host_leaves_the_files_of_the_first_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let marker = format!("two-hosts-{}", std::process::id());
-    let mut host = start_host(directory.path(), true, &["loop", &marker]);
+    let mut host = start_host(&directory.path().join("sandbox"), true, &["loop", &marker]);
     wait_until("the program", || !processes_marked(&marker).is_empty());
-    drop(Sandbox::open(Config::new(directory.path(), 1)).expect("a sandbox"));
-    assert_eq!(scratch_directories(directory.path()).len(), 1);
+    drop(Sandbox::open(Config::new(directory.path().join("sandbox"), 1)).expect("a sandbox"));
+    assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 1);
     host.kill().expect("killed");
     host.wait().expect("it ended");
-    let _ = Duration::ZERO;
     wait_until("the end of its program", || processes_marked(&marker).is_empty());
 }

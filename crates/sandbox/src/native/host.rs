@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 
 use super::streams::{Ran, Streams};
+use super::tree;
 use super::wire::{self, Bounds, Cage, Reply, Request, Start, Step};
 use crate::entry::SUPERVISE;
 use crate::failure::Reason;
@@ -67,8 +68,8 @@ impl Supervisors {
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;
         let ran = streams.run(&supervisor.socket, stop, on_stderr);
         match &ran {
-            Err(Reason::Sandbox { .. }) => {}
-            Ok(ran) if ran.ended.left > 0 => {}
+            Err(Reason::Sandbox { .. }) => supervisor.kill(),
+            Ok(ran) if ran.ended.left > 0 => supervisor.kill(),
             Ok(_) | Err(_) => self.put_back(supervisor),
         }
         ran
@@ -93,14 +94,12 @@ impl Supervisors {
 impl Supervisor {
     fn start(helper: &Path) -> io::Result<Self> {
         let (socket, theirs) = UnixStream::pair()?;
-        // A group of its own: what a terminal sends to the host's group is the host's to handle.
         let process = Command::new(helper)
             .arg0("sandbox-supervisor")
             .arg(SUPERVISE)
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
-            .process_group(0)
             .spawn()?;
         Ok(Self { socket, process })
     }
@@ -110,6 +109,15 @@ impl Supervisor {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&at_once)) == Ok(0)
+    }
+}
+
+impl Supervisor {
+    /// Ends a supervisor that is gone or does not answer, and what it leaves, which is of its session.
+    fn kill(mut self) {
+        let _ = self.process.kill();
+        // Its number is not given to another session before it is waited for.
+        tree::kill_session(i32::try_from(self.process.id()).unwrap_or(i32::MAX));
     }
 }
 

@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
 use super::host::{Stdin, reason_of, reply};
-use super::tree;
 use super::wire::{self, Bound, Ended, Exit, Reply, Request};
 use crate::failure::Reason;
 use crate::program::{Limits, STDERR_TAIL_BYTES};
@@ -79,7 +78,6 @@ pub(super) struct Streams {
     overdue_after: Duration,
     buffer: Vec<u8>,
     cause: Option<Cause>,
-    session: Option<i32>,
 }
 
 impl Streams {
@@ -107,7 +105,6 @@ impl Streams {
             overdue_after: limits.wall_time.saturating_add(limits.grace).saturating_add(PATIENCE),
             buffer: vec![0; CHUNK_BYTES],
             cause: None,
-            session: None,
         };
         Ok((streams, [their_stdin, their_stdout.into(), their_stderr.into()]))
     }
@@ -125,14 +122,12 @@ impl Streams {
             self.move_bytes(ready, on_stderr);
             self.tell_to_end(supervisor, stop);
             if ready.supervisor {
-                match reply(supervisor).inspect_err(|_| self.end_without_supervisor())? {
-                    Reply::Started { pid } => self.session = Some(pid),
+                match reply(supervisor)? {
                     Reply::Refused { step, message } => return Err(reason_of(step, message)),
                     Reply::Ended(ended) => break ended,
                 }
             }
             if started_at.elapsed() > self.overdue_after {
-                self.end_without_supervisor();
                 return Err(Reason::sandbox("end the program", "its supervisor does not answer"));
             }
         };
@@ -204,13 +199,6 @@ impl Streams {
                 let _ = wire::send(supervisor, &Request::Kill, &[]);
             }
             _ => {}
-        }
-    }
-
-    /// Its session is all that is known of the program.
-    fn end_without_supervisor(&self) {
-        if let Some(session) = self.session {
-            tree::kill_session(session);
         }
     }
 }

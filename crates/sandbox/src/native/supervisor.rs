@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process_group, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setsid, wait,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
 };
 
 use super::cage::{self, Built, Filters};
@@ -37,6 +37,9 @@ const WAIT_ALL: WaitOptions = WaitOptions::from_bits_retain(libc::__WALL.cast_un
 fn serve(socket: &UnixStream) -> io::Result<()> {
     // Descriptors of the host that are not marked for closing, such as a C library's.
     sys::close_on_exec_from(0)?;
+    // All that it runs is of this session, by which the host finds it should the supervisor be killed. And what a
+    // terminal sends to the host's group is the host's to handle.
+    setsid()?;
     set_child_subreaper(Some(getpid()))?;
     // No process of the same user may look into this one.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
@@ -48,7 +51,6 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
         match spawn(&start, streams, &filters) {
             Ok(child) => {
                 let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-                wire::send(socket, &Reply::Started { pid }, &[])?;
                 let ended = Run::new(&start, pid)?.run(socket)?;
                 wire::send(socket, &Reply::Ended(ended), &[])?;
             }
@@ -92,7 +94,7 @@ fn spawn(start: &Start, streams: [OwnedFd; STREAMS], filters: &Result<Filters, S
 
 /// Runs in the new process, before `exec`.
 fn prepare(supervisor: Pid, bounds: &wire::Bounds, built: Option<Built>, filters: &Filters) -> io::Result<()> {
-    setsid()?;
+    setpgid(None, None)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != Some(supervisor) {
         return Err(io::Error::other("the supervisor is gone"));
@@ -195,8 +197,9 @@ impl<'a> Run<'a> {
     }
 
     fn signal_all(&self, signal: Signal) {
-        // The group first: the kernel lets no member fork past a signal to all of them.
-        if let Ok(group) = pid(self.main) {
+        // The group first: the kernel lets no member fork past a signal to all of them. Its number is its own until its
+        // leader is reaped.
+        if let (None, Ok(group)) = (self.exit, pid(self.main)) {
             let _ = kill_process_group(group, signal);
         }
         let own = getpid().as_raw_pid();
@@ -209,10 +212,6 @@ impl<'a> Run<'a> {
     fn end_all(&mut self) -> u32 {
         let give_up_at = Instant::now() + KILL_PATIENCE;
         loop {
-            if self.reap() {
-                return 0;
-            }
-            // Only orphans are left of a program that ended by itself, and those have no zombie as their group's leader.
             self.signal_all(Signal::KILL);
             if self.reap() {
                 return 0;

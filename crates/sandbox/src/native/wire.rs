@@ -62,9 +62,7 @@ pub(crate) struct Cage {
 /// What a supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The program was executed; its process is the leader of the session of the same number.
-    Started { pid: i32 },
-    /// It was not.
+    /// The program was not executed.
     Refused { step: Step, message: String },
     /// It and all its descendants are gone.
     Ended(Ended),

@@ -20,9 +20,10 @@ use rustix::process::{
 };
 
 use super::cage::{self, Built, Filters};
+use super::sys::{self, SingleThreaded};
+use super::tree;
 use super::watch::Watch;
 use super::wire::{self, Bound, Ended, Exit, Reply, Request, STREAMS, Start, Step};
-use super::{sys, tree};
 use crate::scratch;
 
 /// How long a killed process may take to go, which is long only where the kernel waits for a device.
@@ -35,6 +36,7 @@ const WAIT_ALL: WaitOptions = WaitOptions::from_bits_retain(libc::__WALL.cast_un
 
 /// Serves the host at the other end of `socket` until it is gone.
 fn serve(socket: &UnixStream) -> io::Result<()> {
+    let single_threaded = SingleThreaded::check()?;
     // Descriptors of the host that are not marked for closing, such as a C library's.
     sys::close_on_exec_from(0)?;
     // All that it runs is of this session, by which the host finds it should the supervisor be killed. And what a
@@ -48,7 +50,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
         // A request to end a program that has just ended by itself.
         let Request::Start(start) = request else { continue };
         let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else { continue };
-        match spawn(&start, streams, &filters) {
+        match spawn(&start, streams, &filters, single_threaded) {
             Ok(child) => {
                 let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
                 let ended = Run::new(&start, pid)?.run(socket)?;
@@ -60,7 +62,12 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-fn spawn(start: &Start, streams: [OwnedFd; STREAMS], filters: &Result<Filters, String>) -> Result<Child, (Step, String)> {
+fn spawn(
+    start: &Start,
+    streams: [OwnedFd; STREAMS],
+    filters: &Result<Filters, String>,
+    single_threaded: SingleThreaded,
+) -> Result<Child, (Step, String)> {
     let at_cage = |message: String| (Step::Cage, message);
     let built = start.cage.as_ref().map(|cage| Built::new(cage, &start.scratch)).transpose().map_err(at_cage)?;
     let filters = filters.as_ref().map_err(|message| at_cage(message.clone()))?;
@@ -74,7 +81,7 @@ fn spawn(start: &Start, streams: [OwnedFd; STREAMS], filters: &Result<Filters, S
     // Which step a failure is of is told by whether the last one before `exec` was reached.
     let (mut reached, mark) = io::pipe().map_err(|error| (Step::Spawn, error.to_string()))?;
     let mut entered = Some((built, mark));
-    sys::before_exec(&mut command, move || {
+    single_threaded.before_exec(&mut command, move || {
         let (built, mark) = entered.take().ok_or_else(|| io::Error::other("entered twice"))?;
         prepare(supervisor, &bounds, built, &filters)?;
         io::Write::write_all(&mut &mark, b"x")

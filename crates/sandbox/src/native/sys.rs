@@ -51,15 +51,23 @@ pub(crate) fn has_seccomp_filters() -> bool {
     answer == 0
 }
 
-/// Has `hook` run in the new process between `fork` and `exec`.
-///
-/// The caller's process must have a single thread: only then may the hook allocate and take locks.
-pub(crate) fn before_exec(command: &mut Command, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
-    debug_assert!(is_single_threaded(), "a lock that another thread holds at the fork is never released");
-    // SAFETY: no other thread exists at the fork, so no lock of the allocator or of `std` is held by a vanished thread.
-    unsafe { command.pre_exec(hook) };
-}
+/// Shows that this process had one thread, and no code in it starts another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SingleThreaded(());
 
-fn is_single_threaded() -> bool {
-    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
+impl SingleThreaded {
+    /// Counts the threads. What follows must not start one.
+    pub(crate) fn check() -> io::Result<Self> {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(())),
+            _ => Err(io::Error::other("the host has started threads before it asked whether it is a child")),
+        }
+    }
+
+    /// Has `hook` run in the new process between `fork` and `exec`, where it may allocate and take locks.
+    pub(crate) fn before_exec(self, command: &mut Command, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+        // SAFETY: no other thread exists at the fork, so none that vanishes with it holds a lock of the allocator or of
+        // the standard library.
+        unsafe { command.pre_exec(hook) };
+    }
 }

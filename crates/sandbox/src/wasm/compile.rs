@@ -64,6 +64,12 @@ pub(super) fn compile(
         Reason::MemoryLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of memory") },
         Reason::OutputLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of compiled code") },
         Reason::Exit { code } if code == i32::from(IS_BAD) => Reason::BadModule { message: text() },
+        // The kernel's limit on a process's data is met before the watch has seen the memory touched.
+        Reason::Signal { .. } if text().contains("memory allocation") => {
+            Reason::CompileLimit { what: format!("{} bytes of memory", limits.memory_bytes) }
+        }
+        // The machine is out of memory, whatever the module.
+        Reason::Signal { signal: libc::SIGKILL } => Reason::sandbox("compile it", "the compiler was killed"),
         // A panic or a crash of the compiler is the module's doing.
         Reason::Exit { .. } | Reason::Signal { .. } => {
             Reason::BadModule { message: format!("the compiler fails on it ({}): {}", failure.reason, text()) }

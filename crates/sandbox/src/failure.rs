@@ -86,7 +86,7 @@ pub enum Reason {
     /// It said so itself. The end of stderr tells more.
     #[error("it exited with code {code}")]
     Exit {
-        /// From 1 to 255; a WASI program may use any number but 0.
+        /// From 1 to 255; a WASI module may use any number but 0, a component has only 1.
         code: i32,
     },
     /// A signal ended it, such as 11 for a wrong address.

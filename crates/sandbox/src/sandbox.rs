@@ -68,8 +68,17 @@ impl Config {
 
 /// Libraries, interpreters and what the dynamic linker and the C library read.
 const READABLE: [&str; 11] = [
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/ld.so.preload",
-    "/etc/localtime", "/etc/alternatives",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/alternatives",
 ];
 
 impl Default for CompileLimits {

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -294,6 +295,9 @@ mod tests {
     fn a_root_that_others_can_enter_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("opened");
-        assert_eq!(ScratchRoot::open(directory.path()).expect_err("open to all").kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            ScratchRoot::open(directory.path()).expect_err("open to all").kind(),
+            io::ErrorKind::PermissionDenied
+        );
     }
 }

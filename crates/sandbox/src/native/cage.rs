@@ -64,8 +64,10 @@ impl Built {
         let none = CapabilitySet::empty();
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
         let status = self.rules.restrict_self().map_err(io::Error::other)?;
-        if !matches!(status, RestrictionStatus { ruleset: RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, .. })
-        {
+        if !matches!(
+            status,
+            RestrictionStatus { ruleset: RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, .. }
+        ) {
             return Err(io::Error::other("Landlock is not in force"));
         }
         let signals = if self.landlock_abi >= SCOPED_SIGNALS_ABI { Signals::Scoped } else { Signals::OwnOnly };

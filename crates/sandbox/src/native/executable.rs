@@ -39,9 +39,9 @@ pub(crate) struct Executables {
 impl Executables {
     /// Checks that the file at `path` hashes to `expected`.
     pub(crate) fn verify(&self, path: &Path, expected: ProgramHash) -> Result<(), Reason> {
-        let found = self.hash(path).map_err(|error| {
-            Reason::NotExecutable { message: format!("{}: {error}", path.display()) }
-        })?;
+        let found = self
+            .hash(path)
+            .map_err(|error| Reason::NotExecutable { message: format!("{}: {error}", path.display()) })?;
         if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
     }
 
@@ -105,6 +105,9 @@ mod tests {
         executables.verify(&path, ProgramHash::of(b"#!one")).expect("remembered");
         std::fs::write(&path, "#!another").expect("written");
         let found = executables.verify(&path, ProgramHash::of(b"#!one")).expect_err("changed");
-        assert_eq!(found, Reason::HashMismatch { expected: ProgramHash::of(b"#!one"), found: ProgramHash::of(b"#!another") });
+        assert_eq!(
+            found,
+            Reason::HashMismatch { expected: ProgramHash::of(b"#!one"), found: ProgramHash::of(b"#!another") }
+        );
     }
 }

@@ -22,8 +22,14 @@ pub(crate) enum Signals {
 
 /// Namespaces, and another parent than one's own.
 const REFUSED_CLONE_FLAGS: [i32; 8] = [
-    libc::CLONE_NEWNS, libc::CLONE_NEWCGROUP, libc::CLONE_NEWUTS, libc::CLONE_NEWIPC, libc::CLONE_NEWUSER,
-    libc::CLONE_NEWPID, libc::CLONE_NEWNET, libc::CLONE_PARENT,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_PARENT,
 ];
 const CLONE_FILES: u64 = 0x400;
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -108,10 +114,7 @@ pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
 /// process.
 pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::from([
-        (
-            libc::SYS_clone,
-            refused_clones()?,
-        ),
+        (libc::SYS_clone, refused_clones()?),
         (libc::SYS_close_range, vec![rule([masked(2, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE)?])?]),
         (
             libc::SYS_mmap,
@@ -176,7 +179,9 @@ fn rule<const N: usize>(conditions: [SeccompCondition; N]) -> Result<SeccompRule
     SeccompRule::new(conditions.into())
 }
 
-fn each<const N: usize>(conditions: [Result<SeccompCondition, BackendError>; N]) -> Result<Vec<SeccompRule>, BackendError> {
+fn each<const N: usize>(
+    conditions: [Result<SeccompCondition, BackendError>; N],
+) -> Result<Vec<SeccompRule>, BackendError> {
     conditions.into_iter().map(|condition| rule([condition?])).collect()
 }
 
@@ -193,6 +198,11 @@ fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Backe
     condition(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
 }
 
-fn condition(argument: u8, width: SeccompCmpArgLen, operation: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+fn condition(
+    argument: u8,
+    width: SeccompCmpArgLen,
+    operation: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, width, operation, value)
 }

@@ -53,16 +53,12 @@ impl Supervisors {
     }
 
     /// Runs a program to its end.
-    pub(crate) fn run(
-        &self,
-        job: Job<'_>,
-        stop: &AtomicBool,
-        on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Ran, Reason> {
+    pub(crate) fn run(&self, job: Job<'_>, stop: &AtomicBool, on_stderr: &mut dyn FnMut(&[u8])) -> Result<Ran, Reason> {
         let stdin = open_input(job.stdin)?;
         let start = start_of(&job);
         let supervisor = self.take()?;
-        let (streams, theirs) = Streams::open(stdin, job.limits).map_err(|error| Reason::sandbox("open pipes", error))?;
+        let (streams, theirs) =
+            Streams::open(stdin, job.limits).map_err(|error| Reason::sandbox("open pipes", error))?;
         let sent = wire::send(&supervisor.socket, &start, &theirs.each_ref().map(AsFd::as_fd));
         drop(theirs);
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;
@@ -165,7 +161,9 @@ fn open_input(input: &Input) -> Result<Stdin, Reason> {
         opened.map_err(|error| Reason::BadCall { message: format!("open its input {}: {error}", path.display()) })
     };
     match input {
-        Input::Empty => File::open("/dev/null").map(Stdin::File).map_err(|error| Reason::sandbox("open /dev/null", error)),
+        Input::Empty => {
+            File::open("/dev/null").map(Stdin::File).map_err(|error| Reason::sandbox("open /dev/null", error))
+        }
         Input::Bytes(bytes) => Ok(Stdin::Bytes(bytes.clone())),
         Input::File(path) => open(path).map(Stdin::File),
     }

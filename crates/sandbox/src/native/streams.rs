@@ -161,7 +161,9 @@ impl Streams {
             self.write_stdin();
         }
         // A turn has a bound, so that a flood on one stream does not hide the other, the stop flag or the end.
-        if ready.stdout && !read(&mut self.stdout, &mut self.buffer, |chunk| take(&mut self.output, self.output_limit, chunk)) {
+        if ready.stdout
+            && !read(&mut self.stdout, &mut self.buffer, |chunk| take(&mut self.output, self.output_limit, chunk))
+        {
             self.cause.get_or_insert(Cause::Output);
         }
         if ready.stderr {

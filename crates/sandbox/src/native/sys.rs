@@ -35,9 +35,8 @@ fn duration(time: libc::timeval) -> Duration {
 pub(crate) fn landlock_abi() -> u32 {
     const VERSION: u32 = 1;
     // SAFETY: with the version flag the call takes no attributes: a null pointer and a size of zero.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION)
-    };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0usize, VERSION) };
     u32::try_from(answer).unwrap_or(0)
 }
 
@@ -45,9 +44,8 @@ pub(crate) fn landlock_abi() -> u32 {
 pub(crate) fn has_seccomp_filters() -> bool {
     let action: u32 = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the pointer is to a live `u32`, which the kernel only reads.
-    let answer = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action))
-    };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action)) };
     answer == 0
 }
 
@@ -65,7 +63,11 @@ impl SingleThreaded {
     }
 
     /// Has `hook` run in the new process between `fork` and `exec`, where it may allocate and take locks.
-    pub(crate) fn before_exec(self, command: &mut Command, hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    pub(crate) fn before_exec(
+        self,
+        command: &mut Command,
+        hook: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) {
         // SAFETY: no other thread exists at the fork, so none that vanishes with it holds a lock of the allocator or of
         // the standard library.
         unsafe { command.pre_exec(hook) };

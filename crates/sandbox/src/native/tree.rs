@@ -105,7 +105,8 @@ fn parse_status(status: &str) -> Taken {
     let mut taken = Taken::default();
     for line in status.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
-        let number = || value.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        let number =
+            || value.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
         match name {
             "RssAnon" | "RssShmem" | "VmSwap" | "VmPTE" => taken.memory_bytes += number() << 10,
             "Threads" => taken.threads = u32::try_from(number()).unwrap_or(u32::MAX),
@@ -249,7 +250,8 @@ mod tests {
 
     #[test]
     fn memory_and_threads_are_read_from_a_status_page() {
-        let status = "Name:\tx\nThreads:\t3\nVmPTE:\t      4 kB\nRssAnon:\t     100 kB\nRssFile:\t  9999 kB\nVmSwap:\t 1 kB\n";
+        let status =
+            "Name:\tx\nThreads:\t3\nVmPTE:\t      4 kB\nRssAnon:\t     100 kB\nRssFile:\t  9999 kB\nVmSwap:\t 1 kB\n";
         assert_eq!(parse_status(status), Taken { threads: 3, memory_bytes: 105 << 10 });
     }
 

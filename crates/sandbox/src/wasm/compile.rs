@@ -85,9 +85,9 @@ pub(crate) fn compile_on_standard_streams() -> i32 {
         eprintln!("read the module: {error}");
         return 1;
     }
-    let compiled = engine().map_err(|error| (1, error)).and_then(|engine| {
-        precompile(&engine, &module).map_err(|error| (i32::from(IS_BAD), error))
-    });
+    let compiled = engine()
+        .map_err(|error| (1, error))
+        .and_then(|engine| precompile(&engine, &module).map_err(|error| (i32::from(IS_BAD), error)));
     match compiled {
         Err((code, error)) => {
             eprintln!("{error:#}");

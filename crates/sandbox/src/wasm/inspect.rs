@@ -56,7 +56,8 @@ const PREVIEW_1: &[&str] = &[
 ];
 const PREVIEW_1_MODULE: &str = "wasi_snapshot_preview1";
 /// Packages of preview 2 that a worker has, sockets without any address to reach.
-const PREVIEW_2: &[&str] = &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const PREVIEW_2: &[&str] =
+    &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 const PREVIEW_2_VERSION: &str = "@0.2.";
 const RUN: &str = "wasi:cli/run@0.2.";
 
@@ -127,7 +128,8 @@ impl Inspection {
     }
 
     fn conclude(&mut self, has_entry: bool) {
-        let missing: BTreeSet<_> = self.imports.iter().filter(|import| !import.provided).map(Import::to_string).collect();
+        let missing: BTreeSet<_> =
+            self.imports.iter().filter(|import| !import.provided).map(Import::to_string).collect();
         self.problems.extend(missing.into_iter().map(|import| format!("no worker has its import {import}")));
         if !has_entry {
             self.problems.push(match self.kind {

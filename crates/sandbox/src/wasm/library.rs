@@ -47,8 +47,15 @@ struct Shelf {
 enum Entry {
     /// Another caller is at it.
     Busy,
-    Ready { loaded: Arc<Loaded>, used: u64 },
-    Failed { reason: Reason, until: Option<Instant>, used: u64 },
+    Ready {
+        loaded: Arc<Loaded>,
+        used: u64,
+    },
+    Failed {
+        reason: Reason,
+        until: Option<Instant>,
+        used: u64,
+    },
 }
 
 impl Library {

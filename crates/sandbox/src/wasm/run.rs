@@ -37,14 +37,14 @@ const MESSAGE_BYTES: usize = 1024;
 const MOST_FRAMES: usize = 5;
 
 /// What a store holds beside the engine's own.
-pub(super) struct Guest<W> {
+pub(crate) struct Guest<W> {
     wasi: W,
     memory: MemoryLimiter,
 }
 
-pub(super) type Preview1 = WasiP1Ctx;
+pub(crate) type Preview1 = WasiP1Ctx;
 
-pub(super) struct Preview2 {
+pub(crate) struct Preview2 {
     context: WasiCtx,
     table: ResourceTable,
 }

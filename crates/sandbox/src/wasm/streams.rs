@@ -79,7 +79,7 @@ impl Sink for Log {
 }
 
 /// Where a guest's bytes go.
-trait Sink: Clone + Send + Sync + Unpin + 'static {
+pub(super) trait Sink: Clone + Send + Sync + Unpin + 'static {
     /// How many bytes it takes now.
     fn room(&self) -> usize;
     fn push(&self, chunk: &[u8]) -> StreamResult<()>;

@@ -1,6 +1,6 @@
 use std::process::Command;
 
-use sandbox::{Blame, Call, ProgramHash, Program, Reason};
+use sandbox::{Blame, Call, Program, ProgramHash, Reason};
 
 use crate::helpers::{
     Outcome, TEST_HOST, call, command, grid, grid_with, hostile_path, hostile_program, native, reason, text,
@@ -108,7 +108,8 @@ fn what_is_no_executable_is_told_so() {
 fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     let grid = grid();
     let path = grid.directory.join("script");
-    std::fs::write(&path, "#!/bin/sh\nsort | head -1; cat /etc/passwd 2>/dev/null || echo \"$1\" refused\n").expect("written");
+    std::fs::write(&path, "#!/bin/sh\nsort | head -1; cat /etc/passwd 2>/dev/null || echo \"$1\" refused\n")
+        .expect("written");
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).expect("set");
     let call = Call { stdin: sandbox::Input::Bytes("b\na\n".into()), ..call(&["was"]) };
@@ -131,7 +132,8 @@ fn the_cage_holds_for_an_unprivileged_worker() {
         return; // All other tests have shown it.
     }
     const NOBODY: u32 = 65534;
-    let directory = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir().expect("made");
+    let directory =
+        tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir().expect("made");
     let path = directory.path();
     for (from, to) in [(TEST_HOST.as_ref(), "host"), (hostile_path(), "hostile")] {
         std::fs::copy(from, path.join(to)).expect("copied");
@@ -154,8 +156,14 @@ fn the_cage_holds_for_an_unprivileged_worker() {
         // The shell becomes the host, so its number is known beforehand.
         let script = "exec \"$0\" \"$(printf %s \"$1\" | sed s/HOST/$$/)\"";
         let host = Command::new("/bin/sh")
-            .args(["-c", script]).arg(path.join("host")).arg(scenario.to_string())
-            .uid(NOBODY).gid(NOBODY).current_dir("/").output().expect("the host runs");
+            .args(["-c", script])
+            .arg(path.join("host"))
+            .arg(scenario.to_string())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/")
+            .output()
+            .expect("the host runs");
         assert!(host.status.success(), "{}", text(&host.stderr));
         let lines = text(&host.stdout).lines().map(|line| line.split_once(": ").expect("two parts"));
         assert_contained(&lines.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect::<Vec<_>>());

@@ -117,7 +117,8 @@ pub(crate) fn compile(source: &str, name: &str) -> PathBuf {
     std::fs::create_dir_all(&directory).expect("a directory");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let unique = directory.join(format!("{name}-{}", std::process::id()));
-    let built = Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&unique).arg(source).status().expect("gcc runs");
+    let built =
+        Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&unique).arg(source).status().expect("gcc runs");
     assert!(built.success(), "gcc");
     let path = directory.join(name);
     // One name for all test processes, so that no build is left over.

@@ -21,7 +21,8 @@ fn start_host(directory: &Path, native: bool, args: &[&str]) -> Child {
 
 #[test]
 fn a_killed_hosts_programs_and_files_are_gone_within_a_second() {
-    for (native, mode) in [(true, "orphan"), (true, "loop"), (false, "orphan in a session"), (false, "ignore SIGTERM")] {
+    for (native, mode) in [(true, "orphan"), (true, "loop"), (false, "orphan in a session"), (false, "ignore SIGTERM")]
+    {
         let directory = tempfile::tempdir().expect("a directory");
         let sandbox = directory.path().join("sandbox");
         let marker = format!("killed-host-{}-{native}-{}", std::process::id(), mode.len());
@@ -66,7 +67,9 @@ fn supervisors_end_with_the_sandbox() {
     drop(grid);
     let own = i32::try_from(std::process::id()).expect("a pid");
     // Other tests of this process have supervisors of their own, which come and go.
-    wait_until("the end of its supervisor", || children(own).iter().all(|child| before.contains(child) || is_others(*child)));
+    wait_until("the end of its supervisor", || {
+        children(own).iter().all(|child| before.contains(child) || is_others(*child))
+    });
 }
 
 fn is_others(process: i32) -> bool {

@@ -93,9 +93,7 @@ fn memory_in_the_buffers_of_sockets_is_counted() {
 fn output_of_exactly_the_limit_is_a_result_and_a_byte_more_is_not() {
     let grid = grid();
     for limit in [0, 1, 4096, 65_536, 65_537, 300_000] {
-        let written = |bytes: i64| {
-            with_limits(&["write", &bytes.to_string()], |limits| limits.output_bytes = limit)
-        };
+        let written = |bytes: i64| with_limits(&["write", &bytes.to_string()], |limits| limits.output_bytes = limit);
         let bytes = i64::try_from(limit).expect("small");
         assert_eq!(grid.hostile(&written(bytes)).expect("fits").stdout.len() as u64, limit);
         assert_eq!(reason(grid.hostile(&written(bytes + 1))), Reason::OutputLimit { limit });

@@ -9,8 +9,11 @@ use sandbox::{Blame, Program, ProgramHash, Reason, Source};
 use crate::helpers::{NOTHING, SLACK, call, grid, grid_with, module, program, reason, text, writer};
 
 fn hello(word: &str) -> Program {
-    let body = format!("(data (i32.const 0) \"{word}\")
-        (func (export \"_start\") (drop (call $write (i32.const 1) (i32.const {}))))", word.len());
+    let body = format!(
+        "(data (i32.const 0) \"{word}\")
+        (func (export \"_start\") (drop (call $write (i32.const 1) (i32.const {}))))",
+        word.len()
+    );
     module(&writer(&body))
 }
 
@@ -74,8 +77,14 @@ fn a_gigabyte_is_refused_before_it_is_read() {
 fn compile_bomb() -> Program {
     let locals: String = (0..2000).map(|_| "(local i64)").collect();
     let body: String = (0..12_000)
-        .map(|n| format!("(local.set {0} (i64.add (local.get {1}) (local.get {2}))) (br_if 0 (i64.eqz (local.get {0})))",
-            n % 2000, n * 7 % 2000, n * 13 % 2000))
+        .map(|n| {
+            format!(
+                "(local.set {0} (i64.add (local.get {1}) (local.get {2}))) (br_if 0 (i64.eqz (local.get {0})))",
+                n % 2000,
+                n * 7 % 2000,
+                n * 13 % 2000
+            )
+        })
         .collect();
     module(&format!("(module (func (export \"_start\") {locals} (block (loop {body}))))"))
 }
@@ -176,7 +185,8 @@ fn a_tampered_cache_file_is_never_loaded() {
         other_grid.run(&hello("evil"), &call(&[])).expect("finished");
         let other = other_grid.compiled_files().pop().expect("compiled");
         tamper(&file, &other);
-        let next = sandbox::Config { helper: crate::helpers::TEST_HOST.into(), ..sandbox::Config::new(&grid.directory, 1) };
+        let next =
+            sandbox::Config { helper: crate::helpers::TEST_HOST.into(), ..sandbox::Config::new(&grid.directory, 1) };
         let next = sandbox::Sandbox::open(next).expect("a sandbox");
         let ran = next.run(&program, &call(&[]), &AtomicBool::new(false), &mut |_| {});
         assert_eq!(text(&ran.expect("compiled again").stdout), "mine");

@@ -111,7 +111,9 @@ pub(crate) fn component(module: &[u8]) -> Vec<u8> {
     };
     wit_component::ComponentEncoder::default()
         .module(module)
-        .and_then(|encoder| encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER))
+        .and_then(|encoder| {
+            encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
+        })
         .and_then(|mut encoder| encoder.encode())
         .expect("a component")
 }

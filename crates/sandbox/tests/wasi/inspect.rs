@@ -9,12 +9,13 @@ fn a_module_tells_what_it_needs() {
     let names: Vec<_> = runs.imports.iter().map(Import::to_string).collect();
     assert_eq!(names, ["wasi_snapshot_preview1 fd_write", "wasi_snapshot_preview1 proc_exit"]);
     assert!(runs.runs(), "{:?}", runs.problems);
-    let wrong = wat::parse_str(r#"(module (import "env" "launch" (func)) (import "env" "launch" (func)))"#).expect("WAT");
+    let wrong =
+        wat::parse_str(r#"(module (import "env" "launch" (func)) (import "env" "launch" (func)))"#).expect("WAT");
     let problems = inspect(&wrong).expect("valid").problems;
-    assert_eq!(problems, [
-        "no worker has its import env launch",
-        "it exports no function _start: it is a library, not a command",
-    ]);
+    assert_eq!(
+        problems,
+        ["no worker has its import env launch", "it exports no function _start: it is a library, not a command",]
+    );
 }
 
 #[test]

@@ -83,7 +83,9 @@ fn output_of_exactly_the_limit_is_a_result_and_a_byte_more_is_not() {
         let call = with_limits(|limits| limits.output_bytes = limit);
         // It ignores what the write says, as careless programs do.
         let writes = |bytes: u64| {
-            module(&writer(&format!("(func (export \"_start\") (drop (call $write (i32.const 1) (i32.const {bytes}))))")))
+            module(&writer(&format!(
+                "(func (export \"_start\") (drop (call $write (i32.const 1) (i32.const {bytes}))))"
+            )))
         };
         assert_eq!(grid.hostile(&writes(limit), &call).expect("fits").stdout.len() as u64, limit);
         assert_eq!(reason(grid.hostile(&writes(limit + 1), &call)), Reason::OutputLimit { limit });

@@ -42,12 +42,12 @@ const RANDOM_AND_TIME: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (func (export "_start")
-    (drop (call $random (i32.const 100) (i32.const 32)))
-    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 132)))
-    (drop (call $time (i32.const 1) (i64.const 1) (i32.const 140)))
-    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 148)))
-    (drop (call $time (i32.const 1) (i64.const 1) (i32.const 156)))
-    (i32.store (i32.const 0) (i32.const 100))
+    (drop (call $random (i32.const 96) (i32.const 32)))
+    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 128)))
+    (drop (call $time (i32.const 1) (i64.const 1) (i32.const 136)))
+    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 144)))
+    (drop (call $time (i32.const 1) (i64.const 1) (i32.const 152)))
+    (i32.store (i32.const 0) (i32.const 96))
     (i32.store (i32.const 4) (i32.const 64))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 

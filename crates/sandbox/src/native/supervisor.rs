@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process_group, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, getpriority_process, kill_process_group,
+    pidfd_open, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid,
+    setpriority_process, setsid, wait,
 };
 
 use super::cage::{self, Built, Filters};
@@ -28,6 +29,8 @@ use crate::scratch;
 
 /// How long a killed process may take to go, which is long only where the kernel waits for a device.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How much lower the priority of programs is.
+const NICE: i32 = 5;
 /// Processes outside the program's group that are signaled at a time.
 const MOST_SIGNALED: usize = 1024;
 const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
@@ -107,6 +110,9 @@ fn prepare(supervisor: Pid, bounds: &wire::Bounds, built: Option<Built>, filters
         return Err(io::Error::other("the supervisor is gone"));
     }
     cage::limit_resources(bounds, built.is_some())?;
+    // Below the watch and the worker's own threads: among a thousand processes of a fork bomb the watch would else wait
+    // for each one's turn.
+    setpriority_process(None, getpriority_process(None)?.saturating_add(NICE))?;
     // `exec` sets it so anyway; until then the files of this process in /proc belong to root.
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     // Out of memory, the kernel ends the program rather than the worker. Not every container lets it be said.

@@ -83,6 +83,9 @@ pub enum Reason {
         /// The limit.
         limit: u32,
     },
+    /// A process of a native program has made its descriptors unreadable, so what it takes cannot be metered.
+    #[error("a process of it hides from the watch")]
+    Hidden,
     /// It said so itself. The end of stderr tells more.
     #[error("it exited with code {code}")]
     Exit {
@@ -167,6 +170,7 @@ impl Reason {
             | Self::OutputLimit { .. }
             | Self::ScratchLimit { .. }
             | Self::ProcessLimit { .. }
+            | Self::Hidden
             | Self::Exit { .. }
             | Self::Signal { .. }
             | Self::Trap { .. }

@@ -234,7 +234,7 @@ impl Sandbox {
         let argv = vec![utf8(&path)?];
         let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
         let cage = Some(self.cage(path));
-        conclude(self.supervisors.run(Job { cage, ..job }, stop, on_stderr)?, call)
+        conclude(self.supervisors.run(&Job { cage, ..job }, stop, on_stderr)?, call)
     }
 
     fn run_named(
@@ -247,7 +247,7 @@ impl Sandbox {
         let scratch = self.scratch()?;
         let working_directory = command.working_directory.as_deref().unwrap_or(scratch.path());
         let job = self.job(command.argv.clone(), &command.env, call, &scratch, working_directory)?;
-        conclude(self.supervisors.run(job, stop, on_stderr)?, call)
+        conclude(self.supervisors.run(&job, stop, on_stderr)?, call)
     }
 
     fn job<'a>(
@@ -298,7 +298,7 @@ impl Sandbox {
         let argv = vec![utf8(&helper)?];
         let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
         let cage = self.capabilities.missing_for_native().is_empty().then(|| self.cage(helper));
-        conclude(self.supervisors.run(Job { cage, ..job }, stop, &mut |_| {})?, call)
+        conclude(self.supervisors.run(&Job { cage, ..job }, stop, &mut |_| {})?, call)
     }
 }
 

@@ -241,7 +241,7 @@ mod tests {
         fs::write(path.join("moved-0"), "in the way").expect("written");
         fs::create_dir_all(path.join("moved-1/a/b/c")).expect("made");
         symlink(&outside, path.join("link")).expect("linked");
-        fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0)).expect("closed");
+        fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0o000)).expect("closed");
         drop(scratch);
         assert!(!path.exists());
         assert!(outside.exists());

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::streams::{Ran, Streams};
 use super::tree;
@@ -53,19 +54,39 @@ impl Supervisors {
     }
 
     /// Runs a program to its end.
-    pub(crate) fn run(&self, job: Job<'_>, stop: &AtomicBool, on_stderr: &mut dyn FnMut(&[u8])) -> Result<Ran, Reason> {
+    pub(crate) fn run(
+        &self,
+        job: &Job<'_>,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Ran, Reason> {
+        // A file that was just written is busy while any child that the host has forked meanwhile still has it open.
+        for _ in 0..BUSY_TRIES {
+            if let Some(ran) = self.run_once(job, stop, on_stderr)? {
+                return Ok(ran);
+            }
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        Err(Reason::NotExecutable { message: "another process has it open for writing".to_owned() })
+    }
+
+    fn run_once(
+        &self,
+        job: &Job<'_>,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<Ran>, Reason> {
         let stdin = open_input(job.stdin)?;
-        let start = start_of(&job);
         let supervisor = self.take()?;
         let (streams, theirs) =
             Streams::open(stdin, job.limits).map_err(|error| Reason::sandbox("open pipes", error))?;
-        let sent = wire::send(&supervisor.socket, &start, &theirs.each_ref().map(AsFd::as_fd));
+        let sent = wire::send(&supervisor.socket, &start_of(job), &theirs.each_ref().map(AsFd::as_fd));
         drop(theirs);
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;
         let ran = streams.run(&supervisor.socket, stop, on_stderr);
         match &ran {
             Err(Reason::Sandbox { .. }) => supervisor.kill(),
-            Ok(ran) if ran.ended.left > 0 => supervisor.kill(),
+            Ok(Some(ran)) if ran.ended.left > 0 => supervisor.kill(),
             Ok(_) | Err(_) => self.put_back(supervisor),
         }
         ran
@@ -125,7 +146,7 @@ impl Drop for Supervisor {
 }
 
 fn start_of(job: &Job<'_>) -> Request {
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let cage = job.cage.as_ref();
     Request::Start(Box::new(Start {
         argv: job.argv.clone(),
@@ -143,6 +164,9 @@ fn start_of(job: &Job<'_>) -> Request {
     }))
 }
 
+/// An executable is busy for as long as a fork takes to its `exec`.
+const BUSY_TRIES: usize = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// A hundred years: a time that can be added to the clock.
 const MOST_MILLIS: u64 = 100 * 365 * 24 * 3600 * 1000;
 
@@ -174,7 +198,7 @@ pub(super) fn reason_of(step: Step, message: String) -> Reason {
     match step {
         Step::Cage => Reason::Unsupported { missing: message },
         Step::Spawn => Reason::sandbox("start the program", message),
-        Step::Exec => Reason::NotExecutable { message },
+        Step::Exec | Step::Busy => Reason::NotExecutable { message },
         Step::Arguments => Reason::BadCall { message },
     }
 }

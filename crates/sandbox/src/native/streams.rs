@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
 use super::host::{Stdin, reason_of, reply};
-use super::wire::{self, Bound, Ended, Exit, Reply, Request};
+use super::wire::{self, Bound, Ended, Exit, Reply, Request, Step};
 use crate::failure::Reason;
 use crate::program::{Limits, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
@@ -55,7 +55,7 @@ impl Ran {
                 Bound::Memory => Reason::MemoryLimit { limit: limits.memory_bytes },
                 Bound::Scratch => scratch,
                 Bound::Processes => Reason::ProcessLimit { limit: limits.processes },
-                Bound::Unwatchable => Reason::Trap { message: "a process hides from the watch".to_owned() },
+                Bound::Unwatchable => Reason::Hidden,
             }),
             (None, None, Exit::Code(0)) => None,
             (None, None, Exit::Code(code)) => Some(Reason::Exit { code }),
@@ -109,13 +109,14 @@ impl Streams {
         Ok((streams, [their_stdin, their_stdout.into(), their_stderr.into()]))
     }
 
-    /// Serves the streams until the supervisor says that all processes are gone.
+    /// Serves the streams until the supervisor says that all processes are gone. Nothing comes of an executable that is
+    /// still open for writing.
     pub(super) fn run(
         mut self,
         supervisor: &UnixStream,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Ran, Reason> {
+    ) -> Result<Option<Ran>, Reason> {
         let started_at = Instant::now();
         let ended = loop {
             let ready = self.wait(supervisor).map_err(|error| Reason::sandbox("wait for the program", error))?;
@@ -123,6 +124,7 @@ impl Streams {
             self.tell_to_end(supervisor, stop);
             if ready.supervisor {
                 match reply(supervisor)? {
+                    Reply::Refused { step: Step::Busy, .. } => return Ok(None),
                     Reply::Refused { step, message } => return Err(reason_of(step, message)),
                     Reply::Ended(ended) => break ended,
                 }
@@ -134,7 +136,7 @@ impl Streams {
         let wall_time = started_at.elapsed();
         // All writers are gone, so what is in the pipes is all there is.
         self.move_bytes(Ready::ALL, on_stderr);
-        Ok(Ran { ended, stdout: self.output, stderr: self.tail, cause: self.cause, wall_time })
+        Ok(Some(Ran { ended, stdout: self.output, stderr: self.tail, cause: self.cause, wall_time }))
     }
 
     fn wait(&self, supervisor: &UnixStream) -> io::Result<Ready> {

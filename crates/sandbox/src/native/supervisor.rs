@@ -93,10 +93,15 @@ fn spawn(
     drop(command);
     spawned.map_err(|error| {
         let at_exec = io::Read::read(&mut reached, &mut [0]).is_ok_and(|got| got == 1);
-        let step = match error.kind() {
-            io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => Step::Arguments,
-            _ if at_exec => Step::Exec,
-            _ => Step::Spawn,
+        let kind = error.kind();
+        let step = if matches!(kind, io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput) {
+            Step::Arguments
+        } else if kind == io::ErrorKind::ExecutableFileBusy {
+            Step::Busy
+        } else if at_exec {
+            Step::Exec
+        } else {
+            Step::Spawn
         };
         (step, error.to_string())
     })

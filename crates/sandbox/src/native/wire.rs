@@ -77,6 +77,8 @@ pub(crate) enum Step {
     Spawn,
     /// `exec` itself: the file or its interpreter.
     Exec,
+    /// `exec`, since another process still has the file open for writing.
+    Busy,
     /// Arguments or environment that no process can take.
     Arguments,
 }
@@ -145,9 +147,9 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<Op
     }
     let streams = control
         .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
+        .filter_map(|message| {
+            let RecvAncillaryMessage::ScmRights(fds) = message else { return None };
+            Some(fds)
         })
         .flatten()
         .collect();

@@ -59,7 +59,8 @@ pub(super) fn compile(
         let tail = &failure.stderr_tail;
         String::from_utf8_lossy(&tail[..tail.len().min(MESSAGE_BYTES)]).trim().to_owned()
     };
-    Err(match failure.reason {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are the worker's and stay as they are")]
+    let reason = match failure.reason {
         Reason::TimeLimit { limit } => Reason::CompileLimit { what: format!("{limit:?}") },
         Reason::MemoryLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of memory") },
         Reason::OutputLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of compiled code") },
@@ -75,7 +76,8 @@ pub(super) fn compile(
             Reason::BadModule { message: format!("the compiler fails on it ({}): {}", failure.reason, text()) }
         }
         reason => reason,
-    })
+    };
+    Err(reason)
 }
 
 /// Runs as the child; returns the process's exit code.

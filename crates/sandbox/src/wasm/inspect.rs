@@ -77,6 +77,7 @@ fn features() -> WasmFeatures {
     WasmFeatures::default() - without
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all sections only imports and exports matter")]
 fn read(bytes: &[u8]) -> Result<Inspection, wasmparser::BinaryReaderError> {
     let mut found = Inspection { kind: Kind::Module, imports: Vec::new(), problems: Vec::new() };
     let (mut depth, mut has_entry) = (0, false);

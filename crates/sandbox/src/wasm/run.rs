@@ -91,7 +91,7 @@ pub(super) fn run(
         Loaded::Module(module) => {
             let mut context = context;
             let mut store = store(engine, context.build_p1(), limiter(false));
-            let end = drive.to_end(async {
+            let end = drive.until_end(async {
                 let instance = module.instantiate_async(&mut store).await?;
                 instance.get_typed_func::<(), ()>(&mut store, "_start")?.call_async(&mut store, ()).await
             })?;
@@ -103,7 +103,7 @@ pub(super) fn run(
             table.set_max_capacity(MOST_RESOURCES);
             let mut store = store(engine, Preview2 { context: context.build(), table }, limiter(true));
             store.set_hostcall_fuel(HOSTCALL_BYTES);
-            let end = drive.to_end(async {
+            let end = drive.until_end(async {
                 let command = component.instantiate_async(&mut store).await?;
                 let succeeded = command.wasi_cli_run().call_run(&mut store).await?;
                 // The interface has no number for a failure.
@@ -176,7 +176,7 @@ struct Drive<'a> {
 
 impl Drive<'_> {
     /// Drives a guest on a runtime of this thread, which sleeps while the guest does.
-    fn to_end(&mut self, guest: impl Future<Output = wasmtime::Result<()>>) -> Result<End, Reason> {
+    fn until_end(&mut self, guest: impl Future<Output = wasmtime::Result<()>>) -> Result<End, Reason> {
         thread_local! {
             static RUNTIME: OnceCell<Runtime> = const { OnceCell::new() };
         }

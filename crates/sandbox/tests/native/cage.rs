@@ -1,4 +1,8 @@
-use std::process::Command;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use sandbox::{Blame, Call, Program, ProgramHash, Reason};
 
@@ -52,6 +56,10 @@ fn what_programs_need_is_inside() {
 
 #[test]
 fn a_program_gets_three_descriptors_and_a_clean_environment() {
+    use rustix::io::{FdFlags, fcntl_setfd};
+    // As a library in C may leave it: open in every child.
+    let open = std::fs::File::open("/dev/null").expect("open");
+    fcntl_setfd(&open, FdFlags::empty()).expect("set");
     let grid = grid();
     assert_eq!(text(&grid.hostile(&call(&["descriptors"])).expect("finished").stdout), "0\n1\n2\n");
     let mut call = call(&["environment"]);
@@ -94,7 +102,6 @@ fn what_is_no_executable_is_told_so() {
     let grid = grid();
     let path = grid.directory.join("text");
     for (contents, mode) in [("no program", 0o700), ("#!/no/such/interpreter\n", 0o700), ("#!/bin/sh\n", 0o600)] {
-        use std::os::unix::fs::PermissionsExt;
         std::fs::write(&path, contents).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
         let outcome = grid.run(&native(&path), &call(&[]));
@@ -110,7 +117,6 @@ fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     let path = grid.directory.join("script");
     std::fs::write(&path, "#!/bin/sh\nsort | head -1; cat /etc/passwd 2>/dev/null || echo \"$1\" refused\n")
         .expect("written");
-    use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).expect("set");
     let call = Call { stdin: sandbox::Input::Bytes("b\na\n".into()), ..call(&["was"]) };
     assert_eq!(text(&grid.run(&native(&path), &call).expect("finished").stdout), "a\nwas refused\n");
@@ -126,47 +132,81 @@ fn native_programs_do_not_run_reproducibly() {
 /// A worker in a pod is no superuser, so the cage has to hold without privileges, too.
 #[test]
 fn the_cage_holds_for_an_unprivileged_worker() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-    if !rustix::process::geteuid().is_root() {
-        return; // All other tests have shown it.
-    }
-    const NOBODY: u32 = 65534;
-    let directory =
-        tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir().expect("made");
-    let path = directory.path();
-    for (from, to) in [(TEST_HOST.as_ref(), "host"), (hostile_path(), "hostile")] {
-        std::fs::copy(from, path.join(to)).expect("copied");
-        std::fs::set_permissions(path.join(to), std::fs::Permissions::from_mode(0o755)).expect("set");
-    }
-    let own = path.join("own");
-    std::fs::create_dir(&own).expect("made");
-    let secret = own.join("secret");
+    let Some(worker) = Unprivileged::new() else { return };
+    let secret = worker.directory().join("secret");
     std::fs::write(&secret, "untouched").expect("written");
-    for path in [&own, &secret] {
-        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("given");
-    }
+    worker.own(&secret);
     for abi in [u32::MAX, 5] {
-        let scenario = serde_json::json!({
-            "directory": own.join("sandbox"),
-            "native": path.join("hostile"),
-            "args": ["reach outside", "HOST", secret],
-            "newest_landlock_abi": abi,
-        });
-        // The shell becomes the host, so its number is known beforehand.
-        let script = "exec \"$0\" \"$(printf %s \"$1\" | sed s/HOST/$$/)\"";
-        let host = Command::new("/bin/sh")
-            .args(["-c", script])
-            .arg(path.join("host"))
-            .arg(scenario.to_string())
-            .uid(NOBODY)
-            .gid(NOBODY)
-            .current_dir("/")
-            .output()
-            .expect("the host runs");
+        let host = worker.run(&["reach outside", "HOST", secret.to_str().expect("UTF-8")], abi);
         assert!(host.status.success(), "{}", text(&host.stderr));
         let lines = text(&host.stdout).lines().map(|line| line.split_once(": ").expect("two parts"));
         assert_contained(&lines.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect::<Vec<_>>());
         assert_eq!(std::fs::read_to_string(&secret).expect("still there"), "untouched");
+    }
+}
+
+#[test]
+fn an_unprivileged_workers_programs_have_their_limits_and_what_they_need() {
+    let Some(worker) = Unprivileged::new() else { return };
+    let host = worker.run(&["reach inside"], u32::MAX);
+    assert!(host.status.success() && !text(&host.stdout).contains(": E"), "{}", text(&host.stdout));
+    let limits = [
+        (&["memory", "10000000000"][..], "more memory"),
+        (&["fork"], "more processes"),
+        (&["fill with nameless files", "100000000"], "more space"),
+        (&["fill a closed directory", "100000000"], "more space"),
+        // An executable that cannot be read makes a process that cannot be looked into.
+        (&["hide"], "hides from the watch"),
+    ];
+    for (mode, said) in limits {
+        let host = worker.run(mode, u32::MAX);
+        assert!(text(&host.stderr).contains(said), "{mode:?}: {}", text(&host.stderr));
+    }
+}
+
+const NOBODY: u32 = 65534;
+
+/// A worker of another user, when the tests are a superuser's; else all other tests are such already.
+struct Unprivileged(tempfile::TempDir);
+
+impl Unprivileged {
+    fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let open = Permissions::from_mode(0o711);
+        let directory = tempfile::Builder::new().permissions(open).tempdir().expect("made");
+        for (from, to) in [(TEST_HOST.as_ref(), "host"), (hostile_path(), "hostile")] {
+            let to = directory.path().join(to);
+            std::fs::copy(from, &to).expect("copied");
+            std::fs::set_permissions(to, Permissions::from_mode(0o755)).expect("set");
+        }
+        let worker = Self(directory);
+        std::fs::create_dir(worker.directory()).expect("made");
+        worker.own(&worker.directory());
+        Some(worker)
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.0.path().join("own")
+    }
+
+    fn own(&self, path: &Path) {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("given");
+    }
+
+    /// Runs the hostile program; the argument HOST becomes the host's number.
+    fn run(&self, args: &[&str], newest_landlock_abi: u32) -> Output {
+        let scenario = serde_json::json!({
+            "directory": self.directory().join("sandbox"),
+            "native": self.0.path().join("hostile"),
+            "args": args,
+            "newest_landlock_abi": newest_landlock_abi,
+        });
+        // The shell becomes the host, so its number is known beforehand.
+        let script = "exec \"$0\" \"$(printf %s \"$1\" | sed s/HOST/$$/)\"";
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(self.0.path().join("host")).arg(scenario.to_string());
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").output().expect("the host runs")
     }
 }

@@ -59,24 +59,6 @@ fn a_killed_supervisors_program_ends_and_the_next_call_works() {
     assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 0);
 }
 
-#[test]
-fn supervisors_end_with_the_sandbox() {
-    let grid = crate::helpers::grid();
-    let before = children(i32::try_from(std::process::id()).expect("a pid"));
-    grid.run(&crate::helpers::command(&["true"]), &crate::helpers::call(&[])).expect("finished");
-    drop(grid);
-    let own = i32::try_from(std::process::id()).expect("a pid");
-    // Other tests of this process have supervisors of their own, which come and go.
-    wait_until("the end of its supervisor", || {
-        children(own).iter().all(|child| before.contains(child) || is_others(*child))
-    });
-}
-
-fn is_others(process: i32) -> bool {
-    let started = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    !started.is_empty() && !started.contains(") Z ")
-}
-
 fn children(process: i32) -> Vec<i32> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());

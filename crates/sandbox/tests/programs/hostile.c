@@ -40,6 +40,10 @@ static void *take_memory_in_thread(void *bytes) {
 
 static void say(const char *what, long answer) { printf("%s: %s\n", what, answer < 0 ? strerrorname_np(errno) : "allowed"); }
 
+static void write_block(int file, const char *block, long bytes) {
+    if (write(file, block, bytes) != bytes) exit(4);
+}
+
 static void write_all(int file, long bytes) {
     static char block[MIB];
     memset(block, 'x', sizeof block);
@@ -251,6 +255,14 @@ int main(int argc, char **argv) {
         reach_outside((pid_t)number, argv[3]);
     } else if (is(mode, "reach inside")) {
         reach_inside();
+    } else if (is(mode, "hide")) {
+        char block[4096];
+        int from = open(argv[0], O_RDONLY), to = open("hidden", O_CREAT | O_WRONLY, 0700);
+        for (long got; (got = read(from, block, sizeof block)) > 0;) write_block(to, block, got);
+        fchmod(to, 0100);
+        close(to);
+        execl("./hidden", "hidden", "loop", NULL);
+        return 6;
     } else if (is(mode, "descriptors")) {
         for (int descriptor = 0; descriptor < 512; descriptor++)
             if (fcntl(descriptor, F_GETFD) >= 0) printf("%d\n", descriptor);

@@ -16,6 +16,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Looks take at most a part in this many, plus one, of a processor.
 const PAUSE_PER_COST: u32 = 25;
 
+/// A process that executes another file or ends is hidden for some microseconds, which a look may meet by chance.
+const HIDDEN_LOOKS: u32 = 4;
+
 pub(crate) struct Watch<'a> {
     start: &'a Start,
     root: i32,
@@ -23,6 +26,8 @@ pub(crate) struct Watch<'a> {
     look_at_disk_at: Instant,
     buffer_bytes: u64,
     peak_memory_bytes: u64,
+    /// Looks at the disk in a row that have found a process which hides.
+    hidden_looks: u32,
 }
 
 impl<'a> Watch<'a> {
@@ -35,6 +40,7 @@ impl<'a> Watch<'a> {
             look_at_disk_at: now + SHORTEST_DISK_PAUSE,
             buffer_bytes: 0,
             peak_memory_bytes: 0,
+            hidden_looks: 0,
         }
     }
 
@@ -101,11 +107,12 @@ impl<'a> Watch<'a> {
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
         let limit = self.start.bounds.scratch_bytes;
         let mut held = Held::default();
-        for process in tree::descendants(self.root, self.start.bounds.processes as usize) {
-            let watchable = tree::add_held(process, &self.start.scratch, &mut held);
-            if watchable.is_err() && caged {
-                return Some(Bound::Unwatchable);
-            }
+        let tree = tree::descendants(self.root, self.start.bounds.processes as usize);
+        let hidden =
+            tree.iter().filter(|process| tree::add_held(**process, &self.start.scratch, &mut held).is_err()).count();
+        self.hidden_looks = if hidden > 0 { self.hidden_looks + 1 } else { 0 };
+        if caged && self.hidden_looks == HIDDEN_LOOKS {
+            return Some(Bound::Unwatchable);
         }
         self.buffer_bytes = held.buffer_bytes();
         let Ok(named) = scratch::size_of(&self.start.scratch, limit) else { return Some(Bound::Scratch) };

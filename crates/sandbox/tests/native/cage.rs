@@ -151,12 +151,12 @@ fn an_unprivileged_workers_programs_have_their_limits_and_what_they_need() {
     let host = worker.run(&["reach inside"], u32::MAX);
     assert!(host.status.success() && !text(&host.stdout).contains(": E"), "{}", text(&host.stdout));
     let limits = [
-        (&["memory", "10000000000"][..], "more memory"),
-        (&["fork"], "more processes"),
-        (&["fill with nameless files", "100000000"], "more space"),
-        (&["fill a closed directory", "100000000"], "more space"),
+        (&["memory", "10000000000"][..], "MemoryLimit"),
+        (&["fork"], "ProcessLimit"),
+        (&["fill with nameless files", "100000000"], "ScratchLimit"),
+        (&["fill a closed directory", "100000000"], "ScratchLimit"),
         // An executable that cannot be read makes a process that cannot be looked into.
-        (&["hide"], "hides from the watch"),
+        (&["hide"], "Hidden"),
     ];
     for (mode, said) in limits {
         let host = worker.run(mode, u32::MAX);

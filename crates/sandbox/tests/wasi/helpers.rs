@@ -41,10 +41,10 @@ impl Grid {
         let prepared = |program| self.sandbox.prepare(program, &AtomicBool::new(false));
         prepared(&next).expect("compiled");
         prepared(program).expect("compiled");
-        let started_at = Instant::now();
-        let outcome = self.run(program, call);
-        let limit = call.limits.wall_time + SLACK;
-        assert!(started_at.elapsed() <= limit, "ended after {:?}, more than {limit:?}", started_at.elapsed());
+        let outcome = in_time(call.limits.wall_time + SLACK, || {
+            let started_at = Instant::now();
+            (self.run(program, call), started_at.elapsed())
+        });
         self.run(&next, &super::helpers::call(&[])).expect("the next call works");
         outcome
     }
@@ -94,6 +94,20 @@ pub(crate) fn with_limits(change: impl FnOnce(&mut Limits)) -> Call {
 
 pub(crate) fn limits() -> Limits {
     Limits { wall_time: Duration::from_secs(20), memory_bytes: 64 << 20, output_bytes: 1 << 20, ..Limits::default() }
+}
+
+/// Does something that has to be done in time. It is tried again when it is late, since other processes of the machine
+/// may have had its time; what is late by itself is so each time.
+pub(crate) fn in_time<T>(limit: Duration, mut act: impl FnMut() -> (T, Duration)) -> T {
+    let mut last = Duration::ZERO;
+    for _ in 0..4 {
+        let (done, took) = act();
+        if took <= limit {
+            return done;
+        }
+        last = took;
+    }
+    panic!("it took {last:?}, more than {limit:?}")
 }
 
 pub(crate) fn reason(outcome: Outcome) -> Reason {

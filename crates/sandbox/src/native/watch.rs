@@ -1,9 +1,12 @@
 //! The watch over what a program takes: memory and processes of the whole tree, and space on disk.
 //!
-//! Looks are as frequent as their cost permits: each is followed by a pause of at least [`PAUSE_PER_COST`] times what it
-//! took.
+//! Looks are as frequent as their cost permits: each is followed by a pause of at least [`PAUSE_PER_COST`] times the
+//! processor time that it took. While processes get more the pause is the shortest, whatever the cost: a fork bomb
+//! doubles within a millisecond, and what it is at first is still little.
 
 use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::tree::{self, Held};
 use super::wire::{Bound, Bounds, Start};
@@ -12,7 +15,8 @@ use crate::scratch;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// Descriptors and files change slower than memory and cost more to look at.
 const SHORTEST_DISK_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_DISK_PAUSE: Duration = Duration::from_millis(250);
 /// Looks take at most a part in this many, plus one, of a processor.
 const PAUSE_PER_COST: u32 = 25;
 
@@ -26,6 +30,8 @@ pub(crate) struct Watch<'a> {
     look_at_disk_at: Instant,
     buffer_bytes: u64,
     peak_memory_bytes: u64,
+    /// Processes at the last look.
+    processes: usize,
     /// Looks at the disk in a row that have found a process which hides.
     hidden_looks: u32,
 }
@@ -40,6 +46,7 @@ impl<'a> Watch<'a> {
             look_at_disk_at: now + SHORTEST_DISK_PAUSE,
             buffer_bytes: 0,
             peak_memory_bytes: 0,
+            processes: 0,
             hidden_looks: 0,
         }
     }
@@ -56,15 +63,18 @@ impl<'a> Watch<'a> {
     /// Looks at what is due, and tells the bound that is passed.
     pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
         if now >= self.look_at {
+            let (before, cpu_before) = (self.processes, cpu_time());
             let bound = self.look_at_processes();
-            self.look_at = next(now, SHORTEST_PAUSE);
+            let longest = if self.processes > before { SHORTEST_PAUSE } else { LONGEST_PAUSE };
+            self.look_at = pause(cpu_before, SHORTEST_PAUSE, longest);
             if bound.is_some() {
                 return bound;
             }
         }
         if now >= self.look_at_disk_at {
+            let cpu_before = cpu_time();
             let bound = self.look_at_disk(caged);
-            self.look_at_disk_at = next(now, SHORTEST_DISK_PAUSE);
+            self.look_at_disk_at = pause(cpu_before, SHORTEST_DISK_PAUSE, LONGEST_DISK_PAUSE);
             return bound;
         }
         None
@@ -80,6 +90,7 @@ impl<'a> Watch<'a> {
     fn look_at_processes(&mut self) -> Option<Bound> {
         let Bounds { memory_bytes, processes, .. } = self.start.bounds;
         let tree = tree::descendants(self.root, processes as usize);
+        self.processes = tree.len();
         if tree.len() > processes as usize {
             return Some(Bound::Processes);
         }
@@ -121,7 +132,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn next(started_at: Instant, shortest: Duration) -> Instant {
-    let now = Instant::now();
-    now + (now.duration_since(started_at) * PAUSE_PER_COST).clamp(shortest, LONGEST_PAUSE)
+/// When the next look is, after one that began at that processor time.
+fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant {
+    let cost = cpu_time().saturating_sub(cpu_before);
+    Instant::now() + (cost * PAUSE_PER_COST).clamp(shortest, longest)
+}
+
+/// Of this process, which has one thread.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

@@ -121,8 +121,11 @@ impl Library {
         run: &Compile<'_>,
         stop: &AtomicBool,
     ) -> Result<Arc<Loaded>, Reason> {
-        if let Some(artifact) = self.cache.get(program) {
-            return self.load(&artifact);
+        // Only what could be loaded is kept, so a failure here is the file's and not the module's.
+        if let Some(artifact) = self.cache.get(program)
+            && let Ok(loaded) = self.load(&artifact)
+        {
+            return Ok(loaded);
         }
         verify(program, source, self.limits.module_bytes)?;
         let module = match source {

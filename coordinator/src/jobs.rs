@@ -16,6 +16,7 @@ use crate::driver::Driver;
 use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
 use crate::job_view;
+use crate::programs::is_program;
 use crate::simulated_workers::is_simulated;
 use crate::supervisor::Supervisor;
 
@@ -51,6 +52,8 @@ fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
 /// Why a job is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceptError {
+    #[error("jobs of the kind program are not taken this way")]
+    NotAdmitted,
     #[error(transparent)]
     Invalid(#[from] InvalidJob),
     #[error(transparent)]
@@ -158,6 +161,10 @@ impl Jobs {
         &self.store
     }
 
+    pub(crate) fn shared_store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
     /// their jobs. Returns how many go on.
     pub(crate) async fn recover(&self) -> Result<usize, ReadError> {
@@ -180,7 +187,16 @@ impl Jobs {
     }
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
+    /// Refuses a program of the client's own: see [`Self::accept_admitted`].
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
+        if is_program(proposal.job.kind) {
+            return Err(AcceptError::NotAdmitted);
+        }
+        self.accept_admitted(proposal).await
+    }
+
+    /// As [`Self::accept`], for any job of a client that may run programs, or for one that runs none.
+    pub(crate) async fn accept_admitted(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
         let Proposal { id, idempotency_key, job, fingerprints } = proposal;
         let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(is_too_long) {

@@ -13,6 +13,7 @@ mod job_view;
 mod jobs;
 mod lease_sender;
 mod metrics;
+mod programs;
 mod pull_workers;
 mod simulated_workers;
 pub mod startup;

@@ -27,6 +27,7 @@ use crate::http::{self, State};
 use crate::jobs::Jobs;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
+use crate::programs::Programs;
 use crate::pull_workers::PullWorkers;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
@@ -124,6 +125,7 @@ impl Coordinator {
         let state = Data::new(State {
             driver: Arc::clone(&driver),
             jobs: parts.jobs,
+            programs: parts.programs,
             events: parts.events,
             workers: parts.workers,
             pull_workers: parts.pull_workers,
@@ -176,6 +178,7 @@ struct Parts {
     store: Arc<Store>,
     supervisor: Supervisor,
     jobs: Jobs,
+    programs: Programs,
     events: Arc<EventHub>,
     workers: Arc<Workers>,
     pull_workers: Arc<PullWorkers>,
@@ -201,9 +204,10 @@ impl Parts {
         };
         let metrics = CoordinatorMetrics::register(&mut registry, gauges);
         let supervisor = Supervisor::default();
+        let programs = Programs::new(Arc::clone(&store), Arc::clone(&workers), config.max_program_bytes);
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone());
         let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
-        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, metrics, registry }
+        Self { driver, store, supervisor, jobs, programs, events, workers, pull_workers, simulated, metrics, registry }
     }
 
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.

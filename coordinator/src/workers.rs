@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
+use api::{
+    Heartbeat, HeartbeatAnswer, MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES, MAX_SLOTS_PER_WORKER, NamedAbility,
+    ProgramAbilities,
+};
 use dashmap::{DashMap, Entry};
 use engine::{Delivery, HeldLease, HeldState, Reconciled, Standing, WorkerAnnouncement};
-use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
+use model::{ABLE, BootId, InvalidJob, JobKind, Labels, ProgramKind, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
@@ -322,7 +325,7 @@ impl Workers {
             delivery: Delivery::Pushed { boot_id: heartbeat.boot_id },
             slots: heartbeat.slots,
             kinds: heartbeat.kinds.clone(),
-            labels: heartbeat.labels.clone(),
+            labels: abilities_as_labels(&heartbeat),
             resources: heartbeat.resources,
             is_reserved: false,
             leases_per_slot: LEASES_PER_SLOT,
@@ -368,6 +371,16 @@ impl Workers {
     }
 }
 
+/// The labels that a worker has, with those that stand for the programs that it runs.
+fn abilities_as_labels(heartbeat: &Heartbeat) -> Labels {
+    let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
+    let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];
+    let kinds = kinds.into_iter().filter(|(is_able, _)| *is_able).map(|(_, kind)| kind.label().to_owned());
+    let mut labels = heartbeat.labels.clone();
+    labels.extend(kinds.chain(names.iter().map(|ability| ability.name.label())).map(|label| (label, ABLE.to_owned())));
+    labels
+}
+
 fn held_lease(held: api::HeldLease) -> HeldLease {
     HeldLease {
         attempt: held.attempt,
@@ -383,7 +396,10 @@ fn held_lease(held: api::HeldLease) -> HeldLease {
 }
 
 fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
-    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| kind.executor().is_none());
+    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| !kind.is_pushed());
+    let is_described = |ability: &NamedAbility| {
+        ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
+    };
     for (field, is_valid, allowed) in [
         ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
@@ -391,6 +407,12 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
         ("kinds", heartbeat.kinds.len() <= MAX_KINDS, format!("at most {MAX_KINDS} kinds")),
         // Their payloads go to workers that pull.
         ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), "kinds that a worker is sent, not tasks".to_owned()),
+        ("programs", heartbeat.programs.names.len() <= MAX_PROGRAM_NAMES, format!("at most {MAX_PROGRAM_NAMES} names")),
+        (
+            "programs",
+            heartbeat.programs.names.iter().all(is_described),
+            "described in few words, without control characters".to_owned(),
+        ),
         ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, format!("at most {MAX_VERSION_BYTES} bytes long")),
     ] {
         if !is_valid {

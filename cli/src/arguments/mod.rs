@@ -1,6 +1,7 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
 
 mod job;
+mod program;
 mod values;
 
 use std::env;
@@ -18,6 +19,9 @@ use url::Url;
 
 use crate::failure::Failure;
 
+pub(crate) use program::{
+    CheckProgram, CombineName, LimitArguments, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram,
+};
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
 use values::{count, decimal, http_url, integer, number, priority};
 
@@ -38,6 +42,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     SumOfPrimes(SumOfPrimes),
     Job(Job),
+    Program(Program),
     Worker(Worker),
     Stats(Stats),
     Simulate(Simulate),
@@ -108,6 +113,16 @@ pub(crate) enum Format {
 pub(crate) struct Job {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
+    #[command(flatten)]
+    pub(crate) grid: Grid,
+}
+
+/// Stores programs, checks them and runs them here.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    pub(crate) command: ProgramCommand,
     #[command(flatten)]
     pub(crate) grid: Grid,
 }

@@ -7,7 +7,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
+use super::{events, jobs, programs, pull, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,10 +19,12 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
+        programs::put, programs::list, programs::show, programs::delete, programs::names, programs::logs,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
+        (name = "programs", description = "Programs of your own, run as jobs of the kind `program`"),
         (name = "events", description = "What happens, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
         (name = "workers", description = "Workers, and the face for those that fetch their tasks"),

@@ -31,6 +31,7 @@ pub(super) fn from_write(error: WriteError) -> ApiError {
 
 pub(super) fn from_accept(error: AcceptError) -> ApiError {
     match error {
+        AcceptError::NotAdmitted => ApiError::Forbidden(error.to_string()),
         AcceptError::Invalid(invalid) => from_invalid(invalid),
         AcceptError::Store(SubmitError::Mismatch { .. }) => ApiError::Mismatch(error.to_string()),
         AcceptError::Store(SubmitError::Write(error)) => from_write(error),

@@ -302,6 +302,7 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         resources: model::Resources::default(),
         kinds: vec![model::JobKind::SUM_OF_PRIMES],
         is_draining: false,
+        programs: api::ProgramAbilities::default(),
         held: Vec::new(),
     }
 }

@@ -77,7 +77,8 @@ impl JobRequest {
     /// # Errors
     /// The first field that is not as it must be.
     pub fn parse(self, chunk_size: NonZeroU64) -> Result<ParsedJob, InvalidJob> {
-        let work = workloads::kind(self.kind)?.parse(&self.params, chunk_size)?;
+        let definition = workloads::kind(self.kind)?;
+        let work = definition.parse(&self.params, chunk_size)?;
         check_words("tags", &self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
@@ -96,7 +97,8 @@ impl JobRequest {
         }
         let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
         let chunk_size = Some(chunk_size);
-        let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
+        let mut options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
+        let work = definition.complete(work, &mut options)?;
         Ok(ParsedJob { kind, work, options })
     }
 }

@@ -99,6 +99,7 @@ impl FromStr for Rights {
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     name: Option<Arc<str>>,
+    rights: Rights,
 }
 
 impl Caller {
@@ -106,6 +107,12 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
+    }
+
+    /// Whether the caller has shown a token with this right. Where no token was asked for, nobody has.
+    #[must_use]
+    pub fn has(&self, right: Right) -> bool {
+        self.rights.include(right)
     }
 }
 
@@ -199,7 +206,7 @@ impl Access {
         };
         let (name, rights) = tokens.find(token).ok_or(ApiError::NoToken)?;
         if rights.include(right) {
-            return Ok(Caller { name: Some(name) });
+            return Ok(Caller { name: Some(name), rights });
         }
         Err(ApiError::Forbidden(format!("the token {name:?} lacks the right {:?}", right.as_str())))
     }

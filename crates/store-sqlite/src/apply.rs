@@ -6,7 +6,7 @@ use store::stored::StoredName;
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, retention, submit};
+use crate::{attempts, ledger, programs, retention, submit};
 
 pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) -> rusqlite::Result<Answer> {
     match entry {
@@ -22,6 +22,12 @@ pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) 
         Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
             retention::objects_deleted(db, names).map(Answer::Deleted)
         }
+        Entry::Program(change) => {
+            // Deleting looks at the states of jobs.
+            store_touched(db, ledgers)?;
+            programs::apply(db, change)
+        }
+        Entry::Log(log) => programs::put_log(db, log).map(|()| Answer::Done),
         Entry::Nothing => Ok(Answer::Done),
     }
 }

@@ -1,14 +1,15 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{EventKind, JobId, JobState};
+use model::{EventKind, JobId, JobState, uploaded_programs};
 use rusqlite::Connection;
 use store::retention::job_bytes;
 use store::rules::EventRow;
 use store::stored::{StoredName, options_to_stored, work_to_stored};
-use store::{Answer, NewJob, Submission, array, payload_blocks};
+use store::{Answer, NewJob, Submission, array, missing, payload_blocks};
 
 use crate::apply::put_event;
 use crate::column::{self, Column};
+use crate::programs;
 
 pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
@@ -17,6 +18,11 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     let payloads = &new.payloads;
     if !payloads.is_empty() && payloads.len() as u64 != new.tasks {
         return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
+    }
+    for program in uploaded_programs(new.kind, new.params.get()) {
+        if !programs::is_there(db, program)? {
+            return Ok(Answer::Refused(missing(program)));
+        }
     }
     let options = options_to_stored(&new.options);
     let work = work_to_stored(new.is_individual);

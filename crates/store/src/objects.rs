@@ -2,6 +2,7 @@
 //! twice; an object becomes a job's result by the row that names it.
 
 mod leftovers;
+mod programs;
 mod stream;
 mod upload;
 
@@ -24,6 +25,7 @@ use crate::change::ResultBody;
 use crate::error::{ObjectsError, ReadError, WriteError};
 use crate::record::StoredResult;
 
+pub use programs::{ProgramBytes, ProgramUpload};
 pub use stream::ResultStream;
 pub(crate) use upload::ResultWriter;
 

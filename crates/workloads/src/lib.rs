@@ -4,6 +4,7 @@
 mod count_primes;
 mod execute;
 mod prime_range;
+mod program;
 mod sleep;
 mod sum_of_primes;
 mod tasks;
@@ -12,13 +13,14 @@ mod workload;
 use model::{InvalidJob, JobKind};
 
 pub use execute::{Execute, ExecuteError, Executors};
+pub use program::{Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork};
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;
 pub use workload::{Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload};
 
 /// Every kind of job.
 pub const KINDS: &[&dyn Kind] =
-    &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks];
+    &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks, &program::Program];
 
 /// The kind of this name.
 ///

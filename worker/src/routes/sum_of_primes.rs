@@ -37,5 +37,5 @@ fn work_on(range: NumberRange) -> anyhow::Result<Work> {
     let kind = JobKind::SUM_OF_PRIMES;
     let workload = workloads::kind(kind)?.parse(&to_raw_value(&range)?, CHUNK_SIZE)?.workload;
     let tasks = 0..workload.tasks();
-    Ok(Work { kind, work: workload.lease(&tasks, tasks.end), tasks })
+    Ok(Work { lease: None, kind, work: workload.lease(&tasks, tasks.end), tasks })
 }

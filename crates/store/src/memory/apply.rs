@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use model::{EventKind, JobEvent};
+use model::{EventKind, JobEvent, ProgramHash, uploaded_programs};
 
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, Outcome, ResultBody};
+use crate::programs::{ProgramChange, TaskLog, in_use, missing};
 use crate::record::{AttemptEnd, NewJob, Submission};
 use crate::retention::{failure_bytes, job_bytes};
 use crate::rules::{
@@ -51,6 +52,12 @@ impl State {
             Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
                 Answer::Deleted(names.iter().filter(|name| self.dropped_objects.remove(*name)).count() as u64)
             }
+            Entry::Program(ProgramChange::Put(record)) => {
+                self.programs.entry(record.hash).or_insert_with(|| record.clone());
+                Answer::Done
+            }
+            Entry::Program(ProgramChange::Delete(hash)) => self.delete_program(*hash),
+            Entry::Log(log) => self.log(log),
             Entry::Nothing => Answer::Done,
         }
     }
@@ -72,6 +79,10 @@ impl State {
         if payloads > 0 && payloads as u64 != new.tasks {
             return Answer::Refused(format!("{payloads} payloads for {} tasks", new.tasks));
         }
+        let programs = uploaded_programs(new.kind, new.params.get());
+        if let Some(program) = programs.into_iter().find(|program| !self.programs.contains_key(program)) {
+            return Answer::Refused(missing(program));
+        }
         self.last_key += 1;
         let key = self.last_key;
         self.keys.insert(new.id, key);
@@ -87,6 +98,7 @@ impl State {
             attempts_put: 0,
             result: None,
             events: Vec::new(),
+            logs: Vec::new(),
         };
         self.jobs.insert(key, job);
         let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
@@ -122,6 +134,23 @@ impl State {
         self.abandon(&effects.result);
         if let Some(event) = &effects.event {
             self.put_event(key, event);
+        }
+        Answer::Done
+    }
+
+    fn delete_program(&mut self, hash: ProgramHash) -> Answer {
+        let needs = |job: &&StoredJob| {
+            !job.ledger.state.is_over() && uploaded_programs(job.new.kind, job.new.params.get()).contains(&hash)
+        };
+        match self.jobs.values().find(needs) {
+            Some(job) => Answer::Refused(in_use(job.new.id)),
+            None => Answer::Deleted(u64::from(self.programs.remove(&hash).is_some())),
+        }
+    }
+
+    fn log(&mut self, log: &TaskLog) -> Answer {
+        if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key)) {
+            job.logs.push(log.clone());
         }
         Answer::Done
     }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{JobEvent, JobId};
+use model::{JobEvent, JobId, ProgramHash};
 
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
 
@@ -26,6 +27,7 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) programs: BTreeMap<ProgramHash, ProgramRecord>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ pub(super) struct StoredJob {
     pub(super) attempts_put: u64,
     pub(super) result: Option<ResultBody>,
     pub(super) events: Vec<u64>,
+    pub(super) logs: Vec<TaskLog>,
 }
 
 #[derive(Clone, Debug)]

@@ -19,10 +19,10 @@ use url::Url;
 
 use crate::failure::Failure;
 
+pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
 pub(crate) use program::{
     CheckProgram, CombineName, LimitArguments, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram,
 };
-pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
 use values::{count, decimal, http_url, integer, number, priority};
 
 /// Divides big computations over a pool of workers.

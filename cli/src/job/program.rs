@@ -41,7 +41,8 @@ pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Fail
 
 /// A list of arguments for each line: a JSON array of strings and numbers, else the line is the one argument.
 fn argument_lists(text: &str) -> Result<Vec<Vec<String>>, Failure> {
-    let lists: Vec<_> = text.lines().zip(1..).map(|(line, number)| argument_list(line, number)).collect::<Result<_, _>>()?;
+    let lists: Vec<_> =
+        text.lines().zip(1..).map(|(line, number)| argument_list(line, number)).collect::<Result<_, _>>()?;
     if lists.is_empty() {
         return Err(Failure::Usage("there are no tasks: give a list of arguments for each line".to_owned()));
     }

@@ -13,10 +13,10 @@ pub(super) fn run(arguments: &CheckProgram) -> Result<(), Failure> {
     print_line(&format!("sha256  {}", hash_of(&bytes)))?;
     match ProgramKind::of(&bytes) {
         Some(ProgramKind::Wasm) => check_module(&bytes),
-        Some(ProgramKind::Native) => {
-            print_line("kind    an executable: only workers with DIVVY_ALLOW_NATIVE=1 run it")
+        Some(ProgramKind::Native) => print_line("kind    an executable: only workers with DIVVY_ALLOW_NATIVE=1 run it"),
+        None => {
+            Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))
         }
-        None => Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned())),
     }
 }
 

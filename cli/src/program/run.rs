@@ -39,7 +39,9 @@ fn program(path: &PathBuf) -> Result<Program, Failure> {
     match ProgramKind::of(&bytes) {
         Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
         Some(ProgramKind::Native) => Ok(Program::Native { sha256, path: path.clone() }),
-        None => Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned())),
+        None => {
+            Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))
+        }
     }
 }
 

@@ -223,6 +223,12 @@ impl TestCoordinator {
             drain_timeout_ms: 100,
             orphan_timeout_ms: 60_000,
             max_held_bytes: 1 << 20,
+            programs: None,
+            allow_native: false,
+            // It cannot be used: these workers run no programs.
+            program_dir: Some("/dev/null/programs".into()),
+            program_cache_bytes: 0,
+            program_memory_bytes: 0,
             worker_token: service::WorkerToken::default(),
             pod_ip: None,
             doors: service::DoorSettings::default(),

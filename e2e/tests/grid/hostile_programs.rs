@@ -32,7 +32,9 @@ fn next_task_runs(grid: &ProgramGrid, worker: &Worker, program: &str) {
 /// What is left below a directory of scratch directories.
 fn scratch(directory: &Path) -> usize {
     let runs = fs::read_dir(directory.join("scratch")).into_iter().flatten().flatten();
-    runs.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten()).filter(|task| task.path().is_dir()).count()
+    runs.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten())
+        .filter(|task| task.path().is_dir())
+        .count()
 }
 
 #[test]
@@ -157,7 +159,11 @@ fn hostile_wasm_programs_fail_alone_and_the_worker_lives() {
     let job = grid.submit(&exact, &["--range", "0..1", "--step", "1", "--output-limit", "4096"]);
     assert_eq!(grid.result(&job)["tasks"][0].as_str().map(str::len), Some(4096));
     let found = grid.ask("GET", "/workers", "").json();
-    assert_eq!((&found[0]["boot_id"], &found[0]["state"]), (&worker.boot_id.as_str().into(), &"ready".into()), "{found}");
+    assert_eq!(
+        (&found[0]["boot_id"], &found[0]["state"]),
+        (&worker.boot_id.as_str().into(), &"ready".into()),
+        "{found}"
+    );
 }
 
 #[test]

@@ -67,9 +67,11 @@ fn without_tokens_programs_are_refused_with_the_way_to_turn_them_on() {
     let coordinator = crate::helpers::Coordinator::start(&[]);
     let hash = "ab".repeat(32);
     let body = r#"{"kind":"program","params":{"program":"x","args":[[]]}}"#;
-    for (method, target, body) in
-        [("PUT", format!("/v1/programs/{hash}"), ""), ("DELETE", format!("/v1/programs/{hash}"), ""), ("POST", "/v1/jobs".to_owned(), body)]
-    {
+    for (method, target, body) in [
+        ("PUT", format!("/v1/programs/{hash}"), ""),
+        ("DELETE", format!("/v1/programs/{hash}"), ""),
+        ("POST", "/v1/jobs".to_owned(), body),
+    ] {
         let answer = crate::helpers::request(coordinator.public, method, &target, &[], body);
         let message = answer.problem(403);
         assert!(message.contains("DIVVY_API_TOKENS_FILE") && message.contains("divvy token new"), "{message}");
@@ -79,7 +81,10 @@ fn without_tokens_programs_are_refused_with_the_way_to_turn_them_on() {
 #[test]
 fn stored_program_is_listed_and_deleted_unless_a_job_needs_it() {
     let grid = ProgramGrid::start();
-    let module = grid.write("nothing.wasm", wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("WAT"));
+    let module = grid.write(
+        "nothing.wasm",
+        wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("WAT"),
+    );
     let program = grid.put(&module);
     assert_eq!(grid.put(&module), program, "idempotent");
     let shown = grid.ask("GET", &format!("/v1/programs/{program}"), "").json();
@@ -95,7 +100,19 @@ fn stored_program_is_listed_and_deleted_unless_a_job_needs_it() {
     let too_long = grid.ask_with("PUT", &format!("/v1/programs/{other}"), &headers);
     assert!(too_long.problem(413).contains("67108864"), "{too_long:?}");
 
-    let waiting = grid.divvy(&["job", "submit", "program", "--output", "quiet", "--program", &program, "--range", "0..9", "--step", "1"]);
+    let waiting = grid.divvy(&[
+        "job",
+        "submit",
+        "program",
+        "--output",
+        "quiet",
+        "--program",
+        &program,
+        "--range",
+        "0..9",
+        "--step",
+        "1",
+    ]);
     let (id, note) = (String::from_utf8_lossy(&waiting.stdout), String::from_utf8_lossy(&waiting.stderr));
     assert!(note.starts_with("note: "), "no worker is there: {note}");
     let in_use = grid.divvy(&["program", "delete", &program]);
@@ -121,10 +138,12 @@ command = ["python3", "-c", "import sys; print('+'.join(line.rstrip() for line i
 fn named_programs_are_announced_and_get_arguments_payloads_and_a_fold() {
     let grid = ProgramGrid::start();
     let names = grid.names(TALKER);
-    let unknown = grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
+    let unknown =
+        grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
     assert!(unknown.status.success());
     let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
-    let unknown = grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
+    let unknown =
+        grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
     let note = String::from_utf8_lossy(&unknown.stderr);
     assert!(note.contains("divvy.program.nobody-has-it"), "{note}");
     let listed = grid.printed(&["program", "names", "--output", "quiet"]);
@@ -176,7 +195,9 @@ fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile()
         eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
         job
     };
-    let gone = |marker: &str| within(GONE_WITHIN, "its processes are gone", || processes_marked(marker).is_empty().then_some(()));
+    let gone = |marker: &str| {
+        within(GONE_WITHIN, "its processes are gone", || processes_marked(marker).is_empty().then_some(()))
+    };
     let marker = format!("canceled-{}", std::process::id());
     let job = run(&marker);
     grid.printed(&["job", "cancel", &job]);

@@ -1,14 +1,15 @@
 //! One lease of a `program` job: its tasks, one after the other.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use api::client::read_bounded_json;
-use model::{AttemptId, JobId, ProgramHash, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Call, Failure, Finished, Input, Limits, Program, Reason, Source};
+use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
+use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report};
@@ -173,11 +174,10 @@ impl Programs {
     }
 }
 
-fn is_wasm(path: &std::path::Path) -> io::Result<bool> {
-    use std::io::Read;
+fn is_wasm(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(model::ProgramKind::MAGIC_BYTES as u64).read_to_end(&mut start)?;
-    Ok(model::ProgramKind::of(&start) == Some(model::ProgramKind::Wasm))
+    File::open(path)?.take(ProgramKind::MAGIC_BYTES as u64).read_to_end(&mut start)?;
+    Ok(ProgramKind::of(&start) == Some(ProgramKind::Wasm))
 }
 
 /// What a task reads: a string's text, what base64 stands for, else the JSON itself.
@@ -199,13 +199,12 @@ fn from_fetch(error: FetchError) -> ExecuteError {
 
 fn from_failure(failure: Box<Failure>) -> ExecuteError {
     let Failure { reason, stderr_tail, .. } = *failure;
-    match &reason {
-        Reason::Canceled => ExecuteError::Stopped,
-        // The fault is this worker's. A file that cannot be executed is the client's: it must not set workers aside.
-        Reason::HashMismatch { .. } | Reason::Unsupported { .. } | Reason::Sandbox { .. } => {
-            ExecuteError::Unsupported(reason.to_string())
-        }
-        _ => ExecuteError::Failed(with_stderr(&reason, &stderr_tail)),
+    // A file that cannot be executed is the client's fault: it must not set workers aside.
+    let is_clients = matches!(reason, Reason::NotExecutable { .. });
+    match reason.blame() {
+        Blame::Stopped => ExecuteError::Stopped,
+        Blame::Worker if !is_clients => ExecuteError::Unsupported(reason.to_string()),
+        Blame::Worker | Blame::Program => ExecuteError::Failed(with_stderr(&reason, &stderr_tail)),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::failure::Failure;
 
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
 pub(crate) use program::{
-    CheckProgram, CombineName, LimitArguments, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram,
+    CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram,
 };
 use values::{count, decimal, http_url, integer, number, priority};
 

@@ -18,6 +18,10 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
         ProgramCommand::Show(one) => list::show(&grid()?, format, one.program).await,
         ProgramCommand::Delete(one) => Ok(grid()?.delete_program(one.program).await?),
         ProgramCommand::Check(check) => check::run(check),
-        ProgramCommand::Run(run) => run::run(run),
+        // On a thread that drives no asynchronous tasks, as a worker's slots are.
+        ProgramCommand::Run(run) => {
+            let running = std::thread::scope(|scope| scope.spawn(|| run::run(run)).join());
+            running.unwrap_or_else(|_| Err(Failure::Failed("the sandbox panicked".to_owned())))
+        }
     }
 }

@@ -15,6 +15,7 @@ mod printable;
 mod program;
 mod python_workers;
 mod simulate;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod table;
@@ -51,6 +52,7 @@ async fn run() -> ExitCode {
         Command::Program(arguments) => program::run(&arguments).await,
         Command::Worker(arguments) => worker_list::run(&arguments).await,
         Command::Stats(arguments) => stats::run(&arguments).await,
+        Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,

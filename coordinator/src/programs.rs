@@ -74,7 +74,7 @@ impl Programs {
 
     /// Has a job require workers that can run its uploaded programs.
     pub(crate) async fn admit(&self, job: &mut ParsedJob) -> Result<(), AdmitError> {
-        for hash in uploaded_programs(job.kind, job.work.shown.get()) {
+        for hash in uploaded_programs(job.kind, job.work.stored.get()) {
             let program = self.store.program(hash).await?;
             let program =
                 program.ok_or_else(|| InvalidJob::new("params", format!("name a program: {}", missing(hash))))?;

@@ -325,7 +325,7 @@ impl Workers {
             delivery: Delivery::Pushed { boot_id: heartbeat.boot_id },
             slots: heartbeat.slots,
             kinds: heartbeat.kinds.clone(),
-            labels: abilities_as_labels(&heartbeat),
+            labels: all_labels(&heartbeat),
             resources: heartbeat.resources,
             is_reserved: false,
             leases_per_slot: LEASES_PER_SLOT,
@@ -371,12 +371,13 @@ impl Workers {
     }
 }
 
-/// The labels that a worker has, with those that stand for the programs that it runs.
-fn abilities_as_labels(heartbeat: &Heartbeat) -> Labels {
+/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
+fn all_labels(heartbeat: &Heartbeat) -> Labels {
     let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
     let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];
     let kinds = kinds.into_iter().filter(|(is_able, _)| *is_able).map(|(_, kind)| kind.label().to_owned());
     let mut labels = heartbeat.labels.clone();
+    labels.extend(heartbeat.abilities.clone());
     labels.extend(kinds.chain(names.iter().map(|ability| ability.name.label())).map(|label| (label, ABLE.to_owned())));
     labels
 }
@@ -419,9 +420,9 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
             return Err(RegisterError::Field { field, allowed });
         }
     }
-    let wrong = |error: InvalidJob| RegisterError::Field {
-        field: "labels",
-        allowed: format!("such that it {}", error.message),
-    };
-    check_words("labels", &heartbeat.labels).map_err(wrong)
+    for (field, words) in [("labels", &heartbeat.labels), ("abilities", &heartbeat.abilities)] {
+        let allowed = |error: InvalidJob| format!("such that it {}", error.message);
+        check_words(field, words).map_err(|error| RegisterError::Field { field, allowed: allowed(error) })?;
+    }
+    Ok(())
 }

@@ -164,6 +164,7 @@ fn announce(
         slots: config.slots,
         labels: config.worker_labels.0.clone(),
         kinds: kinds.collect(),
+        abilities: Executors::abilities(),
         programs: programs.unwrap_or_default(),
         courier,
         coordinators: config.coordinator.urls().to_vec(),

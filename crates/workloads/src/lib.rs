@@ -3,11 +3,14 @@
 
 mod count_primes;
 mod execute;
+mod prefix_parts;
 mod prime_range;
 mod program;
+mod sieved;
 mod sleep;
 mod sum_of_primes;
 mod tasks;
+mod verified;
 mod workload;
 
 use model::{InvalidJob, JobKind};
@@ -16,7 +19,9 @@ pub use execute::{Execute, ExecuteError, Executors};
 pub use program::{Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork};
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;
-pub use workload::{Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload};
+pub use workload::{
+    Accepted, Combined, Contradiction, Division, InvalidReport, Kind, Parsed, Profile, Report, Workload,
+};
 
 /// Every kind of job.
 pub const KINDS: &[&dyn Kind] =

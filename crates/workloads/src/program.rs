@@ -139,7 +139,7 @@ impl Default for ProgramLimits {
     }
 }
 
-/// The parameters as they are shown and stored: arguments and payloads have their own place in the store.
+/// The parameters as they are stored and shown: arguments and payloads have their own place in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredParams {
     program: ProgramRef,
@@ -268,11 +268,12 @@ impl Kind for Program {
             reproducible: params.reproducible,
             tasks_per_lease: params.tasks_per_lease,
         };
-        Ok(Parsed { shown: shown(&stored), workload: Arc::new(stored), payloads: inputs })
+        let written = written(&stored);
+        Ok(Parsed::new(Arc::new(stored), written, inputs))
     }
 
     fn complete(&self, parsed: Parsed, options: &mut JobOptions) -> Result<Parsed, InvalidJob> {
-        let mut stored: StoredParams = parse_params(&parsed.shown)?;
+        let mut stored: StoredParams = parse_params(&parsed.stored)?;
         let default = || std::num::NonZeroU32::new(DEFAULT_TASK_SECONDS).expect("it is not 0");
         stored.seconds = options.timeout.task_seconds.get_or_insert_with(default).get();
         for program in programs_of(&stored) {
@@ -280,11 +281,12 @@ impl Kind for Program {
                 options.requires.labels.insert(name.label(), ABLE.to_owned());
             }
         }
-        Ok(Parsed { shown: shown(&stored), workload: Arc::new(stored), payloads: parsed.payloads })
+        let written = written(&stored);
+        Ok(Parsed::new(Arc::new(stored), written, parsed.payloads))
     }
 
-    fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        Ok(Arc::new(parse_params::<StoredParams>(shown)?))
+    fn restore(&self, stored: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
+        Ok(Arc::new(parse_params::<StoredParams>(stored)?))
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {
@@ -296,7 +298,7 @@ impl Kind for Program {
     }
 }
 
-fn shown(stored: &StoredParams) -> Box<RawValue> {
+fn written(stored: &StoredParams) -> Box<RawValue> {
     serde_json::value::to_raw_value(stored).expect("text and numbers are JSON")
 }
 
@@ -460,7 +462,7 @@ mod tests {
         let range = work.range.expect("a range");
         assert_eq!(range.args(4), ["400000000", "500000000"].map(str::to_owned));
         assert!(work.is_integer && !work.has_inputs && !work.is_fold);
-        let restored = Program.restore(&parsed.shown, CHUNK).expect("restored");
+        let restored = Program.restore(&parsed.stored, CHUNK).expect("restored");
         assert_eq!(restored.tasks(), 5);
     }
 
@@ -501,9 +503,9 @@ mod tests {
         let params = json!({"program": one, "args": [[]], "combine": {"program": other}});
         let parsed = parse(params).expect("valid");
         let found: Vec<_> =
-            model::uploaded_programs(JobKind::PROGRAM, parsed.shown.get()).iter().map(ToString::to_string).collect();
+            model::uploaded_programs(JobKind::PROGRAM, parsed.stored.get()).iter().map(ToString::to_string).collect();
         assert_eq!(found, [one, other]);
-        assert!(model::uploaded_programs(JobKind::TASKS, parsed.shown.get()).is_empty());
+        assert!(model::uploaded_programs(JobKind::TASKS, parsed.stored.get()).is_empty());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod abuse;
 mod admission;
+mod alerts;
+mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;
@@ -17,10 +19,12 @@ mod helpers;
 mod hostile_programs;
 mod lone_worker;
 mod lost_workers;
+mod memory;
 mod outlived_coordinators;
 mod programs;
 mod restarts;
 mod revocations;
 mod soak;
+mod statistics;
 mod stragglers;
 mod worker_token;

@@ -71,7 +71,7 @@ impl Programs {
             })?;
             results.push(serde_json::value::to_raw_value(&output).expect("text is JSON"));
         }
-        Ok(Report { value: None, results })
+        Ok(Report { results, ..Report::default() })
     }
 
     fn inputs(&self, job: JobId, tasks: Range<u64>, stop: &AtomicBool) -> Result<Vec<ProgramInput>, ExecuteError> {

@@ -39,6 +39,7 @@ pub(crate) enum AdmitError {
 
 #[derive(Debug)]
 pub(crate) struct Programs {
+    /// For reading.
     store: Arc<Store>,
     workers: Arc<Workers>,
     /// The longest program.
@@ -80,6 +81,7 @@ impl Programs {
                 program.ok_or_else(|| InvalidJob::new("params", format!("name a program: {}", missing(hash))))?;
             job.options.requires.labels.insert(program.kind.label().to_owned(), ABLE.to_owned());
         }
+        job.is_admitted = true;
         Ok(())
     }
 
@@ -111,6 +113,7 @@ impl Programs {
         task: u64,
         attempt: AttemptId,
         report: LogReport,
+        store: &Store,
     ) -> Result<(), WriteError> {
         let LogReport { worker, offset, text, is_final } = report;
         let cut = text.len().saturating_sub(MAX_LOG_BYTES);
@@ -122,7 +125,7 @@ impl Programs {
         }
         let ended_at = now().at;
         let worker = worker.as_str().to_owned();
-        self.store.put_log(TaskLog { job, task, attempt, worker, ended_at, omitted_bytes: offset, text }).await
+        store.put_log(TaskLog { job, task, attempt, worker, ended_at, omitted_bytes: offset, text }).await
     }
 
     /// What programs that run have written so far, by task.

@@ -11,6 +11,7 @@ use model::{BootId, JobKind, WorkerId};
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -94,6 +95,7 @@ impl Worker {
             intake: Intake::new(config.slots, health.clone()),
             held,
             epoch: Arc::new(Epoch::new(config.orphan_timeout())),
+            asked: watch::Sender::new(()),
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),
         });
@@ -174,6 +176,7 @@ fn announce(
         held: Arc::clone(&state.held),
         epoch: Arc::clone(&state.epoch),
         presence,
+        asked: state.asked.clone(),
         metrics: state.metrics.clone(),
         sampler: Sampler::new()?,
         client: Announcer::client()?,

@@ -8,7 +8,7 @@ use utoipa::openapi::server::{ServerBuilder, ServerVariableBuilder};
 use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, programs, pull, statistics, stats, sum_of_primes, tasks, workers};
+use super::{coordinators, events, jobs, programs, pull, statistics, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,9 +19,9 @@ use super::{events, jobs, programs, pull, statistics, stats, sum_of_primes, task
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
-        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, statistics::periods, statistics::tasks, sum_of_primes::answer,
+        tasks::list, events::of_job, events::of_all, coordinators::list, stats::show, stats::simulate, statistics::periods, statistics::tasks,
         programs::put, programs::list, programs::show, programs::delete, programs::names, programs::logs,
-        workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
+        sum_of_primes::answer, workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     components(schemas(api::StreamReset)),
     tags(

@@ -1,6 +1,7 @@
 //! What workers fetch and report of programs, at the internal port: the programs' bytes, what tasks read, and what they
 //! write to stderr.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{Bytes, Data, Path, Payload};
@@ -83,7 +84,7 @@ pub(super) async fn outputs(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let id = job_id(&path)?;
-    let store = state.jobs.shared_store();
+    let store = Arc::clone(&state.term()?.store);
     // The last of them may be waiting to be committed.
     store.flush().await.map_err(from_write)?;
     let lines = stream::try_unfold((store, 0), move |(store, next)| async move {
@@ -122,6 +123,10 @@ pub(super) async fn report_log(
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;
-    state.programs.report(job_id(&job)?, task, AttemptId(attempt), report).await.map_err(from_write)?;
+    state
+        .programs
+        .report(job_id(&job)?, task, AttemptId(attempt), report, &state.term()?.store)
+        .await
+        .map_err(from_write)?;
     Ok(HttpResponse::NoContent().finish())
 }

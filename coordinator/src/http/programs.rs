@@ -1,5 +1,6 @@
 //! `/v1/programs`: clients' own programs, and `/v1/jobs/{id}/logs`: what they wrote to stderr.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, CONTENT_LENGTH};
@@ -83,7 +84,8 @@ pub(super) async fn put(
     }
     let _permit = state.programs.uploads.try_acquire();
     let _permit = _permit.map_err(|_| ApiError::TooManyRequests("too many programs are on their way".to_owned()))?;
-    let mut upload = state.programs.store().upload_program(hash);
+    let store = Arc::clone(&state.term()?.store);
+    let mut upload = store.upload_program(hash);
     let received = tokio::time::timeout(UPLOAD_TIMEOUT, receive(&mut upload, body, max_bytes, too_large)).await;
     let kind = match received.unwrap_or(Err(ApiError::BodyTimeout(UPLOAD_TIMEOUT))) {
         Ok(kind) => kind,
@@ -94,8 +96,8 @@ pub(super) async fn put(
     };
     let uploaded_by = caller.name().map(|name| name.to_string());
     let record = ProgramRecord { hash, bytes: upload.bytes(), kind, uploaded_at: now().at, uploaded_by };
-    let is_new = state.programs.store().put_program(upload, record).await.map_err(from_upload)?;
-    let record = state.programs.store().program(hash).await.map_err(from_read)?.ok_or_else(|| no_program(hash))?;
+    let is_new = store.put_program(upload, record).await.map_err(from_upload)?;
+    let record = store.program(hash).await.map_err(from_read)?.ok_or_else(|| no_program(hash))?;
     let mut response = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.insert_header((header::LOCATION, format!("/v1/programs/{hash}"))).json(view(record)))
 }
@@ -182,7 +184,7 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
 pub(super) async fn delete(state: Data<State>, path: Path<String>, caller: Caller) -> Result<HttpResponse, ApiError> {
     demand_programs(&caller)?;
     let hash = program_hash(&path)?;
-    match state.programs.store().delete_program(hash).await.map_err(from_write)? {
+    match state.term()?.store.delete_program(hash).await.map_err(from_write)? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(no_program(hash)),
     }
@@ -226,7 +228,7 @@ pub(super) async fn logs(
     let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
     let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
     let tasks = tasks.start.max(from.unwrap_or(0))..tasks.end;
-    let store = state.programs.store();
+    let store = &state.term()?.store;
     store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     // Before the kept ones: what ends in between is seen at least once.
     let live = state.programs.live(id, &tasks);

@@ -43,6 +43,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "job_events",
         "job_logs",
         "job_result",
+        "list_coordinators",
         "list_jobs",
         "list_program_names",
         "list_programs",

@@ -65,6 +65,8 @@ pub struct ParsedJob {
     pub work: Parsed,
     /// Everything else.
     pub options: JobOptions,
+    /// Whether a program of its client may run. A job of the kind `program` is not accepted without.
+    pub is_admitted: bool,
 }
 
 /// Labels of this prefix are the grid's own.
@@ -100,7 +102,7 @@ impl JobRequest {
         let chunk_size = Some(chunk_size);
         let mut options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
         let work = definition.complete(work, &mut options)?;
-        Ok(ParsedJob { kind, work, options })
+        Ok(ParsedJob { kind, work, options, is_admitted: false })
     }
 }
 

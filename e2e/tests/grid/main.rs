@@ -24,6 +24,8 @@ mod outlived_coordinators;
 mod programs;
 mod restarts;
 mod revocations;
+mod several_coordinators;
+mod several_crashes;
 mod soak;
 mod statistics;
 mod stragglers;

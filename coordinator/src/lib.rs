@@ -19,6 +19,7 @@ mod lease_sender;
 mod members;
 mod metrics;
 pub mod migrate;
+mod programs;
 mod pull_workers;
 mod relay;
 mod role;

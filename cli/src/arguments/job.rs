@@ -9,6 +9,7 @@ use model::{JobId, JobKind, JobState, Priority, TaskState};
 use uuid::Uuid;
 
 use super::Method;
+use super::program::{Logs, ProgramArguments};
 use super::values::{
     count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, tag_filter,
 };
@@ -34,6 +35,7 @@ pub(crate) enum JobCommand {
     Retry(Change),
     Events(Events),
     Explain(Explain),
+    Logs(Logs),
 }
 
 /// Submits a job and prints it.
@@ -58,6 +60,8 @@ pub(crate) enum WorkCommand {
     Sleep(SleepArguments),
     /// Individual tasks for workers that pull
     Tasks(TasksArguments),
+    /// A program of your own, once for each list of arguments
+    Program(Box<ProgramArguments>),
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -65,6 +65,8 @@ pub struct ParsedJob {
     pub work: Parsed,
     /// Everything else.
     pub options: JobOptions,
+    /// Whether a program of its client may run. A job of the kind `program` is not accepted without.
+    pub is_admitted: bool,
 }
 
 /// Labels of this prefix are the grid's own.
@@ -78,7 +80,8 @@ impl JobRequest {
     /// # Errors
     /// The first field that is not as it must be.
     pub fn parse(self, chunk_size: NonZeroU64) -> Result<ParsedJob, InvalidJob> {
-        let work = workloads::kind(self.kind)?.parse(&self.params, chunk_size)?;
+        let definition = workloads::kind(self.kind)?;
+        let work = definition.parse(&self.params, chunk_size)?;
         check_words("tags", &self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
@@ -97,8 +100,9 @@ impl JobRequest {
         }
         let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
         let chunk_size = Some(chunk_size);
-        let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
-        Ok(ParsedJob { kind, work, options })
+        let mut options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
+        let work = definition.complete(work, &mut options)?;
+        Ok(ParsedJob { kind, work, options, is_admitted: false })
     }
 }
 

@@ -212,7 +212,7 @@ impl Engine {
                 return self.composing.failed(id, error, now.instant, &mut self.effects);
             }
             Err(ComposeFailure::Permanent(error)) => {
-                (JobState::Failed, None, Some(format!("its result could not be stored: {error}")))
+                (JobState::Failed, None, Some(format!("its result could not be put together: {error}")))
             }
             Ok(result) => (JobState::Succeeded, Some(result), None),
         };
@@ -325,6 +325,8 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
         setup: profile.setup,
         task_estimate: profile.task_estimate,
         task_timeout,
+        lease_slack: profile.lease_slack,
+        last_task_waits: profile.last_task_waits,
         ..JobSpec::new(kind, work.tasks())
     }
 }

@@ -91,6 +91,8 @@ pub(crate) struct TaskSet {
     failed: RangeSet<u64>,
     failed_tasks: u64,
     done: u64,
+    /// Whether the last task waits for all others to be done.
+    last_waits: bool,
 }
 
 fn len(tasks: &Range<u64>) -> u64 {
@@ -98,7 +100,7 @@ fn len(tasks: &Range<u64>) -> u64 {
 }
 
 impl TaskSet {
-    pub(crate) fn new(total: u64, history: &History) -> Self {
+    pub(crate) fn new(total: u64, last_waits: bool, history: &History) -> Self {
         let mut open = OpenRuns::default();
         open.insert(0..total);
         let returned: VecDeque<_> = history
@@ -109,7 +111,13 @@ impl TaskSet {
         let known = history.over.iter().chain(returned.iter().map(|run| &run.tasks));
         known.for_each(|tasks| open.remove(tasks));
         let failed_tasks = history.failed.iter().map(len).sum();
-        Self {
+        let last = total - 1..total;
+        // One that was ever leased has had all others done.
+        let last_waits = last_waits && open.open_within(&last) > 0;
+        if last_waits {
+            open.remove(&last);
+        }
+        let mut tasks = Self {
             total,
             open,
             returned_tasks: returned.iter().map(Run::len).sum(),
@@ -118,7 +126,23 @@ impl TaskSet {
             failed: history.failed.iter().cloned().collect(),
             failed_tasks,
             done: history.over.iter().map(len).sum::<u64>() - failed_tasks,
+            last_waits,
+        };
+        tasks.open_last_if_due();
+        tasks
+    }
+
+    /// The last task is open once all others are done.
+    fn open_last_if_due(&mut self) {
+        if self.last_waits && self.done == self.total - 1 {
+            self.last_waits = false;
+            self.open.insert(self.total - 1..self.total);
         }
+    }
+
+    /// Tasks that wait for others to be done: 1 or none.
+    pub(crate) fn waiting(&self) -> u64 {
+        u64::from(self.last_waits)
     }
 
     /// Tasks that no attempt holds and that still have to be done.
@@ -135,7 +159,7 @@ impl TaskSet {
     }
 
     pub(crate) fn held(&self) -> u64 {
-        self.total - self.unclaimed() - self.done - self.failed_tasks
+        self.total - self.unclaimed() - self.waiting() - self.done - self.failed_tasks
     }
 
     pub(crate) fn has_retries(&self) -> bool {
@@ -266,6 +290,7 @@ impl TaskSet {
     /// Held tasks are done.
     pub(crate) fn finish(&mut self, run: &Run) {
         self.done += run.len();
+        self.open_last_if_due();
     }
 
     /// Held tasks have no attempts left.
@@ -295,6 +320,6 @@ impl TaskSet {
         placed.sort_by_key(|tasks| tasks.start);
         assert!(placed.iter().all(|tasks| tasks.start < tasks.end && tasks.end <= self.total), "{placed:?}");
         assert!(placed.windows(2).all(|pair| pair[0].end <= pair[1].start), "in two places: {placed:?}");
-        assert_eq!(placed.iter().map(len).sum::<u64>() + self.done, self.total, "a task is lost");
+        assert_eq!(placed.iter().map(len).sum::<u64>() + self.done + self.waiting(), self.total, "a task is lost");
     }
 }

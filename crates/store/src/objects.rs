@@ -3,6 +3,7 @@
 
 mod copy;
 mod leftovers;
+mod programs;
 mod stream;
 mod upload;
 
@@ -25,6 +26,7 @@ use crate::change::ResultBody;
 use crate::error::{ObjectsError, ReadError, WriteError};
 use crate::record::StoredResult;
 
+pub use programs::{ProgramBytes, ProgramUpload};
 pub use stream::ResultStream;
 pub(crate) use upload::ResultWriter;
 

@@ -171,7 +171,10 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("the job is there");
         let (spec, tasks) = (&job.spec, run.len());
         let expected = job.speed(lane.worker).map_or(Duration::ZERO, |speed| speed.expect(tasks));
-        let limit = spec.task_timeout.map(|limit| times(limit, tasks).saturating_mul(rounds.saturating_add(1)));
+        let limit = spec.task_timeout.map(|limit| {
+            let each = times(limit, tasks).saturating_add(spec.lease_slack);
+            each.saturating_mul(rounds.saturating_add(1))
+        });
         let time = match limit {
             Some(limit) => limit,
             None if !is_pushed => self.policy.lease_timeout,

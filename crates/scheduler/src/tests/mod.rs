@@ -6,6 +6,7 @@ mod figures;
 mod harness;
 mod idle;
 mod jobs;
+mod last_task;
 mod leases;
 mod order;
 mod properties;

@@ -47,7 +47,9 @@ impl State {
         let accept = |entry: &Entry| match entry {
             Entry::Submission(new) => self.submit(new),
             Entry::Nothing => Answer::Done,
-            Entry::Change(_) | Entry::Housekeeping(_) => Answer::Refused(WriteError::Following.to_string()),
+            Entry::Change(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => {
+                Answer::Refused(WriteError::Following.to_string())
+            }
         };
         let answers = batch.entries.iter().map(accept).collect();
         Applied { answers, latest_event: self.last_event }

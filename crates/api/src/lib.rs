@@ -23,4 +23,6 @@ pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};
 pub use task::{Task, TaskPage};
-pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};
+pub use view::{
+    Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,
+};

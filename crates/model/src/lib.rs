@@ -13,6 +13,7 @@ mod options;
 mod priority;
 mod range;
 mod requirements;
+mod share;
 mod state;
 
 pub use algorithm::Algorithm;
@@ -26,4 +27,5 @@ pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
 pub use priority::Priority;
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources};
+pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};

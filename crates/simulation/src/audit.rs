@@ -217,6 +217,12 @@ impl World {
                     self.violate(format!("tasks {tasks:?} count twice"));
                 }
             }
+            ChangeKind::Reopened { tasks, value, .. } => {
+                ledger.value = ledger.value.wrapping_sub(*value);
+                if tasks.iter().flat_map(Clone::clone).any(|task| !ledger.done.remove(&task)) {
+                    self.violate(format!("tasks {tasks:?} are opened again and were not done"));
+                }
+            }
             ChangeKind::Canceled => ledger.is_over = true,
             ChangeKind::Ended { state, .. } => {
                 (ledger.is_over, ledger.is_succeeded) = (true, *state == JobState::Succeeded);

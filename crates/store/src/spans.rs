@@ -32,6 +32,12 @@ impl Spans {
         self.spans.range(..tasks.end).next_back().is_some_and(|(_, &(beyond, _))| beyond > tasks.start)
     }
 
+    /// Whether all of the tasks are in one run.
+    pub(crate) fn covers(&self, tasks: &Range<u64>) -> bool {
+        let before = self.spans.range(..=tasks.start).next_back();
+        before.is_some_and(|(_, &(beyond, _))| beyond >= tasks.end)
+    }
+
     /// Puts the tasks in, in place of what was there.
     pub(crate) fn insert(&mut self, tasks: Range<u64>, number: u32) {
         self.remove(&tasks);

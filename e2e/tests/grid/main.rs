@@ -22,4 +22,5 @@ mod restarts;
 mod revocations;
 mod soak;
 mod stragglers;
+mod verification;
 mod worker_token;

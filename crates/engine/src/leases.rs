@@ -51,7 +51,7 @@ impl Engine {
         busy: Duration,
         now: Now,
     ) -> Result<(), CompleteError> {
-        if self.durability.is_pending(attempt) || self.unsettled.contains_key(&attempt) {
+        if self.is_unsettled(attempt) {
             return Ok(());
         }
         let lease = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;

@@ -64,7 +64,7 @@ impl Engine {
     /// Leases tasks to the worker that reports on them, unless they are done, leased or unknown. Returns whether the
     /// attempt holds a lease now, or has an outcome that counts and is not committed yet.
     pub fn adopt_reported(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
-        let is_pending = self.durability.is_pending(held.attempt) || self.unsettled.contains_key(&held.attempt);
+        let is_pending = self.is_unsettled(held.attempt);
         let is_known = is_pending || self.scheduler.lease(held.attempt).is_some();
         is_known || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
@@ -77,7 +77,7 @@ impl Engine {
         }
         for lease in held {
             let holder = self.scheduler.lease(lease.attempt).map(|record| record.lane.worker);
-            if self.durability.is_pending(lease.attempt) || self.unsettled.contains_key(&lease.attempt) {
+            if self.is_unsettled(lease.attempt) {
                 continue;
             }
             let lane = Lane { worker: key, slot: lease.slot };

@@ -183,6 +183,18 @@ fn spread(secret: u64, attempt: AttemptId) -> u64 {
 }
 
 impl Engine {
+    /// Whether an attempt's outcome waits for another worker's.
+    #[must_use]
+    pub fn is_compared(&self, attempt: AttemptId) -> bool {
+        self.unsettled.contains_key(&attempt)
+    }
+
+    /// Whether an attempt's outcome is known but not committed: its worker keeps it.
+    #[must_use]
+    pub fn is_unsettled(&self, attempt: AttemptId) -> bool {
+        self.is_compared(attempt) || self.durability.is_pending(attempt)
+    }
+
     /// Decides about an outcome that was accepted. One that waits has ended its lease.
     pub(crate) fn verify(
         &mut self,

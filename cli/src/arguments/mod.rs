@@ -1,6 +1,7 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
 
 mod job;
+mod statistics;
 mod values;
 
 use std::env;
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 pub(crate) use job::{
     Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand,
 };
+pub(crate) use statistics::{Statistics, StatisticsFormat};
 use values::{count, decimal, http_url, integer, names, number, priority};
 
 /// Divides big computations over a pool of workers.
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Job(Job),
     Worker(Worker),
     Stats(Stats),
+    Statistics(Statistics),
     Simulate(Simulate),
     Watch(Watch),
     Up(Up),

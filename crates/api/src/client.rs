@@ -16,12 +16,12 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
-    TaskPage, WorkerSummary,
+    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, StatisticsPage, Stats,
+    SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use error::Error;
-pub use events::{Events, EventsError};
+pub use events::{Events, EventsError, StreamItem};
 pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json};
 pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
@@ -241,6 +241,22 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// A page of figures by period and kind.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn statistics(&self, query: &Query) -> Result<StatisticsPage, Error> {
+        self.get(&["v1", "statistics"], query).await
+    }
+
+    /// A page of starts of tasks by name.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn task_statistics(&self, query: &Query) -> Result<TaskStartsPage, Error> {
+        self.get(&["v1", "statistics", "tasks"], query).await
     }
 
     /// All registered workers.

@@ -10,6 +10,8 @@ mod problem;
 mod pull;
 mod request;
 pub mod schema;
+mod statistics;
+mod stream;
 mod task;
 mod view;
 
@@ -22,6 +24,11 @@ pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEAS
 pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};
+pub use statistics::{
+    AttemptFigures, DurationFigures, JobFigures, PeriodStatistics, StatisticsPage, TaskFigures, TaskStarts,
+    TaskStartsPage, csv_lines,
+};
+pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{Task, TaskPage};
 pub use view::{
     Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,

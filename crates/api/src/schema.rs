@@ -1,14 +1,30 @@
 //! Descriptions of the model's types for OpenAPI, which the model itself knows nothing of. Each has the name, the fields and
 //! the serde attributes of the type it describes; the tests compare what both read and write.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use model::Labels;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
+
+/// Names with values, both texts.
+#[derive(Debug)]
+pub struct Labels;
+
+impl PartialSchema for Labels {
+    fn schema() -> RefOr<Schema> {
+        let value = ObjectBuilder::new().schema_type(Type::String);
+        ObjectBuilder::new()
+            .additional_properties(Some(value))
+            .description(Some("Names with values, both texts."))
+            .into()
+    }
+}
+
+impl ToSchema for Labels {}
 
 /// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -44,8 +60,9 @@ pub struct Priority(u8);
 #[serde(default, deny_unknown_fields)]
 pub struct Affinity {
     /// Labels of the workers that suit best.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels,
+    #[serde(skip_serializing_if = "model::Labels::is_empty")]
+    #[schema(value_type = Labels)]
+    labels: model::Labels,
     /// Tasks under the same key go to workers that have had one of it, such as to reuse what they loaded for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -56,8 +73,9 @@ pub struct Affinity {
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
     /// Labels that it has, all of them.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels,
+    #[serde(skip_serializing_if = "model::Labels::is_empty")]
+    #[schema(value_type = Labels)]
+    labels: model::Labels,
     /// Cores that it has at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpus: Option<u32>,
@@ -126,6 +144,141 @@ pub enum JobState {
     Canceled,
 }
 
+/// What happened to a job.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// It was accepted.
+    Submitted,
+    /// Its first task was given out.
+    Started,
+    /// Attempts ended; at most one a second.
+    Progress,
+    /// Nothing of it runs until it is resumed.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// What had failed runs again.
+    Retried,
+    /// A task ran out of attempts.
+    TaskFailed,
+    /// Its result is stored.
+    Succeeded,
+    /// It is over without one.
+    Failed,
+    /// It was given up.
+    Canceled,
+}
+
+/// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobEvent {
+    /// Its number; they grow over all jobs.
+    seq: u64,
+    /// The job that it is about.
+    job: JobId,
+    /// What happened.
+    #[serde(rename = "type")]
+    kind: EventKind,
+    /// When.
+    #[schema(format = DateTime)]
+    at: String,
+    /// What the job computes.
+    #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<JobKind>)]
+    job_kind: Option<String>,
+    /// The name of the job's tasks, where they have one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    task: Option<String>,
+    /// Tasks done by then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_done: Option<u64>,
+    /// Tasks in all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_total: Option<u64>,
+    /// Why, where something failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    error: Option<String>,
+    /// What the event counts in the statistics.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    counts: Option<Counts>,
+}
+
+/// What happened to a job since the event before it: the figures that an event adds to the statistics of its kind and
+/// time. A figure that is zero is left out.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Jobs that were accepted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_submitted: Option<u64>,
+    /// Jobs whose first task was leased.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_started: Option<u64>,
+    /// Jobs that succeeded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_succeeded: Option<u64>,
+    /// Jobs that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_failed: Option<u64>,
+    /// Jobs that were canceled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_canceled: Option<u64>,
+    /// Jobs that were retried, whether over or not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_retried: Option<u64>,
+    /// Jobs that became open, less those that ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_pending: Option<i64>,
+    /// Tasks of jobs that were accepted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_submitted: Option<u64>,
+    /// Tasks whose first attempt has ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_started: Option<u64>,
+    /// Tasks that succeeded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_succeeded: Option<u64>,
+    /// Tasks that ran out of attempts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_failed: Option<u64>,
+    /// Tasks that were open when their job was canceled or failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_canceled: Option<u64>,
+    /// Tasks that a retry opened again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_retried: Option<u64>,
+    /// Tasks that became open, less those that succeeded, failed or were canceled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_pending: Option<i64>,
+    /// Tasks of the attempts that ended: a task counts once for each attempt at it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    task_starts: Option<u64>,
+    /// Attempts that ended, completed or failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    attempts: Option<u64>,
+    /// Attempts that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    attempts_failed: Option<u64>,
+    /// Of jobs that started: the time since their submission.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    waiting: Option<Durations>,
+    /// Of jobs that ended and had started: the time since their start, or since their last retry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    running: Option<Durations>,
+    /// Of attempts that completed: the time that the worker was busy.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    computing: Option<Durations>,
+}
+
+/// How often which durations were counted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Durations {
+    /// Their sum in microseconds.
+    sum_us: u64,
+    /// The number of durations in each bucket that has some, by the bucket's upper bound in microseconds.
+    buckets: BTreeMap<String, u64>,
+}
+
 /// Where a task is in its life.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +306,22 @@ pub struct TaskCounts {
     succeeded: u64,
     /// Out of attempts.
     failed: u64,
+}
+
+/// How long the periods of statistics are, in UTC. Weeks are those of ISO 8601.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Grain {
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+    /// Weeks, from Monday on.
+    Week,
+    /// Months.
+    Month,
 }
 
 #[cfg(test)]
@@ -215,11 +384,33 @@ mod tests {
     }
 
     #[test]
+    fn described_events_have_the_fields_that_the_model_reads_and_writes() {
+        assert_describes_fields::<JobEvent, model::JobEvent>(json!({
+            "seq": 7, "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "type": "task-failed", "at": "2026-03-21T10:00:00Z",
+            "kind": "sleep", "task": "nap", "tasks_done": 1, "tasks_total": 2, "error": "no luck",
+            "counts": {"attempts": 1},
+        }));
+        let durations = json!({"sum_us": 1001, "buckets": {"1250": 1}});
+        assert_describes_fields::<Durations, model::Durations>(durations.clone());
+        let counts = model::Counts::from_figures([1; model::Counts::FIGURES]);
+        let mut full = serde_json::to_value(counts).expect("JSON");
+        for (name, value) in [("jobs_pending", json!(-1)), ("tasks_pending", json!(1))] {
+            full[name] = value;
+        }
+        for (name, _) in model::Counts::default().durations() {
+            full[name] = durations.clone();
+        }
+        assert_describes_fields::<Counts, model::Counts>(full);
+    }
+
+    #[test]
     fn described_enums_list_every_name_that_the_model_writes() {
         let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name()).collect();
         assert_describes_names::<JobKind, _>(&kinds);
+        assert_describes_names::<EventKind, _>(&model::EventKind::ALL);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
+        assert_describes_names::<Grain, _>(&model::Grain::ALL);
     }
 
     #[test]

@@ -96,9 +96,9 @@ impl Engine {
                 });
                 let tasks = counted.tasks;
                 let change = if is_check {
-                    ChangeKind::Checked { tasks, value: check }
+                    ChangeKind::Checked { tasks, value: check, busy }
                 } else {
-                    ChangeKind::Completed { tasks, value, outcome }
+                    ChangeKind::Completed { tasks, value, busy, outcome }
                 };
                 let number = self.record(job, change, now);
                 self.durability.outcome(number, attempt, lane.worker);

@@ -24,7 +24,7 @@ pub async fn values_are_added_modulo_2_to_the_128_and_those_to_compare_with_stan
     let store = harness.open();
     store.submit(range_job(1, 100)).await.expect("room");
     let job = id(1);
-    let checked = |tasks, value| change(job, at(3), ChangeKind::Checked { tasks, value });
+    let checked = |tasks, value| change(job, at(3), ChangeKind::Checked { tasks, value, busy: BUSY });
     store.record(completed(job, 0..10, u128::MAX - 1));
     store.record(completed(job, 10..20, 12));
     store.record(checked(50..60, u128::MAX));

@@ -12,11 +12,30 @@ if TYPE_CHECKING:
 
 AttemptId: TypeAlias = "str"
 
-BTreeMap: TypeAlias = "dict[str, str]"
-
 Delivery: TypeAlias = Literal[
     "pushed",
     "pulled",
+]
+
+EventKind: TypeAlias = Literal[
+    "submitted",
+    "started",
+    "progress",
+    "paused",
+    "resumed",
+    "retried",
+    "task-failed",
+    "succeeded",
+    "failed",
+    "canceled",
+]
+
+Grain: TypeAlias = Literal[
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
 ]
 
 JobId: TypeAlias = "str"
@@ -39,6 +58,8 @@ JobState: TypeAlias = Literal[
     "canceled",
 ]
 
+Labels: TypeAlias = "dict[str, str]"
+
 Priority: TypeAlias = "int"
 
 TaskState: TypeAlias = Literal[
@@ -57,7 +78,12 @@ WorkerState: TypeAlias = Literal[
 
 class Affinity(TypedDict):
     key: NotRequired[str | None]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
+
+
+class AttemptFigures(TypedDict):
+    ended: int
+    failed: int
 
 
 class Changed(TypedDict):
@@ -67,7 +93,7 @@ class Changed(TypedDict):
 
 class ClaimRequest(TypedDict):
     kinds: list[JobKind]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
     max_tasks: NotRequired[int]
     resources: NotRequired[Resources]
     wait_seconds: NotRequired[float]
@@ -96,6 +122,43 @@ class Completion(TypedDict):
     value: NotRequired[str | None]
 
 
+class Counts(TypedDict):
+    attempts: NotRequired[int | None]
+    attempts_failed: NotRequired[int | None]
+    computing: NotRequired[Durations | None]
+    jobs_canceled: NotRequired[int | None]
+    jobs_failed: NotRequired[int | None]
+    jobs_pending: NotRequired[int | None]
+    jobs_retried: NotRequired[int | None]
+    jobs_started: NotRequired[int | None]
+    jobs_submitted: NotRequired[int | None]
+    jobs_succeeded: NotRequired[int | None]
+    running: NotRequired[Durations | None]
+    task_starts: NotRequired[int | None]
+    tasks_canceled: NotRequired[int | None]
+    tasks_failed: NotRequired[int | None]
+    tasks_pending: NotRequired[int | None]
+    tasks_retried: NotRequired[int | None]
+    tasks_started: NotRequired[int | None]
+    tasks_submitted: NotRequired[int | None]
+    tasks_succeeded: NotRequired[int | None]
+    waiting: NotRequired[Durations | None]
+
+
+class DurationFigures(TypedDict):
+    buckets: dict[str, int]
+    count: int
+    p50_seconds: NotRequired[float | None]
+    p90_seconds: NotRequired[float | None]
+    p99_seconds: NotRequired[float | None]
+    sum_us: int
+
+
+class Durations(TypedDict):
+    buckets: dict[str, int]
+    sum_us: int
+
+
 class Explanation(TypedDict):
     reasons: list[str]
     state: JobState
@@ -118,9 +181,32 @@ class Job(TypedDict):
     started_at: NotRequired[str | None]
     state: JobState
     submitted_at: str
-    tags: BTreeMap
+    tags: Labels
     tasks: TaskCounts
     timeout: Timeout
+
+
+class JobEvent(TypedDict):
+    at: str
+    counts: NotRequired[Counts | None]
+    error: NotRequired[str | None]
+    job: JobId
+    kind: NotRequired[JobKind | None]
+    seq: int
+    task: NotRequired[str | None]
+    tasks_done: NotRequired[int | None]
+    tasks_total: NotRequired[int | None]
+    type: EventKind
+
+
+class JobFigures(TypedDict):
+    canceled: int
+    failed: int
+    pending: int
+    retried: int
+    started: int
+    submitted: int
+    succeeded: int
 
 
 class JobPage(TypedDict):
@@ -143,7 +229,7 @@ class JobRequest(TypedDict):
     params: JobParams
     priority: NotRequired[Priority]
     requires: NotRequired[Requirements]
-    tags: NotRequired[BTreeMap]
+    tags: NotRequired[Labels]
     timeout: NotRequired[Timeout]
 
 
@@ -160,6 +246,19 @@ class LeaseName(TypedDict):
     first: int
     job: JobId
     worker_id: str
+
+
+class PeriodStatistics(TypedDict):
+    attempts: AttemptFigures
+    compute_seconds: float
+    computing: DurationFigures
+    end: str
+    jobs: JobFigures
+    kind: JobKind
+    running: DurationFigures
+    start: str
+    tasks: TaskFigures
+    waiting: DurationFigures
 
 
 class Problem(TypedDict):
@@ -183,7 +282,7 @@ class Renewed(TypedDict):
 
 class Requirements(TypedDict):
     cpus: NotRequired[int | None]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
     memory_bytes: NotRequired[int | None]
 
 
@@ -203,6 +302,12 @@ class SimulationStarted(TypedDict):
     jobs: list[Job]
 
 
+class StatisticsPage(TypedDict):
+    grain: Grain
+    next_page_token: NotRequired[str | None]
+    periods: list[PeriodStatistics]
+
+
 class Stats(TypedDict):
     demand: dict[str, KindDemand]
     jobs: dict[str, int]
@@ -214,6 +319,13 @@ class Stats(TypedDict):
     tasks_per_second: float
     wanted_slots: int
     workers: WorkerStats
+
+
+class StreamReset(TypedDict):
+    asked_after: int
+    newest: int
+    oldest: NotRequired[int | None]
+    resumes_after: int
 
 
 class SumOfPrimes(TypedDict):
@@ -251,9 +363,34 @@ class TaskFailure(TypedDict):
     lease: NotRequired[LeaseName | None]
 
 
+class TaskFigures(TypedDict):
+    canceled: int
+    failed: int
+    pending: int
+    retried: int
+    started: int
+    starts: int
+    submitted: int
+    succeeded: int
+
+
 class TaskPage(TypedDict):
     next_page_token: NotRequired[str | None]
     tasks: list[Task]
+
+
+class TaskStarts(TypedDict):
+    end: str
+    kind: JobKind
+    start: str
+    starts: int
+    task: str
+
+
+class TaskStartsPage(TypedDict):
+    grain: Grain
+    next_page_token: NotRequired[str | None]
+    tasks: list[TaskStarts]
 
 
 class Timeout(TypedDict):
@@ -280,7 +417,7 @@ class WorkerSummary(TypedDict):
     free_memory_bytes: int
     id: str
     kinds: list[JobKind]
-    labels: BTreeMap
+    labels: Labels
     last_seen_ms_ago: int
     resources: Resources
     running: int

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use model::{Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Share,
-    Timeout};
+use model::{
+    Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Share, Timeout,
+};
 use serde::{Deserialize, Serialize};
 
 /// A text in a row that is not what was stored there.

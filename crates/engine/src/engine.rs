@@ -20,6 +20,9 @@ use crate::verification::SetAside;
 use crate::voided::Voided;
 use crate::workers::Worker;
 
+/// Registrations of one epoch are numbered in so many bits.
+const WORKERS_OF_A_TERM_BITS: u32 = 32;
+
 /// Settings of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -67,6 +70,8 @@ pub struct Engine {
     /// Attempts whose outcomes count with the change that is recorded next.
     pub(crate) agreed: Vec<(AttemptId, WorkerKey)>,
     pub(crate) set_aside: SetAside,
+    /// Workers that have not listed what they hold since this coordinator leads.
+    pub(crate) awaited: BTreeSet<WorkerId>,
     pub(crate) is_stopping: bool,
     pub(crate) effects: Vec<Effect>,
     last_worker: u64,
@@ -94,9 +99,11 @@ impl Engine {
             unsettled: HashMap::new(),
             agreed: Vec::new(),
             set_aside: SetAside::default(),
+            awaited: BTreeSet::new(),
             is_stopping: false,
             effects: Vec::new(),
-            last_worker: 0,
+            // A key of one term names no worker of another.
+            last_worker: settings.epoch << WORKERS_OF_A_TERM_BITS,
         }
     }
 

@@ -90,6 +90,7 @@ impl Sharing {
             recovery: Duration::from_micros(RECOVERY),
             epoch,
             instance: self.rng.random(),
+            secret: self.rng.random(),
         };
         let after_event = *parts.latest_event.borrow();
         let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return self.cannot_lead(member, epoch) };

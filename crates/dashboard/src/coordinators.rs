@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
-use crate::words::{ago, counted, span};
+use crate::words::{ago, counted, seen};
 
 /// The page at `/grid/coordinators`.
 #[must_use]
@@ -36,10 +36,7 @@ fn row(viewer: &Viewer, coordinator: &CoordinatorSummary) -> Markup {
             td.num { @match coordinator.epoch { Some(epoch) => (epoch), None => "–" } }
             td.num.wide { (coordinator.version) }
             td.num { (ago(coordinator.started_at, viewer.now)) }
-            td.num {
-                @if coordinator.last_contact_ms_ago < 2_000 { "now" }
-                @else { (span(std::time::Duration::from_millis(coordinator.last_contact_ms_ago))) " ago" }
-            }
+            td.num { (seen(coordinator.last_contact_ms_ago)) }
         }
     }
 }

@@ -239,7 +239,11 @@ fn tasks(stats: &Stats) -> Markup {
                         (model::TaskState::Succeeded, tasks.succeeded, "done"),
                         (model::TaskState::Failed, tasks.failed, "lost"),
                     ] {
-                        tr { th scope="row" { (marks::task_state(state)) } td.num { (count(number)) } td.bars { (bar(&[(number, class)], tasks.total)) } }
+                        tr {
+                            th scope="row" { (marks::task_state(state)) }
+                            td.num { (count(number)) }
+                            td.bars { (bar(&[(number, class)], tasks.total)) }
+                        }
                     }
                 }
             }

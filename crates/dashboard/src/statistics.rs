@@ -180,8 +180,11 @@ fn cells(counts: &Counts) -> Markup {
         td.num { (count(counts.jobs_failed)) }
         td.num { (count(counts.tasks_succeeded)) }
         td.num.wide { (count(counts.tasks_failed)) }
-        td.num { (percentile(&counts.waiting, 0.5)) } td.num.wide { (percentile(&counts.waiting, 0.9)) } td.num { (percentile(&counts.waiting, 0.99)) }
-        td.num { (percentile(&counts.running, 0.5)) } td.num.wide { (percentile(&counts.running, 0.9)) } td.num { (percentile(&counts.running, 0.99)) }
+        @for durations in [&counts.waiting, &counts.running] {
+            td.num { (percentile(durations, 0.5)) }
+            td.num.wide { (percentile(durations, 0.9)) }
+            td.num { (percentile(durations, 0.99)) }
+        }
         td.num.wide { (span(Duration::from_micros(counts.computing.sum_us))) }
     }
 }
@@ -190,7 +193,12 @@ fn by_kind(kinds: &[(JobKind, Counts)]) -> Markup {
     html! {
         @if kinds.is_empty() { p.empty { "Nothing happened in this time." } } @else {
             div.scrolls tabindex="0" role="region" aria-label="Figures by kind" {
-                table { (head("Kind")) tbody { @for (kind, counts) in kinds { tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) } } } }
+                table {
+                    (head("Kind"))
+                    tbody { @for (kind, counts) in kinds {
+                        tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) }
+                    } }
+                }
             }
         }
     }
@@ -208,7 +216,10 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
                 table {
                     (head("From"))
                     tbody { @for period in filled() {
-                        tr id=(format!("period-{}", period.start.as_second())) { th.num scope="row" { (period.start.strftime(form)) } (cells(&period.counts)) }
+                        tr id=(format!("period-{}", period.start.as_second())) {
+                            th.num scope="row" { (period.start.strftime(form)) }
+                            (cells(&period.counts))
+                        }
                     } }
                 }
             }

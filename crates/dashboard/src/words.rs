@@ -84,6 +84,15 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(exact(at)) { (words) } }
 }
 
+/// How long nothing has been heard of a process that says a word every second.
+pub(crate) fn seen(milliseconds_ago: u64) -> String {
+    if milliseconds_ago < 2_000 {
+        "now".to_owned()
+    } else {
+        format!("{} ago", span(Duration::from_millis(milliseconds_ago)))
+    }
+}
+
 /// The time by the clock, with its date where it is not today's.
 pub(crate) fn clock(at: Timestamp, now: Timestamp) -> Markup {
     let form = if day(at) == day(now) { "%H:%M:%S" } else { "%Y-%m-%d %H:%M" };

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, node, npm, promtool and python3
-# (Debian), playwright-core, axe-core and biome (npm, under target/), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
+# All checks and tests of the project. Installs what they need beside Rust: Debian's packages below, cargo-deny (crates.io),
+# and under target/ tools of PyPI, npm and Maven.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,11 +14,34 @@ step() { printf '\n== %s\n' "$*"; }
 
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
+# A program and the Debian package that has it.
+tools=(
+  chromium:chromium
+  clang:clang
+  curl:curl
+  g++:g++
+  gcc:gcc
+  java:default-jre-headless
+  kcat:kcat
+  kubectl:kubernetes-client
+  ld.lld:lld
+  make:make
+  mvn:maven
+  node:nodejs
+  npm:npm
+  openssl:openssl
+  pkg-config:pkg-config
+  promtool:prometheus
+  /usr/sbin/pgbouncer:pgbouncer
+)
 missing=()
-for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus; do
+for tool in "${tools[@]}"; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
+if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then missing+=(postgresql); fi
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+if ! pkg-config --exists openssl 2>/dev/null; then missing+=(libssl-dev); fi
+if ! [ -e /usr/lib/wasm32-wasi/libc.a ]; then missing+=(wasi-libc libclang-rt-dev-wasm32); fi
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   $sudo apt-get update -qq

@@ -15,7 +15,7 @@ mod requirements;
 mod state;
 
 pub use division::{MAX_TASKS, OnExhausted, Order};
-pub use event::{EventKind, JobEvent};
+pub use event::{EventKind, EventSource, JobEvent};
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
 pub use invalid::InvalidJob;
 pub use kind::JobKind;

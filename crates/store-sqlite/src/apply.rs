@@ -6,12 +6,13 @@ use store::stored::StoredName;
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, retention, submit};
+use crate::{attempts, ledger, positions, retention, submit};
 
 pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) -> rusqlite::Result<Answer> {
     match entry {
-        Entry::Submission(job) => submit::insert(db, job),
+        Entry::Submission(job) => submit::insert(db, job, None),
         Entry::Change(change) => apply_change(db, ledgers, change),
+        Entry::Advance(advance) => positions::advance(db, advance),
         Entry::Housekeeping(Housekeeping::Forget(keys)) => {
             // It looks at rows, so what is known must be in them, and must be read again if they go.
             store_touched(db, ledgers)?;
@@ -101,11 +102,12 @@ fn put_result(db: &Connection, key: i64, result: &ResultBody) -> rusqlite::Resul
 }
 
 pub(crate) fn put_event(db: &Connection, key: i64, event: &EventRow<'_>) -> rusqlite::Result<()> {
-    let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
+    let EventRow { kind, at, tasks_done, tasks_total, error, source } = *event;
+    let source = source.map(positions::source_to_stored);
     db.prepare_cached(
-        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((key, kind.stored_name(), at.column(), tasks_done.column(), tasks_total.column(), error))?;
+    .execute((key, kind.stored_name(), at.column(), tasks_done.column(), tasks_total.column(), error, source))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{EventKind, JobId, JobState};
+use model::{EventKind, EventSource, JobId, JobState};
 use rusqlite::Connection;
 use store::retention::job_bytes;
 use store::rules::EventRow;
@@ -10,7 +10,7 @@ use store::{Answer, NewJob, Submission, array, payload_blocks};
 use crate::apply::put_event;
 use crate::column::{self, Column};
 
-pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> {
+pub(crate) fn insert(db: &Connection, new: &NewJob, source: Option<&EventSource>) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
         return Ok(answer);
     }
@@ -52,7 +52,7 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
         block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
     }
     let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
-    put_event(db, key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None })?;
+    put_event(db, key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None, source })?;
     Ok(Answer::Submitted(Submission::New))
 }
 

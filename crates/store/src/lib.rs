@@ -15,6 +15,7 @@ mod json;
 pub mod memory;
 mod objects;
 mod payloads;
+mod position;
 mod queue;
 mod record;
 pub mod retention;
@@ -32,6 +33,7 @@ pub use error::{ComposeError, ObjectsError, PruneError, ReadError, SubmitError, 
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, ResultStream};
 pub use payloads::payload_blocks;
+pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position};
 pub use record::{
     Attempt, AttemptEnd, Cursor, InvalidCursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult,
     Submission, UnfinishedJob,

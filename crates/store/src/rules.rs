@@ -308,7 +308,7 @@ impl JobLedger {
 
     fn event<'a>(&mut self, kind: EventKind, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.bytes += EVENT_BYTES + error.map_or(0, str::len) as u64;
-        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error };
+        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error, source: None };
         Effects { event: Some(event), ..Effects::default() }
     }
 }

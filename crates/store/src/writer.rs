@@ -340,6 +340,7 @@ fn log_refusal(entry: &Entry, reason: &str) {
     match entry {
         Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
         Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
+        Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
         Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }

@@ -9,6 +9,7 @@ use model::{JobEvent, JobId};
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::position::Position;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
 
@@ -26,6 +27,7 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) positions: BTreeMap<String, Position>,
 }
 
 #[derive(Clone, Debug)]

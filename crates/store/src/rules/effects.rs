@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::EventKind;
+use model::{EventKind, EventSource};
 
 use crate::change::{Change, Outcome, ResultBody};
 
@@ -31,6 +31,8 @@ pub struct EventRow<'a> {
     pub tasks_total: u64,
     /// Why, where something failed.
     pub error: Option<&'a str>,
+    /// The record that submitted the job.
+    pub source: Option<&'a EventSource>,
 }
 
 /// An attempt at individual tasks.

@@ -150,7 +150,8 @@ fn outcome(results: Vec<&str>) -> Outcome {
 fn each_change_brings_its_rows() {
     let mut ledger = JobLedger::new(true, 3, 1000);
     let started = change(ChangeKind::Started);
-    let event = EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None };
+    let event =
+        EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None, source: None };
     let effects = ledger.apply(&started).expect("allowed");
     assert_eq!((effects.event, ledger.bytes()), (Some(event), 1000 + EVENT_BYTES));
     assert!(effects.attempt.is_none() && matches!(effects.result, ResultEffect::Keep));

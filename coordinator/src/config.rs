@@ -15,6 +15,7 @@ use store_sqlite::StoreSettings;
 use url::Url;
 
 use crate::http::REPORT_OVERHEAD_BYTES;
+use crate::kafka::KafkaConfig;
 
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -74,6 +75,12 @@ pub struct Config {
     pub no_worker_timeout_ms: u64,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
     pub drain_timeout_ms: u64,
+    /// `DIVVY_KAFKA_BROKERS`: Kafka's brokers as `host:port,…`: events and the workers' state go out to them, jobs come in.
+    /// Default: none, and no Kafka.
+    pub kafka_brokers: String,
+    /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
+    /// `\\,`. Default: none.
+    pub kafka_config: KafkaConfig,
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
     pub doors: DoorSettings,
@@ -102,6 +109,8 @@ impl Default for Config {
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
             drain_timeout_ms: 10_000,
+            kafka_brokers: String::new(),
+            kafka_config: KafkaConfig::default(),
             doors: DoorSettings::default(),
         }
     }

@@ -25,6 +25,10 @@ const CHANGED_AT_ONCE: usize = 1_000;
 /// Jobs of such a page that are changed side by side: they share commits.
 const CHANGED_TOGETHER: usize = 128;
 
+/// Jobs out of a stream that the engine gets at a time.
+#[cfg(feature = "kafka")]
+const TAKEN_UP_AT_ONCE: usize = 64;
+
 /// The longest name that a client gives a request, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 
@@ -181,17 +185,26 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
+        let (new, body) = Self::new_job(proposal)?;
+        let this = self.clone();
+        // A client that leaves between the two halves must not leave a stored job that the engine does not know.
+        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
+        accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
+    }
+
+    /// The job that is proposed, and the hash of its request's body.
+    pub(crate) fn new_job(proposal: Proposal) -> Result<(NewJob, [u8; 32]), InvalidJob> {
         let Proposal { id, idempotency_key, job, fingerprints } = proposal;
         let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(is_too_long) {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
-            return Err(InvalidJob::new("Idempotency-Key", message).into());
+            return Err(InvalidJob::new("Idempotency-Key", message));
         }
         let ParsedJob { kind, work, options } = job;
         let tasks = work.workload.tasks();
         if tasks > MAX_TASKS {
             let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
-            return Err(InvalidJob::new("params", message).into());
+            return Err(InvalidJob::new("params", message));
         }
         let new = NewJob {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
@@ -205,10 +218,37 @@ impl Jobs {
             idempotency_key,
             submitted_at: now().at,
         };
-        let this = self.clone();
-        // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, fingerprints.body).await });
-        accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
+        Ok((new, fingerprints.body))
+    }
+
+    /// Moves positions in streams in this order, and makes the jobs that are new known. An answer for each. To be run to its
+    /// end: a stored job must not stay unknown.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn take_in(&self, moves: Vec<store::Advance>) -> Vec<Result<store::Advanced, SubmitError>> {
+        let jobs = || moves.iter().map(|advance| advance.job.as_ref().map(|(new, _)| new));
+        let _locks = join_all(jobs().flatten().map(|new| self.locks.lock(new.id))).await;
+        let accepted: Vec<_> = jobs().map(|new| new.map(|new| new.accepted())).collect();
+        let answers = self.store.advance_all(moves).await;
+        let is_new = |answer: &_| matches!(answer, Ok(store::Advanced::Submitted(Submission::New)));
+        let new = accepted.into_iter().zip(&answers).filter_map(|(job, answer)| job.filter(|_| is_new(answer)));
+        let mut new = new.peekable();
+        while new.peek().is_some() {
+            // In pieces, so that nothing else waits long for the engine.
+            self.driver.input(|engine, now| {
+                for job in new.by_ref().take(TAKEN_UP_AT_ONCE) {
+                    let job_id = job.record.id;
+                    if let Err(error) = engine.take_up(job, now) {
+                        warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
+                    }
+                }
+            });
+        }
+        answers
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn driver(&self) -> Arc<Driver> {
+        Arc::clone(&self.driver)
     }
 
     async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {

@@ -25,6 +25,7 @@ use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::{self, State};
 use crate::jobs::Jobs;
+use crate::kafka::Kafka;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::pull_workers::PullWorkers;
@@ -54,6 +55,7 @@ pub struct Coordinator {
     driver: Arc<Driver>,
     queues: Queues,
     store: Arc<Store>,
+    kafka: Option<Arc<Kafka>>,
 }
 
 /// Watches the jobs of a coordinator in the same process, which it does not keep alive.
@@ -78,9 +80,10 @@ impl Coordinator {
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
         let internal = internal.guarded(config.doors.internal()?, http::INTERNAL);
         let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
+        let kafka = Kafka::from_config(&config, &store)?;
         let engine = Engine::new(config.engine_settings(store.epoch().0), now());
         let (driver, queues) = Driver::new(engine, Arc::clone(&store));
-        Ok(Self { config, public, internal, driver, queues, store })
+        Ok(Self { config, public, internal, driver, queues, store, kafka })
     }
 
     /// Where clients ask.
@@ -107,19 +110,25 @@ impl Coordinator {
     /// # Errors
     /// A listener cannot be served, or a part of the coordinator has ended by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, driver, queues, store } = self;
+        let Self { config, public, internal, driver, queues, store, kafka } = self;
         if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
-        let parts = Parts::new(&config, &driver, &store);
+        let mut parts = Parts::new(&config, &driver, &store);
+        if let Some(kafka) = &kafka {
+            kafka.register(&mut parts.registry);
+        }
         let recovered = parts.jobs.recover().await.context("read the jobs that are not over")?;
         if recovered > 0 {
             info!(jobs = recovered, "going on with the jobs that are not over");
         }
         let health = Health::default();
         let mut background = parts.start(&config, queues)?;
+        if let Some(kafka) = &kafka {
+            kafka.start(&mut background, &parts.jobs, &parts.workers, &parts.pull_workers)?;
+        }
         let (metrics, supervisor) = (Metrics::new(parts.registry), parts.supervisor);
         let state = Data::new(State {
             driver: Arc::clone(&driver),
@@ -131,6 +140,7 @@ impl Coordinator {
             metrics: parts.metrics,
             token: config.worker_token.clone(),
             health: health.clone(),
+            kafka: kafka.clone(),
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),
@@ -163,7 +173,7 @@ impl Coordinator {
             server.context("join a server")?.context("serve")?;
         }
         store.flush().await.context("commit the last changes")?;
-        drop((state, metrics, driver, parts.driver, parts.store));
+        drop((state, metrics, driver, parts.driver, parts.store, kafka));
         close(store).await.context("close the store")?;
         info!("stopped");
         Ok(())

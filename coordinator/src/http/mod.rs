@@ -26,11 +26,13 @@ use tokio::sync::Semaphore;
 use crate::driver::Driver;
 use crate::event_hub::EventHub;
 use crate::jobs::Jobs;
+use crate::kafka::Kafka;
 use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::workers::Workers;
 
+pub(crate) use errors::from_invalid;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
@@ -45,6 +47,7 @@ pub(crate) struct State {
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
+    pub(crate) kafka: Option<Arc<Kafka>>,
     /// Attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job.

@@ -61,6 +61,7 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
             tasks_per_second,
             numbers_per_second,
             store_backlog: store.backlog(),
+            kafka: state.kafka.as_ref().map(|kafka| kafka.stats()),
             store_error: store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
         }
     }))

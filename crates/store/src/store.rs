@@ -130,15 +130,13 @@ impl Store {
     /// # Errors
     /// The job is not accepted, or nothing could be made durable: unless that is in doubt nothing is written then.
     pub async fn advance(&self, advance: Advance) -> Result<Advanced, SubmitError> {
-        match self.call(Entry::Advance(Box::new(advance))).await? {
-            Answer::Done => Ok(Advanced::Moved),
-            Answer::Submitted(submission) => Ok(Advanced::Submitted(submission)),
-            Answer::Elsewhere(position) => Ok(Advanced::Elsewhere(position)),
-            Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
-            other @ (Answer::Deleted(_) | Answer::Refused(_)) => {
-                Err(WriteError::Unavailable(format!("a move was answered with {other:?}")).into())
-            }
-        }
+        advanced(self.call(Entry::Advance(Box::new(advance))).await)
+    }
+
+    /// The same for many, in this order. An answer for each.
+    pub async fn advance_all(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {
+        let entries = moves.into_iter().map(|advance| Work::Entry(Entry::Advance(Box::new(advance))));
+        self.writer.call_all(entries).await.into_iter().map(advanced).collect()
     }
 
     /// Every position that is committed, by stream.
@@ -404,6 +402,18 @@ impl Store {
         match (writer.close(), writer.queue().failing()) {
             (0, _) => Ok(()),
             (_, error) => Err(WriteError::Unavailable(error.unwrap_or_default())),
+        }
+    }
+}
+
+fn advanced(answer: Result<Answer, WriteError>) -> Result<Advanced, SubmitError> {
+    match answer? {
+        Answer::Done => Ok(Advanced::Moved),
+        Answer::Submitted(submission) => Ok(Advanced::Submitted(submission)),
+        Answer::Elsewhere(position) => Ok(Advanced::Elsewhere(position)),
+        Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
+        other @ (Answer::Deleted(_) | Answer::Refused(_)) => {
+            Err(WriteError::Unavailable(format!("a move was answered with {other:?}")).into())
         }
     }
 }

@@ -52,7 +52,8 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
-        if let Some((figures, part)) = &self.figures {
+        // The roster hears of each record.
+        if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
             figures.failed(*part, reason);
         }
     }

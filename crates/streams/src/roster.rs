@@ -47,7 +47,11 @@ impl Roster {
         let producer: BaseProducer<Context> = self.settings.producer(Context::of(&self.figures, Part::Roster))?;
         let mut next = Instant::now();
         while !stop.is_set() {
-            for worker in (self.workers)() {
+            let workers = (self.workers)();
+            if workers.is_empty() {
+                self.figures.recovered(Part::Roster);
+            }
+            for worker in workers {
                 let value = serde_json::to_string(&worker).expect("a state is JSON");
                 let record = BaseRecord::to(WORKERS_TOPIC).key(worker.id.as_str()).payload(value.as_str());
                 if let Err((error, _)) = producer.send(record) {

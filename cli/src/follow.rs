@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::Job;
-use api::client::{Client, Events, EventsError};
+use api::client::{Client, Events, EventsError, StreamItem};
+use api::{Job, StreamReset};
 use model::{JobEvent, JobId};
 use tokio::time::{Instant, sleep};
 
@@ -24,6 +24,8 @@ pub(crate) enum Step {
     /// A connection is open: what happens from now on will be told.
     Opened,
     Event(JobEvent),
+    /// Events are missing between the last one and the next.
+    Reset(StreamReset),
     /// All events have been told: the job is over, or only those that were there were asked for.
     Over,
 }
@@ -73,7 +75,11 @@ impl<'a> EventStream<'a> {
                 return Ok(Step::Opened);
             };
             match connection.events.next().await {
-                Ok(Some(event)) => {
+                Ok(Some(StreamItem::Reset(reset))) => {
+                    self.after = Some(reset.resumes_after);
+                    return Ok(Step::Reset(reset));
+                }
+                Ok(Some(StreamItem::Event(event))) => {
                     self.away = Away::default();
                     self.after = Some(event.seq);
                     return Ok(Step::Event(event));
@@ -147,7 +153,7 @@ pub(crate) async fn follow_job(
     loop {
         // What happened while there was no connection shows in the job itself.
         let is_news = match stream.next().await? {
-            Step::Opened | Step::Over => true,
+            Step::Opened | Step::Reset(_) | Step::Over => true,
             Step::Event(event) => {
                 if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
                     on_progress(done, total);

@@ -6,7 +6,7 @@ use model::JobEvent;
 use crate::arguments::{Events, Format};
 use crate::failure::Failure;
 use crate::follow::{EventStream, Step};
-use crate::print::{print_json, print_line};
+use crate::print::{print_json, print_line, tell};
 use crate::printable::printable;
 use crate::words::instant;
 
@@ -21,6 +21,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Events) -> Re
     loop {
         match stream.next().await? {
             Step::Opened => (),
+            Step::Reset(reset) => tell(&format!("warning: {reset}")),
             Step::Over => return Ok(()),
             Step::Event(event) => print_event(format, &event)?,
         }

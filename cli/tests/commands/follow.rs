@@ -104,6 +104,20 @@ fn events_without_follow_tell_what_there_is_and_end() {
 }
 
 #[test]
+fn a_place_beyond_the_end_is_warned_about_and_the_events_follow() {
+    let grid = Grid::start();
+    let id = grid.submit(&["count-primes", "1", "10"]);
+    grid.stdout(&["job", "wait", &id]);
+    let output = grid.run(&["job", "events", &id, "--after", "9000000", "--output", "json"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && stderr.starts_with("warning: there is no event 9000000: the newest one is "),
+        "{stderr}"
+    );
+    assert!(parse(std::str::from_utf8(&output.stdout).expect("UTF-8")).len() >= 3, "its whole life");
+}
+
+#[test]
 fn events_of_all_are_followed_from_now_on() {
     let grid = Grid::start();
     let before = grid.submit(&["count-primes", "1", "10"]);

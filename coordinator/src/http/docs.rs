@@ -4,7 +4,8 @@ use actix_web::web::ServiceConfig;
 use actix_web::{HttpResponse, Responder};
 use service::resource;
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::server::{ServerBuilder, ServerVariableBuilder};
+use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
@@ -14,13 +15,14 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     info(
         title = "divvy",
         description = "Divides big computations over a pool of workers and answers exactly. Every error is a problem \
-                       detail (RFC 9457). The paths under /v1/worker are at the coordinator's internal port.",
+                       detail (RFC 9457).",
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
+    components(schemas(api::StreamReset)),
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
         (name = "events", description = "What happens, as Server-Sent Events"),
@@ -37,7 +39,22 @@ fn description() -> Description {
     env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
     // Without one in the manifest there is an empty one, which is none.
     description.info.license = None;
+    for (path, item) in &mut description.paths.paths {
+        if path.starts_with("/v1/worker/") {
+            for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+                operation.servers = Some(vec![internal_port()]);
+            }
+        }
+    }
     description
+}
+
+/// The port that workers reach.
+fn internal_port() -> Server {
+    let host = ServerVariableBuilder::new().default_value("localhost").description(Some("The coordinator's host"));
+    let port = ServerVariableBuilder::new().default_value("8081").description(Some("The port of DIVVY_INTERNAL_ADDR"));
+    let server = ServerBuilder::new().url("http://{host}:{port}").description(Some("The coordinator's internal port"));
+    server.parameter("host", host).parameter("port", port).build()
 }
 
 pub(super) fn configure(config: &mut ServiceConfig) {

@@ -1,7 +1,7 @@
 //! `/v1/jobs/{id}/events` and `/v1/events`: what happens to jobs, as Server-Sent Events.
 //!
 //! The event table is the stream: a client that comes back with the number of the last event it saw gets what it missed,
-//! and one that comes after the end still learns of it.
+//! and one that comes after the end still learns of it. Where it cannot get what it missed, a `reset` says so first.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use actix_web_lab::sse::{self, Sse};
-use api::Problem;
+use api::{Problem, RESET_EVENT, StreamReset, schema};
 use bytestring::ByteString;
 use model::{JobEvent, JobId};
 use service::ApiError;
@@ -39,7 +39,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
     ),
     responses(
-        (status = 200, description = "Events, each with its number as `id`, its type as `event` and a JobEvent as `data`", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
         (status = 204, description = "The job is over, and there is nothing after that event"),
         (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
@@ -55,12 +55,14 @@ pub(super) async fn of_job(
     let (after, follow) = wanted(&request)?;
     let after = after.unwrap_or(0);
     let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let reset = reset(&state, after, Some(id)).await?;
+    let after = reset.map_or(after, |reset| reset.resumes_after);
     let first = state.jobs.store().events(after, Some(id), 1).await.map_err(from_read)?;
     if record.state.is_over() && first.is_empty() {
         // What makes a browser stop asking.
         return Ok(HttpResponse::NoContent().finish());
     }
-    Ok(stream(state, Wanted { after, job: Some(id), follow }, &request))
+    Ok(stream(state, Wanted { after, job: Some(id), follow, reset }, &request))
 }
 
 /// What happens to all jobs, from now on or from an event on. Never ends by itself.
@@ -75,7 +77,7 @@ pub(super) async fn of_job(
         ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
     ),
     responses(
-        (status = 200, description = "Events, each with its number as `id`, its type as `event` and a JobEvent as `data`", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -83,7 +85,10 @@ pub(super) async fn of_job(
 pub(super) async fn of_all(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let latest = *state.jobs.store().latest_event().borrow();
     let (after, follow) = wanted(&request)?;
-    Ok(stream(state, Wanted { after: after.unwrap_or(latest), job: None, follow }, &request))
+    let after = after.unwrap_or(latest);
+    let reset = reset(&state, after, None).await?;
+    let after = reset.map_or(after, |reset| reset.resumes_after);
+    Ok(stream(state, Wanted { after, job: None, follow, reset }, &request))
 }
 
 /// Which events a client wants.
@@ -92,6 +97,34 @@ struct Wanted {
     after: u64,
     job: Option<JobId>,
     follow: bool,
+    /// Told before the first event.
+    reset: Option<StreamReset>,
+}
+
+/// What a client must know that cannot get every event after the last one that it has: that one was never there, as after
+/// the store was replaced, or the next ones are not kept any more. A job's events are kept as long as the job.
+async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<StreamReset>, ApiError> {
+    if after == 0 {
+        return Ok(None);
+    }
+    let store = state.jobs.store();
+    let read = |after, limit| async move { store.events(after, None, limit).await.map_err(from_read) };
+    // Before the table is read, which then has all up to it. It may be behind: a replica hears of new events a little later.
+    let known = *store.latest_event().borrow();
+    let around = read(after - 1, 2).await?;
+    let newest = around.last().map_or(0, |event| event.seq).max(known);
+    let next = around.iter().find(|event| event.seq > after);
+    let (is_beyond, is_gap) = (after > newest, next.map_or(newest, |next| next.seq - 1) > after);
+    if !is_beyond && (job.is_some() || !is_gap) {
+        return Ok(None);
+    }
+    let oldest = read(0, 1).await?.first().map(|event| event.seq);
+    let resumes_after = match (is_beyond, job) {
+        (true, Some(_)) => 0,
+        (true, None) => newest,
+        (false, _) => next.map_or(newest, |next| next.seq - 1),
+    };
+    Ok(Some(StreamReset { asked_after: after, oldest, newest, resumes_after }))
 }
 
 /// After which event, and whether those that come too.
@@ -115,7 +148,11 @@ fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResp
 
 /// Sends what is there and what comes, until the client leaves, its job is over or the coordinator stops.
 async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) -> Option<Infallible> {
-    let Wanted { mut after, job, follow } = wanted;
+    let Wanted { mut after, job, follow, reset } = wanted;
+    if let Some(reset) = reset {
+        let data = sse::Data::new_json(reset).ok()?.id(reset.resumes_after.to_string()).event(RESET_EVENT);
+        client.send(data.into()).await.ok()?;
+    }
     loop {
         // Before the table is read, so that no event falls between the two.
         let mut live = state.events.subscribe(job);

@@ -72,6 +72,21 @@ async fn every_reference_of_the_description_leads_somewhere() {
 }
 
 #[actix_web::test]
+async fn schemas_have_names_of_the_service_and_workers_are_told_their_port() {
+    let grid = TestCoordinator::start(config());
+    let description = description(&grid).await;
+    let schemas = description["components"]["schemas"].as_object().expect("schemas");
+    assert!(schemas.contains_key("Labels") && !schemas.contains_key("BTreeMap"), "{:?}", schemas.keys());
+    for (path, item) in description["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let server = operation["servers"][0]["url"].as_str();
+            let expected = path.starts_with("/v1/worker/").then_some("http://{host}:{port}");
+            assert_eq!(server, expected, "{method} {path}");
+        }
+    }
+}
+
+#[actix_web::test]
 async fn the_page_to_try_the_api_out_loads_nothing_from_elsewhere() {
     let grid = TestCoordinator::start(config());
     assert_eq!(grid.get("/docs").await.headers()["location"], "/docs/");

@@ -1,9 +1,10 @@
 //! What happens to jobs, as Server-Sent Events.
 
+use coordinator::config::Config;
 use model::{EventKind, JobState, Labels};
 use serde_json::{Value, json};
 
-use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, problem, sleeps, with};
+use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, pause, problem, sleeps, with};
 
 #[actix_web::test]
 async fn the_life_of_a_job_is_told_in_order_and_ends_with_it() {
@@ -124,6 +125,53 @@ async fn progress_is_told_once_a_second_at_most() {
 }
 
 #[actix_web::test]
+async fn a_place_beyond_the_end_is_said_before_the_stream_goes_on() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(1)).await;
+    assert_eq!(grid.act(job.id, "cancel").await.status(), 200);
+    let of_job = format!("/v1/jobs/{}/events", job.id);
+
+    let mut events = EventStream::open(&grid, &of_job, Some(900)).await;
+    assert_eq!(
+        events.reset().await,
+        ("0".to_owned(), json!({"asked_after": 900, "oldest": 1, "newest": 2, "resumes_after": 0}))
+    );
+    assert_eq!(events.rest().await, [EventKind::Submitted, EventKind::Canceled]);
+
+    let mut events = EventStream::open(&grid, "/v1/events", Some(900)).await;
+    assert_eq!(
+        events.reset().await,
+        ("2".to_owned(), json!({"asked_after": 900, "oldest": 1, "newest": 2, "resumes_after": 2}))
+    );
+    let next = grid.submit(&numbered_tasks(1)).await;
+    assert_eq!(events.next().await.expect("an event").job, next.id);
+}
+
+#[actix_web::test]
+async fn events_that_are_not_kept_any_more_are_said_before_the_stream_goes_on() {
+    let grid = TestCoordinator::start(config());
+    let kept = grid.submit(&numbered_tasks(1)).await;
+    let forgotten = grid.submit(&numbered_tasks(1)).await;
+    assert_eq!(grid.act(forgotten.id, "cancel").await.status(), 200);
+    let grid = grid.restart(Config { retention_bytes: 0, ..config() }).await;
+    while grid.get(&format!("/v1/jobs/{}", forgotten.id)).await.status() != 404 {
+        pause().await;
+    }
+
+    let mut events = EventStream::open(&grid, "/v1/events", Some(1)).await;
+    assert_eq!(
+        events.reset().await,
+        ("3".to_owned(), json!({"asked_after": 1, "oldest": 1, "newest": 3, "resumes_after": 3}))
+    );
+    assert_eq!(grid.act(kept.id, "pause").await.status(), 200);
+    assert_eq!(events.next().await.expect("an event").kind, EventKind::Paused);
+    // From the newest event on nothing is missing.
+    let mut events = EventStream::open(&grid, "/v1/events", Some(4)).await;
+    assert_eq!(grid.act(kept.id, "resume").await.status(), 200);
+    assert_eq!(events.next().await.expect("an event").kind, EventKind::Resumed);
+}
+
+#[actix_web::test]
 async fn a_wrong_place_in_the_stream_is_named() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&numbered_tasks(1)).await;
@@ -133,7 +181,7 @@ async fn a_wrong_place_in_the_stream_is_named() {
         let answer = request.send().await.expect("an answer");
         assert_eq!(problem(answer, 400).await.field.as_deref(), Some("Last-Event-ID"));
         let far = u64::MAX.to_string();
-        assert_eq!(grid.get(&format!("{path}?after={far}")).await.status(), 200, "nothing comes, which is no error");
+        assert_eq!(grid.get(&format!("{path}?after={far}")).await.status(), 200, "a reset, which is no error");
     }
     problem(grid.get("/v1/jobs/0198c5f0-0000-7000-8000-000000000001/events").await, 404).await;
     assert_eq!(grid.job(job.id).await.state, JobState::Queued);

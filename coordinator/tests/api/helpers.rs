@@ -363,12 +363,23 @@ impl EventStream {
 
     /// The next event; none at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<JobEvent> {
+        self.next_message().await.map(|message| parse_event(&message))
+    }
+
+    /// The id and the data of the next event, which must be a `reset`.
+    pub(crate) async fn reset(&mut self) -> (String, Value) {
+        let message = self.next_message().await.expect("an event");
+        assert_eq!(field(&message, "event:"), "reset");
+        (field(&message, "id:").to_owned(), serde_json::from_str(field(&message, "data:")).expect("JSON"))
+    }
+
+    async fn next_message(&mut self) -> Option<String> {
         loop {
             if let Some((message, rest)) = self.buffer.split_once("\n\n") {
                 let (message, rest) = (message.to_owned(), rest.to_owned());
                 self.buffer = rest;
                 if message.lines().any(|line| line.starts_with("data:")) {
-                    return Some(parse_event(&message));
+                    return Some(message);
                 }
                 continue;
             }
@@ -388,10 +399,16 @@ impl EventStream {
     }
 }
 
+fn field<'a>(message: &'a str, name: &str) -> &'a str {
+    message.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim()
+}
+
 /// An event whose `id` and `event` say the same as its `data`.
 fn parse_event(message: &str) -> JobEvent {
-    let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name)).expect("a field").trim();
-    let event: JobEvent = serde_json::from_str(field("data:")).expect("an event");
-    assert_eq!((field("id:"), field("event:")), (event.seq.to_string().as_str(), event.kind.as_str()));
+    let event: JobEvent = serde_json::from_str(field(message, "data:")).expect("an event");
+    assert_eq!(
+        (field(message, "id:"), field(message, "event:")),
+        (event.seq.to_string().as_str(), event.kind.as_str())
+    );
     event
 }

@@ -60,6 +60,7 @@ pub struct WorkerSummary {
     /// Memory it could still take.
     pub free_memory_bytes: u64,
     /// Its labels.
+    #[schema(value_type = schema::Labels)]
     pub labels: Labels,
     /// What it has in all.
     #[schema(value_type = schema::Resources)]

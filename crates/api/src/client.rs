@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use error::Error;
-pub use events::{Events, EventsError};
+pub use events::{Events, EventsError, StreamItem};
 pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json};
 pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};

@@ -20,6 +20,7 @@ pub struct ClaimRequest {
     pub kinds: Vec<JobKind>,
     /// Its labels.
     #[serde(default)]
+    #[schema(value_type = schema::Labels)]
     pub labels: Labels,
     /// What it has.
     #[serde(default)]

@@ -29,6 +29,7 @@ pub struct JobRequest {
     pub priority: Priority,
     /// Words of your own to find the job by: at most 32, each key and value at most 256 bytes.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    #[schema(value_type = schema::Labels)]
     pub tags: Labels,
     /// Where its tasks would rather run.
     #[serde(default)]

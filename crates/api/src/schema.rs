@@ -3,12 +3,27 @@
 
 use std::num::NonZeroU32;
 
-use model::Labels;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
+
+/// Names with values, both texts.
+#[derive(Debug)]
+pub struct Labels;
+
+impl PartialSchema for Labels {
+    fn schema() -> RefOr<Schema> {
+        let value = ObjectBuilder::new().schema_type(Type::String);
+        ObjectBuilder::new()
+            .additional_properties(Some(value))
+            .description(Some("Names with values, both texts."))
+            .into()
+    }
+}
+
+impl ToSchema for Labels {}
 
 /// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -44,8 +59,9 @@ pub struct Priority(u8);
 #[serde(default, deny_unknown_fields)]
 pub struct Affinity {
     /// Labels of the workers that suit best.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels,
+    #[serde(skip_serializing_if = "model::Labels::is_empty")]
+    #[schema(value_type = Labels)]
+    labels: model::Labels,
     /// Tasks under the same key go to workers that have had one of it, such as to reuse what they loaded for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -56,8 +72,9 @@ pub struct Affinity {
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
     /// Labels that it has, all of them.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
-    labels: Labels,
+    #[serde(skip_serializing_if = "model::Labels::is_empty")]
+    #[schema(value_type = Labels)]
+    labels: model::Labels,
     /// Cores that it has at least.
     #[serde(skip_serializing_if = "Option::is_none")]
     cpus: Option<u32>,
@@ -124,6 +141,56 @@ pub enum JobState {
     Failed,
     /// It was given up.
     Canceled,
+}
+
+/// What happened to a job.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// It was accepted.
+    Submitted,
+    /// Its first task was given out.
+    Started,
+    /// Tasks were done; at most one a second.
+    Progress,
+    /// Nothing of it runs until it is resumed.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// What had failed runs again.
+    Retried,
+    /// A task ran out of attempts.
+    TaskFailed,
+    /// Its result is stored.
+    Succeeded,
+    /// It is over without one.
+    Failed,
+    /// It was given up.
+    Canceled,
+}
+
+/// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobEvent {
+    /// Its number; they grow over all jobs.
+    seq: u64,
+    /// The job that it is about.
+    job: JobId,
+    /// What happened.
+    #[serde(rename = "type")]
+    kind: EventKind,
+    /// When.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Tasks done by then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_done: Option<u64>,
+    /// Tasks in all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_total: Option<u64>,
+    /// Why, where something failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    error: Option<String>,
 }
 
 /// Where a task is in its life.
@@ -215,9 +282,18 @@ mod tests {
     }
 
     #[test]
+    fn described_events_have_the_fields_that_the_model_reads_and_writes() {
+        assert_describes_fields::<JobEvent, model::JobEvent>(json!({
+            "seq": 7, "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "type": "task-failed", "at": "2026-03-21T10:00:00Z",
+            "tasks_done": 1, "tasks_total": 2, "error": "no luck",
+        }));
+    }
+
+    #[test]
     fn described_enums_list_every_name_that_the_model_writes() {
         let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name()).collect();
         assert_describes_names::<JobKind, _>(&kinds);
+        assert_describes_names::<EventKind, _>(&model::EventKind::ALL);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
     }

@@ -47,6 +47,7 @@ pub struct Job {
     #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// The client's own words about it.
+    #[schema(value_type = schema::Labels)]
     pub tags: Labels,
     /// Where it would rather run.
     #[schema(value_type = schema::Affinity)]

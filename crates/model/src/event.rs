@@ -32,6 +32,20 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Submitted,
+        Self::Started,
+        Self::Progress,
+        Self::Paused,
+        Self::Resumed,
+        Self::Retried,
+        Self::TaskFailed,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+    ];
+
     /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

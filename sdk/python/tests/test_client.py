@@ -242,6 +242,13 @@ def test_events_are_parsed_as_the_standard_has_it() -> None:
     assert list(parse_events(lines)) == [None, {"seq": 3, "job": "a"}, {}]
 
 
+def test_a_place_beyond_the_end_is_warned_about_and_the_stream_goes_on(client: Client) -> None:
+    job = client.submit("sleep", {"seconds": 1, "tasks": 4}, requires=NOWHERE).cancel()
+    with pytest.warns(RuntimeWarning, match="does not have the events after 9000000"):
+        types = [event["type"] for event in job.events(after=9_000_000)]
+    assert types == ["submitted", "canceled"]
+
+
 def test_ids_sort_by_time() -> None:
     ids = [new_job_id() for _ in range(3)]
     assert all((id.version, id.variant) == (7, uuid.RFC_4122) for id in ids)

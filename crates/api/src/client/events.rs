@@ -5,14 +5,24 @@ use std::collections::VecDeque;
 use model::JobEvent;
 use reqwest::Response;
 
-use super::sse::{Parser, TooLong};
+use super::sse::{Message, Parser, TooLong};
+use crate::{RESET_EVENT, StreamReset};
+
+/// What a stream brings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamItem {
+    /// An event.
+    Event(JobEvent),
+    /// The stream does not go on where it was asked to.
+    Reset(StreamReset),
+}
 
 /// One answer's events, in the order of their numbers.
 #[derive(Debug)]
 pub struct Events {
     response: Response,
     parser: Parser,
-    events: VecDeque<JobEvent>,
+    items: VecDeque<StreamItem>,
 }
 
 /// An answer's events cannot be read further.
@@ -31,20 +41,28 @@ pub enum EventsError {
 
 impl Events {
     pub(super) fn new(response: Response) -> Self {
-        Self { response, parser: Parser::default(), events: VecDeque::new() }
+        Self { response, parser: Parser::default(), items: VecDeque::new() }
     }
 
     /// The next event, or none when the answer has ended. Loses nothing when it is dropped before it resolves.
     ///
     /// # Errors
     /// The connection broke, or the answer has something else than events.
-    pub async fn next(&mut self) -> Result<Option<JobEvent>, EventsError> {
-        while self.events.is_empty() {
+    pub async fn next(&mut self) -> Result<Option<StreamItem>, EventsError> {
+        while self.items.is_empty() {
             let Some(bytes) = self.response.chunk().await.map_err(EventsError::Connection)? else { return Ok(None) };
             for message in self.parser.push(&bytes)? {
-                self.events.push_back(serde_json::from_str(&message.data).map_err(EventsError::Invalid)?);
+                self.items.push_back(parse(&message).map_err(EventsError::Invalid)?);
             }
         }
-        Ok(self.events.pop_front())
+        Ok(self.items.pop_front())
+    }
+}
+
+fn parse(message: &Message) -> Result<StreamItem, serde_json::Error> {
+    if message.event == RESET_EVENT {
+        serde_json::from_str(&message.data).map(StreamItem::Reset)
+    } else {
+        serde_json::from_str(&message.data).map(StreamItem::Event)
     }
 }

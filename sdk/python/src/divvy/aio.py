@@ -12,6 +12,7 @@ import random
 import ssl
 import time
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -24,7 +25,7 @@ from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, problem
 from .calls import named_call, task_label
 from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
 from .errors import GridUnreachable, JobCanceled, JobFailed, Unavailable
-from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, JobEvent
+from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, JobEvent, StreamReset
 from .job import LOOK_INTERVAL, OVER
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ class AsyncClient:
                 async with self._stream(path + (f"?{urlencode(query)}" if query else "")) as response:
                     async for event in _events(response):
                         last_seen_at, pause = time.monotonic(), FIRST_PAUSE
-                        if event is not None:
+                        if isinstance(event, StreamReset):
+                            seen = event.resumes_after
+                            warnings.warn(str(event), RuntimeWarning, stacklevel=2)
+                        elif event is not None:
                             seen = event["seq"]
                             yield event
                             if id is not None and event["type"] in END_TYPES:
@@ -192,7 +196,10 @@ class AsyncClient:
                     self._wake(None)
                     pause = FIRST_PAUSE
                     async for event in _events(response):
-                        if event is not None:
+                        if isinstance(event, StreamReset):
+                            seen = event.resumes_after
+                            self._wake(None)
+                        elif event is not None:
                             seen = event["seq"]
                             self._wake(event)
                         if not self._waiting:
@@ -259,7 +266,7 @@ class AsyncClient:
         return self._opened
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | None]:
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | StreamReset | None]:
     parser = EventParser()
     async for line in response.content:
         for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):

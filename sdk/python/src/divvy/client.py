@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from urllib.parse import quote, urlencode
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 from .calls import named_call, task_label
 from .errors import GridUnreachable, Unavailable
-from .events import END_TYPES, IDLE_TIMEOUT, EventHub, JobEvent, parse_events
+from .events import END_TYPES, IDLE_TIMEOUT, EventHub, JobEvent, StreamReset, parse_events
 from .job import Job
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class Client:
         """Events of one job until its end, or of all jobs for ever.
 
         ``after`` asks for those with a larger number; without it a job's come from its submission on, all jobs' from
-        now on. ``follow=False`` ends with what is there already. An outage of up to ``retry_for`` is waited for.
+        now on. ``follow=False`` ends with what is there already. An outage of up to ``retry_for`` is waited for. Where
+        the grid does not have the next events any more, a warning says so, and the others follow.
         """
         path = "/v1/events" if id is None else job_path(id, "/events")
         seen, last_seen_at, pause = after, time.monotonic(), FIRST_PAUSE
@@ -209,7 +211,10 @@ class Client:
                 try:
                     for event in parse_events(stream.lines()):
                         last_seen_at, pause = time.monotonic(), FIRST_PAUSE
-                        if event is not None:
+                        if isinstance(event, StreamReset):
+                            seen = event.resumes_after
+                            warnings.warn(str(event), RuntimeWarning, stacklevel=2)
+                        elif event is not None:
                             seen = event["seq"]
                             yield event
                             if id is not None and event["type"] in END_TYPES:

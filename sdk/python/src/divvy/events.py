@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Stream, Transport
@@ -45,6 +46,17 @@ class JobEvent(TypedDict):
     error: NotRequired[str]
 
 
+@dataclass(frozen=True)
+class StreamReset:
+    """The stream cannot go on where it was asked to: events are missing before the next one."""
+
+    asked_after: int
+    resumes_after: int
+
+    def __str__(self) -> str:
+        return f"the grid does not have the events after {self.asked_after}: going on after {self.resumes_after}"
+
+
 #: Takes an event, or None when the stream was away and the watcher must look for itself. Must return at once.
 Watcher = Callable[[JobEvent | None], None]
 
@@ -54,20 +66,24 @@ class EventParser:
 
     def __init__(self) -> None:
         self._data: list[str] = []
+        self._event = ""
 
-    def feed(self, line: str) -> Iterator[JobEvent | None]:
+    def feed(self, line: str) -> Iterator[JobEvent | StreamReset | None]:
         """The event that a line ends, if it does; None for a line that only shows that the stream lives."""
         if line.startswith("data:"):
             self._data.append(line[5:].removeprefix(" "))
+        elif line.startswith("event:"):
+            self._event = line[6:].strip()
         elif line.startswith(":"):
             yield None
         elif not line and self._data:
-            text = "\n".join(self._data)
+            event, value = self._event, json.loads("\n".join(self._data))
             self._data.clear()
-            yield json.loads(text)
+            self._event = ""
+            yield StreamReset(value["asked_after"], value["resumes_after"]) if event == "reset" else value
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | None]:
+def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | StreamReset | None]:
     """Events of a whole stream."""
     parser = EventParser()
     for line in lines:
@@ -164,7 +180,10 @@ class EventHub:
         self._tell_all()
         try:
             for event in parse_events(stream.lines()):
-                if event is not None:
+                if isinstance(event, StreamReset):
+                    self._last_seq = event.resumes_after
+                    self._tell_all()
+                elif event is not None:
                     self._tell(event)
                 if self._closed.is_set() or self._is_unwatched():
                     return

@@ -12,11 +12,22 @@ if TYPE_CHECKING:
 
 AttemptId: TypeAlias = "str"
 
-BTreeMap: TypeAlias = "dict[str, str]"
-
 Delivery: TypeAlias = Literal[
     "pushed",
     "pulled",
+]
+
+EventKind: TypeAlias = Literal[
+    "submitted",
+    "started",
+    "progress",
+    "paused",
+    "resumed",
+    "retried",
+    "task-failed",
+    "succeeded",
+    "failed",
+    "canceled",
 ]
 
 JobId: TypeAlias = "str"
@@ -39,6 +50,8 @@ JobState: TypeAlias = Literal[
     "canceled",
 ]
 
+Labels: TypeAlias = "dict[str, str]"
+
 Priority: TypeAlias = "int"
 
 TaskState: TypeAlias = Literal[
@@ -57,7 +70,7 @@ WorkerState: TypeAlias = Literal[
 
 class Affinity(TypedDict):
     key: NotRequired[str | None]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
 
 
 class Changed(TypedDict):
@@ -67,7 +80,7 @@ class Changed(TypedDict):
 
 class ClaimRequest(TypedDict):
     kinds: list[JobKind]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
     max_tasks: NotRequired[int]
     resources: NotRequired[Resources]
     wait_seconds: NotRequired[float]
@@ -118,9 +131,19 @@ class Job(TypedDict):
     started_at: NotRequired[str | None]
     state: JobState
     submitted_at: str
-    tags: BTreeMap
+    tags: Labels
     tasks: TaskCounts
     timeout: Timeout
+
+
+class JobEvent(TypedDict):
+    at: str
+    error: NotRequired[str | None]
+    job: JobId
+    seq: int
+    tasks_done: NotRequired[int | None]
+    tasks_total: NotRequired[int | None]
+    type: EventKind
 
 
 class JobPage(TypedDict):
@@ -143,7 +166,7 @@ class JobRequest(TypedDict):
     params: JobParams
     priority: NotRequired[Priority]
     requires: NotRequired[Requirements]
-    tags: NotRequired[BTreeMap]
+    tags: NotRequired[Labels]
     timeout: NotRequired[Timeout]
 
 
@@ -183,7 +206,7 @@ class Renewed(TypedDict):
 
 class Requirements(TypedDict):
     cpus: NotRequired[int | None]
-    labels: NotRequired[BTreeMap]
+    labels: NotRequired[Labels]
     memory_bytes: NotRequired[int | None]
 
 
@@ -214,6 +237,13 @@ class Stats(TypedDict):
     tasks_per_second: float
     wanted_slots: int
     workers: WorkerStats
+
+
+class StreamReset(TypedDict):
+    asked_after: int
+    newest: int
+    oldest: NotRequired[int | None]
+    resumes_after: int
 
 
 class SumOfPrimes(TypedDict):
@@ -280,7 +310,7 @@ class WorkerSummary(TypedDict):
     free_memory_bytes: int
     id: str
     kinds: list[JobKind]
-    labels: BTreeMap
+    labels: Labels
     last_seen_ms_ago: int
     resources: Resources
     running: int

@@ -41,8 +41,7 @@ fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_r
         let number: u64 = job["tags"]["number"].as_str().expect("a tag").parse().expect("a number");
         assert_eq!((job["priority"].as_u64(), &job["state"]), (Some(number / 10), &Value::from("queued")), "{job}");
     }
-    let numbers_of: HashMap<_, _> =
-        jobs.iter().map(|job| (job["id"].clone(), job["tags"]["number"].clone())).collect();
+    let numbers_of: HashMap<_, _> = jobs.iter().map(|job| (job["id"].clone(), job["tags"]["number"].clone())).collect();
     coordinator.wait_until_published();
     let submitted: Vec<_> = broker.records("divvy.events").iter().map(Record::json).collect();
     assert_eq!(submitted.len(), 12);

@@ -9,7 +9,7 @@ use divvy::embedded::{EmbeddedGrid, Ports};
 use indicatif::ProgressBar;
 use url::Url;
 
-use crate::arguments::{Output, SumOfPrimes, client, worker_count};
+use crate::arguments::{Method, Output, SumOfPrimes, client, worker_count};
 use crate::bar;
 use crate::failure::Failure;
 use crate::hang_up::stop_signal;
@@ -42,9 +42,14 @@ async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Fai
     let grid = client(url)?;
     let spinner = ProgressBar::new_spinner().with_message(format!("waiting for {url}"));
     spinner.enable_steady_tick(PROGRESS_INTERVAL);
-    let answer = grid.sum_of_primes(arguments.a, arguments.b).await;
+    let answer = question(&grid, arguments).await;
     spinner.finish_and_clear();
     Ok(answer?)
+}
+
+async fn question(grid: &Client, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, api::client::Error> {
+    let &SumOfPrimes { a, b, method: Method { algorithm, verify }, .. } = arguments;
+    grid.sum_of_primes_by(a, b, algorithm, verify).await
 }
 
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
@@ -52,7 +57,7 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
     let mut grid = EmbeddedGrid::start(Ports::any(), worker_count(arguments.workers), None)?;
     let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
-        answer = own.sum_of_primes(arguments.a, arguments.b) => answer,
+        answer = question(&own, arguments) => answer,
         never = show_progress(&jobs) => never,
         error = grid.failed() => return Err(error.into()),
         // The grid's directory goes with it, which it would not by the signal itself.

@@ -11,6 +11,7 @@ use scheduler::Policy;
 use serde::Deserialize;
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
+use store::statistics::StatisticsRetention;
 use store_sqlite::StoreSettings;
 use url::Url;
 
@@ -43,6 +44,10 @@ pub struct Config {
     /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
     /// 10 GiB.
     pub retention_bytes: u64,
+    /// `DIVVY_STATISTICS_MINUTES_HOURS`: statistics by the minute are kept this many hours. Default 24.
+    pub statistics_minutes_hours: u32,
+    /// `DIVVY_STATISTICS_HOURS_DAYS`: statistics by the hour are kept this many days; those by the day for ever. Default 31.
+    pub statistics_hours_days: u32,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
     /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests may take together; further ones get 503. Default
@@ -73,6 +78,8 @@ pub struct Config {
     pub max_inflight: u32,
     /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is registered. Default 10000.
     pub no_worker_timeout_ms: u64,
+    /// `DIVVY_DASHBOARD`: `on` or `off`, the pages for people at `/` of the public port. Default `on`.
+    pub dashboard: Switch,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
     pub drain_timeout_ms: u64,
     /// `DIVVY_KAFKA_BROKERS`: Kafka's brokers as `host:port,…`: events and the workers' state go out to them, jobs come in.
@@ -81,9 +88,22 @@ pub struct Config {
     /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
     /// `\\,`. Default: none.
     pub kafka_config: KafkaConfig,
+    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default
+    /// 15000: as long as its stop may take; 0 refuses at once.
+    pub lock_timeout_ms: u64,
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
     pub doors: DoorSettings,
+}
+
+/// A part that may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// It is there.
+    On,
+    /// It is not.
+    Off,
 }
 
 impl Default for Config {
@@ -96,6 +116,8 @@ impl Default for Config {
             results_url: None,
             retention_days: 30,
             retention_bytes: 10 << 30,
+            statistics_minutes_hours: 24,
+            statistics_hours_days: 31,
             max_job_bytes: 64 << 20,
             max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
@@ -108,9 +130,11 @@ impl Default for Config {
             recovery_ms: 2_500,
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
+            dashboard: Switch::On,
             drain_timeout_ms: 10_000,
             kafka_brokers: String::new(),
             kafka_config: KafkaConfig::default(),
+            lock_timeout_ms: 15_000,
             doors: DoorSettings::default(),
         }
     }
@@ -157,6 +181,7 @@ impl Config {
             ("DIVVY_RECOVERY_MS", 0, self.recovery_ms),
             ("DIVVY_NO_WORKER_TIMEOUT_MS", 0, self.no_worker_timeout_ms),
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
+            ("DIVVY_LOCK_TIMEOUT_MS", 0, self.lock_timeout_ms),
         ] {
             let allowed = least_ms..=MAX_TIMEOUT_MS;
             ensure!(
@@ -173,6 +198,14 @@ impl Config {
             data_dir: self.data_dir.clone(),
             results_url: self.results_url.clone(),
             retention: Retention { max_age, max_bytes: self.retention_bytes },
+        }
+    }
+
+    pub(crate) fn statistics_retention(&self) -> StatisticsRetention {
+        let hours = |count: u64| Duration::from_hours(count);
+        StatisticsRetention {
+            minutes: hours(self.statistics_minutes_hours.into()),
+            hours: hours(24 * u64::from(self.statistics_hours_days)),
         }
     }
 

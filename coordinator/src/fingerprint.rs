@@ -26,7 +26,7 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());
-    add(&canonical(&job.work.shown));
+    add(&canonical(&job.work.identity));
     for payload in &job.work.payloads {
         add(&canonical(payload));
     }

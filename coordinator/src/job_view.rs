@@ -1,15 +1,23 @@
 //! A stored job as clients see it.
 
+use std::sync::Arc;
+
 use api::{Job, JobProgress};
 use engine::Engine;
 use model::{NumberRange, TaskCounts};
 use store::JobRecord;
+use workloads::{Kind, Workload};
 
 /// A stored job with what the engine knows of it: the engine is ahead of the store.
 pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
     let live = engine.job(record.id);
-    let numbers_done = live.map_or_else(|| numbers_done(&record, engine), |live| live.numbers_done);
-    let JobRecord { id, kind, params, options, state, tasks: total, .. } = record;
+    let known = workloads::kind(record.kind).ok();
+    let work = known.and_then(|kind| restored(kind, &record, engine));
+    let stored = || work.as_ref().and_then(|work| numbers_done(&record, &**work));
+    let numbers_done = live.map_or_else(stored, |live| live.numbers_done);
+    let algorithm = work.as_ref().and_then(|work| work.algorithm());
+    let params = known.map_or_else(|| record.params.clone(), |kind| kind.asked(&record.params));
+    let JobRecord { id, kind, options, state, tasks: total, .. } = record;
     let stored = TaskCounts {
         total,
         pending: total - record.tasks_done - record.tasks_failed,
@@ -19,16 +27,16 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
     };
     let tasks = live.map_or(stored, |live| live.counts);
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-    let fraction = tasks.succeeded as f64 / total.max(1) as f64;
+    let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
+    let fraction = live.map_or(share_of_tasks, |live| live.fraction);
     let tasks_per_second = live.and_then(|live| live.tasks_per_second);
-    let left = total - tasks.succeeded - tasks.failed;
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let seconds_left = tasks_per_second.filter(|rate| *rate > 0.0).map(|rate| left as f64 / rate);
-    let notice = if state.is_over() { None } else { engine.mismatch(kind, &options.requires) };
+    let seconds_left = live.and_then(|live| live.seconds_left);
+    let notice = if state.is_over() { None } else { engine.mismatch_of(id, &options.requires) };
     Job {
         id,
         kind,
         params,
+        algorithm,
         state,
         priority: options.priority,
         notice: notice.map(|reason| reason.to_string()),
@@ -48,10 +56,14 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
     }
 }
 
-/// Numbers searched of a job that the engine does not work on.
-fn numbers_done(record: &JobRecord, engine: &Engine) -> Option<u128> {
+/// A job's work, to be looked at.
+fn restored(kind: &dyn Kind, record: &JobRecord, engine: &Engine) -> Option<Arc<dyn Workload>> {
     let chunk_size = record.options.chunk_size.unwrap_or_else(|| engine.chunk_size());
-    let work = workloads::kind(record.kind).ok()?.restore(&record.params, chunk_size).ok()?;
+    kind.restore(&record.params, chunk_size).ok()
+}
+
+/// Numbers searched of a job that the engine does not work on.
+fn numbers_done(record: &JobRecord, work: &dyn Workload) -> Option<u128> {
     match record.tasks_done {
         0 => work.numbers(&(0..1)).map(|_| 0),
         done => work.numbers(&(0..done)).map(NumberRange::len),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
+use engine::Engine;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobState, MAX_TASKS};
+use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Requirements};
 use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
 use tracing::warn;
 use uuid::Uuid;
+use workloads::{Division, Parsed};
 
 use crate::clock::now;
 use crate::driver::Driver;
@@ -49,6 +51,14 @@ fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
         fingerprint: body,
         idempotency_key: new.idempotency_key.clone(),
         submitted_at: new.submitted_at,
+    }
+}
+
+/// Takes another way to compute a job where no worker that is ready has what the best way needs.
+pub(crate) fn fall_back_if_better(engine: &Engine, kind: JobKind, work: &mut Parsed, requires: &Requirements) {
+    let is_better = |other: &Division| engine.prefers(&*other.workload, kind, &*work.workload, requires);
+    if work.fallback.as_ref().is_some_and(is_better) {
+        work.fall_back();
     }
 }
 
@@ -185,7 +195,7 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let (new, body) = Self::new_job(proposal)?;
+        let (new, body) = self.new_job(proposal)?;
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
         let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
@@ -193,14 +203,15 @@ impl Jobs {
     }
 
     /// The job that is proposed, and the hash of its request's body.
-    pub(crate) fn new_job(proposal: Proposal) -> Result<(NewJob, [u8; 32]), InvalidJob> {
+    pub(crate) fn new_job(&self, proposal: Proposal) -> Result<(NewJob, [u8; 32]), InvalidJob> {
         let Proposal { id, idempotency_key, job, fingerprints } = proposal;
         let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(is_too_long) {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
             return Err(InvalidJob::new("Idempotency-Key", message));
         }
-        let ParsedJob { kind, work, options } = job;
+        let ParsedJob { kind, mut work, options } = job;
+        self.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
         let tasks = work.workload.tasks();
         if tasks > MAX_TASKS {
             let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
@@ -210,7 +221,7 @@ impl Jobs {
             id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
             kind,
             is_individual: work.workload.profile().is_individual,
-            params: work.shown,
+            params: work.stored,
             tasks,
             payloads: work.payloads,
             options,
@@ -305,20 +316,34 @@ impl Jobs {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
-                total.matched += page.len() as u64;
-                for some in page.chunks(CHANGED_TOGETHER) {
-                    for changed in join_all(some.iter().map(|job| this.change(job.id, action))).await {
-                        match changed {
-                            Ok(changed) => total.changed += u64::from(changed),
-                            // It has ended, or was deleted, since the page was read.
-                            Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
-                            Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
-                        }
-                    }
-                }
+                let ids: Vec<_> = page.iter().map(|job| job.id).collect();
+                let Changed { matched, changed } = this.change_some(&ids, action).await?;
+                (total.matched, total.changed) = (total.matched + matched, total.changed + changed);
             }
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    /// Changes those of some jobs that can change.
+    pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+        let (this, ids) = (self.clone(), ids.to_vec());
+        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action).await });
+        acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+        let mut total = Changed { matched: ids.len() as u64, changed: 0 };
+        for some in ids.chunks(CHANGED_TOGETHER) {
+            for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
+                match changed {
+                    Ok(changed) => total.changed += u64::from(changed),
+                    // It has ended, or was deleted, since it was found.
+                    Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
+                    Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
+                }
+            }
+        }
+        Ok(total)
     }
 
     /// Changes one job under its lock. Tells whether it changed.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
 use dashmap::{DashMap, Entry};
 use engine::{Delivery, HeldLease, HeldState, Reconciled, Standing, WorkerAnnouncement};
-use model::{BootId, InvalidJob, JobKind, WorkerId, check_words};
+use model::{BootId, InvalidJob, JobKind, Labels, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
@@ -322,7 +322,7 @@ impl Workers {
             delivery: Delivery::Pushed { boot_id: heartbeat.boot_id },
             slots: heartbeat.slots,
             kinds: heartbeat.kinds.clone(),
-            labels: heartbeat.labels.clone(),
+            labels: all_labels(&heartbeat),
             resources: heartbeat.resources,
             is_reserved: false,
             leases_per_slot: LEASES_PER_SLOT,
@@ -368,6 +368,13 @@ impl Workers {
     }
 }
 
+/// The labels of a worker's own, and what it can do.
+fn all_labels(heartbeat: &Heartbeat) -> Labels {
+    let mut labels = heartbeat.labels.clone();
+    labels.extend(heartbeat.abilities.clone());
+    labels
+}
+
 fn held_lease(held: api::HeldLease) -> HeldLease {
     HeldLease {
         attempt: held.attempt,
@@ -397,9 +404,9 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
             return Err(RegisterError::Field { field, allowed });
         }
     }
-    let wrong = |error: InvalidJob| RegisterError::Field {
-        field: "labels",
-        allowed: format!("such that it {}", error.message),
-    };
-    check_words("labels", &heartbeat.labels).map_err(wrong)
+    for (field, words) in [("labels", &heartbeat.labels), ("abilities", &heartbeat.abilities)] {
+        let allowed = |error: InvalidJob| format!("such that it {}", error.message);
+        check_words(field, words).map_err(|error| RegisterError::Field { field, allowed: allowed(error) })?;
+    }
+    Ok(())
 }

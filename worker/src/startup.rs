@@ -127,6 +127,7 @@ fn announce(
         slots: config.slots,
         labels: config.worker_labels.0.clone(),
         kinds: Executors::kinds(),
+        abilities: Executors::abilities(),
         coordinators: config.coordinator.urls().to_vec(),
         token: config.worker_token.clone(),
         orphan_timeout: config.orphan_timeout(),

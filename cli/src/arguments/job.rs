@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueHint};
 use model::{JobId, JobKind, JobState, Priority, TaskState};
 use uuid::Uuid;
 
+use super::Method;
 use super::values::{
     count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, tag_filter,
 };
@@ -67,6 +68,8 @@ pub(crate) struct RangeArguments {
     /// Last number, A to 18446744073709551615 (2^64-1)
     #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(crate) b: u64,
+    #[command(flatten)]
+    pub(crate) method: Method,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -1,6 +1,7 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
 
 mod job;
+mod statistics;
 mod values;
 
 use std::env;
@@ -12,14 +13,17 @@ use std::thread::available_parallelism;
 use api::client::{AccessToken, Client};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use model::Priority;
+use model::{Algorithm, Priority};
 use service::Rights;
 use url::Url;
 
 use crate::failure::Failure;
 
-pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
-use values::{count, decimal, http_url, integer, number, priority};
+pub(crate) use job::{
+    Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand,
+};
+pub(crate) use statistics::{Statistics, StatisticsFormat};
+use values::{count, decimal, http_url, integer, names, number, priority};
 
 /// Divides big computations over a pool of workers.
 #[derive(Debug, Parser)]
@@ -40,6 +44,7 @@ pub(crate) enum Command {
     Job(Job),
     Worker(Worker),
     Stats(Stats),
+    Statistics(Statistics),
     Simulate(Simulate),
     Watch(Watch),
     #[cfg(feature = "kafka")]
@@ -234,6 +239,8 @@ pub(crate) struct SumOfPrimes {
     /// Last number, A to 18446744073709551615 (2^64-1)
     #[arg(value_parser = number, allow_negative_numbers = true)]
     pub(crate) b: u64,
+    #[command(flatten)]
+    pub(crate) method: Method,
     /// Ask the grid at this URL instead of starting one [env: DIVVY_URL, unless --workers is given]
     #[arg(long, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     coordinator: Option<Url>,
@@ -243,6 +250,18 @@ pub(crate) struct SumOfPrimes {
     /// What to print: the sum alone, or the whole answer as JSON
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// How primes are found.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Method {
+    /// A sieve of the range, or two sums of all primes up to its ends in about x^(2/3) steps; auto takes what is expected
+    /// to take less
+    #[arg(long, value_name = "ALGORITHM", value_parser = names::<Algorithm>(Algorithm::ALL.map(Algorithm::as_str)), default_value = "auto")]
+    pub(crate) algorithm: Algorithm,
+    /// Compute it by the other algorithm, too, and fail if the results differ
+    #[arg(long)]
+    pub(crate) verify: bool,
 }
 
 impl SumOfPrimes {

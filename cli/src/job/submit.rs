@@ -6,14 +6,16 @@ use std::path::Path;
 
 use api::JobRequest;
 use api::client::Client;
-use model::{Affinity, DEFAULT_MAX_ATTEMPTS, JobId, JobKind, Labels, NumberRange, Priority, Requirements, Timeout};
+use model::{
+    Affinity, Algorithm, DEFAULT_MAX_ATTEMPTS, JobId, JobKind, Labels, NumberRange, Priority, Requirements, Timeout,
+};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use workloads::TasksParams;
 
-use crate::arguments::{Format, Submit, SubmitOptions, WorkCommand};
+use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, WorkCommand};
 use crate::failure::Failure;
 use crate::job::wait;
 use crate::print::print_jobs;
@@ -43,8 +45,8 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
 
 fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
     Ok(match work {
-        WorkCommand::SumOfPrimes(range) => plain(JobKind::SUM_OF_PRIMES, &number_range(range.a, range.b)?)?,
-        WorkCommand::CountPrimes(range) => plain(JobKind::COUNT_PRIMES, &number_range(range.a, range.b)?)?,
+        WorkCommand::SumOfPrimes(range) => plain(JobKind::SUM_OF_PRIMES, &range_params(range)?)?,
+        WorkCommand::CountPrimes(range) => plain(JobKind::COUNT_PRIMES, &range_params(range)?)?,
         WorkCommand::Sleep(sleep) => {
             let (seconds, fail_rate, tasks) = (sleep.seconds, sleep.fail_rate, sleep.tasks);
             let params = json!({"seconds": seconds, "fail_rate": fail_rate, "tasks": tasks});
@@ -57,8 +59,18 @@ fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
     })
 }
 
-fn number_range(a: u64, b: u64) -> Result<NumberRange, Failure> {
-    NumberRange::new(a, b).map_err(|_| Failure::Usage(format!("A must not be above B, but {a} is above {b}")))
+/// Parameters of a range. What is left to the default is left out: grids of earlier releases do not know it.
+fn range_params(range: &RangeArguments) -> Result<Value, Failure> {
+    let &RangeArguments { a, b, method: Method { algorithm, verify } } = range;
+    NumberRange::new(a, b).map_err(|_| Failure::Usage(format!("A must not be above B, but {a} is above {b}")))?;
+    let mut params = json!({"a": a, "b": b});
+    if algorithm != Algorithm::Auto {
+        params["algorithm"] = json!(algorithm);
+    }
+    if verify {
+        params["verify"] = json!(true);
+    }
+    Ok(params)
 }
 
 /// A job with nothing but its work.

@@ -7,6 +7,7 @@ mod follow;
 mod helpers;
 mod look;
 mod output;
+mod statistics;
 mod submit;
 mod terminal;
 mod tokens;

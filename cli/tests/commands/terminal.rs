@@ -228,3 +228,17 @@ fn waiting_tells_no_pace_before_there_is_one() {
     grid.stdout(&["job", "cancel", &id]);
     assert_eq!(terminal.exit_code(), Some(4));
 }
+
+#[test]
+fn statistics_have_a_chart_on_a_terminal() {
+    let grid = Grid::start();
+    let id = grid.submit(&["sleep", "--seconds", "0", "--tasks", "5"]);
+    grid.stdout(&["job", "wait", &id]);
+    let mut terminal = Terminal::open(&grid, "statistics --grain month", &[]);
+    assert_eq!(terminal.exit_code(), Some(0));
+    terminal.shows(&["START (UTC)", "tasks succeeded by month", "5 █", "0 █"]);
+    let mut terminal = Terminal::open(&grid, "statistics --grain month", &[("TERM", "dumb")]);
+    assert_eq!(terminal.exit_code(), Some(0));
+    terminal.shows(&["START (UTC)", "sleep"]);
+    assert!(!terminal.text().contains('█'), "{}", terminal.text());
+}

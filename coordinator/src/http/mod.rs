@@ -1,5 +1,6 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod dashboard;
 mod docs;
 mod errors;
 mod events;
@@ -7,6 +8,7 @@ mod jobs;
 mod pull;
 mod query;
 mod registration;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod tasks;
@@ -27,11 +29,13 @@ use crate::driver::Driver;
 use crate::event_hub::EventHub;
 use crate::jobs::Jobs;
 use crate::kafka::Kafka;
+use crate::lease_log::LeaseLog;
 use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::workers::Workers;
 
+pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
 pub(crate) use errors::from_invalid;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
@@ -44,6 +48,7 @@ pub(crate) struct State {
     pub(crate) workers: Arc<Workers>,
     pub(crate) pull_workers: Arc<PullWorkers>,
     pub(crate) simulated: SimulatedWorkers,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
@@ -60,6 +65,10 @@ pub(crate) struct State {
     pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
+    /// What the pages for people need; none where they are off.
+    pub(crate) dashboard: Option<Dashboard>,
+    /// Whether the public listener is reached by TLS alone.
+    pub(crate) has_tls: bool,
 }
 
 impl State {
@@ -74,7 +83,7 @@ impl State {
 
 /// The routes of the public port.
 pub(crate) const PUBLIC: &[Route] = &[
-    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority"]),
+    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]),
     Route::new("GET", "/workers", Right::Read),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
@@ -88,6 +97,8 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
+    Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/stats", Right::Read),
     Route::new("POST", "/v1/simulate", Right::Submit),
     Route::new("GET", "/docs", Right::Read),
@@ -121,9 +132,14 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
+        .service(resource("/v1/statistics", "GET").get(statistics::periods))
+        .service(resource("/v1/statistics/tasks", "GET").get(statistics::tasks))
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);
+    if state.dashboard.is_some() {
+        dashboard::configure(config);
+    }
 }
 
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {

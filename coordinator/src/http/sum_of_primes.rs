@@ -1,6 +1,7 @@
 //! `GET /sum-of-primes?a&b`: a job that lives as long as its client waits, or a stored one for a client that would rather
 //! not.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header;
@@ -8,21 +9,25 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Job, ParsedJob, Problem, SumOfPrimes};
 use engine::JobFailure;
-use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
+use model::{Algorithm, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
-use service::{ApiError, range_from_query};
+use service::{ApiError, Query, range_from_query};
 use sha2::{Digest, Sha256};
+use tracing::error;
 use uuid::Uuid;
-use workloads::Parsed;
+use workloads::{Parsed, Workload};
 
 use super::State;
 use super::errors::{from_accept, from_invalid};
 use crate::fingerprint::Fingerprints;
-use crate::jobs::Proposal;
+use crate::jobs::{Proposal, fall_back_if_better};
 
 /// The longest that `Prefer: wait=…` is followed.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// From this last number on a division takes long enough to leave the serving thread for it.
+const LONG_DIVISION: u64 = 100_000_000_000_000;
 
 /// What a client prefers to waiting for the end, by RFC 7240.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +47,8 @@ enum Preference {
     params(
         ("a" = u64, Query, description = "The first number"),
         ("b" = u64, Query, description = "The last number, not below `a`"),
+        ("algorithm" = Option<String>, Query, description = "`sieve`, `combinatorial`, or `auto` for the one that is expected to take less. Default auto", pattern = "^(auto|sieve|combinatorial)$"),
+        ("verify" = Option<bool>, Query, description = "Whether the other algorithm computes it as well: the answer is an error if the two differ. Default false"),
         ("priority" = Option<u8>, Query, description = "1 to 9, larger sooner. Default 5", minimum = 1, maximum = 9),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for a job instead of the answer; with `wait=10`, only if it is not there after 10 s"),
     ),
@@ -49,6 +56,7 @@ enum Preference {
         (status = 200, description = "The sum", body = SumOfPrimes),
         (status = 202, description = "A job that computes it, as `Prefer` asked", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The two algorithms disagree", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "A task failed on every worker that tried it", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "No worker is there, or too many requests are", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -56,31 +64,39 @@ enum Preference {
 )]
 pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let started_at = Instant::now();
+    let query = Query::parse(request.query_string())?;
     let range = range_from_query(request.query_string())?;
+    let question =
+        Question { range, algorithm: algorithm(&query)?, verify: query.parsed("verify")?.unwrap_or_default() };
     let priority = priority_from_query(request.query_string()).map_err(from_invalid)?;
     let full = |_| ApiError::Unavailable("as many requests as allowed are in flight".to_owned());
     let _permit = state.inflight.try_acquire().map_err(full)?;
     let options = JobOptions { max_attempts: state.max_attempts, priority, ..JobOptions::default() };
     if let Preference::Job { after } = preference(&request) {
-        return store_instead(&state, range, options, after, started_at).await;
+        return store_instead(&state, question, options, after, started_at).await;
     }
     let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
-    let work = parse(&state, range).map_err(from_invalid)?.workload;
-    let tasks = work.tasks();
+    let mut work = question.parse(&state).await?;
+    if work.fallback.is_some() {
+        state.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
+    }
+    let work = work.workload;
+    let answer = question.answer(&*work, started_at);
     let sum = state.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
-    Ok(HttpResponse::Ok().json(answer_of(range, sum, tasks, started_at)))
+    Ok(HttpResponse::Ok().json(answer(sum)))
 }
 
 async fn store_instead(
     state: &State,
-    range: NumberRange,
+    question: Question,
     options: JobOptions,
     wait: Duration,
     started_at: Instant,
 ) -> Result<HttpResponse, ApiError> {
     let id = JobId(Uuid::now_v7());
-    let work = parse(state, range).map_err(from_invalid)?;
-    let tasks = work.workload.tasks();
+    let mut work = question.parse(state).await?;
+    state.driver.view(|engine| fall_back_if_better(engine, JobKind::SUM_OF_PRIMES, &mut work, &options.requires));
+    let answer = question.answer(&*work.workload, started_at);
     let options = JobOptions { chunk_size: Some(state.chunk_size), ..options };
     let fingerprint = Sha256::digest(id.0.as_bytes()).into();
     let proposal = Proposal {
@@ -92,7 +108,7 @@ async fn store_instead(
     let (job, _) = state.jobs.accept(proposal).await.map_err(from_accept)?;
     let record = super::waiting::until_over(state, job.id, wait).await?;
     if record.state == JobState::Succeeded {
-        return Ok(HttpResponse::Ok().json(answer_of(range, record.value, tasks, started_at)));
+        return Ok(HttpResponse::Ok().json(answer(record.value)));
     }
     if record.state == JobState::Failed {
         let error = record.error.unwrap_or_else(|| "it failed".to_owned());
@@ -104,15 +120,47 @@ async fn store_instead(
     Ok(response.json(state.jobs.view(record)))
 }
 
-fn parse(state: &State, range: NumberRange) -> Result<Parsed, InvalidJob> {
-    let params = format!(r#"{{"a":{},"b":{}}}"#, range.a(), range.b());
-    let params = RawValue::from_string(params).expect("numbers in braces are JSON");
-    workloads::kind(JobKind::SUM_OF_PRIMES)?.parse(&params, state.chunk_size)
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    range: NumberRange,
+    algorithm: Algorithm,
+    verify: bool,
 }
 
-fn answer_of(range: NumberRange, sum: u128, tasks: u64, started_at: Instant) -> SumOfPrimes {
-    let elapsed_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-    SumOfPrimes { a: range.a(), b: range.b(), sum, tasks, elapsed_ms }
+impl Question {
+    /// Divides the work, off the serving thread where that takes longer than a request should.
+    async fn parse(self, state: &State) -> Result<Parsed, ApiError> {
+        let chunk_size = state.chunk_size;
+        if self.range.b() < LONG_DIVISION {
+            return self.parse_now(chunk_size).map_err(from_invalid);
+        }
+        let parsed = actix_web::rt::task::spawn_blocking(move || self.parse_now(chunk_size)).await;
+        parsed.map_err(|error| ApiError::Internal(error.to_string()))?.map_err(from_invalid)
+    }
+
+    fn parse_now(self, chunk_size: NonZeroU64) -> Result<Parsed, InvalidJob> {
+        let Self { range, algorithm, verify } = self;
+        let (a, b) = (range.a(), range.b());
+        let params = format!(r#"{{"a":{a},"b":{b},"algorithm":"{algorithm}","verify":{verify}}}"#);
+        let params = RawValue::from_string(params).expect("numbers and names in braces are JSON");
+        workloads::kind(JobKind::SUM_OF_PRIMES)?.parse(&params, chunk_size)
+    }
+
+    /// The answer to come, but for the sum.
+    fn answer(self, work: &dyn Workload, started_at: Instant) -> impl FnOnce(u128) -> SumOfPrimes + use<> {
+        let Self { range, verify: verified, .. } = self;
+        let (tasks, algorithm) = (work.tasks(), work.algorithm().unwrap_or(Algorithm::Sieve));
+        move |sum| {
+            let elapsed_ms = u64::try_from(started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            SumOfPrimes { a: range.a(), b: range.b(), sum, algorithm, verified, tasks, elapsed_ms }
+        }
+    }
+}
+
+fn algorithm(query: &Query) -> Result<Algorithm, ApiError> {
+    let name = query.one("algorithm")?;
+    name.map_or(Ok(Algorithm::Auto), |name| name.parse().map_err(from_invalid))
 }
 
 fn priority_from_query(query: &str) -> Result<Priority, InvalidJob> {
@@ -150,6 +198,10 @@ fn explain(failure: JobFailure) -> ApiError {
         }
         JobFailure::Failed(error @ (JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. })) => {
             ApiError::WorkersFailed(error.to_string())
+        }
+        JobFailure::Contradiction(error) => {
+            error!(%error, "the results of a job contradict each other");
+            ApiError::Failed(error.to_string())
         }
         JobFailure::Stopping => ApiError::Unavailable(failure.to_string()),
     }

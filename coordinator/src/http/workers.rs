@@ -24,12 +24,17 @@ use crate::workers::Registration;
     )
 )]
 pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
+    Json(summaries(&state))
+}
+
+/// The workers that are there now, by name.
+pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     let now = Instant::now();
-    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(&state, id, &worker, now));
-    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(&state, id, worker, now));
+    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(state, id, &worker, now));
+    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(state, id, worker, now));
     let mut workers: Vec<_> = pushed.chain(pulled).collect();
     workers.sort_by(|one, other| one.id.cmp(&other.id));
-    Json(workers)
+    workers
 }
 
 fn of_pushed(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {

@@ -26,7 +26,7 @@ impl Acceptor for JobAcceptor {
         let (job, fingerprints) = read.map_err(|error| error.to_string())?;
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints };
-        Jobs::new_job(proposal).map(|(new, _)| new).map_err(|error| error.to_string())
+        self.jobs.new_job(proposal).map(|(new, _)| new).map_err(|error| error.to_string())
     }
 
     async fn accept(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {

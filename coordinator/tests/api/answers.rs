@@ -14,7 +14,8 @@ async fn a_sum_is_the_decimal_string_of_the_parts_total() {
     assert_eq!((&answer["a"], &answer["b"]), (&0.into(), &100.into()));
     assert_eq!((&answer["sum"], &answer["tasks"]), (&"1060".into(), &10.into()));
     assert!(answer["elapsed_ms"].is_u64(), "{answer}");
-    assert_eq!(answer.as_object().expect("an object").len(), 5);
+    assert_eq!((&answer["algorithm"], &answer["verified"]), (&"sieve".into(), &false.into()));
+    assert_eq!(answer.as_object().expect("an object").len(), 7);
 }
 
 #[actix_web::test]

@@ -291,6 +291,7 @@ pub(crate) async fn read<T: serde::de::DeserializeOwned>(response: Response, sta
 
 pub(crate) fn heartbeat(port: u16) -> Heartbeat {
     Heartbeat {
+        abilities: model::Labels::new(),
         port,
         boot_id: BootId(Uuid::new_v4()),
         slots: 1,
@@ -306,7 +307,7 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
     }
 }
 
-fn start_worker(answer: fn(LeaseRequest) -> HttpResponse) -> (Heartbeat, JoinHandle<()>) {
+pub(crate) fn start_worker(answer: fn(LeaseRequest) -> HttpResponse) -> (Heartbeat, JoinHandle<()>) {
     let listener = std::net::TcpListener::bind(ANY_PORT).expect("a free port");
     let heartbeat = heartbeat(listener.local_addr().expect("bound").port());
     let lease = move |lease: Json<LeaseRequest>| async move { answer(lease.into_inner()) };

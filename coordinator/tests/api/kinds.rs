@@ -9,7 +9,7 @@ use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, sleeps, w
 async fn a_range_is_summed_and_counted_exactly() {
     let grid = TestCoordinator::start(config());
     let _worker = grid.add_real_worker("one", 2, Labels::new()).await;
-    let range = |kind: &str, b: u64| json!({"kind": kind, "params": {"a": 1, "b": b}});
+    let range = |kind: &str, b: u64| json!({"kind": kind, "params": {"a": 1, "b": b, "algorithm": "sieve"}});
     let sum = grid.submit(&range("sum-of-primes", 200_000_000)).await;
     let count = grid.submit(&range("count-primes", 100_000_000)).await;
     assert_eq!(grid.result(sum.id).await, json!({"a": 1, "b": 200_000_000, "sum": "1075207199997334"}));

@@ -2,6 +2,7 @@
 
 mod helpers;
 
+mod algorithms;
 mod answers;
 mod bad_input;
 mod changes;
@@ -11,12 +12,14 @@ mod events;
 mod kinds;
 mod listing;
 mod operations;
+mod pages;
 mod preferences;
 mod pulling;
 mod registration;
 mod restarts;
 mod results;
 mod simulations;
+mod statistics;
 mod stopping;
 mod submission;
 mod tasks;

@@ -54,7 +54,7 @@ async fn jobs_go_on_in_the_state_they_were_in() {
 async fn a_sum_that_was_interrupted_twice_is_exact() {
     let small = || coordinator::config::Config { lease_target_ms: 1, ..config() };
     let mut grid = TestCoordinator::start(small());
-    let range = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000_000_000_u64}});
+    let range = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000_000_000_u64, "algorithm": "sieve"}});
     let job = grid.submit(&range).await.id;
     for interrupted_after in [1, 400] {
         let worker = grid.add_real_worker("one", 1, Labels::new()).await;

@@ -14,7 +14,7 @@ async fn an_accepted_job_is_told_as_it_was_asked_for() {
     let grid = TestCoordinator::start(config());
     let asked = json!({
         "kind": "count-primes",
-        "params": {"a": 3, "b": 30_000_000},
+        "params": {"a": 3, "b": 30_000_000, "algorithm": "sieve"},
         "priority": 8,
         "tags": {"team": "blue", "": "no"},
         "max_attempts": 2,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::{BootId, JobKind, Labels, Resources, WorkerId, decimal};
+use model::{Algorithm, BootId, JobKind, Labels, Resources, WorkerId, decimal};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -19,10 +19,22 @@ pub struct SumOfPrimes {
     #[serde(with = "decimal")]
     #[schema(value_type = String, pattern = "^[0-9]+$")]
     pub sum: u128,
+    /// The algorithm that computed it.
+    #[serde(default = "first_algorithm")]
+    #[schema(value_type = String, pattern = "^(sieve|combinatorial)$")]
+    pub algorithm: Algorithm,
+    /// Whether the other algorithm has computed the same.
+    #[serde(default)]
+    pub verified: bool,
     /// Tasks that the range was divided into.
     pub tasks: u64,
     /// From the request's arrival to its answer.
     pub elapsed_ms: u64,
+}
+
+/// What services of the first release compute by.
+fn first_algorithm() -> Algorithm {
+    Algorithm::Sieve
 }
 
 /// One element of the answer to `GET /workers`.

@@ -9,15 +9,15 @@ mod token;
 
 use std::time::Duration;
 
-use model::JobId;
+use model::{Algorithm, JobId};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
-    TaskPage, WorkerSummary,
+    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, StatisticsPage, Stats,
+    SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use error::Error;
@@ -106,7 +106,28 @@ impl Client {
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn sum_of_primes(&self, a: u64, b: u64) -> Result<SumOfPrimes, Error> {
-        let request = self.request(Method::GET, &["sum-of-primes"]).query(&[("a", a), ("b", b)]);
+        self.sum_of_primes_by(a, b, Algorithm::Auto, false).await
+    }
+
+    /// The sum of all primes from `a` to `b` by an algorithm, and where `verify` says so by the other one, too.
+    ///
+    /// # Errors
+    /// As [`Self::sum_of_primes`]; also when the two algorithms disagree.
+    pub async fn sum_of_primes_by(
+        &self,
+        a: u64,
+        b: u64,
+        algorithm: Algorithm,
+        verify: bool,
+    ) -> Result<SumOfPrimes, Error> {
+        let mut request = self.request(Method::GET, &["sum-of-primes"]).query(&[("a", a), ("b", b)]);
+        // Services of earlier releases refuse parameters that they do not know.
+        if algorithm != Algorithm::Auto {
+            request = request.query(&[("algorithm", algorithm.as_str())]);
+        }
+        if verify {
+            request = request.query(&[("verify", "true")]);
+        }
         self.read(self.send(request).await?).await
     }
 
@@ -220,6 +241,22 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// A page of figures by period and kind.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn statistics(&self, query: &Query) -> Result<StatisticsPage, Error> {
+        self.get(&["v1", "statistics"], query).await
+    }
+
+    /// A page of starts of tasks by name.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn task_statistics(&self, query: &Query) -> Result<TaskStartsPage, Error> {
+        self.get(&["v1", "statistics", "tasks"], query).await
     }
 
     /// All registered workers.

@@ -40,6 +40,9 @@ pub struct Heartbeat {
     /// The kinds of job that it runs.
     #[serde(default = "least_kinds")]
     pub kinds: Vec<JobKind>,
+    /// What its executors can do beyond those of the first release, as labels that jobs require by themselves.
+    #[serde(default)]
+    pub abilities: Labels,
     /// The worker's version.
     pub version: String,
     /// Whether it is about to stop: it finishes what it holds and takes nothing new.

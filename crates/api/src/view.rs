@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
-use model::{Affinity, JobId, JobKind, JobState, Labels, Priority, Requirements, TaskCounts, Timeout};
+use model::{Affinity, Algorithm, JobId, JobKind, JobState, Labels, Priority, Requirements, TaskCounts, Timeout};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -40,6 +40,10 @@ pub struct Job {
     /// The kind's parameters; `{"count": n}` for `tasks`.
     #[schema(value_type = serde_json::Value)]
     pub params: Box<RawValue>,
+    /// The algorithm that computes it, for kinds that have several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<String>, pattern = "^(sieve|combinatorial)$")]
+    pub algorithm: Option<Algorithm>,
     /// Where it is in its life.
     #[schema(value_type = schema::JobState)]
     pub state: JobState,

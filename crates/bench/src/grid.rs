@@ -126,5 +126,5 @@ impl GridCpu {
 
 /// The request for a sum.
 pub(crate) fn target(range: NumberRange) -> String {
-    format!("/sum-of-primes?a={}&b={}", range.a(), range.b())
+    format!("/sum-of-primes?a={}&b={}&algorithm=sieve", range.a(), range.b())
 }

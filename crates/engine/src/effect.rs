@@ -7,6 +7,7 @@ use model::{AttemptId, JobId, JobKind, WorkerId};
 use scheduler::{JobError, Revocation, WorkerKey};
 use serde_json::value::RawValue;
 use store::Change;
+use workloads::Contradiction;
 
 use crate::claims::ClaimId;
 
@@ -33,7 +34,7 @@ pub enum Effect {
     Answer {
         /// The job.
         job: JobId,
-        /// The sum of its parts, or why there is none.
+        /// The sum of its parts modulo 2^128, or why there is none.
         answer: Result<u128, JobFailure>,
     },
     /// Answer the claim of a pulling worker.
@@ -56,6 +57,9 @@ pub enum JobFailure {
     /// The job failed.
     #[error(transparent)]
     Failed(#[from] JobError),
+    /// Its tasks were done, but what they add up to cannot be its result.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
     /// The coordinator stops.
     #[error("the coordinator is stopping")]
     Stopping,

@@ -51,7 +51,7 @@ pub struct Engine {
     pub(crate) voided: Voided,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,
-    /// Stored jobs with tasks done since the last tick.
+    /// Stored jobs with attempts that have ended since the last tick.
     pub(crate) progressed: BTreeSet<JobId>,
     /// Slots whose first lease has its head start, by its end.
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
@@ -140,6 +140,7 @@ impl Engine {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             let Some(counts) = self.scheduler.progress(id) else { continue };
             job.rate.tick(counts.succeeded, now.instant);
+            job.progress.tick(now.instant);
             self.record(id, ChangeKind::Progress, now);
         }
         self.dispatch(now);
@@ -212,6 +213,7 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.ended_attempts += 1;
         if job.is_stored {
+            self.progressed.insert(id);
             self.record(id, kind, now);
         }
     }

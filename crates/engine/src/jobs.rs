@@ -11,8 +11,9 @@ use store::{ChangeKind, ResultBody, UnfinishedJob};
 use workloads::{Combined, Workload};
 
 use crate::composing::ComposeFailure;
-use crate::effect::Effect;
+use crate::effect::{Effect, JobFailure};
 use crate::engine::Engine;
+use crate::progress::Progress;
 use crate::rates::Rate;
 use crate::time::Now;
 
@@ -26,13 +27,18 @@ pub(crate) struct LiveJob {
     /// Attempts at its tasks that have ended.
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
+    pub(crate) progress: Progress,
+    /// What the tasks that compute it a second time add up to so far, modulo 2^128.
+    pub(crate) check: u128,
 }
 
 impl Engine {
     /// Takes a job that lives as long as a client waits for it: see [`Effect::Answer`].
     pub fn ask(&mut self, id: JobId, kind: JobKind, work: Arc<dyn Workload>, options: &JobOptions, now: Now) {
         let spec = JobSpec { worker_wait: Some(self.settings.worker_wait), ..spec(kind, &*work, options) };
-        let job = LiveJob { kind, work, is_stored: false, ended_attempts: 0, rate: Rate::default() };
+        let progress = Progress::new(&*work, &History::default());
+        let job =
+            LiveJob { kind, work, is_stored: false, ended_attempts: 0, rate: Rate::default(), progress, check: 0 };
         self.jobs.insert(id, job);
         self.scheduler
             .submit(id, spec, &History::default(), now.instant)
@@ -103,9 +109,16 @@ impl Engine {
             is_paused: record.state == JobState::Paused,
             is_held,
         };
-        let ended_attempts = record.attempts;
-        self.jobs
-            .insert(id, LiveJob { kind: record.kind, work, is_stored: true, ended_attempts, rate: Rate::default() });
+        let live = LiveJob {
+            kind: record.kind,
+            progress: Progress::new(&*work, &history),
+            work,
+            is_stored: true,
+            ended_attempts: record.attempts,
+            rate: Rate::default(),
+            check: record.check,
+        };
+        self.jobs.insert(id, live);
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
         Ok(())
     }
@@ -193,12 +206,29 @@ impl Engine {
 
     /// What keeps all workers that are ready now from running such a job; `None` if some could.
     #[must_use]
-    pub fn mismatch(&self, kind: JobKind, requires: &Requirements) -> Option<WaitReason> {
-        self.scheduler.mismatch(kind, requires)
+    pub fn mismatch(&self, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> Option<WaitReason> {
+        self.scheduler.mismatch(kind, &requirements(work, requires))
+    }
+
+    /// What keeps all workers that are ready now from running a job that is not over.
+    #[must_use]
+    pub fn mismatch_of(&self, id: JobId, requires: &Requirements) -> Option<WaitReason> {
+        let job = self.jobs.get(&id)?;
+        self.mismatch(job.kind, &*job.work, requires)
+    }
+
+    /// Whether no worker that is ready has what this work needs, but some could do the job of the same kind in
+    /// another way that needs less.
+    #[must_use]
+    pub fn prefers(&self, other: &dyn Workload, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> bool {
+        self.mismatch(kind, work, requires).is_some() && self.mismatch(kind, other, requires).is_none()
     }
 
     pub(crate) fn job_succeeded(&mut self, id: JobId, total: u128, now: Now) {
         let Some(job) = self.jobs.get(&id) else { return };
+        if let Err(contradiction) = job.work.judge(total, job.check) {
+            return self.end_failed(id, contradiction.into(), now);
+        }
         if !job.is_stored {
             self.jobs.remove(&id);
             return self.effects.push(Effect::Answer { job: id, answer: Ok(total) });
@@ -214,12 +244,16 @@ impl Engine {
     }
 
     pub(crate) fn job_failed(&mut self, id: JobId, error: JobError, now: Now) {
+        self.end_failed(id, error.into(), now);
+    }
+
+    fn end_failed(&mut self, id: JobId, failure: JobFailure, now: Now) {
         let Some(job) = self.jobs.remove(&id) else { return };
         if job.is_stored {
-            let error = Some(error.to_string());
+            let error = Some(failure.to_string());
             self.record(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, now);
         } else {
-            self.effects.push(Effect::Answer { job: id, answer: Err(error.into()) });
+            self.effects.push(Effect::Answer { job: id, answer: Err(failure) });
         }
     }
 
@@ -247,20 +281,31 @@ impl Engine {
 /// What the scheduler has to know of a job, but for times that depend on the clock.
 fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
     let profile = work.profile();
+    let requires = requirements(work, &options.requires);
     let task_timeout = options.timeout.task_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
     JobSpec {
         priority: options.priority,
-        requires: options.requires.clone(),
+        requires,
         affinity: options.affinity.clone(),
         max_attempts: options.max_attempts.get(),
         order: profile.order,
         on_exhausted: profile.on_exhausted,
         max_lease_tasks: profile.max_lease_tasks,
+        sections: work.sections(),
         setup: profile.setup,
         task_estimate: profile.task_estimate,
         task_timeout,
         ..JobSpec::new(kind, work.tasks())
     }
+}
+
+/// What a worker must have for a job: what its client requires, and what its work does.
+pub(crate) fn requirements(work: &dyn Workload, of_client: &Requirements) -> Requirements {
+    let mut all = work.requires();
+    all.labels.extend(of_client.labels.clone());
+    all.cpus = all.cpus.max(of_client.cpus);
+    all.memory_bytes = all.memory_bytes.max(of_client.memory_bytes);
+    all
 }
 
 /// What is left of a time limit that runs since `since`.

@@ -55,7 +55,7 @@ impl Engine {
         }
         let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         let work = &self.jobs.get(&job).ok_or(StaleAttempt)?.work;
-        let Accepted { value, results } = match work.accept(&tasks, report) {
+        let Accepted { value, check, results } = match work.accept(&tasks, report) {
             Ok(accepted) => accepted,
             Err(invalid) => {
                 if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
@@ -66,12 +66,15 @@ impl Engine {
                 return Err(invalid.into());
             }
         };
-        let numbers = work.numbers(&tasks);
+        let (numbers, weight) = (work.numbers(&tasks), work.weight(&tasks));
+        let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
         let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
+            live.progress.add(weight);
+            live.check = live.check.wrapping_add(check);
             if live.is_stored {
                 self.progressed.insert(job);
                 let outcome = is_individual.then(|| store::Outcome {
@@ -82,7 +85,13 @@ impl Engine {
                     completed_at: now.at,
                     results,
                 });
-                let number = self.record(job, ChangeKind::Completed { tasks: counted.tasks, value, outcome }, now);
+                let tasks = counted.tasks;
+                let change = if is_check {
+                    ChangeKind::Checked { tasks, value: check, busy }
+                } else {
+                    ChangeKind::Completed { tasks, value, busy, outcome }
+                };
+                let number = self.record(job, change, now);
                 self.durability.outcome(number, attempt, lane.worker);
             }
         }

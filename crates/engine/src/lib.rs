@@ -15,6 +15,7 @@ mod engine;
 mod invariants;
 mod jobs;
 mod leases;
+mod progress;
 mod rates;
 mod reconcile;
 mod slots;

@@ -17,6 +17,10 @@ pub struct JobView {
     pub counts: TaskCounts,
     /// Attempts at its tasks, those under way included.
     pub attempts: u64,
+    /// The share of its work that is done, 0 to 1.
+    pub fraction: f64,
+    /// Seconds until its end at the present rate, once it is known.
+    pub seconds_left: Option<f64>,
     /// Tasks done a second, once it is known.
     pub tasks_per_second: Option<f64>,
     /// Numbers searched, for kinds that search a range.
@@ -66,6 +70,8 @@ impl Engine {
         };
         Some(JobView {
             counts,
+            fraction: live.progress.fraction(),
+            seconds_left: live.progress.seconds_left(),
             attempts: live.ended_attempts + under_way,
             tasks_per_second: live.rate.per_second(),
             numbers_done,

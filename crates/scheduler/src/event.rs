@@ -81,7 +81,7 @@ pub enum Event {
     JobSucceeded {
         /// The job, which the scheduler has forgotten.
         job: JobId,
-        /// The sum of all parts.
+        /// The sum of all parts, modulo 2^128.
         total: u128,
     },
     /// The job is over without a result.

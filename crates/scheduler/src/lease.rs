@@ -63,7 +63,7 @@ pub struct ActiveLease {
 /// The result of a completed lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The tasks' part of the job's total. The caller has checked that the parts of a job stay below 2^128.
+    /// The tasks' part of the job's total, modulo 2^128.
     pub value: u128,
     /// Computing time.
     pub busy: Duration,

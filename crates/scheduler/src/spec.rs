@@ -38,6 +38,8 @@ pub struct JobSpec {
     pub max_attempts: u32,
     /// The most tasks in a lease; at least 1.
     pub max_lease_tasks: u64,
+    /// Tasks that begin a section, ascending: no lease has tasks of two sections.
+    pub sections: Vec<u64>,
     /// About the time that a lease takes before its first task, unless it continues where another ended.
     pub setup: Duration,
     /// An estimate of the time of one task, for before the first is done. Better too long than too short.
@@ -65,6 +67,7 @@ impl JobSpec {
             on_exhausted: OnExhausted::FailJob,
             max_attempts: model::DEFAULT_MAX_ATTEMPTS.get(),
             max_lease_tasks: u64::MAX,
+            sections: Vec::new(),
             setup: Duration::ZERO,
             task_estimate: None,
             task_timeout: None,
@@ -83,7 +86,7 @@ pub struct History {
     pub failed: Vec<Range<u64>>,
     /// Tasks that failed and have attempts left, with the attempts that failed.
     pub retries: Vec<(Range<u64>, u32)>,
-    /// Sum of the parts of the tasks that are done.
+    /// Sum of the parts of the tasks that are done, modulo 2^128.
     pub total: u128,
     /// Whether a lease of it was ever given out.
     pub has_started: bool,

@@ -172,6 +172,16 @@ impl TaskSet {
         Offer::Open { from: run.start, end: run.end, continues }
     }
 
+    /// How many of at most `limit` tasks from where the offer says are of one section.
+    pub(crate) fn within_section(&self, offer: Offer, sections: &[u64], limit: u64) -> u64 {
+        let start = match offer {
+            Offer::Returned(index) => self.returned[index].tasks.start,
+            Offer::Open { from, .. } => from,
+        };
+        let next = sections.get(sections.partition_point(|section| *section <= start));
+        next.map_or(limit, |next| limit.min(next - start))
+    }
+
     /// Cuts up to `limit` tasks from where the offer says; `walker` continues where they end.
     pub(crate) fn take(&mut self, offer: Offer, walker: Option<Lane>, limit: u64) -> Run {
         let run = match offer {

@@ -62,7 +62,7 @@ impl Audit {
     }
 
     pub(crate) fn recorded(&mut self, number: u64, change: &Change) {
-        if let ChangeKind::Completed { .. } = &change.kind {
+        if let ChangeKind::Completed { .. } | ChangeKind::Checked { .. } = &change.kind {
             self.last_completed = number;
         }
     }
@@ -208,8 +208,13 @@ impl World {
             _ if ledger.is_over => (),
             ChangeKind::Completed { tasks, value, .. } => {
                 let again = tasks.clone().filter(|task| !ledger.done.insert(*task)).count();
-                ledger.value += value;
+                ledger.value = ledger.value.wrapping_add(*value);
                 if again > 0 {
+                    self.violate(format!("tasks {tasks:?} count twice"));
+                }
+            }
+            ChangeKind::Checked { tasks, .. } => {
+                if tasks.clone().any(|task| !ledger.done.insert(task)) {
                     self.violate(format!("tasks {tasks:?} count twice"));
                 }
             }

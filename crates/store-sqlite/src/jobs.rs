@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::{JobEvent, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::SpanKind;
-use store::stored::options_from_stored;
+use store::stored::{options_from_stored, values_from_stored};
 use store::{JobRecord, UnfinishedJob};
 
 use crate::column::{self, Column};
@@ -23,6 +23,7 @@ const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'runni
 const ONE_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id = ?1 AND state IN ('queued', 'running', 'paused'))";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
+    let (value, check) = column::stored(row, 8, values_from_stored)?;
     Ok(JobRecord {
         id: column::job_id(row, 0)?,
         kind: column::parse(row, 1)?,
@@ -32,7 +33,8 @@ pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         tasks: column::count(row, 5)?,
         tasks_done: column::count(row, 6)?,
         tasks_failed: column::count(row, 7)?,
-        value: column::parse(row, 8)?,
+        value,
+        check,
         submitted_at: column::time(row, 9)?,
         started_at: column::optional_time(row, 10)?,
         finished_at: column::optional_time(row, 11)?,
@@ -82,7 +84,8 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
 pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
     let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
-        "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, source
+        "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error,
+         jobs.kind, jobs.task, counts, source
          FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
     ))?;
     let rows = select.query_map((after.column(), (limit as u64).column(), job.map(|job| *job.0.as_bytes())), event)?;
@@ -95,9 +98,12 @@ fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
         job: column::job_id(row, 1)?,
         kind: column::name(row, 2)?,
         at: column::time(row, 3)?,
+        job_kind: Some(column::parse(row, 7)?),
+        task: row.get(8)?,
         tasks_done: Some(column::count(row, 4)?),
         tasks_total: Some(column::count(row, 5)?),
         error: row.get(6)?,
-        source: positions::source(row, 7)?,
+        source: positions::source(row, 10)?,
+        counts: Box::new(column::counts(row, 9)?),
     })
 }

@@ -17,6 +17,7 @@ mod readers;
 mod reads;
 mod results;
 mod retention;
+mod statistics;
 mod submit;
 mod vacuum;
 

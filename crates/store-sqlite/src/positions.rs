@@ -2,18 +2,19 @@
 
 use model::EventSource;
 use rusqlite::{Connection, OptionalExtension, Row};
+use store::statistics::Tally;
 use store::{Advance, Answer, JobKey, Position};
 
 use crate::column::{self, Column};
 use crate::submit;
 
-pub(crate) fn advance(db: &Connection, advance: &Advance) -> rusqlite::Result<Answer> {
+pub(crate) fn advance(db: &Connection, tally: &mut Tally, advance: &Advance) -> rusqlite::Result<Answer> {
     let position = one(db, &advance.stream)?.unwrap_or_default();
     if position.next != advance.from {
         return Ok(Answer::Elsewhere(position));
     }
     let answer = match &advance.job {
-        Some((new, source)) => submit::insert(db, new, Some(source))?,
+        Some((new, source)) => submit::insert(db, tally, new, Some(source))?,
         None => Answer::Done,
     };
     if matches!(answer, Answer::Done | Answer::Submitted(_)) {

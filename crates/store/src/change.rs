@@ -1,6 +1,7 @@
 //! What happens to a job after it was accepted.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobState};
@@ -32,10 +33,21 @@ pub enum ChangeKind {
     Completed {
         /// The tasks.
         tasks: Range<u64>,
-        /// What they add to the job's value.
+        /// What they add to the job's value, modulo 2^128.
         value: u128,
+        /// How long the worker was busy with them.
+        busy: Duration,
         /// For individual tasks: what is kept of the attempt.
         outcome: Option<Outcome>,
+    },
+    /// Tasks that compute the job a second time succeeded. Refused as [`Self::Completed`].
+    Checked {
+        /// The tasks.
+        tasks: Range<u64>,
+        /// What they add to the value that is compared with the job's, modulo 2^128.
+        value: u128,
+        /// How long the worker was busy with them.
+        busy: Duration,
     },
     /// Tasks failed and will be tried again.
     AttemptFailed {
@@ -87,6 +99,7 @@ impl Change {
             | ChangeKind::Resumed
             | ChangeKind::Canceled
             | ChangeKind::Completed { .. }
+            | ChangeKind::Checked { .. }
             | ChangeKind::AttemptFailed { .. }
             | ChangeKind::TasksFailed { .. }
             | ChangeKind::Progress

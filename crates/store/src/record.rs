@@ -49,6 +49,7 @@ impl NewJob {
             tasks_done: 0,
             tasks_failed: 0,
             value: 0,
+            check: 0,
             submitted_at: self.submitted_at,
             started_at: None,
             finished_at: None,
@@ -88,8 +89,10 @@ pub struct JobRecord {
     pub tasks_done: u64,
     /// Tasks out of attempts.
     pub tasks_failed: u64,
-    /// What the tasks add up to.
+    /// What the tasks add up to, modulo 2^128.
     pub value: u128,
+    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    pub check: u128,
     /// When it came.
     pub submitted_at: Timestamp,
     /// When its first task was given out.

@@ -32,8 +32,12 @@ impl Kind for CountPrimes {
         prime_range::parse(Find::Count, params, chunk_size)
     }
 
-    fn restore(&self, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        prime_range::restore(Find::Count, shown, chunk_size)
+    fn asked(&self, stored: &RawValue) -> Box<RawValue> {
+        prime_range::asked(stored)
+    }
+
+    fn restore(&self, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
+        prime_range::restore(Find::Count, stored, chunk_size)
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {

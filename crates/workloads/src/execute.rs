@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
-use model::JobKind;
+use model::{JobKind, Labels};
 use serde_json::value::RawValue;
 
 use crate::KINDS;
@@ -62,6 +62,12 @@ impl Executors {
     #[must_use]
     pub fn kinds() -> Vec<JobKind> {
         KINDS.iter().filter(|kind| kind.executor().is_some()).map(|kind| kind.name()).collect()
+    }
+
+    /// What they can compute beyond what workers of the first release can, for [`crate::Workload::requires`].
+    #[must_use]
+    pub fn abilities() -> Labels {
+        crate::prefix_parts::abilities()
     }
 }
 

@@ -3,10 +3,13 @@
 
 mod count_primes;
 mod execute;
+mod prefix_parts;
 mod prime_range;
+mod sieved;
 mod sleep;
 mod sum_of_primes;
 mod tasks;
+mod verified;
 mod workload;
 
 use model::{InvalidJob, JobKind};
@@ -14,7 +17,9 @@ use model::{InvalidJob, JobKind};
 pub use execute::{Execute, ExecuteError, Executors};
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;
-pub use workload::{Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload};
+pub use workload::{
+    Accepted, Combined, Contradiction, Division, InvalidReport, Kind, Parsed, Profile, Report, Workload,
+};
 
 /// Every kind of job.
 pub const KINDS: &[&dyn Kind] =

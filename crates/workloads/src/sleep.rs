@@ -97,7 +97,7 @@ impl Kind for Sleep {
         if !(1..=MAX_TASKS_PER_LEASE).contains(&work.tasks_per_lease) {
             return wrong("tasks_per_lease must be from 1 to 1000");
         }
-        Ok(Parsed { workload: Arc::new(work), shown: params.to_owned(), payloads: Vec::new() })
+        Ok(Parsed::new(Arc::new(work), params.to_owned(), Vec::new()))
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {

@@ -32,8 +32,12 @@ impl Kind for SumOfPrimes {
         prime_range::parse(Find::Sum, params, chunk_size)
     }
 
-    fn restore(&self, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        prime_range::restore(Find::Sum, shown, chunk_size)
+    fn asked(&self, stored: &RawValue) -> Box<RawValue> {
+        prime_range::asked(stored)
+    }
+
+    fn restore(&self, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
+        prime_range::restore(Find::Sum, stored, chunk_size)
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {

@@ -53,7 +53,7 @@ impl Kind for Tasks {
         }
         let work = TaskCount { count: list.len() as u64 };
         let shown = raw(format!(r#"{{"count":{}}}"#, work.count));
-        Ok(Parsed { workload: Arc::new(work), shown, payloads: list })
+        Ok(Parsed::new(Arc::new(work), shown, list))
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {

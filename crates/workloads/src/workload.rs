@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{InvalidJob, JobKind, NumberRange, OnExhausted, Order};
+use model::{Algorithm, InvalidJob, JobKind, NumberRange, OnExhausted, Order, Requirements};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -29,12 +29,17 @@ pub trait Kind: Debug + Send + Sync {
     /// The first parameter that is out of bounds.
     fn parse(&self, params: &RawValue, chunk_size: NonZeroU64) -> Result<Parsed, InvalidJob>;
 
-    /// Rebuilds the work of a stored job from the parameters that [`Parsed::shown`] had and the chunk size of its
+    /// Rebuilds the work of a stored job from the parameters that [`Parsed::stored`] had and the chunk size of its
     /// submission.
     ///
     /// # Errors
     /// The parameters are not what this kind wrote.
-    fn restore(&self, shown: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob>;
+    fn restore(&self, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob>;
+
+    /// The parameters of a stored job as its client gave them.
+    fn asked(&self, stored: &RawValue) -> Box<RawValue> {
+        stored.to_owned()
+    }
 
     /// A computation for one slot of a worker; `None` where only pulling workers run this kind.
     fn executor(&self) -> Option<Box<dyn Execute>>;
@@ -45,10 +50,38 @@ pub trait Kind: Debug + Send + Sync {
 pub struct Parsed {
     /// The work.
     pub workload: Arc<dyn Workload>,
-    /// The parameters as the API shows them and as [`Kind::restore`] reads them.
-    pub shown: Box<RawValue>,
+    /// The parameters as [`Kind::restore`] and [`Kind::asked`] read them.
+    pub stored: Box<RawValue>,
     /// A payload for each task, to be stored, for kinds whose tasks have one; else empty.
     pub payloads: Vec<Box<RawValue>>,
+    /// The parameters in the one form that all spellings of this job have, to recognize a repeated submission.
+    pub identity: Box<RawValue>,
+    /// The same job for workers that lack what [`Workload::requires`], where there is such a way.
+    pub fallback: Option<Division>,
+}
+
+/// A job's work, and the parameters that it is restored from.
+#[derive(Debug)]
+pub struct Division {
+    /// The work.
+    pub workload: Arc<dyn Workload>,
+    /// As [`Parsed::stored`].
+    pub stored: Box<RawValue>,
+}
+
+impl Parsed {
+    /// A job that its stored parameters identify, with no other way to compute it.
+    #[must_use]
+    pub fn new(workload: Arc<dyn Workload>, stored: Box<RawValue>, payloads: Vec<Box<RawValue>>) -> Self {
+        Self { workload, identity: stored.clone(), stored, payloads, fallback: None }
+    }
+
+    /// Takes the other way to compute the job, where there is one.
+    pub fn fall_back(&mut self) {
+        if let Some(Division { workload, stored }) = self.fallback.take() {
+            (self.workload, self.stored) = (workload, stored);
+        }
+    }
 }
 
 /// The work of one job, divided into the tasks `0..tasks()`.
@@ -58,6 +91,28 @@ pub trait Workload: Debug + Send + Sync {
 
     /// What the scheduler and the store must know of the tasks.
     fn profile(&self) -> Profile;
+
+    /// The algorithm that was chosen, for kinds that have several.
+    fn algorithm(&self) -> Option<Algorithm> {
+        None
+    }
+
+    /// What a worker must have beyond what the client requires, such as an ability that workers of earlier releases lack.
+    fn requires(&self) -> Requirements {
+        Requirements::default()
+    }
+
+    /// Tasks that begin a section, ascending: no lease has tasks of two sections.
+    fn sections(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// The share of the job's work that `tasks` are, in a unit of its own: progress is told by it.
+    fn weight(&self, tasks: &Range<u64>) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a share: 53 bits are plenty")]
+        let tasks = (tasks.end - tasks.start) as f64;
+        tasks
+    }
 
     /// What a worker computes for the consecutive `tasks`, as [`Execute::run`] reads it. The slot's next leases will
     /// probably go on up to the task before `horizon`.
@@ -72,15 +127,35 @@ pub trait Workload: Debug + Send + Sync {
         None
     }
 
+    /// Whether `tasks`, which are of one section, compute the job a second time: their values are compared.
+    fn is_check(&self, tasks: &Range<u64>) -> bool {
+        let _ = tasks;
+        false
+    }
+
     /// Checks what a worker reports for `tasks`.
     ///
     /// # Errors
     /// The report has the wrong form or a value that these tasks cannot have.
     fn accept(&self, tasks: &Range<u64>, report: Report) -> Result<Accepted, InvalidReport>;
 
-    /// The job's result from the sum of the values of its tasks.
+    /// Whether the sums of [`Accepted::value`] and [`Accepted::check`] over all tasks, modulo 2^128, can be right.
+    ///
+    /// # Errors
+    /// They cannot: the error says why.
+    fn judge(&self, total: u128, check: u128) -> Result<(), Contradiction> {
+        let _ = (total, check);
+        Ok(())
+    }
+
+    /// The job's result from the sum of the values of its tasks, which [`Self::judge`] has approved.
     fn combine(&self, total: u128) -> Combined;
 }
+
+/// The parts of a job add up to something that cannot be its result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Contradiction(pub String);
 
 /// What the scheduler and the store must know of a job's tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,8 +200,10 @@ pub struct Report {
 /// A report that was checked.
 #[derive(Debug, Default)]
 pub struct Accepted {
-    /// The lease's part of the job's total.
+    /// The lease's part of the job's total, modulo 2^128.
     pub value: u128,
+    /// Its part of the total that is compared with it, for tasks that compute the job a second time; modulo 2^128.
+    pub check: u128,
     /// Results to be stored with the tasks: one for each, or none.
     pub results: Vec<Box<RawValue>>,
 }
@@ -158,7 +235,7 @@ pub(crate) fn parse_params<'a, T: serde::Deserialize<'a>>(params: &'a RawValue) 
 pub(crate) fn accept_results(tasks: &Range<u64>, report: Report) -> Result<Accepted, InvalidReport> {
     let (count, results) = (tasks.end - tasks.start, report.results);
     if results.is_empty() || results.len() as u64 == count {
-        return Ok(Accepted { value: 0, results });
+        return Ok(Accepted { results, ..Accepted::default() });
     }
     Err(InvalidReport(format!("must hold one result for each of the {count} tasks, or none at all")))
 }

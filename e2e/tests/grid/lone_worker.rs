@@ -8,7 +8,7 @@ use crate::helpers::{Worker, get, published_sum};
 fn worker_answers_alone() {
     let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let worker = Worker::start(nobody, &[]);
-    let answer = get(worker.address, "/sum-of-primes?a=1&b=1000000000");
+    let answer = get(worker.address, "/sum-of-primes?a=1&b=1000000000&algorithm=sieve");
     assert_eq!((answer.sum(), &answer.json()["tasks"]), (published_sum(9), &1.into()));
     assert_eq!(get(worker.address, "/livez").status, 200);
     assert_eq!(get(worker.address, "/readyz").status, 503, "no coordinator takes its heartbeats");

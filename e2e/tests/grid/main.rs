@@ -6,6 +6,8 @@
 
 mod abuse;
 mod admission;
+mod alerts;
+mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;
@@ -16,9 +18,11 @@ mod failing_workers;
 mod helpers;
 mod lone_worker;
 mod lost_workers;
+mod memory;
 mod outlived_coordinators;
 mod restarts;
 mod revocations;
 mod soak;
+mod statistics;
 mod stragglers;
 mod worker_token;

@@ -33,7 +33,7 @@ pub(crate) struct State {
 pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/lease", Right::Admin),
     Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]),
-    Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b"]),
+    Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b", "algorithm"]),
 ];
 
 pub(crate) fn configure(config: &mut ServiceConfig, state: &Data<State>) {

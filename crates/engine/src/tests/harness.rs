@@ -173,6 +173,7 @@ fn describe(kind: &ChangeKind) -> String {
     match kind {
         ChangeKind::Started => "started".to_owned(),
         ChangeKind::Completed { tasks, value, .. } => format!("completed {tasks:?} {value}"),
+        ChangeKind::Checked { tasks, value, .. } => format!("checked {tasks:?} {value}"),
         ChangeKind::AttemptFailed { tasks, failures, worker, .. } => format!("failed {tasks:?} {failures} at {worker}"),
         ChangeKind::TasksFailed { tasks, failures, .. } => format!("gave up {tasks:?} after {failures}"),
         ChangeKind::Ended { state, error, .. } => {

@@ -53,6 +53,9 @@ pub(super) enum Part {
 const LEAST: u64 = 20_000_000;
 
 impl Plan {
+    /// Grows when the same quantity and x give other parts: parts of plans of different versions do not add up.
+    pub const VERSION: u32 = 1;
+
     /// The plan for all primes up to `x`.
     pub fn new(quantity: Quantity, x: u64) -> Self {
         if x < LEAST {
@@ -104,6 +107,16 @@ impl Plan {
     /// If there are no such parts.
     pub fn cost(&self, parts: Range<u64>) -> f64 {
         self.costs[parts.end as usize] - self.costs[parts.start as usize]
+    }
+
+    /// Whether its only part is a sieve over all numbers up to x.
+    pub fn is_sieve(&self) -> bool {
+        self.parameters.is_none()
+    }
+
+    /// The estimated memory of one thread that computes parts, in bytes, as measured at 10^12, 10^18 and 2^64.
+    pub fn memory_bytes(&self) -> u64 {
+        5_000_000 + 40 * cube_root(self.x)
     }
 
     /// The estimated nanoseconds for one thread to compute the whole.

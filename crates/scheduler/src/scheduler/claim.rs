@@ -79,7 +79,9 @@ impl Scheduler {
         let place = self.jobs[&id].place.expect("a chosen job stands in the queue");
         self.queue.count_turn(place);
         // A worker that pulls may never come back for the tasks that follow.
-        let run = self.job_mut(id).tasks.take(offer, is_pushed.then_some(lane), limit);
+        let job = self.job_mut(id);
+        let limit = job.tasks.within_section(offer, &job.spec.sections, limit);
+        let run = job.tasks.take(offer, is_pushed.then_some(lane), limit);
         self.walk(lane, id);
         self.note_turn(id, lane, now);
         let (horizon, continues) = match offer {

@@ -37,7 +37,7 @@ impl Scheduler {
             job.learn_speed(worker, record.run.len(), outcome.busy, record.setup, &self.workers);
         }
         job.tasks.finish(&record.run);
-        job.total += outcome.value;
+        job.total = job.total.wrapping_add(outcome.value);
         self.refresh(id);
         self.end_if_over(id);
         Ok(Counted { job: id, tasks: record.run.tasks })

@@ -12,6 +12,7 @@ use crate::change::ResultBody;
 use crate::position::Position;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
+use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -28,6 +29,9 @@ pub(super) struct State {
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
     pub(super) positions: BTreeMap<String, Position>,
+    pub(super) statistics: Statistics,
+    /// What the batch at hand counts.
+    pub(super) tally: Tally,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +85,7 @@ impl StoredJob {
             tasks_done: ledger.tasks_done(),
             tasks_failed: ledger.tasks_failed(),
             value: ledger.value,
+            check: ledger.check,
             submitted_at: new.submitted_at,
             started_at: ledger.started_at,
             finished_at: ledger.finished_at,

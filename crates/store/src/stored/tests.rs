@@ -59,6 +59,18 @@ fn what_is_damaged_or_of_a_later_version_is_an_error() {
 }
 
 #[test]
+fn values_of_earlier_releases_are_read_and_written_as_before() {
+    assert_eq!(values_from_stored("7").expect("a value"), (7, 0));
+    assert_eq!(values_to_stored(7, 0), "7");
+    for values in [(0, 0), (1, 1), (u128::MAX, u128::MAX)] {
+        assert_eq!(values_from_stored(&values_to_stored(values.0, values.1)).expect("two values"), values);
+    }
+    for text in ["", "/", "1/", "-1", "1/2/3", "340282366920938463463374607431768211456"] {
+        assert!(values_from_stored(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn names_are_told_apart_and_come_back() {
     fn check<T: StoredName + PartialEq + std::fmt::Debug>() {
         for &value in T::ALL {

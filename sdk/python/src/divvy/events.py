@@ -41,6 +41,8 @@ class JobEvent(TypedDict):
     job: str
     type: str
     at: str
+    kind: NotRequired[str]
+    task: NotRequired[str]
     tasks_done: NotRequired[int]
     tasks_total: NotRequired[int]
     error: NotRequired[str]

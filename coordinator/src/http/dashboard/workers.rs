@@ -1,0 +1,17 @@
+//! `/grid/workers`: the workers that are there now. `/workers` is the API's.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use dashboard::workers_page;
+
+use super::super::State;
+use super::overview::dashboard_of;
+use super::page::{PageError, Visit, html};
+
+pub(super) async fn list(state: Data<State>, visit: Visit) -> Result<HttpResponse, PageError> {
+    let dashboard = dashboard_of(&state)?;
+    let snapshot = dashboard.snapshot(&state).await?;
+    let viewer = visit.viewer(&dashboard.version(&snapshot));
+    Ok(html(StatusCode::OK, &workers_page(&viewer, &snapshot.workers)))
+}

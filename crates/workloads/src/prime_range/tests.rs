@@ -1,0 +1,201 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::workload::Report;
+
+fn parsed(find: Find, params: &Value) -> Parsed {
+    parse(find, &raw(params.to_string()), model::DEFAULT_CHUNK_SIZE).expect("valid parameters")
+}
+
+/// What is stored of a job, how it is shown, and by which algorithm it is computed.
+fn kept(params: &Value) -> (Value, Value, Option<Algorithm>) {
+    let parsed = parsed(Find::Sum, params);
+    let json = |raw: &RawValue| serde_json::from_str(raw.get()).expect("JSON");
+    (json(&parsed.stored), json(&asked(&parsed.stored)), parsed.workload.algorithm())
+}
+
+/// Computes tasks in leases that end where `ends` say and where sections do; returns the total and that to compare.
+fn compute(find: Find, work: &dyn Workload, ends: &[u64]) -> (u128, u128) {
+    let (tasks, sections) = (work.tasks(), work.sections());
+    let mut cuts: Vec<u64> = ends.iter().map(|end| end % tasks).chain(sections).chain([0, tasks]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut searcher = Searcher::new(find);
+    let (mut total, mut check) = (0_u128, 0_u128);
+    for pair in cuts.windows(2) {
+        let lease = pair[0]..pair[1];
+        let report = searcher.run(&work.lease(&lease, lease.end), &lease, &AtomicBool::new(false)).expect("computed");
+        let accepted = work.accept(&lease, report).expect("an honest report");
+        total = total.wrapping_add(accepted.value);
+        check = check.wrapping_add(accepted.check);
+    }
+    (total, check)
+}
+
+#[test]
+fn the_worked_example_is_two_tasks_whose_parts_add_up() {
+    let work = parsed(Find::Sum, &json!({"a": 10, "b": 3_700_000})).workload;
+    assert_eq!(work.tasks(), 2);
+    let (total, _) = compute(Find::Sum, &*work, &[1]);
+    let Combined::Result(result) = work.combine(total) else { panic!("a sum") };
+    assert_eq!(result.get(), r#"{"a":10,"b":3700000,"sum":"468476582935"}"#);
+}
+
+#[test]
+fn a_long_range_goes_by_parts_and_a_short_or_far_one_by_a_sieve() {
+    let algorithm = |a: u64, b: u64| kept(&json!({"a": a, "b": b})).2.expect("one of two");
+    assert_eq!(algorithm(1, 1_000_000), Algorithm::Sieve);
+    assert_eq!(algorithm(1, 1_000_000_000_000), Algorithm::Combinatorial);
+    assert_eq!(algorithm(1_000_000_000_000, 1_000_010_000_000), Algorithm::Sieve);
+    assert_eq!(algorithm(1_000_000_000_000_000, 1_000_001_000_000_000), Algorithm::Sieve);
+    assert_eq!(algorithm(500_000_000_000, 1_000_000_000_000), Algorithm::Combinatorial);
+}
+
+#[test]
+fn what_is_asked_for_is_done_and_shown_and_what_was_chosen_is_stored() {
+    let long = json!({"a": 1, "b": 1_000_000_000_000_u64});
+    for (asked, stored, algorithm) in [
+        (json!({"a": 1, "b": 9}), json!({"a": 1, "b": 9}), Algorithm::Sieve),
+        (
+            json!({"a": 1, "b": 9, "algorithm": "sieve"}),
+            json!({"a": 1, "b": 9, "algorithm": "sieve"}),
+            Algorithm::Sieve,
+        ),
+        (
+            json!({"a": 1, "b": 9, "algorithm": "combinatorial"}),
+            json!({"a": 1, "b": 9, "algorithm": "combinatorial", "plan": 1}),
+            Algorithm::Combinatorial,
+        ),
+        (long.clone(), json!({"a": 1, "b": long["b"], "chosen": "combinatorial", "plan": 1}), Algorithm::Combinatorial),
+        (json!({"a": 1, "b": 9, "verify": true}), json!({"a": 1, "b": 9, "verify": true, "plan": 1}), Algorithm::Sieve),
+    ] {
+        assert_eq!(kept(&asked), (stored, asked.clone(), Some(algorithm)), "{asked}");
+    }
+    for wrong in [
+        json!({"a": 1, "b": 2, "algorithm": "magic"}),
+        json!({"a": 2, "b": 1}),
+        json!({"a": 1, "b": 2, "verify": 1}),
+        json!({"a": 1, "b": 2, "plan": 1}),
+        json!({"a": 1, "b": 2, "chosen": "sieve"}),
+    ] {
+        assert!(parse(Find::Sum, &raw(wrong.to_string()), model::DEFAULT_CHUNK_SIZE).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn defaults_that_are_spelled_out_are_the_same_job_as_that_of_the_first_release() {
+    let identity = |params: Value| parsed(Find::Sum, &params).identity.get().to_owned();
+    let first_release = r#"{"a":1,"b":1000000000000}"#;
+    assert_eq!(identity(json!({"b": 1_000_000_000_000_u64, "a": 1})), first_release);
+    let spelled = json!({"a": 1, "b": 1_000_000_000_000_u64, "algorithm": "auto", "verify": false});
+    assert_eq!(identity(spelled), first_release);
+    for other in [json!({"a": 1, "b": 9, "algorithm": "sieve"}), json!({"a": 1, "b": 9, "verify": true})] {
+        assert_ne!(identity(other), identity(json!({"a": 1, "b": 9})));
+    }
+}
+
+#[test]
+fn jobs_of_the_first_release_are_sieved_however_long_they_are() {
+    let stored = raw(r#"{"a":1,"b":1000000000000}"#.to_owned());
+    let work = restore(Find::Sum, &stored, model::DEFAULT_CHUNK_SIZE).expect("a stored job");
+    assert_eq!(work.tasks(), 400_000);
+    assert!(work.requires().labels.is_empty());
+}
+
+#[test]
+fn stored_jobs_are_divided_as_they_were_and_refused_if_that_is_not_known() {
+    for params in [
+        json!({"a": 7, "b": 40_000_000}),
+        json!({"a": 1, "b": 30_000_000_000_u64}),
+        json!({"a": 900, "b": 70_000_000, "verify": true}),
+        json!({"a": 21_000_000, "b": 70_000_000, "algorithm": "combinatorial"}),
+    ] {
+        let new = parsed(Find::Count, &params);
+        let restored = restore(Find::Count, &new.stored, model::DEFAULT_CHUNK_SIZE).expect("a stored job");
+        assert_eq!((restored.tasks(), restored.sections()), (new.workload.tasks(), new.workload.sections()));
+        assert_eq!(restored.requires(), new.workload.requires());
+    }
+    for unknown in [r#"{"a":1,"b":9,"chosen":"magic"}"#, r#"{"a":1,"b":9,"algorithm":"combinatorial","plan":2}"#] {
+        assert!(restore(Find::Sum, &raw(unknown.to_owned()), model::DEFAULT_CHUNK_SIZE).is_err(), "{unknown}");
+    }
+}
+
+#[test]
+fn workers_that_know_no_parts_can_sieve_what_was_left_to_the_choice() {
+    let mut job = parsed(Find::Sum, &json!({"a": 1, "b": 1_000_000_000_000_u64}));
+    assert!(!job.workload.requires().labels.is_empty());
+    job.fall_back();
+    assert_eq!((job.workload.tasks(), job.workload.requires().labels.is_empty()), (400_000, true));
+    assert_eq!(job.stored.get(), r#"{"a":1,"b":1000000000000}"#);
+    let demanded = json!({"a": 1, "b": 1_000_000_000_000_u64, "algorithm": "combinatorial"});
+    assert!(parsed(Find::Sum, &demanded).fallback.is_none());
+}
+
+#[test]
+fn two_algorithms_that_disagree_are_a_contradiction() {
+    let work = parsed(Find::Sum, &json!({"a": 1, "b": 100, "verify": true})).workload;
+    assert_eq!(compute(Find::Sum, &*work, &[]), (1060, 1060));
+    assert_eq!(work.judge(1060, 1060), Ok(()));
+    let error = work.judge(1060, 1061).expect_err("they differ").to_string();
+    assert_eq!(error, "the two algorithms disagree: sieve gives 1060, combinatorial gives 1061");
+    let parts = parsed(Find::Count, &json!({"a": 1, "b": 100, "algorithm": "combinatorial"})).workload;
+    assert!(parts.judge(101, 0).is_err(), "more primes than numbers");
+}
+
+#[test]
+fn workers_refuse_parts_of_another_plan_and_parts_that_are_not_there() {
+    let mut searcher = Searcher::new(Find::Sum);
+    for wrong in [
+        r#"{"x":100000000,"first":0,"beyond":1,"plan":2}"#,
+        r#"{"x":100000000,"first":0,"beyond":9999,"plan":1}"#,
+        r#"{"x":100000000,"first":3,"beyond":3,"plan":1}"#,
+        r#"{"x":-1}"#,
+    ] {
+        let refused = searcher.run(&raw(wrong.to_owned()), &(0..1), &AtomicBool::new(false));
+        assert!(matches!(refused, Err(ExecuteError::Unsupported(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn a_value_of_parts_may_be_any_number_below_2_to_the_128() {
+    let params = json!({"a": 50_000_000, "b": 60_000_000, "algorithm": "combinatorial"});
+    let work = parsed(Find::Sum, &params).workload;
+    let report = || Report { value: Some(u128::MAX), results: Vec::new() };
+    assert_eq!(work.accept(&(0..1), report()).expect("any value").value, u128::MAX);
+    let last = work.tasks() - 1;
+    assert_eq!(work.accept(&(last..last + 1), report()).expect("any value").value, 1, "it is subtracted");
+    let nothing = Report::default();
+    assert!(work.accept(&(0..1), nothing).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_division_of_either_algorithm_gives_the_same(
+        a in 0..60_000_000u64,
+        len in 0..60_000_000u64,
+        ends in proptest::collection::vec(any::<u64>(), 0..6),
+        count in any::<bool>(),
+    ) {
+        let find = if count { Find::Count } else { Find::Sum };
+        let params = json!({"a": a, "b": a + len, "verify": true});
+        let work = parsed(find, &params).workload;
+        let (total, check) = compute(find, &*work, &ends);
+        prop_assert_eq!(total, check);
+        prop_assert_eq!(work.judge(total, check), Ok(()));
+        let expected = if count { primes::count(a..=a + len).into() } else { primes::sum(a..=a + len) };
+        prop_assert_eq!(total, expected);
+    }
+
+    #[test]
+    fn weights_of_tasks_add_up(a in 0..90_000_000u64, len in 0..90_000_000u64, cut in any::<u64>(), verify in any::<bool>()) {
+        let params = json!({"a": a, "b": a + len, "algorithm": "combinatorial", "verify": verify});
+        let work = parsed(Find::Sum, &params).workload;
+        let (tasks, cut) = (work.tasks(), cut % work.tasks());
+        let whole = work.weight(&(0..tasks));
+        let parts = work.weight(&(0..cut)) + work.weight(&(cut..tasks));
+        prop_assert!((whole - parts).abs() <= 1e-6 * whole.max(1.0), "{} and {}", whole, parts);
+    }
+}

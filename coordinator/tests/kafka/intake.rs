@@ -2,32 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::helpers::*;
-
-/// A job that is told from others by its tag.
-fn job(number: u64) -> String {
-    json!({"kind": "tasks", "params": {"list": [number]}, "tags": {"number": number.to_string()}}).to_string()
-}
-
-fn jobs(numbers: std::ops::Range<u64>) -> Vec<String> {
-    numbers.map(job).collect()
-}
-
-/// Waits until this many jobs are there. Returns them.
-fn wait_for_jobs(coordinator: &Coordinator, count: usize) -> Vec<Value> {
-    eventually("every record is a job", || {
-        let page = coordinator.get("/v1/jobs?limit=1000");
-        let jobs = page["jobs"].as_array().expect("jobs").clone();
-        (jobs.len() >= count).then_some(jobs)
-    })
-}
-
-fn numbers(jobs: &[Value]) -> BTreeSet<u64> {
-    let number = |job: &Value| job["tags"]["number"].as_str().expect("a tag").parse().expect("a number");
-    jobs.iter().map(number).collect()
-}
 
 #[test]
 fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_record() {
@@ -137,24 +114,4 @@ fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_lon
     let jobs = wait_for_jobs(&coordinator, 95);
     let expected = (0..20).chain(100..105).chain(200..230).chain(300..340);
     assert_eq!((jobs.len(), numbers(&jobs)), (95, expected.collect()));
-}
-
-#[test]
-fn records_that_are_deleted_before_they_are_read_are_counted_and_the_rest_is_read() {
-    let broker = Broker::start();
-    let mut coordinator = Coordinator::start(&broker);
-    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.9", "--partitions", "1"]);
-    broker.produce("divvy.submit.9", &jobs(0..10), &[]);
-    wait_for_jobs(&coordinator, 10);
-    coordinator.stop();
-    broker.produce("divvy.submit.9", &jobs(10..30), &[]);
-    let file = broker.path("delete.json");
-    let place = json!({"partitions": [{"topic": "divvy.submit.9", "partition": 0, "offset": 25}], "version": 1});
-    std::fs::write(&file, place.to_string()).expect("room");
-    broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
-    coordinator.start_again();
-    let jobs = wait_for_jobs(&coordinator, 15);
-    assert_eq!((jobs.len(), numbers(&jobs)), (15, (0..10).chain(25..30).collect()));
-    assert_eq!(coordinator.kafka()["records_missed"], 15);
-    assert_eq!(coordinator.metric("divvy_kafka_missed_records_total"), 15.0);
 }

@@ -2,6 +2,7 @@
 //!
 //! Each test has a broker of its own, one at a time: a broker takes seconds of a core to start.
 
+mod alerts;
 mod events;
 mod helpers;
 mod intake;

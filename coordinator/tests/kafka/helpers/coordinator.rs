@@ -112,8 +112,12 @@ impl Coordinator {
         self.get("/v1/stats")["kafka"].clone()
     }
 
+    pub(crate) fn metrics(&self) -> String {
+        ask(self.internal, "GET", "/metrics", "").1
+    }
+
     pub(crate) fn metric(&self, sample: &str) -> f64 {
-        let (_, metrics) = ask(self.internal, "GET", "/metrics", "");
+        let metrics = self.metrics();
         let mut values = metrics.lines().filter_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         values.next().unwrap_or_else(|| panic!("no {sample} in {metrics}")).parse().expect("a number")
     }

@@ -1,19 +1,6 @@
 //! `divvy up`, `divvy monitor` and the replay of statistics with a real broker of Apache Kafka.
 
-/// Of the coordinator's tests, which have the broker.
-mod helpers {
-    #[path = "../../../../coordinator/tests/kafka/helpers/broker.rs"]
-    #[expect(dead_code, reason = "what the coordinator's tests do with a broker")]
-    mod broker;
-    #[path = "../../../../coordinator/tests/kafka/helpers/kcat.rs"]
-    #[expect(dead_code, reason = "what the coordinator's tests read")]
-    mod kcat;
-    #[path = "../../../../coordinator/tests/kafka/helpers/process.rs"]
-    mod process;
-
-    pub(crate) use broker::Broker;
-    pub(crate) use process::{PATIENCE, eventually, spawn};
-}
+mod helpers;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};

@@ -9,8 +9,7 @@ use store::Store;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
-use crate::jobs::Jobs;
-use crate::pull_workers::PullWorkers;
+use crate::term::Term;
 use crate::workers::Workers;
 
 /// There is none.
@@ -18,7 +17,7 @@ use crate::workers::Workers;
 pub(crate) enum Kafka {}
 
 impl Kafka {
-    pub(crate) fn from_config(config: &Config, _: &Arc<Store>) -> anyhow::Result<Option<Arc<Self>>> {
+    pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
         ensure!(
             config.kafka_brokers.is_empty(),
             "DIVVY_KAFKA_BROKERS is set, but this was built without Kafka: build it with `--features kafka`"
@@ -26,21 +25,15 @@ impl Kafka {
         Ok(None)
     }
 
-    pub(crate) fn register(self: &Arc<Self>, _: &mut Registry) {
+    pub(crate) fn register(self: &Arc<Self>, _: &mut Registry, _: &Arc<Store>) {
         match **self {}
     }
 
-    pub(crate) fn stats(&self) -> KafkaStats {
+    pub(crate) fn stats(&self, _: u64) -> KafkaStats {
         match *self {}
     }
 
-    pub(crate) fn start(
-        &self,
-        _: &mut JoinSet<()>,
-        _: &Jobs,
-        _: &Arc<Workers>,
-        _: &Arc<PullWorkers>,
-    ) -> anyhow::Result<()> {
+    pub(crate) fn start(&self, _: &mut JoinSet<()>, _: &Term, _: &Arc<Workers>) -> anyhow::Result<()> {
         match *self {}
     }
 }

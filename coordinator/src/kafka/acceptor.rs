@@ -1,11 +1,13 @@
 //! Records become jobs as bodies of `POST /v1/jobs` do.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use model::Priority;
 use store::{Advance, Advanced, NewJob, SubmitError};
 use streams::Acceptor;
 
+use crate::driver::Driver;
 use crate::jobs::{Jobs, Proposal};
 use crate::submission;
 
@@ -13,6 +15,7 @@ use crate::submission;
 #[derive(Debug)]
 pub(super) struct JobAcceptor {
     pub(super) jobs: Jobs,
+    pub(super) driver: Arc<Driver>,
     pub(super) chunk_size: NonZeroU64,
     pub(super) max_bytes: usize,
 }
@@ -26,7 +29,8 @@ impl Acceptor for JobAcceptor {
         let (job, fingerprints) = read.map_err(|error| error.to_string())?;
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints };
-        self.jobs.new_job(proposal).map(|(new, _)| new).map_err(|error| error.to_string())
+        let new = self.driver.view(|engine| proposal.into_new(Some(engine)));
+        new.map(|(new, _)| new).map_err(|error| error.to_string())
     }
 
     async fn accept(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {

@@ -8,16 +8,20 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use streams::Part;
+use tokio::sync::watch;
 
 use super::Kafka;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct KafkaGauges(pub(super) Arc<Kafka>);
+pub(super) struct KafkaGauges {
+    pub(super) kafka: Arc<Kafka>,
+    pub(super) latest_event: watch::Receiver<u64>,
+}
 
 impl Collector for KafkaGauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let stats = self.0.stats();
+        let stats = self.kafka.stats(*self.latest_event.borrow());
         let unpublished = ConstGauge::new(stats.unpublished_events);
         let help = "Events that wait to be published to Kafka";
         let name = "divvy_kafka_unpublished_events";

@@ -1,5 +1,6 @@
 //! The parts that speak with Kafka.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -17,8 +18,8 @@ use super::gauges::KafkaGauges;
 use crate::clock::now;
 use crate::config::Config;
 use crate::driver::Driver;
-use crate::jobs::Jobs;
 use crate::pull_workers::PullWorkers;
+use crate::term::Term;
 use crate::workers::Workers;
 
 /// Kafka as the configuration names it.
@@ -26,14 +27,13 @@ use crate::workers::Workers;
 pub(crate) struct Kafka {
     settings: Settings,
     figures: Arc<Figures>,
-    store: Arc<Store>,
-    chunk_size: std::num::NonZeroU64,
+    chunk_size: NonZeroU64,
     max_job_bytes: usize,
 }
 
 impl Kafka {
     /// None where no brokers are named. No broker is asked.
-    pub(crate) fn from_config(config: &Config, store: &Arc<Store>) -> anyhow::Result<Option<Arc<Self>>> {
+    pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
         if config.kafka_brokers.is_empty() {
             return Ok(None);
         }
@@ -43,37 +43,39 @@ impl Kafka {
         Ok(Some(Arc::new(Self {
             settings,
             figures: Arc::default(),
-            store: Arc::clone(store),
             chunk_size: config.chunk_size,
             max_job_bytes: config.max_job_bytes,
         })))
     }
 
-    pub(crate) fn register(self: &Arc<Self>, metrics: &mut Registry) {
-        metrics.register_collector(Box::new(KafkaGauges(Arc::clone(self))));
+    pub(crate) fn register(self: &Arc<Self>, metrics: &mut Registry, store: &Arc<Store>) {
+        let gauges = KafkaGauges { kafka: Arc::clone(self), latest_event: store.latest_event() };
+        metrics.register_collector(Box::new(gauges));
     }
 
-    pub(crate) fn stats(&self) -> KafkaStats {
-        self.figures.stats(*self.store.latest_event().borrow())
+    /// How it goes, where the newest event has this number.
+    pub(crate) fn stats(&self, latest_event: u64) -> KafkaStats {
+        self.figures.stats(latest_event)
     }
 
-    /// Starts the parts of a coordinator that leads.
+    /// Starts the parts, for as long as a term lasts.
     pub(crate) fn start(
         &self,
         background: &mut JoinSet<()>,
-        jobs: &Jobs,
+        term: &Term,
         workers: &Arc<Workers>,
-        pull_workers: &Arc<PullWorkers>,
     ) -> anyhow::Result<()> {
         let (settings, figures) = (|| self.settings.clone(), || Arc::clone(&self.figures));
-        let (store, runtime) = (|| Arc::clone(&self.store), Handle::current);
+        let (store, runtime) = (|| Arc::clone(&term.store), Handle::current);
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
         background.spawn(streams::start("kafka-events", |stop| outbox.run(stop)).context("start a thread")?);
-        let (driver, workers, pull_workers) = (jobs.driver(), Arc::clone(workers), Arc::clone(pull_workers));
+        let (driver, workers) = (Arc::clone(&term.driver), Arc::clone(workers));
+        let pull_workers = Arc::clone(&term.pull_workers);
         let workers = Box::new(move || roster(&driver, &workers, &pull_workers));
         let roster = Roster { settings: settings(), workers, figures: figures() };
         background.spawn(streams::start("kafka-workers", |stop| roster.run(stop)).context("start a thread")?);
-        let acceptor = JobAcceptor { jobs: jobs.clone(), chunk_size: self.chunk_size, max_bytes: self.max_job_bytes };
+        let (jobs, driver) = (term.jobs.clone(), Arc::clone(&term.driver));
+        let acceptor = JobAcceptor { jobs, driver, chunk_size: self.chunk_size, max_bytes: self.max_job_bytes };
         let intake = Intake { settings: settings(), store: store(), acceptor, figures: figures(), runtime: runtime() };
         background.spawn(streams::start("kafka-intake", |stop| intake.run(stop)).context("start a thread")?);
         Ok(())
@@ -87,9 +89,9 @@ fn roster(driver: &Driver, workers: &Workers, pull_workers: &PullWorkers) -> Vec
         let heartbeat = &worker.heartbeat;
         (id, worker.key, heartbeat.slots, heartbeat.cpu_load)
     });
-    let pulling = pull_workers.snapshot().into_iter().map(|(id, worker)| (id, worker.key, 1, 0.0));
-    let status = |(id, key, slots, load)| {
-        let view = driver.view(|engine| engine.worker(key));
+    let pulling = pull_workers.snapshot().into_iter().map(|(id, worker)| (id, Some(worker.key), 1, 0.0));
+    let status = |(id, key, slots, load): (_, Option<_>, _, _)| {
+        let view = key.and_then(|key| driver.view(|engine| engine.worker(key)));
         let state = match view.as_ref().map(|view| view.standing) {
             Some(Standing::Suspended) => WorkerState::Suspended,
             Some(Standing::Draining) => WorkerState::Draining,

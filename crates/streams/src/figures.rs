@@ -1,6 +1,6 @@
 //! What the parts have done and why they cannot go on, for statistics, metrics and the log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use api::KafkaStats;
@@ -34,6 +34,8 @@ impl Part {
 /// Counts, and the error of each part.
 #[derive(Debug, Default)]
 pub struct Figures {
+    /// Relays that run: one while this coordinator leads.
+    relays: AtomicUsize,
     published: AtomicU64,
     lost: AtomicU64,
     taken: AtomicU64,
@@ -78,6 +80,21 @@ impl Figures {
         *place = Some(error.to_owned());
     }
 
+    /// A part has started.
+    pub(crate) fn started(&self, part: Part) {
+        if part == Part::Outbox {
+            self.relays.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A part has ended, for another coordinator to go on.
+    pub(crate) fn ended(&self, part: Part) {
+        if part == Part::Outbox {
+            self.relays.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = None;
+    }
+
     /// A part goes on.
     pub(crate) fn recovered(&self, part: Part) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,9 +109,10 @@ impl Figures {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let named = Part::ALL.into_iter().zip(errors);
         let published = self.published.load(Ordering::Relaxed);
+        let is_publishing = self.relays.load(Ordering::Relaxed) > 0;
         KafkaStats {
             published_event: published,
-            unpublished_events: latest_event.saturating_sub(published),
+            unpublished_events: if is_publishing { latest_event.saturating_sub(published) } else { 0 },
             lost_events: self.lost.load(Ordering::Relaxed),
             records_taken: self.taken.load(Ordering::Relaxed),
             records_dead: self.dead.load(Ordering::Relaxed),

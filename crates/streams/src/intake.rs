@@ -120,6 +120,7 @@ impl<A: Acceptor> Intake<A> {
                 stop.sleep(RETRY_PAUSE);
             }
         }
+        self.figures.ended(Part::Intake);
     }
 
     /// From the store's positions on, until the partitions have to be looked at again.

@@ -116,12 +116,14 @@ struct Session {
 impl Outbox {
     /// Publishes until it is told to stop.
     pub fn run(self, stop: &Stop) {
+        self.figures.started(Part::Outbox);
         while !stop.is_set() {
             if let Err(error) = self.session(stop) {
                 self.figures.failed(Part::Outbox, &error.to_string());
                 stop.sleep(RETRY_PAUSE);
             }
         }
+        self.figures.ended(Part::Outbox);
     }
 
     /// From the store's position on, until something fails.

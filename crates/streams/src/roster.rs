@@ -41,6 +41,7 @@ impl Roster {
                 stop.sleep(INTERVAL);
             }
         }
+        self.figures.ended(Part::Roster);
     }
 
     fn session(&self, stop: &Stop) -> Result<(), KafkaError> {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{JobEvent, JobId};
+use uuid::Uuid;
 
 use crate::backend::Applied;
 use crate::batch::Epoch;
@@ -12,6 +14,7 @@ use crate::change::ResultBody;
 use crate::position::Position;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
+use crate::shared::Member;
 use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,10 @@ pub(super) struct State {
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
     pub(super) positions: BTreeMap<String, Position>,
+    /// The holder of the lease and when it expires, by the store's clock.
+    pub(super) lease: Option<(Uuid, Duration)>,
+    /// The members and when they were announced last.
+    pub(super) members: BTreeMap<Uuid, (Member, Duration)>,
     pub(super) statistics: Statistics,
     /// What the batch at hand counts.
     pub(super) tally: Tally,

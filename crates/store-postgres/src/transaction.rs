@@ -163,10 +163,11 @@ impl<'a> Writing<'_, 'a> {
         match (entry, self.manner) {
             (Entry::Submission(new), manner) => {
                 let may_be_stored = matches!(manner, Manner::Submitting { may_be_stored: true });
-                plan.submit(new, loaded, keys, may_be_stored)
+                plan.submit(new, None, loaded, keys, may_be_stored)
             }
+            (Entry::Advance(advance), Manner::Fenced) => plan.advance(advance, loaded, keys),
             (Entry::Change(change), Manner::Fenced) => plan.change(change, ledgers, loaded, attempts),
-            (Entry::Change(_), Manner::Submitting { .. }) => Ok(following()),
+            (Entry::Change(_) | Entry::Advance(_), Manner::Submitting { .. }) => Ok(following()),
             (Entry::Housekeeping(_) | Entry::Nothing, _) => Ok(Answer::Done),
         }
     }
@@ -209,6 +210,7 @@ impl<'a> Writing<'_, 'a> {
         steps.extend(planned.spans.steps());
         steps.extend(planned.updates.step());
         steps.extend(planned.results.steps());
+        steps.extend(planned.positions.step());
         if !planned.dropped_objects.is_empty() {
             steps.push(Step::Run { sql: DROP_OBJECTS, params: vec![Box::new(planned.dropped_objects)] });
         }

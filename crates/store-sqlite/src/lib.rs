@@ -12,6 +12,7 @@ mod ledger;
 mod listing;
 mod log;
 mod open;
+mod positions;
 mod readers;
 mod reads;
 mod results;

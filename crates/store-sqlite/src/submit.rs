@@ -1,9 +1,9 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{JobId, JobState};
+use model::{EventSource, JobId, JobState};
 use rusqlite::Connection;
 use store::retention::job_bytes;
-use store::rules::submitted;
+use store::rules::{EventRow, submitted};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, options_to_stored, work_to_stored};
 use store::{Answer, NewJob, Submission, array, payload_blocks};
@@ -11,7 +11,12 @@ use store::{Answer, NewJob, Submission, array, payload_blocks};
 use crate::apply::put_event;
 use crate::column::{self, Column};
 
-pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqlite::Result<Answer> {
+pub(crate) fn insert(
+    db: &Connection,
+    tally: &mut Tally,
+    new: &NewJob,
+    source: Option<&EventSource>,
+) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
         return Ok(answer);
     }
@@ -54,7 +59,7 @@ pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqli
         let (first, beyond) = (places.start as u64, places.end as u64);
         block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
     }
-    put_event(db, tally, key, &subject, &submitted(new))?;
+    put_event(db, tally, key, &subject, &EventRow { source, ..submitted(new) })?;
     Ok(Answer::Submitted(Submission::New))
 }
 

@@ -17,6 +17,7 @@ mod json;
 pub mod memory;
 mod objects;
 mod payloads;
+mod position;
 mod queue;
 mod record;
 pub mod retention;
@@ -37,6 +38,7 @@ pub use error::{ComposeError, LeadershipError, ObjectsError, PruneError, ReadErr
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, ResultStream};
 pub use payloads::payload_blocks;
+pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position};
 pub use record::{
     Attempt, AttemptEnd, Cursor, InvalidCursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult,
     Submission, UnfinishedJob,

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::position::Position;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
 use crate::shared::Member;
@@ -30,6 +31,7 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) positions: BTreeMap<String, Position>,
     /// The holder of the lease and when it expires, by the store's clock.
     pub(super) lease: Option<(Uuid, Duration)>,
     /// The members and when they were announced last.

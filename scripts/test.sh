@@ -64,11 +64,14 @@ if ! target/tools/helm/bin/pip show helm-python-sdk 2>/dev/null | grep -qFx "Ver
   target/tools/helm/bin/pip install --quiet --disable-pip-version-check "helm-python-sdk==$HELM_VERSION"
 fi
 
+scripts/kafka/fetch.sh
+
 step 'format'
 cargo fmt --all --check
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked -- -D warnings
+cargo clippy --package coordinator --package divvy --features kafka --all-targets --locked -- -D warnings
 
 step 'dependencies'
 # 3: everything but the advisories was looked at.
@@ -79,6 +82,9 @@ RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 
 step 'tests'
 cargo test --workspace --locked
+# The broker alone needs the feature; the other tests have run without it.
+cargo test --package coordinator --features kafka --test kafka --locked
+cargo test --package divvy --features kafka --bins --test kafka --locked
 
 step 'the API as it describes itself'
 scripts/try-api.sh

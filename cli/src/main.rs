@@ -11,6 +11,8 @@ mod failure;
 mod follow;
 mod hang_up;
 mod job;
+#[cfg(feature = "kafka")]
+mod monitor;
 mod print;
 mod printable;
 mod program;
@@ -57,6 +59,8 @@ async fn run() -> ExitCode {
         Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
+        #[cfg(feature = "kafka")]
+        Command::Monitor(arguments) => monitor::run(arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -1,6 +1,8 @@
 //! `divvy statistics`.
 
 mod chart;
+#[cfg(feature = "kafka")]
+mod replay;
 
 use std::io::{IsTerminal, stdout};
 
@@ -20,6 +22,10 @@ const MAX_ROWS: usize = 100_000;
 
 pub(crate) async fn run(arguments: &Statistics) -> Result<(), Failure> {
     let grid = arguments.place.client()?;
+    #[cfg(feature = "kafka")]
+    if arguments.replay_from_kafka {
+        return replay::run(&grid, arguments, arguments.brokers.as_deref()).await;
+    }
     let query = query(arguments, Timestamp::now());
     if arguments.tasks { show_tasks(&grid, arguments.output, query).await } else { show(&grid, arguments, query).await }
 }

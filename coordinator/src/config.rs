@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::advertised::advertised;
 use crate::http::REPORT_OVERHEAD_BYTES;
+use crate::kafka::KafkaConfig;
 
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -99,6 +100,12 @@ pub struct Config {
     pub dashboard: Switch,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
     pub drain_timeout_ms: u64,
+    /// `DIVVY_KAFKA_BROKERS`: Kafka's brokers as `host:port,…`: events and the workers' state go out to them, jobs come in.
+    /// Default: none, and no Kafka.
+    pub kafka_brokers: String,
+    /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
+    /// `\\,`. Default: none.
+    pub kafka_config: KafkaConfig,
     /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default
     /// 15000: as long as its stop may take; 0 refuses at once.
     pub lock_timeout_ms: u64,
@@ -151,6 +158,8 @@ impl Default for Config {
             no_worker_timeout_ms: 10_000,
             dashboard: Switch::On,
             drain_timeout_ms: 10_000,
+            kafka_brokers: String::new(),
+            kafka_config: KafkaConfig::default(),
             lock_timeout_ms: 15_000,
             doors: DoorSettings::default(),
             pod_ip: None,

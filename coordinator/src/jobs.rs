@@ -32,6 +32,10 @@ const CHANGED_AT_ONCE: usize = 1_000;
 /// Jobs of such a page that are changed side by side: they share commits.
 const CHANGED_TOGETHER: usize = 128;
 
+/// Jobs out of a stream that the engine gets at a time.
+#[cfg(feature = "kafka")]
+const TAKEN_UP_AT_ONCE: usize = 64;
+
 /// The longest name that a client gives a request, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 
@@ -265,6 +269,40 @@ impl Jobs {
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
         let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
+    }
+
+    /// Moves positions in streams in this order, and makes the jobs that are new known. An answer for each. To be run to its
+    /// end: a stored job must not stay unknown.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn take_in(&self, moves: Vec<store::Advance>) -> Vec<Result<store::Advanced, SubmitError>> {
+        let jobs = || moves.iter().map(|advance| advance.job.as_ref().map(|(new, _)| new));
+        let _locks = join_all(jobs().flatten().map(|new| self.locks.lock(new.id))).await;
+        jobs().flatten().for_each(|new| self.note_own(new.id));
+        let accepted: Vec<_> = jobs().map(|new| new.map(|new| new.accepted())).collect();
+        let answers = self.store.advance_all(moves).await;
+        let mut new = Vec::new();
+        for (job, answer) in accepted.into_iter().zip(&answers) {
+            let Some(job) = job else { continue };
+            if matches!(answer, Ok(store::Advanced::Submitted(Submission::New))) {
+                new.push(job);
+            } else {
+                // It may be committed all the same: its event tells.
+                self.forget_own(job.record.id);
+            }
+        }
+        let mut new = new.into_iter().peekable();
+        while new.peek().is_some() {
+            // In pieces, so that nothing else waits long for the engine.
+            self.driver.input(|engine, now| {
+                for job in new.by_ref().take(TAKEN_UP_AT_ONCE) {
+                    let job_id = job.record.id;
+                    if let Err(error) = engine.take_up(job, now) {
+                        warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
+                    }
+                }
+            });
+        }
+        answers
     }
 
     async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::config::{Config, Switch};
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, State};
+use crate::kafka::Kafka;
 use crate::leadership::Leadership;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
@@ -50,6 +51,7 @@ pub struct Coordinator {
     /// Where it shares the store it only follows here, and opens it anew for each of its terms.
     store: Arc<Store>,
     shared: Option<Arc<dyn Shared>>,
+    kafka: Option<Arc<Kafka>>,
 }
 
 /// Watches the jobs of coordinators in the same process, which it does not keep alive.
@@ -91,7 +93,7 @@ impl Coordinator {
         }
         let (public, internal) = listeners(&config)?;
         let store = store_sqlite::open(config.store_settings()).context("open the store")?;
-        Ok(Self::new(config, public, internal, store, None))
+        Self::new(config, public, internal, store, None)
     }
 
     /// Binds both ports and opens a store that other coordinators share.
@@ -102,7 +104,7 @@ impl Coordinator {
         let (public, internal) = listeners(&config)?;
         let followed = shared.follow().context("open the store")?;
         let store = Store::follow(followed, config.retention()).context("start the store's writer")?;
-        Ok(Self::new(config, public, internal, store, Some(shared)))
+        Self::new(config, public, internal, store, Some(shared))
     }
 
     fn new(
@@ -111,9 +113,10 @@ impl Coordinator {
         internal: Listener,
         store: Store,
         shared: Option<Arc<dyn Shared>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
+        let kafka = Kafka::from_config(&config)?;
         let member = config.member(public.address(), internal.address());
-        Self { config, public, internal, member, role: Arc::default(), store: Arc::new(store), shared }
+        Ok(Self { config, public, internal, member, role: Arc::default(), store: Arc::new(store), shared, kafka })
     }
 
     /// Where clients ask.
@@ -140,14 +143,14 @@ impl Coordinator {
     /// # Errors
     /// A listener cannot be served, or a part of the coordinator has ended by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, member, role, store, shared } = self;
+        let Self { config, public, internal, member, role, store, shared, kafka } = self;
         if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
-        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members);
+        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members, kafka);
         background.spawn(http::run_dashboard(state.clone()));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
@@ -200,12 +203,21 @@ struct Standing {
 
 impl Standing {
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
-    fn new(config: &Config, role: &Arc<Role>, store: &Arc<Store>, members: &Arc<Members>) -> Self {
+    fn new(
+        config: &Config,
+        role: &Arc<Role>,
+        store: &Arc<Store>,
+        members: &Arc<Members>,
+        kafka: Option<Arc<Kafka>>,
+    ) -> Self {
         let workers = Arc::new(Workers::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
         let (events, health) = (EventHub::new(Arc::clone(store)), Health::default());
         let mut registry = Registry::default();
         let gauges = Gauges { role: Arc::clone(role), workers: Arc::clone(&workers), events: Arc::clone(&events) };
         let metrics = CoordinatorMetrics::register(&mut registry, gauges);
+        if let Some(kafka) = &kafka {
+            kafka.register(&mut registry, store);
+        }
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&events).run());
         background.spawn(Arc::clone(&events).follow(store.latest_event()));
@@ -222,6 +234,7 @@ impl Standing {
             metrics,
             token: config.worker_token.clone(),
             health,
+            kafka,
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),

@@ -22,6 +22,7 @@ use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::State;
 use crate::jobs::Jobs;
+use crate::kafka::Kafka;
 use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::CoordinatorMetrics;
@@ -53,6 +54,7 @@ pub(crate) struct TermParts {
     pub(crate) metrics: CoordinatorMetrics,
     events: Arc<EventHub>,
     lease_log: Arc<LeaseLog>,
+    kafka: Option<Arc<Kafka>>,
     /// Since when this process takes heartbeats.
     started_at: Instant,
     client: Client,
@@ -65,8 +67,8 @@ impl TermParts {
         let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?;
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
-        let lease_log = Arc::clone(&state.lease_log);
-        Ok(Self { config, workers, metrics, events, lease_log, started_at, client, scheme })
+        let (lease_log, kafka) = (Arc::clone(&state.lease_log), state.kafka.clone());
+        Ok(Self { config, workers, metrics, events, lease_log, kafka, started_at, client, scheme })
     }
 }
 
@@ -129,6 +131,9 @@ impl Term {
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
             background.spawn(submitted::run(jobs, store, events, latest_event));
+        }
+        if let Some(kafka) = &parts.kafka {
+            kafka.start(&mut background, &self, &parts.workers)?;
         }
         Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
     }

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Statistics(Statistics),
     Simulate(Simulate),
     Watch(Watch),
+    #[cfg(feature = "kafka")]
+    Monitor(crate::monitor::Monitor),
     Up(Up),
     Token(Token),
     Completions(Completions),
@@ -99,7 +101,7 @@ pub(crate) fn client(url: &Url) -> Result<Client, Failure> {
 }
 
 /// A variable of the environment; an empty one counts as unset.
-fn variable<T>(name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+pub(crate) fn variable<T>(name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
     let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
     let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(parse);
     parsed.map(Some).map_err(|message| Failure::Usage(format!("{name} is not valid: {message}")))

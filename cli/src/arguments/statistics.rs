@@ -31,6 +31,14 @@ pub(crate) struct Statistics {
     /// Show the starts by name of task instead
     #[arg(long)]
     pub(crate) tasks: bool,
+    /// Compute the figures again from the events in Kafka, and say whether they equal the stored ones
+    #[cfg(feature = "kafka")]
+    #[arg(long, conflicts_with_all = ["grain", "from", "to", "tasks", "output"])]
+    pub(crate) replay_from_kafka: bool,
+    /// Kafka's brokers for the replay, with commas between [env: DIVVY_KAFKA_BROKERS]
+    #[cfg(feature = "kafka")]
+    #[arg(long, value_name = "HOST:PORT", requires = "replay_from_kafka")]
+    pub(crate) brokers: Option<String>,
     /// How to print: columns for people, with a chart on a terminal; the API's JSON; or CSV
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = StatisticsFormat::Table)]
     pub(crate) output: StatisticsFormat,

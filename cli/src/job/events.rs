@@ -37,7 +37,7 @@ fn print_event(format: Format, event: &JobEvent) -> Result<(), Failure> {
 }
 
 /// One line of fixed columns: the next event is not known yet.
-fn describe(event: &JobEvent) -> String {
+pub(crate) fn describe(event: &JobEvent) -> String {
     let mut line = format!("{:>8}  {}  {}  {:<11}", event.seq, instant(event.at), event.job, event.kind.as_str());
     if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
         line.push_str(&format!("  {done}/{total}"));

@@ -12,6 +12,9 @@ mod submit;
 mod tasks;
 pub(crate) mod wait;
 
+#[cfg(feature = "kafka")]
+pub(crate) use events::describe as describe_event;
+
 use api::client::Action;
 
 use crate::arguments::{Job, JobCommand};

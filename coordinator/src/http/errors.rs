@@ -50,6 +50,6 @@ pub(super) fn from_full(error: TooManyWorkers) -> ApiError {
     ApiError::Unavailable(error.to_string())
 }
 
-pub(super) fn from_invalid(error: model::InvalidJob) -> ApiError {
+pub(crate) fn from_invalid(error: model::InvalidJob) -> ApiError {
     ApiError::InvalidField { field: error.field, message: error.message }
 }

@@ -9,8 +9,7 @@ use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
 use futures_util::{StreamExt, stream};
 use model::{JobId, JobState};
 use serde::Deserialize;
-use service::{ApiError, Caller, parse_json, read_body, with_body};
-use sha2::{Digest, Sha256};
+use service::{ApiError, Caller, read_body, with_body};
 use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -19,9 +18,9 @@ use super::State;
 use super::errors::{from_change, from_invalid, from_read};
 use super::programs::demand_programs;
 use super::query::{Fields, page_limit, seconds};
-use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::{Action, Proposal};
 use crate::programs::{AdmitError, is_program};
+use crate::submission;
 
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -124,12 +123,7 @@ async fn accept(
     let idempotency_key = key.transpose().map_err(readable)?;
     let body = read_body(request, body, state.max_job_bytes, BODY_TIMEOUT, &state.bodies).await?;
     let chunk_size = state.chunk_size;
-    let parsed = with_body(body, move |body| {
-        let request: JobRequest = parse_json(body)?;
-        let job = request.parse(chunk_size).map_err(from_invalid)?;
-        let fingerprints = Fingerprints { job: fingerprint(&job), body: Sha256::digest(body).into() };
-        Ok((job, fingerprints))
-    });
+    let parsed = with_body(body, move |body| submission::read(body, chunk_size, None));
     let (mut job, fingerprints) = parsed.await?;
     if is_program(job.kind) {
         demand_programs(caller)?;

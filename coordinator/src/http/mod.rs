@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::event_hub::EventHub;
 use crate::job_view;
 use crate::jobs::{Proposal, submit_to};
+use crate::kafka::Kafka;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
@@ -39,7 +40,8 @@ use crate::term::Term;
 use crate::workers::Workers;
 
 pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
-use errors::{from_accept, from_invalid};
+use errors::from_accept;
+pub(crate) use errors::from_invalid;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
@@ -56,6 +58,7 @@ pub(crate) struct State {
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
+    pub(crate) kafka: Option<Arc<Kafka>>,
     /// Attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job.

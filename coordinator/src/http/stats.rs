@@ -66,6 +66,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
             tasks_per_second,
             numbers_per_second,
             store_backlog: term.store.backlog(),
+            kafka: state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow())),
             store_error: term.store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
         }
     }))

@@ -6,6 +6,7 @@ mod answer;
 pub mod client;
 mod coordinator;
 mod heartbeat;
+mod kafka;
 mod lease;
 mod problem;
 mod program;
@@ -23,6 +24,7 @@ pub use heartbeat::{
     Announcement, Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES,
     MAX_HEARTBEAT_BYTES, MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
 };
+pub use kafka::{KafkaStats, WorkerStatus};
 pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use program::{

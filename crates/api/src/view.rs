@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::schema;
+use crate::{KafkaStats, schema};
 
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -186,6 +186,9 @@ pub struct Stats {
     /// Why nothing can be stored at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub store_error: Option<String>,
+    /// Kafka, where it is used.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub kafka: Option<KafkaStats>,
 }
 
 /// Tasks of one kind that are not done.

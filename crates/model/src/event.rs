@@ -70,6 +70,17 @@ impl EventKind {
     }
 }
 
+/// A record of a topic of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EventSource {
+    /// The topic.
+    pub topic: String,
+    /// The partition of the topic.
+    pub partition: i32,
+    /// Its place in the partition.
+    pub offset: u64,
+}
+
 /// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
@@ -97,6 +108,9 @@ pub struct JobEvent {
     /// Why, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// The record that submitted the job, in its first event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<EventSource>,
     /// What the event counts in the statistics.
     #[serde(skip_serializing_if = "counts_nothing", default)]
     pub counts: Box<Counts>,

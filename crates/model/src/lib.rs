@@ -25,7 +25,7 @@ pub use algorithm::Algorithm;
 pub use counts::Counts;
 pub use division::{MAX_TASKS, OnExhausted, Order};
 pub use durations::{BEYOND_US, BOUNDS_US, Durations};
-pub use event::{EventKind, JobEvent};
+pub use event::{EventKind, EventSource, JobEvent};
 pub use grain::Grain;
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
 pub use invalid::InvalidJob;

@@ -17,6 +17,11 @@ impl Priority {
     /// The first to run.
     pub const HIGHEST: Self = Self(9);
 
+    /// All of them, the last to run first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (Self::LEAST.0..=Self::HIGHEST.0).map(Self)
+    }
+
     /// The number, 1 to 9.
     #[must_use]
     pub fn get(self) -> u8 {

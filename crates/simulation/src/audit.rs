@@ -195,12 +195,13 @@ impl World {
                     Answer::Done
                     | Answer::Submitted(_)
                     | Answer::Mismatch(_)
+                    | Answer::Elsewhere(_)
                     | Answer::Deleted(_)
                     | Answer::Refused(_) => (),
                 }
                 return;
             }
-            Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => return,
+            Entry::Housekeeping(_) | Entry::Advance(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => return,
         };
         let Some(ledger) = self.audit.ledgers.get_mut(&change.job) else {
             return self.violate("a change names a job that was not accepted");

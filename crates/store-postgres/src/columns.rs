@@ -10,6 +10,7 @@ use store::{NewJob, Outcome, ResultBody};
 use uuid::Uuid;
 
 use crate::link::{Param, Step};
+use crate::positions;
 use crate::rows::{Column, what};
 
 /// Bytes of payloads in one statement: a large job does not keep the server waiting for one message.
@@ -55,10 +56,10 @@ pub(crate) const DROP_OBJECTS: &str =
     "INSERT INTO dropped_objects (object) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING";
 /// Numbers the events. Whoever holds the counter's row has only its COMMIT to come.
 pub(crate) const PUT_EVENTS: &str = "WITH newest AS (UPDATE counter SET event = event + $1::bigint RETURNING event), \
-     put AS (INSERT INTO events (seq, job, kind, at, tasks_done, tasks_total, error, counts) \
-     SELECT newest.event - $1::bigint + new.place, job, kind, at, tasks_done, tasks_total, error, counts FROM newest, \
-     unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[]) WITH ORDINALITY \
-     AS new (job, kind, at, tasks_done, tasks_total, error, counts, place)) SELECT event FROM newest";
+     put AS (INSERT INTO events (seq, job, kind, at, tasks_done, tasks_total, error, counts, source) \
+     SELECT newest.event - $1::bigint + new.place, job, kind, at, tasks_done, tasks_total, error, counts, source FROM newest, \
+     unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]) WITH ORDINALITY \
+     AS new (job, kind, at, tasks_done, tasks_total, error, counts, source, place)) SELECT event FROM newest";
 
 fn run<'a>(sql: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
     Step::Run { sql, params }
@@ -486,6 +487,7 @@ pub(crate) struct Events<'a> {
     tasks_total: Vec<i64>,
     error: Vec<Option<Cow<'a, str>>>,
     counts: Vec<Option<String>>,
+    source: Vec<Option<String>>,
 }
 
 impl<'a> Events<'a> {
@@ -497,10 +499,11 @@ impl<'a> Events<'a> {
         self.tasks_total.push(event.tasks_total.column());
         self.error.push(error);
         self.counts.push(counts_to_stored(&event.counts));
+        self.source.push(event.source.map(positions::source_to_stored));
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self { job, kind, at, tasks_done, tasks_total, error, counts } = self;
+        let Self { job, kind, at, tasks_done, tasks_total, error, counts, source } = self;
         let count = (job.len() as u64).column();
         (count > 0).then(|| {
             run(
@@ -514,6 +517,7 @@ impl<'a> Events<'a> {
                     Box::new(tasks_total),
                     Box::new(error),
                     Box::new(counts),
+                    Box::new(source),
                 ],
             )
         })

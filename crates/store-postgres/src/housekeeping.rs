@@ -6,13 +6,18 @@ use crate::error::DbError;
 use crate::link::Link;
 use crate::{rows, statistics};
 
-/// Takes jobs out of sight, those that are still over.
+/// Takes jobs out of sight, those that are still over, and counts their events that are not published
+/// ([`store::OUTBOX`], [`store::OUTBOX_LOST`]).
 const FORGET: &str = "WITH gone AS (DELETE FROM jobs WHERE key = ANY($1::bigint[]) AND finished_at IS NOT NULL \
      RETURNING key, id), noted AS (INSERT INTO swept (job, id) SELECT key, id FROM gone), \
      untagged AS (DELETE FROM tags WHERE job IN (SELECT key FROM gone)), \
      dropped AS (DELETE FROM results WHERE job IN (SELECT key FROM gone) RETURNING object), \
      objects AS (INSERT INTO dropped_objects (object) SELECT object FROM dropped WHERE object IS NOT NULL \
-     ON CONFLICT DO NOTHING) SELECT count(*) FROM gone";
+     ON CONFLICT DO NOTHING), \
+     lost AS (SELECT count(*) AS events FROM events WHERE job IN (SELECT key FROM gone) \
+     AND seq >= (SELECT next FROM positions WHERE stream = 'outbox')), \
+     counted AS (INSERT INTO positions (stream, next, mark) SELECT 'outbox.lost', events, 0 FROM lost WHERE events > 0 \
+     ON CONFLICT (stream) DO UPDATE SET next = positions.next + excluded.next) SELECT count(*) FROM gone";
 /// Rows of each table that are deleted in one transaction: some 10 ms.
 const SWEEP: &str = "WITH a AS (DELETE FROM attempts WHERE ctid = ANY(ARRAY(SELECT ctid FROM attempts WHERE job = $1 \
      AND EXISTS (SELECT 1 FROM swept WHERE job = $1) LIMIT 2000)) RETURNING 1), \

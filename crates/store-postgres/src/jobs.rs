@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 
 use crate::error::DbError;
 use crate::link::{FlightError, Link, Step};
+use crate::positions;
 use crate::rows::{self, Column};
 
 /// What [`record`] reads.
@@ -106,10 +107,10 @@ pub(crate) async fn events(
     limit: usize,
 ) -> Result<Vec<JobEvent>, DbError> {
     const ALL: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
-         jobs.kind, jobs.task, counts FROM events \
+         jobs.kind, jobs.task, counts, source FROM events \
          JOIN jobs ON jobs.key = events.job WHERE seq > $1 ORDER BY seq LIMIT $2";
     const OF_ONE: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
-         jobs.kind, jobs.task, counts FROM jobs \
+         jobs.kind, jobs.task, counts, source FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $3 AND seq > $1 ORDER BY seq LIMIT $2";
     let (after, limit) = (after.column(), (limit as u64).column());
     let found = match job {
@@ -130,6 +131,7 @@ fn event(row: &Row) -> Result<JobEvent, DbError> {
         error: rows::get(row, 6)?,
         job_kind: Some(rows::parse(row, 7)?),
         task: rows::get(row, 8)?,
+        source: positions::source(row, 10)?,
         counts: Box::new(rows::counts(row, 9)?),
     })
 }

@@ -20,6 +20,7 @@ mod members;
 mod open;
 mod plan;
 mod pool;
+mod positions;
 mod programs;
 mod reads;
 mod rows;

@@ -7,13 +7,14 @@ use store::retention::failure_bytes;
 use store::rules::{JobLedger, KeptFailure, Ledgers, pieces};
 use store::statistics::Subject;
 use store::stored;
-use store::{Change, ChangeKind, Entry};
+use store::{Change, ChangeKind, Entry, NewJob};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::DbError;
 use crate::link::Step;
 use crate::plan::{Known, KnownResult, Loaded, Same, uuid};
+use crate::positions;
 use crate::rows::{self, Column};
 
 const JOBS: &str = "SELECT jobs.id, jobs.key, state, kind, work, tasks, jobs.bytes, value, attempts, started_at, \
@@ -24,6 +25,7 @@ const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOI
 const BY_ID: &str = "SELECT id, fingerprint, submitted_at FROM jobs WHERE id = ANY($1::uuid[])";
 const BY_KEY: &str =
     "SELECT id, fingerprint, submitted_at, idempotency_key FROM jobs WHERE idempotency_key = ANY($1::text[])";
+const POSITIONS: &str = "SELECT stream, next, mark FROM positions WHERE stream = ANY($1::text[])";
 const FAILURES: &str = "SELECT jobs.id, attempts.first, attempts.id, octet_length(worker)::bigint, \
      octet_length(attempts.error)::bigint, coalesce(omitted, 0) FROM unnest($1::uuid[], $2::bigint[]) AS place (id, first) \
      JOIN jobs ON jobs.id = place.id JOIN attempts ON attempts.job = jobs.key AND attempts.first = place.first \
@@ -36,6 +38,7 @@ pub(crate) struct Needs<'a> {
     retried: Vec<Uuid>,
     ids: Vec<Uuid>,
     keys: Vec<&'a str>,
+    streams: Vec<&'a str>,
     /// Jobs that may be accepted.
     pub(crate) submissions: u64,
 }
@@ -46,10 +49,12 @@ impl<'a> Needs<'a> {
         let mut asked = HashSet::new();
         for entry in entries {
             match entry {
-                Entry::Submission(new) => {
-                    needs.submissions += 1;
-                    needs.ids.push(uuid(new.id));
-                    needs.keys.extend(new.idempotency_key.as_deref().filter(|key| !key.contains('\0')));
+                Entry::Submission(new) => needs.submit(new),
+                Entry::Advance(advance) => {
+                    needs.streams.push(&advance.stream);
+                    if let Some((new, _)) = &advance.job {
+                        needs.submit(new);
+                    }
                 }
                 Entry::Change(change) => {
                     if ledgers.get(change.job).is_none() && asked.insert(change.job) {
@@ -65,6 +70,12 @@ impl<'a> Needs<'a> {
         needs
     }
 
+    fn submit(&mut self, new: &'a NewJob) {
+        self.submissions += 1;
+        self.ids.push(uuid(new.id));
+        self.keys.extend(new.idempotency_key.as_deref().filter(|key| !key.contains('\0')));
+    }
+
     /// The steps of the flight.
     pub(crate) fn steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
@@ -78,6 +89,9 @@ impl<'a> Needs<'a> {
         }
         if !self.keys.is_empty() {
             ask(BY_KEY, vec![Box::new(&self.keys)]);
+        }
+        if !self.streams.is_empty() {
+            ask(POSITIONS, vec![Box::new(&self.streams)]);
         }
         steps
     }
@@ -101,6 +115,10 @@ impl<'a> Needs<'a> {
         }
         for row in next(!self.keys.is_empty()) {
             loaded.by_key.insert(rows::get(&row, 3)?, same(&row)?);
+        }
+        for row in next(!self.streams.is_empty()) {
+            let (stream, position) = positions::read(&row)?;
+            loaded.positions.insert(stream, position);
         }
         Ok(loaded)
     }
@@ -150,6 +168,11 @@ impl AttemptNeeds {
                     if new.is_individual {
                         fresh.insert(new.id);
                     }
+                    continue;
+                }
+                Entry::Advance(advance) => {
+                    let new = advance.job.as_ref().map(|(new, _)| new).filter(|new| new.is_individual);
+                    fresh.extend(new.map(|new| new.id));
                     continue;
                 }
                 Entry::Change(change) => change,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use model::{JobId, ProgramHash, uploaded_programs};
+use model::{EventSource, JobId, ProgramHash, uploaded_programs};
 use store::retention::{failure_bytes, job_bytes};
 use store::rules::{
     AttemptRow, EventRow, FailureRow, JobLedger, KeptFailure, Ledgers, ResultEffect, omit_failures, pieces,
@@ -12,12 +12,15 @@ use store::rules::{
 };
 use store::statistics::{Subject, Tally};
 use store::stored::{options_to_stored, work_to_stored};
-use store::{Answer, Change, NewJob, Outcome, ResultBody, Submission, array, missing, payload_blocks};
+use store::{
+    Advance, Answer, Change, NewJob, Outcome, Position, ResultBody, Submission, array, missing, payload_blocks,
+};
 use uuid::Uuid;
 
 use crate::columns::{Attempts, Events, Jobs, Payloads, Results, Spans, Tags, Updates};
 use crate::error::DbError;
 use crate::ids::Ids;
+use crate::positions::Positions;
 use crate::rows::Column;
 
 /// What a writer knows of a job beside its ledger.
@@ -48,6 +51,7 @@ pub(crate) struct Loaded {
     pub(crate) jobs: HashMap<JobId, (Known, JobLedger)>,
     pub(crate) by_id: HashMap<JobId, Same>,
     pub(crate) by_key: HashMap<String, Same>,
+    pub(crate) positions: HashMap<String, Position>,
     /// Failures that are kept, by job and first task.
     pub(crate) failures: HashMap<(JobId, u64), Vec<KeptFailure>>,
     /// The programs that are there of those that submissions need.
@@ -65,6 +69,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) attempts: Attempts<'a>,
     pub(crate) results: Results<'a>,
     pub(crate) dropped_objects: Vec<String>,
+    pub(crate) positions: Positions,
     pub(crate) events: Events<'a>,
     pub(crate) tally: Tally,
     /// Jobs that are new in the batch.
@@ -81,6 +86,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn submit(
         &mut self,
         new: &'a NewJob,
+        source: Option<&'a EventSource>,
         loaded: &mut Loaded,
         keys: &mut Ids,
         may_be_stored: bool,
@@ -113,7 +119,7 @@ impl<'a> Plan<'a> {
             let (first, beyond) = (places.start as u64, places.end as u64);
             self.payloads.push(key, first.column(), beyond.column(), array(&payloads[places]));
         }
-        self.put_event(key, &subject, &submitted(new));
+        self.put_event(key, &subject, &EventRow { source, ..submitted(new) });
         self.fresh.insert(new.id, (key, new, bytes));
         let same = Same { job: new.id, fingerprint: new.fingerprint.to_vec(), submitted_at: new.submitted_at.column() };
         if let Some(name) = &new.idempotency_key {
@@ -121,6 +127,28 @@ impl<'a> Plan<'a> {
         }
         loaded.by_id.insert(new.id, same);
         Ok(Answer::Submitted(Submission::New))
+    }
+
+    /// Moves a position, with its job.
+    pub(crate) fn advance(
+        &mut self,
+        advance: &'a Advance,
+        loaded: &mut Loaded,
+        keys: &mut Ids,
+    ) -> Result<Answer, DbError> {
+        let position = loaded.positions.get(&advance.stream).copied().unwrap_or_default();
+        if position.next != advance.from {
+            return Ok(Answer::Elsewhere(position));
+        }
+        let answer = match &advance.job {
+            Some((new, source)) => self.submit(new, Some(source), loaded, keys, false)?,
+            None => Answer::Done,
+        };
+        if matches!(answer, Answer::Done | Answer::Submitted(_)) {
+            loaded.positions.insert(advance.stream.clone(), advance.to);
+            self.positions.put(&advance.stream, advance.to);
+        }
+        Ok(answer)
     }
 
     /// Makes a change.

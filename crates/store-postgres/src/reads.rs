@@ -9,7 +9,8 @@ use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRow
 use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
-    Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+    Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
+    UnfinishedJob,
 };
 use tokio_postgres::Row;
 
@@ -19,7 +20,7 @@ use crate::link::Link;
 use crate::pool::Pool;
 use crate::rows::{self, Column};
 use crate::target::Target;
-use crate::{jobs, listing, programs, statistics};
+use crate::{jobs, listing, positions, programs, statistics};
 
 /// Reads at once: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
@@ -130,6 +131,18 @@ impl Reads for Readers {
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
         self.any.read(move |link| async move { expired(&link, retention, now).await })
+    }
+
+    fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
+        self.any.read(|link| async move { positions::all(&link).await })
+    }
+
+    fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
+        let jobs = Arc::new(jobs);
+        self.any.read(move |link| {
+            let jobs = jobs.clone();
+            async move { positions::with_events_from(&link, seq, &jobs).await }
+        })
     }
 
     fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {

@@ -172,10 +172,11 @@ impl<'a> Writing<'_, 'a> {
         match (entry, self.manner) {
             (Entry::Submission(new), manner) => {
                 let may_be_stored = matches!(manner, Manner::Submitting { may_be_stored: true });
-                plan.submit(new, loaded, keys, may_be_stored)
+                plan.submit(new, None, loaded, keys, may_be_stored)
             }
+            (Entry::Advance(advance), Manner::Fenced) => plan.advance(advance, loaded, keys),
             (Entry::Change(change), Manner::Fenced) => plan.change(change, ledgers, loaded, attempts),
-            (Entry::Change(_), Manner::Submitting { .. }) => Ok(following()),
+            (Entry::Change(_) | Entry::Advance(_), Manner::Submitting { .. }) => Ok(following()),
             (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing, _) => Ok(Answer::Done),
         }
     }
@@ -218,6 +219,7 @@ impl<'a> Writing<'_, 'a> {
         steps.extend(planned.spans.steps());
         steps.extend(planned.updates.step());
         steps.extend(planned.results.steps());
+        steps.extend(planned.positions.step());
         if !planned.dropped_objects.is_empty() {
             steps.push(Step::Run { sql: DROP_OBJECTS, params: vec![Box::new(planned.dropped_objects)] });
         }
@@ -262,7 +264,7 @@ impl<'a> Writing<'_, 'a> {
 fn looks_at_rows(entry: &Entry) -> bool {
     match entry {
         Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => true,
-        Entry::Submission(_) | Entry::Change(_) | Entry::Nothing => false,
+        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => false,
     }
 }
 
@@ -272,7 +274,7 @@ async fn apart(link: &Link, entry: &Entry) -> Result<Answer, DbError> {
         Entry::Housekeeping(housekeeping) => housekeep(link, housekeeping).await.map(Answer::Deleted),
         Entry::Program(change) => programs::apply(link, change).await,
         Entry::Log(log) => programs::put_log(link, log).await.map(|()| Answer::Done),
-        Entry::Submission(_) | Entry::Change(_) | Entry::Nothing => Ok(Answer::Done),
+        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => Ok(Answer::Done),
     }
 }
 

@@ -7,7 +7,7 @@ use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, programs, retention, statistics, submit};
+use crate::{attempts, ledger, positions, programs, retention, statistics, submit};
 
 pub(crate) fn apply(
     db: &Connection,
@@ -16,8 +16,9 @@ pub(crate) fn apply(
     entry: &Entry,
 ) -> rusqlite::Result<Answer> {
     match entry {
-        Entry::Submission(job) => submit::insert(db, tally, job),
+        Entry::Submission(job) => submit::insert(db, tally, job, None),
         Entry::Change(change) => apply_change(db, ledgers, tally, change),
+        Entry::Advance(advance) => positions::advance(db, tally, advance),
         Entry::Housekeeping(Housekeeping::Forget(keys)) => {
             // It looks at rows, so what is known must be in them, and must be read again if they go.
             store_touched(db, ledgers)?;
@@ -133,13 +134,15 @@ pub(crate) fn put_event(
     subject: &Subject,
     event: &EventRow<'_>,
 ) -> rusqlite::Result<()> {
-    let EventRow { kind, at, tasks_done, tasks_total, error, counts } = event;
+    let EventRow { kind, at, tasks_done, tasks_total, error, source, counts } = event;
     tally.count(subject, *at, counts);
-    let (kind, counts) = (kind.stored_name(), counts_to_stored(counts));
+    let (kind, counts, source) =
+        (kind.stored_name(), counts_to_stored(counts), source.map(positions::source_to_stored));
     db.prepare_cached(
-        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error, counts, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute((key, kind, at.column(), tasks_done.column(), tasks_total.column(), error, counts))?;
+    .execute((key, kind, at.column(), tasks_done.column(), tasks_total.column(), error, counts, source))?;
     Ok(())
 }
 

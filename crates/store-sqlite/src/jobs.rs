@@ -10,6 +10,7 @@ use store::{JobRecord, UnfinishedJob};
 
 use crate::column::{self, Column};
 use crate::ledger::span_kind;
+use crate::positions;
 
 /// What [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
@@ -84,7 +85,7 @@ pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usi
     let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
         "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error,
-         jobs.kind, jobs.task, counts
+         jobs.kind, jobs.task, counts, source
          FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
     ))?;
     let rows = select.query_map((after.column(), (limit as u64).column(), job.map(|job| *job.0.as_bytes())), event)?;
@@ -102,6 +103,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
         tasks_done: Some(column::count(row, 4)?),
         tasks_total: Some(column::count(row, 5)?),
         error: row.get(6)?,
+        source: positions::source(row, 10)?,
         counts: Box::new(column::counts(row, 9)?),
     })
 }

@@ -12,6 +12,7 @@ mod ledger;
 mod listing;
 mod log;
 mod open;
+mod positions;
 mod programs;
 mod readers;
 mod reads;

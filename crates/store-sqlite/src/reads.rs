@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use model::{JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
-use store::{Attempt, Cursor, JobFilter, JobKey, JobRecord, ProgramRecord, Retention, TaskLog, UnfinishedJob};
+use store::{
+    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+};
 
 use crate::readers::Readers;
-use crate::{attempts, jobs, listing, programs, results, retention, statistics};
+use crate::{attempts, jobs, listing, positions, programs, results, retention, statistics};
 
 impl Reads for Readers {
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
@@ -51,6 +53,14 @@ impl Reads for Readers {
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
         Box::pin(self.any.read(move |db| retention::expired(db, retention, now)))
+    }
+
+    fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
+        Box::pin(self.any.read(positions::all))
+    }
+
+    fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
+        Box::pin(self.any.read(move |db| positions::with_events_from(db, seq, jobs)))
     }
 
     fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {

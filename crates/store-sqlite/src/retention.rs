@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 use model::JobId;
 use rusqlite::Connection;
-use store::{JobKey, Retention};
+use store::{JobKey, OUTBOX, OUTBOX_LOST, Retention};
 
 use crate::apply;
 use crate::column::{self, Column};
+use crate::positions;
 
 /// Rows of each table that are deleted in one transaction: some 10 ms.
 const SWEPT_AT_ONCE: i64 = 2000;
@@ -41,13 +42,21 @@ pub(crate) fn forget(db: &Connection, keys: &[JobKey]) -> rusqlite::Result<u64> 
     )?;
     let mut delete = db.prepare_cached("DELETE FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL")?;
     let mut forgotten = 0;
+    let outbox = positions::one(db, OUTBOX)?.map(|position| position.next);
+    let mut lost = 0;
     for &JobKey(key) in keys {
         note.execute([key])?;
         let deleted = delete.execute([key])?;
         if deleted > 0 {
             apply::drop_result(db, key)?;
+            if let Some(from) = outbox {
+                lost += positions::events_from(db, key, from)?;
+            }
         }
         forgotten += deleted as u64;
+    }
+    if lost > 0 {
+        positions::add(db, OUTBOX_LOST, lost)?;
     }
     Ok(forgotten)
 }

@@ -1,9 +1,9 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{JobId, JobState, uploaded_programs};
+use model::{EventSource, JobId, JobState, uploaded_programs};
 use rusqlite::Connection;
 use store::retention::job_bytes;
-use store::rules::submitted;
+use store::rules::{EventRow, submitted};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, options_to_stored, work_to_stored};
 use store::{Answer, NewJob, Submission, array, missing, payload_blocks};
@@ -12,7 +12,12 @@ use crate::apply::put_event;
 use crate::column::{self, Column};
 use crate::programs;
 
-pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqlite::Result<Answer> {
+pub(crate) fn insert(
+    db: &Connection,
+    tally: &mut Tally,
+    new: &NewJob,
+    source: Option<&EventSource>,
+) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
         return Ok(answer);
     }
@@ -60,7 +65,7 @@ pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqli
         let (first, beyond) = (places.start as u64, places.end as u64);
         block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
     }
-    put_event(db, tally, key, &subject, &submitted(new))?;
+    put_event(db, tally, key, &subject, &EventRow { source, ..submitted(new) })?;
     Ok(Answer::Submitted(Submission::New))
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::batch::{Answer, Batch, Epoch, JobKey};
 use crate::error::{ReadError, WriteError};
+use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
@@ -112,6 +113,12 @@ pub trait Reads: Send + Sync {
 
     /// Some answers to individual tasks from task `next` on, by first task; none when there are no more. About 4 MiB.
     fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>>;
+
+    /// Every position, by stream.
+    fn positions(&self) -> Reading<'_, Vec<(String, Position)>>;
+
+    /// Those of the jobs that have an event with this number or a higher one.
+    fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>>;
 
     /// Jobs to be forgotten with the bytes that they take up, those that ended first in front.
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>>;

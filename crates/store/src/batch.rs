@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use model::{Grain, JobId};
 
 use crate::change::Change;
+use crate::position::{Advance, Position};
 use crate::programs::{ProgramChange, TaskLog};
 use crate::record::{NewJob, Submission};
 
@@ -35,6 +36,8 @@ pub enum Entry {
     Submission(Box<NewJob>),
     /// A change to a job.
     Change(Change),
+    /// A position that moves.
+    Advance(Box<Advance>),
     /// Deleting what is not kept any more.
     Housekeeping(Housekeeping),
     /// A change to the programs.
@@ -52,7 +55,8 @@ pub struct JobKey(pub i64);
 /// Deleting in pieces, so that no change waits long.
 #[derive(Clone, Debug)]
 pub enum Housekeeping {
-    /// Takes those of the jobs that are over out of sight. Answered with how many.
+    /// Takes those of the jobs that are over out of sight. Answered with how many. Where there is a position
+    /// [`crate::OUTBOX`], [`crate::OUTBOX_LOST`] grows by their events from there on.
     Forget(Vec<JobKey>),
     /// Deletes some rows of a forgotten job. Answered with how many: 0 when all are gone.
     Sweep(JobKey),
@@ -72,6 +76,8 @@ pub enum Answer {
     Submitted(Submission),
     /// Another job has its id or its idempotency key.
     Mismatch(JobId),
+    /// Nothing is written: the position stands here.
+    Elsewhere(Position),
     /// Jobs or rows that were deleted.
     Deleted(u64),
     /// It contradicts what is stored. Nothing of it is written; the rest of its batch stands.

@@ -17,6 +17,7 @@ mod json;
 pub mod memory;
 mod objects;
 mod payloads;
+mod position;
 mod programs;
 mod queue;
 mod record;
@@ -40,6 +41,7 @@ pub use error::{
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, ProgramBytes, ProgramUpload, ResultStream};
 pub use payloads::payload_blocks;
+pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position};
 pub use programs::{ProgramChange, ProgramRecord, TaskLog, in_use, missing};
 pub use record::{
     Attempt, AttemptEnd, Cursor, InvalidCursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult,

@@ -397,7 +397,8 @@ impl JobLedger {
     fn event<'a>(&mut self, kind: EventKind, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.bytes += EVENT_BYTES + error.map_or(0, str::len) as u64;
         let counts = std::mem::take(&mut self.uncounted);
-        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error, counts };
+        let (tasks_done, tasks_total) = (self.tasks_done(), self.tasks);
+        let event = EventRow { kind, at, tasks_done, tasks_total, error, source: None, counts };
         Effects { event: Some(event), ..Effects::default() }
     }
 }

@@ -1,6 +1,8 @@
 //! The store as its users see it: one writer, one reader, one place for large results.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,12 +12,13 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::backend::{Backend, Reads};
-use crate::batch::{Answer, Entry, Epoch, Housekeeping};
+use crate::batch::{Answer, Entry, Epoch, Housekeeping, JobKey};
 use crate::blocks::{Blocks, take_from};
 use crate::change::{Change, ResultBody};
 use crate::compose::Outputs;
 use crate::error::{ComposeError, PruneError, ReadError, SubmitError, UploadError, WriteError};
 use crate::objects::{Objects, ProgramBytes, ProgramUpload, ResultStream};
+use crate::position::{Advance, Advanced, Position};
 use crate::programs::{ProgramChange, ProgramRecord, TaskLog};
 use crate::queue::Work;
 use crate::record::{
@@ -86,6 +89,8 @@ pub struct Store {
     leftovers: Mutex<Option<Instant>>,
     /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
     programs: tokio::sync::Mutex<()>,
+    /// The first event that is to be published; `u64::MAX` where none is.
+    unpublished_from: AtomicU64,
 }
 
 impl std::fmt::Debug for Store {
@@ -104,7 +109,8 @@ impl Store {
         let writer = Writer::start(backend, epoch, last_batch, latest_event)?;
         let (blocks, leftovers) = (Blocks::default(), Mutex::new(None));
         let (epoch, programs) = (Some(epoch), tokio::sync::Mutex::new(()));
-        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, programs })
+        let unpublished_from = AtomicU64::new(u64::MAX);
+        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, programs, unpublished_from })
     }
 
     /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
@@ -116,8 +122,8 @@ impl Store {
         let FollowerParts { submitter, reads, objects, latest_event } = parts;
         let writer = Writer::start(submitter, Epoch::default(), 0, latest_event)?;
         let (blocks, leftovers) = (Blocks::default(), Mutex::new(None));
-        let programs = tokio::sync::Mutex::new(());
-        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, programs })
+        let (programs, unpublished_from) = (tokio::sync::Mutex::new(()), AtomicU64::new(u64::MAX));
+        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, programs, unpublished_from })
     }
 
     /// The epoch of this owner: higher than that of every owner before it. 0 where it follows.
@@ -161,10 +167,38 @@ impl Store {
         match self.call(Entry::Submission(Box::new(job))).await? {
             Answer::Submitted(submission) => Ok(submission),
             Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
-            other @ (Answer::Done | Answer::Deleted(_) | Answer::Refused(_)) => {
+            other @ (Answer::Done | Answer::Elsewhere(_) | Answer::Deleted(_) | Answer::Refused(_)) => {
                 Err(WriteError::Unavailable(format!("a submission was answered with {other:?}")).into())
             }
         }
+    }
+
+    /// Moves a position, with the job that it stands for; durable when it resolves. Dropped before, it may or may not move.
+    ///
+    /// # Errors
+    /// The job is not accepted, or nothing could be made durable: unless that is in doubt nothing is written then.
+    pub async fn advance(&self, advance: Advance) -> Result<Advanced, SubmitError> {
+        advanced(self.call(Entry::Advance(Box::new(advance))).await)
+    }
+
+    /// The same for many, in this order. An answer for each.
+    pub async fn advance_all(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {
+        let entries = moves.into_iter().map(|advance| Work::Entry(Entry::Advance(Box::new(advance))));
+        self.writer.call_all(entries).await.into_iter().map(advanced).collect()
+    }
+
+    /// Every position that is committed, by stream.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn positions(&self) -> Result<Vec<(String, Position)>, ReadError> {
+        self.reads.positions().await
+    }
+
+    /// Events are published from this one on: retention keeps a job that is only past its age until its events are. A
+    /// job that is one too many is forgotten nevertheless; see [`crate::OUTBOX_LOST`].
+    pub fn keep_events_from(&self, seq: u64) {
+        self.unpublished_from.store(seq, Ordering::Relaxed);
     }
 
     /// Makes a change, after all that came before, within some 10 ms. While nothing can be written it waits in memory;
@@ -451,9 +485,12 @@ impl Store {
                 self.objects.delete_program(hash).await?;
                 Ok(true)
             }
-            Answer::Deleted(_) | Answer::Done | Answer::Submitted(_) | Answer::Mismatch(_) | Answer::Refused(_) => {
-                Ok(false)
-            }
+            Answer::Deleted(_)
+            | Answer::Done
+            | Answer::Submitted(_)
+            | Answer::Mismatch(_)
+            | Answer::Elsewhere(_)
+            | Answer::Refused(_) => Ok(false),
         }
     }
 
@@ -482,7 +519,7 @@ impl Store {
     pub async fn prune(&self) -> Result<Pruned, PruneError> {
         self.refuse_to_follow()?;
         let mut pruned = Pruned::default();
-        let expired = self.reads.expired(self.retention, Timestamp::now()).await?;
+        let expired = self.expired().await?;
         for some in expired.chunks(FORGOTTEN_AT_ONCE) {
             let keys = some.iter().map(|&(key, _)| key).collect();
             let forgotten = self.housekeep(Housekeeping::Forget(keys)).await?;
@@ -497,6 +534,22 @@ impl Store {
         }
         self.delete_objects().await?;
         Ok(pruned)
+    }
+
+    /// Jobs to be forgotten: not those that are only past their age and have events to be published.
+    async fn expired(&self) -> Result<Vec<(JobKey, u64)>, ReadError> {
+        let now = Timestamp::now();
+        let mut expired = self.reads.expired(self.retention, now).await?;
+        let from = self.unpublished_from.load(Ordering::Relaxed);
+        if from == u64::MAX || expired.is_empty() {
+            return Ok(expired);
+        }
+        let by_size = Retention { max_age: Duration::MAX, ..self.retention };
+        let excess: HashSet<_> = self.reads.expired(by_size, now).await?.into_iter().map(|(key, _)| key).collect();
+        let only_old = expired.iter().map(|&(key, _)| key).filter(|key| !excess.contains(key)).collect();
+        let kept: HashSet<_> = self.reads.with_events_from(from, only_old).await?.into_iter().collect();
+        expired.retain(|(key, _)| !kept.contains(key));
+        Ok(expired)
     }
 
     /// Forgets statistics that are kept no longer. Returns how many rows.
@@ -553,7 +606,9 @@ impl Store {
     async fn housekeep(&self, housekeeping: Housekeeping) -> Result<u64, WriteError> {
         match self.call(Entry::Housekeeping(housekeeping)).await? {
             Answer::Deleted(count) => Ok(count),
-            Answer::Done | Answer::Submitted(_) | Answer::Mismatch(_) | Answer::Refused(_) => Ok(0),
+            Answer::Done | Answer::Submitted(_) | Answer::Mismatch(_) | Answer::Elsewhere(_) | Answer::Refused(_) => {
+                Ok(0)
+            }
         }
     }
 
@@ -567,6 +622,18 @@ impl Store {
         match (writer.close(), writer.queue().failing()) {
             (0, _) => Ok(()),
             (_, error) => Err(WriteError::Unavailable(error.unwrap_or_default())),
+        }
+    }
+}
+
+fn advanced(answer: Result<Answer, WriteError>) -> Result<Advanced, SubmitError> {
+    match answer? {
+        Answer::Done => Ok(Advanced::Moved),
+        Answer::Submitted(submission) => Ok(Advanced::Submitted(submission)),
+        Answer::Elsewhere(position) => Ok(Advanced::Elsewhere(position)),
+        Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
+        other @ (Answer::Deleted(_) | Answer::Refused(_)) => {
+            Err(WriteError::Unavailable(format!("a move was answered with {other:?}")).into())
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod helpers;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod listing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod positions;
 pub mod programs;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod results;
@@ -139,6 +140,13 @@ macro_rules! suite {
             }
             async listing {
                 a_filter_with_too_many_tags_is_refused,
+            }
+            async positions {
+                a_position_moves_together_with_the_job_of_its_record,
+                a_move_that_was_overtaken_writes_nothing_and_learns_where_the_position_is,
+                a_record_whose_job_is_not_accepted_moves_no_position,
+                old_jobs_are_kept_until_their_events_are_published,
+                events_that_are_forgotten_before_they_are_published_are_counted,
             }
             async programs {
                 an_uploaded_program_is_there_after_a_restart_small_or_large,

@@ -149,7 +149,7 @@ macro_rules! integers {
 }
 
 /// The tables.
-pub const TABLES: [Table; 13] = [
+pub const TABLES: [Table; 14] = [
     Table {
         name: "jobs",
         columns: &[
@@ -218,6 +218,7 @@ pub const TABLES: [Table; 13] = [
             ("tasks_total", Integer),
             ("error", Text),
             ("counts", Text),
+            ("source", Text),
         ],
     },
     Table {
@@ -266,6 +267,7 @@ pub const TABLES: [Table; 13] = [
         name: "statistics_tasks",
         columns: &[("grain", Text), ("start", Integer), ("kind", Text), ("task", Text), ("starts", Integer)],
     },
+    Table { name: "positions", columns: &[("stream", Text), ("next", Integer), ("mark", Integer)] },
     Table { name: "statistics_pending", columns: &[("kind", Text), ("jobs", Integer), ("tasks", Integer)] },
 ];
 

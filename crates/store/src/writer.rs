@@ -69,11 +69,22 @@ impl Writer {
     pub(crate) async fn call(&self, work: Work) -> Result<Answer, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.queue.call(work, reply);
-        match answer.await {
-            Ok(Ok(Answer::Refused(reason))) => Err(WriteError::Refused(reason)),
-            Ok(answer) => answer,
-            Err(_) => Err(WriteError::Closed),
+        wait_for(answer).await
+    }
+
+    /// Calls in this order. An answer for each.
+    pub(crate) async fn call_all(&self, work: impl Iterator<Item = Work>) -> Vec<Result<Answer, WriteError>> {
+        let mut waiting = Vec::new();
+        for work in work {
+            let (reply, answer) = oneshot::channel();
+            self.queue.call(work, reply);
+            waiting.push(answer);
         }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.push(wait_for(answer).await);
+        }
+        answers
     }
 
     pub(crate) fn queue(&self) -> &Queue {
@@ -97,6 +108,14 @@ impl Writer {
             tracing::error!("the store's writer panicked");
         }
         self.queue.backlog()
+    }
+}
+
+async fn wait_for(answer: oneshot::Receiver<Result<Answer, WriteError>>) -> Result<Answer, WriteError> {
+    match answer.await {
+        Ok(Ok(Answer::Refused(reason))) => Err(WriteError::Refused(reason)),
+        Ok(answer) => answer,
+        Err(_) => Err(WriteError::Closed),
     }
 }
 
@@ -340,6 +359,7 @@ fn log_refusal(entry: &Entry, reason: &str) {
     match entry {
         Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
         Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
+        Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
         Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),
         Entry::Log(log) => tracing::error!(job_id = %log.job, %reason, "a log was refused"),
         Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),

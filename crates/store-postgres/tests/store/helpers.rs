@@ -13,7 +13,7 @@ use test_postgres::Server;
 use uuid::Uuid;
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "lease",
     "fence",
     "counter",
@@ -31,6 +31,7 @@ const TABLES: [&str; 17] = [
     "results",
     "swept",
     "dropped_objects",
+    "positions",
 ];
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {

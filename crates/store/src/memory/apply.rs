@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use model::{JobEvent, ProgramHash, uploaded_programs};
+use model::{EventSource, JobEvent, ProgramHash, uploaded_programs};
 
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, Outcome, ResultBody};
 use crate::error::WriteError;
+use crate::position::{Advance, OUTBOX, OUTBOX_LOST};
 use crate::programs::{ProgramChange, TaskLog, in_use, missing};
 use crate::record::{AttemptEnd, NewJob, Submission};
 use crate::retention::{failure_bytes, job_bytes};
@@ -45,9 +46,9 @@ impl State {
     /// A follower's batch: submissions alone, of no epoch.
     pub(super) fn accept(&mut self, batch: &Batch) -> Applied {
         let accept = |entry: &Entry| match entry {
-            Entry::Submission(new) => self.submit(new),
+            Entry::Submission(new) => self.submit(new, None),
             Entry::Nothing => Answer::Done,
-            Entry::Change(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => {
+            Entry::Change(_) | Entry::Advance(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => {
                 Answer::Refused(WriteError::Following.to_string())
             }
         };
@@ -57,7 +58,8 @@ impl State {
 
     fn write(&mut self, entry: &Entry) -> Answer {
         match entry {
-            Entry::Submission(new) => self.submit(new),
+            Entry::Submission(new) => self.submit(new, None),
+            Entry::Advance(advance) => self.advance(advance),
             Entry::Change(change) => self.change(change),
             Entry::Housekeeping(Housekeeping::Forget(keys)) => {
                 Answer::Deleted(keys.iter().filter(|key| self.forget(**key)).count() as u64)
@@ -82,7 +84,19 @@ impl State {
         }
     }
 
-    fn submit(&mut self, new: &NewJob) -> Answer {
+    fn advance(&mut self, advance: &Advance) -> Answer {
+        let position = self.positions.get(&advance.stream).copied().unwrap_or_default();
+        if position.next != advance.from {
+            return Answer::Elsewhere(position);
+        }
+        let answer = advance.job.as_ref().map_or(Answer::Done, |(new, source)| self.submit(new, Some(source)));
+        if matches!(answer, Answer::Done | Answer::Submitted(_)) {
+            self.positions.insert(advance.stream.clone(), advance.to);
+        }
+        answer
+    }
+
+    fn submit(&mut self, new: &NewJob, source: Option<&EventSource>) -> Answer {
         let by_id = self.keys.get(&new.id);
         let by_key = new.idempotency_key.as_ref().and_then(|key| self.by_idempotency_key.get(key));
         let mut same = None;
@@ -121,7 +135,7 @@ impl State {
             logs: Vec::new(),
         };
         self.jobs.insert(key, job);
-        self.put_event(key, submitted(new));
+        self.put_event(key, EventRow { source, ..submitted(new) });
         Answer::Submitted(Submission::New)
     }
 
@@ -181,19 +195,19 @@ impl State {
     }
 
     fn put_event(&mut self, key: i64, event: EventRow<'_>) {
-        let EventRow { kind, at, tasks_done, tasks_total, error, counts } = event;
+        let EventRow { kind, at, tasks_done, tasks_total, error, source, counts } = event;
         let Some(job) = self.jobs.get_mut(&key) else { return };
         self.last_event += 1;
         let seq = self.last_event;
         job.events.push(seq);
         let (tasks_done, tasks_total) = (Some(tasks_done), Some(tasks_total));
-        let error = error.map(str::to_owned);
+        let (error, source) = (error.map(str::to_owned), source.cloned());
         let subject = &job.ledger.subject;
         self.tally.count(subject, at, &counts);
         let (job_kind, task) = (Some(subject.kind), subject.task.clone());
         let (job, counts) = (job.new.id, Box::new(counts));
-        self.events
-            .insert(seq, JobEvent { seq, job, kind, at, job_kind, task, tasks_done, tasks_total, error, counts });
+        let event = JobEvent { seq, job, kind, at, job_kind, task, tasks_done, tasks_total, error, source, counts };
+        self.events.insert(seq, event);
     }
 
     fn forget(&mut self, JobKey(key): JobKey) -> bool {
@@ -204,6 +218,12 @@ impl State {
         self.keys.remove(&job.new.id);
         if let Some(name) = &job.new.idempotency_key {
             self.by_idempotency_key.remove(name);
+        }
+        if let Some(outbox) = self.positions.get(OUTBOX) {
+            let lost = job.events.iter().filter(|&&seq| seq >= outbox.next).count() as u64;
+            if lost > 0 {
+                self.positions.entry(OUTBOX_LOST.to_owned()).or_default().next += lost;
+            }
         }
         for seq in &job.events {
             self.events.remove(seq);

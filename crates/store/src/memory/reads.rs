@@ -15,6 +15,7 @@ use crate::change::ResultBody;
 use crate::error::ReadError;
 use crate::json::array;
 use crate::payloads::payload_blocks;
+use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
@@ -171,6 +172,18 @@ impl Reads for MemoryReads {
                 expired.push((key, bytes));
             }
             expired
+        })
+    }
+
+    fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
+        self.read(|state| state.positions.iter().map(|(stream, &position)| (stream.clone(), position)).collect())
+    }
+
+    fn with_events_from(&self, seq: u64, mut jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
+        self.read(move |state| {
+            let newest = |key: &JobKey| state.jobs.get(&key.0).and_then(|job| job.events.last().copied());
+            jobs.retain(|key| newest(key).is_some_and(|newest| newest >= seq));
+            jobs
         })
     }
 

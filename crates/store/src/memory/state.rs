@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
@@ -31,6 +32,7 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) positions: BTreeMap<String, Position>,
     pub(super) programs: BTreeMap<ProgramHash, ProgramRecord>,
     /// The holder of the lease and when it expires, by the store's clock.
     pub(super) lease: Option<(Uuid, Duration)>,

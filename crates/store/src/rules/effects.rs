@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::{Counts, EventKind};
+use model::{Counts, EventKind, EventSource};
 
 use crate::change::{Change, Outcome, ResultBody};
 use crate::record::NewJob;
@@ -32,6 +32,8 @@ pub struct EventRow<'a> {
     pub tasks_total: u64,
     /// Why, where something failed.
     pub error: Option<&'a str>,
+    /// The record that submitted the job.
+    pub source: Option<&'a EventSource>,
     /// What it counts in the statistics.
     pub counts: Counts,
 }
@@ -47,7 +49,8 @@ pub fn submitted(new: &NewJob) -> EventRow<'static> {
         tasks_pending: i64::try_from(tasks).unwrap_or(i64::MAX),
         ..Counts::default()
     };
-    EventRow { kind: EventKind::Submitted, at, tasks_done: 0, tasks_total: tasks, error: None, counts }
+    let (kind, tasks_done, tasks_total) = (EventKind::Submitted, 0, tasks);
+    EventRow { kind, at, tasks_done, tasks_total, error: None, source: None, counts }
 }
 
 /// An attempt at individual tasks.

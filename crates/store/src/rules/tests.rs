@@ -194,7 +194,8 @@ fn each_change_brings_its_rows() {
     let started = change(ChangeKind::Started);
     let mut counts = Counts { jobs_started: 1, ..Counts::default() };
     counts.waiting.record(Duration::from_secs(1));
-    let event = EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None, counts };
+    let (kind, tasks_done, tasks_total) = (EventKind::Started, 0, 3);
+    let event = EventRow { kind, at: at(1), tasks_done, tasks_total, error: None, source: None, counts };
     let effects = ledger.apply(&started).expect("allowed");
     assert_eq!((effects.event.as_ref(), ledger.bytes()), (Some(&event), 1000 + EVENT_BYTES));
     assert!(effects.attempt.is_none() && matches!(effects.result, ResultEffect::Keep));

@@ -20,6 +20,7 @@ fn event(seq: u64, (hours, kind, name, starts, tasks): (i64, usize, usize, u64, 
         tasks_done: None,
         tasks_total: None,
         error: None,
+        source: None,
         counts: Box::new(counts),
     }
 }

@@ -1,0 +1,13 @@
+//! Of the coordinator's tests, which have the broker.
+
+#[path = "../../../coordinator/tests/kafka/helpers/broker.rs"]
+#[expect(dead_code, reason = "what the coordinator's tests do with a broker")]
+mod broker;
+#[path = "../../../coordinator/tests/kafka/helpers/kcat.rs"]
+#[expect(dead_code, reason = "what the coordinator's tests read")]
+mod kcat;
+#[path = "../../../coordinator/tests/kafka/helpers/process.rs"]
+mod process;
+
+pub(crate) use broker::Broker;
+pub(crate) use process::{eventually, spawn};

@@ -1,0 +1,107 @@
+//! `divvy up`, `divvy monitor` and the replay of statistics with a real broker of Apache Kafka.
+
+mod helpers;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use helpers::{Broker, eventually};
+use serde_json::{Value, json};
+
+/// The command with none of this environment's settings.
+fn divvy(arguments: &[&str], broker: &Broker) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DIVVY_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).env("DIVVY_KAFKA_BROKERS", broker.address()).stdin(Stdio::null());
+    command
+}
+
+/// A grid; killed when dropped.
+struct Grid(Child, String);
+
+impl Grid {
+    fn start(broker: &Broker) -> Self {
+        let mut command = divvy(&["up", "--workers", "2", "--port", "0"], broker);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start");
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("a URL");
+        Self(child, url.trim().to_owned())
+    }
+
+    /// What a command of this grid prints.
+    fn run(&self, broker: &Broker, arguments: &[&str]) -> Output {
+        divvy(arguments, broker).env("DIVVY_URL", &self.1).output().expect("start")
+    }
+
+    fn work(&self, broker: &Broker) {
+        for range in [["1", "1e6"], ["5", "1e7"]] {
+            let submit = ["job", "submit", "count-primes", range[0], range[1], "--wait"];
+            let done = self.run(broker, &submit);
+            assert!(done.status.success(), "{done:?}");
+        }
+    }
+}
+
+impl Drop for Grid {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_environment() {
+    let broker = Broker::start();
+    let grid = Grid::start(&broker);
+    grid.work(&broker);
+    eventually("the workers are published", || (broker.records("divvy.workers").len() >= 2).then_some(()));
+    eventually("the events are published", || (broker.records("divvy.events").len() >= 4).then_some(()));
+    let arguments = ["monitor", "--from-beginning", "--events", "--output", "json"];
+    let mut monitor = divvy(&arguments, &broker).stdout(Stdio::piped()).spawn().expect("start");
+    let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
+    let (mut workers, mut ended) = (std::collections::BTreeSet::new(), 0);
+    for line in lines {
+        let value: Value = serde_json::from_str(&line.expect("text")).expect("JSON");
+        workers.extend(value["id"].as_str().map(str::to_owned));
+        ended += usize::from(value["type"] == "succeeded");
+        if workers.len() == 2 && ended == 2 {
+            break;
+        }
+    }
+    monitor.kill().expect("kill the monitor");
+    monitor.wait().expect("wait for the monitor");
+    assert!(workers.contains("worker-1") && workers.contains("worker-2"), "{workers:?}");
+    let without = divvy(&["monitor"], &broker).env_remove("DIVVY_KAFKA_BROKERS").output().expect("start");
+    assert_eq!(without.status.code(), Some(2));
+}
+
+#[test]
+fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not() {
+    let broker = Broker::start();
+    let grid = Grid::start(&broker);
+    grid.work(&broker);
+    let replay = || grid.run(&broker, &["statistics", "--replay-from-kafka"]);
+    let same = replay();
+    let said = String::from_utf8_lossy(&same.stdout).into_owned();
+    assert!(same.status.success(), "{same:?}");
+    for grain in ["minute", "hour", "day"] {
+        let line = said.lines().find(|line| line.starts_with(grain)).expect("a line");
+        assert!(!line.contains(" 0 equal") && line.contains(" 0 different"), "{said}");
+    }
+    // The oldest records of each partition go.
+    let partitions: std::collections::BTreeSet<_> =
+        broker.records("divvy.events").iter().map(|record| record.partition).collect();
+    let places = partitions.iter().map(|number| json!({"topic": "divvy.events", "partition": number, "offset": 1}));
+    let file = broker.path("delete.json");
+    let places = json!({"partitions": places.collect::<Vec<_>>(), "version": 1});
+    std::fs::write(&file, places.to_string()).expect("room");
+    broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
+    let other = replay();
+    assert_eq!(other.status.code(), Some(1), "{other:?}");
+    let warned = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(warned.contains(&format!("warning: {} events are not in Kafka", partitions.len())), "{warned}");
+    assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
+}

@@ -1,0 +1,105 @@
+//! The parts that speak with Kafka.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::{KafkaStats, WorkerState, WorkerStatus};
+use engine::Standing;
+use prometheus_client::registry::Registry;
+use store::Store;
+use streams::{Figures, Intake, Outbox, Roster, Settings};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use super::acceptor::JobAcceptor;
+use super::gauges::KafkaGauges;
+use crate::clock::now;
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::pull_workers::PullWorkers;
+use crate::term::Term;
+use crate::workers::Workers;
+
+/// Kafka as the configuration names it.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    settings: Settings,
+    figures: Arc<Figures>,
+    chunk_size: NonZeroU64,
+    max_job_bytes: usize,
+}
+
+impl Kafka {
+    /// None where no brokers are named. No broker is asked.
+    pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+        if config.kafka_brokers.is_empty() {
+            return Ok(None);
+        }
+        let settings = Settings::parse(&config.kafka_brokers, config.kafka_config.as_str())
+            .context("DIVVY_KAFKA_BROKERS and DIVVY_KAFKA_CONFIG")?;
+        info!(brokers = settings.brokers(), "Kafka is used");
+        Ok(Some(Arc::new(Self {
+            settings,
+            figures: Arc::default(),
+            chunk_size: config.chunk_size,
+            max_job_bytes: config.max_job_bytes,
+        })))
+    }
+
+    pub(crate) fn register(self: &Arc<Self>, metrics: &mut Registry, store: &Arc<Store>) {
+        let gauges = KafkaGauges { kafka: Arc::clone(self), latest_event: store.latest_event() };
+        metrics.register_collector(Box::new(gauges));
+    }
+
+    /// How it goes, where the newest event has this number.
+    pub(crate) fn stats(&self, latest_event: u64) -> KafkaStats {
+        self.figures.stats(latest_event)
+    }
+
+    /// Starts the parts, for as long as a term lasts.
+    pub(crate) fn start(
+        &self,
+        background: &mut JoinSet<()>,
+        term: &Term,
+        workers: &Arc<Workers>,
+    ) -> anyhow::Result<()> {
+        let (settings, figures) = (|| self.settings.clone(), || Arc::clone(&self.figures));
+        let (store, runtime) = (|| Arc::clone(&term.store), Handle::current);
+        let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
+        background.spawn(streams::start("kafka-events", |stop| outbox.run(stop)).context("start a thread")?);
+        let (driver, workers) = (Arc::clone(&term.driver), Arc::clone(workers));
+        let pull_workers = Arc::clone(&term.pull_workers);
+        let workers = Box::new(move || roster(&driver, &workers, &pull_workers));
+        let roster = Roster { settings: settings(), workers, figures: figures() };
+        background.spawn(streams::start("kafka-workers", |stop| roster.run(stop)).context("start a thread")?);
+        let (jobs, driver) = (term.jobs.clone(), Arc::clone(&term.driver));
+        let acceptor = JobAcceptor { jobs, driver, chunk_size: self.chunk_size, max_bytes: self.max_job_bytes };
+        let intake = Intake { settings: settings(), store: store(), acceptor, figures: figures(), runtime: runtime() };
+        background.spawn(streams::start("kafka-intake", |stop| intake.run(stop)).context("start a thread")?);
+        Ok(())
+    }
+}
+
+/// The workers as they are now.
+fn roster(driver: &Driver, workers: &Workers, pull_workers: &PullWorkers) -> Vec<WorkerStatus> {
+    let at = now().at;
+    let pushed = workers.snapshot().into_iter().map(|(id, worker)| {
+        let heartbeat = &worker.heartbeat;
+        (id, worker.key, heartbeat.slots, heartbeat.cpu_load)
+    });
+    let pulling = pull_workers.snapshot().into_iter().map(|(id, worker)| (id, Some(worker.key), 1, 0.0));
+    let status = |(id, key, slots, load): (_, Option<_>, _, _)| {
+        let view = key.and_then(|key| driver.view(|engine| engine.worker(key)));
+        let state = match view.as_ref().map(|view| view.standing) {
+            Some(Standing::Suspended) => WorkerState::Suspended,
+            Some(Standing::Draining) => WorkerState::Draining,
+            Some(Standing::Ready) | None => WorkerState::Ready,
+        };
+        let busy = view.as_ref().map_or(0, |view| u32::try_from(view.leases).unwrap_or(u32::MAX));
+        let tasks_done = view.map_or(0, |view| view.completed_tasks);
+        WorkerStatus { id, at, state, load, slots, busy, tasks_done }
+    };
+    pushed.chain(pulling).map(status).collect()
+}

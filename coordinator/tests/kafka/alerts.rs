@@ -1,0 +1,74 @@
+//! The alerts about Kafka, with what a real coordinator answers to `GET /metrics`: see the grid's alerts in `e2e`.
+
+#[path = "../../../e2e/tests/grid/alerts/promtool.rs"]
+#[expect(dead_code, reason = "the dashboard's queries are tried there")]
+mod promtool;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+use promtool::Promtool;
+
+mod scrapes {
+    /// The samples of one moment by their series.
+    pub(super) type Scrape = std::collections::BTreeMap<String, String>;
+}
+
+/// What the coordinator shows, as one series over its restarts.
+fn scrape(coordinator: &Coordinator) -> scrapes::Scrape {
+    let own = r#"namespace="divvy",job="coordinator""#;
+    let metrics = coordinator.metrics();
+    let samples = metrics.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (series, value) = line.rsplit_once(' ').expect("a sample");
+        let series = match series.split_once('{') {
+            Some((name, labels)) => format!("{name}{{{own},{labels}"),
+            None => format!("{series}{{{own}}}"),
+        };
+        (series, value.to_owned())
+    });
+    samples.collect()
+}
+
+/// Those of the alerts that fire that are about Kafka.
+fn alerts(scrapes: &[scrapes::Scrape]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/monitoring/rules.yaml");
+    let object: Value = serde_saphyr::from_str(&fs::read_to_string(path).expect("rules")).expect("YAML");
+    let mut alerts = Promtool::new(&object["spec"]).alerts(scrapes);
+    alerts.retain(|alert| alert.starts_with("DivvyKafka"));
+    alerts
+}
+
+#[test]
+fn alert_tells_that_brokers_are_away() {
+    let mut broker = Broker::prepare(false);
+    let coordinator = Coordinator::start(&broker);
+    eventually("it fails", || (coordinator.metric(r#"divvy_kafka_failing{part="events"}"#) == 1.0).then_some(()));
+    assert_eq!(alerts(&[scrape(&coordinator)]), ["DivvyKafkaBehind"]);
+    broker.go();
+    eventually("every part goes on", || (coordinator.kafka()["errors"] == json!({})).then_some(()));
+    assert_eq!(alerts(&[scrape(&coordinator)]), [""; 0]);
+}
+
+#[test]
+fn records_that_are_deleted_before_they_are_read_are_counted_and_told_and_the_rest_is_read() {
+    let broker = Broker::start();
+    let mut coordinator = Coordinator::start(&broker);
+    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.9", "--partitions", "1"]);
+    broker.produce("divvy.submit.9", &jobs(0..10), &[]);
+    wait_for_jobs(&coordinator, 10);
+    let before = scrape(&coordinator);
+    coordinator.stop();
+    broker.produce("divvy.submit.9", &jobs(10..30), &[]);
+    let file = broker.path("delete.json");
+    let place = json!({"partitions": [{"topic": "divvy.submit.9", "partition": 0, "offset": 25}], "version": 1});
+    fs::write(&file, place.to_string()).expect("room");
+    broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
+    coordinator.start_again();
+    let found = wait_for_jobs(&coordinator, 15);
+    assert_eq!((found.len(), numbers(&found)), (15, (0..10).chain(25..30).collect()));
+    assert_eq!(coordinator.kafka()["records_missed"], 15);
+    assert_eq!(alerts(&[before, scrape(&coordinator)]), ["DivvyKafkaLost"]);
+}

@@ -1,0 +1,18 @@
+//! Set-up: a broker, the coordinator's process, records.
+
+mod broker;
+mod coordinator;
+mod jobs;
+mod kcat;
+mod process;
+
+pub(crate) use broker::Broker;
+pub(crate) use coordinator::{Coordinator, refusal};
+pub(crate) use jobs::{job, jobs, numbers, wait_for_jobs};
+pub(crate) use kcat::Record;
+pub(crate) use process::{PATIENCE, eventually, spawn};
+
+/// A number from the environment, for longer runs.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}

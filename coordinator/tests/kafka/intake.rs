@@ -1,0 +1,117 @@
+//! Jobs come in.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::Value;
+
+use crate::helpers::*;
+
+#[test]
+fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_record() {
+    let broker = Broker::start();
+    let coordinator = Coordinator::start(&broker);
+    for priority in [1, 5, 9] {
+        broker.produce(&format!("divvy.submit.{priority}"), &jobs(priority * 10..priority * 10 + 4), &[]);
+    }
+    let jobs = wait_for_jobs(&coordinator, 12);
+    for job in &jobs {
+        let number: u64 = job["tags"]["number"].as_str().expect("a tag").parse().expect("a number");
+        assert_eq!((job["priority"].as_u64(), &job["state"]), (Some(number / 10), &Value::from("queued")), "{job}");
+    }
+    let numbers_of: HashMap<_, _> = jobs.iter().map(|job| (job["id"].clone(), job["tags"]["number"].clone())).collect();
+    coordinator.wait_until_published();
+    let submitted: Vec<_> = broker.records("divvy.events").iter().map(Record::json).collect();
+    assert_eq!(submitted.len(), 12);
+    for event in submitted {
+        let source = &event["source"];
+        let found = broker.records(source["topic"].as_str().expect("a topic"));
+        let record = found.iter().find(|record| {
+            (Some(i64::from(record.partition)), Some(record.offset))
+                == (source["partition"].as_i64(), source["offset"].as_u64())
+        });
+        let record = record.unwrap_or_else(|| panic!("no record of {event}"));
+        assert_eq!(record.json()["tags"]["number"], numbers_of[&event["job"]], "{event}");
+    }
+    assert_eq!(coordinator.kafka()["records_taken"], 12);
+    coordinator.work("mine");
+}
+
+#[test]
+fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_a_dead_letter() {
+    let broker = Broker::start();
+    let coordinator = Coordinator::start(&broker);
+    for _ in 0..3 {
+        broker.produce("divvy.submit.5", &[job(1)], &[("idempotency-key", "a key")]);
+    }
+    broker.produce("divvy.submit.5", &[job(2)], &[("idempotency-key", "a key")]);
+    broker.produce("divvy.submit.5", &[job(3)], &[]);
+    let jobs = wait_for_jobs(&coordinator, 2);
+    let dead = eventually("a dead letter", || broker.records("divvy.submit.dead").pop());
+    assert_eq!((jobs.len(), numbers(&jobs)), (2, BTreeSet::from([1, 3])));
+    assert_eq!(dead.json()["tags"]["number"], "2");
+    let cause = dead.header("divvy-cause").expect("a cause");
+    assert!(cause.contains("idempotency key"), "{cause}");
+    // The same key by HTTP is the same job.
+    assert_eq!(coordinator.get("/v1/jobs?limit=10")["jobs"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn what_is_no_job_goes_to_the_dead_letters_with_its_cause_and_the_rest_goes_on() {
+    let broker = Broker::start();
+    let coordinator = Coordinator::start(&broker);
+    let poison = [
+        ("{", "not valid"),
+        ("[]", "not valid"),
+        (r#"{"kind":"no-such-kind","params":{}}"#, "kind"),
+        (r#"{"kind":"tasks","params":{"list":[]}}"#, "params"),
+        (r#"{"kind":"tasks","params":{"list":[1]},"priority":99}"#, "priority"),
+    ];
+    let mut records = Vec::new();
+    for (place, (value, _)) in poison.iter().enumerate() {
+        records.extend(jobs(place as u64 * 10..place as u64 * 10 + 10));
+        records.push((*value).to_owned());
+    }
+    broker.produce("divvy.submit.7", &records, &[("from", "a test")]);
+    assert_eq!(numbers(&wait_for_jobs(&coordinator, 50)).len(), 50);
+    let dead =
+        eventually("every dead letter", || Some(broker.records("divvy.submit.dead")).filter(|dead| dead.len() >= 5));
+    assert_eq!(dead.len(), 5);
+    for letter in &dead {
+        let (_, cause) = poison.iter().find(|(value, _)| *value == letter.value).expect("the value as it was");
+        let said = letter.header("divvy-cause").expect("a cause");
+        assert!(said.contains(cause), "{said} for {}", letter.value);
+        assert_eq!((letter.header("divvy-topic"), letter.header("from")), (Some("divvy.submit.7"), Some("a test")));
+        assert!(letter.header("divvy-partition").is_some() && letter.header("divvy-offset").is_some());
+    }
+    assert_eq!(coordinator.kafka()["records_dead"], 5);
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_longer_than_before() {
+    let broker = Broker::start();
+    let mut coordinator = Coordinator::start(&broker);
+    let anew = || {
+        broker.tool("TopicCommand", &["--delete", "--topic", "divvy.submit.3"]);
+        let create = ["--create", "--topic", "divvy.submit.3", "--partitions", "1"];
+        broker.tool("TopicCommand", &create);
+    };
+    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.3", "--partitions", "1"]);
+    broker.produce("divvy.submit.3", &jobs(0..20), &[]);
+    wait_for_jobs(&coordinator, 20);
+    // Shorter, while it is read.
+    anew();
+    broker.produce("divvy.submit.3", &jobs(100..105), &[]);
+    wait_for_jobs(&coordinator, 25);
+    // Longer, while it is read.
+    anew();
+    broker.produce("divvy.submit.3", &jobs(200..230), &[]);
+    wait_for_jobs(&coordinator, 55);
+    // Longer, while nobody reads it.
+    coordinator.stop();
+    anew();
+    broker.produce("divvy.submit.3", &jobs(300..340), &[]);
+    coordinator.start_again();
+    let jobs = wait_for_jobs(&coordinator, 95);
+    let expected = (0..20).chain(100..105).chain(200..230).chain(300..340);
+    assert_eq!((jobs.len(), numbers(&jobs)), (95, expected.collect()));
+}

@@ -1,0 +1,19 @@
+//! What is refused before anything starts.
+
+use crate::helpers::refusal;
+
+#[test]
+fn settings_that_cannot_be_used_end_the_start_with_their_cause_and_without_secrets() {
+    for (brokers, config, cause) in [
+        ("localhost", "", "\"localhost\" is not a broker"),
+        ("localhost:9092", "no.such.setting=1", "no.such.setting"),
+        ("localhost:9092", "acks", "setting 1 has no value"),
+        ("localhost:9092", "enable.idempotence=false", "enable.idempotence is set by divvy"),
+        ("localhost:9092", "security.protocol=ssl,ssl.key.pem=hunter2", ""),
+        ("localhost:9092", "security.protocol=sasl_ssl,sasl.mechanism=NONE,sasl.password=hunter2", ""),
+    ] {
+        let said = refusal(&[("DIVVY_KAFKA_BROKERS", brokers), ("DIVVY_KAFKA_CONFIG", config)]);
+        assert!(said.contains("DIVVY_KAFKA_CONFIG") && said.contains(cause), "{config}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}

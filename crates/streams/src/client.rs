@@ -1,0 +1,81 @@
+//! What librdkafka tells of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use tracing::debug;
+
+use crate::figures::{Figures, Part};
+
+/// What librdkafka writes when a topic has another id than before.
+const MADE_ANEW: &str = "changed id from ";
+/// The id of a topic of which none was known.
+const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Tells the figures of errors and notes topics that are made anew.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    figures: Option<(Arc<Figures>, Part)>,
+    made_anew: Option<Arc<AtomicBool>>,
+}
+
+impl Context {
+    pub(crate) fn of(figures: &Arc<Figures>, part: Part) -> Self {
+        Self { figures: Some((Arc::clone(figures), part)), made_anew: None }
+    }
+
+    /// Sets the flag, before any record of a topic that was made anew is read.
+    pub(crate) fn watching(self, made_anew: &Arc<AtomicBool>) -> Self {
+        Self { made_anew: Some(Arc::clone(made_anew)), ..self }
+    }
+
+    pub(crate) fn watches_topics(&self) -> bool {
+        self.made_anew.is_some()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(made_anew) =
+            self.made_anew.as_ref().filter(|_| message.contains(MADE_ANEW) && !message.contains(NO_ID))
+        {
+            made_anew.store(true, Ordering::Release);
+        }
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!(%error, reason, "librdkafka");
+        // The roster hears of each record.
+        if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
+            figures.failed(*part, reason);
+        }
+    }
+}
+
+/// The parts tell themselves what concerns anybody.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    if !matches!(level, RDKafkaLogLevel::Debug) {
+        debug!(facility, message, "librdkafka");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        let Some((figures, part)) = &self.figures else { return };
+        match delivery {
+            Ok(_) => figures.recovered(*part),
+            Err((error, _)) => figures.failed(*part, &error.to_string()),
+        }
+    }
+}

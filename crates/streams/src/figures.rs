@@ -1,0 +1,124 @@
+//! What the parts have done and why they cannot go on, for statistics, metrics and the log.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use api::KafkaStats;
+use tracing::{info, warn};
+
+/// A part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Events out.
+    Outbox,
+    /// The workers' state out.
+    Roster,
+    /// Jobs in.
+    Intake,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Outbox, Self::Roster, Self::Intake];
+
+    /// The name in the log and the statistics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbox => "events",
+            Self::Roster => "workers",
+            Self::Intake => "intake",
+        }
+    }
+}
+
+/// Counts, and the error of each part.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Relays that run: one while this coordinator leads.
+    relays: AtomicUsize,
+    published: AtomicU64,
+    lost: AtomicU64,
+    taken: AtomicU64,
+    dead: AtomicU64,
+    missed: AtomicU64,
+    anew: AtomicU64,
+    errors: Mutex<[Option<String>; Part::ALL.len()]>,
+}
+
+impl Figures {
+    pub(crate) fn set_published(&self, next: u64, lost: u64) {
+        self.published.store(next.saturating_sub(1), Ordering::Relaxed);
+        let before = self.lost.swap(lost, Ordering::Relaxed);
+        if lost > before {
+            warn!(events = lost - before, "retention has deleted events before they were published");
+        }
+    }
+
+    pub(crate) fn add_taken(&self, records: u64) {
+        self.taken.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_dead(&self, records: u64) {
+        self.dead.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_missed(&self, records: u64) {
+        self.missed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_anew(&self) {
+        self.anew.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A part cannot go on. Logged when it begins.
+    pub(crate) fn failed(&self, part: Part, error: &str) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = &mut errors[part as usize];
+        if place.is_none() {
+            warn!(part = part.as_str(), error, "Kafka cannot be used");
+        }
+        *place = Some(error.to_owned());
+    }
+
+    /// A part has started.
+    pub(crate) fn started(&self, part: Part) {
+        if part == Part::Outbox {
+            self.relays.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A part has ended, for another coordinator to go on.
+    pub(crate) fn ended(&self, part: Part) {
+        if part == Part::Outbox {
+            self.relays.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = None;
+    }
+
+    /// A part goes on.
+    pub(crate) fn recovered(&self, part: Part) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors[part as usize].take().is_some() {
+            info!(part = part.as_str(), "Kafka can be used again");
+        }
+    }
+
+    /// All of it, where the newest event has this number.
+    #[must_use]
+    pub fn stats(&self, latest_event: u64) -> KafkaStats {
+        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let named = Part::ALL.into_iter().zip(errors);
+        let published = self.published.load(Ordering::Relaxed);
+        let is_publishing = self.relays.load(Ordering::Relaxed) > 0;
+        KafkaStats {
+            published_event: published,
+            unpublished_events: if is_publishing { latest_event.saturating_sub(published) } else { 0 },
+            lost_events: self.lost.load(Ordering::Relaxed),
+            records_taken: self.taken.load(Ordering::Relaxed),
+            records_dead: self.dead.load(Ordering::Relaxed),
+            records_missed: self.missed.load(Ordering::Relaxed),
+            partitions_made_anew: self.anew.load(Ordering::Relaxed),
+            errors: named.filter_map(|(part, error)| Some((part.as_str().to_owned(), error?))).collect(),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Reads events and the workers' state, for people and programs that look on.
+
+use std::time::Duration;
+
+use api::WorkerStatus;
+use model::JobEvent;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::client::Context;
+use crate::settings::Settings;
+use crate::{EVENTS_TOPIC, WORKERS_TOPIC};
+
+/// How long a broker may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// The workers' state.
+    Workers,
+    /// Events.
+    Events,
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// At the oldest record that is kept.
+    Beginning,
+    /// At the next record that comes.
+    Now,
+}
+
+/// Something that was read.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// A worker's state.
+    Worker(WorkerStatus),
+    /// An event.
+    Event(JobEvent),
+    /// There is nothing more at the moment in any partition.
+    End,
+}
+
+/// Why nothing is read.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowerError {
+    /// The brokers cannot be reached, or refuse.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A topic is not there.
+    #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
+    NoTopic(String),
+    /// A record is not what divvy publishes.
+    #[error("record {offset} of {topic} is not what divvy publishes: {error}")]
+    Record {
+        /// Its topic.
+        topic: String,
+        /// Its offset.
+        offset: i64,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+}
+
+/// A consumer of some of the topics.
+pub struct Follower {
+    consumer: BaseConsumer<Context>,
+    /// Partitions whose end has not been seen.
+    open: usize,
+    is_grouped: bool,
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follower").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl Follower {
+    /// Begins to read: with a group where the group stopped, else from `from` on.
+    ///
+    /// # Errors
+    /// The brokers cannot be reached, or a topic is not there.
+    pub fn start(
+        settings: &Settings,
+        topics: &[Topic],
+        from: From,
+        group: Option<&str>,
+    ) -> Result<Self, FollowerError> {
+        let reset = if from == From::Beginning { "earliest" } else { "latest" };
+        let consumer = settings.follower(group, reset)?;
+        let names: Vec<_> = topics.iter().map(|topic| topic.name()).collect();
+        let (mut assignment, mut open) = (TopicPartitionList::new(), 0);
+        let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
+        for name in &names {
+            let metadata = consumer.client().fetch_metadata(Some(name), ASK_TIMEOUT)?;
+            for topic in metadata.topics() {
+                if topic.error().is_some() || topic.partitions().is_empty() {
+                    return Err(FollowerError::NoTopic((*name).to_owned()));
+                }
+                for partition in topic.partitions() {
+                    assignment.add_partition_offset(name, partition.id(), offset)?;
+                    open += 1;
+                }
+            }
+        }
+        match group {
+            Some(_) => consumer.subscribe(&names)?,
+            None => consumer.assign(&assignment)?,
+        }
+        Ok(Self { consumer, open, is_grouped: group.is_some() })
+    }
+
+    /// The next that comes; none when nothing has within `patience`.
+    ///
+    /// # Errors
+    /// The brokers refuse, or a record is not what divvy publishes. Brokers that are away are waited for.
+    pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
+        let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
+        match record {
+            Ok(record) => read(&record.detach()).map(Some),
+            Err(KafkaError::PartitionEOF(_)) => {
+                self.open = self.open.saturating_sub(1);
+                Ok((self.open == 0 && !self.is_grouped).then_some(Followed::End))
+            }
+            Err(error) if is_passing(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Topic {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Workers => WORKERS_TOPIC,
+            Self::Events => EVENTS_TOPIC,
+        }
+    }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
+fn read(record: &OwnedMessage) -> Result<Followed, FollowerError> {
+    let value = record.payload().unwrap_or_default();
+    let read = match record.topic() {
+        EVENTS_TOPIC => serde_json::from_slice(value).map(Followed::Event),
+        _ => serde_json::from_slice(value).map(Followed::Worker),
+    };
+    read.map_err(|error| FollowerError::Record { topic: record.topic().to_owned(), offset: record.offset(), error })
+}

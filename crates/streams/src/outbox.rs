@@ -1,0 +1,232 @@
+//! Events out: the event table by number, each record keyed by its job.
+//!
+//! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
+//! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
+//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::JobEvent;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::client::log;
+use crate::figures::{Figures, Part};
+use crate::settings::Settings;
+use crate::thread::Stop;
+use crate::window::Window;
+use crate::{EVENTS_TOPIC, record};
+
+/// Events read at a time.
+const PAGE: usize = 2_000;
+/// Events that may be sent and not acknowledged.
+const MAX_OUTSTANDING: usize = 40_000;
+/// How often the store is told how far the events are: what may be sent again after a crash.
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an idle relay waits before it looks whether it is to end.
+const IDLE: Duration = Duration::from_millis(100);
+/// Pause after a failure.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long acknowledgements are waited for at the end.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Where to.
+    pub settings: Settings,
+    /// Where from.
+    pub store: Arc<Store>,
+    /// What it has done.
+    pub figures: Arc<Figures>,
+    /// Where the store's futures run.
+    pub runtime: Handle,
+}
+
+/// Why events are not published.
+#[derive(Debug, thiserror::Error)]
+enum OutboxError {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("an event was not delivered: {0}")]
+    Delivery(String),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] SubmitError),
+    #[error("another relay publishes, from event {} on", .0.next)]
+    Overtaken(Position),
+}
+
+/// Hears of deliveries.
+#[derive(Debug)]
+struct Deliveries {
+    window: Arc<Mutex<Window>>,
+    figures: Arc<Figures>,
+}
+
+fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    // No code that holds it can panic half way through a change.
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.figures.failed(Part::Outbox, reason);
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            lock(&self.window).fail(reason.to_owned());
+        }
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, delivery: &DeliveryResult<'_>, seq: usize) {
+        match delivery {
+            Ok(_) => lock(&self.window).acknowledged(seq as u64),
+            Err((error, _)) => lock(&self.window).fail(error.to_string()),
+        }
+    }
+}
+
+/// One producer and what it has sent.
+struct Session {
+    producer: BaseProducer<Deliveries>,
+    window: Arc<Mutex<Window>>,
+    /// The position in the store.
+    stored: u64,
+    stored_at: Instant,
+    /// The last event that was sent.
+    sent: u64,
+    latest: watch::Receiver<u64>,
+}
+
+impl Outbox {
+    /// Publishes until it is told to stop.
+    pub fn run(self, stop: &Stop) {
+        self.figures.started(Part::Outbox);
+        while !stop.is_set() {
+            if let Err(error) = self.session(stop) {
+                self.figures.failed(Part::Outbox, &error.to_string());
+                stop.sleep(RETRY_PAUSE);
+            }
+        }
+        self.figures.ended(Part::Outbox);
+    }
+
+    /// From the store's position on, until something fails.
+    fn session(&self, stop: &Stop) -> Result<(), OutboxError> {
+        let (stored, lost) = self.positions()?;
+        // Events count from 1.
+        let next = stored.max(1);
+        self.store.keep_events_from(next);
+        self.figures.set_published(next, lost);
+        let window = Arc::new(Mutex::new(Window::new(next)));
+        let deliveries = Deliveries { window: Arc::clone(&window), figures: Arc::clone(&self.figures) };
+        let producer = self.settings.ordered_producer(deliveries)?;
+        let (latest, stored_at) = (self.store.latest_event(), Instant::now());
+        let mut session = Session { producer, window, stored, stored_at, sent: next - 1, latest };
+        while !stop.is_set() {
+            self.step(&mut session, stop)?;
+        }
+        // What is on its way need not be sent again by the next relay; an error only means that it is.
+        let _ = session.producer.flush(END_TIMEOUT);
+        self.store_position(&mut session, true)
+    }
+
+    fn step(&self, session: &mut Session, stop: &Stop) -> Result<(), OutboxError> {
+        let target = *session.latest.borrow_and_update();
+        let outstanding = lock(&session.window).len();
+        let mut is_waiting = true;
+        if session.sent < target && outstanding < MAX_OUTSTANDING {
+            is_waiting = false;
+            let page = self.runtime.block_on(self.store.events(session.sent, None, PAGE))?;
+            if page.is_empty() {
+                // They are forgotten.
+                session.sent = target;
+                lock(&session.window).passed(target);
+            }
+            for event in &page {
+                self.send(session, event, stop)?;
+            }
+        } else if outstanding == 0 {
+            let _ = self.runtime.block_on(async { tokio::time::timeout(IDLE, session.latest.changed()).await });
+            is_waiting = false;
+        }
+        session.producer.poll(if is_waiting { Duration::from_millis(10) } else { Duration::ZERO });
+        self.check(session)?;
+        self.store_position(session, false)
+    }
+
+    fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<(), OutboxError> {
+        let job = event.job.to_string();
+        let value = serde_json::to_string(event).expect("an event is JSON");
+        let number = usize::try_from(event.seq).expect("64 bits");
+        let mut record = BaseRecord::with_opaque_to(EVENTS_TOPIC, number)
+            .key(job.as_str())
+            .payload(value.as_str())
+            .timestamp(event.at.as_millisecond())
+            .headers(record::headers(event, &job));
+        lock(&session.window).sent(event.seq);
+        while let Err((error, back)) = session.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(error.into());
+            }
+            session.producer.poll(Duration::from_millis(10));
+            self.check(session)?;
+            self.store_position(session, false)?;
+            if stop.is_set() {
+                return Ok(());
+            }
+            record = back;
+        }
+        session.sent = event.seq;
+        Ok(())
+    }
+
+    fn check(&self, session: &Session) -> Result<(), OutboxError> {
+        match lock(&session.window).failure() {
+            Some(error) => Err(OutboxError::Delivery(error.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Moves the store's position to the first event that is not acknowledged.
+    fn store_position(&self, session: &mut Session, at_once: bool) -> Result<(), OutboxError> {
+        let (next, is_due) = (lock(&session.window).next(), session.stored_at.elapsed() >= STORE_INTERVAL);
+        if next <= session.stored.max(1) || !(is_due || at_once) {
+            return Ok(());
+        }
+        let (from, to) = (session.stored, Position { next, mark: 0 });
+        let advance = Advance { stream: OUTBOX.to_owned(), from, to, job: None };
+        match self.runtime.block_on(self.store.advance(advance))? {
+            Advanced::Moved | Advanced::Submitted(_) => (),
+            Advanced::Elsewhere(position) => return Err(OutboxError::Overtaken(position)),
+        }
+        (session.stored, session.stored_at) = (next, Instant::now());
+        self.store.keep_events_from(next);
+        self.figures.recovered(Part::Outbox);
+        let (_, lost) = self.positions()?;
+        self.figures.set_published(next, lost);
+        Ok(())
+    }
+
+    /// The first event to be published, and how many were lost.
+    fn positions(&self) -> Result<(u64, u64), ReadError> {
+        let positions = self.runtime.block_on(self.store.positions())?;
+        let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
+        Ok((next(OUTBOX), next(OUTBOX_LOST)))
+    }
+}

@@ -1,0 +1,70 @@
+//! The workers' state out, each second, each record keyed by its worker. A second that cannot be sent is lost.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::WorkerStatus;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord};
+
+use crate::WORKERS_TOPIC;
+use crate::client::Context;
+use crate::figures::{Figures, Part};
+use crate::settings::Settings;
+use crate::thread::Stop;
+
+/// How often the workers are published.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Roster {
+    /// Where to.
+    pub settings: Settings,
+    /// The workers as they are now.
+    pub workers: Box<dyn Fn() -> Vec<WorkerStatus> + Send>,
+    /// What it has done.
+    pub figures: Arc<Figures>,
+}
+
+impl std::fmt::Debug for Roster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roster").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Roster {
+    /// Publishes until it is told to stop.
+    pub fn run(self, stop: &Stop) {
+        while !stop.is_set() {
+            if let Err(error) = self.session(stop) {
+                self.figures.failed(Part::Roster, &error.to_string());
+                stop.sleep(INTERVAL);
+            }
+        }
+        self.figures.ended(Part::Roster);
+    }
+
+    fn session(&self, stop: &Stop) -> Result<(), KafkaError> {
+        let producer: BaseProducer<Context> = self.settings.producer(Context::of(&self.figures, Part::Roster))?;
+        let mut next = Instant::now();
+        while !stop.is_set() {
+            let workers = (self.workers)();
+            if workers.is_empty() {
+                self.figures.recovered(Part::Roster);
+            }
+            for worker in workers {
+                let value = serde_json::to_string(&worker).expect("a state is JSON");
+                let record = BaseRecord::to(WORKERS_TOPIC).key(worker.id.as_str()).payload(value.as_str());
+                if let Err((error, _)) = producer.send(record) {
+                    self.figures.failed(Part::Roster, &error.to_string());
+                    break;
+                }
+            }
+            next = (next + INTERVAL).max(Instant::now());
+            while !stop.is_set() && Instant::now() < next {
+                producer.poll(Duration::from_millis(100));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! The brokers, and settings of librdkafka beside those that the parts need.
+
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, ProducerContext};
+
+use crate::client::Context;
+
+/// Settings on which the promises of the parts stand.
+const RESERVED: [&str; 11] = [
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "group.id",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "partitioner",
+    "transactional.id",
+];
+/// What a name of a setting has whose value is a secret.
+const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config", "username"];
+
+/// Where Kafka is and how it is spoken to.
+#[derive(Clone)]
+pub struct Settings {
+    brokers: String,
+    extra: Vec<(String, String)>,
+}
+
+/// Settings that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    /// Not a list of `host:port`.
+    #[error("{0:?} is not a broker: give host:port, several separated by commas")]
+    Broker(String),
+    /// Not a list of `key=value`.
+    #[error("setting {0} has no value: give key=value, several separated by commas, a comma in a value as \\,")]
+    NoValue(usize),
+    /// Set by divvy alone.
+    #[error("{0} is set by divvy")]
+    Reserved(String),
+    /// Unknown to librdkafka, or with a value that it does not take.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl fmt::Debug for Settings {
+    /// Names only where a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(key, value): &(String, String)| {
+            if is_secret(key) { format!("{key}=…") } else { format!("{key}={value}") }
+        };
+        let extra: Vec<_> = self.extra.iter().map(shown).collect();
+        f.debug_struct("Settings").field("brokers", &self.brokers).field("extra", &extra).finish()
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    SECRET.iter().any(|secret| key.contains(secret))
+}
+
+impl Settings {
+    /// Reads `host:port,…` and `key=value,…` and lets librdkafka check them: files of certificates are read, no broker
+    /// is asked.
+    ///
+    /// # Errors
+    /// See [`InvalidSettings`]; no message holds a secret.
+    pub fn parse(brokers: &str, config: &str) -> Result<Self, InvalidSettings> {
+        let brokers: Vec<_> = brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()).collect();
+        if let Some(wrong) = brokers.iter().find(|broker| !is_broker(broker)) {
+            return Err(InvalidSettings::Broker((*wrong).to_owned()));
+        }
+        if brokers.is_empty() {
+            return Err(InvalidSettings::Broker(String::new()));
+        }
+        let extra = pairs(config)?;
+        if let Some((key, _)) = extra.iter().find(|(key, _)| RESERVED.contains(&key.as_str())) {
+            return Err(InvalidSettings::Reserved(key.clone()));
+        }
+        let settings = Self { brokers: brokers.join(","), extra };
+        let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
+        settings.producer(Context::default()).map_err(refused)?;
+        settings.consumer("divvy-check", Context::default()).map_err(refused)?;
+        Ok(settings)
+    }
+
+    fn describe(&self, error: &KafkaError) -> String {
+        if let KafkaError::ClientConfig(_, description, key, _) = error {
+            return if is_secret(key) { format!("{key} is not as it must be") } else { description.trim().to_owned() };
+        }
+        let text = error.to_string();
+        // Such as a file that cannot be read, with what was given for it.
+        let is_shown = |(key, value): &(String, String)| is_secret(key) && !value.is_empty() && text.contains(value);
+        if self.extra.iter().any(is_shown) {
+            return "librdkafka refuses a client with these settings".to_owned();
+        }
+        text
+    }
+
+    /// The brokers, as `host:port,…`.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "divvy").set("log.connection.close", "false");
+        config.set("reconnect.backoff.max.ms", "2000").set("topic.metadata.refresh.interval.ms", "30000");
+        for (key, value) in own {
+            config.set(*key, *value);
+        }
+        for (key, value) in &self.extra {
+            config.set(key, value);
+        }
+        config.set("bootstrap.servers", &self.brokers).set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+
+    /// A producer of records of which none may be missing and each partition has its order: what fails for good ends
+    /// the producer before anything after it is sent.
+    pub(crate) fn ordered_producer<C: ProducerContext>(&self, context: C) -> Result<BaseProducer<C>, KafkaError> {
+        let mut config = self.client(&[
+            ("compression.codec", "lz4"),
+            ("linger.ms", "5"),
+            ("queue.buffering.max.messages", "100000"),
+            ("queue.buffering.max.kbytes", "65536"),
+        ]);
+        config.set("enable.idempotence", "true").set("enable.gapless.guarantee", "true");
+        // Without an end, a record that was not sent in time would leave a gap.
+        config.set("message.timeout.ms", "0").set("partitioner", "murmur2_random");
+        config.create_with_context(context)
+    }
+
+    /// A producer of records that may be lost when Kafka is away for long.
+    pub(crate) fn producer<C: ProducerContext>(&self, context: C) -> Result<BaseProducer<C>, KafkaError> {
+        let mut config = self.client(&[
+            ("compression.codec", "lz4"),
+            ("linger.ms", "20"),
+            // The broker decides what is too large for a topic.
+            ("message.max.bytes", "104857600"),
+            ("queue.buffering.max.messages", "100000"),
+            ("queue.buffering.max.kbytes", "131072"),
+        ]);
+        config.set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
+        config.create_with_context(context)
+    }
+
+    /// A consumer that keeps no offsets of its own.
+    pub(crate) fn consumer(&self, group: &str, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
+        let mut config = self.client(&[
+            ("allow.auto.create.topics", "false"),
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.error.backoff.ms", "100"),
+            ("queued.max.messages.kbytes", "65536"),
+            ("max.poll.interval.ms", "86400000"),
+        ]);
+        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config.set("auto.offset.reset", "error");
+        if context.watches_topics() {
+            // Only its log tells that a topic was made anew.
+            let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
+            config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+        }
+        config.create_with_context(context)
+    }
+
+    /// A consumer for a person, in a group where one is given.
+    pub(crate) fn follower(&self, group: Option<&str>, reset: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+        let mut config = self.client(&[
+            ("allow.auto.create.topics", "false"),
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.wait.max.ms", "100"),
+        ]);
+        config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", reset);
+        config.set("enable.auto.commit", if group.is_some() { "true" } else { "false" });
+        config.set("enable.partition.eof", "true");
+        config.create_with_context(Context::default())
+    }
+}
+
+fn is_broker(broker: &str) -> bool {
+    let address = broker.rsplit_once("://").map_or(broker, |(_, address)| address);
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// `key=value,…`, with `\,` for a comma in a value.
+fn pairs(config: &str) -> Result<Vec<(String, String)>, InvalidSettings> {
+    let mut parts = vec![String::new()];
+    let mut characters = config.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.peek() == Some(&',') => {
+                characters.next();
+                parts.last_mut().map(|part| part.push(',')).unwrap_or_default();
+            }
+            ',' => parts.push(String::new()),
+            other => parts.last_mut().map(|part| part.push(other)).unwrap_or_default(),
+        }
+    }
+    let mut pairs = Vec::new();
+    for (place, part) in parts.iter().enumerate().filter(|(_, part)| !part.trim().is_empty()) {
+        let (key, value) = part.split_once('=').ok_or(InvalidSettings::NoValue(place + 1))?;
+        pairs.push((key.trim().to_owned(), value.to_owned()));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_and_settings_are_checked_before_any_broker_is_asked() {
+        let settings =
+            Settings::parse("one:9092, two:9093", r"sasl.password=a\,b=c,socket.timeout.ms=5000").expect("valid");
+        assert_eq!(settings.brokers(), "one:9092,two:9093");
+        assert_eq!(settings.extra[0], ("sasl.password".to_owned(), "a,b=c".to_owned()));
+        for brokers in ["", "one", "one:", ":9092", "one:0", "one:9092,two"] {
+            assert!(matches!(Settings::parse(brokers, ""), Err(InvalidSettings::Broker(_))), "{brokers}");
+        }
+        assert_eq!(Settings::parse("one:1", "a=b,c").err(), Some(InvalidSettings::NoValue(2)));
+        let reserved = Settings::parse("one:1", "enable.idempotence=false").err();
+        assert_eq!(reserved, Some(InvalidSettings::Reserved("enable.idempotence".to_owned())));
+        for config in
+            ["no.such.setting=1", "socket.timeout.ms=soon", "security.protocol=ssl,ssl.ca.location=/no/such/file"]
+        {
+            assert!(matches!(Settings::parse("one:1", config), Err(InvalidSettings::Refused(_))), "{config}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = "sasl.username=me,sasl.password=hunter2,security.protocol=sasl_ssl,sasl.mechanism=PLAIN";
+        let settings = Settings::parse("one:1", config).expect("valid");
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("sasl_ssl"), "{shown}");
+        let error = Settings::parse("one:1", "security.protocol=ssl,ssl.key.pem=hunter2").expect_err("no key");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}

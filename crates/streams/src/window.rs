@@ -1,0 +1,77 @@
+//! Events that were sent and not all acknowledged.
+
+use std::collections::BTreeSet;
+
+/// How far events are acknowledged without a gap.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    outstanding: BTreeSet<u64>,
+    /// The number after that of the last event that was sent.
+    beyond: u64,
+    failed: Option<String>,
+}
+
+impl Window {
+    /// Nothing from `next` on has been sent.
+    pub(crate) fn new(next: u64) -> Self {
+        Self { outstanding: BTreeSet::new(), beyond: next, failed: None }
+    }
+
+    pub(crate) fn sent(&mut self, seq: u64) {
+        self.outstanding.insert(seq);
+        self.beyond = seq + 1;
+    }
+
+    /// There are no events up to this number beside those that were sent.
+    pub(crate) fn passed(&mut self, seq: u64) {
+        self.beyond = self.beyond.max(seq + 1);
+    }
+
+    pub(crate) fn acknowledged(&mut self, seq: u64) {
+        self.outstanding.remove(&seq);
+    }
+
+    /// Only the first failure tells the cause.
+    pub(crate) fn fail(&mut self, error: String) {
+        self.failed.get_or_insert(error);
+    }
+
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Events that are not acknowledged.
+    pub(crate) fn len(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// The number of the first event that is not acknowledged.
+    pub(crate) fn next(&self) -> u64 {
+        self.outstanding.first().copied().unwrap_or(self.beyond)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_acknowledged_without_a_gap_counts() {
+        let mut window = Window::new(5);
+        assert_eq!(window.next(), 5);
+        for seq in [5, 6, 9] {
+            window.sent(seq);
+        }
+        window.acknowledged(6);
+        assert_eq!((window.next(), window.len()), (5, 2));
+        window.acknowledged(5);
+        assert_eq!(window.next(), 9);
+        window.acknowledged(9);
+        assert_eq!((window.next(), window.len()), (10, 0));
+        window.passed(12);
+        assert_eq!(window.next(), 13);
+        window.fail("first".to_owned());
+        window.fail("second".to_owned());
+        assert_eq!(window.failure(), Some("first"));
+    }
+}

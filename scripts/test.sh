@@ -15,7 +15,7 @@ step() { printf '\n== %s\n' "$*"; }
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
 missing=()
-for tool in kubectl:kubernetes-client chromium:chromium curl:curl promtool:prometheus openssl:openssl; do
+for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus openssl:openssl; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
@@ -59,6 +59,9 @@ cargo test --workspace --locked
 
 step 'the API as it describes itself'
 scripts/try-api.sh
+
+step 'the dashboard in a browser'
+e2e/browser/check.sh
 
 step 'the Python SDK'
 sdk/python/check.sh

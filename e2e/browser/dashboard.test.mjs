@@ -85,19 +85,19 @@ test("a form that is wrong says where and keeps what was filled in", async () =>
 
 test("the filter lives in the address, survives a reload and finds by state, kind, tag and text", async () => {
   for (const team of ["red", "blue", "blue"]) {
-    await grid.submit({ kind: "sleep", params: { seconds: 0 }, tags: { filtered: team } });
+    await grid.submit({ kind: "sleep", params: { seconds: 0 }, tags: { squad: team } });
   }
   const { context, page } = await open("/jobs");
   await page.selectOption('[name="kind"]', "sleep");
-  await page.fill('[name="tag"]', "filtered:blue");
+  await page.fill('[name="tag"]', "squad:blue");
   await page.selectOption('[name="since"]', "1h");
   await page.click('button:has-text("Filter")');
-  await page.waitForURL(/tag=filtered%3Ablue/);
+  await page.waitForURL(/tag=squad%3Ablue/);
   assert.equal(await page.locator("#jobs tbody tr").count(), 2);
   await page.reload();
-  assert.equal(await page.inputValue('[name="tag"]'), "filtered:blue");
+  assert.equal(await page.inputValue('[name="tag"]'), "squad:blue");
   assert.equal(await page.locator("#jobs tbody tr").count(), 2);
-  await page.goto(`${grid.url}/jobs?text=RED&tag=filtered`);
+  await page.goto(`${grid.url}/jobs?text=RED&tag=squad`);
   assert.equal(await page.locator("#jobs tbody tr").count(), 1);
   await context.close();
 });
@@ -187,8 +187,6 @@ test("a coordinator that is killed shows as lost, and the page heals by itself",
 test("ten tabs share one stream", async () => {
   const context = await browser.newContext();
   const streams = new Set();
-  const cdp = await browser.newBrowserCDPSession();
-  await cdp.send("Target.setDiscoverTargets", { discover: true });
   const pages = [];
   for (let number = 0; number < 10; number += 1) {
     const page = await context.newPage();
@@ -199,8 +197,10 @@ test("ten tabs share one stream", async () => {
     pages.push(page);
   }
   for (const page of pages) await isLive(page);
-  const { targetInfos } = await cdp.send("Target.getTargets");
-  const workers = targetInfos.filter((target) => target.type === "shared_worker" && target.url.includes("/assets/ticks."));
+  const cdp = await context.newCDPSession(pages[0]);
+  const { targetInfo: own } = await cdp.send("Target.getTargetInfo");
+  const { targetInfos } = await cdp.send("Target.getTargets", { filter: [{ type: "shared_worker" }] });
+  const workers = targetInfos.filter((target) => target.browserContextId === own.browserContextId);
   assert.equal(workers.length, 1, "one shared worker");
   assert.equal(streams.size, 0, "no page has a stream of its own");
   await context.close();
@@ -271,7 +271,7 @@ test("axe finds nothing, light and dark, wide and narrow, and no page scrolls si
   const job = await grid.submit({ kind: "sleep", params: { seconds: 0.01, tasks: 5, fail_rate: 1 }, max_attempts: 1 });
   await grid.ended(job.id);
   const targets = ["/", "/task-stream", "/jobs", "/jobs?state=failed", `/jobs/${job.id}`, "/jobs/all/retry?state=failed"].concat(
-    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/sign-in", "/jobs/nothing"],
+    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/statistics?grain=minute", "/sign-in", "/jobs/nothing"],
   );
   const forms = [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "light", viewport: { width: 390, height: 844 } }];
   for (const options of forms) {

@@ -5,7 +5,7 @@ use model::{JobState, Labels};
 use reqwest::header;
 use serde_json::json;
 
-use crate::helpers::{TestCoordinator, config};
+use crate::helpers::{TestCoordinator, config, read};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -94,4 +94,45 @@ async fn a_dashboard_that_is_off_leaves_the_interface_alone() {
         assert_eq!(coordinator.get(path).await.status(), 404, "{path}");
     }
     assert_eq!(coordinator.get("/v1/stats").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_drained_worker_ends_what_it_holds_and_gets_nothing_more() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    assert!(coordinator.get("/grid/workers").await.text().await.expect("text").contains("Drain one"));
+    assert_eq!(coordinator.post("/workers/one/drain", &serde_json::Value::Null).await.status(), 204);
+    assert_eq!(coordinator.state_of("one").await, api::WorkerState::Draining);
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    let explanation: api::Explanation = read(coordinator.get(&format!("/v1/jobs/{}/explain", job.id)).await, 200).await;
+    assert!(explanation.reasons[0].contains("no worker"), "{explanation:?}");
+    assert_eq!(coordinator.post("/workers/two/drain", &serde_json::Value::Null).await.status(), 404);
+}
+
+#[tokio::test]
+async fn statistics_show_what_has_ended() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0, "tasks": 7}})).await;
+    coordinator.job_in(job.id, JobState::Succeeded).await;
+    let html = coordinator.get("/statistics?grain=minute&kind=sleep").await.text().await.expect("text");
+    assert!(html.contains("7 succeeded, 0 failed") && html.contains("id=\"kind-sleep\""), "{html}");
+    assert_eq!(coordinator.get("/statistics?grain=decade").await.status(), 400);
+}
+
+#[tokio::test]
+async fn the_task_stream_has_the_leases_of_pushed_and_pulling_workers() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    let pushed = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    coordinator.job_in(pushed.id, JobState::Succeeded).await;
+    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2]}})).await;
+    let claimed = coordinator.claimed("puller", &json!({})).await;
+    coordinator.fail(&claimed, "on purpose").await;
+    let stream: serde_json::Value = read(coordinator.get("/task-stream/data?seconds=30").await, 200).await;
+    let rows: Vec<_> = stream["rows"].as_array().expect("rows").iter().collect();
+    let of = |name: &str| rows.iter().find(|row| row["worker"] == name).expect("a row");
+    assert_eq!((&of("one")["leases"], &of("one")["failed"]), (&json!(1), &json!(0)));
+    assert_eq!((&of("puller")["leases"], &of("puller")["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(stream["is_aggregated"], json!(false));
 }

@@ -1,5 +1,7 @@
 //! Charts over time as SVG. Colors are placeholders that the style sheet replaces, so that one drawing suits light and dark.
 
+use std::ops::Range;
+
 use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 
@@ -13,7 +15,7 @@ const SIZE: (u32, u32) = (520, 180);
 /// Values over time, in the order of time.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    /// Minutes before now, negative, and the value. A gap is where two points are further apart than `Chart::gap`.
+    /// Places on the horizontal axis and the values there.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -22,9 +24,13 @@ pub(crate) struct Chart<'a> {
     pub(crate) title: &'static str,
     /// What the chart says, in words.
     pub(crate) summary: &'a str,
-    /// The length of the horizontal axis in minutes.
-    pub(crate) minutes: f64,
-    /// Points further apart than this, in minutes, are not joined.
+    /// The ends of the horizontal axis, about how many labels it has, and what they say.
+    pub(crate) x: Range<f64>,
+    pub(crate) x_labels: usize,
+    pub(crate) x_label: &'a dyn Fn(f64) -> String,
+    /// What the labels of the vertical axis say.
+    pub(crate) y_label: fn(f64) -> String,
+    /// Points further apart than this are not joined.
     pub(crate) gap: f64,
     pub(crate) series: &'a [Series],
 }
@@ -66,17 +72,17 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .margin_right(18)
             .x_label_area_size(26)
             .y_label_area_size(44)
-            .build_cartesian_2d(-chart.minutes..0.0, 0.0..top)?;
+            .build_cartesian_2d(chart.x.clone(), 0.0..top)?;
         let label = ("sans-serif", 15).into_font().color(&INK);
         plot.configure_mesh()
             .disable_x_mesh()
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .axis_style(GRID)
-            .x_labels(5)
+            .x_labels(chart.x_labels)
             .y_labels(steps + 1)
-            .x_label_formatter(&|minutes: &f64| minutes_ago(*minutes))
-            .y_label_formatter(&|value: &f64| crate::words::short(*value))
+            .x_label_formatter(&|place: &f64| (chart.x_label)(*place))
+            .y_label_formatter(&|value: &f64| (chart.y_label)(*value))
             .label_style(label)
             .draw()?;
         for (series, color) in chart.series.iter().zip(SERIES) {
@@ -85,6 +91,10 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
                     plot.draw_series(AreaSeries::new(part.to_vec(), 0.0, color.mix(0.14)))?;
                 }
                 plot.draw_series(LineSeries::new(part.to_vec(), color.stroke_width(2)))?;
+                // A line needs two points.
+                if let [alone] = part {
+                    plot.draw_series([Circle::new(*alone, 2, color.filled())])?;
+                }
             }
         }
         area.present()?;
@@ -92,14 +102,18 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
     Ok(svg)
 }
 
-fn minutes_ago(minutes: f64) -> String {
+/// A label of an axis that ends now.
+pub(crate) fn minutes_ago(minutes: f64) -> String {
     let ago = -minutes.round();
     if ago == 0.0 { "now".to_owned() } else { format!("−{ago:.0} min") }
 }
 
 /// A round value at or above `highest` that seldom changes, and the lines below it.
 fn round_top(highest: f64) -> (f64, usize) {
-    let magnitude = 10f64.powf(highest.max(1.0).log10().floor());
+    if highest == 0.0 {
+        return (1.0, 5);
+    }
+    let magnitude = 10f64.powf(highest.max(0.001).log10().floor());
     for (factor, steps) in [(1.0, 5), (2.0, 4), (5.0, 5), (10.0, 5)] {
         if highest <= factor * magnitude {
             return (factor * magnitude, steps);
@@ -114,14 +128,25 @@ mod tests {
 
     #[test]
     fn the_vertical_axis_ends_at_a_round_value() {
-        let tops = [0.0, 1.0, 1.1, 4.0, 5.1, 99.0, 1_001.0].map(|highest| round_top(highest).0);
-        assert_eq!(tops, [1.0, 1.0, 2.0, 5.0, 10.0, 100.0, 2_000.0]);
+        let tops = [1.0, 1.1, 4.0, 5.1, 99.0, 1_001.0].map(|highest| round_top(highest).0);
+        assert_eq!(tops, [1.0, 2.0, 5.0, 10.0, 100.0, 2_000.0]);
+        assert_eq!(round_top(0.0), (1.0, 5));
     }
 
     #[test]
     fn a_chart_has_its_axes_and_says_in_words_what_it_shows() {
         let series = [Series { name: "tasks", points: vec![(-10.0, 3.0), (-9.0, 7.0)] }];
-        let figure = Chart { id: "c", title: "Rate", summary: "7 now", minutes: 60.0, gap: 2.0, series: &series };
+        let figure = Chart {
+            id: "c",
+            title: "Rate",
+            summary: "7 now",
+            x: -60.0..0.0,
+            x_labels: 5,
+            x_label: &minutes_ago,
+            y_label: crate::words::short,
+            gap: 2.0,
+            series: &series,
+        };
         let html = chart(&figure).into_string();
         for part in ["aria-label=\"Rate: 7 now\"", "−60 min", "now", "viewBox=\"0 0 520 180\""] {
             assert!(html.contains(part), "{part} in {html}");

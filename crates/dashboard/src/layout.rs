@@ -13,6 +13,8 @@ pub struct Viewer {
     pub has_tokens: bool,
     /// Whether jobs may be submitted and changed.
     pub may_submit: bool,
+    /// Whether workers may be drained.
+    pub may_administer: bool,
     /// Now.
     pub now: jiff::Timestamp,
     /// The version of what the page shows; a page is asked for again when the grid has another.
@@ -27,6 +29,7 @@ pub(crate) enum Place {
     Jobs,
     Submit,
     Workers,
+    Statistics,
     Elsewhere,
 }
 
@@ -36,6 +39,7 @@ const PLACES: &[(Place, &str, &str)] = &[
     (Place::Jobs, "/jobs", "Jobs"),
     (Place::Submit, "/submit", "Submit"),
     (Place::Workers, "/grid/workers", "Workers"),
+    (Place::Statistics, "/statistics", "Statistics"),
 ];
 
 /// What a page is.

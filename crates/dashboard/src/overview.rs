@@ -4,7 +4,7 @@ use api::{Job, Stats};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::chart::{Chart, Series, chart};
+use crate::chart::{Chart, Series, chart, minutes_ago};
 use crate::columns::{bar, job_name, progress};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
@@ -165,7 +165,10 @@ fn throughput(overview: &Overview<'_>, now: Timestamp) -> Markup {
         id: "throughput",
         title: "Tasks per second",
         summary: &summary,
-        minutes: MINUTES,
+        x: -MINUTES..0.0,
+        x_labels: 5,
+        x_label: &minutes_ago,
+        y_label: short,
         gap: GAP_MINUTES,
         series: &[Series { name: "done", points }],
     })
@@ -181,7 +184,10 @@ fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
         id: "queue",
         title: "Tasks in the queue",
         summary: &summary,
-        minutes: MINUTES,
+        x: -MINUTES..0.0,
+        x_labels: 5,
+        x_label: &minutes_ago,
+        y_label: short,
         gap: GAP_MINUTES,
         series: &[Series { name: "waiting", points: waiting }, Series { name: "running", points: running }],
     })

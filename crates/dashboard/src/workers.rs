@@ -1,6 +1,6 @@
 //! The workers that are there now.
 
-use api::{Delivery, WorkerSummary};
+use api::{Delivery, WorkerState, WorkerSummary};
 use maud::{Markup, html};
 
 use crate::columns::bar;
@@ -23,9 +23,9 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary]) -> Markup {
             table.workers.stack {
                 thead { tr {
                     th { "State" } th { "Worker" } th.num { "Slots" } th.wide { "Load" } th.num.wide { "Free memory" }
-                    th.num.wide { "Speed" } th.num { "Tasks done" } th.num { "Seen" }
+                    th.num.wide { "Speed" } th.num { "Tasks done" } th.num { "Seen" } @if viewer.may_administer { th { "Drain" } }
                 } }
-                tbody data-rows="" { @for worker in workers.iter().take(SHOWN) { (row(worker)) } }
+                tbody data-rows="" { @for worker in workers.iter().take(SHOWN) { (row(viewer, worker)) } }
             }
             @if workers.len() > SHOWN { p.quiet { (count((workers.len() - SHOWN) as u64)) " more workers are not shown." } }
         }
@@ -33,7 +33,7 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary]) -> Markup {
     page(&Page { title: "Workers", place: Place::Workers, is_live: true, viewer }, &content)
 }
 
-fn row(worker: &WorkerSummary) -> Markup {
+fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
     let busy = u64::from(worker.running.max(worker.busy.min(worker.slots)));
     let is_pushed = worker.delivery == Delivery::Pushed;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 100")]
@@ -55,6 +55,15 @@ fn row(worker: &WorkerSummary) -> Markup {
             td.num.wide { @if let Some(speed) = worker.speed_numbers_per_s { (short(to_f64(speed))) "/s" } @else { "–" } }
             td.num { (count(worker.completed_tasks)) }
             td.num { @if worker.last_seen_ms_ago < 2_000 { "now" } @else { (span(std::time::Duration::from_millis(worker.last_seen_ms_ago))) " ago" } }
+            @if viewer.may_administer {
+                td {
+                    @if is_pushed && worker.state != WorkerState::Draining {
+                        form method="post" action=(format!("/grid/workers/{}/drain", worker.id)) {
+                            button type="submit" aria-label=(format!("Drain {}", worker.id)) { "Drain" }
+                        }
+                    }
+                }
+            }
         }
     }
 }

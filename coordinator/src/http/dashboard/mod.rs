@@ -10,6 +10,7 @@ mod overview;
 mod page;
 mod sign_in;
 mod snapshot;
+mod statistics;
 mod submit;
 mod task_stream;
 mod workers;
@@ -25,20 +26,22 @@ use page::refused;
 
 /// The routes of the pages.
 const ROUTES: &[Route] = &[
-    Route::page("GET", "/", Right::Read, refused),
-    Route::page("GET", "/task-stream", Right::Read, refused),
-    Route::page("GET", "/task-stream/data", Right::Read, refused),
-    Route::page("GET", "/jobs", Right::Read, refused),
-    Route::page("GET", "/jobs/states", Right::Read, refused),
-    Route::page("GET", "/jobs/{id}", Right::Read, refused),
-    Route::page("GET", "/jobs/{id}/result", Right::Read, refused),
-    Route::page("GET", "/jobs/all/{action}", Right::Submit, refused),
-    Route::page("POST", "/jobs/all/{action}", Right::Submit, refused),
-    Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused),
-    Route::page("GET", "/submit", Right::Read, refused),
-    Route::page("POST", "/submit", Right::Submit, refused),
-    Route::page("GET", "/grid/workers", Right::Read, refused),
-    Route::page("GET", "/live", Right::Read, refused),
+    Route::page("GET", "/", Right::Read, refused).by_leader(),
+    Route::page("GET", "/task-stream", Right::Read, refused).by_leader(),
+    Route::page("GET", "/task-stream/data", Right::Read, refused).by_leader(),
+    Route::page("GET", "/jobs", Right::Read, refused).by_leader(),
+    Route::page("GET", "/jobs/states", Right::Read, refused).by_leader(),
+    Route::page("GET", "/jobs/{id}", Right::Read, refused).by_leader(),
+    Route::page("GET", "/jobs/{id}/result", Right::Read, refused).by_leader(),
+    Route::page("GET", "/jobs/all/{action}", Right::Submit, refused).by_leader(),
+    Route::page("POST", "/jobs/all/{action}", Right::Submit, refused).by_leader(),
+    Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader(),
+    Route::page("GET", "/submit", Right::Read, refused).by_leader(),
+    Route::page("POST", "/submit", Right::Submit, refused).by_leader(),
+    Route::page("GET", "/grid/workers", Right::Read, refused).by_leader(),
+    Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader(),
+    Route::page("GET", "/statistics", Right::Read, refused).by_leader(),
+    Route::page("GET", "/live", Right::Read, refused).by_leader(),
     Route::page("GET", "/sign-in", Right::Read, refused).without_token(),
     Route::page("POST", "/sign-in", Right::Read, refused).without_token(),
     Route::page("POST", "/sign-out", Right::Read, refused).without_token(),
@@ -65,6 +68,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource("/jobs/{id}/{action}", "POST").post(actions::act))
         .service(resource("/submit", "GET, POST").get(submit::form).post(submit::submit))
         .service(resource("/grid/workers", "GET").get(workers::list))
+        .service(resource("/grid/workers/{id}/drain", "POST").post(workers::drain))
+        .service(resource("/statistics", "GET").get(statistics::show))
         .service(resource("/live", "GET").get(live::ticks))
         .service(resource("/sign-in", "GET, POST").get(sign_in::form).post(sign_in::sign_in))
         .service(resource("/sign-out", "POST").post(sign_in::sign_out))

@@ -30,6 +30,7 @@ impl Visit {
             name: self.caller.name().map(|name| name.to_string()),
             has_tokens: self.has_tokens,
             may_submit: self.caller.may(Right::Submit),
+            may_administer: self.caller.may(Right::Admin),
             now: now().at,
             version: version.to_owned(),
         }
@@ -69,7 +70,14 @@ impl ResponseError for PageError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let viewer = Viewer { name: None, has_tokens: false, may_submit: false, now: now().at, version: String::new() };
+        let viewer = Viewer {
+            name: None,
+            has_tokens: false,
+            may_submit: false,
+            may_administer: false,
+            now: now().at,
+            version: String::new(),
+        };
         let status = self.status_code();
         html(status, &error_page(&viewer, status.canonical_reason().unwrap_or("Error"), &self.0.to_string()))
     }

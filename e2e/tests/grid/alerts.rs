@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::disks::{can_mount, fill};
-use crate::helpers::{Coordinator, FakeWorker, Fault, LONG_TASKS, Order, Worker, eventually, heavy, request};
+use crate::helpers::{Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Worker, eventually, heavy, request};
 use promtool::Promtool;
 use scrapes::{Grid, Scrape, expressions, metric_names};
 
@@ -46,6 +46,21 @@ fn alert_tells_that_no_coordinator_answers_and_that_a_worker_is_alone() {
     eventually("it is alone", || (worker.metric("divvy_worker_coordinators") == 0.0).then_some(()));
     let alerts = Promtool::new(&rules()).alerts(&[well, grid.scrape()]);
     assert_eq!(alerts, ["DivvyCoordinatorAway", "DivvyWorkerAlone"]);
+}
+
+#[test]
+fn alert_tells_that_no_coordinator_leads() {
+    let _turn = heavy();
+    let group = Group::start(2, &[]);
+    let coordinators: Vec<_> = group.coordinators.iter().map(|coordinator| coordinator.internal).collect();
+    let grid = Grid { coordinators, workers: Vec::new() };
+    let leads = |number: &usize| group.coordinators[*number].metric("divvy_leader") == 1.0;
+    eventually("one of them leads", || (0..2).find(leads));
+    let well = grid.scrape();
+    group.to_database.iter().for_each(|proxy| proxy.cut(true));
+    eventually("none of them leads", || (!(0..2).any(|number| leads(&number))).then_some(()));
+    let alerts = Promtool::new(&rules()).alerts(&[well, grid.scrape()]);
+    assert!(alerts.contains(&"DivvyNoLeader".to_owned()), "{alerts:?}");
 }
 
 #[test]

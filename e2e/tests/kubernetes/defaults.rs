@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{GRID, MONITORING, with_component};
+use crate::helpers::{GRID, HIGH_AVAILABILITY, MONITORING, with_component};
 
 /// Kind (`*` for all), the path of the object that gets the default, the field, and its value as JSON. `*` in a path is
 /// every element of a list.

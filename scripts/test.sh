@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool, python3, and gcc
-# and clang with wasi-libc for programs (Debian), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under
-# target/).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, node, npm, promtool and python3
+# (Debian), playwright-core, axe-core and biome (npm, under target/), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,11 +15,10 @@ step() { printf '\n== %s\n' "$*"; }
 step 'tools'
 rustup component add rustfmt clippy 2>/dev/null || true
 missing=()
-for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus gcc:gcc clang:clang ld.lld:lld; do
+for tool in kubectl:kubernetes-client chromium:chromium curl:curl node:nodejs npm:npm promtool:prometheus; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
-if [ ! -e /usr/lib/wasm32-wasi/libc.a ]; then missing+=(wasi-libc libclang-rt-dev-wasm32); fi
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)
   $sudo apt-get update -qq

@@ -292,6 +292,7 @@ impl Config {
             recovery: Duration::from_millis(self.recovery_ms),
             epoch,
             instance: fastrand::u64(..),
+            secret: fastrand::u64(..),
         }
     }
 }

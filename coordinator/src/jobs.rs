@@ -247,7 +247,11 @@ impl Jobs {
             }
         }
         let count = jobs.len();
-        let unreadable = self.driver.input(|engine, now| engine.recover(jobs, now));
+        let is_takeover = self.own.is_some();
+        let unreadable = self.driver.input(|engine, now| match is_takeover {
+            true => engine.take_over(jobs, now),
+            false => engine.recover(jobs, now),
+        });
         for (job_id, error) in &unreadable {
             warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
         }

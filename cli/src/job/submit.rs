@@ -90,6 +90,7 @@ fn plain(kind: JobKind, params: &impl Serialize) -> Result<JobRequest, Failure> 
         max_attempts: DEFAULT_MAX_ATTEMPTS,
         timeout: Timeout::default(),
         output: None,
+        verify: None,
     })
 }
 
@@ -104,6 +105,7 @@ fn apply(options: &SubmitOptions, request: &mut JobRequest) {
     set(&mut request.requires.memory_bytes, options.require_memory.map(Some));
     set(&mut request.timeout.task_seconds, options.task_timeout.map(Some));
     set(&mut request.timeout.job_seconds, options.job_timeout.map(Some));
+    set(&mut request.verify, options.verify_share.map(Some));
     set(&mut request.output, options.output_name.clone().map(Some));
 }
 

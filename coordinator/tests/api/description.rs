@@ -38,6 +38,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "claim_tasks",
         "complete_tasks",
         "delete_program",
+        "drain_worker",
         "explain_job",
         "fail_tasks",
         "job_events",

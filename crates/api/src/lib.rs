@@ -37,4 +37,6 @@ pub use statistics::{
 };
 pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{Task, TaskPage};
-pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};
+pub use view::{
+    Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,
+};

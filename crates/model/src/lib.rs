@@ -18,6 +18,7 @@ mod program;
 mod program_output;
 mod range;
 mod requirements;
+mod share;
 mod state;
 
 pub use algorithm::Algorithm;
@@ -36,4 +37,5 @@ pub use program::{ABLE, Composition, ProgramHash, ProgramKind, ProgramName, Prog
 pub use program_output::ProgramOutput;
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources};
+pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
+use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources, WorkerId};
 pub use model::{OnExhausted, Order};
 
 /// Settings of the scheduler.
@@ -106,6 +106,8 @@ pub struct History {
 /// The description of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
+    /// Its name, which it keeps when it registers again.
+    pub id: WorkerId,
     /// Leases that it runs at the same time.
     pub slots: u32,
     /// The kinds of job that it runs.

@@ -174,6 +174,7 @@ impl AttemptNeeds {
                 }
                 ChangeKind::Completed { .. }
                 | ChangeKind::Checked { .. }
+                | ChangeKind::Reopened { .. }
                 | ChangeKind::Started
                 | ChangeKind::Paused
                 | ChangeKind::Resumed

@@ -19,6 +19,7 @@ mod results;
 mod retention;
 mod statistics;
 mod submit;
+mod transfer;
 mod vacuum;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use error::OpenError;
+pub use transfer::Transfer;
 
 use backend::SqliteBackend;
 use readers::Readers;

@@ -29,6 +29,7 @@ mod store;
 pub mod stored;
 #[cfg(feature = "suite")]
 pub mod suite;
+pub mod transfer;
 mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};

@@ -29,4 +29,5 @@ mod several_crashes;
 mod soak;
 mod statistics;
 mod stragglers;
+mod verification;
 mod worker_token;

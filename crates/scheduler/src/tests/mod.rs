@@ -1,6 +1,7 @@
 //! The core by direct calls, with time as an argument, through one harness.
 
 mod adoption;
+mod comparing;
 mod fairness;
 mod figures;
 mod harness;

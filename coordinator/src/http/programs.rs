@@ -228,7 +228,7 @@ pub(super) async fn logs(
     let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
     let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
     let tasks = tasks.start.max(from.unwrap_or(0))..tasks.end;
-    let store = &state.term()?.store;
+    let store = Arc::clone(&state.term()?.store);
     store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     // Before the kept ones: what ends in between is seen at least once.
     let live = state.programs.live(id, &tasks);

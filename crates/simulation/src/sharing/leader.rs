@@ -206,7 +206,7 @@ impl Sharing {
             End::Undeliverable => drop(engine.fail(attempt, LeaseFailure::Undeliverable, now)),
             End::Refused => {
                 let cause = Failure::Refused("its worker has seen a later epoch".to_owned());
-                drop(engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now));
+                let _ = engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
             }
         });
     }

@@ -59,7 +59,8 @@ async fn every_described_path_has_its_right_in_the_table() {
         for method in operations.as_object().expect("operations").keys().filter(|key| *key != "parameters") {
             let method = method.to_uppercase().parse().expect("a method");
             let answer = grid.ask_as(&token, method, &path.replace(['{', '}'], "")).await;
-            assert_ne!(answer.status(), 403, "{path} is not in the table: it demands admin");
+            let is_for_admins = path == "/workers/{id}/drain";
+            assert_eq!(answer.status() == 403, is_for_admins, "{path}: a path that is not in the table demands admin");
             asked += 1;
         }
     }

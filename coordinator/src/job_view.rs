@@ -46,6 +46,7 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
         max_attempts: options.max_attempts,
         timeout: options.timeout,
         output: options.output,
+        submitted_by: options.submitted_by,
         tasks,
         progress: JobProgress { fraction, numbers_done, tasks_per_second, seconds_left },
         attempts: live.map_or(record.attempts, |live| live.attempts),

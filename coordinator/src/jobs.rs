@@ -9,7 +9,7 @@ use engine::Engine;
 use futures_util::future::join_all;
 use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Requirements};
 use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 use workloads::{Division, Parsed};
 
@@ -229,6 +229,9 @@ impl Jobs {
         let record = match self.submit(new, as_of_first_release).await? {
             Submission::New => {
                 let record = accepted.record.clone();
+                if let Some(caller) = &record.options.submitted_by {
+                    info!(job_id = %record.id, %caller, "accepted a job");
+                }
                 self.driver.input(|engine, now| engine.take_up(accepted, now))?;
                 return Ok((self.view(record), Submission::New));
             }

@@ -173,6 +173,8 @@ impl Collector for Gauges {
         }
         let help = "Changes that wait to be committed";
         gauge(&mut encoder, "divvy_store_backlog_changes", help, self.store.backlog())?;
+        let help = "Length of the store's write-ahead log, which a reader that does not end keeps from shrinking";
+        gauge(&mut encoder, "divvy_store_log_bytes", help, self.store.log_bytes())?;
         let is_failing =
             self.store.is_failing().is_some() || self.driver.view(|engine| engine.composing_error().is_some());
         gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;

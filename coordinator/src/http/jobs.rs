@@ -9,7 +9,7 @@ use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
 use futures_util::{StreamExt, stream};
 use model::{JobId, JobState};
 use serde::Deserialize;
-use service::{ApiError, parse_json, read_body, with_body};
+use service::{ApiError, Caller, parse_json, read_body, with_body};
 use sha2::{Digest, Sha256};
 use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
@@ -121,7 +121,9 @@ async fn accept(
         let fingerprints = Fingerprints { job: fingerprint(&job), body: Sha256::digest(body).into() };
         Ok((job, fingerprints))
     });
-    let (job, fingerprints) = parsed.await?;
+    let (mut job, fingerprints) = parsed.await?;
+    // Not what is asked for: the same job under another token is the same.
+    job.options.submitted_by = Caller::of(request).name().map(|name| name.to_string());
     let proposal = Proposal { id, idempotency_key, job, fingerprints };
     let (job, submission) = state.jobs.accept(proposal).await.map_err(from_accept)?;
     let mut response = match submission {

@@ -97,7 +97,9 @@ impl JobRequest {
         }
         let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
         let chunk_size = Some(chunk_size);
-        let options = JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size };
+        let submitted_by = None;
+        let options =
+            JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size, submitted_by };
         Ok(ParsedJob { kind, work, options })
     }
 }

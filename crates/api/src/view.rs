@@ -68,6 +68,9 @@ pub struct Job {
     /// The name under which its result is stored.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
+    /// The name of the access token with which it was submitted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub submitted_by: Option<String>,
     /// Tasks by where they are.
     #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,

@@ -8,6 +8,7 @@
 pub mod backend;
 mod batch;
 mod blocks;
+mod calendar;
 mod change;
 mod compose;
 mod error;

@@ -34,6 +34,8 @@ struct StoredOptions {
     timeout: StoredTimeout,
     output: Option<String>,
     chunk_size: Option<NonZeroU64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitted_by: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -71,6 +73,7 @@ impl Default for StoredOptions {
             timeout: StoredTimeout::default(),
             output: None,
             chunk_size: None,
+            submitted_by: None,
         }
     }
 }
@@ -98,7 +101,8 @@ fn to_json(value: &impl Serialize) -> String {
 /// A job's options as they are stored.
 #[must_use]
 pub fn options_to_stored(options: &JobOptions) -> String {
-    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size } = options.clone();
+    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size, submitted_by } =
+        options.clone();
     to_json(&StoredOptions {
         v: VERSION,
         priority: priority.get(),
@@ -113,6 +117,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         timeout: StoredTimeout { task_seconds: timeout.task_seconds, job_seconds: timeout.job_seconds },
         output,
         chunk_size,
+        submitted_by,
     })
 }
 
@@ -137,6 +142,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         timeout: Timeout { task_seconds: stored.timeout.task_seconds, job_seconds: stored.timeout.job_seconds },
         output: stored.output,
         chunk_size: stored.chunk_size,
+        submitted_by: stored.submitted_by,
     })
 }
 

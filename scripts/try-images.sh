@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Builds both images and runs a grid of one coordinator and two workers from them, as locked down as the Kubernetes
+# Builds the images, looks at what is in them and runs a grid of one coordinator and two workers from them, as locked down as the Kubernetes
 # manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes
 # is removed, except the layers that the next build can use.
 #
-# BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, DOCKER the engine's client.
+# BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, SLIM_IMAGE that of the worker to extend, DOCKER the
+# engine's client.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 docker=${DOCKER:-docker}
 run=divvy-try-$$
 token=$run-token
+slim_base=${SLIM_IMAGE:-docker.io/library/debian:bookworm-slim}
+# Of a service's image on the base without a shell.
+max_kilobytes=60000
 failed=yes
 
 clean_up() {
@@ -22,7 +26,7 @@ clean_up() {
     "$docker" rm --force --volumes "$run-$name" >/dev/null
   done
   "$docker" network rm "$run" >/dev/null 2>&1 || true
-  "$docker" image rm "$run-coordinator" "$run-worker" >/dev/null 2>&1 || true
+  "$docker" image rm "$run-coordinator" "$run-worker" "$run-worker-slim" >/dev/null 2>&1 || true
 }
 trap clean_up EXIT
 
@@ -33,14 +37,42 @@ fail() {
 
 build() {
   local component=$1 started=$SECONDS
+  shift
   local bases=()
   for base in BUILD_IMAGE RUNTIME_IMAGE; do
     if [ -n "${!base:-}" ]; then bases+=(--build-arg "$base=${!base}"); fi
   done
+  bases+=(--build-arg "REVISION=$(git rev-parse HEAD)" "$@")
   DOCKER_BUILDKIT=1 timeout 1800 "$docker" build --file "Dockerfile.$component" --tag "$run-$component" "${bases[@]}" .
   local size
   size=$("$docker" image inspect --format '{{.Size}}' "$run-$component")
   echo "built $component: $((size / 1000)) kB in $((SECONDS - started)) s"
+}
+
+# What is in the image that should not be: a user with rights, programs that give rights, files that anyone may change.
+look_into() {
+  local component=$1 user listing
+  user=$("$docker" image inspect --format '{{.Config.User}}' "$run-$component")
+  [ "$user" = 65532:65532 ] || fail "$component runs as '$user'"
+  "$docker" create --name "$run-$component-files" "$run-$component" >/dev/null
+  listing=$("$docker" export "$run-$component-files" | tar --list --verbose --numeric-owner)
+  "$docker" rm "$run-$component-files" >/dev/null
+  # /tmp, /var/tmp and the like are writable on purpose, and read-only where the manifests run the image.
+  local open given
+  open=$(grep --extended-regexp '^[-d].{7}w' <<<"$listing" | grep --invert-match --extended-regexp '^drwxrwxrwt' || true)
+  [ -z "$open" ] || fail "$component: anyone may write $open"
+  given=$(grep --extended-regexp '^-..[sS]|^-.{5}[sS]' <<<"$listing" || true)
+  if [ "$component" != worker-slim ]; then
+    [ -z "$given" ] || fail "$component: programs with rights of their own: $given"
+  fi
+  echo "$component: user $user, $(wc --lines <<<"$listing") files, nothing that anyone may write"
+}
+
+# fits COMPONENT KILOBYTES
+fits() {
+  local size
+  size=$("$docker" image inspect --format '{{.Size}}' "$run-$1")
+  [ "$((size / 1000))" -le "$2" ] || fail "$1 has $((size / 1000)) kB of $2"
 }
 
 # start NAME IMAGE MEMORY [OPTION…]
@@ -84,6 +116,10 @@ stop() {
 
 build coordinator
 build worker
+build worker-slim --build-arg "WORKER_IMAGE=$run-worker" --build-arg "RUNTIME_IMAGE=$slim_base"
+for component in coordinator worker worker-slim; do look_into "$component"; done
+fits coordinator "$max_kilobytes"
+fits worker "$max_kilobytes"
 "$docker" network create "$run" >/dev/null
 start coordinator coordinator 1g --publish 127.0.0.1::8080 --mount type=volume,dst=/var/lib/divvy
 url=http://$("$docker" port "$run-coordinator" 8080/tcp | head -n 1)

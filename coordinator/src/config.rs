@@ -77,11 +77,26 @@ pub struct Config {
     pub max_inflight: u32,
     /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is registered. Default 10000.
     pub no_worker_timeout_ms: u64,
+    /// `DIVVY_DASHBOARD`: `on` or `off`, the pages for people at `/` of the public port. Default `on`.
+    pub dashboard: Switch,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long requests may go on after SIGTERM before they get 503. Default 10000.
     pub drain_timeout_ms: u64,
+    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default
+    /// 15000: as long as its stop may take; 0 refuses at once.
+    pub lock_timeout_ms: u64,
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
     pub doors: DoorSettings,
+}
+
+/// A part that may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// It is there.
+    On,
+    /// It is not.
+    Off,
 }
 
 impl Default for Config {
@@ -108,7 +123,9 @@ impl Default for Config {
             recovery_ms: 2_500,
             max_inflight: 1_000,
             no_worker_timeout_ms: 10_000,
+            dashboard: Switch::On,
             drain_timeout_ms: 10_000,
+            lock_timeout_ms: 15_000,
             doors: DoorSettings::default(),
         }
     }
@@ -155,6 +172,7 @@ impl Config {
             ("DIVVY_RECOVERY_MS", 0, self.recovery_ms),
             ("DIVVY_NO_WORKER_TIMEOUT_MS", 0, self.no_worker_timeout_ms),
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
+            ("DIVVY_LOCK_TIMEOUT_MS", 0, self.lock_timeout_ms),
         ] {
             let allowed = least_ms..=MAX_TIMEOUT_MS;
             ensure!(

@@ -279,20 +279,34 @@ impl Jobs {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
-                total.matched += page.len() as u64;
-                for some in page.chunks(CHANGED_TOGETHER) {
-                    for changed in join_all(some.iter().map(|job| this.change(job.id, action))).await {
-                        match changed {
-                            Ok(changed) => total.changed += u64::from(changed),
-                            // It has ended, or was deleted, since the page was read.
-                            Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
-                            Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
-                        }
-                    }
-                }
+                let ids: Vec<_> = page.iter().map(|job| job.id).collect();
+                let Changed { matched, changed } = this.change_some(&ids, action).await?;
+                (total.matched, total.changed) = (total.matched + matched, total.changed + changed);
             }
         });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    /// Changes those of some jobs that can change.
+    pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+        let (this, ids) = (self.clone(), ids.to_vec());
+        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action).await });
+        acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+        let mut total = Changed { matched: ids.len() as u64, changed: 0 };
+        for some in ids.chunks(CHANGED_TOGETHER) {
+            for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
+                match changed {
+                    Ok(changed) => total.changed += u64::from(changed),
+                    // It has ended, or was deleted, since it was found.
+                    Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
+                    Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
+                }
+            }
+        }
+        Ok(total)
     }
 
     /// Changes one job under its lock. Tells whether it changed.

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use workloads::Report;
 
 use crate::driver::{Driver, Outgoing};
+use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
@@ -39,6 +40,7 @@ pub(crate) struct LeaseSender {
     pub(crate) supervisor: Supervisor,
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) client: Client,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
@@ -70,10 +72,13 @@ impl LeaseSender {
     }
 
     async fn lease(self, order: Box<LeaseOrder>, revoked: oneshot::Receiver<()>) {
-        if self.simulated.has(order.worker) {
-            return self.simulated.run(*order, revoked).await;
-        }
         let started_at = Instant::now();
+        self.lease_log.began(begun(&order), started_at);
+        if self.simulated.has(order.worker) {
+            let attempt = order.attempt;
+            let end = self.simulated.run(*order, revoked).await;
+            return self.lease_log.ended(attempt, end, Instant::now());
+        }
         let end = tokio::select! {
             sent = self.request(&order) => self.settle(&order, sent),
             // Dropping the request closes its connection, which stops a worker whose lease ends with it.
@@ -83,6 +88,10 @@ impl LeaseSender {
             }
         };
         self.driver.sent(order.attempt);
+        // A lease whose connection broke goes on at its worker, and its outcome comes as that of a pulling worker.
+        if let Some(end) = End::of(end) {
+            self.lease_log.ended(order.attempt, end, Instant::now());
+        }
         self.metrics.lease_ended(end, started_at.elapsed());
     }
 
@@ -203,6 +212,11 @@ impl LeaseSender {
             }
         });
     }
+}
+
+fn begun(order: &LeaseOrder) -> Begun<'_> {
+    let LeaseOrder { attempt, worker_id: worker, slot, job, kind, tasks, .. } = order;
+    Begun { attempt: *attempt, worker, slot: Some(*slot), job: *job, kind: *kind, tasks }
 }
 
 fn worker_failed(cause: String) -> Sent {

@@ -1,9 +1,10 @@
 //! The `divvy-coordinator` binary: configuration from the environment, logs on stderr, SIGTERM drains.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use coordinator::config::{self, Config};
-use coordinator::startup::Coordinator;
+use coordinator::succession;
 use service::Program;
 
 // One thread: dispatch is a chain of small steps, and handing them from thread to thread costs more than they do.
@@ -25,6 +26,9 @@ async fn run() -> anyhow::Result<()> {
     service::init_logs(service::DEFAULT_LOG)?;
     service::warn_about_unknown_variables(&[&config::variables()]);
     service::raise_open_files_limit();
-    let stop = service::shutdown_signal()?;
-    Coordinator::build(Config::from_env()?)?.run(stop).await
+    let mut stop = pin!(service::shutdown_signal()?);
+    match succession::build_after_predecessor(Config::from_env()?, stop.as_mut()).await? {
+        Some(coordinator) => coordinator.run(stop).await,
+        None => Ok(()),
+    }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use workloads::Report;
 
 use crate::driver::Driver;
+use crate::lease_log::End;
 use crate::supervisor::Supervisor;
 
 /// The label that binds simulated workers and jobs together.
@@ -104,14 +105,14 @@ impl SimulatedWorkers {
     }
 
     /// Runs a lease of a simulated worker.
-    pub(crate) async fn run(&self, order: LeaseOrder, revoked: oneshot::Receiver<()>) {
-        let Ok(Nap { seconds, fail_rate }) = serde_json::from_str(order.work.get()) else { return };
+    pub(crate) async fn run(&self, order: LeaseOrder, revoked: oneshot::Receiver<()>) -> End {
+        let Ok(Nap { seconds, fail_rate }) = serde_json::from_str(order.work.get()) else { return End::Stopped };
         let started_at = Instant::now();
         let tasks = u32::try_from(order.tasks.end - order.tasks.start).unwrap_or(u32::MAX);
         let work = Duration::try_from_secs_f64(seconds).unwrap_or_default().saturating_mul(tasks);
         tokio::select! {
             () = tokio::time::sleep(work) => (),
-            Ok(()) = revoked => return,
+            Ok(()) = revoked => return End::Stopped,
         }
         self.driver.sent(order.attempt);
         self.driver.input(|engine, now| {
@@ -119,9 +120,11 @@ impl SimulatedWorkers {
             if fastrand::f64() < fail_rate {
                 let cause = LeaseFailure::TaskFailed("it failed, as simulated work does at times".to_owned());
                 let _ = engine.fail(order.attempt, cause, now);
+                End::Failed
             } else {
                 let _ = engine.complete(order.attempt, Report::default(), started_at.elapsed(), now);
+                End::Done
             }
-        });
+        })
     }
 }

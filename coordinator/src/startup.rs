@@ -21,11 +21,12 @@ use tracing::{info, warn};
 
 use crate::clock::{follow_calendar, now};
 use crate::compositions;
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
-use crate::http::{self, State};
+use crate::http::{self, Dashboard, State};
 use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::pull_workers::PullWorkers;
@@ -75,7 +76,8 @@ impl Coordinator {
     /// # Errors
     /// An address cannot be bound, or the store cannot be used.
     pub fn build(config: Config) -> anyhow::Result<Self> {
-        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, http::PUBLIC);
+        let routes = http::public_routes(config.dashboard == Switch::On);
+        let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, routes);
         let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
         let internal = internal.guarded(config.doors.internal()?, http::INTERNAL);
         let store = Arc::new(store_sqlite::open(config.store_settings()).context("open the store")?);
@@ -129,6 +131,7 @@ impl Coordinator {
             workers: parts.workers,
             pull_workers: parts.pull_workers,
             simulated: parts.simulated,
+            lease_log: parts.lease_log,
             metrics: parts.metrics,
             token: config.worker_token.clone(),
             health: health.clone(),
@@ -138,7 +141,10 @@ impl Coordinator {
             max_result_bytes: config.max_result_bytes,
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
+            dashboard: (config.dashboard == Switch::On).then(Dashboard::new),
+            has_tls: config.doors.has_tls(),
         });
+        background.spawn(http::run_dashboard(state.clone()));
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let public = serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT, &metrics, &health, &state)?;
         let internal = serve_internal(internal, &metrics, &health, &state)?;
@@ -181,6 +187,7 @@ struct Parts {
     workers: Arc<Workers>,
     pull_workers: Arc<PullWorkers>,
     simulated: SimulatedWorkers,
+    lease_log: Arc<LeaseLog>,
     metrics: CoordinatorMetrics,
     registry: Registry,
 }
@@ -204,7 +211,8 @@ impl Parts {
         let supervisor = Supervisor::default();
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone());
         let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
-        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, metrics, registry }
+        let lease_log = Arc::new(LeaseLog::new(config.dashboard == Switch::On));
+        Self { driver, store, supervisor, jobs, events, workers, pull_workers, simulated, lease_log, metrics, registry }
     }
 
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
@@ -215,6 +223,7 @@ impl Parts {
             supervisor: self.supervisor.clone(),
             workers: Arc::clone(&self.workers),
             simulated: self.simulated.clone(),
+            lease_log: Arc::clone(&self.lease_log),
             client: http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?,
             scheme,
             token: config.worker_token.clone(),

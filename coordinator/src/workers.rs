@@ -223,6 +223,16 @@ impl Workers {
         true
     }
 
+    /// Stops giving leases to a worker: it ends what it holds and gets nothing more until its process is started again.
+    /// Answers whether it is registered.
+    pub(crate) fn drain(&self, worker_id: &WorkerId) -> bool {
+        let Some(mut registration) = self.registrations.get_mut(worker_id) else { return false };
+        registration.heartbeat.is_draining = true;
+        let key = registration.key;
+        self.driver.input(|engine, now| engine.drain(key, now));
+        true
+    }
+
     /// Notes that the connection of a worker's heartbeats has closed: the process is probably gone.
     ///
     /// A worker that opens a connection for every heartbeat shows nothing by closing one.

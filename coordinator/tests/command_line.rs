@@ -50,3 +50,21 @@ fn failure_to_start_is_an_exit_code_even_without_a_stderr() {
     let status = command.stdout(Stdio::null()).stderr(writer).status().expect("run the service");
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn failure_to_start_is_a_line_of_json_where_the_log_is() {
+    // The second cannot even start its log.
+    for variables in [&[("DIVVY_LOG", "off")][..], &[("DIVVY_LOG", "a=b=c")]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
+        command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
+        let stderr = String::from_utf8(command.output().expect("run the service").stderr).expect("UTF-8");
+        let error: serde_json::Value = serde_json::from_str(&stderr).expect("one line of JSON");
+        assert_eq!(error["level"], "ERROR", "{stderr}");
+        assert!(
+            error["message"].as_str().is_some_and(|message| message.contains("DIVVY_L") || message.contains("DIVVY_P")),
+            "{stderr}"
+        );
+        assert!(error["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{stderr}");
+    }
+}

@@ -29,7 +29,8 @@ pub struct Config {
     /// affinity and cgroup limit included.
     #[serde(default = "default_slots")]
     pub slots: u32,
-    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`; a colon does as well. Default: none.
+    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`; a colon does as well. A key
+    /// without a value is left out: what fills it in may not know it. Default: none.
     #[serde(default)]
     pub worker_labels: WorkerLabels,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long after SIGTERM leases may go on and outcomes may wait to be settled before they
@@ -119,7 +120,8 @@ impl TryFrom<String> for WorkerLabels {
             let (key, value) = pair.split_once(['=', ':']).with_context(wrong)?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
-        let labels = pairs.map(label).collect::<anyhow::Result<_>>()?;
+        let mut labels = pairs.map(label).collect::<anyhow::Result<Labels>>()?;
+        labels.retain(|_, value| !value.is_empty());
         model::check_words("the list", &labels)?;
         Ok(Self(labels))
     }
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn labels_are_pairs_of_key_and_value() {
-        let labels = config(&[("worker_labels", "gpu:yes, zone=a=b,")]).worker_labels.0;
+        let labels = config(&[("worker_labels", "gpu:yes, zone=a=b,rack=,")]).worker_labels.0;
         let expected = [("gpu", "yes"), ("zone", "a=b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(labels, Labels::from(expected));
         for wrong in ["gpu", "=yes", "a=b,c"] {

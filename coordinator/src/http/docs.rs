@@ -20,7 +20,7 @@ use super::{events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, statistics::periods, statistics::tasks, sum_of_primes::answer,
-        workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
+        workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     components(schemas(api::StreamReset)),
     tags(

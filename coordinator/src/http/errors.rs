@@ -18,7 +18,9 @@ pub(super) fn from_read(error: ReadError) -> ApiError {
 pub(super) fn from_write(error: WriteError) -> ApiError {
     match error {
         WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
-        WriteError::InDoubt | WriteError::Superseded { .. } => ApiError::Unavailable(error.to_string()),
+        WriteError::Following | WriteError::InDoubt | WriteError::Superseded { .. } => {
+            ApiError::Unavailable(error.to_string())
+        }
         WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
         WriteError::Full(_)
         | WriteError::ReadOnly(_)

@@ -265,7 +265,7 @@ pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Resu
 }
 
 /// Memory is bounded however large the result is.
-async fn stream(mut result: ResultStream) -> Result<HttpResponse, ApiError> {
+pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, ApiError> {
     let bytes = result.bytes();
     // Before the status is sent: a small result is checked as a whole by then.
     let first = result.next().await.map_err(from_read)?.unwrap_or_default();
@@ -336,7 +336,7 @@ pub(super) async fn act_on_all(
     state.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
 }
 
-fn action(name: &str, request: &HttpRequest) -> Result<Action, ApiError> {
+pub(super) fn action(name: &str, request: &HttpRequest) -> Result<Action, ApiError> {
     let named = Action::ALL.into_iter().find(|action| action.name() == name);
     named.ok_or_else(|| ApiError::NotFound(request.path().to_owned()))
 }

@@ -1,5 +1,6 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod dashboard;
 mod docs;
 mod errors;
 mod events;
@@ -27,11 +28,13 @@ use tokio::sync::Semaphore;
 use crate::driver::Driver;
 use crate::event_hub::EventHub;
 use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
 use crate::metrics::CoordinatorMetrics;
 use crate::pull_workers::{PullWorkers, TooManyWorkers};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::workers::Workers;
 
+pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
@@ -43,6 +46,7 @@ pub(crate) struct State {
     pub(crate) workers: Arc<Workers>,
     pub(crate) pull_workers: Arc<PullWorkers>,
     pub(crate) simulated: SimulatedWorkers,
+    pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
     pub(crate) health: Health,
@@ -58,6 +62,10 @@ pub(crate) struct State {
     pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
     pub(crate) inflight: Semaphore,
+    /// What the pages for people need; none where they are off.
+    pub(crate) dashboard: Option<Dashboard>,
+    /// Whether the public listener is reached by TLS alone.
+    pub(crate) has_tls: bool,
 }
 
 impl State {
@@ -74,6 +82,7 @@ impl State {
 pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]),
     Route::new("GET", "/workers", Right::Read),
+    Route::new("POST", "/workers/{id}/drain", Right::Admin),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
     Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]),
@@ -111,6 +120,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .app_data(state.clone())
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer))
         .service(resource("/workers", "GET").get(workers::list))
+        .service(resource("/workers/{id}/drain", "POST").post(workers::drain))
         .service(resource("/v1/jobs", "GET, POST").get(jobs::list).post(jobs::submit))
         .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
         .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))
@@ -126,6 +136,9 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);
+    if state.dashboard.is_some() {
+        dashboard::configure(config);
+    }
 }
 
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {

@@ -19,6 +19,7 @@ use workloads::Report;
 use super::State;
 use super::errors::{from_full, from_invalid, from_read};
 use crate::clock::now;
+use crate::lease_log::{Begun, End};
 use crate::pull_workers::check_abilities;
 
 /// The longest that a claim waits for a task.
@@ -97,7 +98,9 @@ pub(super) async fn complete(
     let held_for = hold(&state, attempt, lease.as_ref())?;
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
-    state.driver.input(|engine, now| engine.complete(attempt, report, busy, now)).map_err(from_complete)?;
+    let completed = state.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+    state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
+    completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
         Some(claim) => Ok(fetch(&state, &claim).await.unwrap_or_else(|_| nothing())),
@@ -133,6 +136,7 @@ pub(super) async fn fail(
     hold(&state, attempt, lease.as_ref())?;
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
     state.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
+    state.lease_log.ended(attempt, End::Failed, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -191,6 +195,7 @@ pub(super) async fn release(
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     hold(&state, attempt, lease.as_ref())?;
     state.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -273,6 +278,8 @@ async fn to_claimed(state: &State, claim: &ClaimRequest, lease: PulledLease) -> 
             }
         },
     };
+    let begun = Begun { attempt, worker: &claim.worker_id, slot: None, job, kind, tasks: &tasks };
+    state.lease_log.began(begun, Instant::now());
     let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
     let is_large = payloads.iter().map(|payload| payload.get().len()).sum::<usize>() > SERVED_BYTES;
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();

@@ -141,7 +141,7 @@ impl Wanted {
 }
 
 /// How far back a list goes when the client does not say.
-fn usual_span(grain: Grain) -> Duration {
+pub(super) fn usual_span(grain: Grain) -> Duration {
     let days = |days: u64| Duration::from_hours(24 * days);
     match grain {
         Grain::Minute => Duration::from_hours(1),

@@ -30,9 +30,14 @@ use crate::simulated_workers::{self, TooManyWorkers};
     )
 )]
 pub(super) async fn show(state: Data<State>) -> Json<Stats> {
+    Json(stats(&state))
+}
+
+/// The grid as it is now.
+pub(super) fn stats(state: &State) -> Stats {
     let workers = state.workers.states();
     let store = state.jobs.store();
-    Json(state.driver.view(|engine| {
+    state.driver.view(|engine| {
         let jobs = engine.job_counts();
         let (tasks_per_second, numbers_per_second) = engine.throughput();
         let pending = (1..).zip(engine.pending_by_priority());
@@ -63,7 +68,7 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
             store_backlog: store.backlog(),
             store_error: store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
         }
-    }))
+    })
 }
 
 /// Starts simulated workers and tasks for them. The jobs are followed like any others.
@@ -82,6 +87,15 @@ pub(super) async fn show(state: Data<State>) -> Json<Stats> {
 )]
 pub(super) async fn simulate(state: Data<State>, caller: Caller, body: Payload) -> Result<HttpResponse, ApiError> {
     let simulation: Simulation = service::read_json(body).await?;
+    Ok(HttpResponse::Created().json(simulate_checked(&state, simulation, caller).await?))
+}
+
+/// Starts a simulation if its fields are in their bounds.
+pub(super) async fn simulate_checked(
+    state: &Data<State>,
+    simulation: Simulation,
+    caller: Caller,
+) -> Result<SimulationStarted, ApiError> {
     check(&simulation)?;
     let mut priorities = simulation.priorities.clone();
     if priorities.is_empty() {
@@ -90,9 +104,9 @@ pub(super) async fn simulate(state: Data<State>, caller: Caller, body: Payload) 
     priorities.sort_unstable_by(|one, other| other.cmp(one));
     priorities.dedup();
     // A client that leaves must not leave jobs without the workers that they are for.
+    let state = state.clone();
     let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller).await });
-    let started = starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))?;
-    Ok(HttpResponse::Created().json(started))
+    starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
 }
 
 async fn start(

@@ -12,7 +12,7 @@ use engine::JobFailure;
 use model::{Algorithm, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
-use service::{ApiError, Query, range_from_query};
+use service::{ApiError, Caller, Query, range_from_query};
 use sha2::{Digest, Sha256};
 use tracing::error;
 use uuid::Uuid;

@@ -55,12 +55,26 @@ pub(super) async fn list(
     let wanted = fields.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
     let (first, limit) = (fields.parsed::<u64>("page_token")?.unwrap_or(0), page_limit(&fields)?);
     let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let page = page(&state, &record, wanted, first, limit).await?;
     let kind = record.kind;
-    let is_individual = workloads::kind(kind)
+    let not_individual = || ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual"));
+    page.map(Json).ok_or_else(not_individual)
+}
+
+/// Some tasks of a job from `first` on; none where its tasks are not individual.
+pub(super) async fn page(
+    state: &State,
+    record: &JobRecord,
+    wanted: Option<TaskState>,
+    first: u64,
+    limit: usize,
+) -> Result<Option<TaskPage>, ApiError> {
+    let id = record.id;
+    let is_individual = workloads::kind(record.kind)
         .and_then(|found| found.restore(&record.params, record.options.chunk_size.unwrap_or(state.chunk_size)))
         .is_ok_and(|work| work.profile().is_individual);
     if !is_individual {
-        return Err(ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual")));
+        return Ok(None);
     }
     let leased = state.driver.view(|engine| engine.leased_tasks(id, now()));
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
@@ -72,7 +86,7 @@ pub(super) async fn list(
         let mut attempts = state.jobs.store().outcomes(id, some.start, step).await.map_err(from_read)?;
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
-        let seen = look_at(&record, some.clone(), &attempts, &leased);
+        let seen = look_at(record, some.clone(), &attempts, &leased);
         next = some.end;
         let looked_at: usize = seen.iter().map(text_bytes).sum();
         let mut fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
@@ -88,7 +102,7 @@ pub(super) async fn list(
         step = if looked_at < PAGE_BYTES / 8 { (step * 4).min(most) } else { 1 };
     }
     let next_page_token = (next < record.tasks).then(|| next.to_string());
-    Ok(Json(TaskPage { tasks, next_page_token }))
+    Ok(Some(TaskPage { tasks, next_page_token }))
 }
 
 /// What a task takes beside its figures.

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::web::{Data, Json};
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json, Path};
 use api::{Delivery, Problem, WorkerState, WorkerSummary};
 use engine::{Standing, WorkerView};
 use model::WorkerId;
 use scheduler::WorkerKey;
+use service::ApiError;
 
 use super::State;
 use crate::pull_workers::PullWorker;
@@ -24,12 +26,40 @@ use crate::workers::Registration;
     )
 )]
 pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
+    Json(summaries(&state))
+}
+
+/// The workers that are there now, by name.
+pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     let now = Instant::now();
-    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(&state, id, &worker, now));
-    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(&state, id, worker, now));
+    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(state, id, &worker, now));
+    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(state, id, worker, now));
     let mut workers: Vec<_> = pushed.chain(pulled).collect();
     workers.sort_by(|one, other| one.id.cmp(&other.id));
-    Json(workers)
+    workers
+}
+
+/// Drains a worker that registers: it ends what it holds and gets nothing more until its process is started again. Idempotent.
+#[utoipa::path(
+    post,
+    path = "/workers/{id}/drain",
+    operation_id = "drain_worker",
+    tag = "workers",
+    params(("id" = String, Path, description = "The worker's name")),
+    responses(
+        (status = 204, description = "It gets nothing more"),
+        (status = 404, description = "No worker of this name registers here", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn drain(state: Data<State>, path: Path<String>) -> Result<HttpResponse, ApiError> {
+    drain_by_name(&state, &path)?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+pub(super) fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
+    let is_there = name.parse().is_ok_and(|id: WorkerId| state.workers.drain(&id));
+    if is_there { Ok(()) } else { Err(ApiError::Unknown(format!("no worker {name:?} registers here"))) }
 }
 
 fn of_pushed(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {

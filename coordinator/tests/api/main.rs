@@ -12,6 +12,7 @@ mod events;
 mod kinds;
 mod listing;
 mod operations;
+mod pages;
 mod preferences;
 mod pulling;
 mod registration;

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -95,10 +95,16 @@ impl FromStr for Rights {
     }
 }
 
+/// The cookie that holds the token of a browser that has signed in. It counts for pages alone: a program shows its token
+/// in the header.
+pub const TOKEN_COOKIE: &str = "divvy_token";
+
 /// Who sent a request. A handler takes it as an argument.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     name: Option<Arc<str>>,
+    /// None: everything.
+    rights: Option<Rights>,
 }
 
 impl Caller {
@@ -112,6 +118,17 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
+    }
+
+    /// Whether the caller may do what `right` allows.
+    #[must_use]
+    pub fn may(&self, right: Right) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.include(right))
+    }
+
+    /// One who has shown no token where tokens are demanded.
+    fn anonymous(rights: &[Right]) -> Self {
+        Self { name: None, rights: Some(Rights(rights.to_vec())) }
     }
 }
 
@@ -183,6 +200,12 @@ impl Access {
         self.0.is_none()
     }
 
+    /// Whether a text is a token that is known.
+    #[must_use]
+    pub fn knows(&self, token: &str) -> bool {
+        self.0.as_ref().is_some_and(|tokens| tokens.find(token.as_bytes()).is_some())
+    }
+
     /// The caller of a request, if it may use `route`.
     pub(crate) fn demand(
         &self,
@@ -192,20 +215,22 @@ impl Access {
     ) -> Result<Caller, ApiError> {
         let Some(tokens) = &self.0 else { return Ok(Caller::default()) };
         let right = match (route.map(Route::demand), pattern) {
-            (Some(Demand::Nothing), _) => return Ok(Caller::default()),
+            (Some(Demand::Nothing | Demand::NoToken), _) => return Ok(Caller::anonymous(&[])),
             (Some(Demand::Right(right)), _) => right,
             // A route that was forgotten in the table is open to nobody else.
             (None, Some(_)) => Right::Admin,
             // That there is nothing is not for everybody to know either.
             (None, None) => Right::Read,
         };
-        let Some(token) = bearer_token(headers) else {
+        let is_page = route.is_some_and(|route| route.refusal().is_some());
+        let token = bearer_token(headers).or_else(|| cookie(headers).filter(|_| is_page));
+        let Some(token) = token else {
             let may_pass = tokens.anonymous_read && right == Right::Read && !headers.contains_key(AUTHORIZATION);
-            return if may_pass { Ok(Caller::default()) } else { Err(ApiError::NoToken) };
+            return if may_pass { Ok(Caller::anonymous(&[Right::Read])) } else { Err(ApiError::NoToken) };
         };
         let (name, rights) = tokens.find(token).ok_or(ApiError::NoToken)?;
         if rights.include(right) {
-            return Ok(Caller { name: Some(name) });
+            return Ok(Caller { name: Some(name), rights: Some(rights) });
         }
         Err(ApiError::Forbidden(format!("the token {name:?} lacks the right {:?}", right.as_str())))
     }
@@ -245,6 +270,13 @@ impl Tokens {
 fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
+}
+
+/// The token in the cookie. A token is of characters that stand in a cookie as they are.
+fn cookie(headers: &HeaderMap) -> Option<&[u8]> {
+    let pairs = headers.get_all(COOKIE).flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
+    let named = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(TOKEN_COOKIE.as_bytes()));
+    named.filter_map(|rest| rest.strip_prefix(b"=")).find(|token| !token.is_empty())
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<Entry>> {

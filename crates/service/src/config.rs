@@ -57,7 +57,7 @@ fn plain(error: &str) -> String {
 }
 
 /// The variables of all programs of the project, save those of listeners, TLS and logs: one that another program reads may be set for several of them.
-const OF_ALL_PROGRAMS: [&str; 31] = [
+const OF_ALL_PROGRAMS: [&str; 32] = [
     "DIVVY_AGING_INTERVAL_MS",
     "DIVVY_CHUNK_SIZE",
     "DIVVY_COORDINATOR",
@@ -68,6 +68,7 @@ const OF_ALL_PROGRAMS: [&str; 31] = [
     "DIVVY_LEASE_TARGET_MS",
     "DIVVY_LEASE_TIMEOUT_MS",
     "DIVVY_LISTEN_ADDR",
+    "DIVVY_LOCK_TIMEOUT_MS",
     "DIVVY_LOG",
     "DIVVY_LOG_FORMAT",
     "DIVVY_MAX_ATTEMPTS",

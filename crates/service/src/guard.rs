@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING};
 use actix_web::http::{Method, Version};
@@ -52,8 +52,7 @@ impl Guard {
     /// Who the caller is, if the request may go to its handler.
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
         let pattern = request.match_pattern();
-        let routes = self.routes.unwrap_or_default();
-        let route = pattern.as_deref().and_then(|pattern| routes.find(request.method(), pattern));
+        let route = self.route(request);
         self.check_host(request.head())?;
         if route.is_some_and(|route| route.demand() == Demand::Nothing) {
             return Ok(Caller::default());
@@ -73,6 +72,11 @@ impl Guard {
             self.check_parameters(request, route)?;
         }
         Ok(caller)
+    }
+
+    fn route(&self, request: &ServiceRequest) -> Option<&'static Route> {
+        let pattern = request.match_pattern()?;
+        self.routes.unwrap_or_default().find(request.method(), &pattern)
     }
 
     fn check_parameters(&self, request: &ServiceRequest, route: Option<&Route>) -> Result<(), ApiError> {
@@ -165,21 +169,28 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Middleware: refuses a request, or gives it the caller. Tells who changed something.
-pub(crate) async fn admit(
+pub(crate) async fn admit<B: MessageBody>(
     guard: Data<Guard>,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let caller = guard.admit(&request)?;
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let caller = match guard.admit(&request) {
+        Ok(caller) => caller,
+        Err(error) => {
+            let Some(refusal) = guard.route(&request).and_then(Route::refusal) else { return Err(error.into()) };
+            let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+            return Ok(request.into_response(refusal(&error, &target)).map_into_right_body());
+        }
+    };
     let changing = (request.method() != Method::GET).then(|| caller.name().cloned()).flatten();
     request.extensions_mut().insert(caller);
-    let Some(name) = changing else { return next.call(request).await };
+    let Some(name) = changing else { return Ok(next.call(request).await?.map_into_left_body()) };
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let response = next.call(request).await;
     let status =
         response.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
     info!(caller = %name, %method, path, status = status.as_u16(), "asked for a change");
-    response
+    Ok(response?.map_into_left_body())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ mod stream;
 mod telemetry;
 mod tls;
 
-pub use access::{Access, Caller, Right, Rights};
+pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{
     Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently,
@@ -44,7 +44,7 @@ pub use metrics::Metrics;
 pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
 pub use query::{Query, query_from, range_from_query};
-pub use routes::Route;
+pub use routes::{Refusal, Route};
 pub use server::{Limits, Listener, resource, serve};
 pub use telemetry::{DEFAULT_LOG, init_logs};
 pub use tls::TlsFiles;

@@ -1,10 +1,12 @@
 //! The process: signals that ask it to stop, its limit of open files, its exit code.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::telemetry;
 
 /// Catches SIGTERM and SIGINT from this call on; the answer resolves at the first of them.
 ///
@@ -30,13 +32,12 @@ pub fn raise_open_files_limit() {
     }
 }
 
-/// 0, or 1 with the error in one line on stderr.
+/// 0, or 1 with the error in one line on stderr, in the format of the logs.
 pub fn exit_code(result: &anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A closed stderr must not turn the failure into a panic.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
+            telemetry::report_fatal(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

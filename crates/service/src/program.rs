@@ -1,7 +1,7 @@
 //! The command line of a service: it is configured by its environment, so it has `--help` and `--version` only.
 
 use std::ffi::OsString;
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use crate::telemetry;
@@ -70,10 +70,9 @@ impl Program {
             ["--version" | "-V"] => format!("{} {}\n", self.name, self.version),
             [first, ..] => {
                 let name = self.name;
-                let _ = writeln!(
-                    stderr(),
-                    "error: {name} takes no argument such as {first:?}: its environment configures it (see --help)"
-                );
+                telemetry::report_fatal(&format!(
+                    "{name} takes no argument such as {first:?}: its environment configures it (see --help)"
+                ));
                 return Some(ExitCode::from(USAGE));
             }
         };

@@ -2,26 +2,33 @@
 //! and the type of its body. One table a listener, so that no route is forgotten: what is not in it demands
 //! [`Right::Admin`] and takes no parameter.
 
+use actix_web::HttpResponse;
 use actix_web::dev::ResourceDef;
 use actix_web::http::Method;
 
-use crate::Right;
+use crate::{ApiError, Right};
 
 /// A route: a method, a pattern as actix-web has it, and what a request must be like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Route {
     method: &'static str,
     pattern: &'static str,
     demand: Demand,
     parameters: Option<&'static [&'static str]>,
     takes_any_body: bool,
+    refusal: Option<Refusal>,
 }
+
+/// Makes the answer to a request for a page that is refused, from the error and the path with its query.
+pub type Refusal = fn(&ApiError, &str) -> HttpResponse;
 
 /// Who may use a route, where there are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// Everybody, without a token, a client certificate or an allowed name: probes.
     Nothing,
+    /// Everybody whose connection is allowed, without a token: signing in.
+    NoToken,
     Right(Right),
 }
 
@@ -37,7 +44,23 @@ impl Route {
     #[must_use]
     pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
         let demand = Demand::Right(right);
-        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false }
+        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, refusal: None }
+    }
+
+    /// A page or the target of a form, for a browser that may show its token in the cookie [`TOKEN_COOKIE`]: it takes any
+    /// parameter and any body, and `refusal` answers where it is refused.
+    ///
+    /// [`TOKEN_COOKIE`]: crate::TOKEN_COOKIE
+    #[must_use]
+    pub const fn page(method: &'static str, pattern: &'static str, right: Right, refusal: Refusal) -> Self {
+        let route = Self::new(method, pattern, right);
+        Self { parameters: None, takes_any_body: true, refusal: Some(refusal), ..route }
+    }
+
+    /// Demands no token.
+    #[must_use]
+    pub const fn without_token(self) -> Self {
+        Self { demand: Demand::NoToken, ..self }
     }
 
     /// A route for probes, which demands nothing.
@@ -71,6 +94,11 @@ impl Route {
     /// The parameters that it takes; none where it takes any.
     pub(crate) fn parameters(&self) -> Option<&'static [&'static str]> {
         self.parameters
+    }
+
+    /// What answers where a page is refused; none where the route is no page.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 
     pub(crate) fn takes_any_body(&self) -> bool {

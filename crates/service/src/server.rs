@@ -157,6 +157,7 @@ where
     let service = move || {
         let app = App::new()
             .app_data(Data::new(metrics.clone()))
+            .app_data(Data::new(guard.access.clone()))
             .app_data(Data::new(guard.clone()))
             .app_data(Data::new(routes.unwrap_or_default()))
             .wrap(from_fn(admit))

@@ -1,10 +1,13 @@
 //! Logs on stderr.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 
 use anyhow::Context;
 use serde::Deserialize;
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::program::{Variable, variables_of};
 
@@ -50,6 +53,23 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// Writes the error that ends the process as one line, whatever the filter of the logs is, and also where the logs could
+/// not be started: `DIVVY_LOG_FORMAT` alone decides how it looks.
+pub(crate) fn report_fatal(message: &str) {
+    let is_json = std::env::var_os("DIVVY_LOG_FORMAT").is_some_and(|format| format == "json");
+    let line = if is_json { fatal_json(message) } else { format!("error: {message}") };
+    // A closed stderr must not turn the failure into a panic.
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// The error with the fields that every line of the log has.
+fn fatal_json(message: &str) -> String {
+    let mut timestamp = String::new();
+    // Formatting into memory fails only where the clock cannot be read; the line is worth more than its time.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
+    json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": "service" }).to_string()
 }
 
 /// Whether stderr is a terminal that may be coloured; see <https://no-color.org>.

@@ -6,7 +6,7 @@ use model::{AttemptId, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::backend::{Answers, PayloadBlock};
 use store::retention::failure_bytes;
-use store::rules::{ATTEMPT_TASKS, FIRST_FAILURES, FailureRow, LAST_FAILURES, pieces};
+use store::rules::{ATTEMPT_TASKS, FailureRow, KeptFailure, omit_failures, pieces};
 use store::{Attempt, AttemptEnd, Outcome, array};
 
 use crate::column::{self, Column};
@@ -48,37 +48,33 @@ pub(crate) fn put_failed(db: &Connection, key: i64, failure: &FailureRow<'_>) ->
     for piece in pieces(&failure.tasks) {
         let (first, beyond, at) = (piece.start.column(), piece.end.column(), failure.at.column());
         insert.execute((key, first, beyond, failure.worker, at, failure.error, failure.failures, failure.given_up))?;
-        freed += omit_failures(db, key, first)?;
+        freed += delete_omitted(db, key, first)?;
     }
     Ok(freed)
 }
 
 /// Deletes those failures between the first and the last ones, and notes how many at the next that is kept.
-fn omit_failures(db: &Connection, key: i64, first: i64) -> rusqlite::Result<u64> {
+fn delete_omitted(db: &Connection, key: i64, first: i64) -> rusqlite::Result<u64> {
     let mut select = db.prepare_cached(
         "SELECT rowid, octet_length(worker), octet_length(error), coalesce(omitted, 0) FROM attempts
          WHERE job = ?1 AND first = ?2 AND error_at IS NOT NULL ORDER BY rowid",
     )?;
     let read = |row: &Row<'_>| {
-        Ok((
-            row.get::<_, i64>(0)?,
-            failure_bytes(column::count(row, 1)?, column::count(row, 2)?),
-            row.get::<_, i64>(3)?,
-        ))
+        Ok(KeptFailure {
+            row: row.get(0)?,
+            bytes: failure_bytes(column::count(row, 1)?, column::count(row, 2)?),
+            omitted: column::count(row, 3)?,
+        })
     };
-    let rows = select.query_map((key, first), read)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let Some(last) = rows.len().checked_sub(LAST_FAILURES).filter(|&last| last > FIRST_FAILURES) else {
-        return Ok(0);
-    };
-    let (mut bytes, mut omitted) = (0, rows[last].2);
+    let mut kept = select.query_map((key, first), read)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let Some(omitted) = omit_failures(&mut kept) else { return Ok(0) };
     let mut delete = db.prepare_cached("DELETE FROM attempts WHERE rowid = ?1")?;
-    for (rowid, size, before) in &rows[FIRST_FAILURES..last] {
-        delete.execute([rowid])?;
-        bytes += size;
-        omitted += 1 + before;
+    for row in &omitted.rows {
+        delete.execute([row])?;
     }
-    db.prepare_cached("UPDATE attempts SET omitted = ?2 WHERE rowid = ?1")?.execute((rows[last].0, omitted))?;
-    Ok(bytes)
+    let (next, before) = omitted.next;
+    db.prepare_cached("UPDATE attempts SET omitted = ?2 WHERE rowid = ?1")?.execute((next, before.column()))?;
+    Ok(omitted.bytes)
 }
 
 /// The block that the task is in.

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use store::{Objects, Parts, Retention, Store};
+use tokio::sync::watch;
 use url::Url;
 
 pub use error::OpenError;
@@ -68,7 +69,7 @@ pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
     let failed = |error: rusqlite::Error| open::database_error(&path, &error);
     let reads = Arc::new(Readers::open(&opened.path).map_err(failed)?);
     let (epoch, id) = backend::next_epoch(&opened.db).map_err(failed)?;
-    let latest_event = apply::latest_event(&opened.db).map_err(failed)?;
+    let latest_event = watch::Sender::new(apply::latest_event(&opened.db).map_err(failed)?);
     let backend = Box::new(SqliteBackend::new(opened, epoch)?);
     Ok(Parts { backend, reads, objects: objects?.of_store(id), epoch, last_batch: 0, latest_event })
 }

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use jiff::Timestamp;
 use model::{JobEvent, JobId};
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
 use crate::batch::{Answer, Batch, Epoch, JobKey};
 use crate::error::{ReadError, WriteError};
@@ -51,6 +52,11 @@ pub struct Applied {
     pub answers: Vec<Answer>,
     /// The number of the newest event.
     pub latest_event: u64,
+}
+
+/// The newest event has this number at least: several may tell of events.
+pub fn raise_latest(events: &watch::Sender<u64>, latest_event: u64) {
+    events.send_if_modified(|seq| std::mem::replace(seq, latest_event.max(*seq)) < latest_event);
 }
 
 /// Why a batch is not known to be committed.

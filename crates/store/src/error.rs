@@ -40,9 +40,28 @@ pub enum WriteError {
     /// id or its idempotency key.
     #[error("the store has not confirmed the change yet; repeat it under the same id or idempotency key")]
     InDoubt,
+    /// This coordinator follows: only the leader makes changes.
+    #[error("this coordinator does not lead, and only the leader makes changes")]
+    Following,
     /// The store has stopped.
     #[error("the store is closed")]
     Closed,
+}
+
+/// Why the leadership could not be taken, kept or used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeadershipError {
+    /// The epoch has passed: the lease has expired, or another member has taken it over.
+    #[error("the leadership of epoch {epoch} has ended (epoch now: {current})")]
+    Lost {
+        /// The epoch that was asked for.
+        epoch: Epoch,
+        /// The epoch of the store.
+        current: Epoch,
+    },
+    /// The store cannot be reached, or cannot be used.
+    #[error("the store cannot be used: {0}")]
+    Unavailable(String),
 }
 
 /// Why a job was not accepted.

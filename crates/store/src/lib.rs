@@ -2,6 +2,8 @@
 //! and commits in groups: what [`Store::submit`] and [`Store::commit`] answer to is durable, what [`Store::record`] takes
 //! is durable about 10 ms later, and all of it in the order in which it came. Reads see what is committed.
 //!
+//! Several coordinators may share a store: see [`shared`]. The one that leads makes changes; the others read and submit.
+//!
 //! A store implements [`backend::Backend`] and [`backend::Reads`], applies the [`rules`], keeps values in the forms of
 //! [`stored`], and passes the tests of `suite`. [`memory`] is one without files. No SQL is here.
 
@@ -20,6 +22,7 @@ mod queue;
 mod record;
 pub mod retention;
 pub mod rules;
+pub mod shared;
 mod spans;
 pub mod statistics;
 mod store;
@@ -30,7 +33,7 @@ mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
-pub use error::{ComposeError, ObjectsError, PruneError, ReadError, SubmitError, WriteError};
+pub use error::{ComposeError, LeadershipError, ObjectsError, PruneError, ReadError, SubmitError, WriteError};
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, ResultStream};
 pub use payloads::payload_blocks;
@@ -39,4 +42,5 @@ pub use record::{
     Submission, UnfinishedJob,
 };
 pub use retention::Retention;
-pub use store::{Parts, Store};
+pub use shared::{Leadership, Shared};
+pub use store::{FollowerParts, Parts, Store};

@@ -4,20 +4,25 @@
 
 mod apply;
 mod reads;
+mod shared;
 mod state;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::backend::{Applied, Backend, BatchError};
+use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Batch, Epoch};
 use crate::error::WriteError;
 use crate::objects::Objects;
 use crate::retention::Retention;
 use crate::store::{Parts, Store};
+
+pub use shared::{MemoryShared, StoreClock};
 
 use state::State;
 
@@ -33,6 +38,8 @@ struct Shared {
     state: Mutex<State>,
     control: Mutex<Control>,
     released: Condvar,
+    /// The number of the newest event, for all who have it open.
+    latest_event: watch::Sender<u64>,
 }
 
 /// What becomes of the batches to come.
@@ -84,11 +91,15 @@ impl Memory {
     pub fn open(&self) -> Parts {
         let mut state = lock(&self.shared.state);
         let epoch = state.next_epoch();
-        let latest_event = state.latest_event();
         drop(state);
-        let backend = Box::new(MemoryBackend { shared: self.shared.clone() });
-        let reads = Arc::new(reads::MemoryReads { shared: self.shared.clone() });
-        Parts { backend, reads, objects: self.objects.clone(), epoch, last_batch: 0, latest_event }
+        self.parts(epoch, 0, Link::default())
+    }
+
+    fn parts(&self, epoch: Epoch, last_batch: u64, link: Link) -> Parts {
+        let backend = Box::new(MemoryBackend { shared: self.shared.clone(), link: link.clone(), follows: false });
+        let reads = Arc::new(reads::MemoryReads { shared: self.shared.clone(), link });
+        let latest_event = self.shared.latest_event.clone();
+        Parts { backend, reads, objects: self.objects.clone(), epoch, last_batch, latest_event }
     }
 
     /// Opens it with a writer's thread.
@@ -102,8 +113,9 @@ impl Memory {
     /// Another store with what is committed now: what a crash at this moment leaves. Objects stay shared.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let state = Mutex::new(lock(&self.shared.state).clone());
-        let shared = Shared { state, ..Shared::default() };
+        let state = lock(&self.shared.state).clone();
+        let latest_event = watch::Sender::new(state.latest_event());
+        let shared = Shared { state: Mutex::new(state), latest_event, ..Shared::default() };
         Self { shared: Arc::new(shared), objects: self.objects.clone() }
     }
 
@@ -141,9 +153,22 @@ impl Memory {
     }
 }
 
+/// The way to the store, which a test may cut.
+#[derive(Clone, Debug, Default)]
+struct Link(Arc<AtomicBool>);
+
+impl Link {
+    fn check(&self) -> Result<(), String> {
+        if self.0.load(Ordering::SeqCst) { Err("the connection is cut".to_owned()) } else { Ok(()) }
+    }
+}
+
 #[derive(Debug)]
 struct MemoryBackend {
     shared: Arc<Shared>,
+    link: Link,
+    /// Only submissions, of no epoch.
+    follows: bool,
 }
 
 impl MemoryBackend {
@@ -168,15 +193,25 @@ impl MemoryBackend {
     }
 }
 
+impl MemoryBackend {
+    fn write(&self, batch: &Batch) -> Result<Applied, BatchError> {
+        let mut state = lock(&self.shared.state);
+        let applied = if self.follows { state.accept(batch) } else { state.apply(batch)? };
+        drop(state);
+        raise_latest(&self.shared.latest_event, applied.latest_event);
+        Ok(applied)
+    }
+}
+
 impl Backend for MemoryBackend {
     fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
         let fault = self.next_fault();
         let lost = || BatchError::Unknown(WriteError::Unavailable("the connection was lost".to_owned()));
-        let mut state = lock(&self.shared.state);
+        self.link.check().map_err(|cut| BatchError::RolledBack(WriteError::Unavailable(cut)))?;
         match fault {
-            Fault::None => state.apply(batch),
+            Fault::None => self.write(batch),
             Fault::RolledBack(error) => Err(BatchError::RolledBack(error)),
-            Fault::AnswerLost => state.apply(batch).and(Err(lost())),
+            Fault::AnswerLost => self.write(batch).and(Err(lost())),
             Fault::BatchLost => Err(lost()),
             Fault::Deterministic(entry) => {
                 let reason = "the entry cannot be written".to_owned();
@@ -186,6 +221,7 @@ impl Backend for MemoryBackend {
     }
 
     fn check(&mut self) -> Result<(), WriteError> {
+        self.link.check().map_err(WriteError::Unavailable)?;
         lock(&self.shared.control).failing.clone().map_or(Ok(()), Err)
     }
 }

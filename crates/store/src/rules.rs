@@ -2,6 +2,7 @@
 //! shares, so that all stores decide alike. What is refused is refused whole.
 
 mod effects;
+mod failures;
 mod ledgers;
 mod pieces;
 
@@ -17,6 +18,7 @@ use crate::spans::Spans;
 use crate::statistics::Subject;
 
 pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, submitted, without_effect};
+pub use failures::{KeptFailure, OmittedFailures, omit_failures};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 

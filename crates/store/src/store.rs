@@ -45,8 +45,26 @@ pub struct Parts {
     pub epoch: Epoch,
     /// The id of the last batch of this epoch that was committed; 0 before the first.
     pub last_batch: u64,
-    /// The number of the newest event.
-    pub latest_event: u64,
+    /// The number of the newest event. The writer raises it, and the store where others write, too.
+    pub latest_event: watch::Sender<u64>,
+}
+
+/// A store that is opened by a follower, of which a [`Store`] is made.
+pub struct FollowerParts {
+    /// Takes batches of submissions, of any epoch, in order.
+    pub submitter: Box<dyn Backend>,
+    /// Reads.
+    pub reads: Arc<dyn Reads>,
+    /// Where large results are.
+    pub objects: Objects,
+    /// The number of the newest event, as [`Parts::latest_event`].
+    pub latest_event: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for FollowerParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FollowerParts").field("objects", &self.objects).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Parts {
@@ -63,7 +81,8 @@ pub struct Store {
     objects: Objects,
     blocks: Blocks,
     retention: Retention,
-    epoch: Epoch,
+    /// None: it follows.
+    epoch: Option<Epoch>,
     /// When objects that no row names were looked for.
     leftovers: Mutex<Option<Instant>>,
     /// By which old jobs are forgotten.
@@ -85,13 +104,35 @@ impl Store {
         let Parts { backend, reads, objects, epoch, last_batch, latest_event } = parts;
         let writer = Writer::start(backend, epoch, last_batch, latest_event)?;
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
-        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, calendar })
+        Ok(Self { reads, writer, objects, blocks, retention, epoch: Some(epoch), leftovers, calendar })
     }
 
-    /// The epoch of this owner: higher than that of every owner before it.
+    /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
+    /// refused with [`WriteError::Following`].
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn follow(parts: FollowerParts, retention: Retention) -> std::io::Result<Self> {
+        let FollowerParts { submitter, reads, objects, latest_event } = parts;
+        let writer = Writer::start(submitter, Epoch::default(), 0, latest_event)?;
+        let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
+        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, calendar })
+    }
+
+    /// The epoch of this owner: higher than that of every owner before it. 0 where it follows.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.epoch.unwrap_or_default()
+    }
+
+    /// Whether it makes changes, rather than follow one that does.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    fn refuse_to_follow(&self) -> Result<(), WriteError> {
+        if self.leads() { Ok(()) } else { Err(WriteError::Following) }
     }
 
     /// Every job that is not over, in the order in which they came.
@@ -127,8 +168,12 @@ impl Store {
 
     /// Makes a change, after all that came before, within some 10 ms. While nothing can be written it waits in memory;
     /// see [`Store::backlog`]. A change that contradicts what is stored is logged and left out. Returns the number of
-    /// the change, which grows by one each time; see [`Store::durable`].
+    /// the change, which grows by one each time; see [`Store::durable`]. A follower leaves every change out.
     pub fn record(&self, change: Change) -> u64 {
+        if !self.leads() {
+            tracing::error!(job_id = %change.job, "a change was left out: this coordinator does not lead");
+            return 0;
+        }
         self.writer.record(Entry::Change(change))
     }
 
@@ -137,6 +182,7 @@ impl Store {
     /// # Errors
     /// It could not be made durable, and unless that is in doubt it will not be.
     pub async fn commit(&self, change: Change) -> Result<(), WriteError> {
+        self.refuse_to_follow()?;
         self.call(Entry::Change(change)).await.map(|_| ())
     }
 
@@ -311,6 +357,7 @@ impl Store {
     /// # Errors
     /// It could not be stored.
     pub async fn put_result(&self, job: JobId, json: Box<RawValue>) -> Result<ResultBody, WriteError> {
+        self.refuse_to_follow()?;
         self.objects.put(job, json).await
     }
 
@@ -320,6 +367,7 @@ impl Store {
     /// # Errors
     /// There is no such job, the answers could not be read, or the result could not be stored.
     pub async fn compose_result(&self, job: JobId) -> Result<ResultBody, ComposeError> {
+        self.refuse_to_follow()?;
         self.flush().await?;
         crate::compose::compose(&self.objects, &*self.reads, job).await
     }
@@ -339,6 +387,7 @@ impl Store {
     /// # Errors
     /// As [`Self::prune`].
     pub async fn prune_at(&self, instant: Instant, system: Timestamp) -> Result<Pruned, PruneError> {
+        self.refuse_to_follow()?;
         let mut pruned = Pruned::default();
         let now = self.believed_time(instant, system).await?;
         let expired = self.reads.expired(self.retention, now).await?;
@@ -385,6 +434,7 @@ impl Store {
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
     pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, PruneError> {
+        self.refuse_to_follow()?;
         let mut rows = 0;
         let now = self.believed_time(Instant::now(), Timestamp::now()).await?;
         for (grain, before) in retention.bounds(now) {
@@ -405,6 +455,7 @@ impl Store {
             if names.is_empty() {
                 break;
             }
+            self.confirm().await?;
             for name in &names {
                 self.objects.delete(name).await?;
             }
@@ -413,7 +464,7 @@ impl Store {
         let last = *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
             // What names an object may be waiting to be committed.
-            self.flush().await?;
+            self.confirm().await?;
             let deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
             if deleted > 0 {
                 tracing::info!(objects = deleted, "deleted results that no job has");
@@ -421,6 +472,11 @@ impl Store {
             *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Commits all that came before, and an empty entry behind it: an owner whose epoch has passed gets the error.
+    async fn confirm(&self) -> Result<(), WriteError> {
+        self.call(Entry::Nothing).await.map(|_| ())
     }
 
     async fn housekeep(&self, housekeeping: Housekeeping) -> Result<u64, WriteError> {

@@ -20,11 +20,16 @@ pub mod results;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod retention;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod sharing;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod statistics;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod tasks;
 
+use std::time::Duration;
+
 use crate::retention::Retention;
+use crate::shared::Shared;
 use crate::store::{Parts, Store};
 
 /// One store and its data.
@@ -35,6 +40,11 @@ pub trait Harness: Send + Sync {
     /// A copy of the data as a crash at this moment would leave it, though it is open.
     fn crashed(&self) -> Box<dyn Harness>;
 
+    /// How many random histories are tried: fewer where each opening takes long.
+    fn cases(&self) -> u32 {
+        60
+    }
+
     /// Opens the data with a writer.
     fn open_with(&self, retention: Retention) -> Store {
         Store::start(self.parts(), retention).expect("a thread")
@@ -44,6 +54,38 @@ pub trait Harness: Send + Sync {
     fn open(&self) -> Store {
         self.open_with(helpers::KEEP_ALL)
     }
+}
+
+/// A store that several coordinators share.
+pub trait SharedHarness: Send + Sync {
+    /// One more coordinator's way to the same data.
+    fn shared(&self) -> Box<dyn Shared>;
+
+    /// So much time passes by the store's clock.
+    fn pass(&self, time: Duration);
+}
+
+/// Runs every test of a store that several coordinators share. The expression makes a [`SharedHarness`] of no data; it is
+/// evaluated for each test, in a module of its own.
+#[macro_export]
+macro_rules! shared_suite {
+    ($harness:expr) => {
+        $crate::suite_tests! { $harness;
+            sync sharing {
+                one_member_leads_at_a_time_and_each_takeover_is_an_epoch,
+                a_lease_that_has_expired_is_not_renewed,
+                a_holder_that_acquires_again_begins_another_epoch,
+                a_leader_that_resigns_is_followed_at_once_by_a_higher_epoch,
+            }
+            async sharing {
+                members_are_listed_with_their_last_contact_and_who_leads,
+                a_leader_that_was_followed_writes_prunes_and_deletes_nothing,
+                a_leader_that_opens_the_store_again_goes_on_after_its_last_batch,
+                a_follower_reads_and_submits_and_makes_no_change,
+                all_hear_of_the_events_of_all_without_a_gap,
+            }
+        }
+    };
 }
 
 /// Runs every test of the contract. The expression makes a [`Harness`] of no data; it is evaluated for each test, in a

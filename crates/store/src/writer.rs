@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{Applied, Backend, BatchError};
+use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Answer, Batch, Entry, Epoch};
 use crate::error::WriteError;
 use crate::queue::{Group, Next, Queue, Work};
 
 /// Pauses between attempts while nothing can be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a store that cannot write any more tries to when it is closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// The store does what no change waits for when nothing has come for so long,
@@ -39,10 +39,10 @@ impl Writer {
         backend: Box<dyn Backend>,
         epoch: Epoch,
         last_batch: u64,
-        latest_event: u64,
+        events: watch::Sender<u64>,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let (events, latest_event) = watch::channel(latest_event);
+        let latest_event = events.subscribe();
         let (durable_sender, durable) = watch::channel(0);
         let stop = StopOnDrop(queue.clone());
         let mut thread = WriterThread {
@@ -211,7 +211,7 @@ impl WriterThread {
                 Ok(Applied { answers, latest_event }) => {
                     self.next_batch += 1;
                     self.recovered();
-                    self.events.send_if_modified(|seq| std::mem::replace(seq, latest_event) != latest_event);
+                    raise_latest(&self.events, latest_event);
                     self.answer(part, answers);
                 }
                 Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {

@@ -161,8 +161,9 @@ fn disk_that_turns_read_only_refuses_new_jobs_and_keeps_the_old_ones() {
 
     coordinator.signal(Signal::TERM);
     assert_eq!(coordinator.exit_status().code(), Some(1), "something is lost");
-    let log = eventually("it says what", || coordinator.log().into_iter().find(|line| line.starts_with("error: ")));
-    assert!(log.starts_with("error: commit the last changes: "), "{log}");
+    let is_loss = |line: &String| line.contains(r#""message":"commit the last changes: "#);
+    let log = eventually("it says what", || coordinator.log().into_iter().find(is_loss));
+    assert!(log.contains(r#""level":"ERROR""#), "{log}");
     drop(coordinator);
     // The same disk after a look by hand.
     let second = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);
@@ -203,7 +204,7 @@ fn copy_of(directory: &Path) -> TempDir {
 }
 
 /// Writes until there is no room at all.
-fn fill(filler: &Path) {
+pub(crate) fn fill(filler: &Path) {
     let mut file = File::create(filler).expect("a file needs no room");
     for size in [64 * 1024, 4096, 1] {
         while file.write_all(&vec![1; size]).is_ok() {}
@@ -211,7 +212,7 @@ fn fill(filler: &Path) {
 }
 
 /// Whether this process may mount something where nobody else sees it; if not, it says so.
-fn can_mount(mount: &str) -> bool {
+pub(crate) fn can_mount(mount: &str) -> bool {
     let tried = Command::new("unshare").args(["--mount", "sh", "-c", mount]).stderr(Stdio::null()).status();
     let can = tried.is_ok_and(|tried| tried.success());
     if !can {

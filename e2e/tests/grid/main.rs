@@ -6,6 +6,7 @@
 
 mod abuse;
 mod admission;
+mod alerts;
 mod algorithms;
 mod command;
 mod coordinator_outages;
@@ -17,6 +18,7 @@ mod failing_workers;
 mod helpers;
 mod lone_worker;
 mod lost_workers;
+mod memory;
 mod outlived_coordinators;
 mod restarts;
 mod revocations;

@@ -109,6 +109,38 @@ fn coordinator_is_ready_at_once_with_a_hundred_thousand_waiting_jobs() {
     assert_eq!(result["sum"], published_sum(6).to_string());
 }
 
+#[test]
+fn coordinator_that_starts_beside_its_predecessor_waits_until_that_one_has_stopped() {
+    let mut first = Coordinator::start(&[("DIVVY_DRAIN_TIMEOUT_MS", "500")]);
+    let client = first.client();
+    let job = first.submit(&Order::squares(&[1, 2, 3]));
+    // Its drain lasts as long as this request.
+    let _held = first.ask_sum(1, 1000);
+    eventually("it waits", || (first.metric("divvy_wanted_slots") > 0.0).then_some(()));
+    let second = Coordinator::launch_on(first.shared_data_dir(), &[]);
+    second.logged("waiting for another coordinator to leave the data directory");
+    assert!(client.stats().is_object(), "the first one serves on");
+    first.signal(Signal::TERM);
+    assert_eq!(first.exit_status().code(), Some(0));
+    let second = Coordinator::of(second, first.shared_data_dir());
+    let jobs = second.client().jobs();
+    assert_eq!(jobs.iter().map(|job| job["id"].as_str()).collect::<Vec<_>>(), [Some(job.as_str())]);
+}
+
+#[test]
+fn coordinator_that_waits_for_its_predecessor_stops_when_it_is_told_to_and_gives_up_in_time() {
+    let first = Coordinator::start(&[]);
+    let mut second = Coordinator::launch_on(first.shared_data_dir(), &[("DIVVY_LOCK_TIMEOUT_MS", "600000")]);
+    second.logged("waiting for another coordinator to leave the data directory");
+    second.signal(Signal::TERM);
+    assert_eq!(second.exit_status().code(), Some(0));
+    let mut third = Coordinator::launch_on(first.shared_data_dir(), &[("DIVVY_LOCK_TIMEOUT_MS", "1")]);
+    assert_eq!(third.exit_status().code(), Some(1));
+    let error = third.log().pop().expect("a last line");
+    assert!(error.contains("is in use by another process"), "{error}");
+    assert_eq!(get(first.public, "/readyz").status, 200);
+}
+
 /// Puts jobs where a coordinator finds them.
 fn store_jobs(data_dir: &TempDir) {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };

@@ -1,6 +1,10 @@
 //! Renders the manifests once and hands them out as typed objects.
 
-use std::{path::PathBuf, process::Command, sync::LazyLock};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
 
 use k8s_openapi::{
     Resource,
@@ -10,10 +14,35 @@ use k8s_openapi::{
     },
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-pub(crate) static GRID: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s"));
-pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render("k8s/monitoring"));
+pub(crate) static GRID: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s")));
+pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s/monitoring")));
+
+/// The grid with a component of `k8s/components`.
+pub(crate) fn with_component(component: &str) -> Vec<Value> {
+    render_overlay(&["k8s"], &[&format!("k8s/components/{component}")])
+}
+
+/// What an overlay of someone's own renders that names these directories of the repository.
+pub(crate) fn render_overlay(resources: &[&str], components: &[&str]) -> Vec<Value> {
+    let overlay = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    // Kustomize takes relative paths only.
+    let depth = overlay.path().canonicalize().expect("a path").components().count() - 1;
+    let relative = |path: &&str| {
+        let path = repository(path).canonicalize().expect("a directory of the repository");
+        format!("{}{}", "../".repeat(depth), path.strip_prefix("/").expect("absolute").display())
+    };
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": resources.iter().map(relative).collect::<Vec<_>>(),
+        "components": components.iter().map(relative).collect::<Vec<_>>(),
+    });
+    std::fs::write(overlay.path().join("kustomization.yaml"), kustomization.to_string()).expect("write an overlay");
+    render(overlay.path())
+}
 
 /// A path in the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
@@ -24,17 +53,18 @@ pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
 }
 
-fn render(directory: &str) -> Vec<Value> {
-    let output = Command::new("kubectl")
-        .arg("kustomize")
-        .arg(repository(directory))
-        .output()
-        .expect("kubectl runs (install it; Debian: kubernetes-client)");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "kubectl kustomize {directory}: {said}");
-    assert_eq!(said, "", "kubectl kustomize {directory} warns");
+/// The objects of a directory of manifests.
+pub(crate) fn render(directory: &Path) -> Vec<Value> {
+    // Where kubectl is too old, scripts/test.sh has built kustomize.
+    let built = repository("target/tools/bin/kustomize");
+    let (program, verb) = if built.is_file() { (built, "build") } else { (PathBuf::from("kubectl"), "kustomize") };
+    let output = Command::new(program).arg(verb).arg(directory).output();
+    let output = output.expect("kubectl 1.27 or newer runs (scripts/test.sh installs it)");
+    let (said, directory) = (String::from_utf8_lossy(&output.stderr), directory.display());
+    assert!(output.status.success(), "kustomize {directory}: {said}");
+    assert_eq!(said, "", "kustomize warns of {directory}");
     let yaml = String::from_utf8(output.stdout).expect("manifests are UTF-8");
-    serde_saphyr::from_multiple(&yaml).expect("kubectl writes valid YAML")
+    serde_saphyr::from_multiple(&yaml).expect("kustomize writes valid YAML")
 }
 
 /// Every object of one kind in the grid.

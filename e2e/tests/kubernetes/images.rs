@@ -59,7 +59,8 @@ fn recipes_name_nothing_that_is_fetched_besides_their_pinned_bases() {
         assert!(instructions(&workload, "ADD").is_empty());
         let bases = instructions(&workload, "ARG");
         assert!(bases.iter().any(|base| base.contains(&toolchain)));
-        for base in bases.iter().filter_map(|base| base.split_once('=')) {
+        let images = bases.iter().filter(|base| base.contains("_IMAGE="));
+        for base in images.filter_map(|base| base.split_once('=')) {
             let tag = base.1.rsplit_once(':').map(|(_, tag)| tag);
             assert!(tag.is_some_and(|tag| tag != "latest"), "{base:?}");
         }
@@ -68,9 +69,40 @@ fn recipes_name_nothing_that_is_fetched_besides_their_pinned_bases() {
     }
 }
 
+#[test]
+fn image_says_which_release_it_is() {
+    let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));
+    for recipe in ["Dockerfile.coordinator", "Dockerfile.worker", "Dockerfile.worker-slim"] {
+        let text = read(recipe);
+        assert!(instructions_of(&text, "ARG").contains(&version), "{recipe}");
+        for label in ["title", "description", "version", "revision", "base.name"] {
+            assert!(text.contains(&format!("org.opencontainers.image.{label}=")), "{label} is missing in {recipe}");
+        }
+        // Arguments before the first stage have no value in a stage that does not name them.
+        let stage = text.rsplit_once("\nFROM ").expect("a last stage").1;
+        for argument in ["RUNTIME_IMAGE", "VERSION", "REVISION"] {
+            assert!(stage.contains(&format!("\nARG {argument}")), "{argument} is empty in {recipe}");
+        }
+    }
+}
+
+#[test]
+fn image_to_extend_runs_the_same_worker_as_the_same_user() {
+    let (own, slim) = (recipe(&worker()), read("Dockerfile.worker-slim"));
+    for instruction in ["USER", "EXPOSE", "ENTRYPOINT"] {
+        assert_eq!(instructions_of(&slim, instruction), instructions_of(&own, instruction), "{instruction}");
+    }
+    let image = format!("WORKER_IMAGE=divvy-worker:{}", env!("CARGO_PKG_VERSION"));
+    assert!(instructions_of(&slim, "ARG").contains(&image), "it takes the binary from the image of this release");
+    assert!(instructions_of(&slim, "RUN").is_empty(), "nothing is fetched");
+}
+
 /// The lines of a workload's Dockerfile with this instruction, without it.
 fn instructions(workload: &Workload, instruction: &str) -> Vec<String> {
-    let recipe = recipe(workload);
+    instructions_of(&recipe(workload), instruction)
+}
+
+fn instructions_of(recipe: &str, instruction: &str) -> Vec<String> {
     let lines = recipe.lines();
     lines.filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' ')).map(str::to_owned).collect()
 }

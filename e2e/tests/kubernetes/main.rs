@@ -1,10 +1,14 @@
 //! What `kubectl apply -k k8s/` would send, checked without a cluster: every object against its schema, and the
 //! agreements among objects, containers and images that no schema knows.
 //!
-//! Needs `kubectl` on the PATH (1.20 or newer), for its built-in kustomize.
+//! Needs `kubectl` on the PATH (1.27 or newer), for its built-in kustomize.
 
+mod autoscaling;
+mod chart;
+mod defaults;
 mod helpers;
 mod images;
+mod monitoring;
 mod network;
 mod schema;
 mod workloads;

@@ -5,14 +5,18 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{Namespace, Service},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Namespace, Service},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
+    scheduling::v1::PriorityClass,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::helpers::{GRID, MONITORING};
+use crate::autoscaling::ScaledObject;
+use crate::helpers::{GRID, MONITORING, with_component};
+use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
 
 /// Strings whose values the API bounds, by the end of their path. The generated types leave them open.
 const CHOICES: &[(&str, &[&str])] = &[
@@ -33,7 +37,8 @@ const QUANTITY_SUFFIXES: &[&str] = &["Ki", "Mi", "Gi", "Ti", "m", "k", "M", "G",
 
 #[test]
 fn every_object_fits_its_schema() {
-    let objects: Vec<&Value> = GRID.iter().chain(MONITORING.iter()).collect();
+    let components = ["autoscaling-hpa", "autoscaling-keda", "python-workers"].map(with_component);
+    let objects: Vec<&Value> = GRID.iter().chain(MONITORING.iter()).chain(components.iter().flatten()).collect();
     assert!(objects.len() > 10, "kustomize left objects out");
     for object in objects {
         assert_eq!(faults(object), [""; 0], "in {object:#}");
@@ -89,11 +94,18 @@ fn deployment() -> Value {
 fn faults(object: &Value) -> Vec<String> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let mut faults = match (object["apiVersion"].as_str().unwrap_or_default(), kind) {
+        ("autoscaling/v2", "HorizontalPodAutoscaler") => typed_faults::<HorizontalPodAutoscaler>(object),
+        ("keda.sh/v1alpha1", "ScaledObject") => typed_faults::<ScaledObject>(object),
+        ("monitoring.coreos.com/v1", "PodMonitor") => typed_faults::<PodMonitor>(object),
+        ("monitoring.coreos.com/v1", "PrometheusRule") => typed_faults::<PrometheusRule>(object),
+        ("monitoring.coreos.com/v1", "ServiceMonitor") => typed_faults::<ServiceMonitor>(object),
+        ("v1", "ConfigMap") => typed_faults::<ConfigMap>(object),
         ("v1", "Namespace") => typed_faults::<Namespace>(object),
         ("v1", "Service") => typed_faults::<Service>(object),
         ("apps/v1", "Deployment") => typed_faults::<Deployment>(object),
         ("apps/v1", "StatefulSet") => typed_faults::<StatefulSet>(object),
         ("networking.k8s.io/v1", "NetworkPolicy") => typed_faults::<NetworkPolicy>(object),
+        ("scheduling.k8s.io/v1", "PriorityClass") => typed_faults::<PriorityClass>(object),
         ("policy/v1", "PodDisruptionBudget") => typed_faults::<PodDisruptionBudget>(object),
         (version, kind) => vec![format!("no schema here for {kind} of {version}")],
     };

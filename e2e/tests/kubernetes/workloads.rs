@@ -1,5 +1,6 @@
 //! The pods: their sizes, their rights, how they start, live and end.
 
+use std::fs;
 use std::time::Duration;
 
 use k8s_openapi::{
@@ -7,11 +8,13 @@ use k8s_openapi::{
         apps::v1::{Deployment, StatefulSet},
         core::v1::{Namespace, Probe},
         policy::v1::PodDisruptionBudget,
+        scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
+use tempfile::TempDir;
 
-use crate::helpers::{GRID, Workload, all, coordinator, object, pairs, read, worker};
+use crate::helpers::{GRID, Workload, all, coordinator, object, pairs, read, render, repository, worker};
 
 const RECOMMENDED_LABELS: [&str; 4] = ["name", "part-of", "version", "managed-by"];
 
@@ -21,9 +24,12 @@ fn one_coordinator_and_ten_workers_have_their_sizes() {
         assert_eq!(workload.replicas, replicas, "{}", workload.name);
         let resources = workload.container().resources.clone();
         let resources = resources.expect("resources are stated");
-        let size = [("cpu".to_owned(), Quantity("1".to_owned())), ("memory".to_owned(), Quantity(memory.to_owned()))];
-        assert_eq!(resources.requests, Some(size.clone().into()));
-        assert_eq!(resources.limits, Some(size.into()));
+        let size = |scratch: &str| {
+            let size = [("cpu", "1"), ("ephemeral-storage", scratch), ("memory", memory)];
+            Some(size.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))).into())
+        };
+        assert_eq!(resources.requests, size("64Mi"));
+        assert_eq!(resources.limits, size("256Mi"));
     }
 }
 
@@ -44,12 +50,70 @@ fn every_object_carries_the_recommended_labels_and_this_release() {
 
 #[test]
 fn everything_is_in_the_namespace_of_the_grid() {
-    for object in GRID.iter().filter(|object| object["kind"] != "Namespace") {
+    for object in GRID.iter().filter(|object| object["kind"] != "PriorityClass") {
         assert_eq!(object["metadata"]["namespace"], "divvy", "in {object:#}");
     }
-    let labels = pairs(object::<Namespace>("divvy").metadata.labels);
+    let namespace: Namespace = serde_saphyr::from_str(&read("k8s/namespace.yaml")).expect("it is a Namespace");
+    assert_eq!(namespace.metadata.name.as_deref(), Some("divvy"));
     let enforced = "pod-security.kubernetes.io/enforce".to_owned();
-    assert!(labels.contains(&(enforced, "restricted".to_owned())));
+    assert!(pairs(namespace.metadata.labels).contains(&(enforced, "restricted".to_owned())));
+}
+
+#[test]
+fn removing_what_was_applied_keeps_the_namespace_and_the_volume_in_it() {
+    let kinds: Vec<_> = GRID.iter().map(|object| object["kind"].as_str()).collect();
+    assert!(!kinds.contains(&Some("Namespace")), "{kinds:?}");
+    assert!(!kinds.contains(&Some("PersistentVolumeClaim")), "{kinds:?}");
+}
+
+#[test]
+fn coordinator_takes_the_place_of_workers_where_cpus_are_short() {
+    let class = coordinator().pod.priority_class_name.expect("a class");
+    let class: PriorityClass = object(&class);
+    assert!(class.value > Some(0) && class.global_default.is_none(), "{class:?}");
+    assert_eq!(class.preemption_policy.as_deref(), Some("PreemptLowerPriority"));
+    assert_eq!(worker().pod.priority_class_name, None);
+}
+
+#[test]
+fn label_of_the_version_follows_the_tags_of_the_images() {
+    let copy = copy_of_the_manifests();
+    let kustomization = copy.path().join("release/kustomization.yaml");
+    let text = fs::read_to_string(&kustomization).expect("a kustomization");
+    let tagged = text
+        .replacen("newTag: 0.1.0", "newTag: 1.2.3\n    newName: registry.example:5000/team/divvy-coordinator", 1)
+        .replacen("newTag: 0.1.0", "newTag: 4.5.6", 1);
+    fs::write(&kustomization, tagged).expect("write a copy");
+    for object in render(copy.path()) {
+        let is_worker = object["metadata"]["name"] == "divvy-worker";
+        let version = if is_worker { "4.5.6" } else { "1.2.3" };
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "in {object:#}");
+        let template = &object["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"];
+        assert!(template.is_null() || template == version, "in {object:#}");
+    }
+}
+
+/// What a label of the version would not let change: claims of a StatefulSet are as they were made.
+#[test]
+fn claims_of_the_coordinator_do_not_change_with_the_version() {
+    let set: StatefulSet = object("divvy-coordinator");
+    let claims = set.spec.volume_claim_templates.expect("a claim");
+    assert!(claims.iter().all(|claim| claim.metadata.labels.is_none()), "{claims:?}");
+}
+
+fn copy_of_the_manifests() -> TempDir {
+    let copy = TempDir::new().expect("a directory");
+    for directory in ["", "base", "release"] {
+        let to = copy.path().join(directory);
+        fs::create_dir_all(&to).expect("make a directory");
+        for entry in fs::read_dir(repository("k8s").join(directory)).expect("the manifests") {
+            let from = entry.expect("an entry").path();
+            if from.extension().is_some_and(|extension| extension == "yaml") {
+                fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copy a manifest");
+            }
+        }
+    }
+    copy
 }
 
 #[test]
@@ -115,21 +179,59 @@ fn listeners_are_bound_to_the_container_ports() {
 fn every_variable_is_one_that_the_service_reads() {
     for (workload, config) in [(coordinator(), "coordinator/src/config.rs"), (worker(), "worker/src/config.rs")] {
         let manual = read(config);
-        for variable in workload.container().env.iter().flatten() {
+        let variables = || workload.container().env.iter().flatten();
+        let is_part = |name: &str| {
+            let mut values = variables().filter_map(|variable| variable.value.as_deref());
+            values.any(|value| value.contains(&format!("$({name})")))
+        };
+        for variable in variables() {
             let name = format!("`{}`", variable.name);
-            assert!(manual.contains(&name), "{name} is not in {config}");
+            assert!(manual.contains(&name) || is_part(&variable.name), "{name} is not in {config}");
         }
     }
 }
 
 #[test]
-fn worker_is_named_after_its_pod_address() {
+fn worker_is_named_after_its_pod_and_labelled_with_its_node_and_zone() {
     let container = worker().container().clone();
-    let mut env = container.env.into_iter().flatten();
-    let pod_ip = env.find(|variable| variable.name == "POD_IP");
-    let source = pod_ip.and_then(|variable| variable.value_from?.field_ref);
-    let source = source.expect("POD_IP is a field of the pod");
-    assert_eq!(source.field_path, "status.podIP");
+    let variables = container.env.unwrap_or_default();
+    let field = |name: &str| {
+        let variable = variables.iter().find(|variable| variable.name == name);
+        let source = variable.and_then(|variable| variable.value_from.clone()?.field_ref);
+        source.unwrap_or_else(|| panic!("{name} is a field of the pod")).field_path
+    };
+    assert_eq!(field("DIVVY_WORKER_ID"), "metadata.name");
+    assert_eq!(field("NODE"), "spec.nodeName");
+    assert_eq!(field("ZONE"), "metadata.labels['topology.kubernetes.io/zone']");
+    assert_eq!(worker().env("DIVVY_WORKER_LABELS"), "node=$(NODE),zone=$(ZONE)");
+    // A variable can name those before it only.
+    let place = |name: &str| variables.iter().position(|variable| variable.name == name);
+    assert!(place("NODE") < place("DIVVY_WORKER_LABELS") && place("ZONE") < place("DIVVY_WORKER_LABELS"));
+}
+
+#[test]
+fn successor_waits_for_its_predecessor_as_long_as_that_may_take_to_stop() {
+    let workload = coordinator();
+    let milliseconds = |name: &str| Duration::from_millis(workload.env(name).parse().expect("a number"));
+    let wait = milliseconds("DIVVY_LOCK_TIMEOUT_MS");
+    assert!(wait >= pre_stop(&workload) + milliseconds("DIVVY_DRAIN_TIMEOUT_MS") + Duration::from_secs(5));
+    let probe = workload.container().startup_probe.clone().expect("a startup probe");
+    let patience =
+        probe.period_seconds.zip(probe.failure_threshold).map(|(period, times)| seconds((period * times).into()));
+    assert!(patience > Some(wait + Duration::from_secs(5)), "{probe:?}");
+}
+
+#[test]
+fn bodies_fit_into_the_memory_of_the_coordinator() {
+    let workload = coordinator();
+    let bytes = |name: &str| workload.env(name).parse::<u64>().expect("a number");
+    let (job, result) = (bytes("DIVVY_MAX_JOB_BYTES"), bytes("DIVVY_MAX_RESULT_BYTES"));
+    let together = bytes("DIVVY_MAX_BODY_MEMORY");
+    assert!(together > job.max(result), "one body of the largest size is accepted");
+    // A body, its parsed tasks and their rows on their way to the disk: three times its length was measured.
+    let limits = workload.container().resources.clone().and_then(|resources| resources.limits).expect("limits");
+    assert_eq!(limits["memory"], Quantity("1Gi".to_owned()));
+    assert!(together * 4 <= 1 << 30, "{together}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, Outcome, ResultBody};
+use crate::error::WriteError;
 use crate::record::{AttemptEnd, NewJob, Submission};
 use crate::retention::{failure_bytes, job_bytes};
 use crate::rules::{
@@ -38,6 +39,17 @@ impl State {
         let applied = Applied { answers, latest_event: self.last_event };
         self.last = Some((batch.id, applied.clone()));
         Ok(applied)
+    }
+
+    /// A follower's batch: submissions alone, of no epoch.
+    pub(super) fn accept(&mut self, batch: &Batch) -> Applied {
+        let accept = |entry: &Entry| match entry {
+            Entry::Submission(new) => self.submit(new),
+            Entry::Nothing => Answer::Done,
+            Entry::Change(_) | Entry::Housekeeping(_) => Answer::Refused(WriteError::Following.to_string()),
+        };
+        let answers = batch.entries.iter().map(accept).collect();
+        Applied { answers, latest_event: self.last_event }
     }
 
     fn write(&mut self, entry: &Entry) -> Answer {

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use model::{JobEvent, JobId, JobState};
 
 use super::state::State;
-use super::{Shared, lock};
+use super::{Link, Shared, lock};
 use crate::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use crate::batch::JobKey;
 use crate::change::ResultBody;
+use crate::error::ReadError;
 use crate::json::array;
 use crate::payloads::payload_blocks;
 use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
@@ -25,12 +26,13 @@ const ANSWERS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct MemoryReads {
     pub(super) shared: Arc<Shared>,
+    pub(super) link: Link,
 }
 
 impl MemoryReads {
     fn read<'a, T: Send + 'a>(&self, read: impl FnOnce(&State) -> T) -> Reading<'a, T> {
-        let found = read(&lock(&self.shared.state));
-        Box::pin(std::future::ready(Ok(found)))
+        let found = self.link.check().map_err(ReadError::Unavailable).map(|()| read(&lock(&self.shared.state)));
+        Box::pin(std::future::ready(found))
     }
 }
 

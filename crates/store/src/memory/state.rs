@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{JobEvent, JobId};
+use uuid::Uuid;
 
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
+use crate::shared::Member;
 use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +30,10 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    /// The holder of the lease and when it expires, by the store's clock.
+    pub(super) lease: Option<(Uuid, Duration)>,
+    /// The members and when they were announced last.
+    pub(super) members: BTreeMap<Uuid, (Member, Duration)>,
     pub(super) statistics: Statistics,
     /// What the batch at hand counts.
     pub(super) tally: Tally,

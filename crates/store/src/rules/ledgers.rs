@@ -41,6 +41,12 @@ impl<K> Ledgers<K> {
         Ok(Some(ledger))
     }
 
+    /// A ledger that is kept.
+    #[must_use]
+    pub fn get(&self, job: JobId) -> Option<&(K, JobLedger)> {
+        self.known.get(&job)
+    }
+
     /// Visits the ledgers that the batch has touched.
     ///
     /// # Errors

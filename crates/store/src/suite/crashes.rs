@@ -164,7 +164,7 @@ fn unfinished(model: &Model) -> Model {
 
 pub fn after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice(harness: &dyn Harness) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    proptest!(ProptestConfig::with_cases(60), |(steps in steps())| {
+    proptest!(ProptestConfig::with_cases(harness.cases()), |(steps in steps())| {
         // Each case begins with what no case has written.
         let harness = harness.crashed();
         let store = harness.open();

@@ -82,6 +82,13 @@ impl Process {
         PathBuf::from(format!("/proc/{}/root", self.child.id()))
     }
 
+    /// The most memory that the process has had.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        peak.and_then(|peak| peak.trim().parse::<u64>().ok()).expect("a number") * 1024
+    }
+
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()
     }

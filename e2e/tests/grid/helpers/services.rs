@@ -58,7 +58,8 @@ impl Coordinator {
 
     /// Starts on data that may be damaged; where it refuses to, what it says.
     pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
-        let mut process = Process::start("divvy-coordinator", &settings(&data_dir));
+        let variables = [&settings(&data_dir)[..], &[("DIVVY_LOCK_TIMEOUT_MS", "0")]].concat();
+        let mut process = Process::start("divvy-coordinator", &variables);
         let is_ready = |line: &String| {
             let line: Value = serde_json::from_str(line).ok()?;
             let is_ready = line["message"] == "serving" && get(address(&line["public"]), "/readyz").status == 200;
@@ -71,11 +72,18 @@ impl Coordinator {
         let Some(status) = ended else { return Ok(Self::of(process, data_dir)) };
         let log = eventually("it says why", || Some(process.log()).filter(|log| !log.is_empty()));
         assert_eq!((status.code(), log.len()), (Some(1), 1), "{log:?}");
-        let message = log[0].strip_prefix("error: ");
-        Err(message.unwrap_or_else(|| panic!("no error: {log:?}")).to_owned())
+        let error: Value = serde_json::from_str(&log[0]).expect("a line of JSON");
+        assert_eq!(error["level"], "ERROR", "{log:?}");
+        Err(error["message"].as_str().expect("a message").to_owned())
     }
 
-    fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
+    /// Starts on data that another one still has, and does not wait until it serves.
+    pub(crate) fn launch_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Process {
+        Process::start("divvy-coordinator", &[&settings(&data_dir), variables].concat())
+    }
+
+    /// The coordinator of a process, once it serves.
+    pub(crate) fn of(process: Process, data_dir: Arc<TempDir>) -> Self {
         let serving = process.logged("serving");
         let (public, internal) = (address(&serving["public"]), address(&serving["internal"]));
         Self { process, data_dir, public, internal }

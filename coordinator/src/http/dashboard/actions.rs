@@ -1,0 +1,111 @@
+//! `/jobs/{id}/{action}` and `/jobs/all/{action}`: changes of one job and of many.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use api::Changed;
+use dashboard::{BulkChange, JobQuery, bulk_page};
+use model::JobState;
+use service::ApiError;
+
+use super::super::State;
+use super::super::errors::{from_change, from_invalid};
+use super::super::jobs::{action, job_id};
+use super::jobs::{MAX_LOOKED_AT, filter, find};
+use super::page::{PageError, Visit, html, see_other};
+use crate::jobs::Action;
+
+/// Jobs that the question shows.
+const SHOWN: usize = 10;
+
+pub(super) async fn act(
+    state: Data<State>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+) -> Result<HttpResponse, PageError> {
+    let (id, name) = path.into_inner();
+    let (id, action) = (job_id(&id)?, action(&name, &request)?);
+    state.jobs.act(id, action).await.map_err(from_change)?;
+    Ok(see_other(&format!("/jobs/{id}")))
+}
+
+/// The question, with how many jobs would change.
+pub(super) async fn ask(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+    visit: Visit,
+) -> Result<HttpResponse, PageError> {
+    let action = action(&path, &request)?;
+    let query = query(&request)?;
+    let changing = changing(&query, action);
+    let limit = usize::try_from(MAX_LOOKED_AT).unwrap_or(usize::MAX);
+    let found = match &changing {
+        Some(changing) => find(&state, changing, limit).await?,
+        None => super::jobs::Found::default(),
+    };
+    let newest = found.records.iter().take(SHOWN).map(|record| state.jobs.view(record.clone()));
+    let newest: Vec<_> = newest.collect();
+    let count = found.records.len() as u64;
+    let change =
+        BulkChange { action: action.name(), query: &query, count, is_more: found.next.is_some(), newest: &newest };
+    Ok(html(StatusCode::OK, &bulk_page(&visit.viewer(""), &change)))
+}
+
+pub(super) async fn act_on_all(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, PageError> {
+    let action = action(&path, &request)?;
+    let query = query(&request)?;
+    let changed = match changing(&query, action) {
+        None => Changed { matched: 0, changed: 0 },
+        Some(changing) if changing.text.is_none() && changing.since.is_none() => {
+            let filter = filter(&changing).map_err(from_invalid)?;
+            state.jobs.act_on_all(filter, action).await.map_err(from_change)?
+        }
+        Some(changing) => act_on_found(&state, changing, action).await?,
+    };
+    let outcome = serde_urlencoded::to_string([("matched", changed.matched), ("changed", changed.changed)]);
+    Ok(see_other(&format!("/jobs?{}&done={}&{}", query.filter(), action.name(), outcome.unwrap_or_default())))
+}
+
+/// A text or a time is no filter of the store: the jobs are found and changed page by page.
+async fn act_on_found(state: &State, mut query: JobQuery, action: Action) -> Result<Changed, ApiError> {
+    let mut total = Changed { matched: 0, changed: 0 };
+    loop {
+        let found = find(state, &query, 1_000).await?;
+        let ids: Vec<_> = found.records.iter().map(|record| record.id).collect();
+        let changed = state.jobs.act_on_some(&ids, action).await.map_err(from_change)?;
+        total.matched += changed.matched;
+        total.changed += changed.changed;
+        match found.next {
+            Some(next) => query.page = Some(next.to_string()),
+            None => return Ok(total),
+        }
+    }
+}
+
+fn query(request: &HttpRequest) -> Result<JobQuery, ApiError> {
+    let query = JobQuery { page: None, ..JobQuery::parse(request.query_string()).map_err(from_invalid)? };
+    if query.is_all() {
+        let message = "is missing: filter the jobs by state, kind, tag, text or time".to_owned();
+        return Err(ApiError::InvalidField { field: "filter", message });
+    }
+    Ok(query)
+}
+
+/// The query for the jobs that an action changes; none where the filter's states have none of them.
+fn changing(query: &JobQuery, action: Action) -> Option<JobQuery> {
+    use JobState::{Canceled, Failed, Paused, Queued, Running};
+    let able: &[JobState] = match action {
+        Action::Cancel => &[Queued, Running, Paused],
+        Action::Pause => &[Queued, Running],
+        Action::Resume => &[Paused],
+        Action::Retry => &[Failed, Canceled],
+    };
+    let is_wanted = |state: &&JobState| query.states.is_empty() || query.states.contains(state);
+    let states: Vec<_> = able.iter().filter(is_wanted).copied().collect();
+    (!states.is_empty()).then(|| JobQuery { states, ..query.clone() })
+}

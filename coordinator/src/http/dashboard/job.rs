@@ -1,0 +1,75 @@
+//! `/jobs/{id}`: one job.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+use dashboard::{JobPage, TaskList, job_page};
+use model::{JobId, TaskState};
+use service::ApiError;
+use store::JobRecord;
+
+use super::super::State;
+use super::super::errors::{from_invalid, from_read};
+use super::super::jobs::{job_id, stream, unknown};
+use super::super::tasks;
+use super::overview::dashboard_of;
+use super::page::{PageError, Visit, html};
+
+/// Tasks of a page.
+const TASKS: usize = 100;
+
+/// Bytes of the result that the page shows.
+const SHOWN_RESULT_BYTES: usize = 4_096;
+
+pub(super) async fn show(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+    visit: Visit,
+) -> Result<HttpResponse, PageError> {
+    let dashboard = dashboard_of(&state)?;
+    let version = dashboard.version(&*dashboard.snapshot(&state).await?);
+    let id = job_id(&path)?;
+    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let explanation = match record.state.is_over() {
+        true => None,
+        false => state.jobs.explain(id).await.map_err(from_read)?,
+    };
+    let tasks = tasks_of(&state, &record, request.query_string()).await?;
+    let events = dashboard.event_tails.of(state.jobs.store(), id).await.map_err(from_read)?;
+    let result = beginning_of_result(&state, id).await?;
+    let job = state.jobs.view(record);
+    let page = JobPage { job: &job, explanation: explanation.as_ref(), tasks: tasks.as_ref(), events: &events, result };
+    Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
+}
+
+/// The result, to be kept as a file.
+pub(super) async fn result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
+    let id = job_id(&path)?;
+    let result = state.jobs.store().result_stream(id).await.map_err(from_read)?;
+    let result = result.ok_or_else(|| ApiError::Unknown(format!("there is no result of the job {id}")))?;
+    let mut response = stream(result).await?;
+    let name = format!("attachment; filename=\"{id}.json\"");
+    let name = header::HeaderValue::try_from(name).map_err(|error| ApiError::Internal(error.to_string()))?;
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+async fn tasks_of(state: &State, record: &JobRecord, query: &str) -> Result<Option<TaskList>, ApiError> {
+    let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
+    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
+    let wanted = field("tasks").map(|name| name.parse::<TaskState>().map_err(from_invalid)).transpose()?;
+    let first = field("first").and_then(|first| first.parse().ok()).unwrap_or(0);
+    let page = tasks::page(state, record, wanted, first, TASKS).await?;
+    Ok(page.map(|page| TaskList { page, state: wanted, first }))
+}
+
+async fn beginning_of_result(state: &State, id: JobId) -> Result<Option<(String, u64)>, ApiError> {
+    let Some(mut result) = state.jobs.store().result_stream(id).await.map_err(from_read)? else { return Ok(None) };
+    let size = result.bytes();
+    let first = result.next().await.map_err(from_read)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&first);
+    let end = text.floor_char_boundary(SHOWN_RESULT_BYTES.min(text.len()));
+    Ok(Some((text[..end].to_owned(), size)))
+}

@@ -1,0 +1,124 @@
+//! What every page has: its headers, its viewer, and a page instead of a problem where it cannot be shown.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::{StatusCode, header};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
+use dashboard::{Viewer, error_page};
+use maud::Markup;
+use service::{Access, ApiError, Caller, Right};
+
+use crate::clock::now;
+
+/// Nothing from another host, no script or style in the page itself, and no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Who asks for a page.
+#[derive(Debug)]
+pub(super) struct Visit {
+    caller: Caller,
+    has_tokens: bool,
+}
+
+impl Visit {
+    /// The viewer of a page that shows `version`.
+    pub(super) fn viewer(&self, version: &str) -> Viewer {
+        Viewer {
+            name: self.caller.name().map(|name| name.to_string()),
+            has_tokens: self.has_tokens,
+            may_submit: self.caller.may(Right::Submit),
+            may_administer: self.caller.may(Right::Admin),
+            now: now().at,
+            version: version.to_owned(),
+        }
+    }
+}
+
+impl FromRequest for Visit {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload).into_inner();
+        let has_tokens = request.app_data::<Data<Access>>().is_some_and(|access| !access.is_open());
+        ready(caller.map(|caller| Self { caller, has_tokens }))
+    }
+}
+
+/// An error of a page, answered as a page.
+#[derive(Debug)]
+pub(super) struct PageError(pub(super) ApiError);
+
+impl std::fmt::Display for PageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<ApiError> for PageError {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl ResponseError for PageError {
+    fn status_code(&self) -> StatusCode {
+        self.0.status_code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let viewer = Viewer {
+            name: None,
+            has_tokens: false,
+            may_submit: false,
+            may_administer: false,
+            now: now().at,
+            version: String::new(),
+        };
+        let status = self.status_code();
+        html(status, &error_page(&viewer, status.canonical_reason().unwrap_or("Error"), &self.0.to_string()))
+    }
+}
+
+/// The answer to a request for a page that the guard refused: without a token, the way to sign in.
+pub(super) fn refused(error: &ApiError, target: &str) -> HttpResponse {
+    if matches!(error, ApiError::NoToken) {
+        let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
+        return see_other(&format!("/sign-in?{next}"));
+    }
+    let mut response = PageError(copy(error)).error_response();
+    // The cookie of a token without the right stays; the page says which right is missing.
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What the guard refuses with.
+fn copy(error: &ApiError) -> ApiError {
+    let detail = error.to_string();
+    match error.status_code() {
+        StatusCode::BAD_REQUEST => ApiError::InvalidBody { field: None, message: detail },
+        StatusCode::MISDIRECTED_REQUEST => ApiError::WrongHost(detail),
+        _ => ApiError::Forbidden(detail),
+    }
+}
+
+pub(super) fn html(status: StatusCode, markup: &Markup) -> HttpResponse {
+    HttpResponse::build(status)
+        .content_type("text/html; charset=utf-8")
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::REFERRER_POLICY, "same-origin"))
+        .insert_header((header::CACHE_CONTROL, "private, no-cache"))
+        .body(markup.0.clone())
+}
+
+/// After a form: the browser asks for another page.
+pub(super) fn see_other(path: &str) -> HttpResponse {
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, path))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .finish()
+}

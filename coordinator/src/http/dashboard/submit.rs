@@ -1,0 +1,152 @@
+//! `/submit`: a form for each kind of job, and for a simulation.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use api::{JobRequest, Simulation};
+use dashboard::{SubmitForm, form_field, job_body, submit_page};
+use model::{JobKind, Priority};
+use service::{ApiError, Caller, parse_json, read_body, with_body};
+use uuid::Uuid;
+
+use super::super::State;
+use super::super::errors::from_accept;
+use super::super::stats::simulate_checked;
+use super::page::{PageError, Visit, html, see_other};
+use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::jobs::{AcceptError, Proposal};
+
+/// How long a form may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What stands for a kind where a simulation is meant.
+const SIMULATION: &str = "simulation";
+
+/// A form that was not accepted: the field and why.
+type Wrong = (String, String);
+
+pub(super) async fn form(request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
+    let fields: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
+    let kind = match fields.iter().find(|(name, _)| name == "kind") {
+        Some((_, kind)) => kind_of(kind)?,
+        None => Some(JobKind::SUM_OF_PRIMES),
+    };
+    let key = Uuid::new_v4().to_string();
+    let form = SubmitForm { kind, values: &fields, wrong: None, key: &key };
+    Ok(html(StatusCode::OK, &submit_page(&visit.viewer(""), &form)))
+}
+
+pub(super) async fn submit(
+    state: Data<State>,
+    request: HttpRequest,
+    body: Payload,
+    visit: Visit,
+) -> Result<HttpResponse, PageError> {
+    // A form in its encoding is up to three times as long as its text.
+    let most = state.max_job_bytes.saturating_mul(3);
+    let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
+    let fields: Vec<(String, String)> = with_body(body, |body| {
+        serde_urlencoded::from_bytes(body)
+            .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
+    })
+    .await?;
+    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
+    let kind = kind_of(field("kind"))?;
+    let caller = Caller::of(&request);
+    let submitted = match kind {
+        Some(kind) => submit_job(&state, kind, &fields, field("key"), &caller).await,
+        None => start_simulation(&state, &fields, caller).await,
+    };
+    match submitted {
+        Ok(path) => Ok(see_other(&path)),
+        Err(Refused::Wrong(wrong)) => {
+            let key = Uuid::new_v4().to_string();
+            let form = SubmitForm { kind, values: &fields, wrong: Some(wrong), key: &key };
+            Ok(html(StatusCode::BAD_REQUEST, &submit_page(&visit.viewer(""), &form)))
+        }
+        Err(Refused::Other(error)) => Err(error.into()),
+    }
+}
+
+/// Why nothing was submitted.
+enum Refused {
+    Wrong(Wrong),
+    Other(ApiError),
+}
+
+impl From<Wrong> for Refused {
+    fn from(wrong: Wrong) -> Self {
+        Self::Wrong(wrong)
+    }
+}
+
+/// The kind of a name; none for a simulation.
+fn kind_of(name: &str) -> Result<Option<JobKind>, ApiError> {
+    if name == SIMULATION {
+        return Ok(None);
+    }
+    let known = name.parse().and_then(workloads::kind);
+    let unknown = |error: model::InvalidJob| ApiError::InvalidField { field: error.field, message: error.message };
+    known.map(|kind| Some(kind.name())).map_err(unknown)
+}
+
+async fn submit_job(
+    state: &State,
+    kind: JobKind,
+    fields: &[(String, String)],
+    key: &str,
+    caller: &Caller,
+) -> Result<String, Refused> {
+    let body = serde_json::to_vec(&job_body(kind, fields)?).map_err(|error| whole(error.to_string()))?;
+    let request: JobRequest = parse_json(&body).map_err(from_body)?;
+    let mut job = request.parse(state.chunk_size).map_err(|error| form_field(kind, &error))?;
+    let fingerprint = fingerprint(&job);
+    job.options.submitted_by = caller.name().map(|name| name.to_string());
+    let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
+    let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
+    match state.jobs.accept(Proposal { id: None, idempotency_key, job, fingerprints }).await {
+        Ok((job, _)) => Ok(format!("/jobs/{}?submitted=1", job.id)),
+        Err(AcceptError::Invalid(error)) => Err(form_field(kind, &error).into()),
+        Err(error) => Err(Refused::Other(from_accept(error))),
+    }
+}
+
+async fn start_simulation(state: &Data<State>, fields: &[(String, String)], caller: Caller) -> Result<String, Refused> {
+    fn number<T: std::str::FromStr>(fields: &[(String, String)], name: &str) -> Result<T, Wrong> {
+        let text = fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
+        let digits = text.trim().replace([',', '_'], "");
+        digits.parse().map_err(|_| (name.to_owned(), "must be a number".to_owned()))
+    }
+    let priorities = fields.iter().find(|(field, _)| field == "priorities").map_or("", |(_, value)| value.as_str());
+    let priorities = priorities.split([',', ' ']).filter(|part| !part.is_empty()).map(|part| {
+        let priority = part.parse::<u8>().ok().and_then(|number| Priority::try_from(number).ok());
+        priority.ok_or_else(|| ("priorities".to_owned(), "must be numbers from 1 to 9 with commas between".to_owned()))
+    });
+    let simulation = Simulation {
+        tasks: number(fields, "tasks")?,
+        seconds: number(fields, "seconds")?,
+        workers: number(fields, "workers")?,
+        priorities: priorities.collect::<Result<_, Wrong>>()?,
+    };
+    match simulate_checked(state, simulation, caller).await {
+        Ok(started) if started.jobs.len() == 1 => Ok(format!("/jobs/{}?submitted=1", started.jobs[0].id)),
+        Ok(_) => Ok("/jobs?tag=simulation%3Atrue".to_owned()),
+        Err(ApiError::InvalidField { field, message }) => Err((field.to_owned(), message).into()),
+        Err(error) => Err(Refused::Other(error)),
+    }
+}
+
+/// What is wrong with a body, at the field of the form that has the same name.
+fn from_body(error: ApiError) -> Refused {
+    let ApiError::InvalidBody { field, message } = error else { return Refused::Other(error) };
+    let Some(path) = field else { return whole(message) };
+    let name = path.rsplit('.').next().unwrap_or_default().to_owned();
+    let shown = message.split(" at line ").next().unwrap_or_default().to_owned();
+    Refused::Wrong((name, shown))
+}
+
+fn whole(message: String) -> Refused {
+    Refused::Wrong(("job".to_owned(), message))
+}

@@ -1,0 +1,23 @@
+//! `/grid/workers`: the workers that are there now. `/workers` is the API's.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use dashboard::workers_page;
+
+use super::super::State;
+use super::super::workers::drain_by_name;
+use super::overview::dashboard_of;
+use super::page::{PageError, Visit, html, see_other};
+
+pub(super) async fn list(state: Data<State>, visit: Visit) -> Result<HttpResponse, PageError> {
+    let dashboard = dashboard_of(&state)?;
+    let snapshot = dashboard.snapshot(&state).await?;
+    let viewer = visit.viewer(&dashboard.version(&snapshot));
+    Ok(html(StatusCode::OK, &workers_page(&viewer, &snapshot.workers)))
+}
+
+pub(super) async fn drain(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
+    drain_by_name(&state, &path)?;
+    Ok(see_other("/grid/workers"))
+}

@@ -1,0 +1,362 @@
+//! The leases of the last hour, for the task stream: the last ones as they were, and for all of them what each slot did in
+//! each step of time. Its memory is bounded, however many leases there are.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::{AttemptId, JobId, JobKind, WorkerId};
+
+use crate::metrics::LeaseEnd;
+
+/// Leases that are kept one by one.
+const MAX_ENDED: usize = 50_000;
+
+/// How long a step of time is, and how many are kept: an hour.
+const STEP: Duration = Duration::from_secs(5);
+const MAX_STEPS: usize = 720;
+
+/// Slots of which a step keeps what they did; a step counts the leases of the others.
+const MAX_SLOTS_PER_STEP: usize = 256;
+
+/// Slots that have a number. Workers come and go under new names: with one more, the log begins anew.
+const MAX_SLOTS: usize = 65_536;
+
+/// Leases without an end that are looked at in one sweep.
+const MAX_SWEPT: usize = 10_000;
+
+/// How a lease ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Done,
+    Failed,
+    /// Without an outcome and without a failure: handed back, revoked, or ended elsewhere.
+    Stopped,
+}
+
+/// A lease of a slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logged {
+    pub(crate) slot: usize,
+    pub(crate) job: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) tasks: u64,
+    pub(crate) start: Instant,
+    /// None while it runs.
+    pub(crate) end: Option<(Instant, End)>,
+    /// Whether its tasks had another lease when it began.
+    pub(crate) is_second: bool,
+}
+
+/// What a slot did in a step of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    pub(crate) job: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) busy: Duration,
+    pub(crate) leases: u32,
+    pub(crate) failed: u32,
+    pub(crate) seconds: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) start: Instant,
+    pub(crate) shares: BTreeMap<usize, Share>,
+    /// Leases of slots beyond the bound.
+    pub(crate) uncounted: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct LeaseLog {
+    /// Nothing is kept where nobody can look.
+    is_on: bool,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    slots: Vec<(WorkerId, u32)>,
+    numbers: HashMap<(WorkerId, u32), usize>,
+    /// When the last lease of each slot ended: one that was sent ahead begins then.
+    last_ends: HashMap<usize, Instant>,
+    open: HashMap<AttemptId, (Logged, u64)>,
+    /// How many leases each slot has now.
+    open_at: HashMap<usize, u32>,
+    /// The open lease of a job that begins with a task.
+    begun: HashMap<(JobId, u64), AttemptId>,
+    ended: VecDeque<Logged>,
+    steps: VecDeque<Step>,
+}
+
+/// A lease that begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun<'a> {
+    pub(crate) attempt: AttemptId,
+    pub(crate) worker: &'a WorkerId,
+    /// None for a worker that pulls: the first that has no lease.
+    pub(crate) slot: Option<u32>,
+    pub(crate) job: JobId,
+    pub(crate) kind: JobKind,
+    pub(crate) tasks: &'a std::ops::Range<u64>,
+}
+
+impl LeaseLog {
+    pub(crate) fn new(is_on: bool) -> Self {
+        Self { is_on, log: Mutex::default() }
+    }
+
+    pub(crate) fn began(&self, lease: Begun<'_>, now: Instant) {
+        if !self.is_on {
+            return;
+        }
+        let mut log = self.lock();
+        let slot = log.number(lease.worker, lease.slot);
+        let first = lease.tasks.start;
+        let is_second = log.begun.contains_key(&(lease.job, first));
+        log.begun.insert((lease.job, first), lease.attempt);
+        let tasks = lease.tasks.end - first;
+        let logged = Logged { slot, job: lease.job, kind: lease.kind, tasks, start: now, end: None, is_second };
+        *log.open_at.entry(slot).or_default() += 1;
+        log.open.insert(lease.attempt, (logged, first));
+    }
+
+    /// A lease has ended. Without effect on one that is not known.
+    pub(crate) fn ended(&self, attempt: AttemptId, end: End, now: Instant) {
+        self.lock().end(attempt, end, now);
+    }
+
+    /// Ends the leases that `is_held` does not know any more: they ended without a word here.
+    pub(crate) fn sweep(&self, older_than: Instant, now: Instant, is_held: impl Fn(AttemptId) -> bool) {
+        let mut log = self.lock();
+        let old = log.open.iter().filter(|(_, (lease, _))| lease.start < older_than).map(|(attempt, _)| *attempt);
+        let old: Vec<_> = old.take(MAX_SWEPT).collect();
+        drop(log);
+        let gone: Vec<_> = old.into_iter().filter(|attempt| !is_held(*attempt)).collect();
+        log = self.lock();
+        for attempt in gone {
+            log.end(attempt, End::Stopped, now);
+        }
+    }
+
+    /// Looks at the log.
+    pub(crate) fn view<T>(&self, view: impl FnOnce(&Log) -> T) -> T {
+        view(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// The worker and the slot of a number.
+    pub(crate) fn slot(&self, number: usize) -> Option<&(WorkerId, u32)> {
+        self.slots.get(number)
+    }
+
+    /// Leases that are kept one by one, the newest first: those that run, then those that ended.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = Logged> {
+        let open = self.open.values().map(|(lease, _)| self.placed(*lease));
+        open.chain(self.ended.iter().rev().copied())
+    }
+
+    /// Since when every lease is kept one by one; none: since the start.
+    pub(crate) fn complete_since(&self) -> Option<Instant> {
+        (self.ended.len() == MAX_ENDED)
+            .then(|| self.ended.front().and_then(|lease| lease.end))
+            .flatten()
+            .map(|(at, _)| at)
+    }
+
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter()
+    }
+
+    fn number(&mut self, worker: &WorkerId, slot: Option<u32>) -> usize {
+        let slot = slot.unwrap_or_else(|| self.free_slot(worker));
+        if let Some(number) = self.numbers.get(&(worker.clone(), slot)) {
+            return *number;
+        }
+        if self.slots.len() == MAX_SLOTS {
+            *self = Self::default();
+        }
+        self.slots.push((worker.clone(), slot));
+        self.numbers.insert((worker.clone(), slot), self.slots.len() - 1);
+        self.slots.len() - 1
+    }
+
+    /// The first slot of a pulling worker that has no lease.
+    fn free_slot(&self, worker: &WorkerId) -> u32 {
+        let mut slot = 0;
+        while let Some(number) = self.numbers.get(&(worker.clone(), slot))
+            && self.open_at.contains_key(number)
+        {
+            slot += 1;
+        }
+        slot
+    }
+
+    /// A lease that was sent ahead begins when the one before it ends.
+    fn placed(&self, lease: Logged) -> Logged {
+        let start = self.last_ends.get(&lease.slot).map_or(lease.start, |end| lease.start.max(*end));
+        Logged { start, ..lease }
+    }
+
+    fn end(&mut self, attempt: AttemptId, end: End, now: Instant) {
+        let Some((lease, first)) = self.open.remove(&attempt) else { return };
+        if self.begun.get(&(lease.job, first)) == Some(&attempt) {
+            self.begun.remove(&(lease.job, first));
+        }
+        if let Some(open) = self.open_at.get_mut(&lease.slot) {
+            *open -= 1;
+            if *open == 0 {
+                self.open_at.remove(&lease.slot);
+            }
+        }
+        let lease = self.placed(lease);
+        let lease = Logged { start: lease.start.min(now), end: Some((now, end)), ..lease };
+        self.last_ends.insert(lease.slot, now);
+        self.count(&lease, end, now);
+        if self.ended.len() == MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(lease);
+    }
+
+    /// Adds a lease that has ended to the steps that it covers.
+    fn count(&mut self, lease: &Logged, end: End, now: Instant) {
+        self.step_until(now);
+        let is_last = |step: &Step| step.start <= now && now < step.start + STEP;
+        for step in self.steps.iter_mut().rev().take_while(|step| step.start + STEP > lease.start) {
+            let busy = now.min(step.start + STEP).saturating_duration_since(lease.start.max(step.start));
+            let ended = u32::from(is_last(step));
+            step.add(lease, busy, ended, ended * u32::from(end == End::Failed));
+        }
+    }
+
+    fn step_until(&mut self, now: Instant) {
+        let mut next = self.steps.back().map_or(now, |last| last.start + STEP);
+        // After a pause that is longer than all that is kept, the steps begin anew.
+        if now.saturating_duration_since(next) > STEP * u32::try_from(MAX_STEPS).unwrap_or(u32::MAX) {
+            self.steps.clear();
+            next = now;
+        }
+        while next <= now {
+            if self.steps.len() == MAX_STEPS {
+                self.steps.pop_front();
+            }
+            self.steps.push_back(Step { start: next, shares: BTreeMap::new(), uncounted: 0 });
+            next += STEP;
+        }
+    }
+}
+
+impl Step {
+    fn add(&mut self, lease: &Logged, busy: Duration, ended: u32, failed: u32) {
+        if !self.shares.contains_key(&lease.slot) && self.shares.len() == MAX_SLOTS_PER_STEP {
+            self.uncounted += u64::from(ended);
+            return;
+        }
+        let none = Share { job: lease.job, kind: lease.kind, busy: Duration::ZERO, leases: 0, failed: 0, seconds: 0 };
+        let share = self.shares.entry(lease.slot).or_insert(none);
+        // The job of the last lease stands for all of the step.
+        (share.job, share.kind) = (lease.job, lease.kind);
+        share.busy = (share.busy + busy).min(STEP);
+        share.leases += ended;
+        share.failed += failed;
+        share.seconds += ended * u32::from(lease.is_second);
+    }
+
+    pub(crate) const LENGTH: Duration = STEP;
+}
+
+impl End {
+    /// None where the worker goes on: its end comes another way.
+    pub(crate) fn of(end: LeaseEnd) -> Option<Self> {
+        match end {
+            LeaseEnd::Completed => Some(End::Done),
+            LeaseEnd::Failed | LeaseEnd::Expired => Some(End::Failed),
+            LeaseEnd::Returned | LeaseEnd::Revoked | LeaseEnd::Refused => Some(End::Stopped),
+            LeaseEnd::Disconnected => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn attempt(number: u128) -> AttemptId {
+        AttemptId(Uuid::from_u128(number))
+    }
+
+    fn begin(log: &LeaseLog, number: u128, slot: Option<u32>, tasks: std::ops::Range<u64>, now: Instant) {
+        let worker = "w".parse().expect("a name");
+        let job = JobId(Uuid::nil());
+        let (kind, attempt) = (JobKind::SLEEP, attempt(number));
+        log.began(Begun { attempt, worker: &worker, slot, job, kind, tasks: &tasks }, now);
+    }
+
+    #[test]
+    fn a_lease_that_was_sent_ahead_begins_when_the_one_before_it_ends() {
+        let (log, start) = (LeaseLog::new(true), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        begin(&log, 1, Some(0), 0..5, at(0));
+        begin(&log, 2, Some(0), 5..9, at(0));
+        log.ended(attempt(1), End::Done, at(3));
+        log.ended(attempt(2), End::Failed, at(7));
+        let leases: Vec<_> = log.view(|log| log.leases().collect());
+        assert_eq!(leases.iter().map(|lease| lease.start).collect::<Vec<_>>(), [at(3), at(0)]);
+        assert_eq!(leases[0].end, Some((at(7), End::Failed)));
+        let steps: Vec<_> = log.view(|log| log.steps().map(|step| step.shares[&0]).collect());
+        let busy: Duration = steps.iter().map(|share| share.busy).sum();
+        assert!(
+            busy <= Duration::from_secs(7) && steps.iter().map(|share| share.failed).sum::<u32>() == 1,
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn a_lease_of_tasks_that_are_leased_already_is_a_second_attempt() {
+        let (log, now) = (LeaseLog::new(true), Instant::now());
+        begin(&log, 1, Some(0), 0..5, now);
+        begin(&log, 2, Some(1), 0..5, now);
+        log.ended(attempt(1), End::Done, now);
+        log.ended(attempt(2), End::Stopped, now);
+        begin(&log, 3, Some(0), 0..5, now);
+        let mut seconds: Vec<_> = log.view(|log| log.leases().map(|lease| lease.is_second).collect());
+        seconds.sort_unstable();
+        assert_eq!(seconds, [false, false, true]);
+    }
+
+    #[test]
+    fn a_pulling_worker_takes_its_free_slots_again_and_forgotten_leases_end() {
+        let (log, now) = (LeaseLog::new(true), Instant::now());
+        begin(&log, 1, None, 0..1, now);
+        begin(&log, 2, None, 1..2, now);
+        log.ended(attempt(1), End::Done, now);
+        begin(&log, 3, None, 2..3, now);
+        assert_eq!(log.view(|log| log.slots.len()), 2);
+        log.sweep(now + Duration::from_secs(1), now, |held| held == attempt(3));
+        let open: Vec<_> = log.view(|log| log.open.keys().copied().collect());
+        assert_eq!(open, [attempt(3)]);
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let (log, start) = (LeaseLog::new(true), Instant::now());
+        for number in 0..MAX_ENDED as u128 + 10 {
+            begin(&log, number, Some(0), 0..1, start);
+            log.ended(attempt(number), End::Done, start + Duration::from_millis(100 * number as u64));
+        }
+        log.view(|log| {
+            assert_eq!((log.ended.len(), log.steps.len()), (MAX_ENDED, MAX_STEPS));
+            assert!(log.open.is_empty() && log.begun.is_empty() && log.open_at.is_empty());
+            assert!(log.complete_since().is_some());
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! A start beside a coordinator that still stops: both have the same data directory for as long as its drain takes.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use store_sqlite::OpenError;
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use crate::config::Config;
+use crate::startup::Coordinator;
+
+/// From one look at the data directory to the next.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Builds a coordinator as soon as no other one has its data directory, within [`Config::lock_timeout_ms`]. Its ports are
+/// closed until then. None when `stop` resolves before.
+///
+/// # Errors
+/// The data directory stays in use, or the coordinator cannot be built for another reason.
+pub async fn build_after_predecessor(
+    config: Config,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<Option<Coordinator>> {
+    let deadline = Instant::now() + Duration::from_millis(config.lock_timeout_ms);
+    let mut is_first = true;
+    loop {
+        match Coordinator::build(config.clone()) {
+            Err(error) if is_in_use(&error) && Instant::now() < deadline => {}
+            built => return built.map(Some),
+        }
+        if is_first {
+            let timeout_ms = config.lock_timeout_ms;
+            info!(data_dir = %config.data_dir.display(), timeout_ms, "waiting for another coordinator to leave the data directory");
+            is_first = false;
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(None),
+            () = sleep(LOOK_INTERVAL) => (),
+        }
+    }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OpenError::InUse { .. }))
+}

@@ -1,0 +1,138 @@
+//! The pages for people, as a browser without scripts gets them.
+
+use coordinator::config::Switch;
+use model::{JobState, Labels};
+use reqwest::header;
+use serde_json::json;
+
+use crate::helpers::{TestCoordinator, config, read};
+
+#[tokio::test]
+async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
+    let coordinator = TestCoordinator::start(config());
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 1}})).await;
+    for path in ["/", "/jobs", "/grid/workers", "/sign-in", &format!("/jobs/{}", job.id)] {
+        let response = coordinator.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        let html = response.text().await.expect("text");
+        assert_eq!(html.matches("<h1").count(), 1, "{path}");
+        assert_eq!(html.matches("<nav aria-label=\"Pages\"").count(), 1, "{path}");
+        assert!(html.contains(" · divvy</title>"), "{path}");
+        for refused in ["<style", " style=", "<script>", " onclick=", "\"http://", "\"https://"] {
+            assert!(!html.contains(refused), "{refused} in {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn assets_may_be_kept_for_ever_and_are_found_under_their_hash_alone() {
+    let coordinator = TestCoordinator::start(config());
+    let html = coordinator.get("/").await.text().await.expect("text");
+    let paths: Vec<_> = html.split('"').filter(|part| part.starts_with("/assets/")).collect();
+    assert!(paths.len() >= 4, "{paths:?}");
+    for path in paths {
+        let response = coordinator.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    }
+    assert_eq!(coordinator.get("/assets/style.css").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_job_and_its_tasks_are_shown_from_their_submission_to_their_end() {
+    let coordinator = TestCoordinator::start(config());
+    let body = json!({"kind": "sleep", "params": {"seconds": 0, "tasks": 3}, "tags": {"team": "<b>&"}});
+    let job = coordinator.submit(&body).await;
+    let page = async || coordinator.get(&format!("/jobs/{}", job.id)).await.text().await.expect("text");
+    let waiting = page().await;
+    assert!(waiting.contains("Why it waits") && waiting.contains("team=&lt;b&gt;&amp;"), "{waiting}");
+    assert!(!waiting.contains("<b>"), "what a client wrote is text");
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    coordinator.job_in(job.id, JobState::Succeeded).await;
+    let done = page().await;
+    assert!(done.contains("id=\"task-2\"") && done.contains("Download"), "{done}");
+    let result = coordinator.get(&format!("/jobs/{}/result", job.id)).await;
+    let disposition = result.headers()[header::CONTENT_DISPOSITION].to_str().expect("text").to_owned();
+    assert_eq!(disposition, format!("attachment; filename=\"{}.json\"", job.id));
+}
+
+#[tokio::test]
+async fn a_list_shows_the_jobs_that_its_address_asks_for() {
+    let coordinator = TestCoordinator::start(config());
+    for (seconds, team) in [(1, "red"), (2, "blue"), (3, "blue")] {
+        let params = json!({"seconds": seconds});
+        coordinator.submit(&json!({"kind": "sleep", "params": params, "tags": {"team": team}})).await;
+    }
+    let rows = async |query: &str| {
+        let html = coordinator.get(&format!("/jobs{query}")).await.text().await.expect("text");
+        html.matches("<tr id=\"job-").count()
+    };
+    assert_eq!(rows("").await, 3);
+    assert_eq!(rows("?tag=team:blue&state=&kind=").await, 2);
+    assert_eq!(rows("?text=SECONDS%22%3A3").await, 1);
+    assert_eq!(rows("?state=queued&since=1h&kind=sleep").await, 3);
+    assert_eq!(rows("?state=failed").await, 0);
+    let wrong = coordinator.get("/jobs?state=lost").await;
+    assert_eq!(wrong.status(), 400);
+    assert!(wrong.text().await.expect("text").contains("state must be queued"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_page_that_says_so() {
+    let coordinator = TestCoordinator::start(config());
+    let response = coordinator.get("/jobs/01a217f3-16da-73c8-80fe-4b9068aec5a7").await;
+    assert_eq!(response.status(), 404);
+    assert!(response.text().await.expect("text").contains("there is no job 01a217f3"));
+}
+
+#[tokio::test]
+async fn a_dashboard_that_is_off_leaves_the_interface_alone() {
+    let coordinator = TestCoordinator::start(coordinator::config::Config { dashboard: Switch::Off, ..config() });
+    for path in ["/", "/jobs", "/sign-in", "/live"] {
+        assert_eq!(coordinator.get(path).await.status(), 404, "{path}");
+    }
+    assert_eq!(coordinator.get("/v1/stats").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_drained_worker_ends_what_it_holds_and_gets_nothing_more() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    assert!(coordinator.get("/grid/workers").await.text().await.expect("text").contains("Drain one"));
+    assert_eq!(coordinator.post("/workers/one/drain", &serde_json::Value::Null).await.status(), 204);
+    assert_eq!(coordinator.state_of("one").await, api::WorkerState::Draining);
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    let explanation: api::Explanation = read(coordinator.get(&format!("/v1/jobs/{}/explain", job.id)).await, 200).await;
+    assert!(explanation.reasons[0].contains("no worker"), "{explanation:?}");
+    assert_eq!(coordinator.post("/workers/two/drain", &serde_json::Value::Null).await.status(), 404);
+}
+
+#[tokio::test]
+async fn statistics_show_what_has_ended() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0, "tasks": 7}})).await;
+    coordinator.job_in(job.id, JobState::Succeeded).await;
+    let html = coordinator.get("/statistics?grain=minute&kind=sleep").await.text().await.expect("text");
+    assert!(html.contains("7 succeeded, 0 failed") && html.contains("id=\"kind-sleep\""), "{html}");
+    assert_eq!(coordinator.get("/statistics?grain=decade").await.status(), 400);
+}
+
+#[tokio::test]
+async fn the_task_stream_has_the_leases_of_pushed_and_pulling_workers() {
+    let coordinator = TestCoordinator::start(config());
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    let pushed = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    coordinator.job_in(pushed.id, JobState::Succeeded).await;
+    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2]}})).await;
+    let claimed = coordinator.claimed("puller", &json!({})).await;
+    coordinator.fail(&claimed, "on purpose").await;
+    let stream: serde_json::Value = read(coordinator.get("/task-stream/data?seconds=30").await, 200).await;
+    let rows: Vec<_> = stream["rows"].as_array().expect("rows").iter().collect();
+    let of = |name: &str| rows.iter().find(|row| row["worker"] == name).expect("a row");
+    assert_eq!((&of("one")["leases"], &of("one")["failed"]), (&json!(1), &json!(0)));
+    assert_eq!((&of("puller")["leases"], &of("puller")["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(stream["is_aggregated"], json!(false));
+}

@@ -1,0 +1,274 @@
+"use strict";
+// Keeps a page up to date: when the grid has another version than the page shows, the page is fetched again and what
+// differs is patched in, so that scroll position, selection and focus stay.
+(() => {
+  const TICKS = document.currentScript.dataset.ticks;
+  /** Ages such as "3 min ago" are renewed this often where nothing else changes. */
+  const RENEW_MS = 15000;
+  /** No row comes or goes while the pointer moves, and so long after. */
+  const STILL_MS = 1500;
+
+  const main = document.getElementById("main");
+  const status = document.getElementById("live");
+  const pause = document.getElementById("pause");
+
+  let port = null;
+  let grid = { is: "lost", version: "" };
+  let isPaused = sessionStorage.getItem("paused") === "yes";
+  let isFetching = false;
+  let fetchedAt = Date.now();
+  let movedAt = 0;
+  let postponed = 0;
+
+  // --- Patching
+
+  const selected = (node) => {
+    const selection = document.getSelection();
+    return selection !== null && !selection.isCollapsed && selection.containsNode(node, true);
+  };
+
+  const mayMoveRows = (rows) => Date.now() - movedAt > STILL_MS && !rows.matches(":hover, :focus-within");
+
+  function patchAttributes(old, fresh) {
+    for (const { name } of [...old.attributes]) {
+      const isUsers = name === "open" && old.nodeName === "DETAILS";
+      if (!fresh.hasAttribute(name) && !isUsers) old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+  }
+
+  function patchRows(old, fresh) {
+    const rows = new Map([...old.children].map((row) => [row.id, row]));
+    for (const row of [...fresh.children]) {
+      const known = rows.get(row.id);
+      if (known) {
+        patch(known, row);
+        rows.delete(row.id);
+      } else {
+        postponed += 1;
+      }
+    }
+    postponed += rows.size;
+  }
+
+  function patchChildren(old, fresh) {
+    const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+    const kept = new Set([...fresh.children].map((child) => child.id));
+    const isGone = (node) => node.id && !kept.has(node.id);
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      while (at !== null && isGone(at)) {
+        const gone = at;
+        at = at.nextSibling;
+        gone.remove();
+      }
+      const same = next.id ? known.get(next.id) : at;
+      if (next.id ? !same : at === null || at.id || at.nodeName !== next.nodeName) {
+        old.insertBefore(next, at);
+        continue;
+      }
+      if (same === at) at = at.nextSibling;
+      else old.insertBefore(same, at);
+      patch(same, next);
+    }
+    while (at !== null) {
+      const gone = at;
+      at = at.nextSibling;
+      gone.remove();
+    }
+  }
+
+  function patch(old, fresh) {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+      old.replaceWith(fresh);
+    } else if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.data !== fresh.data && !selected(old)) old.data = fresh.data;
+    } else if (!("keep" in old.dataset) && !old.isEqualNode(fresh)) {
+      patchAttributes(old, fresh);
+      if ("rows" in old.dataset && !mayMoveRows(old)) patchRows(old, fresh);
+      else patchChildren(old, fresh);
+    }
+  }
+
+  // --- Following the grid
+
+  function show() {
+    if (status === null) return;
+    const words = {
+      live: postponed > 0 ? `live · ${postponed} ${postponed === 1 ? "change waits" : "changes wait"} for the pointer` : "live",
+      lost: "connection lost, trying again",
+      out: "signed out",
+      paused: "paused",
+    };
+    const is = isPaused && grid.is === "live" ? "paused" : grid.is;
+    if (status.dataset.is !== is) status.dataset.is = is;
+    if (status.textContent !== words[is]) status.textContent = words[is];
+    pause.hidden = false;
+    pause.setAttribute("aria-pressed", String(isPaused));
+    pause.textContent = isPaused ? "Resume" : "Pause";
+  }
+
+  async function refresh() {
+    if (isFetching) return;
+    isFetching = true;
+    try {
+      const response = await fetch(location.href, { cache: "no-store", headers: { accept: "text/html" } });
+      if (response.redirected && new URL(response.url).pathname === "/sign-in") {
+        grid = { ...grid, is: "out" };
+        return;
+      }
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      const fresh = page.getElementById("main");
+      if (fresh === null || !("version" in fresh.dataset)) return;
+      postponed = 0;
+      patch(main, fresh);
+      document.title = page.title;
+      fetchedAt = Date.now();
+      document.dispatchEvent(new CustomEvent("divvy:patched"));
+    } catch {
+      // The stream tells when the coordinator is there again.
+    } finally {
+      isFetching = false;
+      show();
+    }
+  }
+
+  function follow() {
+    if (status === null || isPaused || document.hidden || grid.is !== "live") return;
+    const isOld = Date.now() - fetchedAt > RENEW_MS;
+    if (grid.version !== main.dataset.version || postponed > 0 || isOld) refresh();
+  }
+
+  function connect() {
+    if (port !== null) return;
+    if ("SharedWorker" in window) {
+      port = new SharedWorker(TICKS, { name: "divvy" }).port;
+    } else {
+      port = new Worker(TICKS);
+    }
+    port.onmessage = (event) => {
+      grid = event.data;
+      show();
+      document.dispatchEvent(new CustomEvent("divvy:tick", { detail: { ...grid, isPaused } }));
+      follow();
+    };
+  }
+
+  function disconnect() {
+    port?.postMessage("leave");
+    port?.close?.();
+    port?.terminate?.();
+    port = null;
+  }
+
+  // --- Jobs whose end this browser waits for
+
+  const AWAITED = "divvy-awaited";
+  const MAX_AWAITED = 50;
+  const toasts = document.getElementById("toasts");
+  let askedFor = "";
+
+  function awaited() {
+    try {
+      return JSON.parse(localStorage.getItem(AWAITED)) ?? [];
+    } catch {
+      return [];
+    }
+  }
+
+  function setAwaited(ids) {
+    localStorage.setItem(AWAITED, JSON.stringify(ids.slice(-MAX_AWAITED)));
+  }
+
+  function forget(id) {
+    setAwaited(awaited().filter((other) => other !== id));
+    document.getElementById(`toast-${id}`)?.remove();
+  }
+
+  function notify(job, text) {
+    if (!("Notification" in window) || Notification.permission !== "granted") return;
+    // Tabs tell of a job once: the tag replaces what another tab has shown.
+    const note = new Notification("divvy", { body: text, tag: job.id });
+    note.onclick = () => window.open(`/jobs/${job.id}`);
+  }
+
+  function announce(job) {
+    if (document.getElementById(`toast-${job.id}`) !== null) return;
+    const text = `${job.kind} ${job.id.slice(-12)} ${job.state === "canceled" ? "was canceled" : job.state}`;
+    const link = Object.assign(document.createElement("a"), { href: `/jobs/${job.id}`, textContent: text });
+    const words = document.createElement("p");
+    words.append(link);
+    const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Dismiss" });
+    close.addEventListener("click", () => forget(job.id));
+    const toast = Object.assign(document.createElement("div"), { className: "toast", id: `toast-${job.id}` });
+    toast.append(words, close);
+    toasts.append(toast);
+    notify(job, text);
+  }
+
+  async function askForEnds(version) {
+    const ids = awaited();
+    const question = `${version} ${ids}`;
+    if (ids.length === 0 || question === askedFor) return;
+    askedFor = question;
+    try {
+      const response = await fetch(`/jobs/states?${new URLSearchParams(ids.map((id) => ["id", id]))}`, { cache: "no-store" });
+      if (!response.ok || response.redirected) return;
+      for (const job of await response.json()) announce(job);
+    } catch {
+      askedFor = "";
+    }
+  }
+
+  const here = new URL(location.href);
+  if (here.searchParams.has("submitted")) {
+    const id = here.pathname.split("/").pop();
+    setAwaited([...awaited().filter((other) => other !== id), id]);
+    here.searchParams.delete("submitted");
+    history.replaceState(null, "", here);
+  }
+
+  function offerNotice() {
+    const button = document.getElementById("notify");
+    if (button === null || !("Notification" in window) || !window.isSecureContext) return;
+    const id = button.dataset.job;
+    const isAwaited = awaited().includes(id) && Notification.permission === "granted";
+    button.hidden = isAwaited || Notification.permission === "denied";
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("#notify");
+    if (button === null) return;
+    await Notification.requestPermission();
+    setAwaited([...awaited().filter((other) => other !== button.dataset.job), button.dataset.job]);
+    offerNotice();
+  });
+  document.addEventListener("divvy:patched", offerNotice);
+  document.addEventListener("divvy:tick", (event) => {
+    if (event.detail.is === "live") askForEnds(event.detail.version);
+  });
+  window.addEventListener("storage", (event) => {
+    if (event.key !== AWAITED) return;
+    for (const toast of [...toasts.children]) if (!awaited().includes(toast.id.slice(6))) toast.remove();
+  });
+  offerNotice();
+
+  if (status !== null) {
+    pause.addEventListener("click", () => {
+      isPaused = !isPaused;
+      sessionStorage.setItem("paused", isPaused ? "yes" : "no");
+      show();
+      follow();
+    });
+    document.addEventListener("visibilitychange", follow);
+    document.addEventListener("pointermove", () => { movedAt = Date.now(); }, { passive: true });
+  }
+  if (status !== null || awaited().length > 0) {
+    // A page that the browser kept comes back without its stream.
+    window.addEventListener("pageshow", connect);
+    window.addEventListener("pagehide", disconnect);
+    connect();
+  }
+})();

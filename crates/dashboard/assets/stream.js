@@ -1,0 +1,266 @@
+"use strict";
+// Draws the task stream: a row for each slot, a bar for each lease, a color for each job.
+(() => {
+  const ROW = 18;
+  const GAP = 3;
+  const AXIS = 22;
+  const MIN_SPAN_MS = 200;
+  /** Hues that keep apart for most color blindnesses; a job keeps its own by its id. */
+  const HUES = [212, 28, 150, 280, 48, 190, 330, 96, 250, 8];
+  const [ROW_OF, START, LENGTH, JOB, LEASES, FAILED, SECONDS, BUSY, TASKS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+  const section = document.getElementById("stream");
+  const canvas = section.querySelector("canvas");
+  const output = section.querySelector("output");
+  const note = document.getElementById("stream-note");
+  const seconds = Number(section.dataset.seconds);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  let stream = null;
+  let view = { from: 0, to: seconds * 1000 };
+  let picked = -1;
+  let labels = 0;
+  let isFetching = false;
+
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const isAll = () => view.from === 0 && view.to === seconds * 1000;
+
+  function fill(job) {
+    const id = stream.jobs[job][0];
+    const number = Number.parseInt(id.slice(-6), 16);
+    const [saturation, lightness] = dark.matches ? ["52%", "58%"] : ["58%", "52%"];
+    return `hsl(${HUES[number % HUES.length]} ${saturation} ${lightness})`;
+  }
+
+  const slotName = (row) => `${row.worker} ${row.slot}`;
+  const x = (ms) => labels + ((ms - view.from) / (view.to - view.from)) * (canvas.clientWidth - labels);
+  const y = (row) => row * (ROW + GAP);
+
+  function fit(context, text, width) {
+    if (context.measureText(text).width <= width) return text;
+    let end = text.length;
+    while (end > 1 && context.measureText(`…${text.slice(-end)}`).width > width) end -= 1;
+    return `…${text.slice(-end)}`;
+  }
+
+  function drawBar(context, bar) {
+    const left = Math.max(x(bar[START]), labels);
+    const width = Math.max(x(bar[START] + bar[LENGTH]) - left, 1);
+    if (left > canvas.clientWidth || x(bar[START] + bar[LENGTH]) < labels) return;
+    const height = bar[BUSY] === 0 ? ROW : Math.max(Math.round((ROW * bar[BUSY]) / 100), 3);
+    const top = y(bar[ROW_OF]) + ROW - height;
+    const gap = width > 3 && !stream.is_aggregated ? 1 : 0;
+    context.fillStyle = fill(bar[JOB]);
+    context.strokeStyle = context.fillStyle;
+    if (bar[BUSY] === 0) context.strokeRect(left + 0.5, top + 0.5, Math.max(width - gap - 1, 1), height - 1);
+    else context.fillRect(left, top, width - gap, height);
+    if (bar[SECONDS] > 0) {
+      context.strokeStyle = color("--ink");
+      context.setLineDash([3, 2]);
+      context.strokeRect(left + 0.5, y(bar[ROW_OF]) + 0.5, Math.max(width - gap - 1, 1), ROW - 1);
+      context.setLineDash([]);
+    }
+    if (bar[FAILED] > 0) drawFailure(context, left, y(bar[ROW_OF]), Math.max(width - gap, 3));
+  }
+
+  function drawFailure(context, left, top, width) {
+    context.save();
+    context.beginPath();
+    context.rect(left, top, width, ROW);
+    context.clip();
+    context.fillStyle = color("--red");
+    context.fillRect(left, top, width, ROW);
+    context.strokeStyle = color("--card");
+    context.lineWidth = 1.5;
+    context.beginPath();
+    for (let at = left - ROW; at < left + width; at += 7) {
+      context.moveTo(at, top + ROW);
+      context.lineTo(at + ROW, top);
+    }
+    context.stroke();
+    context.restore();
+  }
+
+  function drawAxis(context, width, bottom) {
+    const span = view.to - view.from;
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900].find((s) => (span / 1000 / s) * 84 <= width - labels) ?? 900;
+    const end = stream.ends_at_ms - seconds * 1000;
+    const first = Math.ceil((end + view.from) / (step * 1000)) * step * 1000;
+    context.textAlign = "center";
+    for (let at = first; at <= end + view.to; at += step * 1000) {
+      const place = x(at - end);
+      context.fillStyle = color("--rule");
+      context.fillRect(Math.round(place), 0, 1, bottom);
+      context.fillStyle = color("--soft");
+      const clock = new Date(at).toLocaleTimeString([], { hour12: false });
+      const text = step < 1 ? `${clock}.${String(at % 1000).padStart(3, "0")[0]}` : clock;
+      if (place - 30 > labels && place + 30 < width) context.fillText(text, place, bottom + 15);
+    }
+  }
+
+  function draw() {
+    if (stream === null) return;
+    const width = canvas.clientWidth;
+    const bottom = Math.max(stream.rows.length, 1) * (ROW + GAP);
+    const scale = window.devicePixelRatio || 1;
+    const height = bottom + AXIS;
+    if (canvas.style.height !== `${height}px`) canvas.style.height = `${height}px`;
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    const longest = Math.max(0, ...stream.rows.map((row) => context.measureText(slotName(row)).width));
+    labels = Math.min(Math.ceil(longest) + 10, Math.round(width * 0.28));
+    drawAxis(context, width, bottom);
+    context.textAlign = "left";
+    stream.rows.forEach((row, place) => {
+      context.fillStyle = color("--soft");
+      context.fillText(fit(context, slotName(row), labels - 8), 0, y(place) + 13);
+      context.fillStyle = color("--track");
+      context.fillRect(labels, y(place) + ROW, width - labels, 1);
+    });
+    for (const bar of stream.bars) drawBar(context, bar);
+    const bar = stream.bars[picked];
+    if (bar) {
+      context.strokeStyle = color("--ink");
+      context.lineWidth = 2;
+      const left = Math.max(x(bar[START]), labels);
+      context.strokeRect(left - 1, y(bar[ROW_OF]) - 1, Math.max(x(bar[START] + bar[LENGTH]) - left, 3) + 2, ROW + 2);
+    }
+  }
+
+  function time(ms) {
+    if (ms < 1000) return `${ms} ms`;
+    return ms < 60000 ? `${(ms / 1000).toFixed(ms < 10000 ? 2 : 1)} s` : `${Math.floor(ms / 60000)} min ${Math.round((ms % 60000) / 1000)} s`;
+  }
+
+  function describe(bar) {
+    const [id, kind] = stream.jobs[bar[JOB]];
+    const start = new Date(stream.ends_at_ms - seconds * 1000 + bar[START]).toLocaleTimeString([], { hour12: false });
+    const row = stream.rows[bar[ROW_OF]];
+    const what = [`${row.worker} slot ${row.slot}`, `${kind} ${id.slice(-12)}`, `from ${start} for ${time(bar[LENGTH])}`];
+    if (stream.is_aggregated) what.push(`${bar[LEASES]} leases ended, busy ${bar[BUSY]} %`);
+    else what.push(`${bar[TASKS]} ${bar[TASKS] === 1 ? "task" : "tasks"}`);
+    if (bar[FAILED] > 0) what.push(stream.is_aggregated ? `${bar[FAILED]} failed` : "failed");
+    if (bar[SECONDS] > 0) what.push(stream.is_aggregated ? `${bar[SECONDS]} second attempts` : "second attempt");
+    if (bar[BUSY] === 0) what.push("stopped");
+    return what.join(" · ");
+  }
+
+  function pick(place) {
+    picked = place;
+    output.textContent = stream?.bars[place] ? describe(stream.bars[place]) : "Point at a bar, or walk through them with the arrow keys.";
+    draw();
+  }
+
+  function at(event) {
+    const box = canvas.getBoundingClientRect();
+    const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+    const row = Math.floor(py / (ROW + GAP));
+    return stream.bars.findLastIndex((bar) => bar[ROW_OF] === row && x(bar[START]) <= px + 1 && x(bar[START] + bar[LENGTH]) >= px - 1);
+  }
+
+  function explain() {
+    const hidden = stream.hidden_rows > 0 ? ` ${stream.hidden_rows} more slots are not drawn.` : "";
+    const zoom = isAll() ? "" : ` Zoomed to ${time(Math.round(view.to - view.from))}; 0 shows all.`;
+    const many = stream.is_aggregated ? "There are more leases than fit: a bar stands for several, its height for how busy the slot was." : "";
+    note.textContent = `${many}${hidden}${zoom}`.trim();
+  }
+
+  function zoom(factor, middle) {
+    const span = Math.min(Math.max((view.to - view.from) * factor, MIN_SPAN_MS), seconds * 1000);
+    const share = (middle - view.from) / (view.to - view.from);
+    const from = Math.min(Math.max(middle - share * span, 0), seconds * 1000 - span);
+    view = { from, to: from + span };
+    explain();
+    draw();
+  }
+
+  function walk(key) {
+    const bar = stream.bars[picked];
+    const row = bar ? bar[ROW_OF] : 0;
+    const middle = bar ? bar[START] + bar[LENGTH] / 2 : view.to;
+    const near = (wanted) => {
+      let best = -1;
+      stream.bars.forEach((other, place) => {
+        const distance = Math.abs(other[START] + other[LENGTH] / 2 - middle);
+        if (wanted(other, place) && (best < 0 || distance < Math.abs(stream.bars[best][START] + stream.bars[best][LENGTH] / 2 - middle))) best = place;
+      });
+      return best;
+    };
+    const next = {
+      ArrowLeft: () => near((other, place) => other[ROW_OF] === row && (bar ? other[START] < bar[START] : true) && place !== picked),
+      ArrowRight: () => near((other, place) => other[ROW_OF] === row && (bar ? other[START] > bar[START] : true) && place !== picked),
+      ArrowUp: () => near((other) => other[ROW_OF] === row - 1),
+      ArrowDown: () => near((other) => other[ROW_OF] === (bar ? row + 1 : 0)),
+    }[key]();
+    if (next >= 0) pick(next);
+  }
+
+  async function load() {
+    if (isFetching) return;
+    isFetching = true;
+    try {
+      const response = await fetch(`/task-stream/data?seconds=${seconds}`, { cache: "no-store" });
+      if (!response.ok || response.redirected) return;
+      const before = stream?.bars[picked];
+      const shift = stream === null ? 0 : stream.ends_at_ms;
+      stream = await response.json();
+      // The picked bar stays picked while time goes on.
+      const moved = stream.ends_at_ms - shift;
+      picked = before ? stream.bars.findIndex((bar) => bar[ROW_OF] === before[ROW_OF] && Math.abs(bar[START] + moved - before[START]) < 3) : -1;
+      explain();
+      draw();
+    } catch {
+      // The next tick tries again.
+    } finally {
+      isFetching = false;
+    }
+  }
+
+  canvas.addEventListener("pointermove", (event) => {
+    if (stream === null) return;
+    if (event.buttons === 1 && !isAll()) {
+      const ms = (event.movementX / (canvas.clientWidth - labels)) * (view.to - view.from);
+      const from = Math.min(Math.max(view.from - ms, 0), seconds * 1000 - (view.to - view.from));
+      view = { from, to: from + view.to - view.from };
+      draw();
+      return;
+    }
+    const place = at(event);
+    if (place !== picked) pick(place);
+  });
+  canvas.addEventListener("pointerleave", () => {
+    if (document.activeElement !== canvas) pick(-1);
+  });
+  canvas.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.shiftKey) return;
+    event.preventDefault();
+    const box = canvas.getBoundingClientRect();
+    const middle = view.from + ((event.clientX - box.left - labels) / (canvas.clientWidth - labels)) * (view.to - view.from);
+    zoom(event.deltaY + event.deltaX > 0 ? 1.25 : 0.8, middle);
+  }, { passive: false });
+  canvas.addEventListener("dblclick", (event) => {
+    const box = canvas.getBoundingClientRect();
+    zoom(0.5, view.from + ((event.clientX - box.left - labels) / (canvas.clientWidth - labels)) * (view.to - view.from));
+  });
+  canvas.addEventListener("keydown", (event) => {
+    if (stream === null || event.ctrlKey || event.metaKey || event.altKey) return;
+    const middle = stream.bars[picked] ? stream.bars[picked][START] : view.to;
+    if (event.key === "+" || event.key === "=") zoom(0.5, middle);
+    else if (event.key === "-") zoom(2, middle);
+    else if (event.key === "0") zoom(seconds * 1000, 0);
+    else if (event.key.startsWith("Arrow")) walk(event.key);
+    else return;
+    event.preventDefault();
+  });
+
+  document.addEventListener("divvy:tick", (event) => {
+    if (event.detail.is === "live" && !event.detail.isPaused && !document.hidden) load();
+  });
+  dark.addEventListener("change", draw);
+  new ResizeObserver(draw).observe(section);
+  section.hidden = false;
+  load();
+})();

@@ -1,0 +1,64 @@
+"use strict";
+// One event stream for all tabs of a browser: a shared worker, or a worker of its own tab where there are none. It tells
+// every port whether the coordinator is there and which version of the grid it has.
+
+/** A stream without a tick for so long is taken for broken. */
+const SILENCE_MS = 5000;
+const RETRY_MS = 1500;
+
+const ports = new Set();
+let state = { is: "lost", version: "" };
+let source = null;
+let timer = 0;
+
+function tell(next) {
+  state = next;
+  for (const port of ports) port.postMessage(state);
+}
+
+function lose() {
+  source?.close();
+  source = null;
+  clearTimeout(timer);
+  tell({ is: "lost", version: state.version });
+  if (ports.size > 0) timer = setTimeout(open, RETRY_MS);
+}
+
+function expectMore() {
+  clearTimeout(timer);
+  timer = setTimeout(lose, SILENCE_MS);
+}
+
+function open() {
+  source?.close();
+  source = new EventSource("/live");
+  source.addEventListener("tick", (event) => {
+    expectMore();
+    tell({ is: "live", version: event.data });
+  });
+  source.addEventListener("error", lose);
+  expectMore();
+}
+
+function leave(port) {
+  ports.delete(port);
+  if (ports.size > 0) return;
+  source?.close();
+  source = null;
+  clearTimeout(timer);
+}
+
+function join(port) {
+  ports.add(port);
+  port.onmessage = (event) => {
+    if (event.data === "leave") leave(port);
+  };
+  port.postMessage(state);
+  if (source === null) open();
+}
+
+if ("onconnect" in self) {
+  self.onconnect = (event) => join(event.ports[0]);
+} else {
+  join(self);
+}

@@ -1,0 +1,156 @@
+//! Charts over time as SVG. Colors are placeholders that the style sheet replaces, so that one drawing suits light and dark.
+
+use std::ops::Range;
+
+use maud::{Markup, PreEscaped, html};
+use plotters::prelude::*;
+
+/// Placeholders: `style.css` names the same values.
+const INK: RGBColor = RGBColor(1, 1, 1);
+const GRID: RGBColor = RGBColor(2, 2, 2);
+const SERIES: [RGBColor; 3] = [RGBColor(3, 3, 3), RGBColor(4, 4, 4), RGBColor(5, 5, 5)];
+
+const SIZE: (u32, u32) = (520, 180);
+
+/// Values over time, in the order of time.
+pub(crate) struct Series {
+    pub(crate) name: &'static str,
+    /// Places on the horizontal axis and the values there.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+pub(crate) struct Chart<'a> {
+    pub(crate) id: &'static str,
+    pub(crate) title: &'static str,
+    /// What the chart says, in words.
+    pub(crate) summary: &'a str,
+    /// The ends of the horizontal axis, about how many labels it has, and what they say.
+    pub(crate) x: Range<f64>,
+    pub(crate) x_labels: usize,
+    pub(crate) x_label: &'a dyn Fn(f64) -> String,
+    /// What the labels of the vertical axis say.
+    pub(crate) y_label: fn(f64) -> String,
+    /// Points further apart than this are not joined.
+    pub(crate) gap: f64,
+    pub(crate) series: &'a [Series],
+}
+
+pub(crate) fn chart(chart: &Chart<'_>) -> Markup {
+    let svg = draw(chart).map(|svg| fluid(&svg)).unwrap_or_default();
+    let caption = format!("{}-caption", chart.id);
+    html! {
+        figure.chart id=(chart.id) {
+            figcaption id=(caption) {
+                strong { (chart.title) }
+                @if chart.series.len() > 1 {
+                    @for (place, series) in chart.series.iter().enumerate() {
+                        span class=(format!("key series-{place}")) { (series.name) }
+                    }
+                }
+            }
+            div role="img" aria-label=(format!("{}: {}", chart.title, chart.summary)) { (PreEscaped(svg)) }
+            p.summary { (chart.summary) }
+        }
+    }
+}
+
+/// A drawing takes the width of its place.
+fn fluid(svg: &str) -> String {
+    let body = svg.find('>').map_or("", |end| &svg[end + 1..]);
+    let (width, height) = SIZE;
+    format!("<svg viewBox=\"0 0 {width} {height}\" aria-hidden=\"true\">{body}")
+}
+
+fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
+    let highest = chart.series.iter().flat_map(|series| &series.points).map(|(_, value)| *value).fold(0.0, f64::max);
+    let (top, steps) = round_top(highest);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut plot = ChartBuilder::on(&area)
+            .margin_top(10)
+            .margin_right(18)
+            .x_label_area_size(26)
+            .y_label_area_size(44)
+            .build_cartesian_2d(chart.x.clone(), 0.0..top)?;
+        let label = ("sans-serif", 15).into_font().color(&INK);
+        plot.configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .axis_style(GRID)
+            .x_labels(chart.x_labels)
+            .y_labels(steps + 1)
+            .x_label_formatter(&|place: &f64| (chart.x_label)(*place))
+            .y_label_formatter(&|value: &f64| (chart.y_label)(*value))
+            .label_style(label)
+            .draw()?;
+        for (series, color) in chart.series.iter().zip(SERIES) {
+            for part in series.points.chunk_by(|one, next| next.0 - one.0 <= chart.gap) {
+                if chart.series.len() == 1 {
+                    plot.draw_series(AreaSeries::new(part.to_vec(), 0.0, color.mix(0.14)))?;
+                }
+                plot.draw_series(LineSeries::new(part.to_vec(), color.stroke_width(2)))?;
+                // A line needs two points.
+                if let [alone] = part {
+                    plot.draw_series([Circle::new(*alone, 2, color.filled())])?;
+                }
+            }
+        }
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// A label of an axis that ends now.
+pub(crate) fn minutes_ago(minutes: f64) -> String {
+    let ago = -minutes.round();
+    if ago == 0.0 { "now".to_owned() } else { format!("−{ago:.0} min") }
+}
+
+/// A round value at or above `highest` that seldom changes, and the lines below it.
+fn round_top(highest: f64) -> (f64, usize) {
+    if highest == 0.0 {
+        return (1.0, 5);
+    }
+    let magnitude = 10f64.powf(highest.max(0.001).log10().floor());
+    for (factor, steps) in [(1.0, 5), (2.0, 4), (5.0, 5), (10.0, 5)] {
+        if highest <= factor * magnitude {
+            return (factor * magnitude, steps);
+        }
+    }
+    (10.0 * magnitude, 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vertical_axis_ends_at_a_round_value() {
+        let tops = [1.0, 1.1, 4.0, 5.1, 99.0, 1_001.0].map(|highest| round_top(highest).0);
+        assert_eq!(tops, [1.0, 2.0, 5.0, 10.0, 100.0, 2_000.0]);
+        assert_eq!(round_top(0.0), (1.0, 5));
+    }
+
+    #[test]
+    fn a_chart_has_its_axes_and_says_in_words_what_it_shows() {
+        let series = [Series { name: "tasks", points: vec![(-10.0, 3.0), (-9.0, 7.0)] }];
+        let figure = Chart {
+            id: "c",
+            title: "Rate",
+            summary: "7 now",
+            x: -60.0..0.0,
+            x_labels: 5,
+            x_label: &minutes_ago,
+            y_label: crate::words::short,
+            gap: 2.0,
+            series: &series,
+        };
+        let html = chart(&figure).into_string();
+        for part in ["aria-label=\"Rate: 7 now\"", "−60 min", "now", "viewBox=\"0 0 520 180\""] {
+            assert!(html.contains(part), "{part} in {html}");
+        }
+        assert!(!html.contains("style="), "the page's policy refuses styles in elements");
+    }
+}

@@ -1,0 +1,104 @@
+//! Cells that several tables have.
+
+use api::Job;
+use jiff::Timestamp;
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::words::{between, count, percent, span};
+
+/// The most characters of parameters in a row.
+const SHOWN_PARAMS: usize = 120;
+
+/// A bar with its figures: how far a job is.
+pub(crate) fn progress(job: &Job) -> Markup {
+    let (done, failed, total) = (job.tasks.succeeded, job.tasks.failed, job.tasks.total);
+    html! {
+        div.progress {
+            (bar(&[(done, "done"), (failed, "lost")], total))
+            span.figures { (percent(done, total)) " %" }
+        }
+        small.num {
+            (count(done)) " / " (count(total))
+            @if failed > 0 { span.bad { " · " (count(failed)) " failed" } }
+        }
+    }
+}
+
+/// A bar of parts of a whole; its figures stand beside it.
+pub(crate) fn bar(parts: &[(u64, &'static str)], total: u64) -> Markup {
+    let mut at = 0.0;
+    let placed = parts.iter().map(|(part, class)| {
+        let start = at;
+        #[expect(clippy::cast_precision_loss, reason = "a drawing")]
+        let width = if total == 0 { 0.0 } else { *part as f64 / total as f64 * 100.0 };
+        at += width;
+        (start, width, *class)
+    });
+    html! {
+        svg.bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+            rect.rest width="100" height="6" {}
+            @for (start, width, class) in placed {
+                rect class=(class) x=(format!("{start:.2}")) width=(format!("{width:.2}")) height="6" {}
+            }
+        }
+    }
+}
+
+/// The job's kind as a link, with its parameters, its id and its tags.
+pub(crate) fn job_name(job: &Job) -> Markup {
+    let id = job.id.to_string();
+    html! {
+        a.name href=(format!("/jobs/{id}")) { (job.kind) }
+        " " span.params title=(job.params.get().chars().take(400).collect::<String>()) { (params(job.params.get())) }
+        div.sub {
+            code title=(id) { (short_id(&id)) }
+            @for (key, value) in job.tags.iter().take(4) { " " (tag(key, value)) }
+            @if job.tags.len() > 4 { " " span { "+" (job.tags.len() - 4) } }
+        }
+    }
+}
+
+pub(crate) fn tag(key: &str, value: &str) -> Markup {
+    let wanted = serde_urlencoded::to_string([("tag", format!("{key}:{value}"))]).unwrap_or_default();
+    html! { a.tag href=(format!("/jobs?{wanted}")) { (key) @if !value.is_empty() { "=" (value) } } }
+}
+
+/// The end of an id: a UUIDv7 begins with its time, which neighbours share.
+pub(crate) fn short_id(id: &str) -> &str {
+    id.get(id.len().saturating_sub(12)..).unwrap_or(id)
+}
+
+/// Parameters in a line: `a 1 · b 100`.
+pub(crate) fn params(json: &str) -> String {
+    let text = match serde_json::from_str::<Value>(json) {
+        Ok(Value::Object(fields)) => {
+            fields.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(" · ")
+        }
+        _ => json.to_owned(),
+    };
+    match text.char_indices().nth(SHOWN_PARAMS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), count),
+        other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => other.to_string(),
+    }
+}
+
+/// How long a job ran, has run or has waited.
+pub(crate) fn lasted(job: &Job, now: Timestamp) -> Markup {
+    html! {
+        @match (job.started_at, job.finished_at) {
+            (Some(start), Some(end)) => (span(between(start, end))),
+            (Some(start), None) => (span(between(start, now))),
+            (None, Some(_)) => "–",
+            (None, None) => span.quiet { "waits " (span(between(job.submitted_at, now))) },
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! A kind's form: its fields come from the schema of the kind's parameters, and what a browser sends becomes the body that
+//! `POST /v1/jobs` takes.
+
+use maud::{Markup, html};
+use model::{InvalidJob, JobKind};
+use serde_json::{Map, Number, Value};
+
+/// The prefix that tells a parameter's field from those that every job has.
+const PARAMETER: &str = "p.";
+
+/// What a parameter takes.
+#[derive(Clone, Debug, PartialEq)]
+enum Input {
+    Whole,
+    Real,
+    Text,
+    Choice(Vec<String>),
+    Switch,
+    /// A list with an entry of JSON a line.
+    Lines,
+    Json,
+}
+
+/// A parameter of a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Parameter {
+    name: String,
+    input: Input,
+    hint: String,
+    is_required: bool,
+    minimum: Option<Number>,
+    maximum: Option<Number>,
+    default: Option<String>,
+}
+
+impl Parameter {
+    /// The name of its field.
+    pub(crate) fn field_name(&self) -> String {
+        format!("{PARAMETER}{}", self.name)
+    }
+}
+
+/// The parameters of a kind, the required ones first.
+pub(crate) fn parameters(kind: JobKind) -> Vec<Parameter> {
+    let Some(known) = workloads::KINDS.iter().find(|known| known.name() == kind) else { return Vec::new() };
+    let schema = serde_json::to_value(known.params_schema().1).unwrap_or_default();
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let mut found: Vec<Parameter> =
+        properties.iter().map(|(name, schema)| parameter(name, schema, required.contains(&name.as_str()))).collect();
+    found.sort_by_key(|parameter| !parameter.is_required);
+    found
+}
+
+fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(only) => vec![only.as_str()],
+        Value::Array(some) => some.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    };
+    let choices =
+        schema["enum"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+    let input = match (types.first().copied(), choices) {
+        (_, Some(choices)) => Input::Choice(choices),
+        (Some("integer"), None) => Input::Whole,
+        (Some("number"), None) => Input::Real,
+        (Some("boolean"), None) => Input::Switch,
+        (Some("string"), None) => Input::Text,
+        (Some("array"), None) => Input::Lines,
+        (Some(_) | None, None) => Input::Json,
+    };
+    let number = |name: &str| schema[name].as_number().cloned();
+    let default = match &schema["default"] {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(other.to_string()),
+    };
+    Parameter {
+        name: name.to_owned(),
+        input,
+        hint: schema["description"].as_str().unwrap_or_default().to_owned(),
+        is_required,
+        minimum: number("minimum"),
+        maximum: number("maximum"),
+        default,
+    }
+}
+
+/// What a browser sent, or the start of a form.
+pub(crate) type Values = [(String, String)];
+
+pub(crate) fn value<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
+    values.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+}
+
+/// A field with its label, its hint and what is wrong with it.
+pub(crate) fn field(
+    name: &str,
+    label: &str,
+    hint: &str,
+    wrong: Option<&str>,
+    control: impl Fn(&str, &str) -> Markup,
+) -> Markup {
+    let id = format!("field-{}", name.replace('.', "-"));
+    let (hint_id, wrong_id) = (format!("{id}-hint"), format!("{id}-wrong"));
+    let described = match (hint.is_empty(), wrong.is_some()) {
+        (false, true) => format!("{hint_id} {wrong_id}"),
+        (false, false) => hint_id.clone(),
+        (true, true) => wrong_id.clone(),
+        (true, false) => String::new(),
+    };
+    html! {
+        div.field {
+            label for=(id) { (label) }
+            @if !hint.is_empty() { p.hint id=(hint_id) { (hint) } }
+            @if let Some(wrong) = wrong { p.wrong id=(wrong_id) role="alert" { (wrong) } }
+            (control(&id, &described))
+        }
+    }
+}
+
+/// The field of a parameter.
+pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Option<&str>) -> Markup {
+    let name = parameter.field_name();
+    let shown = value(values, &name);
+    let invalid = wrong.is_some().then_some("true");
+    let Parameter { input, is_required, minimum, maximum, default, .. } = parameter;
+    let hint = match input {
+        Input::Lines => format!("{} One entry of JSON a line.", parameter.hint),
+        Input::Json => format!("{} JSON.", parameter.hint),
+        Input::Whole | Input::Real | Input::Text | Input::Choice(_) | Input::Switch => parameter.hint.clone(),
+    };
+    field(&name, &parameter.name, &hint, wrong, |id, described| {
+        let described = (!described.is_empty()).then_some(described);
+        match input {
+            Input::Whole | Input::Real => html! {
+                input type="number" id=(id) name=(name) value=[shown] placeholder=[default.as_deref()] required[*is_required]
+                    step=(if *input == Input::Whole { "1" } else { "any" }) min=[minimum.as_ref()] max=[maximum.as_ref()]
+                    aria-describedby=[described] aria-invalid=[invalid];
+            },
+            Input::Text => html! {
+                input id=(id) name=(name) value=[shown] placeholder=[default.as_deref()] required[*is_required] autocomplete="off"
+                    aria-describedby=[described] aria-invalid=[invalid];
+            },
+            Input::Choice(choices) => html! {
+                select id=(id) name=(name) aria-describedby=[described] aria-invalid=[invalid] {
+                    @if !is_required { option value="" { "default" } }
+                    @for choice in choices { option selected[shown == Some(choice)] { (choice) } }
+                }
+            },
+            Input::Switch => html! {
+                select id=(id) name=(name) aria-describedby=[described] aria-invalid=[invalid] {
+                    @if !is_required { option value="" { "default" } }
+                    @for choice in ["true", "false"] { option selected[shown == Some(choice)] { (choice) } }
+                }
+            },
+            Input::Lines | Input::Json => html! {
+                textarea id=(id) name=(name) required[*is_required] spellcheck="false"
+                    aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
+            },
+        }
+    })
+}
+
+/// The body of `POST /v1/jobs` from a form. Fields that are left empty are left out.
+///
+/// # Errors
+/// A field cannot be read; its name is the form's.
+pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (String, String)> {
+    let mut params = Map::new();
+    for parameter in parameters(kind) {
+        let name = parameter.field_name();
+        let Some(text) = value(values, &name).map(str::trim).filter(|text| !text.is_empty()) else { continue };
+        let read = read(&parameter.input, text).map_err(|message| (name, message))?;
+        params.insert(parameter.name, read);
+    }
+    let mut body =
+        Map::from_iter([("kind".to_owned(), Value::from(kind.as_str())), ("params".to_owned(), Value::from(params))]);
+    put(&mut body, values, "priority", &["priority"], whole)?;
+    put(&mut body, values, "tags", &["tags"], labels)?;
+    put(&mut body, values, "max_attempts", &["max_attempts"], whole)?;
+    put(&mut body, values, "output", &["output"], |text| Ok(Value::from(text)))?;
+    put(&mut body, values, "job_seconds", &["timeout", "job_seconds"], whole)?;
+    put(&mut body, values, "task_seconds", &["timeout", "task_seconds"], whole)?;
+    put(&mut body, values, "requires", &["requires", "labels"], labels)?;
+    put(&mut body, values, "cpus", &["requires", "cpus"], whole)?;
+    put(&mut body, values, "memory_bytes", &["requires", "memory_bytes"], whole)?;
+    put(&mut body, values, "prefers", &["affinity", "labels"], labels)?;
+    put(&mut body, values, "affinity_key", &["affinity", "key"], |text| Ok(Value::from(text)))?;
+    Ok(Value::from(body))
+}
+
+fn put(
+    body: &mut Map<String, Value>,
+    values: &Values,
+    field: &str,
+    path: &[&str],
+    read: impl Fn(&str) -> Result<Value, String>,
+) -> Result<(), (String, String)> {
+    let Some(text) = value(values, field).map(str::trim).filter(|text| !text.is_empty()) else { return Ok(()) };
+    let read = read(text).map_err(|message| (field.to_owned(), message))?;
+    match path {
+        [outer, inner] => {
+            let outer = body.entry(*outer).or_insert_with(|| Value::from(Map::new()));
+            outer[*inner] = read;
+        }
+        _ => drop(body.insert(path[0].to_owned(), read)),
+    }
+    Ok(())
+}
+
+fn read(input: &Input, text: &str) -> Result<Value, String> {
+    match input {
+        Input::Whole => whole(text),
+        Input::Real => {
+            let number = text.parse::<f64>().ok().and_then(Number::from_f64);
+            number.map(Value::from).ok_or_else(|| "must be a number, such as 0.5".to_owned())
+        }
+        Input::Text | Input::Choice(_) => Ok(Value::from(text)),
+        Input::Switch => text.parse::<bool>().map(Value::from).map_err(|_| "must be true or false".to_owned()),
+        Input::Lines => {
+            let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+            let entries = lines.map(|(number, line)| json(line).map_err(|error| format!("line {number} {error}")));
+            entries.collect::<Result<Vec<_>, _>>().map(Value::from)
+        }
+        Input::Json => json(text),
+    }
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))
+}
+
+/// A whole number, also one with its thousands apart.
+fn whole(text: &str) -> Result<Value, String> {
+    let digits = text.replace([',', '_', ' '], "");
+    digits
+        .parse::<u64>()
+        .map(Value::from)
+        .map_err(|_| "must be a whole number from 0 to 18446744073709551615".to_owned())
+}
+
+/// `key=value, key=value`.
+fn labels(text: &str) -> Result<Value, String> {
+    let pairs = text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty());
+    let read = pairs.map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key.trim().is_empty() {
+            Err(format!("{pair:?} has no key: write key=value, with commas between"))
+        } else {
+            Ok((key.trim().to_owned(), Value::from(value.trim())))
+        }
+    });
+    read.collect::<Result<Map<_, _>, _>>().map(Value::from)
+}
+
+/// The form's field that an error of the API is about, and what is wrong with it.
+#[must_use]
+pub fn form_field(kind: JobKind, error: &InvalidJob) -> (String, String) {
+    let names = parameters(kind);
+    let about = |parameter: &&Parameter| {
+        let words: Vec<&str> = error.message.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        words.contains(&parameter.name.as_str())
+    };
+    let named = names
+        .iter()
+        .find(|parameter| error.message.strip_prefix(&*parameter.name).is_some_and(|rest| rest.starts_with(' ')));
+    let field = match error.field {
+        "params" => named.or_else(|| names.iter().find(about)).map(Parameter::field_name),
+        "affinity" => Some("prefers".to_owned()),
+        other => Some(other.to_owned()),
+    };
+    (field.unwrap_or_else(|| "kind".to_owned()), error.message.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_kind_has_a_field_for_each_of_its_parameters() {
+        for kind in workloads::KINDS {
+            let schema = serde_json::to_value(kind.params_schema().1).expect("JSON");
+            let properties = schema["properties"].as_object().expect("an object").len();
+            assert_eq!(parameters(kind.name()).len(), properties, "{}", kind.name());
+        }
+        let seconds = &parameters(JobKind::SLEEP)[0];
+        assert_eq!((seconds.name.as_str(), &seconds.input, seconds.is_required), ("seconds", &Input::Real, true));
+        assert_eq!(parameters(JobKind::TASKS)[0].input, Input::Lines);
+    }
+
+    #[test]
+    fn a_form_becomes_the_body_that_the_interface_takes() {
+        let sent = values(&[
+            ("p.a", "1"),
+            ("p.b", "10,000"),
+            ("priority", "9"),
+            ("tags", "team=blue, x"),
+            ("cpus", "4"),
+            ("output", ""),
+        ]);
+        let body = job_body(JobKind::SUM_OF_PRIMES, &sent).expect("valid");
+        let expected = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000}, "priority": 9,
+            "tags": {"team": "blue", "x": ""}, "requires": {"cpus": 4}});
+        assert_eq!(body, expected);
+        let body = job_body(JobKind::TASKS, &values(&[("p.list", "{\"n\": 1}\n\n2\n")])).expect("valid");
+        assert_eq!(body["params"], json!({"list": [{"n": 1}, 2]}));
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_read_is_named_as_the_form_has_it() {
+        let wrong = |kind, pairs: &[(&str, &str)]| job_body(kind, &values(pairs)).expect_err("wrong").0;
+        assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.b", "many")]), "p.b");
+        assert_eq!(wrong(JobKind::TASKS, &[("p.list", "1\n{")]), "p.list");
+        assert_eq!(wrong(JobKind::SLEEP, &[("p.seconds", "1"), ("tags", "=x")]), "tags");
+        let error = InvalidJob::new("params", "seconds must be from 0 to 86400");
+        assert_eq!(form_field(JobKind::SLEEP, &error).0, "p.seconds");
+        assert_eq!(form_field(JobKind::SLEEP, &InvalidJob::new("output", "has …")).0, "output");
+    }
+}

@@ -1,0 +1,261 @@
+//! One job: how far it is, its stages, why it waits, its tasks.
+
+use api::{Explanation, Job, Task, TaskPage};
+use jiff::Timestamp;
+use maud::{Markup, html};
+use model::{JobEvent, JobState, TaskState};
+use serde_json::Value;
+
+use crate::columns::{bar, short_id, tag};
+use crate::layout::{Page, Place, Viewer, page};
+use crate::marks;
+use crate::overview::time_left;
+use crate::words::{between, clock, count, count_wide, percent, short, span};
+
+/// The longest result or error that a cell shows.
+const SHOWN_CHARS: usize = 2_000;
+
+/// A page of a job's tasks.
+#[derive(Debug)]
+pub struct TaskList {
+    /// The tasks.
+    pub page: TaskPage,
+    /// Only those in this state.
+    pub state: Option<TaskState>,
+    /// The first task that was asked for.
+    pub first: u64,
+}
+
+/// What a job's page shows.
+#[derive(Debug)]
+pub struct JobPage<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Why it waits; none where it is over.
+    pub explanation: Option<&'a Explanation>,
+    /// Its tasks; none where they are not individual.
+    pub tasks: Option<&'a TaskList>,
+    /// Its last events, the newest first.
+    pub events: &'a [JobEvent],
+    /// The beginning of its result, and the size of the whole.
+    pub result: Option<(String, u64)>,
+}
+
+/// The page at `/jobs/{id}`.
+#[must_use]
+pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
+    let job = shown.job;
+    let id = job.id.to_string();
+    let title = format!("{} {}", job.kind, short_id(&id));
+    let content = html! {
+        div.title {
+            h1 { (job.kind) " " span.quiet { (short_id(&id)) } }
+            (marks::job_state(job.state))
+            @if viewer.may_submit { div.actions { (actions(&id, job)) } }
+        }
+        p.sub { code { (id) } @for (key, value) in &job.tags { " " (tag(key, value)) } }
+        @if let Some(error) = &job.error { p.error { (marks::failure("failed")) " " span { (error) } } }
+        @if let Some(notice) = &job.notice { p.notice { (marks::warning("cannot run")) " " span { (notice) } } }
+        (figures(job, viewer.now))
+        @if let Some(result) = &shown.result { (result_of(&id, result)) }
+        div.columns {
+            section { h2 { "Stages" } (stages(job, viewer.now)) }
+            section { h2 { "Parameters" } (settings(job)) }
+        }
+        @if let Some(explanation) = shown.explanation.filter(|explanation| !explanation.reasons.is_empty()) {
+            section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (reason) } } } }
+        }
+        section #events { h2 { "Events" } (events(shown.events, viewer.now)) }
+        @if let Some(tasks) = shown.tasks { (tasks_of(&id, tasks, viewer.now)) }
+    };
+    page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
+}
+
+/// The changes that this job can undergo.
+fn actions(id: &str, job: &Job) -> Markup {
+    let has_failed_tasks = job.tasks.failed > 0;
+    let possible: &[(&str, &str)] = match job.state {
+        JobState::Queued | JobState::Running if has_failed_tasks => {
+            &[("pause", "Pause"), ("retry", "Retry failed"), ("cancel", "Cancel")]
+        }
+        JobState::Queued | JobState::Running => &[("pause", "Pause"), ("cancel", "Cancel")],
+        JobState::Paused => &[("resume", "Resume"), ("cancel", "Cancel")],
+        JobState::Failed | JobState::Canceled => &[("retry", "Retry")],
+        JobState::Succeeded => &[],
+    };
+    html! {
+        @if !job.state.is_over() { button #notify type="button" data-job=(id) hidden { "Notify me" } }
+        @for (action, label) in possible {
+            form id=(format!("do-{action}")) method="post" action=(format!("/jobs/{id}/{action}")) {
+                button type="submit" class=[(*action == "cancel").then_some("danger")] { (label) }
+            }
+        }
+    }
+}
+
+fn figures(job: &Job, now: Timestamp) -> Markup {
+    let tasks = &job.tasks;
+    html! {
+        section.meter {
+            (bar(&[(tasks.succeeded, "done"), (tasks.running, "running"), (tasks.failed, "lost")], tasks.total))
+            dl.tiles {
+                div { dt { "Done" } dd { (percent(tasks.succeeded, tasks.total)) " %" } dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) } }
+                div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
+                div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (count(job.attempts)) " attempts in all" } }
+                div {
+                    dt { "Tasks per second" } dd { (job.progress.tasks_per_second.map_or_else(|| "–".to_owned(), short)) }
+                    dd.more { @if let Some(numbers) = job.progress.numbers_done { (count_wide(numbers)) " numbers" } @else { "lately" } }
+                }
+                div {
+                    @if job.state.is_over() {
+                        dt { "Took" } dd { (job.finished_at.map_or_else(|| "–".to_owned(), |end| span(between(job.started_at.unwrap_or(job.submitted_at), end)))) }
+                        dd.more { "from its start to its end" }
+                    } @else {
+                        dt { "Time left" } dd { (time_left(job)) }
+                        dd.more { "for " (span(between(job.submitted_at, now))) " so far" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn short_count(number: u64) -> String {
+    short(number as f64)
+}
+
+fn result_of(id: &str, (text, size): &(String, u64)) -> Markup {
+    let is_whole = text.len() as u64 == *size;
+    html! {
+        section.result #result {
+            h2 { "Result" }
+            pre tabindex="0" { (text) @if !is_whole { "…" } }
+            p { a href=(format!("/jobs/{id}/result")) download=(format!("{id}.json")) { "Download" } span.quiet { " · " (crate::words::bytes(*size)) } }
+        }
+    }
+}
+
+fn stages(job: &Job, now: Timestamp) -> Markup {
+    let end = match job.state {
+        JobState::Failed => "Failed",
+        JobState::Canceled => "Canceled",
+        JobState::Succeeded | JobState::Queued | JobState::Running | JobState::Paused => "Succeeded",
+    };
+    let stages = [("Submitted", Some(job.submitted_at)), ("Started", job.started_at), (end, job.finished_at)];
+    let before = [None, Some(job.submitted_at), job.started_at.or(Some(job.submitted_at))];
+    html! {
+        ol.stages {
+            @for ((name, at), before) in stages.into_iter().zip(before) {
+                li.reached[at.is_some()] {
+                    strong { (name) }
+                    @if let Some(at) = at {
+                        (clock(at, now))
+                        @if let Some(before) = before { span.quiet { "after " (span(between(before, at))) } }
+                    } @else { span.quiet { "not yet" } }
+                }
+            }
+        }
+    }
+}
+
+fn settings(job: &Job) -> Markup {
+    let params: Vec<(String, String)> = match serde_json::from_str::<Value>(job.params.get()) {
+        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, value)| (name, cut(&plain(&value)))).collect(),
+        _ => vec![("params".to_owned(), cut(job.params.get()))],
+    };
+    let timeout = |seconds: Option<std::num::NonZeroU32>| {
+        seconds.map(|seconds| span(std::time::Duration::from_secs(u64::from(seconds.get()))))
+    };
+    html! {
+        dl.settings {
+            @for (name, value) in params { dt { (name) } dd { (value) } }
+            dt { "priority" } dd { (job.priority) }
+            dt { "max_attempts" } dd { (job.max_attempts) }
+            @if let Some(timeout) = timeout(job.timeout.job_seconds) { dt { "job timeout" } dd { (timeout) } }
+            @if let Some(timeout) = timeout(job.timeout.task_seconds) { dt { "task timeout" } dd { (timeout) } }
+            @if let Some(output) = &job.output { dt { "output" } dd { (output) } }
+            @for (key, value) in &job.requires.labels { dt { "requires" } dd { (key) "=" (value) } }
+            @if let Some(cpus) = job.requires.cpus { dt { "requires" } dd { (cpus) " cores" } }
+            @if let Some(memory) = job.requires.memory_bytes { dt { "requires" } dd { (crate::words::bytes(memory)) } }
+            @for (key, value) in &job.affinity.labels { dt { "prefers" } dd { (key) "=" (value) } }
+            @if let Some(key) = &job.affinity.key { dt { "affinity key" } dd { (key) } }
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn tasks_of(id: &str, tasks: &TaskList, now: Timestamp) -> Markup {
+    let path = |state: Option<TaskState>, first: Option<&str>| {
+        let mut fields: Vec<(&str, &str)> = state.iter().map(|state| ("tasks", state.as_str())).collect();
+        fields.extend(first.map(|first| ("first", first)));
+        format!("/jobs/{id}?{}#tasks", serde_urlencoded::to_string(fields).unwrap_or_default())
+    };
+    html! {
+        section #tasks {
+            h2 { "Tasks" }
+            nav.choices aria-label="Tasks by state" {
+                a href=(path(None, None)) aria-current=[tasks.state.is_none().then_some("true")] { "all" }
+                @for state in TaskState::ALL {
+                    a href=(path(Some(state), None)) aria-current=[(tasks.state == Some(state)).then_some("true")] { (state.as_str()) }
+                }
+            }
+            @if tasks.page.tasks.is_empty() { p.empty { "There is no such task." } } @else {
+                table {
+                    thead { tr {
+                        th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" } th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
+                    } }
+                    tbody { @for task in &tasks.page.tasks { (task_row(task, now)) } }
+                }
+            }
+            nav.pages aria-label="Pages of tasks" {
+                @if tasks.first > 0 { a href=(path(tasks.state, None)) { "First" } }
+                @if let Some(next) = &tasks.page.next_page_token { a rel="next" href=(path(tasks.state, Some(next))) { "Next" } }
+            }
+        }
+    }
+}
+
+fn task_row(task: &Task, now: Timestamp) -> Markup {
+    let took = task.running_at.map(|start| span(between(start, task.completed_at.unwrap_or(now))));
+    html! {
+        tr id=(format!("task-{}", task.index)) {
+            td.num { (count(task.index)) }
+            td { (marks::task_state(task.state)) }
+            td.num.wide { (task.attempts) }
+            td.worker { @match &task.worker { Some(worker) => (worker), None => span.quiet { "–" } } }
+            td.num.wide { @match task.allocated_at { Some(at) => (clock(at, now)), None => "–" } }
+            td.num { (took.unwrap_or_else(|| "–".to_owned())) }
+            td.outcome {
+                @if let Some(result) = &task.result { code { (cut(result.get())) } }
+                @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
+            }
+        }
+    }
+}
+
+fn events(events: &[JobEvent], now: Timestamp) -> Markup {
+    html! {
+        @if events.is_empty() { p.empty { "No event yet." } } @else {
+            ol.events {
+                @for event in events {
+                    li id=(format!("event-{}", event.seq)) {
+                        (clock(event.at, now)) " " strong { (event.kind.as_str()) }
+                        @if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) { " " span.num { (count(done)) " / " (count(total)) } }
+                        @if let Some(error) = &event.error { " " span.bad { (cut(error)) } }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The dashboard's pages, as HTML from what the coordinator knows: pure functions from views of the API to markup, one
+//! style sheet and two small scripts. Every page works without the scripts; with them it follows the grid live.
+
+mod assets;
+mod bulk;
+mod chart;
+mod columns;
+mod error_page;
+mod form;
+mod job;
+mod job_query;
+mod jobs;
+mod layout;
+mod marks;
+mod overview;
+mod sign_in;
+mod statistics;
+mod submit;
+mod task_stream;
+mod words;
+mod workers;
+
+pub use assets::{Asset, asset};
+pub use bulk::{BulkChange, bulk_page};
+pub use error_page::error_page;
+pub use form::{form_field, job_body};
+pub use job::{JobPage, TaskList, job_page};
+pub use job_query::{JobQuery, Since};
+pub use jobs::{JobList, jobs_page};
+pub use layout::Viewer;
+pub use overview::{Overview, Sample, overview_page};
+pub use sign_in::sign_in_page;
+pub use statistics::{Period, Statistics, statistics_page};
+pub use submit::{SubmitForm, submit_page};
+pub use task_stream::{StreamBar, StreamRow, TaskStream, WINDOWS, task_stream_page};
+pub use workers::workers_page;

@@ -1,0 +1,265 @@
+//! The overview: what the grid does now, and what it did over the last hour.
+
+use api::{Job, Stats};
+use jiff::Timestamp;
+use maud::{Markup, html};
+
+use crate::chart::{Chart, Series, chart, minutes_ago};
+use crate::columns::{bar, job_name, progress};
+use crate::layout::{Page, Place, Viewer, page};
+use crate::marks;
+use crate::words::{ago, count, counted, short, span};
+
+/// How far back the charts go.
+const MINUTES: f64 = 60.0;
+
+/// Samples further apart than this are not joined: the coordinator was away.
+const GAP_MINUTES: f64 = 0.5;
+
+/// The grid at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// When.
+    pub at: Timestamp,
+    /// Tasks done a second.
+    pub tasks_per_second: f64,
+    /// Tasks that wait for a worker.
+    pub waiting: u64,
+    /// Tasks with workers.
+    pub running: u64,
+}
+
+/// What the overview shows.
+#[derive(Debug)]
+pub struct Overview<'a> {
+    /// Counts and rates.
+    pub stats: &'a Stats,
+    /// The last hour, in order of time.
+    pub history: &'a [Sample],
+    /// Jobs that run, and how many more there are.
+    pub running: &'a [Job],
+    /// Jobs that no worker can run as things are.
+    pub stuck: &'a [Job],
+    /// Jobs that failed last, the newest first.
+    pub failed: &'a [Job],
+    /// Workers that are set aside.
+    pub suspended: &'a [String],
+}
+
+/// The page at `/`.
+#[must_use]
+pub fn overview_page(viewer: &Viewer, overview: &Overview<'_>) -> Markup {
+    let content = html! {
+        h1 { "Overview" }
+        (attention(overview, viewer.now))
+        (tiles(overview.stats))
+        div.charts { (throughput(overview, viewer.now)) (queue(overview, viewer.now)) }
+        section {
+            h2 { "Running jobs" }
+            (running(overview))
+        }
+        div.columns {
+            section { h2 { "Tasks by state" } (tasks(overview.stats)) }
+            section { h2 { "Waiting tasks by priority" } (priorities(overview.stats)) }
+        }
+    };
+    page(&Page { title: "Overview", place: Place::Overview, is_live: true, viewer }, &content)
+}
+
+fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
+    let store_error = overview.stats.store_error.as_deref();
+    let waits_without_workers =
+        overview.stats.workers.ready + overview.stats.workers.pulling == 0 && overview.stats.tasks.pending > 0;
+    let is_calm = store_error.is_none()
+        && !waits_without_workers
+        && overview.suspended.is_empty()
+        && overview.stuck.is_empty()
+        && overview.failed.is_empty();
+    html! {
+        section.attention #attention aria-labelledby="attention-title" {
+            h2 #attention-title { "Needs attention" }
+            @if is_calm { p.quiet { "Nothing at the moment." } } @else {
+                ul {
+                    @if let Some(error) = store_error { li #attention-store { (marks::failure("storage")) span { (error) } } }
+                    @if waits_without_workers {
+                        li #attention-workers { (marks::warning("no worker")) span { "Tasks wait and no worker is there." } }
+                    }
+                    @for worker in overview.suspended.iter().take(3) {
+                        li id=(format!("attention-{worker}")) {
+                            (marks::warning("suspended"))
+                            span { a href="/grid/workers" { (worker) } " failed lately and gets no tasks for now." }
+                        }
+                    }
+                    @for job in overview.stuck.iter().take(3) {
+                        li id=(format!("attention-{}", job.id)) {
+                            (marks::warning("cannot run"))
+                            span { (link(job)) " " (job.notice.as_deref().unwrap_or_default()) }
+                        }
+                    }
+                    @for job in overview.failed.iter().take(3) {
+                        li id=(format!("attention-{}", job.id)) {
+                            (marks::failure("failed"))
+                            span {
+                                (link(job)) " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
+                                (job.error.as_deref().unwrap_or("no reason given"))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn link(job: &Job) -> Markup {
+    let id = job.id.to_string();
+    html! { a href=(format!("/jobs/{id}")) { (job.kind) " " (crate::columns::short_id(&id)) } }
+}
+
+fn tiles(stats: &Stats) -> Markup {
+    let jobs = |state: &str| stats.jobs.get(state).copied().unwrap_or(0);
+    let busy = stats.workers.leases.min(stats.workers.slots);
+    let workers = stats.workers.ready + stats.workers.pulling;
+    let aside = stats.workers.suspended + stats.workers.draining;
+    html! {
+        dl.tiles {
+            div {
+                dt { "Tasks per second" } dd { (short(stats.tasks_per_second)) }
+                dd.more {
+                    @if stats.numbers_per_second > 0.0 { (short(stats.numbers_per_second)) " numbers/s" } @else { "over 10 s" }
+                }
+            }
+            div { dt { "Tasks waiting" } dd { (short(to_f64(stats.tasks.pending))) } dd.more { (count(stats.tasks.running)) " running" } }
+            div {
+                dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(stats.workers.slots)) } }
+                dd.more { (bar(&[(busy, "done")], stats.workers.slots)) }
+            }
+            div {
+                dt { "Jobs running" } dd { (count(jobs("running"))) }
+                dd.more { (count(jobs("queued"))) " queued · " (count(jobs("paused"))) " paused" }
+            }
+            div {
+                dt { "Workers" } dd { (count(workers)) }
+                dd.more { @if aside > 0 { (count(aside)) " set aside" } @else { "all ready" } }
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+fn to_f64(number: u64) -> f64 {
+    number as f64
+}
+
+fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
+    let minutes = |at: Timestamp| now.duration_since(at).as_secs_f64() / -60.0;
+    let points = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));
+    points.filter(|(at, _)| (-MINUTES..=0.0).contains(at)).collect()
+}
+
+fn throughput(overview: &Overview<'_>, now: Timestamp) -> Markup {
+    let points = over_time(overview, now, |sample| sample.tasks_per_second);
+    let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let summary = format!("{} now, at most {} in the last hour", short(overview.stats.tasks_per_second), short(most));
+    chart(&Chart {
+        id: "throughput",
+        title: "Tasks per second",
+        summary: &summary,
+        x: -MINUTES..0.0,
+        x_labels: 5,
+        x_label: &minutes_ago,
+        y_label: short,
+        gap: GAP_MINUTES,
+        series: &[Series { name: "done", points }],
+    })
+}
+
+fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
+    let waiting = over_time(overview, now, |sample| to_f64(sample.waiting));
+    let running = over_time(overview, now, |sample| to_f64(sample.running));
+    let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let (waits, runs) = (overview.stats.tasks.pending, overview.stats.tasks.running);
+    let summary = format!("{} waiting and {} running now, at most {} waiting", count(waits), count(runs), short(most));
+    chart(&Chart {
+        id: "queue",
+        title: "Tasks in the queue",
+        summary: &summary,
+        x: -MINUTES..0.0,
+        x_labels: 5,
+        x_label: &minutes_ago,
+        y_label: short,
+        gap: GAP_MINUTES,
+        series: &[Series { name: "waiting", points: waiting }, Series { name: "running", points: running }],
+    })
+}
+
+fn running(overview: &Overview<'_>) -> Markup {
+    let all = overview.stats.jobs.get("running").copied().unwrap_or(0);
+    let more = all.saturating_sub(overview.running.len() as u64);
+    html! {
+        @if overview.running.is_empty() {
+            p.empty { "No job runs. " a href="/jobs" { "All jobs" } }
+        } @else {
+            table.stack {
+                thead { tr { th { "Job" } th.num { "Priority" } th { "Progress" } th.num.wide { "Tasks/s" } th.num { "Time left" } } }
+                tbody {
+                    @for job in overview.running {
+                        tr id=(format!("running-{}", job.id)) {
+                            td.job { (job_name(job)) }
+                            td.num { (job.priority) }
+                            td { (progress(job)) }
+                            td.num.wide { (job.progress.tasks_per_second.map_or_else(|| "–".to_owned(), short)) }
+                            td.num { (time_left(job)) }
+                        }
+                    }
+                }
+            }
+            @if more > 0 { p.more { a href="/jobs?state=running" { (counted(more, "more job runs", "more jobs run")) } } }
+        }
+    }
+}
+
+pub(crate) fn time_left(job: &Job) -> String {
+    let left = job.progress.seconds_left.and_then(|left| std::time::Duration::try_from_secs_f64(left).ok());
+    left.map_or_else(|| "–".to_owned(), span)
+}
+
+fn tasks(stats: &Stats) -> Markup {
+    let tasks = &stats.tasks;
+    html! {
+        @if tasks.total == 0 { p.empty { "No job is open." } } @else {
+            table.compact {
+                tbody {
+                    @for (state, number, class) in [
+                        (model::TaskState::Pending, tasks.pending, "waiting"),
+                        (model::TaskState::Running, tasks.running, "running"),
+                        (model::TaskState::Succeeded, tasks.succeeded, "done"),
+                        (model::TaskState::Failed, tasks.failed, "lost"),
+                    ] {
+                        tr { th scope="row" { (marks::task_state(state)) } td.num { (count(number)) } td.bars { (bar(&[(number, class)], tasks.total)) } }
+                    }
+                }
+            }
+            p.quiet { "Of the jobs that are not over." }
+        }
+    }
+}
+
+fn priorities(stats: &Stats) -> Markup {
+    let most = stats.queue_depth_by_priority.values().copied().max().unwrap_or(0);
+    html! {
+        @if most == 0 { p.empty { "No task waits." } } @else {
+            table.compact {
+                tbody {
+                    @for (priority, waiting) in stats.queue_depth_by_priority.iter().rev() {
+                        tr id=(format!("priority-{priority}")) {
+                            th scope="row" { "Priority " (priority) }
+                            td.num { (count(*waiting)) }
+                            td.bars { (bar(&[(*waiting, "waiting")], most)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

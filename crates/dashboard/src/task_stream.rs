@@ -1,0 +1,137 @@
+//! The task stream: a row for each slot, a bar for each lease.
+
+use maud::{Markup, html};
+use serde::Serialize;
+
+use crate::assets::STREAM;
+use crate::columns::bar;
+use crate::layout::{Page, Place, Viewer, page};
+use crate::words::{count, span};
+
+/// The windows of time that the stream shows, in seconds.
+pub const WINDOWS: [u32; 6] = [30, 60, 300, 900, 1_800, 3_600];
+
+/// A window of the stream. Times are milliseconds from its start.
+#[derive(Debug, Default, Serialize)]
+pub struct TaskStream {
+    /// Its length in seconds.
+    pub seconds: u32,
+    /// Its end, in milliseconds since 1970.
+    pub ends_at_ms: i64,
+    /// The slots with a lease in it, by name.
+    pub rows: Vec<StreamRow>,
+    /// Slots that had one too and for which there is no room.
+    pub hidden_rows: usize,
+    /// The jobs that bars refer to by their place: id and kind.
+    pub jobs: Vec<(String, String)>,
+    /// The bars, in the order of their start.
+    pub bars: Vec<StreamBar>,
+    /// Whether a bar stands for several leases.
+    pub is_aggregated: bool,
+}
+
+/// What a slot did in the window.
+#[derive(Debug, Default, Serialize)]
+pub struct StreamRow {
+    /// The worker.
+    pub worker: String,
+    /// Its slot, from 0.
+    pub slot: u32,
+    /// How long it had a lease, in milliseconds.
+    pub busy_ms: u64,
+    /// Leases that ended.
+    pub leases: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those whose tasks had another lease when they began.
+    pub seconds: u64,
+}
+
+/// A lease, or several of them. As JSON it is a list, since there are thousands.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(into = "[u64; 9]")]
+pub struct StreamBar {
+    /// Its place in the rows.
+    pub row: usize,
+    /// When it begins.
+    pub start_ms: u64,
+    /// How long it is.
+    pub length_ms: u64,
+    /// Its place in the jobs.
+    pub job: usize,
+    /// Leases that it stands for.
+    pub leases: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Second attempts among them.
+    pub seconds: u64,
+    /// Share of its length in which the slot was busy, in percent.
+    pub busy: u64,
+    /// Tasks of a single lease; 0 where it stands for several.
+    pub tasks: u64,
+}
+
+impl From<StreamBar> for [u64; 9] {
+    fn from(bar: StreamBar) -> Self {
+        let StreamBar { row, start_ms, length_ms, job, leases, failed, seconds, busy, tasks } = bar;
+        [row as u64, start_ms, length_ms, job as u64, leases, failed, seconds, busy, tasks]
+    }
+}
+
+/// The page at `/task-stream`.
+#[must_use]
+pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
+    let seconds = stream.seconds;
+    let content = html! {
+        div.title {
+            h1 { "Task stream" }
+            nav.choices aria-label="Window of time" {
+                @for window in WINDOWS {
+                    a href=(format!("/task-stream?seconds={window}")) aria-current=[(window == seconds).then_some("true")] {
+                        (span(std::time::Duration::from_secs(window.into())))
+                    }
+                }
+            }
+        }
+        section #stream data-keep="" data-seconds=(seconds) hidden {
+            div.keys {
+                span.quiet { "A row is a slot, a bar a lease, a color a job." }
+                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} } " failed" }
+                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.seconds x="1" y="1" width="18" height="10" {} } " second attempt" }
+                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.stops width="20" height="12" {} } " stopped" }
+            }
+            canvas tabindex="0" role="img" aria-label="Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all. The table below has the figures." {}
+            output aria-live="polite" { "Point at a bar, or walk through them with the arrow keys." }
+            p.quiet #stream-note {}
+        }
+        section {
+            h2 { "Slots in this window" }
+            (table(stream))
+        }
+        script src=(STREAM.path) defer {}
+    };
+    page(&Page { title: "Task stream", place: Place::Stream, is_live: true, viewer }, &content)
+}
+
+fn table(stream: &TaskStream) -> Markup {
+    let whole = u64::from(stream.seconds) * 1_000;
+    html! {
+        @if stream.rows.is_empty() { p.empty { "No slot had a lease in this window." } } @else {
+            table.slots {
+                thead { tr { th { "Slot" } th { "Busy" } th.num { "Leases" } th.num { "Failed" } th.num.wide { "Second attempts" } } }
+                tbody data-rows="" {
+                    @for row in &stream.rows {
+                        tr id=(format!("slot-{}-{}", row.worker, row.slot)) {
+                            td.worker { (row.worker) " " span.quiet { "slot " (row.slot) } }
+                            td { div.progress { (bar(&[(row.busy_ms.min(whole), "running")], whole)) span.figures { (row.busy_ms.min(whole) * 100 / whole.max(1)) " %" } } }
+                            td.num { (count(row.leases)) }
+                            td.num { @if row.failed > 0 { span.bad { (count(row.failed)) } } @else { "0" } }
+                            td.num.wide { (count(row.seconds)) }
+                        }
+                    }
+                }
+            }
+            @if stream.hidden_rows > 0 { p.quiet { (count(stream.hidden_rows as u64)) " more slots had leases; the busiest " (stream.rows.len()) " are shown." } }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The two halves that write: the leader's, whose batches pass the fence, and a follower's, which submits.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use store::backend::{Applied, Backend, BatchError, raise_latest};
+use store::{Answer, Batch, Epoch, LeadershipError, WriteError};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+
+use crate::error::{DbError, batch_error, leadership_error, write_error};
+use crate::io::Io;
+use crate::link::{Link, Purpose};
+use crate::rows;
+use crate::target::Target;
+use crate::transaction::{Failed, Manner, Work};
+
+/// How often a batch is tried again at once, because another coordinator has accepted a job under the same name meanwhile.
+const TRIES: usize = 4;
+/// How long an idle connection may take to answer whether it is still one.
+const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Tells those who wait that there is a new event: a hint, after the commit, by which nothing is decided.
+const HINT: &str = "NOTIFY divvy_events";
+const FENCE: &str = "SELECT epoch, batch, (SELECT event FROM counter) FROM fence";
+
+/// The connection of a writer, made again when it is lost.
+#[derive(Debug)]
+struct Line {
+    io: Arc<Io>,
+    target: Arc<Target>,
+    link: Option<Link>,
+}
+
+impl Line {
+    fn new(target: &Arc<Target>) -> std::io::Result<Self> {
+        Ok(Self { io: Io::start("store-writer-io")?, target: target.clone(), link: None })
+    }
+
+    async fn link<'a>(link: &'a mut Option<Link>, target: &Target) -> Result<&'a Link, DbError> {
+        if link.as_ref().is_none_or(|link| link.client.is_closed()) {
+            *link = None;
+            return Ok(link.insert(Link::connect(target, Purpose::Writing).await?));
+        }
+        link.as_ref().ok_or(DbError::NoAnswer)
+    }
+
+    /// Writes a batch. Afterwards the connection is whole, or there is none.
+    fn write(
+        &mut self,
+        work: &mut Work,
+        batch: &Batch,
+        manner: Manner,
+        prepared: &mut Option<Vec<Answer>>,
+    ) -> Result<Applied, Failed> {
+        let Self { io, target, link } = self;
+        let written = io.run(async {
+            let link = Self::link(link, target).await.map_err(Failed::RolledBack)?;
+            let mut tries = 0;
+            loop {
+                match work.write(link, batch, manner, prepared).await {
+                    Err(Failed::RolledBack(error)) if error.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => {
+                        tries += 1
+                    }
+                    written => return written,
+                }
+            }
+        });
+        if let Err(Failed::RolledBack(error) | Failed::Unknown(error)) = &written
+            && !error.is_answer()
+        {
+            self.link = None;
+        }
+        written
+    }
+
+    /// Tells the others that there is something new, without waiting for the answer.
+    fn hint(&self) {
+        if let Some(link) = &self.link {
+            let _ = link.client.batch_execute(HINT).now_or_never();
+        }
+    }
+
+    /// Whether the database answers.
+    fn check(&mut self) -> Result<(), WriteError> {
+        let Self { io, target, link } = self;
+        let checked = io.run(async {
+            let link = Self::link(link, target).await?;
+            timeout(CHECK_TIMEOUT, link.client.batch_execute("")).await.map_err(|_| DbError::NoAnswer)??;
+            Ok::<_, DbError>(())
+        });
+        checked.map_err(|error| {
+            self.link = None;
+            write_error(&error)
+        })
+    }
+}
+
+/// Writes for the leader of an epoch.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    line: Line,
+    work: Work,
+    epoch: Epoch,
+    latest_event: watch::Sender<u64>,
+    /// The last batch that was committed, with its answers.
+    last: Option<(u64, Applied)>,
+    /// A batch that may be committed, with its answers.
+    in_doubt: Option<(u64, Vec<Answer>)>,
+}
+
+/// What is committed: the epoch, the last batch of it, and the newest event.
+struct Fence {
+    epoch: Epoch,
+    batch: u64,
+    event: u64,
+}
+
+async fn read_fence(link: &Link) -> Result<Fence, DbError> {
+    let row = link.query_opt(FENCE, &[]).await?;
+    let row = row.ok_or_else(|| DbError::Damaged("the fence's row is gone".to_owned()))?;
+    Ok(Fence { epoch: Epoch(rows::count(&row, 0)?), batch: rows::count(&row, 1)?, event: rows::count(&row, 2)? })
+}
+
+impl Leader {
+    /// The leader's writer, with the last batch of the epoch that was committed.
+    pub(crate) fn open(
+        target: &Arc<Target>,
+        epoch: Epoch,
+        latest_event: watch::Sender<u64>,
+    ) -> Result<(Self, u64), LeadershipError> {
+        let mut line = Line::new(target).map_err(|error| LeadershipError::Unavailable(error.to_string()))?;
+        let (io, slot) = (line.io.clone(), &mut line.link);
+        let read = io.run(async { read_fence(Line::link(slot, target).await?).await });
+        let fence = read.map_err(|error| leadership_error(&error))?;
+        if fence.epoch != epoch {
+            return Err(LeadershipError::Lost { epoch, current: fence.epoch });
+        }
+        raise_latest(&latest_event, fence.event);
+        let leader = Self { line, work: Work::default(), epoch, latest_event, last: None, in_doubt: None };
+        Ok((leader, fence.batch))
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let was_in_doubt = self.in_doubt.as_ref().is_some_and(|(id, _)| *id == batch.id);
+        let mut prepared = None;
+        match self.line.write(&mut self.work, batch, Manner::Fenced, &mut prepared) {
+            Ok(applied) => {
+                self.in_doubt = None;
+                Ok(applied)
+            }
+            Err(Failed::Fenced) => self.find_out(batch),
+            // That it could not be sent again does not say what became of it before.
+            Err(Failed::RolledBack(error)) if was_in_doubt && !error.is_answer() => {
+                Err(BatchError::Unknown(write_error(&error)))
+            }
+            Err(Failed::RolledBack(error)) => Err(batch_error(&error)),
+            Err(Failed::Unknown(error)) => {
+                if let Some(answers) = prepared {
+                    self.in_doubt = Some((batch.id, answers));
+                }
+                Err(BatchError::Unknown(write_error(&error)))
+            }
+        }
+    }
+
+    /// The fence has not let the batch pass: it was committed before, or its epoch has passed, or it is out of order.
+    fn find_out(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let Line { io, target, link } = &mut self.line;
+        let fence = match io.run(async { read_fence(Line::link(link, target).await?).await }) {
+            Ok(fence) => fence,
+            Err(error) if self.in_doubt.is_some() => return Err(BatchError::Unknown(write_error(&error))),
+            Err(error) => return Err(BatchError::RolledBack(write_error(&error))),
+        };
+        if fence.epoch != batch.epoch {
+            return Err(BatchError::Superseded { current: fence.epoch });
+        }
+        match self.in_doubt.take() {
+            Some((id, answers)) if id == batch.id && fence.batch == id => {
+                Ok(Applied { answers, latest_event: fence.event })
+            }
+            _ => {
+                let reason = format!("batch {} cannot follow batch {}", batch.id, fence.batch);
+                Err(BatchError::Deterministic { entry: None, reason })
+            }
+        }
+    }
+}
+
+impl Backend for Leader {
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        if let Some((_, applied)) = self.last.as_ref().filter(|(id, _)| *id == batch.id && batch.epoch == self.epoch) {
+            return Ok(applied.clone());
+        }
+        let mut applied = self.write(batch)?;
+        applied.latest_event = applied.latest_event.max(*self.latest_event.borrow());
+        self.last = Some((batch.id, applied.clone()));
+        Ok(applied)
+    }
+
+    fn check(&mut self) -> Result<(), WriteError> {
+        self.line.check()
+    }
+}
+
+/// Submits for a follower.
+#[derive(Debug)]
+pub(crate) struct Submitter {
+    line: Line,
+    work: Work,
+    latest_event: watch::Sender<u64>,
+    in_doubt: Option<u64>,
+}
+
+impl Submitter {
+    pub(crate) fn open(target: &Arc<Target>, latest_event: watch::Sender<u64>) -> std::io::Result<Self> {
+        Ok(Self { line: Line::new(target)?, work: Work::default(), latest_event, in_doubt: None })
+    }
+}
+
+impl Backend for Submitter {
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        let may_be_stored = self.in_doubt == Some(batch.id);
+        let manner = Manner::Submitting { may_be_stored };
+        match self.line.write(&mut self.work, batch, manner, &mut None) {
+            Ok(mut applied) => {
+                self.in_doubt = None;
+                applied.latest_event = applied.latest_event.max(*self.latest_event.borrow());
+                self.line.hint();
+                Ok(applied)
+            }
+            Err(Failed::RolledBack(error)) if may_be_stored && !error.is_answer() => {
+                Err(BatchError::Unknown(write_error(&error)))
+            }
+            Err(Failed::RolledBack(error)) => Err(batch_error(&error)),
+            Err(Failed::Unknown(error)) => {
+                self.in_doubt = Some(batch.id);
+                Err(BatchError::Unknown(write_error(&error)))
+            }
+            Err(Failed::Fenced) => {
+                let reason = "a submission met the fence".to_owned();
+                Err(BatchError::Deterministic { entry: None, reason })
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<(), WriteError> {
+        self.line.check()
+    }
+}

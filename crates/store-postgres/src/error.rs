@@ -1,0 +1,155 @@
+//! Why a store cannot be opened, and what an error of PostgreSQL means to a reader and to a writer.
+
+use store::backend::BatchError;
+use store::{LeadershipError, ObjectsError, ReadError, WriteError};
+use tokio_postgres::error::SqlState;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be read.
+    #[error("DIVVY_STORE_URL cannot be used: {0}")]
+    Url(String),
+    /// No place for large results was named.
+    #[error(
+        "DIVVY_RESULTS_URL must be set with PostgreSQL, to a place that all coordinators share, such as s3://bucket/results \
+         or file:///mnt/shared/results"
+    )]
+    NoResultsUrl,
+    /// The database cannot be reached, or refuses.
+    #[error("the database {place} cannot be used: {detail}")]
+    Unavailable {
+        /// Host and database.
+        place: String,
+        /// What was said.
+        detail: String,
+    },
+    /// The server is too old.
+    #[error("the database {place} is of PostgreSQL {found}; version {least} or later is needed")]
+    OldServer {
+        /// Host and database.
+        place: String,
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        least: u32,
+    },
+    /// Sessions are not kept.
+    #[error(
+        "{place} hands each transaction to another session, as a pooler in transaction mode does; connect to PostgreSQL \
+         itself, or use the pooler in session mode"
+    )]
+    Pooler {
+        /// Host and database.
+        place: String,
+    },
+    /// A newer program has written it.
+    #[error("the database {place} has schema {found}, this program knows {known} at most; run the newer program")]
+    NewerSchema {
+        /// Host and database.
+        place: String,
+        /// Its schema.
+        found: i32,
+        /// The newest schema that is known here.
+        known: i32,
+    },
+    /// The place for large results cannot be used.
+    #[error(transparent)]
+    Results(#[from] ObjectsError),
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// How the driver begins when nothing listens, or a host has no address.
+pub(crate) const UNREACHABLE: &str = "error connecting to server";
+
+/// Why something could not be asked of the database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DbError {
+    /// What the driver or the server says.
+    #[error("{}", describe(.0))]
+    Sql(#[from] tokio_postgres::Error),
+    /// The server has not answered.
+    #[error("the database does not answer")]
+    NoAnswer,
+    /// The pool is used up.
+    #[error("all {0} connections for reads are in use")]
+    Busy(usize),
+    /// A value that is not what was stored.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// The error with what the server says of it; the driver's own text is only "db error".
+fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return format!("{} ({})", db.message(), db.code().code());
+    }
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+impl DbError {
+    fn state(&self) -> Option<&SqlState> {
+        match self {
+            Self::Sql(error) => error.code(),
+            Self::NoAnswer | Self::Busy(_) | Self::Damaged(_) => None,
+        }
+    }
+
+    /// Whether the server has answered, so that the transaction is known to be rolled back.
+    pub(crate) fn is_answer(&self) -> bool {
+        // After one of class 57P the connection is closed behind it: it may be about the statement after COMMIT.
+        self.state().is_some_and(|state| !state.code().starts_with("57P")) || matches!(self, Self::Damaged(_))
+    }
+
+    /// Whether the database may be there a little later: it does not listen, starts, or has no connection left.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self.state() {
+            Some(state) => ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class)),
+            None => matches!(self, Self::NoAnswer) || self.to_string().starts_with(UNREACHABLE),
+        }
+    }
+
+    pub(crate) fn is(&self, state: &SqlState) -> bool {
+        self.state() == Some(state)
+    }
+}
+
+pub(crate) fn read_error(error: &DbError) -> ReadError {
+    match error {
+        DbError::Damaged(detail) => ReadError::Corrupt { place: "the database".to_owned(), detail: detail.clone() },
+        DbError::Sql(_) if error.state().is_some_and(|state| state.code().starts_with("XX")) => {
+            ReadError::Corrupt { place: "the database".to_owned(), detail: error.to_string() }
+        }
+        DbError::Sql(_) | DbError::NoAnswer | DbError::Busy(_) => ReadError::Unavailable(error.to_string()),
+    }
+}
+
+pub(crate) fn write_error(error: &DbError) -> WriteError {
+    let code = error.state().map_or("", SqlState::code);
+    match code {
+        "53100" => WriteError::Full("the disk of the database is full".to_owned()),
+        "25006" => WriteError::ReadOnly("the database is read-only".to_owned()),
+        _ if code.starts_with("XX") => WriteError::Corrupt(error.to_string()),
+        _ => WriteError::Unavailable(error.to_string()),
+    }
+}
+
+/// What an error means to a batch that was rolled back.
+pub(crate) fn batch_error(error: &DbError) -> BatchError {
+    // Data exceptions, violated constraints and limits of the server: the same entry would meet them again.
+    let class = error.state().map_or("", |state| &state.code()[..2]);
+    if matches!(class, "22" | "23" | "54") || matches!(error, DbError::Damaged(_)) {
+        BatchError::Deterministic { entry: None, reason: error.to_string() }
+    } else {
+        BatchError::RolledBack(write_error(error))
+    }
+}
+
+pub(crate) fn leadership_error(error: &DbError) -> LeadershipError {
+    LeadershipError::Unavailable(error.to_string())
+}

@@ -1,0 +1,157 @@
+//! The lease, on a connection and a thread of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::shared::{Acquired, LEASE, Leadership, MEMBER_KEPT, Member, Term};
+use store::{Epoch, LeadershipError};
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use crate::error::{DbError, leadership_error};
+use crate::io::Io;
+use crate::link::{FlightError, Link, Purpose, Step};
+use crate::rows::{self, Column};
+use crate::target::Target;
+
+const LOOK: &str =
+    "SELECT holder, epoch, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint FROM lease";
+const TAKE: &str = "UPDATE lease SET holder = $1, epoch = epoch + 1, \
+     expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
+     WHERE expires_at <= clock_timestamp() OR holder = $1 RETURNING epoch";
+/// Only what [`TAKE`] has raised is above the fence.
+const FENCE: &str = "UPDATE fence SET epoch = (SELECT epoch FROM lease), batch = 0 \
+     WHERE epoch < (SELECT epoch FROM lease)";
+const RENEW: &str = "UPDATE lease SET expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
+     WHERE epoch = $1 AND expires_at > clock_timestamp() RETURNING epoch";
+const RESIGN: &str = "UPDATE lease SET expires_at = least(expires_at, clock_timestamp()) WHERE epoch = $1";
+const ANNOUNCE: &str = "INSERT INTO members (id, name, public_address, internal_address, version, started_at, seen_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET name = excluded.name, \
+     public_address = excluded.public_address, internal_address = excluded.internal_address, \
+     version = excluded.version, started_at = excluded.started_at, seen_at = excluded.seen_at";
+const FORGET: &str = "DELETE FROM members WHERE seen_at < clock_timestamp() - $1::bigint * interval '1 ms'";
+/// Ends the transaction of an earlier leader that is stuck with the fence: whoever has changed that row holds this lock.
+const END_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'divvy.fence'::regclass \
+     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+     AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()";
+/// How often a takeover is tried where an earlier leader's transaction is in the way.
+const TAKEOVERS: usize = 3;
+
+const LEASE_MS: i64 = LEASE.as_millis() as i64;
+
+pub(crate) struct PostgresLeadership {
+    io: Result<Arc<Io>, String>,
+    target: Arc<Target>,
+    link: Option<Arc<Link>>,
+}
+
+impl PostgresLeadership {
+    pub(crate) fn new(target: &Arc<Target>) -> Self {
+        let io = Io::start("store-lease").map_err(|error| error.to_string());
+        Self { io, target: target.clone(), link: None }
+    }
+
+    /// Asks within [`LEASE`], and once more where the connection was lost since the last time.
+    fn ask<T>(&mut self, question: impl AsyncFn(Arc<Link>) -> Result<T, DbError>) -> Result<T, LeadershipError> {
+        let io = self.io.clone().map_err(LeadershipError::Unavailable)?;
+        let open = self.link.take().filter(|link| !link.client.is_closed());
+        let asking = async {
+            if let Some(link) = open {
+                let answer = question(link.clone()).await;
+                if answer.is_ok() || !link.client.is_closed() {
+                    return (answer, Some(link));
+                }
+            }
+            match Link::connect(&self.target, Purpose::Leasing).await.map(Arc::new) {
+                Ok(link) => (question(link.clone()).await, Some(link)),
+                Err(error) => (Err(error), None),
+            }
+        };
+        let (answer, link) = io.run(async { timeout(LEASE, asking).await }).unwrap_or((Err(DbError::NoAnswer), None));
+        self.link = link;
+        answer.map_err(|error| leadership_error(&error))
+    }
+}
+
+/// How long a lease lasts that ends so many milliseconds from now.
+fn lasting(milliseconds: i64) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+}
+
+async fn acquire(link: &Link, member: Uuid) -> Result<Acquired, DbError> {
+    let mut takeovers = 0;
+    loop {
+        let Some(lease) = link.query_opt(LOOK, &[]).await? else {
+            return Err(DbError::Damaged("the lease's row is gone".to_owned()));
+        };
+        let (holder, expires_in): (Option<Uuid>, i64) = (rows::get(&lease, 0)?, rows::get(&lease, 2)?);
+        if let Some(by) = holder.filter(|&holder| holder != member && expires_in > 0) {
+            let epoch = Epoch(rows::count(&lease, 1)?);
+            return Ok(Acquired::Held { by, epoch, expires_in: lasting(expires_in) });
+        }
+        if let Some(term) = take_over(link, member).await? {
+            return Ok(Acquired::Leads(term));
+        }
+        takeovers += 1;
+        if takeovers == TAKEOVERS {
+            return Err(DbError::NoAnswer);
+        }
+    }
+}
+
+/// None: another member was faster, or an earlier leader's transaction was in the way and is ended now.
+async fn take_over(link: &Link, member: Uuid) -> Result<Option<Term>, DbError> {
+    let take = Step::Run { sql: TAKE, params: vec![Box::new(member), Box::new(LEASE_MS)] };
+    let fence = Step::Run { sql: FENCE, params: Vec::new() };
+    match link.fly(vec![Step::Plain("BEGIN"), take, fence, Step::Plain("COMMIT")]).await {
+        Ok(answers) => {
+            let epoch = answers[1].first().map(|row| rows::count(row, 0)).transpose()?;
+            Ok(epoch.map(|epoch| Term { epoch: Epoch(epoch), lasts: LEASE }))
+        }
+        Err(FlightError { step, error }) if error.is(&SqlState::LOCK_NOT_AVAILABLE) => {
+            if step == 2 {
+                let ended = link.query(END_WRITERS, &[]).await?.len();
+                tracing::warn!(ended, "ended the transaction of an earlier leader, which held the fence");
+            }
+            Ok(None)
+        }
+        Err(FlightError { error, .. }) => Err(error),
+    }
+}
+
+async fn current(link: &Link) -> Result<Epoch, DbError> {
+    let lease = link.query_opt(LOOK, &[]).await?;
+    lease.map_or(Ok(Epoch::default()), |lease| rows::count(&lease, 1).map(Epoch))
+}
+
+impl Leadership for PostgresLeadership {
+    fn announce(&mut self, member: &Member) -> Result<(), LeadershipError> {
+        let started_at = member.started_at.column();
+        self.ask(async |link: Arc<Link>| {
+            let Member { id, name, public_address, internal_address, version, .. } = member;
+            link.query(ANNOUNCE, &[id, name, public_address, internal_address, version, &started_at]).await?;
+            link.query(FORGET, &[&i64::try_from(MEMBER_KEPT.as_millis()).unwrap_or(i64::MAX)]).await?;
+            Ok(())
+        })
+    }
+
+    fn acquire(&mut self, member: Uuid) -> Result<Acquired, LeadershipError> {
+        self.ask(async |link: Arc<Link>| acquire(&link, member).await)
+    }
+
+    fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError> {
+        let renewed = self.ask(async |link: Arc<Link>| {
+            let renewed = link.query(RENEW, &[&epoch.0.column(), &LEASE_MS]).await?;
+            if renewed.is_empty() { current(&link).await.map(Err) } else { Ok(Ok(())) }
+        })?;
+        match renewed {
+            Ok(()) => Ok(Term { epoch, lasts: LEASE }),
+            Err(current) => Err(LeadershipError::Lost { epoch, current }),
+        }
+    }
+
+    fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError> {
+        self.ask(async |link: Arc<Link>| link.query(RESIGN, &[&epoch.0.column()]).await.map(|_| ()))
+    }
+}

@@ -1,0 +1,240 @@
+//! One connection: how it is made, its session, its prepared statements, and several statements in one flight.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Statement};
+
+use crate::error::{DbError, UNREACHABLE};
+use crate::target::Target;
+
+/// How long a connection may take to be made in all, over all ways and hosts.
+const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// Plans by index alone: tables that have just grown have no statistics yet.
+const COMMON: &str = "SET search_path = divvy; SET client_min_messages = warning; SET jit = off; SET enable_seqscan = off; \
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'";
+/// A read that takes longer is ended by the server.
+const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'";
+/// No timeout of statements: it would cut through a COMMIT that waits for a replica. A writer that is paused half way through
+/// a transaction must not keep its locks.
+const WRITING: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; SET statement_timeout = 0; \
+     SET idle_in_transaction_session_timeout = '2s'";
+/// For the lease: short statements that wait for one row.
+const LEASING: &str = "SET synchronous_commit = on; SET lock_timeout = '200ms'; SET statement_timeout = 0; \
+     SET idle_in_transaction_session_timeout = '1s'";
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Reading,
+    Writing,
+    Leasing,
+}
+
+impl Purpose {
+    fn session(self) -> &'static str {
+        match self {
+            Self::Reading => READING,
+            Self::Writing => WRITING,
+            Self::Leasing => LEASING,
+        }
+    }
+}
+
+/// A connection with its session set up.
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    statements: Mutex<HashMap<&'static str, Statement>>,
+    task: AbortHandle,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("is_closed", &self.client.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Link {
+    /// Closes the connection at once, whatever is under way on it.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a connection is told by the server.
+pub(crate) type Listener = Box<dyn Fn(AsyncMessage) + Send>;
+
+impl Link {
+    /// Connects on the runtime that it is called on.
+    pub(crate) async fn connect(target: &Target, purpose: Purpose) -> Result<Self, DbError> {
+        Self::connect_listening(target, purpose, Box::new(|_| ())).await
+    }
+
+    pub(crate) async fn connect_listening(
+        target: &Target,
+        purpose: Purpose,
+        listener: Listener,
+    ) -> Result<Self, DbError> {
+        let connecting = async {
+            let (client, task) = connect_any(target, listener).await?;
+            let link = Self { client, statements: Mutex::default(), task };
+            link.client.batch_execute(&format!("{COMMON}; {}", purpose.session())).await?;
+            Ok(link)
+        };
+        timeout(CONNECT_DEADLINE, connecting).await.unwrap_or(Err(DbError::NoAnswer))
+    }
+
+    /// Prepares statements in one flight.
+    pub(crate) async fn prepare(&self, sqls: &[&'static str]) -> Result<(), DbError> {
+        let prepared = join_all(sqls.iter().map(|sql| self.client.prepare(sql))).await;
+        for (sql, statement) in sqls.iter().zip(prepared) {
+            self.lock().insert(sql, statement?);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Statement>> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The statement, prepared at its first use.
+    async fn statement(&self, sql: &'static str) -> Result<Statement, DbError> {
+        let known = self.lock().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.lock().insert(sql, statement.clone());
+        Ok(statement)
+    }
+
+    /// The rows of a statement.
+    pub(crate) async fn query(&self, sql: &'static str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
+        let statement = self.statement(sql).await?;
+        Ok(self.client.query(&statement, params).await?)
+    }
+
+    /// The only row of a statement, if there is one.
+    pub(crate) async fn query_opt(
+        &self,
+        sql: &'static str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, DbError> {
+        let statement = self.statement(sql).await?;
+        Ok(self.client.query_opt(&statement, params).await?)
+    }
+
+    /// Sends all steps without waiting in between, as far as they are prepared, and returns the rows of each.
+    ///
+    /// # Errors
+    /// The first step that failed: within a transaction no later one had an effect.
+    pub(crate) async fn fly(&self, steps: Vec<Step<'_>>) -> Result<Vec<Vec<Row>>, FlightError> {
+        let mut rows = Vec::with_capacity(steps.len());
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            // `join_all` polls up to 30 futures in their order, which is the order in which they are sent.
+            let some: Vec<_> = steps.by_ref().take(30).collect();
+            let sqls: Vec<_> = some.iter().filter_map(Step::sql).filter(|sql| !self.lock().contains_key(sql)).collect();
+            let at = rows.len();
+            self.prepare(&sqls).await.map_err(|error| FlightError { step: at, error })?;
+            for (place, outcome) in join_all(some.iter().map(|step| self.take(step))).await.into_iter().enumerate() {
+                rows.push(outcome.map_err(|error| FlightError { step: at + place, error })?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn take<'a>(&'a self, step: &'a Step<'_>) -> BoxFuture<'a, Result<Vec<Row>, DbError>> {
+        match step {
+            // A COMMIT of a transaction that a step before it has broken answers well: the step's own error tells.
+            Step::Plain(sql) => async move {
+                self.client.batch_execute(sql).await?;
+                Ok(Vec::new())
+            }
+            .boxed(),
+            Step::Run { sql, params } => async move {
+                let statement = self.lock().get(sql).cloned();
+                let statement = statement.ok_or_else(|| DbError::Damaged(format!("{sql} is not prepared")))?;
+                let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
+                Ok(self.client.query(&statement, &params).await?)
+            }
+            .boxed(),
+        }
+    }
+}
+
+async fn connect_any(target: &Target, listener: Listener) -> Result<(Client, AbortHandle), DbError> {
+    let mut listener = Some(listener);
+    let mut first_error = None;
+    for way in &target.ways {
+        match connect(way, target, &mut listener).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => {
+                // Where nothing listens another way does not help.
+                let is_unreachable = error.to_string().starts_with(UNREACHABLE);
+                let error = first_error.get_or_insert(error);
+                if is_unreachable {
+                    tracing::debug!(%error, "the database cannot be reached");
+                    break;
+                }
+            }
+        }
+    }
+    Err(first_error.map_or(DbError::NoAnswer, DbError::from))
+}
+
+async fn connect(
+    way: &Config,
+    target: &Target,
+    listener: &mut Option<Listener>,
+) -> Result<(Client, AbortHandle), tokio_postgres::Error> {
+    let (client, connection) = way.connect(target.tls.clone()).await?;
+    let listener = listener.take().unwrap_or_else(|| Box::new(|_| ()));
+    let task = tokio::spawn(drive(connection, listener));
+    Ok((client, task.abort_handle()))
+}
+
+async fn drive<S, T>(mut connection: Connection<S, T>, listener: Listener)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    // An error reaches every statement that waits for an answer.
+    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        listener(message);
+    }
+}
+
+pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// One statement of a flight.
+pub(crate) enum Step<'a> {
+    /// Without parameters and rows.
+    Plain(&'static str),
+    /// Prepared.
+    Run { sql: &'static str, params: Vec<Param<'a>> },
+}
+
+impl Step<'_> {
+    fn sql(&self) -> Option<&'static str> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Run { sql, .. } => Some(sql),
+        }
+    }
+}
+
+/// Why a flight failed.
+#[derive(Debug)]
+pub(crate) struct FlightError {
+    /// The place of the step.
+    pub(crate) step: usize,
+    pub(crate) error: DbError,
+}

@@ -1,0 +1,149 @@
+//! Opening the database: reached, found to keep sessions, and its schema brought up to date.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use store::backend::Reading;
+use store::shared::MemberStatus;
+use store::{Epoch, FollowerParts, Leadership, LeadershipError, Objects, Parts, Shared};
+use tokio::sync::watch;
+use url::Url;
+use uuid::Uuid;
+
+use crate::backend::{Leader, Submitter};
+use crate::error::{DbError, OpenError};
+use crate::io::Io;
+use crate::leadership::PostgresLeadership;
+use crate::link::{Link, Purpose};
+use crate::members::members;
+use crate::reads::Readers;
+use crate::rows;
+use crate::schema;
+use crate::target::Target;
+use crate::watching::watch_events;
+
+/// How long a database that is starting, or away, is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a store is.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The database, as libpq's connection URI: `postgres://user:password@host:port/database?sslmode=…`.
+    pub url: Url,
+    /// Where results above 64 KiB go: a place that all coordinators share.
+    pub results_url: Option<Url>,
+}
+
+/// An opened database. Dropped, it stops watching it.
+pub struct PostgresStore {
+    // Drives the pools and the watch.
+    _io: Arc<Io>,
+    target: Arc<Target>,
+    readers: Arc<Readers>,
+    objects: Objects,
+    latest_event: watch::Sender<u64>,
+    _alive: Arc<()>,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("target", &self.target)
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the database, and brings its schema up to date where no other coordinator has. Blocks; a database that cannot be
+/// reached is waited for, for 10 s.
+///
+/// # Errors
+/// It cannot be reached or used, or is of a newer program; or the results' place cannot be used.
+pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
+    let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
+    let target = Arc::new(Target::parse(&settings.url)?);
+    let io = Io::start("store-reads-io")?;
+    let (id, latest) = io.run(prepare(&target))?;
+    let objects = Objects::open(results_url)?.of_store(id);
+    let latest_event = watch::Sender::new(latest);
+    let alive = Arc::new(());
+    let watching = watch_events(target.clone(), latest_event.clone(), Arc::downgrade(&alive));
+    drop(io.handle().spawn(watching));
+    let readers = Arc::new(Readers::new(&io, &target));
+    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, _alive: alive })
+}
+
+/// Returns the store's own id and the newest event.
+async fn prepare(target: &Target) -> Result<(Uuid, u64), OpenError> {
+    let link = connect(target).await?;
+    let failed = |error: DbError| OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() };
+    check_sessions(&link, target).await?;
+    schema::migrate(&link.client, &target.place).await?;
+    let sql = "SELECT store, event FROM fence, counter";
+    let row = link.query_opt(sql, &[]).await.map_err(failed)?;
+    let row = row.ok_or_else(|| failed(DbError::Damaged("the fence's row is gone".to_owned())))?;
+    Ok((rows::get(&row, 0).map_err(failed)?, rows::count(&row, 1).map_err(failed)?))
+}
+
+async fn connect(target: &Target) -> Result<Link, OpenError> {
+    let since = Instant::now();
+    loop {
+        match Link::connect(target, Purpose::Leasing).await {
+            Ok(link) => return Ok(link),
+            Err(error) if error.may_pass() && since.elapsed() < PATIENCE => {
+                tracing::warn!(%error, database = target.place, "waiting for the database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                return Err(OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() });
+            }
+        }
+    }
+}
+
+/// Refuses a pooler that gives one session's transactions to another: what one connection has set, another would find.
+async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
+    let failed = |error: DbError| OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() };
+    let other = connect(target).await?;
+    for _ in 0..3 {
+        let mark = Uuid::new_v4();
+        let set = format!("SET divvy.session = '{mark}'");
+        link.client.batch_execute(&set).await.map_err(|error| failed(error.into()))?;
+        let ask = "SELECT current_setting('divvy.session', true)";
+        let mut found = Vec::new();
+        for asked in [&other, link] {
+            let row = asked.client.query_one(ask, &[]).await.map_err(|error| failed(error.into()))?;
+            found.push(row.get::<_, Option<String>>(0) == Some(mark.to_string()));
+        }
+        if found != [false, true] {
+            return Err(OpenError::Pooler { place: target.place.clone() });
+        }
+    }
+    Ok(())
+}
+
+impl Shared for PostgresStore {
+    fn leadership(&self) -> Box<dyn Leadership> {
+        Box::new(PostgresLeadership::new(&self.target))
+    }
+
+    fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {
+        let latest_event = self.latest_event.clone();
+        let (leader, last_batch) = Leader::open(&self.target, epoch, latest_event.clone())?;
+        let (reads, objects) = (self.readers.clone(), self.objects.clone());
+        Ok(Parts { backend: Box::new(leader), reads, objects, epoch, last_batch, latest_event })
+    }
+
+    fn follow(&self) -> Result<FollowerParts, LeadershipError> {
+        let latest_event = self.latest_event.clone();
+        let submitter = Submitter::open(&self.target, latest_event.clone());
+        let submitter = Box::new(submitter.map_err(|error| LeadershipError::Unavailable(error.to_string()))?);
+        let (reads, objects) = (self.readers.clone(), self.objects.clone());
+        Ok(FollowerParts { submitter, reads, objects, latest_event })
+    }
+
+    fn members(&self) -> Reading<'_, Vec<MemberStatus>> {
+        self.readers.any.read(|link| async move { members(&link).await })
+    }
+}

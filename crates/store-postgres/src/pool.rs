@@ -1,0 +1,156 @@
+//! The connections that only read: a few, that take turns. A read that is dropped is canceled at the server.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use store::ReadError;
+use store::backend::Reading;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::error::{DbError, read_error};
+use crate::io::Io;
+use crate::link::{Link, Purpose};
+use crate::target::Target;
+
+/// How long a read waits for a connection that another read has.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a read may take in all; the server ends it some seconds earlier.
+const READ_DEADLINE: Duration = Duration::from_secs(15);
+/// How long telling the server to cancel may take.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections that take turns.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    io: Arc<Io>,
+    target: Arc<Target>,
+    idle: Mutex<Vec<Link>>,
+    permits: Arc<Semaphore>,
+    size: usize,
+}
+
+impl Inner {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that was idle, else a new one. Says which.
+    async fn link(&self) -> Result<(Link, bool), DbError> {
+        loop {
+            let idle = self.idle().pop();
+            match idle {
+                Some(link) if link.client.is_closed() => {}
+                Some(link) => return Ok((link, true)),
+                None => return Ok((Link::connect(&self.target, Purpose::Reading).await?, false)),
+            }
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>, size: usize) -> Self {
+        let (io, target) = (io.clone(), target.clone());
+        Self(Arc::new(Inner { io, target, idle: Mutex::default(), permits: Arc::new(Semaphore::new(size)), size }))
+    }
+
+    /// Reads with a connection. The closure is called again where an idle connection turns out to be broken.
+    pub(crate) fn read<T, R, F>(&self, read: R) -> Reading<'static, T>
+    where
+        T: Send + 'static,
+        R: Fn(Arc<Link>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, DbError>> + Send + 'static,
+    {
+        let inner = self.0.clone();
+        Box::pin(async move {
+            let task = inner.io.handle().spawn(run(inner.clone(), read));
+            match EndOnDrop(task).await {
+                Ok(found) => found.map_err(|error| read_error(&error)),
+                Err(error) => Err(ReadError::Unavailable(error.to_string())),
+            }
+        })
+    }
+}
+
+async fn run<T, R, F>(inner: Arc<Inner>, read: R) -> Result<T, DbError>
+where
+    R: Fn(Arc<Link>) -> F,
+    F: Future<Output = Result<T, DbError>>,
+{
+    let turn = timeout(TURN_TIMEOUT, inner.permits.clone().acquire_owned()).await;
+    let Ok(Ok(permit)) = turn else { return Err(DbError::Busy(inner.size)) };
+    let mut lent = Lent { inner: inner.clone(), link: None, permit: Some(permit) };
+    let reading = async {
+        loop {
+            let (link, was_idle) = inner.link().await?;
+            let link = lent.lend(link);
+            let found = read(link.clone()).await;
+            if found.is_err() && was_idle && link.client.is_closed() {
+                continue;
+            }
+            drop(link);
+            return found;
+        }
+    };
+    let found = timeout(READ_DEADLINE, reading).await.unwrap_or(Err(DbError::NoAnswer));
+    if !matches!(found, Err(DbError::NoAnswer)) {
+        lent.give_back();
+    }
+    found
+}
+
+/// A connection that is lent to a read. Dropped before the read is over, it cancels the read and closes the connection.
+struct Lent {
+    inner: Arc<Inner>,
+    link: Option<Arc<Link>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lent {
+    fn lend(&mut self, link: Link) -> Arc<Link> {
+        self.link.insert(Arc::new(link)).clone()
+    }
+
+    fn give_back(&mut self) {
+        if let Some(link) = self.link.take().and_then(Arc::into_inner)
+            && !link.client.is_closed()
+        {
+            self.inner.idle().push(link);
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) else { return };
+        // The place in the pool falls free when the server has been told.
+        let (permit, tls) = (self.permit.take(), self.inner.target.tls.clone());
+        self.inner.io.handle().spawn(async move {
+            // The server may have ended it already, or not be there.
+            let _ = timeout(CANCEL_TIMEOUT, link.client.cancel_token().cancel_query(tls)).await;
+            drop((link, permit));
+        });
+    }
+}
+
+/// A read whose caller may leave.
+struct EndOnDrop<T>(JoinHandle<T>);
+
+impl<T> Future for EndOnDrop<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for EndOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

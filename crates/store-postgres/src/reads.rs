@@ -1,0 +1,225 @@
+//! The reading half.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::{AttemptId, JobEvent, JobId};
+use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
+use store::rules::ATTEMPT_TASKS;
+use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use store::{Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
+use tokio_postgres::Row;
+
+use crate::error::DbError;
+use crate::io::Io;
+use crate::link::Link;
+use crate::pool::Pool;
+use crate::rows::{self, Column};
+use crate::target::Target;
+use crate::{jobs, listing, statistics};
+
+/// Reads at once: more would only share the same database, whose connections have a bound.
+const READERS: usize = 4;
+/// Attempts of which the answers are read at once.
+const ANSWERS: i64 = 512;
+/// About the most bytes of them.
+const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
+/// Jobs that are forgotten at once.
+const EXPIRED: i64 = 100_000;
+
+/// Reads over two pools.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    /// For any read.
+    pub(crate) any: Pool,
+    /// For payloads, so that a worker never waits behind clients' lists.
+    payloads: Pool,
+}
+
+impl Readers {
+    pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>) -> Self {
+        Self { any: Pool::new(io, target, READERS), payloads: Pool::new(io, target, 1) }
+    }
+}
+
+impl Reads for Readers {
+    fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
+        self.any.read(move |link| async move { jobs::one(&link, id).await })
+    }
+
+    fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
+        let filter = Arc::new(filter);
+        self.any.read(move |link| {
+            let filter = filter.clone();
+            async move { listing::page(&link, &filter, before, limit).await }
+        })
+    }
+
+    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        self.any.read(move |link| async move { jobs::unfinished(&link, only).await })
+    }
+
+    fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
+        self.any.read(move |link| {
+            let tasks = tasks.clone();
+            async move { attempts(&link, job, &tasks).await }
+        })
+    }
+
+    fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>> {
+        self.payloads.read(move |link| async move { payloads(&link, job, task).await })
+    }
+
+    fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
+        self.any.read(move |link| async move { jobs::events(&link, after, job, limit).await })
+    }
+
+    fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
+        let query = Arc::new(query);
+        self.any.read(move |link| {
+            let query = query.clone();
+            async move { statistics::periods(&link, &query, after, limit).await }
+        })
+    }
+
+    fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
+        let asked = Arc::new((query, after));
+        self.any.read(move |link| {
+            let asked = asked.clone();
+            async move { statistics::task_starts(&link, &asked.0, asked.1.as_ref(), limit).await }
+        })
+    }
+
+    fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
+        const SQL: &str = "SELECT id, json, object, sha256, results.bytes FROM jobs JOIN results ON results.job = jobs.key \
+             WHERE id = $1";
+        self.any.read(move |link| async move { result(link.query_opt(SQL, &[&job.0]).await?) })
+    }
+
+    fn result_by_name(&self, output: &str) -> Reading<'_, Option<ResultRow>> {
+        const SQL: &str = "SELECT id, json, object, sha256, results.bytes FROM jobs JOIN results ON results.job = jobs.key \
+             WHERE output = $1 AND state = 'succeeded' ORDER BY finished_at DESC LIMIT 1";
+        let output = output.replace('\0', "");
+        self.any.read(move |link| {
+            let output = output.clone();
+            async move { result(link.query_opt(SQL, &[&output]).await?) }
+        })
+    }
+
+    fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>> {
+        self.any.read(move |link| async move { answers(&link, job, next).await })
+    }
+
+    fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
+        self.any.read(move |link| async move { expired(&link, retention, now).await })
+    }
+
+    fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {
+        const SQL: &str = "SELECT job, id FROM swept ORDER BY job";
+        let read = |row: &Row| Ok((JobKey(rows::get(row, 0)?), rows::job_id(row, 1)?));
+        self.any.read(move |link| async move { link.query(SQL, &[]).await?.iter().map(read).collect() })
+    }
+
+    fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
+        const SQL: &str = "SELECT object FROM dropped_objects LIMIT $1";
+        let limit = (limit as u64).column();
+        self.any.read(move |link| async move { names(&link.query(SQL, &[&limit]).await?) })
+    }
+
+    fn named_objects(&self, objects: Vec<String>) -> Reading<'_, Vec<String>> {
+        const SQL: &str = "SELECT object FROM results WHERE object = ANY($1::text[])";
+        let objects = Arc::new(objects);
+        self.any.read(move |link| {
+            let objects = objects.clone();
+            async move { names(&link.query(SQL, &[&*objects]).await?) }
+        })
+    }
+}
+
+fn names(found: &[Row]) -> Result<Vec<String>, DbError> {
+    found.iter().map(|row| rows::get(row, 0)).collect()
+}
+
+async fn attempts(link: &Link, job: JobId, tasks: &Range<u64>) -> Result<Vec<Attempt>, DbError> {
+    const SQL: &str = "SELECT first, beyond, worker, attempt, allocated_at, running_at, completed_at, results, error_at, \
+         error, failures, given_up, omitted FROM attempts WHERE job = (SELECT key FROM jobs WHERE id = $1) \
+         AND first > $2 AND first < $3 AND beyond > $4 ORDER BY first, id";
+    // No row begins further back.
+    let (first, end) = (tasks.start.column(), tasks.end.column());
+    let found = link.query(SQL, &[&job.0, &(first - ATTEMPT_TASKS as i64), &end, &first]).await?;
+    found.iter().map(attempt).collect()
+}
+
+fn attempt(row: &Row) -> Result<Attempt, DbError> {
+    let end = match rows::optional_time(row, 6)? {
+        Some(completed_at) => AttemptEnd::Completed {
+            attempt: AttemptId(rows::get(row, 3)?),
+            allocated_at: rows::time(row, 4)?,
+            running_at: rows::time(row, 5)?,
+            completed_at,
+            results: if rows::get::<Option<&str>>(row, 7)?.is_some() { rows::json(row, 7)? } else { Vec::new() },
+        },
+        None => AttemptEnd::Failed {
+            at: rows::time(row, 8)?,
+            error: rows::get(row, 9)?,
+            failures: rows::small(row, 10)?,
+            given_up: rows::get(row, 11)?,
+            omitted: rows::get::<Option<i64>>(row, 12)?.unwrap_or(0).unsigned_abs(),
+        },
+    };
+    Ok(Attempt { tasks: rows::count(row, 0)?..rows::count(row, 1)?, worker: rows::get(row, 2)?, end })
+}
+
+/// The block that the task is in.
+async fn payloads(link: &Link, job: JobId, task: u64) -> Result<Option<PayloadBlock>, DbError> {
+    const SQL: &str = "SELECT first, beyond, list FROM payloads WHERE job = (SELECT key FROM jobs WHERE id = $1) \
+         AND first <= $2 ORDER BY first DESC LIMIT 1";
+    let Some(row) = link.query_opt(SQL, &[&job.0, &task.column()]).await? else { return Ok(None) };
+    let tasks = rows::count(&row, 0)?..rows::count(&row, 1)?;
+    Ok(Some(PayloadBlock { tasks, payloads: rows::json(&row, 2)? }))
+}
+
+fn result(row: Option<Row>) -> Result<Option<ResultRow>, DbError> {
+    let Some(row) = row else { return Ok(None) };
+    let body = match rows::get(&row, 1)? {
+        Some(json) => ResultRowBody::Json(json),
+        None => ResultRowBody::Object {
+            name: rows::get(&row, 2)?,
+            sha256: rows::get(&row, 3)?,
+            bytes: rows::count(&row, 4)?,
+        },
+    };
+    Ok(Some(ResultRow { job: rows::job_id(&row, 0)?, body }))
+}
+
+/// Some answers from task `next` on, in order, as many as fit into the bound, at least one.
+async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbError> {
+    const SQL: &str = "SELECT first, beyond, results FROM (SELECT first, beyond, results, \
+         sum(coalesce(octet_length(results), 0)) OVER (ORDER BY first) - coalesce(octet_length(results), 0) AS before \
+         FROM (SELECT first, beyond, results FROM attempts WHERE job = (SELECT key FROM jobs WHERE id = $1) \
+         AND first >= $2 AND completed_at IS NOT NULL ORDER BY first LIMIT $3) AS part) AS sized \
+         WHERE before < $4::bigint ORDER BY first";
+    let bytes = (ANSWERS_BYTES as u64).column();
+    let found = link.query(SQL, &[&job.0, &next.column(), &ANSWERS, &bytes]).await?;
+    let read = |row: &Row| Ok(Answers { tasks: rows::count(row, 0)?..rows::count(row, 1)?, json: rows::get(row, 2)? });
+    found.iter().map(read).collect()
+}
+
+/// Jobs to be forgotten, those that ended first in front.
+async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Vec<(JobKey, u64)>, DbError> {
+    const TOTAL: &str = "SELECT coalesce(sum(bytes), 0)::bigint FROM jobs WHERE finished_at IS NOT NULL";
+    const BY_AGE: &str = "SELECT key, bytes FROM jobs WHERE finished_at <= $1 ORDER BY finished_at, key LIMIT $2";
+    const BY_SIZE: &str = "SELECT key, bytes FROM (SELECT key, bytes, finished_at, \
+         sum(bytes) OVER (ORDER BY finished_at, key) - bytes AS before FROM jobs WHERE finished_at IS NOT NULL) AS over_ \
+         WHERE finished_at <= $1 OR before < $3::bigint ORDER BY finished_at, key LIMIT $2";
+    let total = link.query_opt(TOTAL, &[]).await?.map_or(Ok(0), |row| rows::count(&row, 0))?;
+    let excess = total.saturating_sub(retention.max_bytes);
+    let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
+    let found = if excess == 0 {
+        link.query(BY_AGE, &[&oldest, &EXPIRED]).await?
+    } else {
+        link.query(BY_SIZE, &[&oldest, &EXPIRED, &excess.column()]).await?
+    };
+    found.iter().map(|row| Ok((JobKey(rows::get(row, 0)?), rows::count(row, 1)?))).collect()
+}

@@ -1,0 +1,59 @@
+//! The schema: brought up to date by whichever coordinator comes first, in one transaction, under a lock.
+
+use tokio_postgres::Client;
+
+use crate::error::{DbError, OpenError};
+
+/// Each brings the schema from its place in the list to the next. A coordinator of the release before goes on with a newer
+/// schema until it is replaced: add what is new, and take away only what that release no longer uses.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_jobs.sql")];
+pub(crate) const SCHEMA: i32 = MIGRATIONS.len() as i32;
+/// The advisory lock of whoever migrates, held to the end of its transaction: "dvvy".
+const LOCK: i64 = 0x6476_7679;
+/// The oldest server: since 14 it notices that its client is gone while a statement runs.
+const LEAST_SERVER: u32 = 14;
+
+pub(crate) async fn migrate(client: &Client, place: &str) -> Result<(), OpenError> {
+    let failed = |error: tokio_postgres::Error| OpenError::Unavailable {
+        place: place.to_owned(),
+        detail: DbError::from(error).to_string(),
+    };
+    check_server(client, place).await?;
+    client.batch_execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1min'").await.map_err(failed)?;
+    // The text of a number is the same in every version of the protocol.
+    client.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await.map_err(failed)?;
+    let is_there = client.query_one("SELECT to_regclass('divvy.schema_version') IS NOT NULL", &[]).await;
+    let found = if is_there.map_err(failed)?.get(0) {
+        client.query_one("SELECT version FROM divvy.schema_version", &[]).await.map_err(failed)?.get(0)
+    } else {
+        let create = "CREATE SCHEMA IF NOT EXISTS divvy; CREATE TABLE divvy.schema_version (version integer NOT NULL); \
+                      INSERT INTO divvy.schema_version VALUES (0)";
+        client.batch_execute(create).await.map_err(failed)?;
+        0
+    };
+    if found > SCHEMA {
+        client.batch_execute("ROLLBACK").await.map_err(failed)?;
+        return Err(OpenError::NewerSchema { place: place.to_owned(), found, known: SCHEMA });
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        client.batch_execute(migration).await.map_err(failed)?;
+    }
+    if found < SCHEMA {
+        client.execute("UPDATE divvy.schema_version SET version = $1", &[&SCHEMA]).await.map_err(failed)?;
+        tracing::info!(from = found, to = SCHEMA, "the schema of the database is up to date");
+    }
+    client.batch_execute("COMMIT").await.map_err(failed)
+}
+
+async fn check_server(client: &Client, place: &str) -> Result<(), OpenError> {
+    let failed = |error: tokio_postgres::Error| OpenError::Unavailable {
+        place: place.to_owned(),
+        detail: DbError::from(error).to_string(),
+    };
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let row = client.query_one(sql, &[]).await.map_err(failed)?;
+    if row.get::<_, i32>(0) < LEAST_SERVER as i32 * 10_000 {
+        return Err(OpenError::OldServer { place: place.to_owned(), found: row.get(1), least: LEAST_SERVER });
+    }
+    Ok(())
+}

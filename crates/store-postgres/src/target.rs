@@ -1,0 +1,200 @@
+//! Which database, and how it is reached: a URL as libpq reads it, `sslmode` with all its values.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
+
+use crate::error::OpenError;
+use crate::tls;
+
+/// How long a connection may take to be made, unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection lives that gets no acknowledgement, unless the URL says otherwise.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Silence after which a connection is probed, unless the URL says otherwise.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+
+/// A database and the ways to it, in the order in which they are tried.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) ways: Vec<Config>,
+    pub(crate) tls: MakeRustlsConnect,
+    /// Host and database, as an operator knows them. No password.
+    pub(crate) place: String,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// libpq's `sslmode`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Disable,
+    Allow,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl FromStr for Mode {
+    type Err = OpenError;
+
+    fn from_str(text: &str) -> Result<Self, OpenError> {
+        Ok(match text {
+            "disable" => Self::Disable,
+            "allow" => Self::Allow,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => {
+                let modes = "disable, allow, prefer, require, verify-ca or verify-full";
+                return Err(OpenError::Url(format!("sslmode must be {modes}, but is {text}")));
+            }
+        })
+    }
+}
+
+impl Target {
+    pub(crate) fn parse(url: &Url) -> Result<Self, OpenError> {
+        let (mut mode, mut root_cert) = (Mode::Prefer, None);
+        let mut rest = url.clone();
+        rest.set_query(None);
+        for (name, value) in url.query_pairs() {
+            match &*name {
+                "sslmode" => mode = value.parse()?,
+                "sslrootcert" => root_cert = Some(value.into_owned()),
+                _ => _ = rest.query_pairs_mut().append_pair(&name, &value),
+            }
+        }
+        let mut config = Config::from_str(rest.as_str())
+            .map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
+        if config.get_hosts().is_empty() {
+            return Err(OpenError::Url("it names no host".to_owned()));
+        }
+        set_defaults(&mut config);
+        let roots = roots(mode, root_cert.as_deref())?;
+        let tls = tls::connector(roots, mode == Mode::VerifyFull).map_err(OpenError::Url)?;
+        let with = |ssl_mode| {
+            let mut config = config.clone();
+            config.ssl_mode(ssl_mode);
+            config
+        };
+        let ways = match mode {
+            Mode::Disable => vec![with(SslMode::Disable)],
+            Mode::Allow => vec![with(SslMode::Disable), with(SslMode::Require)],
+            Mode::Prefer => vec![with(SslMode::Prefer), with(SslMode::Disable)],
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => vec![with(SslMode::Require)],
+        };
+        Ok(Self { ways, tls, place: place(&config) })
+    }
+}
+
+fn set_defaults(config: &mut Config) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    // Two hours are the driver's own default.
+    if config.get_keepalives_idle() > KEEPALIVE_IDLE {
+        config.keepalives_idle(KEEPALIVE_IDLE);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("divvy");
+    }
+}
+
+/// The authorities that a certificate must come from; none: any certificate will do.
+fn roots(mode: Mode, root_cert: Option<&str>) -> Result<Option<RootCertStore>, OpenError> {
+    let unreadable = |path: &str, detail: String| OpenError::Url(format!("sslrootcert {path}: {detail}"));
+    let mut roots = RootCertStore::empty();
+    match (mode, root_cert) {
+        (Mode::Disable, _) | (Mode::Allow | Mode::Prefer | Mode::Require, None) => return Ok(None),
+        (_, Some("system")) | (Mode::VerifyCa | Mode::VerifyFull, None) => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+        }
+        // As libpq does: where an authority is named, `require` verifies by it.
+        (_, Some(path)) => {
+            let certificates =
+                CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error.to_string()))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| unreadable(path, error.to_string()))?;
+                roots.add(certificate).map_err(|error| unreadable(path, error.to_string()))?;
+            }
+        }
+    }
+    if roots.is_empty() {
+        return Err(OpenError::Url(format!("sslrootcert {}: no certificate was found", root_cert.unwrap_or("system"))));
+    }
+    Ok(Some(roots))
+}
+
+fn place(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
+        let port = ports.get(index).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        }
+    });
+    let hosts = hosts.collect::<Vec<_>>().join(",");
+    format!("{hosts}/{}", config.get_dbname().or(config.get_user()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Target, OpenError> {
+        Target::parse(&Url::parse(url).expect("a URL"))
+    }
+
+    #[test]
+    fn each_sslmode_of_libpq_has_its_ways_in_order() {
+        for (mode, ways) in [
+            ("disable", vec![SslMode::Disable]),
+            ("allow", vec![SslMode::Disable, SslMode::Require]),
+            ("prefer", vec![SslMode::Prefer, SslMode::Disable]),
+            ("require", vec![SslMode::Require]),
+            ("verify-full", vec![SslMode::Require]),
+        ] {
+            let target = parse(&format!("postgres://me:secret@db.example:6432/jobs?sslmode={mode}"));
+            if mode == "verify-full" && matches!(&target, Err(OpenError::Url(why)) if why.contains("no certificate")) {
+                // This machine has no authorities.
+                continue;
+            }
+            let target = target.expect("a mode of libpq");
+            assert_eq!(target.ways.iter().map(Config::get_ssl_mode).collect::<Vec<_>>(), ways, "{mode}");
+            assert_eq!(target.place, "db.example:6432/jobs");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_password() {
+        for (url, said) in [
+            ("postgres://me:secret@db/jobs?sslmode=maybe", "sslmode must be"),
+            ("postgres://me:secret@db/jobs?colour=red", "colour"),
+            ("postgres:///jobs", "names no host"),
+            ("postgres://me:secret@db/jobs?sslmode=require&sslrootcert=/nowhere.pem", "/nowhere.pem"),
+        ] {
+            let error = parse(url).expect_err("it is wrong").to_string();
+            assert!(error.contains(said) && !error.contains("secret"), "{error}");
+        }
+    }
+}

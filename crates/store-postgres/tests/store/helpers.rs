@@ -1,0 +1,141 @@
+//! A database for each test.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use store::shared::Acquired;
+pub(crate) use store::suite::helpers::*;
+use store::suite::{Harness, SharedHarness};
+use store::{Parts, Shared};
+use store_postgres::{PostgresStore, StoreSettings};
+use tempfile::TempDir;
+use test_postgres::Server;
+use uuid::Uuid;
+
+/// The tables in an order in which they can be copied.
+const TABLES: [&str; 17] = [
+    "lease",
+    "fence",
+    "counter",
+    "members",
+    "statistics",
+    "statistics_durations",
+    "statistics_tasks",
+    "statistics_pending",
+    "jobs",
+    "tags",
+    "spans",
+    "payloads",
+    "attempts",
+    "events",
+    "results",
+    "swept",
+    "dropped_objects",
+];
+
+pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {
+    let results_url = url::Url::from_directory_path(results.path()).expect("a path");
+    StoreSettings { url: url.parse().expect("a URL"), results_url: Some(results_url) }
+}
+
+pub(crate) fn open(url: &str, results: &TempDir) -> PostgresStore {
+    store_postgres::open(&settings(url, results)).expect("the database is fine")
+}
+
+/// A database that is empty at first, and the place of its results.
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) results: TempDir,
+}
+
+impl Database {
+    pub(crate) fn new() -> Self {
+        Self { name: Server::shared().create_database(), results: TempDir::new().expect("there is room") }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        Server::shared().url(&self.name)
+    }
+
+    pub(crate) fn open(&self) -> PostgresStore {
+        open(&self.url(), &self.results)
+    }
+
+    /// What a statement answers.
+    pub(crate) fn ask(&self, sql: &str) -> String {
+        Server::shared().psql(&self.name, &format!("SET search_path = divvy; {sql}"))
+    }
+}
+
+/// Takes the lease over, whoever holds it: what was opened before is closed.
+pub(crate) fn lead(shared: &dyn Shared) -> Parts {
+    let mut leadership = shared.leadership();
+    let since = Instant::now();
+    loop {
+        match leadership.acquire(Uuid::from_u128(1)).expect("the database is there") {
+            Acquired::Leads(term) => return shared.lead(term.epoch).expect("it leads"),
+            Acquired::Held { .. } => assert!(since.elapsed() < Duration::from_secs(10), "the lease never expires"),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Harness for Database {
+    fn parts(&self) -> Parts {
+        lead(&self.open())
+    }
+
+    fn cases(&self) -> u32 {
+        12
+    }
+
+    /// A crash leaves what is committed: what one snapshot sees.
+    fn crashed(&self) -> Box<dyn Harness> {
+        let copy = Self::new();
+        if self.ask("SELECT to_regclass('divvy.jobs') IS NULL") == "t" {
+            return Box::new(copy);
+        }
+        drop(copy.open());
+        let server = Server::shared();
+        let file =
+            |table: &str| format!("{}/{table}", server.data_directory().join("copies").join(&copy.name).display());
+        let directory = server.data_directory().join("copies").join(&copy.name);
+        std::fs::create_dir_all(&directory).expect("there is room");
+        give_away(&directory);
+        give_away(directory.parent().expect("it has one"));
+        let mut out = "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned();
+        let mut back = format!("BEGIN; TRUNCATE {}", TABLES.join(", "));
+        for table in TABLES {
+            out += &format!("; COPY {table} TO '{}'", file(table));
+            back += &format!("; COPY {table} FROM '{}'", file(table));
+        }
+        out += "; COMMIT";
+        for sequence in ["job_blocks", "attempt_blocks"] {
+            let last = self.ask(&format!("SELECT last_value FROM {sequence}"));
+            back += &format!("; SELECT setval('{sequence}', {last})");
+        }
+        self.ask(&out);
+        copy.ask(&format!("{back}; COMMIT"));
+        std::fs::remove_dir_all(&directory).expect("it is ours");
+        std::fs::create_dir_all(copy.results.path()).expect("there is room");
+        for entry in std::fs::read_dir(self.results.path()).expect("readable").flatten() {
+            std::fs::copy(entry.path(), copy.results.path().join(entry.file_name())).expect("there is room");
+        }
+        Box::new(copy)
+    }
+}
+
+/// The server may write there.
+fn give_away(directory: &std::path::Path) {
+    std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("it is ours");
+}
+
+impl SharedHarness for Database {
+    fn shared(&self) -> Box<dyn Shared> {
+        Box::new(self.open())
+    }
+
+    fn pass(&self, time: Duration) {
+        thread::sleep(time);
+    }
+}

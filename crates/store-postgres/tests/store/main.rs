@@ -1,0 +1,6 @@
+//! The store in PostgreSQL through its public face, on a real server.
+
+mod contract;
+mod failing;
+mod helpers;
+mod opening;

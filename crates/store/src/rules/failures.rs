@@ -1,0 +1,38 @@
+//! Which failures of a task are kept.
+
+use super::{FIRST_FAILURES, LAST_FAILURES};
+
+/// The row of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptFailure {
+    /// The row's number.
+    pub row: i64,
+    /// What it takes up.
+    pub bytes: u64,
+    /// Failures before it that are not kept.
+    pub omitted: u64,
+}
+
+/// Failures that are kept no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OmittedFailures {
+    /// Their rows.
+    pub rows: Vec<i64>,
+    /// What they took up.
+    pub bytes: u64,
+    /// The row behind them, and how many failures before it are not kept now.
+    pub next: (i64, u64),
+}
+
+/// Takes those failures that begin at one task out which are between the first and the last ones.
+pub fn omit_failures(kept: &mut Vec<KeptFailure>) -> Option<OmittedFailures> {
+    let last = kept.len().checked_sub(LAST_FAILURES).filter(|&last| last > FIRST_FAILURES)?;
+    let out: Vec<_> = kept.drain(FIRST_FAILURES..last).collect();
+    let next = &mut kept[FIRST_FAILURES];
+    next.omitted += out.iter().map(|failure| 1 + failure.omitted).sum::<u64>();
+    Some(OmittedFailures {
+        rows: out.iter().map(|failure| failure.row).collect(),
+        bytes: out.iter().map(|failure| failure.bytes).sum(),
+        next: (next.row, next.omitted),
+    })
+}

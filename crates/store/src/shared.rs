@@ -1,0 +1,128 @@
+//! What a store offers to several coordinators that share it: one of them leads at a time, all others follow.
+//!
+//! The store keeps a *lease*: its holder, its epoch, and when it expires by the store's own clock. Taking it over raises
+//! the epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader
+//! trusts its lease for [`Term::lasts`] from before it asked, by its own monotonic clock: it stops before another can begin.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::backend::Reading;
+use crate::batch::Epoch;
+use crate::error::LeadershipError;
+use crate::store::{FollowerParts, Parts};
+
+/// How long a lease lasts after it was taken or renewed.
+pub const LEASE: Duration = Duration::from_millis(1200);
+/// How often a leader should renew its lease.
+pub const RENEW_INTERVAL: Duration = Duration::from_millis(300);
+/// How often a follower should look whether the lease has expired.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(150);
+/// How long a member is listed after it was last heard of.
+pub const MEMBER_KEPT: Duration = Duration::from_mins(10);
+
+/// One coordinator of those that share a store: one run of its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id, which no other run has.
+    pub id: Uuid,
+    /// Its name, which the next run of it has too.
+    pub name: String,
+    /// Where clients reach it.
+    pub public_address: String,
+    /// Where workers and other coordinators reach it.
+    pub internal_address: String,
+    /// The version of its program.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+}
+
+/// A member as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member.
+    pub member: Member,
+    /// Time since it was announced last, by the store's clock.
+    pub last_contact: Duration,
+    /// The epoch of its lease, where it leads.
+    pub leads: Option<Epoch>,
+}
+
+/// A lease that was taken or renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// How long it may be trusted, counted by a monotonic clock from before the call that returned it.
+    pub lasts: Duration,
+}
+
+/// The answer to [`Leadership::acquire`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The caller leads.
+    Leads(Term),
+    /// Another member leads.
+    Held {
+        /// That member.
+        by: Uuid,
+        /// Its epoch.
+        epoch: Epoch,
+        /// When its lease expires unless it is renewed, from now.
+        expires_in: Duration,
+    },
+}
+
+/// A coordinator's hold on the lease, by a connection of its own. Calls block, for [`LEASE`] at most, and belong on a
+/// thread that does nothing else.
+pub trait Leadership: Send {
+    /// Tells the others of this member, or that it is still there.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    fn announce(&mut self, member: &Member) -> Result<(), LeadershipError>;
+
+    /// Takes the lease over if it has expired, or if this member holds it already: each success is a new epoch.
+    ///
+    /// # Errors
+    /// The store cannot be reached. The lease may have been taken all the same; asking again begins another epoch.
+    fn acquire(&mut self, member: Uuid) -> Result<Acquired, LeadershipError>;
+
+    /// Renews the lease of an epoch before it expires.
+    ///
+    /// # Errors
+    /// It has expired or was taken over ([`LeadershipError::Lost`]), or the store cannot be reached: then the term goes on
+    /// until the end of what it may be trusted.
+    fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError>;
+
+    /// Lets the lease of an epoch expire now, so that another member can take it over. Without effect on a later epoch.
+    /// The caller has closed its [`crate::Store`] before, so that all it was told is committed.
+    ///
+    /// # Errors
+    /// The store cannot be reached: the lease expires by itself.
+    fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError>;
+}
+
+/// A store that several coordinators share.
+pub trait Shared: Send + Sync {
+    /// A hold on the lease.
+    fn leadership(&self) -> Box<dyn Leadership>;
+
+    /// Opens the store for the leader of an epoch: reads, and changes that are refused once the epoch has passed. Blocks.
+    ///
+    /// # Errors
+    /// The epoch has passed, or the store cannot be reached.
+    fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError>;
+
+    /// Opens the store for a follower: reads, and jobs to be accepted. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be reached.
+    fn follow(&self) -> Result<FollowerParts, LeadershipError>;
+
+    /// Every member that was announced within [`MEMBER_KEPT`], by the time of its start.
+    fn members(&self) -> Reading<'_, Vec<MemberStatus>>;
+}

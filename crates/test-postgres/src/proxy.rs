@@ -1,0 +1,144 @@
+//! A TCP proxy on 127.0.0.1 that fails as a test says.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// What the proxy does with what it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Hands it on.
+    #[default]
+    Pass,
+    /// Hands on what comes from clients; what the server answers is lost.
+    Swallow,
+    /// Hands everything on up to the next COMMIT of a client, then swallows.
+    SwallowCommit,
+    /// Holds everything until the mode changes.
+    Hold,
+    /// Takes connections and closes them at once.
+    Refuse,
+}
+
+/// A proxy in front of a port of 127.0.0.1. It ends with the process.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mode: Mode,
+    open: Vec<TcpStream>,
+    /// Bytes that servers have sent, in all modes.
+    answered: u64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while everything is held.
+    fn mode(&self) -> Mode {
+        let mut state = self.lock();
+        while state.mode == Mode::Hold {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.mode
+    }
+}
+
+impl Proxy {
+    /// A proxy in front of a port.
+    ///
+    /// # Panics
+    /// There is no free port.
+    #[must_use]
+    pub fn start(target: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let shared = Arc::new(Shared::default());
+        let accepting = shared.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if accepting.mode() != Mode::Refuse {
+                    serve(client, target, &accepting);
+                }
+            }
+        });
+        Self { port, shared }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// From now on it does so.
+    pub fn set(&self, mode: Mode) {
+        self.shared.lock().mode = mode;
+        self.shared.changed.notify_all();
+    }
+
+    /// Closes every connection that goes through it.
+    pub fn cut(&self) {
+        for connection in self.shared.lock().open.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Bytes that the server has sent, also those that were swallowed.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.shared.lock().answered
+    }
+}
+
+fn serve(client: TcpStream, target: u16, shared: &Arc<Shared>) {
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) else { return };
+    if let (Ok(one), Ok(two)) = (client.try_clone(), server.try_clone()) {
+        shared.lock().open.extend([one, two]);
+    }
+    let (requests, answers) = (shared.clone(), shared.clone());
+    thread::spawn(move || pump(client, server, &requests, false));
+    thread::spawn(move || pump(server_again, client_again, &answers, true));
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count) = from.read(&mut buffer)
+        && count > 0
+    {
+        let mode = shared.mode();
+        if are_answers {
+            shared.lock().answered += count as u64;
+        }
+        if !are_answers && mode == Mode::SwallowCommit && has_commit(&buffer[..count]) {
+            shared.lock().mode = Mode::Swallow;
+        }
+        if are_answers && shared.mode() == Mode::Swallow {
+            continue;
+        }
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// Whether a client's messages have the simple query `COMMIT`.
+fn has_commit(bytes: &[u8]) -> bool {
+    bytes.windows(7).any(|some| some == b"COMMIT\0")
+}

@@ -1,0 +1,274 @@
+//! The server.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+/// How long the server may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Debian's `nobody` and `nogroup`, as whom a test that runs as root runs the server.
+const NOBODY: u32 = 65534;
+
+/// A running server. Dropped, it ends and its directory is deleted.
+#[derive(Debug)]
+pub struct Server {
+    directory: TempDir,
+    port: u16,
+    options: Vec<String>,
+    postmaster: Mutex<Child>,
+    /// Ends the server when this process has ended, however it has.
+    guard: Mutex<Child>,
+    databases: AtomicU32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where Debian has the programs of the newest installed version.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> =
+        versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).collect();
+    found.sort();
+    found.pop().expect("PostgreSQL is not installed: apt-get install postgresql (scripts/test.sh does so)")
+}
+
+/// A command as a user whom the server's programs take: they refuse root.
+fn command(program: &str) -> Command {
+    let program = programs().join(program);
+    if !geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program);
+    command
+}
+
+fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+impl Server {
+    /// The server of this test binary, which starts with its first use.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed, or cannot be started.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(|| Self::start(&["max_connections=200"]))
+    }
+
+    /// Starts a server with these settings, each as `name=value`.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed, or cannot be started.
+    #[must_use]
+    pub fn start(options: &[&str]) -> Self {
+        let directory = TempDir::with_prefix("divvy-postgres-").expect("a directory");
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("the directory is ours");
+        }
+        let data = data(directory.path());
+        succeed(command("initdb").arg("-D").arg(&data).args(["-A", "trust", "-U", "divvy", "--no-sync", "-E", "UTF8"]));
+        let port = free_port();
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        let postmaster = spawn(&data, port, &options);
+        let guard = guard(&postmaster, directory.path());
+        let databases = AtomicU32::new(0);
+        let server =
+            Self { directory, port, options, postmaster: Mutex::new(postmaster), guard: Mutex::new(guard), databases };
+        server.wait_until_ready();
+        server
+    }
+
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of its data.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
+        data(self.directory.path())
+    }
+
+    /// The URL of a database by way of a port, its own or a proxy's.
+    #[must_use]
+    pub fn url_by(port: u16, database: &str) -> String {
+        format!("postgres://divvy@127.0.0.1:{port}/{database}?sslmode=disable")
+    }
+
+    /// The URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        Self::url_by(self.port, database)
+    }
+
+    /// Makes a database that is empty. Returns its name.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn create_database(&self) -> String {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// What a statement answers, without headings.
+    ///
+    /// # Panics
+    /// It fails.
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let output = succeed(&mut self.psql_command(database, sql));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// The command that asks a statement, for a test that runs it beside others.
+    #[must_use]
+    pub fn psql_command(&self, database: &str, sql: &str) -> Command {
+        let mut command = command("psql");
+        command.args(["-h", "127.0.0.1", "-U", "divvy", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+        command.args(["-p", &self.port.to_string(), "-d", database, "-c", sql]).stdin(Stdio::null());
+        command
+    }
+
+    /// Ends the server as a crash would: no process of it does anything any more.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn kill(&self) {
+        let mut postmaster = lock(&self.postmaster);
+        let _ = postmaster.kill();
+        postmaster.wait().expect("it is ours");
+    }
+
+    /// Stops the server in order; connections are ended.
+    ///
+    /// # Panics
+    /// It does not end.
+    pub fn stop(&self) {
+        let mut postmaster = lock(&self.postmaster);
+        end(&mut postmaster);
+    }
+
+    /// Starts the server again after [`Server::kill`] or [`Server::stop`], and returns when it answers.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start_again(&self) {
+        let since = Instant::now();
+        let data = self.data_directory();
+        loop {
+            let mut postmaster = spawn(&data, self.port, &self.options);
+            // Processes of a server that was killed may be there for a moment, and then another does not start.
+            while !self.answers() && postmaster.try_wait().expect("it is ours").is_none() {
+                assert!(since.elapsed() < PATIENCE, "the server does not start");
+                thread::sleep(Duration::from_millis(10));
+            }
+            if postmaster.try_wait().expect("it is ours").is_none() {
+                let before = std::mem::replace(&mut *lock(&self.guard), guard(&postmaster, self.directory.path()));
+                dismiss(before);
+                *lock(&self.postmaster) = postmaster;
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "the server does not start");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let ready = command("pg_isready").args(["-h", "127.0.0.1", "-q", "-p", &self.port.to_string()]).status();
+        ready.is_ok_and(|status| status.success())
+    }
+
+    fn wait_until_ready(&self) {
+        let since = Instant::now();
+        while !self.answers() {
+            let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            assert!(since.elapsed() < PATIENCE, "the server does not start: {log}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut lock(&self.postmaster));
+        let mut guard = lock(&self.guard);
+        let _ = guard.kill();
+        let _ = guard.wait();
+    }
+}
+
+fn data(directory: &Path) -> PathBuf {
+    directory.join("data")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "somebody else has port {port}");
+    port
+}
+
+fn spawn(data: &Path, port: u16, options: &[String]) -> Child {
+    let mut server = command("postgres");
+    server.arg("-D").arg(data).args(["-p", &port.to_string()]);
+    let sockets = format!("unix_socket_directories={}", data.display());
+    for option in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "full_page_writes=off"] {
+        server.args(["-c", option]);
+    }
+    for option in options {
+        server.args(["-c", option]);
+    }
+    let log = data.with_file_name("log");
+    let log = fs::OpenOptions::new().create(true).append(true).open(log).expect("a log");
+    let errors = log.try_clone().expect("a log");
+    server.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().unwrap_or_else(|error| panic!("{server:?}: {error}"))
+}
+
+/// A process that waits for this one to end and then ends the server and deletes its directory.
+fn guard(postmaster: &Child, directory: &Path) -> Child {
+    let script = "cat >/dev/null; kill -INT $1 2>/dev/null; for i in $(seq 100); do kill -0 $1 2>/dev/null || break; \
+                  sleep 0.1; done; kill -KILL $1 2>/dev/null; rm -rf \"$2\"";
+    let mut guard = Command::new("sh");
+    guard.args(["-c", script, "guard", &postmaster.id().to_string()]).arg(directory);
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A signal to the test's group is not for it.
+    std::os::unix::process::CommandExt::process_group(&mut guard, 0);
+    guard.spawn().expect("sh is there")
+}
+
+/// Ends a guard that is not needed any more.
+fn dismiss(mut guard: Child) {
+    let _ = guard.kill();
+    let _ = guard.wait();
+}
+
+fn end(postmaster: &mut Child) {
+    if !matches!(postmaster.try_wait(), Ok(None)) {
+        return;
+    }
+    let pid = Pid::from_child(postmaster);
+    let _ = kill_process(pid, Signal::INT);
+    let since = Instant::now();
+    while matches!(postmaster.try_wait(), Ok(None)) {
+        if since.elapsed() > PATIENCE {
+            let _ = postmaster.kill();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,84 @@
+// The dashboard where tokens are demanded.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+
+import { Grid, PATIENCE_MS, axe, startBrowser, tokensFile } from "./helpers.mjs";
+
+let browser;
+let grid;
+let directory;
+let tokens;
+
+before(async () => {
+  browser = await startBrowser();
+  directory = await mkdtemp(path.join(tmpdir(), "divvy-tokens-"));
+  const made = await tokensFile(directory, { reader: "read", submitter: "read,submit" });
+  tokens = made.tokens;
+  grid = await Grid.start({ workers: 1, environment: { DIVVY_API_TOKENS_FILE: made.file } });
+});
+
+after(async () => {
+  await browser?.close();
+  await grid?.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function signIn(page, token) {
+  await page.fill("#token", token);
+  await page.click('button:has-text("Sign in")');
+}
+
+test("a visitor is led to sign in and back, and a wrong token is told", async () => {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = await context.newPage();
+  await page.goto(`${grid.url}/jobs?state=failed`);
+  assert.equal(new URL(page.url()).pathname, "/sign-in");
+  await signIn(page, "divvy_wrong");
+  await page.locator(".wrong", { hasText: "does not know the token" }).waitFor();
+  assert.deepEqual(await axe(page), []);
+  await signIn(page, tokens.submitter);
+  await page.waitForURL(/\/jobs\?state=failed/);
+  const [cookie] = await context.cookies();
+  assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["divvy_token", true, "Strict"]);
+  assert.equal(await page.evaluate(() => document.cookie), "");
+  await page.locator('#live[data-is="live"]').waitFor();
+  await page.goto(`${grid.url}/submit?kind=sleep`);
+  await page.fill('[name="p.seconds"]', "0");
+  await page.click('button:has-text("Submit job")');
+  await page.locator(".title .state", { hasText: "succeeded" }).waitFor();
+  await page.click('button:has-text("Sign out")');
+  await page.waitForURL(/\/sign-in/);
+  await page.goto(`${grid.url}/`);
+  assert.equal(new URL(page.url()).pathname, "/sign-in");
+  await context.close();
+});
+
+test("a token that may only read sees no way to change, and is refused one", async () => {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = await context.newPage();
+  const headers = { authorization: `Bearer ${tokens.submitter}` };
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 600 } }, headers);
+  await page.goto(grid.url);
+  await signIn(page, tokens.reader);
+  await page.waitForURL(`${grid.url}/`);
+  await page.goto(`${grid.url}/jobs/${job.id}`);
+  assert.equal(await page.locator(".actions").count(), 0);
+  await page.goto(`${grid.url}/submit`);
+  assert.ok(await page.locator('button:has-text("Submit job")').isDisabled());
+  const response = await page.request.post(`${grid.url}/jobs/${job.id}/cancel`, { headers: { origin: grid.url } });
+  assert.equal(response.status(), 403);
+  assert.match(await response.text(), /lacks the right/);
+  await context.close();
+});
+
+test("the cookie counts for pages alone: the interface wants the header", async () => {
+  const cookie = `divvy_token=${tokens.submitter}`;
+  assert.equal((await grid.call("GET", "/v1/jobs", undefined, { cookie })).status, 401);
+  assert.equal((await grid.call("GET", "/jobs", undefined, { cookie })).status, 200);
+});

@@ -1,0 +1,186 @@
+//! The alerts and the dashboard of `k8s/monitoring`, with what real processes answer to `GET /metrics`.
+//!
+//! Each alert fires for a grid that is in the state it is for, and none fires for a grid that is well. `promtool` (Debian:
+//! prometheus) evaluates the rules: one scrape a minute, and the last one repeated for as long as an alert waits.
+
+mod promtool;
+mod scrapes;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::disks::{can_mount, fill};
+use crate::helpers::{Coordinator, FakeWorker, Fault, LONG_TASKS, Order, Worker, eventually, heavy, request};
+use promtool::Promtool;
+use scrapes::{Grid, Scrape, expressions, metric_names};
+
+const MONITORING: &str = "k8s/monitoring";
+
+/// Failures that are looked at, a scrape each.
+const FAILURES: usize = 12;
+
+#[test]
+fn no_alert_fires_for_a_grid_that_is_well() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    let mut scrapes = Vec::new();
+    for _ in 0..5 {
+        assert_eq!(coordinator.sum(1, 1_000_000).status, 200);
+        scrapes.push(grid.scrape());
+    }
+    assert_eq!(Promtool::new(&rules()).alerts(&scrapes), [""; 0]);
+}
+
+#[test]
+fn alert_tells_that_no_coordinator_answers_and_that_a_worker_is_alone() {
+    let mut coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    let well = grid.scrape();
+    coordinator.kill();
+    eventually("it is alone", || (worker.metric("divvy_worker_coordinators") == 0.0).then_some(()));
+    let alerts = Promtool::new(&rules()).alerts(&[well, grid.scrape()]);
+    assert_eq!(alerts, ["DivvyCoordinatorAway", "DivvyWorkerAlone"]);
+}
+
+#[test]
+fn alert_tells_that_work_waits_for_a_first_worker() {
+    let coordinator = Coordinator::start(&[("DIVVY_NO_WORKER_TIMEOUT_MS", "600000")]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: Vec::new() };
+    let _waiting = coordinator.ask_sum(1, 1000);
+    eventually("it waits", || (coordinator.metric("divvy_wanted_slots") == 1.0).then_some(()));
+    let alerts = Promtool::new(&rules()).alerts(&[grid.scrape()]);
+    assert_eq!(alerts, ["DivvyTasksNotServable", "DivvyWorkersMissing"]);
+}
+
+#[test]
+fn alert_tells_that_workers_fall_silent() {
+    let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "2000")]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    let silent: Vec<_> = (0..3).map(|_| FakeWorker::join(&coordinator, Fault::Silence)).collect();
+    let before = grid.scrape();
+    drop(silent);
+    coordinator.wait_for_metric(r#"divvy_evictions_total{reason="silent"}"#, 3.0);
+    let alerts = Promtool::new(&rules()).alerts(&[before, grid.scrape()]);
+    assert_eq!(alerts, ["DivvyWorkersEvicted"]);
+}
+
+#[test]
+fn alert_tells_that_attempts_fail_and_so_do_requests() {
+    let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
+    let _bad = FakeWorker::join(&coordinator, Fault::Status500);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: Vec::new() };
+    let mut scrapes = vec![grid.scrape()];
+    for _ in 0..FAILURES {
+        // A worker that fails is given nothing for a while: what waits for it is told so, or waits for its next turn.
+        assert!(coordinator.sum(1, 1000).status >= 500);
+        scrapes.push(grid.scrape());
+    }
+    let alerts = Promtool::new(&rules()).alerts(&scrapes);
+    assert!(alerts.contains(&"DivvyRequestsFail".to_owned()), "{alerts:?}");
+    assert!(alerts.contains(&"DivvyAttemptsFail".to_owned()), "{alerts:?}");
+}
+
+#[test]
+fn alert_tells_that_tasks_wait_for_a_worker_of_their_kind() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    coordinator.submit(&Order::squares(&[1, 2, 3]));
+    let waiting = r#"divvy_waiting_tasks{kind="tasks",waits_for="worker"}"#;
+    coordinator.wait_for_metric(waiting, 3.0);
+    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape()]), ["DivvyTasksNotServable"]);
+}
+
+#[test]
+fn alert_tells_that_the_queue_does_not_get_shorter() {
+    let coordinator = Coordinator::start(&[LONG_TASKS]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    let _running = coordinator.ask_endless();
+    eventually("tasks wait", || (coordinator.metric("divvy_queue_depth_tasks") > 0.0).then_some(()));
+    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape()]), ["DivvyQueueWaits"]);
+}
+
+#[test]
+fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
+    if !can_mount(&mount) {
+        return;
+    }
+    let settings = [("DIVVY_CHUNK_SIZE", "1000"), ("DIVVY_LEASE_TARGET_MS", "1")];
+    let coordinator = Coordinator::start_with_mount(data_dir, &mount, &settings);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    coordinator.submit(&Order::sum(1, 10));
+    eventually("it runs", || (coordinator.completed_leases() > 0.0).then_some(()));
+    fill(&coordinator.root().join(coordinator.data_dir().strip_prefix("/").expect("absolute")).join("filler"));
+    eventually("changes wait", || (coordinator.metric("divvy_store_backlog_changes") > 1000.0).then_some(()));
+    let refused = request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7]).body);
+    assert_eq!(refused.status, 507, "{refused:?}");
+    let alerts = Promtool::new(&rules()).alerts(&[grid.scrape()]);
+    for expected in ["DivvyStoreBehind", "DivvyStoreFailing"] {
+        assert!(alerts.contains(&expected.to_owned()), "{alerts:?}");
+    }
+}
+
+#[test]
+fn every_alert_has_its_entry_in_the_run_book_and_is_fired_by_a_test() {
+    let run_book = fs::read_to_string(repository("docs/runbook.md")).expect("a run book");
+    let tests = include_str!("alerts.rs");
+    let rules = rules();
+    for rule in rules["groups"][0]["rules"].as_array().expect("rules") {
+        let alert = rule["alert"].as_str().expect("an alert");
+        assert!(run_book.lines().any(|line| line == format!("## {alert}")), "{alert} has no entry");
+        assert!(tests.contains(&format!("\"{alert}\"")), "no test fires {alert}");
+        let link = format!("docs/runbook.md#{}", alert.to_lowercase());
+        assert_eq!(rule["annotations"]["runbook_url"], link.as_str());
+        assert!(["critical", "warning"].contains(&rule["labels"]["severity"].as_str().expect("a severity")));
+    }
+    let entries = run_book.lines().filter(|line| line.starts_with("## ")).count();
+    assert_eq!(entries, rules["groups"][0]["rules"].as_array().map_or(0, Vec::len), "an entry without an alert");
+}
+
+#[test]
+fn every_query_of_the_dashboard_finds_what_a_grid_shows() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
+    let mut scrapes: Vec<Scrape> = Vec::new();
+    for _ in 0..5 {
+        assert_eq!(coordinator.sum(1, 1_000_000).status, 200);
+        scrapes.push(grid.scrape());
+    }
+    let dashboard = fs::read_to_string(repository(MONITORING).join("dashboard.json")).expect("a dashboard");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let queries = expressions(&dashboard);
+    assert!(queries.len() > 20, "{queries:?}");
+    let known = metric_names(&scrapes);
+    for query in &queries {
+        for name in
+            query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("divvy_"))
+        {
+            assert!(known.contains(name), "{name} is no metric");
+        }
+    }
+    assert_eq!(Promtool::without_rules().empty_queries(&queries, &scrapes), [""; 0]);
+}
+
+/// The `spec` of the PrometheusRule, which is what Prometheus reads.
+fn rules() -> Value {
+    let text = fs::read_to_string(repository(MONITORING).join("rules.yaml")).expect("rules");
+    let object: Value = serde_saphyr::from_str(&text).expect("YAML");
+    object["spec"].clone()
+}
+
+fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}

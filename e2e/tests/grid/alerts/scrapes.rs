@@ -1,0 +1,60 @@
+//! What `GET /metrics` answers, as Prometheus would label it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::helpers::try_request;
+
+/// Where a grid is scraped.
+pub(super) struct Grid {
+    pub(super) coordinators: Vec<SocketAddr>,
+    pub(super) workers: Vec<SocketAddr>,
+}
+
+/// The samples of one moment by their series; those of a process that does not answer are missing.
+pub(super) type Scrape = BTreeMap<String, String>;
+
+impl Grid {
+    pub(super) fn scrape(&self) -> Scrape {
+        let coordinators = self.coordinators.iter().map(|address| ("coordinator", address));
+        let workers = self.workers.iter().map(|address| ("worker", address));
+        coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect()
+    }
+}
+
+fn samples(job: &str, address: SocketAddr) -> Vec<(String, String)> {
+    let Some(answer) = try_request(address, "GET", "/metrics", &[], "") else { return Vec::new() };
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let own = format!(r#"namespace="divvy",job="{job}",instance="{address}",pod="{job}""#);
+    let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a sample");
+            let series = match series.split_once('{') {
+                Some((name, labels)) => format!("{name}{{{own},{labels}"),
+                None => format!("{series}{{{own}}}"),
+            };
+            (series, value.to_owned())
+        })
+        .collect()
+}
+
+/// The names of all metrics.
+pub(super) fn metric_names(scrapes: &[Scrape]) -> BTreeSet<&str> {
+    let series = scrapes.iter().flat_map(BTreeMap::keys);
+    series.filter_map(|series| series.split('{').next()).collect()
+}
+
+/// Every query of a dashboard, with its variables as Grafana fills them in.
+pub(super) fn expressions(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    targets
+        .map(|target| {
+            let query = target["expr"].as_str().expect("a query");
+            query.replace("$namespace", ".*").replace("$__rate_interval", "5m")
+        })
+        .collect()
+}

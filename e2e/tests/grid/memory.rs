@@ -1,0 +1,63 @@
+//! The coordinator stays within the memory that the manifests give it, whatever it is sent.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::helpers::{Coordinator, get, heavy, try_request};
+
+/// As many clients as the ones that once ended it.
+const CLIENTS: usize = 30;
+
+const BODY_BYTES: usize = 31 << 20;
+
+#[test]
+fn clients_that_send_the_largest_jobs_at_once_fit_into_the_memory_of_the_manifest() {
+    let _turn = heavy();
+    let container = container();
+    let settings = variables(&container);
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let coordinator = Coordinator::start(&settings);
+    let task = format!("\"{}\",", "x".repeat(97));
+    let tasks = task.repeat(BODY_BYTES / task.len());
+    let body = format!(r#"{{"kind":"tasks","params":{{"list":[{}]}}}}"#, tasks.trim_end_matches(','));
+    let statuses: Vec<_> = thread::scope(|scope| {
+        let send = || try_request(coordinator.public, "POST", "/v1/jobs", &[], &body).map(|answer| answer.status);
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(send)).collect();
+        clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+    });
+    assert!(statuses.contains(&Some(201)), "{statuses:?}");
+    // Where it is refused before all of it is sent, the connection may end without an answer that can be read.
+    assert!(statuses.iter().all(|status| matches!(status, Some(201 | 503) | None)), "{statuses:?}");
+    assert_eq!(get(coordinator.public, "/readyz").status, 200);
+    let (peak, limit) = (coordinator.peak_bytes(), gibibytes(&container));
+    assert!(peak < limit * 3 / 4, "{} MiB of {}", peak >> 20, limit >> 20);
+}
+
+/// The coordinator's container in the manifests.
+fn container() -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../k8s/base/coordinator.yaml");
+    let text = fs::read_to_string(path).expect("the manifest");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+    let set = objects.iter().find(|object| object["kind"] == "StatefulSet").expect("a StatefulSet");
+    set["spec"]["template"]["spec"]["containers"][0].clone()
+}
+
+/// The bounds on memory that the manifest sets.
+fn variables(container: &Value) -> Vec<(String, String)> {
+    let variables = container["env"].as_array().expect("variables");
+    let bounds = variables.iter().filter_map(|variable| {
+        let name = variable["name"].as_str().filter(|name| name.starts_with("DIVVY_MAX_"))?;
+        Some((name.to_owned(), variable["value"].as_str().expect("a value").to_owned()))
+    });
+    let bounds: Vec<_> = bounds.collect();
+    assert!(bounds.len() >= 3, "{bounds:?}");
+    bounds
+}
+
+fn gibibytes(container: &Value) -> u64 {
+    let limit = container["resources"]["limits"]["memory"].as_str().and_then(|limit| limit.strip_suffix("Gi"));
+    limit.and_then(|limit| limit.parse::<u64>().ok()).expect("a limit in GiB") << 30
+}

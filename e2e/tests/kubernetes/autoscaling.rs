@@ -1,0 +1,155 @@
+//! Workers that an autoscaler starts and ends.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::helpers::{GRID, read, with_component};
+
+/// The fields of KEDA's ScaledObject that are used here (keda.sh/v1alpha1, KEDA 2.12 and newer).
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScaledObject {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: ScaledObjectSpec,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ScaledObjectSpec {
+    scale_target_ref: ScaleTarget,
+    polling_interval: i32,
+    cooldown_period: i32,
+    min_replica_count: i32,
+    max_replica_count: i32,
+    fallback: Fallback,
+    advanced: Advanced,
+    triggers: Vec<Trigger>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ScaleTarget {
+    api_version: String,
+    kind: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fallback {
+    failure_threshold: i32,
+    replicas: i32,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Advanced {
+    horizontal_pod_autoscaler_config: AutoscalerConfig,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct AutoscalerConfig {
+    behavior: HorizontalPodAutoscalerBehavior,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Trigger {
+    r#type: String,
+    metric_type: String,
+    /// Every value is text.
+    metadata: BTreeMap<String, String>,
+}
+
+#[test]
+fn autoscaler_of_the_cluster_gives_a_worker_to_every_wanted_slot() {
+    let objects = with_component("autoscaling-hpa");
+    let autoscaler =
+        HorizontalPodAutoscaler::deserialize(find(&objects, "HorizontalPodAutoscaler")).expect("it is one");
+    let spec = autoscaler.spec;
+    assert_eq!(
+        (spec.scale_target_ref.kind.as_str(), spec.scale_target_ref.name.as_str()),
+        ("Deployment", "divvy-worker")
+    );
+    let metrics = spec.metrics.expect("a metric");
+    let external = metrics[0].external.clone().expect("it is an external one");
+    assert_eq!(external.metric.name, "divvy_wanted_slots");
+    let slots = external.target.average_value.expect("slots of a worker").0;
+    assert_eq!(slots, worker(&objects)["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]);
+}
+
+#[test]
+fn keda_scales_by_what_is_waiting_and_running_to_zero_and_back() {
+    let objects = with_component("autoscaling-keda");
+    let scaled = ScaledObject::deserialize(find(&objects, "ScaledObject")).expect("it is one");
+    let target = &scaled.spec.scale_target_ref;
+    assert_eq!((target.kind.as_str(), target.name.as_str()), ("Deployment", "divvy-worker"));
+    assert_eq!((scaled.spec.min_replica_count, scaled.spec.max_replica_count), (0, 40));
+    assert_eq!(scaled.spec.fallback.replicas, 10);
+    let [trigger] = scaled.spec.triggers.as_slice() else { panic!("one trigger") };
+    assert_eq!((trigger.r#type.as_str(), trigger.metric_type.as_str()), ("prometheus", "AverageValue"));
+    assert!(trigger.metadata["query"].contains("divvy_wanted_slots"));
+    assert_eq!(trigger.metadata["threshold"], "1");
+    // No worker is there when the first request comes.
+    let wait = variable(find(&objects, "StatefulSet"), "DIVVY_NO_WORKER_TIMEOUT_MS");
+    assert!(wait >= 60_000, "{wait}");
+}
+
+#[test]
+fn apply_leaves_the_number_of_workers_to_the_autoscaler() {
+    for component in ["autoscaling-hpa", "autoscaling-keda"] {
+        let objects = with_component(component);
+        assert_eq!(worker(&objects)["spec"]["replicas"], Value::Null, "{component}");
+    }
+}
+
+#[test]
+fn worker_that_is_scaled_away_may_finish_what_it_computes() {
+    for component in ["autoscaling-hpa", "autoscaling-keda"] {
+        let objects = with_component(component);
+        let worker = worker(&objects);
+        let grace = worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a number");
+        let drain = variable(worker, "DIVVY_DRAIN_TIMEOUT_MS");
+        assert!(drain >= 300_000 && grace * 1000 >= drain + 5_000, "{component}: {grace} s, {drain} ms");
+    }
+}
+
+#[test]
+fn components_change_nothing_else() {
+    for component in ["autoscaling-hpa", "autoscaling-keda"] {
+        let objects = with_component(component);
+        assert_eq!(objects.len(), GRID.len() + 1, "{component}");
+        let policies = |objects: &[Value]| {
+            objects.iter().filter(|object| object["kind"] == "NetworkPolicy").cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(policies(&objects), policies(&GRID));
+    }
+}
+
+#[test]
+fn metric_of_the_autoscalers_is_described() {
+    assert!(read("docs/operation.md").contains("divvy_wanted_slots"));
+    assert!(read("k8s/README.md").contains("divvy_wanted_slots"));
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+fn worker(objects: &[Value]) -> &Value {
+    let mut workers = objects.iter().filter(|object| object["kind"] == "Deployment");
+    workers.next().expect("workers are a Deployment")
+}
+
+fn variable(workload: &Value, name: &str) -> u64 {
+    let variables = workload["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("variables");
+    let values: Vec<_> = variables.iter().filter(|variable| variable["name"] == name).collect();
+    let [variable] = values.as_slice() else { panic!("{name} is set once, not {values:?}") };
+    variable["value"].as_str().and_then(|value| value.parse().ok()).expect("a number")
+}

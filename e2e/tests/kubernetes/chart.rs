@@ -1,0 +1,137 @@
+//! The Helm chart renders what kustomize renders.
+//!
+//! Needs Helm's library in a virtual environment of Python, which `scripts/test.sh` makes under `target/tools`.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::helpers::{GRID, read, render_overlay, repository, with_component};
+
+const CHART: &str = "k8s/chart";
+
+/// Objects by kind and name.
+type Objects = BTreeMap<(String, String), Value>;
+
+#[test]
+fn chart_renders_the_objects_of_the_manifests() {
+    assert_equal(&helm(&json!({})), &GRID);
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_autoscaling_components() {
+    assert_equal(&helm(&json!({ "autoscaling": { "kind": "hpa" } })), &with_component("autoscaling-hpa"));
+    let keda = helm(&json!({ "autoscaling": { "kind": "keda", "minReplicas": 0 } }));
+    assert_equal(&keda, &with_component("autoscaling-keda"));
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_monitoring() {
+    let monitored = render_overlay(&["k8s", "k8s/monitoring"], &[]);
+    assert_equal(&helm(&json!({ "monitoring": { "enabled": true } })), &monitored);
+}
+
+#[test]
+fn chart_names_the_release_of_the_program() {
+    let chart: Value = serde_saphyr::from_str(&read(&format!("{CHART}/Chart.yaml"))).expect("YAML");
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn values_out_of_the_schema_are_refused() {
+    for (values, named) in [
+        (json!({ "worker": { "replicas": -1 } }), "replicas"),
+        (json!({ "worker": { "replica": 3 } }), "replica"),
+        (json!({ "autoscaling": { "kind": "cron" } }), "kind"),
+        (json!({ "coordinator": { "image": { "tag": "latest" } } }), "tag"),
+        (json!({ "coordinator": { "env": { "DIVVY_DATA_DIR": "/tmp" } } }), "DIVVY_DATA_DIR"),
+        (json!({ "coordinator": { "env": { "FOO": "1" } } }), "FOO"),
+        (json!({ "coordinator": { "storage": { "size": "20GB" } } }), "size"),
+        (json!({ "imagePullPolicy": "Sometimes" }), "imagePullPolicy"),
+    ] {
+        let output = template(&values);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{values} is accepted");
+        assert!(said.contains("schema") && said.contains(named), "{values}: {said}");
+    }
+}
+
+#[test]
+fn values_reach_the_objects_they_are_for() {
+    let objects = by_name(&helm(&json!({
+        "worker": {
+            "image": { "repository": "registry.example:5000/team/divvy-worker", "tag": "1.2.3" },
+            "env": { "DIVVY_SLOTS": "2" },
+        },
+        "coordinator": { "env": { "DIVVY_MAX_INFLIGHT": "50" }, "storage": { "className": "fast" } },
+    })));
+    let deployment = &objects[&("Deployment".to_owned(), "divvy-worker".to_owned())];
+    assert_eq!(deployment["metadata"]["labels"]["app.kubernetes.io/version"], "1.2.3");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example:5000/team/divvy-worker:1.2.3");
+    assert!(variables(container).contains(&json!({ "name": "DIVVY_SLOTS", "value": "2" })));
+    let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    assert!(variables(container).contains(&json!({ "name": "DIVVY_MAX_INFLIGHT", "value": "50" })));
+    assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
+    assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
+}
+
+fn variables(container: &Value) -> &Vec<Value> {
+    container["env"].as_array().expect("variables")
+}
+
+/// The objects of the chart with these values.
+fn helm(values: &Value) -> Vec<Value> {
+    let output = template(values);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{values}: {said}");
+    let yaml = String::from_utf8(output.stdout).expect("UTF-8");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml).expect("valid YAML");
+    objects.into_iter().filter(|object| !object.is_null()).collect()
+}
+
+fn template(values: &Value) -> Output {
+    let python = repository("target/tools/helm/bin/python");
+    let mut command = Command::new(python);
+    command.arg(repository("scripts/render-chart.py")).arg(repository(CHART)).arg(values.to_string());
+    command.output().expect("Helm's library is under target/tools/helm (scripts/test.sh installs it)")
+}
+
+fn assert_equal(chart: &[Value], manifests: &[Value]) {
+    let (chart, manifests) = (by_name(chart), by_name(manifests));
+    assert_eq!(chart.keys().collect::<Vec<_>>(), manifests.keys().collect::<Vec<_>>());
+    for (name, object) in &chart {
+        assert_eq!(object, &manifests[name], "{name:?}");
+    }
+}
+
+/// The objects as they reach the cluster. Only the label of the tool that applies them differs, and the order of variables
+/// that do not name each other.
+fn by_name(objects: &[Value]) -> Objects {
+    let objects = objects.iter().cloned().map(|mut object| {
+        let (kind, name) = (object["kind"].as_str().unwrap_or_default().to_owned(), object["metadata"]["name"].clone());
+        if kind != "PriorityClass" {
+            // Helm sends what names no namespace to the release's own.
+            object["metadata"]["namespace"] = json!("divvy");
+        }
+        normalize(&mut object);
+        ((kind, name.as_str().unwrap_or_default().to_owned()), object)
+    });
+    objects.collect()
+}
+
+fn normalize(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        if let Some(tool) = fields.get_mut("app.kubernetes.io/managed-by") {
+            *tool = Value::Null;
+        }
+        if let Some(Value::Array(variables)) = fields.get_mut("env") {
+            variables.sort_by_key(|variable| variable["name"].as_str().map(str::to_owned));
+        }
+        fields.values_mut().for_each(normalize);
+    }
+    value.as_array_mut().into_iter().flatten().for_each(normalize);
+}

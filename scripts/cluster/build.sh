@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Builds what a cluster is made of and is not there yet: Kubernetes and CoreDNS from their Go modules, containerd, runc, etcd
+# and the CNI plugins from Debian's packages, the images of the grid. About 20 minutes of CPU the first time.
+set -euo pipefail
+LAB=$1
+here=$(cd "$(dirname "$0")" && pwd)
+KUBERNETES=1.34.4
+COREDNS=1.12.4
+staging="api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator
+component-base component-helpers controller-manager cri-api cri-client csi-translation-lib dynamic-resource-allocation endpointslice
+externaljwt kms kube-aggregator kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics mount-utils
+pod-security-admission sample-apiserver"
+
+step() { printf '== %s\n' "$*"; }
+
+packages() {
+  local missing=()
+  local name
+  for name in iptables conntrack gcc openssl ip:iproute2; do
+    command -v "${name%:*}" >/dev/null || missing+=("${name#*:}")
+  done
+  if [ "${#missing[@]}" -gt 0 ]; then
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  fi
+  [ -x "$LAB/root/usr/bin/containerd" ] && return
+  step 'packages of Debian'
+  mkdir -p "$LAB/debs" "$LAB/root"
+  (cd "$LAB/debs" && apt-get download -qq containerd runc containernetworking-plugins etcd-server etcd-client)
+  # Unpacked, so that nothing of them is started.
+  for package in "$LAB"/debs/*.deb; do dpkg -x "$package" "$LAB/root"; done
+}
+
+kubernetes() {
+  local programs="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl" version=v$KUBERNETES
+  local source=$LAB/go/kubernetes minor=${KUBERNETES%.*} flags name
+  mkdir -p "$source"
+  if ! [ -f "$source/go.sum" ]; then
+    {
+      printf 'module cluster\ngo 1.24.0\ngodebug default=go1.24\nrequire k8s.io/kubernetes %s\nreplace (\n' "$version"
+      for name in $staging; do printf '  k8s.io/%s => k8s.io/%s v0.%s\n' "$name" "$name" "${KUBERNETES#1.}"; done
+      printf ')\n'
+    } >"$source/go.mod"
+    {
+      printf '//go:build tools\npackage cluster\nimport (\n'
+      for name in $programs; do printf '  _ "k8s.io/kubernetes/cmd/%s"\n' "$name"; done
+      printf ')\n'
+    } >"$source/tools.go"
+    (cd "$source" && go mod tidy)
+  fi
+  flags="-s -w"
+  for name in "gitVersion=$version" gitMajor=1 "gitMinor=${minor#1.}" gitTreeState=archive; do
+    flags+=" -X k8s.io/component-base/version.$name"
+  done
+  for name in $programs; do
+    [ -x "$LAB/bin/$name" ] && continue
+    step "$name $version"
+    (cd "$source" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$LAB/bin/$name" "k8s.io/kubernetes/cmd/$name")
+  done
+}
+
+coredns() {
+  local source=$LAB/go/coredns plugin plugins="errors health ready loadbalance cache kubernetes"
+  [ -f "$LAB/images/coredns.tar" ] && return
+  step "CoreDNS $COREDNS"
+  mkdir -p "$source"
+  printf 'module dns\ngo 1.24.0\nrequire github.com/coredns/coredns v%s\n' "$COREDNS" >"$source/go.mod"
+  {
+    printf 'package main\nimport (\n  "github.com/coredns/coredns/core/dnsserver"\n  "github.com/coredns/coredns/coremain"\n'
+    for plugin in $plugins; do printf '  _ "github.com/coredns/coredns/plugin/%s"\n' "$plugin"; done
+    printf ')\nfunc main() {\n  dnsserver.Directives = []string{'
+    for plugin in $plugins; do printf '"%s",' "$plugin"; done
+    printf '}\n  coremain.Run()\n}\n'
+  } >"$source/main.go"
+  (cd "$source" && go mod tidy && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$LAB/images/coredns" .)
+  python3 "$here/image.py" "$LAB/images/coredns.tar" docker.io/library/coredns:1 0:0 /coredns -- "$LAB/images/coredns=/coredns"
+}
+
+pause() {
+  [ -f "$LAB/images/pause.tar" ] && return
+  step 'the container that holds a pod together'
+  gcc -O2 -static -o "$LAB/images/pause" "$here/pause.c"
+  python3 "$here/image.py" "$LAB/images/pause.tar" docker.io/library/pause:1 65535:65535 /pause -- "$LAB/images/pause=/pause"
+}
+
+grid() {
+  local service tag
+  step 'images of the grid'
+  (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --bins)
+  printf 'root:x:0:0::/:/bin/false\nnonroot:x:65532:65532::/:/bin/false\n' >"$LAB/images/passwd"
+  for service in coordinator worker; do
+    cp "$here/../../target/release/divvy-$service" "$LAB/images/divvy-$service"
+    objcopy --compress-debug-sections=zlib "$LAB/images/divvy-$service"
+    # The second tag is the same program: an upgrade to it is a change of nothing but the image.
+    for tag in 0.1.0 next; do
+      local libraries=()
+      for library in libc.so.6 libm.so.6 libgcc_s.so.1; do
+        libraries+=("/lib/x86_64-linux-gnu/$library=/lib/x86_64-linux-gnu/$library")
+      done
+      python3 "$here/image.py" "$LAB/images/$service-$tag.tar" "docker.io/library/divvy-$service:$tag" 65532:65532 \
+        "/usr/local/bin/divvy-$service" -- "$LAB/images/divvy-$service=/usr/local/bin/divvy-$service" \
+        /lib64/ld-linux-x86-64.so.2=/lib64/ld-linux-x86-64.so.2 "${libraries[@]}" "$LAB/images/passwd=/etc/passwd" \
+        DIR=/var/lib/divvy:65532
+    done
+  done
+}
+
+mkdir -p "$LAB/bin" "$LAB/images"
+packages
+kubernetes
+coredns
+pause
+grid

@@ -1,9 +1,11 @@
 //! A whole grid in one process: the same coordinator and workers as on a cluster, on loopback ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use coordinator::config::StoreUrl;
 use coordinator::startup::{Coordinator, JobWatch};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -11,7 +13,7 @@ use tokio::task::JoinSet;
 use url::Url;
 use worker::startup::Worker;
 
-/// Where a grid listens.
+/// Where a grid listens; with several coordinators at the ports behind these, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// Where clients ask; port 0 picks a free one.
@@ -28,70 +30,119 @@ impl Ports {
     }
 }
 
+/// What a grid is made of.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Coordinators, which share the database of `store_url` where they are several.
+    pub coordinators: NonZeroU32,
+    /// Workers of one slot each.
+    pub workers: u32,
+    /// Where SQLite's file is; without it the jobs end with the grid.
+    pub data_dir: Option<PathBuf>,
+    /// A database instead of SQLite.
+    pub store_url: Option<StoreUrl>,
+}
+
+impl Shape {
+    /// One coordinator whose jobs end with it.
+    #[must_use]
+    pub fn of_workers(workers: u32) -> Self {
+        Self { coordinators: NonZeroU32::MIN, workers, data_dir: None, store_url: None }
+    }
+}
+
 /// A grid that runs until it is stopped.
 #[derive(Debug)]
 pub struct EmbeddedGrid {
     scheme: &'static str,
-    public_addr: SocketAddr,
-    internal_addr: SocketAddr,
+    addresses: Vec<Addresses>,
     jobs: JobWatch,
     stop_workers: watch::Sender<bool>,
-    stop_coordinator: watch::Sender<bool>,
+    stop_coordinators: watch::Sender<bool>,
     workers: JoinSet<anyhow::Result<()>>,
-    coordinator: JoinSet<anyhow::Result<()>>,
+    coordinators: JoinSet<anyhow::Result<()>>,
     /// Last: it goes when nothing uses it any more.
     _own_data: Option<TempDir>,
 }
 
+/// Of one coordinator.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    public: SocketAddr,
+    internal: SocketAddr,
+}
+
 impl EmbeddedGrid {
-    /// Starts a coordinator at `ports` and `workers` workers of one slot each, as the variables `DIVVY_*` say
-    /// otherwise. Without a `data_dir` its jobs end with it.
+    /// Starts the coordinators at `ports` and the ports behind them, and workers of one slot each, as the variables
+    /// `DIVVY_*` say otherwise.
     ///
     /// # Errors
-    /// A variable is out of its range, an address cannot be bound, or the directory cannot be used.
-    pub fn start(ports: Ports, workers: u32, data_dir: Option<PathBuf>) -> anyhow::Result<Self> {
-        let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    /// A variable is out of its range, an address cannot be bound, or the data cannot be used.
+    pub fn start(ports: Ports, shape: Shape) -> anyhow::Result<Self> {
+        let Shape { coordinators, workers, data_dir, store_url } = shape;
         let mut config = coordinator::config::Config::from_env()?;
-        config.public_addr = ports.public;
-        config.internal_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.internal));
-        let own_data = match data_dir {
-            Some(data_dir) => {
-                config.data_dir = data_dir;
-                None
-            }
-            None => {
-                let own = tempfile::Builder::new().prefix("divvy-").tempdir().context("make a directory for data")?;
-                own.path().clone_into(&mut config.data_dir);
-                Some(own)
-            }
-        };
+        config.store_url = store_url.or(config.store_url);
+        anyhow::ensure!(
+            coordinators.get() == 1 || config.store_url.is_some(),
+            "several coordinators need a database that they share: --store-url postgres://…"
+        );
+        let own_data = own_data(data_dir, &mut config)?;
         let scheme = if config.doors.has_tls() { "https" } else { "http" };
-        let coordinator = Coordinator::build(config)?;
-        let (public_addr, internal_addr) = (coordinator.public_addr(), coordinator.internal_addr());
-        let jobs = coordinator.job_watch();
-
-        let mut config = worker::config::Config::from_env()?;
-        (config.listen_addr, config.slots) = (free_port, 1);
-        config.coordinator = format!("{scheme}://{internal_addr}").try_into()?;
-        let (stop_coordinator, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
+        let (stop_coordinators, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
             scheme,
-            public_addr,
-            internal_addr,
-            jobs,
+            addresses: Vec::new(),
+            jobs: JobWatch::default(),
             stop_workers,
-            stop_coordinator,
+            stop_coordinators,
             workers: JoinSet::new(),
-            coordinator: JoinSet::new(),
+            coordinators: JoinSet::new(),
             _own_data: own_data,
         };
-        grid.coordinator.spawn(coordinator.run(told(&grid.stop_coordinator)));
+        for number in 0..coordinators.get() {
+            grid.add_coordinator(ports, number, config.clone())?;
+        }
         for number in 1..=workers {
-            config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
-            let worker = Worker::build(config.clone())?;
-            grid.workers.spawn(worker.run(told(&grid.stop_workers)));
+            grid.add_worker(number)?;
         }
         Ok(grid)
+    }
+
+    fn add_coordinator(
+        &mut self,
+        ports: Ports,
+        number: u32,
+        mut config: coordinator::config::Config,
+    ) -> anyhow::Result<()> {
+        config.public_addr = SocketAddr::new(ports.public.ip(), port_behind(ports.public.port(), number)?);
+        config.internal_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port_behind(ports.internal, number)?));
+        config.coordinator_id = Some(format!("coordinator-{}", number + 1));
+        let coordinator = Coordinator::build(config)?;
+        self.addresses.push(Addresses { public: coordinator.public_addr(), internal: coordinator.internal_addr() });
+        self.jobs.add(&coordinator.job_watch());
+        self.coordinators.spawn(coordinator.run(told(&self.stop_coordinators)));
+        Ok(())
+    }
+
+    fn add_worker(&mut self, number: u32) -> anyhow::Result<()> {
+        let mut config = worker::config::Config::from_env()?;
+        (config.listen_addr, config.slots) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1);
+        let urls: Vec<_> =
+            self.addresses.iter().map(|addresses| format!("{}://{}", self.scheme, addresses.internal)).collect();
+        config.coordinator = urls.join(",").try_into()?;
+        config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
+        let worker = Worker::build(config)?;
+        self.workers.spawn(worker.run(told(&self.stop_workers)));
+        Ok(())
+    }
+
+    /// Where to ask it: each coordinator's URL, the first one's in front.
+    ///
+    /// # Errors
+    /// None in practice: every bound address makes a URL.
+    pub fn urls(&self) -> anyhow::Result<Vec<Url>> {
+        let url = |addresses: &Addresses| Url::parse(&format!("{}://{}", self.scheme, addresses.public));
+        self.addresses.iter().map(|addresses| url(addresses).context("the grid's URL")).collect()
     }
 
     /// Where to ask it.
@@ -99,13 +150,13 @@ impl EmbeddedGrid {
     /// # Errors
     /// None in practice: every bound address makes a URL.
     pub fn url(&self) -> anyhow::Result<Url> {
-        Url::parse(&format!("{}://{}", self.scheme, self.public_addr)).context("the grid's URL")
+        self.urls()?.into_iter().next().context("a grid has a coordinator")
     }
 
-    /// Where workers fetch tasks and metrics are read.
+    /// Where workers fetch tasks and metrics are read, of each coordinator.
     #[must_use]
-    pub fn internal_url(&self) -> String {
-        format!("{}://{}", self.scheme, self.internal_addr)
+    pub fn internal_urls(&self) -> Vec<String> {
+        self.addresses.iter().map(|addresses| format!("{}://{}", self.scheme, addresses.internal)).collect()
     }
 
     /// A view of its jobs.
@@ -124,8 +175,8 @@ impl EmbeddedGrid {
             self.stop_workers.send_replace(true);
             join(&mut self.workers).await?;
         }
-        self.stop_coordinator.send_replace(true);
-        join(&mut self.coordinator).await?;
+        self.stop_coordinators.send_replace(true);
+        join(&mut self.coordinators).await?;
         self.stop_workers.send_replace(true);
         join(&mut self.workers).await
     }
@@ -133,7 +184,7 @@ impl EmbeddedGrid {
     /// Resolves when a part of it ends without having been told to.
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = tokio::select! {
-            Some(ended) = self.coordinator.join_next() => ended,
+            Some(ended) = self.coordinators.join_next() => ended,
             Some(ended) = self.workers.join_next() => ended,
             else => return anyhow::anyhow!("the grid has no parts"),
         };
@@ -143,6 +194,28 @@ impl EmbeddedGrid {
             Err(error) => error.into(),
         }
     }
+}
+
+/// The directory that ends with the grid, where no other one is given.
+fn own_data(data_dir: Option<PathBuf>, config: &mut coordinator::config::Config) -> anyhow::Result<Option<TempDir>> {
+    if let Some(data_dir) = data_dir {
+        config.data_dir = data_dir;
+        return Ok(None);
+    }
+    if config.store_url.is_some() {
+        return Ok(None);
+    }
+    let own = tempfile::Builder::new().prefix("divvy-").tempdir().context("make a directory for data")?;
+    own.path().clone_into(&mut config.data_dir);
+    Ok(Some(own))
+}
+
+/// The port so many behind another one; 0 stays a free one.
+fn port_behind(port: u16, number: u32) -> anyhow::Result<u16> {
+    if port == 0 {
+        return Ok(0);
+    }
+    u16::try_from(u32::from(port) + number).context("there are not enough ports behind the given one")
 }
 
 async fn join(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 mod arguments;
 mod bar;
 mod completions;
+mod coordinator_list;
 mod failure;
 mod follow;
 mod hang_up;
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
         Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
         Command::Job(arguments) => job::run(&arguments).await,
         Command::Worker(arguments) => worker_list::run(&arguments).await,
+        Command::Coordinator(arguments) => coordinator_list::run(&arguments).await,
         Command::Stats(arguments) => stats::run(&arguments).await,
         Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::client::Client;
 use coordinator::startup::JobWatch;
-use divvy::embedded::{EmbeddedGrid, Ports};
+use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use indicatif::ProgressBar;
 use url::Url;
 
@@ -54,7 +54,7 @@ async fn question(grid: &Client, arguments: &SumOfPrimes) -> Result<api::SumOfPr
 
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
     let stop = stop_signal().context("catch signals")?;
-    let mut grid = EmbeddedGrid::start(Ports::any(), worker_count(arguments.workers), None)?;
+    let mut grid = EmbeddedGrid::start(Ports::any(), Shape::of_workers(worker_count(arguments.workers)))?;
     let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
         answer = question(&own, arguments) => answer,

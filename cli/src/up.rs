@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 
-use divvy::embedded::{EmbeddedGrid, Ports};
+use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use service::warn_about_unknown_variables;
 
 use url::Url;
@@ -23,16 +23,27 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     let stop = stop_signal().context("catch signals")?;
     let (public_addr, data_dir) = (SocketAddr::new(arguments.host, arguments.port), arguments.data_dir());
     let kept = match &data_dir {
+        _ if arguments.store_url.is_some() => "jobs are kept in the database".to_owned(),
         Some(directory) => format!("jobs and results are kept in {}", directory.display()),
         None => "jobs and results end with this grid: --data-dir DIRECTORY keeps them".to_owned(),
     };
     let ports = Ports { public: public_addr, internal: arguments.internal_port };
-    let mut grid = EmbeddedGrid::start(ports, worker_count(arguments.workers), data_dir)?;
-    let internal_url = Url::parse(&grid.internal_url()).context("the grid's internal URL")?;
+    let shape = Shape {
+        coordinators: arguments.coordinators,
+        workers: worker_count(arguments.workers),
+        data_dir,
+        store_url: arguments.store_url.clone(),
+    };
+    let mut grid = EmbeddedGrid::start(ports, shape)?;
+    let internal_urls = grid.internal_urls().join(" ");
+    let first = internal_urls.split(' ').next().unwrap_or_default();
+    let internal_url = Url::parse(first).context("the grid's internal URL")?;
     let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_url)?;
-    tell(&format!("workers of your own: {}", grid.internal_url()));
+    tell(&format!("workers of your own: {internal_urls}"));
     tell(&kept);
-    print_line(grid.url()?.as_str().trim_end_matches('/'))?;
+    for url in grid.urls()? {
+        print_line(url.as_str().trim_end_matches('/'))?;
+    }
     tokio::select! {
         () = stop => (),
         error = grid.failed() => return Err(error.into()),

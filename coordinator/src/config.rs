@@ -1,20 +1,24 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
+use jiff::Timestamp;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
+use store::shared::Member;
 use store::statistics::StatisticsRetention;
 use store_sqlite::StoreSettings;
 use url::Url;
+use uuid::Uuid;
 
+use crate::advertised::advertised;
 use crate::http::REPORT_OVERHEAD_BYTES;
 
 /// The longest time that any setting may have.
@@ -35,9 +39,20 @@ pub struct Config {
     pub worker_token: WorkerToken,
     /// `DIVVY_DATA_DIR`: where jobs, events and results are kept, in `divvy.db` and beside it. Default `divvy-data`.
     pub data_dir: PathBuf,
+    /// `DIVVY_STORE_URL`: a PostgreSQL that several coordinators share, such as `postgres://user:password@host/database`,
+    /// with the parameters of libpq. Needs `DIVVY_RESULTS_URL`. Default: none, SQLite in the data directory.
+    pub store_url: Option<StoreUrl>,
     /// `DIVVY_RESULTS_URL`: where results above 64 KiB go, such as `file:///mnt/results`. Default: `results` in the data
     /// directory.
     pub results_url: Option<Url>,
+    /// `DIVVY_COORDINATOR_ID`: the name of this coordinator among those of its grid. Default: the host's name, which is the
+    /// pod's on Kubernetes.
+    pub coordinator_id: Option<String>,
+    /// `DIVVY_ADVERTISE_PUBLIC_ADDR`: host and port where the other coordinators reach the public port. Default:
+    /// `DIVVY_PUBLIC_ADDR`, with `POD_IP` or else an address of the host where it is `0.0.0.0`.
+    pub advertise_public_addr: Option<String>,
+    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: the same for the internal port.
+    pub advertise_internal_addr: Option<String>,
     /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
     pub retention_days: u32,
     /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
@@ -87,6 +102,9 @@ pub struct Config {
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
     pub doors: DoorSettings,
+    /// `POD_IP`, without the prefix of the others: the pod's address, from the Kubernetes downward API.
+    #[serde(skip)]
+    pub pod_ip: Option<IpAddr>,
 }
 
 /// A part that may be left out.
@@ -106,7 +124,11 @@ impl Default for Config {
             internal_addr: (Ipv4Addr::UNSPECIFIED, 8081).into(),
             worker_token: WorkerToken::default(),
             data_dir: PathBuf::from("divvy-data"),
+            store_url: None,
             results_url: None,
+            coordinator_id: None,
+            advertise_public_addr: None,
+            advertise_internal_addr: None,
             retention_days: 30,
             retention_bytes: 10 << 30,
             statistics_minutes_hours: 24,
@@ -127,7 +149,30 @@ impl Default for Config {
             drain_timeout_ms: 10_000,
             lock_timeout_ms: 15_000,
             doors: DoorSettings::default(),
+            pod_ip: None,
         }
+    }
+}
+
+/// The URL of a database. It may hold a password, which no message shows.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StoreUrl(Url);
+
+impl TryFrom<String> for StoreUrl {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> anyhow::Result<Self> {
+        let wanted = "it must be such as postgres://user:password@host/database";
+        let url = Url::parse(&text).map_err(|error| anyhow::anyhow!("{error}: {wanted}"))?;
+        ensure!(matches!(url.scheme(), "postgres" | "postgresql"), "{wanted}");
+        Ok(Self(url))
+    }
+}
+
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StoreUrl({}://{})", self.0.scheme(), self.0.host_str().unwrap_or_default())
     }
 }
 
@@ -145,7 +190,8 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
-        let config = Self { doors: service::from_env()?, ..service::from_env()? };
+        let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
+        config.pod_ip = std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok());
         config.validate()?;
         Ok(config)
     }
@@ -163,6 +209,11 @@ impl Config {
             self.results_url.as_ref().is_none_or(|url| url.scheme() != "memory"),
             "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
              memory are lost with it"
+        );
+        ensure!(
+            self.store_url.is_none() || self.results_url.is_some(),
+            "DIVVY_STORE_URL needs DIVVY_RESULTS_URL: a place for large results that all coordinators share, such as \
+             s3://bucket/path or file:///mnt/shared"
         );
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
@@ -184,11 +235,34 @@ impl Config {
     }
 
     pub(crate) fn store_settings(&self) -> StoreSettings {
-        let max_age = Duration::from_hours(24).saturating_mul(self.retention_days);
         StoreSettings {
             data_dir: self.data_dir.clone(),
             results_url: self.results_url.clone(),
-            retention: Retention { max_age, max_bytes: self.retention_bytes },
+            retention: self.retention(),
+        }
+    }
+
+    /// The shared store, where there is one.
+    pub(crate) fn postgres_settings(&self) -> Option<store_postgres::StoreSettings> {
+        let url = self.store_url.as_ref()?.0.clone();
+        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone() })
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        let max_age = Duration::from_hours(24).saturating_mul(self.retention_days);
+        Retention { max_age, max_bytes: self.retention_bytes }
+    }
+
+    /// This run of this coordinator, as the others of its grid know it.
+    pub(crate) fn member(&self, public: SocketAddr, internal: SocketAddr) -> Member {
+        let host_name = || sysinfo::System::host_name().unwrap_or_else(|_| "coordinator".to_owned());
+        Member {
+            id: Uuid::new_v4(),
+            name: self.coordinator_id.clone().unwrap_or_else(host_name),
+            public_address: advertised(self.advertise_public_addr.as_deref(), public, self.pod_ip),
+            internal_address: advertised(self.advertise_internal_addr.as_deref(), internal, self.pod_ip),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Timestamp::now(),
         }
     }
 
@@ -251,9 +325,17 @@ mod tests {
             ("drain_timeout_ms", "86400001"),
             ("public_addr", "8080"),
             ("results_url", "memory:///"),
+            ("store_url", "postgres://host/database"),
+            ("store_url", "mysql://host/database"),
         ] {
             assert!(read(&[(name, value)]).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = StoreUrl::try_from("postgres://me:secret@host/database".to_owned()).expect("a URL");
+        assert_eq!(format!("{url:?}"), "StoreUrl(postgres://host)");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. No policy is here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -48,6 +48,8 @@ pub(crate) struct Driver {
     /// Leases that are being sent, with the way to end each.
     sent: DashMap<AttemptId, oneshot::Sender<()>>,
     last_claim: AtomicU64,
+    /// Nobody is answered any more.
+    is_over: AtomicBool,
     /// Wakes the timer: a deadline came nearer.
     deadline: Notify,
 }
@@ -87,6 +89,7 @@ impl Driver {
             claims: DashMap::new(),
             sent: DashMap::new(),
             last_claim: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             deadline: Notify::new(),
         };
         (Arc::new(driver), Queues { outgoing: to_send, compositions: to_compose })
@@ -128,7 +131,23 @@ impl Driver {
         self.answers.insert(id, sender);
         let waiting = WaitingJob { driver: Arc::clone(self), id, answer };
         self.input(|engine, now| engine.ask(id, kind, work, options, now));
+        self.dismiss_if_over();
         waiting
+    }
+
+    /// Answers every client and claim that waits: the engine works for them no longer.
+    pub(crate) fn end(&self) {
+        self.input(Engine::stop);
+        self.is_over.store(true, Ordering::SeqCst);
+        self.dismiss_if_over();
+    }
+
+    /// A client may come while the end is made known to the others.
+    fn dismiss_if_over(&self) {
+        if self.is_over.load(Ordering::SeqCst) {
+            self.answers.clear();
+            self.claims.clear();
+        }
     }
 
     /// Waits for tasks for a pulling worker.
@@ -138,6 +157,7 @@ impl Driver {
         self.claims.insert(id, sender);
         let waiting = WaitingClaim { driver: Arc::clone(self), id, lease };
         self.input(|engine, now| engine.wait_for_tasks(id, worker, max_tasks, now));
+        self.dismiss_if_over();
         waiting
     }
 

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use model::{JobEvent, JobId};
 use store::Store;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -31,6 +32,8 @@ pub(crate) struct EventHub {
     of_jobs: DashMap<JobId, Subscribers>,
     of_all: DashMap<(), Subscribers>,
     last_subscriber: AtomicU64,
+    /// The number of the newest event that this coordinator knows to be there.
+    newest: watch::Sender<u64>,
 }
 
 /// Events of one job or of all, from now on.
@@ -44,7 +47,9 @@ pub(crate) struct Subscription {
 
 impl EventHub {
     pub(crate) fn new(store: Arc<Store>) -> Arc<Self> {
-        Arc::new(Self { store, of_jobs: DashMap::new(), of_all: DashMap::new(), last_subscriber: AtomicU64::new(0) })
+        let newest = watch::Sender::new(*store.latest_event().borrow());
+        let (of_jobs, of_all, last_subscriber) = (DashMap::new(), DashMap::new(), AtomicU64::new(0));
+        Arc::new(Self { store, of_jobs, of_all, last_subscriber, newest })
     }
 
     /// Subscribes to the events of one job, or of all.
@@ -66,7 +71,7 @@ impl EventHub {
 
     /// Reads events as they are committed. Runs for ever.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut latest = self.store.latest_event();
+        let mut latest = self.newest.subscribe();
         let mut after = *latest.borrow_and_update();
         while latest.changed().await.is_ok() {
             let target = *latest.borrow_and_update();
@@ -86,8 +91,20 @@ impl EventHub {
                 }
             }
         }
-        // The writer has stopped: there are no more events.
+        // The sender is a field of this.
         std::future::pending().await
+    }
+
+    /// Follows what a store says of its newest event. Runs for ever.
+    pub(crate) async fn follow(self: Arc<Self>, mut latest: watch::Receiver<u64>) {
+        loop {
+            let newest = *latest.borrow_and_update();
+            self.newest.send_if_modified(|known| newest > std::mem::replace(known, newest.max(*known)));
+            if latest.changed().await.is_err() {
+                // The writer has stopped: there are no more events of it.
+                return std::future::pending().await;
+            }
+        }
     }
 
     fn publish(&self, event: JobEvent) {

@@ -1,18 +1,30 @@
 //! A stored job as clients see it.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use api::{Job, JobProgress};
-use engine::Engine;
+use engine::{Engine, JobView};
 use model::{NumberRange, TaskCounts};
 use store::JobRecord;
 use workloads::{Kind, Workload};
 
 /// A stored job with what the engine knows of it: the engine is ahead of the store.
-pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
-    let live = engine.job(record.id);
+pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
+    let is_over = record.state.is_over();
+    let notice = if is_over { None } else { engine.mismatch_of(record.id, &record.options.requires) };
+    let (live, notice) = (engine.job(record.id), notice.map(|reason| reason.to_string()));
+    job(record, live, notice, engine.chunk_size())
+}
+
+/// A stored job as the store alone knows it.
+pub(crate) fn stored(record: JobRecord, chunk_size: NonZeroU64) -> Job {
+    job(record, None, None, chunk_size)
+}
+
+fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_size: NonZeroU64) -> Job {
     let known = workloads::kind(record.kind).ok();
-    let work = known.and_then(|kind| restored(kind, &record, engine));
+    let work = known.and_then(|kind| restored(kind, &record, chunk_size));
     let stored = || work.as_ref().and_then(|work| numbers_done(&record, &**work));
     let numbers_done = live.map_or_else(stored, |live| live.numbers_done);
     let algorithm = work.as_ref().and_then(|work| work.algorithm());
@@ -31,7 +43,6 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
     let fraction = live.map_or(share_of_tasks, |live| live.fraction);
     let tasks_per_second = live.and_then(|live| live.tasks_per_second);
     let seconds_left = live.and_then(|live| live.seconds_left);
-    let notice = if state.is_over() { None } else { engine.mismatch_of(id, &options.requires) };
     Job {
         id,
         kind,
@@ -39,7 +50,7 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
         algorithm,
         state,
         priority: options.priority,
-        notice: notice.map(|reason| reason.to_string()),
+        notice,
         tags: options.tags,
         affinity: options.affinity,
         requires: options.requires,
@@ -58,8 +69,8 @@ pub(crate) fn job(record: JobRecord, engine: &Engine) -> Job {
 }
 
 /// A job's work, to be looked at.
-fn restored(kind: &dyn Kind, record: &JobRecord, engine: &Engine) -> Option<Arc<dyn Workload>> {
-    let chunk_size = record.options.chunk_size.unwrap_or_else(|| engine.chunk_size());
+fn restored(kind: &dyn Kind, record: &JobRecord, chunk_size: NonZeroU64) -> Option<Arc<dyn Workload>> {
+    let chunk_size = record.options.chunk_size.unwrap_or(chunk_size);
     kind.restore(&record.params, chunk_size).ok()
 }
 

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Changed, Explanation, Job, ParsedJob};
+use dashmap::DashSet;
 use engine::Engine;
 use futures_util::future::join_all;
 use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Requirements};
-use store::{Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, WriteError};
-use tracing::{info, warn};
+use store::{
+    Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob,
+    WriteError,
+};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 use workloads::{Division, Parsed};
 
@@ -119,6 +123,28 @@ pub(crate) struct Jobs {
     driver: Arc<Driver>,
     locks: JobLocks,
     supervisor: Supervisor,
+    /// Jobs that were submitted here and whose events are yet to be read; none where no other coordinator submits.
+    own: Option<Arc<DashSet<JobId>>>,
+}
+
+/// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
+pub(crate) async fn submit_to(
+    store: &Store,
+    new: NewJob,
+    body: [u8; 32],
+) -> Result<(JobRecord, Submission), AcceptError> {
+    let (accepted, as_of_first_release) = (new.accepted().record, first_release(&new, body));
+    let submitted = match store.submit(new).await {
+        Err(mismatch @ SubmitError::Mismatch { .. }) => store.submit(as_of_first_release).await.map_err(|_| mismatch),
+        submitted => submitted,
+    };
+    match submitted? {
+        Submission::New => Ok((accepted, Submission::New)),
+        Submission::Existing(existing) => {
+            let record = store.job(existing).await?.ok_or(SubmitError::Write(WriteError::Closed))?;
+            Ok((record, Submission::Existing(existing)))
+        }
+    }
 }
 
 impl Action {
@@ -159,13 +185,45 @@ impl Action {
     }
 }
 
-impl Jobs {
-    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor) -> Self {
-        Self { store, driver, locks: JobLocks::default(), supervisor }
+impl Proposal {
+    /// The job to be stored, and the hash of the request's body.
+    /// The engine, where this coordinator leads, knows which workers there are.
+    pub(crate) fn into_new(self, engine: Option<&Engine>) -> Result<(NewJob, [u8; 32]), InvalidJob> {
+        let Self { id, idempotency_key, job, fingerprints } = self;
+        let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
+        if idempotency_key.as_ref().is_some_and(is_too_long) {
+            let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
+            return Err(InvalidJob::new("Idempotency-Key", message));
+        }
+        let ParsedJob { kind, mut work, options } = job;
+        if let Some(engine) = engine {
+            fall_back_if_better(engine, kind, &mut work, &options.requires);
+        }
+        let tasks = work.workload.tasks();
+        if tasks > MAX_TASKS {
+            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
+            return Err(InvalidJob::new("params", message));
+        }
+        let new = NewJob {
+            id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
+            kind,
+            is_individual: work.workload.profile().is_individual,
+            params: work.stored,
+            tasks,
+            payloads: work.payloads,
+            options,
+            fingerprint: fingerprints.job,
+            idempotency_key,
+            submitted_at: now().at,
+        };
+        Ok((new, fingerprints.body))
     }
+}
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
+impl Jobs {
+    /// Where `is_shared`, other coordinators submit to the same store: see [`Self::note_submitted`].
+    pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor, is_shared: bool) -> Self {
+        Self { store, driver, locks: JobLocks::default(), supervisor, own: is_shared.then(Arc::default) }
     }
 
     /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
@@ -191,68 +249,72 @@ impl Jobs {
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let Proposal { id, idempotency_key, job, fingerprints } = proposal;
-        let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
-        if idempotency_key.as_ref().is_some_and(is_too_long) {
-            let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
-            return Err(InvalidJob::new("Idempotency-Key", message).into());
-        }
-        let ParsedJob { kind, mut work, options } = job;
-        self.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
-        let tasks = work.workload.tasks();
-        if tasks > MAX_TASKS {
-            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
-            return Err(InvalidJob::new("params", message).into());
-        }
-        let new = NewJob {
-            id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
-            kind,
-            is_individual: work.workload.profile().is_individual,
-            params: work.stored,
-            tasks,
-            payloads: work.payloads,
-            options,
-            fingerprint: fingerprints.job,
-            idempotency_key,
-            submitted_at: now().at,
-        };
+        let (new, body) = self.driver.view(|engine| proposal.into_new(Some(engine)))?;
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, fingerprints.body).await });
+        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
     async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {
         let _lock = self.locks.lock(new.id).await;
-        let accepted = new.accepted();
-        let as_of_first_release = first_release(&new, body);
-        let record = match self.submit(new, as_of_first_release).await? {
-            Submission::New => {
-                let record = accepted.record.clone();
-                if let Some(caller) = &record.options.submitted_by {
-                    info!(job_id = %record.id, %caller, "accepted a job");
-                }
-                self.driver.input(|engine, now| engine.take_up(accepted, now))?;
-                return Ok((self.view(record), Submission::New));
+        let (id, accepted) = (new.id, new.accepted());
+        self.note_own(id);
+        let submitted = submit_to(&self.store, new, body).await;
+        if matches!(submitted, Ok((_, Submission::New))) {
+            if let Some(caller) = &accepted.record.options.submitted_by {
+                info!(job_id = %id, %caller, "accepted a job");
             }
-            Submission::Existing(existing) => self.store.job(existing).await?,
-        };
-        let record = record.ok_or(SubmitError::Write(WriteError::Closed))?;
-        Ok((self.view(record.clone()), Submission::Existing(record.id)))
+            self.driver.input(|engine, now| engine.take_up(accepted, now))?;
+        } else {
+            // It may be committed all the same: its event tells.
+            self.forget_own(id);
+        }
+        let (record, submission) = submitted?;
+        Ok((self.view(record), submission))
     }
 
-    /// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
-    async fn submit(&self, new: NewJob, as_of_first_release: NewJob) -> Result<Submission, SubmitError> {
-        match self.store.submit(new).await {
-            Err(mismatch @ SubmitError::Mismatch { .. }) => {
-                self.store.submit(as_of_first_release).await.map_err(|_| mismatch)
-            }
-            submitted => submitted,
+    /// Remembers a job until its event is read, where the events of others' jobs are read too.
+    fn note_own(&self, id: JobId) {
+        if let Some(own) = &self.own {
+            own.insert(id);
         }
     }
 
-    pub(crate) async fn job(&self, id: JobId) -> Result<Option<Job>, ReadError> {
-        Ok(self.store.job(id).await?.map(|record| self.view(record)))
+    fn forget_own(&self, id: JobId) -> bool {
+        self.own.as_ref().is_some_and(|own| own.remove(&id).is_some())
+    }
+
+    /// A job was stored, by this coordinator or another one: the engine gets it, unless it has or had it.
+    pub(crate) async fn note_submitted(&self, id: JobId) {
+        if self.forget_own(id) {
+            return;
+        }
+        let _lock = self.locks.lock(id).await;
+        loop {
+            if self.driver.view(|engine| engine.knows(id)) {
+                return;
+            }
+            match self.unfinished(id).await {
+                Ok(Some(job)) => {
+                    if let Err(error) = self.driver.input(|engine, now| engine.take_up(job, now)) {
+                        warn!(job_id = %id, %error, "a stored job cannot be read: it waits for a version that can");
+                    }
+                    return;
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    debug!(job_id = %id, %error, "a stored job cannot be read yet");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn unfinished(&self, id: JobId) -> anyhow::Result<Option<UnfinishedJob>> {
+        // Its end may be on its way to the store.
+        self.store.flush().await?;
+        Ok(self.store.unfinished_job(id).await?)
     }
 
     /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.
@@ -388,6 +450,6 @@ impl Jobs {
 
     /// A stored job as clients see it, with what the engine knows of it now.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
-        self.driver.view(|engine| job_view::job(record, engine))
+        self.driver.view(|engine| job_view::live(record, engine))
     }
 }

@@ -18,6 +18,7 @@ use workloads::Report;
 use crate::driver::{Driver, Outgoing};
 use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
+use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
@@ -47,6 +48,8 @@ pub(crate) struct LeaseSender {
     pub(crate) token: WorkerToken,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) epoch: u64,
+    /// Nothing is sent once it has ended.
+    pub(crate) trust: Trust,
     /// The longest results of one lease, in bytes.
     pub(crate) max_result_bytes: usize,
 }
@@ -63,6 +66,9 @@ impl LeaseSender {
     /// Sends what the driver queues. Runs as long as the driver does.
     pub(crate) async fn run(self, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
+            if !self.trust.holds() {
+                continue;
+            }
             let this = self.clone();
             match next {
                 Outgoing::Lease(order, revoked) => self.supervisor.spawn(this.lease(order, revoked)),
@@ -113,6 +119,9 @@ impl LeaseSender {
             settled: order.settled.clone(),
         };
         let patience = order.expires_at.saturating_duration_since(Instant::now()) + GRACE;
+        if !self.trust.holds() {
+            return Sent::Failed(LeaseFailure::Undeliverable);
+        }
         let request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,

@@ -12,11 +12,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
 
-use store::Store;
+use scheduler::{Demand, JobCounts};
 
-use crate::driver::Driver;
 use crate::event_hub::EventHub;
-use crate::pull_workers::PullWorkers;
+use crate::role::Role;
 use crate::workers::Workers;
 
 /// Why a worker is not registered any more.
@@ -25,6 +24,29 @@ pub(crate) enum EvictionReason {
     Silent,
     Replaced,
     Left,
+}
+
+/// What became of a request that was passed on to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    Answered,
+    /// The leader went away, and the next one is asked.
+    AskedAgain,
+    /// No leader has answered in time.
+    Failed,
+}
+
+impl Forwarded {
+    const ALL: [Self; 3] = [Self::Answered, Self::AskedAgain, Self::Failed];
+
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Answered => "answered",
+            Self::AskedAgain => "asked-again",
+            Self::Failed => "failed",
+        };
+        OutcomeLabel { outcome }
+    }
 }
 
 /// How a lease ended.
@@ -98,6 +120,8 @@ pub(crate) struct CoordinatorMetrics {
     lease_duration: Histogram,
     refused_outcomes: Counter,
     evictions: Family<ReasonLabel, Counter>,
+    forwarded: Family<OutcomeLabel, Counter>,
+    takeovers: Counter,
 }
 
 impl CoordinatorMetrics {
@@ -111,11 +135,16 @@ impl CoordinatorMetrics {
         let help = "Outcomes of attempts that held no lease any more";
         metrics.register("divvy_refused_outcomes", help, refused_outcomes.clone());
         metrics.register("divvy_evictions", "Workers removed, by reason", evictions.clone());
+        let (forwarded, takeovers) = (Family::default(), Counter::default());
+        let help = "Requests that were passed on to the leader, by outcome";
+        metrics.register("divvy_forwarded_requests", help, forwarded.clone());
+        metrics.register("divvy_takeovers", "Terms that this coordinator has begun", takeovers.clone());
         metrics.register_collector(Box::new(gauges));
         // A label set that is known starts at zero, so that its first increase shows.
         LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
-        Self { leases, lease_duration, refused_outcomes, evictions }
+        Forwarded::ALL.iter().for_each(|outcome| drop(forwarded.get_or_create(&outcome.label())));
+        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers }
     }
 
     pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
@@ -126,6 +155,14 @@ impl CoordinatorMetrics {
         }
     }
 
+    pub(crate) fn forwarded(&self, outcome: Forwarded) {
+        self.forwarded.get_or_create(&outcome.label()).inc();
+    }
+
+    pub(crate) fn took_over(&self) {
+        self.takeovers.inc();
+    }
+
     pub(crate) fn evicted(&self, reason: EvictionReason) {
         self.evictions.get_or_create(&reason.label()).inc();
     }
@@ -134,20 +171,23 @@ impl CoordinatorMetrics {
 /// Figures that are read when they are asked for.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    pub(crate) driver: Arc<Driver>,
+    pub(crate) role: Arc<Role>,
     pub(crate) workers: Arc<Workers>,
-    pub(crate) pull_workers: Arc<PullWorkers>,
-    pub(crate) store: Arc<Store>,
     pub(crate) events: Arc<EventHub>,
 }
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let kinds = workloads::KINDS.iter().map(|kind| kind.name());
-        let (demands, jobs, wanted_slots) = self.driver.view(|engine| {
-            let demands: Vec<_> = kinds.map(|kind| (kind, engine.demand(kind))).collect();
-            (demands, engine.job_counts(), engine.wanted_slots())
-        });
+        let term = self.role.term();
+        let kinds = || workloads::KINDS.iter().map(|kind| kind.name());
+        // Figures of the grid are the leader's: those of all coordinators add up.
+        let (demands, jobs, wanted_slots) = match &term {
+            Some(term) => term.driver.view(|engine| {
+                let demands: Vec<_> = kinds().map(|kind| (kind, engine.demand(kind))).collect();
+                (demands, engine.job_counts(), engine.wanted_slots())
+            }),
+            None => (kinds().map(|kind| (kind, Demand::default())).collect(), JobCounts::default(), 0),
+        };
         let runnable = demands.iter().map(|(_, demand)| demand.runnable).sum();
         gauge(
             &mut encoder,
@@ -172,24 +212,29 @@ impl Collector for Gauges {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
         let help = "Changes that wait to be committed";
-        gauge(&mut encoder, "divvy_store_backlog_changes", help, self.store.backlog())?;
+        gauge(&mut encoder, "divvy_store_backlog_changes", help, term.as_ref().map_or(0, |term| term.store.backlog()))?;
         let help = "Length of the store's write-ahead log, which a reader that does not end keeps from shrinking";
-        gauge(&mut encoder, "divvy_store_log_bytes", help, self.store.log_bytes())?;
-        let is_failing =
-            self.store.is_failing().is_some() || self.driver.view(|engine| engine.composing_error().is_some());
+        gauge(&mut encoder, "divvy_store_log_bytes", help, term.as_ref().map_or(0, |term| term.store.log_bytes()))?;
+        let is_failing = term.as_ref().is_some_and(|term| {
+            term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
+        });
         gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
         let help = "Event streams and clients that wait for a job";
         gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
-        let states = self.workers.states();
+        let states = term.as_ref().map(|_| self.workers.states()).unwrap_or_default();
         let mut family = encoder.encode_descriptor("divvy_workers", "Workers by state", None, zero.metric_type())?;
         for (state, count) in [
             ("ready", states.ready),
             ("suspended", states.suspended),
             ("draining", states.draining),
-            ("pulling", self.pull_workers.len() as u64),
+            ("pulling", term.as_ref().map_or(0, |term| term.pull_workers.len() as u64)),
         ] {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }
+        let help = "Whether this coordinator leads";
+        gauge(&mut encoder, "divvy_leader", help, u64::from(term.is_some()))?;
+        let help = "The epoch of the term that this coordinator leads; 0 while it does not";
+        gauge(&mut encoder, "divvy_epoch", help, term.as_ref().map_or(0, |term| term.epoch))?;
         Ok(())
     }
 }

@@ -1,16 +1,18 @@
 //! The workers that are registered now: where they are and when they were last seen.
 //!
 //! Two rules are here, because they are about connections: a name belongs to the process that lives under it, and a worker
-//! is lost when it falls silent. Everything else about workers is the engine's.
+//! is lost when it falls silent. Everything else about workers is the engine's, while this coordinator leads. A standby
+//! keeps the map too, so that it knows whom to ask for their leases when it takes over.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
 use dashmap::{DashMap, Entry};
-use engine::{Delivery, HeldLease, HeldState, Reconciled, Standing, WorkerAnnouncement};
+use engine::{Delivery, Engine, HeldLease, HeldState, Now, Reconciled, Standing, WorkerAnnouncement};
 use model::{BootId, InvalidJob, JobKind, Labels, WorkerId, check_words};
 use scheduler::WorkerKey;
 
@@ -37,6 +39,9 @@ const DISCONNECTED_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// A worker that was seen this recently over an open connection lives: another process may not take its name.
 const NAME_HELD_FOR: Duration = Duration::from_millis(2_500);
+
+/// A worker that was seen this recently is asked for its leases when a term begins; of others nothing is expected.
+const SEEN_LATELY: Duration = Duration::from_millis(2_500);
 
 /// Where a heartbeat came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +99,20 @@ pub(crate) struct WorkerStates {
     pub(crate) slots: u64,
 }
 
+impl WorkerStates {
+    fn add(&mut self, standing: Option<Standing>, slots: u32) {
+        match standing {
+            Some(Standing::Ready) => {
+                self.ready += 1;
+                self.slots += u64::from(slots);
+            }
+            Some(Standing::Suspended) => self.suspended += 1,
+            Some(Standing::Draining) => self.draining += 1,
+            None => (),
+        }
+    }
+}
+
 /// Where the leases of a worker go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -104,7 +123,8 @@ pub(crate) struct Destination {
 /// One registered worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    pub(crate) key: WorkerKey,
+    /// In the engine of the present term; none while this coordinator does not lead.
+    pub(crate) key: Option<WorkerKey>,
     pub(crate) address: SocketAddr,
     /// The last heartbeat, without the leases that it listed.
     pub(crate) heartbeat: Heartbeat,
@@ -119,7 +139,8 @@ pub(crate) struct Registration {
 /// The last-seen map.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    driver: Arc<Driver>,
+    /// Of the present term.
+    driver: RwLock<Option<Arc<Driver>>>,
     registrations: DashMap<WorkerId, Registration>,
     names: DashMap<WorkerKey, WorkerId>,
     slots: AtomicU64,
@@ -140,6 +161,23 @@ impl Registration {
             && now.saturating_duration_since(self.last_seen_at) < NAME_HELD_FOR
     }
 
+    fn destination(&self) -> Destination {
+        Destination { address: self.address, boot_id: self.heartbeat.boot_id }
+    }
+
+    fn announcement(&self, worker_id: &WorkerId) -> WorkerAnnouncement {
+        WorkerAnnouncement {
+            id: worker_id.clone(),
+            delivery: Delivery::Pushed { boot_id: self.heartbeat.boot_id },
+            slots: self.heartbeat.slots,
+            kinds: self.heartbeat.kinds.clone(),
+            labels: all_labels(&self.heartbeat),
+            resources: self.heartbeat.resources,
+            is_reserved: false,
+            leases_per_slot: LEASES_PER_SLOT,
+        }
+    }
+
     fn see(&mut self, origin: Origin, heartbeat: Heartbeat, now: Instant) {
         let is_draining = self.heartbeat.is_draining || heartbeat.is_draining;
         let is_same_connection = self.connection == origin.connection;
@@ -151,15 +189,50 @@ impl Registration {
 }
 
 impl Workers {
-    pub(crate) fn new(driver: Arc<Driver>, evict_after: Duration, now: Instant) -> Self {
+    pub(crate) fn new(evict_after: Duration, now: Instant) -> Self {
         Self {
-            driver,
+            driver: RwLock::default(),
             registrations: DashMap::new(),
             names: DashMap::new(),
             slots: AtomicU64::new(0),
             evict_after,
             last_sweep_at: Mutex::new(now),
         }
+    }
+
+    /// From now on workers join the engine of a term, each with its next heartbeat.
+    pub(crate) fn begin_term(&self, driver: &Arc<Driver>) {
+        *self.driver.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(driver));
+    }
+
+    /// The workers that live and may hold leases of the last term. Its tasks wait until each of them has listed its leases
+    /// to the present one. Without any the wait ends now.
+    pub(crate) fn await_lists(&self, driver: &Driver, now: Instant) -> Vec<Destination> {
+        let lives =
+            |registration: &Registration| now.saturating_duration_since(registration.last_seen_at) < SEEN_LATELY;
+        let living: Vec<_> = self.registrations.iter().filter(|worker| lives(worker.value())).collect();
+        let (ids, destinations): (BTreeSet<_>, Vec<_>) =
+            living.iter().map(|worker| (worker.key().clone(), worker.value().destination())).unzip();
+        drop(living);
+        driver.input(|engine, now| engine.await_lists(ids, now));
+        destinations
+    }
+
+    /// The engine of the term gets nothing more.
+    pub(crate) fn end_term(&self, driver: &Arc<Driver>) {
+        {
+            let mut current = self.driver.write().unwrap_or_else(PoisonError::into_inner);
+            if !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, driver)) {
+                return;
+            }
+            *current = None;
+        }
+        self.names.clear();
+        self.registrations.iter_mut().for_each(|mut registration| registration.key = None);
+    }
+
+    fn driver(&self) -> Option<Arc<Driver>> {
+        self.driver.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes that a worker lives and compares the leases that it lists with the engine's.
@@ -172,18 +245,16 @@ impl Workers {
     ) -> Result<(Registered, HeartbeatAnswer), RegisterError> {
         check(&heartbeat)?;
         let held: Vec<_> = std::mem::take(&mut heartbeat.held).into_iter().map(held_lease).collect();
+        let seen_epoch = heartbeat.epoch;
+        let driver = self.driver();
+        let reconcile = |registration: &mut Registration| match &driver {
+            Some(driver) => self.reconcile(driver, worker_id, registration, &held),
+            None => Reconciled::default(),
+        };
         let (registered, reconciled) = match self.registrations.entry(worker_id.clone()) {
             Entry::Occupied(mut entry) if entry.get().is_same_process(origin, &heartbeat) => {
-                let registration = entry.get_mut();
-                registration.see(origin, heartbeat, now);
-                let (key, is_draining) = (registration.key, registration.heartbeat.is_draining);
-                let reconciled = self.driver.input(|engine, now| {
-                    if is_draining {
-                        engine.drain(key, now);
-                    }
-                    engine.heartbeat(key, &held, now)
-                });
-                (Registered::Known, reconciled)
+                entry.get_mut().see(origin, heartbeat, now);
+                (Registered::Known, reconcile(entry.get_mut()))
             }
             Entry::Occupied(mut entry) => {
                 let old = entry.get();
@@ -192,7 +263,8 @@ impl Workers {
                     return Err(RegisterError::NameTaken { worker_id, address });
                 }
                 let had_left = self.forget(old);
-                let (registration, reconciled) = self.join(worker_id, origin, heartbeat, &held, now)?;
+                let mut registration = self.admit(origin, heartbeat, now)?;
+                let reconciled = reconcile(&mut registration);
                 entry.insert(registration);
                 (Registered::Replaced { had_left }, reconciled)
             }
@@ -200,14 +272,21 @@ impl Workers {
                 (Registered::Leaving, Reconciled::default())
             }
             Entry::Vacant(entry) => {
-                let (registration, reconciled) = self.join(worker_id, origin, heartbeat, &held, now)?;
+                let mut registration = self.admit(origin, heartbeat, now)?;
+                let reconciled = reconcile(&mut registration);
                 entry.insert(registration);
                 (Registered::New, reconciled)
             }
         };
+        let Some(driver) = driver else {
+            return Ok((registered, HeartbeatAnswer { is_standby: true, ..HeartbeatAnswer::default() }));
+        };
+        let epoch = driver.input(|engine, now| {
+            engine.listed(worker_id, seen_epoch, now);
+            engine.epoch()
+        });
         let Reconciled { settled, deliver } = reconciled;
-        let epoch = self.driver.view(engine::Engine::epoch);
-        Ok((registered, HeartbeatAnswer { epoch, settled, deliver }))
+        Ok((registered, HeartbeatAnswer { epoch, settled, deliver, is_standby: false }))
     }
 
     /// Stops giving leases to a worker that is going; its registration stays until it falls silent. Answers whether it
@@ -218,8 +297,7 @@ impl Workers {
             return false;
         }
         registration.heartbeat.is_draining = true;
-        let key = registration.key;
-        self.driver.input(|engine, now| engine.drain(key, now));
+        self.tell_engine(registration.key, Engine::drain);
         true
     }
 
@@ -228,8 +306,7 @@ impl Workers {
     pub(crate) fn drain(&self, worker_id: &WorkerId) -> bool {
         let Some(mut registration) = self.registrations.get_mut(worker_id) else { return false };
         registration.heartbeat.is_draining = true;
-        let key = registration.key;
-        self.driver.input(|engine, now| engine.drain(key, now));
+        self.tell_engine(registration.key, Engine::drain);
         true
     }
 
@@ -240,8 +317,13 @@ impl Workers {
         let Some(mut registration) = self.registrations.get_mut(worker_id) else { return };
         if registration.connection == connection && registration.heartbeats_on_connection > 1 {
             registration.disconnected_at = Some(now);
-            let key = registration.key;
-            self.driver.input(|engine, now| engine.disconnected(key, now));
+            self.tell_engine(registration.key, Engine::disconnected);
+        }
+    }
+
+    fn tell_engine(&self, key: Option<WorkerKey>, tell: impl FnOnce(&mut Engine, WorkerKey, Now)) {
+        if let (Some(driver), Some(key)) = (self.driver(), key) {
+            driver.input(|engine, now| tell(engine, key, now));
         }
     }
 
@@ -259,11 +341,12 @@ impl Workers {
                 .disconnected_at
                 .is_some_and(|at| now.saturating_duration_since(at) > DISCONNECTED_TIMEOUT.min(self.evict_after));
             if is_silent || is_gone {
-                silent.push((registration.key().clone(), registration.key));
+                silent.push((registration.key().clone(), registration.last_seen_at));
             }
         }
-        let evict = |(worker_id, key): (WorkerId, WorkerKey)| {
-            let (_, registration) = self.registrations.remove_if(&worker_id, |_, now_there| now_there.key == key)?;
+        let evict = |(worker_id, last_seen_at): (WorkerId, Instant)| {
+            let is_silent_still = |_: &WorkerId, worker: &Registration| worker.last_seen_at == last_seen_at;
+            let (_, registration) = self.registrations.remove_if(&worker_id, is_silent_still)?;
             Some(Evicted { worker_id, had_left: self.forget(&registration) })
         };
         silent.into_iter().filter_map(evict).collect()
@@ -277,35 +360,38 @@ impl Workers {
         workers
     }
 
-    /// Workers by state, and the slots of those that are ready.
+    /// Workers by state, and the slots of those that are ready. A standby knows which of them drain.
     pub(crate) fn states(&self) -> WorkerStates {
-        let keys: Vec<_> = self.registrations.iter().map(|worker| (worker.key, worker.heartbeat.slots)).collect();
-        self.driver.view(|engine| {
-            let mut states = WorkerStates::default();
-            for (key, slots) in keys {
-                match engine.worker(key).map(|worker| worker.standing) {
-                    Some(Standing::Ready) => {
-                        states.ready += 1;
-                        states.slots += u64::from(slots);
-                    }
-                    Some(Standing::Suspended) => states.suspended += 1,
-                    Some(Standing::Draining) => states.draining += 1,
-                    None => (),
+        let standing = |worker: &Registration| {
+            if worker.heartbeat.is_draining { Standing::Draining } else { Standing::Ready }
+        };
+        let workers: Vec<_> = self
+            .registrations
+            .iter()
+            .map(|worker| (worker.key, worker.heartbeat.slots, standing(worker.value())))
+            .collect();
+        let mut states = WorkerStates::default();
+        match self.driver() {
+            Some(driver) => driver.view(|engine| {
+                for (key, slots, _) in workers {
+                    let worker = key.and_then(|key| engine.worker(key));
+                    states.add(worker.map(|worker| worker.standing), slots);
                 }
-            }
-            states
-        })
+            }),
+            None => workers.into_iter().for_each(|(_, slots, standing)| states.add(Some(standing), slots)),
+        }
+        states
     }
 
     /// The registration under a name.
     pub(crate) fn key(&self, worker_id: &WorkerId) -> Option<WorkerKey> {
-        self.registrations.get(worker_id).map(|registration| registration.key)
+        self.registrations.get(worker_id).and_then(|registration| registration.key)
     }
 
     /// Where a worker takes leases, if it is still the same registration.
     pub(crate) fn destination(&self, worker_id: &WorkerId, key: WorkerKey) -> Option<Destination> {
-        let registration = self.registrations.get(worker_id).filter(|registration| registration.key == key)?;
-        Some(Destination { address: registration.address, boot_id: registration.heartbeat.boot_id })
+        let registration = self.registrations.get(worker_id).filter(|registration| registration.key == Some(key))?;
+        Some(registration.destination())
     }
 
     /// Where the worker of a registration takes leases.
@@ -314,57 +400,61 @@ impl Workers {
         self.destination(&worker_id, key)
     }
 
-    fn join(
-        &self,
-        worker_id: &WorkerId,
-        origin: Origin,
-        heartbeat: Heartbeat,
-        held: &[HeldLease],
-        now: Instant,
-    ) -> Result<(Registration, Reconciled), RegisterError> {
+    /// Room for a new worker's slots.
+    fn admit(&self, origin: Origin, heartbeat: Heartbeat, now: Instant) -> Result<Registration, RegisterError> {
         let slots = u64::from(heartbeat.slots);
         if self.slots.fetch_add(slots, Ordering::Relaxed) + slots > MAX_SLOTS {
             self.slots.fetch_sub(slots, Ordering::Relaxed);
             return Err(RegisterError::Full);
         }
-        let announcement = WorkerAnnouncement {
-            id: worker_id.clone(),
-            delivery: Delivery::Pushed { boot_id: heartbeat.boot_id },
-            slots: heartbeat.slots,
-            kinds: heartbeat.kinds.clone(),
-            labels: all_labels(&heartbeat),
-            resources: heartbeat.resources,
-            is_reserved: false,
-            leases_per_slot: LEASES_PER_SLOT,
-        };
-        let is_draining = heartbeat.is_draining;
-        let (key, reconciled) = self.driver.input(|engine, now| {
-            let joined = engine.join(announcement, held, now);
-            if is_draining {
-                engine.drain(joined.0, now);
-            }
-            joined
-        });
-        self.names.insert(key, worker_id.clone());
-        let registration = Registration {
-            key,
+        Ok(Registration {
+            key: None,
             address: origin.address,
             heartbeat,
             last_seen_at: now,
             connection: origin.connection,
             heartbeats_on_connection: 1,
             disconnected_at: None,
-        };
-        Ok((registration, reconciled))
+        })
+    }
+
+    /// Compares what a worker lists with the engine's leases; a worker that the engine does not know joins it.
+    fn reconcile(
+        &self,
+        driver: &Driver,
+        worker_id: &WorkerId,
+        registration: &mut Registration,
+        held: &[HeldLease],
+    ) -> Reconciled {
+        let is_draining = registration.heartbeat.is_draining;
+        let (key, reconciled) = driver.input(|engine, now| {
+            if let Some(key) = registration.key.filter(|key| engine.has_worker(*key)) {
+                if is_draining {
+                    engine.drain(key, now);
+                }
+                return (key, engine.heartbeat(key, held, now));
+            }
+            let joined = engine.join(registration.announcement(worker_id), held, now);
+            if is_draining {
+                engine.drain(joined.0, now);
+            }
+            joined
+        });
+        if registration.key != Some(key) {
+            self.names.insert(key, worker_id.clone());
+            registration.key = Some(key);
+        }
+        reconciled
     }
 
     /// Ends a registration and the worker's leases; answers whether there were none, of a worker that has left.
     fn forget(&self, registration: &Registration) -> bool {
-        let key = registration.key;
-        self.names.remove(&key);
         self.slots.fetch_sub(registration.heartbeat.slots.into(), Ordering::Relaxed);
-        self.driver.input(|engine, now| {
-            let had_left = registration.heartbeat.is_draining && engine.leases_of(key) == 0;
+        let is_draining = registration.heartbeat.is_draining;
+        let (Some(driver), Some(key)) = (self.driver(), registration.key) else { return is_draining };
+        self.names.remove(&key);
+        driver.input(|engine, now| {
+            let had_left = is_draining && engine.leases_of(key) == 0;
             engine.lose(key, now);
             had_left
         })

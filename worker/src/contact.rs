@@ -102,13 +102,18 @@ impl Contact {
     }
 
     async fn announce(&mut self, interval: Duration, is_draining: bool) {
+        let mut asked = self.announcer.asked.subscribe();
         loop {
             let next = Instant::now() + interval;
             match self.send_heartbeat(is_draining).await {
                 Ok(answer) => {
                     self.note_taken();
                     self.act_on(answer);
-                    sleep_until(next).await;
+                    tokio::select! {
+                        () = sleep_until(next) => (),
+                        // The sender is a field of the announcer.
+                        _ = asked.changed() => (),
+                    }
                 }
                 Err(error) => {
                     self.note_failure(&error);
@@ -176,7 +181,11 @@ impl Contact {
     }
 
     fn act_on(&mut self, answer: HeartbeatAnswer) {
-        let HeartbeatAnswer { epoch, settled, deliver } = answer;
+        let HeartbeatAnswer { epoch, settled, deliver, is_standby } = answer;
+        if is_standby {
+            self.is_current = false;
+            return;
+        }
         // What a coordinator that no longer leads says of attempts is out of date.
         self.is_current = self.announcer.epoch.see(epoch).is_ok();
         if !self.is_current {

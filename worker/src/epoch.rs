@@ -46,6 +46,11 @@ impl Epoch {
         self.see_at(given, Instant::now())
     }
 
+    /// The highest epoch that was seen; 0 before the first.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest.lock().unwrap_or_else(PoisonError::into_inner).epoch
+    }
+
     fn see_at(&self, given: u64, now: Instant) -> Result<(), StaleEpoch> {
         let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
         let Highest { epoch, seen_at } = *highest;

@@ -53,6 +53,8 @@ pub(crate) struct Announcer {
     pub(crate) held: Arc<HeldLeases>,
     pub(crate) epoch: Arc<Epoch>,
     pub(crate) presence: Arc<Presence>,
+    /// Sent to when heartbeats are asked for.
+    pub(crate) asked: watch::Sender<()>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) sampler: Sampler,
     pub(crate) client: Client,
@@ -135,6 +137,8 @@ impl Announcer {
             abilities: self.abilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
+            // Before the list, so that nothing of a lower epoch is added to it any more.
+            epoch: self.epoch.highest(),
             held: self.held.list(),
         }
     }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use model::{BootId, WorkerId};
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -85,6 +86,7 @@ impl Worker {
             intake: Intake::new(config.slots, health.clone()),
             held,
             epoch: Arc::new(Epoch::new(config.orphan_timeout())),
+            asked: watch::Sender::new(()),
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),
         });
@@ -135,6 +137,7 @@ fn announce(
         held: Arc::clone(&state.held),
         epoch: Arc::clone(&state.epoch),
         presence,
+        asked: state.asked.clone(),
         metrics: state.metrics.clone(),
         sampler: Sampler::new()?,
         client: Announcer::client()?,

@@ -13,6 +13,7 @@ use std::thread::available_parallelism;
 use api::client::{AccessToken, Client};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use coordinator::config::StoreUrl;
 use model::{Algorithm, Priority};
 use service::Rights;
 use url::Url;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     SumOfPrimes(SumOfPrimes),
     Job(Job),
     Worker(Worker),
+    Coordinator(Coordinator),
     Stats(Stats),
     Statistics(Statistics),
     Simulate(Simulate),
@@ -130,6 +132,22 @@ pub(crate) struct Worker {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
     /// Lists the workers that are registered now
+    List,
+}
+
+/// Shows the coordinators.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(crate) struct Coordinator {
+    #[command(subcommand)]
+    pub(crate) command: CoordinatorCommand,
+    #[command(flatten)]
+    pub(crate) grid: Grid,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CoordinatorCommand {
+    /// Lists the coordinators of the grid, and which of them leads
     List,
 }
 
@@ -303,6 +321,13 @@ pub(crate) struct Up {
     /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     data_dir: Option<PathBuf>,
+    /// Coordinators to start, 1 to 16; several share a database, and each has ports of its own, behind the first one's
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count(MAX_COORDINATORS), allow_negative_numbers = true)]
+    pub(crate) coordinators: NonZeroU32,
+    /// A PostgreSQL instead of a directory, such as postgres://user:password@host/database; large results go to
+    /// DIVVY_RESULTS_URL [env: DIVVY_STORE_URL]
+    #[arg(long, value_name = "URL", value_parser = store_url)]
+    pub(crate) store_url: Option<StoreUrl>,
 }
 
 impl Up {
@@ -311,6 +336,13 @@ impl Up {
         let variable = || env::var_os("DIVVY_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
         self.data_dir.clone().or_else(variable)
     }
+}
+
+/// The most coordinators in one process.
+const MAX_COORDINATORS: u64 = 16;
+
+fn store_url(text: &str) -> Result<StoreUrl, String> {
+    StoreUrl::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// The most workers in one process: each has two threads and a port of its own.

@@ -8,7 +8,7 @@ use utoipa::openapi::server::{ServerBuilder, ServerVariableBuilder};
 use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers};
+use super::{coordinators, events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,8 +19,8 @@ use super::{events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
-        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, statistics::periods, statistics::tasks, sum_of_primes::answer,
-        workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
+        tasks::list, events::of_job, events::of_all, coordinators::list, stats::show, stats::simulate, statistics::periods, statistics::tasks,
+        sum_of_primes::answer, workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     components(schemas(api::StreamReset)),
     tags(

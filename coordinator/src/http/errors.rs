@@ -9,18 +9,16 @@ use crate::pull_workers::TooManyWorkers;
 pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
         ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
-        ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } | ReadError::Unavailable(_) => {
-            ApiError::Internal(error.to_string())
-        }
+        ReadError::Unavailable(_) => ApiError::Unavailable(error.to_string()),
+        ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } => ApiError::Internal(error.to_string()),
     }
 }
 
 pub(super) fn from_write(error: WriteError) -> ApiError {
     match error {
         WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
-        WriteError::Following | WriteError::InDoubt | WriteError::Superseded { .. } => {
-            ApiError::Unavailable(error.to_string())
-        }
+        WriteError::Following | WriteError::Superseded { .. } => ApiError::NotLeading,
+        WriteError::InDoubt => ApiError::Unavailable(error.to_string()),
         WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
         WriteError::Full(_)
         | WriteError::ReadOnly(_)

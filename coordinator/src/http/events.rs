@@ -54,10 +54,10 @@ pub(super) async fn of_job(
     let id = job_id(&path)?;
     let (after, follow) = wanted(&request)?;
     let after = after.unwrap_or(0);
-    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let reset = reset(&state, after, Some(id)).await?;
     let after = reset.map_or(after, |reset| reset.resumes_after);
-    let first = state.jobs.store().events(after, Some(id), 1).await.map_err(from_read)?;
+    let first = state.store.events(after, Some(id), 1).await.map_err(from_read)?;
     if record.state.is_over() && first.is_empty() {
         // What makes a browser stop asking.
         return Ok(HttpResponse::NoContent().finish());
@@ -83,7 +83,7 @@ pub(super) async fn of_job(
     )
 )]
 pub(super) async fn of_all(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let latest = *state.jobs.store().latest_event().borrow();
+    let latest = *state.store.latest_event().borrow();
     let (after, follow) = wanted(&request)?;
     let after = after.unwrap_or(latest);
     let reset = reset(&state, after, None).await?;
@@ -107,7 +107,7 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
     if after == 0 {
         return Ok(None);
     }
-    let store = state.jobs.store();
+    let store = &state.store;
     let read = |after, limit| async move { store.events(after, None, limit).await.map_err(from_read) };
     // Before the table is read, which then has all up to it. It may be behind: a replica hears of new events a little later.
     let known = *store.latest_event().borrow();
@@ -191,7 +191,7 @@ async fn send_stored(
             Some(job) => is_over_now(state, job).await?,
             None => false,
         };
-        let page = state.jobs.store().events(*after, job, PAGE).await.ok()?;
+        let page = state.store.events(*after, job, PAGE).await.ok()?;
         let is_last_page = page.len() < PAGE;
         for event in page {
             *after = event.seq;
@@ -205,7 +205,7 @@ async fn send_stored(
 
 /// Whether a job is over, or gone.
 async fn is_over_now(state: &State, job: JobId) -> Option<bool> {
-    Some(state.jobs.store().job(job).await.ok()?.is_none_or(|record| record.state.is_over()))
+    Some(state.store.job(job).await.ok()?.is_none_or(|record| record.state.is_over()))
 }
 
 fn to_sse(event: &JobEvent) -> Option<sse::Event> {

@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::State;
-use super::errors::{from_accept, from_change, from_invalid, from_read};
+use super::errors::{from_change, from_invalid, from_read};
 use super::query::{Fields, page_limit, seconds};
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::{Action, Proposal};
@@ -125,7 +125,7 @@ async fn accept(
     // Not what is asked for: the same job under another token is the same.
     job.options.submitted_by = Caller::of(request).name().map(|name| name.to_string());
     let proposal = Proposal { id, idempotency_key, job, fingerprints };
-    let (job, submission) = state.jobs.accept(proposal).await.map_err(from_accept)?;
+    let (job, submission) = state.accept(proposal).await?;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
         Submission::Existing(_) => HttpResponse::Ok(),
@@ -151,12 +151,12 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Jso
     let (filter, limit) = (filter(&fields)?, page_limit(&fields)?);
     let before: Option<Cursor> = fields.parsed("page_token")?;
     // One more than asked for tells whether there is another page.
-    let mut records = state.jobs.store().jobs(filter, before, limit + 1).await.map_err(from_read)?;
+    let mut records = state.store.jobs(filter, before, limit + 1).await.map_err(from_read)?;
     let has_more = records.len() > limit;
     records.truncate(limit);
     let last = records.last().filter(|_| has_more);
     let next_page_token = last.map(|last| Cursor::from(last).to_string());
-    Ok(Json(JobPage { jobs: records.into_iter().map(|record| state.jobs.view(record)).collect(), next_page_token }))
+    Ok(Json(JobPage { jobs: records.into_iter().map(|record| state.view(record)).collect(), next_page_token }))
 }
 
 fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
@@ -185,8 +185,8 @@ fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
 )]
 pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<Job>, ApiError> {
     let id = job_id(&path)?;
-    let job = state.jobs.job(id).await.map_err(from_read)?;
-    job.map(Json).ok_or_else(|| unknown(id))
+    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    Ok(Json(state.view(record)))
 }
 
 /// Why the tasks of a job wait.
@@ -204,7 +204,7 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
 )]
 pub(super) async fn explain(state: Data<State>, path: Path<String>) -> Result<Json<Explanation>, ApiError> {
     let id = job_id(&path)?;
-    let explanation = state.jobs.explain(id).await.map_err(from_read)?;
+    let explanation = state.term()?.jobs.explain(id).await.map_err(from_read)?;
     explanation.map(Json).ok_or_else(|| unknown(id))
 }
 
@@ -235,7 +235,7 @@ pub(super) async fn result(
     let fields = Fields::parse(request.query_string(), &["wait"])?;
     let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
     let record = super::waiting::until_over(&state, id, wait).await?;
-    if let Some(result) = state.jobs.store().result_stream(id).await.map_err(from_read)? {
+    if let Some(result) = state.store.result_stream(id).await.map_err(from_read)? {
         return stream(result).await;
     }
     Err(ApiError::Conflict(match record.error {
@@ -258,7 +258,7 @@ pub(super) async fn result(
     )
 )]
 pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, ApiError> {
-    let result = state.jobs.store().result_stream_by_name(&path).await.map_err(from_read)?;
+    let result = state.store.result_stream_by_name(&path).await.map_err(from_read)?;
     let result =
         result.ok_or_else(|| ApiError::Unknown(format!("there is no result under the name {:?}", path.as_str())))?;
     stream(result).await
@@ -301,7 +301,7 @@ pub(super) async fn act(
 ) -> Result<Json<Job>, ApiError> {
     let (id, name) = path.into_inner();
     let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.jobs.act(id, action).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act(id, action).await.map(Json).map_err(from_change)
 }
 
 /// Changes every job that a filter finds: `cancel`, `pause`, `resume` or `retry`.
@@ -333,7 +333,7 @@ pub(super) async fn act_on_all(
         let message = "is missing: name the jobs by state, kind or tag".to_owned();
         return Err(ApiError::InvalidField { field: "state", message });
     }
-    state.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
 }
 
 pub(super) fn action(name: &str, request: &HttpRequest) -> Result<Action, ApiError> {

@@ -1,5 +1,6 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
+mod coordinators;
 mod dashboard;
 mod docs;
 mod errors;
@@ -17,35 +18,36 @@ mod workers;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix_web::web::{Data, ServiceConfig};
-use model::WorkerId;
-use scheduler::WorkerKey;
-use service::{BodyBudget, Health, Right, Route, WorkerToken, resource};
+use api::Job;
+use service::{ApiError, BodyBudget, Health, Right, Route, WorkerToken, resource};
+use store::{JobRecord, Store, Submission};
 use tokio::sync::Semaphore;
 
-use crate::driver::Driver;
 use crate::event_hub::EventHub;
-use crate::jobs::Jobs;
+use crate::job_view;
+use crate::jobs::{Proposal, submit_to};
 use crate::lease_log::LeaseLog;
+use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
-use crate::pull_workers::{PullWorkers, TooManyWorkers};
-use crate::simulated_workers::SimulatedWorkers;
+use crate::role::Role;
+use crate::term::Term;
 use crate::workers::Workers;
 
 pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
+use errors::{from_accept, from_invalid};
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) driver: Arc<Driver>,
-    pub(crate) jobs: Jobs,
+    pub(crate) role: Arc<Role>,
+    pub(crate) members: Arc<Members>,
+    /// For reading.
+    pub(crate) store: Arc<Store>,
     pub(crate) events: Arc<EventHub>,
     pub(crate) workers: Arc<Workers>,
-    pub(crate) pull_workers: Arc<PullWorkers>,
-    pub(crate) simulated: SimulatedWorkers,
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) token: WorkerToken,
@@ -69,36 +71,56 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The registration of a worker that reports on a lease.
-    fn recall(&self, worker_id: &WorkerId) -> Result<WorkerKey, TooManyWorkers> {
-        match self.workers.key(worker_id) {
-            Some(key) => Ok(key),
-            None => self.pull_workers.recall(worker_id, Instant::now()),
+    /// What only the leader has.
+    fn term(&self) -> Result<Arc<Term>, ApiError> {
+        self.role.term().ok_or(ApiError::NotLeading)
+    }
+
+    /// A stored job as clients see it, with what the engine knows of it where this coordinator leads.
+    fn view(&self, record: JobRecord) -> Job {
+        match self.role.term() {
+            Some(term) => term.jobs.view(record),
+            None => job_view::stored(record, self.chunk_size),
         }
+    }
+
+    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead stores it, and the leader hears
+    /// of its event.
+    async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), ApiError> {
+        if let Some(term) = self.role.term() {
+            return term.jobs.accept(proposal).await.map_err(from_accept);
+        }
+        let (new, body) = proposal.into_new(None).map_err(from_invalid)?;
+        let (record, submission) = submit_to(&self.store, new, body).await.map_err(from_accept)?;
+        Ok((self.view(record), submission))
     }
 }
 
 /// The routes of the public port.
 pub(crate) const PUBLIC: &[Route] = &[
-    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]),
-    Route::new("GET", "/workers", Right::Read),
-    Route::new("POST", "/workers/{id}/drain", Right::Admin),
+    Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]).by_leader(),
+    Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
+    Route::new("POST", "/workers/{id}/drain", Right::Admin).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
     Route::new("POST", "/v1/jobs", Right::Submit),
-    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit).query(&["state", "kind", "tag"]),
+    Route::new("POST", "/v1/jobs/all/{action}", Right::Submit)
+        .query(&["state", "kind", "tag"])
+        .by_leader()
+        .repeatable(),
     Route::new("GET", "/v1/jobs/{id}", Right::Read),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
-    Route::new("GET", "/v1/jobs/{id}/explain", Right::Read),
-    Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit),
+    Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader(),
+    Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/coordinators", Right::Read),
     Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
-    Route::new("GET", "/v1/stats", Right::Read),
-    Route::new("POST", "/v1/simulate", Right::Submit),
+    Route::new("GET", "/v1/stats", Right::Read).by_leader(),
+    Route::new("POST", "/v1/simulate", Right::Submit).by_leader(),
     Route::new("GET", "/docs", Right::Read),
     Route::new("GET", "/docs/{_:.*}", Right::Read).any_query(),
     Route::new("GET", "/openapi.json", Right::Read),
@@ -108,11 +130,11 @@ pub(crate) const PUBLIC: &[Route] = &[
 pub(crate) const INTERNAL: &[Route] = &[
     Route::new("PUT", "/worker/register/{worker_id}", Right::Admin),
     Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]),
-    Route::new("POST", "/v1/worker/claim", Right::Admin),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin),
+    Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin).by_leader(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin).by_leader().repeatable(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin).by_leader(),
 ];
 
 pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
@@ -131,6 +153,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
+        .service(resource("/v1/coordinators", "GET").get(coordinators::list))
         .service(resource("/v1/statistics", "GET").get(statistics::periods))
         .service(resource("/v1/statistics/tasks", "GET").get(statistics::tasks))
         .service(resource("/v1/stats", "GET").get(stats::show))

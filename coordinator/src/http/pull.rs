@@ -21,6 +21,7 @@ use super::errors::{from_full, from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::{Begun, End};
 use crate::pull_workers::check_abilities;
+use crate::term::Term;
 
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
@@ -61,7 +62,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     state.token.demand(&request)?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
-    fetch(&state, &claim).await
+    fetch(&state, &*state.term()?, &claim).await
 }
 
 /// Reports that the tasks of an attempt are done, and fetches the next if asked to.
@@ -95,15 +96,16 @@ pub(super) async fn complete(
     let Completion { results, value, compute_us, lease, claim } = completion;
     // Before the outcome counts: an error must not come after it did.
     claim.as_ref().map_or(Ok(()), check)?;
-    let held_for = hold(&state, attempt, lease.as_ref())?;
+    let term = state.term()?;
+    let held_for = hold(&state, &term, attempt, lease.as_ref())?;
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
-    let completed = state.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+    let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
     state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
     completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
-        Some(claim) => Ok(fetch(&state, &claim).await.unwrap_or_else(|_| nothing())),
+        Some(claim) => Ok(fetch(&state, &term, &claim).await.unwrap_or_else(|_| nothing())),
         None => Ok(nothing()),
     }
 }
@@ -133,9 +135,10 @@ pub(super) async fn fail(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let TaskFailure { error, lease } = service::read_json_leniently(body).await?;
-    hold(&state, attempt, lease.as_ref())?;
+    let term = state.term()?;
+    hold(&state, &term, attempt, lease.as_ref())?;
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
-    state.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
+    term.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
     state.lease_log.ended(attempt, End::Failed, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -164,8 +167,9 @@ pub(super) async fn renew(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let RenewRequest { lease } = service::read_json_or_default(body).await?;
-    hold(&state, attempt, lease.as_ref())?;
-    let expires_at = state.driver.input(|engine, now| engine.renew(attempt, now)).map_err(|_| stale())?;
+    let term = state.term()?;
+    hold(&state, &term, attempt, lease.as_ref())?;
+    let expires_at = term.driver.input(|engine, now| engine.renew(attempt, now)).map_err(|_| stale())?;
     Ok(Json(Renewed { expires_at: to_timestamp(expires_at) }))
 }
 
@@ -193,20 +197,24 @@ pub(super) async fn release(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
-    hold(&state, attempt, lease.as_ref())?;
-    state.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    let term = state.term()?;
+    hold(&state, &term, attempt, lease.as_ref())?;
+    term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report
 /// names the lease and its tasks are still open.
-fn hold(state: &State, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<Duration, ApiError> {
-    if let Some((.., held_for)) = state.driver.view(|engine| engine.lease(attempt, now())) {
+fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<Duration, ApiError> {
+    if let Some((.., held_for)) = term.driver.view(|engine| engine.lease(attempt, now())) {
         return Ok(held_for);
     }
     let LeaseName { worker_id, job, first, beyond } = lease.ok_or_else(stale)?;
-    let worker = state.recall(worker_id).map_err(from_full)?;
+    let worker = match state.workers.key(worker_id) {
+        Some(key) => key,
+        None => term.pull_workers.recall(worker_id, Instant::now()).map_err(from_full)?,
+    };
     let held = HeldLease {
         attempt,
         job: *job,
@@ -215,7 +223,7 @@ fn hold(state: &State, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<
         age: Duration::ZERO,
         state: HeldState::Running,
     };
-    let is_held = state.driver.input(|engine, now| engine.adopt_reported(worker, &held, now));
+    let is_held = term.driver.input(|engine, now| engine.adopt_reported(worker, &held, now));
     if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
 }
 
@@ -241,39 +249,46 @@ fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
     check_abilities(claim).map_err(from_invalid)
 }
 
-async fn fetch(state: &State, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
-    let worker = state.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
+async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
+    let worker = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
-        return Err(stopping());
+        return Err(stopping(state));
     }
-    if let Some(lease) = state.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
-        return to_claimed(state, claim, lease).await;
+    if let Some(lease) = term.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
+        return to_claimed(state, term, claim, lease).await;
     }
     if claim.wait_seconds == 0.0 {
         return Ok(nothing());
     }
-    let mut waiting = state.driver.wait_for_tasks(worker, max_tasks);
+    let mut waiting = term.driver.wait_for_tasks(worker, max_tasks);
     tokio::select! {
         lease = waiting.lease() => match lease {
-            Some(lease) => to_claimed(state, claim, lease).await,
-            None => Ok(nothing()),
+            Some(lease) => to_claimed(state, term, claim, lease).await,
+            // The worker is gone, or the leadership.
+            None if term.trust.holds() => Ok(nothing()),
+            None => Err(ApiError::NotLeading),
         },
         () = tokio::time::sleep(Duration::from_secs_f64(claim.wait_seconds)) => Ok(nothing()),
         // It would ask again at once.
-        () = state.health.drained() => Err(stopping()),
+        () = state.health.drained() => Err(stopping(state)),
     }
 }
 
-async fn to_claimed(state: &State, claim: &ClaimRequest, lease: PulledLease) -> Result<MaybeClaimed, ApiError> {
+async fn to_claimed(
+    state: &State,
+    term: &Term,
+    claim: &ClaimRequest,
+    lease: PulledLease,
+) -> Result<MaybeClaimed, ApiError> {
     let PulledLease { job, attempt, kind, tasks, payloads, expires_at } = lease;
     let payloads = match payloads {
         Some(payloads) => payloads,
-        None => match state.jobs.store().payloads(job, tasks.clone()).await {
+        None => match term.store.payloads(job, tasks.clone()).await {
             Ok(payloads) => payloads,
             Err(error) => {
                 // The tasks never came to the worker. If the lease is gone already, so much the better.
-                let _ = state.driver.input(|engine, now| engine.release(attempt, now));
+                let _ = term.driver.input(|engine, now| engine.release(attempt, now));
                 return Err(from_read(error));
             }
         },
@@ -291,14 +306,14 @@ async fn to_claimed(state: &State, claim: &ClaimRequest, lease: PulledLease) -> 
     match written.await.map_err(|error| error.to_string()).and_then(|json| json.map_err(|error| error.to_string())) {
         Ok(json) => Ok(MaybeClaimed::Right(HttpResponse::Ok().content_type("application/json").body(json))),
         Err(error) => {
-            let _ = state.driver.input(|engine, now| engine.release(attempt, now));
+            let _ = term.driver.input(|engine, now| engine.release(attempt, now));
             Err(ApiError::Internal(error))
         }
     }
 }
 
-fn stopping() -> ApiError {
-    ApiError::Unavailable("the coordinator is stopping".to_owned())
+fn stopping(state: &State) -> ApiError {
+    state.members.why_stopping()
 }
 
 fn attempt_id(text: &str) -> Result<AttemptId, ApiError> {

@@ -66,7 +66,7 @@ pub(super) async fn periods(state: Data<State>, request: HttpRequest) -> Result<
     let wanted = Wanted::parse(&request)?;
     let after = wanted.page_token.as_deref().map(period_key).transpose()?;
     let grain = wanted.query.grain;
-    let rows = state.jobs.store().periods(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
+    let rows = state.store.periods(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
     let next_page_token = next(&rows, wanted.limit, |row| format!("{}.{}", row.start.as_second(), row.kind));
     let rows = rows.iter().take(wanted.limit);
     let periods = rows.map(|row| PeriodStatistics::new(grain, row.start, row.kind, &row.counts)).collect();
@@ -92,7 +92,7 @@ pub(super) async fn tasks(state: Data<State>, request: HttpRequest) -> Result<Ht
     let wanted = Wanted::parse(&request)?;
     let after = wanted.page_token.as_deref().map(task_key).transpose()?;
     let grain = wanted.query.grain;
-    let rows = state.jobs.store().task_starts(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
+    let rows = state.store.task_starts(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
     let token = |row: &store::statistics::TaskRow| format!("{}.{}.{}", row.start.as_second(), row.kind, row.task);
     let next_page_token = next(&rows, wanted.limit, token);
     let rows = rows.into_iter().take(wanted.limit);

@@ -29,15 +29,15 @@ use crate::simulated_workers::{self, TooManyWorkers};
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn show(state: Data<State>) -> Json<Stats> {
-    Json(stats(&state))
+pub(super) async fn show(state: Data<State>) -> Result<Json<Stats>, ApiError> {
+    stats(&state).map(Json)
 }
 
-/// The grid as it is now.
-pub(super) fn stats(state: &State) -> Stats {
+/// The grid as it is now, which the leader knows.
+pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let workers = state.workers.states();
-    let store = state.jobs.store();
-    state.driver.view(|engine| {
+    let term = state.term()?;
+    Ok(term.driver.view(|engine| {
         let jobs = engine.job_counts();
         let (tasks_per_second, numbers_per_second) = engine.throughput();
         let pending = (1..).zip(engine.pending_by_priority());
@@ -59,16 +59,16 @@ pub(super) fn stats(state: &State) -> Stats {
                 ready: workers.ready,
                 suspended: workers.suspended,
                 draining: workers.draining,
-                pulling: state.pull_workers.len() as u64,
+                pulling: term.pull_workers.len() as u64,
                 slots: workers.slots,
                 leases: engine.leases() as u64,
             },
             tasks_per_second,
             numbers_per_second,
-            store_backlog: store.backlog(),
-            store_error: store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
+            store_backlog: term.store.backlog(),
+            store_error: term.store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
         }
-    })
+    }))
 }
 
 /// Starts simulated workers and tasks for them. The jobs are followed like any others.
@@ -117,24 +117,25 @@ async fn start(
 ) -> Result<SimulationStarted, ApiError> {
     let id = Uuid::now_v7();
     let full = |error: TooManyWorkers| ApiError::TooManyRequests(error.to_string());
-    state.simulated.check_room(simulation.workers).map_err(full)?;
+    let term = state.term()?;
+    term.simulated.check_room(simulation.workers).map_err(full)?;
     let shares = shares(simulation.tasks, priorities.len() as u64);
     let mut jobs: Vec<Job> = Vec::new();
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
         let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
         proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
-        match state.jobs.accept(proposal).await {
+        match term.jobs.accept(proposal).await {
             Ok((job, _)) => jobs.push(job),
             Err(error) => {
                 for job in jobs {
                     // The first error is the one to tell.
-                    let _ = state.jobs.act(job.id, Action::Cancel).await;
+                    let _ = term.jobs.act(job.id, Action::Cancel).await;
                 }
                 return Err(from_accept(error));
             }
         }
     }
-    state.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
+    term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
     Ok(SimulationStarted { jobs })
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use workloads::{Parsed, Workload};
 
 use super::State;
-use super::errors::{from_accept, from_invalid};
+use super::errors::from_invalid;
 use crate::fingerprint::Fingerprints;
 use crate::jobs::{Proposal, fall_back_if_better};
 
@@ -77,13 +77,14 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
         return store_instead(&state, question, options, after, started_at).await;
     }
     let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
+    let term = state.term()?;
     let mut work = question.parse(&state).await?;
     if work.fallback.is_some() {
-        state.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
+        term.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
     }
     let work = work.workload;
     let answer = question.answer(&*work, started_at);
-    let sum = state.driver.ask(id, kind, work, &options).answer().await.map_err(explain)?;
+    let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(|failure| explain(&state, failure))?;
     Ok(HttpResponse::Ok().json(answer(sum)))
 }
 
@@ -96,7 +97,9 @@ async fn store_instead(
 ) -> Result<HttpResponse, ApiError> {
     let id = JobId(Uuid::now_v7());
     let mut work = question.parse(state).await?;
-    state.driver.view(|engine| fall_back_if_better(engine, JobKind::SUM_OF_PRIMES, &mut work, &options.requires));
+    if let Ok(term) = state.term() {
+        term.driver.view(|engine| fall_back_if_better(engine, JobKind::SUM_OF_PRIMES, &mut work, &options.requires));
+    }
     let answer = question.answer(&*work.workload, started_at);
     let options = JobOptions { chunk_size: Some(state.chunk_size), ..options };
     let fingerprint = Sha256::digest(id.0.as_bytes()).into();
@@ -106,7 +109,7 @@ async fn store_instead(
         job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
     };
-    let (job, _) = state.jobs.accept(proposal).await.map_err(from_accept)?;
+    let (job, _) = state.accept(proposal).await?;
     let record = super::waiting::until_over(state, job.id, wait).await?;
     if record.state == JobState::Succeeded {
         return Ok(HttpResponse::Ok().json(answer(record.value)));
@@ -118,7 +121,7 @@ async fn store_instead(
     let location = format!("/v1/jobs/{}", job.id);
     let mut response = HttpResponse::Accepted();
     response.insert_header((header::LOCATION, location)).insert_header(("Preference-Applied", "respond-async"));
-    Ok(response.json(state.jobs.view(record)))
+    Ok(response.json(state.view(record)))
 }
 
 /// What is asked.
@@ -192,7 +195,7 @@ fn preference(request: &HttpRequest) -> Preference {
     }
 }
 
-fn explain(failure: JobFailure) -> ApiError {
+fn explain(state: &State, failure: JobFailure) -> ApiError {
     match failure {
         JobFailure::Failed(error @ (JobError::NoWorker { .. } | JobError::TimedOut)) => {
             ApiError::Unavailable(error.to_string())
@@ -204,6 +207,6 @@ fn explain(failure: JobFailure) -> ApiError {
             error!(%error, "the results of a job contradict each other");
             ApiError::Failed(error.to_string())
         }
-        JobFailure::Stopping => ApiError::Unavailable(failure.to_string()),
+        JobFailure::Stopping => state.members.why_stopping(),
     }
 }

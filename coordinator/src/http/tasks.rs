@@ -54,7 +54,7 @@ pub(super) async fn list(
     let fields = Fields::parse(request.query_string(), &["state", "page_token", "limit"])?;
     let wanted = fields.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
     let (first, limit) = (fields.parsed::<u64>("page_token")?.unwrap_or(0), page_limit(&fields)?);
-    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let page = page(&state, &record, wanted, first, limit).await?;
     let kind = record.kind;
     let not_individual = || ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual"));
@@ -76,14 +76,15 @@ pub(super) async fn page(
     if !is_individual {
         return Ok(None);
     }
-    let leased = state.driver.view(|engine| engine.leased_tasks(id, now()));
+    let leased =
+        state.role.term().map(|term| term.driver.view(|engine| engine.leased_tasks(id, now()))).unwrap_or_default();
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     let (mut step, mut bytes) = (1, 0);
     while next < end && tasks.len() < limit && bytes < PAGE_BYTES {
         // A state that is rare is looked for in larger steps than a page.
         let most = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
         let some = next..end.min(next + step as u64);
-        let mut attempts = state.jobs.store().outcomes(id, some.start, step).await.map_err(from_read)?;
+        let mut attempts = state.store.outcomes(id, some.start, step).await.map_err(from_read)?;
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
         let seen = look_at(record, some.clone(), &attempts, &leased);

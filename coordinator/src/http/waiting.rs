@@ -14,7 +14,7 @@ use super::jobs::unknown;
 /// The job as it is when it is over, when `wait` has passed or when the coordinator stops, whichever is first. Woken by
 /// this job's events only.
 pub(super) async fn until_over(state: &State, id: JobId, wait: Duration) -> Result<JobRecord, ApiError> {
-    let (until, store) = (Instant::now() + wait, state.jobs.store());
+    let (until, store) = (Instant::now() + wait, &state.store);
     loop {
         // Before the job is read, so that no event falls between the two.
         let mut events = state.events.subscribe(Some(id));

@@ -7,11 +7,11 @@ use actix_web::web::{Data, Json, Path};
 use api::{Delivery, Problem, WorkerState, WorkerSummary};
 use engine::{Standing, WorkerView};
 use model::WorkerId;
-use scheduler::WorkerKey;
 use service::ApiError;
 
 use super::State;
 use crate::pull_workers::PullWorker;
+use crate::term::Term;
 use crate::workers::Registration;
 
 /// The workers that are there now: those that registered, and those that pull.
@@ -31,9 +31,13 @@ pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
 
 /// The workers that are there now, by name.
 pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
-    let now = Instant::now();
-    let pushed = state.workers.snapshot().into_iter().map(|(id, worker)| of_pushed(state, id, &worker, now));
-    let pulled = state.pull_workers.snapshot().into_iter().map(|(id, worker)| of_pulled(state, id, worker, now));
+    let (now, term) = (Instant::now(), state.role.term());
+    let pushed = state.workers.snapshot();
+    let pushed = pushed.into_iter().map(|(id, worker)| of_pushed(term.as_deref(), id, &worker, now));
+    let pulled = term.iter().flat_map(|term| {
+        let known = term.pull_workers.snapshot();
+        known.into_iter().map(|(id, worker)| of_pulled(term, id, worker, now))
+    });
     let mut workers: Vec<_> = pushed.chain(pulled).collect();
     workers.sort_by(|one, other| one.id.cmp(&other.id));
     workers
@@ -62,9 +66,11 @@ pub(super) fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
     if is_there { Ok(()) } else { Err(ApiError::Unknown(format!("no worker {name:?} registers here"))) }
 }
 
-fn of_pushed(state: &State, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
+fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
     let heartbeat = &registration.heartbeat;
-    WorkerSummary {
+    let view = term.zip(registration.key).and_then(|(term, key)| term.driver.view(|engine| engine.worker(key)));
+    let is_unknown = view.is_none();
+    let mut summary = WorkerSummary {
         delivery: Delivery::Pushed,
         boot_id: Some(heartbeat.boot_id),
         address: Some(registration.address),
@@ -76,19 +82,24 @@ fn of_pushed(state: &State, id: WorkerId, registration: &Registration, now: Inst
         resources: heartbeat.resources,
         kinds: heartbeat.kinds.clone(),
         version: heartbeat.version.clone(),
-        ..summary(state, id, registration.key, now.saturating_duration_since(registration.last_seen_at))
+        ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
+    };
+    // A standby knows that much.
+    if is_unknown && heartbeat.is_draining {
+        summary.state = WorkerState::Draining;
     }
+    summary
 }
 
-fn of_pulled(state: &State, id: WorkerId, worker: PullWorker, now: Instant) -> WorkerSummary {
-    let summary = summary(state, id, worker.key, now.saturating_duration_since(worker.last_seen_at));
+fn of_pulled(term: &Term, id: WorkerId, worker: PullWorker, now: Instant) -> WorkerSummary {
+    let view = term.driver.view(|engine| engine.worker(worker.key));
+    let summary = summary(view, id, now.saturating_duration_since(worker.last_seen_at));
     let PullWorker { labels, resources, kinds, .. } = worker;
     WorkerSummary { running: summary.busy, labels, resources, kinds, ..summary }
 }
 
 /// A worker's summary from the engine's view of it.
-fn summary(state: &State, id: WorkerId, key: WorkerKey, silent: Duration) -> WorkerSummary {
-    let view = state.driver.view(|engine| engine.worker(key));
+fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSummary {
     let standing = view.as_ref().map(|view| view.standing);
     let speed = view.as_ref().and_then(|view| view.numbers_per_second);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, never negative")]

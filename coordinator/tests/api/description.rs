@@ -41,6 +41,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "fail_tasks",
         "job_events",
         "job_result",
+        "list_coordinators",
         "list_jobs",
         "list_tasks",
         "list_workers",

@@ -1,6 +1,7 @@
 //! A coordinator that serves, workers that are a few lines of HTTP, and the real ones.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::{self, Json};
@@ -12,6 +13,7 @@ use model::{BootId, EventKind, JobEvent, JobId, JobState, Labels};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use service::Listener;
+use store::memory::MemoryShared;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -67,6 +69,12 @@ impl TestCoordinator {
             }
             pause().await;
         }
+    }
+
+    /// Starts one of several coordinators.
+    pub(crate) fn start_shared(shared: &MemoryShared, config: Config) -> Self {
+        let coordinator = Coordinator::build_shared(config, Arc::new(shared.clone())).expect("free ports");
+        Self::run(TempDir::new().expect("a directory"), coordinator)
     }
 
     fn run(data_dir: TempDir, coordinator: Coordinator) -> Self {
@@ -214,28 +222,35 @@ impl TestCoordinator {
 
     /// Starts a real worker with `slots` slots and waits until it is registered.
     pub(crate) async fn add_real_worker(&self, id: &str, slots: u32, labels: Labels) -> TestWorker {
-        let worker = Worker::build(worker::config::Config {
-            listen_addr: ANY_PORT.into(),
-            coordinator: format!("http://{}", self.internal).try_into().expect("a URL"),
-            worker_id: Some(id.parse().expect("a name")),
-            slots,
-            worker_labels: worker::config::WorkerLabels(labels),
-            drain_timeout_ms: 100,
-            orphan_timeout_ms: 60_000,
-            max_held_bytes: 1 << 20,
-            worker_token: service::WorkerToken::default(),
-            pod_ip: None,
-            doors: service::DoorSettings::default(),
-        });
-        let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(worker.expect("a free port").run(async move { drop(stopped.await) }));
+        let worker = start_real_worker(&[self.internal], id, slots, labels);
         let deadline = Instant::now() + PATIENCE;
         while !self.workers().await.iter().any(|worker| worker.id.as_str() == id) {
             assert!(Instant::now() < deadline, "it never registered");
             pause().await;
         }
-        TestWorker { _stop: stop }
+        worker
     }
+}
+
+/// Starts a real worker of the coordinators at these internal addresses.
+pub(crate) fn start_real_worker(coordinators: &[SocketAddr], id: &str, slots: u32, labels: Labels) -> TestWorker {
+    let urls: Vec<_> = coordinators.iter().map(|address| format!("http://{address}")).collect();
+    let worker = Worker::build(worker::config::Config {
+        listen_addr: ANY_PORT.into(),
+        coordinator: urls.join(",").try_into().expect("URLs"),
+        worker_id: Some(id.parse().expect("a name")),
+        slots,
+        worker_labels: worker::config::WorkerLabels(labels),
+        drain_timeout_ms: 100,
+        orphan_timeout_ms: 60_000,
+        max_held_bytes: 1 << 20,
+        worker_token: service::WorkerToken::default(),
+        pod_ip: None,
+        doors: service::DoorSettings::default(),
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(worker.expect("a free port").run(async move { drop(stopped.await) }));
+    TestWorker { _stop: stop }
 }
 
 fn build(data_dir: &TempDir, mut config: Config) -> anyhow::Result<Coordinator> {
@@ -291,6 +306,7 @@ pub(crate) async fn read<T: serde::de::DeserializeOwned>(response: Response, sta
 
 pub(crate) fn heartbeat(port: u16) -> Heartbeat {
     Heartbeat {
+        epoch: 0,
         abilities: model::Labels::new(),
         port,
         boot_id: BootId(Uuid::new_v4()),

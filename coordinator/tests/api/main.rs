@@ -18,6 +18,7 @@ mod pulling;
 mod registration;
 mod restarts;
 mod results;
+mod several;
 mod simulations;
 mod statistics;
 mod stopping;

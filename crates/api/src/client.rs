@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, StatisticsPage, Stats,
-    SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
+    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted,
+    StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use error::Error;
@@ -241,6 +241,14 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// The coordinators of the grid.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn coordinators(&self) -> Result<CoordinatorList, Error> {
+        self.get(&["v1", "coordinators"], &Query::new()).await
     }
 
     /// A page of figures by period and kind.

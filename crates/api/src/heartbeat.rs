@@ -52,6 +52,9 @@ pub struct Heartbeat {
     /// outcome is durable.
     #[serde(default)]
     pub held: Vec<HeldLease>,
+    /// The highest epoch that the worker had seen when it made the list: nothing of a lower one is added to it any more.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// A lease of a stored job, as the worker that holds it names it: enough for a coordinator that does not know the attempt
@@ -97,6 +100,15 @@ pub struct HeartbeatAnswer {
     pub settled: Vec<AttemptId>,
     /// Finished attempts whose outcome the coordinator asks for, because it did not receive it.
     pub deliver: Vec<AttemptId>,
+    /// Whether another coordinator leads, or none: this one knows the worker and says nothing of its leases.
+    pub is_standby: bool,
+}
+
+/// Query of a worker's `POST /announce`: who asks for heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// The epoch of the coordinator that has begun to lead.
+    pub epoch: u64,
 }
 
 /// What every worker runs.

@@ -4,6 +4,7 @@
 mod answer;
 #[cfg(feature = "client")]
 pub mod client;
+mod coordinator;
 mod heartbeat;
 mod lease;
 mod problem;
@@ -16,9 +17,10 @@ mod task;
 mod view;
 
 pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary};
+pub use coordinator::{CoordinatorList, CoordinatorRole, CoordinatorSummary};
 pub use heartbeat::{
-    Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES, MAX_HEARTBEAT_BYTES,
-    MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
+    Announcement, Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES,
+    MAX_HEARTBEAT_BYTES, MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
 };
 pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
 pub use problem::{PROBLEM_JSON, Problem};

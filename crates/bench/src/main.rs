@@ -62,6 +62,8 @@ enum Table {
     Tasks,
     /// From a job's submission to the start of its first task
     Starts,
+    /// From a leader's end to the next one's first lease
+    Takeovers,
 }
 
 /// What every table is measured with.
@@ -99,6 +101,7 @@ fn main() -> anyhow::Result<()> {
             Table::Load => tables::load::print(&setting),
             Table::Tasks => tables::tasks::print(&setting),
             Table::Starts => tables::starts::print(&setting),
+            Table::Takeovers => tables::takeovers::print(&setting),
         }?;
         println!();
     }

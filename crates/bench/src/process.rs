@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// What a compute thread's name begins with.
@@ -67,6 +68,17 @@ impl Process {
         let mut process = Self { child, serving: Value::Null };
         process.serving = wait_until_serving(log).with_context(|| format!("start {name}"))?;
         Ok(process)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
+        kill_process(pid, signal).context("signal a service")
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<()> {
+        self.child.wait().context("wait for a service").map(drop)
     }
 
     /// What it said of itself when it began to serve.

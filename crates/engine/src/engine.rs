@@ -19,6 +19,9 @@ use crate::time::Now;
 use crate::voided::Voided;
 use crate::workers::Worker;
 
+/// Registrations of one epoch are numbered in so many bits.
+const WORKERS_OF_A_TERM_BITS: u32 = 32;
+
 /// Settings of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -59,6 +62,8 @@ pub struct Engine {
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
     /// Jobs of the last coordinator whose workers have not announced what they hold, and until when they may.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
+    /// Workers that have not listed what they hold since this coordinator leads.
+    pub(crate) awaited: BTreeSet<WorkerId>,
     pub(crate) is_stopping: bool,
     pub(crate) effects: Vec<Effect>,
     last_worker: u64,
@@ -83,9 +88,11 @@ impl Engine {
             head_starts: BTreeSet::new(),
             pauses: BTreeSet::new(),
             recovering: None,
+            awaited: BTreeSet::new(),
             is_stopping: false,
             effects: Vec::new(),
-            last_worker: 0,
+            // A key of one term names no worker of another.
+            last_worker: settings.epoch << WORKERS_OF_A_TERM_BITS,
         }
     }
 

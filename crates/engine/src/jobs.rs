@@ -1,11 +1,12 @@
 //! Jobs: those that a client waits for, and those that are stored.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements};
+use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, WorkerId};
 use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
 use store::{ChangeKind, ResultBody, UnfinishedJob};
 use workloads::{Combined, Workload};
@@ -121,6 +122,25 @@ impl Engine {
         self.jobs.insert(id, live);
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
         Ok(())
+    }
+
+    /// These workers live and may hold leases of the last coordinator: its tasks wait until each of them has listed what it
+    /// holds, and without any no longer.
+    pub fn await_lists(&mut self, workers: BTreeSet<WorkerId>, now: Now) {
+        self.awaited = workers;
+        if self.awaited.is_empty() {
+            self.end_recovery();
+            self.dispatch(now);
+        }
+    }
+
+    /// A worker has listed what it holds, and takes no lease of an epoch below `seen_epoch` any more: a list that it made
+    /// before it had seen this coordinator's epoch may not be complete.
+    pub fn listed(&mut self, worker: &WorkerId, seen_epoch: u64, now: Now) {
+        if seen_epoch >= self.settings.epoch && self.awaited.remove(worker) && self.awaited.is_empty() {
+            self.end_recovery();
+            self.dispatch(now);
+        }
     }
 
     pub(crate) fn end_recovery(&mut self) {

@@ -5,6 +5,7 @@
 //! real connections and a real store, the simulation with simulated ones: both run the same decisions.
 
 mod attempts;
+mod candidacy;
 mod claims;
 mod composing;
 mod dispatch;
@@ -27,6 +28,7 @@ mod view;
 mod voided;
 mod workers;
 
+pub use crate::candidacy::{Candidacy, LeaseAnswer, Question, Turn};
 pub use crate::claims::ClaimId;
 pub use crate::composing::ComposeFailure;
 pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease};

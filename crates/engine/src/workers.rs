@@ -161,6 +161,12 @@ impl Engine {
         self.settle(now);
     }
 
+    /// Whether the worker has joined this engine and is not lost.
+    #[must_use]
+    pub fn has_worker(&self, key: WorkerKey) -> bool {
+        self.workers.contains_key(&key)
+    }
+
     /// Leases that a worker has.
     #[must_use]
     pub fn leases_of(&self, key: WorkerKey) -> usize {

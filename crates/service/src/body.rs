@@ -34,6 +34,14 @@ pub struct Body {
     _permit: BodyPermit,
 }
 
+impl Body {
+    /// The bytes, which share the memory that the budget counts.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
 impl Deref for Body {
     type Target = [u8];
 

@@ -97,6 +97,9 @@ pub enum ApiError {
     /// A task failed on every worker that tried it.
     #[error("the job failed: {0}")]
     WorkersFailed(String),
+    /// Another process of this service leads, or none does, and only the leader can answer.
+    #[error("no coordinator leads at the moment; try again later")]
+    NotLeading,
     /// The service cannot take this now.
     #[error("{0}; try again later")]
     Unavailable(String),
@@ -123,7 +126,7 @@ impl ResponseError for ApiError {
             Self::Failed(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::WorkersFailed(_) => StatusCode::BAD_GATEWAY,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotLeading | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -163,7 +166,7 @@ impl ApiError {
         if matches!(self, Self::Forbidden(_)) {
             response.insert_header((header::WWW_AUTHENTICATE, r#"Bearer error="insufficient_scope""#));
         }
-        if matches!(self, Self::Unavailable(_) | Self::TooManyRequests(_)) {
+        if matches!(self, Self::NotLeading | Self::Unavailable(_) | Self::TooManyRequests(_)) {
             response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
         }
     }

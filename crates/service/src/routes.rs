@@ -1,11 +1,12 @@
-//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes
-//! and the type of its body. One table a listener, so that no route is forgotten: what is not in it demands
+//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes,
+//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is not in it demands
 //! [`Right::Admin`] and takes no parameter.
 
 use actix_web::HttpResponse;
 use actix_web::dev::ResourceDef;
 use actix_web::http::Method;
 
+use crate::relay::Place;
 use crate::{ApiError, Right};
 
 /// A route: a method, a pattern as actix-web has it, and what a request must be like.
@@ -16,6 +17,8 @@ pub struct Route {
     demand: Demand,
     parameters: Option<&'static [&'static str]>,
     takes_any_body: bool,
+    place: Place,
+    is_repeatable: bool,
     refusal: Option<Refusal>,
 }
 
@@ -44,7 +47,16 @@ impl Route {
     #[must_use]
     pub const fn new(method: &'static str, pattern: &'static str, right: Right) -> Self {
         let demand = Demand::Right(right);
-        Self { method, pattern, demand, parameters: Some(&[]), takes_any_body: false, refusal: None }
+        Self {
+            method,
+            pattern,
+            demand,
+            parameters: Some(&[]),
+            takes_any_body: false,
+            place: Place::Anywhere,
+            is_repeatable: false,
+            refusal: None,
+        }
     }
 
     /// A page or the target of a form, for a browser that may show its token in the cookie [`TOKEN_COOKIE`]: it takes any
@@ -85,6 +97,36 @@ impl Route {
     #[must_use]
     pub const fn any_body(self) -> Self {
         Self { takes_any_body: true, ..self }
+    }
+
+    /// Is answered by the leader alone, where a service has several processes.
+    #[must_use]
+    pub const fn by_leader(self) -> Self {
+        Self { place: Place::Leader, ..self }
+    }
+
+    /// Is answered by the leader while there is one.
+    #[must_use]
+    pub const fn by_leader_if_any(self) -> Self {
+        Self { place: Place::LeaderIfAny, ..self }
+    }
+
+    /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` always may.
+    #[must_use]
+    pub const fn repeatable(self) -> Self {
+        Self { is_repeatable: true, ..self }
+    }
+
+    /// Whether it may be asked again where it is not known whether it was done.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
+    /// Which process answers.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     pub(crate) fn demand(&self) -> Demand {

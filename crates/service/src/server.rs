@@ -21,6 +21,7 @@ use crate::doors::Doors;
 use crate::guard::{Guard, admit};
 use crate::head::answer_head;
 use crate::metrics::observe;
+use crate::relay::pass_on;
 use crate::routes::{Route, Routes, with_head};
 use crate::stream::{Io, Stream};
 use crate::tls::Tls;
@@ -160,6 +161,7 @@ where
             .app_data(Data::new(guard.access.clone()))
             .app_data(Data::new(guard.clone()))
             .app_data(Data::new(routes.unwrap_or_default()))
+            .wrap(from_fn(pass_on))
             .wrap(from_fn(admit))
             .wrap(from_fn(observe))
             .wrap(from_fn(answer_head))

@@ -13,12 +13,14 @@ mod outcome;
 mod plan;
 mod puller;
 mod registrations;
+mod sharing;
 mod trace;
 mod worker;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use sharing::run_shared;
 use world::World;
 
 /// What a run came to.
@@ -47,14 +49,17 @@ pub struct Failure {
 #[must_use]
 pub fn run(seed: u64, until_step: u64, is_traced: bool) -> Run {
     let mut world = World::new(seed, is_traced);
-    let panicked = catch_unwind(AssertUnwindSafe(|| world.run(until_step))).err();
-    let panicked = panicked.map(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        format!("panic: {}", text.unwrap_or_default())
-    });
+    let panicked = caught(|| world.run(until_step));
     let failure = panicked.or_else(|| world.violation.take());
     let hash = world.trace.hash();
     let failure = failure.map(|what| Failure { what, trace: world.trace.take() });
     Run { seed, steps: world.steps, hash, failure }
+}
+
+/// What a run has panicked with.
+fn caught(run: impl FnOnce()) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(run)).err()?;
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    Some(format!("panic: {}", text.unwrap_or_default()))
 }

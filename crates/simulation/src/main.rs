@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::Context;
 use clap::Parser;
-use simulation::{Failure, Run, run};
+use simulation::{Failure, Run, run, run_shared};
 
 /// Runs the engine in a simulated world and checks its invariants.
 #[derive(Debug, Parser)]
@@ -18,6 +18,9 @@ struct Args {
     /// One seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Several coordinators over one store instead of one coordinator.
+    #[arg(long)]
+    shared: bool,
     /// Prints what happens.
     #[arg(long)]
     trace: bool,
@@ -54,12 +57,15 @@ fn main() -> ExitCode {
                     if seed >= seeds.end {
                         return;
                     }
-                    let run = run(seed, args.until_step, args.trace);
+                    let run = match args.shared {
+                        true => run_shared(seed, args.trace),
+                        false => run(seed, args.until_step, args.trace),
+                    };
                     steps.fetch_add(run.steps, Ordering::Relaxed);
                     if args.steps {
                         println!("seed {seed}: {} steps, trace {:016x}", run.steps, run.hash);
                     }
-                    failed.fetch_add(u64::from(report(&run, args.trace)), Ordering::Relaxed);
+                    failed.fetch_add(u64::from(report(&run, &args)), Ordering::Relaxed);
                 }
             });
         }
@@ -71,18 +77,19 @@ fn main() -> ExitCode {
 }
 
 /// Prints a failure. Tells whether there was one.
-fn report(run: &Run, is_traced: bool) -> bool {
+fn report(run: &Run, args: &Args) -> bool {
     let Run { seed, steps, failure, .. } = run;
     let Some(Failure { what, trace }) = failure else { return false };
     let mut text = format!("seed {seed} fails at step {steps}: {what}\n");
-    if !is_traced {
+    if !args.trace {
         for line in trace.iter().rev().take(60).rev() {
             text.push_str("  ");
             text.push_str(line);
             text.push('\n');
         }
     }
-    text.push_str(&format!("replay: cargo run --release -p simulation -- --seed {seed} --trace\n"));
+    let shared = if args.shared { " --shared" } else { "" };
+    text.push_str(&format!("replay: cargo run --release -p simulation --{shared} --seed {seed} --trace\n"));
     println!("{text}");
     true
 }

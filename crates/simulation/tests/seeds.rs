@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use simulation::{Run, run};
+use simulation::{Run, run, run_shared};
 
 const SEEDS: u64 = 300;
 
@@ -29,9 +29,20 @@ fn every_invariant_holds_for_the_first_seeds() {
 }
 
 #[test]
+fn every_invariant_holds_for_the_first_seeds_of_several_coordinators() {
+    for seed in 0..SEEDS {
+        if let Some(failure) = run_shared(seed, false).failure {
+            let trace = failure.trace.join("\n");
+            panic!("seed {seed}: {}\n{trace}\nreplay: simulation --shared --seed {seed} --trace", failure.what);
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [2, 43, 131] {
         let shown = |Run { steps, hash, .. }| (steps, hash);
         assert_eq!(shown(run(seed, u64::MAX, false)), shown(run(seed, u64::MAX, false)), "seed {seed}");
+        assert_eq!(shown(run_shared(seed, false)), shown(run_shared(seed, false)), "shared seed {seed}");
     }
 }

@@ -2,9 +2,11 @@
 
 mod events;
 mod fake_worker;
+mod group;
 mod http;
 mod jobs;
 mod process;
+mod proxy;
 mod published;
 mod puller;
 mod services;
@@ -13,9 +15,11 @@ mod waiting;
 
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
-pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_request};
+pub(crate) use group::{Group, all_events};
+pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_get_now, try_request};
 pub(crate) use jobs::{JobClient, Order, Tasks};
 pub(crate) use process::{Process, divvy};
+pub(crate) use proxy::Proxy;
 pub(crate) use published::{published_count, published_sum, round_ranges};
 pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;

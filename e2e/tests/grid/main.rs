@@ -22,6 +22,8 @@ mod memory;
 mod outlived_coordinators;
 mod restarts;
 mod revocations;
+mod several_coordinators;
+mod several_crashes;
 mod soak;
 mod statistics;
 mod stragglers;

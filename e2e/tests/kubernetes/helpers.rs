@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) static GRID: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s")));
+pub(crate) static HIGH_AVAILABILITY: LazyLock<Vec<Value>> =
+    LazyLock::new(|| render(&repository("k8s/overlays/high-availability")));
 pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s/monitoring")));
 
 /// The grid with a component of `k8s/components`.
@@ -69,7 +71,13 @@ pub(crate) fn render(directory: &Path) -> Vec<Value> {
 
 /// Every object of one kind in the grid.
 pub(crate) fn all<T: Resource + DeserializeOwned>() -> Vec<T> {
-    GRID.iter()
+    all_of(&GRID)
+}
+
+/// Every object of one kind among these.
+pub(crate) fn all_of<T: Resource + DeserializeOwned>(objects: &[Value]) -> Vec<T> {
+    objects
+        .iter()
         .filter(|object| object["apiVersion"] == T::API_VERSION && object["kind"] == T::KIND)
         .map(|object| T::deserialize(object).unwrap_or_else(|error| panic!("{error} in {object}")))
         .collect()

@@ -7,6 +7,7 @@ mod autoscaling;
 mod chart;
 mod defaults;
 mod helpers;
+mod high_availability;
 mod images;
 mod monitoring;
 mod network;

@@ -15,7 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::autoscaling::ScaledObject;
-use crate::helpers::{GRID, MONITORING, with_component};
+use crate::helpers::{GRID, HIGH_AVAILABILITY, MONITORING, with_component};
 use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
 
 /// Strings whose values the API bounds, by the end of their path. The generated types leave them open.
@@ -38,7 +38,8 @@ const QUANTITY_SUFFIXES: &[&str] = &["Ki", "Mi", "Gi", "Ti", "m", "k", "M", "G",
 #[test]
 fn every_object_fits_its_schema() {
     let components = ["autoscaling-hpa", "autoscaling-keda", "python-workers"].map(with_component);
-    let objects: Vec<&Value> = GRID.iter().chain(MONITORING.iter()).chain(components.iter().flatten()).collect();
+    let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
+    let objects: Vec<&Value> = objects.chain(components.iter().flatten()).collect();
     assert!(objects.len() > 10, "kustomize left objects out");
     for object in objects {
         assert_eq!(faults(object), [""; 0], "in {object:#}");

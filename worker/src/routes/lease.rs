@@ -10,7 +10,6 @@ use model::AttemptId;
 use service::{ApiError, parse_json, query_from, read_body};
 
 use super::State;
-use crate::epoch::StaleEpoch;
 use crate::executor::Work;
 use crate::metrics::LeaseEnd;
 use crate::outcome::Outcome;
@@ -37,7 +36,7 @@ pub(super) async fn revoke(
     let attempt = path.parse().map_err(|_| ApiError::InvalidField { field: "attempt", message: message() })?;
     let LeaseRevocation { epoch } = query_from(request.query_string())?;
     if let Some(epoch) = epoch {
-        see(&state, epoch)?;
+        state.see(epoch)?;
     }
     state.held.forget(&[AttemptId(attempt)]);
     Ok(HttpResponse::NoContent().finish())
@@ -50,14 +49,7 @@ fn check(state: &State, lease: &LeaseRequest) -> Result<(), ApiError> {
     if lease.beyond < lease.first {
         return Err(ApiError::InvalidField { field: "beyond", message: "must not be below first".to_owned() });
     }
-    see(state, lease.epoch)
-}
-
-fn see(state: &State, epoch: u64) -> Result<(), ApiError> {
-    state.epoch.see(epoch).map_err(|error: StaleEpoch| {
-        state.metrics.epoch_refused();
-        ApiError::Conflict(error.to_string())
-    })
+    state.see(lease.epoch)
 }
 
 /// Waits for the outcome of a lease that goes on without this request.

@@ -1,5 +1,6 @@
 //! The worker's HTTP face, one file a resource.
 
+mod announce;
 mod lease;
 mod sum_of_primes;
 
@@ -7,7 +8,8 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use model::BootId;
-use service::{BodyBudget, Right, Route, WorkerToken, resource};
+use service::{ApiError, BodyBudget, Right, Route, WorkerToken, resource};
+use tokio::sync::watch;
 
 use crate::epoch::Epoch;
 use crate::executor::Executor;
@@ -24,15 +26,28 @@ pub(crate) struct State {
     pub(crate) intake: Intake,
     pub(crate) held: Arc<HeldLeases>,
     pub(crate) epoch: Arc<Epoch>,
+    /// Makes the announcer send heartbeats now.
+    pub(crate) asked: watch::Sender<()>,
     pub(crate) metrics: WorkerMetrics,
     /// The memory of all leases that arrive.
     pub(crate) bodies: BodyBudget,
+}
+
+impl State {
+    /// Notes the epoch of a coordinator that asks for something.
+    fn see(&self, epoch: u64) -> Result<(), ApiError> {
+        self.epoch.see(epoch).map_err(|error| {
+            self.metrics.epoch_refused();
+            ApiError::Conflict(error.to_string())
+        })
+    }
 }
 
 /// The worker's routes, whose rights are the worker token's.
 pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/lease", Right::Admin),
     Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]),
+    Route::new("POST", "/announce", Right::Admin).query(&["epoch"]),
     Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b", "algorithm"]),
 ];
 
@@ -41,5 +56,6 @@ pub(crate) fn configure(config: &mut ServiceConfig, state: &Data<State>) {
         .app_data(state.clone())
         .service(resource("/lease", "POST").post(lease::run))
         .service(resource("/lease/{attempt}", "DELETE").delete(lease::revoke))
+        .service(resource("/announce", "POST").post(announce::announce))
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer));
 }

@@ -25,7 +25,7 @@ pub(super) async fn act(
 ) -> Result<HttpResponse, PageError> {
     let (id, name) = path.into_inner();
     let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.jobs.act(id, action).await.map_err(from_change)?;
+    state.term()?.jobs.act(id, action).await.map_err(from_change)?;
     Ok(see_other(&format!("/jobs/{id}")))
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn ask(
         Some(changing) => find(&state, changing, limit).await?,
         None => super::jobs::Found::default(),
     };
-    let newest = found.records.iter().take(SHOWN).map(|record| state.jobs.view(record.clone()));
+    let newest = found.records.iter().take(SHOWN).map(|record| state.view(record.clone()));
     let newest: Vec<_> = newest.collect();
     let count = found.records.len() as u64;
     let change =
@@ -63,7 +63,7 @@ pub(super) async fn act_on_all(
         None => Changed { matched: 0, changed: 0 },
         Some(changing) if changing.text.is_none() && changing.since.is_none() => {
             let filter = filter(&changing).map_err(from_invalid)?;
-            state.jobs.act_on_all(filter, action).await.map_err(from_change)?
+            state.term()?.jobs.act_on_all(filter, action).await.map_err(from_change)?
         }
         Some(changing) => act_on_found(&state, changing, action).await?,
     };
@@ -77,7 +77,7 @@ async fn act_on_found(state: &State, mut query: JobQuery, action: Action) -> Res
     loop {
         let found = find(state, &query, 1_000).await?;
         let ids: Vec<_> = found.records.iter().map(|record| record.id).collect();
-        let changed = state.jobs.act_on_some(&ids, action).await.map_err(from_change)?;
+        let changed = state.term()?.jobs.act_on_some(&ids, action).await.map_err(from_change)?;
         total.matched += changed.matched;
         total.changed += changed.changed;
         match found.next {

@@ -30,15 +30,15 @@ pub(super) async fn show(
     let dashboard = dashboard_of(&state)?;
     let version = dashboard.version(&*dashboard.snapshot(&state).await?);
     let id = job_id(&path)?;
-    let record = state.jobs.store().job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let explanation = match record.state.is_over() {
         true => None,
-        false => state.jobs.explain(id).await.map_err(from_read)?,
+        false => state.term()?.jobs.explain(id).await.map_err(from_read)?,
     };
     let tasks = tasks_of(&state, &record, request.query_string()).await?;
-    let events = dashboard.event_tails.of(state.jobs.store(), id).await.map_err(from_read)?;
+    let events = dashboard.event_tails.of(&state.store, id).await.map_err(from_read)?;
     let result = beginning_of_result(&state, id).await?;
-    let job = state.jobs.view(record);
+    let job = state.view(record);
     let page = JobPage { job: &job, explanation: explanation.as_ref(), tasks: tasks.as_ref(), events: &events, result };
     Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
 }
@@ -46,7 +46,7 @@ pub(super) async fn show(
 /// The result, to be kept as a file.
 pub(super) async fn result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
     let id = job_id(&path)?;
-    let result = state.jobs.store().result_stream(id).await.map_err(from_read)?;
+    let result = state.store.result_stream(id).await.map_err(from_read)?;
     let result = result.ok_or_else(|| ApiError::Unknown(format!("there is no result of the job {id}")))?;
     let mut response = stream(result).await?;
     let name = format!("attachment; filename=\"{id}.json\"");
@@ -66,7 +66,7 @@ async fn tasks_of(state: &State, record: &JobRecord, query: &str) -> Result<Opti
 }
 
 async fn beginning_of_result(state: &State, id: JobId) -> Result<Option<(String, u64)>, ApiError> {
-    let Some(mut result) = state.jobs.store().result_stream(id).await.map_err(from_read)? else { return Ok(None) };
+    let Some(mut result) = state.store.result_stream(id).await.map_err(from_read)? else { return Ok(None) };
     let size = result.bytes();
     let first = result.next().await.map_err(from_read)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&first);

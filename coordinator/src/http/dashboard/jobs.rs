@@ -51,7 +51,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
         found => (found?, error),
     };
     let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let jobs: Vec<_> = found.records.into_iter().map(|record| state.jobs.view(record)).collect();
+    let jobs: Vec<_> = found.records.into_iter().map(|record| state.view(record)).collect();
     let next = found.next.map(|next| next.to_string());
     let list = JobList {
         query: &query,
@@ -88,7 +88,7 @@ pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<H
     let mut over = Vec::new();
     for (_, id) in ids {
         let Ok(id) = job_id(id) else { continue };
-        let record = state.jobs.store().job(id).await.map_err(from_read)?;
+        let record = state.store.job(id).await.map_err(from_read)?;
         let ended = match record {
             Some(record) if record.state.is_over() => {
                 Ended { id, kind: record.kind.to_string(), state: record.state.as_str() }
@@ -129,7 +129,7 @@ pub(super) async fn find(state: &State, query: &JobQuery, limit: usize) -> Resul
     let step = if text.is_some() { LOOKED_AT_ONCE } else { limit + 1 };
     let (mut found, mut looked_at) = (Found::default(), 0);
     loop {
-        let page = state.jobs.store().jobs(filter.clone(), before, step).await.map_err(from_read)?;
+        let page = state.store.jobs(filter.clone(), before, step).await.map_err(from_read)?;
         let is_last = page.len() < step;
         for record in page {
             if is_older(&record, oldest) {

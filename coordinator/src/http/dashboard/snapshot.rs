@@ -103,8 +103,10 @@ impl Dashboard {
         self.ticks.subscribe()
     }
 
+    /// The figures are the leader's.
     fn sample(&self, state: &State) {
-        let (tasks, (tasks_per_second, _)) = state.driver.view(|engine| (engine.task_counts(), engine.throughput()));
+        let Some(term) = state.role.term() else { return };
+        let (tasks, (tasks_per_second, _)) = term.driver.view(|engine| (engine.task_counts(), engine.throughput()));
         let sample = Sample { at: now().at, tasks_per_second, waiting: tasks.pending, running: tasks.running };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if history.len() == MAX_SAMPLES {
@@ -140,13 +142,16 @@ pub(crate) async fn run(state: Data<State>) {
 fn sweep_leases(state: &State) {
     let now = Instant::now();
     let Some(old) = now.checked_sub(SWEPT_AFTER) else { return };
-    state
-        .lease_log
-        .sweep(old, now, |attempt| state.driver.view(|engine| engine.lease(attempt, crate::clock::now()).is_some()));
+    let term = state.role.term();
+    let is_held = |attempt| {
+        let driver = term.as_ref().map(|term| &term.driver);
+        driver.is_some_and(|driver| driver.view(|engine| engine.lease(attempt, crate::clock::now()).is_some()))
+    };
+    state.lease_log.sweep(old, now, is_held);
 }
 
 async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
-    let (stats, workers) = (stats::stats(state), workers::summaries(state));
+    let (stats, workers) = (stats::stats(state)?, workers::summaries(state));
     let running = jobs(state, JobState::Running, SHOWN_RUNNING).await?;
     let unservable = stats.demand.values().any(|demand| demand.unservable > 0);
     let queued = if unservable { jobs(state, JobState::Queued, LOOKED_AT_QUEUED).await? } else { Vec::new() };
@@ -154,7 +159,7 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
     let lately = now().at.checked_sub(FAILED_LATELY).unwrap_or(Timestamp::MIN);
     let failed = jobs(state, JobState::Failed, SHOWN_FAILED).await?;
     let failed = failed.into_iter().filter(|job| job.finished_at.is_some_and(|at| at >= lately)).collect();
-    let content = fingerprint(&stats, &workers, *state.jobs.store().latest_event().borrow());
+    let content = fingerprint(&stats, &workers, *state.store.latest_event().borrow());
     let version = match last {
         Some(last) if last.content == content => last.version,
         Some(last) => last.version + 1,
@@ -165,8 +170,8 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
 
 async fn jobs(state: &State, of: JobState, limit: usize) -> Result<Vec<Job>, ApiError> {
     let filter = JobFilter { states: vec![of], ..JobFilter::default() };
-    let records: Vec<JobRecord> = state.jobs.store().jobs(filter, None, limit).await.map_err(from_read)?;
-    Ok(records.into_iter().map(|record| state.jobs.view(record)).collect())
+    let records: Vec<JobRecord> = state.store.jobs(filter, None, limit).await.map_err(from_read)?;
+    Ok(records.into_iter().map(|record| state.view(record)).collect())
 }
 
 /// A hash of what the pages show, so that nothing is asked for again while nothing changes.

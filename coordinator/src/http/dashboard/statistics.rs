@@ -55,7 +55,7 @@ async fn gather(
     let (mut by_kind, mut after, mut read): (BTreeMap<JobKind, Counts>, _, _) = (BTreeMap::new(), None, 0);
     loop {
         let query = Query { grain, starts: from..to, kind };
-        let rows = state.jobs.store().periods(query, after, ROWS).await.map_err(from_read)?;
+        let rows = state.store.periods(query, after, ROWS).await.map_err(from_read)?;
         after = rows.last().map(|row| (row.start, row.kind));
         read += rows.len();
         let is_last = rows.len() < ROWS || read >= MAX_ROWS;

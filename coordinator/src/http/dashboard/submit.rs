@@ -106,7 +106,8 @@ async fn submit_job(
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
-    match state.jobs.accept(Proposal { id: None, idempotency_key, job, fingerprints }).await {
+    let term = state.term().map_err(Refused::Other)?;
+    match term.jobs.accept(Proposal { id: None, idempotency_key, job, fingerprints }).await {
         Ok((job, _)) => Ok(format!("/jobs/{}?submitted=1", job.id)),
         Err(AcceptError::Invalid(error)) => Err(form_field(kind, &error).into()),
         Err(error) => Err(Refused::Other(from_accept(error))),

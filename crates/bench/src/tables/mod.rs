@@ -9,4 +9,5 @@ pub(crate) mod load;
 pub(crate) mod prefix;
 pub(crate) mod requests;
 pub(crate) mod starts;
+pub(crate) mod takeovers;
 pub(crate) mod tasks;

@@ -50,8 +50,24 @@ pub(crate) fn try_request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Option<Answer> {
+    try_within(PATIENCE, address, method, target, headers, body)
+}
+
+/// What `GET` answers at once, of a process that may hang.
+pub(crate) fn try_get_now(address: SocketAddr, target: &str) -> Option<Answer> {
+    try_within(Duration::from_secs(1), address, "GET", target, &[], "")
+}
+
+fn try_within(
+    patience: Duration,
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(to_text(address, method, target, headers, body).as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

@@ -16,6 +16,7 @@ use super::eventually;
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    has_ended: bool,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -53,7 +54,7 @@ impl Process {
                 lines.lock().expect("no panic").push(line);
             }
         });
-        Self { child, log }
+        Self { child, has_ended: false, log }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -64,12 +65,20 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill a process");
         self.child.wait().expect("wait for a process");
+        self.has_ended = true;
+    }
+
+    /// Whether it was not seen to end.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.has_ended
     }
 
     /// Waits for the process to end by itself.
     pub(crate) fn exit_status(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        eventually("the process ends", || child.try_wait().expect("wait for a process"))
+        let status = eventually("the process ends", || child.try_wait().expect("wait for a process"));
+        self.has_ended = true;
+        status
     }
 
     /// How the process ended, if it has.

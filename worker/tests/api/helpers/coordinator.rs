@@ -166,7 +166,8 @@ async fn take_heartbeat(
     state.send_modify(|state| {
         let is_finished = |held: &&HeldLease| state.asks_for_outcomes && held.state == HeldState::Finished;
         let deliver = heartbeat.held.iter().filter(is_finished).map(|held| held.attempt).collect();
-        let answer = HeartbeatAnswer { epoch: state.epoch, settled: state.settled.clone(), deliver };
+        let settled = state.settled.clone();
+        let answer = HeartbeatAnswer { epoch: state.epoch, settled, deliver, is_standby: false };
         state.heartbeats.push(heartbeat.into_inner());
         let host = request.headers().get("Host").and_then(|host| host.to_str().ok()).unwrap_or_default();
         state.asked.push((request.path().to_owned(), host.to_owned()));

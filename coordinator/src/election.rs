@@ -1,0 +1,210 @@
+//! Takes and keeps the lease of a shared store, on a thread of its own: nothing that the coordinator does delays a
+//! renewal, and nothing that the store delays holds the coordinator up.
+
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::{Candidacy, LeaseAnswer, Question, Turn};
+use store::shared::{Acquired, Member, Term};
+use store::{Epoch, Leadership, LeadershipError};
+use tokio::sync::mpsc as signals;
+use tracing::{debug, info, warn};
+
+use crate::role::Trust;
+
+/// How often this member says that it is there.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Signals that wait for the coordinator: a term begins and ends.
+const MAX_SIGNALS: usize = 16;
+
+/// What the thread tells the coordinator.
+#[derive(Debug)]
+pub(crate) enum Signal {
+    /// This member leads, for as long as the trust holds.
+    Begin { epoch: Epoch, trust: Trust },
+    /// The term is over.
+    End { epoch: Epoch },
+}
+
+/// What the coordinator tells the thread.
+#[derive(Debug)]
+enum Order {
+    /// Give the lease of this epoch up and let others try.
+    StandBack(Epoch),
+    /// Give any lease up and take none any more.
+    Retire,
+}
+
+/// The way to the thread, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Election {
+    orders: mpsc::Sender<Order>,
+    signals: signals::Receiver<Signal>,
+}
+
+impl Election {
+    /// Starts the thread. `noticed` is called when another member leads than before.
+    pub(crate) fn start(
+        leadership: Box<dyn Leadership>,
+        member: Member,
+        noticed: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (orders, taken) = mpsc::channel();
+        let (sender, signals) = signals::channel(MAX_SIGNALS);
+        let mut candidate = Candidate {
+            candidacy: Candidacy::new(Instant::now()),
+            leadership,
+            member,
+            orders: taken,
+            signals: sender,
+            noticed: Box::new(noticed),
+            trust: None,
+            announced_at: None,
+            is_failing: false,
+        };
+        thread::Builder::new().name("leadership".to_owned()).spawn(move || candidate.run())?;
+        Ok(Self { orders, signals })
+    }
+
+    /// The next signal; none when the thread is gone.
+    pub(crate) async fn next(&mut self) -> Option<Signal> {
+        self.signals.recv().await
+    }
+
+    /// Gives a term up that could not begin or has failed.
+    pub(crate) fn stand_back(&self, epoch: Epoch) {
+        // The thread may be gone, and its lease expires.
+        let _ = self.orders.send(Order::StandBack(epoch));
+    }
+
+    /// Gives the lease up and takes none any more.
+    pub(crate) fn retire(&self) {
+        let _ = self.orders.send(Order::Retire);
+    }
+}
+
+struct Candidate {
+    candidacy: Candidacy,
+    leadership: Box<dyn Leadership>,
+    member: Member,
+    orders: mpsc::Receiver<Order>,
+    signals: signals::Sender<Signal>,
+    noticed: Box<dyn Fn() + Send>,
+    /// Of the term that goes on.
+    trust: Option<Trust>,
+    announced_at: Option<Instant>,
+    is_failing: bool,
+}
+
+impl Candidate {
+    fn run(&mut self) {
+        loop {
+            let asked_at = Instant::now();
+            if let Some(question) = self.candidacy.question(asked_at) {
+                let answer = self.ask(question);
+                let turn = self.candidacy.answer(answer, asked_at, Instant::now());
+                self.turn(turn);
+            }
+            self.announce_if_due();
+            let pause = self.candidacy.due().saturating_duration_since(Instant::now());
+            match self.orders.recv_timeout(pause) {
+                Ok(Order::StandBack(epoch)) => self.resign(epoch.0),
+                Ok(Order::Retire) => {
+                    if let Some(epoch) = self.candidacy.retire() {
+                        self.resign(epoch);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return if let Some(epoch) = self.candidacy.retire() {
+                        self.resign(epoch);
+                    };
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question) -> LeaseAnswer {
+        let answer = match question {
+            Question::Acquire => self.leadership.acquire(self.member.id).map(|acquired| match acquired {
+                Acquired::Leads(Term { epoch, lasts }) => LeaseAnswer::Taken { epoch: epoch.0, lasts },
+                Acquired::Held { epoch, expires_in, .. } => LeaseAnswer::Held { epoch: epoch.0, expires_in },
+            }),
+            Question::Renew(epoch) => {
+                let renewed = self.leadership.renew(Epoch(epoch));
+                renewed.map(|Term { lasts, .. }| LeaseAnswer::Renewed { lasts })
+            }
+        };
+        match answer {
+            Ok(answer) => {
+                if std::mem::take(&mut self.is_failing) {
+                    info!("the store answers again");
+                }
+                answer
+            }
+            Err(LeadershipError::Lost { .. }) => LeaseAnswer::Lost,
+            Err(error @ LeadershipError::Unavailable(_)) => {
+                self.note_failure(&error);
+                LeaseAnswer::Unavailable
+            }
+        }
+    }
+
+    fn turn(&mut self, turn: Option<Turn>) {
+        match turn {
+            None => (),
+            Some(Turn::Begin { epoch, until }) => {
+                let (epoch, trust) = (Epoch(epoch), Trust::until(Epoch(epoch), until));
+                self.trust = Some(trust.clone());
+                self.signal(Signal::Begin { epoch, trust });
+            }
+            Some(Turn::Extend { until }) => {
+                if let Some(trust) = &self.trust {
+                    trust.renew(until);
+                }
+            }
+            Some(Turn::End { epoch }) => {
+                if let Some(trust) = self.trust.take() {
+                    trust.end();
+                }
+                self.signal(Signal::End { epoch: Epoch(epoch) });
+                (self.noticed)();
+            }
+            Some(Turn::Other) => (self.noticed)(),
+        }
+    }
+
+    fn resign(&mut self, epoch: u64) {
+        let turn = self.candidacy.stand_back(epoch, Instant::now());
+        self.turn(turn);
+        match self.leadership.resign(Epoch(epoch)) {
+            Ok(()) => info!(epoch, "gave the leadership up"),
+            Err(error) => debug!(%error, epoch, "could not give the leadership up: it expires"),
+        }
+        (self.noticed)();
+    }
+
+    fn announce_if_due(&mut self) {
+        if self.announced_at.is_some_and(|at| at.elapsed() < ANNOUNCE_INTERVAL) {
+            return;
+        }
+        self.announced_at = Some(Instant::now());
+        if let Err(error) = self.leadership.announce(&self.member) {
+            self.note_failure(&error);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The coordinator may have stopped: the orders' end says so.
+        let _ = self.signals.blocking_send(signal);
+    }
+
+    fn note_failure(&mut self, error: &LeadershipError) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            warn!(%error, "the store does not answer");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Begins a term when this coordinator comes to lead, and ends it when it leads no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use store::{Epoch, Retention, Shared, Store};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::election::{Election, Signal};
+use crate::members::Members;
+use crate::role::{Role, Trust};
+use crate::term::{self, RunningTerm, Term, TermParts};
+
+/// How long the last changes of a term may take to be committed when the leadership is given up.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Leadership {
+    role: Arc<Role>,
+    parts: TermParts,
+    running: Option<RunningTerm>,
+    /// Terms that are being torn down.
+    ending: JoinSet<()>,
+    /// None where no other coordinator can open the store.
+    candidacy: Option<Candidacy>,
+}
+
+/// How a shared store is led.
+struct Candidacy {
+    shared: Arc<dyn Shared>,
+    retention: Retention,
+    election: Election,
+}
+
+impl Leadership {
+    /// Leads for the life of the process, over a store that no other one can open.
+    pub(crate) async fn alone(role: Arc<Role>, parts: TermParts, store: Arc<Store>) -> anyhow::Result<Self> {
+        let (term, queues) = Term::new(&parts.config, store, Trust::for_ever(), false);
+        let running = term.start(queues, &parts).await?;
+        role.begin(Arc::clone(&running.term));
+        Ok(Self { role, parts, running: Some(running), ending: JoinSet::new(), candidacy: None })
+    }
+
+    /// Follows until the election says otherwise.
+    pub(crate) fn shared(
+        role: Arc<Role>,
+        parts: TermParts,
+        members: &Arc<Members>,
+        shared: Arc<dyn Shared>,
+    ) -> anyhow::Result<Self> {
+        let noticed = Arc::clone(members);
+        let election = Election::start(shared.leadership(), members.own().clone(), move || noticed.look_again());
+        let election = election.context("start the thread that keeps the leadership")?;
+        let candidacy = Candidacy { shared, retention: parts.config.retention(), election };
+        Ok(Self { role, parts, running: None, ending: JoinSet::new(), candidacy: Some(candidacy) })
+    }
+
+    /// The term that runs.
+    pub(crate) fn term(&self) -> Option<&Arc<Term>> {
+        self.running.as_ref().map(|running| &running.term)
+    }
+
+    /// Begins and ends terms. Resolves when a part of one has ended without having been told to.
+    pub(crate) async fn run(&mut self) -> anyhow::Error {
+        loop {
+            let signal = tokio::select! {
+                ended = part_ended(&mut self.running) => return ended,
+                signal = next_signal(&mut self.candidacy) => signal,
+                Some(_) = self.ending.join_next(), if !self.ending.is_empty() => continue,
+            };
+            match signal {
+                Some(Signal::Begin { epoch, trust }) => self.begin(epoch, trust).await,
+                Some(Signal::End { epoch }) => self.end(epoch),
+                None => return anyhow!("the thread that keeps the leadership has ended by itself"),
+            }
+        }
+    }
+
+    async fn begin(&mut self, epoch: Epoch, trust: Trust) {
+        // Of an earlier term nothing goes on beside this one.
+        if let Some(before) = self.term().map(|term| term.epoch) {
+            self.end(Epoch(before));
+        }
+        let Some(candidacy) = &self.candidacy else { return };
+        match self.open(candidacy, trust.clone()).await {
+            Ok(running) if trust.holds() => {
+                info!(%epoch, "this coordinator leads");
+                self.parts.metrics.took_over();
+                self.role.begin(Arc::clone(&running.term));
+                running.ask_for_lists(&self.parts);
+                self.running = Some(running);
+            }
+            Ok(running) => {
+                warn!(%epoch, "the leadership ended before it began");
+                self.ending.spawn(tear_down(running));
+            }
+            Err(error) => {
+                warn!(%epoch, error = format!("{error:#}"), "this coordinator cannot lead");
+                candidacy.election.stand_back(epoch);
+            }
+        }
+    }
+
+    async fn open(&self, candidacy: &Candidacy, trust: Trust) -> anyhow::Result<RunningTerm> {
+        let (shared, retention, epoch) = (Arc::clone(&candidacy.shared), candidacy.retention, trust.epoch());
+        let opened = spawn_blocking(move || {
+            let parts = shared.lead(epoch).context("open the store to lead")?;
+            Store::start(parts, retention).context("start the store's writer")
+        });
+        let store = Arc::new(opened.await.context("open the store")??);
+        let (term, queues) = Term::new(&self.parts.config, store, trust, true);
+        term.start(queues, &self.parts).await
+    }
+
+    /// Nothing of the term leaves this process from now on; the rest of its end goes on beside the next one.
+    fn end(&mut self, epoch: Epoch) {
+        if let Some(running) = self.running.take_if(|running| running.term.epoch == epoch.0) {
+            info!(%epoch, "this coordinator follows");
+            running.term.trust.end();
+            self.role.end();
+            self.ending.spawn(tear_down(running));
+        }
+    }
+
+    /// Ends the term so that another coordinator can take over, and leads no more: what clients were promised is committed.
+    pub(crate) async fn step_down(&mut self) {
+        self.role.end();
+        if let Some(running) = self.running.take() {
+            let epoch = running.term.epoch;
+            let store = running.stop().await;
+            match timeout(FLUSH_TIMEOUT, store.flush()).await {
+                Ok(Ok(())) => info!(epoch, "this coordinator gives the leadership up"),
+                Ok(Err(error)) => {
+                    warn!(epoch, %error, "changes that are not committed are lost: their tasks run again")
+                }
+                Err(_) => warn!(epoch, "changes that are not committed in time are lost: their tasks run again"),
+            }
+            self.ending.spawn(close(store));
+        }
+        if let Some(candidacy) = &self.candidacy {
+            candidacy.election.retire();
+        }
+    }
+
+    /// Ends the term of a store that no other coordinator can open.
+    pub(crate) async fn stop(mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await;
+        }
+        self.role.end();
+        while self.ending.join_next().await.is_some() {}
+    }
+}
+
+async fn part_ended(running: &mut Option<RunningTerm>) -> anyhow::Error {
+    let Some(running) = running else { return std::future::pending().await };
+    let ended = running.part_ended().await;
+    anyhow!("a part of the coordinator ended by itself: {ended:?}")
+}
+
+async fn next_signal(candidacy: &mut Option<Candidacy>) -> Option<Signal> {
+    let Some(candidacy) = candidacy else { return std::future::pending().await };
+    candidacy.election.next().await
+}
+
+/// Ends what is left of a term that has lost its lease: its changes are refused.
+async fn tear_down(running: RunningTerm) {
+    close(running.stop().await).await;
+}
+
+async fn close(store: Arc<Store>) {
+    if let Err(error) = term::close(store).await {
+        warn!(error = format!("{error:#}"), "changes of a term that is over are not committed");
+    }
+}

@@ -1,0 +1,247 @@
+//! A term: what a coordinator has only while it leads. It begins with an epoch of the store, works with that alone, and is
+//! torn down when the epoch has passed to another coordinator.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use api::client::http_client_with;
+use engine::Engine;
+use futures_util::{StreamExt, stream};
+use reqwest::Client;
+use store::Store;
+use store::statistics::StatisticsRetention;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use crate::clock::{follow_calendar, now};
+use crate::compositions;
+use crate::config::Config;
+use crate::driver::{Driver, Queues};
+use crate::event_hub::EventHub;
+use crate::http::State;
+use crate::jobs::Jobs;
+use crate::lease_log::LeaseLog;
+use crate::lease_sender::LeaseSender;
+use crate::metrics::CoordinatorMetrics;
+use crate::pull_workers::PullWorkers;
+use crate::role::Trust;
+use crate::simulated_workers::SimulatedWorkers;
+use crate::submitted;
+use crate::supervisor::Supervisor;
+use crate::workers::{Destination, Workers};
+
+/// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
+/// task should be elsewhere soon; a lost packet is sent again only after a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// How long a worker may take to be asked for its leases.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Workers that are asked side by side.
+const ASKED_TOGETHER: usize = 256;
+
+/// How long the threads of the listeners may hold a store that is to be closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every term of a coordinator is made with.
+#[derive(Debug)]
+pub(crate) struct TermParts {
+    pub(crate) config: Config,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: CoordinatorMetrics,
+    events: Arc<EventHub>,
+    lease_log: Arc<LeaseLog>,
+    /// Since when this process takes heartbeats.
+    started_at: Instant,
+    client: Client,
+    scheme: &'static str,
+}
+
+impl TermParts {
+    pub(crate) fn new(config: Config, state: &State) -> anyhow::Result<Self> {
+        let (scheme, tls) = config.doors.to_workers()?;
+        let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?;
+        let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
+        let (metrics, started_at) = (state.metrics.clone(), Instant::now());
+        let lease_log = Arc::clone(&state.lease_log);
+        Ok(Self { config, workers, metrics, events, lease_log, started_at, client, scheme })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Term {
+    pub(crate) epoch: u64,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) jobs: Jobs,
+    pub(crate) pull_workers: Arc<PullWorkers>,
+    pub(crate) simulated: SimulatedWorkers,
+    pub(crate) trust: Trust,
+    is_shared: bool,
+    supervisor: Supervisor,
+}
+
+/// A term whose tasks run.
+#[derive(Debug)]
+pub(crate) struct RunningTerm {
+    pub(crate) term: Arc<Term>,
+    workers: Arc<Workers>,
+    background: JoinSet<()>,
+}
+
+impl Term {
+    /// The parts of a term over `store`, which do nothing yet.
+    /// Where `is_shared`, other coordinators submit jobs to it.
+    pub(crate) fn new(config: &Config, store: Arc<Store>, trust: Trust, is_shared: bool) -> (Arc<Self>, Queues) {
+        let epoch = store.epoch().0;
+        let (driver, queues) = Driver::new(Engine::new(config.engine_settings(epoch), now()), Arc::clone(&store));
+        let supervisor = Supervisor::default();
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone(), is_shared);
+        let pull_workers = Arc::new(PullWorkers::new(Arc::clone(&driver)));
+        let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
+        let term = Self { epoch, driver, store, jobs, pull_workers, simulated, trust, is_shared, supervisor };
+        (Arc::new(term), queues)
+    }
+
+    /// Takes up the jobs that are not over, then the workers that are known, and starts to lease.
+    pub(crate) async fn start(self: Arc<Self>, queues: Queues, parts: &TermParts) -> anyhow::Result<RunningTerm> {
+        // Before the jobs are read, so that none falls between the two.
+        let latest_event = *self.store.latest_event().borrow();
+        let recovered = self.jobs.recover().await.context("read the jobs that are not over")?;
+        if recovered > 0 {
+            info!(jobs = recovered, "going on with the jobs that are not over");
+        }
+        // Not before the jobs are there: what a worker holds of a job that is not known is void.
+        parts.workers.begin_term(&self.driver);
+        let mut background = JoinSet::new();
+        background.spawn(self.lease_sender(parts).run(queues.outgoing));
+        let (store, driver) = (Arc::clone(&self.store), Arc::clone(&self.driver));
+        background.spawn(compositions::run(queues.compositions, store, driver, self.supervisor.clone()));
+        background.spawn(Arc::clone(&self.driver).run_timers());
+        background.spawn(Arc::clone(&self.driver).follow_store());
+        background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
+        let statistics = parts.config.statistics_retention();
+        background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));
+        background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
+        if self.is_shared {
+            let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
+            background.spawn(submitted::run(jobs, store, events, latest_event));
+        }
+        Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
+    }
+
+    fn lease_sender(&self, parts: &TermParts) -> LeaseSender {
+        LeaseSender {
+            driver: Arc::clone(&self.driver),
+            supervisor: self.supervisor.clone(),
+            workers: Arc::clone(&parts.workers),
+            simulated: self.simulated.clone(),
+            lease_log: Arc::clone(&parts.lease_log),
+            client: parts.client.clone(),
+            scheme: parts.scheme,
+            token: parts.config.worker_token.clone(),
+            metrics: parts.metrics.clone(),
+            epoch: self.epoch,
+            trust: self.trust.clone(),
+            max_result_bytes: parts.config.max_result_bytes,
+        }
+    }
+}
+
+impl RunningTerm {
+    /// Asks the workers that this process knows for the leases that they hold. A worker that has answered takes no lease of
+    /// an earlier term any more, so that the tasks which none of them has listed are open. A process that has only just
+    /// started does not know all workers: its tasks wait as long as after any start.
+    pub(crate) fn ask_for_lists(&self, parts: &TermParts) {
+        let recovery = Duration::from_millis(parts.config.recovery_ms);
+        if parts.started_at.elapsed() < recovery {
+            return;
+        }
+        let (client, token, epoch) = (parts.client.clone(), parts.config.worker_token.clone(), self.term.epoch);
+        let requests: Vec<_> = parts
+            .workers
+            .await_lists(&self.term.driver, Instant::now())
+            .into_iter()
+            .map(|Destination { address, .. }| {
+                let url = format!("{}://{address}/announce?epoch={epoch}", parts.scheme);
+                token.sign(client.post(url).timeout(ANNOUNCE_TIMEOUT))
+            })
+            .collect();
+        self.term.supervisor.spawn(async move {
+            stream::iter(requests)
+                .for_each_concurrent(ASKED_TOGETHER, |request| async {
+                    if let Err(error) = request.send().await {
+                        debug!(%error, "a worker cannot be asked for its leases: its next heartbeat lists them");
+                    }
+                })
+                .await;
+        });
+    }
+
+    /// Resolves when one of its tasks has ended without having been told to.
+    pub(crate) async fn part_ended(&mut self) -> Option<Result<(), JoinError>> {
+        self.background.join_next().await
+    }
+
+    /// Ends its tasks and answers the clients that wait. Nothing of it acts when this resolves; changes that a client was
+    /// promised are committed or refused by then. Returns its store, to be closed.
+    pub(crate) async fn stop(mut self) -> Arc<Store> {
+        self.term.trust.end();
+        self.term.driver.end();
+        self.workers.end_term(&self.term.driver);
+        self.background.shutdown().await;
+        self.term.supervisor.stop().await;
+        Arc::clone(&self.term.store)
+    }
+}
+
+/// Closes a store when the last thread of the listeners has let it go, so that another coordinator can open it.
+pub(crate) async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    loop {
+        match Arc::try_unwrap(store) {
+            Ok(store) => return Ok(tokio::task::spawn_blocking(|| store.close()).await??),
+            Err(_) if Instant::now() > deadline => {
+                warn!("stopping before the store is closed: something still uses it; every change is committed");
+                return Ok(());
+            }
+            Err(shared) => store = shared,
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Every second: notes progress, and forgets pulling workers that are gone.
+async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        follow_calendar();
+        driver.input(Engine::tick);
+        pull_workers.sweep(Instant::now());
+    }
+}
+
+/// Every minute: what is kept longer than it should be goes.
+async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention) {
+    let mut ticks = interval(Duration::from_mins(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if !trust.holds() {
+            continue;
+        }
+        match store.prune().await {
+            Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
+            Ok(_) => (),
+            Err(error) => warn!(%error, "cannot forget old jobs"),
+        }
+        if let Err(error) = store.prune_statistics(statistics).await {
+            warn!(%error, "cannot forget old statistics");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Several coordinators over one store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{CoordinatorList, CoordinatorRole, Job};
+use coordinator::config::Config;
+use model::{EventKind, JobState, Labels};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use store::memory::{Memory, MemoryShared};
+
+use crate::helpers::{
+    EventStream, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
+    start_real_worker, with,
+};
+
+/// Coordinators over a store in memory, each with its own way to it.
+struct Grid {
+    coordinators: Vec<TestCoordinator>,
+    ways: Vec<MemoryShared>,
+}
+
+impl Grid {
+    /// Starts them; the first one leads.
+    async fn start(count: usize) -> Self {
+        let (memory, origin) = (Memory::new(), Instant::now());
+        let clock: store::memory::StoreClock = Arc::new(move || origin.elapsed());
+        let mut grid = Self { coordinators: Vec::new(), ways: Vec::new() };
+        for number in 0..count {
+            let way = memory.shared(Arc::clone(&clock));
+            let config = Config {
+                coordinator_id: Some(format!("coordinator-{number}")),
+                recovery_ms: 2_500,
+                no_worker_timeout_ms: 10_000,
+                drain_timeout_ms: 2_000,
+                ..config()
+            };
+            grid.coordinators.push(TestCoordinator::start_shared(&way, config));
+            grid.ways.push(way);
+            grid.until_leads("coordinator-0").await;
+        }
+        grid.until(|list| list.coordinators.len() == count).await;
+        grid
+    }
+
+    fn worker(&self, id: &str, slots: u32) -> TestWorker {
+        let addresses: Vec<_> = self.coordinators.iter().map(|coordinator| coordinator.internal).collect();
+        start_real_worker(&addresses, id, slots, Labels::new())
+    }
+
+    async fn list(&self) -> CoordinatorList {
+        let last = self.coordinators.last().expect("one");
+        read(last.get("/v1/coordinators").await, 200).await
+    }
+
+    async fn until(&self, wanted: impl Fn(&CoordinatorList) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let list = self.list().await;
+            if wanted(&list) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{list:?}");
+            pause().await;
+        }
+    }
+
+    async fn until_leads(&self, id: &str) {
+        self.until(|list| leaders(list) == [id]).await;
+    }
+}
+
+fn leaders(list: &CoordinatorList) -> Vec<&str> {
+    let leads = list.coordinators.iter().filter(|coordinator| coordinator.role == CoordinatorRole::Leader);
+    leads.map(|coordinator| coordinator.id.as_str()).collect()
+}
+
+#[actix_web::test]
+async fn each_coordinator_lists_all_of_them_and_one_leads() {
+    let grid = Grid::start(3).await;
+    for coordinator in &grid.coordinators {
+        let list: CoordinatorList = read(coordinator.get("/v1/coordinators").await, 200).await;
+        let ids: Vec<_> = list.coordinators.iter().map(|coordinator| coordinator.id.as_str()).collect();
+        assert_eq!(ids, ["coordinator-0", "coordinator-1", "coordinator-2"]);
+        assert_eq!(leaders(&list), ["coordinator-0"]);
+        let addresses = grid.coordinators.iter().map(|coordinator| coordinator.public.to_string());
+        assert!(list.coordinators.iter().map(|coordinator| coordinator.public_address.clone()).eq(addresses));
+        assert_eq!(coordinator.get("/readyz").await.status(), StatusCode::OK);
+    }
+    let alone = TestCoordinator::start(config());
+    let list: CoordinatorList = read(alone.get("/v1/coordinators").await, 200).await;
+    assert_eq!((list.coordinators.len(), leaders(&list).len()), (1, 1));
+}
+
+#[actix_web::test]
+async fn a_standby_takes_jobs_and_shows_them_and_their_events() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let _worker = grid.worker("one", 1);
+    let job = standby.submit(&json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000_000}})).await;
+    let mut events = EventStream::open(standby, &format!("/v1/jobs/{}/events", job.id), None).await;
+    assert_eq!(events.rest().await, [EventKind::Submitted, EventKind::Started, EventKind::Succeeded]);
+    assert_eq!(standby.result(job.id).await["sum"], "3203324994356");
+    assert_eq!(standby.job(job.id).await.state, JobState::Succeeded);
+    // The number of an event is the same everywhere.
+    let mut again = EventStream::open(&grid.coordinators[0], &format!("/v1/jobs/{}/events", job.id), Some(1)).await;
+    assert_eq!(again.rest().await, [EventKind::Started, EventKind::Succeeded]);
+}
+
+#[actix_web::test]
+async fn the_same_key_is_the_same_job_at_every_coordinator() {
+    let grid = Grid::start(2).await;
+    let submit = async |coordinator: &TestCoordinator, status| -> Job {
+        let url = format!("http://{}/v1/jobs", coordinator.public);
+        let request = coordinator.client.post(url).header("Idempotency-Key", "one").json(&numbered_tasks(3));
+        read(request.send().await.expect("an answer"), status).await
+    };
+    let first = submit(&grid.coordinators[1], 201).await;
+    assert_eq!(submit(&grid.coordinators[0], 200).await.id, first.id);
+    assert_eq!(submit(&grid.coordinators[1], 200).await.id, first.id);
+}
+
+#[actix_web::test]
+async fn a_standby_passes_on_what_only_the_leader_can_do() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let job = standby.submit(&with(numbered_tasks(2), &json!({"priority": 7}))).await.id;
+    let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
+    assert_eq!(claimed.job, job);
+    standby.complete(&claimed, &json!(["done"])).await;
+    let explained: Value = read(standby.get(&format!("/v1/jobs/{job}/explain")).await, 200).await;
+    assert_eq!(explained["state"], "running");
+    let stats: Value = read(standby.get("/v1/stats").await, 200).await;
+    assert_eq!(stats["tasks"]["succeeded"], 1, "{stats}");
+    assert_eq!(standby.workers().await[0].completed_tasks, 1);
+    assert_eq!(standby.act(job, "cancel").await.status(), StatusCode::OK);
+    assert_eq!(grid.coordinators[0].job(job).await.state, JobState::Canceled);
+    problem(standby.act(job, "resume").await, 409).await;
+    let _worker = grid.worker("one", 1);
+    let sum: Value = read(standby.get("/sum-of-primes?a=1&b=1000000").await, 200).await;
+    assert_eq!(sum["sum"], "37550402023");
+    let metrics = standby.get_internal("/metrics").await.text().await.expect("text");
+    assert!(
+        metrics.contains("divvy_leader 0") && !metrics.contains(r#"forwarded_requests_total{outcome="answered"} 0"#)
+    );
+}
+
+#[actix_web::test]
+async fn what_was_passed_on_goes_no_further() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let request = standby.client.get(format!("http://{}/v1/stats", standby.public)).header("divvy-passed-on", "x");
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.headers()["divvy-not-leading"], "1");
+    problem(response, 503).await;
+}
+
+#[actix_web::test]
+async fn the_next_coordinator_leads_when_the_leader_stops_and_no_task_runs_twice() {
+    let mut grid = Grid::start(2).await;
+    let worker = grid.worker("one", 2);
+    let job = grid.coordinators[1].submit(&sleeps(1.5, 4)).await.id;
+    // Longer than a worker may go unseen before it is no longer asked for its leases.
+    grid.coordinators[0].job_when(job, |job| job.tasks.running == 2).await;
+    let waiting = {
+        let (client, public) = (grid.coordinators[1].client.clone(), grid.coordinators[1].public);
+        let url = format!("http://{public}/sum-of-primes?a=1&b=20000000&priority=9");
+        tokio::spawn(async move { client.get(url).send().await.expect("an answer") })
+    };
+    let leader = grid.coordinators.remove(0);
+    leader.stop().await;
+    grid.until_leads("coordinator-1").await;
+    let sum: Value = read(waiting.await.expect("no panic"), 200).await;
+    assert_eq!(sum["sum"], "12272577818052");
+    let standby = &grid.coordinators[0];
+    let done = standby.job_in(job, JobState::Succeeded).await;
+    assert_eq!((done.tasks.succeeded, done.attempts), (4, 4), "{done:?}");
+    drop(worker);
+}
+
+#[actix_web::test]
+async fn a_leader_that_cannot_reach_the_store_steps_down_and_comes_back_as_a_standby() {
+    let grid = Grid::start(2).await;
+    let _worker = grid.worker("one", 1);
+    let (old, new) = (&grid.coordinators[0], &grid.coordinators[1]);
+    let job = old.submit(&sleeps(0.2, 40)).await.id;
+    old.job_when(job, |job| job.tasks.succeeded > 2).await;
+    grid.ways[0].cut(true);
+    grid.until_leads("coordinator-1").await;
+    assert_eq!(old.get("/v1/jobs").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let done = new.job_in(job, JobState::Succeeded).await;
+    assert_eq!((done.tasks.succeeded, done.attempts), (40, 40), "{done:?}");
+    grid.ways[0].cut(false);
+    let sum: Value = read(old.get("/sum-of-primes?a=1&b=1000000").await, 200).await;
+    assert_eq!(sum["sum"], "37550402023");
+    assert_eq!(leaders(&grid.list().await), ["coordinator-1"]);
+}
+
+#[actix_web::test]
+async fn a_claim_that_waits_gets_its_task_from_the_next_leader() {
+    let mut grid = Grid::start(2).await;
+    let (client, internal) = (grid.coordinators[1].client.clone(), grid.coordinators[1].internal);
+    let body = claim("puller", &json!({"wait_seconds": 30.0}));
+    let request = client.post(format!("http://{internal}/v1/worker/claim")).json(&body);
+    let claiming = tokio::spawn(async move { request.send().await.expect("an answer") });
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while grid.coordinators[0].workers().await.is_empty() {
+        assert!(Instant::now() < deadline, "the claim never came to the leader");
+        pause().await;
+    }
+    grid.coordinators.remove(0).stop().await;
+    grid.until_leads("coordinator-1").await;
+    let job = grid.coordinators[0].submit(&numbered_tasks(1)).await.id;
+    let claimed: Value = read(claiming.await.expect("no panic"), 200).await;
+    assert_eq!(claimed["job"], job.0.to_string());
+}

@@ -1,0 +1,121 @@
+//! Requests that another process of the same service answers: this one passes them on, and the client notices nothing but
+//! a slower answer.
+
+use std::fmt::Debug;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::middleware::Next;
+use actix_web::web::{self, Bytes, Data};
+use actix_web::{Error, FromRequest, HttpRequest, HttpResponse};
+use futures_util::future::LocalBoxFuture;
+
+use crate::ApiError;
+use crate::routes::{Route, Routes};
+
+/// Which of the processes of a service answers a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Each of them.
+    #[default]
+    Anywhere,
+    /// The leader alone. While there is none the request waits.
+    Leader,
+    /// The leader, which knows more; without a leader at hand each of them.
+    LeaderIfAny,
+}
+
+/// Passes requests on to the leader. A listener whose app data has a `Data<dyn Relay>` uses it.
+pub trait Relay: Debug + Send + Sync {
+    /// Whether this process is the leader now.
+    fn leads(&self) -> bool;
+
+    /// The answer to a request that another process has passed on to this one, which does not lead.
+    fn refuse(&self, request: &HttpRequest) -> Option<HttpResponse>;
+
+    /// Asks the leader, and the next one where the first is gone and asking twice does no harm.
+    fn pass<'a>(
+        &'a self,
+        request: &'a HttpRequest,
+        body: web::Payload,
+        route: &'static Route,
+    ) -> LocalBoxFuture<'a, Result<Passed, ApiError>>;
+}
+
+/// What became of a request that was passed on.
+#[derive(Debug)]
+pub enum Passed {
+    /// The leader's answer.
+    Answered(HttpResponse),
+    /// This process is to answer itself: it leads now, or no leader is at hand. The body is given back.
+    Here(Bytes),
+}
+
+/// Middleware: lets the leader answer what this process cannot.
+pub(crate) async fn pass_on<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let relay = request.app_data::<Data<dyn Relay>>().cloned();
+    let route = route_of(&request).filter(|route| route.place() != Place::Anywhere);
+    let (Some(relay), Some(route)) = (relay, route) else {
+        return Ok(next.call(request).await?.map_into_left_body());
+    };
+    let request = match ask_leader(&**relay, request, route).await? {
+        Asked::Answered(answer) => return Ok(answer.map_into_right_body()),
+        Asked::Here(request) => request,
+    };
+    // Without a body it can be asked again.
+    let is_repeatable = request.method() == Method::GET;
+    let response = next.call(request).await?;
+    if !is_not_leading(&response) {
+        return Ok(response.map_into_left_body());
+    }
+    if let Some(refusal) = relay.refuse(response.request()) {
+        let (head, _) = response.into_parts();
+        return Ok(ServiceResponse::new(head, refusal).map_into_right_body());
+    }
+    if !is_repeatable {
+        return Ok(response.map_into_left_body());
+    }
+    let (head, _) = response.into_parts();
+    match ask_leader(&**relay, ServiceRequest::from_parts(head, Payload::None), route).await? {
+        Asked::Answered(answer) => Ok(answer.map_into_right_body()),
+        // It leads again: a client that asks once more finds it.
+        Asked::Here(_) => Err(ApiError::NotLeading.into()),
+    }
+}
+
+enum Asked {
+    Answered(ServiceResponse),
+    Here(ServiceRequest),
+}
+
+async fn ask_leader(relay: &dyn Relay, request: ServiceRequest, route: &'static Route) -> Result<Asked, Error> {
+    if relay.leads() {
+        return Ok(Asked::Here(request));
+    }
+    let (head, mut payload) = request.into_parts();
+    let body = web::Payload::from_request(&head, &mut payload).await?;
+    Ok(match relay.pass(&head, body, route).await? {
+        Passed::Answered(answer) => Asked::Answered(ServiceResponse::new(head, answer)),
+        Passed::Here(bytes) => Asked::Here(ServiceRequest::from_parts(head, payload_of(bytes))),
+    })
+}
+
+fn route_of(request: &ServiceRequest) -> Option<&'static Route> {
+    let routes = request.app_data::<Data<Routes>>()?;
+    routes.find(request.method(), request.match_pattern()?.as_str())
+}
+
+fn is_not_leading<B>(response: &ServiceResponse<B>) -> bool {
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    matches!(error, Some(ApiError::NotLeading))
+}
+
+fn payload_of(bytes: Bytes) -> Payload {
+    let (_, mut payload) = actix_http::h1::Payload::create(true);
+    payload.unread_data(bytes);
+    payload.into()
+}

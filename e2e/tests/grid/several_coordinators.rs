@@ -1,0 +1,285 @@
+//! Several coordinators over one PostgreSQL: one dies, hangs or is cut off, and the grid goes on. No task is run again that
+//! did not have to be, and what was acknowledged is there and exact.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::helpers::{Group, Order, Signal, Worker, all_events, eventually, heavy, published_sum, request, send};
+
+/// Long enough that tasks are under way whatever happens to a coordinator, short enough to wait for.
+const TASK_SECONDS: f64 = 2.0;
+
+/// Small tasks and leases, so that whatever happens meets many.
+const SMALL: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20")];
+
+/// A grid with work: long tasks, and many short ones.
+struct Work {
+    _workers: Vec<Worker>,
+    /// A job of long tasks, each of which must run once.
+    long: String,
+    tasks: u64,
+    sums: Vec<(Order, String)>,
+}
+
+impl Work {
+    /// Starts jobs and waits until they run.
+    fn start(group: &Group) -> Self {
+        let workers: Vec<_> = (0..2).map(|_| group.worker(&[("DIVVY_SLOTS", "2")])).collect();
+        let (client, tasks) = (group.client(0), 8);
+        let sums = [Order::sum(1, 8), Order::count(2, 8)];
+        let sums = sums.into_iter().enumerate().map(|(number, order)| {
+            let id = client.submit(&order, &format!("sum-{number}"));
+            (order, id)
+        });
+        let sums = sums.collect();
+        let long = client.submit(&Order::sleep(tasks, TASK_SECONDS), "long");
+        eventually("the long tasks run", || (client.job(&long)["tasks"]["running"] != 0).then_some(()));
+        Self { _workers: workers, long, tasks, sums }
+    }
+
+    /// Waits for the end of all jobs, and checks their results and that no long task has run twice.
+    fn check(&self, group: &Group, at: usize) {
+        let client = group.client(at);
+        let end = eventually("the long tasks are done", || {
+            let job = client.job(&self.long);
+            (job["state"] == "succeeded").then_some(job)
+        });
+        assert_eq!(end["tasks"]["succeeded"], self.tasks, "{end}");
+        assert_eq!(end["attempts"], self.tasks, "a task has run again: {end}");
+        for (order, id) in &self.sums {
+            let result = eventually("a result", || client.result(id));
+            assert_eq!(result, order.result);
+        }
+    }
+}
+
+/// Every coordinator tells the same events, numbered without a gap.
+fn check_events(group: &Group) {
+    let told: Vec<_> = group
+        .coordinators
+        .iter()
+        .filter(|coordinator| coordinator.is_running())
+        .map(|coordinator| all_events(coordinator.public))
+        .collect();
+    for events in &told {
+        let numbers: Vec<_> = events.iter().map(|event| event.seq).collect();
+        let expected: Vec<_> = (1..=events.len() as u64).collect();
+        assert_eq!(numbers, expected);
+        assert_eq!(events, &told[0]);
+    }
+}
+
+#[test]
+fn when_the_leader_is_killed_the_next_one_goes_on_with_every_task() {
+    let _turn = heavy();
+    let mut group = Group::start(3, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    // A client that waits at a standby for what the leader computes.
+    let target = "/sum-of-primes?a=1&b=100000000&priority=1";
+    let waiting = send(group.other_than(leader).public, "GET", target, &[], "");
+    group.coordinators[leader].kill();
+    let next = group.leader_after(leader);
+    work.check(&group, next);
+    assert_eq!(waiting.answer().sum(), published_sum(8));
+    check_events(&group);
+    group.start_again(leader);
+    eventually("it is back", || (group.list()?.len() == 3).then_some(()));
+    assert_eq!(group.leader(), next, "who leads goes on leading");
+}
+
+#[test]
+fn a_leader_that_is_stopped_gives_the_lead_up_and_ends_well() {
+    let _turn = heavy();
+    let mut group = Group::start(2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    let waiting = send(group.coordinators[leader].public, "GET", "/sum-of-primes?a=1&b=100000000", &[], "");
+    group.coordinators[leader].signal(Signal::TERM);
+    let next = group.leader_after(leader);
+    assert_eq!(waiting.answer().sum(), published_sum(8), "the next leader answers what waited at the last one");
+    assert_eq!(group.coordinators[leader].exit_status().code(), Some(0));
+    work.check(&group, next);
+    check_events(&group);
+}
+
+#[test]
+fn a_leader_that_hangs_and_wakes_up_changes_nothing_any_more() {
+    let _turn = heavy();
+    let group = Group::start(2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    group.coordinators[leader].signal(Signal::STOP);
+    let next = group.leader_after(leader);
+    let later = group.client(next).submit(&Order::sum(1, 7), "later");
+    work.check(&group, next);
+    group.coordinators[leader].signal(Signal::CONT);
+    eventually("it follows", || group.follows(leader).then_some(()));
+    assert_eq!(group.leader(), next);
+    let result = eventually("a result of the one that woke up", || group.client(leader).result(&later));
+    assert_eq!(result, Order::sum(1, 7).result);
+    check_events(&group);
+}
+
+#[test]
+fn a_batch_whose_commit_was_not_answered_counts_once() {
+    let _turn = heavy();
+    let group = Group::start(2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    for _ in 0..3 {
+        group.to_database[leader].swallow(b"COMMIT\0");
+        eventually("the answer to a commit is lost", || group.to_database[leader].has_swallowed().then_some(()));
+    }
+    let leader = group.leader();
+    work.check(&group, leader);
+    check_events(&group);
+}
+
+#[test]
+fn a_leader_without_its_database_steps_down_and_comes_back_as_a_standby() {
+    let _turn = heavy();
+    let group = Group::start(2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    group.to_database[leader].cut(true);
+    let next = group.leader_after(leader);
+    let refused = request(group.coordinators[leader].public, "GET", "/v1/jobs", &[], "");
+    assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
+    refused.problem(503);
+    work.check(&group, next);
+    group.to_database[leader].cut(false);
+    let result = eventually("it reads again", || group.client(leader).result(&work.sums[0].1));
+    assert_eq!(result, work.sums[0].0.result);
+    check_events(&group);
+}
+
+#[test]
+fn workers_that_lose_the_leader_alone_come_back_to_it() {
+    let _turn = heavy();
+    let group = Group::start(2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    group.to_coordinator[leader].cut(true);
+    eventually("their heartbeats are missed", || {
+        let metric = |state: &str| group.coordinators[leader].metric(&format!("divvy_workers{{state=\"{state}\"}}"));
+        (metric("ready") == 0.0).then_some(())
+    });
+    group.to_coordinator[leader].cut(false);
+    let client = group.client(leader);
+    let end = eventually("the long tasks are done", || {
+        let job = client.job(&work.long);
+        (job["state"] == "succeeded").then_some(job)
+    });
+    assert_eq!(end["tasks"]["succeeded"], work.tasks, "{end}");
+    for (order, id) in &work.sums {
+        assert_eq!(eventually("a result", || client.result(id)), order.result);
+    }
+    assert_eq!(group.leader(), leader);
+    check_events(&group);
+}
+
+#[test]
+fn while_the_database_is_away_work_goes_on_and_afterwards_everything_does() {
+    let _turn = heavy();
+    let group = Group::start_on_own_server(2, &SMALL);
+    let work = Work::start(&group);
+    group.server().kill();
+    let refused = eventually("reads are refused", || {
+        let answer = request(group.coordinators[0].public, "GET", "/v1/jobs", &[], "");
+        (answer.status != 200).then_some(answer)
+    });
+    assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
+    refused.problem(503);
+    group.server().start_again();
+    let leader = group.leader();
+    work.check(&group, leader);
+    check_events(&group);
+}
+
+#[test]
+fn an_outcome_that_came_while_nobody_led_counts() {
+    let _turn = heavy();
+    let mut group = Group::start(2, &[]);
+    let worker = group.worker(&[]);
+    let restarted = group.worker(&[]);
+    let job = group.client(0).submit(&Order::sleep(2, 3.0), "one");
+    eventually("both run", || (group.client(0).job(&job)["tasks"]["running"] == 2).then_some(()));
+    group.coordinators.iter_mut().for_each(|coordinator| coordinator.kill());
+    drop(restarted);
+    eventually("an outcome is kept", || {
+        (worker.metric(r#"divvy_worker_held_leases{state="finished"}"#) == 1.0).then_some(())
+    });
+    let _next = group.start_worker(&[]);
+    group.start_again(0);
+    group.start_again(1);
+    let end = eventually("it ends", || {
+        let job = group.client(1).job(&job);
+        (job["state"] == "succeeded").then_some(job)
+    });
+    // The lost worker's task alone has run again, and what was lost counts as no more than an attempt.
+    assert_eq!(end["tasks"]["succeeded"], 2, "{end}");
+    assert!(end["attempts"].as_u64().is_some_and(|attempts| attempts <= 3), "{end}");
+}
+
+#[test]
+fn every_coordinator_goes_on_with_a_stream_where_another_one_left_it() {
+    let group = Group::start(3, &SMALL);
+    let _worker = group.worker(&[]);
+    let job = group.client(1).submit(&Order::sum(1, 7), "one");
+    eventually("it ends", || group.client(2).result(&job));
+    let whole = all_events(group.coordinators[0].public);
+    for (number, coordinator) in group.coordinators.iter().enumerate() {
+        let seen = whole[number].seq.to_string();
+        let answer = request(coordinator.public, "GET", "/v1/events?follow=false", &[("last-event-id", &seen)], "");
+        let rest: Vec<_> = answer.body.lines().filter_map(|line| line.strip_prefix("id:")).map(str::trim).collect();
+        let expected: Vec<_> = whole[number + 1..].iter().map(|event| event.seq.to_string()).collect();
+        assert_eq!(rest, expected);
+    }
+}
+
+#[test]
+fn a_key_names_one_job_whoever_is_asked_and_whoever_leads() {
+    let mut group = Group::start(2, &SMALL);
+    let order = Order::sleep(1, 0.0);
+    let first = group.client(0).submit(&order, "key");
+    assert_eq!(group.client(1).submit(&order, "key"), first);
+    let leader = group.leader();
+    group.coordinators[leader].kill();
+    let next = group.leader_after(leader);
+    assert_eq!(group.client(next).submit(&order, "key"), first);
+    let listed: Vec<Value> = group.client(next).jobs();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+}
+
+#[test]
+fn the_command_lists_the_coordinators() {
+    let group = Group::start(2, &[]);
+    let url = format!("http://{}", group.coordinators[1].public);
+    let output = crate::helpers::divvy(&["coordinator", "list", "--coordinator", &url]).output().expect("run divvy");
+    let table = String::from_utf8(output.stdout).expect("UTF-8");
+    for part in ["coordinator-0", "coordinator-1", "leader", "standby", &group.coordinators[0].public.to_string()] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+}
+
+/// How long a leader may be missing: the service promises it.
+const LONGEST_TAKEOVER: Duration = Duration::from_secs(2);
+
+#[test]
+fn the_next_leader_leases_within_two_seconds_of_the_last_ones_death() {
+    let _turn = heavy();
+    // Longer than this it waits only for workers that it may not know, just after its own start.
+    let settings = [&SMALL[..], &[("DIVVY_RECOVERY_MS", "500")]].concat();
+    let mut group = Group::start(2, &settings);
+    let _worker = group.worker(&[]);
+    let leader = group.leader();
+    group.client(leader).submit(&Order::sleep(10_000, 0.01), "endless");
+    eventually("it runs", || (group.coordinators[leader].completed_leases() > 5.0).then_some(()));
+    group.coordinators[leader].kill();
+    let killed_at = Instant::now();
+    let next = group.other_than(leader);
+    eventually("the next one leases", || (next.completed_leases() > 0.0).then_some(()));
+    assert!(killed_at.elapsed() < LONGEST_TAKEOVER + Duration::from_secs(1), "{:?}", killed_at.elapsed());
+}

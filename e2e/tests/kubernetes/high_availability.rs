@@ -1,0 +1,102 @@
+//! What `kubectl apply -k k8s/overlays/high-availability` changes: several coordinators over one database.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{EnvVar, PodSpec, Service};
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPort};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::helpers::{HIGH_AVAILABILITY, all_of, pairs, read};
+
+fn coordinators() -> StatefulSet {
+    let mut sets = all_of::<StatefulSet>(&HIGH_AVAILABILITY);
+    assert_eq!(sets.len(), 1);
+    sets.remove(0)
+}
+
+fn pod() -> PodSpec {
+    coordinators().spec.template.spec.expect("a pod")
+}
+
+fn variables() -> Vec<EnvVar> {
+    pod().containers.remove(0).env.expect("variables")
+}
+
+#[test]
+fn three_coordinators_never_share_a_node() {
+    let set = coordinators();
+    assert_eq!(set.spec.replicas, Some(3));
+    let spread = pod().topology_spread_constraints.expect("they spread");
+    let by_node = spread.iter().find(|constraint| constraint.topology_key == "kubernetes.io/hostname");
+    let by_node = by_node.expect("over nodes");
+    assert_eq!((by_node.max_skew, by_node.when_unsatisfiable.as_str()), (1, "DoNotSchedule"));
+    let selected = by_node.label_selector.clone().and_then(|selector| selector.match_labels);
+    assert_eq!(pairs(selected), pairs(set.spec.selector.match_labels));
+}
+
+#[test]
+fn the_database_and_the_object_store_are_named_by_a_secret_that_must_be_there() {
+    for (name, key) in [("DIVVY_STORE_URL", "url"), ("DIVVY_RESULTS_URL", "results-url")] {
+        let variable = variables().into_iter().find(|variable| variable.name == name).expect(name);
+        let secret = variable.value_from.and_then(|source| source.secret_key_ref).expect("from a Secret");
+        assert_eq!((secret.name.as_str(), secret.key.as_str(), secret.optional), ("divvy-store", key, None));
+    }
+    assert!(variables().iter().all(|variable| variable.name != "DIVVY_DATA_DIR"));
+    assert!(coordinators().spec.volume_claim_templates.is_none(), "no pod has data of its own");
+    assert!(pod().containers[0].volume_mounts.is_none());
+}
+
+#[test]
+fn each_coordinator_has_its_pods_name_and_address() {
+    for (name, field) in [("DIVVY_COORDINATOR_ID", "metadata.name"), ("POD_IP", "status.podIP")] {
+        let variable = variables().into_iter().find(|variable| variable.name == name).expect(name);
+        let source = variable.value_from.and_then(|source| source.field_ref).expect("a field of the pod");
+        assert_eq!(source.field_path, field);
+    }
+    let manual = read("coordinator/src/config.rs");
+    for variable in variables() {
+        assert!(manual.contains(&format!("`{}`", variable.name)), "{} is not read", variable.name);
+    }
+}
+
+#[test]
+fn workers_register_with_every_coordinator_also_with_those_that_are_not_ready() {
+    let worker = all_of::<Deployment>(&HIGH_AVAILABILITY).remove(0).spec.template.spec.expect("a pod");
+    let variables = worker.containers[0].env.clone().expect("variables");
+    let url = variables.into_iter().find(|variable| variable.name == "DIVVY_COORDINATOR").and_then(|it| it.value);
+    let service_name = coordinators().spec.service_name.expect("a Service");
+    assert_eq!(url, Some(format!("http://{service_name}:8081")));
+    let services = all_of::<Service>(&HIGH_AVAILABILITY);
+    let service = services.into_iter().find(|service| service.metadata.name.as_deref() == Some(&service_name));
+    let spec = service.and_then(|service| service.spec).expect("the Service");
+    assert_eq!((spec.cluster_ip.as_deref(), spec.publish_not_ready_addresses), (Some("None"), Some(true)));
+}
+
+#[test]
+fn one_coordinator_at_a_time_may_be_evicted() {
+    let budgets = all_of::<PodDisruptionBudget>(&HIGH_AVAILABILITY);
+    let budget = budgets.into_iter().find(|budget| budget.metadata.name.as_deref() == Some("divvy-coordinator"));
+    let spec = budget.and_then(|budget| budget.spec).expect("a budget");
+    assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+}
+
+#[test]
+fn coordinators_reach_each_other_the_database_and_the_object_store() {
+    let policies = all_of::<NetworkPolicy>(&HIGH_AVAILABILITY);
+    let policy = policies.into_iter().find(|policy| policy.metadata.name.as_deref() == Some("divvy-coordinators"));
+    let spec = policy.and_then(|policy| policy.spec).expect("a policy");
+    let own = pairs(coordinators().spec.selector.match_labels);
+    assert_eq!(pairs(spec.pod_selector.and_then(|selector| selector.match_labels)), own);
+    let inward: Vec<_> = spec.ingress.into_iter().flatten().flat_map(|rule| numbers(rule.ports)).collect();
+    assert_eq!(inward, [8081]);
+    let outward: Vec<_> = spec.egress.into_iter().flatten().flat_map(|rule| numbers(rule.ports)).collect();
+    assert_eq!(outward, [8080, 8081, 5432, 443, 53, 53]);
+}
+
+fn numbers(ports: Option<Vec<NetworkPolicyPort>>) -> Vec<i32> {
+    let number = |port: NetworkPolicyPort| match port.port {
+        Some(IntOrString::Int(number)) => number,
+        other => panic!("a number, not {other:?}"),
+    };
+    ports.into_iter().flatten().map(number).collect()
+}

@@ -181,6 +181,7 @@ class Job(TypedDict):
     started_at: NotRequired[str | None]
     state: JobState
     submitted_at: str
+    submitted_by: NotRequired[str | None]
     tags: Labels
     tasks: TaskCounts
     timeout: Timeout

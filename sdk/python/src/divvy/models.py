@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 AttemptId: TypeAlias = "str"
 
+CoordinatorRole: TypeAlias = Literal[
+    "leader",
+    "standby",
+]
+
 Delivery: TypeAlias = Literal[
     "pushed",
     "pulled",
@@ -122,6 +127,22 @@ class Completion(TypedDict):
     value: NotRequired[str | None]
 
 
+class CoordinatorList(TypedDict):
+    coordinators: list[CoordinatorSummary]
+
+
+class CoordinatorSummary(TypedDict):
+    epoch: NotRequired[int | None]
+    id: str
+    instance: str
+    internal_address: str
+    last_contact_ms_ago: int
+    public_address: str
+    role: CoordinatorRole
+    started_at: str
+    version: str
+
+
 class Counts(TypedDict):
     attempts: NotRequired[int | None]
     attempts_failed: NotRequired[int | None]
@@ -166,6 +187,7 @@ class Explanation(TypedDict):
 
 class Job(TypedDict):
     affinity: Affinity
+    algorithm: NotRequired[str | None]
     attempts: int
     error: NotRequired[str | None]
     finished_at: NotRequired[str | None]
@@ -331,10 +353,12 @@ class StreamReset(TypedDict):
 
 class SumOfPrimes(TypedDict):
     a: int
+    algorithm: NotRequired[str]
     b: int
     elapsed_ms: int
     sum: str
     tasks: int
+    verified: NotRequired[bool]
 
 
 class Task(TypedDict):

@@ -22,8 +22,18 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, verify, chunk_size: _ } =
-        &job.options;
+    let JobOptions {
+        priority,
+        tags,
+        affinity,
+        requires,
+        max_attempts,
+        timeout,
+        output,
+        verify,
+        chunk_size: _,
+        submitted_by: _,
+    } = &job.options;
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());

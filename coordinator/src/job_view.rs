@@ -61,6 +61,7 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         max_attempts: options.max_attempts,
         timeout: options.timeout,
         output: options.output,
+        submitted_by: options.submitted_by,
         tasks,
         progress: JobProgress { fraction, numbers_done, tasks_per_second, seconds_left },
         attempts: live.as_ref().map_or(record.attempts, |live| live.attempts),

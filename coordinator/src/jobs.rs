@@ -13,7 +13,7 @@ use store::{
     Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob,
     WriteError,
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 use workloads::{Division, Parsed};
 
@@ -311,6 +311,9 @@ impl Jobs {
         self.note_own(id);
         let submitted = submit_to(&self.store, new, body).await;
         if matches!(submitted, Ok((_, Submission::New))) {
+            if let Some(caller) = &accepted.record.options.submitted_by {
+                info!(job_id = %id, %caller, "accepted a job");
+            }
             self.driver.input(|engine, now| engine.take_up(accepted, now))?;
         } else {
             // It may be committed all the same: its event tells.

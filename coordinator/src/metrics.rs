@@ -213,6 +213,8 @@ impl Collector for Gauges {
         }
         let help = "Changes that wait to be committed";
         gauge(&mut encoder, "divvy_store_backlog_changes", help, term.as_ref().map_or(0, |term| term.store.backlog()))?;
+        let help = "Length of the store's write-ahead log, which a reader that does not end keeps from shrinking";
+        gauge(&mut encoder, "divvy_store_log_bytes", help, term.as_ref().map_or(0, |term| term.store.log_bytes()))?;
         let is_failing = term.as_ref().is_some_and(|term| {
             term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
         });

@@ -49,6 +49,7 @@ fn describe(job: &Job) -> Table<2> {
         ("left", left.map(span_of_seconds)),
         ("leases", (job.attempts > 0).then(|| job.attempts.to_string())),
         ("submitted", Some(instant(job.submitted_at))),
+        ("submitted by", job.submitted_by.clone()),
         ("started", job.started_at.map(instant)),
         ("finished", job.finished_at.map(instant)),
         ("took", took),

@@ -129,6 +129,8 @@ async fn accept(
         demand_programs(caller)?;
         state.programs.admit(&mut job).await.map_err(from_admit)?;
     }
+    // Not what is asked for: the same job under another token is the same.
+    job.options.submitted_by = caller.name().map(|name| name.to_string());
     let proposal = Proposal { id, idempotency_key, job, fingerprints };
     let (job, submission) = state.accept(proposal).await?;
     let mut response = match submission {

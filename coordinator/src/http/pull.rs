@@ -35,6 +35,9 @@ pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 /// How long a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Payloads of more bytes are made JSON on a thread that serves nothing else: heartbeats come over this listener.
+const SERVED_BYTES: usize = 64 * 1024;
+
 /// The longest reason for a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
@@ -293,8 +296,20 @@ async fn to_claimed(
     let begun = Begun { attempt, worker: &claim.worker_id, slot: None, job, kind, tasks: &tasks };
     state.lease_log.began(begun, Instant::now());
     let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
+    let is_large = payloads.iter().map(|payload| payload.get().len()).sum::<usize>() > SERVED_BYTES;
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
-    Ok(MaybeClaimed::Left(Json(Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) })))
+    let claimed = Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) };
+    if !is_large {
+        return Ok(MaybeClaimed::Left(Json(claimed)));
+    }
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&claimed));
+    match written.await.map_err(|error| error.to_string()).and_then(|json| json.map_err(|error| error.to_string())) {
+        Ok(json) => Ok(MaybeClaimed::Right(HttpResponse::Ok().content_type("application/json").body(json))),
+        Err(error) => {
+            let _ = term.driver.input(|engine, now| engine.release(attempt, now));
+            Err(ApiError::Internal(error))
+        }
+    }
 }
 
 fn stopping(state: &State) -> ApiError {

@@ -9,7 +9,7 @@ use api::{Job, KindDemand, ParsedJob, Problem, Simulation, SimulationStarted, St
 use model::{InvalidJob, JobKind, JobOptions, Priority, Requirements};
 use scheduler::Demand;
 use serde_json::value::RawValue;
-use service::ApiError;
+use service::{ApiError, Caller};
 use uuid::Uuid;
 
 use super::State;
@@ -86,15 +86,16 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn simulate(state: Data<State>, body: Payload) -> Result<HttpResponse, ApiError> {
+pub(super) async fn simulate(state: Data<State>, caller: Caller, body: Payload) -> Result<HttpResponse, ApiError> {
     let simulation: Simulation = service::read_json(body).await?;
-    Ok(HttpResponse::Created().json(simulate_checked(&state, simulation).await?))
+    Ok(HttpResponse::Created().json(simulate_checked(&state, simulation, caller).await?))
 }
 
 /// Starts a simulation if its fields are in their bounds.
 pub(super) async fn simulate_checked(
     state: &Data<State>,
     simulation: Simulation,
+    caller: Caller,
 ) -> Result<SimulationStarted, ApiError> {
     check(&simulation)?;
     let mut priorities = simulation.priorities.clone();
@@ -105,7 +106,7 @@ pub(super) async fn simulate_checked(
     priorities.dedup();
     // A client that leaves must not leave jobs without the workers that they are for.
     let state = state.clone();
-    let starting = tokio::spawn(async move { start(&state, &simulation, priorities).await });
+    let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller).await });
     starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
 }
 
@@ -113,6 +114,7 @@ async fn start(
     state: &State,
     simulation: &Simulation,
     priorities: Vec<Priority>,
+    caller: &Caller,
 ) -> Result<SimulationStarted, ApiError> {
     let id = Uuid::now_v7();
     let full = |error: TooManyWorkers| ApiError::TooManyRequests(error.to_string());
@@ -121,7 +123,8 @@ async fn start(
     let shares = shares(simulation.tasks, priorities.len() as u64);
     let mut jobs: Vec<Job> = Vec::new();
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
-        let proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
+        let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
+        proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
         match term.jobs.accept(proposal).await {
             Ok((job, _)) => jobs.push(job),
             Err(error) => {

@@ -12,7 +12,7 @@ use engine::JobFailure;
 use model::{Algorithm, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
-use service::{ApiError, Query, range_from_query};
+use service::{ApiError, Caller, Query, range_from_query};
 use sha2::{Digest, Sha256};
 use tracing::error;
 use uuid::Uuid;
@@ -71,7 +71,8 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let priority = priority_from_query(request.query_string()).map_err(from_invalid)?;
     let full = |_| ApiError::Unavailable("as many requests as allowed are in flight".to_owned());
     let _permit = state.inflight.try_acquire().map_err(full)?;
-    let options = JobOptions { max_attempts: state.max_attempts, priority, ..JobOptions::default() };
+    let submitted_by = Caller::of(&request).name().map(|name| name.to_string());
+    let options = JobOptions { max_attempts: state.max_attempts, priority, submitted_by, ..JobOptions::default() };
     if let Preference::Job { after } = preference(&request) {
         return store_instead(&state, question, options, after, started_at).await;
     }

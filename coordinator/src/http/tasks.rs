@@ -22,6 +22,9 @@ use crate::clock::now;
 const LOOKED_AT: u64 = 20_000;
 const LOOKED_AT_ONCE: usize = 1_000;
 
+/// Bytes of results and errors after which a page ends, however many tasks it has.
+const PAGE_BYTES: usize = 8 << 20;
+
 /// The tasks of a job whose tasks are individual: `tasks` and `sleep`.
 #[utoipa::path(
     get,
@@ -32,7 +35,7 @@ const LOOKED_AT_ONCE: usize = 1_000;
         ("id" = Uuid, Path, description = "The job's id"),
         ("state" = Option<api::schema::TaskState>, Query, description = "Only tasks in this state"),
         ("page_token" = Option<String>, Query, description = "From `next_page_token` of the page before"),
-        ("limit" = Option<u32>, Query, description = "The most to list, 1 to 1000. Default 100", minimum = 1, maximum = 1000),
+        ("limit" = Option<u32>, Query, description = "The most to list, 1 to 1000; a page ends early after 8 MiB of results. Default 100", minimum = 1, maximum = 1000),
     ),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
@@ -76,23 +79,36 @@ pub(super) async fn page(
     let leased =
         state.role.term().map(|term| term.driver.view(|engine| engine.leased_tasks(id, now()))).unwrap_or_default();
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
-    while next < end && tasks.len() < limit {
+    let (mut step, mut bytes) = (1, 0);
+    while next < end && tasks.len() < limit && bytes < PAGE_BYTES {
         // A state that is rare is looked for in larger steps than a page.
-        let step = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
+        let most = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
         let some = next..end.min(next + step as u64);
         let mut attempts = state.store.outcomes(id, some.start, step).await.map_err(from_read)?;
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
         let seen = look_at(record, some.clone(), &attempts, &leased);
         next = some.end;
-        let fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
-        tasks.extend(fitting.take(limit - tasks.len()));
-        if let Some(last) = tasks.last().filter(|_| tasks.len() == limit) {
-            next = last.index + 1;
+        let looked_at: usize = seen.iter().map(text_bytes).sum();
+        let mut fitting = seen.into_iter().filter(|task| wanted.is_none_or(|wanted| task.state == wanted));
+        while tasks.len() < limit && bytes < PAGE_BYTES {
+            let Some(task) = fitting.next() else { break };
+            bytes += text_bytes(&task);
+            tasks.push(task);
         }
+        if let Some(left) = fitting.next() {
+            next = left.index;
+        }
+        // What was read may be far more than what fits: steps grow only while they are small.
+        step = if looked_at < PAGE_BYTES / 8 { (step * 4).min(most) } else { 1 };
     }
     let next_page_token = (next < record.tasks).then(|| next.to_string());
     Ok(Some(TaskPage { tasks, next_page_token }))
+}
+
+/// What a task takes beside its figures.
+fn text_bytes(task: &Task) -> usize {
+    task.result.as_ref().map_or(0, |result| result.get().len()) + task.last_error.as_ref().map_or(0, String::len)
 }
 
 /// What attempts and leases say of some tasks.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
+use api::Job;
 use coordinator::config::Config;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -101,4 +102,28 @@ async fn bodies_that_take_up_the_memory_set_aside_keep_longer_ones_out_but_no_sh
     while grid.post("/v1/jobs", &long).await.status() != 201 {
         pause().await;
     }
+}
+
+#[actix_web::test]
+async fn a_job_tells_by_whose_token_it_was_submitted_and_repeating_it_under_another_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let (ann, bob) = (add(&file, "ann@example", "submit,read"), add(&file, "bob", "submit,read"));
+    let grid = TestCoordinator::start(guarded(&file));
+    let path = "/v1/jobs/0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+    let submit = async |token: &str, body: &Value| {
+        let request = grid.client.put(format!("http://{}{path}", grid.public)).bearer_auth(token);
+        request.json(body).send().await.expect("an answer")
+    };
+    let job = json!({"kind": "sleep", "params": {"seconds": 0}});
+    let accepted: Job = read(submit(&ann, &job).await, 201).await;
+    assert_eq!(accepted.submitted_by.as_deref(), Some("ann@example"));
+    let again: Job = read(submit(&bob, &job).await, 200).await;
+    assert_eq!(again.submitted_by.as_deref(), Some("ann@example"));
+    // It is not the client's to say.
+    let claims = json!({"kind": "sleep", "params": {"seconds": 0}, "submitted_by": "root"});
+    problem(submit(&bob, &claims).await, 400).await;
+    let grid = TestCoordinator::start_on(grid.stop().await, guarded(&file)).await;
+    let shown: Job = read(grid.ask_as(&bob, Method::GET, path).await, 200).await;
+    assert_eq!(shown.submitted_by.as_deref(), Some("ann@example"));
 }

@@ -115,3 +115,45 @@ async fn tasks_that_are_not_there_are_refused() {
     let page: Value = read(grid.get(&format!("/v1/jobs/{}/tasks?state=failed", huge.id)).await, 200).await;
     assert!(page["tasks"] == json!([]) && page["next_page_token"].is_string(), "one look is bounded: {page}");
 }
+
+#[actix_web::test]
+async fn a_page_of_large_results_ends_early_and_the_pages_have_every_task_once() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(24)).await;
+    let result = "x".repeat(1 << 20);
+    for _ in 0..12 {
+        let claimed = grid.claimed("one", &json!({"max_tasks": 2})).await;
+        grid.complete(&claimed, &json!([result, result])).await;
+    }
+    grid.job_in(job.id, JobState::Succeeded).await;
+    for query in ["", "&state=succeeded"] {
+        let (mut token, mut indices, mut pages) = (String::new(), Vec::new(), 0);
+        loop {
+            let path = format!("/v1/jobs/{}/tasks?limit=1000{query}{token}", job.id);
+            let page: TaskPage = read(grid.get(&path).await, 200).await;
+            assert!((1..=9).contains(&page.tasks.len()), "{} tasks of 1 MiB in a page", page.tasks.len());
+            indices.extend(page.tasks.iter().map(|task| task.index));
+            pages += 1;
+            match page.next_page_token {
+                Some(next) => token = format!("&page_token={next}"),
+                None => break,
+            }
+        }
+        assert!(indices.iter().copied().eq(0..24), "{indices:?}");
+        assert!(pages >= 3, "{pages}");
+    }
+}
+
+#[actix_web::test]
+async fn a_large_claim_comes_whole() {
+    let grid = TestCoordinator::start(config());
+    let payload = "y".repeat(10_000);
+    let job = json!({"kind": "tasks", "params": {"list": vec![payload.as_str(); 50]}});
+    grid.submit(&job).await;
+    let mut claimed = 0;
+    while claimed < 50 {
+        let some = grid.claimed("one", &json!({"max_tasks": 50})).await;
+        assert!(some.tasks.iter().all(|task| task.payload.get().len() == 10_002));
+        claimed += some.tasks.len();
+    }
+}

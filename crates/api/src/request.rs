@@ -108,8 +108,18 @@ impl JobRequest {
         }
         let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, verify, .. } = self;
         let chunk_size = Some(chunk_size);
-        let mut options =
-            JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, verify, chunk_size };
+        let mut options = JobOptions {
+            priority,
+            tags,
+            affinity,
+            requires,
+            max_attempts,
+            timeout,
+            output,
+            verify,
+            chunk_size,
+            submitted_by: None,
+        };
         let work = definition.complete(work, &mut options)?;
         Ok(ParsedJob { kind, work, options, is_admitted: false })
     }

@@ -98,6 +98,9 @@ pub struct Job {
     /// How a share of its leases is compared, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verification: Option<JobVerification>,
+    /// The name of the access token with which it was submitted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub submitted_by: Option<String>,
     /// Tasks by where they are.
     #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,

@@ -41,6 +41,8 @@ pub struct JobOptions {
     /// Numbers from a task's first to its last, for kinds with a range: not the client's to say, and the same until the
     /// job's end.
     pub chunk_size: Option<NonZeroU64>,
+    /// The name of the access token with which it was submitted: not the client's to say either.
+    pub submitted_by: Option<String>,
 }
 
 /// Attempts at a task when a job does not say.
@@ -58,6 +60,7 @@ impl Default for JobOptions {
             output: None,
             verify: None,
             chunk_size: None,
+            submitted_by: None,
         }
     }
 }

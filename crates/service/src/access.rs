@@ -108,6 +108,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The caller of a request.
+    #[must_use]
+    pub fn of(request: &HttpRequest) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
     /// The name of the caller's token; none where no token was asked for.
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
@@ -137,7 +143,7 @@ impl FromRequest for Caller {
     type Future = std::future::Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready(Ok(request.extensions().get::<Self>().cloned().unwrap_or_default()))
+        std::future::ready(Ok(Self::of(request)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The writing half: each batch is a transaction that begins with the fence.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use store::backend::{Applied, Backend, BatchError};
@@ -12,11 +13,21 @@ use uuid::Uuid;
 use crate::column::{self, Column};
 use crate::error::{OpenError, batch_error};
 use crate::file::OpenFile;
-use crate::open::Opened;
+use crate::open::{BUSY_TIMEOUT, Opened};
 use crate::{apply, statistics, vacuum};
 
 /// The log is copied back when it has so many pages of 4 KiB, else while nothing is written.
 const LOG_PAGES: i64 = 4096;
+/// A log of so many pages, 64 MiB, is begun anew. As long as a reader sees an old state that happens by itself only when the
+/// reader has ended, and not while others come.
+const LONG_LOG_PAGES: i64 = 16_384;
+/// A page in the log, with its header.
+const PAGE_BYTES: u64 = 4096 + 24;
+/// How long the writer waits for readers to let the log go.
+const READERS_PATIENCE: Duration = Duration::from_millis(100);
+/// Pauses between attempts to begin the log anew: each may cost [`READERS_PATIENCE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(crate) struct SqliteBackend {
@@ -26,6 +37,7 @@ pub(crate) struct SqliteBackend {
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
     epoch: Epoch,
+    log: LogState,
     // Last: the directory is in use until all else is closed.
     _lock: File,
 }
@@ -40,7 +52,7 @@ impl SqliteBackend {
     pub(crate) fn new(opened: Opened, epoch: Epoch) -> Result<Self, OpenError> {
         let Opened { db, path, lock } = opened;
         let file = OpenFile::new(&path).map_err(|source| OpenError::NotWritable { path, source })?;
-        Ok(Self { db, file, ledgers: Ledgers::default(), last: None, epoch, _lock: lock })
+        Ok(Self { db, file, ledgers: Ledgers::default(), last: None, epoch, log: LogState::default(), _lock: lock })
     }
 
     fn transact(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
@@ -109,10 +121,67 @@ impl SqliteBackend {
         }
     }
 
-    /// Pages in the log that are not copied back.
-    fn wal_checkpoint(&self, mode: &str) -> rusqlite::Result<i64> {
+    fn wal_checkpoint(&self, mode: &str) -> rusqlite::Result<LogPages> {
         let mut pragma = self.db.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
-        pragma.query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?))
+        pragma.query_row([], |row| {
+            let (all, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(LogPages { is_held: row.get::<_, i64>(0)? != 0, all, uncopied: all - copied })
+        })
+    }
+
+    /// Begins a log anew that has become long.
+    fn restart_long_log(&mut self, now: Instant) {
+        if self.log.pages < LONG_LOG_PAGES {
+            self.log.pause = FIRST_PAUSE;
+            self.log.warned_pages = 0;
+            return;
+        }
+        if self.log.next_attempt.is_some_and(|next| now < next) {
+            return;
+        }
+        let restarted = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
+        let restored = self.db.busy_timeout(BUSY_TIMEOUT);
+        match restarted.and_then(|log| restored.map(|()| log)) {
+            Ok(log) if log.is_held => {
+                self.log.next_attempt = Some(now + self.log.pause);
+                self.log.pause = (self.log.pause * 2).min(LAST_PAUSE);
+                if log.all >= 2 * self.log.warned_pages {
+                    self.log.warned_pages = log.all;
+                    tracing::warn!(
+                        bytes = self.log_bytes(),
+                        "a reader of the database has not ended: the write-ahead log grows until it does"
+                    );
+                }
+            }
+            Ok(log) => self.log.pages = log.all,
+            Err(error) => tracing::warn!(%error, "cannot begin the write-ahead log anew"),
+        }
+    }
+}
+
+/// What a checkpoint says of the log.
+struct LogPages {
+    /// Whether a reader has kept it from being copied or begun anew.
+    is_held: bool,
+    all: i64,
+    /// Those that are not copied back.
+    uncopied: i64,
+}
+
+/// The log as it was seen last.
+#[derive(Debug)]
+struct LogState {
+    pages: i64,
+    /// Its length at the last warning.
+    warned_pages: i64,
+    /// When it may be tried again to begin it anew.
+    next_attempt: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for LogState {
+    fn default() -> Self {
+        Self { pages: 0, warned_pages: 0, next_attempt: None, pause: FIRST_PAUSE }
     }
 }
 
@@ -129,12 +198,16 @@ impl Backend for SqliteBackend {
     }
 
     fn maintain(&mut self, is_idle: bool) -> bool {
-        let log_pages = self.wal_checkpoint("NOOP").unwrap_or(0);
+        let uncopied = self.wal_checkpoint("NOOP").map_or(0, |log| {
+            self.log.pages = log.all;
+            log.uncopied
+        });
+        self.restart_long_log(Instant::now());
         if !is_idle {
-            if log_pages >= LOG_PAGES {
+            if uncopied >= LOG_PAGES {
                 self.checkpoint();
             }
-            return log_pages > 0;
+            return uncopied > 0;
         }
         let gives_back = vacuum::give_back(&self.db).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot give free pages back");
@@ -142,6 +215,10 @@ impl Backend for SqliteBackend {
         });
         self.checkpoint();
         gives_back
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log.pages.unsigned_abs() * PAGE_BYTES
     }
 
     fn check(&mut self) -> Result<(), WriteError> {

@@ -27,7 +27,7 @@ const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
 /// How long to wait for another program that looks into the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements that stay prepared for each connection.
 const STATEMENTS: usize = 64;
 const HEADER_BYTES: usize = 100;

@@ -33,6 +33,11 @@ pub trait Backend: Send {
         false
     }
 
+    /// The length of the log of what is not yet in its place, as of the last [`Self::maintain`].
+    fn log_bytes(&self) -> u64 {
+        0
+    }
+
     /// Finds out, about twice a second, whether a batch could be written now. Must be cheap.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 pub mod backend;
 mod batch;
 mod blocks;
+mod calendar;
 mod change;
 mod compose;
 mod error;

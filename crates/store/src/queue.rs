@@ -1,6 +1,7 @@
 //! What waits for the writer, in order.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,7 @@ pub(crate) enum Next {
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    log_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +116,15 @@ struct State {
 }
 
 impl Queue {
+    /// The length of the store's log, as the writer has found it last.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds it can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{Counts, Grain, JobKind};
+use serde::Deserialize;
 
 use crate::record::NewJob;
 
@@ -31,6 +32,15 @@ const TASK_TAG: &str = "task";
 /// The label of workers that have a Python function registered begins so; the function's name follows.
 const PYTHON_TASK: &str = "python-task.";
 
+/// The kind whose parameters name a program.
+const PROGRAM: JobKind = JobKind::new("program");
+
+/// The part of a job's parameters that names its program.
+#[derive(Deserialize)]
+struct Named {
+    program: String,
+}
+
 /// What a job's figures are counted under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -43,13 +53,16 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// That of a new job. Its tasks have the name of its tag `task`, else that of the registered function that they call.
+    /// That of a new job. Its tasks have the name of its tag `task`, else that of the program that they run or of the
+    /// registered function that they call.
     #[must_use]
     pub fn of(new: &NewJob) -> Self {
         let tag = new.options.tags.get(TASK_TAG).map(String::as_str);
         let mut labels = new.options.requires.labels.keys();
-        let task = tag.or_else(|| labels.find_map(|label| label.strip_prefix(PYTHON_TASK)));
-        let task = task.filter(|name| !name.is_empty()).map(str::to_owned);
+        let function = || labels.find_map(|label| label.strip_prefix(PYTHON_TASK)).map(str::to_owned);
+        let is_program = new.kind == PROGRAM;
+        let program = || Some(serde_json::from_str::<Named>(new.params.get()).ok().filter(|_| is_program)?.program);
+        let task = tag.map(str::to_owned).or_else(program).or_else(function).filter(|name| !name.is_empty());
         Self { kind: new.kind, task, submitted_at: new.submitted_at }
     }
 

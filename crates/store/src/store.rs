@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::backend::{Backend, Reads};
 use crate::batch::{Answer, Entry, Epoch, Housekeeping, JobKey};
 use crate::blocks::{Blocks, take_from};
+use crate::calendar::Calendar;
 use crate::change::{Change, ResultBody};
 use crate::compose::Outputs;
 use crate::error::{ComposeError, PruneError, ReadError, SubmitError, UploadError, WriteError};
@@ -32,6 +33,8 @@ use crate::writer::Writer;
 const FORGOTTEN_AT_ONCE: usize = 256;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
+/// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
+const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
 /// How often objects that no row names are looked for.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
@@ -91,6 +94,8 @@ pub struct Store {
     programs: tokio::sync::Mutex<()>,
     /// The first event that is to be published; `u64::MAX` where none is.
     unpublished_from: AtomicU64,
+    /// By which old jobs are forgotten.
+    calendar: Mutex<Calendar>,
 }
 
 impl std::fmt::Debug for Store {
@@ -107,10 +112,10 @@ impl Store {
     pub fn start(parts: Parts, retention: Retention) -> std::io::Result<Self> {
         let Parts { backend, reads, objects, epoch, last_batch, latest_event } = parts;
         let writer = Writer::start(backend, epoch, last_batch, latest_event)?;
-        let (blocks, leftovers) = (Blocks::default(), Mutex::new(None));
+        let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
         let (epoch, programs) = (Some(epoch), tokio::sync::Mutex::new(()));
         let unpublished_from = AtomicU64::new(u64::MAX);
-        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, programs, unpublished_from })
+        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, programs, unpublished_from, calendar })
     }
 
     /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
@@ -121,9 +126,20 @@ impl Store {
     pub fn follow(parts: FollowerParts, retention: Retention) -> std::io::Result<Self> {
         let FollowerParts { submitter, reads, objects, latest_event } = parts;
         let writer = Writer::start(submitter, Epoch::default(), 0, latest_event)?;
-        let (blocks, leftovers) = (Blocks::default(), Mutex::new(None));
+        let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
         let (programs, unpublished_from) = (tokio::sync::Mutex::new(()), AtomicU64::new(u64::MAX));
-        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, programs, unpublished_from })
+        Ok(Self {
+            reads,
+            writer,
+            objects,
+            blocks,
+            retention,
+            epoch: None,
+            leftovers,
+            programs,
+            unpublished_from,
+            calendar,
+        })
     }
 
     /// The epoch of this owner: higher than that of every owner before it. 0 where it follows.
@@ -243,6 +259,12 @@ impl Store {
     #[must_use]
     pub fn backlog(&self) -> u64 {
         self.writer.queue().backlog()
+    }
+
+    /// The length of the store's log of what is not yet in its place; 0 for a store without one.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.writer.queue().log_bytes()
     }
 
     /// Why changes cannot be committed, until they can.
@@ -512,14 +534,24 @@ impl Store {
     }
 
     /// Forgets jobs that are over, the oldest first, as far as [`Retention`] asks, with their rows, events and results;
-    /// and deletes objects that no row names.
+    /// and deletes objects that no row names. Where the clock has jumped forward, nothing is forgotten for its new time
+    /// before an hour has really passed.
     ///
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
     pub async fn prune(&self) -> Result<Pruned, PruneError> {
+        self.prune_at(Instant::now(), Timestamp::now()).await
+    }
+
+    /// As [`Self::prune`], at a moment by both clocks of the system.
+    ///
+    /// # Errors
+    /// As [`Self::prune`].
+    pub async fn prune_at(&self, instant: Instant, system: Timestamp) -> Result<Pruned, PruneError> {
         self.refuse_to_follow()?;
         let mut pruned = Pruned::default();
-        let expired = self.expired().await?;
+        let now = self.believed_time(instant, system).await?;
+        let expired = self.expired(now).await?;
         for some in expired.chunks(FORGOTTEN_AT_ONCE) {
             let keys = some.iter().map(|&(key, _)| key).collect();
             let forgotten = self.housekeep(Housekeeping::Forget(keys)).await?;
@@ -532,13 +564,12 @@ impl Store {
             self.blocks.forget(job);
             while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
         }
-        self.delete_objects().await?;
+        self.delete_objects(now).await?;
         Ok(pruned)
     }
 
     /// Jobs to be forgotten: not those that are only past their age and have events to be published.
-    async fn expired(&self) -> Result<Vec<(JobKey, u64)>, ReadError> {
-        let now = Timestamp::now();
+    async fn expired(&self, now: Timestamp) -> Result<Vec<(JobKey, u64)>, ReadError> {
         let mut expired = self.reads.expired(self.retention, now).await?;
         let from = self.unpublished_from.load(Ordering::Relaxed);
         if from == u64::MAX || expired.is_empty() {
@@ -552,14 +583,37 @@ impl Store {
         Ok(expired)
     }
 
+    /// The time by which may be deleted.
+    async fn believed_time(&self, instant: Instant, system: Timestamp) -> Result<Timestamp, ReadError> {
+        let calendar = || self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_set = calendar().is_set();
+        if !is_set {
+            let latest = *self.latest_event().borrow();
+            let newest = self.reads.events(latest.saturating_sub(1), None, 1).await?.pop();
+            if let Some(event) = newest.filter(|event| system.duration_since(event.at) > IDLE_TIME) {
+                calendar().set(instant, event.at);
+            }
+        }
+        let reading = calendar().read(instant, system);
+        if let Some(jump) = reading.jump.filter(|_| reading.is_new) {
+            tracing::warn!(
+                seconds = jump.as_secs(),
+                "the clock is far from the time that was expected: nothing is forgotten by it until it has stayed there \
+                 for an hour"
+            );
+        }
+        Ok(reading.at)
+    }
+
     /// Forgets statistics that are kept no longer. Returns how many rows.
     ///
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
-    pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, WriteError> {
+    pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, PruneError> {
         self.refuse_to_follow()?;
         let mut rows = 0;
-        for (grain, before) in retention.bounds(Timestamp::now()) {
+        let now = self.believed_time(Instant::now(), Timestamp::now()).await?;
+        for (grain, before) in retention.bounds(now) {
             loop {
                 let forgotten = self.housekeep(Housekeeping::ForgetStatistics(grain, before)).await?;
                 if forgotten == 0 {
@@ -571,7 +625,7 @@ impl Store {
         Ok(rows)
     }
 
-    async fn delete_objects(&self) -> Result<(), PruneError> {
+    async fn delete_objects(&self, now: Timestamp) -> Result<(), PruneError> {
         loop {
             let names = self.reads.dropped_objects(DROPPED_AT_ONCE).await?;
             if names.is_empty() {
@@ -587,7 +641,6 @@ impl Store {
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
             // What names an object may be waiting to be committed.
             self.confirm().await?;
-            let now = Timestamp::now();
             let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
             deleted += self.objects.delete_leftover_programs(&*self.reads, now).await?;
             if deleted > 0 {

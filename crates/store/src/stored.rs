@@ -38,6 +38,8 @@ struct StoredOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     verify: Option<f64>,
     chunk_size: Option<NonZeroU64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitted_by: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -76,6 +78,7 @@ impl Default for StoredOptions {
             output: None,
             verify: None,
             chunk_size: None,
+            submitted_by: None,
         }
     }
 }
@@ -103,8 +106,18 @@ fn to_json(value: &impl Serialize) -> String {
 /// A job's options as they are stored.
 #[must_use]
 pub fn options_to_stored(options: &JobOptions) -> String {
-    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, verify, chunk_size } =
-        options.clone();
+    let JobOptions {
+        priority,
+        tags,
+        affinity,
+        requires,
+        max_attempts,
+        timeout,
+        output,
+        verify,
+        chunk_size,
+        submitted_by,
+    } = options.clone();
     to_json(&StoredOptions {
         v: VERSION,
         priority: priority.get(),
@@ -120,6 +133,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         output,
         verify: verify.map(Share::as_f64),
         chunk_size,
+        submitted_by,
     })
 }
 
@@ -145,6 +159,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         output: stored.output,
         verify: stored.verify.map(Share::try_from).transpose().map_err(|error| invalid(what, error))?,
         chunk_size: stored.chunk_size,
+        submitted_by: stored.submitted_by,
     })
 }
 

@@ -172,6 +172,7 @@ macro_rules! suite {
                 of_more_than_may_be_kept_the_oldest_end_goes_first_and_what_is_not_over_stays,
                 the_id_and_the_key_of_a_job_that_is_gone_are_free_again,
                 tags_keys_and_names_count,
+                a_clock_that_jumps_forgets_nothing_before_an_hour_has_passed,
             }
             async statistics {
                 figures_count_what_has_happened_in_each_period,

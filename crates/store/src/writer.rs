@@ -172,7 +172,7 @@ impl WriterThread {
                         Committed::NotYet => {}
                         Committed::Never => return,
                     }
-                    more_to_do = self.backend.maintain(false);
+                    more_to_do = self.maintain(false);
                 }
                 // The end of a failure is found without another change.
                 Next::Idle if is_failing => {
@@ -184,17 +184,23 @@ impl WriterThread {
                     if let Err(error) = self.backend.check() {
                         self.failed(Vec::new(), &error);
                     } else if more_to_do {
-                        more_to_do = self.backend.maintain(true);
+                        more_to_do = self.maintain(true);
                     }
                 }
                 Next::End => {
                     while more_to_do {
-                        more_to_do = self.backend.maintain(true) && self.closing_time() < CLOSE_PATIENCE;
+                        more_to_do = self.maintain(true) && self.closing_time() < CLOSE_PATIENCE;
                     }
                     return;
                 }
             }
         }
+    }
+
+    fn maintain(&mut self, is_idle: bool) -> bool {
+        let more_to_do = self.backend.maintain(is_idle);
+        self.queue.set_log_bytes(self.backend.log_bytes());
+        more_to_do
     }
 
     /// How long the store has been closing.

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::{JobRequest, Simulation};
 use dashboard::{SubmitForm, form_field, job_body, submit_page};
 use model::{JobKind, Priority};
-use service::{ApiError, parse_json, read_body, with_body};
+use service::{ApiError, Caller, parse_json, read_body, with_body};
 use uuid::Uuid;
 
 use super::super::State;
@@ -54,9 +54,10 @@ pub(super) async fn submit(
     .await?;
     let field = |name: &str| fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let kind = kind_of(field("kind"))?;
+    let caller = Caller::of(&request);
     let submitted = match kind {
-        Some(kind) => submit_job(&state, kind, &fields, field("key")).await,
-        None => start_simulation(&state, &fields).await,
+        Some(kind) => submit_job(&state, kind, &fields, field("key"), &caller).await,
+        None => start_simulation(&state, &fields, caller).await,
     };
     match submitted {
         Ok(path) => Ok(see_other(&path)),
@@ -91,11 +92,18 @@ fn kind_of(name: &str) -> Result<Option<JobKind>, ApiError> {
     known.map(|kind| Some(kind.name())).map_err(unknown)
 }
 
-async fn submit_job(state: &State, kind: JobKind, fields: &[(String, String)], key: &str) -> Result<String, Refused> {
+async fn submit_job(
+    state: &State,
+    kind: JobKind,
+    fields: &[(String, String)],
+    key: &str,
+    caller: &Caller,
+) -> Result<String, Refused> {
     let body = serde_json::to_vec(&job_body(kind, fields)?).map_err(|error| whole(error.to_string()))?;
     let request: JobRequest = parse_json(&body).map_err(from_body)?;
-    let job = request.parse(state.chunk_size).map_err(|error| form_field(kind, &error))?;
+    let mut job = request.parse(state.chunk_size).map_err(|error| form_field(kind, &error))?;
     let fingerprint = fingerprint(&job);
+    job.options.submitted_by = caller.name().map(|name| name.to_string());
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
     let term = state.term().map_err(Refused::Other)?;
@@ -106,7 +114,7 @@ async fn submit_job(state: &State, kind: JobKind, fields: &[(String, String)], k
     }
 }
 
-async fn start_simulation(state: &Data<State>, fields: &[(String, String)]) -> Result<String, Refused> {
+async fn start_simulation(state: &Data<State>, fields: &[(String, String)], caller: Caller) -> Result<String, Refused> {
     fn number<T: std::str::FromStr>(fields: &[(String, String)], name: &str) -> Result<T, Wrong> {
         let text = fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
         let digits = text.trim().replace([',', '_'], "");
@@ -123,7 +131,7 @@ async fn start_simulation(state: &Data<State>, fields: &[(String, String)]) -> R
         workers: number(fields, "workers")?,
         priorities: priorities.collect::<Result<_, Wrong>>()?,
     };
-    match simulate_checked(state, simulation).await {
+    match simulate_checked(state, simulation, caller).await {
         Ok(started) if started.jobs.len() == 1 => Ok(format!("/jobs/{}?submitted=1", started.jobs[0].id)),
         Ok(_) => Ok("/jobs?tag=simulation%3Atrue".to_owned()),
         Err(ApiError::InvalidField { field, message }) => Err((field.to_owned(), message).into()),

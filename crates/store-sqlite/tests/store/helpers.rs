@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use store::suite::Harness;
 pub(crate) use store::suite::helpers::*;
-use store::{Parts, Store};
+use store::{Parts, PruneError, Pruned, Store};
 use store_sqlite::StoreSettings;
 use tempfile::TempDir;
 
@@ -62,4 +64,10 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             return;
         }
     }
+}
+
+/// Prunes as if an hour had passed by both clocks.
+pub(crate) async fn prune_in_an_hour(store: &Store) -> Result<Pruned, PruneError> {
+    let hour = Duration::from_mins(61);
+    store.prune_at(Instant::now() + hour, Timestamp::now().checked_add(hour).expect("a time")).await
 }

@@ -4,6 +4,7 @@ mod contract;
 mod crashes;
 mod full_disk;
 mod helpers;
+mod log;
 mod migrating;
 mod opening;
 mod replaced;

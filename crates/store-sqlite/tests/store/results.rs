@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use model::JobState;
-use store::{Pruned, ReadError, ResultBody, Store};
+use store::{NewJob, Pruned, ReadError, ResultBody, Store};
 use store_sqlite::StoreSettings;
 use url::Url;
 
@@ -101,6 +101,8 @@ async fn files_that_no_row_names_are_deleted_when_they_are_old_and_others_stay()
         let file = fs::File::options().write(true).open(results.join(name)).expect("there");
         file.set_modified(two_days).expect("it is ours");
     }
+    // An event of today: the clock has not jumped since the last one.
+    store.submit(NewJob { submitted_at: jiff::Timestamp::now(), ..range_job(9, 1) }).await.expect("room");
     assert_eq!(store.prune().await, Ok(Pruned::default()));
     let mut files: Vec<_> = fs::read_dir(&results).expect("there").map(|file| file.expect("readable").path()).collect();
     files.sort();

@@ -15,11 +15,12 @@ fn the_forms_are_those_that_stand_in_databases() {
         output: Some("sums".to_owned()),
         verify: None,
         chunk_size: NonZeroU64::new(77),
+        submitted_by: Some("ci".to_owned()),
     };
     let text = concat!(
         r#"{"v":1,"priority":9,"tags":{"user":"ann"},"affinity":{"labels":{"zone":"a"},"key":"k"},"#,
         r#""requires":{"labels":{"gpu":"1"},"cpus":3,"memory_bytes":4096},"max_attempts":2,"#,
-        r#""timeout":{"task_seconds":4,"job_seconds":null},"output":"sums","chunk_size":77}"#
+        r#""timeout":{"task_seconds":4,"job_seconds":null},"output":"sums","chunk_size":77,"submitted_by":"ci"}"#
     );
     assert_eq!(options_to_stored(&options), text);
     assert_eq!(options_from_stored(text).expect("well formed"), options);

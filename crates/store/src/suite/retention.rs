@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use model::{JobState, Labels};
 
 use super::Harness;
 use super::helpers::*;
-use crate::{ChangeKind, JobFilter, Pruned, Retention, Store};
+use crate::{ChangeKind, JobFilter, NewJob, Pruned, Retention, Store};
 
 async fn end(store: &Store, number: u128, at: Timestamp) {
     let job = id(number);
@@ -90,4 +90,28 @@ pub async fn tags_keys_and_names_count(harness: &dyn Harness) {
     }
     // The texts of a tag stand in the options, in the table and in two indexes.
     assert!(bytes[0] > 300 && bytes[1] > bytes[0] + 32 * 4 * 400, "{bytes:?}");
+}
+
+pub async fn a_clock_that_jumps_forgets_nothing_before_an_hour_has_passed(harness: &dyn Harness) {
+    let retention = Retention { max_age: Duration::from_hours(24 * 30), max_bytes: u64::MAX };
+    let store = harness.open_with(retention);
+    let (start, now) = (Instant::now(), Timestamp::now());
+    let after = |age: Duration| now.checked_add(age).expect("a time");
+    store.submit(NewJob { submitted_at: now, ..range_job(1, 1) }).await.expect("room");
+    store.commit(change(id(1), now, ChangeKind::Canceled)).await.expect("room");
+    let pruned = async |store: &Store, real: Duration, clock: Duration| {
+        store.prune_at(start + real, after(clock)).await.map(|pruned| pruned.jobs)
+    };
+    let (minute, jump) = (Duration::from_mins(1), Duration::from_hours(24 * 31));
+    assert_eq!(pruned(&store, Duration::ZERO, Duration::ZERO).await, Ok(0));
+    assert_eq!(pruned(&store, minute, jump).await, Ok(0));
+    assert_eq!(pruned(&store, 2 * minute, 2 * minute).await, Ok(0), "it was taken back");
+    store.close().expect("all is committed");
+
+    // A start under a wrong clock is no better.
+    let store = harness.open_with(retention);
+    for real in [3, 30, 62] {
+        assert_eq!(pruned(&store, real * minute, jump + real * minute).await, Ok(0), "{real}");
+    }
+    assert_eq!(pruned(&store, 63 * minute, jump + 63 * minute).await, Ok(1));
 }

@@ -250,12 +250,18 @@ pub async fn starts_are_counted_by_the_name_of_the_tasks_and_so_many_names_apart
     store.record(failed_attempt(id(3), 0..1, 1));
     store.record(completed(id(3), 0..1, 1));
     store.record(change(id(3), at(4), ChangeKind::Progress));
+    let mut program = range_job(5, 1);
+    (program.kind, program.params) = (JobKind::new("program"), raw(r#"{"program":"render-2","args":[]}"#));
+    store.submit(program).await.expect("room");
+    store.record(completed(id(5), 0..1, 1));
+    store.record(change(id(5), at(4), ChangeKind::Progress));
     store.submit(tasks_job(4, numbers(2))).await.expect("room");
     store.record(completed(id(4), 0..2, 1));
     store.record(change(id(4), at(4), ChangeKind::Progress));
     store.flush().await.expect("room");
     let names = |rows: Vec<TaskRow>| rows.into_iter().map(|row| (row.kind, row.task, row.starts)).collect::<Vec<_>>();
     let expected = [
+        (JobKind::new("program"), "render-2".to_owned(), 1),
         (JobKind::SUM_OF_PRIMES, "resize".to_owned(), 7),
         (JobKind::TASKS, "predict".to_owned(), 2),
         (JobKind::TASKS, "tasks".to_owned(), 2),

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 AttemptId: TypeAlias = "str"
 
+CoordinatorRole: TypeAlias = Literal[
+    "leader",
+    "standby",
+]
+
 Delivery: TypeAlias = Literal[
     "pushed",
     "pulled",
@@ -122,6 +127,22 @@ class Completion(TypedDict):
     value: NotRequired[str | None]
 
 
+class CoordinatorList(TypedDict):
+    coordinators: list[CoordinatorSummary]
+
+
+class CoordinatorSummary(TypedDict):
+    epoch: NotRequired[int | None]
+    id: str
+    instance: str
+    internal_address: str
+    last_contact_ms_ago: int
+    public_address: str
+    role: CoordinatorRole
+    started_at: str
+    version: str
+
+
 class Counts(TypedDict):
     attempts: NotRequired[int | None]
     attempts_failed: NotRequired[int | None]
@@ -182,6 +203,7 @@ class Job(TypedDict):
     started_at: NotRequired[str | None]
     state: JobState
     submitted_at: str
+    submitted_by: NotRequired[str | None]
     tags: Labels
     tasks: TaskCounts
     timeout: Timeout

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use store::Objects;
-use store::transfer::{Source, Target, objects, transfer};
+use store::transfer::{Source, Target, objects, programs, transfer};
 use url::Url;
 
 /// How it is called.
 pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
-    A STORE is a data directory or postgres://user:password@host/database. Results above 64 KiB are copied from \
+    A STORE is a data directory or postgres://user:password@host/database. Results above 64 KiB and programs are copied from \
     --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
-    there are such results.\n";
+    there are some.\n";
 
 /// A store by its name on the command line.
 #[derive(Clone, Debug)]
@@ -51,7 +51,9 @@ impl Place {
         match (self, url) {
             (_, Some(url)) => Ok(Objects::open(url)?),
             (Self::Directory(path), None) => Ok(Objects::local(&path.join("results"))?),
-            (Self::Postgres(_), None) => bail!("there are results above 64 KiB: say by {option} where they are kept"),
+            (Self::Postgres(_), None) => {
+                bail!("there are results above 64 KiB or programs: say by {option} where they are kept")
+            }
         }
     }
 }
@@ -94,14 +96,19 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     let request = Request::parse(arguments)?;
     let mut source = request.from.source().context("open the source")?;
     let mut target = request.to.target().context("open the target")?;
-    let names = objects(&mut *source)?;
-    if !names.is_empty() {
+    let (names, programs) = (objects(&mut *source)?, programs(&mut *source)?);
+    if !names.is_empty() || !programs.is_empty() {
+        let id = source.marks()?.store;
         let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
         let to = request.to.results(request.to_results.as_ref(), "--to-results")?;
         if !from.is_at(&to) {
+            let (from, to) = (from.of_store(id), to.of_store(id));
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             for name in &names {
                 runtime.block_on(from.copy(name, &to)).context("copy a result")?;
+            }
+            for program in &programs {
+                runtime.block_on(from.copy_program(*program, &to)).context("copy a program")?;
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod helpers;
 pub mod listing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod positions;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod programs;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod results;

@@ -1,6 +1,7 @@
 //! Moving everything from one store to another, table by table, as texts: each store says in its own SQL how its columns
 //! become texts and come from them.
 
+use model::ProgramHash;
 use uuid::Uuid;
 
 /// What a column holds, and what its text is.
@@ -141,6 +142,22 @@ pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
     Ok(names)
 }
 
+/// The programs of a store, whose bytes are objects.
+///
+/// # Errors
+/// They cannot be read.
+pub fn programs(source: &mut dyn Source) -> Result<Vec<ProgramHash>, TransferError> {
+    const PROGRAMS: Table = Table { name: "programs", columns: &[("sha256", Bytes)] };
+    let mut hashes = Vec::new();
+    source.read(&PROGRAMS, &mut |rows| {
+        for digits in rows.iter().flatten().flatten() {
+            hashes.push(digits.to_lowercase().parse().map_err(|error| TransferError::of("a program", error))?);
+        }
+        Ok(())
+    })?;
+    Ok(hashes)
+}
+
 use ColumnKind::{Boolean, Bytes, Integer, Text, Uuid as Id};
 
 /// Columns of [`TABLES`]' statistics: sums.
@@ -149,7 +166,7 @@ macro_rules! integers {
 }
 
 /// The tables.
-pub const TABLES: [Table; 14] = [
+pub const TABLES: [Table; 16] = [
     Table {
         name: "jobs",
         columns: &[
@@ -266,6 +283,28 @@ pub const TABLES: [Table; 14] = [
     Table {
         name: "statistics_tasks",
         columns: &[("grain", Text), ("start", Integer), ("kind", Text), ("task", Text), ("starts", Integer)],
+    },
+    Table {
+        name: "programs",
+        columns: &[
+            ("sha256", Bytes),
+            ("bytes", Integer),
+            ("kind", Text),
+            ("uploaded_at", Integer),
+            ("uploaded_by", Text),
+        ],
+    },
+    Table {
+        name: "logs",
+        columns: &[
+            ("job", Integer),
+            ("task", Integer),
+            ("attempt", Id),
+            ("worker", Text),
+            ("ended_at", Integer),
+            ("omitted", Integer),
+            ("text", Text),
+        ],
     },
     Table { name: "positions", columns: &[("stream", Text), ("next", Integer), ("mark", Integer)] },
     Table { name: "statistics_pending", columns: &[("kind", Text), ("jobs", Integer), ("tasks", Integer)] },

@@ -13,7 +13,7 @@ use test_postgres::Server;
 use uuid::Uuid;
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 20] = [
     "lease",
     "fence",
     "counter",
@@ -31,6 +31,8 @@ const TABLES: [&str; 18] = [
     "results",
     "swept",
     "dropped_objects",
+    "programs",
+    "logs",
     "positions",
 ];
 

@@ -1,23 +1,38 @@
-//! Copying results from one place to another.
+//! Copying results and programs from one place to another.
 
 use futures_util::StreamExt;
+use model::ProgramHash;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
+use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 
 use super::Objects;
 use crate::transfer::TransferError;
 
 impl Objects {
-    /// Copies an object under its name, piece by piece. One that is there already is written anew.
+    /// Copies a result under its name, piece by piece. One that is there already is written anew.
     ///
     /// # Errors
     /// It cannot be read or written.
     pub async fn copy(&self, name: &str, to: &Self) -> Result<(), TransferError> {
-        let unread = |error: object_store::Error| TransferError::of(&self.place_of(name), error);
-        let unwritten = |error: std::io::Error| TransferError::of(&to.place_of(name), error);
-        let mut pieces = self.store.get(&self.path(name)).await.map_err(unread)?.into_stream();
-        let mut writer = BufWriter::new(to.store.clone(), to.path(name));
+        self.copy_object(&self.path(name), to, to.path(name)).await
+    }
+
+    /// Copies a program of a store as [`Self::copy`] does. Both must be marked by [`Self::of_store`].
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub async fn copy_program(&self, hash: ProgramHash, to: &Self) -> Result<(), TransferError> {
+        self.copy_object(&self.program_path(hash), to, to.program_path(hash)).await
+    }
+
+    async fn copy_object(&self, path: &Path, to: &Self, new: Path) -> Result<(), TransferError> {
+        let unread = |error: object_store::Error| TransferError::of(&self.place_of(path.as_ref()), error);
+        let place = to.place_of(new.as_ref());
+        let unwritten = |error: std::io::Error| TransferError::of(&place, error);
+        let mut pieces = self.store.get(path).await.map_err(unread)?.into_stream();
+        let mut writer = BufWriter::new(to.store.clone(), new);
         while let Some(piece) = pieces.next().await {
             writer.write_all(&piece.map_err(unread)?).await.map_err(unwritten)?;
         }

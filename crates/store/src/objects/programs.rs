@@ -138,7 +138,7 @@ impl Objects {
         self.root.clone().join("programs").join(tag)
     }
 
-    fn program_path(&self, hash: ProgramHash) -> Path {
+    pub(super) fn program_path(&self, hash: ProgramHash) -> Path {
         self.programs().join(hash.to_string())
     }
 

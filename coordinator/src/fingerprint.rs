@@ -22,11 +22,16 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
-    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size: _ } = &job.options;
+    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, verify, chunk_size: _ } =
+        &job.options;
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());
     add(&canonical(&job.work.identity));
+    // Only where it is there: a job of the first release has the fingerprint that it had.
+    if let Some(share) = verify {
+        add(&format!("verify {share}"));
+    }
     for payload in &job.work.payloads {
         add(&canonical(payload));
     }

@@ -166,6 +166,7 @@ class Explanation(TypedDict):
 
 class Job(TypedDict):
     affinity: Affinity
+    algorithm: NotRequired[str | None]
     attempts: int
     error: NotRequired[str | None]
     finished_at: NotRequired[str | None]
@@ -184,6 +185,7 @@ class Job(TypedDict):
     tags: Labels
     tasks: TaskCounts
     timeout: Timeout
+    verification: NotRequired[JobVerification | None]
 
 
 class JobEvent(TypedDict):
@@ -231,6 +233,16 @@ class JobRequest(TypedDict):
     requires: NotRequired[Requirements]
     tags: NotRequired[Labels]
     timeout: NotRequired[Timeout]
+    verify: NotRequired[float | None]
+
+
+class JobVerification(TypedDict):
+    compared_leases: NotRequired[int]
+    mismatches: NotRequired[int]
+    recomputed_tasks: NotRequired[int]
+    share: float
+    waiting_leases: NotRequired[int]
+    workers_set_aside: NotRequired[list[str]]
 
 
 class KindDemand(TypedDict):
@@ -330,10 +342,12 @@ class StreamReset(TypedDict):
 
 class SumOfPrimes(TypedDict):
     a: int
+    algorithm: NotRequired[str]
     b: int
     elapsed_ms: int
     sum: str
     tasks: int
+    verified: NotRequired[bool]
 
 
 class Task(TypedDict):

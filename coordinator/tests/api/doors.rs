@@ -51,7 +51,7 @@ async fn the_public_port_demands_tokens_and_the_internal_one_does_not() {
 async fn every_described_path_has_its_right_in_the_table() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("tokens.toml");
-    let token = add(&file, "user", "read,submit");
+    let token = add(&file, "user", "read,submit,programs");
     let grid = TestCoordinator::start(guarded(&file));
     let description: Value = read(grid.ask_as(&token, Method::GET, "/openapi.json").await, 200).await;
     let paths = description["paths"].as_object().expect("paths");

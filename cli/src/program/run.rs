@@ -1,7 +1,7 @@
 //! `divvy program run`.
 
 use std::io::{Write, stderr, stdout};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -33,12 +33,12 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
     out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
 }
 
-fn program(path: &PathBuf) -> Result<Program, Failure> {
+fn program(path: &Path) -> Result<Program, Failure> {
     let bytes = read(path)?;
     let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
     match ProgramKind::of(&bytes) {
         Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
-        Some(ProgramKind::Native) => Ok(Program::Native { sha256, path: path.clone() }),
+        Some(ProgramKind::Native) => Ok(Program::Native { sha256, path: path.to_owned() }),
         None => {
             Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))
         }

@@ -45,9 +45,11 @@ fn alerts(scrapes: &[scrapes::Scrape]) -> Vec<String> {
 fn alert_tells_that_brokers_are_away() {
     let mut broker = Broker::prepare(false);
     let coordinator = Coordinator::start(&broker);
+    coordinator.post("/v1/jobs", &job(1));
     eventually("it fails", || (coordinator.metric(r#"divvy_kafka_failing{part="events"}"#) == 1.0).then_some(()));
     assert_eq!(alerts(&[scrape(&coordinator)]), ["DivvyKafkaBehind"]);
     broker.go();
+    coordinator.wait_until_published();
     eventually("every part goes on", || (coordinator.kafka()["errors"] == json!({})).then_some(()));
     assert_eq!(alerts(&[scrape(&coordinator)]), [""; 0]);
 }

@@ -66,6 +66,8 @@ enum Table {
     Starts,
     /// From a leader's end to the next one's first lease
     Takeovers,
+    /// Events to Kafka and jobs out of it, with a broker of scripts/kafka/fetch.sh
+    Kafka,
 }
 
 /// What every table is measured with.
@@ -103,6 +105,7 @@ fn main() -> anyhow::Result<()> {
             Table::Dividing => tables::dividing::print(&setting),
             Table::Load => tables::load::print(&setting),
             Table::Tasks => tables::tasks::print(&setting),
+            Table::Kafka => tables::kafka::print(&setting),
             Table::Starts => tables::starts::print(&setting),
             Table::Takeovers => tables::takeovers::print(&setting),
         }?;

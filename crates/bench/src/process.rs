@@ -10,6 +10,8 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::tables::kafka;
+
 /// What a compute thread's name begins with.
 const COMPUTE_THREAD: &str = "slot-";
 
@@ -40,7 +42,12 @@ impl Binaries {
         let directory = this.parent().context("find this program's directory")?.to_owned();
         if let Some(cargo) = std::env::var_os("CARGO") {
             let arguments = ["build", "--release", "--quiet", "--package=coordinator", "--package=worker", "--bins"];
-            let built = Command::new(cargo).args(arguments).status().context("start cargo")?;
+            let mut build = Command::new(cargo);
+            build.args(arguments);
+            if kafka::is_there() {
+                build.arg("--features=coordinator/kafka");
+            }
+            let built = build.status().context("start cargo")?;
             ensure!(built.success(), "the services cannot be built");
         }
         Ok(Self(directory))

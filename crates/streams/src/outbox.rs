@@ -69,7 +69,6 @@ enum OutboxError {
 #[derive(Debug)]
 struct Deliveries {
     window: Arc<Mutex<Window>>,
-    figures: Arc<Figures>,
 }
 
 fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
@@ -83,9 +82,10 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.figures.failed(Part::Outbox, reason);
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             lock(&self.window).fail(reason.to_owned());
+        } else {
+            lock(&self.window).warn(reason.to_owned());
         }
     }
 }
@@ -134,7 +134,7 @@ impl Outbox {
         self.store.keep_events_from(next);
         self.figures.set_published(next, lost);
         let window = Arc::new(Mutex::new(Window::new(next)));
-        let deliveries = Deliveries { window: Arc::clone(&window), figures: Arc::clone(&self.figures) };
+        let deliveries = Deliveries { window: Arc::clone(&window) };
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
         let mut session = Session { producer, window, stored, stored_at, sent: next - 1, latest };
@@ -167,7 +167,21 @@ impl Outbox {
         }
         session.producer.poll(if is_waiting { Duration::from_millis(10) } else { Duration::ZERO });
         self.check(session)?;
+        self.tell(session);
         self.store_position(session, false)
+    }
+
+    /// Trouble counts while an event waits for it to end.
+    fn tell(&self, session: &Session) {
+        let (warning, outstanding) = {
+            let mut window = lock(&session.window);
+            (window.take_warning(), window.len())
+        };
+        match warning {
+            _ if outstanding == 0 => self.figures.recovered(Part::Outbox),
+            Some(warning) => self.figures.failed(Part::Outbox, &warning),
+            None => (),
+        }
     }
 
     fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<(), OutboxError> {

@@ -9,12 +9,14 @@ pub(crate) struct Window {
     /// The number after that of the last event that was sent.
     beyond: u64,
     failed: Option<String>,
+    /// What the client has said last of its brokers.
+    warning: Option<String>,
 }
 
 impl Window {
     /// Nothing from `next` on has been sent.
     pub(crate) fn new(next: u64) -> Self {
-        Self { outstanding: BTreeSet::new(), beyond: next, failed: None }
+        Self { beyond: next, ..Self::default() }
     }
 
     pub(crate) fn sent(&mut self, seq: u64) {
@@ -34,6 +36,16 @@ impl Window {
     /// Only the first failure tells the cause.
     pub(crate) fn fail(&mut self, error: String) {
         self.failed.get_or_insert(error);
+    }
+
+    /// The client has trouble with its brokers, and goes on.
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.warning = Some(warning);
+    }
+
+    /// The trouble since the last time.
+    pub(crate) fn take_warning(&mut self) -> Option<String> {
+        self.warning.take()
     }
 
     pub(crate) fn failure(&self) -> Option<&str> {

@@ -67,7 +67,7 @@ impl Programs {
                 ExecuteError::Failed(error) if tasks.end - tasks.start > 1 => {
                     ExecuteError::Failed(format!("task {task}: {error}"))
                 }
-                error => error,
+                error @ (ExecuteError::Stopped | ExecuteError::Failed(_) | ExecuteError::Unsupported(_)) => error,
             })?;
             results.push(serde_json::value::to_raw_value(&output).expect("text is JSON"));
         }
@@ -115,7 +115,7 @@ impl Programs {
                 let named = self.named.get(name).ok_or_else(unknown)?;
                 named.limit(&mut call.limits);
                 let program = Program::Named(named.command.clone());
-                self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(from_failure)
+                self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))
             }
         };
         log.end();
@@ -149,7 +149,7 @@ impl Programs {
                     self.cache.drop_file(hash);
                     is_second = true;
                 }
-                ended => return ended.map_err(from_failure),
+                ended => return ended.map_err(|failure| from_failure(*failure)),
             }
         }
     }
@@ -197,8 +197,8 @@ fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
-fn from_failure(failure: Box<Failure>) -> ExecuteError {
-    let Failure { reason, stderr_tail, .. } = *failure;
+fn from_failure(failure: Failure) -> ExecuteError {
+    let Failure { reason, stderr_tail, .. } = failure;
     // A file that cannot be executed is the client's fault: it must not set workers aside.
     let is_clients = matches!(reason, Reason::NotExecutable { .. });
     match reason.blame() {

@@ -4,6 +4,7 @@ pub(crate) mod cpu;
 pub(crate) mod dividing;
 pub(crate) mod grid;
 pub(crate) mod job;
+pub(crate) mod kafka;
 pub(crate) mod kernel;
 pub(crate) mod leases;
 pub(crate) mod load;

@@ -78,7 +78,8 @@ impl Harness {
         match effect {
             Effect::Store(change) => format!("store {} {}", name(change.job), describe(&change.kind)),
             Effect::Send(order) => {
-                let line = format!("send {} {:?} to {}.{}", name(order.job), order.tasks, order.worker.0, order.slot);
+                let worker = number(order.worker);
+                let line = format!("send {} {:?} to {worker}.{}", name(order.job), order.tasks, order.slot);
                 self.orders.push(*order);
                 line
             }
@@ -86,7 +87,7 @@ impl Harness {
                 let order = self.orders.iter().find(|order| order.attempt == attempt);
                 let tasks = order.map(|order| order.tasks.clone()).unwrap_or_default();
                 let how = if outlives_connection { "stop" } else { "close" };
-                format!("{how} {tasks:?} at {} because {reason:?}", worker.0)
+                format!("{how} {tasks:?} at {} because {reason:?}", number(worker))
             }
             Effect::Answer { job, answer } => format!("answer {} {answer:?}", name(job)),
             Effect::Deliver { claim, lease } => {
@@ -172,6 +173,11 @@ impl Harness {
         self.engine.take_up(stored, self.now).expect("a job");
         self.effects()
     }
+}
+
+/// The number of a registration within its coordinator's epoch.
+fn number(worker: WorkerKey) -> u64 {
+    worker.0 & u64::from(u32::MAX)
 }
 
 fn describe(kind: &ChangeKind) -> String {

@@ -91,10 +91,15 @@ fn no_death_of_a_coordinator_loses_an_acknowledged_job_or_counts_anything_twice(
             strike(&mut group, &mut rng, kill);
         }
         storm.is_ending.store(true, Ordering::Relaxed);
-        let accepted: BTreeMap<String, Order> =
+        let mut accepted: BTreeMap<String, Order> =
             clients.into_iter().flat_map(|client| client.join().expect("every job has its result")).collect();
         eventually("the end of every job is seen", || (seen_ends(storm) >= accepted.len()).then_some(()));
         drop(end);
+        // Another event, with which the thread that follows them ends.
+        let (client, last) = (JobClient(storm.coordinators[0]), Order::sleep(1, 0.0));
+        let id = client.submit(&last, "last");
+        eventually("its result", || client.result(&id));
+        accepted.insert(id, last);
         accepted
     });
     eprintln!("{} jobs accepted", accepted.len());

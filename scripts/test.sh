@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, promtool and python3 (Debian),
-# cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
+# All checks and tests of the project. Installs what they need beside Rust: kubectl, chromium, node, npm, promtool and python3
+# (Debian), playwright-core, axe-core and biome (npm, under target/), cargo-deny (crates.io), schemathesis and Helm's library (PyPI, under target/).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

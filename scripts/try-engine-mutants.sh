@@ -46,7 +46,7 @@ mutant() {
 
 rm -rf "$COPY"
 mkdir -p "$COPY"
-git ls-files -z | xargs -0 cp --parents -t "$COPY"
+git ls-files -z | xargs -0 cp --no-dereference --parents -t "$COPY"
 if [ -z "${ONLY_PLANT:-}" ]; then
   (cd "$COPY" && cargo test --quiet --locked --package engine --lib > ../unchanged.log 2>&1 &&
     cargo build --quiet --locked --package simulation &&

@@ -13,6 +13,7 @@ mod hang_up;
 mod job;
 mod print;
 mod printable;
+mod program;
 mod python_workers;
 mod simulate;
 mod statistics;
@@ -32,8 +33,14 @@ use clap::Parser;
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
 
+fn main() -> ExitCode {
+    // A grid in this process, and `divvy program run`, start their helpers from this binary.
+    worker::run_child_if_asked();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version are no errors: they go to stdout.
@@ -43,6 +50,7 @@ async fn main() -> ExitCode {
     let result = match arguments.command {
         Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
         Command::Job(arguments) => job::run(&arguments).await,
+        Command::Program(arguments) => program::run(&arguments).await,
         Command::Worker(arguments) => worker_list::run(&arguments).await,
         Command::Coordinator(arguments) => coordinator_list::run(&arguments).await,
         Command::Stats(arguments) => stats::run(&arguments).await,

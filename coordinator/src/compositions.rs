@@ -1,11 +1,12 @@
 //! Puts results together from the results of single tasks, as the engine asks for it.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use async_channel::Receiver;
 use engine::ComposeFailure;
 use model::JobId;
-use store::{ComposeError, Store, WriteError};
+use store::{ComposeError, ReadError, ResultBody, Store, WriteError};
 use tracing::{error, warn};
 
 use crate::driver::Driver;
@@ -16,10 +17,19 @@ pub(crate) async fn run(jobs: Receiver<JobId>, store: Arc<Store>, driver: Arc<Dr
     while let Ok(job) = jobs.recv().await {
         let (store, driver) = (Arc::clone(&store), Arc::clone(&driver));
         supervisor.spawn(async move {
-            let outcome = store.compose_result(job).await.map_err(|error| failure(job, error));
+            let outcome = compose(&store, job).await.map_err(|error| failure(job, error));
             driver.input(|engine, now| engine.composed(job, outcome, now));
         });
     }
+}
+
+async fn compose(store: &Store, job: JobId) -> Result<ResultBody, ComposeError> {
+    let record = store.job(job).await?.ok_or(ReadError::NoSuchTasks { job, first: 0, beyond: 0 })?;
+    // The job was restored from the same parameters.
+    let chunk_size = record.options.chunk_size.unwrap_or(NonZeroU64::MIN);
+    let restored = workloads::kind(record.kind).and_then(|kind| kind.restore(&record.params, chunk_size));
+    let composition = restored.map_err(|error| ComposeError::Combine(error.to_string()))?.composition();
+    store.combine_results(job, composition).await
 }
 
 fn failure(job_id: JobId, error: ComposeError) -> ComposeFailure {
@@ -28,6 +38,7 @@ fn failure(job_id: JobId, error: ComposeError) -> ComposeFailure {
             error!(%job_id, %error, "cannot store a result");
             ComposeFailure::Permanent(error.to_string())
         }
+        ComposeError::Combine(error) => ComposeFailure::Permanent(error),
         // While the disk is full or away a result can wait: nothing of it is lost.
         ComposeError::Write(_) | ComposeError::Read(_) => {
             warn!(%job_id, %error, "cannot store a result yet");

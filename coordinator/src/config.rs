@@ -69,6 +69,9 @@ pub struct Config {
     pub max_body_memory: usize,
     /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease. Default 67108864, 64 MiB.
     pub max_result_bytes: usize,
+    /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program that can be uploaded. Default 67108864, 64 MiB, as much as a worker
+    /// compiles.
+    pub max_program_bytes: u64,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
     pub chunk_size: NonZeroU64,
     /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
@@ -136,6 +139,7 @@ impl Default for Config {
             max_job_bytes: 64 << 20,
             max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
+            max_program_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,
             lease_timeout_ms: 60_000,
@@ -288,6 +292,7 @@ impl Config {
             recovery: Duration::from_millis(self.recovery_ms),
             epoch,
             instance: fastrand::u64(..),
+            secret: fastrand::u64(..),
         }
     }
 }

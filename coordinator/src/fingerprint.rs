@@ -30,6 +30,7 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
         max_attempts,
         timeout,
         output,
+        verify,
         chunk_size: _,
         submitted_by: _,
     } = &job.options;
@@ -37,6 +38,10 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     add(job.kind.as_str());
     add(&options.to_string());
     add(&canonical(&job.work.identity));
+    // Only where it is there: a job of the first release has the fingerprint that it had.
+    if let Some(share) = verify {
+        add(&format!("verify {share}"));
+    }
     for payload in &job.work.payloads {
         add(&canonical(payload));
     }

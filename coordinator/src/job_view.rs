@@ -3,9 +3,9 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use api::{Job, JobProgress};
-use engine::{Engine, JobView};
-use model::{NumberRange, TaskCounts};
+use api::{Job, JobProgress, JobVerification};
+use engine::{Engine, JobView, VerificationCounts};
+use model::{JobState, NumberRange, Share, TaskCounts};
 use store::JobRecord;
 use workloads::{Kind, Workload};
 
@@ -26,7 +26,7 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     let known = workloads::kind(record.kind).ok();
     let work = known.and_then(|kind| restored(kind, &record, chunk_size));
     let stored = || work.as_ref().and_then(|work| numbers_done(&record, &**work));
-    let numbers_done = live.map_or_else(stored, |live| live.numbers_done);
+    let numbers_done = live.as_ref().map_or_else(stored, |live| live.numbers_done);
     let algorithm = work.as_ref().and_then(|work| work.algorithm());
     let params = known.map_or_else(|| record.params.clone(), |kind| kind.asked(&record.params));
     let JobRecord { id, kind, options, state, tasks: total, .. } = record;
@@ -37,12 +37,15 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         succeeded: record.tasks_done,
         failed: record.tasks_failed,
     };
-    let tasks = live.map_or(stored, |live| live.counts);
+    let tasks = live.as_ref().map_or(stored, |live| live.counts);
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
-    let fraction = live.map_or(share_of_tasks, |live| live.fraction);
-    let tasks_per_second = live.and_then(|live| live.tasks_per_second);
-    let seconds_left = live.and_then(|live| live.seconds_left);
+    let fraction = live.as_ref().map_or(share_of_tasks, |live| live.fraction);
+    let tasks_per_second = live.as_ref().and_then(|live| live.tasks_per_second);
+    let seconds_left = live.as_ref().and_then(|live| live.seconds_left);
+    let (error, went_wrong) = if state == JobState::Failed { (record.error, None) } else { (None, record.error) };
+    let notice = notice.or(went_wrong);
+    let verification = options.verify.map(|share| verification(share, live.as_ref()));
     Job {
         id,
         kind,
@@ -51,6 +54,7 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         state,
         priority: options.priority,
         notice,
+        verification,
         tags: options.tags,
         affinity: options.affinity,
         requires: options.requires,
@@ -60,11 +64,24 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         submitted_by: options.submitted_by,
         tasks,
         progress: JobProgress { fraction, numbers_done, tasks_per_second, seconds_left },
-        attempts: live.map_or(record.attempts, |live| live.attempts),
+        attempts: live.as_ref().map_or(record.attempts, |live| live.attempts),
         submitted_at: record.submitted_at,
         started_at: record.started_at,
         finished_at: record.finished_at,
-        error: record.error,
+        error,
+    }
+}
+
+fn verification(share: Share, live: Option<&JobView>) -> JobVerification {
+    let found = live.and_then(|live| live.verification.clone());
+    let counts = found.as_ref().map_or_else(VerificationCounts::default, |found| found.counts);
+    JobVerification {
+        share,
+        compared_leases: counts.compared,
+        waiting_leases: found.as_ref().map_or(0, |found| found.waiting as u64),
+        mismatches: counts.mismatches,
+        recomputed_tasks: counts.recomputed_tasks,
+        workers_set_aside: found.map_or_else(Vec::new, |found| found.set_aside),
     }
 }
 

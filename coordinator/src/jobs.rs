@@ -22,6 +22,7 @@ use crate::driver::Driver;
 use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
 use crate::job_view;
+use crate::programs::is_program;
 use crate::simulated_workers::is_simulated;
 use crate::supervisor::Supervisor;
 
@@ -195,7 +196,13 @@ impl Proposal {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
             return Err(InvalidJob::new("Idempotency-Key", message));
         }
-        let ParsedJob { kind, mut work, options } = job;
+        let ParsedJob { kind, mut work, options, is_admitted } = job;
+        if is_program(kind) && !is_admitted {
+            return Err(InvalidJob::new(
+                "kind",
+                "must not be program where a job comes without a token that allows it",
+            ));
+        }
         if let Some(engine) = engine {
             fall_back_if_better(engine, kind, &mut work, &options.requires);
         }
@@ -240,7 +247,11 @@ impl Jobs {
             }
         }
         let count = jobs.len();
-        let unreadable = self.driver.input(|engine, now| engine.recover(jobs, now));
+        let is_takeover = self.own.is_some();
+        let unreadable = self.driver.input(|engine, now| match is_takeover {
+            true => engine.take_over(jobs, now),
+            false => engine.recover(jobs, now),
+        });
         for (job_id, error) in &unreadable {
             warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
         }

@@ -18,6 +18,8 @@ mod lease_log;
 mod lease_sender;
 mod members;
 mod metrics;
+pub mod migrate;
+mod programs;
 mod pull_workers;
 mod relay;
 mod role;

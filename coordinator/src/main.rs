@@ -4,21 +4,47 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use coordinator::config::{self, Config};
+use coordinator::migrate;
 use coordinator::succession;
 use service::Program;
 
-// One thread: dispatch is a chain of small steps, and handing them from thread to thread costs more than they do.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let program = Program {
         name: "divvy-coordinator",
         version: env!("CARGO_PKG_VERSION"),
-        about: "Takes jobs over HTTP and divides them over divvy workers.",
+        about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store.",
         variables: config::variables(),
     };
-    match program.answer(std::env::args_os().skip(1)) {
-        Some(answered) => answered,
-        None => service::exit_code(&run().await),
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    match arguments.split_first() {
+        Some((command, rest)) if command == "migrate" => move_store(rest),
+        _ => match program.answer(std::env::args_os().skip(1)) {
+            Some(answered) => answered,
+            None => serve(),
+        },
+    }
+}
+
+// One thread: dispatch is a chain of small steps, and handing them from thread to thread costs more than they do.
+#[tokio::main(flavor = "current_thread")]
+async fn serve() -> ExitCode {
+    service::exit_code(&run().await)
+}
+
+fn move_store(arguments: &[String]) -> ExitCode {
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        print!("{}", migrate::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    match migrate::migrate(arguments) {
+        Ok(moved) => {
+            print!("{moved}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::leadership::Leadership;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
+use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
 use crate::role::Role;
 use crate::term::{self, Term, TermParts};
@@ -214,6 +215,7 @@ impl Standing {
             role: Arc::clone(role),
             members: Arc::clone(members),
             store: Arc::clone(store),
+            programs: Programs::new(Arc::clone(store), Arc::clone(&workers), config.max_program_bytes),
             events,
             workers,
             lease_log: Arc::new(LeaseLog::new(config.dashboard == Switch::On)),

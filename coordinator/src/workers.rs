@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use api::{Heartbeat, HeartbeatAnswer, MAX_SLOTS_PER_WORKER};
+use api::{
+    Heartbeat, HeartbeatAnswer, MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES, MAX_SLOTS_PER_WORKER, NamedAbility,
+    ProgramAbilities,
+};
 use dashmap::{DashMap, Entry};
 use engine::{Delivery, Engine, HeldLease, HeldState, Now, Reconciled, Standing, WorkerAnnouncement};
-use model::{BootId, InvalidJob, JobKind, Labels, WorkerId, check_words};
+use model::{ABLE, BootId, InvalidJob, JobKind, Labels, ProgramKind, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
@@ -468,10 +471,14 @@ impl Workers {
     }
 }
 
-/// The labels of a worker's own, and what it can do.
+/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
 fn all_labels(heartbeat: &Heartbeat) -> Labels {
+    let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
+    let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];
+    let kinds = kinds.into_iter().filter(|(is_able, _)| *is_able).map(|(_, kind)| kind.label().to_owned());
     let mut labels = heartbeat.labels.clone();
     labels.extend(heartbeat.abilities.clone());
+    labels.extend(kinds.chain(names.iter().map(|ability| ability.name.label())).map(|label| (label, ABLE.to_owned())));
     labels
 }
 
@@ -490,7 +497,10 @@ fn held_lease(held: api::HeldLease) -> HeldLease {
 }
 
 fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
-    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| kind.executor().is_none());
+    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| !kind.is_pushed());
+    let is_described = |ability: &NamedAbility| {
+        ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
+    };
     for (field, is_valid, allowed) in [
         ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
@@ -498,6 +508,12 @@ fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
         ("kinds", heartbeat.kinds.len() <= MAX_KINDS, format!("at most {MAX_KINDS} kinds")),
         // Their payloads go to workers that pull.
         ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), "kinds that a worker is sent, not tasks".to_owned()),
+        ("programs", heartbeat.programs.names.len() <= MAX_PROGRAM_NAMES, format!("at most {MAX_PROGRAM_NAMES} names")),
+        (
+            "programs",
+            heartbeat.programs.names.iter().all(is_described),
+            "described in few words, without control characters".to_owned(),
+        ),
         ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, format!("at most {MAX_VERSION_BYTES} bytes long")),
     ] {
         if !is_valid {

@@ -68,3 +68,60 @@ fn failure_to_start_is_a_line_of_json_where_the_log_is() {
         assert!(error["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{stderr}");
     }
 }
+
+#[test]
+fn migrate_says_what_it_needs() {
+    for (arguments, said) in [
+        (&["migrate"][..], "--from is missing"),
+        (&["migrate", "--from", "somewhere"], "--to is missing"),
+        (&["migrate", "--from"], "needs a value"),
+        (&["migrate", "--form", "x"], "no option of migrate"),
+        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql://host/db"),
+        (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db"),
+    ] {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.code() == Some(1) && stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+    let help = run(&["migrate", "--help"]);
+    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--to-results"));
+}
+
+#[test]
+fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() {
+    let (from, shared, back) = (directory(), directory(), directory());
+    let settings = store_sqlite::StoreSettings {
+        data_dir: from.path().to_owned(),
+        results_url: None,
+        retention: store::Retention { max_age: std::time::Duration::MAX, max_bytes: u64::MAX },
+    };
+    drop(store_sqlite::open(settings).expect("it is empty"));
+    // A result as the coordinator leaves it: the row names the object.
+    let object = "00000000-0000-0000-0000-000000000001.tag.1.json";
+    std::fs::create_dir_all(from.path().join("results")).expect("room");
+    std::fs::write(from.path().join("results").join(object), "[1]").expect("room");
+    let db = rusqlite::Connection::open(from.path().join("divvy.db")).expect("a database");
+    let insert = "INSERT INTO results (job, object, bytes, sha256) VALUES (1, ?1, 3, zeroblob(32))";
+    db.execute(insert, [object]).expect("room");
+    db.close().expect("it is whole");
+
+    let server = test_postgres::Server::shared();
+    let url = server.url(&server.create_database());
+    let (from, back) = (from.path().display().to_string(), back.path().join("new").display().to_string());
+    let results = url::Url::from_directory_path(shared.path()).expect("a path").to_string();
+    let refused = run(&["migrate", "--from", &from, "--to", &url]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--to-results"), "{refused:?}");
+    let moved = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
+    assert!(moved.status.success(), "{moved:?}");
+    assert!(String::from_utf8_lossy(&moved.stdout).contains("results: 1\n"), "{moved:?}");
+    assert_eq!(std::fs::read_to_string(shared.path().join(object)).expect("it is copied"), "[1]");
+    let again = run(&["migrate", "--from", &url, "--to", &back, "--from-results", &results]);
+    assert!(again.status.success(), "{again:?}");
+    assert!(std::path::Path::new(&back).join("results").join(object).exists());
+    let full = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
+    assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::TempDir::new().expect("there is room")
+}

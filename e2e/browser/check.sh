@@ -20,4 +20,4 @@ npm install --prefix target/browser --no-audit --no-fund --silent --save-exact \
 target/browser/node_modules/.bin/biome lint --error-on-warnings --skip=suspicious/noRedundantUseStrict \
   --skip=performance/useDomNodeTextContent crates/dashboard/assets/*.js e2e/browser
 
-DIVVY_BROWSER_MODULES=$PWD/target/browser node --test --test-concurrency=1 e2e/browser/*.test.mjs
+BROWSER_MODULES=$PWD/target/browser node --test --test-concurrency=1 e2e/browser/*.test.mjs

@@ -271,7 +271,7 @@ test("axe finds nothing, light and dark, wide and narrow, and no page scrolls si
   const job = await grid.submit({ kind: "sleep", params: { seconds: 0.01, tasks: 5, fail_rate: 1 }, max_attempts: 1 });
   await grid.ended(job.id);
   const targets = ["/", "/task-stream", "/jobs", "/jobs?state=failed", `/jobs/${job.id}`, "/jobs/all/retry?state=failed"].concat(
-    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/statistics?grain=minute", "/sign-in", "/jobs/nothing"],
+    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/grid/coordinators", "/statistics?grain=minute", "/sign-in", "/jobs/nothing"],
   );
   const forms = [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "light", viewport: { width: 390, height: 844 } }];
   for (const options of forms) {

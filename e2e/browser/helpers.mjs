@@ -8,13 +8,13 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-const modules = process.env.DIVVY_BROWSER_MODULES;
-assert.ok(modules, "DIVVY_BROWSER_MODULES is not set: run e2e/browser/check.sh");
+const modules = process.env.BROWSER_MODULES;
+assert.ok(modules, "BROWSER_MODULES is not set: run e2e/browser/check.sh");
 const require = createRequire(path.join(modules, "package.json"));
 const { chromium } = require("playwright-core");
 
 export const AXE = require.resolve("axe-core/axe.min.js");
-export const DIVVY = process.env.DIVVY_BINARY ?? path.resolve("target/debug/divvy");
+export const DIVVY = process.env.BROWSER_DIVVY ?? path.resolve("target/debug/divvy");
 
 /** The longest that a condition is waited for: much longer than it takes on a busy machine. */
 export const PATIENCE_MS = 60_000;

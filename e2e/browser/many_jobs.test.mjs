@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import { Grid, PATIENCE_MS, startBrowser } from "./helpers.mjs";
 
-const JOBS = Number(process.env.DIVVY_BROWSER_JOBS ?? 100_000);
+const JOBS = Number(process.env.BROWSER_JOBS ?? 100_000);
 
 let browser;
 let grid;

@@ -1,13 +1,14 @@
 //! Configuration: every variable of the worker, its unit and its default.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use api::MAX_SLOTS_PER_WORKER;
 use model::{Labels, WorkerId};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
 
@@ -46,6 +47,21 @@ pub struct Config {
     /// leases are refused with 503. At least 1. Default 268435456 (256 MiB).
     #[serde(default = "default_max_held_bytes")]
     pub max_held_bytes: u64,
+    /// `DIVVY_PROGRAMS`: a TOML file of programs that this worker brings, each with a name and a command. Default: none.
+    pub programs: Option<PathBuf>,
+    /// `DIVVY_ALLOW_NATIVE`: 1 to run uploaded native executables, caged. Default 0.
+    #[serde(default, deserialize_with = "flag")]
+    pub allow_native: bool,
+    /// `DIVVY_PROGRAM_DIR`: where uploaded programs, their compiled forms and scratch directories are; made with mode 0700.
+    /// Workers of one user may share it. Default: `divvy-programs-UID` in the directory for temporary files.
+    pub program_dir: Option<PathBuf>,
+    /// `DIVVY_PROGRAM_CACHE_BYTES`: uploaded programs on disk; the least recently used go first. Default 1073741824, 1 GiB.
+    #[serde(default = "default_program_cache_bytes")]
+    pub program_cache_bytes: u64,
+    /// `DIVVY_PROGRAM_MEMORY_BYTES`: the most memory that a task of a program gets, whatever its job asks for; times the
+    /// slots it should be less than the worker's own limit. Default 1073741824, 1 GiB.
+    #[serde(default = "default_program_memory_bytes")]
+    pub program_memory_bytes: u64,
     /// `DIVVY_WORKER_TOKEN`: secret shared with the coordinator, demanded in both directions. Default: none.
     #[serde(default)]
     pub worker_token: WorkerToken,
@@ -167,6 +183,13 @@ impl Config {
         Duration::from_millis(self.orphan_timeout_ms)
     }
 
+    /// Where programs are, with what belongs to them.
+    #[must_use]
+    pub fn program_directory(&self) -> PathBuf {
+        let user = rustix::process::getuid().as_raw();
+        self.program_dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("divvy-programs-{user}")))
+    }
+
     /// The name to register under, for a worker that listens on `port`.
     ///
     /// # Errors
@@ -201,6 +224,22 @@ fn default_orphan_timeout_ms() -> u64 {
 
 fn default_max_held_bytes() -> u64 {
     256 * 1024 * 1024
+}
+
+fn default_program_cache_bytes() -> u64 {
+    1 << 30
+}
+
+fn default_program_memory_bytes() -> u64 {
+    1 << 30
+}
+
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "1" | "true" => Ok(true),
+        "0" | "false" | "" => Ok(false),
+        _ => Err(serde::de::Error::custom("it must be 1 or 0")),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use model::JobKind;
+use model::{AttemptId, JobId, JobKind};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use workloads::{ExecuteError, Executors, Report};
@@ -18,6 +18,8 @@ use workloads::{ExecuteError, Executors, Report};
 /// Tasks of one kind, in the form that [`workloads::Workload::lease`] gives them.
 #[derive(Debug)]
 pub(crate) struct Work {
+    /// The job and the attempt; none for a request without a coordinator.
+    pub(crate) lease: Option<(JobId, AttemptId)>,
     pub(crate) kind: JobKind,
     pub(crate) work: Box<RawValue>,
     pub(crate) tasks: Range<u64>,
@@ -104,7 +106,7 @@ pub(crate) struct Computation {
     answer: oneshot::Receiver<Answer>,
 }
 
-/// Computes every kind that a worker runs.
+/// Computes every kind that a worker runs, but for programs.
 pub(crate) fn every_kind() -> Compute {
     let mut executors = Executors::default();
     Box::new(move |work, stop| executors.run(work.kind, &work.work, &work.tasks, stop))
@@ -112,13 +114,17 @@ pub(crate) fn every_kind() -> Compute {
 
 impl Executor {
     /// Starts `slots` threads; each computes with what `make_compute` makes for it, and with a new one after a panic.
-    pub(crate) fn start(slots: u32, make_compute: fn() -> Compute) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        slots: u32,
+        make_compute: impl Fn() -> Compute + Clone + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (any_slot, shared) = unbounded();
         let running = Arc::new(AtomicU32::new(0));
         let start = |slot| {
             let (sender, own) = unbounded();
             let (shared, running) = (shared.clone(), Arc::clone(&running));
-            let run = move || run_slot(&own, &shared, &running, make_compute);
+            let make_compute = make_compute.clone();
+            let run = move || run_slot(&own, &shared, &running, &make_compute);
             thread::Builder::new().name(format!("slot-{slot}")).spawn(run)?;
             Ok(sender)
         };
@@ -176,7 +182,7 @@ fn answer_to(sender: oneshot::Sender<Answer>) -> impl FnOnce(Answer) + Send + 's
     move |answer| drop(sender.send(answer))
 }
 
-fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, make_compute: fn() -> Compute) {
+fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, make_compute: &impl Fn() -> Compute) {
     let mut compute = make_compute();
     loop {
         let next = select! {
@@ -214,7 +220,7 @@ mod tests {
 
     fn sum(a: u64, b: u64) -> Work {
         let work = RawValue::from_string(format!(r#"{{"a":{a},"b":{b},"horizon":{b}}}"#)).expect("JSON");
-        Work { kind: JobKind::SUM_OF_PRIMES, work, tasks: 0..1 }
+        Work { lease: None, kind: JobKind::SUM_OF_PRIMES, work, tasks: 0..1 }
     }
 
     fn value(answer: Answer) -> Option<u128> {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::Heartbeat;
+use api::{Heartbeat, ProgramAbilities};
 use model::{BootId, JobKind, Labels, WorkerId};
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder};
@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::contact::{Contact, TIMEOUT};
 use crate::coordinators::{Directory, Endpoint, look_up_all};
+use crate::courier::Courier;
 use crate::epoch::Epoch;
 use crate::executor::Executor;
 use crate::held::{HeldLeases, Returned};
@@ -45,6 +46,8 @@ pub(crate) struct Announcer {
     pub(crate) slots: u32,
     pub(crate) labels: Labels,
     pub(crate) kinds: Vec<JobKind>,
+    pub(crate) programs: ProgramAbilities,
+    pub(crate) courier: Arc<Courier>,
     pub(crate) abilities: Labels,
     pub(crate) coordinators: Vec<Url>,
     pub(crate) token: WorkerToken,
@@ -137,6 +140,7 @@ impl Announcer {
             abilities: self.abilities.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
+            programs: self.programs.clone(),
             // Before the list, so that nothing of a lower epoch is added to it any more.
             epoch: self.epoch.highest(),
             held: self.held.list(),

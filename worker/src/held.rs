@@ -109,7 +109,7 @@ impl HeldLeases {
         table.sizes.running += 1;
         drop(table);
         let (held, own_stop) = (Arc::clone(self), stop.clone());
-        let work = Work { kind, work, tasks: first..beyond };
+        let work = Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond };
         executor.submit_to(slot, work, stop, move |answer| held.finish(attempt, &own_stop, answer));
         Ok(pending)
     }

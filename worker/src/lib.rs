@@ -4,6 +4,7 @@
 pub mod config;
 mod contact;
 mod coordinators;
+mod courier;
 mod delivery;
 mod epoch;
 mod executor;
@@ -13,6 +14,11 @@ mod intake;
 mod metrics;
 mod outcome;
 mod presence;
+mod programs;
 mod routes;
 pub mod startup;
 mod vitals;
+
+/// Has the process be a helper of its worker if it was started as one, and then never returns. A program that runs workers
+/// calls it first in `main`: the processes that contain users' programs are started from the worker's own binary.
+pub use sandbox::run_child_if_asked;

@@ -6,8 +6,13 @@ use service::Program;
 use worker::config::{self, Config};
 use worker::startup::Worker;
 
+fn main() -> ExitCode {
+    worker::run_child_if_asked();
+    serve()
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+async fn serve() -> ExitCode {
     let program = Program {
         name: "divvy-worker",
         version: env!("CARGO_PKG_VERSION"),

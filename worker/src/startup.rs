@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use anyhow::Context;
-use model::{BootId, WorkerId};
+use api::ProgramAbilities;
+use model::{BootId, JobKind, WorkerId};
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
-use workloads::Executors;
+use workloads::{ExecuteError, Executors};
 
 use crate::config::Config;
+use crate::courier::Courier;
 use crate::epoch::Epoch;
-use crate::executor::{Executor, every_kind};
+use crate::executor::{Compute, Executor, every_kind};
 use crate::heartbeat::{Announcements, Announcer};
 use crate::held::HeldLeases;
 use crate::intake::Intake;
 use crate::metrics::{WorkerMetrics, register_held};
 use crate::presence::Presence;
+use crate::programs::{Owner, Programs};
 use crate::routes::{self, State};
 use crate::vitals::Sampler;
 
@@ -72,7 +76,12 @@ impl Worker {
         if !config.worker_token.is_set() && !address.ip().is_loopback() {
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can give work");
         }
-        let executor = Arc::new(Executor::start(config.slots, every_kind).context("start the compute threads")?);
+        let courier = Courier::new(Courier::client()?, config.worker_token.clone(), Handle::current());
+        let courier = Arc::new(courier);
+        let programs = Programs::open(&config, Arc::clone(&courier))?;
+        let compute = Computes { worker_id: worker_id.clone(), programs: programs.clone() };
+        let executor = Executor::start(config.slots, move || compute.make()).context("start the compute threads")?;
+        let executor = Arc::new(executor);
         let mut registry = Registry::default();
         let metrics = WorkerMetrics::register(&mut registry, config.slots, Arc::clone(&executor));
         let health = Health::default();
@@ -94,7 +103,8 @@ impl Worker {
         let server_handle = server.handle();
         let mut serving = tokio::spawn(server);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
-        let mut announcements = announce(&config, &state, worker_id, address.port(), presence)?;
+        let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
+        let mut announcements = announce(&config, &state, worker_id, address.port(), presence, courier, abilities)?;
         tokio::select! {
             () = stop => (),
             // Without one of its parts it would look alive and do nothing: better to be started again.
@@ -115,21 +125,50 @@ impl Worker {
     }
 }
 
+/// What the slots compute with.
+#[derive(Clone)]
+struct Computes {
+    worker_id: WorkerId,
+    programs: Option<Arc<Programs>>,
+}
+
+impl Computes {
+    /// For one slot.
+    fn make(&self) -> Compute {
+        let (this, mut others) = (self.clone(), every_kind());
+        Box::new(move |work, stop| {
+            if work.kind != JobKind::PROGRAM {
+                return others(work, stop);
+            }
+            let (Some(programs), Some((job, attempt))) = (&this.programs, work.lease) else {
+                return Err(ExecuteError::Unsupported("this worker runs no programs".to_owned()));
+            };
+            let owner = Owner { worker: &this.worker_id, job, attempt };
+            programs.run(owner, &work.work, &work.tasks, stop)
+        })
+    }
+}
+
 fn announce(
     config: &Config,
     state: &State,
     worker_id: WorkerId,
     port: u16,
     presence: Arc<Presence>,
+    courier: Arc<Courier>,
+    programs: Option<ProgramAbilities>,
 ) -> anyhow::Result<Announcements> {
+    let kinds = Executors::kinds().into_iter().chain(programs.is_some().then_some(JobKind::PROGRAM));
     let announcer = Announcer {
         worker_id,
         boot_id: state.boot_id,
         port,
         slots: config.slots,
         labels: config.worker_labels.0.clone(),
-        kinds: Executors::kinds(),
+        kinds: kinds.collect(),
         abilities: Executors::abilities(),
+        programs: programs.unwrap_or_default(),
+        courier,
         coordinators: config.coordinator.urls().to_vec(),
         token: config.worker_token.clone(),
         orphan_timeout: config.orphan_timeout(),

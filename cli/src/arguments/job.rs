@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueHint};
-use model::{JobId, JobKind, JobState, Priority, TaskState};
+use model::{JobId, JobKind, JobState, Priority, Share, TaskState};
 use uuid::Uuid;
 
 use super::Method;
+use super::program::{Logs, ProgramArguments};
 use super::values::{
-    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, tag_filter,
+    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, share,
+    tag_filter,
 };
 
 /// The most jobs or tasks that are listed at a time: they are all in memory until they are printed.
@@ -34,6 +36,7 @@ pub(crate) enum JobCommand {
     Retry(Change),
     Events(Events),
     Explain(Explain),
+    Logs(Logs),
 }
 
 /// Submits a job and prints it.
@@ -58,6 +61,8 @@ pub(crate) enum WorkCommand {
     Sleep(SleepArguments),
     /// Individual tasks for workers that pull
     Tasks(TasksArguments),
+    /// A program of your own, once for each list of arguments
+    Program(Box<ProgramArguments>),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -124,6 +129,9 @@ pub(crate) struct SubmitOptions {
     /// How long the job may take from its submission to its end [default: no limit]
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
+    /// Let another worker compute this share of its leases again and compare, above 0 and up to 1
+    #[arg(long, global = true, value_name = "R", value_parser = share, value_hint = ValueHint::Other)]
+    pub(crate) verify_share: Option<Share>,
     /// Store the result under this name too
     #[arg(long, global = true, value_name = "NAME", value_hint = ValueHint::Other)]
     pub(crate) output_name: Option<String>,

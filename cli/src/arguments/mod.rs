@@ -1,6 +1,7 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
 
 mod job;
+mod program;
 mod statistics;
 mod values;
 
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 pub(crate) use job::{
     Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand,
 };
+pub(crate) use program::{CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram};
 pub(crate) use statistics::{Statistics, StatisticsFormat};
 use values::{count, decimal, http_url, integer, names, number, priority};
 
@@ -43,6 +45,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     SumOfPrimes(SumOfPrimes),
     Job(Job),
+    Program(Program),
     Worker(Worker),
     Coordinator(Coordinator),
     Stats(Stats),
@@ -115,6 +118,16 @@ pub(crate) enum Format {
 pub(crate) struct Job {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
+    #[command(flatten)]
+    pub(crate) grid: Grid,
+}
+
+/// Stores programs, checks them and runs them here.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = false)]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    pub(crate) command: ProgramCommand,
     #[command(flatten)]
     pub(crate) grid: Grid,
 }

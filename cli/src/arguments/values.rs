@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, JobKind, Priority};
+use model::{JobId, JobKind, Priority, Share};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
@@ -81,6 +81,11 @@ pub(super) fn kinds() -> impl TypedValueParser<Value = JobKind> {
 pub(super) fn priority(text: &str) -> Result<Priority, String> {
     let priority = text.parse::<u8>().ok().and_then(|number| Priority::try_from(number).ok());
     priority.ok_or_else(|| "give a priority from 1 to 9, larger sooner".to_owned())
+}
+
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    let share = text.parse::<f64>().ok().and_then(|share| Share::try_from(share).ok());
+    share.ok_or_else(|| "give a share above 0 and up to 1, such as 0.05".to_owned())
 }
 
 pub(super) fn job_id(text: &str) -> Result<JobId, String> {

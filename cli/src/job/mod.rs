@@ -4,6 +4,8 @@ mod change;
 mod events;
 mod explain;
 mod list;
+mod logs;
+mod program;
 mod result;
 mod show;
 mod submit;
@@ -30,6 +32,7 @@ pub(crate) async fn run(arguments: &Job) -> Result<(), Failure> {
         JobCommand::Resume(change) => change::run(&grid, format, Action::Resume, change).await,
         JobCommand::Retry(change) => change::run(&grid, format, Action::Retry, change).await,
         JobCommand::Events(events) => events::run(&grid, format, events).await,
+        JobCommand::Logs(logs) => logs::run(&grid, format, logs).await,
         JobCommand::Explain(explain) => explain::run(&grid, format, explain.id).await,
     }
 }

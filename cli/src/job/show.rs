@@ -1,7 +1,7 @@
 //! `divvy job show`.
 
-use api::Job;
 use api::client::Client;
+use api::{Job, JobVerification};
 use model::{JobId, JobKind};
 
 use crate::arguments::Format;
@@ -38,10 +38,12 @@ fn describe(job: &Job) -> Table<2> {
         ("notice", job.notice.clone()),
         ("kind", Some(job.kind.to_string())),
         ("params", Some(job.params.get().to_owned())),
+        ("algorithm", job.algorithm.map(|algorithm| algorithm.to_string())),
         ("priority", Some(job.priority.to_string())),
         ("tag", some(labels(&job.tags))),
         ("done", Some(percent(job.progress.fraction))),
         ("tasks", Some(counts)),
+        ("verified", job.verification.as_ref().filter(|_| !job.state.is_over()).map(verified)),
         ("numbers", job.progress.numbers_done.filter(|_| is_range).map(|count| figure(count as f64))),
         ("rate", rate(job)),
         ("left", left.map(span_of_seconds)),
@@ -59,6 +61,7 @@ fn describe(job: &Job) -> Table<2> {
         ("max attempts", Some(job.max_attempts.to_string())),
         ("task timeout", job.timeout.task_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),
         ("job timeout", job.timeout.job_seconds.map(|seconds| span_of_seconds(seconds.get().into()))),
+        ("verify share", job.verification.as_ref().map(|verification| verification.share.to_string())),
         ("output name", job.output.clone()),
     ] {
         if let Some(value) = value {
@@ -66,6 +69,14 @@ fn describe(job: &Job) -> Table<2> {
         }
     }
     table
+}
+
+fn verified(verification: &JobVerification) -> String {
+    let JobVerification { compared_leases, waiting_leases, mismatches, recomputed_tasks, .. } = verification;
+    format!(
+        "{compared_leases} leases compared, {waiting_leases} waiting, {mismatches} of them wrong, {recomputed_tasks} tasks \
+         computed anew"
+    )
 }
 
 fn some(text: String) -> Option<String> {

@@ -18,7 +18,8 @@ use workloads::TasksParams;
 use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, WorkCommand};
 use crate::failure::Failure;
 use crate::job::wait;
-use crate::print::print_jobs;
+use crate::print::{print_jobs, tell};
+use crate::printable::printable;
 
 /// The longest file that is read.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
@@ -29,13 +30,16 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
         (None, Some(file)) => parse(&read(file)?, file)?,
         (Some(_), Some(_)) => return Err(Failure::Usage("--file says what to compute: name nothing else".to_owned())),
         (None, None) => {
-            let what = "name what to compute: sum-of-primes, count-primes, sleep or tasks, or give --file (see --help)";
+            let what = "name what to compute: sum-of-primes, count-primes, sleep, tasks or program, or give --file (see --help)";
             return Err(Failure::Usage(what.to_owned()));
         }
     };
     let options = &arguments.options;
     apply(options, &mut request);
     let job = grid.submit(&request, options.id.map(JobId), options.idempotency_key.as_deref()).await?;
+    if let Some(notice) = job.notice.as_ref().filter(|_| job.kind == JobKind::PROGRAM) {
+        tell(&format!("note: {}", printable(notice)));
+    }
     if !options.wait {
         return print_jobs(format, &[job]);
     }
@@ -56,6 +60,7 @@ fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
             let list = payloads(&read(&tasks.file)?)?;
             plain(JobKind::TASKS, &TasksParams { list })?
         }
+        WorkCommand::Program(program) => plain(JobKind::PROGRAM, &super::program::params(program)?)?,
     })
 }
 
@@ -85,6 +90,7 @@ fn plain(kind: JobKind, params: &impl Serialize) -> Result<JobRequest, Failure> 
         max_attempts: DEFAULT_MAX_ATTEMPTS,
         timeout: Timeout::default(),
         output: None,
+        verify: None,
     })
 }
 
@@ -99,6 +105,7 @@ fn apply(options: &SubmitOptions, request: &mut JobRequest) {
     set(&mut request.requires.memory_bytes, options.require_memory.map(Some));
     set(&mut request.timeout.task_seconds, options.task_timeout.map(Some));
     set(&mut request.timeout.job_seconds, options.job_timeout.map(Some));
+    set(&mut request.verify, options.verify_share.map(Some));
     set(&mut request.output, options.output_name.clone().map(Some));
 }
 
@@ -108,7 +115,7 @@ fn set<T>(field: &mut T, option: Option<T>) {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let open = || -> std::io::Result<Box<dyn Read>> {
         Ok(if path == Path::new("-") { Box::new(stdin()) } else { Box::new(File::open(path)?) })
@@ -127,7 +134,7 @@ fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {
 }
 
 /// The payloads of a JSON array, else of one JSON value a line.
-fn payloads(text: &str) -> Result<Vec<Box<RawValue>>, Failure> {
+pub(super) fn payloads(text: &str) -> Result<Vec<Box<RawValue>>, Failure> {
     if let Ok(list) = serde_json::from_str(text) {
         return Ok(list);
     }

@@ -8,7 +8,7 @@ use utoipa::openapi::server::{ServerBuilder, ServerVariableBuilder};
 use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{coordinators, events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers};
+use super::{coordinators, events, jobs, programs, pull, statistics, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,11 +20,13 @@ use super::{coordinators, events, jobs, pull, statistics, stats, sum_of_primes, 
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
         tasks::list, events::of_job, events::of_all, coordinators::list, stats::show, stats::simulate, statistics::periods, statistics::tasks,
+        programs::put, programs::list, programs::show, programs::delete, programs::names, programs::logs,
         sum_of_primes::answer, workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     components(schemas(api::StreamReset)),
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
+        (name = "programs", description = "Programs of your own, run as jobs of the kind `program`"),
         (name = "events", description = "What happens, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
         (name = "statistics", description = "Figures by period, kind of job and name of task"),

@@ -18,11 +18,10 @@ pub(super) fn from_write(error: WriteError) -> ApiError {
     match error {
         WriteError::Closed => ApiError::Unavailable("the coordinator is stopping".to_owned()),
         WriteError::Following | WriteError::Superseded { .. } => ApiError::NotLeading,
-        WriteError::InDoubt => ApiError::Unavailable(error.to_string()),
+        WriteError::InDoubt | WriteError::Unavailable(_) => ApiError::Unavailable(error.to_string()),
         WriteError::Refused(_) => ApiError::Conflict(error.to_string()),
         WriteError::Full(_)
         | WriteError::ReadOnly(_)
-        | WriteError::Unavailable(_)
         | WriteError::Replaced(_)
         | WriteError::Corrupt(_)
         | WriteError::Results(_) => ApiError::Storage(error.to_string()),

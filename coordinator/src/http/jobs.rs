@@ -17,9 +17,11 @@ use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_change, from_invalid, from_read};
+use super::programs::demand_programs;
 use super::query::{Fields, page_limit, seconds};
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::{Action, Proposal};
+use crate::programs::{AdmitError, is_program};
 
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -72,8 +74,13 @@ pub(super) struct PageQuery {
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn submit(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
-    accept(&state, None, &request, body).await
+pub(super) async fn submit(
+    state: Data<State>,
+    request: HttpRequest,
+    caller: Caller,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    accept(&state, None, &request, &caller, body).await
 }
 
 /// Submits a job under an id of the client's own.
@@ -98,16 +105,18 @@ pub(super) async fn put(
     state: Data<State>,
     path: Path<String>,
     request: HttpRequest,
+    caller: Caller,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let id = job_id(&path)?;
-    accept(&state, Some(id), &request, body).await
+    accept(&state, Some(id), &request, &caller, body).await
 }
 
 async fn accept(
     state: &State,
     id: Option<JobId>,
     request: &HttpRequest,
+    caller: &Caller,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
@@ -123,7 +132,11 @@ async fn accept(
     });
     let (mut job, fingerprints) = parsed.await?;
     // Not what is asked for: the same job under another token is the same.
-    job.options.submitted_by = Caller::of(request).name().map(|name| name.to_string());
+    job.options.submitted_by = caller.name().map(|name| name.to_string());
+    if is_program(job.kind) {
+        demand_programs(caller)?;
+        state.programs.admit(&mut job).await.map_err(from_admit)?;
+    }
     let proposal = Proposal { id, idempotency_key, job, fingerprints };
     let (job, submission) = state.accept(proposal).await?;
     let mut response = match submission {
@@ -334,6 +347,13 @@ pub(super) async fn act_on_all(
         return Err(ApiError::InvalidField { field: "state", message });
     }
     state.term()?.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
+}
+
+fn from_admit(error: AdmitError) -> ApiError {
+    match error {
+        AdmitError::Invalid(invalid) => from_invalid(invalid),
+        AdmitError::Read(error) => from_read(error),
+    }
 }
 
 pub(super) fn action(name: &str, request: &HttpRequest) -> Result<Action, ApiError> {

@@ -6,6 +6,8 @@ mod docs;
 mod errors;
 mod events;
 mod jobs;
+mod program_inputs;
+mod programs;
 mod pull;
 mod query;
 mod registration;
@@ -31,6 +33,7 @@ use crate::jobs::{Proposal, submit_to};
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
+use crate::programs::Programs;
 use crate::role::Role;
 use crate::term::Term;
 use crate::workers::Workers;
@@ -46,6 +49,7 @@ pub(crate) struct State {
     pub(crate) members: Arc<Members>,
     /// For reading.
     pub(crate) store: Arc<Store>,
+    pub(crate) programs: Programs,
     pub(crate) events: Arc<EventHub>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) lease_log: Arc<LeaseLog>,
@@ -113,7 +117,13 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader(),
+    Route::new("GET", "/v1/jobs/{id}/logs", Right::Read).query(&["task", "page_token"]).by_leader(),
     Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader().repeatable(),
+    Route::new("GET", "/v1/programs", Right::Read).query(&["page_token", "limit"]),
+    Route::new("GET", "/v1/programs/names", Right::Read),
+    Route::new("GET", "/v1/programs/{sha256}", Right::Read),
+    Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).any_body().by_leader(),
+    Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader(),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
@@ -130,6 +140,10 @@ pub(crate) const PUBLIC: &[Route] = &[
 pub(crate) const INTERNAL: &[Route] = &[
     Route::new("PUT", "/worker/register/{worker_id}", Right::Admin),
     Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]),
+    Route::new("GET", "/worker/programs/{sha256}", Right::Admin),
+    Route::new("GET", "/worker/jobs/{id}/inputs", Right::Admin).query(&["first", "beyond"]),
+    Route::new("GET", "/worker/jobs/{id}/outputs", Right::Admin).by_leader(),
+    Route::new("PUT", "/worker/logs/{job}/{task}/{attempt}", Right::Admin).by_leader(),
     Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin).by_leader(),
@@ -150,7 +164,16 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
         .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
+        .service(resource("/v1/jobs/{id}/logs", "GET").get(programs::logs))
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
+        .service(resource("/v1/programs", "GET").get(programs::list))
+        .service(resource("/v1/programs/names", "GET").get(programs::names))
+        .service(
+            resource("/v1/programs/{sha256}", "GET, PUT, DELETE")
+                .get(programs::show)
+                .put(programs::put)
+                .delete(programs::delete),
+        )
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
         .service(resource("/v1/coordinators", "GET").get(coordinators::list))
@@ -172,6 +195,10 @@ pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
                 .put(registration::register)
                 .delete(registration::deregister),
         )
+        .service(resource("/worker/programs/{sha256}", "GET").get(program_inputs::program))
+        .service(resource("/worker/jobs/{id}/inputs", "GET").get(program_inputs::inputs))
+        .service(resource("/worker/jobs/{id}/outputs", "GET").get(program_inputs::outputs))
+        .service(resource("/worker/logs/{job}/{task}/{attempt}", "PUT").put(program_inputs::report_log))
         .service(resource("/v1/worker/claim", "POST").post(pull::claim))
         .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
         .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))

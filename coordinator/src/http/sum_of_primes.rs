@@ -106,7 +106,7 @@ async fn store_instead(
     let proposal = Proposal {
         id: Some(id),
         idempotency_key: None,
-        job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
+        job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options, is_admitted: false },
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
     };
     let (job, _) = state.accept(proposal).await?;

@@ -244,6 +244,12 @@ pub(crate) fn start_real_worker(coordinators: &[SocketAddr], id: &str, slots: u3
         drain_timeout_ms: 100,
         orphan_timeout_ms: 60_000,
         max_held_bytes: 1 << 20,
+        programs: None,
+        allow_native: false,
+        // It cannot be used: these workers run no programs.
+        program_dir: Some("/dev/null/programs".into()),
+        program_cache_bytes: 0,
+        program_memory_bytes: 0,
         worker_token: service::WorkerToken::default(),
         pod_ip: None,
         doors: service::DoorSettings::default(),
@@ -319,6 +325,7 @@ pub(crate) fn heartbeat(port: u16) -> Heartbeat {
         resources: model::Resources::default(),
         kinds: vec![model::JobKind::SUM_OF_PRIMES],
         is_draining: false,
+        programs: api::ProgramAbilities::default(),
         held: Vec::new(),
     }
 }

@@ -11,7 +11,7 @@ use crate::helpers::{TestCoordinator, config, read};
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
     let coordinator = TestCoordinator::start(config());
     let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 1}})).await;
-    for path in ["/", "/jobs", "/grid/workers", "/sign-in", &format!("/jobs/{}", job.id)] {
+    for path in ["/", "/jobs", "/grid/workers", "/grid/coordinators", "/sign-in", &format!("/jobs/{}", job.id)] {
         let response = coordinator.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text").to_owned();

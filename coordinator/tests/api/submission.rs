@@ -54,6 +54,21 @@ async fn what_a_job_does_not_say_has_a_default() {
 }
 
 #[actix_web::test]
+async fn a_share_to_verify_is_shown_and_refused_where_nothing_adds_up() {
+    let grid = TestCoordinator::start(config());
+    let range = json!({"kind": "count-primes", "params": {"a": 1, "b": 9}});
+    let job: Value = read(grid.post("/v1/jobs", &with(range.clone(), &json!({"verify": 0.05}))).await, 201).await;
+    let figures =
+        json!({"share": 0.05, "compared_leases": 0, "waiting_leases": 0, "mismatches": 0, "recomputed_tasks": 0});
+    assert_eq!(job["verification"], figures);
+    for wrong in [with(range.clone(), &json!({"verify": 0})), with(range, &json!({"verify": 1.5}))] {
+        assert!(problem(grid.post("/v1/jobs", &wrong).await, 400).await.detail.contains("from 0.000001 to 1"));
+    }
+    let sleep = with(sleeps(0.0, 1), &json!({"verify": 0.5}));
+    assert_eq!(problem(grid.post("/v1/jobs", &sleep).await, 400).await.field.as_deref(), Some("verify"));
+}
+
+#[actix_web::test]
 async fn an_accepted_job_is_there_after_a_restart() {
     let grid = TestCoordinator::start(config());
     let asked = with(numbered_tasks(3), &json!({"tags": {"a": "b"}, "priority": 9, "output": "x"}));

@@ -3,6 +3,7 @@
 mod error;
 mod events;
 mod http;
+mod programs;
 mod sse;
 pub mod tls;
 mod token;

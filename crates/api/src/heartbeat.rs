@@ -3,14 +3,16 @@
 use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources};
 use serde::{Deserialize, Serialize};
 
+use crate::ProgramAbilities;
+
 /// No worker may claim more slots than this.
 pub const MAX_SLOTS_PER_WORKER: u32 = 1024;
 
 /// The most leases that a heartbeat lists: a worker that holds so many refuses further leases of stored jobs with 503.
 pub const MAX_HELD_LEASES: usize = 8192;
 
-/// The longest heartbeat: labels, resources and kinds, and 256 bytes for each lease that it lists.
-pub const MAX_HEARTBEAT_BYTES: usize = 64 * 1024 + 256 * MAX_HELD_LEASES;
+/// The longest heartbeat: labels, resources, kinds and names of programs, and 256 bytes for each lease that it lists.
+pub const MAX_HEARTBEAT_BYTES: usize = 256 * 1024 + 256 * MAX_HELD_LEASES;
 
 /// The longest answer to a heartbeat: some 100,000 attempts.
 pub const MAX_HEARTBEAT_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -48,6 +50,9 @@ pub struct Heartbeat {
     /// Whether it is about to stop: it finishes what it holds and takes nothing new.
     #[serde(default)]
     pub is_draining: bool,
+    /// The programs that it runs.
+    #[serde(default)]
+    pub programs: ProgramAbilities,
     /// Every lease of a stored job that the worker holds, those included whose outcome it keeps until it is told that the
     /// outcome is durable.
     #[serde(default)]
@@ -155,6 +160,6 @@ mod tests {
         let slot = MAX_SLOTS_PER_WORKER;
         let held = HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state: HeldState::Finished };
         let bytes = serde_json::to_string(&held).expect("JSON").len() + ",".len();
-        assert!(bytes * MAX_HELD_LEASES + 64 * 1024 <= MAX_HEARTBEAT_BYTES, "{bytes} bytes a lease");
+        assert!(bytes * MAX_HELD_LEASES + 256 * 1024 <= MAX_HEARTBEAT_BYTES, "{bytes} bytes a lease");
     }
 }

@@ -8,6 +8,7 @@ mod coordinator;
 mod heartbeat;
 mod lease;
 mod problem;
+mod program;
 mod pull;
 mod request;
 pub mod schema;
@@ -24,6 +25,10 @@ pub use heartbeat::{
 };
 pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
 pub use problem::{PROBLEM_JSON, Problem};
+pub use program::{
+    BroughtProgram, LogPage, LogReport, MAX_DESCRIPTION_BYTES, MAX_LOG_BYTES, MAX_PROGRAM_NAMES, NamedAbility, Program,
+    ProgramAbilities, ProgramNames, ProgramPage, TaskLog,
+};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};
 pub use statistics::{
@@ -32,4 +37,6 @@ pub use statistics::{
 };
 pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{Task, TaskPage};
-pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};
+pub use view::{
+    Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,
+};

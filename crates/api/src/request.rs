@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, Labels, MAX_WORD_BYTES, Priority, Requirements,
-    Timeout, check_words,
+    Share, Timeout, check_words,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -50,6 +50,11 @@ pub struct JobRequest {
     /// The name under which its result is stored, beside its id: 1 to 200 of A-Z, a-z, 0-9, '.', '-' and '_'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// The share of its leases that another worker computes again and compares, above 0 and up to 1; for kinds whose
+    /// tasks add up to a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>, minimum = 0.000001, maximum = 1)]
+    pub verify: Option<Share>,
 }
 
 fn default_max_attempts() -> NonZeroU32 {
@@ -65,6 +70,8 @@ pub struct ParsedJob {
     pub work: Parsed,
     /// Everything else.
     pub options: JobOptions,
+    /// Whether a program of its client may run. A job of the kind `program` is not accepted without.
+    pub is_admitted: bool,
 }
 
 /// Labels of this prefix are the grid's own.
@@ -78,7 +85,8 @@ impl JobRequest {
     /// # Errors
     /// The first field that is not as it must be.
     pub fn parse(self, chunk_size: NonZeroU64) -> Result<ParsedJob, InvalidJob> {
-        let work = workloads::kind(self.kind)?.parse(&self.params, chunk_size)?;
+        let definition = workloads::kind(self.kind)?;
+        let work = definition.parse(&self.params, chunk_size)?;
         check_words("tags", &self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
@@ -95,12 +103,25 @@ impl JobRequest {
             let allowed = "has 1 to 200 of A-Z, a-z, 0-9, '.', '-' and '_', and does not begin with a dot";
             return Err(InvalidJob::new("output", allowed));
         }
-        let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, .. } = self;
+        if self.verify.is_some() && work.workload.profile().is_individual {
+            return Err(InvalidJob::new("verify", format!("is not for {}: its tasks add up to no number", self.kind)));
+        }
+        let Self { kind, priority, tags, affinity, requires, max_attempts, timeout, output, verify, .. } = self;
         let chunk_size = Some(chunk_size);
-        let submitted_by = None;
-        let options =
-            JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size, submitted_by };
-        Ok(ParsedJob { kind, work, options })
+        let mut options = JobOptions {
+            priority,
+            tags,
+            affinity,
+            requires,
+            max_attempts,
+            timeout,
+            output,
+            verify,
+            chunk_size,
+            submitted_by: None,
+        };
+        let work = definition.complete(work, &mut options)?;
+        Ok(ParsedJob { kind, work, options, is_admitted: false })
     }
 }
 

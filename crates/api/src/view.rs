@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
-use model::{Affinity, Algorithm, JobId, JobKind, JobState, Labels, Priority, Requirements, TaskCounts, Timeout};
+use model::{
+    Affinity, Algorithm, JobId, JobKind, JobState, Labels, Priority, Requirements, Share, TaskCounts, Timeout, WorkerId,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -26,6 +28,31 @@ pub struct JobProgress {
     /// Time until its end at that rate.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seconds_left: Option<f64>,
+}
+
+/// How a share of a job's leases is computed by two workers and compared. Figures count since the coordinator's start and
+/// end with the job; what was found stands in the job's notice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobVerification {
+    /// The share of its leases.
+    #[schema(value_type = f64)]
+    pub share: Share,
+    /// Leases that two workers have computed with the same outcome.
+    #[serde(default)]
+    pub compared_leases: u64,
+    /// Leases whose outcomes wait for another worker's.
+    #[serde(default)]
+    pub waiting_leases: u64,
+    /// Leases of which some outcome was wrong.
+    #[serde(default)]
+    pub mismatches: u64,
+    /// Tasks that are computed anew.
+    #[serde(default)]
+    pub recomputed_tasks: u64,
+    /// Workers that were set aside for a wrong outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub workers_set_aside: Vec<WorkerId>,
 }
 
 /// A job as `GET /v1/jobs/{id}` shows it.
@@ -68,6 +95,9 @@ pub struct Job {
     /// The name under which its result is stored.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
+    /// How a share of its leases is compared, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub verification: Option<JobVerification>,
     /// The name of the access token with which it was submitted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub submitted_by: Option<String>,
@@ -92,7 +122,7 @@ pub struct Job {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Why it cannot run as things are, such as no worker with what it requires.
+    /// Why it cannot run as things are, such as no worker with what it requires; or what went wrong on its way.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notice: Option<String>,
 }

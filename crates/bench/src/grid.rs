@@ -72,6 +72,20 @@ impl Grid {
         Connection::open(self.public_addr)
     }
 
+    /// A connection to a worker, which answers alone.
+    pub(crate) fn connect_worker(&self) -> anyhow::Result<Connection> {
+        let worker = self.workers.first().context("a grid with workers")?;
+        Connection::open(worker.serving("address")?.parse().context("a worker's address")?)
+    }
+
+    /// The sum of all primes up to a number as the grid itself would compute it, and the seconds from request to answer.
+    pub(crate) fn sum_up_to(&mut self, x: u64) -> anyhow::Result<(SumOfPrimes, f64)> {
+        let started_at = Instant::now();
+        let answer = self.public.get(&format!("/sum-of-primes?a=1&b={x}"))?;
+        let seconds = started_at.elapsed().as_secs_f64();
+        Ok((serde_json::from_slice(&answer).context("read the answer")?, seconds))
+    }
+
     /// A connection of a worker that fetches its tasks.
     pub(crate) fn connect_internal(&self) -> anyhow::Result<Connection> {
         Connection::open(self.internal_addr)
@@ -124,7 +138,7 @@ impl GridCpu {
     }
 }
 
-/// The request for a sum.
+/// The request for a sum by a sieve, which every service can be asked for.
 pub(crate) fn target(range: NumberRange) -> String {
     format!("/sum-of-primes?a={}&b={}&algorithm=sieve", range.a(), range.b())
 }

@@ -56,6 +56,8 @@ enum Table {
     Job,
     /// A single request on an idle grid
     Requests,
+    /// One request at a time over two workers and over one
+    Dividing,
     /// As many requests as it takes
     Load,
     /// Tasks without work, for workers that fetch them
@@ -98,6 +100,7 @@ fn main() -> anyhow::Result<()> {
             Table::Leases => tables::leases::print(&setting),
             Table::Job => tables::job::print(&setting),
             Table::Requests => tables::requests::print(&setting),
+            Table::Dividing => tables::dividing::print(&setting),
             Table::Load => tables::load::print(&setting),
             Table::Tasks => tables::tasks::print(&setting),
             Table::Starts => tables::starts::print(&setting),

@@ -5,8 +5,8 @@
   const GAP = 3;
   const AXIS = 22;
   const MIN_SPAN_MS = 200;
-  /** Hues that keep apart for most color blindnesses; a job keeps its own by its id. */
-  const HUES = [212, 28, 150, 280, 48, 190, 330, 96, 250, 8];
+  /** Hues of jobs, none of them the red of a failure; a job keeps its own by its id. */
+  const HUES = [212, 40, 150, 280, 190, 96, 250, 310];
   const [ROW_OF, START, LENGTH, JOB, LEASES, FAILED, SECONDS, BUSY, TASKS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
   const section = document.getElementById("stream");

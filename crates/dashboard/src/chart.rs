@@ -8,13 +8,15 @@ use plotters::prelude::*;
 /// Placeholders: `style.css` names the same values.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
-const SERIES: [RGBColor; 3] = [RGBColor(3, 3, 3), RGBColor(4, 4, 4), RGBColor(5, 5, 5)];
+const TONES: [RGBColor; 4] = [RGBColor(3, 3, 3), RGBColor(4, 4, 4), RGBColor(5, 5, 5), RGBColor(6, 6, 6)];
 
 const SIZE: (u32, u32) = (520, 180);
 
 /// Values over time, in the order of time.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
+    /// Its color and its dashes: 0 to 2, and 3 for what failed.
+    pub(crate) tone: usize,
     /// Places on the horizontal axis and the values there.
     pub(crate) points: Vec<(f64, f64)>,
 }
@@ -43,9 +45,7 @@ pub(crate) fn chart(chart: &Chart<'_>) -> Markup {
             figcaption id=(caption) {
                 strong { (chart.title) }
                 @if chart.series.len() > 1 {
-                    @for (place, series) in chart.series.iter().enumerate() {
-                        span class=(format!("key series-{place}")) { (series.name) }
-                    }
+                    @for series in chart.series { span class=(format!("key tone-{}", series.tone)) { (series.name) } }
                 }
             }
             div role="img" aria-label=(format!("{}: {}", chart.title, chart.summary)) { (PreEscaped(svg)) }
@@ -85,7 +85,8 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .y_label_formatter(&|value: &f64| (chart.y_label)(*value))
             .label_style(label)
             .draw()?;
-        for (series, color) in chart.series.iter().zip(SERIES) {
+        for series in chart.series {
+            let color = TONES[series.tone % TONES.len()];
             for part in series.points.chunk_by(|one, next| next.0 - one.0 <= chart.gap) {
                 if chart.series.len() == 1 {
                     plot.draw_series(AreaSeries::new(part.to_vec(), 0.0, color.mix(0.14)))?;
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_chart_has_its_axes_and_says_in_words_what_it_shows() {
-        let series = [Series { name: "tasks", points: vec![(-10.0, 3.0), (-9.0, 7.0)] }];
+        let series = [Series { name: "tasks", tone: 0, points: vec![(-10.0, 3.0), (-9.0, 7.0)] }];
         let figure = Chart {
             id: "c",
             title: "Rate",

@@ -95,11 +95,15 @@ fn actions(id: &str, job: &Job) -> Markup {
 
 fn figures(job: &Job, now: Timestamp) -> Markup {
     let tasks = &job.tasks;
+    let took = job.finished_at.map(|end| between(job.started_at.unwrap_or(job.submitted_at), end));
     html! {
         section.meter {
             (bar(&[(tasks.succeeded, "done"), (tasks.running, "running"), (tasks.failed, "lost")], tasks.total))
             dl.tiles {
-                div { dt { "Done" } dd { (percent(tasks.succeeded, tasks.total)) " %" } dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) } }
+                div {
+                    dt { "Done" } dd { (percent(tasks.succeeded, tasks.total)) " %" }
+                    dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) }
+                }
                 div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
                 div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (count(job.attempts)) " attempts in all" } }
                 div {
@@ -108,7 +112,7 @@ fn figures(job: &Job, now: Timestamp) -> Markup {
                 }
                 div {
                     @if job.state.is_over() {
-                        dt { "Took" } dd { (job.finished_at.map_or_else(|| "–".to_owned(), |end| span(between(job.started_at.unwrap_or(job.submitted_at), end)))) }
+                        dt { "Took" } dd { (took.map_or_else(|| "–".to_owned(), span)) }
                         dd.more { "from its start to its end" }
                     } @else {
                         dt { "Time left" } dd { (time_left(job)) }
@@ -131,7 +135,10 @@ fn result_of(id: &str, (text, size): &(String, u64)) -> Markup {
         section.result #result {
             h2 { "Result" }
             pre tabindex="0" { (text) @if !is_whole { "…" } }
-            p { a href=(format!("/jobs/{id}/result")) download=(format!("{id}.json")) { "Download" } span.quiet { " · " (crate::words::bytes(*size)) } }
+            p {
+                a href=(format!("/jobs/{id}/result")) download=(format!("{id}.json")) { "Download" }
+                span.quiet { " · " (crate::words::bytes(*size)) }
+            }
         }
     }
 }
@@ -147,7 +154,7 @@ fn stages(job: &Job, now: Timestamp) -> Markup {
     html! {
         ol.stages {
             @for ((name, at), before) in stages.into_iter().zip(before) {
-                li.reached[at.is_some()] {
+                li.reached[at.is_some()].lost[name == "Failed"] {
                     strong { (name) }
                     @if let Some(at) = at {
                         (clock(at, now))
@@ -213,7 +220,8 @@ fn tasks_of(id: &str, tasks: &TaskList, now: Timestamp) -> Markup {
             @if tasks.page.tasks.is_empty() { p.empty { "There is no such task." } } @else {
                 table {
                     thead { tr {
-                        th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" } th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
+                        th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
+                        th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
                     } }
                     tbody { @for task in &tasks.page.tasks { (task_row(task, now)) } }
                 }
@@ -251,7 +259,9 @@ fn events(events: &[JobEvent], now: Timestamp) -> Markup {
                 @for event in events {
                     li id=(format!("event-{}", event.seq)) {
                         (clock(event.at, now)) " " strong { (event.kind.as_str()) }
-                        @if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) { " " span.num { (count(done)) " / " (count(total)) } }
+                        @if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
+                            " " span.num { (count(done)) " / " (count(total)) }
+                        }
                         @if let Some(error) = &event.error { " " span.bad { (cut(error)) } }
                     }
                 }

@@ -56,7 +56,10 @@ fn filter(query: &JobQuery) -> Markup {
             fieldset.states {
                 legend { "State" }
                 @for state in JobState::ALL {
-                    label { input type="checkbox" name="state" value=(state) checked[query.states.contains(&state)]; (marks::job_state(state)) }
+                    label {
+                        input type="checkbox" name="state" value=(state) checked[query.states.contains(&state)];
+                        (marks::job_state(state))
+                    }
                 }
             }
             div.fields {
@@ -70,7 +73,10 @@ fn filter(query: &JobQuery) -> Markup {
                     }
                 }
                 label { span { "Tag" } input name="tag" value=[query.tag.as_deref()] placeholder="key:value" autocomplete="off"; }
-                label { span { "Text" } input type="search" name="text" value=[query.text.as_deref()] placeholder="id, parameter, error" autocomplete="off"; }
+                label { span { "Text" }
+                    input type="search" name="text" value=[query.text.as_deref()] placeholder="id, parameter, error"
+                        autocomplete="off";
+                }
                 label { span { "Submitted" }
                     select name="since" {
                         option value="" { "any time" }

@@ -29,6 +29,7 @@ pub(crate) enum Place {
     Jobs,
     Submit,
     Workers,
+    Coordinators,
     Statistics,
     Elsewhere,
 }
@@ -39,6 +40,7 @@ const PLACES: &[(Place, &str, &str)] = &[
     (Place::Jobs, "/jobs", "Jobs"),
     (Place::Submit, "/submit", "Submit"),
     (Place::Workers, "/grid/workers", "Workers"),
+    (Place::Coordinators, "/grid/coordinators", "Coordinators"),
     (Place::Statistics, "/statistics", "Statistics"),
 ];
 

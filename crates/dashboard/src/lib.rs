@@ -5,6 +5,7 @@ mod assets;
 mod bulk;
 mod chart;
 mod columns;
+mod coordinators;
 mod error_page;
 mod form;
 mod job;
@@ -22,6 +23,7 @@ mod workers;
 
 pub use assets::{Asset, asset};
 pub use bulk::{BulkChange, bulk_page};
+pub use coordinators::coordinators_page;
 pub use error_page::error_page;
 pub use form::{form_field, job_body};
 pub use job::{JobPage, TaskList, job_page};

@@ -63,6 +63,13 @@ pub(crate) fn worker_state(state: api::WorkerState) -> Markup {
     }
 }
 
+pub(crate) fn coordinator_role(role: api::CoordinatorRole) -> Markup {
+    match role {
+        api::CoordinatorRole::Leader => chip(&RUNS, "leader"),
+        api::CoordinatorRole::Standby => chip(&WAITS, "standby"),
+    }
+}
+
 pub(crate) fn warning(word: &str) -> Markup {
     chip(&WARNS, word)
 }

@@ -170,7 +170,7 @@ fn throughput(overview: &Overview<'_>, now: Timestamp) -> Markup {
         x_label: &minutes_ago,
         y_label: short,
         gap: GAP_MINUTES,
-        series: &[Series { name: "done", points }],
+        series: &[Series { name: "done", tone: 0, points }],
     })
 }
 
@@ -189,7 +189,10 @@ fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
         x_label: &minutes_ago,
         y_label: short,
         gap: GAP_MINUTES,
-        series: &[Series { name: "waiting", points: waiting }, Series { name: "running", points: running }],
+        series: &[
+            Series { name: "waiting", tone: 0, points: waiting },
+            Series { name: "running", tone: 1, points: running },
+        ],
     })
 }
 
@@ -236,7 +239,11 @@ fn tasks(stats: &Stats) -> Markup {
                         (model::TaskState::Succeeded, tasks.succeeded, "done"),
                         (model::TaskState::Failed, tasks.failed, "lost"),
                     ] {
-                        tr { th scope="row" { (marks::task_state(state)) } td.num { (count(number)) } td.bars { (bar(&[(number, class)], tasks.total)) } }
+                        tr {
+                            th scope="row" { (marks::task_state(state)) }
+                            td.num { (count(number)) }
+                            td.bars { (bar(&[(number, class)], tasks.total)) }
+                        }
                     }
                 }
             }

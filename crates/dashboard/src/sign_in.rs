@@ -16,7 +16,8 @@ pub fn sign_in_page(viewer: &Viewer, next: &str, was_wrong: bool) -> Markup {
                 p.hint #token-hint { "A token of this service, which an administrator makes with " code { "divvy token new" } "." }
                 @if was_wrong { p.wrong #token-wrong role="alert" { "This service does not know the token." } }
                 input #token type="password" name="token" required autocomplete="current-password" autofocus
-                    aria-describedby=(if was_wrong { "token-hint token-wrong" } else { "token-hint" }) aria-invalid=[was_wrong.then_some("true")];
+                    aria-describedby=(if was_wrong { "token-hint token-wrong" } else { "token-hint" })
+                    aria-invalid=[was_wrong.then_some("true")];
             }
             div { button.main type="submit" { "Sign in" } }
         }

@@ -131,7 +131,8 @@ fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: im
         points.collect()
     };
     let summary = format!("{} succeeded, {} failed", count(done), count(failed));
-    let series = [Series { name: "succeeded", points: line(0) }, Series { name: "failed", points: line(1) }];
+    let series =
+        [Series { name: "succeeded", tone: 0, points: line(0) }, Series { name: "failed", tone: 3, points: line(1) }];
     figure(shown, id, title, &summary, short, &series)
 }
 
@@ -139,7 +140,7 @@ fn seconds(value: f64) -> String {
     if value == 0.0 { "0".to_owned() } else { span(Duration::try_from_secs_f64(value).unwrap_or_default()) }
 }
 
-const PERCENTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
+const PERCENTILES: [(f64, &str, usize); 3] = [(0.5, "p50", 0), (0.9, "p90", 1), (0.99, "p99", 2)];
 
 fn percentiles(
     shown: &Statistics<'_>,
@@ -147,14 +148,14 @@ fn percentiles(
     title: &'static str,
     of: impl Fn(&Counts) -> &Durations,
 ) -> Markup {
-    let series = PERCENTILES.map(|(share, name)| {
+    let series = PERCENTILES.map(|(share, name, tone)| {
         let known =
             |(index, period): (usize, &Period)| Some((place(index), of(&period.counts).quantile(share)?.as_secs_f64()));
-        Series { name, points: shown.periods.iter().enumerate().filter_map(known).collect() }
+        Series { name, tone, points: shown.periods.iter().enumerate().filter_map(known).collect() }
     });
     let mut all = Durations::default();
     shown.periods.iter().for_each(|period| all.add(of(&period.counts)));
-    let figures = PERCENTILES.map(|(share, name)| format!("{name} {}", percentile(&all, share)));
+    let figures = PERCENTILES.map(|(share, name, _)| format!("{name} {}", percentile(&all, share)));
     let summary = format!("{} of {}", figures.join(", "), counted(all.count(), "job", "jobs"));
     figure(shown, id, title, &summary, seconds, &series)
 }
@@ -179,8 +180,11 @@ fn cells(counts: &Counts) -> Markup {
         td.num { (count(counts.jobs_failed)) }
         td.num { (count(counts.tasks_succeeded)) }
         td.num.wide { (count(counts.tasks_failed)) }
-        td.num { (percentile(&counts.waiting, 0.5)) } td.num.wide { (percentile(&counts.waiting, 0.9)) } td.num { (percentile(&counts.waiting, 0.99)) }
-        td.num { (percentile(&counts.running, 0.5)) } td.num.wide { (percentile(&counts.running, 0.9)) } td.num { (percentile(&counts.running, 0.99)) }
+        @for durations in [&counts.waiting, &counts.running] {
+            td.num { (percentile(durations, 0.5)) }
+            td.num.wide { (percentile(durations, 0.9)) }
+            td.num { (percentile(durations, 0.99)) }
+        }
         td.num.wide { (span(Duration::from_micros(counts.computing.sum_us))) }
     }
 }
@@ -189,7 +193,12 @@ fn by_kind(kinds: &[(JobKind, Counts)]) -> Markup {
     html! {
         @if kinds.is_empty() { p.empty { "Nothing happened in this time." } } @else {
             div.scrolls tabindex="0" role="region" aria-label="Figures by kind" {
-                table { (head("Kind")) tbody { @for (kind, counts) in kinds { tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) } } } }
+                table {
+                    (head("Kind"))
+                    tbody { @for (kind, counts) in kinds {
+                        tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) }
+                    } }
+                }
             }
         }
     }
@@ -207,7 +216,10 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
                 table {
                     (head("From"))
                     tbody { @for period in filled() {
-                        tr id=(format!("period-{}", period.start.as_second())) { th.num scope="row" { (period.start.strftime(form)) } (cells(&period.counts)) }
+                        tr id=(format!("period-{}", period.start.as_second())) {
+                            th.num scope="row" { (period.start.strftime(form)) }
+                            (cells(&period.counts))
+                        }
                     } }
                 }
             }

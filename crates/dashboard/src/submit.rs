@@ -40,7 +40,11 @@ pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
                 Some(kind) => (job_form(form, kind)),
                 None => (simulation_form(form)),
             }
-            div { button.main type="submit" disabled[!viewer.may_submit] { @if form.kind.is_some() { "Submit job" } @else { "Start simulation" } } }
+            div {
+                button.main type="submit" disabled[!viewer.may_submit] {
+                    @if form.kind.is_some() { "Submit job" } @else { "Start simulation" }
+                }
+            }
         }
     };
     page(&Page { title: "Submit", place: Place::Submit, is_live: false, viewer }, &content)
@@ -62,6 +66,8 @@ fn wrong<'a>(form: &'a SubmitForm<'_>, name: &str) -> Option<&'a str> {
 }
 
 fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
+    let is_filled = |name: &&str| value(form.values, name).is_some_and(|value| !value.is_empty());
+    let is_open = OPTIONS.iter().any(|name| wrong(form, name).is_some() || is_filled(name));
     html! {
         input type="hidden" name="kind" value=(kind);
         input type="hidden" name="key" value=(form.key);
@@ -79,7 +85,7 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
             }))
             (text(form, "tags", "Tags", "key=value, with commas between"))
         }
-        details open[OPTIONS.iter().any(|name| wrong(form, name).is_some() || value(form.values, name).is_some_and(|value| !value.is_empty()))] {
+        details open[is_open] {
             summary { "More options" }
             fieldset {
                 div.row {
@@ -139,8 +145,8 @@ fn control(form: &SubmitForm<'_>, name: &str, label: &str, hint: &str, input: &s
     let wrong = wrong(form, name);
     field(name, label, hint, wrong, |id, described| {
         html! {
-            input type=(input) id=(id) name=(name) value=[value(form.values, name)] autocomplete="off" min=[(input == "number").then_some("1")]
-                aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
+            input type=(input) id=(id) name=(name) value=[value(form.values, name)] autocomplete="off"
+                min=[(input == "number").then_some("1")] aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
         }
     })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::assets::STREAM;
 use crate::columns::bar;
 use crate::layout::{Page, Place, Viewer, page};
-use crate::words::{count, span};
+use crate::words::{count, percent, span};
 
 /// The windows of time that the stream shows, in seconds.
 pub const WINDOWS: [u32; 6] = [30, 60, 300, 900, 1_800, 3_600];
@@ -96,11 +96,11 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
         section #stream data-keep="" data-seconds=(seconds) hidden {
             div.keys {
                 span.quiet { "A row is a slot, a bar a lease, a color a job." }
-                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} } " failed" }
-                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.seconds x="1" y="1" width="18" height="10" {} } " second attempt" }
-                span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { rect.stops width="20" height="12" {} } " stopped" }
+                (sign("failed", &html! { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} }))
+                (sign("second attempt", &html! { rect.seconds x="1" y="1" width="18" height="10" {} }))
+                (sign("stopped", &html! { rect.stops width="20" height="12" {} }))
             }
-            canvas tabindex="0" role="img" aria-label="Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all. The table below has the figures." {}
+            canvas tabindex="0" role="img" aria-label=(CANVAS) {}
             output aria-live="polite" { "Point at a bar, or walk through them with the arrow keys." }
             p.quiet #stream-note {}
         }
@@ -113,6 +113,14 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
     page(&Page { title: "Task stream", place: Place::Stream, is_live: true, viewer }, &content)
 }
 
+/// What the canvas is, to those who cannot see it.
+const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all. The table \
+                      below has the figures.";
+
+fn sign(name: &str, shape: &Markup) -> Markup {
+    html! { span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { (shape) } " " (name) } }
+}
+
 fn table(stream: &TaskStream) -> Markup {
     let whole = u64::from(stream.seconds) * 1_000;
     html! {
@@ -123,7 +131,7 @@ fn table(stream: &TaskStream) -> Markup {
                     @for row in &stream.rows {
                         tr id=(format!("slot-{}-{}", row.worker, row.slot)) {
                             td.worker { (row.worker) " " span.quiet { "slot " (row.slot) } }
-                            td { div.progress { (bar(&[(row.busy_ms.min(whole), "running")], whole)) span.figures { (row.busy_ms.min(whole) * 100 / whole.max(1)) " %" } } }
+                            td { (busy(row.busy_ms.min(whole), whole)) }
                             td.num { (count(row.leases)) }
                             td.num { @if row.failed > 0 { span.bad { (count(row.failed)) } } @else { "0" } }
                             td.num.wide { (count(row.seconds)) }
@@ -131,7 +139,18 @@ fn table(stream: &TaskStream) -> Markup {
                     }
                 }
             }
-            @if stream.hidden_rows > 0 { p.quiet { (count(stream.hidden_rows as u64)) " more slots had leases; the busiest " (stream.rows.len()) " are shown." } }
+            @if stream.hidden_rows > 0 {
+                p.quiet { (count(stream.hidden_rows as u64)) " more slots had leases; the busiest " (stream.rows.len()) " are shown." }
+            }
+        }
+    }
+}
+
+fn busy(part_ms: u64, whole_ms: u64) -> Markup {
+    html! {
+        div.progress {
+            (bar(&[(part_ms, "running")], whole_ms))
+            span.figures { (percent(part_ms, whole_ms)) " %" }
         }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0 => format!("{} ms", time.as_millis()),
-        1..10 => format!("{:.1} s", time.as_secs_f64()),
+        1..10 => format!("{} s", two_digits(time.as_secs_f64())),
         10..60 => format!("{seconds} s"),
         60..3_600 => two_units(seconds / 60, "min", seconds % 60, "s"),
         3_600..86_400 => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
@@ -82,6 +82,15 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
         _ => format!("{} d ago", seconds / 86_400),
     };
     html! { time datetime=(at) title=(exact(at)) { (words) } }
+}
+
+/// How long nothing has been heard of a process that says a word every second.
+pub(crate) fn seen(milliseconds_ago: u64) -> String {
+    if milliseconds_ago < 2_000 {
+        "now".to_owned()
+    } else {
+        format!("{} ago", span(Duration::from_millis(milliseconds_ago)))
+    }
 }
 
 /// The time by the clock, with its date where it is not today's.

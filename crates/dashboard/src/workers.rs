@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::columns::bar;
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
-use crate::words::{bytes, count, short, span};
+use crate::words::{bytes, count, seen, short};
 
 /// Rows of the table; the rest is counted.
 const SHOWN: usize = 500;
@@ -50,11 +50,13 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
                 }
             }
             td.num { (busy) " / " (worker.slots) }
-            td.wide.load { @if is_pushed { div.progress { (bar(&[(load, "running")], 100)) span.figures { (load) " %" } } } @else { "–" } }
+            td.wide.load {
+                @if is_pushed { div.progress { (bar(&[(load, "running")], 100)) span.figures { (load) " %" } } } @else { "–" }
+            }
             td.num.wide { @if worker.free_memory_bytes > 0 { (bytes(worker.free_memory_bytes)) } @else { "–" } }
             td.num.wide { @if let Some(speed) = worker.speed_numbers_per_s { (short(to_f64(speed))) "/s" } @else { "–" } }
             td.num { (count(worker.completed_tasks)) }
-            td.num { @if worker.last_seen_ms_ago < 2_000 { "now" } @else { (span(std::time::Duration::from_millis(worker.last_seen_ms_ago))) " ago" } }
+            td.num { (seen(worker.last_seen_ms_ago)) }
             @if viewer.may_administer {
                 td {
                     @if is_pushed && worker.state != WorkerState::Draining {

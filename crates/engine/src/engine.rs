@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use model::{JobId, WorkerId};
+use model::{AttemptId, JobId, WorkerId};
 use scheduler::{Event, Lane, Policy, Scheduler, WorkerKey};
 use store::{Change, ChangeKind};
 
@@ -16,6 +16,7 @@ use crate::effect::{Effect, JobFailure};
 use crate::jobs::LiveJob;
 use crate::rates::Throughput;
 use crate::time::Now;
+use crate::verification::SetAside;
 use crate::voided::Voided;
 use crate::workers::Worker;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub epoch: u64,
     /// A random number of this process.
     pub instance: u64,
+    /// Another one, which no worker learns: it decides which leases are compared.
+    pub secret: u64,
 }
 
 /// See the crate's description.
@@ -62,6 +65,11 @@ pub struct Engine {
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
     /// Jobs of the last coordinator whose workers have not announced what they hold, and until when they may.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
+    /// Attempts whose outcomes wait for another worker's, with their jobs.
+    pub(crate) unsettled: HashMap<AttemptId, JobId>,
+    /// Attempts whose outcomes count with the change that is recorded next.
+    pub(crate) agreed: Vec<(AttemptId, WorkerKey)>,
+    pub(crate) set_aside: SetAside,
     /// Workers that have not listed what they hold since this coordinator leads.
     pub(crate) awaited: BTreeSet<WorkerId>,
     pub(crate) is_stopping: bool,
@@ -88,6 +96,9 @@ impl Engine {
             head_starts: BTreeSet::new(),
             pauses: BTreeSet::new(),
             recovering: None,
+            unsettled: HashMap::new(),
+            agreed: Vec::new(),
+            set_aside: SetAside::default(),
             awaited: BTreeSet::new(),
             is_stopping: false,
             effects: Vec::new(),

@@ -22,6 +22,8 @@ pub struct Footprint {
     pub head_starts: usize,
     /// Outcomes that are not committed.
     pub pending: usize,
+    /// Outcomes that wait for another worker's.
+    pub unsettled: usize,
 }
 
 impl Engine {
@@ -35,6 +37,7 @@ impl Engine {
             claims: self.claims.len(),
             head_starts: self.head_starts.len(),
             pending: self.durability.pending_outcomes(),
+            unsettled: self.unsettled.len(),
         }
     }
 
@@ -50,6 +53,10 @@ impl Engine {
         let counted = self.jobs.keys().filter(|id| self.scheduler.progress(**id).is_some()).count() as u64;
         let states = self.scheduler.state_counts();
         assert_eq!(counted, states.queued + states.running + states.paused, "a job of the scheduler's alone");
+        let waiting = self.jobs.values().filter_map(|job| job.verification.as_ref());
+        let waiting: BTreeSet<_> = waiting.flat_map(crate::verification::Verification::attempts).collect();
+        assert_eq!(self.unsettled.keys().copied().collect::<BTreeSet<_>>(), waiting, "an outcome waits for nothing");
+        assert!(self.agreed.is_empty(), "an outcome counts without a change");
         assert!(self.effects.is_empty(), "effects are taken after each input");
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, WorkerId};
+use rangemap::RangeSet;
 use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
 use store::{ChangeKind, ResultBody, UnfinishedJob};
 use workloads::{Combined, Workload};
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 use crate::progress::Progress;
 use crate::rates::Rate;
 use crate::time::Now;
+use crate::verification::Verification;
 
 /// A job that is not over.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct LiveJob {
     pub(crate) progress: Progress,
     /// What the tasks that compute it a second time add up to so far, modulo 2^128.
     pub(crate) check: u128,
+    /// How a share of its leases is compared.
+    pub(crate) verification: Option<Verification>,
 }
 
 impl Engine {
@@ -38,8 +42,16 @@ impl Engine {
     pub fn ask(&mut self, id: JobId, kind: JobKind, work: Arc<dyn Workload>, options: &JobOptions, now: Now) {
         let spec = JobSpec { worker_wait: Some(self.settings.worker_wait), ..spec(kind, &*work, options) };
         let progress = Progress::new(&*work, &History::default());
-        let job =
-            LiveJob { kind, work, is_stored: false, ended_attempts: 0, rate: Rate::default(), progress, check: 0 };
+        let job = LiveJob {
+            kind,
+            work,
+            is_stored: false,
+            ended_attempts: 0,
+            rate: Rate::default(),
+            progress,
+            check: 0,
+            verification: None,
+        };
         self.jobs.insert(id, job);
         self.scheduler
             .submit(id, spec, &History::default(), now.instant)
@@ -69,10 +81,20 @@ impl Engine {
     /// Takes up the jobs that the last coordinator left. Tasks of those that had started wait for
     /// [`crate::Settings::recovery`], so that the workers that hold them can say so. Returns the jobs that cannot be read.
     pub fn recover(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
+        self.recover_jobs(jobs, false, now)
+    }
+
+    /// As [`Self::recover`], of a coordinator that led until a moment ago: it may have leased tasks of any job, also where
+    /// the store does not say so yet. All of them wait.
+    pub fn take_over(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
+        self.recover_jobs(jobs, true, now)
+    }
+
+    fn recover_jobs(&mut self, jobs: Vec<UnfinishedJob>, holds_all: bool, now: Now) -> Vec<(JobId, InvalidJob)> {
         let (mut held, mut unreadable) = (Vec::new(), Vec::new());
         for job in jobs {
             let (id, has_started) = (job.record.id, job.record.started_at.is_some());
-            let is_held = has_started && !self.settings.recovery.is_zero();
+            let is_held = (holds_all || has_started) && !self.settings.recovery.is_zero();
             match self.insert_stored(job, is_held, now) {
                 Ok(()) => held.extend(is_held.then_some(id)),
                 Err(error) => unreadable.push((id, error)),
@@ -118,6 +140,10 @@ impl Engine {
             ended_attempts: record.attempts,
             rate: Rate::default(),
             check: record.check,
+            verification: record.options.verify.map(|share| {
+                let done = done_of(&history);
+                Verification::new(share, done.into_iter(), (record.value, record.check))
+            }),
         };
         self.jobs.insert(id, live);
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");
@@ -202,12 +228,12 @@ impl Engine {
                 return self.composing.failed(id, error, now.instant, &mut self.effects);
             }
             Err(ComposeFailure::Permanent(error)) => {
-                (JobState::Failed, None, Some(format!("its result could not be stored: {error}")))
+                (JobState::Failed, None, Some(format!("its result could not be put together: {error}")))
             }
             Ok(result) => (JobState::Succeeded, Some(result), None),
         };
         if self.composing.ended(id, &mut self.effects) {
-            self.jobs.remove(&id);
+            self.remove(id);
             self.record(id, ChangeKind::Ended { state, result, error }, now);
         }
     }
@@ -221,7 +247,12 @@ impl Engine {
                 Some(error) => format!("its tasks are done, but its result cannot be stored yet: {error}"),
             });
         }
-        self.scheduler.explain(id).map(|reason| reason.to_string())
+        let reason = self.scheduler.explain(id)?;
+        let waiting = self.jobs.get(&id).and_then(|job| job.verification.as_ref()).map_or(0, Verification::waiting);
+        if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
+            return Some(reason.to_string());
+        }
+        Some(format!("{reason}; the outcomes of {waiting} leases wait for another worker to compute the same"))
     }
 
     /// What keeps all workers that are ready now from running such a job; `None` if some could.
@@ -250,12 +281,12 @@ impl Engine {
             return self.end_failed(id, contradiction.into(), now);
         }
         if !job.is_stored {
-            self.jobs.remove(&id);
+            self.remove(id);
             return self.effects.push(Effect::Answer { job: id, answer: Ok(total) });
         }
         match job.work.combine(total) {
             Combined::Result(json) => {
-                self.jobs.remove(&id);
+                self.remove(id);
                 let result = Some(ResultBody::Inline(json));
                 self.record(id, ChangeKind::Ended { state: JobState::Succeeded, result, error: None }, now);
             }
@@ -268,7 +299,7 @@ impl Engine {
     }
 
     fn end_failed(&mut self, id: JobId, failure: JobFailure, now: Now) {
-        let Some(job) = self.jobs.remove(&id) else { return };
+        let Some(job) = self.remove(id) else { return };
         if job.is_stored {
             let error = Some(failure.to_string());
             self.record(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, now);
@@ -292,9 +323,17 @@ impl Engine {
         if self.scheduler.cancel(id).is_ok() {
             self.settle(now);
         }
-        if self.jobs.remove(&id).is_some() {
+        if self.remove(id).is_some() {
             self.dispatch(now);
         }
+    }
+
+    fn remove(&mut self, id: JobId) -> Option<LiveJob> {
+        let job = self.jobs.remove(&id)?;
+        for attempt in job.verification.iter().flat_map(Verification::attempts) {
+            self.unsettled.remove(&attempt);
+        }
+        Some(job)
     }
 }
 
@@ -315,6 +354,8 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
         setup: profile.setup,
         task_estimate: profile.task_estimate,
         task_timeout,
+        lease_slack: profile.lease_slack,
+        last_task_waits: profile.last_task_waits,
         ..JobSpec::new(kind, work.tasks())
     }
 }
@@ -326,6 +367,13 @@ pub(crate) fn requirements(work: &dyn Workload, of_client: &Requirements) -> Req
     all.cpus = all.cpus.max(of_client.cpus);
     all.memory_bytes = all.memory_bytes.max(of_client.memory_bytes);
     all
+}
+
+/// The tasks that have succeeded.
+fn done_of(history: &History) -> RangeSet<u64> {
+    let mut done: RangeSet<u64> = history.over.iter().cloned().collect();
+    history.failed.iter().for_each(|tasks| done.remove(tasks.clone()));
+    done
 }
 
 /// What is left of a time limit that runs since `since`.

@@ -11,6 +11,7 @@ use crate::effect::{Effect, LeaseOrder};
 use crate::engine::Engine;
 use crate::standing::Blame;
 use crate::time::Now;
+use crate::verification::Verdict;
 
 /// Why an outcome does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,12 +51,13 @@ impl Engine {
         busy: Duration,
         now: Now,
     ) -> Result<(), CompleteError> {
-        if self.durability.is_pending(attempt) {
+        if self.is_unsettled(attempt) {
             return Ok(());
         }
-        let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let lease = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, tasks, lane, claimed_at, .. } = lease.clone();
         let work = &self.jobs.get(&job).ok_or(StaleAttempt)?.work;
-        let Accepted { value, check, results } = match work.accept(&tasks, report) {
+        let accepted = match work.accept(&tasks, report) {
             Ok(accepted) => accepted,
             Err(invalid) => {
                 if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
@@ -69,6 +71,13 @@ impl Engine {
         let (numbers, weight) = (work.numbers(&tasks), work.weight(&tasks));
         let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
+        let Verdict::Counts(Accepted { value, check, results }) = self.verify(&lease, accepted, busy, now)? else {
+            self.note_completed(lane, &tasks, numbers, busy);
+            self.settle(now);
+            self.end_at_worker(attempt, lane, now);
+            self.dispatch(now);
+            return Ok(());
+        };
         let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
@@ -93,6 +102,9 @@ impl Engine {
                 };
                 let number = self.record(job, change, now);
                 self.durability.outcome(number, attempt, lane.worker);
+                for (other, worker) in std::mem::take(&mut self.agreed) {
+                    self.durability.outcome(number, other, worker);
+                }
             }
         }
         self.settle(now);
@@ -199,7 +211,7 @@ impl Engine {
             Revocation::Expired => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
             // Its worker may list it once more before it learns that it has failed.
             Revocation::TimedOut => self.voided.insert(attempt),
-            Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt => (),
+            Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),
         }
         self.end_at_worker(attempt, lane, now);
     }

@@ -24,6 +24,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verification;
 mod view;
 mod voided;
 mod workers;
@@ -38,5 +39,6 @@ pub use crate::invariants::Footprint;
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
 pub use crate::time::Now;
+pub use crate::verification::{VerificationCounts, VerificationView};
 pub use crate::view::{JobView, LeasedTasks, WorkerView};
 pub use crate::workers::{Delivery, Standing, WorkerAnnouncement};

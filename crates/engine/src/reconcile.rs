@@ -64,7 +64,8 @@ impl Engine {
     /// Leases tasks to the worker that reports on them, unless they are done, leased or unknown. Returns whether the
     /// attempt holds a lease now, or has an outcome that counts and is not committed yet.
     pub fn adopt_reported(&mut self, key: WorkerKey, held: &HeldLease, now: Now) -> bool {
-        let is_known = self.durability.is_pending(held.attempt) || self.scheduler.lease(held.attempt).is_some();
+        let is_pending = self.is_unsettled(held.attempt);
+        let is_known = is_pending || self.scheduler.lease(held.attempt).is_some();
         is_known || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
 
@@ -76,7 +77,7 @@ impl Engine {
         }
         for lease in held {
             let holder = self.scheduler.lease(lease.attempt).map(|record| record.lane.worker);
-            if self.durability.is_pending(lease.attempt) {
+            if self.is_unsettled(lease.attempt) {
                 continue;
             }
             let lane = Lane { worker: key, slot: lease.slot };
@@ -96,7 +97,8 @@ impl Engine {
     }
 
     fn adopt(&mut self, lane: Lane, lease: &HeldLease, now: Now) -> bool {
-        if !self.is_stored(lease.job) || self.voided.contains(lease.attempt) {
+        let is_trusted = self.workers.get(&lane.worker).is_some_and(|worker| !worker.is_set_aside());
+        if !is_trusted || !self.is_stored(lease.job) || self.voided.contains(lease.attempt) {
             return false;
         }
         let claimed_at = now.instant.checked_sub(lease.age).unwrap_or(now.instant);

@@ -25,9 +25,18 @@ pub(crate) enum Blame {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    Ready { failures: u32 },
-    Suspended { failures: u32, since: Instant, until: Instant, is_alive: bool },
+    Ready {
+        failures: u32,
+    },
+    Suspended {
+        failures: u32,
+        since: Instant,
+        until: Instant,
+        is_alive: bool,
+    },
     Draining,
+    /// Its outcomes are not to be trusted: it gets nothing until it is started again.
+    SetAside,
 }
 
 impl Default for State {
@@ -40,9 +49,13 @@ impl Worker {
     pub(crate) fn standing(&self) -> Standing {
         match self.standing {
             State::Ready { .. } => Standing::Ready,
-            State::Suspended { .. } => Standing::Suspended,
+            State::Suspended { .. } | State::SetAside => Standing::Suspended,
             State::Draining => Standing::Draining,
         }
+    }
+
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.standing == State::SetAside
     }
 
     /// Whether it has completed leases and failed none since.
@@ -92,7 +105,7 @@ impl Engine {
     /// The worker takes nothing new and ends with its last lease.
     pub fn drain(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        if worker.standing != State::Draining {
+        if !matches!(worker.standing, State::Draining | State::SetAside) {
             self.end_pause_of(key);
             if let Some(worker) = self.workers.get_mut(&key) {
                 worker.standing = State::Draining;
@@ -100,6 +113,16 @@ impl Engine {
             self.scheduler.worker_retired(key, now.instant);
             self.settle(now);
         }
+    }
+
+    /// The worker gets nothing more, and what it has is taken from it.
+    pub(crate) fn distrust(&mut self, key: WorkerKey, now: Now) {
+        self.end_pause_of(key);
+        if let Some(worker) = self.workers.get_mut(&key) {
+            worker.standing = State::SetAside;
+        }
+        self.scheduler.worker_set_aside(key, now.instant);
+        self.settle(now);
     }
 
     /// A heartbeat of the worker came.

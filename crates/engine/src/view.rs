@@ -8,10 +8,11 @@ use scheduler::{Demand, JobCounts, WorkerKey};
 
 use crate::engine::Engine;
 use crate::time::Now;
+use crate::verification::{Verification, VerificationView};
 use crate::workers::Standing;
 
 /// A job that is not over.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
     /// Its tasks by state.
     pub counts: TaskCounts,
@@ -25,6 +26,8 @@ pub struct JobView {
     pub tasks_per_second: Option<f64>,
     /// Numbers searched, for kinds that search a range.
     pub numbers_done: Option<u128>,
+    /// How a share of its leases is compared.
+    pub verification: Option<VerificationView>,
 }
 
 /// Tasks of a job that are leased.
@@ -75,6 +78,7 @@ impl Engine {
             attempts: live.ended_attempts + under_way,
             tasks_per_second: live.rate.per_second(),
             numbers_done,
+            verification: live.verification.as_ref().map(Verification::view),
         })
     }
 

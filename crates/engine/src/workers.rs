@@ -130,8 +130,13 @@ impl Engine {
             speed: Speed::default(),
             failed_jobs: Vec::new(),
         };
+        let is_set_aside = self.set_aside.contains(&worker.id, &worker.delivery);
+        let spec = WorkerSpec { id: worker.id.clone(), slots, kinds, labels, resources, is_reserved };
         self.workers.insert(key, worker);
-        self.scheduler.worker_joined(key, WorkerSpec { slots, kinds, labels, resources, is_reserved });
+        self.scheduler.worker_joined(key, spec);
+        if is_set_aside {
+            self.distrust(key, now);
+        }
         let reconciled = self.reconcile(key, held, now);
         for slot in 0..of_pushed {
             self.fill_slot(Lane { worker: key, slot }, now);

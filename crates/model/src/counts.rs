@@ -45,7 +45,7 @@ pub struct Counts {
     /// Tasks that were open when their job was canceled or failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub tasks_canceled: u64,
-    /// Tasks that a retry opened again.
+    /// Tasks that were opened again: by a retry, or because their worker was set aside.
     #[serde(skip_serializing_if = "is_zero")]
     pub tasks_retried: u64,
     /// Tasks that became open, less those that succeeded, failed or were canceled.

@@ -27,6 +27,8 @@ impl JobKind {
     pub const SLEEP: Self = Self::new("sleep");
     /// Individual tasks with a payload each.
     pub const TASKS: Self = Self::new("tasks");
+    /// The user's own program, once for each list of arguments.
+    pub const PROGRAM: Self = Self::new("program");
 
     /// A name that is known when the program is compiled.
     ///

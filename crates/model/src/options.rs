@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Affinity, Labels, Priority, Requirements};
+use crate::{Affinity, Labels, Priority, Requirements, Share};
 
 /// How long things may take. None: as long as they need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct JobOptions {
     pub timeout: Timeout,
     /// The name under which its result is stored, beside its id.
     pub output: Option<String>,
+    /// The share of its leases that another worker computes again, to be compared.
+    pub verify: Option<Share>,
     /// Numbers from a task's first to its last, for kinds with a range: not the client's to say, and the same until the
     /// job's end.
     pub chunk_size: Option<NonZeroU64>,
@@ -56,6 +58,7 @@ impl Default for JobOptions {
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             timeout: Timeout::default(),
             output: None,
+            verify: None,
             chunk_size: None,
             submitted_by: None,
         }

@@ -40,8 +40,9 @@ impl Bench {
         for key in workers {
             let kinds = vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS];
             let (labels, resources) = (labels.clone(), Resources::default());
+            let id = format!("worker-{key}").parse().expect("a name");
             self.scheduler
-                .worker_joined(WorkerKey(key), WorkerSpec { slots, kinds, labels, resources, is_reserved: false });
+                .worker_joined(WorkerKey(key), WorkerSpec { id, slots, kinds, labels, resources, is_reserved: false });
         }
     }
 

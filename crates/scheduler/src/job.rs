@@ -47,7 +47,7 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(spec: JobSpec, class: ClassId, turn: u64, history: &History, now: Instant) -> Self {
         Self {
-            tasks: TaskSet::new(spec.tasks, history),
+            tasks: TaskSet::new(spec.tasks, spec.last_task_waits, history),
             class,
             leases: BTreeSet::new(),
             total: history.total,
@@ -70,7 +70,7 @@ impl Job {
     pub(crate) fn counts(&self) -> TaskCounts {
         TaskCounts {
             total: self.spec.tasks,
-            pending: self.tasks.unclaimed(),
+            pending: self.tasks.unclaimed() + self.tasks.waiting(),
             running: self.tasks.held(),
             succeeded: self.tasks.done(),
             failed: self.tasks.failed(),

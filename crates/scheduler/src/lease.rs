@@ -111,6 +111,8 @@ pub enum Revocation {
     TimedOut,
     /// The other attempt at the same tasks completed first.
     OutrunBySecondAttempt,
+    /// Its worker was set aside.
+    SetAside,
 }
 
 /// Why an attempt cannot be adopted.

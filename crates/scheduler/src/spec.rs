@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources};
+use model::{Affinity, JobKind, Labels, Priority, Requirements, Resources, WorkerId};
 pub use model::{OnExhausted, Order};
 
 /// Settings of the scheduler.
@@ -46,6 +46,10 @@ pub struct JobSpec {
     pub task_estimate: Option<Duration>,
     /// How long an attempt at one task may take at most.
     pub task_timeout: Option<Duration>,
+    /// How much longer than its tasks' time limits a lease may take.
+    pub lease_slack: Duration,
+    /// Whether the last task is given out only when all others are done.
+    pub last_task_waits: bool,
     /// When the job must be over.
     pub deadline: Option<Instant>,
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
@@ -71,6 +75,8 @@ impl JobSpec {
             setup: Duration::ZERO,
             task_estimate: None,
             task_timeout: None,
+            lease_slack: Duration::ZERO,
+            last_task_waits: false,
             deadline: None,
             worker_wait: None,
         }
@@ -100,6 +106,8 @@ pub struct History {
 /// The description of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
+    /// Its name, which it keeps when it registers again.
+    pub id: WorkerId,
     /// Leases that it runs at the same time.
     pub slots: u32,
     /// The kinds of job that it runs.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
+use model::WorkerId;
 use rangemap::RangeSet;
 
 use crate::lease::{Lane, WorkerKey};
@@ -12,6 +13,10 @@ use crate::spec::{History, Order};
 
 /// Returned runs that are looked at for a worker: if so many are held back from it, the open tasks come first.
 const MAX_RETURNED_LOOKED_AT: usize = 64;
+
+/// Runs of one job whose outcome waits for another worker's. No other tasks are given out when there are so many, so that
+/// what workers keep for them is bounded.
+const MAX_CONTESTED: usize = 256;
 
 /// Consecutive tasks with one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +32,13 @@ pub(crate) struct Run {
     pub(crate) last_worker: Option<WorkerKey>,
     /// Until when the last worker does not get it while others could.
     pub(crate) held_back_until: Option<Instant>,
+    /// The workers that have computed it, where its outcome waits for another worker's.
+    pub(crate) voters: Vec<WorkerId>,
 }
 
 impl Run {
     pub(crate) fn new(tasks: Range<u64>) -> Self {
-        Self { tasks, failures: 0, kills: 0, releases: 0, last_worker: None, held_back_until: None }
+        Self { tasks, failures: 0, kills: 0, releases: 0, last_worker: None, held_back_until: None, voters: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -40,11 +47,19 @@ impl Run {
 
     /// Whether it goes back where tasks that were never given out are.
     fn is_unharmed(&self) -> bool {
-        self.failures == 0 && self.releases == 0
+        self.failures == 0 && self.releases == 0 && !self.is_contested()
+    }
+
+    /// Whether its outcome waits for another worker's.
+    pub(crate) fn is_contested(&self) -> bool {
+        !self.voters.is_empty()
     }
 
     /// A run that a lone worker handed back is held back from it all the same, or the two would go round at full speed.
-    fn suits(&self, claimant: &Claimant) -> bool {
+    fn suits(&self, claimant: &Claimant<'_>) -> bool {
+        if self.is_contested() && (self.len() > claimant.most || self.voters.contains(claimant.name)) {
+            return false;
+        }
         let is_last = self.last_worker == Some(claimant.lane.worker);
         let is_held_back = self.held_back_until.is_some_and(|until| claimant.now < until);
         !(is_last && is_held_back && (claimant.has_peers || self.releases > 0))
@@ -53,8 +68,12 @@ impl Run {
 
 /// The lane that a lease is cut for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claimant {
+pub(crate) struct Claimant<'a> {
     pub(crate) lane: Lane,
+    /// The worker's name.
+    pub(crate) name: &'a WorkerId,
+    /// The most tasks that it takes.
+    pub(crate) most: u64,
     /// Whether other workers could run the job.
     pub(crate) has_peers: bool,
     /// Tasks of the shortest run that is worth a set-up of its own.
@@ -88,9 +107,13 @@ pub(crate) struct TaskSet {
     returned_tasks: u64,
     /// How many of the returned runs have failed.
     retries: usize,
+    /// How many of them wait for another worker's outcome.
+    contested: usize,
     failed: RangeSet<u64>,
     failed_tasks: u64,
     done: u64,
+    /// Whether the last task waits for all others to be done.
+    last_waits: bool,
 }
 
 fn len(tasks: &Range<u64>) -> u64 {
@@ -98,7 +121,7 @@ fn len(tasks: &Range<u64>) -> u64 {
 }
 
 impl TaskSet {
-    pub(crate) fn new(total: u64, history: &History) -> Self {
+    pub(crate) fn new(total: u64, last_waits: bool, history: &History) -> Self {
         let mut open = OpenRuns::default();
         open.insert(0..total);
         let returned: VecDeque<_> = history
@@ -109,16 +132,39 @@ impl TaskSet {
         let known = history.over.iter().chain(returned.iter().map(|run| &run.tasks));
         known.for_each(|tasks| open.remove(tasks));
         let failed_tasks = history.failed.iter().map(len).sum();
-        Self {
+        let last = total - 1..total;
+        // One that was ever leased has had all others done.
+        let last_waits = last_waits && open.open_within(&last) > 0;
+        if last_waits {
+            open.remove(&last);
+        }
+        let mut tasks = Self {
             total,
             open,
             returned_tasks: returned.iter().map(Run::len).sum(),
             retries: returned.iter().filter(|run| run.failures > 0).count(),
+            contested: 0,
             returned,
             failed: history.failed.iter().cloned().collect(),
             failed_tasks,
             done: history.over.iter().map(len).sum::<u64>() - failed_tasks,
+            last_waits,
+        };
+        tasks.open_last_if_due();
+        tasks
+    }
+
+    /// The last task is open once all others are done.
+    fn open_last_if_due(&mut self) {
+        if self.last_waits && self.done == self.total - 1 {
+            self.last_waits = false;
+            self.open.insert(self.total - 1..self.total);
         }
+    }
+
+    /// Tasks that wait for others to be done: 1 or none.
+    pub(crate) fn waiting(&self) -> u64 {
+        u64::from(self.last_waits)
     }
 
     /// Tasks that no attempt holds and that still have to be done.
@@ -135,7 +181,7 @@ impl TaskSet {
     }
 
     pub(crate) fn held(&self) -> u64 {
-        self.total - self.unclaimed() - self.done - self.failed_tasks
+        self.total - self.unclaimed() - self.waiting() - self.done - self.failed_tasks
     }
 
     pub(crate) fn has_retries(&self) -> bool {
@@ -144,10 +190,13 @@ impl TaskSet {
 
     /// Where a lease for a lane would be cut: returned runs go first, except those held back from its worker. A run that
     /// another lane walks is split only if the far half is worth a set-up.
-    pub(crate) fn offer(&self, order: Order, claimant: &Claimant) -> Option<Offer> {
+    pub(crate) fn offer(&self, order: Order, claimant: &Claimant<'_>) -> Option<Offer> {
         let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT);
         if let Some(index) = returned.position(|run| run.suits(claimant)) {
             return Some(Offer::Returned(index));
+        }
+        if self.contested >= MAX_CONTESTED {
+            return None;
         }
         match order {
             Order::FirstInFirstOut => self.open.first().map(|run| Self::at_start(&run, false)),
@@ -155,7 +204,7 @@ impl TaskSet {
         }
     }
 
-    fn stripe(&self, claimant: &Claimant) -> Option<Offer> {
+    fn stripe(&self, claimant: &Claimant<'_>) -> Option<Offer> {
         if let Some(run) = self.open.continuation(claimant.lane) {
             return Some(Self::at_start(&run, true));
         }
@@ -198,11 +247,16 @@ impl TaskSet {
         run
     }
 
-    /// A run that failed is tried again by halves, so that a task that always fails ends up alone.
+    /// A run that failed is tried again by halves, so that a task that always fails ends up alone. One whose outcome is
+    /// compared stays whole.
     fn take_returned(&mut self, index: usize, limit: u64) -> Run {
         let run = &self.returned[index];
-        let most = if run.failures > 0 { run.len().div_ceil(2) } else { run.len() };
-        let tasks = run.tasks.start..run.tasks.start + limit.min(most);
+        let tasks = if run.is_contested() {
+            run.tasks.clone()
+        } else {
+            let most = if run.failures > 0 { run.len().div_ceil(2) } else { run.len() };
+            run.tasks.start..run.tasks.start + limit.min(most)
+        };
         self.cut_returned(index, &tasks)
     }
 
@@ -210,7 +264,8 @@ impl TaskSet {
     pub(crate) fn take_exactly(&mut self, tasks: &Range<u64>, walker: Option<Lane>) -> Option<Run> {
         let overlap = |run: &Run| run.tasks.end.min(tasks.end).saturating_sub(run.tasks.start.max(tasks.start));
         let returned: u64 = self.returned.iter().map(overlap).sum();
-        if tasks.is_empty() || self.open.open_within(tasks) + returned != len(tasks) {
+        let is_compared = returned > 0 && self.returned.iter().any(|run| run.is_contested() && overlap(run) > 0);
+        if tasks.is_empty() || is_compared || self.open.open_within(tasks) + returned != len(tasks) {
             return None;
         }
         let mut taken = Run::new(tasks.clone());
@@ -233,6 +288,7 @@ impl TaskSet {
         let run = self.returned.remove(index).expect("the index was just found");
         let part = run.tasks.start.max(tasks.start)..run.tasks.end.min(tasks.end);
         let is_retry = run.failures > 0;
+        self.contested -= usize::from(run.is_contested());
         self.returned_tasks -= len(&part);
         self.retries -= usize::from(is_retry);
         for rest in [part.end..run.tasks.end, run.tasks.start..part.start] {
@@ -255,6 +311,7 @@ impl TaskSet {
             return self.open.insert(run.tasks);
         }
         self.returned_tasks += run.len();
+        self.contested += usize::from(run.is_contested());
         if run.failures > 0 {
             self.retries += 1;
             self.returned.push_front(run);
@@ -266,6 +323,13 @@ impl TaskSet {
     /// Held tasks are done.
     pub(crate) fn finish(&mut self, run: &Run) {
         self.done += run.len();
+        self.open_last_if_due();
+    }
+
+    /// Tasks that were done are open again.
+    pub(crate) fn reopen_done(&mut self, tasks: &Range<u64>) {
+        self.done -= len(tasks);
+        self.open.insert(tasks.clone());
     }
 
     /// Held tasks have no attempts left.
@@ -288,6 +352,7 @@ impl TaskSet {
         self.open.check();
         assert_eq!(self.returned.iter().map(Run::len).sum::<u64>(), self.returned_tasks);
         assert_eq!(self.returned.iter().filter(|run| run.failures > 0).count(), self.retries);
+        assert_eq!(self.returned.iter().filter(|run| run.is_contested()).count(), self.contested);
         assert_eq!(self.failed.iter().map(len).sum::<u64>(), self.failed_tasks);
         let returned = self.returned.iter().map(|run| run.tasks.clone());
         let mut placed: Vec<_> =
@@ -295,6 +360,6 @@ impl TaskSet {
         placed.sort_by_key(|tasks| tasks.start);
         assert!(placed.iter().all(|tasks| tasks.start < tasks.end && tasks.end <= self.total), "{placed:?}");
         assert!(placed.windows(2).all(|pair| pair[0].end <= pair[1].start), "in two places: {placed:?}");
-        assert_eq!(placed.iter().map(len).sum::<u64>() + self.done, self.total, "a task is lost");
+        assert_eq!(placed.iter().map(len).sum::<u64>() + self.done + self.waiting(), self.total, "a task is lost");
     }
 }

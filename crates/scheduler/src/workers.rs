@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
-use model::{Affinity, AttemptId, JobKind, Requirements};
+use model::{Affinity, AttemptId, JobKind, Requirements, WorkerId};
 
 use crate::abilities::{Abilities, Ability, AbilityId};
 use crate::idle::IdleSlots;
@@ -25,6 +25,7 @@ pub(crate) enum Standing {
 
 #[derive(Debug)]
 pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
     pub(crate) ability: AbilityId,
     pub(crate) slots: u32,
     pub(crate) held: BTreeSet<AttemptId>,
@@ -82,7 +83,7 @@ impl Workers {
         spec: WorkerSpec,
         classes: impl Iterator<Item = (ClassId, JobKind, &'a Requirements)>,
     ) -> Vec<ClassId> {
-        let slots = spec.slots;
+        let (name, slots) = (spec.id.clone(), spec.slots);
         let (id, is_new) = self.abilities.enter(spec);
         if is_new {
             let ability = self.abilities.get_mut(id);
@@ -94,6 +95,7 @@ impl Workers {
             self.abilities.get_mut(id).classes = matching;
         }
         let worker = Worker {
+            id: name,
             ability: id,
             slots,
             held: BTreeSet::new(),

@@ -120,6 +120,12 @@ impl Caller {
         self.name.as_ref()
     }
 
+    /// Whether the caller has shown a token with this right. Where no token was asked for, nobody has.
+    #[must_use]
+    pub fn has(&self, right: Right) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.include(right))
+    }
+
     /// Whether the caller may do what `right` allows.
     #[must_use]
     pub fn may(&self, right: Right) -> bool {

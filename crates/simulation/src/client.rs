@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 
 use engine::JobFailure;
-use model::{JobId, JobKind, JobOptions, JobState, Priority};
+use model::{JobId, JobKind, JobOptions, JobState, Priority, Share};
 use rand::RngExt;
 use store::{Answer, Change, ChangeKind, Entry, NewJob, Submission};
 
@@ -119,6 +119,13 @@ impl World {
         Priority::try_from(self.rng.random_range(1..=9)).unwrap_or_default()
     }
 
+    /// The whole where faults let workers or coordinators start again: only then is every lie found.
+    fn share(&mut self) -> Option<Share> {
+        let is_part = self.plan.faults == Faults::None && self.rng.random_bool(0.7);
+        let share = if is_part { Share::try_from(0.4).ok() } else { Some(Share::ALL) };
+        share.filter(|_| self.plan.has_liar && self.rng.random_bool(0.6))
+    }
+
     fn plan_job(&mut self) -> SimJob {
         let kinds = if self.plan.pullers > 0 { 4 } else { 3 };
         let tasks = [1, 3, 20, 120][self.rng.random_range(0..4)];
@@ -149,7 +156,9 @@ impl World {
                 )
             }
         };
+        let is_range = kind == JobKind::SUM_OF_PRIMES || kind == JobKind::COUNT_PRIMES;
         let options = JobOptions {
+            verify: if is_range { self.share() } else { None },
             priority: self.priority(),
             max_attempts: NonZeroU32::new(self.rng.random_range(2..6)).unwrap_or(NonZeroU32::MIN),
             chunk_size: Some(CHUNK),

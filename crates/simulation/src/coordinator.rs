@@ -58,6 +58,7 @@ impl World {
             recovery: Duration::from_millis(2_500),
             epoch: run,
             instance: self.rng.random(),
+            secret: self.rng.random(),
         };
         let engine = Engine::new(settings, self.clock());
         self.coordinator = Some(Coordinator {

@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) has_actions: bool,
     /// Whether some tasks fail.
     pub(crate) has_failures: bool,
+    /// Whether jobs are verified: then the first worker lies about them.
+    pub(crate) has_liar: bool,
 }
 
 impl Plan {
@@ -56,9 +58,12 @@ impl Plan {
         };
         let is_harsh = faults == Faults::All;
         let harsh = |share: f64| if is_harsh { share } else { 0.0 };
+        let workers = rng.random_range(1..5);
         Self {
             faults,
-            workers: rng.random_range(1..5),
+            workers,
+            // Two others must agree.
+            has_liar: workers > 2 && rng.random_bool(0.5),
             pullers: rng.random_range(0..4),
             jobs: rng.random_range(2..14),
             asks: rng.random_range(0..10),

@@ -21,8 +21,11 @@ const SWEEP: &str = "WITH a AS (DELETE FROM attempts WHERE ctid = ANY(ARRAY(SELE
      e AS (DELETE FROM events WHERE ctid = ANY(ARRAY(SELECT ctid FROM events WHERE job = $1 \
      AND EXISTS (SELECT 1 FROM swept WHERE job = $1) LIMIT 2000)) RETURNING 1), \
      s AS (DELETE FROM spans WHERE ctid = ANY(ARRAY(SELECT ctid FROM spans WHERE job = $1 \
+     AND EXISTS (SELECT 1 FROM swept WHERE job = $1) LIMIT 2000)) RETURNING 1), \
+     l AS (DELETE FROM logs WHERE ctid = ANY(ARRAY(SELECT ctid FROM logs WHERE job = $1 \
      AND EXISTS (SELECT 1 FROM swept WHERE job = $1) LIMIT 2000)) RETURNING 1) \
-     SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM p) + (SELECT count(*) FROM e) + (SELECT count(*) FROM s)";
+     SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM p) + (SELECT count(*) FROM e) + (SELECT count(*) FROM s) \
+     + (SELECT count(*) FROM l)";
 const SWEPT: &str = "DELETE FROM swept WHERE job = $1";
 const OBJECTS_DELETED: &str =
     "WITH gone AS (DELETE FROM dropped_objects WHERE object = ANY($1::text[]) RETURNING 1) SELECT count(*) FROM gone";

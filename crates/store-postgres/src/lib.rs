@@ -20,6 +20,7 @@ mod members;
 mod open;
 mod plan;
 mod pool;
+mod programs;
 mod reads;
 mod rows;
 mod schema;
@@ -27,7 +28,9 @@ mod statistics;
 mod target;
 mod tls;
 mod transaction;
+mod transfer;
 mod watching;
 
 pub use error::OpenError;
 pub use open::{PostgresStore, StoreSettings, open};
+pub use transfer::Transfer;

@@ -206,9 +206,13 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    // An error reaches every statement that waits for an answer.
-    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-        listener(message);
+    loop {
+        match std::future::poll_fn(|context| connection.poll_message(context)).await {
+            Some(Ok(message)) => listener(message),
+            // It reaches every statement that waits for an answer, too.
+            Some(Err(error)) => return tracing::debug!(error = %DbError::from(error), "a connection has ended"),
+            None => return,
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> Needs<'a> {
                         needs.retried.push(uuid(change.job));
                     }
                 }
-                Entry::Housekeeping(_) | Entry::Nothing => {}
+                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => {}
             }
         }
         needs
@@ -153,7 +153,7 @@ impl AttemptNeeds {
                     continue;
                 }
                 Entry::Change(change) => change,
-                Entry::Housekeeping(_) | Entry::Nothing => continue,
+                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => continue,
             };
             match kind {
                 ChangeKind::Completed { tasks, outcome: Some(_), .. } => needs.rows += pieces(tasks).count() as u64,
@@ -174,6 +174,7 @@ impl AttemptNeeds {
                 }
                 ChangeKind::Completed { .. }
                 | ChangeKind::Checked { .. }
+                | ChangeKind::Reopened { .. }
                 | ChangeKind::Started
                 | ChangeKind::Paused
                 | ChangeKind::Resumed

@@ -75,7 +75,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
 }
 
 /// Returns the store's own id and the newest event.
-async fn prepare(target: &Target) -> Result<(Uuid, u64), OpenError> {
+pub(crate) async fn prepare(target: &Target) -> Result<(Uuid, u64), OpenError> {
     let link = connect(target).await?;
     let failed = |error: DbError| OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() };
     check_sessions(&link, target).await?;

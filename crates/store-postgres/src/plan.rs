@@ -2,9 +2,9 @@
 //! statements with a column of values each.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use model::JobId;
+use model::{JobId, ProgramHash, uploaded_programs};
 use store::retention::{failure_bytes, job_bytes};
 use store::rules::{
     AttemptRow, EventRow, FailureRow, JobLedger, KeptFailure, Ledgers, ResultEffect, omit_failures, pieces,
@@ -12,7 +12,7 @@ use store::rules::{
 };
 use store::statistics::{Subject, Tally};
 use store::stored::{options_to_stored, work_to_stored};
-use store::{Answer, Change, NewJob, Outcome, ResultBody, Submission, array, payload_blocks};
+use store::{Answer, Change, NewJob, Outcome, ResultBody, Submission, array, missing, payload_blocks};
 use uuid::Uuid;
 
 use crate::columns::{Attempts, Events, Jobs, Payloads, Results, Spans, Tags, Updates};
@@ -50,6 +50,8 @@ pub(crate) struct Loaded {
     pub(crate) by_key: HashMap<String, Same>,
     /// Failures that are kept, by job and first task.
     pub(crate) failures: HashMap<(JobId, u64), Vec<KeptFailure>>,
+    /// The programs that are there of those that submissions need.
+    pub(crate) programs: HashSet<ProgramHash>,
 }
 
 /// The rows so far.
@@ -93,6 +95,10 @@ impl<'a> Plan<'a> {
         let names = [&new.idempotency_key, &new.options.output];
         if names.into_iter().flatten().any(|name| name.contains('\0')) {
             return Ok(Answer::Refused("a name has a zero in it".to_owned()));
+        }
+        let programs = uploaded_programs(new.kind, new.params.get());
+        if let Some(program) = programs.into_iter().find(|program| !loaded.programs.contains(program)) {
+            return Ok(Answer::Refused(missing(program)));
         }
         let key = keys.take()?;
         let options = options_to_stored(&new.options);

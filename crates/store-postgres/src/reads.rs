@@ -4,11 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::{AttemptId, JobEvent, JobId};
+use model::{AttemptId, JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
-use store::{Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
+use store::{
+    Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
@@ -17,7 +19,7 @@ use crate::link::Link;
 use crate::pool::Pool;
 use crate::rows::{self, Column};
 use crate::target::Target;
-use crate::{jobs, listing, statistics};
+use crate::{jobs, listing, programs, statistics};
 
 /// Reads at once: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
@@ -109,6 +111,21 @@ impl Reads for Readers {
 
     fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>> {
         self.any.read(move |link| async move { answers(&link, job, next).await })
+    }
+
+    fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>> {
+        self.any.read(move |link| async move { programs::one(&link, hash).await })
+    }
+
+    fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
+        self.any.read(move |link| async move { programs::page(&link, after, limit).await })
+    }
+
+    fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.any.read(move |link| {
+            let tasks = tasks.clone();
+            async move { programs::logs(&link, job, &tasks, limit).await }
+        })
     }
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {

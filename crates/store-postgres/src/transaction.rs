@@ -1,5 +1,6 @@
 //! A batch as one transaction: a flight that begins it and reads what must be known, and one that writes and commits.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use store::backend::Applied;
@@ -16,7 +17,7 @@ use crate::link::{FlightError, Link, Step};
 use crate::loading::{AttemptNeeds, Needs, read_failures};
 use crate::plan::{Known, Loaded, Plan};
 use crate::rows::{self, Column};
-use crate::statistics;
+use crate::{programs, statistics};
 
 /// How long a flight may take before its connection is given up. What became of it is found out by the next.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,22 +125,30 @@ impl<'a> Writing<'_, 'a> {
     async fn write(mut self, batch: &'a Batch, prepared: &mut Option<Vec<Answer>>) -> Result<Applied, Failed> {
         let mut answers = Vec::with_capacity(batch.entries.len());
         let mut plan = Plan::default();
-        for part in batch.entries.chunk_by(|_, next| !matches!(next, Entry::Housekeeping(_))) {
+        for part in batch.entries.chunk_by(|_, next| !looks_at_rows(next)) {
             let mut part = part;
-            if let Some((Entry::Housekeeping(housekeeping), rest)) = part.split_first() {
+            if let Some((entry, rest)) = part.split_first()
+                && looks_at_rows(entry)
+            {
                 part = rest;
                 if self.manner != Manner::Fenced {
                     answers.push(following());
                 } else {
-                    // It looks at rows, so what is known must be in them, and must be read again if they go.
+                    // What is known must be in the rows, and must be read again if they go.
                     self.put(&mut plan);
                     self.work.ledgers.forget();
                     self.fly().await?;
-                    let done = housekeep(self.link, housekeeping).await;
-                    answers.push(Answer::Deleted(done.map_err(Failed::RolledBack)?));
+                    answers.push(apart(self.link, entry).await.map_err(Failed::RolledBack)?);
                 }
             }
+            let programs = programs::needed(part);
+            let mut held = HashSet::new();
+            if !programs.is_empty() {
+                self.fly().await?;
+                held = programs::hold(self.link, &programs).await.map_err(Failed::RolledBack)?;
+            }
             let mut loaded = self.load(part).await?;
+            loaded.programs = held;
             for entry in part {
                 answers.push(self.plan(&mut plan, &mut loaded, entry).map_err(Failed::RolledBack)?);
             }
@@ -167,7 +176,7 @@ impl<'a> Writing<'_, 'a> {
             }
             (Entry::Change(change), Manner::Fenced) => plan.change(change, ledgers, loaded, attempts),
             (Entry::Change(_), Manner::Submitting { .. }) => Ok(following()),
-            (Entry::Housekeeping(_) | Entry::Nothing, _) => Ok(Answer::Done),
+            (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing, _) => Ok(Answer::Done),
         }
     }
 
@@ -246,6 +255,24 @@ impl<'a> Writing<'_, 'a> {
             }
             Err(_) => Err(Sent { is_fence: false, error: DbError::NoAnswer }),
         }
+    }
+}
+
+/// Whether an entry is not planned, but done by itself.
+fn looks_at_rows(entry: &Entry) -> bool {
+    match entry {
+        Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => true,
+        Entry::Submission(_) | Entry::Change(_) | Entry::Nothing => false,
+    }
+}
+
+/// Does an entry that is not planned.
+async fn apart(link: &Link, entry: &Entry) -> Result<Answer, DbError> {
+    match entry {
+        Entry::Housekeeping(housekeeping) => housekeep(link, housekeeping).await.map(Answer::Deleted),
+        Entry::Program(change) => programs::apply(link, change).await,
+        Entry::Log(log) => programs::put_log(link, log).await.map(|()| Answer::Done),
+        Entry::Submission(_) | Entry::Change(_) | Entry::Nothing => Ok(Answer::Done),
     }
 }
 

@@ -7,7 +7,7 @@ use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, retention, statistics, submit};
+use crate::{attempts, ledger, programs, retention, statistics, submit};
 
 pub(crate) fn apply(
     db: &Connection,
@@ -31,6 +31,12 @@ pub(crate) fn apply(
         Entry::Housekeeping(Housekeeping::ForgetStatistics(grain, before)) => {
             statistics::forget(db, *grain, *before).map(Answer::Deleted)
         }
+        Entry::Program(change) => {
+            // Deleting looks at the states of jobs.
+            store_touched(db, ledgers)?;
+            programs::apply(db, change)
+        }
+        Entry::Log(log) => programs::put_log(db, log).map(|()| Answer::Done),
         Entry::Nothing => Ok(Answer::Done),
     }
 }

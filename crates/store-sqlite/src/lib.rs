@@ -12,12 +12,14 @@ mod ledger;
 mod listing;
 mod log;
 mod open;
+mod programs;
 mod readers;
 mod reads;
 mod results;
 mod retention;
 mod statistics;
 mod submit;
+mod transfer;
 mod vacuum;
 
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use error::OpenError;
+pub use transfer::Transfer;
 
 use backend::SqliteBackend;
 use readers::Readers;

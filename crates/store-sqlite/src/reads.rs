@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId};
+use model::{JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
-use store::{Attempt, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
+use store::{Attempt, Cursor, JobFilter, JobKey, JobRecord, ProgramRecord, Retention, TaskLog, UnfinishedJob};
 
 use crate::readers::Readers;
-use crate::{attempts, jobs, listing, results, retention, statistics};
+use crate::{attempts, jobs, listing, programs, results, retention, statistics};
 
 impl Reads for Readers {
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
@@ -59,6 +59,18 @@ impl Reads for Readers {
 
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
         Box::pin(self.any.read(move |db| results::dropped(db, limit)))
+    }
+
+    fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>> {
+        Box::pin(self.any.read(move |db| programs::one(db, hash)))
+    }
+
+    fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
+        Box::pin(self.any.read(move |db| programs::page(db, after, limit)))
+    }
+
+    fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        Box::pin(self.any.read(move |db| programs::logs(db, job, &tasks, limit)))
     }
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {

@@ -59,7 +59,9 @@ pub(crate) fn sweep(db: &Connection, JobKey(key): JobKey) -> rusqlite::Result<u6
         return Ok(0);
     }
     let mut rows = 0;
-    for (table, name) in [("attempts", "rowid"), ("payloads", "rowid"), ("events", "seq"), ("spans", "first")] {
+    for (table, name) in
+        [("attempts", "rowid"), ("payloads", "rowid"), ("events", "seq"), ("logs", "rowid"), ("spans", "first")]
+    {
         let sql = if table == "spans" {
             "DELETE FROM spans WHERE job = ?1 AND (what, first) IN (SELECT what, first FROM spans WHERE job = ?1 LIMIT ?2)"
                 .to_owned()

@@ -1,15 +1,16 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{JobId, JobState};
+use model::{JobId, JobState, uploaded_programs};
 use rusqlite::Connection;
 use store::retention::job_bytes;
 use store::rules::submitted;
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, options_to_stored, work_to_stored};
-use store::{Answer, NewJob, Submission, array, payload_blocks};
+use store::{Answer, NewJob, Submission, array, missing, payload_blocks};
 
 use crate::apply::put_event;
 use crate::column::{self, Column};
+use crate::programs;
 
 pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
@@ -18,6 +19,11 @@ pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqli
     let payloads = &new.payloads;
     if !payloads.is_empty() && payloads.len() as u64 != new.tasks {
         return Ok(Answer::Refused(format!("{} payloads for {} tasks", payloads.len(), new.tasks)));
+    }
+    for program in uploaded_programs(new.kind, new.params.get()) {
+        if !programs::is_there(db, program)? {
+            return Ok(Answer::Refused(missing(program)));
+        }
     }
     let options = options_to_stored(&new.options);
     let work = work_to_stored(new.is_individual);

@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::pin::Pin;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId};
+use model::{JobEvent, JobId, ProgramHash};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::batch::{Answer, Batch, Epoch, JobKey};
 use crate::error::{ReadError, WriteError};
+use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
@@ -125,6 +126,15 @@ pub trait Reads: Send + Sync {
 
     /// At most `limit` objects that no row names any more.
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>>;
+
+    /// One program.
+    fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>>;
+
+    /// At most `limit` programs in the order of their hashes, from after one of them.
+    fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>>;
+
+    /// At most `limit` logs of attempts at a job's tasks from `task` on, by task, then in the order in which they ended.
+    fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
     /// Those of the objects that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;

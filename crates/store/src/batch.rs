@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use model::{Grain, JobId};
 
 use crate::change::Change;
+use crate::programs::{ProgramChange, TaskLog};
 use crate::record::{NewJob, Submission};
 
 /// The term of an owner. Each owner of a store has a higher epoch than all before it.
@@ -36,6 +37,10 @@ pub enum Entry {
     Change(Change),
     /// Deleting what is not kept any more.
     Housekeeping(Housekeeping),
+    /// A change to the programs.
+    Program(ProgramChange),
+    /// What an attempt of a stored job wrote to stderr. Without effect where the job is not there.
+    Log(Box<TaskLog>),
     /// Nothing: stands in the place of an entry that cannot be written.
     Nothing,
 }

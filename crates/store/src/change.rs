@@ -49,6 +49,18 @@ pub enum ChangeKind {
         /// How long the worker was busy with them.
         busy: Duration,
     },
+    /// Tasks that were done are open again: what their worker computed is not to be trusted. Refused whole where one of
+    /// them is not done.
+    Reopened {
+        /// The tasks, as disjoint runs.
+        tasks: Vec<Range<u64>>,
+        /// Their part of the job's value, modulo 2^128.
+        value: u128,
+        /// Their part of the value that is compared with it, modulo 2^128.
+        check: u128,
+        /// Why, for people.
+        notice: String,
+    },
     /// Tasks failed and will be tried again.
     AttemptFailed {
         /// The tasks.
@@ -100,6 +112,7 @@ impl Change {
             | ChangeKind::Canceled
             | ChangeKind::Completed { .. }
             | ChangeKind::Checked { .. }
+            | ChangeKind::Reopened { .. }
             | ChangeKind::AttemptFailed { .. }
             | ChangeKind::TasksFailed { .. }
             | ChangeKind::Progress

@@ -1,6 +1,6 @@
 //! What can go wrong, one enum for each operation.
 
-use model::JobId;
+use model::{JobId, ProgramHash};
 
 use crate::batch::Epoch;
 
@@ -110,6 +110,22 @@ pub enum ReadError {
     Unavailable(String),
 }
 
+/// Why a program was not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// The bytes are not those of the name.
+    #[error("the SHA-256 of the bytes is {found}, not {expected}")]
+    Mismatch {
+        /// The name.
+        expected: ProgramHash,
+        /// What the bytes hash to.
+        found: ProgramHash,
+    },
+    /// It could not be made durable.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 /// Why no result could be composed of the tasks' answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
@@ -119,6 +135,9 @@ pub enum ComposeError {
     /// The result could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The answers do not combine so.
+    #[error("{0}")]
+    Combine(String),
 }
 
 /// Why nothing, or not everything, was pruned.

@@ -18,6 +18,7 @@ mod json;
 pub mod memory;
 mod objects;
 mod payloads;
+mod programs;
 mod queue;
 mod record;
 pub mod retention;
@@ -29,14 +30,18 @@ mod store;
 pub mod stored;
 #[cfg(feature = "suite")]
 pub mod suite;
+pub mod transfer;
 mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
-pub use error::{ComposeError, LeadershipError, ObjectsError, PruneError, ReadError, SubmitError, WriteError};
+pub use error::{
+    ComposeError, LeadershipError, ObjectsError, PruneError, ReadError, SubmitError, UploadError, WriteError,
+};
 pub use json::array;
-pub use objects::{INLINE_BYTES, Objects, ResultStream};
+pub use objects::{INLINE_BYTES, Objects, ProgramBytes, ProgramUpload, ResultStream};
 pub use payloads::payload_blocks;
+pub use programs::{ProgramChange, ProgramRecord, TaskLog, in_use, missing};
 pub use record::{
     Attempt, AttemptEnd, Cursor, InvalidCursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult,
     Submission, UnfinishedJob,

@@ -1,7 +1,9 @@
 //! Large results as objects in an object store. Each composing has a name of its own, so that no object is ever written
 //! twice; an object becomes a job's result by the row that names it.
 
+mod copy;
 mod leftovers;
+mod programs;
 mod stream;
 mod upload;
 
@@ -24,6 +26,7 @@ use crate::change::ResultBody;
 use crate::error::{ObjectsError, ReadError, WriteError};
 use crate::record::StoredResult;
 
+pub use programs::{ProgramBytes, ProgramUpload};
 pub use stream::ResultStream;
 pub(crate) use upload::ResultWriter;
 
@@ -44,17 +47,32 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// An object store by its URL.
+    /// An object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. What its URL does not say is in
+    /// the environment, as its own tools have it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
     ///
     /// # Errors
     /// The URL means nothing here, or the directory cannot be made.
     pub fn open(url: &Url) -> Result<Self, ObjectsError> {
+        let is_setting = |name: &str| ["aws_", "azure_", "google_"].iter().any(|start| name.starts_with(start));
+        let settings = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?.to_ascii_lowercase(), value.into_string().ok()?))
+        });
+        Self::open_with(url, settings.filter(|(name, _)| is_setting(name)))
+    }
+
+    /// The same with these settings instead of the environment's, such as `aws_endpoint`.
+    ///
+    /// # Errors
+    /// The URL or a setting means nothing here, or the directory cannot be made.
+    pub fn open_with(url: &Url, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self, ObjectsError> {
         let unusable = |detail: String| ObjectsError { url: url.to_string(), detail };
         if url.scheme() == "file" {
             let directory = url.to_file_path();
             return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
         }
-        let (store, root) = object_store::parse_url(url).map_err(|error| unusable(error.to_string()))?;
+        // Its client takes the process's cryptography. Another part of the process may have said the same before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (store, root) = object_store::parse_url_opts(url, settings).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { store: store.into(), root, place: url.to_string(), directory: None, tag: String::new() })
     }
 

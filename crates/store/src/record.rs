@@ -103,7 +103,7 @@ pub struct JobRecord {
     pub retried_at: Option<Timestamp>,
     /// Attempts that have ended, completed or failed.
     pub attempts: u64,
-    /// Why it failed.
+    /// Why it failed; of a job that has not failed, what went wrong on its way.
     pub error: Option<String>,
 }
 

@@ -61,7 +61,7 @@ pub struct JobLedger {
     pub finished_at: Option<Timestamp>,
     /// When it was retried last.
     pub retried_at: Option<Timestamp>,
-    /// Why it failed.
+    /// Why it failed; of a job that has not failed, what went wrong on its way.
     pub error: Option<String>,
     /// What its next event counts in the statistics.
     pub uncounted: Counts,
@@ -187,6 +187,7 @@ impl JobLedger {
                 self.note_done(tasks, *busy);
                 Ok(Effects::default())
             }
+            ChangeKind::Reopened { tasks, value, check, notice } => self.reopened(tasks, (*value, *check), notice, at),
             ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
@@ -263,6 +264,33 @@ impl JobLedger {
         self.uncounted.computing.record(busy);
         self.retries.remove(tasks);
         self.done.insert(tasks.clone(), 0);
+    }
+
+    fn reopened<'a>(
+        &mut self,
+        tasks: &[Range<u64>],
+        (value, check): (u128, u128),
+        notice: &'a str,
+        at: Timestamp,
+    ) -> Result<Effects<'a>, Refused> {
+        let mut done = self.done.clone();
+        let before = done.tasks();
+        for run in tasks {
+            if run.is_empty() || !done.covers(run) {
+                return Err(Refused(format!("tasks {} to {} are not done", run.start, run.end)));
+            }
+            done.remove(run);
+        }
+        let reopened = before - done.tasks();
+        self.uncounted.tasks_retried += reopened;
+        self.uncounted.tasks_pending += signed(reopened);
+        self.done = done;
+        self.value = self.value.wrapping_sub(value);
+        self.check = self.check.wrapping_sub(check);
+        // The text stands in the job's row, too.
+        self.bytes += notice.len() as u64;
+        self.error = Some(notice.to_owned());
+        Ok(self.event(EventKind::Progress, at, Some(notice)))
     }
 
     /// Counts an attempt that has ended. Returns how many tasks it had.
@@ -343,7 +371,8 @@ impl JobLedger {
     fn end<'a>(&mut self, state: JobState, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.state = state;
         self.finished_at = Some(at);
-        self.error = error.map(str::to_owned);
+        // What went wrong on the way stands unless the end says more.
+        self.error = error.map(str::to_owned).or_else(|| self.error.take());
         // The text stands in the job's row, too.
         self.bytes += error.map_or(0, str::len) as u64;
         let open = self.tasks - self.tasks_done() - self.tasks_failed();

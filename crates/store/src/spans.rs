@@ -32,6 +32,12 @@ impl Spans {
         self.spans.range(..tasks.end).next_back().is_some_and(|(_, &(beyond, _))| beyond > tasks.start)
     }
 
+    /// Whether all of the tasks are in one run.
+    pub(crate) fn covers(&self, tasks: &Range<u64>) -> bool {
+        let before = self.spans.range(..=tasks.start).next_back();
+        before.is_some_and(|(_, &(beyond, _))| beyond >= tasks.end)
+    }
+
     /// How many of the tasks are in it.
     pub(crate) fn count_of(&self, tasks: &Range<u64>) -> u64 {
         let touching = self.spans.range(..tasks.end).rev().take_while(|(_, (beyond, _))| *beyond > tasks.start);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use model::{JobEvent, JobId};
+use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -14,8 +14,10 @@ use crate::batch::{Answer, Entry, Epoch, Housekeeping};
 use crate::blocks::{Blocks, take_from};
 use crate::calendar::Calendar;
 use crate::change::{Change, ResultBody};
-use crate::error::{ComposeError, PruneError, ReadError, SubmitError, WriteError};
-use crate::objects::{Objects, ResultStream};
+use crate::compose::Outputs;
+use crate::error::{ComposeError, PruneError, ReadError, SubmitError, UploadError, WriteError};
+use crate::objects::{Objects, ProgramBytes, ProgramUpload, ResultStream};
+use crate::programs::{ProgramChange, ProgramRecord, TaskLog};
 use crate::queue::Work;
 use crate::record::{
     Attempt, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult, Submission, UnfinishedJob,
@@ -87,6 +89,8 @@ pub struct Store {
     leftovers: Mutex<Option<Instant>>,
     /// By which old jobs are forgotten.
     calendar: Mutex<Calendar>,
+    /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
+    programs: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Store {
@@ -104,7 +108,8 @@ impl Store {
         let Parts { backend, reads, objects, epoch, last_batch, latest_event } = parts;
         let writer = Writer::start(backend, epoch, last_batch, latest_event)?;
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
-        Ok(Self { reads, writer, objects, blocks, retention, epoch: Some(epoch), leftovers, calendar })
+        let (epoch, programs) = (Some(epoch), tokio::sync::Mutex::new(()));
+        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, calendar, programs })
     }
 
     /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
@@ -116,7 +121,8 @@ impl Store {
         let FollowerParts { submitter, reads, objects, latest_event } = parts;
         let writer = Writer::start(submitter, Epoch::default(), 0, latest_event)?;
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
-        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, calendar })
+        let programs = tokio::sync::Mutex::new(());
+        Ok(Self { reads, writer, objects, blocks, retention, epoch: None, leftovers, calendar, programs })
     }
 
     /// The epoch of this owner: higher than that of every owner before it. 0 where it follows.
@@ -367,9 +373,116 @@ impl Store {
     /// # Errors
     /// There is no such job, the answers could not be read, or the result could not be stored.
     pub async fn compose_result(&self, job: JobId) -> Result<ResultBody, ComposeError> {
+        self.combine_results(job, Composition::TaskResults).await
+    }
+
+    /// As [`Self::compose_result`], for any composition.
+    ///
+    /// # Errors
+    /// As there; also where the answers do not combine so, such as text that is no number.
+    pub async fn combine_results(&self, job: JobId, composition: Composition) -> Result<ResultBody, ComposeError> {
         self.refuse_to_follow()?;
         self.flush().await?;
-        crate::compose::compose(&self.objects, &*self.reads, job).await
+        crate::compose::compose(&self.objects, &*self.reads, job, composition).await
+    }
+
+    /// The outputs of individual tasks from task `next` on, in order, about 4 MiB of them; none after the last.
+    ///
+    /// # Errors
+    /// They could not be read, or a task before the last one that is done has none.
+    pub async fn outputs(&self, job: JobId, next: u64) -> Result<Vec<(u64, ProgramOutput)>, ComposeError> {
+        Outputs::new(&*self.reads, job, next).next().await
+    }
+
+    /// Begins to store a program under its hash. See [`Self::put_program`].
+    #[must_use]
+    pub fn upload_program(&self, hash: ProgramHash) -> ProgramUpload {
+        ProgramUpload::new(self.objects.clone(), hash)
+    }
+
+    /// Makes an uploaded program durable, once all its bytes are in. A program that is there stays as it is; answers
+    /// whether it is new.
+    ///
+    /// # Errors
+    /// The bytes are not those of its hash, or it could not be stored; nothing of it is there then.
+    pub async fn put_program(&self, mut upload: ProgramUpload, record: ProgramRecord) -> Result<bool, UploadError> {
+        self.refuse_to_follow()?;
+        let _lock = self.programs.lock().await;
+        upload.finish().await?;
+        let unreadable = |error: ReadError| WriteError::Unavailable(error.to_string());
+        let is_new = self.reads.program(record.hash).await.map_err(unreadable)?.is_none();
+        self.call(Entry::Program(ProgramChange::Put(record))).await?;
+        Ok(is_new)
+    }
+
+    /// One program.
+    ///
+    /// # Errors
+    /// It could not be read.
+    pub async fn program(&self, hash: ProgramHash) -> Result<Option<ProgramRecord>, ReadError> {
+        self.reads.program(hash).await
+    }
+
+    /// Whether a program is there with its bytes.
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub async fn has_program(&self, hash: ProgramHash) -> Result<bool, ReadError> {
+        Ok(self.reads.program(hash).await?.is_some() && self.objects.has_program(hash).await?)
+    }
+
+    /// At most `limit` programs in the order of their hashes, from after one of them.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Result<Vec<ProgramRecord>, ReadError> {
+        self.reads.programs(after, limit).await
+    }
+
+    /// A program's bytes in pieces; none where there is no such program.
+    ///
+    /// # Errors
+    /// They could not be found.
+    pub async fn program_bytes(&self, hash: ProgramHash) -> Result<Option<ProgramBytes>, ReadError> {
+        match self.reads.program(hash).await? {
+            Some(record) => Ok(Some(self.objects.read_program(hash, record.bytes).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Deletes a program. Answers whether it was there.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] where a job that is not over needs it; or it could not be deleted.
+    pub async fn delete_program(&self, hash: ProgramHash) -> Result<bool, WriteError> {
+        self.refuse_to_follow()?;
+        let _lock = self.programs.lock().await;
+        match self.call(Entry::Program(ProgramChange::Delete(hash))).await? {
+            Answer::Deleted(count) if count > 0 => {
+                self.objects.delete_program(hash).await?;
+                Ok(true)
+            }
+            Answer::Deleted(_) | Answer::Done | Answer::Submitted(_) | Answer::Mismatch(_) | Answer::Refused(_) => {
+                Ok(false)
+            }
+        }
+    }
+
+    /// Keeps what an attempt wrote to stderr; durable when it resolves. Without effect where the job is not there.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn put_log(&self, log: TaskLog) -> Result<(), WriteError> {
+        self.refuse_to_follow()?;
+        self.call(Entry::Log(Box::new(log))).await.map(|_| ())
+    }
+
+    /// At most `limit` logs of attempts at some of a job's tasks, by task, then in the order in which they ended.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Result<Vec<TaskLog>, ReadError> {
+        self.reads.logs(job, tasks, limit).await
     }
 
     /// Forgets jobs that are over, the oldest first, as far as [`Retention`] asks, with their rows, events and results;
@@ -465,9 +578,10 @@ impl Store {
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
             // What names an object may be waiting to be committed.
             self.confirm().await?;
-            let deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
+            let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
+            deleted += self.objects.delete_leftover_programs(&*self.reads, now).await?;
             if deleted > 0 {
-                tracing::info!(objects = deleted, "deleted results that no job has");
+                tracing::info!(objects = deleted, "deleted objects that no row names");
             }
             *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }

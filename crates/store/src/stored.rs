@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use model::{Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
+use model::{
+    Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Share, Timeout,
+};
 use serde::{Deserialize, Serialize};
 
 /// A text in a row that is not what was stored there.
@@ -33,6 +35,8 @@ struct StoredOptions {
     max_attempts: NonZeroU32,
     timeout: StoredTimeout,
     output: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<f64>,
     chunk_size: Option<NonZeroU64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted_by: Option<String>,
@@ -72,6 +76,7 @@ impl Default for StoredOptions {
             max_attempts: NonZeroU32::new(4).expect("4 is not 0"),
             timeout: StoredTimeout::default(),
             output: None,
+            verify: None,
             chunk_size: None,
             submitted_by: None,
         }
@@ -101,8 +106,18 @@ fn to_json(value: &impl Serialize) -> String {
 /// A job's options as they are stored.
 #[must_use]
 pub fn options_to_stored(options: &JobOptions) -> String {
-    let JobOptions { priority, tags, affinity, requires, max_attempts, timeout, output, chunk_size, submitted_by } =
-        options.clone();
+    let JobOptions {
+        priority,
+        tags,
+        affinity,
+        requires,
+        max_attempts,
+        timeout,
+        output,
+        verify,
+        chunk_size,
+        submitted_by,
+    } = options.clone();
     to_json(&StoredOptions {
         v: VERSION,
         priority: priority.get(),
@@ -116,6 +131,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         max_attempts,
         timeout: StoredTimeout { task_seconds: timeout.task_seconds, job_seconds: timeout.job_seconds },
         output,
+        verify: verify.map(Share::as_f64),
         chunk_size,
         submitted_by,
     })
@@ -141,6 +157,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         max_attempts: stored.max_attempts,
         timeout: Timeout { task_seconds: stored.timeout.task_seconds, job_seconds: stored.timeout.job_seconds },
         output: stored.output,
+        verify: stored.verify.map(Share::try_from).transpose().map_err(|error| invalid(what, error))?,
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
     })

@@ -16,6 +16,8 @@ pub mod helpers;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod listing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod programs;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod results;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod retention;
@@ -137,6 +139,16 @@ macro_rules! suite {
             }
             async listing {
                 a_filter_with_too_many_tags_is_refused,
+            }
+            async programs {
+                an_uploaded_program_is_there_after_a_restart_small_or_large,
+                bytes_of_another_hash_are_no_program,
+                programs_are_listed_in_pages_by_hash,
+                a_program_stays_while_a_job_that_is_not_over_needs_it,
+                retention_leaves_programs_alone,
+                logs_are_found_by_task_and_go_with_their_job,
+                outputs_are_added_exactly_or_not_at_all,
+                outputs_are_joined_in_the_order_of_tasks,
             }
             async results {
                 small_and_large_results_come_back,

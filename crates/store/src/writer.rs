@@ -346,6 +346,8 @@ fn log_refusal(entry: &Entry, reason: &str) {
     match entry {
         Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
         Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
+        Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),
+        Entry::Log(log) => tracing::error!(job_id = %log.job, %reason, "a log was refused"),
         Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }

@@ -58,7 +58,7 @@ impl Executors {
         self.0.entry(kind).or_insert(executor).run(work, tasks, stop)
     }
 
-    /// The kinds that a worker runs when leases are sent to it.
+    /// The kinds that every worker runs when leases are sent to it.
     #[must_use]
     pub fn kinds() -> Vec<JobKind> {
         KINDS.iter().filter(|kind| kind.executor().is_some()).map(|kind| kind.name()).collect()

@@ -5,6 +5,7 @@ mod count_primes;
 mod execute;
 mod prefix_parts;
 mod prime_range;
+mod program;
 mod sieved;
 mod sleep;
 mod sum_of_primes;
@@ -15,6 +16,7 @@ mod workload;
 use model::{InvalidJob, JobKind};
 
 pub use execute::{Execute, ExecuteError, Executors};
+pub use program::{Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork};
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;
 pub use workload::{
@@ -23,7 +25,7 @@ pub use workload::{
 
 /// Every kind of job.
 pub const KINDS: &[&dyn Kind] =
-    &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks];
+    &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks, &program::Program];
 
 /// The kind of this name.
 ///

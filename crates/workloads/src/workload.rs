@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Algorithm, InvalidJob, JobKind, NumberRange, OnExhausted, Order, Requirements};
+use model::{Algorithm, Composition, InvalidJob, JobKind, JobOptions, NumberRange, OnExhausted, Order, Requirements};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -41,8 +41,23 @@ pub trait Kind: Debug + Send + Sync {
         stored.to_owned()
     }
 
-    /// A computation for one slot of a worker; `None` where only pulling workers run this kind.
+    /// Completes a new job's work from the job's other settings, and those from its work.
+    ///
+    /// # Errors
+    /// They do not fit together.
+    fn complete(&self, parsed: Parsed, options: &mut JobOptions) -> Result<Parsed, InvalidJob> {
+        let _ = options;
+        Ok(parsed)
+    }
+
+    /// A computation for one slot of a worker; `None` where only pulling workers run this kind, or where the worker
+    /// brings its own.
     fn executor(&self) -> Option<Box<dyn Execute>>;
+
+    /// Whether leases of this kind are sent to workers.
+    fn is_pushed(&self) -> bool {
+        self.executor().is_some()
+    }
 }
 
 /// A new job's work.
@@ -150,6 +165,11 @@ pub trait Workload: Debug + Send + Sync {
 
     /// The job's result from the sum of the values of its tasks, which [`Self::judge`] has approved.
     fn combine(&self, total: u128) -> Combined;
+
+    /// How the result comes about where [`Self::combine`] says that it is put together from the tasks' stored results.
+    fn composition(&self) -> Composition {
+        Composition::TaskResults
+    }
 }
 
 /// The parts of a job add up to something that cannot be its result.
@@ -173,6 +193,10 @@ pub struct Profile {
     /// What one task takes, as far as this can be told beforehand. An estimate that is too long costs less than one
     /// that is too short.
     pub task_estimate: Option<Duration>,
+    /// What a lease may take beside the time limits of its tasks, such as for fetching what they need.
+    pub lease_slack: Duration,
+    /// Whether the last task is leased only when all others are done.
+    pub last_task_waits: bool,
 }
 
 impl Default for Profile {
@@ -184,6 +208,8 @@ impl Default for Profile {
             max_lease_tasks: u64::MAX,
             setup: Duration::ZERO,
             task_estimate: None,
+            lease_slack: Duration::ZERO,
+            last_task_waits: false,
         }
     }
 }
@@ -218,7 +244,7 @@ pub struct InvalidReport(pub String);
 pub enum Combined {
     /// It is this.
     Result(Box<RawValue>),
-    /// It is the list of the tasks' stored results.
+    /// It is put together from the tasks' stored results: see [`Workload::composition`].
     TaskResults,
 }
 

@@ -83,7 +83,7 @@ fn job_of_a_client_that_left_more_requests_than_anyone_reads_is_canceled() {
     let mut stream = connect(coordinator.public);
     stream.set_write_timeout(Some(Duration::from_millis(500))).expect("set a timeout");
     stream
-        .write_all(b"GET /sum-of-primes?a=0&b=18446744073709551615 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .write_all(b"GET /sum-of-primes?a=0&b=18446744073709551615&algorithm=sieve HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .expect("send");
     eventually("it computes", || (coordinator.busy() > 0).then_some(()));
     let flood = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);

@@ -180,10 +180,11 @@ fn random_order(rng: &mut Rng) -> Order {
         (rng.u32(1..end), end)
     };
     let (start, end) = powers();
-    match rng.u32(0..4) {
+    match rng.u32(0..5) {
         0 => Order::sum(start, end),
         1 => Order::count(start, end),
-        2 => Order::sleep(rng.u64(1..=60), 0.01),
+        2 => Order::sum_by("combinatorial", start, end),
+        3 => Order::sleep(rng.u64(1..=60), 0.01),
         _ => Order::squares(&(0..rng.u64(1..=100)).map(|_| rng.u64(..1_000_000)).collect::<Vec<_>>()),
     }
 }

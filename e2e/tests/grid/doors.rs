@@ -1,12 +1,14 @@
 //! A grid whose doors are closed: mutual TLS between the services, TLS and tokens before clients.
 
 use std::fs;
-use std::process::Output;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::helpers::{Coordinator, Worker, divvy, published_sum};
+use crate::helpers::{Coordinator, Worker, divvy, eventually, published_sum};
 
 /// The name that the certificates of all services have.
 const NAME: &str = "grid.test";
@@ -69,6 +71,92 @@ fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
     let others = Files::new();
     let untrusting = ask(&[("DIVVY_CA_FILE", &others.path("ca.pem")), name[0], ("DIVVY_TOKEN", &token)]);
     assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
+}
+
+#[test]
+fn certificates_of_a_mounted_secret_are_renewed_under_load_and_no_request_fails() {
+    let secret = Secret::new();
+    let listener = secret.variables(&[
+        ("DIVVY_TLS_CERT", "tls.crt"),
+        ("DIVVY_TLS_KEY", "tls.key"),
+        ("DIVVY_TLS_CLIENT_CA", "ca.crt"),
+    ]);
+    let client = secret.variables(&[
+        ("DIVVY_CA_FILE", "ca.crt"),
+        ("DIVVY_CLIENT_CERT", "tls.crt"),
+        ("DIVVY_CLIENT_KEY", "tls.key"),
+    ]);
+    let both: Vec<_> = listener.iter().chain(&client).map(|(name, path)| (*name, path.as_str())).collect();
+    let coordinator = Coordinator::start(&[&both[..], &[("DIVVY_WORKER_TLS_NAME", NAME)]].concat());
+    let internal = format!("https://{}", coordinator.internal);
+    let name = [("DIVVY_TLS_SERVER_NAME", NAME), ("DIVVY_COORDINATOR", &*internal)];
+    let worker = Worker::start(coordinator.internal, &[&both[..], &name].concat());
+    worker.logged("the coordinator takes heartbeats");
+    let url = format!("https://{}", coordinator.public);
+    let ask = || {
+        let variables = [("DIVVY_CA_FILE", client[0].1.as_str()), name[0]];
+        let answered = run(&["sum-of-primes", "1", "1000", "--coordinator", &url], &variables);
+        assert_eq!((text(&answered.stdout), text(&answered.stderr)), (&*format!("{}\n", published_sum(3)), ""));
+    };
+    let shown = || {
+        Command::new("openssl").args(["s_client", "-connect", &url["https://".len()..]]).stdin(Stdio::null()).output()
+    };
+    let serial = || {
+        let session = shown().expect("openssl runs").stdout;
+        let start = text(&session).find("-----BEGIN CERTIFICATE-----").expect("a certificate is shown");
+        text(&session)[start..].lines().take_while(|line| !line.contains("END")).collect::<String>()
+    };
+    let first = serial();
+    secret.renew();
+    // Each request has a connection of its own.
+    eventually("the new certificate is shown", || {
+        ask();
+        (serial() != first).then_some(())
+    });
+    (0..5).for_each(|_| ask());
+}
+
+/// A volume of a Secret as kubelet lays it: links to a link to a directory, which is exchanged.
+struct Secret {
+    directory: TempDir,
+    authority: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Secret {
+    fn new() -> Self {
+        let mut params = CertificateParams::new([]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let authority = params.self_signed(&key).expect("signed").pem();
+        let issuer = Issuer::new(params, key);
+        let secret = Self { directory: TempDir::new().expect("a directory"), authority, issuer };
+        secret.renew();
+        for name in ["ca.crt", "tls.crt", "tls.key"] {
+            symlink(Path::new("..data").join(name), secret.directory.path().join(name)).expect("link a file");
+        }
+        secret
+    }
+
+    /// Writes a new certificate and key beside the old ones and exchanges the directory.
+    fn renew(&self) {
+        let mut params = CertificateParams::new([NAME.to_owned()]).expect("parameters");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("signed").pem();
+        let version = TempDir::with_prefix_in("..", self.directory.path()).expect("a directory").keep();
+        for (name, text) in [("ca.crt", self.authority.clone()), ("tls.crt", cert), ("tls.key", key.serialize_pem())] {
+            fs::write(version.join(name), text).expect("write a file");
+        }
+        let link = self.directory.path().join("..data_tmp");
+        symlink(version.file_name().expect("a name"), &link).expect("link a directory");
+        fs::rename(link, self.directory.path().join("..data")).expect("exchange the directory");
+    }
+
+    fn variables(&self, files: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+        let path = |name: &str| self.directory.path().join(name).to_str().expect("UTF-8").to_owned();
+        files.iter().map(|(variable, name)| (*variable, path(name))).collect()
+    }
 }
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {

@@ -80,7 +80,7 @@ const OF_LOAD_BALANCERS: [(&str, &str); 2] =
 
 #[test]
 fn second_apply_changes_nothing() {
-    let components = ["autoscaling-hpa", "autoscaling-keda", "python-workers"].map(with_component);
+    let components = ["autoscaling-hpa", "autoscaling-keda", "python-workers", "tls"].map(with_component);
     for object in GRID.iter().chain(MONITORING.iter()).chain(components.iter().flatten()) {
         // The autoscaler's; what the API server fills in when the object is made is changed by it alone.
         let is_scaled = |path: &String| path == "/spec/replicas" && object["metadata"]["name"] == "divvy-worker";

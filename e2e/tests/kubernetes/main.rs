@@ -12,4 +12,5 @@ mod images;
 mod monitoring;
 mod network;
 mod schema;
+mod tls;
 mod workloads;

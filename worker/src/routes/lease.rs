@@ -77,9 +77,9 @@ async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, A
 
 async fn compute(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
     let _permit = state.intake.enter_lease()?;
-    let LeaseRequest { attempt, slot, kind, work, first, beyond, .. } = lease;
+    let LeaseRequest { job, attempt, slot, kind, work, first, beyond, .. } = lease;
     let answer = tokio::select! {
-        answer = state.executor.compute_on(slot, Work { kind, work, tasks: first..beyond }).finish() => answer,
+        answer = state.executor.compute_on(slot, Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond }).finish() => answer,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
     if let Ok(computed) = &answer {

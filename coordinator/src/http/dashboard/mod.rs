@@ -2,6 +2,7 @@
 
 mod actions;
 mod assets;
+mod coordinators;
 mod event_tails;
 mod job;
 mod jobs;
@@ -40,6 +41,7 @@ const ROUTES: &[Route] = &[
     Route::page("POST", "/submit", Right::Submit, refused).by_leader(),
     Route::page("GET", "/grid/workers", Right::Read, refused).by_leader(),
     Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader(),
+    Route::page("GET", "/grid/coordinators", Right::Read, refused),
     Route::page("GET", "/statistics", Right::Read, refused).by_leader(),
     Route::page("GET", "/live", Right::Read, refused).by_leader(),
     Route::page("GET", "/sign-in", Right::Read, refused).without_token(),
@@ -69,6 +71,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource("/submit", "GET, POST").get(submit::form).post(submit::submit))
         .service(resource("/grid/workers", "GET").get(workers::list))
         .service(resource("/grid/workers/{id}/drain", "POST").post(workers::drain))
+        .service(resource("/grid/coordinators", "GET").get(coordinators::list))
         .service(resource("/statistics", "GET").get(statistics::show))
         .service(resource("/live", "GET").get(live::ticks))
         .service(resource("/sign-in", "GET, POST").get(sign_in::form).post(sign_in::sign_in))

@@ -115,7 +115,7 @@ fn single_chunks(setting: &Setting) -> anyhow::Result<()> {
         by_chunk.add((used.total() - computing) * each);
         coordinating.add(used.coordinator * each);
     }
-    print_costs("1 chunk, a request each", &by_chunk, &coordinating, &by_chunk, 45.0)
+    print_costs("1 chunk, a request each", &by_chunk, &coordinating, &by_chunk, 60.0)
 }
 
 fn print_costs(

@@ -41,7 +41,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
         "clients",
     ];
     print_head(
-        "Requests of one chunk, each client asking again at once; bold: the highest rate with p99 < 10 ms",
+        "Requests of one chunk, each client asking again at once; bold: the highest rate with p99 < 10 ms (goal ≥ 25,000)",
         &columns,
     )?;
     let grid = Grid::start(&setting.binaries, &[])?;

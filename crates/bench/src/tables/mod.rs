@@ -1,6 +1,7 @@
 //! The tables, one file each.
 
 pub(crate) mod cpu;
+pub(crate) mod dividing;
 pub(crate) mod grid;
 pub(crate) mod job;
 pub(crate) mod kernel;

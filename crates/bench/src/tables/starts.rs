@@ -26,8 +26,8 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
         stored_p50.add(quantile(&mut starts, 0.5));
         stored_p99.add(quantile(&mut starts, 0.99));
     }
-    print_row(&["stored before it starts", "p50", &stored_p50.spread(0), &verdict(stored_p50.median(), None)])?;
-    print_row(&["stored before it starts", "p99", &stored_p99.spread(0), &verdict(stored_p99.median(), Some(5000.0))])?;
+    print_row(&["stored before it starts", "p50", &stored_p50.spread(0), &verdict(stored_p50.median(), Some(300.0))])?;
+    print_row(&["stored before it starts", "p99", &stored_p99.spread(0), &verdict(stored_p99.median(), Some(500.0))])?;
     Ok(())
 }
 

@@ -47,7 +47,7 @@ const LONG: Way =
 const SETTLING: Duration = Duration::from_millis(1500);
 
 /// CPU time of the coordinator for one task.
-const CPU_GOAL_US: f64 = 8.0;
+const CPU_GOAL_US: f64 = 10.0;
 
 /// What remains of the throughput with 10 million tasks queued.
 const LONG_GOAL: f64 = 0.97;
@@ -73,7 +73,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
             &goal,
             met(rate >= way.goal),
             &cpu.spread(2),
-            "≤ 8",
+            "≤ 10",
             met(cpu_us <= CPU_GOAL_US),
         ];
         print_row(&cells)?;

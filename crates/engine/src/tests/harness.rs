@@ -50,6 +50,7 @@ impl Harness {
             recovery: RECOVERY,
             epoch,
             instance: 7,
+            secret: 11,
         };
         Self { engine: Engine::new(settings, now), now, orders: Vec::new() }
     }
@@ -105,7 +106,11 @@ impl Harness {
     }
 
     pub(super) fn complete(&mut self, attempt: AttemptId) -> Vec<String> {
-        let report = Report { value: Some(1), results: Vec::new() };
+        self.complete_with(attempt, 1)
+    }
+
+    pub(super) fn complete_with(&mut self, attempt: AttemptId, value: u128) -> Vec<String> {
+        let report = Report { value: Some(value), results: Vec::new() };
         self.engine.complete(attempt, report, Duration::from_millis(40), self.now).expect("it holds a lease");
         self.effects()
     }
@@ -179,6 +184,7 @@ fn describe(kind: &ChangeKind) -> String {
         ChangeKind::Ended { state, error, .. } => {
             format!("ended {state}{}", error.as_ref().map_or_else(String::new, |error| format!(": {error}")))
         }
+        ChangeKind::Reopened { tasks, value, notice, .. } => format!("reopened {tasks:?} {value}: {notice}"),
         ChangeKind::Progress => "progress".to_owned(),
         ChangeKind::Retried => "retried".to_owned(),
         ChangeKind::Paused | ChangeKind::Resumed | ChangeKind::Canceled => "a client's change".to_owned(),

@@ -51,7 +51,7 @@ fn one_result_does_not_wait_for_the_pause_of_another() {
     grid.engine.composed(job(1), Err(ComposeFailure::Unavailable("no".to_owned())), grid.now);
     assert_eq!(done(&mut grid, 2), ["store 2 completed 0..1 0", "compose 2"]);
     grid.engine.composed(job(2), Err(ComposeFailure::Permanent("no".to_owned())), grid.now);
-    assert_eq!(grid.effects(), ["store 2 ended failed: its result could not be stored: no"]);
+    assert_eq!(grid.effects(), ["store 2 ended failed: its result could not be put together: no"]);
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) struct Seeker<'a> {
     pub(super) lane: Lane,
     /// Whether the slot is busy: the lease would wait at the worker.
     pub(super) is_ahead: bool,
+    /// The most tasks that it takes.
+    pub(super) most: u64,
     pub(super) now: Instant,
 }
 
@@ -101,6 +103,8 @@ impl Scheduler {
         let (worker, lane) = (seeker.worker, seeker.lane);
         let claimant = Claimant {
             lane,
+            name: &worker.id,
+            most: seeker.most,
             has_peers: self.workers.slots_for(class) > u64::from(worker.slots),
             // The lane that walks the rest may be the late one.
             least_half: if self.stragglers.has_late(id) { 1 } else { job.least_half(lane.worker) },

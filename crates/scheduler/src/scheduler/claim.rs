@@ -51,10 +51,14 @@ impl Scheduler {
     ) -> Result<Option<Lease>, UnknownWorker> {
         let worker = self.workers.active(lane.worker)?;
         let is_ahead = size == LeaseSize::Fitting && worker.leases_of_slot(lane.slot) > 0;
+        let most = match size {
+            LeaseSize::Fitting => u64::MAX,
+            LeaseSize::AtMost(tasks) => tasks,
+        };
         let was_offered = self.offered.take_if(|offered| *offered == lane).is_some();
         let lease = if is_ahead && !self.has_enough_for_all(worker) {
             None
-        } else if let Some(choice) = self.best_for(&Seeker { worker, lane, is_ahead, now }) {
+        } else if let Some(choice) = self.best_for(&Seeker { worker, lane, is_ahead, most, now }) {
             Some(self.take(choice, lane, size, attempt, now))
         } else if is_ahead {
             None
@@ -143,7 +147,7 @@ impl Scheduler {
         let suits = |late: &AttemptId| {
             let record = &self.leases[late];
             let is_others = record.lane.worker != lane.worker && record.run.last_worker != Some(lane.worker);
-            is_others && record.run.len() <= most
+            is_others && record.run.len() <= most && !record.run.voters.contains(&worker.id)
         };
         let late_of = |class: &_| {
             let jobs = self.stragglers.ready_jobs(*class);
@@ -171,7 +175,10 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("the job is there");
         let (spec, tasks) = (&job.spec, run.len());
         let expected = job.speed(lane.worker).map_or(Duration::ZERO, |speed| speed.expect(tasks));
-        let limit = spec.task_timeout.map(|limit| times(limit, tasks).saturating_mul(rounds.saturating_add(1)));
+        let limit = spec.task_timeout.map(|limit| {
+            let each = times(limit, tasks).saturating_add(spec.lease_slack);
+            each.saturating_mul(rounds.saturating_add(1))
+        });
         let time = match limit {
             Some(limit) => limit,
             None if !is_pushed => self.policy.lease_timeout,

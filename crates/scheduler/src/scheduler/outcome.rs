@@ -1,12 +1,13 @@
 //! How a lease ends: completed, failed, released, undeliverable, renewed, revoked.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use model::{AttemptId, JobId};
+use model::{AttemptId, JobId, WorkerId};
 
 use super::{LeaseRecord, Scheduler};
 use crate::event::{Event, JobError};
-use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, WorkerKey};
+use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::Run;
 use crate::workers::Standing;
@@ -41,6 +42,41 @@ impl Scheduler {
         self.refresh(id);
         self.end_if_over(id);
         Ok(Counted { job: id, tasks: record.run.tasks })
+    }
+
+    /// Ends a lease whose outcome is to be compared: its tasks go, whole, to a worker of another name than `voter` and those
+    /// before it.
+    ///
+    /// # Errors
+    /// The attempt holds no lease; nothing changes.
+    pub fn contest(&mut self, attempt: AttemptId, voter: WorkerId, busy: Duration) -> Result<(), StaleAttempt> {
+        let mut record = self.end_lease(attempt)?;
+        if let Some(rival) = record.rival {
+            self.revoke(rival, Revocation::OutrunBySecondAttempt);
+        }
+        let (id, worker) = (record.job, record.lane.worker);
+        let job = self.jobs.get_mut(&id).expect("a lease's job is there");
+        if self.workers.get(worker).is_some() {
+            job.learn_speed(worker, record.run.len(), busy, record.setup, &self.workers);
+        }
+        let run = &mut record.run;
+        (run.releases, run.last_worker, run.held_back_until) = (0, None, None);
+        run.voters.push(voter);
+        job.tasks.give_back(record.run);
+        self.refresh(id);
+        Ok(())
+    }
+
+    /// Opens tasks again that are done, and takes their part out of the total.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn reopen(&mut self, id: JobId, tasks: &[Range<u64>], value: u128) -> Result<(), UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        tasks.iter().for_each(|tasks| job.tasks.reopen_done(tasks));
+        job.total = job.total.wrapping_sub(value);
+        self.refresh(id);
+        Ok(())
     }
 
     /// Takes the tasks of a failed attempt back, or ends them when it was the last attempt allowed. Tasks that a retired
@@ -141,7 +177,7 @@ impl Scheduler {
         Some(record)
     }
 
-    fn return_unharmed(&mut self, record: LeaseRecord) {
+    pub(super) fn return_unharmed(&mut self, record: LeaseRecord) {
         if record.rival.is_none() {
             self.job_mut(record.job).tasks.give_back(record.run);
         }

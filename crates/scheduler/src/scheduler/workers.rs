@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Scheduler;
-use crate::lease::{Failure, Lane, WorkerKey};
+use crate::lease::{Failure, Lane, Revocation, WorkerKey};
 use crate::queue::ClassId;
 use crate::spec::WorkerSpec;
 use crate::workers::Standing;
@@ -34,6 +34,20 @@ impl Scheduler {
         let unserved = self.workers.deactivate(worker, Standing::Retired, now);
         self.note_served(&unserved, false);
         self.end_walks(worker);
+        self.drop_if_drained(worker);
+    }
+
+    /// Stops giving leases to a worker for good and revokes those that it has: its outcomes are not to be trusted.
+    pub fn worker_set_aside(&mut self, worker: WorkerKey, now: Instant) {
+        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        self.note_served(&unserved, false);
+        self.end_walks(worker);
+        let held: Vec<_> = self.workers.get(worker).into_iter().flat_map(|worker| &worker.held).copied().collect();
+        for attempt in held {
+            if let Some(record) = self.revoke(attempt, Revocation::SetAside) {
+                self.return_unharmed(record);
+            }
+        }
         self.drop_if_drained(worker);
     }
 

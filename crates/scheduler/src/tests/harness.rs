@@ -50,6 +50,7 @@ pub(super) fn spec(tasks: u64) -> JobSpec {
 /// A worker that runs every kind.
 pub(super) fn slots(slots: u32) -> WorkerSpec {
     WorkerSpec {
+        id: "worker".parse().expect("a name"),
         slots,
         kinds: vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS],
         labels: Labels::new(),
@@ -79,7 +80,8 @@ impl Harness {
     }
 
     pub(super) fn join(&mut self, number: u64, spec: WorkerSpec) {
-        self.scheduler.worker_joined(worker(number), spec);
+        let id = format!("worker-{number}").parse().expect("a name");
+        self.scheduler.worker_joined(worker(number), WorkerSpec { id, ..spec });
     }
 
     pub(super) fn submit(&mut self, number: u128, tasks: u64) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Affinity, JobId, JobKind, Priority, Requirements};
 use proptest::prelude::*;
 
-use super::harness::{Harness, broken, job, labels, lane, slots, spec, worker};
+use super::harness::{Harness, TASK_TIME, broken, job, labels, lane, slots, spec, worker};
 use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};
 
 #[derive(Clone, Debug)]
@@ -27,6 +27,9 @@ enum Operation {
     Complete { pick: usize },
     Fail { pick: usize },
     Release { pick: usize },
+    Contest { pick: usize },
+    SetAside { pick: usize },
+    Reopen { pick: usize },
     Adopt { pick: usize, worker: usize, from: u64, tasks: u64, age_ms: u64 },
     Idle { pick: usize, slot: u32 },
     Gone { pick: usize, slot: u32 },
@@ -54,6 +57,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Release { pick }),
+        2 => pick.clone().prop_map(|pick| Operation::Contest { pick }),
+        1 => pick.clone().prop_map(|pick| Operation::SetAside { pick }),
+        1 => pick.clone().prop_map(|pick| Operation::Reopen { pick }),
         2 => (pick.clone(), pick.clone(), 0u64..200, 1u64..8, 0u64..90_000)
             .prop_map(|(pick, worker, from, tasks, age_ms)| Operation::Adopt { pick, worker, from, tasks, age_ms }),
         4 => (pick.clone(), 0u32..3).prop_map(|(pick, slot)| Operation::Idle { pick, slot }),
@@ -122,6 +128,8 @@ struct Model {
     idle: BTreeSet<Lane>,
     granted: Vec<Lease>,
     holders: HashMap<(JobId, u64), Lease>,
+    /// Runs whose outcome waits for another worker's, with the workers that have computed them.
+    contested: Vec<(JobId, Range<u64>, Vec<u64>)>,
     next: u64,
 }
 
@@ -129,7 +137,8 @@ impl Model {
     fn new() -> Self {
         let grid = Harness::new();
         let (jobs, specs, holders) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { grid, jobs, specs, workers: Vec::new(), idle: BTreeSet::new(), granted: Vec::new(), holders, next: 0 }
+        let (workers, idle, granted, contested) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
+        Self { grid, jobs, specs, workers, idle, granted, holders, contested, next: 0 }
     }
 
     fn apply(&mut self, operation: Operation) {
@@ -226,6 +235,22 @@ impl Model {
                     let _ = self.grid.scheduler.release(lease.attempt, self.grid.now);
                 }
             }
+            Operation::Contest { pick } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    self.contest(&lease);
+                }
+            }
+            Operation::SetAside { pick } => {
+                if let Some(liar) = self.pick_worker(pick) {
+                    self.grid.scheduler.worker_set_aside(worker(liar), self.grid.now);
+                    self.forget_worker(liar);
+                }
+            }
+            Operation::Reopen { pick } => {
+                if let Some(id) = self.pick_job(pick) {
+                    self.reopen(id);
+                }
+            }
             Operation::Adopt { pick, worker, from, tasks, age_ms } => {
                 if let (Some(id), Some(worker)) = (self.pick_job(pick), self.pick_worker(worker)) {
                     self.adopt(lane(worker), id, from..from + tasks, Duration::from_millis(age_ms));
@@ -270,6 +295,33 @@ impl Model {
         self.idle.retain(|lane| lane.worker != worker(gone));
     }
 
+    /// At most two workers compute a run whose outcome waits.
+    fn contest(&mut self, lease: &Lease) {
+        let Some(active) = self.grid.scheduler.lease(lease.attempt) else { return };
+        let voter = active.lane.worker.0;
+        let known = self.contested.iter_mut().find(|(id, tasks, _)| *id == lease.job && *tasks == lease.tasks);
+        let fails_whole = self.jobs[&lease.job].spec.on_exhausted == OnExhausted::FailJob;
+        if !fails_whole || known.as_ref().is_some_and(|(.., voters)| voters.len() > 1) {
+            return;
+        }
+        let name = format!("worker-{voter}").parse().expect("a name");
+        self.grid.scheduler.contest(lease.attempt, name, TASK_TIME).expect("it holds the lease");
+        match known {
+            Some((.., voters)) => voters.push(voter),
+            None => self.contested.push((lease.job, lease.tasks.clone(), vec![voter])),
+        }
+    }
+
+    /// Opens the first run that is done again.
+    fn reopen(&mut self, id: JobId) {
+        let done = &mut self.jobs.get_mut(&id).expect("just picked").done;
+        let Some(first) = done.iter().position(|task| *task) else { return };
+        let count = done[first..].iter().take_while(|task| **task).count();
+        done[first..first + count].fill(false);
+        let run = first as u64..(first + count) as u64;
+        self.grid.scheduler.reopen(id, &[run], count as u128).expect("a live job");
+    }
+
     /// Exactly the attempts whose tasks are all open can be adopted.
     fn adopt(&mut self, lane: Lane, id: JobId, tasks: Range<u64>, age: Duration) {
         let known = &self.jobs[&id];
@@ -277,7 +329,9 @@ impl Model {
         let is_held = |task| self.holders.get(&(id, task)).is_some_and(|holder| live.contains(&holder.attempt));
         let is_done = |task| known.done.get(usize::try_from(task).expect("few")).is_none_or(|done| *done);
         let is_open = |task| !is_done(task) && !known.failed.contains(&task) && !is_held(task);
-        let may_be = !known.is_paused && tasks.clone().all(is_open);
+        let overlaps = |run: &Range<u64>| run.start < tasks.end && tasks.start < run.end;
+        let is_compared = self.contested.iter().any(|(job, run, _)| *job == id && overlaps(run));
+        let may_be = !known.is_paused && !is_compared && tasks.clone().all(is_open);
         let (attempt, now) = (self.grid.next_attempt(), self.grid.now);
         let claimed_at = now.checked_sub(age).expect("the clock has run for longer");
         let adopted = self.grid.scheduler.adopt(lane, attempt, id, tasks.clone(), claimed_at, now);
@@ -322,6 +376,10 @@ impl Model {
         let tasks = lease.tasks.end - lease.tasks.start;
         assert!((1..=known.spec.max_lease_tasks).contains(&tasks), "{tasks} tasks");
         assert!(lease.horizon >= lease.tasks.end);
+        for (job, run, voters) in &self.contested {
+            let overlaps = *job == lease.job && run.start < lease.tasks.end && lease.tasks.start < run.end;
+            assert!(!overlaps || (*run == lease.tasks && !voters.contains(&lane.worker.0)), "{run:?}: {voters:?}");
+        }
         let live = self.grid.scheduler.live_attempts();
         let mut held_before = Vec::new();
         for task in lease.tasks.clone() {
@@ -338,6 +396,7 @@ impl Model {
     }
 
     fn count(&mut self, lease: &Lease) {
+        self.contested.retain(|(job, run, _)| *job != lease.job || *run != lease.tasks);
         let done = &mut self.jobs.get_mut(&lease.job).expect("only a live job's outcome counts").done;
         for task in lease.tasks.clone() {
             let task = &mut done[usize::try_from(task).expect("few")];
@@ -373,6 +432,7 @@ impl Model {
     }
 
     fn forget(&mut self, id: JobId) -> Vec<bool> {
+        self.contested.retain(|(job, ..)| *job != id);
         self.jobs.remove(&id).expect("a job ends once").done
     }
 

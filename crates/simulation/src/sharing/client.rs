@@ -29,11 +29,9 @@ pub(crate) struct SharedJob {
 
 impl Sharing {
     pub(crate) fn plan_job(&mut self, busy: Micros) {
-        let (job, last) = (self.jobs.len(), self.rng.random_range(1..=MAX_TASKS * (CHUNK.get() + 1)));
-        let kind = JobKind::SUM_OF_PRIMES;
+        let (job, tasks) = (self.jobs.len(), self.rng.random_range(1..=MAX_TASKS));
+        let (kind, last) = (JobKind::SUM_OF_PRIMES, tasks * (CHUNK.get() + 1));
         let params = json(format!(r#"{{"a":1,"b":{last}}}"#));
-        let parsed = workloads::kind(kind).and_then(|kind| kind.parse(&params, CHUNK)).expect("a range");
-        let tasks = parsed.workload.tasks();
         let new = NewJob {
             id: JobId(Uuid::from_u128(self.rng.random())),
             kind,

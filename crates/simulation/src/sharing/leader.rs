@@ -76,9 +76,7 @@ impl Sharing {
     pub(crate) fn begin(&mut self, member: usize, epoch: u64, until: Instant) {
         self.members[member].term = None;
         let opened = self.members[member].way.lead(Epoch(epoch));
-        let Ok(parts) = opened else {
-            return self.note(format_args!("member {member} cannot lead in epoch {epoch}"));
-        };
+        let Ok(parts) = opened else { return self.cannot_lead(member, epoch) };
         self.note(format_args!("member {member} leads in epoch {epoch}"));
         let settings = Settings {
             policy: Policy {
@@ -92,9 +90,10 @@ impl Sharing {
             recovery: Duration::from_micros(RECOVERY),
             epoch,
             instance: self.rng.random(),
+            secret: self.rng.random(),
         };
         let after_event = *parts.latest_event.borrow();
-        let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return };
+        let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return self.cannot_lead(member, epoch) };
         let term = Term {
             epoch,
             until,
@@ -110,7 +109,7 @@ impl Sharing {
             sent: BTreeSet::new(),
         };
         self.members[member].term = Some(term);
-        if self.input(member, |engine, now| engine.recover(unfinished, now)).is_none_or(|failed| !failed.is_empty()) {
+        if self.input(member, |engine, now| engine.take_over(unfinished, now)).is_none_or(|failed| !failed.is_empty()) {
             self.violate("a stored job cannot be read");
         }
         let boot = self.members[member].boot;
@@ -118,6 +117,12 @@ impl Sharing {
         if self.now - self.members[member].started_at >= RECOVERY {
             self.ask_for_lists(member, epoch);
         }
+    }
+
+    /// The store went away between the lease and the first read.
+    fn cannot_lead(&mut self, member: usize, epoch: u64) {
+        self.note(format_args!("member {member} cannot lead in epoch {epoch}"));
+        self.stand_back(member, epoch);
     }
 
     fn ask_for_lists(&mut self, member: usize, epoch: u64) {
@@ -202,10 +207,12 @@ impl Sharing {
         self.input(member, |engine, now| match end {
             End::Broken => engine.connection_broke(attempt, now),
             // The attempt may have ended meanwhile.
-            End::Undeliverable => drop(engine.fail(attempt, LeaseFailure::Undeliverable, now)),
+            End::Undeliverable => {
+                let _ = engine.fail(attempt, LeaseFailure::Undeliverable, now);
+            }
             End::Refused => {
                 let cause = Failure::Refused("its worker has seen a later epoch".to_owned());
-                drop(engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now));
+                let _ = engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
             }
         });
     }

@@ -160,6 +160,14 @@ impl Sharing {
         self.after(pause, Event::Starts { member });
     }
 
+    pub(crate) fn stand_back(&mut self, member: usize, epoch: u64) {
+        let now = self.local_now(member);
+        let member = &mut self.members[member];
+        member.candidacy.stand_back(epoch, now);
+        // It may not reach the store.
+        let _ = member.way.resign(Epoch(epoch));
+    }
+
     pub(crate) fn candidacy_due(&mut self, member: usize, boot: u64) {
         if !self.is_up(member, boot) {
             return;

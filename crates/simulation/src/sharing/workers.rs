@@ -84,7 +84,7 @@ impl Sharing {
             return self.after(delay, Event::LeaseRefused { member, boot, epoch, attempt });
         }
         found.seen = epoch;
-        order.settled.iter().for_each(|settled| drop(found.held.remove(settled)));
+        found.held.retain(|attempt, _| !order.settled.contains(attempt));
         if found.held.contains_key(&attempt) {
             return self.violate("a lease arrives twice");
         }
@@ -220,7 +220,7 @@ impl Sharing {
         }
         found.seen = epoch;
         let Reconciled { settled, deliver } = reconciled;
-        settled.iter().for_each(|attempt| drop(found.held.remove(attempt)));
+        found.held.retain(|attempt, _| !settled.contains(attempt));
         let kept = deliver.into_iter().filter_map(|attempt| Some((attempt, found.held.get(&attempt)?.clone())));
         for (attempt, held) in kept.collect::<Vec<_>>() {
             if held.is_finished && !self.members[member].is_cut_from_workers {

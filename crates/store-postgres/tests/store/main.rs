@@ -3,4 +3,5 @@
 mod contract;
 mod failing;
 mod helpers;
+mod moving;
 mod opening;

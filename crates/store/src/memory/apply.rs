@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use model::JobEvent;
+use model::{JobEvent, ProgramHash, uploaded_programs};
 
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, Outcome, ResultBody};
 use crate::error::WriteError;
+use crate::programs::{ProgramChange, TaskLog, in_use, missing};
 use crate::record::{AttemptEnd, NewJob, Submission};
 use crate::retention::{failure_bytes, job_bytes};
 use crate::rules::{
@@ -46,7 +47,9 @@ impl State {
         let accept = |entry: &Entry| match entry {
             Entry::Submission(new) => self.submit(new),
             Entry::Nothing => Answer::Done,
-            Entry::Change(_) | Entry::Housekeeping(_) => Answer::Refused(WriteError::Following.to_string()),
+            Entry::Change(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => {
+                Answer::Refused(WriteError::Following.to_string())
+            }
         };
         let answers = batch.entries.iter().map(accept).collect();
         Applied { answers, latest_event: self.last_event }
@@ -69,6 +72,12 @@ impl State {
             Entry::Housekeeping(Housekeeping::ForgetStatistics(grain, before)) => {
                 Answer::Deleted(self.statistics.forget(*grain, *before))
             }
+            Entry::Program(ProgramChange::Put(record)) => {
+                self.programs.entry(record.hash).or_insert_with(|| record.clone());
+                Answer::Done
+            }
+            Entry::Program(ProgramChange::Delete(hash)) => self.delete_program(*hash),
+            Entry::Log(log) => self.log(log),
             Entry::Nothing => Answer::Done,
         }
     }
@@ -90,6 +99,10 @@ impl State {
         if payloads > 0 && payloads as u64 != new.tasks {
             return Answer::Refused(format!("{payloads} payloads for {} tasks", new.tasks));
         }
+        let programs = uploaded_programs(new.kind, new.params.get());
+        if let Some(program) = programs.into_iter().find(|program| !self.programs.contains_key(program)) {
+            return Answer::Refused(missing(program));
+        }
         self.last_key += 1;
         let key = self.last_key;
         self.keys.insert(new.id, key);
@@ -105,6 +118,7 @@ impl State {
             attempts_put: 0,
             result: None,
             events: Vec::new(),
+            logs: Vec::new(),
         };
         self.jobs.insert(key, job);
         self.put_event(key, submitted(new));
@@ -139,6 +153,23 @@ impl State {
         self.abandon(&effects.result);
         if let Some(event) = effects.event {
             self.put_event(key, event);
+        }
+        Answer::Done
+    }
+
+    fn delete_program(&mut self, hash: ProgramHash) -> Answer {
+        let needs = |job: &&StoredJob| {
+            !job.ledger.state.is_over() && uploaded_programs(job.new.kind, job.new.params.get()).contains(&hash)
+        };
+        match self.jobs.values().find(needs) {
+            Some(job) => Answer::Refused(in_use(job.new.id)),
+            None => Answer::Deleted(u64::from(self.programs.remove(&hash).is_some())),
+        }
+    }
+
+    fn log(&mut self, log: &TaskLog) -> Answer {
+        if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key)) {
+            job.logs.push(log.clone());
         }
         Answer::Done
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId, JobState};
+use model::{JobEvent, JobId, JobState, ProgramHash};
 
 use super::state::State;
 use super::{Link, Shared, lock};
@@ -15,6 +15,7 @@ use crate::change::ResultBody;
 use crate::error::ReadError;
 use crate::json::array;
 use crate::payloads::payload_blocks;
+use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::rules::ATTEMPT_TASKS;
@@ -179,6 +180,27 @@ impl Reads for MemoryReads {
 
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
         self.read(|state| state.dropped_objects.iter().take(limit).cloned().collect())
+    }
+
+    fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>> {
+        self.read(|state| state.programs.get(&hash).cloned())
+    }
+
+    fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
+        self.read(|state| {
+            let is_later = |program: &&ProgramRecord| after.is_none_or(|after| program.hash > after);
+            state.programs.values().filter(is_later).take(limit).cloned().collect()
+        })
+    }
+
+    fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.read(|state| {
+            let Some(job) = state.job(job) else { return Vec::new() };
+            let mut logs: Vec<_> = job.logs.iter().filter(|log| tasks.contains(&log.task)).cloned().collect();
+            logs.sort_by_key(|log| log.task);
+            logs.truncate(limit);
+            logs
+        })
     }
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {

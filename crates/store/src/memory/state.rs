@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{JobEvent, JobId};
+use model::{JobEvent, JobId, ProgramHash};
 use uuid::Uuid;
 
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
 use crate::shared::Member;
@@ -30,6 +31,7 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) programs: BTreeMap<ProgramHash, ProgramRecord>,
     /// The holder of the lease and when it expires, by the store's clock.
     pub(super) lease: Option<(Uuid, Duration)>,
     /// The members and when they were announced last.
@@ -48,6 +50,7 @@ pub(super) struct StoredJob {
     pub(super) attempts_put: u64,
     pub(super) result: Option<ResultBody>,
     pub(super) events: Vec<u64>,
+    pub(super) logs: Vec<TaskLog>,
 }
 
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ fn the_forms_are_those_that_stand_in_databases() {
         max_attempts: NonZeroU32::new(2).expect("not 0"),
         timeout: Timeout { task_seconds: NonZeroU32::new(4), job_seconds: None },
         output: Some("sums".to_owned()),
+        verify: None,
         chunk_size: NonZeroU64::new(77),
         submitted_by: Some("ci".to_owned()),
     };
@@ -23,6 +24,11 @@ fn the_forms_are_those_that_stand_in_databases() {
     );
     assert_eq!(options_to_stored(&options), text);
     assert_eq!(options_from_stored(text).expect("well formed"), options);
+    let verified = JobOptions { verify: model::Share::try_from(0.25).ok(), ..options };
+    let text = text.replace(r#""chunk_size""#, r#""verify":0.25,"chunk_size""#);
+    assert_eq!(options_to_stored(&verified), text);
+    assert_eq!(options_from_stored(&text).expect("well formed"), verified);
+    assert!(options_from_stored(r#"{"v":1,"verify":2}"#).is_err());
     for (is_individual, text) in
         [(true, r#"{"v":1,"is_individual":true}"#), (false, r#"{"v":1,"is_individual":false}"#)]
     {

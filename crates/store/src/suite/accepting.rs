@@ -19,6 +19,7 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
         max_attempts: NonZeroU32::new(2).expect("not 0"),
         timeout: Timeout { task_seconds: NonZeroU32::new(4), job_seconds: NonZeroU32::new(5) },
         output: Some("name".to_owned()),
+        verify: model::Share::try_from(0.05).ok(),
         chunk_size: std::num::NonZeroU64::new(77),
         submitted_by: Some("ann@example".to_owned()),
     };

@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     HalfAnAnswer,
     WrongAttempt,
     ImpossibleSum,
+    /// A sum that could be, and is not.
+    WrongSum,
     EndlessBody,
     LongBody,
     RedirectToItself,
@@ -117,6 +119,7 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
         Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
         Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),
         Fault::ImpossibleSum => write(stream, &outcome(attempt, &u128::MAX.to_string())),
+        Fault::WrongSum => write(stream, &outcome(attempt, "1")),
         Fault::EndlessBody => write_for_ever(stream),
         Fault::LongBody => write(stream, &ok(&" ".repeat(1 << 20))),
         Fault::RedirectToItself => {

@@ -27,18 +27,25 @@ pub(crate) enum Tasks {
 const MAX_ATTEMPTS: u32 = 100;
 
 impl Order {
-    /// The sum of the primes from behind 10^`start` to 10^`end`.
+    /// The sum of the primes from behind 10^`start` to 10^`end`, by a sieve.
     pub(crate) fn sum(start: u32, end: u32) -> Self {
+        Self::sum_by("sieve", start, end)
+    }
+
+    /// The same by an algorithm.
+    pub(crate) fn sum_by(algorithm: &str, start: u32, end: u32) -> Self {
         let (a, b) = (10_u64.pow(start) + 1, 10_u64.pow(end));
         let sum = (published_sum(end) - published_sum(start)).to_string();
-        Self::new("sum-of-primes", &json!({ "a": a, "b": b }), json!({ "a": a, "b": b, "sum": sum }), Tasks::Pushed)
+        let params = json!({ "a": a, "b": b, "algorithm": algorithm });
+        Self::new("sum-of-primes", &params, json!({ "a": a, "b": b, "sum": sum }), Tasks::Pushed)
     }
 
     /// How many primes there are from behind 10^`start` to 10^`end`.
     pub(crate) fn count(start: u32, end: u32) -> Self {
         let (a, b) = (10_u64.pow(start) + 1, 10_u64.pow(end));
         let count = (published_count(end) - published_count(start)).to_string();
-        Self::new("count-primes", &json!({ "a": a, "b": b }), json!({ "a": a, "b": b, "count": count }), Tasks::Pushed)
+        let params = json!({ "a": a, "b": b, "algorithm": "sieve" });
+        Self::new("count-primes", &params, json!({ "a": a, "b": b, "count": count }), Tasks::Pushed)
     }
 
     /// Simulated work.

@@ -116,7 +116,7 @@ impl Process {
         self.child.stdout.take().expect("piped, and taken once")
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("not zero")
     }
 }

@@ -113,8 +113,9 @@ impl Coordinator {
         Arc::clone(&self.data_dir)
     }
 
+    /// Asks for a sum by a sieve, which takes its time.
     pub(crate) fn ask_sum(&self, a: u64, b: u64) -> InFlight {
-        send(self.public, "GET", &format!("/sum-of-primes?a={a}&b={b}"), &[], "")
+        send(self.public, "GET", &format!("/sum-of-primes?a={a}&b={b}&algorithm=sieve"), &[], "")
     }
 
     pub(crate) fn sum(&self, a: u64, b: u64) -> Answer {
@@ -123,7 +124,7 @@ impl Coordinator {
 
     /// Asks for what no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
-        send(self.public, "GET", &format!("/sum-of-primes?a=0&b={ENDLESS}&algorithm=sieve"), &[], "")
+        self.ask_sum(0, ENDLESS)
     }
 
     /// Asks for what no grid finishes, so often, and waits until all of it is let in.

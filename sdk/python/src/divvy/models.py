@@ -207,6 +207,7 @@ class Job(TypedDict):
     tags: Labels
     tasks: TaskCounts
     timeout: Timeout
+    verification: NotRequired[JobVerification | None]
 
 
 class JobEvent(TypedDict):
@@ -254,6 +255,16 @@ class JobRequest(TypedDict):
     requires: NotRequired[Requirements]
     tags: NotRequired[Labels]
     timeout: NotRequired[Timeout]
+    verify: NotRequired[float | None]
+
+
+class JobVerification(TypedDict):
+    compared_leases: NotRequired[int]
+    mismatches: NotRequired[int]
+    recomputed_tasks: NotRequired[int]
+    share: float
+    waiting_leases: NotRequired[int]
+    workers_set_aside: NotRequired[list[str]]
 
 
 class KindDemand(TypedDict):

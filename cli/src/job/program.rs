@@ -1,0 +1,82 @@
+//! The parameters of a `program` job, from arguments and files.
+
+use serde_json::value::RawValue;
+use workloads::{Combine, ProgramLimits, ProgramParams, ProgramRange};
+
+use super::submit::{payloads, read};
+use crate::arguments::{CombineName, ProgramArguments};
+use crate::failure::Failure;
+
+pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Failure> {
+    let args = arguments.args_file.as_ref().map(|file| argument_lists(&read(file)?)).transpose()?;
+    let payloads: Option<Vec<Box<RawValue>>> =
+        arguments.payloads.as_ref().map(|file| payloads(&read(file)?)).transpose()?;
+    let range = arguments.range.zip(arguments.step).map(|((from, to), step)| ProgramRange { from, to, step });
+    if args.is_none() && payloads.is_none() && range.is_none() {
+        let what = "say how many tasks there are: give --range and --step, --args-file or --payloads";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    let combine = match (&arguments.combine_program, arguments.combine) {
+        (Some(program), _) => Combine::Program(program.clone()),
+        (None, CombineName::None) => Combine::None,
+        (None, CombineName::Sum) => Combine::Sum,
+        (None, CombineName::Concat) => Combine::Concat,
+    };
+    let (given, default) = (&arguments.limits, ProgramLimits::default());
+    Ok(ProgramParams {
+        program: arguments.program.clone(),
+        args,
+        range,
+        payloads,
+        env: given.env.iter().cloned().collect(),
+        combine,
+        limits: ProgramLimits {
+            memory_bytes: given.memory.unwrap_or(default.memory_bytes),
+            output_bytes: given.output_limit.unwrap_or(default.output_bytes),
+        },
+        reproducible: given.reproducible,
+        tasks_per_lease: arguments.tasks_per_lease,
+    })
+}
+
+/// A list of arguments for each line: a JSON array of strings and numbers, else the line is the one argument.
+fn argument_lists(text: &str) -> Result<Vec<Vec<String>>, Failure> {
+    let lists: Vec<_> =
+        text.lines().zip(1..).map(|(line, number)| argument_list(line, number)).collect::<Result<_, _>>()?;
+    if lists.is_empty() {
+        return Err(Failure::Usage("there are no tasks: give a list of arguments for each line".to_owned()));
+    }
+    Ok(lists)
+}
+
+fn argument_list(line: &str, number: u64) -> Result<Vec<String>, Failure> {
+    if !line.trim_start().starts_with('[') {
+        return Ok(vec![line.to_owned()]);
+    }
+    let wrong = |what: &str| Failure::Usage(format!("line {number} of the arguments {what}"));
+    let values: Vec<serde_json::Value> =
+        serde_json::from_str(line).map_err(|error| wrong(&format!("is no JSON array: {error}")))?;
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => Err(wrong("has what is neither text nor a number")),
+    };
+    values.into_iter().map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_list_of_arguments_or_one_argument() {
+        let lists = argument_lists("[\"a\", 2]\nframe 1.png\n[]\n").expect("lists");
+        assert_eq!(lists, [vec!["a".to_owned(), "2".to_owned()], vec!["frame 1.png".to_owned()], vec![]]);
+        for wrong in ["[1", "[true]", ""] {
+            assert!(argument_lists(wrong).is_err(), "{wrong}");
+        }
+    }
+}

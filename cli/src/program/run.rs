@@ -1,0 +1,63 @@
+//! `divvy program run`.
+
+use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use model::ProgramKind;
+use sandbox::{Call, Config, Input, Limits, Program, Sandbox, Source};
+use workloads::ProgramLimits;
+
+use super::put::{hash_of, read};
+use crate::arguments::RunProgram;
+use crate::failure::Failure;
+use crate::print::unwritable;
+
+const DEFAULT_TIME: Duration = Duration::from_hours(1);
+
+pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
+    let directory = tempfile::tempdir().map_err(|error| Failure::Failed(format!("make a directory: {error}")))?;
+    let config = Config { allow_native: true, ..Config::new(directory.path().join("sandbox"), 1) };
+    let sandbox = Sandbox::open(config).map_err(|error| Failure::Failed(error.to_string()))?;
+    let (program, call) = (program(&arguments.file)?, call(arguments));
+    // Compiling is no part of a task's time.
+    let stop = AtomicBool::new(false);
+    sandbox.prepare(&program, &stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
+    let finished = sandbox.run(&program, &call, &stop, &mut |chunk| {
+        // Where nobody reads stderr there is nothing to be done.
+        let _ = stderr().write_all(chunk);
+    });
+    let finished = finished.map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
+    let mut out = stdout();
+    out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
+}
+
+fn program(path: &PathBuf) -> Result<Program, Failure> {
+    let bytes = read(path)?;
+    let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
+    match ProgramKind::of(&bytes) {
+        Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
+        Some(ProgramKind::Native) => Ok(Program::Native { sha256, path: path.clone() }),
+        None => {
+            Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))
+        }
+    }
+}
+
+fn call(arguments: &RunProgram) -> Call {
+    let (given, default) = (&arguments.limits, ProgramLimits::default());
+    let limits = Limits {
+        wall_time: arguments.timeout.unwrap_or(DEFAULT_TIME),
+        memory_bytes: given.memory.unwrap_or(default.memory_bytes),
+        output_bytes: given.output_limit.unwrap_or(default.output_bytes),
+        ..Limits::default()
+    };
+    Call {
+        args: arguments.args.clone(),
+        stdin: arguments.stdin.clone().map_or(Input::Empty, Input::File),
+        env: given.env.iter().cloned().collect(),
+        limits,
+        reproducible: given.reproducible,
+    }
+}

@@ -1,0 +1,19 @@
+//! `/grid/coordinators`: the coordinators that live. Each answers for all, also while none leads.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use dashboard::coordinators_page;
+
+use super::super::State;
+use super::super::errors::from_read;
+use super::overview::dashboard_of;
+use super::page::{PageError, Visit, html};
+
+pub(super) async fn list(state: Data<State>, visit: Visit) -> Result<HttpResponse, PageError> {
+    let dashboard = dashboard_of(&state)?;
+    let coordinators = state.members.list().await.map_err(from_read)?;
+    // A standby has no version: its page asks for itself with each tick.
+    let version = dashboard.snapshot(&state).await.map(|snapshot| dashboard.version(&snapshot)).unwrap_or_default();
+    Ok(html(StatusCode::OK, &coordinators_page(&visit.viewer(&version), &coordinators)))
+}

@@ -1,0 +1,132 @@
+//! What workers fetch and report of programs, at the internal port: the programs' bytes, what tasks read, and what they
+//! write to stderr.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use api::{LogReport, MAX_LOG_BYTES};
+use futures_util::stream;
+use model::{AttemptId, JobId, ProgramOutput};
+use serde::Deserialize;
+use service::{ApiError, parse_json_leniently, query_from, read_body};
+use store::{ComposeError, ReadError, Store};
+use uuid::Uuid;
+
+use super::State;
+use super::errors::{from_read, from_write};
+use super::jobs::job_id;
+use super::programs::program_hash;
+
+/// JSON may take six bytes for one of a log's.
+const MAX_REPORT_BYTES: usize = 6 * MAX_LOG_BYTES + 4096;
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Inputs in one answer, unless a single one is longer.
+const INPUT_BYTES: usize = 4 << 20;
+const MAX_INPUTS: u64 = 1_000;
+
+/// `GET /worker/programs/{sha256}`: a program's bytes.
+pub(super) async fn program(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let hash = program_hash(&path)?;
+    let bytes = state.programs.store().program_bytes(hash).await.map_err(from_read)?;
+    let bytes = bytes.ok_or_else(|| ApiError::Unknown(store::missing(hash)))?;
+    let length = bytes.bytes();
+    let pieces = stream::try_unfold(bytes, |mut bytes| async move {
+        Ok::<_, ReadError>(bytes.next().await?.map(|piece| (piece, bytes)))
+    });
+    Ok(HttpResponse::Ok().content_type("application/octet-stream").no_chunking(length).streaming(Box::pin(pieces)))
+}
+
+/// Which tasks' inputs are asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputQuery {
+    first: u64,
+    beyond: u64,
+}
+
+/// `GET /worker/jobs/{id}/inputs?first&beyond`: what tasks of a job get, as a list from the first of them on. It may be
+/// shorter than was asked for, and has one at least.
+pub(super) async fn inputs(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let (id, InputQuery { first, beyond }) = (job_id(&path)?, query_from(request.query_string())?);
+    if first >= beyond {
+        return Err(ApiError::InvalidField { field: "beyond", message: "must be above first".to_owned() });
+    }
+    let (mut inputs, mut bytes) = (Vec::new(), 0);
+    for task in first..beyond.min(first.saturating_add(MAX_INPUTS)) {
+        let payloads = state.programs.store().payloads(id, task..task + 1).await.map_err(from_read)?;
+        bytes += payloads.iter().map(|payload| payload.get().len()).sum::<usize>();
+        if !inputs.is_empty() && bytes > INPUT_BYTES {
+            break;
+        }
+        inputs.extend(payloads);
+    }
+    Ok(HttpResponse::Ok().json(inputs))
+}
+
+/// `GET /worker/jobs/{id}/outputs`: the outputs of a job's tasks, each ending a line, in the order of the tasks.
+pub(super) async fn outputs(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let id = job_id(&path)?;
+    let store = Arc::clone(&state.term()?.store);
+    // The last of them may be waiting to be committed.
+    store.flush().await.map_err(from_write)?;
+    let lines = stream::try_unfold((store, 0), move |(store, next)| async move {
+        let some = lines(&store, id, next).await?;
+        Ok::<_, ComposeError>(some.map(|(piece, next)| (piece, (store, next))))
+    });
+    Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(Box::pin(lines)))
+}
+
+async fn lines(store: &Store, job: JobId, next: u64) -> Result<Option<(Bytes, u64)>, ComposeError> {
+    let some = store.outputs(job, next).await?;
+    let Some(beyond) = some.last().map(|(task, _)| task + 1) else { return Ok(None) };
+    let mut piece = Vec::new();
+    for (task, output) in some {
+        piece.extend(line(output).ok_or_else(|| ComposeError::Combine(format!("task {task} answered no base64")))?);
+    }
+    Ok(Some((piece.into(), beyond)))
+}
+
+fn line(output: ProgramOutput) -> Option<Vec<u8>> {
+    let mut bytes = output.into_bytes()?;
+    if bytes.last() != Some(&b'\n') {
+        bytes.push(b'\n');
+    }
+    Some(bytes)
+}
+
+/// `PUT /worker/logs/{job}/{task}/{attempt}`: what an attempt has written to stderr so far.
+pub(super) async fn report_log(
+    state: Data<State>,
+    path: Path<(String, u64, Uuid)>,
+    request: HttpRequest,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    state.token.demand(&request)?;
+    let (job, task, attempt) = path.into_inner();
+    let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
+    let report: LogReport = parse_json_leniently(&body)?;
+    state
+        .programs
+        .report(job_id(&job)?, task, AttemptId(attempt), report, &state.term()?.store)
+        .await
+        .map_err(from_write)?;
+    Ok(HttpResponse::NoContent().finish())
+}

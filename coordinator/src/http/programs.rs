@@ -1,0 +1,291 @@
+//! `/v1/programs`: clients' own programs, and `/v1/jobs/{id}/logs`: what they wrote to stderr.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{self, CONTENT_LENGTH};
+use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use api::{LogPage, Problem, Program, ProgramNames, ProgramPage, TaskLog};
+use futures_util::StreamExt;
+use model::{ProgramHash, ProgramKind};
+use serde::Deserialize;
+use service::{ApiError, Caller, Right};
+use store::{ProgramRecord, ProgramUpload, UploadError};
+use utoipa::IntoParams;
+
+use super::State;
+use super::errors::{from_read, from_write};
+use super::jobs::{job_id, unknown};
+use super::query::{Fields, page_limit};
+use crate::clock::now;
+
+/// How long a program may take to arrive.
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Logs in one answer, each of 64 KiB at most.
+const MAX_LOGS: usize = 256;
+
+/// Query of a list of programs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which are read one by one")]
+pub(super) struct ProgramPageQuery {
+    /// From `next_page_token` of the page before.
+    page_token: Option<String>,
+    /// The most to list, 1 to 1000. Default 100.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Query of a job's logs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which are read one by one")]
+pub(super) struct LogQuery {
+    /// Only of this task.
+    task: Option<u64>,
+    /// From `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+/// Stores a program under the SHA-256 of its bytes, which are the body. Idempotent.
+#[utoipa::path(
+    put,
+    path = "/v1/programs/{sha256}",
+    operation_id = "put_program",
+    tag = "programs",
+    params(("sha256" = String, Path, description = "The SHA-256 of the body", pattern = "^[0-9a-fA-F]{64}$")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A WebAssembly module or component, or an executable"),
+    responses(
+        (status = 201, description = "Stored", body = Program),
+        (status = 200, description = "It was there", body = Program),
+        (status = 400, description = "The body is no program", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The body has another SHA-256", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+    caller: Caller,
+    body: Payload,
+) -> Result<HttpResponse, ApiError> {
+    demand_programs(&caller)?;
+    let (hash, max_bytes) = (program_hash(&path)?, state.programs.max_bytes);
+    let too_large = || ApiError::BodyTooLarge(usize::try_from(max_bytes).unwrap_or(usize::MAX));
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max_bytes) {
+        return Err(too_large());
+    }
+    let _permit = state.programs.uploads.try_acquire();
+    let _permit = _permit.map_err(|_| ApiError::TooManyRequests("too many programs are on their way".to_owned()))?;
+    let store = Arc::clone(&state.term()?.store);
+    let mut upload = store.upload_program(hash);
+    let received = tokio::time::timeout(UPLOAD_TIMEOUT, receive(&mut upload, body, max_bytes, too_large)).await;
+    let kind = match received.unwrap_or(Err(ApiError::BodyTimeout(UPLOAD_TIMEOUT))) {
+        Ok(kind) => kind,
+        Err(error) => {
+            upload.abort().await;
+            return Err(error);
+        }
+    };
+    let uploaded_by = caller.name().map(|name| name.to_string());
+    let record = ProgramRecord { hash, bytes: upload.bytes(), kind, uploaded_at: now().at, uploaded_by };
+    let is_new = store.put_program(upload, record).await.map_err(from_upload)?;
+    let record = store.program(hash).await.map_err(from_read)?.ok_or_else(|| no_program(hash))?;
+    let mut response = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(response.insert_header((header::LOCATION, format!("/v1/programs/{hash}"))).json(view(record)))
+}
+
+/// Takes the body in, and tells what it is.
+async fn receive(
+    upload: &mut ProgramUpload,
+    mut body: Payload,
+    max_bytes: u64,
+    too_large: impl Fn() -> ApiError,
+) -> Result<ProgramKind, ApiError> {
+    let mut start = Vec::new();
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
+        if upload.bytes() + part.len() as u64 > max_bytes {
+            return Err(too_large());
+        }
+        start.extend(part.iter().take(ProgramKind::MAGIC_BYTES - start.len()));
+        upload.push(&part).await.map_err(from_write)?;
+    }
+    ProgramKind::of(&start).ok_or_else(|| {
+        let message = "it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned();
+        ApiError::InvalidBody { field: None, message }
+    })
+}
+
+/// Lists the stored programs by their hashes.
+#[utoipa::path(
+    get,
+    path = "/v1/programs",
+    operation_id = "list_programs",
+    tag = "programs",
+    params(ProgramPageQuery),
+    responses(
+        (status = 200, description = "A page of programs", body = ProgramPage),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<ProgramPage>, ApiError> {
+    let fields = Fields::parse(request.query_string(), &["page_token", "limit"])?;
+    let (after, limit) = (fields.parsed("page_token")?, page_limit(&fields)?);
+    let mut programs = state.programs.store().programs(after, limit + 1).await.map_err(from_read)?;
+    let has_more = programs.len() > limit;
+    programs.truncate(limit);
+    let next_page_token = programs.last().filter(|_| has_more).map(|last| last.hash.to_string());
+    Ok(Json(ProgramPage { programs: programs.into_iter().map(view).collect(), next_page_token }))
+}
+
+/// A stored program.
+#[utoipa::path(
+    get,
+    path = "/v1/programs/{sha256}",
+    operation_id = "show_program",
+    tag = "programs",
+    params(("sha256" = String, Path, description = "Its SHA-256")),
+    responses(
+        (status = 200, description = "The program", body = Program),
+        (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<Program>, ApiError> {
+    let hash = program_hash(&path)?;
+    let program = state.programs.store().program(hash).await.map_err(from_read)?;
+    program.map(view).map(Json).ok_or_else(|| no_program(hash))
+}
+
+/// Deletes a program that no job needs which is not over.
+#[utoipa::path(
+    delete,
+    path = "/v1/programs/{sha256}",
+    operation_id = "delete_program",
+    tag = "programs",
+    params(("sha256" = String, Path, description = "Its SHA-256")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A job that is not over needs it", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(state: Data<State>, path: Path<String>, caller: Caller) -> Result<HttpResponse, ApiError> {
+    demand_programs(&caller)?;
+    let hash = program_hash(&path)?;
+    match state.term()?.store.delete_program(hash).await.map_err(from_write)? {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(no_program(hash)),
+    }
+}
+
+/// What the workers that are there now can run: the programs that they bring, and whether they run uploaded ones.
+#[utoipa::path(
+    get,
+    path = "/v1/programs/names",
+    operation_id = "list_program_names",
+    tag = "programs",
+    responses(
+        (status = 200, description = "By name", body = ProgramNames),
+        (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn names(state: Data<State>) -> Json<ProgramNames> {
+    Json(state.programs.names())
+}
+
+/// What the programs of a job wrote to stderr: the last 64 KiB of each attempt.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/logs",
+    operation_id = "job_logs",
+    tag = "programs",
+    params(("id" = uuid::Uuid, Path, description = "The job's id"), LogQuery),
+    responses(
+        (status = 200, description = "By task", body = LogPage),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn logs(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<Json<LogPage>, ApiError> {
+    let id = job_id(&path)?;
+    let fields = Fields::parse(request.query_string(), &["task", "page_token"])?;
+    let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
+    let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
+    let tasks = tasks.start.max(from.unwrap_or(0))..tasks.end;
+    let store = &state.term()?.store;
+    store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    // Before the kept ones: what ends in between is seen at least once.
+    let live = state.programs.live(id, &tasks);
+    let mut logs: Vec<_> =
+        store.logs(id, tasks, MAX_LOGS).await.map_err(from_read)?.into_iter().map(of_ended).collect();
+    let next = logs.last().map(|last| last.task).filter(|_| logs.len() == MAX_LOGS);
+    if let Some(next) = next {
+        // The next page begins with a whole task, unless this one is full of one.
+        if logs.first().is_some_and(|first| first.task < next) {
+            logs.retain(|log| log.task < next);
+        }
+    } else {
+        let is_kept = |log: &TaskLog| logs.iter().any(|kept| kept.task == log.task && kept.attempt == log.attempt);
+        let live: Vec<_> = live.into_iter().filter(|log| !is_kept(log)).collect();
+        logs.extend(live);
+    }
+    let is_stuck = next.is_some() && logs.last().map(|log| log.task) == next;
+    let next_page_token = next.map(|next| (next + u64::from(is_stuck)).to_string());
+    Ok(Json(LogPage { logs, next_page_token }))
+}
+
+fn of_ended(log: store::TaskLog) -> TaskLog {
+    let store::TaskLog { task, attempt, worker, ended_at, omitted_bytes, text, .. } = log;
+    TaskLog { task, attempt, worker, omitted_bytes, text, ended_at: Some(ended_at) }
+}
+
+fn view(record: ProgramRecord) -> Program {
+    let ProgramRecord { hash, bytes, kind, uploaded_at, uploaded_by } = record;
+    Program { sha256: hash, bytes, kind, uploaded_at, uploaded_by }
+}
+
+/// Arbitrary code is never open by default: without tokens there is nobody who has the right.
+pub(super) fn demand_programs(caller: &Caller) -> Result<(), ApiError> {
+    if caller.has(Right::Programs) {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden(if caller.name().is_some() {
+        "the token lacks the right \"programs\"".to_owned()
+    } else {
+        "programs need a token with the right \"programs\", and this coordinator has no tokens: make one with \
+         `divvy token new NAME --rights read,submit,programs --file FILE` and start the coordinator with \
+         DIVVY_API_TOKENS_FILE=FILE"
+            .to_owned()
+    }))
+}
+
+pub(super) fn program_hash(text: &str) -> Result<ProgramHash, ApiError> {
+    text.parse().map_err(super::errors::from_invalid)
+}
+
+fn no_program(hash: ProgramHash) -> ApiError {
+    ApiError::Unknown(store::missing(hash))
+}
+
+fn from_upload(error: UploadError) -> ApiError {
+    match error {
+        UploadError::Mismatch { .. } => ApiError::Mismatch(error.to_string()),
+        UploadError::Write(error) => from_write(error),
+    }
+}

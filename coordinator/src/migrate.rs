@@ -1,0 +1,114 @@
+//! `divvy-coordinator migrate`: moves everything from one store to another, while no coordinator uses either.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use store::Objects;
+use store::transfer::{Source, Target, objects, transfer};
+use url::Url;
+
+/// How it is called.
+pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
+    A STORE is a data directory or postgres://user:password@host/database. Results above 64 KiB are copied from \
+    --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
+    there are such results.\n";
+
+/// A store by its name on the command line.
+#[derive(Clone, Debug)]
+enum Place {
+    Directory(PathBuf),
+    Postgres(Url),
+}
+
+impl Place {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(Url::parse(text).context("read the URL of the database")?));
+        }
+        if text.starts_with("file://") {
+            let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
+            return Ok(Self::Directory(path.with_context(|| format!("{text} is not the URL of a directory"))?));
+        }
+        ensure!(!text.contains("://"), "a store is a data directory or postgres://…, not {text}");
+        Ok(Self::Directory(Path::new(text).to_owned()))
+    }
+
+    fn source(&self) -> anyhow::Result<Box<dyn Source>> {
+        Ok(match self {
+            Self::Directory(path) => Box::new(store_sqlite::Transfer::source(path)?),
+            Self::Postgres(url) => Box::new(store_postgres::Transfer::source(url)?),
+        })
+    }
+
+    fn target(&self) -> anyhow::Result<Box<dyn Target>> {
+        Ok(match self {
+            Self::Directory(path) => Box::new(store_sqlite::Transfer::target(path)?),
+            Self::Postgres(url) => Box::new(store_postgres::Transfer::target(url)?),
+        })
+    }
+
+    fn results(&self, url: Option<&Url>, option: &str) -> anyhow::Result<Objects> {
+        match (self, url) {
+            (_, Some(url)) => Ok(Objects::open(url)?),
+            (Self::Directory(path), None) => Ok(Objects::local(&path.join("results"))?),
+            (Self::Postgres(_), None) => bail!("there are results above 64 KiB: say by {option} where they are kept"),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug)]
+struct Request {
+    from: Place,
+    to: Place,
+    from_results: Option<Url>,
+    to_results: Option<Url>,
+}
+
+impl Request {
+    fn parse(arguments: &[String]) -> anyhow::Result<Self> {
+        let (mut from, mut to, mut from_results, mut to_results) = (None, None, None, None);
+        let mut rest = arguments.iter();
+        while let Some(option) = rest.next() {
+            let value = rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"))?;
+            match option.as_str() {
+                "--from" => from = Some(Place::parse(value)?),
+                "--to" => to = Some(Place::parse(value)?),
+                "--from-results" => from_results = Some(Url::parse(value).context("read --from-results")?),
+                "--to-results" => to_results = Some(Url::parse(value).context("read --to-results")?),
+                _ => bail!("{option} is no option of migrate\n\n{USAGE}"),
+            }
+        }
+        let from = from.with_context(|| format!("--from is missing\n\n{USAGE}"))?;
+        let to = to.with_context(|| format!("--to is missing\n\n{USAGE}"))?;
+        Ok(Self { from, to, from_results, to_results })
+    }
+}
+
+/// Moves everything and returns what was moved, for the terminal. Blocks.
+///
+/// # Errors
+/// The arguments are wrong, a store is in use, the target is not empty, or something cannot be read or written: then the
+/// target has nothing but copied results.
+pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
+    let request = Request::parse(arguments)?;
+    let mut source = request.from.source().context("open the source")?;
+    let mut target = request.to.target().context("open the target")?;
+    let names = objects(&mut *source)?;
+    if !names.is_empty() {
+        let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
+        let to = request.to.results(request.to_results.as_ref(), "--to-results")?;
+        if !from.is_at(&to) {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            for name in &names {
+                runtime.block_on(from.copy(name, &to)).context("copy a result")?;
+            }
+        }
+    }
+    let mut text = String::new();
+    for (table, rows) in transfer(&mut *source, &mut *target)? {
+        text.push_str(&format!("{table}: {rows}\n"));
+    }
+    text.push_str(&format!("results above 64 KiB: {}\n", names.len()));
+    Ok(text)
+}

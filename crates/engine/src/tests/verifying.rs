@@ -1,0 +1,181 @@
+//! Jobs whose leases are compared, and workers that report what is wrong.
+
+use std::time::Duration;
+
+use model::{AttemptId, JobKind, Share};
+use scheduler::WorkerKey;
+
+use super::harness::{Harness, held, job};
+use crate::{HeldState, Standing, VerificationCounts};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Takes up a sum of so many tasks, of which this share is compared.
+fn take_up(grid: &mut Harness, number: u128, tasks: u64, share: f64) -> Vec<String> {
+    let mut stored = grid.stored(number, JobKind::SUM_OF_PRIMES, tasks);
+    stored.record.options.verify = Share::try_from(share).ok();
+    stored.record.options.chunk_size = std::num::NonZeroU64::new(999);
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects()
+}
+
+/// The lease that a worker has, and its number of tasks.
+fn lease_of(grid: &Harness, key: WorkerKey) -> Option<(AttemptId, u64)> {
+    let holds = |attempt: AttemptId| grid.engine.lease(attempt, grid.now).is_some();
+    let own = grid.orders.iter().filter(|order| order.worker == key && holds(order.attempt));
+    own.map(|order| (order.attempt, order.tasks.end - order.tasks.start)).next()
+}
+
+/// Lets all workers report in turns, as `value` says of their number of tasks, until nobody has a lease; returns the
+/// effects.
+fn run(grid: &mut Harness, keys: &[WorkerKey], value: impl Fn(WorkerKey, u64) -> u128) -> Vec<String> {
+    let mut effects = Vec::new();
+    while keys.iter().any(|key| lease_of(grid, *key).is_some()) {
+        for key in keys {
+            let Some((attempt, tasks)) = lease_of(grid, *key) else { continue };
+            effects.extend(grid.complete_with(attempt, value(*key, tasks)));
+            grid.engine.stored(u64::MAX, grid.now);
+            effects.extend(grid.wait(SECOND));
+        }
+    }
+    effects
+}
+
+fn honest(_: WorkerKey, tasks: u64) -> u128 {
+    tasks.into()
+}
+
+/// What was counted less what was taken back.
+fn counted(effects: &[String]) -> i128 {
+    let number = |text: &str| text.rsplit(' ').next().and_then(|word| word.parse::<i128>().ok());
+    let completed = |line: &String| number(line.strip_prefix("store 1 completed ")?);
+    let reopened = |line: &String| number(line.strip_prefix("store 1 reopened ")?.split_once(": ")?.0);
+    effects.iter().filter_map(completed).sum::<i128>() - effects.iter().filter_map(reopened).sum::<i128>()
+}
+
+#[test]
+fn outcomes_of_a_wholly_verified_job_count_when_two_workers_agree() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("a", 1, &[]).0, grid.worker("b", 1, &[]).0];
+    take_up(&mut grid, 1, 50, 1.0);
+    let (first, tasks) = lease_of(&grid, keys[0]).expect("it has one");
+    let effects = grid.complete_with(first, tasks.into());
+    assert!(!effects.iter().any(|line| line.contains("completed")), "{effects:?}");
+    assert_eq!(grid.engine.footprint().unsettled, 1);
+    // Its worker keeps the outcome, and may report it twice.
+    let order = grid.orders.iter().find(|order| order.attempt == first).expect("it was sent").clone();
+    let listed = [held(&order, HeldState::Finished)];
+    assert_eq!(grid.engine.heartbeat(keys[0], &listed, grid.now), crate::Reconciled::default());
+    grid.effects();
+    assert_eq!(grid.complete_with(first, tasks.into()), Vec::<String>::new());
+    let effects = run(&mut grid, &keys, honest);
+    assert_eq!(counted(&effects), 50);
+    assert!(effects.contains(&"store 1 ended succeeded".to_owned()), "{effects:?}");
+    assert_eq!(grid.engine.footprint().unsettled, 0);
+    // The number of the last change: every outcome of both workers is durable with it.
+    grid.engine.stored(u64::MAX, grid.now);
+    let with_leases =
+        grid.orders.iter().filter(|order| order.worker == keys[0]).flat_map(|order| order.settled.clone());
+    let mut settled: Vec<_> = with_leases.collect();
+    settled.extend(grid.engine.heartbeat(keys[0], &[], grid.now).settled);
+    assert!(settled.contains(&first), "{settled:?}");
+}
+
+#[test]
+fn third_worker_decides_between_two_and_the_wrong_one_is_set_aside() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
+    take_up(&mut grid, 1, 60, 1.0);
+    let lies = |key, tasks: u64| if key == keys[0] { u128::from(tasks) + 1 } else { tasks.into() };
+    let effects = run(&mut grid, &keys, lies);
+    assert_eq!(counted(&effects), 60, "{effects:?}");
+    assert!(effects.contains(&"store 1 ended succeeded".to_owned()), "{effects:?}");
+    let notice = "the worker liar was set aside: its results were wrong";
+    assert!(effects.iter().any(|line| line.contains(notice)), "{effects:?}");
+    assert_eq!(grid.engine.worker(keys[0]).expect("registered").standing, Standing::Suspended);
+    grid.engine.heartbeat(keys[0], &[], grid.now);
+    grid.wait(60 * SECOND);
+    assert_eq!(take_up(&mut grid, 2, 60, 0.5).iter().filter(|line| line.contains("to 1.0")).count(), 0);
+}
+
+#[test]
+fn whatever_a_liar_has_computed_unseen_is_computed_anew() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
+    take_up(&mut grid, 1, 5_000, 0.2);
+    let lies = |key, tasks: u64| if key == keys[0] { u128::from(tasks) + 1 } else { tasks.into() };
+    let mut effects = Vec::new();
+    // In turns until it is found out.
+    for key in keys.iter().cycle().take(1_000) {
+        if effects.iter().any(|line: &String| line.contains("set aside")) {
+            break;
+        }
+        let Some((attempt, tasks)) = lease_of(&grid, *key) else { continue };
+        effects.extend(grid.complete_with(attempt, lies(*key, tasks)));
+        grid.engine.stored(u64::MAX, grid.now);
+        effects.extend(grid.wait(SECOND));
+    }
+    let view = grid.engine.job(job(1)).expect("it goes on").verification.expect("it is verified");
+    assert_eq!(view.set_aside, ["liar".parse().expect("a name")]);
+    assert!(view.counts.recomputed_tasks > 0 && view.counts.mismatches == 1, "{view:?}");
+    effects.extend(run(&mut grid, &keys, lies));
+    assert_eq!(counted(&effects), 5_000);
+    assert!(effects.contains(&"store 1 ended succeeded".to_owned()));
+}
+
+#[test]
+fn liar_of_an_earlier_coordinator_takes_everything_with_it() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
+    let mut stored = grid.stored(1, JobKind::SUM_OF_PRIMES, 100);
+    stored.record.options.verify = Some(Share::ALL);
+    stored.record.value = 123;
+    stored.done = vec![0..40, 50..60];
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    let lies = |key, tasks: u64| if key == keys[0] { u128::from(tasks) + 1 } else { tasks.into() };
+    let effects = run(&mut grid, &keys, lies);
+    assert!(effects.iter().any(|line| line.starts_with("store 1 reopened [0..40, 50..60] 123: ")), "{effects:?}");
+    assert_eq!(counted(&effects) + 123, 100, "the wrong part is gone, and all tasks count");
+}
+
+#[test]
+fn liar_that_registers_again_is_trusted_only_as_another_process() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
+    take_up(&mut grid, 1, 30, 1.0);
+    run(&mut grid, &keys, |key, tasks| if key == keys[0] { 0 } else { tasks.into() });
+    grid.engine.lose(keys[0], grid.now);
+    grid.effects();
+    let (again, _) = grid.worker("liar", 1, &[]);
+    grid.effects();
+    assert_eq!(grid.engine.worker(again).expect("registered").standing, Standing::Suspended);
+    let mut other = Harness::new();
+    let (fresh, _) = other.worker("liar", 1, &[]);
+    assert_eq!(other.engine.worker(fresh).expect("registered").standing, Standing::Ready);
+}
+
+#[test]
+fn lone_worker_waits_for_another_and_the_job_says_so() {
+    let mut grid = Harness::new();
+    let (alone, _) = grid.worker("alone", 1, &[]);
+    take_up(&mut grid, 1, 5, 1.0);
+    run(&mut grid, &[alone], honest);
+    let reason = grid.engine.explain(job(1)).expect("it waits");
+    assert!(reason.ends_with("leases wait for another worker to compute the same"), "{reason}");
+    let view = grid.engine.job(job(1)).expect("it waits").verification.expect("it is verified");
+    assert!(view.waiting > 0 && view.counts == VerificationCounts::default(), "{view:?}");
+    grid.engine.cancel(job(1), grid.now);
+    grid.effects();
+    assert_eq!(grid.engine.footprint().unsettled, 0);
+}
+
+#[test]
+fn jobs_that_are_not_verified_count_at_once() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SUM_OF_PRIMES, 5);
+    let (attempt, tasks) = lease_of(&grid, key).expect("it has one");
+    assert!(grid.complete_with(attempt, tasks.into())[0].starts_with("store 1 completed"));
+    assert_eq!(grid.engine.job(job(1)).map(|job| job.verification), Some(None));
+}

@@ -1,0 +1,294 @@
+//! Jobs of which a share is computed twice. The outcome of a chosen lease does not count before a worker of another name
+//! has reported the same; where two differ, a third decides. A worker whose outcome was wrong is set aside, and whatever it
+//! has computed without being compared is computed anew.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
+
+use model::{AttemptId, BootId, JobId, Share, WorkerId};
+use rangemap::RangeSet;
+use scheduler::{ActiveLease, StaleAttempt, WorkerKey};
+use store::ChangeKind;
+use workloads::Accepted;
+
+use crate::engine::Engine;
+use crate::time::Now;
+use crate::workers::Delivery;
+
+/// Workers that are remembered as set aside. More would be an attack that registration has to stop.
+const MAX_SET_ASIDE: usize = 1024;
+
+/// What a verified job knows of its outcomes.
+#[derive(Debug)]
+pub(crate) struct Verification {
+    share: Share,
+    /// Runs whose outcome waits for another worker's, by their first tasks.
+    checks: BTreeMap<u64, Check>,
+    /// What counts though only one worker has computed it, by that worker.
+    unchecked: HashMap<WorkerId, Work>,
+    /// The same of earlier coordinators, which is nobody's any more.
+    inherited: Work,
+    counts: VerificationCounts,
+    set_aside: Vec<WorkerId>,
+}
+
+/// How the verification of a job goes, since the coordinator's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VerificationCounts {
+    /// Leases that two workers have computed with the same outcome.
+    pub compared: u64,
+    /// Leases of which some outcome was wrong.
+    pub mismatches: u64,
+    /// Tasks that are computed anew.
+    pub recomputed_tasks: u64,
+}
+
+/// The verification of a job for its view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerificationView {
+    /// Its figures.
+    pub counts: VerificationCounts,
+    /// Leases whose outcomes wait for another worker's.
+    pub waiting: usize,
+    /// Workers that were set aside for it.
+    pub set_aside: Vec<WorkerId>,
+}
+
+#[derive(Debug)]
+struct Check {
+    tasks: Range<u64>,
+    votes: Vec<Vote>,
+}
+
+#[derive(Debug)]
+struct Vote {
+    worker: WorkerId,
+    key: WorkerKey,
+    attempt: AttemptId,
+    values: (u128, u128),
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    tasks: RangeSet<u64>,
+    value: u128,
+    check: u128,
+}
+
+impl Work {
+    fn add(&mut self, tasks: Range<u64>, (value, check): (u128, u128)) {
+        self.tasks.insert(tasks);
+        self.value = self.value.wrapping_add(value);
+        self.check = self.check.wrapping_add(check);
+    }
+}
+
+/// What becomes of an outcome of a verified job.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It counts.
+    Counts(Accepted),
+    /// It waits for another worker's.
+    Waits,
+}
+
+impl Verification {
+    /// `done` and the two values are what earlier coordinators have counted.
+    pub(crate) fn new(share: Share, done: impl Iterator<Item = Range<u64>>, values: (u128, u128)) -> Self {
+        let (value, check) = values;
+        Self {
+            share,
+            checks: BTreeMap::new(),
+            unchecked: HashMap::new(),
+            inherited: Work { tasks: done.collect(), value, check },
+            counts: VerificationCounts::default(),
+            set_aside: Vec::new(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> VerificationView {
+        VerificationView { counts: self.counts, waiting: self.checks.len(), set_aside: self.set_aside.clone() }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.checks.len()
+    }
+
+    /// The attempts whose outcomes wait.
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = AttemptId> {
+        self.checks.values().flat_map(|check| check.votes.iter().map(|vote| vote.attempt))
+    }
+
+    /// Takes everything that only this worker vouches for, and what nobody does.
+    fn take_unchecked(&mut self, worker: &WorkerId) -> Vec<Work> {
+        let own = self.unchecked.remove(worker);
+        let inherited = std::mem::take(&mut self.inherited);
+        own.into_iter().chain([inherited]).filter(|work| !work.tasks.is_empty()).collect()
+    }
+
+    fn is_vote_of(&self, worker: &WorkerId, attempt: AttemptId) -> bool {
+        let mut votes = self.checks.values().flat_map(|check| &check.votes);
+        votes.any(|vote| vote.attempt == attempt && vote.worker == *worker)
+    }
+
+    fn forget_votes(&mut self, worker: &WorkerId) {
+        for check in self.checks.values_mut() {
+            check.votes.retain(|vote| vote.worker != *worker);
+        }
+    }
+}
+
+/// Workers that were set aside, until they are started again.
+#[derive(Debug, Default)]
+pub(crate) struct SetAside {
+    order: VecDeque<WorkerId>,
+    /// The process, of workers that leases are sent to.
+    boots: HashMap<WorkerId, Option<BootId>>,
+}
+
+impl SetAside {
+    fn insert(&mut self, worker: WorkerId, delivery: &Delivery) {
+        if self.boots.insert(worker.clone(), boot(delivery)).is_none() {
+            self.order.push_back(worker);
+        }
+        if self.order.len() > MAX_SET_ASIDE
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.boots.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn contains(&self, worker: &WorkerId, delivery: &Delivery) -> bool {
+        self.boots.get(worker).is_some_and(|known| *known == boot(delivery))
+    }
+}
+
+fn boot(delivery: &Delivery) -> Option<BootId> {
+    match delivery {
+        Delivery::Pushed { boot_id } => Some(*boot_id),
+        Delivery::Pulled => None,
+    }
+}
+
+/// Spreads the bits of an attempt's id, together with a number that no worker knows: none can tell which of its leases
+/// are compared. The finalizer of SplitMix64 (Steele, Lea and Flood, 2014).
+fn spread(secret: u64, attempt: AttemptId) -> u64 {
+    let (high, low) = attempt.0.as_u64_pair();
+    let mut mixed = secret ^ high.rotate_left(32) ^ low;
+    for factor in [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb] {
+        mixed = (mixed ^ (mixed >> 29)).wrapping_mul(factor);
+    }
+    mixed ^ (mixed >> 32)
+}
+
+impl Engine {
+    /// Whether an attempt's outcome waits for another worker's.
+    #[must_use]
+    pub fn is_compared(&self, attempt: AttemptId) -> bool {
+        self.unsettled.contains_key(&attempt)
+    }
+
+    /// Whether an attempt's outcome is known but not committed: its worker keeps it.
+    #[must_use]
+    pub fn is_unsettled(&self, attempt: AttemptId) -> bool {
+        self.is_compared(attempt) || self.durability.is_pending(attempt)
+    }
+
+    /// Decides about an outcome that was accepted. One that waits has ended its lease.
+    pub(crate) fn verify(
+        &mut self,
+        lease: &ActiveLease,
+        accepted: Accepted,
+        busy: Duration,
+        now: Now,
+    ) -> Result<Verdict, StaleAttempt> {
+        let ActiveLease { attempt, job, tasks, lane, .. } = lease.clone();
+        let secret = self.settings.secret;
+        let Some(worker) = self.workers.get(&lane.worker).map(|worker| worker.id.clone()) else {
+            return Ok(Verdict::Counts(accepted));
+        };
+        let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else {
+            return Ok(Verdict::Counts(accepted));
+        };
+        let values = (accepted.value, accepted.check);
+        let is_under_way = verification.checks.get(&tasks.start).is_some_and(|check| check.tasks == tasks);
+        if !is_under_way && !verification.share.includes(spread(secret, attempt)) {
+            verification.unchecked.entry(worker).or_default().add(tasks, values);
+            return Ok(Verdict::Counts(accepted));
+        }
+        let vote = Vote { worker: worker.clone(), key: lane.worker, attempt, values };
+        let check =
+            verification.checks.entry(tasks.start).or_insert_with(|| Check { tasks: tasks.clone(), votes: Vec::new() });
+        let is_decided = check.votes.iter().any(|other| other.values == values);
+        check.votes.push(vote);
+        if is_decided {
+            self.decide(job, tasks.start, values, now);
+            return Ok(Verdict::Counts(accepted));
+        }
+        self.unsettled.insert(attempt, job);
+        self.scheduler.contest(attempt, worker, busy)?;
+        Ok(Verdict::Waits)
+    }
+
+    /// Two workers have reported the same: those that have not were wrong.
+    fn decide(&mut self, job: JobId, first: u64, values: (u128, u128), now: Now) {
+        let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else { return };
+        let Some(check) = verification.checks.remove(&first) else { return };
+        let (right, wrong): (Vec<_>, Vec<_>) = check.votes.into_iter().partition(|vote| vote.values == values);
+        verification.counts.compared += 1;
+        verification.counts.mismatches += u64::from(!wrong.is_empty());
+        for vote in &wrong {
+            self.unsettled.remove(&vote.attempt);
+        }
+        for vote in right {
+            // Settled with the change that is recorded next; the last vote is the attempt that it is recorded for.
+            if self.unsettled.remove(&vote.attempt).is_some() {
+                self.agreed.push((vote.attempt, vote.key));
+            }
+        }
+        for vote in wrong {
+            self.set_worker_aside(&vote.worker, job, now);
+        }
+    }
+
+    /// A worker has reported what is wrong: it gets nothing more, and what only it vouches for is computed anew.
+    fn set_worker_aside(&mut self, name: &WorkerId, shown_by: JobId, now: Now) {
+        let registered = self.workers.iter().filter(|(_, worker)| worker.id == *name);
+        let registered: Vec<_> = registered.map(|(key, worker)| (*key, worker.delivery)).collect();
+        let delivery = registered.last().map_or(Delivery::Pulled, |(_, delivery)| *delivery);
+        self.set_aside.insert(name.clone(), &delivery);
+        for (key, _) in registered {
+            self.distrust(key, now);
+        }
+        let verified = self.jobs.iter().filter(|(_, live)| live.verification.is_some());
+        let verified: Vec<_> = verified.map(|(id, _)| *id).collect();
+        for job in verified {
+            self.compute_anew(job, name, job == shown_by, now);
+        }
+    }
+
+    fn compute_anew(&mut self, job: JobId, name: &WorkerId, has_shown_it: bool, now: Now) {
+        let Some(live) = self.jobs.get_mut(&job) else { return };
+        let Some(verification) = live.verification.as_mut() else { return };
+        self.unsettled.retain(|attempt, _| !verification.is_vote_of(name, *attempt));
+        verification.forget_votes(name);
+        let doubtful = verification.take_unchecked(name);
+        if doubtful.is_empty() && !has_shown_it {
+            return;
+        }
+        verification.set_aside.push(name.clone());
+        let runs: Vec<Range<u64>> = doubtful.iter().flat_map(|work| work.tasks.iter().cloned()).collect();
+        let tasks: u64 = runs.iter().map(|run| run.end - run.start).sum();
+        verification.counts.recomputed_tasks += tasks;
+        let sum = |of: fn(&Work) -> u128| doubtful.iter().map(of).fold(0_u128, u128::wrapping_add);
+        let (value, check) = (sum(|work| work.value), sum(|work| work.check));
+        live.check = live.check.wrapping_sub(check);
+        live.progress.add(-runs.iter().map(|run| live.work.weight(run)).sum::<f64>());
+        // The job is there, or it would have ended.
+        let _ = self.scheduler.reopen(job, &runs, value);
+        let notice =
+            format!("the worker {name} was set aside: its results were wrong; {tasks} tasks were computed anew");
+        self.record(job, ChangeKind::Reopened { tasks: runs, value, check, notice }, now);
+    }
+}

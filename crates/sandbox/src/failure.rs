@@ -1,0 +1,219 @@
+//! How a call ends: with a result, or with a reason why there is none.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::hash::ProgramHash;
+
+/// The result of a program that exited with 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// All that it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// The last 64 KiB of what it wrote to stderr.
+    pub stderr_tail: Vec<u8>,
+    /// What it took.
+    pub usage: Usage,
+}
+
+/// What an execution took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// On the clock, from the program's start to the end of its last process. Compiling is not counted.
+    pub wall_time: Duration,
+    /// Of all processors, user and system, by all its processes.
+    pub cpu_time: Duration,
+    /// The most memory that was seen; of a native program that ran for less than 5 ms, nothing.
+    pub peak_memory_bytes: u64,
+}
+
+/// Why there is no result, with what is known of the execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What to act on.
+    pub reason: Reason,
+    /// The last 64 KiB of what it wrote to stderr.
+    pub stderr_tail: Vec<u8>,
+    /// What it took; nothing when it did not start.
+    pub usage: Usage,
+}
+
+/// Where the cause of a failure lies, and so what can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The program, its input or its limits: it may fail the same way anywhere.
+    Program,
+    /// This worker: another one may do better.
+    Worker,
+    /// Nobody: the call was stopped.
+    Stopped,
+}
+
+/// Why there is no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It ran for longer than it may.
+    #[error("it ran for longer than its limit of {limit:?}")]
+    TimeLimit {
+        /// The limit.
+        limit: Duration,
+    },
+    /// It took more memory than it may.
+    #[error("it needs more memory than its limit of {limit} bytes")]
+    MemoryLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// It wrote more to stdout than it may.
+    #[error("it wrote more to stdout than its limit of {limit} bytes")]
+    OutputLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// Its files take more space than they may, lie deeper than 64 directories or cannot be measured.
+    #[error("its files need more space than its limit of {limit} bytes, or are nested too deep to tell")]
+    ScratchLimit {
+        /// The limit.
+        limit: u64,
+    },
+    /// It has more processes and threads than it may.
+    #[error("it has more processes and threads than its limit of {limit}")]
+    ProcessLimit {
+        /// The limit.
+        limit: u32,
+    },
+    /// A process of a native program has made its descriptors unreadable, so what it takes cannot be metered.
+    #[error("a process of it hides from the watch")]
+    Hidden,
+    /// It said so itself. The end of stderr tells more.
+    #[error("it exited with code {code}")]
+    Exit {
+        /// From 1 to 255; a WASI module may use any number but 0, a component has only 1.
+        code: i32,
+    },
+    /// A signal ended it, such as 11 for a wrong address.
+    #[error("it was ended by signal {signal}")]
+    Signal {
+        /// The number.
+        signal: i32,
+    },
+    /// A WASI program did what WebAssembly forbids: a wrong address, `unreachable`, recursion without end.
+    #[error("it trapped: {message}")]
+    Trap {
+        /// What it did.
+        message: String,
+    },
+    /// The bytes are no module or component that can be run.
+    #[error("it cannot be run: {message}")]
+    BadModule {
+        /// What is wrong with them.
+        message: String,
+    },
+    /// Compiling takes more than it may.
+    #[error("compiling it takes more than {what}")]
+    CompileLimit {
+        /// The limit it met.
+        what: String,
+    },
+    /// The program is not the one that was asked for.
+    #[error("its SHA-256 is {found}, not {expected}")]
+    HashMismatch {
+        /// The one asked for.
+        expected: ProgramHash,
+        /// The one found.
+        found: ProgramHash,
+    },
+    /// The module is larger than the worker accepts.
+    #[error("it has {bytes} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The file cannot be executed here: another architecture, no interpreter, no permission.
+    #[error("it cannot be executed: {message}")]
+    NotExecutable {
+        /// What the system says.
+        message: String,
+    },
+    /// This worker cannot contain it, or was not allowed to run it.
+    #[error("this worker does not run it: {missing}")]
+    Unsupported {
+        /// What is missing.
+        missing: String,
+    },
+    /// Arguments, environment or input that the program cannot be given.
+    #[error("it cannot be called so: {message}")]
+    BadCall {
+        /// What is wrong.
+        message: String,
+    },
+    /// The flag to stop was set.
+    #[error("it was stopped")]
+    Canceled,
+    /// The worker failed, not the program.
+    #[error("the sandbox failed: {message}")]
+    Sandbox {
+        /// What failed.
+        message: String,
+    },
+}
+
+impl Reason {
+    /// Where the cause lies.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::TimeLimit { .. }
+            | Self::MemoryLimit { .. }
+            | Self::OutputLimit { .. }
+            | Self::ScratchLimit { .. }
+            | Self::ProcessLimit { .. }
+            | Self::Hidden
+            | Self::Exit { .. }
+            | Self::Signal { .. }
+            | Self::Trap { .. }
+            | Self::BadModule { .. }
+            | Self::CompileLimit { .. }
+            | Self::TooLarge { .. }
+            | Self::BadCall { .. } => Blame::Program,
+            Self::HashMismatch { .. }
+            | Self::NotExecutable { .. }
+            | Self::Unsupported { .. }
+            | Self::Sandbox { .. } => Blame::Worker,
+            Self::Canceled => Blame::Stopped,
+        }
+    }
+
+    pub(crate) fn sandbox(what: &str, error: impl fmt::Display) -> Self {
+        Self::Sandbox { message: format!("{what}: {error}") }
+    }
+}
+
+impl From<Reason> for Box<Failure> {
+    fn from(reason: Reason) -> Self {
+        Self::new(Failure { reason, stderr_tail: Vec::new(), usage: Usage::default() })
+    }
+}
+
+/// The reason, and for a program that failed by itself the last lines of its stderr.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_BYTES: usize = 1024;
+        write!(f, "{}", self.reason)?;
+        let own = matches!(self.reason, Reason::Exit { .. } | Reason::Signal { .. } | Reason::Trap { .. });
+        let shown = &self.stderr_tail[self.stderr_tail.len().saturating_sub(SHOWN_BYTES)..];
+        let text = String::from_utf8_lossy(shown);
+        if own && !text.trim().is_empty() {
+            write!(f, "; the end of its stderr: {}", text.trim())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        None
+    }
+}

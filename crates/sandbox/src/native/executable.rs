@@ -1,0 +1,113 @@
+//! That an executable is the one asked for and one that this machine executes: looked at once, and again only when the
+//! file has changed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::failure::Reason;
+use crate::hash::ProgramHash;
+
+/// Files whose hash is remembered.
+const MOST_REMEMBERED: usize = 256;
+/// The part of an ELF header that tells the processor.
+const HEADER_BYTES: usize = 20;
+const ELF_64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
+#[cfg(target_arch = "x86_64")]
+const ELF_MACHINE: u16 = libc::EM_X86_64;
+#[cfg(not(target_arch = "x86_64"))]
+const ELF_MACHINE: u16 = libc::EM_AARCH64;
+
+/// What tells one state of a file from another: a process without privileges cannot set the time of its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct State {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed_at: (i64, i64),
+}
+
+/// Hashes of the executables seen.
+#[derive(Debug, Default)]
+pub(crate) struct Executables {
+    hashes: Mutex<HashMap<State, ProgramHash>>,
+}
+
+impl Executables {
+    /// Checks that the file at `path` hashes to `expected`.
+    pub(crate) fn verify(&self, path: &Path, expected: ProgramHash) -> Result<(), Reason> {
+        let found = self
+            .hash(path)
+            .map_err(|error| Reason::NotExecutable { message: format!("{}: {error}", path.display()) })?;
+        if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
+    }
+
+    fn hash(&self, path: &Path) -> io::Result<ProgramHash> {
+        let file = File::open(path)?;
+        let state = state_of(&file)?;
+        if let Some(hash) = self.hashes.lock().unwrap_or_else(PoisonError::into_inner).get(&state) {
+            return Ok(*hash);
+        }
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        (&file).take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+        check_header(&header)?;
+        let hash = ProgramHash::of_reader(header.as_slice().chain(&file))?;
+        // A file that changed while it was read has a later state, which is not the one remembered.
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if hashes.len() >= MOST_REMEMBERED {
+            hashes.clear();
+        }
+        hashes.insert(state, hash);
+        Ok(hash)
+    }
+}
+
+/// The C library hands what the kernel does not execute to a shell, whatever it is.
+fn check_header(header: &[u8]) -> io::Result<()> {
+    if header.starts_with(b"#!") {
+        return Ok(());
+    }
+    let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    match machine {
+        Some(ELF_MACHINE) if header.starts_with(ELF_64_LITTLE) => Ok(()),
+        Some(_) if header.starts_with(b"\x7fELF") => Err(io::Error::other("it is for another kind of processor")),
+        _ => Err(io::Error::other("it is neither an ELF executable nor a script that names its interpreter")),
+    }
+}
+
+fn state_of(file: &File) -> io::Result<State> {
+    let file = file.metadata()?;
+    if !file.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(State {
+        device: file.dev(),
+        inode: file.ino(),
+        bytes: file.size(),
+        changed_at: (file.ctime(), file.ctime_nsec()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_is_hashed_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("program");
+        let executables = Executables::default();
+        std::fs::write(&path, "#!one").expect("written");
+        executables.verify(&path, ProgramHash::of(b"#!one")).expect("the same");
+        executables.verify(&path, ProgramHash::of(b"#!one")).expect("remembered");
+        std::fs::write(&path, "#!another").expect("written");
+        let found = executables.verify(&path, ProgramHash::of(b"#!one")).expect_err("changed");
+        assert_eq!(
+            found,
+            Reason::HashMismatch { expected: ProgramHash::of(b"#!one"), found: ProgramHash::of(b"#!another") }
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! Native programs: a supervisor process per running task, and the cage around uploaded executables.
+
+mod cage;
+mod executable;
+mod filter;
+mod host;
+mod streams;
+pub(crate) mod supervisor;
+mod sys;
+mod tree;
+mod watch;
+mod wire;
+
+pub(crate) use cage::SCOPED_SIGNALS_ABI;
+pub(crate) use executable::Executables;
+pub(crate) use host::{Job, Supervisors};
+pub(crate) use streams::Ran;
+pub(crate) use sys::{has_seccomp_filters, landlock_abi};

@@ -1,0 +1,248 @@
+//! One native run as the host sees it: the program's streams, the stop flag and what the supervisor says.
+
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+
+use super::host::{Stdin, reason_of, reply};
+use super::wire::{self, Bound, Ended, Exit, Reply, Request, Step};
+use crate::failure::Reason;
+use crate::program::{Limits, STDERR_TAIL_BYTES};
+use crate::tail::Tail;
+
+/// How soon a stop is noticed.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+/// How much later than the limit and the grace a supervisor may tell that the program has ended: longer than it tries.
+const PATIENCE: Duration = Duration::from_secs(15);
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) ended: Ended,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Tail,
+    /// Why the host ended it, if it did.
+    pub(crate) cause: Option<Cause>,
+    pub(crate) wall_time: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Stopped,
+    Output,
+}
+
+impl Ran {
+    /// Why there is no result, if there is none: the first bound that was met counts, whatever the program made of it.
+    pub(crate) fn reason(&self, limits: &Limits) -> Option<Reason> {
+        if self.ended.left > 0 {
+            return Some(Reason::sandbox("end the program", format!("{} processes do not end", self.ended.left)));
+        }
+        let time = Reason::TimeLimit { limit: limits.wall_time };
+        let scratch = Reason::ScratchLimit { limit: limits.scratch_bytes };
+        match (self.cause, self.ended.bound, self.ended.exit) {
+            (Some(Cause::Stopped), _, _) => Some(Reason::Canceled),
+            (Some(Cause::Output), _, _) => Some(Reason::OutputLimit { limit: limits.output_bytes }),
+            (None, Some(bound), _) => Some(match bound {
+                Bound::Time => time,
+                Bound::Memory => Reason::MemoryLimit { limit: limits.memory_bytes },
+                Bound::Scratch => scratch,
+                Bound::Processes => Reason::ProcessLimit { limit: limits.processes },
+                Bound::Unwatchable => Reason::Hidden,
+            }),
+            (None, None, Exit::Code(0)) => None,
+            (None, None, Exit::Code(code)) => Some(Reason::Exit { code }),
+            // The kernel's own signals for these limits come before the watch looks.
+            (None, None, Exit::Signal(libc::SIGXFSZ)) => Some(scratch),
+            (None, None, Exit::Signal(libc::SIGXCPU)) => Some(time),
+            (None, None, Exit::Signal(signal)) => Some(Reason::Signal { signal }),
+        }
+    }
+}
+
+/// The host's ends of a program's streams; those that are closed are gone.
+pub(super) struct Streams {
+    stdin: Option<(PipeWriter, Bytes)>,
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    output: Vec<u8>,
+    output_limit: u64,
+    tail: Tail,
+    overdue_after: Duration,
+    buffer: Vec<u8>,
+    cause: Option<Cause>,
+}
+
+impl Streams {
+    /// Opens them, with the program's ends in the order of their numbers.
+    pub(super) fn open(stdin: Stdin, limits: &Limits) -> io::Result<(Self, [OwnedFd; wire::STREAMS])> {
+        let (their_stdin, stdin) = match stdin {
+            Stdin::File(file) => (OwnedFd::from(file), None),
+            Stdin::Bytes(bytes) => {
+                let (theirs, ours) = io::pipe()?;
+                ioctl_fionbio(&ours, true)?;
+                (OwnedFd::from(theirs), Some((ours, bytes)))
+            }
+        };
+        let (stdout, their_stdout) = io::pipe()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        ioctl_fionbio(&stdout, true)?;
+        ioctl_fionbio(&stderr, true)?;
+        let streams = Self {
+            stdin,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            output: Vec::new(),
+            output_limit: limits.output_bytes,
+            tail: Tail::new(STDERR_TAIL_BYTES),
+            overdue_after: limits.wall_time.saturating_add(limits.grace).saturating_add(PATIENCE),
+            buffer: vec![0; CHUNK_BYTES],
+            cause: None,
+        };
+        Ok((streams, [their_stdin, their_stdout.into(), their_stderr.into()]))
+    }
+
+    /// Serves the streams until the supervisor says that all processes are gone. Nothing comes of an executable that is
+    /// still open for writing.
+    pub(super) fn run(
+        mut self,
+        supervisor: &UnixStream,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<Ran>, Reason> {
+        let started_at = Instant::now();
+        let ended = loop {
+            let ready = self.wait(supervisor).map_err(|error| Reason::sandbox("wait for the program", error))?;
+            self.move_bytes(ready, on_stderr);
+            self.tell_to_end(supervisor, stop);
+            if ready.supervisor {
+                match reply(supervisor)? {
+                    Reply::Refused { step: Step::Busy, .. } => return Ok(None),
+                    Reply::Refused { step, message } => return Err(reason_of(step, message)),
+                    Reply::Ended(ended) => break ended,
+                }
+            }
+            if started_at.elapsed() > self.overdue_after {
+                return Err(Reason::sandbox("end the program", "its supervisor does not answer"));
+            }
+        };
+        let wall_time = started_at.elapsed();
+        // All writers are gone, so what is in the pipes is all there is.
+        self.move_bytes(Ready::ALL, on_stderr);
+        Ok(Some(Ran { ended, stdout: self.output, stderr: self.tail, cause: self.cause, wall_time }))
+    }
+
+    fn wait(&self, supervisor: &UnixStream) -> io::Result<Ready> {
+        let mut fds = vec![PollFd::new(supervisor, PollFlags::IN)];
+        fds.extend(self.stdout.as_ref().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+        fds.extend(self.stderr.as_ref().map(|pipe| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)));
+        fds.extend(self.stdin.as_ref().map(|(pipe, _)| PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::OUT)));
+        match poll(&mut fds, Some(&TICK)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let supervisor = ready.next().unwrap_or(false);
+        Ok(Ready {
+            supervisor,
+            stdout: self.stdout.is_some() && ready.next().unwrap_or(false),
+            stderr: self.stderr.is_some() && ready.next().unwrap_or(false),
+            stdin: self.stdin.is_some() && ready.next().unwrap_or(false),
+        })
+    }
+
+    fn move_bytes(&mut self, ready: Ready, on_stderr: &mut dyn FnMut(&[u8])) {
+        if ready.stdin {
+            self.write_stdin();
+        }
+        // A turn has a bound, so that a flood on one stream does not hide the other, the stop flag or the end.
+        if ready.stdout
+            && !read(&mut self.stdout, &mut self.buffer, |chunk| take(&mut self.output, self.output_limit, chunk))
+        {
+            self.cause.get_or_insert(Cause::Output);
+        }
+        if ready.stderr {
+            read(&mut self.stderr, &mut self.buffer, |chunk| {
+                self.tail.push(chunk);
+                on_stderr(chunk);
+                true
+            });
+        }
+    }
+
+    fn write_stdin(&mut self) {
+        while let Some((pipe, bytes)) = &mut self.stdin {
+            match rustix::io::write(&*pipe, bytes) {
+                Ok(written) => bytes.advance(written),
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => continue,
+                // The program has closed its end: it needs no more.
+                Err(_) => bytes.clear(),
+            }
+            if bytes.is_empty() {
+                self.stdin = None;
+            }
+        }
+    }
+
+    fn tell_to_end(&mut self, supervisor: &UnixStream, stop: &AtomicBool) {
+        // What ends it is told once; a supervisor that cannot be told is gone, which the next turn notices.
+        match self.cause {
+            None if stop.load(Ordering::Relaxed) => {
+                self.cause = Some(Cause::Stopped);
+                let _ = wire::send(supervisor, &Request::Terminate, &[]);
+            }
+            Some(Cause::Output) if self.stdout.take().is_some() => {
+                let _ = wire::send(supervisor, &Request::Kill, &[]);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ready {
+    supervisor: bool,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Ready {
+    const ALL: Self = Self { supervisor: false, stdin: false, stdout: true, stderr: true };
+}
+
+/// Adds to the output if it fits.
+fn take(output: &mut Vec<u8>, limit: u64, chunk: &[u8]) -> bool {
+    let fits = (output.len() + chunk.len()) as u64 <= limit;
+    if fits {
+        output.extend_from_slice(chunk);
+    }
+    fits
+}
+
+/// Reads what is there, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.
+fn read(pipe: &mut Option<PipeReader>, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> bool) -> bool {
+    const MOST_CHUNKS: usize = 32;
+    for _ in 0..MOST_CHUNKS {
+        let Some(open) = pipe else { return true };
+        match rustix::io::read(&*open, &mut *buffer) {
+            Ok(0) => *pipe = None,
+            Ok(length) => {
+                if !take(&buffer[..length]) {
+                    return false;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => return true,
+        }
+    }
+    true
+}

@@ -1,0 +1,285 @@
+//! The supervisor: a small process with one thread that runs the programs of one slot, one after the other.
+//!
+//! It is the parent of each program and the reaper of its orphans, so a task is over when it has no child left: no
+//! `setsid` and no double fork leads away from it. It forks fast because it is small, and may allocate between `fork`
+//! and `exec` because it has one thread. When the host's end of its socket closes, the host is gone: it kills all that
+//! runs, removes the scratch directory and ends.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, getpriority_process, kill_process_group,
+    pidfd_open, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid,
+    setpriority_process, setsid, wait,
+};
+
+use super::cage::{self, Built, Filters};
+use super::sys::{self, SingleThreaded};
+use super::tree;
+use super::watch::Watch;
+use super::wire::{self, Bound, Ended, Exit, Reply, Request, STREAMS, Start, Step};
+use crate::scratch;
+
+/// How long a killed process may take to go, which is long only where the kernel waits for a device.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How much lower the priority of programs is.
+const NICE: i32 = 5;
+/// Processes outside the program's group that are signaled at a time.
+const MOST_SIGNALED: usize = 1024;
+const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+/// Children of `clone` whose end sends no SIGCHLD are waited for, too.
+const WAIT_ALL: WaitOptions = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+
+/// Serves the host at the other end of `socket` until it is gone.
+fn serve(socket: &UnixStream) -> io::Result<()> {
+    let single_threaded = SingleThreaded::check()?;
+    // Descriptors of the host that are not marked for closing, such as a C library's.
+    sys::close_on_exec_from(0)?;
+    // All that it runs is of this session, by which the host finds it should the supervisor be killed. And what a
+    // terminal sends to the host's group is the host's to handle.
+    setsid()?;
+    set_child_subreaper(Some(getpid()))?;
+    // No process of the same user may look into this one.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let filters = Filters::build().map_err(|error| error.to_string());
+    while let Some((request, streams)) = wire::receive::<Request>(socket)? {
+        // A request to end a program that has just ended by itself.
+        let Request::Start(start) = request else { continue };
+        let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else { continue };
+        match spawn(&start, streams, &filters, single_threaded) {
+            Ok(child) => {
+                let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+                let ended = Run::new(&start, pid)?.run(socket)?;
+                wire::send(socket, &Reply::Ended(ended), &[])?;
+            }
+            Err((step, message)) => wire::send(socket, &Reply::Refused { step, message }, &[])?,
+        }
+    }
+    Ok(())
+}
+
+fn spawn(
+    start: &Start,
+    streams: [OwnedFd; STREAMS],
+    filters: &Result<Filters, String>,
+    single_threaded: SingleThreaded,
+) -> Result<Child, (Step, String)> {
+    let at_cage = |message: String| (Step::Cage, message);
+    let built = start.cage.as_ref().map(|cage| Built::new(cage, &start.scratch)).transpose().map_err(at_cage)?;
+    let filters = filters.as_ref().map_err(|message| at_cage(message.clone()))?;
+    let filters = Filters::clone(filters);
+    let (program, arguments) = start.argv.split_first().ok_or((Step::Arguments, "no command".to_owned()))?;
+    let [stdin, stdout, stderr] = streams.map(Stdio::from);
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(&start.env).current_dir(&start.working_directory);
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
+    let (bounds, supervisor) = (start.bounds, getpid());
+    // Which step a failure is of is told by whether the last one before `exec` was reached.
+    let (mut reached, mark) = io::pipe().map_err(|error| (Step::Spawn, error.to_string()))?;
+    let mut entered = Some((built, mark));
+    single_threaded.before_exec(&mut command, move || {
+        let (built, mark) = entered.take().ok_or_else(|| io::Error::other("entered twice"))?;
+        prepare(supervisor, &bounds, built, &filters)?;
+        io::Write::write_all(&mut &mark, b"x")
+    });
+    let spawned = command.spawn();
+    drop(command);
+    spawned.map_err(|error| {
+        let at_exec = io::Read::read(&mut reached, &mut [0]).is_ok_and(|got| got == 1);
+        let kind = error.kind();
+        let step = if matches!(kind, io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput) {
+            Step::Arguments
+        } else if kind == io::ErrorKind::ExecutableFileBusy {
+            Step::Busy
+        } else if at_exec {
+            Step::Exec
+        } else {
+            Step::Spawn
+        };
+        (step, error.to_string())
+    })
+}
+
+/// Runs in the new process, before `exec`.
+fn prepare(supervisor: Pid, bounds: &wire::Bounds, built: Option<Built>, filters: &Filters) -> io::Result<()> {
+    setpgid(None, None)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(supervisor) {
+        return Err(io::Error::other("the supervisor is gone"));
+    }
+    cage::limit_resources(bounds, built.is_some())?;
+    // Below the watch and the worker's own threads: among a thousand processes of a fork bomb the watch would else wait
+    // for each one's turn.
+    setpriority_process(None, getpriority_process(None)?.saturating_add(NICE))?;
+    // `exec` sets it so anyway; until then the files of this process in /proc belong to root.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    // Out of memory, the kernel ends the program rather than the worker. Not every container lets it be said.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    sys::close_on_exec_from(3)?;
+    built.map_or(Ok(()), |built| built.enter(filters))
+}
+
+/// A program that runs.
+struct Run<'a> {
+    start: &'a Start,
+    main: i32,
+    main_pidfd: OwnedFd,
+    /// How the main process ended, once it has.
+    exit: Option<Exit>,
+    bound: Option<Bound>,
+    /// When SIGKILL follows a SIGTERM.
+    kill_at: Option<Instant>,
+    end_at: Instant,
+    cpu_before: Duration,
+    watch: Watch<'a>,
+}
+
+impl<'a> Run<'a> {
+    fn new(start: &'a Start, main: i32) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            start,
+            main,
+            main_pidfd: pidfd_open(pid(main)?, PidfdFlags::empty())?,
+            exit: None,
+            bound: None,
+            kill_at: None,
+            end_at: now + Duration::from_millis(start.bounds.wall_ms),
+            cpu_before: sys::cpu_time_of_reaped_descendants(),
+            watch: Watch::new(start, now),
+        })
+    }
+
+    /// Watches until the main process ends or has to, and then ends all that it started.
+    fn run(mut self, socket: &UnixStream) -> io::Result<Ended> {
+        loop {
+            let now = Instant::now();
+            // A program that was told to end has its grace, whatever its time limit was.
+            let wake_at = self.watch.next_look().min(self.kill_at.unwrap_or(self.end_at));
+            let (asked, ended) = wait_for(socket, &self.main_pidfd, wake_at.saturating_duration_since(now))?;
+            if asked {
+                self.obey(socket)?;
+            }
+            let now = Instant::now();
+            if self.kill_at.is_none() && now >= self.end_at {
+                self.bound.get_or_insert(Bound::Time);
+                self.terminate(now);
+            }
+            if ended || self.kill_at.is_some_and(|at| now >= at) {
+                break;
+            }
+            if let Some(bound) = self.watch.look(now, self.start.cage.is_some()) {
+                self.bound.get_or_insert(bound);
+                break;
+            }
+        }
+        let left = self.end_all();
+        // A short program may have ended between two looks.
+        self.bound = self.bound.or_else(|| self.watch.disk_bound());
+        let cpu = sys::cpu_time_of_reaped_descendants().saturating_sub(self.cpu_before);
+        Ok(Ended {
+            exit: self.exit.unwrap_or(Exit::Signal(libc::SIGKILL)),
+            bound: self.bound,
+            cpu_micros: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
+            peak_memory_bytes: self.watch.peak_memory_bytes(),
+            left,
+        })
+    }
+
+    fn obey(&mut self, socket: &UnixStream) -> io::Result<()> {
+        match wire::receive::<Request>(socket) {
+            Ok(Some((Request::Terminate, _))) => self.terminate(Instant::now()),
+            Ok(Some((Request::Kill, _))) => self.kill_at = Some(Instant::now()),
+            Ok(Some((Request::Start(_), _))) => {}
+            Ok(None) | Err(_) => {
+                self.end_all();
+                let _ = scratch::remove(&self.start.scratch);
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the host is gone"));
+            }
+        }
+        Ok(())
+    }
+
+    fn terminate(&mut self, now: Instant) {
+        if self.kill_at.is_none() {
+            self.kill_at = Some(now + Duration::from_millis(self.start.bounds.grace_ms));
+            self.signal_all(Signal::TERM);
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        // The group first: the kernel lets no member fork past a signal to all of them. Its number is its own until its
+        // leader is reaped.
+        if let (None, Ok(group)) = (self.exit, pid(self.main)) {
+            let _ = kill_process_group(group, signal);
+        }
+        let own = getpid().as_raw_pid();
+        for process in tree::descendants(own, MOST_SIGNALED) {
+            tree::signal_descendant(own, process, signal);
+        }
+    }
+
+    /// Kills until no child is left, and returns how many would not go.
+    fn end_all(&mut self) -> u32 {
+        let give_up_at = Instant::now() + KILL_PATIENCE;
+        loop {
+            self.signal_all(Signal::KILL);
+            if self.reap() {
+                return 0;
+            }
+            if Instant::now() >= give_up_at {
+                let left = tree::descendants(getpid().as_raw_pid(), MOST_SIGNALED).len();
+                return u32::try_from(left).unwrap_or(u32::MAX);
+            }
+            let _ = poll(&mut [], Some(&KILL_PAUSE));
+        }
+    }
+
+    /// Reaps what has ended; true when no child is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match wait(WAIT_ALL | WaitOptions::NOHANG) {
+                Ok(Some((process, status))) if process.as_raw_pid() == self.main => {
+                    self.exit = Some(exit_of(status.as_raw()));
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+fn pid(raw: i32) -> io::Result<Pid> {
+    Pid::from_raw(raw).ok_or_else(|| io::Error::other("zero is no process"))
+}
+
+fn exit_of(status: i32) -> Exit {
+    let status = std::process::ExitStatus::from_raw(status);
+    status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(libc::SIGKILL)), Exit::Code)
+}
+
+/// Whether the host has something to say, and whether the main process has ended.
+fn wait_for(socket: &UnixStream, main: &OwnedFd, timeout: Duration) -> io::Result<(bool, bool)> {
+    let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    let mut fds = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN), PollFd::new(main, PollFlags::IN)];
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Serves on standard input, which the host has connected; returns the process's exit code.
+pub(crate) fn main() -> i32 {
+    // A copy of the socket stays open as standard input, and closes with the process.
+    let socket = io::stdin().as_fd().try_clone_to_owned();
+    let served = socket.and_then(|socket| serve(&UnixStream::from(socket)));
+    i32::from(served.is_err())
+}

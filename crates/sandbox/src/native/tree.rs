@@ -1,0 +1,270 @@
+//! The processes below another one, from `/proc`: which they are, what memory they take, which files they hold.
+//!
+//! A process can end at any moment, so a file that is gone is no error here. A walk may miss a process that is forked
+//! while it runs; callers repeat it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// Longest line of ancestors that is followed.
+const MAX_ANCESTORS: usize = 1 << 16;
+/// The kernel memory that a full pipe, or what waits at one end of a socket pair, takes at most by default.
+const PIPE_BYTES: u64 = 64 << 10;
+const SOCKET_BYTES: u64 = 208 << 10;
+const BLOCK_BYTES: u64 = 512;
+/// Processes that fork while they are killed need another pass each time.
+const KILL_PASSES: usize = 1000;
+
+/// What one process takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) threads: u32,
+    /// Anonymous and shared memory, swapped memory and page tables; no page cache, which the kernel can drop.
+    pub(crate) memory_bytes: u64,
+}
+
+/// What the open descriptors and the mappings of a process hold beside its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// Bytes of unlinked files by inode.
+    unlinked: HashMap<u64, u64>,
+    /// Pipes and sockets, by their names, with the kernel memory that each may take.
+    buffers: HashMap<Vec<u8>, u64>,
+    /// Unlinked files that are only mapped, whose size cannot be read.
+    mapped: HashSet<u64>,
+}
+
+impl Held {
+    pub(crate) fn unlinked_bytes(&self) -> u64 {
+        self.unlinked.values().sum()
+    }
+
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        self.buffers.values().sum()
+    }
+
+    /// Whether a file takes space that nothing shows.
+    pub(crate) fn has_unmeasurable(&self) -> bool {
+        self.mapped.iter().any(|inode| !self.unlinked.contains_key(inode))
+    }
+}
+
+/// The descendants of `root`, parents first; no more are looked for once there are more than `most`. A tree that grows
+/// while it is walked would else never be done with.
+pub(crate) fn descendants(root: i32, most: usize) -> Vec<i32> {
+    let mut found = Vec::new();
+    push_children(root, &mut found);
+    let mut next = 0;
+    while let Some(&process) = found.get(next)
+        && found.len() <= most
+    {
+        push_children(process, &mut found);
+        next += 1;
+    }
+    found
+}
+
+fn push_children(process: i32, found: &mut Vec<i32>) {
+    for thread in threads(process) {
+        let Ok(children) = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")) else { continue };
+        found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+}
+
+fn threads(process: i32) -> impl Iterator<Item = i32> {
+    numbers_in(format!("/proc/{process}/task"))
+}
+
+fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What `process` takes; nothing when it is gone.
+pub(crate) fn taken(process: i32) -> Taken {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let taken = parse_status(&status);
+    if taken.memory_bytes > 0 || taken.threads <= 1 {
+        return taken;
+    }
+    // The first thread has ended and shows no memory any more; the others share it and do.
+    let shown = threads(process)
+        .map(|thread| fs::read_to_string(format!("/proc/{process}/task/{thread}/status")).unwrap_or_default())
+        .map(|status| parse_status(&status).memory_bytes)
+        .max();
+    Taken { memory_bytes: shown.unwrap_or(0), ..taken }
+}
+
+fn parse_status(status: &str) -> Taken {
+    let mut taken = Taken::default();
+    for line in status.lines() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let number =
+            || value.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        match name {
+            "RssAnon" | "RssShmem" | "VmSwap" | "VmPTE" => taken.memory_bytes += number() << 10,
+            "Threads" => taken.threads = u32::try_from(number()).unwrap_or(u32::MAX),
+            _ => {}
+        }
+    }
+    taken
+}
+
+/// The memory of `process` with each shared page divided by the number of its users; `None` where that cannot be read.
+/// Takes milliseconds for a large process.
+pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    let kilobytes = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    let wanted = |line: &&str| ["Pss_Anon:", "Pss_Shmem:", "SwapPss:"].iter().any(|name| line.starts_with(name));
+    let lines: Vec<_> = rollup.lines().filter(wanted).filter_map(kilobytes).collect();
+    (!lines.is_empty()).then(|| lines.iter().sum::<u64>() << 10)
+}
+
+/// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes and sockets.
+///
+/// # Errors
+/// When the process hides its descriptors.
+pub(crate) fn add_held(process: i32, scratch: &Path, held: &mut Held) -> io::Result<()> {
+    let readable = add_descriptors(&format!("/proc/{process}/fd"), scratch, held)?;
+    if readable == 0 {
+        // The first thread may have ended; the others have descriptors.
+        for thread in threads(process) {
+            add_descriptors(&format!("/proc/{process}/task/{thread}/fd"), scratch, held)?;
+        }
+    }
+    add_mapped(process, scratch, held)
+}
+
+fn add_descriptors(directory: &str, scratch: &Path, held: &mut Held) -> io::Result<usize> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+        Err(_) => return Ok(0),
+        Ok(entries) => entries,
+    };
+    let mut count = 0;
+    for entry in entries.flatten() {
+        count += 1;
+        let path = entry.path();
+        let Ok(target) = fs::read_link(&path) else { continue };
+        let name = target.as_os_str().as_bytes();
+        if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
+            let bytes = if name.starts_with(b"pipe:") { PIPE_BYTES } else { SOCKET_BYTES };
+            held.buffers.insert(name.to_vec(), bytes);
+        } else if target.starts_with(scratch)
+            && let Ok(file) = fs::metadata(&path)
+            && file.nlink() == 0
+        {
+            held.unlinked.insert(file.ino(), file.blocks() * BLOCK_BYTES);
+        }
+    }
+    Ok(count)
+}
+
+fn add_mapped(process: i32, scratch: &Path, held: &mut Held) -> io::Result<()> {
+    let maps = match fs::read(format!("/proc/{process}/maps")) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
+        Err(_) => return Ok(()),
+        Ok(maps) => maps,
+    };
+    let scratch = scratch.as_os_str().as_bytes();
+    for line in maps.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b" (deleted)")) {
+        let mut fields = line.splitn(6, |byte| *byte == b' ');
+        let inode = fields.nth(4).and_then(|inode| std::str::from_utf8(inode).ok()?.parse().ok());
+        let path = fields.next().unwrap_or_default().trim_ascii_start();
+        if let (Some(inode), true) = (inode, path.starts_with(scratch)) {
+            held.mapped.insert(inode);
+        }
+    }
+    Ok(())
+}
+
+/// Sends a signal to a process that is known to be a descendant of `root`, unless it has ended meanwhile.
+pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // The number may have been given to a stranger since the walk: the descriptor pins it, and the ancestry is checked.
+    if has_ancestor(process, root) {
+        let _ = pidfd_send_signal(pidfd, signal);
+    }
+}
+
+fn has_ancestor(process: i32, ancestor: i32) -> bool {
+    let mut current = process;
+    for _ in 0..MAX_ANCESTORS {
+        match stat_fields(current) {
+            Some(stat) if stat.parent == ancestor => return true,
+            Some(stat) if stat.parent > 1 => current = stat.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+struct Stat {
+    state: char,
+    parent: i32,
+    session: i32,
+}
+
+fn stat_fields(process: i32) -> Option<Stat> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it is the program's choice and may contain anything, parentheses too.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    Some(Stat { state, parent, session })
+}
+
+/// Kills every process of a session whose supervisor is gone.
+pub(crate) fn kill_session(session: i32) {
+    for _ in 0..KILL_PASSES {
+        let members: Vec<_> = numbers_in("/proc").filter(|process| is_in_session(*process, session)).collect();
+        if members.is_empty() {
+            return;
+        }
+        for process in members {
+            let Some(pid) = Pid::from_raw(process) else { continue };
+            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if is_in_session(process, session) {
+                let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// A zombie is no member any more: only its parent can remove it.
+fn is_in_session(process: i32, session: i32) -> bool {
+    stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_threads_are_read_from_a_status_page() {
+        let status =
+            "Name:\tx\nThreads:\t3\nVmPTE:\t      4 kB\nRssAnon:\t     100 kB\nRssFile:\t  9999 kB\nVmSwap:\t 1 kB\n";
+        assert_eq!(parse_status(status), Taken { threads: 3, memory_bytes: 105 << 10 });
+    }
+
+    #[test]
+    fn a_child_is_found_with_its_parent_and_its_memory() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert!(descendants(own, 1000).contains(&pid));
+        assert!(has_ancestor(pid, own));
+        assert!(!has_ancestor(own, pid));
+        assert_eq!(taken(pid).threads, 1);
+        signal_descendant(own, pid, Signal::KILL);
+        child.wait().expect("it ended");
+    }
+}

@@ -1,0 +1,144 @@
+//! The watch over what a program takes: memory and processes of the whole tree, and space on disk.
+//!
+//! Looks are as frequent as their cost permits: each is followed by a pause of at least [`PAUSE_PER_COST`] times the
+//! processor time that it took. While processes get more the pause is the shortest, whatever the cost: a fork bomb
+//! doubles within a millisecond, and what it is at first is still little.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::tree::{self, Held};
+use super::wire::{Bound, Bounds, Start};
+use crate::scratch;
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// Descriptors and files change slower than memory and cost more to look at.
+const SHORTEST_DISK_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_DISK_PAUSE: Duration = Duration::from_millis(250);
+/// Looks take at most a part in this many, plus one, of a processor.
+const PAUSE_PER_COST: u32 = 25;
+
+/// A process that executes another file or ends is hidden for some microseconds, which a look may meet by chance.
+const HIDDEN_LOOKS: u32 = 4;
+
+pub(crate) struct Watch<'a> {
+    start: &'a Start,
+    root: i32,
+    look_at: Instant,
+    look_at_disk_at: Instant,
+    buffer_bytes: u64,
+    peak_memory_bytes: u64,
+    /// Processes at the last look.
+    processes: usize,
+    /// Looks at the disk in a row that have found a process which hides.
+    hidden_looks: u32,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches all descendants of the calling process.
+    pub(crate) fn new(start: &'a Start, now: Instant) -> Self {
+        Self {
+            start,
+            root: rustix::process::getpid().as_raw_pid(),
+            look_at: now + SHORTEST_PAUSE,
+            look_at_disk_at: now + SHORTEST_DISK_PAUSE,
+            buffer_bytes: 0,
+            peak_memory_bytes: 0,
+            processes: 0,
+            hidden_looks: 0,
+        }
+    }
+
+    pub(crate) fn next_look(&self) -> Instant {
+        self.look_at.min(self.look_at_disk_at)
+    }
+
+    /// The most memory that a look has found.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        self.peak_memory_bytes
+    }
+
+    /// Looks at what is due, and tells the bound that is passed.
+    pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
+        if now >= self.look_at {
+            let (before, cpu_before) = (self.processes, cpu_time());
+            let bound = self.look_at_processes();
+            let longest = if self.processes > before { SHORTEST_PAUSE } else { LONGEST_PAUSE };
+            self.look_at = pause(cpu_before, SHORTEST_PAUSE, longest);
+            if bound.is_some() {
+                return bound;
+            }
+        }
+        if now >= self.look_at_disk_at {
+            let cpu_before = cpu_time();
+            let bound = self.look_at_disk(caged);
+            self.look_at_disk_at = pause(cpu_before, SHORTEST_DISK_PAUSE, LONGEST_DISK_PAUSE);
+            return bound;
+        }
+        None
+    }
+
+    /// Whether the scratch directory of a program that has ended is too large, so that no short program passes unseen.
+    pub(crate) fn disk_bound(&self) -> Option<Bound> {
+        let limit = self.start.bounds.scratch_bytes;
+        let size = scratch::size_of(&self.start.scratch, limit);
+        (!size.is_ok_and(|size| size <= limit)).then_some(Bound::Scratch)
+    }
+
+    fn look_at_processes(&mut self) -> Option<Bound> {
+        let Bounds { memory_bytes, processes, .. } = self.start.bounds;
+        let tree = tree::descendants(self.root, processes as usize);
+        self.processes = tree.len();
+        if tree.len() > processes as usize {
+            return Some(Bound::Processes);
+        }
+        let mut threads = 0_u32;
+        let mut memory = self.buffer_bytes;
+        for process in &tree {
+            let taken = tree::taken(*process);
+            threads = threads.saturating_add(taken.threads);
+            memory += taken.memory_bytes;
+        }
+        if memory > memory_bytes && tree.len() > 1 {
+            // Pages that processes share after a fork were counted once for each.
+            let proportional = |process: &i32| {
+                tree::proportional_memory_bytes(*process).unwrap_or_else(|| tree::taken(*process).memory_bytes)
+            };
+            memory = self.buffer_bytes + tree.iter().map(proportional).sum::<u64>();
+        }
+        self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
+        if memory > memory_bytes {
+            return Some(Bound::Memory);
+        }
+        (threads > processes).then_some(Bound::Processes)
+    }
+
+    fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
+        let limit = self.start.bounds.scratch_bytes;
+        let mut held = Held::default();
+        let tree = tree::descendants(self.root, self.start.bounds.processes as usize);
+        let hidden =
+            tree.iter().filter(|process| tree::add_held(**process, &self.start.scratch, &mut held).is_err()).count();
+        self.hidden_looks = if hidden > 0 { self.hidden_looks + 1 } else { 0 };
+        if caged && self.hidden_looks == HIDDEN_LOOKS {
+            return Some(Bound::Unwatchable);
+        }
+        self.buffer_bytes = held.buffer_bytes();
+        let Ok(named) = scratch::size_of(&self.start.scratch, limit) else { return Some(Bound::Scratch) };
+        let too_large = named.saturating_add(held.unlinked_bytes()) > limit || held.has_unmeasurable();
+        too_large.then_some(Bound::Scratch)
+    }
+}
+
+/// When the next look is, after one that began at that processor time.
+fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant {
+    let cost = cpu_time().saturating_sub(cpu_before);
+    Instant::now() + (cost * PAUSE_PER_COST).clamp(shortest, longest)
+}
+
+/// Of this process, which has one thread.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}

@@ -1,0 +1,336 @@
+//! The way in: one [`Sandbox`] a process, shared by the threads of its slots.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::capabilities::Capabilities;
+use crate::failure::{Failure, Finished, Reason, Usage};
+use crate::hash::ProgramHash;
+use crate::native::{Executables, Job, Ran, Supervisors};
+use crate::program::{Call, NamedCommand, Program};
+use crate::scratch::{Scratch, ScratchRoot, private_directory};
+
+/// How a sandbox is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where scratch directories and compiled modules are kept. It is made with mode 0700; one that others can enter
+    /// is refused. Several processes may share it.
+    pub directory: PathBuf,
+    /// The binary that supervisors and compilers are started from, which has to call [`crate::run_child_if_asked`]
+    /// first. `/proc/self/exe`, the host itself, unless told otherwise.
+    pub helper: PathBuf,
+    /// Tasks that run at the same time, about: as many supervisors are kept warm.
+    pub slots: usize,
+    /// Whether uploaded executables are run at all.
+    pub allow_native: bool,
+    /// Trees and files that caged programs may read and execute from: libraries and interpreters. Nothing secret.
+    pub readable: Vec<PathBuf>,
+    /// What compiling a module may take.
+    pub compile: CompileLimits,
+    /// Compiled modules on disk; the least recently used go first.
+    pub cache_bytes: u64,
+    /// Works as if the kernel's Landlock were no newer than this, for tests of what older kernels lack.
+    #[doc(hidden)]
+    pub newest_landlock_abi: u32,
+}
+
+/// What compiling one module may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Length of the module.
+    pub module_bytes: u64,
+    /// Length of what it is compiled to.
+    pub compiled_bytes: u64,
+    /// Time on the clock.
+    pub wall_time: Duration,
+    /// Memory of the compiler.
+    pub memory_bytes: u64,
+}
+
+impl Config {
+    /// A sandbox in `directory` for `slots` tasks at a time, without native programs.
+    pub fn new(directory: impl Into<PathBuf>, slots: usize) -> Self {
+        Self {
+            directory: directory.into(),
+            helper: PathBuf::from("/proc/self/exe"),
+            slots,
+            allow_native: false,
+            readable: READABLE.iter().map(PathBuf::from).collect(),
+            compile: CompileLimits::default(),
+            cache_bytes: 512 << 20,
+            newest_landlock_abi: u32::MAX,
+        }
+    }
+}
+
+/// Libraries, interpreters and what the dynamic linker and the C library read.
+const READABLE: [&str; 11] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/alternatives",
+];
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self {
+            module_bytes: 64 << 20,
+            compiled_bytes: 256 << 20,
+            wall_time: Duration::from_secs(60),
+            memory_bytes: 1 << 30,
+        }
+    }
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be used.
+    #[error("use {} for the sandbox", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The engine for WASI programs does not start.
+    #[error("start the WebAssembly engine: {message}")]
+    Engine {
+        /// Why not.
+        message: String,
+    },
+}
+
+/// Runs programs, each call on the thread of its caller.
+#[derive(Debug)]
+pub struct Sandbox {
+    config: Config,
+    capabilities: Capabilities,
+    scratch: ScratchRoot,
+    supervisors: Supervisors,
+    executables: Executables,
+    #[cfg(feature = "wasm")]
+    wasm: crate::wasm::Runner,
+}
+
+impl Sandbox {
+    /// Sets it up, and removes what killed processes left in its directory.
+    ///
+    /// # Errors
+    /// When its directory cannot be used.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let path = config.directory.clone();
+        let at = |source| OpenError::Directory { path, source };
+        let scratch = private_directory(&config.directory)
+            .and_then(|()| ScratchRoot::open(&config.directory.join("scratch")))
+            .map_err(at)?;
+        let mut capabilities = Capabilities::probe();
+        capabilities.landlock_abi = capabilities.landlock_abi.min(config.newest_landlock_abi);
+        Ok(Self {
+            #[cfg(feature = "wasm")]
+            wasm: crate::wasm::Runner::open(&config)?,
+            supervisors: Supervisors::new(config.helper.clone(), config.slots),
+            executables: Executables::default(),
+            scratch,
+            capabilities,
+            config,
+        })
+    }
+
+    /// What the kernel lets it use.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Does what needs to be done once for a program, so that it is no part of a task's time: compiles a module, hashes
+    /// an executable. [`Self::run`] does the same when it was not done.
+    ///
+    /// # Errors
+    /// As [`Self::run`], for reasons that are known without running it.
+    pub fn prepare(&self, program: &Program, stop: &AtomicBool) -> Result<(), Box<Failure>> {
+        match program {
+            #[cfg(feature = "wasm")]
+            Program::Wasm { sha256, source } => {
+                self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
+            }
+            #[cfg(not(feature = "wasm"))]
+            Program::Wasm { .. } => {
+                let _ = stop;
+                return Err(no_wasm().into());
+            }
+            Program::Native { sha256, path } => self.admit_native(path, *sha256)?,
+            Program::Named(_) => self.admit_named()?,
+        }
+        Ok(())
+    }
+
+    /// Runs a program to its end and returns what it wrote to stdout.
+    ///
+    /// Blocks the calling thread, which must not be one that drives asynchronous tasks. When `stop` becomes true the
+    /// program is ended within its grace and 20 ms. `on_stderr` gets what is written to stderr as it comes, all of it,
+    /// in chunks of at most 64 KiB; it must not block for long, since the program's other streams wait meanwhile.
+    /// When this returns, no process, descriptor or file of the program is left.
+    ///
+    /// # Errors
+    /// When there is no result; [`Failure::reason`] says why and [`Reason::blame`] whose cause it is.
+    pub fn run(
+        &self,
+        program: &Program,
+        call: &Call,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Finished, Box<Failure>> {
+        call.check()?;
+        match program {
+            #[cfg(feature = "wasm")]
+            Program::Wasm { sha256, source } => {
+                let loaded = self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
+                self.wasm.run(&loaded, call, stop, on_stderr)
+            }
+            #[cfg(not(feature = "wasm"))]
+            Program::Wasm { .. } => Err(no_wasm().into()),
+            Program::Native { sha256, path } => {
+                self.admit_native(path, *sha256)?;
+                self.run_native(path, call, stop, on_stderr)
+            }
+            Program::Named(command) => {
+                self.admit_named()?;
+                self.run_named(command, call, stop, on_stderr)
+            }
+        }
+    }
+
+    fn admit_native(&self, path: &Path, sha256: ProgramHash) -> Result<(), Reason> {
+        if !self.config.allow_native {
+            return Err(Reason::Unsupported { missing: "native programs are not allowed here".to_owned() });
+        }
+        refuse_if(&self.capabilities.missing_for_native())?;
+        self.executables.verify(path, sha256)
+    }
+
+    fn admit_named(&self) -> Result<(), Reason> {
+        refuse_if(&self.capabilities.missing_for_named())
+    }
+
+    fn run_native(
+        &self,
+        path: &Path,
+        call: &Call,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Finished, Box<Failure>> {
+        let scratch = self.scratch()?;
+        let path = path.canonicalize().map_err(|error| Reason::NotExecutable { message: error.to_string() })?;
+        let argv = vec![utf8(&path)?];
+        let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
+        let cage = Some(self.cage(path));
+        conclude(self.supervisors.run(&Job { cage, ..job }, stop, on_stderr)?, call)
+    }
+
+    fn run_named(
+        &self,
+        command: &NamedCommand,
+        call: &Call,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Finished, Box<Failure>> {
+        let scratch = self.scratch()?;
+        let working_directory = command.working_directory.as_deref().unwrap_or(scratch.path());
+        let job = self.job(command.argv.clone(), &command.env, call, &scratch, working_directory)?;
+        conclude(self.supervisors.run(&job, stop, on_stderr)?, call)
+    }
+
+    fn job<'a>(
+        &self,
+        mut argv: Vec<String>,
+        env: &BTreeMap<String, String>,
+        call: &'a Call,
+        scratch: &'a Scratch,
+        working_directory: &'a Path,
+    ) -> Result<Job<'a>, Reason> {
+        if call.reproducible {
+            return Err(Reason::BadCall { message: "only WASI programs run reproducibly".to_owned() });
+        }
+        argv.extend(call.args.iter().cloned());
+        let mut all = BTreeMap::from([
+            ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
+            ("HOME".to_owned(), utf8(scratch.path())?),
+            ("TMPDIR".to_owned(), utf8(scratch.path())?),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ]);
+        all.extend(env.iter().chain(&call.env).map(|(name, value)| (name.clone(), value.clone())));
+        Ok(Job {
+            argv,
+            env: all,
+            working_directory,
+            scratch: scratch.path(),
+            cage: None,
+            limits: &call.limits,
+            stdin: &call.stdin,
+        })
+    }
+
+    fn cage(&self, executable: PathBuf) -> (u32, Vec<PathBuf>) {
+        let mut readable = self.config.readable.clone();
+        readable.push(executable);
+        (self.capabilities.landlock_abi, readable)
+    }
+
+    fn scratch(&self) -> Result<Scratch, Reason> {
+        self.scratch.create().map_err(|error| Reason::sandbox("make a scratch directory", error))
+    }
+
+    /// Runs the host's own binary as a compiler, in the cage where there is one.
+    #[cfg(feature = "wasm")]
+    fn compile(&self, call: &Call, stop: &AtomicBool) -> Result<Finished, Box<Failure>> {
+        let scratch = self.scratch()?;
+        let helper = self.config.helper.clone();
+        let argv = vec![utf8(&helper)?];
+        let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
+        let cage = self.capabilities.missing_for_native().is_empty().then(|| self.cage(helper));
+        conclude(self.supervisors.run(&Job { cage, ..job }, stop, &mut |_| {})?, call)
+    }
+}
+
+#[cfg(not(feature = "wasm"))]
+fn no_wasm() -> Reason {
+    Reason::Unsupported { missing: "it was built without WASI programs".to_owned() }
+}
+
+fn refuse_if(missing: &[crate::Missing]) -> Result<(), Reason> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    Err(Reason::Unsupported { missing: format!("the kernel or the container lacks {}", missing.join(", ")) })
+}
+
+fn utf8(path: &Path) -> Result<String, Reason> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| Reason::sandbox("use a path", format!("{} is not UTF-8", path.display())))
+}
+
+/// What a native run comes to. The first bound that was met counts, whatever the program made of it.
+fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<Failure>> {
+    let reason = ran.reason(&call.limits);
+    let usage = Usage {
+        wall_time: ran.wall_time,
+        cpu_time: Duration::from_micros(ran.ended.cpu_micros),
+        peak_memory_bytes: ran.ended.peak_memory_bytes,
+    };
+    let stderr_tail = ran.stderr.into_bytes();
+    match reason {
+        None => Ok(Finished { stdout: ran.stdout, stderr_tail, usage }),
+        Some(reason) => Err(Box::new(Failure { reason, stderr_tail, usage })),
+    }
+}

@@ -1,0 +1,113 @@
+//! Compiled modules on disk, of this crate's own making only.
+//!
+//! Loading compiled code is running it, so a file counts only if this user owns it and nobody else can write it, and if
+//! its checksum covers what it is for: the program, the engine's version and settings, the code. All is read into memory
+//! first and checked there, so a file that changes meanwhile changes nothing.
+
+use std::fs::{self, File, FileTimes};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+
+use super::engine::compatibility;
+use super::load::Artifact;
+use crate::hash::ProgramHash;
+use crate::scratch::private_directory;
+
+const MAGIC: &[u8; 8] = b"divvycw1";
+const CHECKSUM_BYTES: usize = 32;
+const HEAD_BYTES: usize = MAGIC.len() + CHECKSUM_BYTES;
+const SUFFIX: &str = "compiled";
+
+/// A directory of compiled modules.
+#[derive(Debug)]
+pub(super) struct Cache {
+    directory: PathBuf,
+    compatibility: [u8; 32],
+    limit_bytes: u64,
+}
+
+impl Cache {
+    pub(super) fn open(directory: &Path, engine: &Engine, limit_bytes: u64) -> io::Result<Self> {
+        private_directory(directory)?;
+        Ok(Self { directory: directory.to_owned(), compatibility: compatibility(engine), limit_bytes })
+    }
+
+    /// What a program was compiled to; a file that is not as it was written is removed and not returned.
+    pub(super) fn get(&self, program: ProgramHash) -> Option<Artifact> {
+        let path = self.path(program);
+        let found = self.read(&path, program);
+        if found.is_none() {
+            let _ = fs::remove_file(&path);
+        }
+        found
+    }
+
+    /// Keeps what a program was compiled to, and removes what was not used for longest if it gets too much. A cache that
+    /// cannot be written costs time only.
+    pub(super) fn put(&self, program: ProgramHash, artifact: &Artifact) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(&self.directory)?;
+        file.write_all(MAGIC)?;
+        file.write_all(&self.checksum(program, artifact.bytes()))?;
+        file.write_all(artifact.bytes())?;
+        file.persist(self.path(program))?;
+        self.evict()
+    }
+
+    fn path(&self, program: ProgramHash) -> PathBuf {
+        let engine: String = self.compatibility[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.directory.join(format!("{program}-{engine}.{SUFFIX}"))
+    }
+
+    fn read(&self, path: &Path, program: ProgramHash) -> Option<Artifact> {
+        let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+        let status = file.metadata().ok()?;
+        let own = rustix::process::geteuid().as_raw();
+        if !status.is_file() || status.uid() != own || status.mode() & 0o022 != 0 || status.len() > self.limit_bytes {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        let head = bytes.get(..HEAD_BYTES)?;
+        let code = &bytes[HEAD_BYTES..];
+        if head[..MAGIC.len()] != *MAGIC || head[MAGIC.len()..] != self.checksum(program, code) {
+            return None;
+        }
+        // The time of its last use orders what is removed.
+        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        Some(Artifact::checked(bytes.split_off(HEAD_BYTES)))
+    }
+
+    fn checksum(&self, program: ProgramHash, code: &[u8]) -> [u8; CHECKSUM_BYTES] {
+        let mut hasher = Sha256::new();
+        hasher.update(self.compatibility);
+        hasher.update(program.as_bytes());
+        hasher.update(code);
+        hasher.finalize().into()
+    }
+
+    /// Also removes what earlier versions of the engine left, in its turn.
+    fn evict(&self) -> io::Result<()> {
+        let entries = fs::read_dir(&self.directory)?.flatten();
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| {
+                let status = entry.metadata().ok()?;
+                Some((status.modified().ok()?, status.len(), entry.path()))
+            })
+            .collect();
+        files.sort();
+        let mut sum: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in files {
+            if sum <= self.limit_bytes {
+                break;
+            }
+            fs::remove_file(path)?;
+            sum -= bytes;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! The compiler, in a process of its own that can be killed: nothing else interrupts it, and a hostile module that makes
+//! it fail fails alone.
+//!
+//! The child reads the module from standard input and writes the compiled code to standard output. What is wrong with a
+//! module goes to standard error, with [`IS_BAD`] as the exit code.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+use super::Compile;
+use super::engine::engine;
+use super::load::Artifact;
+use crate::entry::COMPILE;
+use crate::failure::Reason;
+use crate::program::{Call, Input, Limits};
+use crate::sandbox::CompileLimits;
+
+/// The module is not valid.
+const IS_BAD: u8 = 65;
+/// The first bytes of a module's name section would be enough; what is wrong is told in a line or a few.
+const MESSAGE_BYTES: usize = 2048;
+/// A compiler has one thread; the engine may start a few more.
+const PROCESSES: u32 = 16;
+
+/// Compiles a module in a child.
+pub(super) fn compile(
+    module: Input,
+    limits: &CompileLimits,
+    run: &Compile<'_>,
+    stop: &AtomicBool,
+) -> Result<Artifact, Reason> {
+    let call = Call {
+        args: vec![COMPILE.to_owned()],
+        stdin: module,
+        env: BTreeMap::new(),
+        limits: Limits {
+            wall_time: limits.wall_time,
+            grace: Duration::ZERO,
+            memory_bytes: limits.memory_bytes,
+            output_bytes: limits.compiled_bytes,
+            scratch_bytes: 1 << 20,
+            processes: PROCESSES,
+        },
+        reproducible: false,
+    };
+    let failure = match run(&call) {
+        Ok(finished) => return Ok(Artifact::fresh(finished.stdout)),
+        Err(failure) => failure,
+    };
+    if stop.load(Ordering::Relaxed) {
+        return Err(Reason::Canceled);
+    }
+    let text = || {
+        let tail = &failure.stderr_tail;
+        String::from_utf8_lossy(&tail[..tail.len().min(MESSAGE_BYTES)]).trim().to_owned()
+    };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are the worker's and stay as they are")]
+    let reason = match failure.reason {
+        Reason::TimeLimit { limit } => Reason::CompileLimit { what: format!("{limit:?}") },
+        Reason::MemoryLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of memory") },
+        Reason::OutputLimit { limit } => Reason::CompileLimit { what: format!("{limit} bytes of compiled code") },
+        Reason::Exit { code } if code == i32::from(IS_BAD) => Reason::BadModule { message: text() },
+        // The kernel's limit on a process's data is met before the watch has seen the memory touched.
+        Reason::Signal { .. } if text().contains("memory allocation") => {
+            Reason::CompileLimit { what: format!("{} bytes of memory", limits.memory_bytes) }
+        }
+        // The machine is out of memory, whatever the module.
+        Reason::Signal { signal: libc::SIGKILL } => Reason::sandbox("compile it", "the compiler was killed"),
+        // A panic or a crash of the compiler is the module's doing.
+        Reason::Exit { .. } | Reason::Signal { .. } => {
+            Reason::BadModule { message: format!("the compiler fails on it ({}): {}", failure.reason, text()) }
+        }
+        reason => reason,
+    };
+    Err(reason)
+}
+
+/// Runs as the child; returns the process's exit code.
+pub(crate) fn compile_on_standard_streams() -> i32 {
+    let mut module = Vec::new();
+    if let Err(error) = std::io::stdin().lock().read_to_end(&mut module) {
+        eprintln!("read the module: {error}");
+        return 1;
+    }
+    let compiled = engine()
+        .map_err(|error| (1, error))
+        .and_then(|engine| precompile(&engine, &module).map_err(|error| (i32::from(IS_BAD), error)));
+    match compiled {
+        Err((code, error)) => {
+            eprintln!("{error:#}");
+            code
+        }
+        Ok(code) => i32::from(std::io::stdout().lock().write_all(&code).is_err()),
+    }
+}
+
+fn precompile(engine: &Engine, module: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    if wasmparser::Parser::is_component(module) {
+        engine.precompile_component(module)
+    } else {
+        engine.precompile_module(module)
+    }
+}

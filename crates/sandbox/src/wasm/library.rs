@@ -1,0 +1,238 @@
+//! All modules that are ready to run, by hash. Each is compiled once, whoever asks first; failures are remembered.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use wasmtime::Engine;
+
+use super::Compile;
+use super::cache::Cache;
+use super::compile::compile;
+use super::load::{Artifact, Linkers, Loaded};
+use crate::failure::Reason;
+use crate::hash::ProgramHash;
+use crate::program::{Input, Source};
+use crate::sandbox::CompileLimits;
+
+/// Modules in memory. A module of the largest size takes some hundred megabytes; a usual one some.
+const MOST_LOADED: usize = 64;
+/// Failures remembered, so that a job of a bad module costs one compilation.
+const MOST_FAILED: usize = 1024;
+/// A machine with less load may compile what met a limit of time.
+const LIMIT_REMEMBERED: Duration = Duration::from_secs(600);
+/// How soon a caller that waits for another one's compilation notices that it was stopped.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Library {
+    engine: Engine,
+    linkers: Linkers,
+    cache: Cache,
+    limits: CompileLimits,
+    shelf: Mutex<Shelf>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    entries: HashMap<ProgramHash, Entry>,
+    uses: u64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// Another caller is at it.
+    Busy,
+    Ready {
+        loaded: Arc<Loaded>,
+        used: u64,
+    },
+    Failed {
+        reason: Reason,
+        until: Option<Instant>,
+        used: u64,
+    },
+}
+
+impl Library {
+    pub(super) fn new(engine: Engine, cache: Cache, limits: CompileLimits) -> wasmtime::Result<Self> {
+        let linkers = Linkers::new(&engine)?;
+        Ok(Self { engine, linkers, cache, limits, shelf: Mutex::default(), changed: Condvar::new() })
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The module of that hash, compiled by `run` if nobody has yet.
+    pub(super) fn get(
+        &self,
+        program: ProgramHash,
+        source: &Source,
+        run: &Compile<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Arc<Loaded>, Reason> {
+        if let Some(known) = self.wait_for_known(program, stop) {
+            return known;
+        }
+        let turn = Turn { library: self, program };
+        let made = self.make(program, source, run, stop);
+        turn.end(made)
+    }
+
+    /// What is known of a module. Without an answer the caller has to make it.
+    fn wait_for_known(&self, program: ProgramHash, stop: &AtomicBool) -> Option<Result<Arc<Loaded>, Reason>> {
+        let mut shelf = self.lock();
+        loop {
+            shelf.uses += 1;
+            let now = shelf.uses;
+            match shelf.entries.get_mut(&program) {
+                Some(Entry::Ready { loaded, used }) => {
+                    *used = now;
+                    return Some(Ok(Arc::clone(loaded)));
+                }
+                Some(Entry::Failed { reason, until, used }) if until.is_none_or(|until| Instant::now() < until) => {
+                    *used = now;
+                    return Some(Err(reason.clone()));
+                }
+                Some(Entry::Busy) => {
+                    if stop.load(Ordering::Relaxed) {
+                        return Some(Err(Reason::Canceled));
+                    }
+                    let waited = self.changed.wait_timeout(shelf, STOP_INTERVAL);
+                    shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(Entry::Failed { .. }) | None => {
+                    shelf.entries.insert(program, Entry::Busy);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        program: ProgramHash,
+        source: &Source,
+        run: &Compile<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Arc<Loaded>, Reason> {
+        // Only what could be loaded is kept, so a failure here is the file's and not the module's.
+        if let Some(artifact) = self.cache.get(program)
+            && let Ok(loaded) = self.load(&artifact)
+        {
+            return Ok(loaded);
+        }
+        verify(program, source, self.limits.module_bytes)?;
+        let module = match source {
+            Source::Bytes(bytes) => Input::Bytes(bytes.clone()),
+            Source::File(path) => Input::File(path.clone()),
+        };
+        let artifact = compile(module, &self.limits, run, stop)?;
+        let loaded = self.load(&artifact)?;
+        // A full disk costs the next start another compilation.
+        let _ = self.cache.put(program, &artifact);
+        Ok(loaded)
+    }
+
+    fn load(&self, artifact: &Artifact) -> Result<Arc<Loaded>, Reason> {
+        self.linkers.load(&self.engine, artifact).map(Arc::new)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right and the duty to say what became of a module.
+struct Turn<'a> {
+    library: &'a Library,
+    program: ProgramHash,
+}
+
+impl Turn<'_> {
+    fn end(self, made: Result<Arc<Loaded>, Reason>) -> Result<Arc<Loaded>, Reason> {
+        let mut shelf = self.library.lock();
+        shelf.uses += 1;
+        let used = shelf.uses;
+        match &made {
+            Ok(loaded) => {
+                shelf.entries.insert(self.program, Entry::Ready { loaded: Arc::clone(loaded), used });
+            }
+            Err(reason @ Reason::BadModule { .. }) => {
+                shelf.entries.insert(self.program, Entry::Failed { reason: reason.clone(), until: None, used });
+            }
+            Err(reason @ Reason::CompileLimit { .. }) => {
+                let until = Some(Instant::now() + LIMIT_REMEMBERED);
+                shelf.entries.insert(self.program, Entry::Failed { reason: reason.clone(), until, used });
+            }
+            // Another source, another moment or another disk may do better.
+            Err(_) => {}
+        }
+        shelf.evict();
+        drop(shelf);
+        made
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut shelf = self.library.lock();
+        if matches!(shelf.entries.get(&self.program), Some(Entry::Busy)) {
+            shelf.entries.remove(&self.program);
+        }
+        drop(shelf);
+        self.library.changed.notify_all();
+    }
+}
+
+impl Shelf {
+    fn evict(&mut self) {
+        let ready = |entry: &Entry| matches!(entry, Entry::Ready { .. }).then(|| entry.used()).flatten();
+        let failed = |entry: &Entry| matches!(entry, Entry::Failed { .. }).then(|| entry.used()).flatten();
+        self.evict_kind(ready, MOST_LOADED);
+        self.evict_kind(failed, MOST_FAILED);
+    }
+
+    fn evict_kind(&mut self, used_if_of_kind: impl Fn(&Entry) -> Option<u64>, most: usize) {
+        let of_kind = self.entries.iter().filter_map(|(program, entry)| Some((used_if_of_kind(entry)?, *program)));
+        let of_kind: Vec<_> = of_kind.collect();
+        if of_kind.len() > most
+            && let Some((_, oldest)) = of_kind.iter().min()
+        {
+            self.entries.remove(oldest);
+        }
+    }
+}
+
+impl Entry {
+    fn used(&self) -> Option<u64> {
+        match self {
+            Self::Busy => None,
+            Self::Ready { used, .. } | Self::Failed { used, .. } => Some(*used),
+        }
+    }
+}
+
+/// Checks length and hash before anything looks into a module.
+fn verify(expected: ProgramHash, source: &Source, limit: u64) -> Result<(), Reason> {
+    let too_large = |bytes: u64| Err(Reason::TooLarge { bytes, limit });
+    let unreadable = |error: io::Error| Reason::sandbox("read the module", error);
+    let found = match source {
+        Source::Bytes(bytes) if bytes.len() as u64 > limit => return too_large(bytes.len() as u64),
+        Source::Bytes(bytes) => ProgramHash::of(bytes),
+        Source::File(path) => {
+            let file = File::open(path).map_err(unreadable)?;
+            let length = file.metadata().map_err(unreadable)?.len();
+            if length > limit {
+                return too_large(length);
+            }
+            ProgramHash::of_reader(file).map_err(unreadable)?
+        }
+    };
+    if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
+}

@@ -1,0 +1,85 @@
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sandbox::{Config, Sandbox};
+
+use crate::helpers::{SLACK, TEST_HOST, hostile_path, in_time, processes_marked, scratch_directories, wait_until};
+
+/// A process that runs a program for the test, and is killed.
+fn start_host(directory: &Path, native: bool, args: &[&str]) -> Child {
+    let path = hostile_path();
+    let mut all = if native { Vec::new() } else { vec![path.to_str().expect("UTF-8")] };
+    all.extend(args);
+    let scenario = serde_json::json!({
+        "directory": directory, "native": native.then_some(path), "args": all, "newest_landlock_abi": null,
+    });
+    Command::new(TEST_HOST).arg(scenario.to_string()).stdout(Stdio::piped()).spawn().expect("the host runs")
+}
+
+#[test]
+fn a_killed_hosts_programs_and_files_are_gone_within_a_second() {
+    for (native, mode) in [(true, "orphan"), (true, "loop"), (false, "orphan in a session"), (false, "ignore SIGTERM")]
+    {
+        in_time(SLACK, || ((), time_from_kill_to_end(native, mode)));
+    }
+}
+
+fn time_from_kill_to_end(native: bool, mode: &str) -> Duration {
+    let directory = tempfile::tempdir().expect("a directory");
+    let sandbox = directory.path().join("sandbox");
+    let marker = format!("killed-host-{}-{native}-{}", std::process::id(), mode.len());
+    let mut host = start_host(&sandbox, native, &[mode, "1", &marker]);
+    let processes = if mode.starts_with("orphan") { 2 } else { 1 };
+    wait_until("the program", || processes_marked(&marker).len() == processes);
+    assert_eq!(scratch_directories(&sandbox).len(), 1);
+    host.kill().expect("killed");
+    let killed_at = Instant::now();
+    host.wait().expect("it ended");
+    wait_until("the end of its programs", || processes_marked(&marker).is_empty());
+    wait_until("the removal of their files", || scratch_directories(&sandbox).is_empty());
+    let took = killed_at.elapsed();
+    // What only the host could remove, the next one does.
+    drop(Sandbox::open(Config::new(&sandbox, 1)).expect("a sandbox"));
+    assert_eq!(std::fs::read_dir(sandbox.join("scratch")).expect("read").count(), 0);
+    took
+}
+
+#[test]
+fn a_killed_supervisors_program_ends_and_the_next_call_works() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let marker = format!("killed-supervisor-{}", std::process::id());
+    let mut host = start_host(&directory.path().join("sandbox"), true, &["orphan", "1", &marker]);
+    let mut line = String::new();
+    BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+    let processes = processes_marked(&marker);
+    assert_eq!(processes.len(), 2, "{line}");
+    let own = i32::try_from(host.id()).expect("a pid");
+    let supervisor = children(own).into_iter().next().expect("a supervisor");
+    kill_process(Pid::from_raw(supervisor).expect("a pid"), Signal::KILL).expect("killed");
+    assert!(!host.wait().expect("it ended").success());
+    wait_until("the end of the program", || processes_marked(&marker).is_empty());
+    assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 0);
+}
+
+fn children(process: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    let lists: Vec<_> = lists.collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|child| child.parse().ok()).collect()
+}
+
+#[test]
+fn a_second_host_leaves_the_files_of_the_first_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let marker = format!("two-hosts-{}", std::process::id());
+    let mut host = start_host(&directory.path().join("sandbox"), true, &["loop", &marker]);
+    wait_until("the program", || !processes_marked(&marker).is_empty());
+    drop(Sandbox::open(Config::new(directory.path().join("sandbox"), 1)).expect("a sandbox"));
+    assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 1);
+    host.kill().expect("killed");
+    host.wait().expect("it ended");
+    wait_until("the end of its program", || processes_marked(&marker).is_empty());
+}

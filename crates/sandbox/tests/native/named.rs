@@ -1,0 +1,44 @@
+use std::collections::BTreeMap;
+
+use sandbox::{NamedCommand, Program, Reason};
+
+use crate::helpers::{call, command, grid, reason, text};
+
+#[test]
+fn a_named_command_gets_its_first_arguments_environment_and_directory() {
+    let grid = grid();
+    let program = Program::Named(NamedCommand {
+        argv: ["sh", "-c", "echo $GREETING $0 $1; pwd"].map(str::to_owned).into(),
+        env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned()), ("OTHER".to_owned(), "1".to_owned())]),
+        working_directory: Some("/usr".into()),
+    });
+    let finished = grid.run(&program, &call(&["a", "b"])).expect("finished");
+    assert_eq!(text(&finished.stdout), "hello a b\n/usr\n");
+    let mut call = call(&["a"]);
+    call.env.insert("GREETING".to_owned(), "good day".to_owned());
+    assert_eq!(text(&grid.run(&program, &call).expect("finished").stdout), "good day a\n/usr\n");
+}
+
+#[test]
+fn a_named_command_works_in_a_scratch_directory_by_default() {
+    let grid = grid();
+    let program = command(&["sh", "-c", "echo x > file; ls; test \"$PWD\" = \"$HOME\""]);
+    assert_eq!(text(&grid.run(&program, &call(&[])).expect("finished").stdout), "file\n");
+    grid.assert_nothing_is_left();
+}
+
+#[test]
+fn the_hosts_environment_is_not_inherited() {
+    let grid = grid();
+    let listed = grid.run(&command(&["env"]), &call(&[])).expect("finished").stdout;
+    let names: Vec<_> = text(&listed).lines().map(|line| line.split('=').next().expect("a name")).collect();
+    assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR"]);
+}
+
+#[test]
+fn a_command_that_is_not_there_is_told_so() {
+    let grid = grid();
+    assert!(matches!(reason(grid.run(&command(&["no-such-command"]), &call(&[]))), Reason::NotExecutable { .. }));
+    assert!(matches!(reason(grid.run(&command(&[]), &call(&[]))), Reason::BadCall { .. }));
+    grid.assert_nothing_is_left();
+}

@@ -1,0 +1,88 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sandbox::{Call, Reason};
+
+use crate::helpers::{
+    SLACK, call, command, grid, hostile_path, hostile_program, in_time, processes_marked, reason, wait_until,
+    with_limits,
+};
+
+#[test]
+fn orphans_end_with_their_program() {
+    let grid = grid();
+    for mode in ["orphan", "orphan in a session"] {
+        grid.hostile(&call(&[mode, "0"])).expect("it ended by itself");
+    }
+}
+
+#[test]
+fn orphans_end_at_the_time_limit() {
+    let grid = grid();
+    let limit = Duration::from_millis(300);
+    for mode in ["orphan", "orphan in a session"] {
+        let call = with_limits(&[mode, "1"], |limits| limits.wall_time = limit);
+        assert_eq!(reason(grid.hostile(&call)), Reason::TimeLimit { limit });
+    }
+}
+
+/// Outside the cage `setsid` works, and grandchildren leave the group and the session.
+#[test]
+fn orphans_of_a_named_command_end_too() {
+    let grid = grid();
+    let program = command(&[hostile_path().to_str().expect("UTF-8")]);
+    let limit = Duration::from_millis(300);
+    let call = with_limits(&["orphan in a session", "1", &grid.marker], |limits| limits.wall_time = limit);
+    let failure = grid.run(&program, &call).expect_err("endless");
+    assert_eq!(failure.reason, Reason::TimeLimit { limit });
+    assert!(String::from_utf8_lossy(&failure.stderr_tail).starts_with("orphan "), "{failure:?}");
+    grid.assert_nothing_is_left();
+    grid.run(&program, &crate::helpers::call(&["orphan in a session", "0", &grid.marker])).expect("finished");
+    grid.assert_nothing_is_left();
+}
+
+#[test]
+fn a_fork_bomb_outside_the_cage_ends_too() {
+    let grid = grid();
+    let program = command(&[hostile_path().to_str().expect("UTF-8")]);
+    let outcome = grid.run(&program, &call(&["fork", &grid.marker]));
+    assert_eq!(reason(outcome), Reason::ProcessLimit { limit: 16 });
+    grid.assert_nothing_is_left();
+}
+
+#[test]
+fn a_stopped_program_is_gone_within_a_second() {
+    let grid = grid();
+    for mode in ["loop", "ignore SIGTERM", "orphan in a session"] {
+        let call = Call { args: vec![mode.to_owned(), "1".to_owned(), grid.marker.clone()], ..call(&[]) };
+        let outcome = in_time(SLACK, || {
+            let stop = AtomicBool::new(false);
+            std::thread::scope(|threads| {
+                let running = threads.spawn(|| grid.sandbox.run(&hostile_program(), &call, &stop, &mut |_| {}));
+                wait_until("the program", || !processes_marked(&grid.marker).is_empty());
+                let stopped_at = Instant::now();
+                stop.store(true, Ordering::Relaxed);
+                let outcome = running.join().expect("no panic");
+                grid.assert_nothing_is_left();
+                (outcome, stopped_at.elapsed())
+            })
+        });
+        assert_eq!(reason(outcome), Reason::Canceled, "{mode}");
+    }
+}
+
+#[test]
+fn stderr_comes_while_the_program_runs() {
+    let grid = grid();
+    let stop = AtomicBool::new(false);
+    let mut seen = Vec::new();
+    // Only what it says at its start lets it be stopped.
+    let outcome = grid.sandbox.run(&hostile_program(), &call(&["end at SIGTERM"]), &stop, &mut |chunk| {
+        seen.extend_from_slice(chunk);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let failure = outcome.expect_err("stopped");
+    assert_eq!(failure.reason, Reason::Canceled);
+    assert_eq!(failure.stderr_tail, seen);
+    assert_eq!(seen, b"ready\nended cleanly\n");
+}

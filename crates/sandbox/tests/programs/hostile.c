@@ -1,0 +1,286 @@
+/* What a native program may try, chosen by the first argument. The last argument marks its processes for the test. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB (1 << 20)
+
+static int is(const char *mode, const char *name) { return strcmp(mode, name) == 0; }
+
+static void take_memory(long bytes) {
+    for (long taken = 0; taken < bytes; taken += MIB) {
+        char *block = malloc(MIB);
+        if (!block) exit(3);
+        memset(block, 1, MIB);
+    }
+}
+
+static void *take_memory_in_thread(void *bytes) {
+    take_memory((long)bytes);
+    for (;;) pause();
+    return NULL;
+}
+
+static void say(const char *what, long answer) { printf("%s: %s\n", what, answer < 0 ? strerrorname_np(errno) : "allowed"); }
+
+static void write_block(int file, const char *block, long bytes) {
+    if (write(file, block, bytes) != bytes) exit(4);
+}
+
+static void write_all(int file, long bytes) {
+    static char block[MIB];
+    memset(block, 'x', sizeof block);
+    while (bytes > 0) {
+        long written = write(file, block, bytes < MIB ? bytes : MIB);
+        if (written < 0) exit(4);
+        bytes -= written;
+    }
+}
+
+#pragma GCC diagnostic ignored "-Winfinite-recursion"
+static long recurse(long depth) {
+    volatile char frame[4096];
+    frame[depth % 4096] = 1;
+    return recurse(depth + 1) + frame[0];
+}
+
+static int open_new(int number) {
+    char name[32];
+    snprintf(name, sizeof name, "file-%d", number);
+    int file = open(name, O_RDWR | O_CREAT, 0600);
+    if (file < 0) exit(5);
+    unlink(name);
+    return file;
+}
+
+/* What reaches outside; each line has to end with an error. */
+static void reach_outside(pid_t host, const char *file) {
+    char path[256], buffer[64];
+    struct iovec here = {buffer, sizeof buffer}, there = {buffer, sizeof buffer};
+    struct rlimit limit = {1, 1};
+    cpu_set_t cpus;
+    memset(&cpus, 1, sizeof cpus);
+    say("read a file", open(file, O_RDONLY));
+    say("write a file", open(file, O_WRONLY));
+    say("truncate a file", truncate(file, 0));
+    say("change a mode", chmod(file, 0777));
+    say("change an owner", chown(file, getuid(), getgid()));
+    say("change times", utimensat(AT_FDCWD, file, NULL, 0) < 0 ? -1 : 0);
+    say("remove a file", unlink(file));
+    say("list a directory", open("/etc", O_RDONLY | O_DIRECTORY));
+    say("make a file", open("/tmp/made-by-a-program", O_CREAT | O_WRONLY, 0600));
+    say("open shared memory", open("/dev/shm/made-by-a-program", O_CREAT | O_RDWR, 0600));
+    snprintf(path, sizeof path, "/proc/%d/environ", host);
+    say("read the host's environment", open(path, O_RDONLY));
+    snprintf(path, sizeof path, "/proc/%d/mem", host);
+    say("open the host's memory", open(path, O_RDWR));
+    snprintf(path, sizeof path, "/proc/%d/fd/0", host);
+    say("open the host's descriptors", open(path, O_RDONLY));
+    say("read the host's memory", process_vm_readv(host, &here, 1, &there, 1, 0));
+    say("trace the host", ptrace(PTRACE_SEIZE, host, 0, 0));
+    say("signal the host", kill(host, SIGCONT));
+    say("signal the host's thread", syscall(SYS_tgkill, host, host, SIGCONT));
+    say("signal the supervisor", kill(getppid(), SIGCONT));
+    say("queue a signal", syscall(SYS_rt_sigqueueinfo, host, SIGCONT, &(siginfo_t){.si_code = SI_QUEUE}));
+    say("own a descriptor's signals", fcntl(0, F_SETOWN, host));
+    say("limit the host", prlimit(host, RLIMIT_NOFILE, &limit, NULL));
+    say("slow the host", setpriority(PRIO_PROCESS, host, 19));
+    say("move the host", sched_setaffinity(host, sizeof cpus, &cpus));
+    say("internet socket", socket(AF_INET, SOCK_STREAM, 0));
+    say("unix socket", socket(AF_UNIX, SOCK_STREAM, 0));
+    say("netlink socket", socket(AF_NETLINK, SOCK_RAW, 0));
+    say("io_uring", syscall(SYS_io_uring_setup, 1, buffer));
+    say("bpf", syscall(SYS_bpf, 0, buffer, sizeof buffer));
+    say("perf", syscall(SYS_perf_event_open, buffer, 0, -1, -1, 0));
+    say("userfaultfd", syscall(SYS_userfaultfd, 0));
+    say("keys", syscall(SYS_add_key, "user", "x", "x", 1, -2));
+    say("new user namespace", unshare(CLONE_NEWUSER));
+    say("cloned user namespace", syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
+    say("clone3", syscall(SYS_clone3, buffer, sizeof buffer));
+    say("mount", syscall(SYS_mount, "none", ".", "tmpfs", 0, 0));
+    say("chroot", chroot("."));
+    say("new session", setsid());
+    say("new group", setpgid(0, 0));
+    say("memory file", memfd_create("x", 0));
+    say("shared memory segment", syscall(SYS_shmget, 0, 4096, 0600));
+    say("shared anonymous memory", mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
+    say("hide from the watch", prctl(PR_SET_DUMPABLE, 0));
+    say("own table of descriptors", syscall(SYS_close_range, 100, 200, 2));
+    say("thread with an own table", syscall(SYS_clone, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, buffer, 0, 0, 0));
+}
+
+/* What any program may do; each line has to end with "allowed". */
+static void reach_inside(void) {
+    char block[16];
+    int ends[2];
+    say("make a directory", mkdir("inner", 0700));
+    say("make a file", open("inner/file", O_CREAT | O_RDWR, 0600));
+    say("truncate it", truncate("inner/file", 100));
+    say("move it", rename("inner/file", "file"));
+    say("remove it", unlink("file"));
+    say("read a library", open("/usr/bin/env", O_RDONLY));
+    say("random numbers", open("/dev/urandom", O_RDONLY));
+    say("discard", open("/dev/null", O_WRONLY));
+    say("pair of sockets", socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    say("write to it", send(ends[0], block, sizeof block, 0));
+    say("signal oneself", raise(0));
+    say("run a command", system("exit 0") == 0 ? 0 : -1);
+}
+
+static void orphan(int sessions, const char *marker) {
+    /* A child and a grandchild that leave their parents, and report through the file that the marker names. */
+    if (fork() == 0) {
+        if (sessions) setsid();
+        if (fork() == 0) {
+            if (sessions) setsid();
+            fprintf(stderr, "orphan %d %s\n", getpid(), marker);
+            for (;;) pause();
+        }
+        _exit(0);
+    }
+    wait(NULL);
+}
+
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "";
+    long number = argc > 2 ? atol(argv[2]) : 0;
+    const char *marker = argv[argc - 1];
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (is(mode, "nothing")) {
+    } else if (is(mode, "loop")) {
+        for (;;) ;
+    } else if (is(mode, "ignore SIGTERM")) {
+        signal(SIGTERM, SIG_IGN);
+        for (;;) ;
+    } else if (is(mode, "end at SIGTERM")) {
+        sigset_t signals;
+        int signal;
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGTERM);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        fprintf(stderr, "ready\n");
+        sigwait(&signals, &signal);
+        fprintf(stderr, "ended cleanly\n");
+    } else if (is(mode, "memory")) {
+        take_memory(number);
+    } else if (is(mode, "memory of many")) {
+        for (int child = 0; child < 4; child++)
+            if (fork() == 0) take_memory_in_thread((void *)number);
+        for (;;) pause();
+    } else if (is(mode, "memory shared by many")) {
+        take_memory(number);
+        for (int child = 0; child < 4; child++)
+            if (fork() == 0) { usleep(300000); _exit(0); }
+        while (wait(NULL) > 0) ;
+    } else if (is(mode, "memory without a first thread")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, take_memory_in_thread, (void *)number);
+        pthread_exit(NULL);
+    } else if (is(mode, "memory in sockets")) {
+        for (int pair[2]; socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0;) {
+            fcntl(pair[0], F_SETFL, O_NONBLOCK);
+            while (write(pair[0], mode, 14) > 0) ;
+        }
+        for (;;) pause();
+    } else if (is(mode, "write")) {
+        write_all(1, number);
+    } else if (is(mode, "write to stderr")) {
+        write_all(2, number);
+    } else if (is(mode, "recurse")) {
+        return (int)recurse(0);
+    } else if (is(mode, "fork")) {
+        /* A thousand processes, which end by themselves, should the sandbox not end them. */
+        for (int doubled = 0; doubled < 10; doubled++) fork();
+        sleep(3);
+    } else if (is(mode, "threads")) {
+        for (pthread_t thread;;) pthread_create(&thread, NULL, take_memory_in_thread, NULL);
+    } else if (is(mode, "orphan")) {
+        orphan(0, marker);
+        if (number) for (;;) pause();
+    } else if (is(mode, "orphan in a session")) {
+        orphan(1, marker);
+        if (number) for (;;) pause();
+    } else if (is(mode, "fill")) {
+        int file = open("file", O_CREAT | O_WRONLY, 0600);
+        write_all(file, number);
+        for (;;) pause();
+    } else if (is(mode, "fill at once")) {
+        write_all(open("file", O_CREAT | O_WRONLY, 0600), number / 2);
+        write_all(open("other", O_CREAT | O_WRONLY, 0600), number / 2);
+    } else if (is(mode, "fill a closed directory")) {
+        mkdir("closed", 0300);
+        write_all(open("closed/one", O_CREAT | O_WRONLY, 0600), number / 2);
+        write_all(open("closed/two", O_CREAT | O_WRONLY, 0600), number / 2);
+        for (;;) pause();
+    } else if (is(mode, "fill with nameless files")) {
+        for (int file = 0; file < 8; file++) write_all(open_new(file), number / 8);
+        for (;;) pause();
+    } else if (is(mode, "fill with mapped files")) {
+        for (int file = 0; file < 8; file++) {
+            int opened = open_new(file);
+            write_all(opened, number / 8);
+            mmap(0, 4096, PROT_READ, MAP_SHARED, opened, 0);
+            close(opened);
+        }
+        for (;;) pause();
+    } else if (is(mode, "fill with empty files")) {
+        for (int file = 0; file < number; file++) {
+            char name[32];
+            snprintf(name, sizeof name, "file-%d", file);
+            close(open(name, O_CREAT | O_WRONLY, 0600));
+        }
+        for (;;) pause();
+    } else if (is(mode, "nest")) {
+        for (int depth = 0; depth < number; depth++)
+            if (mkdir("d", 0700) < 0 || chdir("d") < 0) break;
+        for (;;) pause();
+    } else if (is(mode, "reach outside")) {
+        reach_outside((pid_t)number, argv[3]);
+    } else if (is(mode, "reach inside")) {
+        reach_inside();
+    } else if (is(mode, "hide")) {
+        char block[4096];
+        int from = open(argv[0], O_RDONLY), to = open("hidden", O_CREAT | O_WRONLY, 0700);
+        for (long got; (got = read(from, block, sizeof block)) > 0;) write_block(to, block, got);
+        fchmod(to, 0100);
+        close(to);
+        execl("./hidden", "hidden", "loop", NULL);
+        return 6;
+    } else if (is(mode, "descriptors")) {
+        for (int descriptor = 0; descriptor < 512; descriptor++)
+            if (fcntl(descriptor, F_GETFD) >= 0) printf("%d\n", descriptor);
+    } else if (is(mode, "environment")) {
+        for (char **variable = environ; *variable; variable++) puts(*variable);
+    } else if (is(mode, "copy")) {
+        char block[4096];
+        for (long got; (got = read(0, block, sizeof block)) > 0;)
+            for (long done = 0; done < got;) done += write(1, block + done, got - done);
+    } else if (is(mode, "close stdin")) {
+        close(0);
+        puts("closed");
+    } else if (is(mode, "exit")) {
+        fprintf(stderr, "leaving\n");
+        return (int)number;
+    } else if (is(mode, "abort")) {
+        abort();
+    } else {
+        return 99;
+    }
+    return 0;
+}

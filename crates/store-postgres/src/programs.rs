@@ -1,0 +1,117 @@
+//! Rows of programs, and of what programs wrote to stderr. A submission locks the rows of its programs against the
+//! transaction that would delete one, also where another coordinator makes it.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use model::{AttemptId, JobId, JobKind, ProgramHash, uploaded_programs};
+use store::{Answer, Entry, ProgramChange, ProgramRecord, TaskLog, in_use};
+use tokio_postgres::Row;
+
+use crate::error::DbError;
+use crate::link::Link;
+use crate::rows::{self, Column};
+
+const PUT: &str = "INSERT INTO programs (sha256, bytes, kind, uploaded_at, uploaded_by) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT DO NOTHING";
+const LOCK: &str = "SELECT 1 FROM programs WHERE sha256 = $1 FOR UPDATE";
+const USERS: &str = "SELECT id, params FROM jobs WHERE kind = $1 AND state IN ('queued', 'running', 'paused')";
+const DELETE: &str = "DELETE FROM programs WHERE sha256 = $1";
+const HOLD: &str = "SELECT sha256 FROM programs WHERE sha256 = ANY($1) ORDER BY sha256 FOR SHARE";
+const ONE: &str = "SELECT sha256, bytes, kind, uploaded_at, uploaded_by FROM programs WHERE sha256 = $1";
+const PAGE: &str = "SELECT sha256, bytes, kind, uploaded_at, uploaded_by FROM programs WHERE sha256 > $1 \
+     ORDER BY sha256 LIMIT $2";
+const PUT_LOG: &str = "INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text) \
+     SELECT key, $2, $3, $4, $5, $6, $7 FROM jobs WHERE id = $1";
+const LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
+     WHERE job = (SELECT key FROM jobs WHERE id = $1) AND task >= $2 AND task < $3 ORDER BY task, seq LIMIT $4";
+
+pub(crate) async fn apply(link: &Link, change: &ProgramChange) -> Result<Answer, DbError> {
+    match change {
+        ProgramChange::Put(ProgramRecord { hash, bytes, kind, uploaded_at, uploaded_by }) => {
+            let sha256 = hash.0.as_slice();
+            link.query(PUT, &[&sha256, &bytes.column(), &kind.as_str(), &uploaded_at.column(), uploaded_by]).await?;
+            Ok(Answer::Done)
+        }
+        ProgramChange::Delete(hash) => delete(link, *hash).await,
+    }
+}
+
+async fn delete(link: &Link, hash: ProgramHash) -> Result<Answer, DbError> {
+    let sha256 = hash.0.as_slice();
+    // Before the jobs are looked at: a submission of another coordinator is committed by then, or waits.
+    if link.query_opt(LOCK, &[&sha256]).await?.is_none() {
+        return Ok(Answer::Deleted(0));
+    }
+    for row in link.query(USERS, &[&JobKind::PROGRAM.as_str()]).await? {
+        if uploaded_programs(JobKind::PROGRAM, rows::get(&row, 1)?).contains(&hash) {
+            return Ok(Answer::Refused(in_use(rows::job_id(&row, 0)?)));
+        }
+    }
+    link.query(DELETE, &[&sha256]).await?;
+    Ok(Answer::Deleted(1))
+}
+
+/// The programs that the submissions need.
+pub(crate) fn needed(entries: &[Entry]) -> HashSet<ProgramHash> {
+    let submissions = entries.iter().filter_map(|entry| match entry {
+        Entry::Submission(new) => Some(new),
+        Entry::Change(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => None,
+    });
+    submissions.flat_map(|new| uploaded_programs(new.kind, new.params.get())).collect()
+}
+
+/// Those of the programs that are there, which stay until the transaction ends.
+pub(crate) async fn hold(link: &Link, programs: &HashSet<ProgramHash>) -> Result<HashSet<ProgramHash>, DbError> {
+    let hashes: Vec<&[u8]> = programs.iter().map(|hash| hash.0.as_slice()).collect();
+    link.query(HOLD, &[&hashes]).await?.iter().map(|row| hash(row, 0)).collect()
+}
+
+pub(crate) async fn put_log(link: &Link, log: &TaskLog) -> Result<(), DbError> {
+    let TaskLog { job, task, attempt, worker, ended_at, omitted_bytes, text } = log;
+    // No text of the database has a zero in it.
+    let text = text.replace('\0', "\u{fffd}");
+    let (task, ended_at, omitted) = (task.column(), ended_at.column(), omitted_bytes.column());
+    link.query(PUT_LOG, &[&job.0, &task, &attempt.0, worker, &ended_at, &omitted, &text]).await?;
+    Ok(())
+}
+
+pub(crate) async fn one(link: &Link, hash: ProgramHash) -> Result<Option<ProgramRecord>, DbError> {
+    link.query_opt(ONE, &[&hash.0.as_slice()]).await?.as_ref().map(record).transpose()
+}
+
+pub(crate) async fn page(link: &Link, after: Option<ProgramHash>, limit: usize) -> Result<Vec<ProgramRecord>, DbError> {
+    let after = after.map(|after| after.0.to_vec()).unwrap_or_default();
+    link.query(PAGE, &[&after, &(limit as u64).column()]).await?.iter().map(record).collect()
+}
+
+pub(crate) async fn logs(link: &Link, job: JobId, tasks: &Range<u64>, limit: usize) -> Result<Vec<TaskLog>, DbError> {
+    let log = |row: &Row| {
+        Ok(TaskLog {
+            job,
+            task: rows::count(row, 0)?,
+            attempt: AttemptId(rows::get(row, 1)?),
+            worker: rows::get(row, 2)?,
+            ended_at: rows::time(row, 3)?,
+            omitted_bytes: rows::count(row, 4)?,
+            text: rows::get(row, 5)?,
+        })
+    };
+    let (first, beyond) = (tasks.start.column(), tasks.end.column());
+    link.query(LOGS, &[&job.0, &first, &beyond, &(limit as u64).column()]).await?.iter().map(log).collect()
+}
+
+fn record(row: &Row) -> Result<ProgramRecord, DbError> {
+    Ok(ProgramRecord {
+        hash: hash(row, 0)?,
+        bytes: rows::count(row, 1)?,
+        kind: rows::parse(row, 2)?,
+        uploaded_at: rows::time(row, 3)?,
+        uploaded_by: rows::get(row, 4)?,
+    })
+}
+
+fn hash(row: &Row, column: usize) -> Result<ProgramHash, DbError> {
+    let bytes: &[u8] = rows::get(row, column)?;
+    bytes.try_into().map(ProgramHash).map_err(|_| DbError::Damaged(format!("column {column}: no SHA-256")))
+}

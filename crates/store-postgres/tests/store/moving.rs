@@ -1,0 +1,136 @@
+//! Moving everything from SQLite and back.
+
+use std::fs;
+
+use model::JobState;
+use store::transfer::transfer;
+use store::{ChangeKind, JobFilter, Retention, Store};
+use tempfile::TempDir;
+
+use crate::helpers::*;
+
+fn sqlite(directory: &TempDir) -> store_sqlite::StoreSettings {
+    store_sqlite::StoreSettings { data_dir: directory.path().to_owned(), results_url: None, retention: KEEP_ALL }
+}
+
+/// Jobs in every state, with attempts, failures, results and statistics, and events of one that is gone.
+async fn fill(store: &Store) {
+    for number in 1..=6 {
+        let mut new = tasks_job(number, numbers(700));
+        new.options.tags.insert("user".to_owned(), format!("u{number}"));
+        new.options.output = Some(format!("out-{number}"));
+        new.idempotency_key = Some(format!("key-{number}"));
+        store.submit(new).await.expect("room");
+        let job = id(number);
+        store.record(change(job, at(1), ChangeKind::Started));
+        store.record(answered(job, 0..3, vec![raw("1"), raw("{\"é\": \"\\u0000\"}"), raw("null")]));
+        store.record(failed_attempt(job, 10..20, 2));
+        store.record(failed_tasks(job, 20..22, 4));
+    }
+    for failures in 1..40 {
+        store.record(failed_attempt(id(5), 50..51, failures));
+    }
+    store.record(ended(id(1), JobState::Failed, Some("{\"tasks\": []}")));
+    store.record(change(id(2), at(5), ChangeKind::Canceled));
+    store.record(change(id(3), at(5), ChangeKind::Paused));
+    store.flush().await.expect("room");
+}
+
+/// All that can be read of a store.
+async fn all(store: &Store) -> Vec<String> {
+    let mut found = Vec::new();
+    for job in store.jobs(JobFilter::default(), None, 100).await.expect("readable") {
+        found.push(format!("{job:?}"));
+        found.push(format!("{:?}", store.outcomes(job.id, 0, 1000).await.expect("readable")));
+        found.push(format!("{:?}", store.result(job.id).await.expect("readable")));
+        found.push(format!("{:?}", store.payloads(job.id, 0..700).await.expect("readable")));
+    }
+    found.push(format!("{:?}", store.unfinished().await.expect("readable")));
+    found.push(format!("{:?}", store.events(0, None, 10_000).await.expect("readable")));
+    store::suite::statistics::assert_counted(store).await;
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_goes_from_sqlite_to_postgres_and_back() {
+    let (there, back) = (TempDir::new().expect("room"), TempDir::new().expect("room"));
+    let store = store_sqlite::open(sqlite(&there)).expect("it is empty");
+    fill(&store).await;
+    let (before, epoch) = (all(&store).await, store.epoch());
+    store.close().expect("all is committed");
+
+    let database = Database::new();
+    let url = database.url().parse().expect("a URL");
+    {
+        let mut source = store_sqlite::Transfer::source(there.path()).expect("it is there");
+        let mut target = store_postgres::Transfer::target(&url).expect("it is empty");
+        let moved = transfer(&mut source, &mut target).expect("it is moved");
+        assert!(moved.contains(&("jobs", 6)), "{moved:?}");
+    }
+    let shared = database.open();
+    let parts = lead(&shared);
+    assert!(parts.epoch > epoch, "workers take no lower epoch");
+    let store = Store::start(parts, KEEP_ALL).expect("a thread");
+    assert_eq!(all(&store).await, before);
+    // It goes on where it was.
+    store.commit(change(id(3), at(6), ChangeKind::Resumed)).await.expect("room");
+    store.submit(tasks_job(7, numbers(700))).await.expect("room");
+    store.commit(answered(id(7), 0..1, vec![raw("7")])).await.expect("room");
+    let (before, latest) = (all(&store).await, *store.latest_event().borrow());
+    store.close().expect("all is committed");
+    let leads = store_postgres::Transfer::source(&url).expect_err("its lease has not expired");
+    assert!(leads.to_string().contains("in use"), "{leads}");
+    drop(shared);
+    tokio::time::sleep(store::shared::LEASE).await;
+
+    {
+        let mut source = store_postgres::Transfer::source(&url).expect("nobody uses it");
+        let mut target = store_sqlite::Transfer::target(back.path()).expect("it is empty");
+        transfer(&mut source, &mut target).expect("it is moved");
+    }
+    let store = store_sqlite::open(sqlite(&back)).expect("it is whole");
+    assert_eq!(all(&store).await, before);
+    store.submit(tasks_job(8, numbers(700))).await.expect("room");
+    assert_eq!(*store.latest_event().borrow(), latest + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_use_or_not_empty_is_refused() {
+    let directory = TempDir::new().expect("room");
+    assert!(store_sqlite::Transfer::source(directory.path()).is_err(), "there is nothing");
+    let store = store_sqlite::open(sqlite(&directory)).expect("it is empty");
+    let used = store_sqlite::Transfer::source(directory.path()).expect_err("it is in use");
+    assert!(used.to_string().contains("in use"), "{used}");
+    store.submit(range_job(1, 1)).await.expect("room");
+    store.close().expect("all is committed");
+    let full = store_sqlite::Transfer::target(directory.path()).expect_err("it has a job");
+    assert!(full.to_string().contains("not empty"), "{full}");
+
+    let database = Database::new();
+    let url = database.url().parse().expect("a URL");
+    let shared = database.open();
+    let member = store::shared::Member {
+        id: uuid::Uuid::from_u128(1),
+        name: "coordinator-0".to_owned(),
+        public_address: "a:1".to_owned(),
+        internal_address: "a:2".to_owned(),
+        version: "1".to_owned(),
+        started_at: at(1),
+    };
+    store::Shared::leadership(&shared).announce(&member).expect("reachable");
+    let used = store_postgres::Transfer::target(&url).expect_err("a coordinator runs");
+    assert!(used.to_string().contains("coordinator-0"), "{used}");
+    database.ask("DELETE FROM members");
+    let keep_none = Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(lead(&shared), keep_none).expect("a thread");
+    store.submit(range_job(1, 1)).await.expect("room");
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+    store.prune().await.expect("room");
+    store.close().expect("all is committed");
+    drop(shared);
+    tokio::time::sleep(store::shared::LEASE).await;
+    // Its events are gone, but not their numbers.
+    let full = store_postgres::Transfer::target(&url).expect_err("its numbers are used");
+    assert!(full.to_string().contains("not empty"), "{full}");
+    assert!(fs::exists(directory.path().join("divvy.db")).expect("readable"));
+}

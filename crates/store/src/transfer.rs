@@ -1,0 +1,279 @@
+//! Moving everything from one store to another, table by table, as texts: each store says in its own SQL how its columns
+//! become texts and come from them.
+
+use uuid::Uuid;
+
+/// What a column holds, and what its text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColumnKind {
+    /// A number in decimal.
+    Integer,
+    /// Itself.
+    Text,
+    /// Hexadecimal digits.
+    Bytes,
+    /// A UUID, with or without dashes.
+    Uuid,
+    /// 0 or 1.
+    Boolean,
+}
+
+/// A table that every store has under this name, with these columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// Its columns.
+    pub columns: &'static [(&'static str, ColumnKind)],
+}
+
+/// A row: a text for each column, none where it is null.
+pub type Row = Vec<Option<String>>;
+
+/// What a store has beside its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The epoch of its last owner, as workers remember it.
+    pub epoch: u64,
+    /// The number of the newest event, which stays when the event is gone.
+    pub latest_event: u64,
+    /// Its own id, which stands in the names of its objects.
+    pub store: Uuid,
+}
+
+/// Why nothing was moved: the target is as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TransferError(pub String);
+
+impl TransferError {
+    /// Of what a store says.
+    pub fn of(what: &str, error: impl std::fmt::Display) -> Self {
+        Self(format!("{what}: {error}"))
+    }
+}
+
+/// A store to be read, which nobody else uses.
+pub trait Source {
+    /// Its names of tables that hold data, with those that are not in [`TABLES`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn tables(&mut self) -> Result<Vec<String>, TransferError>;
+
+    /// What it has beside its tables.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn marks(&mut self) -> Result<Marks, TransferError>;
+
+    /// Hands on the rows of a table, some at a time.
+    ///
+    /// # Errors
+    /// It cannot be read, or the rows are not taken.
+    fn read(
+        &mut self,
+        table: &Table,
+        take: &mut dyn FnMut(&[Row]) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError>;
+}
+
+/// An empty store, which nobody else uses. Nothing is there before [`Target::finish`].
+pub trait Target {
+    /// Writes rows of a table.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    fn write(&mut self, table: &Table, rows: &[Row]) -> Result<(), TransferError>;
+
+    /// How many rows a table has.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    fn count(&mut self, table: &Table) -> Result<u64, TransferError>;
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// Nothing of it is there.
+    fn finish(&mut self, marks: &Marks) -> Result<(), TransferError>;
+}
+
+/// Moves all rows and marks. Returns how many rows each table has.
+///
+/// # Errors
+/// Nothing has been moved.
+pub fn transfer(source: &mut dyn Source, target: &mut dyn Target) -> Result<Vec<(&'static str, u64)>, TransferError> {
+    for name in source.tables()? {
+        if !TABLES.iter().chain(&LEFT_BEHIND).any(|table| table.name == name) {
+            return Err(TransferError(format!("the table {name} is not known here: use the newest program")));
+        }
+    }
+    let marks = source.marks()?;
+    let mut moved = Vec::new();
+    for table in &TABLES {
+        let mut count = 0;
+        source.read(table, &mut |rows| {
+            count += rows.len() as u64;
+            target.write(table, rows)
+        })?;
+        let found = target.count(table)?;
+        if found != count {
+            return Err(TransferError(format!("{} has {found} rows after {count} were moved", table.name)));
+        }
+        moved.push((table.name, count));
+    }
+    target.finish(&marks)?;
+    Ok(moved)
+}
+
+/// The objects that the results of a store are in.
+///
+/// # Errors
+/// They cannot be read.
+pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
+    const RESULTS: Table = Table { name: "results", columns: &[("object", Text)] };
+    let mut names = Vec::new();
+    source.read(&RESULTS, &mut |rows| {
+        names.extend(rows.iter().flatten().flatten().cloned());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+use ColumnKind::{Boolean, Bytes, Integer, Text, Uuid as Id};
+
+/// Columns of [`TABLES`]' statistics: sums.
+macro_rules! integers {
+    ($($name:literal),+) => { &[("grain", Text), ("start", Integer), ("kind", Text), $(($name, Integer)),+] };
+}
+
+/// The tables.
+pub const TABLES: [Table; 13] = [
+    Table {
+        name: "jobs",
+        columns: &[
+            ("key", Integer),
+            ("id", Id),
+            ("kind", Text),
+            ("work", Text),
+            ("params", Text),
+            ("options", Text),
+            ("fingerprint", Bytes),
+            ("idempotency_key", Text),
+            ("output", Text),
+            ("state", Text),
+            ("tasks", Integer),
+            ("tasks_done", Integer),
+            ("tasks_failed", Integer),
+            ("value", Text),
+            ("bytes", Integer),
+            ("attempts", Integer),
+            ("submitted_at", Integer),
+            ("started_at", Integer),
+            ("finished_at", Integer),
+            ("retried_at", Integer),
+            ("error", Text),
+            ("task", Text),
+            ("uncounted", Text),
+        ],
+    },
+    Table {
+        name: "tags",
+        columns: &[("job", Integer), ("name", Text), ("value", Text), ("submitted_at", Integer), ("id", Id)],
+    },
+    Table {
+        name: "spans",
+        columns: &[("job", Integer), ("what", Integer), ("first", Integer), ("beyond", Integer), ("failures", Integer)],
+    },
+    Table { name: "payloads", columns: &[("job", Integer), ("first", Integer), ("beyond", Integer), ("list", Text)] },
+    Table {
+        name: "attempts",
+        columns: &[
+            ("id", Integer),
+            ("job", Integer),
+            ("first", Integer),
+            ("beyond", Integer),
+            ("attempt", Id),
+            ("worker", Text),
+            ("allocated_at", Integer),
+            ("running_at", Integer),
+            ("completed_at", Integer),
+            ("results", Text),
+            ("error_at", Integer),
+            ("error", Text),
+            ("failures", Integer),
+            ("given_up", Boolean),
+            ("omitted", Integer),
+        ],
+    },
+    Table {
+        name: "events",
+        columns: &[
+            ("seq", Integer),
+            ("job", Integer),
+            ("kind", Text),
+            ("at", Integer),
+            ("tasks_done", Integer),
+            ("tasks_total", Integer),
+            ("error", Text),
+            ("counts", Text),
+        ],
+    },
+    Table {
+        name: "results",
+        columns: &[("job", Integer), ("json", Text), ("object", Text), ("bytes", Integer), ("sha256", Bytes)],
+    },
+    Table { name: "swept", columns: &[("job", Integer), ("id", Id)] },
+    Table { name: "dropped_objects", columns: &[("object", Text)] },
+    Table {
+        name: "statistics",
+        columns: integers![
+            "jobs_submitted",
+            "jobs_started",
+            "jobs_succeeded",
+            "jobs_failed",
+            "jobs_canceled",
+            "jobs_retried",
+            "tasks_submitted",
+            "tasks_started",
+            "tasks_succeeded",
+            "tasks_failed",
+            "tasks_canceled",
+            "tasks_retried",
+            "task_starts",
+            "attempts",
+            "attempts_failed",
+            "jobs_pending",
+            "tasks_pending",
+            "waiting_us",
+            "running_us",
+            "computing_us"
+        ],
+    },
+    Table {
+        name: "statistics_durations",
+        columns: &[
+            ("grain", Text),
+            ("start", Integer),
+            ("kind", Text),
+            ("what", Text),
+            ("up_to_us", Integer),
+            ("count", Integer),
+        ],
+    },
+    Table {
+        name: "statistics_tasks",
+        columns: &[("grain", Text), ("start", Integer), ("kind", Text), ("task", Text), ("starts", Integer)],
+    },
+    Table { name: "statistics_pending", columns: &[("kind", Text), ("jobs", Integer), ("tasks", Integer)] },
+];
+
+/// Tables whose content is in the [`Marks`], or belongs to a running coordinator.
+pub const LEFT_BEHIND: [Table; 5] = [
+    Table { name: "fence", columns: &[] },
+    Table { name: "lease", columns: &[] },
+    Table { name: "counter", columns: &[] },
+    Table { name: "members", columns: &[] },
+    Table { name: "schema_version", columns: &[] },
+];

@@ -1,0 +1,90 @@
+//! Large results in S3, by a real server of its protocol.
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use model::JobState;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use store::suite::helpers::*;
+use store::{Objects, Retention, Store, memory::Memory};
+use tempfile::TempDir;
+use url::Url;
+
+/// A server of S3 with one bucket, in a directory. It ends with the test's runtime.
+async fn serve(directory: &TempDir) -> String {
+    std::fs::create_dir(directory.path().join("bucket")).expect("room");
+    let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).expect("a directory"));
+    builder.set_auth(SimpleAuth::from_single("key", "secret"));
+    let service = builder.build();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let service = service.clone();
+            tokio::spawn(async move {
+                // A client may leave.
+                let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+fn open(url: &str, endpoint: &str, secret: &str) -> Objects {
+    let settings = [
+        ("aws_endpoint", endpoint),
+        ("aws_access_key_id", "key"),
+        ("aws_secret_access_key", secret),
+        ("aws_region", "us-east-1"),
+        ("aws_allow_http", "true"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Objects::open_with(&Url::parse(url).expect("a URL"), settings).expect("it is understood")
+}
+
+fn large(bytes: usize) -> String {
+    format!("[{}1]", "12345, ".repeat(bytes / 7))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_results_go_to_s3_in_parts_and_come_back_until_they_are_deleted() {
+    let directory = TempDir::new().expect("room");
+    let endpoint = serve(&directory).await;
+    let objects = open("s3://bucket/some/results", &endpoint, "secret").of_store(uuid::Uuid::from_u128(7));
+    let mut parts = Memory::new().open();
+    parts.objects = objects.clone();
+    let keep_none = Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(parts, keep_none).expect("a thread");
+    // One in one piece, and one in more parts than one.
+    for (number, bytes) in [(1, 100_000), (2, 20_000_000)] {
+        store.submit(range_job(number, 1)).await.expect("room");
+        let result = store.put_result(id(number), raw(&large(bytes))).await.expect("it is stored");
+        store.record(completed(id(number), 0..1, 1));
+        store.commit(ended_with(id(number), JobState::Succeeded, result, at(1))).await.expect("room");
+        let found = store.result(id(number)).await.expect("readable").expect("there");
+        assert!(found.json == large(bytes), "{} bytes", found.json.len());
+    }
+    assert_eq!(objects.names().await.map(|names| names.len()), Ok(2));
+    assert!(directory.path().join("bucket/some/results").exists());
+
+    let elsewhere = TempDir::new().expect("room");
+    let copies = Objects::local(elsewhere.path()).expect("a directory");
+    for name in objects.names().await.expect("readable") {
+        objects.copy(&name, &copies).await.expect("it is copied");
+    }
+    assert_eq!(copies.names().await.map(|names| names.len()), Ok(2));
+
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(2));
+    assert_eq!(objects.names().await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_secret_is_told() {
+    let directory = TempDir::new().expect("room");
+    let endpoint = serve(&directory).await;
+    let mut parts = Memory::new().open();
+    parts.objects = open("s3://bucket", &endpoint, "wrong");
+    let store = Store::start(parts, KEEP_ALL).expect("a thread");
+    let refused = store.put_result(id(1), raw(&large(100_000))).await;
+    assert!(matches!(refused, Err(store::WriteError::Results(_))), "{refused:?}");
+}

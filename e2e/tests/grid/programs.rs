@@ -1,0 +1,227 @@
+//! Users' own programs on the whole grid: the example of the requirements in its three forms, exact while processes are
+//! killed; what a user sees of programs and their failures.
+
+use std::time::{Duration, Instant};
+
+use crate::helpers::{ProgramGrid, Signal, Worker, eventually, heavy, path, processes_marked, within};
+
+/// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
+const SUM: &str = "124999999750000000";
+
+/// What a canceled job's processes and those of a killed worker may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The parts of the example, few as in the requirements or many, so that something is under way whenever a process is killed.
+const FIVE: [&str; 6] = ["--range", "0..500000000", "--step", "100000000", "--combine", "sum"];
+const MANY: [&str; 6] = ["--range", "0..500000000", "--step", "5000000", "--combine", "sum"];
+
+#[test]
+fn uploaded_wasi_program_sums_exactly_while_processes_are_killed() {
+    let _turn = heavy();
+    let grid = ProgramGrid::start();
+    let program = grid.put(&grid.wasi_example());
+    sums_while_processes_are_killed(grid, &program, &[]);
+}
+
+#[test]
+fn uploaded_native_program_sums_exactly_while_processes_are_killed() {
+    let _turn = heavy();
+    let grid = ProgramGrid::start();
+    let program = grid.put(&grid.native_example());
+    sums_while_processes_are_killed(grid, &program, &[("DIVVY_ALLOW_NATIVE", "1")]);
+}
+
+#[test]
+fn named_python_program_sums_exactly_while_processes_are_killed() {
+    let _turn = heavy();
+    let grid = ProgramGrid::start();
+    let names = grid.names("");
+    sums_while_processes_are_killed(grid, "sum-integers", &[("DIVVY_PROGRAMS", path(&names))]);
+}
+
+fn sums_while_processes_are_killed(mut grid: ProgramGrid, program: &str, variables: &[(&str, &str)]) {
+    let mut workers: Vec<Worker> = (0..2).map(|number| grid.worker(&format!("worker-{number}"), variables)).collect();
+    let five = grid.submit(program, &FIVE);
+    assert_eq!(grid.result(&five)["sum"], SUM);
+    assert_eq!(grid.job(&five)["tasks"]["total"], 5);
+
+    let many = grid.submit(program, &MANY);
+    for round in 0..4 {
+        let goal = 5 * (round + 1);
+        eventually("the job goes on", || (grid.job(&many)["tasks"]["succeeded"].as_u64() >= Some(goal)).then_some(()));
+        let victim = round as usize % 2;
+        workers[victim].kill();
+        workers[victim] = grid.worker(&format!("worker-{victim}"), variables);
+        if round % 2 == 1 {
+            grid.coordinator.kill();
+            grid.restart_coordinator();
+        }
+    }
+    assert_eq!(grid.result(&many)["sum"], SUM);
+    let tasks = grid.tasks(&many);
+    assert!(tasks.iter().all(|task| task["state"] == "succeeded"), "{tasks:?}");
+}
+
+#[test]
+fn without_tokens_programs_are_refused_with_the_way_to_turn_them_on() {
+    let coordinator = crate::helpers::Coordinator::start(&[]);
+    let hash = "ab".repeat(32);
+    let body = r#"{"kind":"program","params":{"program":"x","args":[[]]}}"#;
+    for (method, target, body) in [
+        ("PUT", format!("/v1/programs/{hash}"), ""),
+        ("DELETE", format!("/v1/programs/{hash}"), ""),
+        ("POST", "/v1/jobs".to_owned(), body),
+    ] {
+        let answer = crate::helpers::request(coordinator.public, method, &target, &[], body);
+        let message = answer.problem(403);
+        assert!(message.contains("DIVVY_API_TOKENS_FILE") && message.contains("divvy token new"), "{message}");
+    }
+}
+
+#[test]
+fn stored_program_is_listed_and_deleted_unless_a_job_needs_it() {
+    let grid = ProgramGrid::start();
+    let module = grid.write(
+        "nothing.wasm",
+        wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("WAT"),
+    );
+    let program = grid.put(&module);
+    assert_eq!(grid.put(&module), program, "idempotent");
+    let shown = grid.ask("GET", &format!("/v1/programs/{program}"), "").json();
+    assert_eq!((&shown["kind"], &shown["uploaded_by"]), (&"wasm".into(), &"ci".into()), "{shown}");
+    assert_eq!(grid.printed(&["program", "list", "--output", "quiet"]), program);
+
+    let other = "cd".repeat(32);
+    let refused = grid.ask("PUT", &format!("/v1/programs/{other}"), "#!/bin/sh\n").problem(422);
+    assert!(refused.contains(&other), "{refused}");
+    assert!(grid.ask("PUT", &format!("/v1/programs/{other}"), "MZ").problem(400).contains("neither WebAssembly"));
+    let length = (1_u64 << 30).to_string();
+    let headers = [("content-length", length.as_str())];
+    let too_long = grid.ask_with("PUT", &format!("/v1/programs/{other}"), &headers);
+    assert!(too_long.problem(413).contains("67108864"), "{too_long:?}");
+
+    let waiting = grid.divvy(&[
+        "job",
+        "submit",
+        "program",
+        "--output",
+        "quiet",
+        "--program",
+        &program,
+        "--range",
+        "0..9",
+        "--step",
+        "1",
+    ]);
+    let (id, note) = (String::from_utf8_lossy(&waiting.stdout), String::from_utf8_lossy(&waiting.stderr));
+    assert!(note.starts_with("note: "), "no worker is there: {note}");
+    let in_use = grid.divvy(&["program", "delete", &program]);
+    assert_eq!(in_use.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&in_use.stderr).contains(id.trim_end()), "{in_use:?}");
+    grid.printed(&["job", "cancel", id.trim_end()]);
+    grid.printed(&["program", "delete", &program]);
+    assert_eq!(grid.printed(&["program", "list", "--output", "quiet"]), "");
+    let missing = grid.divvy(&["job", "submit", "program", "--program", &program, "--range", "0..9", "--step", "1"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no program"), "{missing:?}");
+}
+
+const TALKER: &str = r#"
+[program.talk]
+command = ["python3", "-c", "import sys, time; a = sys.argv; print('begun', a[1], file=sys.stderr, flush=True); print(sys.stdin.read() + a[1], end=''); sys.exit(int(a[2]))"]
+[program.wait]
+command = ["python3", "-c", "import sys, time; print('waits', file=sys.stderr, flush=True); time.sleep(600)"]
+[program.join]
+command = ["python3", "-c", "import sys; print('+'.join(line.rstrip() for line in sys.stdin))"]
+"#;
+
+#[test]
+fn named_programs_are_announced_and_get_arguments_payloads_and_a_fold() {
+    let grid = ProgramGrid::start();
+    let names = grid.names(TALKER);
+    let unknown =
+        grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
+    assert!(unknown.status.success());
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let unknown =
+        grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
+    let note = String::from_utf8_lossy(&unknown.stderr);
+    assert!(note.contains("divvy.program.nobody-has-it"), "{note}");
+    let listed = grid.printed(&["program", "names", "--output", "quiet"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["join", "sum-integers", "talk", "wait"]);
+
+    let args = grid.write("args.jsonl", "[\"a\", 0]\n[\"b\", 0]\n[\"c\", 0]\n");
+    let payloads = grid.write("payloads.jsonl", "\"x\"\n\"y\"\n{\"z\": 1}\n");
+    let files = ["--args-file", path(&args), "--payloads", path(&payloads)];
+    let job = grid.submit("talk", &files);
+    assert_eq!(grid.result(&job)["tasks"], serde_json::json!(["xa", "yb", "{\"z\": 1}c"]));
+    let job = grid.submit("talk", &[&files[..], &["--combine", "concat"]].concat());
+    assert_eq!(grid.result(&job)["output"], "xayb{\"z\": 1}c");
+    let job = grid.submit("talk", &[&files[..2], &["--combine-program", "join"]].concat());
+    assert_eq!(grid.result(&job)["output"], "a+b+c\n");
+    assert_eq!(grid.job(&job)["tasks"]["total"], 4);
+}
+
+#[test]
+fn failing_task_says_its_code_and_the_end_of_its_stderr_and_the_log_is_kept() {
+    let grid = ProgramGrid::start();
+    let names = grid.names(TALKER);
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let args = grid.write("args.jsonl", "[\"a\", 0]\n[\"b\", 3]\n");
+    let job = grid.submit("talk", &["--args-file", path(&args), "--max-attempts", "2"]);
+    assert_eq!(grid.ended(&job)["state"], "failed");
+    let tasks = grid.tasks(&job);
+    assert_eq!((&tasks[0]["state"], &tasks[1]["state"]), (&"succeeded".into(), &"failed".into()), "{tasks:?}");
+    assert_eq!(tasks[1]["last_error"], "it exited with code 3; the end of its stderr: begun b", "{tasks:?}");
+    let logs = grid.printed(&["job", "logs", &job]);
+    assert_eq!(logs, "[task 0] begun a\n[task 1] begun b\n[task 1] begun b");
+    assert_eq!(grid.printed(&["job", "logs", &job, "--task", "0"]), "[task 0] begun a");
+}
+
+#[test]
+fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile() {
+    let grid = ProgramGrid::start();
+    let hostile = grid.put(&grid.hostile());
+    let names = grid.names(TALKER);
+    let variables = [("DIVVY_ALLOW_NATIVE", "1"), ("DIVVY_PROGRAMS", path(&names))];
+    let mut worker = grid.worker("worker", &variables);
+
+    let talking = grid.submit("wait", &["--range", "0..1", "--step", "1"]);
+    eventually("its stderr is seen", || (grid.printed(&["job", "logs", &talking]) == "[task 0] waits").then_some(()));
+    grid.printed(&["job", "cancel", &talking]);
+
+    let run = |marker: &str| {
+        let args = grid.write("args.jsonl", format!("[\"orphan\", 1, {marker:?}]\n"));
+        let job = grid.submit(&hostile, &["--args-file", path(&args)]);
+        eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
+        job
+    };
+    let gone = |marker: &str| {
+        within(GONE_WITHIN, "its processes are gone", || processes_marked(marker).is_empty().then_some(()))
+    };
+    let marker = format!("canceled-{}", std::process::id());
+    let job = run(&marker);
+    grid.printed(&["job", "cancel", &job]);
+    gone(&marker);
+
+    let marker = format!("killed-{}", std::process::id());
+    let job = run(&marker);
+    worker.kill();
+    gone(&marker);
+    grid.printed(&["job", "cancel", &job]);
+}
+
+#[test]
+fn draining_worker_hands_a_running_program_back_as_no_failed_attempt() {
+    let grid = ProgramGrid::start();
+    let names = grid.names(TALKER);
+    let variables = [("DIVVY_PROGRAMS", path(&names)), ("DIVVY_DRAIN_TIMEOUT_MS", "300")];
+    let mut worker = grid.worker("worker", &variables);
+    let job = grid.submit("wait", &["--range", "0..1", "--step", "1"]);
+    eventually("it runs", || (grid.job(&job)["tasks"]["running"] == 1).then_some(()));
+    let told_at = Instant::now();
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.exit_status().code(), Some(0));
+    assert!(told_at.elapsed() < Duration::from_secs(10), "{:?}", told_at.elapsed());
+    eventually("it waits again", || (grid.job(&job)["tasks"]["pending"] == 1).then_some(()));
+    assert_eq!(grid.tasks(&job)[0]["attempts"].as_u64().unwrap_or(0), 0, "{:?}", grid.tasks(&job));
+}

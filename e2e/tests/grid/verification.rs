@@ -1,0 +1,33 @@
+//! A worker that lies, on a grid that compares a share of what its workers report.
+
+use serde_json::json;
+
+use crate::helpers::{Coordinator, FakeWorker, Fault, Order, Tasks, Worker, eventually, heavy, published_sum};
+
+/// Short leases, so that many are compared.
+const SETTINGS: [(&str, &str); 1] = [("DIVVY_LEASE_TARGET_MS", "5")];
+
+#[test]
+fn job_that_is_verified_is_exact_though_a_worker_lies_and_the_liar_is_set_aside() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&SETTINGS);
+    let _liar = FakeWorker::join(&coordinator, Fault::WrongSum);
+    let _workers: Vec<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
+    let (a, b) = (1, 10_u64.pow(10));
+    let params = json!({"a": a, "b": b, "algorithm": "sieve"});
+    let order = Order {
+        body: json!({"kind": "sum-of-primes", "params": params, "verify": 0.2}).to_string(),
+        result: json!({"a": a, "b": b, "sum": published_sum(10).to_string()}),
+        tasks: Tasks::Pushed,
+    };
+    let id = coordinator.submit(&order);
+    let client = coordinator.client();
+    assert_eq!(eventually("it has a result", || client.result(&id)), order.result);
+    let job = client.job(&id);
+    let notice = job["notice"].as_str().expect("it says what went wrong");
+    assert!(notice.starts_with("the worker fake-") && notice.contains("was set aside"), "{notice}");
+    assert_eq!((&job["verification"]["share"], &job["error"]), (&0.2.into(), &serde_json::Value::Null));
+    let liar = coordinator.workers().into_iter().find(|worker| worker["version"] == "fake").expect("registered");
+    assert_eq!((&liar["state"], &liar["busy"]), (&"suspended".into(), &0.into()));
+    assert_eq!(coordinator.sum(1, 1000).sum(), published_sum(3), "what is not verified does not come to it either");
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# What programs cost: the sandbox's overhead for one call beside bare ones, taken in turns, and tasks a second of an empty
+# program over two slots beside `xargs -P2` and GNU parallel. Prints Markdown. TASKS=10000 PROFILE=release.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TASKS=${TASKS:-10000}
+PROFILE=${PROFILE:-release}
+CALLS=${CALLS:-5000}
+
+cargo build --quiet --locked --profile "$PROFILE" -p coordinator -p worker -p divvy --bins
+bin=$PWD/target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
+
+echo "One call, of $CALLS (native: a fifth of them):"
+echo
+echo '```'
+cargo run --quiet --locked --profile "$PROFILE" -p sandbox --features wasm --example overhead "$CALLS"
+echo '```'
+echo
+
+directory=$(mktemp -d)
+processes=()
+finish() {
+  for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+  wait
+  rm -rf "$directory"
+}
+trap finish EXIT
+
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+public=$(port)
+internal=$(port)
+export DIVVY_URL=http://127.0.0.1:$public DIVVY_LOG=error
+export DIVVY_TOKEN
+DIVVY_TOKEN=$("$bin/divvy" token new bench --rights read,submit,programs --file "$directory/tokens.toml")
+printf '[program.true]\ncommand = ["/usr/bin/true"]\n' > "$directory/programs.toml"
+DIVVY_PUBLIC_ADDR=127.0.0.1:$public DIVVY_INTERNAL_ADDR=127.0.0.1:$internal DIVVY_DATA_DIR=$directory/data \
+  DIVVY_API_TOKENS_FILE=$directory/tokens.toml "$bin/divvy-coordinator" & processes+=($!)
+DIVVY_LISTEN_ADDR=127.0.0.1:0 DIVVY_COORDINATOR=http://127.0.0.1:$internal DIVVY_SLOTS=2 DIVVY_ALLOW_NATIVE=1 \
+  DIVVY_PROGRAMS=$directory/programs.toml DIVVY_PROGRAM_DIR=$directory/worker "$bin/divvy-worker" & processes+=($!)
+until [ "$("$bin/divvy" worker list --output quiet 2>/dev/null | wc -l)" = 1 ]; do sleep 0.1; done
+
+# An empty module: `(module (memory (export "memory") 1) (func (export "_start")))`.
+printf '\0asm\1\0\0\0\1\4\1\140\0\0\3\2\1\0\5\3\1\0\1\7\23\2\6memory\2\0\6_start\0\0\12\4\1\2\0\13' > "$directory/empty.wasm"
+wasm=$("$bin/divvy" program put "$directory/empty.wasm")
+native=$("$bin/divvy" program put /usr/bin/true)
+
+seconds() { local before after; before=$(date +%s.%N); "$@" >/dev/null; after=$(date +%s.%N); echo "$after - $before" | bc; }
+row() { printf '| %s | %.0f |\n' "$1" "$(echo "$TASKS / $2" | bc -l)"; }
+job() { "$bin/divvy" job submit program --program "$1" --range "0..$TASKS" --step 1 --tasks-per-lease "$2" --wait --output quiet 2>/dev/null; }
+
+echo "$TASKS tasks of a program that does nothing, over 2 slots:"
+echo
+echo '| way | tasks/s |'
+echo '|---|---|'
+job "$wasm" 1 > /dev/null
+row 'WASI, a lease each' "$(seconds job "$wasm" 1)"
+row 'WASI, up to 100 a lease' "$(seconds job "$wasm" 100)"
+row 'native executable, a lease each' "$(seconds job "$native" 1)"
+row 'native executable, up to 100 a lease' "$(seconds job "$native" 100)"
+row 'named program, up to 100 a lease' "$(seconds job true 100)"
+row '`xargs -P2`' "$(seconds sh -c "seq $TASKS | xargs -P2 -n1 /usr/bin/true")"
+if command -v parallel >/dev/null; then
+  row 'GNU parallel `-j2`' "$(seconds sh -c "seq $TASKS | parallel -j2 /usr/bin/true")"
+fi

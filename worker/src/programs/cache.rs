@@ -1,0 +1,143 @@
+//! Uploaded programs on disk: fetched once, verified by their hash, the least recently used removed first. The directory
+//! is the worker's own (mode 0700); several workers of one user may share it.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use model::ProgramHash;
+use reqwest::Response;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::contact::describe;
+use crate::courier::{Courier, FetchError};
+
+/// Executable and readable by the worker alone, writable by nobody.
+const MODE: u32 = 0o500;
+
+/// Fetches of one program wait for each other; so many programs are remembered.
+const MAX_LOCKS: usize = 1_024;
+
+#[derive(Debug)]
+pub(crate) struct ProgramCache {
+    directory: PathBuf,
+    max_bytes: u64,
+    fetching: Mutex<HashMap<ProgramHash, Arc<Mutex<()>>>>,
+}
+
+impl ProgramCache {
+    pub(crate) fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        Ok(Self { directory: directory.to_owned(), max_bytes, fetching: Mutex::default() })
+    }
+
+    /// The file of a program, fetched if it is not there. The sandbox verifies what it runs.
+    pub(crate) fn get(&self, hash: ProgramHash, courier: &Courier, stop: &AtomicBool) -> Result<PathBuf, FetchError> {
+        let path = self.directory.join(hash.to_string());
+        if self.touch(&path) {
+            return Ok(path);
+        }
+        let lock = self.lock_of(hash);
+        let _fetching = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.touch(&path) {
+            return Ok(path);
+        }
+        courier.fetch(&["worker", "programs", &hash.to_string()], &[], stop, async |response| {
+            self.store(hash, response, &path).await
+        })?;
+        self.evict(&path).map_err(FetchError::Local)?;
+        Ok(path)
+    }
+
+    /// A file that goes when it is dropped.
+    pub(crate) fn temporary_file(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.directory)
+    }
+
+    /// Removes a file that is not what its name says.
+    pub(crate) fn drop_file(&self, hash: ProgramHash) {
+        // It may be gone already.
+        let _ = fs::remove_file(self.directory.join(hash.to_string()));
+    }
+
+    /// Marks a file as used now. Returns whether it is there.
+    fn touch(&self, path: &Path) -> bool {
+        // Its times can be set by its owner although nobody may write to it.
+        File::open(path).is_ok_and(|file| {
+            let _ = file.set_modified(SystemTime::now());
+            true
+        })
+    }
+
+    fn lock_of(&self, hash: ProgramHash) -> Arc<Mutex<()>> {
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetching.len() >= MAX_LOCKS {
+            fetching.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        Arc::clone(fetching.entry(hash).or_default())
+    }
+
+    async fn store(&self, hash: ProgramHash, mut response: Response, path: &Path) -> Result<(), FetchError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let part = Part(self.directory.join(format!("{hash}.{}.{number}.part", std::process::id())));
+        let mut file = File::create_new(&part.0).map_err(FetchError::Local)?;
+        let (mut digest, mut bytes) = (Sha256::new(), 0);
+        while let Some(piece) = response.chunk().await.map_err(|error| FetchError::Unreachable(describe(&error)))? {
+            bytes += piece.len() as u64;
+            if bytes > self.max_bytes {
+                return Err(FetchError::Local(io::Error::other(
+                    "the program is larger than DIVVY_PROGRAM_CACHE_BYTES",
+                )));
+            }
+            digest.update(&piece);
+            file.write_all(&piece).map_err(FetchError::Local)?;
+        }
+        let found = ProgramHash(digest.finalize().into());
+        if found != hash {
+            return Err(FetchError::Unreachable(format!("it sent a program with the hash {found} instead of {hash}")));
+        }
+        file.set_permissions(Permissions::from_mode(MODE)).map_err(FetchError::Local)?;
+        // An executable that is open for writing cannot be run.
+        drop(file);
+        fs::rename(&part.0, path).map_err(FetchError::Local)
+    }
+
+    /// Removes the files that were not used for the longest time until all fit, but not `keep`.
+    fn evict(&self, keep: &Path) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            // Another worker may have removed it.
+            let Ok(metadata) = entry.metadata() else { continue };
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        files.sort_unstable();
+        for (_, bytes, path) in files {
+            if total <= self.max_bytes {
+                break;
+            }
+            if path != keep && fs::remove_file(&path).is_ok() {
+                total -= bytes;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file in the making, removed unless it was renamed.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,143 @@
+//! `DIVVY_PROGRAMS`: the programs that the worker's operator has put there.
+//!
+//! ```toml
+//! [program.render]
+//! command = ["/usr/bin/python3", "/opt/render.py"]
+//! description = "Renders one frame"
+//! environment = { OMP_NUM_THREADS = "1" }
+//! working_directory = "/opt"
+//! memory_bytes = 1073741824
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use api::{MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES};
+use model::ProgramName;
+use sandbox::{Limits, NamedCommand};
+use serde::Deserialize;
+
+/// The longest file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    program: BTreeMap<ProgramName, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    command: Vec<String>,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    working_directory: Option<PathBuf>,
+    /// The most memory that a task gets, whatever its job asks for.
+    memory_bytes: Option<u64>,
+    scratch_bytes: Option<u64>,
+    processes: Option<u32>,
+}
+
+/// One named program.
+#[derive(Debug)]
+pub(crate) struct NamedProgram {
+    pub(crate) command: NamedCommand,
+    pub(crate) description: String,
+    memory_bytes: Option<u64>,
+    scratch_bytes: Option<u64>,
+    processes: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct NamedPrograms(BTreeMap<ProgramName, NamedProgram>);
+
+impl NamedPrograms {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProgramName, &NamedProgram)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn get(&self, name: &ProgramName) -> Option<&NamedProgram> {
+        self.0.get(name)
+    }
+}
+
+impl NamedProgram {
+    /// The limits of a task, as far as the operator has set others.
+    pub(crate) fn limit(&self, limits: &mut Limits) {
+        limits.memory_bytes = self.memory_bytes.map_or(limits.memory_bytes, |most| limits.memory_bytes.min(most));
+        limits.scratch_bytes = self.scratch_bytes.unwrap_or(limits.scratch_bytes);
+        limits.processes = self.processes.unwrap_or(limits.processes);
+    }
+}
+
+pub(crate) fn read(path: &Path) -> anyhow::Result<NamedPrograms> {
+    let bytes = std::fs::metadata(path)?.len();
+    ensure!(bytes <= MAX_FILE_BYTES, "it is longer than {MAX_FILE_BYTES} bytes");
+    parse(&std::fs::read_to_string(path)?)
+}
+
+fn parse(text: &str) -> anyhow::Result<NamedPrograms> {
+    let File { program } = toml::from_str(text)?;
+    ensure!(program.len() <= MAX_PROGRAM_NAMES, "it names more than {MAX_PROGRAM_NAMES} programs");
+    let named = program.into_iter().map(|(name, entry)| {
+        let checked = check(entry).with_context(|| format!("program {name}"))?;
+        Ok((name, checked))
+    });
+    Ok(NamedPrograms(named.collect::<anyhow::Result<_>>()?))
+}
+
+fn check(entry: Entry) -> anyhow::Result<NamedProgram> {
+    let Entry { command, description, environment, working_directory, memory_bytes, scratch_bytes, processes } = entry;
+    let command_name = command.first().filter(|name| !name.is_empty()).context("command is empty")?;
+    if command_name.starts_with('/') {
+        ensure!(Path::new(command_name).exists(), "{command_name} is not there");
+    }
+    ensure!(
+        description.len() <= MAX_DESCRIPTION_BYTES && !description.contains(char::is_control),
+        "description is longer than {MAX_DESCRIPTION_BYTES} bytes, or has control characters"
+    );
+    let command = NamedCommand { argv: command, env: environment, working_directory };
+    Ok(NamedProgram { command, description, memory_bytes, scratch_bytes, processes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_program_has_a_command_and_may_have_limits_of_its_own() {
+        let text = "[program.render]\ncommand = [\"/bin/sh\", \"-c\", \"true\"]\ndescription = \"Renders\"\n\
+                    environment = { A = \"b\" }\nmemory_bytes = 1000\nprocesses = 3\n";
+        let named = parse(text).expect("valid");
+        let name = "render".to_owned().try_into().expect("a name");
+        let render = named.get(&name).expect("named");
+        assert_eq!((render.command.argv.len(), render.description.as_str()), (3, "Renders"));
+        let mut limits = Limits::default();
+        render.limit(&mut limits);
+        assert_eq!((limits.memory_bytes, limits.processes), (1_000, 3));
+        assert_eq!(limits.scratch_bytes, Limits::default().scratch_bytes);
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_says_where() {
+        for (text, message) in [
+            ("[program.render]\ncommand = []", "program render: command is empty"),
+            ("[program.render]\ncommand = [\"/no/such/file\"]", "program render: /no/such/file is not there"),
+            ("[program.Render]\ncommand = [\"a\"]", "program must be the SHA-256"),
+            ("[program.render]\ncommand = [\"a\"]\nmemory = 1", "unknown field `memory`"),
+            ("programs = 1", "unknown field `programs`"),
+        ] {
+            let error = format!("{:#}", parse(text).expect_err(text));
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One lease of a `program` job: its tasks, one after the other.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use api::client::read_bounded_json;
+use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
+use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source};
+use serde_json::value::RawValue;
+use tempfile::NamedTempFile;
+use workloads::{ExecuteError, ProgramInput, ProgramWork, Report};
+
+use super::Programs;
+use super::log::TaskLog;
+use crate::contact::describe;
+use crate::courier::FetchError;
+
+/// The longest answer with inputs: a job's body is not longer, unless its coordinator says so.
+const MAX_INPUT_BYTES: usize = 256 << 20;
+
+/// The most that a program which combines results reads.
+const MAX_FOLD_BYTES: u64 = 4 << 30;
+
+/// The end of stderr that stands in an error, so that all of the error fits where it is kept.
+const SHOWN_STDERR_BYTES: usize = 600;
+
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Whose tasks are run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    pub(crate) worker: &'a WorkerId,
+    pub(crate) job: JobId,
+    pub(crate) attempt: AttemptId,
+}
+
+impl Programs {
+    /// Runs the program once for each task.
+    pub(crate) fn run(
+        &self,
+        owner: Owner<'_>,
+        work: &RawValue,
+        tasks: &Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<Report, ExecuteError> {
+        let work: ProgramWork = serde_json::from_str(work.get())
+            .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))?;
+        let (mut results, mut inputs) = (Vec::new(), Vec::new().into_iter());
+        for task in tasks.clone() {
+            let input = match (&work.range, work.has_inputs) {
+                (Some(range), _) => ProgramInput { args: range.args(task).to_vec(), payload: None },
+                (None, false) => ProgramInput::default(),
+                (None, true) => match inputs.next() {
+                    Some(input) => input,
+                    None => {
+                        inputs = self.inputs(owner.job, task..tasks.end, stop)?.into_iter();
+                        inputs.next().ok_or_else(|| ExecuteError::Unsupported("a task has no input".to_owned()))?
+                    }
+                },
+            };
+            let output = self.run_task(owner, &work, task, input, stop).map_err(|error| match error {
+                ExecuteError::Failed(error) if tasks.end - tasks.start > 1 => {
+                    ExecuteError::Failed(format!("task {task}: {error}"))
+                }
+                error => error,
+            })?;
+            results.push(serde_json::value::to_raw_value(&output).expect("text is JSON"));
+        }
+        Ok(Report { results, ..Report::default() })
+    }
+
+    fn inputs(&self, job: JobId, tasks: Range<u64>, stop: &AtomicBool) -> Result<Vec<ProgramInput>, ExecuteError> {
+        let query = [("first", tasks.start), ("beyond", tasks.end)];
+        let read = async |response| {
+            let inputs = read_bounded_json(response, MAX_INPUT_BYTES).await;
+            inputs.map_err(|error| FetchError::Unreachable(describe(&error)))
+        };
+        self.courier.fetch(&["worker", "jobs", &job.to_string(), "inputs"], &query, stop, read).map_err(from_fetch)
+    }
+
+    fn run_task(
+        &self,
+        owner: Owner<'_>,
+        work: &ProgramWork,
+        task: u64,
+        input: ProgramInput,
+        stop: &AtomicBool,
+    ) -> Result<ProgramOutput, ExecuteError> {
+        // Held until the program has ended.
+        let lines = if work.is_fold { Some(self.outputs(owner.job, stop)?) } else { None };
+        let stdin = match (&lines, input.payload) {
+            (Some(lines), _) => Input::File(lines.path().to_owned()),
+            (None, Some(payload)) => Input::Bytes(stdin(&payload)?.into()),
+            (None, None) => Input::Empty,
+        };
+        let limits = Limits {
+            wall_time: Duration::from_secs(work.seconds.into()),
+            grace: GRACE,
+            memory_bytes: work.limits.memory_bytes.min(self.max_memory_bytes),
+            output_bytes: work.limits.output_bytes,
+            ..Limits::default()
+        };
+        let mut call = Call { args: input.args, stdin, env: work.env.clone(), limits, reproducible: work.reproducible };
+        let mut log = TaskLog::new(&self.courier, owner.worker, owner.job, task, owner.attempt);
+        let mut on_stderr = |chunk: &[u8]| log.push(chunk);
+        let finished = match &work.program {
+            ProgramRef::Uploaded(hash) => self.run_uploaded(*hash, &call, stop, &mut on_stderr),
+            ProgramRef::Named(name) => {
+                let unknown = || ExecuteError::Unsupported(format!("this worker does not bring the program {name}"));
+                let named = self.named.get(name).ok_or_else(unknown)?;
+                named.limit(&mut call.limits);
+                let program = Program::Named(named.command.clone());
+                self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(from_failure)
+            }
+        };
+        log.end();
+        let output = ProgramOutput::from(finished?.stdout);
+        if work.is_integer {
+            let wrong = |error| ExecuteError::Failed(format!("its stdout cannot be added: {error}"));
+            output.integer().map_err(wrong)?;
+        }
+        Ok(output)
+    }
+
+    /// Runs an uploaded program. A file that was changed on disk is fetched once again.
+    fn run_uploaded(
+        &self,
+        hash: ProgramHash,
+        call: &Call,
+        stop: &AtomicBool,
+        on_stderr: &mut dyn FnMut(&[u8]),
+    ) -> Result<Finished, ExecuteError> {
+        let sha256 = sandbox::ProgramHash::from(hash.0);
+        let mut is_second = false;
+        loop {
+            let path = self.cache.get(hash, &self.courier, stop).map_err(from_fetch)?;
+            let program = match is_wasm(&path) {
+                Ok(true) => Program::Wasm { sha256, source: Source::File(path) },
+                Ok(false) => Program::Native { sha256, path },
+                Err(error) => return Err(ExecuteError::Unsupported(format!("the program cannot be read: {error}"))),
+            };
+            match self.sandbox.run(&program, call, stop, on_stderr) {
+                Err(failure) if matches!(failure.reason, Reason::HashMismatch { .. }) && !is_second => {
+                    self.cache.drop_file(hash);
+                    is_second = true;
+                }
+                ended => return ended.map_err(from_failure),
+            }
+        }
+    }
+
+    /// The outputs of all other tasks, in a file that goes when this is dropped.
+    fn outputs(&self, job: JobId, stop: &AtomicBool) -> Result<NamedTempFile, ExecuteError> {
+        let path = ["worker", "jobs", &job.to_string(), "outputs"];
+        let fetched = self.courier.fetch(&path, &[], stop, async |mut response| {
+            let mut file = self.cache.temporary_file().map_err(FetchError::Local)?;
+            let mut bytes = 0;
+            while let Some(piece) = response.chunk().await.map_err(|error| FetchError::Unreachable(describe(&error)))? {
+                bytes += piece.len() as u64;
+                if bytes > MAX_FOLD_BYTES {
+                    return Err(FetchError::Local(io::Error::other(format!("more than {MAX_FOLD_BYTES} bytes"))));
+                }
+                file.write_all(&piece).map_err(FetchError::Local)?;
+            }
+            file.flush().map_err(FetchError::Local)?;
+            Ok(file)
+        });
+        fetched.map_err(from_fetch)
+    }
+}
+
+fn is_wasm(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(ProgramKind::MAGIC_BYTES as u64).read_to_end(&mut start)?;
+    Ok(ProgramKind::of(&start) == Some(ProgramKind::Wasm))
+}
+
+/// What a task reads: a string's text, what base64 stands for, else the JSON itself.
+fn stdin(payload: &RawValue) -> Result<Vec<u8>, ExecuteError> {
+    match serde_json::from_str::<ProgramOutput>(payload.get()) {
+        Ok(output) => output.into_bytes().ok_or_else(|| ExecuteError::Failed("its payload is no base64".to_owned())),
+        Err(_) => Ok(payload.get().as_bytes().to_vec()),
+    }
+}
+
+fn from_fetch(error: FetchError) -> ExecuteError {
+    match error {
+        FetchError::Stopped => ExecuteError::Stopped,
+        // The program, or the job, is gone: no other worker would get it.
+        FetchError::Refused { .. } => ExecuteError::Failed(error.to_string()),
+        FetchError::Unreachable(_) | FetchError::Local(_) => ExecuteError::Unsupported(error.to_string()),
+    }
+}
+
+fn from_failure(failure: Box<Failure>) -> ExecuteError {
+    let Failure { reason, stderr_tail, .. } = *failure;
+    // A file that cannot be executed is the client's fault: it must not set workers aside.
+    let is_clients = matches!(reason, Reason::NotExecutable { .. });
+    match reason.blame() {
+        Blame::Stopped => ExecuteError::Stopped,
+        Blame::Worker if !is_clients => ExecuteError::Unsupported(reason.to_string()),
+        Blame::Worker | Blame::Program => ExecuteError::Failed(with_stderr(&reason, &stderr_tail)),
+    }
+}
+
+/// The reason with the last lines of stderr.
+fn with_stderr(reason: &Reason, stderr: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(SHOWN_STDERR_BYTES)..]);
+    match shown.trim() {
+        "" => reason.to_string(),
+        shown => format!("{reason}; the end of its stderr: {shown}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_text_bytes_or_json() {
+        let read = |json: &str| stdin(&RawValue::from_string(json.to_owned()).expect("JSON"));
+        assert_eq!(read("\"a\\n\"").expect("text"), b"a\n");
+        assert_eq!(read(r#"{"base64":"/w=="}"#).expect("bytes"), b"\xff");
+        assert_eq!(read(r#"{"a": [1, 2]}"#).expect("JSON"), br#"{"a": [1, 2]}"#);
+        assert_eq!(read("7").expect("JSON"), b"7");
+        assert!(matches!(read(r#"{"base64":"!"}"#), Err(ExecuteError::Failed(_))));
+    }
+
+    #[test]
+    fn an_error_ends_with_the_end_of_stderr() {
+        let stderr = format!("{}the last line\n", "x".repeat(10_000));
+        let error = with_stderr(&Reason::Exit { code: 3 }, stderr.as_bytes());
+        assert!(error.starts_with("it exited with code 3; the end of its stderr: x"), "{error}");
+        assert!(error.ends_with("the last line") && error.len() < 1_000, "{error}");
+        assert_eq!(with_stderr(&Reason::Exit { code: 3 }, b" \n"), "it exited with code 3");
+    }
+}

@@ -22,7 +22,7 @@ fn states_and_kinds_are_completed_by_their_names_and_ids_by_nothing() {
     let script = String::from_utf8(script).expect("UTF-8");
     for (words, expected) in [
         (["divvy", "job", "list", "--state", ""], "queued running paused succeeded failed canceled"),
-        (["divvy", "job", "list", "--kind", ""], "sum-of-primes count-primes sleep tasks"),
+        (["divvy", "job", "list", "--kind", ""], "sum-of-primes count-primes sleep tasks program"),
         (["divvy", "job", "tasks", "--state", ""], "pending running succeeded failed"),
         (["divvy", "job", "list", "--limit", ""], ""),
     ] {

@@ -26,7 +26,8 @@ async fn a_heartbeat_that_makes_no_sense_is_refused_with_the_reason() {
         assert_eq!((problem.field.as_deref(), problem.detail.as_str()), (Some(field), detail));
     }
     let long = Heartbeat { version: "x".repeat(3 << 20), ..valid.clone() };
-    assert_eq!(problem(grid.register("one", &long).await, 413).await.detail, "the body is longer than 2162688 bytes");
+    let too_long = format!("the body is longer than {} bytes", api::MAX_HEARTBEAT_BYTES);
+    assert_eq!(problem(grid.register("one", &long).await, 413).await.detail, too_long);
     let named = problem(grid.register("a%2Fb", &valid).await, 400).await;
     assert_eq!(named.field.as_deref(), Some("worker_id"));
     let workers: Vec<WorkerSummary> = grid.get("/workers").await.json().await.expect("a list");

@@ -47,6 +47,7 @@ pub struct ProgramParams {
     pub args: Option<Vec<Vec<String>>>,
     /// A task for each part of a range: its two arguments are the first number of the part and the first one after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(inline)]
     pub range: Option<ProgramRange>,
     /// What each task reads from stdin: the text of a string, the bytes of `{"base64": …}`, else the JSON itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,9 +58,11 @@ pub struct ProgramParams {
     pub env: BTreeMap<String, String>,
     /// How the tasks' results become the job's.
     #[serde(default)]
+    #[schema(inline)]
     pub combine: Combine,
     /// What a task may take; its time is `timeout.task_seconds`, 3600 unless the job says otherwise.
     #[serde(default)]
+    #[schema(inline)]
     pub limits: ProgramLimits,
     /// Clocks that stand still and random numbers that repeat, for WASI programs.
     #[serde(default)]

@@ -14,6 +14,7 @@ mod print;
 mod printable;
 mod python_workers;
 mod simulate;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod table;
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Job(arguments) => job::run(&arguments).await,
         Command::Worker(arguments) => worker_list::run(&arguments).await,
         Command::Stats(arguments) => stats::run(&arguments).await,
+        Command::Statistics(arguments) => statistics::run(&arguments).await,
         Command::Simulate(arguments) => simulate::run(&arguments).await,
         Command::Watch(arguments) => watch::run(&arguments).await,
         Command::Up(arguments) => up::run(&arguments).await,

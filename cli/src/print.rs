@@ -17,6 +17,11 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     writeln!(stdout(), "{line}").map_err(|error| unwritable(&error))
 }
 
+/// Prints text to stdout as it is.
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
+    stdout().write_all(text.as_bytes()).map_err(|error| unwritable(&error))
+}
+
 /// The failure of a write to stdout.
 pub(crate) fn unwritable(error: &std::io::Error) -> Failure {
     if error.kind() == ErrorKind::BrokenPipe {

@@ -11,6 +11,7 @@ use scheduler::Policy;
 use serde::Deserialize;
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
+use store::statistics::StatisticsRetention;
 use store_sqlite::StoreSettings;
 use url::Url;
 
@@ -42,6 +43,10 @@ pub struct Config {
     /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
     /// 10 GiB.
     pub retention_bytes: u64,
+    /// `DIVVY_STATISTICS_MINUTES_HOURS`: statistics by the minute are kept this many hours. Default 24.
+    pub statistics_minutes_hours: u32,
+    /// `DIVVY_STATISTICS_HOURS_DAYS`: statistics by the hour are kept this many days; those by the day for ever. Default 31.
+    pub statistics_hours_days: u32,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
     /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests may take together; further ones get 503. Default
@@ -101,6 +106,8 @@ impl Default for Config {
             results_url: None,
             retention_days: 30,
             retention_bytes: 10 << 30,
+            statistics_minutes_hours: 24,
+            statistics_hours_days: 31,
             max_job_bytes: 64 << 20,
             max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
@@ -177,6 +184,14 @@ impl Config {
             data_dir: self.data_dir.clone(),
             results_url: self.results_url.clone(),
             retention: Retention { max_age, max_bytes: self.retention_bytes },
+        }
+    }
+
+    pub(crate) fn statistics_retention(&self) -> StatisticsRetention {
+        let hours = |count: u64| Duration::from_hours(count);
+        StatisticsRetention {
+            minutes: hours(self.statistics_minutes_hours.into()),
+            hours: hours(24 * u64::from(self.statistics_hours_days)),
         }
     }
 

@@ -13,6 +13,7 @@ use model::TaskCounts;
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics};
 use store::Store;
+use store::statistics::StatisticsRetention;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -234,7 +235,7 @@ impl Parts {
         background.spawn(Arc::clone(&self.events).run());
         background.spawn(watch_workers(Arc::clone(&self.workers), self.metrics.clone()));
         background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
-        background.spawn(prune(Arc::clone(&self.store)));
+        background.spawn(prune(Arc::clone(&self.store), config.statistics_retention()));
         Ok(background)
     }
 }
@@ -307,7 +308,7 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
 }
 
 /// Every minute: what is kept longer than it should be goes.
-async fn prune(store: Arc<Store>) {
+async fn prune(store: Arc<Store>, statistics: StatisticsRetention) {
     let mut ticks = interval(Duration::from_mins(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -316,6 +317,9 @@ async fn prune(store: Arc<Store>) {
             Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
             Ok(_) => (),
             Err(error) => warn!(%error, "cannot forget old jobs"),
+        }
+        if let Err(error) = store.prune_statistics(statistics).await {
+            warn!(%error, "cannot forget old statistics");
         }
     }
 }

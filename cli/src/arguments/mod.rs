@@ -1,6 +1,7 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
 
 mod job;
+mod statistics;
 mod values;
 
 use std::env;
@@ -19,6 +20,7 @@ use url::Url;
 use crate::failure::Failure;
 
 pub(crate) use job::{Change, Events, Filter, JobCommand, List, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand};
+pub(crate) use statistics::{Statistics, StatisticsFormat};
 use values::{count, decimal, http_url, integer, number, priority};
 
 /// Divides big computations over a pool of workers.
@@ -40,6 +42,7 @@ pub(crate) enum Command {
     Job(Job),
     Worker(Worker),
     Stats(Stats),
+    Statistics(Statistics),
     Simulate(Simulate),
     Watch(Watch),
     Up(Up),

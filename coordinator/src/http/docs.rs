@@ -8,7 +8,7 @@ use utoipa::openapi::server::{ServerBuilder, ServerVariableBuilder};
 use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
+use super::{events, jobs, pull, statistics, stats, sum_of_primes, tasks, workers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,7 +19,7 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
     ),
     paths(
         jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
-        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, sum_of_primes::answer,
+        tasks::list, events::of_job, events::of_all, stats::show, stats::simulate, statistics::periods, statistics::tasks, sum_of_primes::answer,
         workers::list, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,
     ),
     components(schemas(api::StreamReset)),
@@ -27,6 +27,7 @@ use super::{events, jobs, pull, stats, sum_of_primes, tasks, workers};
         (name = "jobs", description = "Submit, follow and change jobs"),
         (name = "events", description = "What happens, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
+        (name = "statistics", description = "Figures by period, kind of job and name of task"),
         (name = "workers", description = "Workers, and the face for those that fetch their tasks"),
         (name = "primes", description = "Sums of primes without a job"),
     ),

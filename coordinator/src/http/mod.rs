@@ -8,6 +8,7 @@ mod jobs;
 mod pull;
 mod query;
 mod registration;
+mod statistics;
 mod stats;
 mod sum_of_primes;
 mod tasks;
@@ -91,6 +92,8 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
+    Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
+    Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/stats", Right::Read),
     Route::new("POST", "/v1/simulate", Right::Submit),
     Route::new("GET", "/docs", Right::Read),
@@ -124,6 +127,8 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
         .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
         .service(resource("/v1/events", "GET").get(events::of_all))
+        .service(resource("/v1/statistics", "GET").get(statistics::periods))
+        .service(resource("/v1/statistics/tasks", "GET").get(statistics::tasks))
         .service(resource("/v1/stats", "GET").get(stats::show))
         .service(resource("/v1/simulate", "POST").post(stats::simulate));
     docs::configure(config);

@@ -50,9 +50,11 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "renew_tasks",
         "show_job",
         "simulate",
+        "statistics",
         "stats",
         "submit_job",
         "sum_of_primes",
+        "task_statistics",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());
 }

@@ -18,6 +18,7 @@ mod registration;
 mod restarts;
 mod results;
 mod simulations;
+mod statistics;
 mod stopping;
 mod submission;
 mod tasks;

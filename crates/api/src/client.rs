@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, Stats, SumOfPrimes,
-    TaskPage, WorkerSummary,
+    Changed, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted, StatisticsPage, Stats,
+    SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use error::Error;
@@ -220,6 +220,22 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.get(&["v1", "stats"], &Query::new()).await
+    }
+
+    /// A page of figures by period and kind.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn statistics(&self, query: &Query) -> Result<StatisticsPage, Error> {
+        self.get(&["v1", "statistics"], query).await
+    }
+
+    /// A page of starts of tasks by name.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or answers something else.
+    pub async fn task_statistics(&self, query: &Query) -> Result<TaskStartsPage, Error> {
+        self.get(&["v1", "statistics", "tasks"], query).await
     }
 
     /// All registered workers.

@@ -10,6 +10,7 @@ mod problem;
 mod pull;
 mod request;
 pub mod schema;
+mod statistics;
 mod stream;
 mod task;
 mod view;
@@ -23,6 +24,10 @@ pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEAS
 pub use problem::{PROBLEM_JSON, Problem};
 pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 pub use request::{JobRequest, ParsedJob, Simulation};
+pub use statistics::{
+    AttemptFigures, DurationFigures, JobFigures, PeriodStatistics, StatisticsPage, TaskFigures, TaskStarts,
+    TaskStartsPage, csv_lines,
+};
 pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{Task, TaskPage};
 pub use view::{Changed, Explanation, Job, JobPage, JobProgress, KindDemand, SimulationStarted, Stats, WorkerStats};

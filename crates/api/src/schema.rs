@@ -1,6 +1,7 @@
 //! Descriptions of the model's types for OpenAPI, which the model itself knows nothing of. Each has the name, the fields and
 //! the serde attributes of the type it describes; the tests compare what both read and write.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -151,7 +152,7 @@ pub enum EventKind {
     Submitted,
     /// Its first task was given out.
     Started,
-    /// Tasks were done; at most one a second.
+    /// Attempts ended; at most one a second.
     Progress,
     /// Nothing of it runs until it is resumed.
     Paused,
@@ -182,6 +183,13 @@ pub struct JobEvent {
     /// When.
     #[schema(format = DateTime)]
     at: String,
+    /// What the job computes.
+    #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
+    #[schema(value_type = Option<JobKind>)]
+    job_kind: Option<String>,
+    /// The name of the job's tasks, where they have one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    task: Option<String>,
     /// Tasks done by then.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     tasks_done: Option<u64>,
@@ -191,6 +199,84 @@ pub struct JobEvent {
     /// Why, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     error: Option<String>,
+    /// What the event counts in the statistics.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    counts: Option<Counts>,
+}
+
+/// What happened to a job since the event before it: the figures that an event adds to the statistics of its kind and
+/// time. A figure that is zero is left out.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Counts {
+    /// Jobs that were accepted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_submitted: Option<u64>,
+    /// Jobs whose first task was leased.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_started: Option<u64>,
+    /// Jobs that succeeded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_succeeded: Option<u64>,
+    /// Jobs that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_failed: Option<u64>,
+    /// Jobs that were canceled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_canceled: Option<u64>,
+    /// Jobs that were retried, whether over or not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_retried: Option<u64>,
+    /// Jobs that became open, less those that ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    jobs_pending: Option<i64>,
+    /// Tasks of jobs that were accepted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_submitted: Option<u64>,
+    /// Tasks whose first attempt has ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_started: Option<u64>,
+    /// Tasks that succeeded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_succeeded: Option<u64>,
+    /// Tasks that ran out of attempts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_failed: Option<u64>,
+    /// Tasks that were open when their job was canceled or failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_canceled: Option<u64>,
+    /// Tasks that a retry opened again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_retried: Option<u64>,
+    /// Tasks that became open, less those that succeeded, failed or were canceled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    tasks_pending: Option<i64>,
+    /// Tasks of the attempts that ended: a task counts once for each attempt at it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    task_starts: Option<u64>,
+    /// Attempts that ended, completed or failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    attempts: Option<u64>,
+    /// Attempts that failed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    attempts_failed: Option<u64>,
+    /// Of jobs that started: the time since their submission.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    waiting: Option<Durations>,
+    /// Of jobs that ended and had started: the time since their start, or since their last retry.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    running: Option<Durations>,
+    /// Of attempts that completed: the time that the worker was busy.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    computing: Option<Durations>,
+}
+
+/// How often which durations were counted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Durations {
+    /// Their sum in microseconds.
+    sum_us: u64,
+    /// The number of durations in each bucket that has some, by the bucket's upper bound in microseconds.
+    buckets: BTreeMap<String, u64>,
 }
 
 /// Where a task is in its life.
@@ -220,6 +306,22 @@ pub struct TaskCounts {
     succeeded: u64,
     /// Out of attempts.
     failed: u64,
+}
+
+/// How long the periods of statistics are, in UTC. Weeks are those of ISO 8601.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Grain {
+    /// Minutes.
+    Minute,
+    /// Hours.
+    Hour,
+    /// Days.
+    Day,
+    /// Weeks, from Monday on.
+    Week,
+    /// Months.
+    Month,
 }
 
 #[cfg(test)]
@@ -285,8 +387,20 @@ mod tests {
     fn described_events_have_the_fields_that_the_model_reads_and_writes() {
         assert_describes_fields::<JobEvent, model::JobEvent>(json!({
             "seq": 7, "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "type": "task-failed", "at": "2026-03-21T10:00:00Z",
-            "tasks_done": 1, "tasks_total": 2, "error": "no luck",
+            "kind": "sleep", "task": "nap", "tasks_done": 1, "tasks_total": 2, "error": "no luck",
+            "counts": {"attempts": 1},
         }));
+        let durations = json!({"sum_us": 1001, "buckets": {"1250": 1}});
+        assert_describes_fields::<Durations, model::Durations>(durations.clone());
+        let counts = model::Counts::from_figures([1; model::Counts::FIGURES]);
+        let mut full = serde_json::to_value(counts).expect("JSON");
+        for (name, value) in [("jobs_pending", json!(-1)), ("tasks_pending", json!(1))] {
+            full[name] = value;
+        }
+        for (name, _) in model::Counts::default().durations() {
+            full[name] = durations.clone();
+        }
+        assert_describes_fields::<Counts, model::Counts>(full);
     }
 
     #[test]
@@ -296,6 +410,7 @@ mod tests {
         assert_describes_names::<EventKind, _>(&model::EventKind::ALL);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);
+        assert_describes_names::<Grain, _>(&model::Grain::ALL);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Engine {
     pub(crate) voided: Voided,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,
-    /// Stored jobs with tasks done since the last tick.
+    /// Stored jobs with attempts that have ended since the last tick.
     pub(crate) progressed: BTreeSet<JobId>,
     /// Slots whose first lease has its head start, by its end.
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
@@ -212,6 +212,7 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.ended_attempts += 1;
         if job.is_stored {
+            self.progressed.insert(id);
             self.record(id, kind, now);
         }
     }

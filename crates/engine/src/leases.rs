@@ -82,7 +82,8 @@ impl Engine {
                     completed_at: now.at,
                     results,
                 });
-                let number = self.record(job, ChangeKind::Completed { tasks: counted.tasks, value, outcome }, now);
+                let number =
+                    self.record(job, ChangeKind::Completed { tasks: counted.tasks, value, busy, outcome }, now);
                 self.durability.outcome(number, attempt, lane.worker);
             }
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::JobId;
+use crate::{Counts, JobId, JobKind};
 
 /// What happened to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub enum EventKind {
     Submitted,
     /// Its first task was given out.
     Started,
-    /// Tasks were done; at most one a second.
+    /// Attempts ended; at most one a second.
     Progress,
     /// Nothing of it runs until it is resumed.
     Paused,
@@ -82,6 +82,12 @@ pub struct JobEvent {
     pub kind: EventKind,
     /// When.
     pub at: Timestamp,
+    /// What the job computes.
+    #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
+    pub job_kind: Option<JobKind>,
+    /// The name of the job's tasks, where they have one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub task: Option<String>,
     /// Tasks done by then.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_done: Option<u64>,
@@ -91,4 +97,12 @@ pub struct JobEvent {
     /// Why, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
+    /// What the event counts in the statistics.
+    #[serde(skip_serializing_if = "counts_nothing", default)]
+    pub counts: Box<Counts>,
+}
+
+#[expect(clippy::borrowed_box, reason = "serde passes the field as it is")]
+fn counts_nothing(counts: &Box<Counts>) -> bool {
+    counts.is_empty()
 }

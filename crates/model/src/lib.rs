@@ -1,9 +1,12 @@
 //! The words that every part shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
 //! I/O, no clock, no randomness, and nothing about HTTP or a database.
 
+mod counts;
 pub mod decimal;
 mod division;
+mod durations;
 mod event;
+mod grain;
 mod ids;
 mod invalid;
 mod kind;
@@ -14,8 +17,11 @@ mod range;
 mod requirements;
 mod state;
 
+pub use counts::Counts;
 pub use division::{MAX_TASKS, OnExhausted, Order};
+pub use durations::{BEYOND_US, BOUNDS_US, Durations};
 pub use event::{EventKind, JobEvent};
+pub use grain::Grain;
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
 pub use invalid::InvalidJob;
 pub use kind::JobKind;

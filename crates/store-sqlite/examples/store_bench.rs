@@ -1,14 +1,21 @@
-//! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory]`.
+//! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory [part]]`. The parts
+//! are latency, leases, jobs, lives, payloads and tags. To compare two builds, run them in turns.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobKind, JobOptions};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
-use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, Retention, Store};
+use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, ResultBody, Retention, Store};
 use store_sqlite::StoreSettings;
 use uuid::Uuid;
+
+/// How long the worker of an attempt was busy.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
+const PROGRESS_EVERY: usize = 10_000;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -17,11 +24,30 @@ fn main() -> Result<(), Failure> {
     let directory = tempfile::tempdir_in(parent)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     runtime.block_on(async {
-        latency(&directory.path().join("latency")).await?;
-        leases(&directory.path().join("leases")).await?;
-        many_jobs(&directory.path().join("jobs")).await?;
-        many_payloads(&directory.path().join("payloads")).await?;
-        many_tags(&directory.path().join("tags")).await
+        let part = std::env::args().nth(2);
+        let place = |name: &str| {
+            let is_wanted = part.as_ref().is_none_or(|part| part == name);
+            is_wanted.then(|| directory.path().join(name))
+        };
+        if let Some(place) = place("latency") {
+            latency(&place).await?;
+        }
+        if let Some(place) = place("leases") {
+            leases(&place).await?;
+        }
+        if let Some(place) = place("jobs") {
+            many_jobs(&place).await?;
+        }
+        if let Some(place) = place("lives") {
+            lives(&place).await?;
+        }
+        if let Some(place) = place("payloads") {
+            many_payloads(&place).await?;
+        }
+        if let Some(place) = place("tags") {
+            many_tags(&place).await?;
+        }
+        Ok(())
     })
 }
 
@@ -66,8 +92,12 @@ fn completed(job: JobId, first: u64, count: u64, with_outcome: bool) -> Result<C
         completed_at: at,
         results: if with_outcome { (0..count).map(|_| answer()).collect::<Result<_, _>>()? } else { Vec::new() },
     };
-    let kind =
-        ChangeKind::Completed { tasks: first..first + count, value: 1, outcome: with_outcome.then_some(outcome) };
+    let kind = ChangeKind::Completed {
+        tasks: first..first + count,
+        value: 1,
+        busy: BUSY,
+        outcome: with_outcome.then_some(outcome),
+    };
     Ok(Change { job, at, kind })
 }
 
@@ -126,8 +156,12 @@ async fn leases(data_dir: &Path) -> Result<(), Failure> {
         let changes: Vec<_> =
             order.iter().map(|lease| completed(job, lease * size, size, with_outcome)).collect::<Result<_, _>>()?;
         let since = Instant::now();
-        for change in changes {
+        for (number, change) in changes.into_iter().enumerate() {
+            let at = change.at;
             store.record(change);
+            if number.is_multiple_of(PROGRESS_EVERY) {
+                store.record(Change { job, at, kind: ChangeKind::Progress });
+            }
         }
         let queued = since.elapsed();
         store.flush().await?;
@@ -182,6 +216,38 @@ async fn many_jobs(data_dir: &Path) -> Result<(), Failure> {
         let found = store.jobs(filter.clone(), None, 100).await?;
         println!("jobs({filter:?}): {} in {:?}", found.len(), since.elapsed());
     }
+    Ok(())
+}
+
+/// Small jobs from their submission to their end: every change but one is an event.
+async fn lives(data_dir: &Path) -> Result<(), Failure> {
+    let store = std::sync::Arc::new(open(data_dir)?);
+    let since = Instant::now();
+    let clients: Vec<_> = (0..100_u128)
+        .map(|client| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for number in 0..500 {
+                    let Ok(new) = job(client * 1000 + number, 1) else { return };
+                    let (id, at) = (new.id, new.submitted_at);
+                    let Ok(done) = completed(id, 0, 1, false) else { return };
+                    if let Err(error) = store.submit(new).await {
+                        println!("{error}");
+                    }
+                    let result = RawValue::from_string("1".to_owned()).ok().map(ResultBody::Inline);
+                    store.record(Change { job: id, at, kind: ChangeKind::Started });
+                    store.record(done);
+                    let end = ChangeKind::Ended { state: JobState::Succeeded, result, error: None };
+                    store.record(Change { job: id, at, kind: end });
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await?;
+    }
+    store.flush().await?;
+    println!("small jobs, whole lives: {:.0} a second", 50_000.0 / since.elapsed().as_secs_f64());
     Ok(())
 }
 

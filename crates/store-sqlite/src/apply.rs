@@ -2,16 +2,22 @@
 
 use rusqlite::Connection;
 use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect};
-use store::stored::StoredName;
+use store::statistics::{Subject, Tally};
+use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, retention, submit};
+use crate::{attempts, ledger, retention, statistics, submit};
 
-pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) -> rusqlite::Result<Answer> {
+pub(crate) fn apply(
+    db: &Connection,
+    ledgers: &mut Ledgers<i64>,
+    tally: &mut Tally,
+    entry: &Entry,
+) -> rusqlite::Result<Answer> {
     match entry {
-        Entry::Submission(job) => submit::insert(db, job),
-        Entry::Change(change) => apply_change(db, ledgers, change),
+        Entry::Submission(job) => submit::insert(db, tally, job),
+        Entry::Change(change) => apply_change(db, ledgers, tally, change),
         Entry::Housekeeping(Housekeeping::Forget(keys)) => {
             // It looks at rows, so what is known must be in them, and must be read again if they go.
             store_touched(db, ledgers)?;
@@ -22,6 +28,9 @@ pub(crate) fn apply(db: &Connection, ledgers: &mut Ledgers<i64>, entry: &Entry) 
         Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
             retention::objects_deleted(db, names).map(Answer::Deleted)
         }
+        Entry::Housekeeping(Housekeeping::ForgetStatistics(grain, before)) => {
+            statistics::forget(db, *grain, *before).map(Answer::Deleted)
+        }
         Entry::Nothing => Ok(Answer::Done),
     }
 }
@@ -31,7 +40,12 @@ pub(crate) fn store_touched(db: &Connection, ledgers: &mut Ledgers<i64>) -> rusq
     ledgers.visit_touched(|&key, ledger| ledger::store(db, key, ledger))
 }
 
-fn apply_change(db: &Connection, ledgers: &mut Ledgers<i64>, change: &Change) -> rusqlite::Result<Answer> {
+fn apply_change(
+    db: &Connection,
+    ledgers: &mut Ledgers<i64>,
+    tally: &mut Tally,
+    change: &Change,
+) -> rusqlite::Result<Answer> {
     let is_retry = matches!(change.kind, ChangeKind::Retried);
     let Some((key, ledger)) = ledgers.find(change.job, || ledger::load(db, change.job, is_retry))? else {
         drop_abandoned(db, &rules::without_effect(change).result)?;
@@ -39,14 +53,20 @@ fn apply_change(db: &Connection, ledgers: &mut Ledgers<i64>, change: &Change) ->
     };
     match ledger.apply(change) {
         Ok(effects) => {
-            write(db, *key, ledger, &effects)?;
+            write(db, tally, *key, ledger, &effects)?;
             Ok(Answer::Done)
         }
         Err(refused) => Ok(Answer::Refused(refused.to_string())),
     }
 }
 
-fn write(db: &Connection, key: i64, ledger: &mut JobLedger, effects: &Effects<'_>) -> rusqlite::Result<()> {
+fn write(
+    db: &Connection,
+    tally: &mut Tally,
+    key: i64,
+    ledger: &mut JobLedger,
+    effects: &Effects<'_>,
+) -> rusqlite::Result<()> {
     match &effects.attempt {
         None => {}
         Some(AttemptRow::Completed { tasks, outcome }) => attempts::put_completed(db, key, tasks, outcome)?,
@@ -61,7 +81,7 @@ fn write(db: &Connection, key: i64, ledger: &mut JobLedger, effects: &Effects<'_
         }
         abandoned @ ResultEffect::Abandon(_) => drop_abandoned(db, abandoned)?,
     }
-    effects.event.as_ref().map_or(Ok(()), |event| put_event(db, key, event))
+    effects.event.as_ref().map_or(Ok(()), |event| put_event(db, tally, key, &ledger.subject, event))
 }
 
 fn drop_abandoned(db: &Connection, effect: &ResultEffect<'_>) -> rusqlite::Result<()> {
@@ -100,12 +120,20 @@ fn put_result(db: &Connection, key: i64, result: &ResultBody) -> rusqlite::Resul
     Ok(())
 }
 
-pub(crate) fn put_event(db: &Connection, key: i64, event: &EventRow<'_>) -> rusqlite::Result<()> {
-    let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
+pub(crate) fn put_event(
+    db: &Connection,
+    tally: &mut Tally,
+    key: i64,
+    subject: &Subject,
+    event: &EventRow<'_>,
+) -> rusqlite::Result<()> {
+    let EventRow { kind, at, tasks_done, tasks_total, error, counts } = event;
+    tally.count(subject, *at, counts);
+    let (kind, counts) = (kind.stored_name(), counts_to_stored(counts));
     db.prepare_cached(
-        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO events (job, kind, at, tasks_done, tasks_total, error, counts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
-    .execute((key, kind.stored_name(), at.column(), tasks_done.column(), tasks_total.column(), error))?;
+    .execute((key, kind, at.column(), tasks_done.column(), tasks_total.column(), error, counts))?;
     Ok(())
 }
 

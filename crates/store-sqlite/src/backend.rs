@@ -5,15 +5,15 @@ use std::fs::File;
 use rusqlite::Connection;
 use store::backend::{Applied, Backend, BatchError};
 use store::rules::Ledgers;
+use store::statistics::Tally;
 use store::{Answer, Batch, Epoch, WriteError};
 use uuid::Uuid;
 
-use crate::apply;
 use crate::column::{self, Column};
 use crate::error::{OpenError, batch_error};
 use crate::file::OpenFile;
 use crate::open::Opened;
-use crate::vacuum;
+use crate::{apply, statistics, vacuum};
 
 /// The log is copied back when it has so many pages of 4 KiB, else while nothing is written.
 const LOG_PAGES: i64 = 4096;
@@ -48,11 +48,13 @@ impl SqliteBackend {
         self.db.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         self.pass_fence(batch)?;
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.entries.len());
+        let mut tally = Tally::default();
         for (index, entry) in batch.entries.iter().enumerate() {
-            let answer = apply::apply(&self.db, &mut self.ledgers, entry);
+            let answer = apply::apply(&self.db, &mut self.ledgers, &mut tally, entry);
             answers.push(answer.map_err(|error| batch_error(&error, Some(index)))?);
         }
         apply::store_touched(&self.db, &mut self.ledgers).map_err(failed)?;
+        statistics::add(&self.db, &tally).map_err(failed)?;
         let latest_event = apply::latest_event(&self.db).map_err(failed)?;
         self.db.execute_batch("COMMIT").map_err(failed)?;
         Ok(Applied { answers, latest_event })

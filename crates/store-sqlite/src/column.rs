@@ -4,12 +4,12 @@ use std::error::Error;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use model::JobId;
+use model::{Counts, JobId};
 use rusqlite::types::Type;
 use rusqlite::{Error as SqlError, Row};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use store::stored::{InvalidStored, StoredName};
+use store::stored::{InvalidStored, StoredName, counts_from_stored};
 use uuid::Uuid;
 
 /// As a column's integer.
@@ -73,6 +73,12 @@ pub(crate) fn stored<T>(
     from_stored: impl FnOnce(&str) -> Result<T, InvalidStored>,
 ) -> rusqlite::Result<T> {
     from_stored(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
+}
+
+/// What an event counts.
+pub(crate) fn counts(row: &Row<'_>, index: usize) -> rusqlite::Result<Counts> {
+    let text = row.get_ref(index)?.as_str_or_null()?;
+    counts_from_stored(text).map_err(|error| wrong(index, Type::Text, error))
 }
 
 pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {

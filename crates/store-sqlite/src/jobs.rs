@@ -81,7 +81,8 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
 pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
     let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
-        "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error
+        "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error,
+         jobs.kind, jobs.task, counts
          FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
     ))?;
     let rows = select.query_map((after.column(), (limit as u64).column(), job.map(|job| *job.0.as_bytes())), event)?;
@@ -94,8 +95,11 @@ fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
         job: column::job_id(row, 1)?,
         kind: column::name(row, 2)?,
         at: column::time(row, 3)?,
+        job_kind: Some(column::parse(row, 7)?),
+        task: row.get(8)?,
         tasks_done: Some(column::count(row, 4)?),
         tasks_total: Some(column::count(row, 5)?),
         error: row.get(6)?,
+        counts: Box::new(column::counts(row, 9)?),
     })
 }

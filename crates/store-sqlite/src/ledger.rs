@@ -3,6 +3,7 @@
 use model::{JobId, JobState};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::{JobLedger, SpanKind};
+use store::statistics::Subject;
 use store::stored::{self, StoredName};
 
 use crate::column::{self, Column};
@@ -27,8 +28,8 @@ fn what(kind: SpanKind) -> i64 {
 /// The ledger of a job with its key. None where there is no such job, or it is over and that was not asked for.
 pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Result<Option<(i64, JobLedger)>> {
     let mut select = db.prepare_cached(
-        "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error, work
-         FROM jobs WHERE id = ?1",
+        "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error, work,
+         task, submitted_at, uncounted FROM jobs WHERE id = ?1",
     )?;
     let read = |row: &Row<'_>| {
         let state: JobState = column::name(row, 0)?;
@@ -37,7 +38,8 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
         }
         let kind = column::parse(row, 2)?;
         let is_individual = column::stored(row, 11, |text| stored::is_individual(kind, text))?;
-        let mut ledger = JobLedger::new(is_individual, column::count(row, 3)?, column::count(row, 4)?);
+        let subject = Subject { kind, task: row.get(12)?, submitted_at: column::time(row, 13)? };
+        let mut ledger = JobLedger::new(subject, is_individual, column::count(row, 3)?, column::count(row, 4)?);
         ledger.state = state;
         ledger.value = column::parse(row, 5)?;
         ledger.attempts = column::count(row, 6)?;
@@ -45,6 +47,7 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
         ledger.finished_at = column::optional_time(row, 8)?;
         ledger.retried_at = column::optional_time(row, 9)?;
         ledger.error = row.get(10)?;
+        ledger.uncounted = column::counts(row, 14)?;
         Ok(Some((row.get(1)?, ledger)))
     };
     let Some((key, mut ledger)) = select.query_row([job.0.as_bytes()], read).optional()?.flatten() else {
@@ -73,7 +76,8 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
     }
     db.prepare_cached(
         "UPDATE jobs SET state = ?2, tasks_done = ?3, tasks_failed = ?4, value = ?5, bytes = ?6, attempts = ?7,
-         started_at = ?8, finished_at = ?9, retried_at = ?10, error = ?11 WHERE key = ?1",
+         started_at = ?8, finished_at = ?9, retried_at = ?10, error = ?11, uncounted = ?12
+         WHERE key = ?1",
     )?
     .execute((
         key,
@@ -87,6 +91,7 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
         ledger.finished_at.map(|at| at.column()),
         ledger.retried_at.map(|at| at.column()),
         &ledger.error,
+        stored::counts_to_stored(&ledger.uncounted),
     ))?;
     Ok(())
 }

@@ -16,6 +16,7 @@ mod readers;
 mod reads;
 mod results;
 mod retention;
+mod statistics;
 mod submit;
 mod vacuum;
 

@@ -16,8 +16,11 @@ const LOCK_FILE: &str = "divvy.lock";
 /// What `file` and the header say whose database it is: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
 /// Each brings the schema from its place in the list to the next.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_jobs.sql"), include_str!("../migrations/0002_epochs.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_jobs.sql"),
+    include_str!("../migrations/0002_epochs.sql"),
+    include_str!("../migrations/0003_statistics.sql"),
+];
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;

@@ -5,10 +5,11 @@ use std::ops::Range;
 use jiff::Timestamp;
 use model::{JobEvent, JobId};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
+use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{Attempt, Cursor, JobFilter, JobKey, JobRecord, Retention, UnfinishedJob};
 
 use crate::readers::Readers;
-use crate::{attempts, jobs, listing, results, retention};
+use crate::{attempts, jobs, listing, results, retention, statistics};
 
 impl Reads for Readers {
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
@@ -62,5 +63,13 @@ impl Reads for Readers {
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
         Box::pin(self.any.read(move |db| results::named(db, names)))
+    }
+
+    fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
+        Box::pin(self.any.read(move |db| statistics::periods(db, &query, after.as_ref(), limit)))
+    }
+
+    fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
+        Box::pin(self.any.read(move |db| statistics::task_starts(db, &query, after.as_ref(), limit)))
     }
 }

@@ -1,16 +1,17 @@
 //! Accepting a job: its row, tags, payloads and first event.
 
-use model::{EventKind, JobId, JobState};
+use model::{JobId, JobState};
 use rusqlite::Connection;
 use store::retention::job_bytes;
-use store::rules::EventRow;
+use store::rules::submitted;
+use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, options_to_stored, work_to_stored};
 use store::{Answer, NewJob, Submission, array, payload_blocks};
 
 use crate::apply::put_event;
 use crate::column::{self, Column};
 
-pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> {
+pub(crate) fn insert(db: &Connection, tally: &mut Tally, new: &NewJob) -> rusqlite::Result<Answer> {
     if let Some(answer) = find_same(db, new)? {
         return Ok(answer);
     }
@@ -21,10 +22,11 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
     let options = options_to_stored(&new.options);
     let work = work_to_stored(new.is_individual);
     let submitted_at = new.submitted_at.column();
+    let subject = Subject::of(new);
     db.prepare_cached(
         "INSERT INTO jobs (id, kind, work, params, options, fingerprint, idempotency_key, output, state, tasks,
-         tasks_done, tasks_failed, value, bytes, submitted_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, '0', ?11, ?12)",
+         tasks_done, tasks_failed, value, bytes, submitted_at, task)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, '0', ?11, ?12, ?13)",
     )?
     .execute((
         new.id.0.as_bytes(),
@@ -39,6 +41,7 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
         new.tasks.column(),
         job_bytes(new, options.len(), work.len()).column(),
         submitted_at,
+        &subject.task,
     ))?;
     let key = db.last_insert_rowid();
     let mut tag =
@@ -51,8 +54,7 @@ pub(crate) fn insert(db: &Connection, new: &NewJob) -> rusqlite::Result<Answer> 
         let (first, beyond) = (places.start as u64, places.end as u64);
         block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
     }
-    let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
-    put_event(db, key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None })?;
+    put_event(db, tally, key, &subject, &submitted(new))?;
     Ok(Answer::Submitted(Submission::New))
 }
 

@@ -12,6 +12,7 @@ use crate::batch::{Answer, Batch, Epoch, JobKey};
 use crate::error::{ReadError, WriteError};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
+use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 
 /// The writing half, on the one thread that writes; its methods may block.
 pub trait Backend: Send {
@@ -116,6 +117,12 @@ pub trait Reads: Send + Sync {
 
     /// Those of the objects that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
+
+    /// At most `limit` figures of a stored grain after a key, by start and kind.
+    fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>>;
+
+    /// At most `limit` starts by name of a stored grain after a key, by start, kind and name.
+    fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>>;
 }
 
 /// Payloads of consecutive individual tasks.

@@ -1,6 +1,7 @@
 //! A batch: what is written in one transaction.
 
-use model::JobId;
+use jiff::Timestamp;
+use model::{Grain, JobId};
 
 use crate::change::Change;
 use crate::record::{NewJob, Submission};
@@ -52,6 +53,9 @@ pub enum Housekeeping {
     Sweep(JobKey),
     /// These objects, which no row names any more, are deleted.
     ObjectsDeleted(Vec<String>),
+    /// Deletes some rows of statistics, of a stored grain, that begin before a moment. Answered with how many: 0 when all
+    /// are gone.
+    ForgetStatistics(Grain, Timestamp),
 }
 
 /// The answer to an entry.

@@ -1,6 +1,7 @@
 //! What happens to a job after it was accepted.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobState};
@@ -34,6 +35,8 @@ pub enum ChangeKind {
         tasks: Range<u64>,
         /// What they add to the job's value.
         value: u128,
+        /// How long the worker was busy with them.
+        busy: Duration,
         /// For individual tasks: what is kept of the attempt.
         outcome: Option<Outcome>,
     },

@@ -20,6 +20,7 @@ mod record;
 pub mod retention;
 pub mod rules;
 mod spans;
+pub mod statistics;
 mod store;
 pub mod stored;
 #[cfg(feature = "suite")]

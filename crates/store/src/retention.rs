@@ -26,8 +26,8 @@ const TAG_COPIES: u64 = 3;
 const BLOCK_BYTES: u64 = 40;
 /// An attempt's row with its entry in the index, without texts.
 const ATTEMPT_BYTES: u64 = 80;
-/// An event's row with its entry in the index, without its text.
-pub(crate) const EVENT_BYTES: u64 = 64;
+/// An event's row with its entry in the index and what it counts, without its text.
+pub(crate) const EVENT_BYTES: u64 = 160;
 /// A run of tasks.
 pub(crate) const SPAN_BYTES: u64 = 24;
 

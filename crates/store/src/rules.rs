@@ -6,15 +6,17 @@ mod ledgers;
 mod pieces;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{EventKind, JobState};
+use model::{Counts, EventKind, JobState};
 
 use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
+use crate::statistics::Subject;
 
-pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, without_effect};
+pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, submitted, without_effect};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 
@@ -37,6 +39,8 @@ pub enum SpanKind {
 /// What a store knows of a job that it changes.
 #[derive(Clone, Debug)]
 pub struct JobLedger {
+    /// What its figures are counted under.
+    pub subject: Subject,
     /// Whether its attempts are kept.
     pub is_individual: bool,
     /// Where it is in its life.
@@ -55,6 +59,8 @@ pub struct JobLedger {
     pub retried_at: Option<Timestamp>,
     /// Why it failed.
     pub error: Option<String>,
+    /// What its next event counts in the statistics.
+    pub uncounted: Counts,
     bytes: u64,
     done: Spans,
     failed: Spans,
@@ -69,8 +75,9 @@ pub struct Refused(pub String);
 impl JobLedger {
     /// A new job that takes up so many bytes.
     #[must_use]
-    pub fn new(is_individual: bool, tasks: u64, bytes: u64) -> Self {
+    pub fn new(subject: Subject, is_individual: bool, tasks: u64, bytes: u64) -> Self {
         Self {
+            subject,
             is_individual,
             state: JobState::Queued,
             tasks,
@@ -80,6 +87,7 @@ impl JobLedger {
             finished_at: None,
             retried_at: None,
             error: None,
+            uncounted: Counts::default(),
             bytes,
             done: Spans::default(),
             failed: Spans::default(),
@@ -165,7 +173,9 @@ impl JobLedger {
                 Ok(self.event(EventKind::Resumed, at, None))
             }
             ChangeKind::Canceled => Ok(self.end(JobState::Canceled, at, None)),
-            ChangeKind::Completed { tasks, value, outcome } => self.completed(tasks, *value, outcome.as_ref()),
+            ChangeKind::Completed { tasks, value, busy, outcome } => {
+                self.completed(tasks, *value, *busy, outcome.as_ref())
+            }
             ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
@@ -192,6 +202,8 @@ impl JobLedger {
         if self.state == JobState::Queued {
             self.state = JobState::Running;
         }
+        self.uncounted.jobs_started += 1;
+        self.uncounted.waiting.record(between(self.subject.submitted_at, at));
         self.event(EventKind::Started, at, None)
     }
 
@@ -214,6 +226,7 @@ impl JobLedger {
         &mut self,
         tasks: &Range<u64>,
         value: u128,
+        busy: Duration,
         outcome: Option<&'a Outcome>,
     ) -> Result<Effects<'a>, Refused> {
         self.check(tasks)?;
@@ -229,18 +242,34 @@ impl JobLedger {
             self.bytes += pieces(tasks).map(of_piece).sum::<u64>();
         }
         self.value = sum;
-        self.attempts += 1;
+        let count = self.attempted(tasks);
+        self.uncounted.tasks_succeeded += count;
+        self.uncounted.tasks_pending -= signed(count);
+        self.uncounted.computing.record(busy);
         self.retries.remove(tasks);
         self.done.insert(tasks.clone(), 0);
         let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
         Ok(Effects { attempt, ..Effects::default() })
     }
 
+    /// Counts an attempt that has ended. Returns how many tasks it had.
+    fn attempted(&mut self, tasks: &Range<u64>) -> u64 {
+        let count = tasks.end - tasks.start;
+        self.attempts += 1;
+        self.uncounted.attempts += 1;
+        self.uncounted.task_starts += count;
+        self.uncounted.tasks_started += count - self.retries.count_of(tasks);
+        count
+    }
+
     fn failed<'a>(&mut self, failure: FailureRow<'a>) -> Result<Effects<'a>, Refused> {
         self.check(&failure.tasks)?;
-        self.attempts += 1;
+        let count = self.attempted(&failure.tasks);
+        self.uncounted.attempts_failed += 1;
         let mut effects = Effects::default();
         if failure.given_up {
+            self.uncounted.tasks_failed += count;
+            self.uncounted.tasks_pending -= signed(count);
             self.retries.remove(&failure.tasks);
             self.failed.insert(failure.tasks.clone(), 0);
             effects = self.event(EventKind::TaskFailed, failure.at, Some(failure.error));
@@ -259,9 +288,15 @@ impl JobLedger {
         if self.state == JobState::Succeeded {
             return Effects::default();
         }
+        let mut reopened = self.tasks_failed();
         if self.state.is_over() {
             self.state = self.going_on();
+            reopened = self.tasks - self.tasks_done();
+            self.uncounted.jobs_pending += 1;
         }
+        self.uncounted.jobs_retried += 1;
+        self.uncounted.tasks_retried += reopened;
+        self.uncounted.tasks_pending += signed(reopened);
         self.failed.clear();
         self.retries.clear();
         self.finished_at = None;
@@ -298,19 +333,41 @@ impl JobLedger {
         self.error = error.map(str::to_owned);
         // The text stands in the job's row, too.
         self.bytes += error.map_or(0, str::len) as u64;
-        let kind = match state {
-            JobState::Succeeded => EventKind::Succeeded,
-            JobState::Canceled => EventKind::Canceled,
-            JobState::Queued | JobState::Running | JobState::Paused | JobState::Failed => EventKind::Failed,
+        let open = self.tasks - self.tasks_done() - self.tasks_failed();
+        let counts = &mut self.uncounted;
+        counts.jobs_pending -= 1;
+        counts.tasks_canceled += open;
+        counts.tasks_pending -= signed(open);
+        if let Some(started_at) = self.started_at {
+            counts.running.record(between(self.retried_at.map_or(started_at, |at| at.max(started_at)), at));
+        }
+        let (kind, ended) = match state {
+            JobState::Succeeded => (EventKind::Succeeded, &mut counts.jobs_succeeded),
+            JobState::Canceled => (EventKind::Canceled, &mut counts.jobs_canceled),
+            JobState::Queued | JobState::Running | JobState::Paused | JobState::Failed => {
+                (EventKind::Failed, &mut counts.jobs_failed)
+            }
         };
+        *ended += 1;
         self.event(kind, at, error)
     }
 
     fn event<'a>(&mut self, kind: EventKind, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.bytes += EVENT_BYTES + error.map_or(0, str::len) as u64;
-        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error };
+        let counts = std::mem::take(&mut self.uncounted);
+        let event = EventRow { kind, at, tasks_done: self.tasks_done(), tasks_total: self.tasks, error, counts };
         Effects { event: Some(event), ..Effects::default() }
     }
+}
+
+/// A number of tasks as a change of what is pending. A job has at most 2^53 tasks.
+fn signed(tasks: u64) -> i64 {
+    i64::try_from(tasks).unwrap_or(i64::MAX)
+}
+
+/// The time between two moments; none where the clock was set back.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 #[cfg(test)]

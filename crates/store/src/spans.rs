@@ -32,6 +32,12 @@ impl Spans {
         self.spans.range(..tasks.end).next_back().is_some_and(|(_, &(beyond, _))| beyond > tasks.start)
     }
 
+    /// How many of the tasks are in it.
+    pub(crate) fn count_of(&self, tasks: &Range<u64>) -> u64 {
+        let touching = self.spans.range(..tasks.end).rev().take_while(|(_, (beyond, _))| *beyond > tasks.start);
+        touching.map(|(&first, &(beyond, _))| beyond.min(tasks.end) - first.max(tasks.start)).sum()
+    }
+
     /// Puts the tasks in, in place of what was there.
     pub(crate) fn insert(&mut self, tasks: Range<u64>, number: u32) {
         self.remove(&tasks);
@@ -109,6 +115,7 @@ mod tests {
             for (step, first, count, number) in steps {
                 let run = first..first + count;
                 prop_assert_eq!(spans.overlaps(&run), tasks.range(run.clone()).next().is_some());
+                prop_assert_eq!(spans.count_of(&run), tasks.range(run.clone()).count() as u64);
                 if step == 0 {
                     spans.remove(&run);
                     tasks.retain(|task, _| !run.contains(task));

@@ -20,6 +20,7 @@ use crate::record::{
     Attempt, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult, Submission, UnfinishedJob,
 };
 use crate::retention::Retention;
+use crate::statistics::{PeriodKey, PeriodRow, Query, StatisticsRetention, TaskKey, TaskRow, page};
 use crate::writer::Writer;
 
 /// Jobs that are taken out of sight in one batch.
@@ -235,6 +236,33 @@ impl Store {
         self.reads.events(after, job, limit).await
     }
 
+    /// At most `limit` figures by period and kind, after a key, by start and kind. Periods in which nothing was counted are
+    /// left out.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn periods(
+        &self,
+        query: Query,
+        after: Option<PeriodKey>,
+        limit: usize,
+    ) -> Result<Vec<PeriodRow>, ReadError> {
+        page(query, after, limit, |query, after, limit| self.reads.periods(query, after, limit)).await
+    }
+
+    /// At most `limit` starts of tasks by period, kind and name, after a key, in that order.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn task_starts(
+        &self,
+        query: Query,
+        after: Option<TaskKey>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, ReadError> {
+        page(query, after, limit, |query, after, limit| self.reads.task_starts(query, after, limit)).await
+    }
+
     /// A job's result, whole. See [`Store::result_stream`] for large ones.
     ///
     /// # Errors
@@ -307,6 +335,24 @@ impl Store {
         }
         self.delete_objects().await?;
         Ok(pruned)
+    }
+
+    /// Forgets statistics that are kept no longer. Returns how many rows.
+    ///
+    /// # Errors
+    /// Something could not be deleted; the next call goes on with it.
+    pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, WriteError> {
+        let mut rows = 0;
+        for (grain, before) in retention.bounds(Timestamp::now()) {
+            loop {
+                let forgotten = self.housekeep(Housekeeping::ForgetStatistics(grain, before)).await?;
+                if forgotten == 0 {
+                    break;
+                }
+                rows += forgotten;
+            }
+        }
+        Ok(rows)
     }
 
     async fn delete_objects(&self) -> Result<(), PruneError> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 
-use model::{Affinity, EventKind, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
+use model::{Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
 use serde::{Deserialize, Serialize};
 
 /// A text in a row that is not what was stored there.
@@ -160,6 +160,22 @@ pub fn is_individual(kind: JobKind, text: &str) -> Result<bool, InvalidStored> {
     }
 }
 
+/// What an event counts, as it is stored; nothing where it counts nothing. The names of its fields are those of
+/// [`Counts`].
+#[must_use]
+pub fn counts_to_stored(counts: &Counts) -> Option<String> {
+    (!counts.is_empty()).then(|| to_json(counts))
+}
+
+/// What an event counts, from its stored form.
+///
+/// # Errors
+/// It is damaged.
+pub fn counts_from_stored(text: Option<&str>) -> Result<Counts, InvalidStored> {
+    let Some(text) = text else { return Ok(Counts::default()) };
+    serde_json::from_str(text).map_err(|error| invalid("what an event counts", error))
+}
+
 /// A value that stands in a column as a name.
 pub trait StoredName: Copy + Sized + 'static {
     /// Every value.
@@ -193,6 +209,21 @@ impl StoredName for JobState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl StoredName for Grain {
+    const ALL: &'static [Self] = &Self::STORED;
+    const WHAT: &'static str = "a grain";
+
+    fn stored_name(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
         }
     }
 }

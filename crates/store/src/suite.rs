@@ -20,6 +20,8 @@ pub mod results;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod retention;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod statistics;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod tasks;
 
 use crate::retention::Retention;
@@ -107,6 +109,14 @@ macro_rules! suite {
                 of_more_than_may_be_kept_the_oldest_end_goes_first_and_what_is_not_over_stays,
                 the_id_and_the_key_of_a_job_that_is_gone_are_free_again,
                 tags_keys_and_names_count,
+            }
+            async statistics {
+                figures_count_what_has_happened_in_each_period,
+                what_was_not_counted_before_a_restart_is_counted_with_the_next_event,
+                a_batch_that_is_sent_again_and_one_that_is_refused_count_once_and_not_at_all,
+                weeks_and_months_are_the_sums_of_their_days_page_by_page,
+                starts_are_counted_by_the_name_of_the_tasks_and_so_many_names_apart,
+                minutes_and_hours_go_when_their_time_is_over_and_days_stay,
             }
             async tasks {
                 the_attempts_at_a_task_are_found_wherever_its_leases_began,

@@ -10,8 +10,10 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use fastrand::Rng;
-use model::{EventKind, JobEvent, JobId};
-use store::{AttemptEnd, Retention};
+use jiff::Timestamp;
+use model::{EventKind, Grain, JobEvent, JobId};
+use store::statistics::{Query, Statistics};
+use store::{AttemptEnd, Retention, Store};
 use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
@@ -266,6 +268,21 @@ fn check_store(data_dir: &Path, accepted: &BTreeMap<JobId, Order>, seen: &[JobEv
     events.iter().for_each(|event| by_job.entry(event.job).or_default().push(event));
     assert!(by_job.keys().eq(accepted.keys()));
     by_job.values().for_each(|events| check_life(events));
+    runtime.block_on(check_statistics(&store, &events));
+}
+
+/// The figures are those that the events count together.
+async fn check_statistics(store: &Store, events: &[JobEvent]) {
+    let mut counted = Statistics::default();
+    events.iter().for_each(|event| counted.count(event));
+    for grain in Grain::STORED {
+        let query = Query { grain, starts: Timestamp::MIN..Timestamp::MAX, kind: None };
+        let found = store.periods(query.clone(), None, 100_000).await.expect("readable");
+        assert!(!found.is_empty());
+        assert_eq!(found, counted.periods(&query, None, usize::MAX), "{grain}");
+        let found = store.task_starts(query.clone(), None, 100_000).await.expect("readable");
+        assert_eq!(found, counted.tasks(&query, None, usize::MAX), "{grain}");
+    }
 }
 
 /// Submitted, started, some progress, and one end.

@@ -20,5 +20,6 @@ mod outlived_coordinators;
 mod restarts;
 mod revocations;
 mod soak;
+mod statistics;
 mod stragglers;
 mod worker_token;

@@ -9,3 +9,4 @@ mod opening;
 mod replaced;
 mod results;
 mod retention;
+mod statistics;

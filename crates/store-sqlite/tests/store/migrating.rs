@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use model::{EventKind, JobKind, JobState};
+use model::{EventKind, Grain, JobKind, JobState};
 use rusqlite::Connection;
-use store::{AttemptEnd, JobFilter, Retention};
+use store::statistics::Query;
+use store::{AttemptEnd, ChangeKind, JobFilter, Retention};
 use store_sqlite::StoreSettings;
 
 use crate::helpers::*;
@@ -140,8 +141,32 @@ fn a_database_of_the_first_release_is_brought_up_to_date_once_and_gives_pages_ba
     let directory = released();
     assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (0, 1));
     open(directory.path()).close().expect("all is committed");
-    assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (2, 2));
+    assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (2, 3));
     let store = open(directory.path());
     assert_eq!(store.epoch(), store::Epoch(2));
     assert_eq!(*store.latest_event().borrow(), 3);
+}
+
+#[tokio::test]
+async fn open_jobs_of_the_first_release_are_counted_with_their_next_event() {
+    let directory = released();
+    let store = open(directory.path());
+    let days = Query { grain: Grain::Day, starts: jiff::Timestamp::MIN..jiff::Timestamp::MAX, kind: None };
+    assert!(store.periods(days.clone(), None, 9).await.expect("readable").is_empty());
+    let events = store.events(0, None, 9).await.expect("readable");
+    assert!(events.iter().all(|event| event.counts.is_empty() && event.job_kind == Some(JobKind::SUM_OF_PRIMES)));
+    store.commit(change(id(1), at(90_000), ChangeKind::Progress)).await.expect("room");
+    store.commit(change(id(2), at(90_000), ChangeKind::Canceled)).await.expect("room");
+    // What was over before was never open here.
+    store.commit(change(id(4), at(90_000), ChangeKind::Retried)).await.expect("room");
+    let rows = store.periods(days, None, 9).await.expect("readable");
+    let [counted, sum, tasks] = rows.as_slice() else { panic!("{rows:?}") };
+    let sums = &sum.counts;
+    assert_eq!((sums.jobs_submitted, sums.jobs_started, sums.jobs_pending), (1, 1, 1));
+    assert_eq!((sums.tasks_submitted, sums.tasks_started), (100, 30));
+    assert_eq!((sums.tasks_succeeded, sums.tasks_failed, sums.tasks_pending), (15, 5, 80));
+    assert_eq!((tasks.counts.jobs_submitted, tasks.counts.jobs_canceled, tasks.counts.jobs_pending), (1, 1, 0));
+    assert_eq!((tasks.counts.tasks_started, tasks.counts.tasks_canceled, tasks.counts.tasks_pending), (3, 1, 0));
+    assert_eq!((counted.counts.jobs_submitted, counted.counts.jobs_retried, counted.counts.jobs_pending), (0, 1, 1));
+    assert_eq!((counted.counts.tasks_retried, counted.counts.tasks_pending), (7, 7));
 }

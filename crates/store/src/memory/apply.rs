@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{EventKind, JobEvent};
+use model::JobEvent;
 
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
@@ -12,8 +12,9 @@ use crate::record::{AttemptEnd, NewJob, Submission};
 use crate::retention::{failure_bytes, job_bytes};
 use crate::rules::{
     ATTEMPT_TASKS, AttemptRow, EventRow, FIRST_FAILURES, FailureRow, JobLedger, LAST_FAILURES, ResultEffect, pieces,
-    result_bytes, without_effect,
+    result_bytes, submitted, without_effect,
 };
+use crate::statistics::Subject;
 use crate::stored::{options_to_stored, work_to_stored};
 
 impl State {
@@ -32,6 +33,8 @@ impl State {
             }
         }
         let answers = batch.entries.iter().map(|entry| self.write(entry)).collect();
+        let tally = std::mem::take(&mut self.tally);
+        self.statistics.add(&tally);
         let applied = Applied { answers, latest_event: self.last_event };
         self.last = Some((batch.id, applied.clone()));
         Ok(applied)
@@ -50,6 +53,9 @@ impl State {
             }
             Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
                 Answer::Deleted(names.iter().filter(|name| self.dropped_objects.remove(*name)).count() as u64)
+            }
+            Entry::Housekeeping(Housekeeping::ForgetStatistics(grain, before)) => {
+                Answer::Deleted(self.statistics.forget(*grain, *before))
             }
             Entry::Nothing => Answer::Done,
         }
@@ -79,7 +85,7 @@ impl State {
             self.by_idempotency_key.insert(name.clone(), key);
         }
         let bytes = job_bytes(new, options_to_stored(&new.options).len(), work_to_stored(new.is_individual).len());
-        let ledger = JobLedger::new(new.is_individual, new.tasks, bytes);
+        let ledger = JobLedger::new(Subject::of(new), new.is_individual, new.tasks, bytes);
         let job = StoredJob {
             new: Arc::new(new.clone()),
             ledger,
@@ -89,8 +95,7 @@ impl State {
             events: Vec::new(),
         };
         self.jobs.insert(key, job);
-        let (kind, at, tasks_total) = (EventKind::Submitted, new.submitted_at, new.tasks);
-        self.put_event(key, &EventRow { kind, at, tasks_done: 0, tasks_total, error: None });
+        self.put_event(key, submitted(new));
         Answer::Submitted(Submission::New)
     }
 
@@ -120,7 +125,7 @@ impl State {
         };
         self.dropped_objects.extend(dropped);
         self.abandon(&effects.result);
-        if let Some(event) = &effects.event {
+        if let Some(event) = effects.event {
             self.put_event(key, event);
         }
         Answer::Done
@@ -132,15 +137,20 @@ impl State {
         }
     }
 
-    fn put_event(&mut self, key: i64, event: &EventRow<'_>) {
-        let EventRow { kind, at, tasks_done, tasks_total, error } = *event;
+    fn put_event(&mut self, key: i64, event: EventRow<'_>) {
+        let EventRow { kind, at, tasks_done, tasks_total, error, counts } = event;
         let Some(job) = self.jobs.get_mut(&key) else { return };
         self.last_event += 1;
         let seq = self.last_event;
         job.events.push(seq);
         let (tasks_done, tasks_total) = (Some(tasks_done), Some(tasks_total));
         let error = error.map(str::to_owned);
-        self.events.insert(seq, JobEvent { seq, job: job.new.id, kind, at, tasks_done, tasks_total, error });
+        let subject = &job.ledger.subject;
+        self.tally.count(subject, at, &counts);
+        let (job_kind, task) = (Some(subject.kind), subject.task.clone());
+        let (job, counts) = (job.new.id, Box::new(counts));
+        self.events
+            .insert(seq, JobEvent { seq, job, kind, at, job_kind, task, tasks_done, tasks_total, error, counts });
     }
 
     fn forget(&mut self, JobKey(key): JobKey) -> bool {

@@ -17,6 +17,7 @@ use crate::payloads::payload_blocks;
 use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::rules::ATTEMPT_TASKS;
+use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 
 /// Attempts of which the answers are read at once.
 const ANSWERS: usize = 4096;
@@ -176,6 +177,14 @@ impl Reads for MemoryReads {
 
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
         self.read(|state| state.dropped_objects.iter().take(limit).cloned().collect())
+    }
+
+    fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
+        self.read(|state| state.statistics.periods(&query, after.as_ref(), limit))
+    }
+
+    fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
+        self.read(|state| state.statistics.tasks(&query, after.as_ref(), limit))
     }
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {

@@ -11,6 +11,7 @@ use crate::batch::Epoch;
 use crate::change::ResultBody;
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
 use crate::rules::{JobLedger, SpanKind};
+use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -26,6 +27,9 @@ pub(super) struct State {
     /// Jobs that are forgotten and not swept.
     pub(super) swept: BTreeMap<i64, JobId>,
     pub(super) dropped_objects: BTreeSet<String>,
+    pub(super) statistics: Statistics,
+    /// What the batch at hand counts.
+    pub(super) tally: Tally,
 }
 
 #[derive(Clone, Debug)]

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::EventKind;
+use model::{Counts, EventKind};
 
 use crate::change::{Change, Outcome, ResultBody};
+use crate::record::NewJob;
 
 /// The rows that a change brings.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub struct Effects<'a> {
 }
 
 /// An event, whose number the store gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRow<'a> {
     /// What happened.
     pub kind: EventKind,
@@ -31,6 +32,22 @@ pub struct EventRow<'a> {
     pub tasks_total: u64,
     /// Why, where something failed.
     pub error: Option<&'a str>,
+    /// What it counts in the statistics.
+    pub counts: Counts,
+}
+
+/// The event of a job that was accepted.
+#[must_use]
+pub fn submitted(new: &NewJob) -> EventRow<'static> {
+    let (at, tasks) = (new.submitted_at, new.tasks);
+    let counts = Counts {
+        jobs_submitted: 1,
+        jobs_pending: 1,
+        tasks_submitted: tasks,
+        tasks_pending: i64::try_from(tasks).unwrap_or(i64::MAX),
+        ..Counts::default()
+    };
+    EventRow { kind: EventKind::Submitted, at, tasks_done: 0, tasks_total: tasks, error: None, counts }
 }
 
 /// An attempt at individual tasks.

@@ -12,12 +12,16 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).expect("a time of this century")
 }
 
+fn subject() -> Subject {
+    Subject { kind: model::JobKind::TASKS, task: None, submitted_at: at(0) }
+}
+
 fn change(kind: ChangeKind) -> Change {
     Change { job: JobId(Uuid::from_u128(1)), at: at(1), kind }
 }
 
 fn completed(tasks: Range<u64>, value: u128) -> ChangeKind {
-    ChangeKind::Completed { tasks, value, outcome: None }
+    ChangeKind::Completed { tasks, value, busy: Duration::from_secs(1), outcome: None }
 }
 
 fn attempt_failed(tasks: Range<u64>, failures: u32) -> ChangeKind {
@@ -52,10 +56,11 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
 
 /// What is stored of a ledger, put into a new one.
 fn stored(ledger: &JobLedger) -> JobLedger {
-    let mut copy = JobLedger::new(true, ledger.tasks, ledger.bytes());
+    let mut copy = JobLedger::new(ledger.subject.clone(), true, ledger.tasks, ledger.bytes());
     (copy.state, copy.value, copy.attempts) = (ledger.state, ledger.value, ledger.attempts);
     (copy.started_at, copy.finished_at, copy.retried_at) = (ledger.started_at, ledger.finished_at, ledger.retried_at);
     copy.error.clone_from(&ledger.error);
+    copy.uncounted.clone_from(&ledger.uncounted);
     for kind in [SpanKind::Done, SpanKind::Failed, SpanKind::Retry] {
         for (tasks, failures) in ledger.spans(kind) {
             copy.load_span(kind, &tasks, failures);
@@ -71,7 +76,8 @@ fn tasks_of(ledger: &JobLedger, kind: SpanKind) -> Vec<(u64, u32)> {
 proptest! {
     #[test]
     fn no_change_breaks_what_must_hold(kinds in kinds()) {
-        let mut ledger = JobLedger::new(true, TASKS, 1000);
+        let mut ledger = JobLedger::new(subject(), true, TASKS, 1000);
+        let (mut counted, mut ends) = (Counts { jobs_pending: 1, tasks_pending: signed(TASKS), ..Counts::default() }, 0);
         for kind in kinds {
             let (change, before) = (change(kind), ledger.clone());
             let applied = ledger.apply(&change);
@@ -94,9 +100,13 @@ proptest! {
             match applied {
                 Err(_) => prop_assert_eq!(format!("{ledger:?}"), format!("{before:?}")),
                 Ok(effects) => {
-                    let event = effects.event.map(|event| (event.tasks_done, event.tasks_total));
+                    let event = effects.event.as_ref().map(|event| (event.tasks_done, event.tasks_total));
                     prop_assert!(event.is_none_or(|event| event == (ledger.tasks_done(), TASKS)));
                     prop_assert!(ledger.state == before.state || event.is_some(), "{:?} without an event", change);
+                    if let Some(event) = effects.event {
+                        ends += u64::from(event.kind.is_end());
+                        counted.add(&event.counts);
+                    }
                     let is_attempt = matches!(
                         change.kind,
                         ChangeKind::Completed { .. } | ChangeKind::AttemptFailed { .. } | ChangeKind::TasksFailed { .. }
@@ -105,6 +115,18 @@ proptest! {
                     prop_assert_eq!(ledger.attempts, before.attempts + u64::from(counts));
                 }
             }
+            // Events count all that has happened, at the latest the next one.
+            let mut all = counted.clone();
+            all.add(&ledger.uncounted);
+            let open = TASKS - ledger.tasks_done() - ledger.tasks_failed();
+            let is_open = !ledger.state.is_over();
+            prop_assert_eq!((all.jobs_pending, all.tasks_pending), (i64::from(is_open), if is_open { signed(open) } else { 0 }));
+            prop_assert_eq!((all.tasks_succeeded, all.attempts), (ledger.tasks_done(), ledger.attempts));
+            prop_assert_eq!(all.jobs_succeeded + all.jobs_failed + all.jobs_canceled, ends);
+            prop_assert_eq!(all.jobs_started, u64::from(ledger.started_at.is_some()));
+            prop_assert_eq!(all.computing.count(), all.attempts - all.attempts_failed);
+            prop_assert_eq!(all.tasks_succeeded + all.tasks_failed + all.tasks_canceled + open.min(if is_open { open } else { 0 }), TASKS + all.tasks_retried);
+            prop_assert!(all.tasks_started <= all.task_starts && all.tasks_started >= all.tasks_succeeded.min(TASKS));
             // What is stored is all that matters.
             let mut copy = stored(&ledger);
             prop_assert_eq!(copy.bytes(), ledger.bytes());
@@ -116,7 +138,7 @@ proptest! {
 
     #[test]
     fn rows_that_follow_the_changed_runs_hold_the_runs(kinds in kinds()) {
-        let mut ledger = JobLedger::new(true, TASKS, 1000);
+        let mut ledger = JobLedger::new(subject(), true, TASKS, 1000);
         let mut rows = std::collections::BTreeMap::new();
         for kind in kinds {
             let _ = ledger.apply(&change(kind));
@@ -148,14 +170,21 @@ fn outcome(results: Vec<&str>) -> Outcome {
 
 #[test]
 fn each_change_brings_its_rows() {
-    let mut ledger = JobLedger::new(true, 3, 1000);
+    let mut ledger = JobLedger::new(subject(), true, 3, 1000);
     let started = change(ChangeKind::Started);
-    let event = EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None };
+    let mut counts = Counts { jobs_started: 1, ..Counts::default() };
+    counts.waiting.record(Duration::from_secs(1));
+    let event = EventRow { kind: EventKind::Started, at: at(1), tasks_done: 0, tasks_total: 3, error: None, counts };
     let effects = ledger.apply(&started).expect("allowed");
-    assert_eq!((effects.event, ledger.bytes()), (Some(event), 1000 + EVENT_BYTES));
+    assert_eq!((effects.event.as_ref(), ledger.bytes()), (Some(&event), 1000 + EVENT_BYTES));
     assert!(effects.attempt.is_none() && matches!(effects.result, ResultEffect::Keep));
 
-    let kind = ChangeKind::Completed { tasks: 0..2, value: 5, outcome: Some(outcome(vec!["1", "22"])) };
+    let kind = ChangeKind::Completed {
+        tasks: 0..2,
+        value: 5,
+        busy: Duration::from_millis(1500),
+        outcome: Some(outcome(vec!["1", "22"])),
+    };
     let done = change(kind);
     let effects = ledger.apply(&done).expect("allowed");
     assert!(effects.event.is_none() && matches!(effects.result, ResultEffect::Keep));
@@ -163,7 +192,18 @@ fn each_change_brings_its_rows() {
 
     let failed = change(tasks_failed(2..3, 4));
     let effects = ledger.apply(&failed).expect("allowed");
-    let event = EventRow { kind: EventKind::TaskFailed, tasks_done: 2, error: Some("broken"), ..event };
+    let mut counts = Counts {
+        tasks_started: 3,
+        tasks_succeeded: 2,
+        tasks_failed: 1,
+        tasks_pending: -3,
+        task_starts: 3,
+        attempts: 2,
+        attempts_failed: 1,
+        ..Counts::default()
+    };
+    counts.computing.record(Duration::from_millis(1500));
+    let event = EventRow { kind: EventKind::TaskFailed, tasks_done: 2, error: Some("broken"), counts, ..event };
     assert_eq!(effects.event, Some(event));
     let Some(AttemptRow::Failed(row)) = effects.attempt else { panic!("{:?}", effects.attempt) };
     assert_eq!((row.tasks, row.failures, row.given_up, row.worker), (2..3, 4, true, "w"));
@@ -176,7 +216,7 @@ fn each_change_brings_its_rows() {
 
 #[test]
 fn attempts_at_tasks_that_are_not_individual_bring_no_rows() {
-    let mut ledger = JobLedger::new(false, 3, 1000);
+    let mut ledger = JobLedger::new(subject(), false, 3, 1000);
     let failed = change(attempt_failed(0..3, 1));
     assert!(ledger.apply(&failed).expect("allowed").attempt.is_none());
     assert_eq!((ledger.attempts, ledger.bytes()), (1, 1000 + SPAN_BYTES));
@@ -184,7 +224,7 @@ fn attempts_at_tasks_that_are_not_individual_bring_no_rows() {
 
 #[test]
 fn the_result_of_an_end_is_put_and_that_of_a_late_end_is_nobodys() {
-    let mut ledger = JobLedger::new(true, 1, 1000);
+    let mut ledger = JobLedger::new(subject(), true, 1, 1000);
     let object = |name: &str| StoredObject { name: name.to_owned(), bytes: 500, sha256: [0; 32] };
     let end = |name| change(ended(JobState::Failed, Some(ResultBody::Object(object(name)))));
     let (first, late) = (end("first"), end("late"));

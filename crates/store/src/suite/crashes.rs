@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Harness;
 use super::helpers::*;
+use super::statistics::assert_counted;
 use crate::{Change, ChangeKind, Store};
 use model::{JobId, JobState};
 use proptest::prelude::*;
@@ -177,7 +178,9 @@ pub fn after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twic
                 Step::Flush => runtime.block_on(store.flush()).expect("room"),
                 Step::Crash => {
                     let crashed = harness.crashed();
-                    let found = runtime.block_on(stored(&crashed.open()));
+                    let store = crashed.open();
+                    let found = runtime.block_on(stored(&store));
+                    runtime.block_on(assert_counted(&store));
                     let possible = &history[acknowledged..];
                     prop_assert!(possible.iter().any(|model| unfinished(model) == found), "{found:?} of {possible:?}");
                 }
@@ -200,6 +203,7 @@ pub fn after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twic
         }
         store.close().expect("all is committed");
         let store = harness.open();
+        runtime.block_on(assert_counted(&store));
         prop_assert_eq!(runtime.block_on(stored(&store)), unfinished(&history[history.len() - 1]));
     });
 }

@@ -12,6 +12,9 @@ use crate::{Change, ChangeKind, NewJob, Outcome, ResultBody, Retention, Store, U
 
 pub const KEEP_ALL: Retention = Retention { max_age: Duration::from_secs(1_000_000_000), max_bytes: u64::MAX };
 
+/// How long the worker of every completed attempt was busy.
+pub const BUSY: Duration = Duration::from_secs(1);
+
 /// A moment, so many seconds after another.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).expect("a time of this century")
@@ -60,7 +63,7 @@ pub fn change(job: JobId, at: Timestamp, kind: ChangeKind) -> Change {
 }
 
 pub fn completed(job: JobId, tasks: Range<u64>, value: u128) -> Change {
-    change(job, at(3), ChangeKind::Completed { tasks, value, outcome: None })
+    change(job, at(3), ChangeKind::Completed { tasks, value, busy: BUSY, outcome: None })
 }
 
 pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> Change {
@@ -72,7 +75,7 @@ pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> C
         completed_at: at(3),
         results,
     };
-    change(job, at(3), ChangeKind::Completed { tasks, value: 0, outcome: Some(outcome) })
+    change(job, at(3), ChangeKind::Completed { tasks, value: 0, busy: BUSY, outcome: Some(outcome) })
 }
 
 pub fn failed_attempt(job: JobId, tasks: Range<u64>, failures: u32) -> Change {

@@ -1,0 +1,207 @@
+//! Rows of statistics: added to at the end of a batch, and read.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use model::{BEYOND_US, Counts, Grain, JobKind};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use store::statistics::{self, MAX_TASK_NAMES, OTHER_TASKS, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow};
+use store::stored::StoredName;
+
+use crate::column::{self, Column};
+
+/// Rows of each table that are deleted in one transaction: some 10 ms.
+const FORGOTTEN_AT_ONCE: usize = 2000;
+
+/// The columns of the sums, those of [`Counts::figures`] first.
+static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let counts = Counts::default();
+    let sums = counts.durations().map(|(what, _)| format!("{what}_us"));
+    counts.figures().map(|(name, _)| name.to_owned()).into_iter().chain(sums).collect()
+});
+
+static UPSERT: LazyLock<String> = LazyLock::new(|| {
+    let columns = FIGURES.join(", ");
+    let places = vec!["?"; 5 + FIGURES.len()].join(", ");
+    let sums = FIGURES.iter().map(|name| format!("{name} = {name} + excluded.{name}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO statistics (grain, start, kind, jobs_pending, tasks_pending, {columns}) VALUES ({places})
+         ON CONFLICT DO UPDATE SET jobs_pending = excluded.jobs_pending, tasks_pending = excluded.tasks_pending, {sums}"
+    )
+});
+
+/// As columns.
+struct RowKey(&'static str, i64, JobKind);
+
+impl From<statistics::Row> for RowKey {
+    fn from((grain, start, kind): statistics::Row) -> Self {
+        Self(grain.stored_name(), start.as_second(), kind)
+    }
+}
+
+/// Adds what the batch's events count.
+pub(crate) fn add(db: &Connection, tally: &Tally) -> rusqlite::Result<()> {
+    let mut before = Vec::new();
+    let mut pending = db.prepare_cached(
+        "INSERT INTO statistics_pending (kind, jobs, tasks) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs, tasks = tasks + excluded.tasks RETURNING jobs, tasks",
+    )?;
+    for (kind, jobs, tasks) in tally.pending() {
+        let now = pending.query_row((kind.as_str(), jobs, tasks), |row| Ok((row.get(0)?, row.get(1)?)));
+        let (all_jobs, all_tasks): (i64, i64) = now?;
+        before.push((kind, all_jobs - jobs, all_tasks - tasks));
+    }
+    let mut upsert = db.prepare_cached(&UPSERT)?;
+    let mut upsert_duration = db.prepare_cached(
+        "INSERT INTO statistics_durations (grain, start, kind, what, up_to_us, count) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET count = count + excluded.count",
+    )?;
+    for (row, counts) in tally.rows() {
+        let RowKey(grain, start, kind) = row.into();
+        let (_, jobs, tasks) = before.iter().find(|(of, ..)| *of == kind).copied().unwrap_or((kind, 0, 0));
+        let (jobs, tasks) = (jobs + counts.jobs_pending, tasks + counts.tasks_pending);
+        let figures = counts.figures().map(|(_, figure)| figure.column());
+        let sums = counts.durations().map(|(_, durations)| durations.sum_us.column());
+        let name = kind.as_str();
+        let mut values: Vec<&dyn ToSql> = vec![&grain, &start, &name, &jobs, &tasks];
+        values.extend(figures.iter().chain(&sums).map(|figure| figure as &dyn ToSql));
+        upsert.execute(values.as_slice())?;
+        for (what, durations) in counts.durations() {
+            for (bound, count) in &durations.buckets {
+                upsert_duration.execute((grain, start, name, what, bound.column(), count.column()))?;
+            }
+        }
+    }
+    tally.starts().try_for_each(|(row, task, starts)| add_starts(db, row.into(), task, starts.column()))
+}
+
+fn add_starts(db: &Connection, row: RowKey, task: &str, starts: i64) -> rusqlite::Result<()> {
+    let RowKey(grain, start, kind) = row;
+    let kind = kind.as_str();
+    let mut update = db.prepare_cached(
+        "UPDATE statistics_tasks SET starts = starts + ?5 WHERE grain = ?1 AND start = ?2 AND kind = ?3 AND task = ?4",
+    )?;
+    if update.execute((grain, start, kind, task, starts))? > 0 {
+        return Ok(());
+    }
+    let mut count =
+        db.prepare_cached("SELECT count(*) FROM statistics_tasks WHERE grain = ?1 AND start = ?2 AND kind = ?3")?;
+    let names: u64 = count.query_row((grain, start, kind), |row| column::count(row, 0))?;
+    let task = if names < MAX_TASK_NAMES as u64 { task } else { OTHER_TASKS };
+    db.prepare_cached(
+        "INSERT INTO statistics_tasks (grain, start, kind, task, starts) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET starts = starts + excluded.starts",
+    )?
+    .execute((grain, start, kind, task, starts))?;
+    Ok(())
+}
+
+/// The rows of a query after a key, as a condition with its values.
+fn condition(query: &Query, after: Option<(&Timestamp, JobKind, Option<&str>)>) -> (String, Vec<Value>) {
+    // The first second of the range that is whole.
+    let second = |at: Timestamp| at.as_second() + i64::from(at.subsec_nanosecond() > 0);
+    let mut sql = "grain = ? AND start >= ? AND start < ?".to_owned();
+    let grain = Value::from(query.grain.stored_name().to_owned());
+    let mut values = vec![grain, second(query.starts.start).into(), second(query.starts.end).into()];
+    if let Some(kind) = query.kind {
+        sql += " AND kind = ?";
+        values.push(kind.as_str().to_owned().into());
+    }
+    if let Some((start, kind, task)) = after {
+        sql += if task.is_some() { " AND (start, kind, task) > (?, ?, ?)" } else { " AND (start, kind) > (?, ?)" };
+        values.extend([start.as_second().into(), kind.as_str().to_owned().into()]);
+        values.extend(task.map(|task| task.to_owned().into()));
+    }
+    (sql, values)
+}
+
+fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
+    let second: i64 = row.get(index)?;
+    Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
+}
+
+pub(crate) fn periods(
+    db: &Connection,
+    query: &Query,
+    after: Option<&PeriodKey>,
+    limit: usize,
+) -> rusqlite::Result<Vec<PeriodRow>> {
+    // Both tables as of one moment.
+    let transaction = db.unchecked_transaction()?;
+    let (condition, mut values) = condition(query, after.map(|(start, kind)| (start, *kind, None)));
+    values.push((limit as u64).column().into());
+    let columns = FIGURES.join(", ");
+    let mut select = transaction.prepare_cached(&format!(
+        "SELECT start, kind, jobs_pending, tasks_pending, {columns} FROM statistics WHERE {condition}
+         ORDER BY start, kind LIMIT ?"
+    ))?;
+    let rows = select.query_map(params_from_iter(values), period)?;
+    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut buckets = transaction.prepare_cached(
+        "SELECT what, up_to_us, count FROM statistics_durations WHERE grain = ?1 AND start = ?2 AND kind = ?3",
+    )?;
+    for row in &mut rows {
+        let key = (query.grain.stored_name(), row.start.as_second(), row.kind.as_str());
+        let mut some = buckets.query(key)?;
+        while let Some(bucket) = some.next()? {
+            let (bound, count) = (column::count(bucket, 1)?.min(BEYOND_US), column::count(bucket, 2)?);
+            if let Some(durations) = row.counts.durations_mut(bucket.get_ref(0)?.as_str()?) {
+                durations.buckets.insert(bound, count);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
+    let mut figures = [0; Counts::FIGURES];
+    for (place, figure) in figures.iter_mut().enumerate() {
+        *figure = column::count(row, 4 + place)?;
+    }
+    let mut counts = Counts::from_figures(figures);
+    (counts.jobs_pending, counts.tasks_pending) = (row.get(2)?, row.get(3)?);
+    for (place, name) in Counts::default().durations().map(|(name, _)| name).into_iter().enumerate() {
+        if let Some(durations) = counts.durations_mut(name) {
+            durations.sum_us = column::count(row, 4 + Counts::FIGURES + place)?;
+        }
+    }
+    Ok(PeriodRow { start: start(row, 0)?, kind: column::parse(row, 1)?, counts })
+}
+
+pub(crate) fn task_starts(
+    db: &Connection,
+    query: &Query,
+    after: Option<&TaskKey>,
+    limit: usize,
+) -> rusqlite::Result<Vec<TaskRow>> {
+    let (condition, mut values) =
+        condition(query, after.map(|(start, kind, task)| (start, *kind, Some(task.as_str()))));
+    values.push((limit as u64).column().into());
+    let mut select = db.prepare_cached(&format!(
+        "SELECT start, kind, task, starts FROM statistics_tasks WHERE {condition} ORDER BY start, kind, task LIMIT ?"
+    ))?;
+    let rows = select.query_map(params_from_iter(values), |row| {
+        let (kind, task) = (column::parse(row, 1)?, row.get(2)?);
+        Ok(TaskRow { start: start(row, 0)?, kind, task, starts: column::count(row, 3)? })
+    })?;
+    rows.collect()
+}
+
+/// Deletes some rows that begin before a moment. Returns how many.
+pub(crate) fn forget(db: &Connection, grain: Grain, before: Timestamp) -> rusqlite::Result<u64> {
+    let (grain, before) = (grain.stored_name(), before.as_second());
+    let mut deleted = 0;
+    for table in ["statistics", "statistics_durations", "statistics_tasks"] {
+        // Some of the oldest rows: those up to one that is so far from the first.
+        let sql = format!(
+            "SELECT start FROM {table} WHERE grain = ?1 AND start < ?2 ORDER BY start LIMIT 1 OFFSET {FORGOTTEN_AT_ONCE}"
+        );
+        let bound: Option<i64> = db.prepare_cached(&sql)?.query_row((grain, before), |row| row.get(0)).optional()?;
+        // At least one period, else none would ever go.
+        let bound = bound.map_or(before, |bound| bound.saturating_add(1).min(before));
+        let sql = format!("DELETE FROM {table} WHERE grain = ?1 AND start < ?2");
+        deleted += db.prepare_cached(&sql)?.execute((grain, bound))? as u64;
+    }
+    Ok(deleted)
+}

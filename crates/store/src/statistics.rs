@@ -1,0 +1,127 @@
+//! Figures by period, in UTC, and by kind of job. Each is the sum of what events count ([`model::Counts`]), under the time of
+//! the event, and changes in the transaction that writes the event. So they can be computed again from the events alone:
+//! see [`Statistics`].
+//!
+//! A store adds what the events of a batch count, as a [`Tally`], to its rows, in the order of their keys. Minutes, hours and
+//! days are stored; weeks and months are made of days.
+
+mod derived;
+mod replayed;
+mod tally;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use model::{Counts, Grain, JobKind};
+
+use crate::record::NewJob;
+
+pub(crate) use derived::page;
+pub use replayed::Statistics;
+pub use tally::{Row, Tally};
+
+/// Names of tasks that are counted apart for one kind in one period: the first ones. The starts of the others are counted
+/// together, under [`OTHER_TASKS`].
+pub const MAX_TASK_NAMES: usize = 1000;
+/// The name that stands for those beyond [`MAX_TASK_NAMES`].
+pub const OTHER_TASKS: &str = "(other)";
+/// The tag that names the tasks of a job.
+const TASK_TAG: &str = "task";
+/// The label of workers that have a Python function registered begins so; the function's name follows.
+const PYTHON_TASK: &str = "python-task.";
+
+/// What a job's figures are counted under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// What the job computes.
+    pub kind: JobKind,
+    /// The name of its tasks, where they have one.
+    pub task: Option<String>,
+    /// When the job came.
+    pub submitted_at: Timestamp,
+}
+
+impl Subject {
+    /// That of a new job. Its tasks have the name of its tag `task`, else that of the registered function that they call.
+    #[must_use]
+    pub fn of(new: &NewJob) -> Self {
+        let tag = new.options.tags.get(TASK_TAG).map(String::as_str);
+        let mut labels = new.options.requires.labels.keys();
+        let task = tag.or_else(|| labels.find_map(|label| label.strip_prefix(PYTHON_TASK)));
+        let task = task.filter(|name| !name.is_empty()).map(str::to_owned);
+        Self { kind: new.kind, task, submitted_at: new.submitted_at }
+    }
+
+    /// The name under which starts are counted.
+    fn task_name(&self) -> &str {
+        self.task.as_deref().unwrap_or_else(|| self.kind.as_str())
+    }
+}
+
+/// Which figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// By which periods.
+    pub grain: Grain,
+    /// Periods that begin in this range.
+    pub starts: Range<Timestamp>,
+    /// Of one kind; of all where it is none.
+    pub kind: Option<JobKind>,
+}
+
+/// The figures of one kind in one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeriodRow {
+    /// When the period begins.
+    pub start: Timestamp,
+    /// The kind.
+    pub kind: JobKind,
+    /// The sums. `jobs_pending` and `tasks_pending` are not sums but what was open after the period's last event.
+    pub counts: Counts,
+}
+
+/// How often tasks of a name were started in one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRow {
+    /// When the period begins.
+    pub start: Timestamp,
+    /// The kind of their jobs.
+    pub kind: JobKind,
+    /// Their name: that of the kind for tasks without a name of their own.
+    pub task: String,
+    /// The starts.
+    pub starts: u64,
+}
+
+/// Where a page of [`PeriodRow`]s ends: the next begins after it.
+pub type PeriodKey = (Timestamp, JobKind);
+/// Where a page of [`TaskRow`]s ends: the next begins after it.
+pub type TaskKey = (Timestamp, JobKind, String);
+
+/// How long figures are kept. Days are kept for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatisticsRetention {
+    /// Minutes, since their start.
+    pub minutes: Duration,
+    /// Hours, since their start.
+    pub hours: Duration,
+}
+
+impl Default for StatisticsRetention {
+    /// Minutes for a day, hours for 31 days.
+    fn default() -> Self {
+        Self { minutes: Duration::from_hours(24), hours: Duration::from_hours(31 * 24) }
+    }
+}
+
+impl StatisticsRetention {
+    /// What begins before these moments goes.
+    pub(crate) fn bounds(self, now: Timestamp) -> [(Grain, Timestamp); 2] {
+        let before = |age: Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        [(Grain::Minute, before(self.minutes)), (Grain::Hour, before(self.hours))]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,14 @@ EventKind: TypeAlias = Literal[
     "canceled",
 ]
 
+Grain: TypeAlias = Literal[
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
+]
+
 JobId: TypeAlias = "str"
 
 JobKind: TypeAlias = Literal[
@@ -73,6 +81,11 @@ class Affinity(TypedDict):
     labels: NotRequired[Labels]
 
 
+class AttemptFigures(TypedDict):
+    ended: int
+    failed: int
+
+
 class Changed(TypedDict):
     changed: int
     matched: int
@@ -109,6 +122,43 @@ class Completion(TypedDict):
     value: NotRequired[str | None]
 
 
+class Counts(TypedDict):
+    attempts: NotRequired[int | None]
+    attempts_failed: NotRequired[int | None]
+    computing: NotRequired[Durations | None]
+    jobs_canceled: NotRequired[int | None]
+    jobs_failed: NotRequired[int | None]
+    jobs_pending: NotRequired[int | None]
+    jobs_retried: NotRequired[int | None]
+    jobs_started: NotRequired[int | None]
+    jobs_submitted: NotRequired[int | None]
+    jobs_succeeded: NotRequired[int | None]
+    running: NotRequired[Durations | None]
+    task_starts: NotRequired[int | None]
+    tasks_canceled: NotRequired[int | None]
+    tasks_failed: NotRequired[int | None]
+    tasks_pending: NotRequired[int | None]
+    tasks_retried: NotRequired[int | None]
+    tasks_started: NotRequired[int | None]
+    tasks_submitted: NotRequired[int | None]
+    tasks_succeeded: NotRequired[int | None]
+    waiting: NotRequired[Durations | None]
+
+
+class DurationFigures(TypedDict):
+    buckets: dict[str, int]
+    count: int
+    p50_seconds: NotRequired[float | None]
+    p90_seconds: NotRequired[float | None]
+    p99_seconds: NotRequired[float | None]
+    sum_us: int
+
+
+class Durations(TypedDict):
+    buckets: dict[str, int]
+    sum_us: int
+
+
 class Explanation(TypedDict):
     reasons: list[str]
     state: JobState
@@ -138,12 +188,25 @@ class Job(TypedDict):
 
 class JobEvent(TypedDict):
     at: str
+    counts: NotRequired[Counts | None]
     error: NotRequired[str | None]
     job: JobId
+    kind: NotRequired[JobKind | None]
     seq: int
+    task: NotRequired[str | None]
     tasks_done: NotRequired[int | None]
     tasks_total: NotRequired[int | None]
     type: EventKind
+
+
+class JobFigures(TypedDict):
+    canceled: int
+    failed: int
+    pending: int
+    retried: int
+    started: int
+    submitted: int
+    succeeded: int
 
 
 class JobPage(TypedDict):
@@ -185,6 +248,19 @@ class LeaseName(TypedDict):
     worker_id: str
 
 
+class PeriodStatistics(TypedDict):
+    attempts: AttemptFigures
+    compute_seconds: float
+    computing: DurationFigures
+    end: str
+    jobs: JobFigures
+    kind: JobKind
+    running: DurationFigures
+    start: str
+    tasks: TaskFigures
+    waiting: DurationFigures
+
+
 class Problem(TypedDict):
     detail: str
     field: NotRequired[str | None]
@@ -224,6 +300,12 @@ class Simulation(TypedDict):
 
 class SimulationStarted(TypedDict):
     jobs: list[Job]
+
+
+class StatisticsPage(TypedDict):
+    grain: Grain
+    next_page_token: NotRequired[str | None]
+    periods: list[PeriodStatistics]
 
 
 class Stats(TypedDict):
@@ -281,9 +363,34 @@ class TaskFailure(TypedDict):
     lease: NotRequired[LeaseName | None]
 
 
+class TaskFigures(TypedDict):
+    canceled: int
+    failed: int
+    pending: int
+    retried: int
+    started: int
+    starts: int
+    submitted: int
+    succeeded: int
+
+
 class TaskPage(TypedDict):
     next_page_token: NotRequired[str | None]
     tasks: list[Task]
+
+
+class TaskStarts(TypedDict):
+    end: str
+    kind: JobKind
+    start: str
+    starts: int
+    task: str
+
+
+class TaskStartsPage(TypedDict):
+    grain: Grain
+    next_page_token: NotRequired[str | None]
+    tasks: list[TaskStarts]
 
 
 class Timeout(TypedDict):

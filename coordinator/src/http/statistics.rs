@@ -127,6 +127,9 @@ impl Wanted {
             return Err(ApiError::InvalidField { field: "from", message: "must not be after \"to\"".to_owned() });
         }
         let kind = fields.one("kind")?.map(|name| name.parse::<JobKind>().map_err(from_invalid)).transpose()?;
+        if let Some(kind) = kind.filter(|kind| workloads::KINDS.iter().all(|known| known.name() != *kind)) {
+            return Err(ApiError::InvalidField { field: "kind", message: format!("there is no kind {kind}") });
+        }
         let limit = match fields.parsed("limit")? {
             None => MAX_LIMIT,
             Some(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,

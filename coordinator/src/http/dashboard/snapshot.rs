@@ -52,7 +52,7 @@ pub(super) struct Snapshot {
     pub(super) failed: Vec<Job>,
 }
 
-/// What the pages share.
+/// The state that all pages share.
 #[derive(Debug)]
 pub(crate) struct Dashboard {
     /// Tells the versions of one coordinator from those of another.
@@ -124,7 +124,7 @@ pub(crate) async fn run(state: Data<State>) {
             dashboard.sample(&state);
         }
         if dashboard.ticks.receiver_count() > 0 {
-            // What cannot be read now can be in a second.
+            // A failed read is tried again a second later.
             if let Ok(snapshot) = dashboard.snapshot(&state).await {
                 dashboard.ticks.send_replace(dashboard.version(&snapshot));
             }

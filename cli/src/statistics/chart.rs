@@ -58,7 +58,7 @@ pub(super) fn tasks_succeeded(page: &StatisticsPage, columns: usize) -> String {
     lines.join("\n")
 }
 
-/// What a column shows in a line, from 0 at the bottom: a value above zero is always seen.
+/// The character of a column in a line, counted from 0 at the bottom: a value above zero is always visible.
 fn part(value: u64, most: u64, line: u64) -> char {
     if value == 0 || most == 0 {
         return ' ';

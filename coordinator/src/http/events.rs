@@ -101,8 +101,8 @@ struct Wanted {
     reset: Option<StreamReset>,
 }
 
-/// What a client must know that cannot get every event after the last one that it has: that one was never there, as after
-/// the store was replaced, or the next ones are not kept any more. A job's events are kept as long as the job.
+/// The reset for a client that cannot get every event after `after`: the store has no such event, as after it was replaced,
+/// or the next events are not kept any more. A job's events are kept as long as the job.
 async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<StreamReset>, ApiError> {
     if after == 0 {
         return Ok(None);

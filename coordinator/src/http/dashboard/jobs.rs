@@ -64,7 +64,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
     Ok(html(status, &jobs_page(&visit.viewer(&version), &list)))
 }
 
-/// What the address says of a change of many jobs that has led here.
+/// The figures of a bulk change, from the query of the address that it redirected to.
 fn changed(query: &str) -> Option<String> {
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).ok()?;
     let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());

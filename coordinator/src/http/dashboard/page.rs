@@ -1,4 +1,4 @@
-//! What every page has: its headers, its viewer, and a page instead of a problem where it cannot be shown.
+//! The frame of every page: its headers, its viewer, and an error page instead of a problem.
 
 use std::future::{Ready, ready};
 
@@ -16,7 +16,7 @@ use crate::clock::now;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Who asks for a page.
+/// The client that asks for a page.
 #[derive(Debug)]
 pub(super) struct Visit {
     caller: Caller,
@@ -95,7 +95,7 @@ pub(super) fn refused(error: &ApiError, target: &str) -> HttpResponse {
     response
 }
 
-/// What the guard refuses with.
+/// The answer of the guard to a refused request.
 fn copy(error: &ApiError) -> ApiError {
     let detail = error.to_string();
     match error.status_code() {

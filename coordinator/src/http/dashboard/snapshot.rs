@@ -55,7 +55,7 @@ pub(super) struct Snapshot {
     pub(super) failed: Vec<Job>,
 }
 
-/// What the pages share.
+/// The state that all pages share.
 #[derive(Debug)]
 pub(crate) struct Dashboard {
     /// Tells the versions of one coordinator from those of another.
@@ -130,7 +130,7 @@ pub(crate) async fn run(state: Data<State>) {
         }
         sweep_leases(&state);
         if dashboard.ticks.receiver_count() > 0 {
-            // What cannot be read now can be in a second.
+            // A failed read is tried again a second later.
             if let Ok(snapshot) = dashboard.snapshot(&state).await {
                 dashboard.ticks.send_replace(dashboard.version(&snapshot));
             }

@@ -21,7 +21,7 @@ use crate::jobs::{AcceptError, Proposal};
 /// How long a form may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What stands for a kind where a simulation is meant.
+/// The name that stands for a simulation in place of a kind.
 const SIMULATION: &str = "simulation";
 
 /// A form that was not accepted: the field and why.
@@ -139,7 +139,7 @@ async fn start_simulation(state: &Data<State>, fields: &[(String, String)], call
     }
 }
 
-/// What is wrong with a body, at the field of the form that has the same name.
+/// The error of a body, shown at the field of the form that has the same name.
 fn from_body(error: ApiError) -> Refused {
     let ApiError::InvalidBody { field, message } = error else { return Refused::Other(error) };
     let Some(path) = field else { return whole(message) };

@@ -96,6 +96,9 @@ impl Driver {
     }
 
     /// Gives the engine an input and performs the effects on this thread.
+    ///
+    /// The registries of workers call this while they hold a worker's entry. So `input` must use nothing that holds a lock
+    /// of theirs, not even to count them: two threads would wait for each other for ever.
     pub(crate) fn input<T>(&self, input: impl FnOnce(&mut Engine, Now) -> T) -> T {
         let mut locked = self.lock();
         let result = input(&mut locked.engine, now());
@@ -114,7 +117,7 @@ impl Driver {
         result
     }
 
-    /// Looks at the engine.
+    /// Looks at the engine. What holds for the closure of [`Self::input`] holds for `view`, too.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&Engine) -> T) -> T {
         view(&self.lock().engine)
     }

@@ -37,6 +37,10 @@ pub(super) async fn show(state: Data<State>) -> Result<Json<Stats>, ApiError> {
 pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let workers = state.workers.states();
     let term = state.term()?;
+    let pulling = term.pull_workers.len() as u64;
+    let store_backlog = term.store.backlog();
+    let store_error = term.store.is_failing();
+    let kafka = state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow()));
     Ok(term.driver.view(|engine| {
         let jobs = engine.job_counts();
         let (tasks_per_second, numbers_per_second) = engine.throughput();
@@ -59,15 +63,15 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
                 ready: workers.ready,
                 suspended: workers.suspended,
                 draining: workers.draining,
-                pulling: term.pull_workers.len() as u64,
+                pulling,
                 slots: workers.slots,
                 leases: engine.leases() as u64,
             },
             tasks_per_second,
             numbers_per_second,
-            store_backlog: term.store.backlog(),
-            kafka: state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow())),
-            store_error: term.store.is_failing().or_else(|| engine.composing_error().map(str::to_owned)),
+            store_backlog,
+            kafka,
+            store_error: store_error.or_else(|| engine.composing_error().map(str::to_owned)),
         }
     }))
 }

@@ -23,7 +23,7 @@ use worker::startup::Worker;
 pub(crate) const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 /// The longest that a condition is waited for: much longer than it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running coordinator; it ends with the test's runtime, or when it is stopped.
 pub(crate) struct TestCoordinator {
@@ -156,6 +156,19 @@ impl TestCoordinator {
                 return first;
             }
             assert!(Instant::now() < deadline, "no task came");
+            pause().await;
+        }
+    }
+
+    /// Waits until `count` pulling workers are known.
+    pub(crate) async fn wait_for_pulling(&self, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stats: Value = read(self.get("/v1/stats").await, 200).await;
+            if stats["workers"]["pulling"] == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "they stayed like this: {}", stats["workers"]);
             pause().await;
         }
     }

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use api::{Claimed, Job};
 use coordinator::config::Config;
+use futures_util::future::{join, join_all};
 use model::{JobState, TaskState};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, claim, config, indices, labels, numbered_tasks, problem, read, sleeps, with};
+use crate::helpers::{
+    PATIENCE, TestCoordinator, claim, config, indices, labels, numbered_tasks, problem, read, sleeps, with,
+};
 
 #[actix_web::test]
 async fn a_claim_gives_consecutive_tasks_of_one_job_or_nothing() {
@@ -39,13 +42,7 @@ async fn a_claim_that_waits_wakes_when_a_job_comes() {
     let grid = TestCoordinator::start(config());
     let request = grid.client.post(format!("http://{}/v1/worker/claim", grid.internal));
     let waiting = tokio::spawn(request.json(&claim("one", &json!({"wait_seconds": 60}))).send());
-    loop {
-        let stats: Value = read(grid.get("/v1/stats").await, 200).await;
-        if stats["workers"]["pulling"] == 1 {
-            break;
-        }
-        crate::helpers::pause().await;
-    }
+    grid.wait_for_pulling(1).await;
     let asked_at = Instant::now();
     let job = grid.submit(&numbered_tasks(1)).await;
     let claimed: Claimed = read(waiting.await.expect("no panic").expect("an answer"), 200).await;
@@ -57,13 +54,37 @@ async fn a_claim_that_waits_wakes_when_a_job_comes() {
 }
 
 #[actix_web::test]
+async fn the_grid_is_counted_while_workers_come() {
+    let grid = TestCoordinator::start(config());
+    let url = format!("http://{}/v1/worker/claim", grid.internal);
+    let coming = (0..8).map(|stream| {
+        let (client, url) = (grid.client.clone(), url.clone());
+        tokio::spawn(async move {
+            for number in 0..100 {
+                let claim = claim(&format!("worker-{stream}-{number}"), &Value::Null);
+                let response = client.post(&url).json(&claim).send().await.expect("an answer");
+                assert_eq!(response.status(), StatusCode::NO_CONTENT);
+            }
+        })
+    });
+    let coming = join_all(coming.collect::<Vec<_>>());
+    let counting = async {
+        while grid.get("/v1/stats").await.json::<Value>().await.expect("JSON")["workers"]["pulling"] != 800 {
+            assert_eq!(grid.get_internal("/metrics").await.status(), StatusCode::OK);
+        }
+    };
+    let (came, ()) = tokio::time::timeout(PATIENCE, join(coming, counting)).await.expect("an answer in time");
+    assert!(came.into_iter().all(|came| came.is_ok()));
+}
+
+#[actix_web::test]
 async fn one_worker_may_claim_many_times_at_once() {
     let grid = TestCoordinator::start(config());
     grid.submit(&numbered_tasks(40)).await;
     for round in 0..10 {
         let id = format!("worker-{round}");
         let waiting = json!({"wait_seconds": 10});
-        let claims = futures_util::future::join_all((0..4).map(|_| grid.claimed(&id, &waiting))).await;
+        let claims = join_all((0..4).map(|_| grid.claimed(&id, &waiting))).await;
         for claimed in &claims {
             grid.complete(claimed, &json!([1])).await;
         }

@@ -28,13 +28,7 @@ async fn streams_and_waits_end_at_once() {
     let waiting = claim("one", &json!({"wait_seconds": 60, "kinds": ["sleep"]}));
     let claim = tokio::spawn(grid.client.post(url).json(&waiting).send());
     // The last of the two is known when its worker is.
-    loop {
-        let stats: Value = grid.get("/v1/stats").await.json().await.expect("JSON");
-        if stats["workers"]["pulling"] == 1 {
-            break;
-        }
-        crate::helpers::pause().await;
-    }
+    grid.wait_for_pulling(1).await;
     let stopped_at = Instant::now();
     let data_dir = grid.stop().await;
     assert!(stopped_at.elapsed() < Duration::from_secs(15), "it took {:?}", stopped_at.elapsed());

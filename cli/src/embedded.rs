@@ -62,7 +62,7 @@ pub struct EmbeddedGrid {
     workers: JoinSet<anyhow::Result<()>>,
     coordinators: JoinSet<anyhow::Result<()>>,
     /// Last: it goes when nothing uses it any more.
-    _own_data: Option<TempDir>,
+    own_data: Option<TempDir>,
 }
 
 /// Of one coordinator.
@@ -97,7 +97,7 @@ impl EmbeddedGrid {
             stop_coordinators,
             workers: JoinSet::new(),
             coordinators: JoinSet::new(),
-            _own_data: own_data,
+            own_data,
         };
         for number in 0..coordinators.get() {
             grid.add_coordinator(ports, number, config.clone())?;
@@ -131,6 +131,10 @@ impl EmbeddedGrid {
             self.addresses.iter().map(|addresses| format!("{}://{}", self.scheme, addresses.internal)).collect();
         config.coordinator = urls.join(",").try_into()?;
         config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
+        // What ends with the grid leaves no compiled programs behind.
+        if let (None, Some(own)) = (&config.program_dir, &self.own_data) {
+            config.program_dir = Some(own.path().join("workers"));
+        }
         let worker = Worker::build(config)?;
         self.workers.spawn(worker.run(told(&self.stop_workers)));
         Ok(())

@@ -18,6 +18,9 @@ use crate::print::print_line;
 /// How often the progress bar looks at the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The longest that a grid without a question takes to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The exit code of a program that SIGINT has ended, as a shell reports it.
 const INTERRUPTED: u8 = 128 + 2;
 
@@ -57,14 +60,16 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
     let mut grid = EmbeddedGrid::start(Ports::any(), Shape::of_workers(worker_count(arguments.workers)))?;
     let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
-        answer = question(&own, arguments) => answer,
+        answer = question(&own, arguments) => Ok(answer?),
         never = show_progress(&jobs) => never,
-        error = grid.failed() => return Err(error.into()),
-        // The grid's directory goes with it, which it would not by the signal itself.
-        () = stop => return Err(Failure::Quiet(INTERRUPTED)),
+        error = grid.failed() => Err(error.into()),
+        () = stop => Err(Failure::Quiet(INTERRUPTED)),
     };
-    grid.stop().await?;
-    Ok(answer?)
+    // Also after a failure or a signal: the grid's directory can go when nothing writes to it any more.
+    match tokio::time::timeout(STOP_TIMEOUT, grid.stop()).await {
+        Ok(Err(error)) if answer.is_ok() => Err(error.into()),
+        _ => answer,
+    }
 }
 
 /// Draws a bar of the tasks that are done until it is dropped.

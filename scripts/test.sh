@@ -8,6 +8,8 @@ CARGO_DENY_VERSION=0.20.2
 GO_VERSION=1.27.3
 HELM_VERSION=0.2.2
 KUSTOMIZE_VERSION=v5.7.1
+# One set of features for all: with another one cargo builds every dependency anew.
+WITH_KAFKA=coordinator/kafka,divvy/kafka
 unchecked=
 
 step() { printf '\n== %s\n' "$*"; }
@@ -71,7 +73,7 @@ cargo fmt --all --check
 
 step 'lints'
 cargo clippy --workspace --all-targets --locked -- -D warnings
-cargo clippy --package coordinator --package divvy --features kafka --all-targets --locked -- -D warnings
+cargo clippy --workspace --features "$WITH_KAFKA" --all-targets --locked -- -D warnings
 
 step 'dependencies'
 # 3: everything but the advisories was looked at.
@@ -81,10 +83,7 @@ step 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 
 step 'tests'
-cargo test --workspace --locked
-# The broker alone needs the feature; the other tests have run without it.
-cargo test --package coordinator --features kafka --test kafka --locked
-cargo test --package divvy --features kafka --bins --test kafka --locked
+cargo test --workspace --features "$WITH_KAFKA" --locked
 
 step 'the API as it describes itself'
 scripts/try-api.sh

@@ -48,7 +48,9 @@ if ! "$tools/bin/st" --version 2>/dev/null | grep -qF "$SCHEMATHESIS_VERSION"; t
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS_VERSION"
 fi
-cargo build --locked --quiet -p coordinator -p worker
+for binary in divvy-coordinator divvy-worker; do
+  if [ ! -x "target/debug/$binary" ]; then fail "there is no target/debug/$binary: run cargo build"; fi
+done
 
 export DIVVY_LOG=info DIVVY_LOG_FORMAT=text NO_COLOR=1
 DIVVY_PUBLIC_ADDR=127.0.0.1:0 DIVVY_INTERNAL_ADDR=127.0.0.1:0 DIVVY_DATA_DIR=$run/data \

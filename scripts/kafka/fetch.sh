@@ -8,5 +8,5 @@ rm -rf "$libs"
 mkdir -p target/kafka
 # Maven writes beside the file that it reads.
 cp scripts/kafka/pom.xml target/kafka/pom.xml
-mvn --quiet --batch-mode --file target/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$libs"
+mvn --quiet --batch-mode -Dstyle.color=never --file target/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$libs"
 cp scripts/kafka/pom.xml "$libs/.complete"

@@ -64,10 +64,13 @@ impl Guard {
             check_site(request.headers())?;
         }
         let caller = self.access.demand(request.headers(), pattern.as_deref(), route)?;
+        // An unknown path or method is the better answer where there is no route.
+        if let (None, Some(routes), Some(pattern)) = (route, self.routes, &pattern) {
+            routes.refuse_method(pattern)?;
+        }
         if has_body(request.headers()) && !route.is_some_and(Route::takes_any_body) {
             check_content_type(request.headers())?;
         }
-        // An unknown path or method is the better answer where there is no route.
         if let (Some(_), Some(_)) = (self.routes, &pattern) {
             self.check_parameters(request, route)?;
         }

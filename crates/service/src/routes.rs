@@ -1,6 +1,6 @@
 //! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes,
-//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is not in it demands
-//! [`Right::Admin`] and takes no parameter.
+//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is
+//! not in it demands [`Right::Admin`] and takes no parameter, and other methods of a resource that is in it are refused.
 
 use actix_web::HttpResponse;
 use actix_web::dev::ResourceDef;
@@ -167,9 +167,19 @@ impl Routes {
         self.all().find(|route| route.pattern == pattern && route.method == method.as_str())
     }
 
+    /// Refuses a method that no route of the resource takes, unless the table does not have the resource at all.
+    pub(crate) fn refuse_method(self, pattern: &str) -> Result<(), ApiError> {
+        let allow = self.methods(|route| route.pattern == pattern);
+        if allow.is_empty() { Ok(()) } else { Err(ApiError::MethodNotAllowed { allow }) }
+    }
+
     /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
     pub(crate) fn methods_of(self, path: &str) -> String {
-        let fitting = self.all().filter(|route| ResourceDef::new(route.pattern).is_match(path));
+        self.methods(|route| ResourceDef::new(route.pattern).is_match(path))
+    }
+
+    fn methods(self, fits: impl Fn(&Route) -> bool) -> String {
+        let fitting = self.all().filter(|route| fits(route));
         with_head(&fitting.map(|route| route.method).collect::<Vec<_>>().join(", "))
     }
 }

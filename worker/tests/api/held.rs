@@ -176,7 +176,7 @@ async fn a_kind_that_the_worker_does_not_run_is_refused_and_nothing_is_kept() {
         .wait("its kinds", |state| {
             let kinds =
                 state.heartbeats.last().map(|last| last.kinds.iter().map(ToString::to_string).collect::<Vec<_>>());
-            kinds.is_some_and(|kinds| kinds == ["sum-of-primes", "count-primes", "sleep"])
+            kinds.is_some_and(|kinds| kinds == ["sum-of-primes", "count-primes", "sleep", "program"])
         })
         .await;
 }

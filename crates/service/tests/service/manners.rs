@@ -53,6 +53,9 @@ fn a_wrong_method_is_told_the_right_ones() {
             assert_eq!(answer.detail(), format!("this path takes {allow} only"));
         }
     }
+    // Also where the body is of a type that other routes do not take.
+    let plain = service.request("PUT", "/things", &["content-type: text/plain", "content-length: 1"]);
+    assert_eq!((plain.status, plain.header("allow")), (405, Some("GET, HEAD, POST")));
     assert_eq!(service.request("POST", "/nowhere", &[]).status, 404);
 }
 

@@ -50,6 +50,7 @@ JobKind: TypeAlias = Literal[
     "count-primes",
     "sleep",
     "tasks",
+    "program",
 ]
 
 JobParams: TypeAlias = "dict[str, Any]"
@@ -89,6 +90,12 @@ class Affinity(TypedDict):
 class AttemptFigures(TypedDict):
     ended: int
     failed: int
+
+
+class BroughtProgram(TypedDict):
+    description: str
+    name: str
+    workers: int
 
 
 class Changed(TypedDict):
@@ -267,6 +274,17 @@ class JobVerification(TypedDict):
     workers_set_aside: NotRequired[list[str]]
 
 
+class KafkaStats(TypedDict):
+    errors: dict[str, str]
+    lost_events: int
+    partitions_made_anew: int
+    published_event: int
+    records_dead: int
+    records_missed: int
+    records_taken: int
+    unpublished_events: int
+
+
 class KindDemand(TypedDict):
     paused: int
     runnable: int
@@ -280,6 +298,11 @@ class LeaseName(TypedDict):
     first: int
     job: JobId
     worker_id: str
+
+
+class LogPage(TypedDict):
+    logs: list[TaskLog]
+    next_page_token: NotRequired[str | None]
 
 
 class PeriodStatistics(TypedDict):
@@ -300,6 +323,25 @@ class Problem(TypedDict):
     field: NotRequired[str | None]
     status: int
     title: str
+
+
+class Program(TypedDict):
+    bytes: int
+    kind: str
+    sha256: str
+    uploaded_at: str
+    uploaded_by: NotRequired[str | None]
+
+
+class ProgramNames(TypedDict):
+    names: list[BroughtProgram]
+    native_workers: int
+    wasm_workers: int
+
+
+class ProgramPage(TypedDict):
+    next_page_token: NotRequired[str | None]
+    programs: list[Program]
 
 
 class ReleaseRequest(TypedDict):
@@ -345,6 +387,7 @@ class StatisticsPage(TypedDict):
 class Stats(TypedDict):
     demand: dict[str, KindDemand]
     jobs: dict[str, int]
+    kafka: NotRequired[KafkaStats | None]
     numbers_per_second: float
     queue_depth_by_priority: dict[str, int]
     store_backlog: int
@@ -408,6 +451,15 @@ class TaskFigures(TypedDict):
     starts: int
     submitted: int
     succeeded: int
+
+
+class TaskLog(TypedDict):
+    attempt: AttemptId
+    ended_at: NotRequired[str | None]
+    omitted_bytes: int
+    task: int
+    text: str
+    worker: str
 
 
 class TaskPage(TypedDict):

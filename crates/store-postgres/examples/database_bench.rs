@@ -1,5 +1,5 @@
 //! What the store in PostgreSQL can do beside the one in SQLite, with the same work, as figures:
-//! `cargo run --release -p store-postgres --example store_bench [sqlite|postgres]`. Starts a server of its own with full
+//! `cargo run --release -p store-postgres --example database_bench [sqlite|postgres]`. Starts a server of its own with full
 //! durability in the directory for temporary files, where SQLite has its file too.
 
 use std::fs;

@@ -33,6 +33,16 @@ async function submitMany() {
   await Promise.all(Array.from({ length: 64 }, submitter));
 }
 
+/** When the page was first painted, in milliseconds after it was asked for. */
+function firstPaint() {
+  return new Promise((resolve) => {
+    const observer = new PerformanceObserver((list) => {
+      for (const { startTime } of list.getEntriesByName("first-contentful-paint")) resolve(startTime);
+    });
+    observer.observe({ type: "paint", buffered: true });
+  });
+}
+
 test(`${JOBS} jobs and 200 workers are shown, searched and canceled`, { timeout: 1_800_000 }, async (context) => {
   await submitMany();
   await grid.call("POST", "/v1/simulate", { tasks: 20_000, seconds: 0.5, workers: 200 });
@@ -41,7 +51,7 @@ test(`${JOBS} jobs and 200 workers are shown, searched and canceled`, { timeout:
   const page = await browsing.newPage();
   for (const target of ["/", "/jobs", "/task-stream", `/jobs?tag=number%3A${Math.round(JOBS / 2)}`]) {
     await page.goto(grid.url + target);
-    const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? Number.NaN);
+    const paint = await page.evaluate(firstPaint);
     context.diagnostic(`${target}: first paint after ${paint.toFixed(0)} ms`);
     await page.locator('#live[data-is="live"]').waitFor();
   }

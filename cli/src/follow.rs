@@ -105,17 +105,17 @@ impl<'a> EventStream<'a> {
 
 /// Since when the grid has not been there.
 #[derive(Debug, Default)]
-struct Away {
+pub(crate) struct Away {
     since: Option<Instant>,
     attempts: u32,
 }
 
 impl Away {
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
-    async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         if self.since.is_none() {
             return;
         }
@@ -128,7 +128,7 @@ impl Away {
     }
 
     /// Takes a failure in its stride when it may pass and has not lasted too long.
-    fn bear(&mut self, failure: Failure) -> Result<(), Failure> {
+    pub(crate) fn bear(&mut self, failure: Failure) -> Result<(), Failure> {
         let may_pass = matches!(failure, Failure::Unreachable { .. } | Failure::Failed(_));
         match self.since {
             Some(since) if may_pass && since.elapsed() < AWAY_TIMEOUT => Ok(()),

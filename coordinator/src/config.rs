@@ -68,8 +68,12 @@ pub struct Config {
     /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests may take together; further ones get 503. Default
     /// 536870912, 512 MiB.
     pub max_body_memory: usize,
-    /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease. Default 67108864, 64 MiB.
+    /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON, and so the longest output of a task. Default
+    /// 67108864, 64 MiB.
     pub max_result_bytes: usize,
+    /// `DIVVY_MAX_OUTCOME_MEMORY`: the memory that large results may take together until they are on disk; further ones wait
+    /// at their workers. Default 134217728, 128 MiB.
+    pub max_outcome_memory: usize,
     /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program that can be uploaded. Default 67108864, 64 MiB, as much as a worker
     /// compiles.
     pub max_program_bytes: u64,
@@ -146,6 +150,7 @@ impl Default for Config {
             max_job_bytes: 64 << 20,
             max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
+            max_outcome_memory: 128 << 20,
             max_program_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
             lease_target_ms: 100,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::client::read_bounded_json;
+use api::client::{AnswerError, read_bounded_json};
 use api::{LeaseOutcome, LeaseRequest, Problem};
 use async_channel::Receiver;
 use engine::{CompleteError, LeaseFailure, LeaseOrder};
@@ -11,6 +11,7 @@ use model::AttemptId;
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, WorkerKey};
 use service::WorkerToken;
+use store::Store;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 use workloads::Report;
@@ -18,6 +19,7 @@ use workloads::Report;
 use crate::driver::{Driver, Outgoing};
 use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
+use crate::outcomes::{OutcomeBudget, OutcomePermit};
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
@@ -52,11 +54,13 @@ pub(crate) struct LeaseSender {
     pub(crate) trust: Trust,
     /// The longest results of one lease, in bytes.
     pub(crate) max_result_bytes: usize,
+    pub(crate) outcomes: OutcomeBudget,
+    pub(crate) store: Arc<Store>,
 }
 
 /// How a request for a lease ended.
 enum Sent {
-    Completed(Report, Duration),
+    Completed(Report, Duration, OutcomePermit),
     Failed(LeaseFailure),
     /// The connection broke after the request had left.
     Broken,
@@ -134,8 +138,8 @@ impl LeaseSender {
     async fn judge(&self, response: Response, order: &LeaseOrder) -> Sent {
         match response.status() {
             StatusCode::OK => match self.read_outcome(response, order).await {
-                Ok((report, busy)) => Sent::Completed(report, busy),
-                Err(error) => worker_failed(format!("{error:#}")),
+                Ok((report, busy, permit)) => Sent::Completed(report, busy, permit),
+                Err(sent) => sent,
             },
             StatusCode::SERVICE_UNAVAILABLE => Sent::Failed(LeaseFailure::HandedBack),
             StatusCode::UNPROCESSABLE_ENTITY => {
@@ -151,20 +155,49 @@ impl LeaseSender {
         }
     }
 
-    async fn read_outcome(&self, response: Response, order: &LeaseOrder) -> anyhow::Result<(Report, Duration)> {
+    async fn read_outcome(
+        &self,
+        response: Response,
+        order: &LeaseOrder,
+    ) -> Result<(Report, Duration, OutcomePermit), Sent> {
         let results = if order.has_results { self.max_result_bytes } else { 0 };
         let (attempt, most) = (order.attempt, results.saturating_add(OUTCOME_OVERHEAD_BYTES));
-        let outcome: LeaseOutcome = read_bounded_json(response, most).await?;
-        anyhow::ensure!(outcome.attempt == attempt, "its worker answered for attempt {}", outcome.attempt);
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+        if order.has_results && length.is_some_and(|length| length > most) {
+            return Err(self.too_long());
+        }
+        let permit = self.outcomes.reserve(length.unwrap_or(most)).await;
+        let outcome: LeaseOutcome = match read_bounded_json(response, most).await {
+            Ok(outcome) => outcome,
+            // A worker keeps the outcome of a stored job, and delivers it when it is asked to.
+            Err(AnswerError::Incomplete(_)) => return Err(Sent::Broken),
+            Err(AnswerError::TooLong { .. }) if order.has_results => return Err(self.too_long()),
+            Err(error @ (AnswerError::TooLong { .. } | AnswerError::Invalid(_))) => {
+                return Err(worker_failed(format!("{:#}", anyhow::Error::from(error))));
+            }
+        };
+        if outcome.attempt != attempt {
+            return Err(worker_failed(format!("its worker answered for attempt {}", outcome.attempt)));
+        }
         let report = Report { value: Some(outcome.value), results: outcome.results };
-        Ok((report, Duration::from_micros(outcome.compute_us)))
+        Ok((report, Duration::from_micros(outcome.compute_us), permit))
+    }
+
+    /// The failure of a lease whose results are too long, which is no fault of its worker.
+    fn too_long(&self) -> Sent {
+        Sent::Failed(LeaseFailure::TaskFailed(format!(
+            "its results are longer than {} bytes of JSON (DIVVY_MAX_RESULT_BYTES)",
+            self.max_result_bytes
+        )))
     }
 
     fn settle(&self, order: &LeaseOrder, sent: Sent) -> LeaseEnd {
         let (job_id, attempt, worker_id) = (order.job, order.attempt, &order.worker_id);
         match sent {
-            Sent::Completed(report, busy) => {
-                match self.driver.input(|engine, now| engine.complete(attempt, report, busy, now)) {
+            Sent::Completed(report, busy, permit) => {
+                let completed = self.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+                permit.keep_until_durable(&self.store, &self.supervisor);
+                match completed {
                     Ok(()) => LeaseEnd::Completed,
                     Err(CompleteError::Stale(_)) => {
                         warn!(%job_id, %attempt, %worker_id, "late outcome refused");

@@ -26,6 +26,7 @@ use crate::leadership::Leadership;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
+use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
 use crate::role::Role;
@@ -227,7 +228,7 @@ impl Standing {
             role: Arc::clone(role),
             members: Arc::clone(members),
             store: Arc::clone(store),
-            programs: Programs::new(Arc::clone(store), Arc::clone(&workers), config.max_program_bytes),
+            programs: Programs::new(Arc::clone(store), Arc::clone(&workers), config),
             events,
             workers,
             lease_log: Arc::new(LeaseLog::new(config.dashboard == Switch::On)),
@@ -239,6 +240,7 @@ impl Standing {
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),
             max_result_bytes: config.max_result_bytes,
+            outcomes: OutcomeBudget::new(config.max_outcome_memory),
             chunk_size: config.chunk_size,
             inflight: Semaphore::new(config.max_inflight as usize),
             dashboard: (config.dashboard == Switch::On).then(Dashboard::new),

@@ -26,6 +26,7 @@ use crate::kafka::Kafka;
 use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::CoordinatorMetrics;
+use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
@@ -55,6 +56,7 @@ pub(crate) struct TermParts {
     events: Arc<EventHub>,
     lease_log: Arc<LeaseLog>,
     kafka: Option<Arc<Kafka>>,
+    outcomes: OutcomeBudget,
     /// Since when this process takes heartbeats.
     started_at: Instant,
     client: Client,
@@ -68,7 +70,8 @@ impl TermParts {
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
         let (lease_log, kafka) = (Arc::clone(&state.lease_log), state.kafka.clone());
-        Ok(Self { config, workers, metrics, events, lease_log, kafka, started_at, client, scheme })
+        let outcomes = state.outcomes.clone();
+        Ok(Self { config, workers, metrics, events, lease_log, kafka, outcomes, started_at, client, scheme })
     }
 }
 
@@ -83,7 +86,7 @@ pub(crate) struct Term {
     pub(crate) simulated: SimulatedWorkers,
     pub(crate) trust: Trust,
     is_shared: bool,
-    supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor,
 }
 
 /// A term whose tasks run.
@@ -152,6 +155,8 @@ impl Term {
             epoch: self.epoch,
             trust: self.trust.clone(),
             max_result_bytes: parts.config.max_result_bytes,
+            outcomes: parts.outcomes.clone(),
+            store: Arc::clone(&self.store),
         }
     }
 }

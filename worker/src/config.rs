@@ -55,7 +55,8 @@ pub struct Config {
     /// `DIVVY_PROGRAM_DIR`: where uploaded programs, their compiled forms and scratch directories are; made with mode 0700.
     /// Workers of one user may share it. Default: `divvy-programs-UID` in the directory for temporary files.
     pub program_dir: Option<PathBuf>,
-    /// `DIVVY_PROGRAM_CACHE_BYTES`: uploaded programs on disk; the least recently used go first. Default 1073741824, 1 GiB.
+    /// `DIVVY_PROGRAM_CACHE_BYTES`: uploaded programs on disk, and as much again of compiled ones; the least recently used go
+    /// first. Also the longest input of a program that combines results. Default 1073741824, 1 GiB.
     #[serde(default = "default_program_cache_bytes")]
     pub program_cache_bytes: u64,
     /// `DIVVY_PROGRAM_MEMORY_BYTES`: the most memory that a task of a program gets, whatever its job asks for; times the

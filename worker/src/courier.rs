@@ -131,17 +131,21 @@ impl Courier {
         self.runtime.block_on(self.send_report(path, body))
     }
 
-    /// Reports once, without waiting.
-    pub(crate) fn report_aside(
+    /// Reports what `news` has, without waiting, and `interval` later what is new then, until there is nothing.
+    pub(crate) fn report_aside<T: serde::Serialize + Send + Sync + 'static>(
         self: &Arc<Self>,
         path: Vec<String>,
-        body: impl serde::Serialize + Send + Sync + 'static,
+        interval: Duration,
+        news: impl Fn() -> Option<T> + Send + 'static,
     ) {
         let this = Arc::clone(self);
         self.runtime.spawn(async move {
             let path: Vec<_> = path.iter().map(String::as_str).collect();
-            if let Err(error) = this.send_report(&path, &body).await {
-                tracing::debug!(error, "a report on the side was not taken");
+            while let Some(report) = news() {
+                if let Err(error) = this.send_report(&path, &report).await {
+                    tracing::debug!(error, "a report on the side was not taken");
+                }
+                sleep(interval).await;
             }
         });
     }

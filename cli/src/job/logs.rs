@@ -6,54 +6,102 @@ use std::time::Duration;
 use api::TaskLog;
 use api::client::{Client, Query};
 use model::AttemptId;
+use tokio::time::sleep;
 
 use crate::arguments::{Format, Logs};
 use crate::failure::Failure;
+use crate::follow::Away;
 use crate::print::{print_json, print_line};
 
-/// From one look to the next: workers report twice a second.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// How long one request waits for something new.
+const WAIT: &str = "30s";
+
+/// After something new, before more is asked for: programs side by side then share an answer.
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Result<(), Failure> {
-    // Bytes of each attempt that are printed.
-    let mut printed: HashMap<(u64, AttemptId), u64> = HashMap::new();
+    let task = arguments.task.map(|task| ("task", task.to_string()));
+    let (mut printer, mut away) = (Printer::new(format), Away::default());
+    let mut query: Query = task.clone().into_iter().collect();
+    // What the first page of several says: what is written while the others are read is newer.
+    let mut first = None;
     loop {
-        // Before the logs: what is written until the end is printed.
-        let is_over = !arguments.follow || grid.job(arguments.id).await?.state.is_over();
-        let mut token = None;
-        loop {
-            let task = arguments.task.map(|task| ("task", task.to_string()));
-            let query: Query = task.into_iter().chain(token.take().map(|token| ("page_token", token))).collect();
-            let page = grid.logs(arguments.id, &query).await?;
-            for log in &page.logs {
-                print(format, log, &mut printed)?;
+        let page = match grid.logs(arguments.id, &query).await {
+            Ok(page) => page,
+            Err(error) if arguments.follow => {
+                away.begin();
+                away.bear(error.into())?;
+                away.pause().await;
+                continue;
             }
-            match page.next_page_token {
-                Some(next) => token = Some(next),
-                None => break,
-            }
+            Err(error) => return Err(error.into()),
+        };
+        away = Away::default();
+        page.logs.iter().try_for_each(|log| printer.print(log))?;
+        let (cursor, is_over) = first.take().unwrap_or((page.cursor, page.is_over));
+        query = task.clone().into_iter().collect();
+        if let Some(next) = page.next_page_token {
+            query.push(("page_token", next));
+            first = Some((cursor, is_over));
+            continue;
         }
-        if is_over {
-            return Ok(());
+        if is_over || !arguments.follow {
+            return printer.end();
         }
-        tokio::time::sleep(INTERVAL).await;
+        query.extend([("after", cursor), ("wait", WAIT.to_owned())]);
+        if !page.logs.is_empty() {
+            sleep(PAUSE).await;
+        }
     }
 }
 
-/// Prints what is new of a log: whole lines, each behind its task; of one that has ended also the rest.
-fn print(format: Format, log: &TaskLog, printed: &mut HashMap<(u64, AttemptId), u64>) -> Result<(), Failure> {
-    let seen = printed.entry((log.task, log.attempt)).or_default();
-    let new = usize::try_from(seen.saturating_sub(log.omitted_bytes)).unwrap_or(usize::MAX);
-    // What is no UTF-8 may have been replaced by more bytes than it had.
-    let new = (new..=log.text.len()).find(|place| log.text.is_char_boundary(*place)).unwrap_or(log.text.len());
-    let text = &log.text[new..];
-    let end = if log.ended_at.is_some() { text.len() } else { text.rfind('\n').map_or(0, |place| place + 1) };
-    if end == 0 {
-        return Ok(());
+/// Prints each log once, whatever comes again.
+struct Printer {
+    format: Format,
+    printed: HashMap<(u64, AttemptId), Printed>,
+}
+
+#[derive(Default)]
+struct Printed {
+    /// Bytes of the stream.
+    bytes: u64,
+    /// A line of a program that runs, as far as it goes.
+    rest: Option<TaskLog>,
+}
+
+impl Printer {
+    fn new(format: Format) -> Self {
+        Self { format, printed: HashMap::new() }
     }
-    *seen = log.omitted_bytes + (new + end) as u64;
+
+    /// Prints what is new of a log: whole lines, each behind its task; of one that has ended also the rest.
+    fn print(&mut self, log: &TaskLog) -> Result<(), Failure> {
+        let printed = self.printed.entry((log.task, log.attempt)).or_default();
+        let new = usize::try_from(printed.bytes.saturating_sub(log.omitted_bytes)).unwrap_or(usize::MAX);
+        // What is no UTF-8 may have been replaced by more bytes than it had.
+        let new = (new..=log.text.len()).find(|place| log.text.is_char_boundary(*place)).unwrap_or(log.text.len());
+        let text = &log.text[new..];
+        let end = if log.ended_at.is_some() { text.len() } else { text.rfind('\n').map_or(0, |place| place + 1) };
+        let rest = &text[end..];
+        printed.rest = (!rest.is_empty()).then(|| TaskLog { text: rest.to_owned(), ..log.clone() });
+        if end == 0 {
+            return Ok(());
+        }
+        printed.bytes = log.omitted_bytes + (new + end) as u64;
+        show(self.format, TaskLog { text: text[..end].to_owned(), ..log.clone() })
+    }
+
+    /// Prints the last lines of programs whose end was not told.
+    fn end(self) -> Result<(), Failure> {
+        let mut rests: Vec<_> = self.printed.into_values().filter_map(|printed| printed.rest).collect();
+        rests.sort_unstable_by_key(|log| (log.task, log.attempt));
+        rests.into_iter().try_for_each(|log| show(self.format, log))
+    }
+}
+
+fn show(format: Format, log: TaskLog) -> Result<(), Failure> {
     if format == Format::Json {
-        return print_json(&TaskLog { text: text[..end].to_owned(), ..log.clone() });
+        return print_json(&log);
     }
-    text[..end].lines().try_for_each(|line| print_line(&format!("[task {}] {line}", log.task)))
+    log.text.lines().try_for_each(|line| print_line(&format!("[task {}] {line}", log.task)))
 }

@@ -6,6 +6,7 @@ mod docs;
 mod errors;
 mod events;
 mod jobs;
+mod logs;
 mod program_inputs;
 mod programs;
 mod pull;
@@ -34,6 +35,7 @@ use crate::kafka::Kafka;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::CoordinatorMetrics;
+use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::role::Role;
 use crate::term::Term;
@@ -67,6 +69,8 @@ pub(crate) struct State {
     pub(crate) bodies: BodyBudget,
     /// The longest results of one lease.
     pub(crate) max_result_bytes: usize,
+    /// The memory of large outcomes.
+    pub(crate) outcomes: OutcomeBudget,
     /// Numbers from a task's first to its last.
     pub(crate) chunk_size: NonZeroU64,
     /// One permit for each request that may be in flight.
@@ -120,7 +124,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader(),
-    Route::new("GET", "/v1/jobs/{id}/logs", Right::Read).query(&["task", "page_token"]).by_leader(),
+    Route::new("GET", "/v1/jobs/{id}/logs", Right::Read).query(&["task", "page_token", "after", "wait"]).by_leader(),
     Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/programs", Right::Read).query(&["page_token", "limit"]),
     Route::new("GET", "/v1/programs/names", Right::Read),
@@ -167,7 +171,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
         .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
-        .service(resource("/v1/jobs/{id}/logs", "GET").get(programs::logs))
+        .service(resource("/v1/jobs/{id}/logs", "GET").get(logs::of_job))
         .service(resource("/v1/jobs/{id}/{action}", "POST").post(jobs::act))
         .service(resource("/v1/programs", "GET").get(programs::list))
         .service(resource("/v1/programs/names", "GET").get(programs::names))

@@ -18,6 +18,7 @@ use super::State;
 use super::errors::{from_read, from_write};
 use super::jobs::job_id;
 use super::programs::program_hash;
+use crate::task_logs::Attempt;
 
 /// JSON may take six bytes for one of a log's.
 const MAX_REPORT_BYTES: usize = 6 * MAX_LOG_BYTES + 4096;
@@ -123,10 +124,7 @@ pub(super) async fn report_log(
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;
-    state
-        .programs
-        .report(job_id(&job)?, task, AttemptId(attempt), report, &state.term()?.store)
-        .await
-        .map_err(from_write)?;
+    let attempt = Attempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
+    state.programs.logs.report(attempt, report, &state.term()?.store).await.map_err(from_write)?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,30 +1,27 @@
-//! `/v1/programs`: clients' own programs, and `/v1/jobs/{id}/logs`: what they wrote to stderr.
+//! `/v1/programs`: clients' own programs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, CONTENT_LENGTH};
-use actix_web::web::{Data, Json, Path, Payload};
+use actix_web::web::{Bytes, Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{LogPage, Problem, Program, ProgramNames, ProgramPage, TaskLog};
+use api::{Problem, Program, ProgramNames, ProgramPage};
 use futures_util::StreamExt;
 use model::{ProgramHash, ProgramKind};
 use serde::Deserialize;
 use service::{ApiError, Caller, Right};
-use store::{ProgramRecord, ProgramUpload, UploadError};
+use sha2::{Digest, Sha256};
+use store::{ProgramRecord, ProgramUpload, Store, UploadError};
 use utoipa::IntoParams;
 
 use super::State;
 use super::errors::{from_read, from_write};
-use super::jobs::{job_id, unknown};
 use super::query::{Fields, page_limit};
 use crate::clock::now;
 
 /// How long a program may take to arrive.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
-
-/// Logs in one answer, each of 64 KiB at most.
-const MAX_LOGS: usize = 256;
 
 /// Query of a list of programs.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -36,17 +33,6 @@ pub(super) struct ProgramPageQuery {
     /// The most to list, 1 to 1000. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
-}
-
-/// Query of a job's logs.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes the parameters, which are read one by one")]
-pub(super) struct LogQuery {
-    /// Only of this task.
-    task: Option<u64>,
-    /// From `next_page_token` of the page before.
-    page_token: Option<String>,
 }
 
 /// Stores a program under the SHA-256 of its bytes, which are the body. Idempotent.
@@ -94,12 +80,54 @@ pub(super) async fn put(
             return Err(error);
         }
     };
-    let uploaded_by = caller.name().map(|name| name.to_string());
-    let record = ProgramRecord { hash, bytes: upload.bytes(), kind, uploaded_at: now().at, uploaded_by };
-    let is_new = store.put_program(upload, record).await.map_err(from_upload)?;
+    let is_new = keep(&store, upload, hash, kind, &caller).await?;
     let record = store.program(hash).await.map_err(from_read)?.ok_or_else(|| no_program(hash))?;
     let mut response = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(response.insert_header((header::LOCATION, format!("/v1/programs/{hash}"))).json(view(record)))
+}
+
+/// Makes an upload durable. Returns whether the program is new.
+async fn keep(
+    store: &Store,
+    upload: ProgramUpload,
+    hash: ProgramHash,
+    kind: ProgramKind,
+    caller: &Caller,
+) -> Result<bool, ApiError> {
+    let uploaded_by = caller.name().map(|name| name.to_string());
+    let record = ProgramRecord { hash, bytes: upload.bytes(), kind, uploaded_at: now().at, uploaded_by };
+    store.put_program(upload, record).await.map_err(from_upload)
+}
+
+/// Stores a program whose bytes are in memory; its hash.
+pub(super) async fn put_whole(state: &State, pieces: &[Bytes], caller: &Caller) -> Result<ProgramHash, ApiError> {
+    demand_programs(caller)?;
+    let (mut digest, mut bytes, mut start) = (Sha256::new(), 0, Vec::new());
+    for piece in pieces {
+        digest.update(piece);
+        bytes += piece.len() as u64;
+        start.extend(piece.iter().take(ProgramKind::MAGIC_BYTES - start.len()));
+    }
+    if bytes > state.programs.max_bytes {
+        return Err(ApiError::BodyTooLarge(usize::try_from(state.programs.max_bytes).unwrap_or(usize::MAX)));
+    }
+    let kind = ProgramKind::of(&start).ok_or_else(no_kind)?;
+    let hash = ProgramHash(digest.finalize().into());
+    let store = Arc::clone(&state.term()?.store);
+    let mut upload = store.upload_program(hash);
+    for piece in pieces {
+        if let Err(error) = upload.push(piece).await {
+            upload.abort().await;
+            return Err(from_write(error));
+        }
+    }
+    keep(&store, upload, hash, kind, caller).await?;
+    Ok(hash)
+}
+
+fn no_kind() -> ApiError {
+    let message = "it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned();
+    ApiError::InvalidBody { field: None, message }
 }
 
 /// Takes the body in, and tells what it is.
@@ -118,10 +146,7 @@ async fn receive(
         start.extend(part.iter().take(ProgramKind::MAGIC_BYTES - start.len()));
         upload.push(&part).await.map_err(from_write)?;
     }
-    ProgramKind::of(&start).ok_or_else(|| {
-        let message = "it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned();
-        ApiError::InvalidBody { field: None, message }
-    })
+    ProgramKind::of(&start).ok_or_else(no_kind)
 }
 
 /// Lists the stored programs by their hashes.
@@ -203,56 +228,6 @@ pub(super) async fn delete(state: Data<State>, path: Path<String>, caller: Calle
 )]
 pub(super) async fn names(state: Data<State>) -> Json<ProgramNames> {
     Json(state.programs.names())
-}
-
-/// What the programs of a job wrote to stderr: the last 64 KiB of each attempt.
-#[utoipa::path(
-    get,
-    path = "/v1/jobs/{id}/logs",
-    operation_id = "job_logs",
-    tag = "programs",
-    params(("id" = uuid::Uuid, Path, description = "The job's id"), LogQuery),
-    responses(
-        (status = 200, description = "By task", body = LogPage),
-        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn logs(
-    state: Data<State>,
-    path: Path<String>,
-    request: HttpRequest,
-) -> Result<Json<LogPage>, ApiError> {
-    let id = job_id(&path)?;
-    let fields = Fields::parse(request.query_string(), &["task", "page_token"])?;
-    let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
-    let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
-    let tasks = tasks.start.max(from.unwrap_or(0))..tasks.end;
-    let store = Arc::clone(&state.term()?.store);
-    store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
-    // Before the kept ones: what ends in between is seen at least once.
-    let live = state.programs.live(id, &tasks);
-    let mut logs: Vec<_> =
-        store.logs(id, tasks, MAX_LOGS).await.map_err(from_read)?.into_iter().map(of_ended).collect();
-    let next = logs.last().map(|last| last.task).filter(|_| logs.len() == MAX_LOGS);
-    if let Some(next) = next {
-        // The next page begins with a whole task, unless this one is full of one.
-        if logs.first().is_some_and(|first| first.task < next) {
-            logs.retain(|log| log.task < next);
-        }
-    } else {
-        let is_kept = |log: &TaskLog| logs.iter().any(|kept| kept.task == log.task && kept.attempt == log.attempt);
-        let live: Vec<_> = live.into_iter().filter(|log| !is_kept(log)).collect();
-        logs.extend(live);
-    }
-    let is_stuck = next.is_some() && logs.last().map(|log| log.task) == next;
-    let next_page_token = next.map(|next| (next + u64::from(is_stuck)).to_string());
-    Ok(Json(LogPage { logs, next_page_token }))
-}
-
-fn of_ended(log: store::TaskLog) -> TaskLog {
-    let store::TaskLog { task, attempt, worker, ended_at, omitted_bytes, text, .. } = log;
-    TaskLog { task, attempt, worker, omitted_bytes, text, ended_at: Some(ended_at) }
 }
 
 fn view(record: ProgramRecord) -> Program {

@@ -91,8 +91,9 @@ pub(super) async fn complete(
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
     let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
-    let completion: Completion =
-        with_body(read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?, parse_json).await?;
+    let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
+    let permit = state.outcomes.reserve(body.len()).await;
+    let completion: Completion = with_body(body, parse_json).await?;
     let Completion { results, value, compute_us, lease, claim } = completion;
     // Before the outcome counts: an error must not come after it did.
     claim.as_ref().map_or(Ok(()), check)?;
@@ -101,6 +102,7 @@ pub(super) async fn complete(
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+    permit.keep_until_durable(&term.store, &term.supervisor);
     state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
     completed.map_err(from_complete)?;
     match claim {

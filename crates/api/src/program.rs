@@ -131,4 +131,8 @@ pub struct LogPage {
     /// For `?page_token=`, while there are more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_page_token: Option<String>,
+    /// For `?after=`: only what is written later.
+    pub cursor: String,
+    /// Whether the job was over before these were read, so that nothing comes after them.
+    pub is_over: bool,
 }

@@ -10,6 +10,7 @@ use crate::columns::{bar, short_id, tag};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
+use crate::program::{TaskLogs, stderr_of};
 use crate::words::{between, clock, count, count_wide, percent, short, span};
 
 /// The longest result or error that a cell shows.
@@ -39,6 +40,8 @@ pub struct JobPage<'a> {
     pub events: &'a [JobEvent],
     /// The beginning of its result, and the size of the whole.
     pub result: Option<(String, u64)>,
+    /// The stderr of one of its tasks; none where it runs no program.
+    pub stderr: Option<TaskLogs>,
 }
 
 /// The page at `/jobs/{id}`.
@@ -66,7 +69,8 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (reason) } } } }
         }
         section #events { h2 { "Events" } (events(shown.events, viewer.now)) }
-        @if let Some(tasks) = shown.tasks { (tasks_of(&id, tasks, viewer.now)) }
+        @if let Some(logs) = &shown.stderr { (stderr_of(logs)) }
+        @if let Some(tasks) = shown.tasks { (tasks_of(&id, tasks, shown.stderr.is_some(), viewer.now)) }
     };
     page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
 }
@@ -202,11 +206,18 @@ fn cut(text: &str) -> String {
     }
 }
 
-fn tasks_of(id: &str, tasks: &TaskList, now: Timestamp) -> Markup {
+fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Markup {
     let path = |state: Option<TaskState>, first: Option<&str>| {
         let mut fields: Vec<(&str, &str)> = state.iter().map(|state| ("tasks", state.as_str())).collect();
         fields.extend(first.map(|first| ("first", first)));
         format!("/jobs/{id}?{}#tasks", serde_urlencoded::to_string(fields).unwrap_or_default())
+    };
+    // The page of tasks stays.
+    let stderr = |task: &Task| {
+        let mut fields: Vec<(&str, String)> =
+            tasks.state.iter().map(|state| ("tasks", state.as_str().to_owned())).collect();
+        fields.extend([("first", tasks.first.to_string()), ("stderr", task.index.to_string())]);
+        format!("/jobs/{id}?{}#stderr", serde_urlencoded::to_string(fields).unwrap_or_default())
     };
     html! {
         section #tasks {
@@ -223,7 +234,7 @@ fn tasks_of(id: &str, tasks: &TaskList, now: Timestamp) -> Markup {
                         th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
                         th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
                     } }
-                    tbody { @for task in &tasks.page.tasks { (task_row(task, now)) } }
+                    tbody { @for task in &tasks.page.tasks { (task_row(task, has_stderr.then(|| stderr(task)), now)) } }
                 }
             }
             nav.pages aria-label="Pages of tasks" {
@@ -234,7 +245,7 @@ fn tasks_of(id: &str, tasks: &TaskList, now: Timestamp) -> Markup {
     }
 }
 
-fn task_row(task: &Task, now: Timestamp) -> Markup {
+fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
     let took = task.running_at.map(|start| span(between(start, task.completed_at.unwrap_or(now))));
     html! {
         tr id=(format!("task-{}", task.index)) {
@@ -247,6 +258,7 @@ fn task_row(task: &Task, now: Timestamp) -> Markup {
             td.outcome {
                 @if let Some(result) = &task.result { code { (cut(result.get())) } }
                 @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
+                @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
             }
         }
     }

@@ -13,6 +13,8 @@ pub struct Viewer {
     pub has_tokens: bool,
     /// Whether jobs may be submitted and changed.
     pub may_submit: bool,
+    /// Whether programs may be uploaded and run.
+    pub may_run_programs: bool,
     /// Whether workers may be drained.
     pub may_administer: bool,
     /// Now.

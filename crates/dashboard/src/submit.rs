@@ -5,6 +5,7 @@ use model::JobKind;
 
 use crate::form::{field, parameter_field, parameters, value};
 use crate::layout::{Page, Place, Viewer, page};
+use crate::program::upload_form;
 
 /// A form with what was filled in.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct SubmitForm<'a> {
 #[must_use]
 pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
     let summary = form.kind.and_then(|kind| workloads::kind(kind).ok()).map(|kind| kind.summary());
+    let may_submit = viewer.may_submit && (form.kind != Some(JobKind::PROGRAM) || viewer.may_run_programs);
     let content = html! {
         h1 { "Submit" }
         nav.kinds aria-label="Kinds of job" {
@@ -34,6 +36,7 @@ pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
         }
         p.quiet { (summary.unwrap_or("Starts simulated workers and tasks for them, to see how the grid schedules")) "." }
         @if !viewer.may_submit { p.notice { "Your token may not submit jobs." } }
+        @if form.kind == Some(JobKind::PROGRAM) { (upload_form(viewer, value(form.values, "uploaded"))) }
         (errors(form))
         form.form method="post" action="/submit" data-keep="" {
             @match form.kind {
@@ -41,7 +44,7 @@ pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
                 None => (simulation_form(form)),
             }
             div {
-                button.main type="submit" disabled[!viewer.may_submit] {
+                button.main type="submit" disabled[!may_submit] {
                     @if form.kind.is_some() { "Submit job" } @else { "Start simulation" }
                 }
             }

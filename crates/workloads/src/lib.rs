@@ -16,7 +16,9 @@ mod workload;
 use model::{InvalidJob, JobKind};
 
 pub use execute::{Execute, ExecuteError, Executors};
-pub use program::{Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork};
+pub use program::{
+    Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork, program_output_bytes,
+};
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;
 pub use workload::{

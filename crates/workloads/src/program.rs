@@ -301,6 +301,14 @@ impl Kind for Program {
     }
 }
 
+/// The most that a task of a `program` job may print, by its parameters as they are stored.
+///
+/// # Errors
+/// They are not those of a `program` job.
+pub fn program_output_bytes(stored: &RawValue) -> Result<u64, InvalidJob> {
+    parse_params::<StoredParams>(stored).map(|params| params.limits.output_bytes)
+}
+
 fn written(stored: &StoredParams) -> Box<RawValue> {
     serde_json::value::to_raw_value(stored).expect("text and numbers are JSON")
 }

@@ -22,6 +22,7 @@ mod lost_workers;
 mod memory;
 mod outlived_coordinators;
 mod programs;
+mod remains_of_programs;
 mod restarts;
 mod revocations;
 mod several_coordinators;

@@ -1,6 +1,7 @@
 //! Users' own programs on the whole grid: the example of the requirements in its three forms, exact while processes are
 //! killed; what a user sees of programs and their failures.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::helpers::{ProgramGrid, Signal, Worker, eventually, heavy, path, processes_marked, within};
@@ -130,6 +131,16 @@ const TALKER: &str = r#"
 command = ["python3", "-c", "import sys, time; a = sys.argv; print('begun', a[1], file=sys.stderr, flush=True); print(sys.stdin.read() + a[1], end=''); sys.exit(int(a[2]))"]
 [program.wait]
 command = ["python3", "-c", "import sys, time; print('waits', file=sys.stderr, flush=True); time.sleep(600)"]
+[program.gate]
+command = ["python3", "-c", """
+import os, sys, time
+print('begun', file=sys.stderr, flush=True)
+time.sleep(0.1)
+print('and a little later', file=sys.stderr, flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+print('the end', end='', file=sys.stderr)
+"""]
 [program.join]
 command = ["python3", "-c", "import sys; print('+'.join(line.rstrip() for line in sys.stdin))"]
 "#;
@@ -147,7 +158,7 @@ fn named_programs_are_announced_and_get_arguments_payloads_and_a_fold() {
     let note = String::from_utf8_lossy(&unknown.stderr);
     assert!(note.contains("divvy.program.nobody-has-it"), "{note}");
     let listed = grid.printed(&["program", "names", "--output", "quiet"]);
-    assert_eq!(listed.lines().collect::<Vec<_>>(), ["join", "sum-integers", "talk", "wait"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["gate", "join", "sum-integers", "talk", "wait"]);
 
     let args = grid.write("args.jsonl", "[\"a\", 0]\n[\"b\", 0]\n[\"c\", 0]\n");
     let payloads = grid.write("payloads.jsonl", "\"x\"\n\"y\"\n{\"z\": 1}\n");
@@ -175,6 +186,58 @@ fn failing_task_says_its_code_and_the_end_of_its_stderr_and_the_log_is_kept() {
     let logs = grid.printed(&["job", "logs", &job]);
     assert_eq!(logs, "[task 0] begun a\n[task 1] begun b\n[task 1] begun b");
     assert_eq!(grid.printed(&["job", "logs", &job, "--task", "0"]), "[task 0] begun a");
+}
+
+#[test]
+fn follower_sees_stderr_before_the_task_ends_and_outlives_the_coordinator() {
+    let mut grid = ProgramGrid::start();
+    let (gate, names) = (grid.file("gate"), grid.names(TALKER));
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let args = grid.write("args.jsonl", format!("[{:?}]\n", path(&gate)));
+    let job = grid.submit("gate", &["--args-file", path(&args)]);
+    let follower = grid.follow(&["job", "logs", &job, "--follow"]);
+    assert_eq!(follower.line().as_deref(), Some("[task 0] begun"));
+    assert_eq!(follower.line().as_deref(), Some("[task 0] and a little later"));
+    assert_eq!(grid.job(&job)["state"], "running");
+
+    grid.coordinator.kill();
+    grid.restart_coordinator();
+    grid.write("gate", "");
+    assert_eq!(follower.line().as_deref(), Some("[task 0] the end"));
+    assert_eq!(follower.line(), None, "it ends with the job");
+    assert!(follower.succeeds());
+}
+
+#[test]
+fn log_request_waits_for_what_is_new_and_for_the_end() {
+    let grid = ProgramGrid::start();
+    let (gate, names) = (grid.file("gate"), grid.names(TALKER));
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let args = grid.write("args.jsonl", format!("[{:?}]\n", path(&gate)));
+    let job = grid.submit("gate", &["--args-file", path(&args)]);
+    let logs = |query: &str| grid.ask("GET", &format!("/v1/jobs/{job}/logs{query}"), "");
+    let mut page = logs("").json();
+    let (mut answers, mut text) = (0, String::new());
+    while !text.contains("later") {
+        answers += 1;
+        page = logs(&format!("?wait=30s&after={}", page["cursor"].as_str().expect("a cursor"))).json();
+        text = page["logs"][0]["text"].as_str().unwrap_or(&text).to_owned();
+    }
+    // Nothing, the first line, and both.
+    assert!(answers <= 3, "each answer has something new: {answers}");
+    let after = page["cursor"].as_str().expect("a cursor").to_owned();
+    let idle = logs(&format!("?after={after}")).json();
+    assert_eq!((&idle["logs"], &idle["is_over"]), (&serde_json::json!([]), &false.into()), "{idle}");
+    assert_eq!(logs(&format!("?after={after}&task=1")).json()["logs"], serde_json::json!([]));
+
+    grid.write("gate", "");
+    while page["is_over"] == false {
+        page = logs(&format!("?wait=30s&after={}", page["cursor"].as_str().expect("a cursor"))).json();
+    }
+    let whole = logs(&format!("?after={after}")).json();
+    assert_eq!(whole["logs"][0]["text"], "begun\nand a little later\nthe end", "{whole}");
+    assert_eq!(logs("?after=0-0").json()["logs"], whole["logs"], "of another term: everything");
+    assert!(logs("?after=x").problem(400).contains("cursor"));
 }
 
 #[test]
@@ -208,6 +271,50 @@ fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile()
     worker.kill();
     gone(&marker);
     grid.printed(&["job", "cancel", &job]);
+}
+
+#[test]
+fn large_outputs_become_a_result_within_the_memory_that_is_set_aside() {
+    let _turn = heavy();
+    let grid = ProgramGrid::start_with(&[("DIVVY_MAX_OUTCOME_MEMORY", "25165824")]);
+    let names =
+        grid.names("[program.flood]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 4194304 /dev/zero | tr '\\\\0' x\"]");
+    let variables = [("DIVVY_PROGRAMS", path(&names)), ("DIVVY_SLOTS", "4")];
+    let _workers = [grid.worker("one", &variables), grid.worker("other", &variables)];
+    let arguments = ["--range", "0..100", "--step", "1", "--output-limit", "4194304"];
+    let job = grid.submit("flood", &arguments);
+    // Its hash takes a build without optimization a while.
+    let succeeded = || (grid.state(&job)? == "succeeded").then_some(());
+    within(Duration::from_secs(240), "the job succeeds", succeeded);
+    let results = fs::read_dir(grid.coordinator.data_dir().join("results")).expect("a directory").flatten();
+    let longest = results.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).max();
+    let (outputs, between) = (100 * ((4 << 20) + r#""""#.len()), 99);
+    assert_eq!(longest, Some((r#"{"tasks":[]}"#.len() + outputs + between) as u64));
+    let peak = grid.coordinator.peak_bytes();
+    println!("the coordinator took {} MiB for {} MiB of outputs", peak >> 20, 100 << 2);
+    assert!(peak < 224 << 20, "{} MiB", peak >> 20);
+}
+
+#[test]
+fn results_above_the_coordinators_bound_are_a_clear_error_of_their_task() {
+    let grid = ProgramGrid::start_with(&[("DIVVY_MAX_RESULT_BYTES", "65536")]);
+    let names = grid
+        .names("[program.bell]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 20000 /dev/zero | tr '\\\\0' '\\\\007'\"]");
+    let worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let range = ["--range", "0..1", "--step", "1", "--max-attempts", "1"];
+    let refused = [&["job", "submit", "program", "--program", "bell"], &range[..]].concat();
+    let refused = grid.divvy(&refused);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("at most 65536 here"), "{refused:?}");
+    let job = grid.submit("bell", &[&range[..], &["--output-limit", "65536"]].concat());
+    grid.ended(&job);
+    let error = grid.tasks(&job)[0]["last_error"].clone();
+    assert_eq!(error, "its results are longer than 65536 bytes of JSON (DIVVY_MAX_RESULT_BYTES)");
+    let found = grid.ask("GET", "/workers", "").json();
+    assert_eq!(
+        (&found[0]["boot_id"], &found[0]["state"]),
+        (&worker.boot_id.as_str().into(), &"ready".into()),
+        "{found}"
+    );
 }
 
 #[test]

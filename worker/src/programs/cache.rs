@@ -56,6 +56,11 @@ impl ProgramCache {
         Ok(path)
     }
 
+    /// The longest file.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// A file that goes when it is dropped.
     pub(crate) fn temporary_file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(&self.directory)

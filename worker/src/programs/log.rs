@@ -1,7 +1,8 @@
-//! What a program writes to stderr: shown about each second while it runs, and kept with the attempt when it has ended.
+//! What a program writes to stderr: shown soon after it is written while the program runs, and kept with the attempt when
+//! it has ended.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use api::{LogReport, MAX_LOG_BYTES};
 use model::{AttemptId, JobId, WorkerId};
@@ -19,45 +20,58 @@ const ATTEMPTS: u32 = 3;
 pub(crate) struct TaskLog<'a> {
     courier: &'a Arc<Courier>,
     path: Vec<String>,
-    worker: &'a WorkerId,
+    written: Arc<Written>,
+}
+
+/// What the slot's thread and the reports on the side share.
+#[derive(Debug)]
+struct Written {
+    worker: WorkerId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
     tail: Vec<u8>,
     bytes: u64,
-    reported_at: Option<Instant>,
+    is_new: bool,
+    /// A task of the runtime reports until nothing is new.
+    is_reporting: bool,
+    has_ended: bool,
 }
 
 impl<'a> TaskLog<'a> {
-    pub(crate) fn new(
-        courier: &'a Arc<Courier>,
-        worker: &'a WorkerId,
-        job: JobId,
-        task: u64,
-        attempt: AttemptId,
-    ) -> Self {
+    pub(crate) fn new(courier: &'a Arc<Courier>, worker: &WorkerId, job: JobId, task: u64, attempt: AttemptId) -> Self {
         let path = ["worker", "logs"].map(str::to_owned).into_iter();
         let path = path.chain([job.to_string(), task.to_string(), attempt.to_string()]).collect();
-        Self { courier, path, worker, tail: Vec::new(), bytes: 0, reported_at: None }
+        Self { courier, path, written: Arc::new(Written { worker: worker.clone(), state: Mutex::default() }) }
     }
 
-    /// Takes what has been written, and reports it if the last report is long enough ago.
+    /// Takes what has been written, and has it reported: at once where the last report is long enough ago.
     pub(crate) fn push(&mut self, chunk: &[u8]) {
-        self.bytes += chunk.len() as u64;
-        self.tail.extend_from_slice(&chunk[chunk.len().saturating_sub(MAX_LOG_BYTES)..]);
-        if self.tail.len() > 2 * MAX_LOG_BYTES {
-            self.cut();
+        let mut state = self.written.state();
+        state.bytes += chunk.len() as u64;
+        state.tail.extend_from_slice(&chunk[chunk.len().saturating_sub(MAX_LOG_BYTES)..]);
+        if state.tail.len() > 2 * MAX_LOG_BYTES {
+            state.cut();
         }
-        if self.reported_at.is_none_or(|at| at.elapsed() >= INTERVAL) {
-            self.reported_at = Some(Instant::now());
-            let report = self.report(false);
-            self.courier.report_aside(self.path.clone(), report);
+        state.is_new = true;
+        if !std::mem::replace(&mut state.is_reporting, true) {
+            let written = Arc::clone(&self.written);
+            self.courier.report_aside(self.path.clone(), INTERVAL, move || written.news());
         }
     }
 
     /// Reports that the program has ended. Nothing is said of one that wrote nothing.
-    pub(crate) fn end(mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        let report = self.report(true);
+    pub(crate) fn end(self) {
+        let report = {
+            let mut state = self.written.state();
+            state.has_ended = true;
+            if state.bytes == 0 {
+                return;
+            }
+            state.report(&self.written.worker, true)
+        };
         let path: Vec<_> = self.path.iter().map(String::as_str).collect();
         for _ in 0..ATTEMPTS {
             match self.courier.report(&path, &report) {
@@ -66,15 +80,59 @@ impl<'a> TaskLog<'a> {
             }
         }
     }
+}
 
+impl Written {
+    /// What is to be reported while the program runs; nothing ends the reports until more is written.
+    fn news(&self) -> Option<LogReport> {
+        let mut state = self.state();
+        state.is_reporting = state.is_new && !state.has_ended;
+        state.is_reporting.then(|| state.report(&self.worker, false))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
     fn cut(&mut self) {
         self.tail.drain(..self.tail.len().saturating_sub(MAX_LOG_BYTES));
     }
 
-    fn report(&mut self, is_final: bool) -> LogReport {
+    fn report(&mut self, worker: &WorkerId, is_final: bool) -> LogReport {
         self.cut();
+        self.is_new = false;
         let offset = self.bytes - self.tail.len() as u64;
         let text = String::from_utf8_lossy(&self.tail).into_owned();
-        LogReport { worker: self.worker.clone(), offset, text, is_final }
+        LogReport { worker: worker.clone(), offset, text, is_final }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_reported_once_and_nothing_after_the_end() {
+        let worker = WorkerId::try_from("worker".to_owned()).expect("a name");
+        let written = Written { worker, state: Mutex::default() };
+        let write = |text: &str| {
+            let mut state = written.state();
+            state.bytes += text.len() as u64;
+            state.tail.extend_from_slice(text.as_bytes());
+            state.is_new = true;
+        };
+        assert!(written.news().is_none());
+        write("a");
+        write("b");
+        assert_eq!(written.news().expect("new").text, "ab");
+        assert!(written.news().is_none());
+        write(&"c".repeat(MAX_LOG_BYTES));
+        let report = written.news().expect("new");
+        assert_eq!((report.offset, report.text.len()), (2, MAX_LOG_BYTES));
+        write("d");
+        written.state().has_ended = true;
+        assert!(written.news().is_none());
     }
 }

@@ -6,6 +6,7 @@ mod log;
 mod names;
 mod run;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -45,10 +46,7 @@ impl Programs {
         };
         let is_wanted = config.allow_native || !named.is_empty();
         let directory = config.program_directory();
-        let settings = sandbox::Config {
-            allow_native: config.allow_native,
-            ..sandbox::Config::new(&directory, config.slots as usize)
-        };
+        let settings = settings(config, &directory);
         let opened = Sandbox::open(settings).context("prepare to run programs").and_then(|sandbox| {
             let cache = ProgramCache::open(&directory.join("programs"), config.program_cache_bytes);
             Ok((sandbox, cache.with_context(|| format!("keep programs in {}", directory.display()))?))
@@ -73,6 +71,19 @@ impl Programs {
     /// What it announces.
     pub(crate) fn abilities(&self) -> &ProgramAbilities {
         &self.abilities
+    }
+}
+
+fn settings(config: &Config, directory: &Path) -> sandbox::Config {
+    let settings = sandbox::Config::new(directory, config.slots as usize);
+    // A compiler counts as a program: both have to fit into the memory of a pod.
+    let memory_bytes = settings.compile.memory_bytes.min(config.program_memory_bytes);
+    let compiled_bytes = settings.compile.compiled_bytes.min(config.program_cache_bytes);
+    sandbox::Config {
+        allow_native: config.allow_native,
+        compile: sandbox::CompileLimits { memory_bytes, compiled_bytes, ..settings.compile },
+        cache_bytes: config.program_cache_bytes,
+        ..settings
     }
 }
 

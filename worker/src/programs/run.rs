@@ -22,9 +22,6 @@ use crate::courier::FetchError;
 /// The longest answer with inputs: a job's body is not longer, unless its coordinator says so.
 const MAX_INPUT_BYTES: usize = 256 << 20;
 
-/// The most that a program which combines results reads.
-const MAX_FOLD_BYTES: u64 = 4 << 30;
-
 /// The end of stderr that stands in an error, so that all of the error fits where it is kept.
 const SHOWN_STDERR_BYTES: usize = 600;
 
@@ -162,8 +159,9 @@ impl Programs {
             let mut bytes = 0;
             while let Some(piece) = response.chunk().await.map_err(|error| FetchError::Unreachable(describe(&error)))? {
                 bytes += piece.len() as u64;
-                if bytes > MAX_FOLD_BYTES {
-                    return Err(FetchError::Local(io::Error::other(format!("more than {MAX_FOLD_BYTES} bytes"))));
+                if bytes > self.cache.max_bytes() {
+                    let message = "the outputs to combine are longer than DIVVY_PROGRAM_CACHE_BYTES";
+                    return Err(FetchError::Local(io::Error::other(message)));
                 }
                 file.write_all(&piece).map_err(FetchError::Local)?;
             }

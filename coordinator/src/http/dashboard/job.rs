@@ -3,7 +3,8 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use dashboard::{JobPage, TaskList, job_page};
+use api::Job;
+use dashboard::{JobPage, TaskList, TaskLogs, job_page};
 use model::{JobId, TaskState};
 use service::ApiError;
 use store::JobRecord;
@@ -11,9 +12,10 @@ use store::JobRecord;
 use super::super::State;
 use super::super::errors::{from_invalid, from_read};
 use super::super::jobs::{job_id, stream, unknown};
-use super::super::tasks;
+use super::super::{logs, tasks};
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
+use crate::programs::is_program;
 
 /// Tasks of a page.
 const TASKS: usize = 100;
@@ -39,7 +41,9 @@ pub(super) async fn show(
     let events = dashboard.event_tails.of(&state.store, id).await.map_err(from_read)?;
     let result = beginning_of_result(&state, id).await?;
     let job = state.view(record);
-    let page = JobPage { job: &job, explanation: explanation.as_ref(), tasks: tasks.as_ref(), events: &events, result };
+    let stderr = stderr_of(&state, &job, tasks.as_ref(), request.query_string()).await?;
+    let (explanation, tasks) = (explanation.as_ref(), tasks.as_ref());
+    let page = JobPage { job: &job, explanation, tasks, events: &events, result, stderr };
     Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
 }
 
@@ -63,6 +67,26 @@ async fn tasks_of(state: &State, record: &JobRecord, query: &str) -> Result<Opti
     let first = field("first").and_then(|first| first.parse().ok()).unwrap_or(0);
     let page = tasks::page(state, record, wanted, first, TASKS).await?;
     Ok(page.map(|page| TaskList { page, state: wanted, first }))
+}
+
+/// The stderr of the task that the address names, else of one of the page that has failed or runs, else of the first.
+async fn stderr_of(
+    state: &State,
+    job: &Job,
+    tasks: Option<&TaskList>,
+    query: &str,
+) -> Result<Option<TaskLogs>, ApiError> {
+    if !is_program(job.kind) {
+        return Ok(None);
+    }
+    let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
+    let named = fields.iter().find(|(field, _)| field == "stderr").and_then(|(_, task)| task.parse().ok());
+    let tasks = || tasks.into_iter().flat_map(|tasks| &tasks.page.tasks);
+    let telling = [TaskState::Failed, TaskState::Running];
+    let telling = telling.iter().find_map(|state| tasks().find(|task| task.state == *state));
+    let task = named.or_else(|| telling.or_else(|| tasks().next()).map(|task| task.index)).unwrap_or(0);
+    let logs = logs::of_task(state, &state.store, job.id, task).await?;
+    Ok(Some(TaskLogs { task, logs }))
 }
 
 async fn beginning_of_result(state: &State, id: JobId) -> Result<Option<(String, u64)>, ApiError> {

@@ -14,6 +14,7 @@ mod snapshot;
 mod statistics;
 mod submit;
 mod task_stream;
+mod upload;
 mod workers;
 
 use std::sync::LazyLock;
@@ -39,6 +40,7 @@ const ROUTES: &[Route] = &[
     Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader(),
     Route::page("GET", "/submit", Right::Read, refused).by_leader(),
     Route::page("POST", "/submit", Right::Submit, refused).by_leader(),
+    Route::page("POST", "/submit/program", Right::Programs, refused).by_leader(),
     Route::page("GET", "/grid/workers", Right::Read, refused).by_leader(),
     Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader(),
     Route::page("GET", "/grid/coordinators", Right::Read, refused),
@@ -69,6 +71,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource("/jobs/{id}/result", "GET").get(job::result))
         .service(resource("/jobs/{id}/{action}", "POST").post(actions::act))
         .service(resource("/submit", "GET, POST").get(submit::form).post(submit::submit))
+        .service(resource("/submit/program", "POST").post(upload::program))
         .service(resource("/grid/workers", "GET").get(workers::list))
         .service(resource("/grid/workers/{id}/drain", "POST").post(workers::drain))
         .service(resource("/grid/coordinators", "GET").get(coordinators::list))

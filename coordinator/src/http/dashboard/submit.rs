@@ -12,11 +12,13 @@ use service::{ApiError, Caller, parse_json, read_body, with_body};
 use uuid::Uuid;
 
 use super::super::State;
-use super::super::errors::from_accept;
+use super::super::errors::{from_accept, from_read};
+use super::super::programs::demand_programs;
 use super::super::stats::simulate_checked;
 use super::page::{PageError, Visit, html, see_other};
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::{AcceptError, Proposal};
+use crate::programs::{AdmitError, is_program};
 
 /// How long a form may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -103,6 +105,13 @@ async fn submit_job(
     let request: JobRequest = parse_json(&body).map_err(from_body)?;
     let mut job = request.parse(state.chunk_size).map_err(|error| form_field(kind, &error))?;
     let fingerprint = fingerprint(&job);
+    if is_program(job.kind) {
+        demand_programs(caller).map_err(Refused::Other)?;
+        state.programs.admit(&mut job).await.map_err(|error| match error {
+            AdmitError::Invalid(error) => Refused::Wrong(form_field(kind, &error)),
+            AdmitError::Read(error) => Refused::Other(from_read(error)),
+        })?;
+    }
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));

@@ -74,7 +74,8 @@ pub enum AnswerError {
 /// # Errors
 /// The answer is too long or cut off.
 pub async fn read_bounded(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, AnswerError> {
-    let mut body = Vec::new();
+    let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut body = Vec::with_capacity(length.min(max_bytes));
     while let Some(part) = response.chunk().await.map_err(AnswerError::Incomplete)? {
         if body.len() + part.len() > max_bytes {
             return Err(AnswerError::TooLong { max_bytes });

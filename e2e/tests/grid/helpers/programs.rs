@@ -2,8 +2,12 @@
 //! built here.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,6 +16,9 @@ use super::{Answer, Coordinator, Worker, divvy, eventually, request, try_request
 
 /// The source of the document's example.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/sum_integers");
+
+/// How long a command that follows may be silent.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The sandbox's program that does what it should not.
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/sandbox/tests/programs/hostile.c");
@@ -27,11 +34,17 @@ pub(crate) struct ProgramGrid {
 impl ProgramGrid {
     /// A coordinator that stays at its ports, with a token that has every right which programs need.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Self::start`], with variables of the coordinator.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let tokens = directory.path().join("tokens.toml");
         let rights = ["token", "new", "ci", "--rights", "read,submit,programs", "--file", path(&tokens)];
         let token = text(&divvy(&rights).output().expect("run").stdout).trim_end().to_owned();
-        let coordinator = Coordinator::start_to_stay(&[("DIVVY_API_TOKENS_FILE", path(&tokens))]);
+        let coordinator =
+            Coordinator::start_to_stay(&[&[("DIVVY_API_TOKENS_FILE", path(&tokens))], variables].concat());
         let bearer = format!("Bearer {token}");
         Self { coordinator, directory, token, bearer }
     }
@@ -54,6 +67,18 @@ impl ProgramGrid {
     pub(crate) fn divvy(&self, arguments: &[&str]) -> Output {
         let url = format!("http://{}", self.coordinator.public);
         divvy(arguments).env("DIVVY_URL", url).env("DIVVY_TOKEN", &self.token).output().expect("run")
+    }
+
+    /// The command as it runs, with its output line by line.
+    pub(crate) fn follow(&self, arguments: &[&str]) -> Follower {
+        let url = format!("http://{}", self.coordinator.public);
+        let mut command = divvy(arguments);
+        command.env("DIVVY_URL", url).env("DIVVY_TOKEN", &self.token).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("run");
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Follower { child, lines }
     }
 
     /// What the command prints, which must succeed.
@@ -156,6 +181,37 @@ impl ProgramGrid {
              description = \"Sums the integers of a range\"\n{others}"
         );
         self.write("programs.toml", python)
+    }
+}
+
+/// A command that goes on; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Follower {
+    /// The next line of its output, waited for; none when it has ended.
+    pub(crate) fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(LINE_TIMEOUT) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line for {LINE_TIMEOUT:?}"),
+        }
+    }
+
+    /// Whether it ends well.
+    pub(crate) fn succeeds(mut self) -> bool {
+        self.child.wait().expect("its end").success()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

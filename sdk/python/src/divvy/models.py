@@ -301,6 +301,8 @@ class LeaseName(TypedDict):
 
 
 class LogPage(TypedDict):
+    cursor: str
+    is_over: bool
     logs: list[TaskLog]
     next_page_token: NotRequired[str | None]
 

@@ -1,0 +1,239 @@
+//! `/v1/jobs/{id}/logs`: what a job's programs write to stderr, as a list or as it comes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::ParseIntError;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json, Path};
+use api::{LogPage, Problem, TaskLog};
+use model::JobId;
+use serde::Deserialize;
+use service::ApiError;
+use store::Store;
+use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
+
+use super::State;
+use super::errors::from_read;
+use super::jobs::{job_id, unknown};
+use super::query::{Fields, seconds};
+use crate::task_logs::{Attempt, Changed};
+
+/// Logs in one answer, each of 64 KiB at most.
+const MAX_LOGS: usize = 256;
+
+/// The longest that something new is waited for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Query of a job's logs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which are read one by one")]
+pub(super) struct LogQuery {
+    /// Only of this task.
+    task: Option<u64>,
+    /// From `next_page_token` of the page before.
+    page_token: Option<String>,
+    /// From `cursor` of an earlier answer: only the logs that have changed since then. All of them, where that is not
+    /// known any more, such as after a restart.
+    #[param(pattern = "^[0-9]+-[0-9]+$")]
+    after: Option<String>,
+    /// With `after`: how long to wait for something new, up to 60s: `30s` or `30`. The end of the job ends the wait.
+    wait: Option<String>,
+}
+
+/// A place in the order in which logs change. It means something while the coordinator of this epoch leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor {
+    epoch: u64,
+    change: u64,
+}
+
+/// The part of a request that says which logs are wanted.
+#[derive(Debug)]
+struct Wanted {
+    job: JobId,
+    tasks: Range<u64>,
+    wait: Duration,
+}
+
+/// What the programs of a job wrote to stderr: the last 64 KiB of each attempt.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/logs",
+    operation_id = "job_logs",
+    tag = "programs",
+    params(("id" = uuid::Uuid, Path, description = "The job's id"), LogQuery),
+    responses(
+        (status = 200, description = "By task; with `after` in the order of the changes", body = LogPage),
+        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn of_job(
+    state: Data<State>,
+    path: Path<String>,
+    request: HttpRequest,
+) -> Result<Json<LogPage>, ApiError> {
+    let job = job_id(&path)?;
+    let fields = Fields::parse(request.query_string(), &["task", "page_token", "after", "wait"])?;
+    let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
+    let after: Option<Cursor> = fields.parsed("after")?;
+    let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
+    let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
+    let term = state.term()?;
+    let (store, epoch) = (Arc::clone(&term.store), term.epoch);
+    // A request that waits must not hold up the end of the term.
+    drop(term);
+    let wanted = Wanted { job, tasks, wait };
+    if let Some(after) = after.filter(|after| after.epoch == epoch)
+        && let Some(page) = changes(&state, &store, &wanted, after).await?
+    {
+        return Ok(Json(page));
+    }
+    list(&state, &store, wanted, from.unwrap_or(0), epoch).await.map(Json)
+}
+
+/// A page of all logs from task `from` on.
+async fn list(state: &State, store: &Store, wanted: Wanted, from: u64, epoch: u64) -> Result<LogPage, ApiError> {
+    let Wanted { job, tasks, .. } = wanted;
+    let tasks = tasks.start.max(from)..tasks.end;
+    // Before the logs are read, so that what comes meanwhile is newer than the cursor.
+    let cursor = Cursor { epoch, change: state.programs.logs.newest() }.to_string();
+    let is_over = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?.state.is_over();
+    // Before the kept ones: what ends in between is seen at least once.
+    let live = state.programs.logs.live(job, &tasks);
+    let mut logs: Vec<_> =
+        store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?.into_iter().map(of_ended).collect();
+    let next = logs.last().map(|last| last.task).filter(|_| logs.len() == MAX_LOGS);
+    if let Some(next) = next {
+        // The next page begins with a whole task, unless this one is full of one.
+        if logs.first().is_some_and(|first| first.task < next) {
+            logs.retain(|log| log.task < next);
+        }
+    } else {
+        let is_kept = |log: &TaskLog| logs.iter().any(|kept| kept.task == log.task && kept.attempt == log.attempt);
+        let live: Vec<_> = live.into_iter().filter(|log| !is_kept(log)).collect();
+        logs.extend(live);
+    }
+    let is_stuck = next.is_some() && logs.last().map(|log| log.task) == next;
+    let next_page_token = next.map(|next| (next + u64::from(is_stuck)).to_string());
+    Ok(LogPage { logs, next_page_token, cursor, is_over })
+}
+
+/// The logs of the attempts at one task.
+pub(super) async fn of_task(state: &State, store: &Store, job: JobId, task: u64) -> Result<Vec<TaskLog>, ApiError> {
+    let tasks = task..task.saturating_add(1);
+    let live = state.programs.logs.live(job, &tasks);
+    let ended = store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?;
+    let mut logs: Vec<_> = ended.into_iter().map(of_ended).collect();
+    let running: Vec<_> =
+        live.into_iter().filter(|log| logs.iter().all(|ended| ended.attempt != log.attempt)).collect();
+    logs.extend(running);
+    Ok(logs)
+}
+
+/// The logs that have changed after `after`, waited for; none where it is not known any more which they are.
+async fn changes(
+    state: &State,
+    store: &Store,
+    wanted: &Wanted,
+    mut after: Cursor,
+) -> Result<Option<LogPage>, ApiError> {
+    let (until, job) = (Instant::now() + wanted.wait, wanted.job);
+    loop {
+        // Before the job and its logs are read, so that nothing falls between.
+        let (mut events, mut written) = (state.events.subscribe(Some(job)), state.programs.logs.follow(job));
+        let is_over = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?.state.is_over();
+        let Some(page) = changed(state, store, wanted, &mut after, is_over).await? else { return Ok(None) };
+        if !page.logs.is_empty() || is_over || Instant::now() >= until || state.health.is_draining() {
+            return Ok(Some(page));
+        }
+        let news = async {
+            loop {
+                tokio::select! {
+                    event = events.next() => if event.is_none_or(|event| event.kind.is_end()) { return },
+                    _ = written.changed() => return,
+                    () = state.health.drained() => return,
+                }
+            }
+        };
+        // Either way everything is read again.
+        let _ = timeout_at(until, news).await;
+    }
+}
+
+/// The logs that have changed after `after`, which becomes the place after them.
+async fn changed(
+    state: &State,
+    store: &Store,
+    wanted: &Wanted,
+    after: &mut Cursor,
+    is_over: bool,
+) -> Result<Option<LogPage>, ApiError> {
+    let newest = state.programs.logs.newest();
+    let Some(mut changes) = state.programs.logs.changes(wanted.job, &wanted.tasks, after.change) else {
+        return Ok(None);
+    };
+    let has_more = changes.len() > MAX_LOGS;
+    changes.truncate(MAX_LOGS);
+    after.change = changes.last().filter(|_| has_more).map_or(newest, |(change, _)| *change);
+    let (mut logs, mut ended) = (Vec::new(), Vec::new());
+    for (_, change) in changes {
+        match change {
+            Changed::Live(log) => logs.push(log),
+            Changed::Stored(attempt) => ended.push(attempt),
+        }
+    }
+    logs.extend(stored(store, wanted.job, &ended).await?);
+    Ok(Some(LogPage { logs, next_page_token: None, cursor: after.to_string(), is_over: is_over && !has_more }))
+}
+
+async fn stored(store: &Store, job: JobId, attempts: &[Attempt]) -> Result<Vec<TaskLog>, ApiError> {
+    let tasks: BTreeSet<u64> = attempts.iter().map(|attempt| attempt.task).collect();
+    let mut found = Vec::new();
+    for task in tasks {
+        let logs = store.logs(job, task..task.saturating_add(1), MAX_LOGS).await.map_err(from_read)?;
+        let is_wanted =
+            |log: &store::TaskLog| attempts.iter().any(|ended| (ended.task, ended.id) == (log.task, log.attempt));
+        found.extend(logs.into_iter().filter(is_wanted).map(of_ended));
+    }
+    Ok(found)
+}
+
+fn of_ended(log: store::TaskLog) -> TaskLog {
+    let store::TaskLog { task, attempt, worker, ended_at, omitted_bytes, text, .. } = log;
+    TaskLog { task, attempt, worker, omitted_bytes, text, ended_at: Some(ended_at) }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.change)
+    }
+}
+
+/// Text that is no cursor.
+#[derive(Debug, thiserror::Error)]
+#[error("it comes from `cursor` of an earlier answer")]
+struct InvalidCursor;
+
+impl From<ParseIntError> for InvalidCursor {
+    fn from(_: ParseIntError) -> Self {
+        Self
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (epoch, change) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self { epoch: epoch.parse()?, change: change.parse()? })
+    }
+}

@@ -1,0 +1,85 @@
+//! One bound on the memory of large outcomes, from their arrival until they are on disk. Where it is taken an answer stays
+//! in its connection, and so at its worker, until others are committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Store, WriteError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::supervisor::Supervisor;
+
+/// Outcomes up to this length are not counted: the bound on what waits for the disk is one on their number.
+const UNCOUNTED_BYTES: usize = 64 * 1024;
+
+/// What a permit counts.
+const UNIT_BYTES: usize = 1024;
+
+/// An outcome is in memory as the answer, as its parsed results and as the row to be written.
+const COPIES: usize = 3;
+
+/// Between two looks while the disk is full or away.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A clone is the same budget.
+#[derive(Clone, Debug)]
+pub(crate) struct OutcomeBudget {
+    units: Arc<Semaphore>,
+    all: u32,
+}
+
+/// The part of one outcome; dropping it gives the part back.
+#[derive(Debug)]
+pub(crate) struct OutcomePermit(Option<OwnedSemaphorePermit>);
+
+impl OutcomeBudget {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        let all = u32::try_from(max_bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Self { units: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// Waits for room for an outcome of `bytes`, in the order of arrival. What is larger than the budget takes all of it.
+    pub(crate) async fn reserve(&self, bytes: usize) -> OutcomePermit {
+        if bytes <= UNCOUNTED_BYTES {
+            return OutcomePermit(None);
+        }
+        let units = u32::try_from(bytes.saturating_mul(COPIES).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = units.min(self.all);
+        OutcomePermit(Some(Arc::clone(&self.units).acquire_many_owned(units).await.expect("it is never closed")))
+    }
+}
+
+impl OutcomePermit {
+    /// Gives its part back once everything that the store has been told until now is committed.
+    pub(crate) fn keep_until_durable(self, store: &Arc<Store>, supervisor: &Supervisor) {
+        let Self(Some(permit)) = self else { return };
+        let store = Arc::clone(store);
+        supervisor.spawn(async move {
+            while let Err(error) = store.flush().await {
+                if matches!(error, WriteError::Closed) {
+                    break;
+                }
+                sleep(PAUSE).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn large_outcomes_wait_for_room_and_small_ones_do_not() {
+        let budget = OutcomeBudget::new(4 << 20);
+        let first = budget.reserve(1 << 20).now_or_never().expect("there is room");
+        assert!(budget.reserve(1 << 20).now_or_never().is_none());
+        assert!(budget.reserve(UNCOUNTED_BYTES).now_or_never().is_some());
+        drop(first);
+        assert!(budget.reserve(1 << 30).now_or_never().is_some(), "alone");
+    }
+}

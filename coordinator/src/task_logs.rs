@@ -1,0 +1,253 @@
+//! What programs write to stderr: shown while they run, stored when they have ended. Each change has a number, so that a
+//! client which follows asks for what is newer and waits until there is something.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::{LogReport, MAX_LOG_BYTES};
+use model::{AttemptId, JobId};
+use store::{Store, WriteError};
+use tokio::sync::watch;
+
+use crate::clock::now;
+
+/// Programs that run and whose stderr is shown meanwhile; what others write is seen when they have ended.
+const MAX_LIVE_LOGS: usize = 1_024;
+
+/// A worker reports what is new: without a report for so long the log gives its place to another.
+const LIVE_FOR: Duration = Duration::from_secs(30);
+
+/// Logs that are kept of one job, by one coordinator.
+const MAX_JOB_LOG_BYTES: u64 = 64 << 20;
+
+/// Jobs whose logs are counted.
+const MAX_COUNTED_JOBS: usize = 10_000;
+
+/// Ended attempts that are remembered for clients that follow; a client that is further behind reads all logs again.
+const MAX_ENDED: usize = 4_096;
+
+/// One attempt at a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Attempt {
+    pub(crate) job: JobId,
+    pub(crate) task: u64,
+    pub(crate) id: AttemptId,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct TaskLogs(Mutex<Logs>);
+
+/// A log that has changed.
+#[derive(Debug)]
+pub(crate) enum Changed {
+    /// Of a program that runs.
+    Live(api::TaskLog),
+    /// It is in the store.
+    Stored(Attempt),
+}
+
+#[derive(Debug, Default)]
+struct Logs {
+    live: HashMap<Attempt, Live>,
+    /// Bytes that are kept of each job.
+    kept: HashMap<JobId, u64>,
+    /// The latest attempts that ended, by the number of the change.
+    ended: VecDeque<(u64, Attempt)>,
+    /// The newest change that is in `ended` no longer.
+    forgotten: u64,
+    newest: u64,
+    followers: HashMap<JobId, watch::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Live {
+    changed: u64,
+    worker: String,
+    offset: u64,
+    text: String,
+    seen_at: Instant,
+}
+
+impl TaskLogs {
+    /// Notes what an attempt has written; keeps it where the program has ended.
+    pub(crate) async fn report(&self, attempt: Attempt, report: LogReport, store: &Store) -> Result<(), WriteError> {
+        let LogReport { worker, offset, text, is_final } = report;
+        let cut = text.len().saturating_sub(MAX_LOG_BYTES);
+        let start = (cut..=text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len());
+        let (offset, text, worker) = (offset + start as u64, text[start..].to_owned(), worker.as_str().to_owned());
+        if !is_final {
+            self.logs().show(attempt, worker, offset, text);
+            return Ok(());
+        }
+        if !self.logs().is_kept(attempt, text.len()) {
+            return Ok(());
+        }
+        let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
+        let log = store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes: offset, text };
+        store.put_log(log).await?;
+        self.logs().note_stored(attempt);
+        Ok(())
+    }
+
+    /// What programs that run have written so far, by task.
+    pub(crate) fn live(&self, job: JobId, tasks: &Range<u64>) -> Vec<api::TaskLog> {
+        let logs = self.logs();
+        let mut live: Vec<_> = logs.live_of(job, tasks).map(|(attempt, live)| live.view(*attempt)).collect();
+        live.sort_unstable_by_key(|log| (log.task, log.attempt));
+        live
+    }
+
+    /// The number of the newest change of any job.
+    pub(crate) fn newest(&self) -> u64 {
+        self.logs().newest
+    }
+
+    /// The changes after number `after`, in their order; none where they are not all remembered.
+    pub(crate) fn changes(&self, job: JobId, tasks: &Range<u64>, after: u64) -> Option<Vec<(u64, Changed)>> {
+        let logs = self.logs();
+        if after < logs.forgotten || after > logs.newest {
+            return None;
+        }
+        let live = logs.live_of(job, tasks).filter(|(_, live)| live.changed > after);
+        let live = live.map(|(attempt, live)| (live.changed, Changed::Live(live.view(*attempt))));
+        let ended = logs.ended.iter().rev().take_while(|(changed, _)| *changed > after);
+        let ended = ended.filter(|(_, attempt)| attempt.job == job && tasks.contains(&attempt.task));
+        let mut changes: Vec<_> =
+            live.chain(ended.map(|(changed, attempt)| (*changed, Changed::Stored(*attempt)))).collect();
+        changes.sort_unstable_by_key(|(changed, _)| *changed);
+        Some(changes)
+    }
+
+    /// Wakes at each change of a job's logs from now on.
+    pub(crate) fn follow(&self, job: JobId) -> watch::Receiver<()> {
+        let mut logs = self.logs();
+        logs.followers.retain(|_, follower| !follower.is_closed());
+        logs.followers.entry(job).or_default().subscribe()
+    }
+
+    fn logs(&self) -> MutexGuard<'_, Logs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Logs {
+    fn live_of(&self, job: JobId, tasks: &Range<u64>) -> impl Iterator<Item = (&Attempt, &Live)> {
+        self.live.iter().filter(move |(attempt, _)| attempt.job == job && tasks.contains(&attempt.task))
+    }
+
+    fn show(&mut self, attempt: Attempt, worker: String, offset: u64, text: String) {
+        if self.live.len() >= MAX_LIVE_LOGS && !self.live.contains_key(&attempt) {
+            self.live.retain(|_, live| live.seen_at.elapsed() < LIVE_FOR);
+            if self.live.len() >= MAX_LIVE_LOGS {
+                return;
+            }
+        }
+        let changed = self.change(attempt.job);
+        self.live.insert(attempt, Live { changed, worker, offset, text, seen_at: Instant::now() });
+    }
+
+    /// Whether a log that has ended is to be stored.
+    fn is_kept(&mut self, attempt: Attempt, bytes: usize) -> bool {
+        self.live.remove(&attempt);
+        if self.kept.len() >= MAX_COUNTED_JOBS {
+            self.kept.clear();
+        }
+        let kept = self.kept.entry(attempt.job).or_default();
+        *kept += bytes as u64;
+        *kept <= MAX_JOB_LOG_BYTES
+    }
+
+    fn note_stored(&mut self, attempt: Attempt) {
+        // A report of while it ran may have come late.
+        self.live.remove(&attempt);
+        let changed = self.change(attempt.job);
+        self.ended.push_back((changed, attempt));
+        if self.ended.len() > MAX_ENDED
+            && let Some((changed, _)) = self.ended.pop_front()
+        {
+            self.forgotten = changed;
+        }
+    }
+
+    /// The number of a new change.
+    fn change(&mut self, job: JobId) -> u64 {
+        self.newest += 1;
+        if let Some(follower) = self.followers.get(&job) {
+            follower.send_replace(());
+        }
+        self.newest
+    }
+}
+
+impl Live {
+    fn view(&self, attempt: Attempt) -> api::TaskLog {
+        api::TaskLog {
+            task: attempt.task,
+            attempt: attempt.id,
+            worker: self.worker.clone(),
+            omitted_bytes: self.offset,
+            text: self.text.clone(),
+            ended_at: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(logs: &TaskLogs, attempt: Attempt, text: &str) {
+        logs.logs().show(attempt, "worker".to_owned(), 0, text.to_owned());
+    }
+
+    fn attempt(job: u128, task: u64) -> Attempt {
+        Attempt { job: JobId(uuid::Uuid::from_u128(job)), task, id: AttemptId(uuid::Uuid::from_u128(task.into())) }
+    }
+
+    #[test]
+    fn changes_are_those_of_the_job_and_its_tasks_after_the_number() {
+        let logs = TaskLogs::default();
+        let job = attempt(1, 0).job;
+        show(&logs, attempt(1, 0), "a");
+        show(&logs, attempt(1, 1), "b");
+        show(&logs, attempt(2, 0), "c");
+        let seen = logs.newest();
+        assert!(logs.changes(job, &(0..9), seen).expect("remembered").is_empty());
+        show(&logs, attempt(1, 0), "aa");
+        logs.logs().note_stored(attempt(1, 1));
+        let changes = logs.changes(job, &(0..9), seen).expect("remembered");
+        assert!(
+            matches!(&changes[..], [(4, Changed::Live(log)), (5, Changed::Stored(ended))]
+                if log.text == "aa" && *ended == attempt(1, 1)),
+            "{changes:?}"
+        );
+        assert_eq!(logs.changes(job, &(1..2), seen).expect("remembered").len(), 1);
+    }
+
+    #[test]
+    fn a_follower_is_woken_by_its_job_alone() {
+        let logs = TaskLogs::default();
+        let follower = logs.follow(attempt(1, 0).job);
+        show(&logs, attempt(2, 0), "a");
+        assert!(!follower.has_changed().expect("open"));
+        show(&logs, attempt(1, 0), "a");
+        assert!(follower.has_changed().expect("open"));
+        drop(follower);
+        drop(logs.follow(attempt(3, 0).job));
+        assert_eq!(logs.logs().followers.len(), 1, "what nobody follows is forgotten");
+    }
+
+    #[test]
+    fn a_client_that_is_too_far_behind_is_told_to_read_all() {
+        let logs = TaskLogs::default();
+        for task in 0..=MAX_ENDED as u64 {
+            logs.logs().note_stored(attempt(1, task));
+        }
+        assert!(logs.changes(attempt(1, 0).job, &(0..9), 0).is_none());
+        assert!(logs.changes(attempt(1, 0).job, &(0..9), 1).is_some());
+        assert!(logs.changes(attempt(1, 0).job, &(0..9), u64::MAX).is_none());
+    }
+}

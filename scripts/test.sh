@@ -83,7 +83,8 @@ step 'documentation'
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
 
 step 'tests'
-cargo test --workspace --features "$WITH_KAFKA" --locked
+# The whole workspace is built before the first test runs, so that no test has to build services.
+E2E_BINARIES_ARE_BUILT=1 cargo test --workspace --features "$WITH_KAFKA" --locked
 
 step 'the API as it describes itself'
 scripts/try-api.sh

@@ -146,6 +146,9 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
+/// Variable that says that the binaries are those of these sources, as after `cargo test --workspace` has built everything.
+const ARE_BUILT: &str = "E2E_BINARIES_ARE_BUILT";
+
 /// The directory of the binaries, which the first call of a run builds: cargo builds only the binaries of a test's own
 /// package, and those of an earlier build may be stale.
 fn binaries() -> &'static Path {
@@ -154,6 +157,9 @@ fn binaries() -> &'static Path {
         // target/<profile>/deps/<this test>
         let this_test = env::current_exe().expect("the path of this test");
         let directory = this_test.ancestors().nth(2).expect("a directory of the profile").to_owned();
+        if env::var_os(ARE_BUILT).is_some() {
+            return directory;
+        }
         let target = directory.parent().expect("a target directory");
         let profile = match directory.file_name().and_then(|name| name.to_str()) {
             Some("debug") => "dev",

@@ -35,7 +35,7 @@ pub use body::{
 };
 pub use budget::{BodyBudget, Reservation};
 pub use config::{from_env, warn_about_unknown_variables};
-pub use connection::Connection;
+pub use connection::{Connection, when_answer_is_lost};
 pub use doors::{DoorSettings, Doors};
 pub use error::ApiError;
 pub use fields::fields_of;

@@ -55,6 +55,7 @@ impl Shape {
 #[derive(Debug)]
 pub struct EmbeddedGrid {
     scheme: &'static str,
+    internal_scheme: &'static str,
     addresses: Vec<Addresses>,
     jobs: JobWatch,
     stop_workers: watch::Sender<bool>,
@@ -87,10 +88,13 @@ impl EmbeddedGrid {
             "several coordinators need a database that they share: --store-url postgres://…"
         );
         let own_data = own_data(data_dir, &mut config)?;
-        let scheme = if config.doors.has_tls() { "https" } else { "http" };
+        config.doors.is_one_process = true;
+        let scheme = |has_tls| if has_tls { "https" } else { "http" };
+        let (scheme, internal_scheme) = (scheme(config.doors.has_tls()), scheme(config.doors.has_internal_tls()));
         let (stop_coordinators, stop_workers) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut grid = Self {
             scheme,
+            internal_scheme,
             addresses: Vec::new(),
             jobs: JobWatch::default(),
             stop_workers,
@@ -127,8 +131,12 @@ impl EmbeddedGrid {
     fn add_worker(&mut self, number: u32) -> anyhow::Result<()> {
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1);
-        let urls: Vec<_> =
-            self.addresses.iter().map(|addresses| format!("{}://{}", self.scheme, addresses.internal)).collect();
+        config.doors.is_one_process = true;
+        let urls: Vec<_> = self
+            .addresses
+            .iter()
+            .map(|addresses| format!("{}://{}", self.internal_scheme, addresses.internal))
+            .collect();
         config.coordinator = urls.join(",").try_into()?;
         config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
         // What ends with the grid leaves no compiled programs behind.
@@ -160,7 +168,7 @@ impl EmbeddedGrid {
     /// Where workers fetch tasks and metrics are read, of each coordinator.
     #[must_use]
     pub fn internal_urls(&self) -> Vec<String> {
-        self.addresses.iter().map(|addresses| format!("{}://{}", self.scheme, addresses.internal)).collect()
+        self.addresses.iter().map(|addresses| format!("{}://{}", self.internal_scheme, addresses.internal)).collect()
     }
 
     /// A view of its jobs.

@@ -65,8 +65,8 @@ pub struct Config {
     pub statistics_hours_days: u32,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
-    /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests may take together; further ones get 503. Default
-    /// 536870912, 512 MiB.
+    /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests, and the jobs that they hold until they are stored, may
+    /// take together; further ones get 503. Default 536870912, 512 MiB.
     pub max_body_memory: usize,
     /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON, and so the longest output of a task. Default
     /// 67108864, 64 MiB.

@@ -1,8 +1,13 @@
 //! Fingerprints recognize a request that submits the same job again, even where its bytes differ.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
 use api::ParsedJob;
 use model::JobOptions;
-use serde_json::value::RawValue;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -37,25 +42,119 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());
-    add(&canonical(&job.work.identity));
+    add(&canonical(job.work.identity.get()));
     // Only where it is there: a job of the first release has the fingerprint that it had.
     if let Some(share) = verify {
         add(&format!("verify {share}"));
     }
-    for payload in &job.work.payloads {
+    for payload in job.work.payloads.iter() {
         add(&canonical(payload));
     }
     hash.finalize().into()
 }
 
-/// JSON with sorted keys and without white space. Objects of `serde_json` are sorted.
-fn canonical(json: &RawValue) -> String {
-    let text = json.get();
-    let is_plain = !text.bytes().any(|byte| byte == b'{' || byte == b'\\' || byte.is_ascii_whitespace());
+/// JSON with sorted keys and without white space.
+fn canonical(json: &str) -> Cow<'_, str> {
+    let is_plain = !json.bytes().any(|byte| byte == b'{' || byte == b'\\' || byte.is_ascii_whitespace());
     if is_plain {
-        return text.to_owned();
+        return Cow::Borrowed(json);
     }
-    serde_json::from_str::<Value>(text).map_or_else(|_| text.to_owned(), |value| value.to_string())
+    serde_json::from_str::<Canonical>(json).map_or(Cow::Borrowed(json), |canonical| Cow::Owned(canonical.0))
+}
+
+/// The canonical text of a value, made while it is read: the tree of a list takes many times the memory of its text.
+struct Canonical(String);
+
+impl<'de> Deserialize<'de> for Canonical {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut text = String::new();
+        Append(&mut text).deserialize(deserializer)?;
+        Ok(Self(text))
+    }
+}
+
+/// Adds the canonical text of a value to a text.
+struct Append<'a>(&'a mut String);
+
+impl Append<'_> {
+    fn scalar<E>(self, value: impl Into<Value>) -> Result<(), E> {
+        self.0.push_str(&value.into().to_string());
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Append<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Append<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.scalar(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.scalar(value)
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.scalar(value)
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.scalar(value)
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.scalar(value)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        self.scalar(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut opening = '[';
+        loop {
+            let length = self.0.len();
+            self.0.push(opening);
+            if list.next_element_seed(Append(self.0))?.is_none() {
+                self.0.truncate(length);
+                break;
+            }
+            opening = ',';
+        }
+        self.0.push_str(if opening == '[' { "[]" } else { "]" });
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        // The last of several members of one name counts.
+        let mut sorted = BTreeMap::<String, String>::new();
+        while let Some((name, Canonical(value))) = members.next_entry()? {
+            sorted.insert(name, value);
+        }
+        self.0.push('{');
+        for (place, (name, value)) in sorted.iter().enumerate() {
+            if place > 0 {
+                self.0.push(',');
+            }
+            self.0.push_str(&Value::from(name.as_str()).to_string());
+            self.0.push(':');
+            self.0.push_str(value);
+        }
+        self.0.push('}');
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +184,18 @@ mod tests {
             r#"{"kind":"tasks","params":{"list":[2,{"a":1,"b":"x"}]},"priority":7}"#,
         ] {
             assert_ne!(of(other), job, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_canonical_text_of_a_value_is_that_of_its_tree() {
+        for json in [
+            r#" {"b": [1, -2, 3.50, 1e5, 1e300, 18446744073709551616], "a": {"\u0078": null, "\u00e9\n": true}} "#,
+            r#"[ [], {}, [[ ]], "a\"b\\", {"k": 1, "k": 2}, false ]"#,
+            r#"{"list": [{"z": 1, "y": [{}]}, 0.1, -0.0, 123456789012345678901234567890]}"#,
+        ] {
+            let tree: Value = serde_json::from_str(json).expect(json);
+            assert_eq!(canonical(json), tree.to_string());
         }
     }
 }

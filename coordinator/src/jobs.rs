@@ -8,7 +8,8 @@ use api::{Changed, Explanation, Job, ParsedJob};
 use dashmap::DashSet;
 use engine::Engine;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Requirements};
+use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Payloads, Requirements};
+use service::Reservation;
 use store::{
     Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob,
     WriteError,
@@ -49,7 +50,7 @@ fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
         id: new.id,
         kind: new.kind,
         is_individual: new.is_individual,
-        payloads: Vec::new(),
+        payloads: Payloads::default(),
         options: new.options.clone(),
         params: new.params.clone(),
         tasks: new.tasks,
@@ -120,6 +121,8 @@ pub(crate) struct Proposal {
     pub(crate) job: ParsedJob,
     /// Hashes by which a request that repeats a job's submission is recognized.
     pub(crate) fingerprints: Fingerprints,
+    /// The memory of a large job, until it is stored.
+    pub(crate) reservation: Option<Reservation>,
 }
 
 #[derive(Clone, Debug)]
@@ -194,7 +197,7 @@ impl Proposal {
     /// The job to be stored, and the hash of the request's body.
     /// The engine, where this coordinator leads, knows which workers there are.
     pub(crate) fn into_new(self, engine: Option<&Engine>) -> Result<(NewJob, [u8; 32]), InvalidJob> {
-        let Self { id, idempotency_key, job, fingerprints } = self;
+        let Self { id, idempotency_key, job, fingerprints, reservation: _ } = self;
         let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
         if idempotency_key.as_ref().is_some_and(is_too_long) {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
@@ -263,11 +266,15 @@ impl Jobs {
     }
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
-    pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
+    pub(crate) async fn accept(&self, mut proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
+        let reservation = proposal.reservation.take();
         let (new, body) = self.driver.view(|engine| proposal.into_new(Some(engine)))?;
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = self.supervisor.spawn_whole(async move { this.accept_new(new, body).await });
+        let accepting = self.supervisor.spawn_whole(async move {
+            let _reservation = reservation;
+            this.accept_new(new, body).await
+        });
         accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 

@@ -105,7 +105,10 @@ enum Asked {
 
 impl LeaderRelay {
     pub(crate) fn new(port: Port, config: &Config, state: &State) -> anyhow::Result<Self> {
-        let is_https = config.doors.has_tls();
+        let is_https = match port {
+            Port::Public => config.doors.has_tls(),
+            Port::Internal => config.doors.has_internal_tls(),
+        };
         Ok(Self {
             port,
             role: Arc::clone(&state.role),

@@ -27,7 +27,7 @@ pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Fail
         program: arguments.program.clone(),
         args,
         range,
-        payloads,
+        payloads: payloads.map(Into::into),
         env: given.env.iter().cloned().collect(),
         combine,
         limits: ProgramLimits {

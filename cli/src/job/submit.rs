@@ -58,7 +58,7 @@ fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
         }
         WorkCommand::Tasks(tasks) => {
             let list = payloads(&read(&tasks.file)?)?;
-            plain(JobKind::TASKS, &TasksParams { list })?
+            plain(JobKind::TASKS, &TasksParams { list: list.into() })?
         }
         WorkCommand::Program(program) => plain(JobKind::PROGRAM, &super::program::params(program)?)?,
     })

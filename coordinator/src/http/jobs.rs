@@ -9,7 +9,7 @@ use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
 use futures_util::{StreamExt, stream};
 use model::{JobId, JobState};
 use serde::Deserialize;
-use service::{ApiError, Caller, read_body, with_body};
+use service::{ApiError, Caller, read_body, with_body_counted};
 use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -123,15 +123,19 @@ async fn accept(
     let idempotency_key = key.transpose().map_err(readable)?;
     let body = read_body(request, body, state.max_job_bytes, BODY_TIMEOUT, &state.bodies).await?;
     let chunk_size = state.chunk_size;
-    let parsed = with_body(body, move |body| submission::read(body, chunk_size, None));
-    let (mut job, fingerprints) = parsed.await?;
+    let parsed = with_body_counted(body, move |body| {
+        let (job, fingerprints) = submission::read(body, chunk_size, None)?;
+        let bytes = job.memory_bytes();
+        Ok(((job, fingerprints), bytes))
+    });
+    let ((mut job, fingerprints), reservation) = parsed.await?;
     if is_program(job.kind) {
         demand_programs(caller)?;
         state.programs.admit(&mut job).await.map_err(from_admit)?;
     }
     // Not what is asked for: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
-    let proposal = Proposal { id, idempotency_key, job, fingerprints };
+    let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
     let (job, submission) = state.accept(proposal).await?;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),

@@ -97,12 +97,20 @@ impl State {
 
     /// Accepts a job: it is committed when this resolves. A coordinator that does not lead stores it, and the leader hears
     /// of its event.
-    async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), ApiError> {
+    async fn accept(&self, mut proposal: Proposal) -> Result<(Job, Submission), ApiError> {
         if let Some(term) = self.role.term() {
             return term.jobs.accept(proposal).await.map_err(from_accept);
         }
+        let reservation = proposal.reservation.take();
         let (new, body) = proposal.into_new(None).map_err(from_invalid)?;
-        let (record, submission) = submit_to(&self.store, new, body).await.map_err(from_accept)?;
+        let store = Arc::clone(&self.store);
+        // The job is in the store's queue also where its client has left.
+        let submitting = tokio::spawn(async move {
+            let _reservation = reservation;
+            submit_to(&store, new, body).await
+        });
+        let submitted = submitting.await.map_err(|error| ApiError::Internal(error.to_string()))?;
+        let (record, submission) = submitted.map_err(from_accept)?;
         Ok((self.view(record), submission))
     }
 }

@@ -1,18 +1,21 @@
 //! `/v1/worker/…`: the face for workers that fetch their tasks, in any language. A claim is a lease: fenced by its attempt,
 //! over when it expires, and its outcome counts once.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{Either, HttpRequest, HttpResponse};
 use api::{
-    ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, Problem, ReleaseRequest, RenewRequest, Renewed,
-    TaskFailure,
+    ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, MAX_CLAIM_TASKS, Problem, ReleaseRequest, RenewRequest,
+    Renewed, TaskFailure,
 };
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
 use jiff::Timestamp;
-use model::AttemptId;
-use service::{ApiError, parse_json, read_body, with_body};
+use model::{AttemptId, JobId};
+use serde_json::value::RawValue;
+use service::{ApiError, parse_json, read_body, when_answer_is_lost, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
@@ -26,9 +29,6 @@ use crate::term::Term;
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
 
-/// The most tasks of one claim.
-const MAX_TASKS: u32 = 10_000;
-
 /// The most bytes that a report's JSON has beside its results.
 pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
@@ -37,6 +37,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Payloads of more bytes are made JSON on a thread that serves nothing else: heartbeats come over this listener.
 const SERVED_BYTES: usize = 64 * 1024;
+
+/// The most bytes of payloads in the answer to a claim, which has one task at least.
+const MAX_CLAIM_BYTES: usize = 8 << 20;
 
 /// The longest reason for a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
@@ -62,7 +65,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     state.token.demand(&request)?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
-    fetch(&state, &*state.term()?, &claim).await
+    fetch(&state, &state.term()?, &request, &claim).await
 }
 
 /// Reports that the tasks of an attempt are done, and fetches the next if asked to.
@@ -107,7 +110,7 @@ pub(super) async fn complete(
     completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
-        Some(claim) => Ok(fetch(&state, &term, &claim).await.unwrap_or_else(|_| nothing())),
+        Some(claim) => Ok(fetch(&state, &term, &request, &claim).await.unwrap_or_else(|_| nothing())),
         None => Ok(nothing()),
     }
 }
@@ -245,20 +248,25 @@ fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
     if !(0.0..=MAX_WAIT_SECONDS).contains(&claim.wait_seconds) {
         return Err(invalid("wait_seconds", format!("must be from 0 to {MAX_WAIT_SECONDS}")));
     }
-    if !(1..=MAX_TASKS).contains(&claim.max_tasks) {
-        return Err(invalid("max_tasks", format!("must be from 1 to {MAX_TASKS}")));
+    if !(1..=MAX_CLAIM_TASKS).contains(&claim.max_tasks) {
+        return Err(invalid("max_tasks", format!("must be from 1 to {MAX_CLAIM_TASKS}")));
     }
     check_abilities(claim).map_err(from_invalid)
 }
 
-async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<MaybeClaimed, ApiError> {
+async fn fetch(
+    state: &State,
+    term: &Arc<Term>,
+    request: &HttpRequest,
+    claim: &ClaimRequest,
+) -> Result<MaybeClaimed, ApiError> {
     let worker = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
         return Err(stopping(state));
     }
     if let Some(lease) = term.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
-        return to_claimed(state, term, claim, lease).await;
+        return to_claimed(state, term, request, claim, lease).await;
     }
     if claim.wait_seconds == 0.0 {
         return Ok(nothing());
@@ -266,7 +274,7 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
     let mut waiting = term.driver.wait_for_tasks(worker, max_tasks);
     tokio::select! {
         lease = waiting.lease() => match lease {
-            Some(lease) => to_claimed(state, term, claim, lease).await,
+            Some(lease) => to_claimed(state, term, request, claim, lease).await,
             // The worker is gone, or the leadership.
             None if term.trust.holds() => Ok(nothing()),
             None => Err(ApiError::NotLeading),
@@ -279,19 +287,21 @@ async fn fetch(state: &State, term: &Term, claim: &ClaimRequest) -> Result<Maybe
 
 async fn to_claimed(
     state: &State,
-    term: &Term,
+    term: &Arc<Term>,
+    request: &HttpRequest,
     claim: &ClaimRequest,
     lease: PulledLease,
 ) -> Result<MaybeClaimed, ApiError> {
-    let PulledLease { job, attempt, kind, tasks, payloads, expires_at } = lease;
+    let PulledLease { job, attempt, kind, mut tasks, payloads, expires_at } = lease;
+    release_if_lost(state, term, request, attempt);
     let payloads = match payloads {
         Some(payloads) => payloads,
-        None => match term.store.payloads(job, tasks.clone()).await {
+        None => match stored_payloads(term, job, attempt, &mut tasks).await {
             Ok(payloads) => payloads,
             Err(error) => {
                 // The tasks never came to the worker. If the lease is gone already, so much the better.
                 let _ = term.driver.input(|engine, now| engine.release(attempt, now));
-                return Err(from_read(error));
+                return Err(error);
             }
         },
     };
@@ -312,6 +322,38 @@ async fn to_claimed(
             Err(ApiError::Internal(error))
         }
     }
+}
+
+/// Tasks that do not come to their worker's host are not tried: they are given back.
+fn release_if_lost(state: &State, term: &Arc<Term>, request: &HttpRequest, attempt: AttemptId) {
+    let (term, lease_log) = (Arc::downgrade(term), Arc::clone(&state.lease_log));
+    when_answer_is_lost(request, move || {
+        let Some(term) = term.upgrade() else { return };
+        // Nothing happens where the worker has reported over another connection.
+        if term.driver.input(|engine, now| engine.release(attempt, now)).is_ok() {
+            lease_log.ended(attempt, End::Stopped, Instant::now());
+        }
+    });
+}
+
+/// The payloads of a lease, which keeps only its first tasks where those of all are too long for one answer.
+async fn stored_payloads(
+    term: &Term,
+    job: JobId,
+    attempt: AttemptId,
+    tasks: &mut Range<u64>,
+) -> Result<Vec<Box<RawValue>>, ApiError> {
+    let payloads = term.store.first_payloads(job, tasks.clone(), MAX_CLAIM_BYTES).await.map_err(from_read)?;
+    let beyond = tasks.start + payloads.len() as u64;
+    if beyond == tasks.end {
+        return Ok(payloads);
+    }
+    if term.driver.input(|engine, now| engine.shorten(attempt, beyond, now)).map_err(|_| stale())? {
+        tasks.end = beyond;
+        return Ok(payloads);
+    }
+    // Another attempt at the same tasks goes on: the two stay equal.
+    term.store.payloads(job, tasks.clone()).await.map_err(from_read)
 }
 
 fn stopping(state: &State) -> ApiError {

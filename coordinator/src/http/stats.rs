@@ -179,5 +179,5 @@ fn proposal(
     let job = ParsedJob { kind, work: workloads::kind(kind)?.parse(&params, chunk_size)?, options, is_admitted: false };
     let fingerprint = fingerprint(&job);
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
-    Ok(Proposal { id: None, idempotency_key: None, job, fingerprints })
+    Ok(Proposal { id: None, idempotency_key: None, job, fingerprints, reservation: None })
 }

@@ -108,6 +108,7 @@ async fn store_instead(
         idempotency_key: None,
         job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options, is_admitted: false },
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
+        reservation: None,
     };
     let (job, _) = state.accept(proposal).await?;
     let record = super::waiting::until_over(state, job.id, wait).await?;

@@ -34,7 +34,7 @@ impl Acceptor for JobAcceptor {
             );
         }
         let idempotency_key = idempotency_key.map(str::to_owned);
-        let proposal = Proposal { id: None, idempotency_key, job, fingerprints };
+        let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: None };
         let new = self.driver.view(|engine| proposal.into_new(Some(engine)));
         new.map(|(new, _)| new).map_err(|error| error.to_string())
     }

@@ -1,5 +1,6 @@
 //! Workers that fetch their tasks.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use api::{Claimed, Job};
@@ -75,6 +76,62 @@ async fn the_grid_is_counted_while_workers_come() {
     };
     let (came, ()) = tokio::time::timeout(PATIENCE, join(coming, counting)).await.expect("an answer in time");
     assert!(came.into_iter().all(|came| came.is_ok()));
+}
+
+#[actix_web::test]
+async fn a_claim_of_long_payloads_ends_after_eight_mebibytes_and_the_rest_is_no_attempt() {
+    let grid = TestCoordinator::start(config());
+    let payload = "x".repeat(6_000);
+    let long = "y".repeat(9 << 20);
+    let mut list = vec![Value::from(payload.as_str()); 3_000];
+    list.push(Value::from(long.as_str()));
+    list.push(Value::from(1));
+    let job = grid.submit(&json!({"kind": "tasks", "params": {"list": list}})).await;
+    let (fitting, mut next) = ((8 << 20) / (payload.len() as u64 + 2), 0);
+    for expected in [fitting, fitting, 3_000 - 2 * fitting, 1, 1] {
+        let claimed = grid.claimed("one", &json!({"max_tasks": 10_000})).await;
+        assert_eq!(indices(&claimed), (next..next + expected).collect::<Vec<_>>());
+        next += expected;
+        let results: Vec<_> = claimed.tasks.iter().map(|task| task.payload.get().len()).collect();
+        grid.complete(&claimed, &json!(results)).await;
+    }
+    assert!(grid.claim("one", &Value::Null).await.is_none());
+    let job = grid.job_in(job.id, JobState::Succeeded).await;
+    assert_eq!((job.tasks.succeeded, job.attempts), (3_002, 5));
+}
+
+#[actix_web::test]
+async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_are_not_tried() {
+    const ROUNDS: u32 = 60;
+    let grid = TestCoordinator::start(config());
+    let head = "POST /v1/worker/claim HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length";
+    let mut jobs = Vec::new();
+    for round in 0..ROUNDS {
+        let body = claim(&format!("leaves-{round}"), &json!({"wait_seconds": 30})).to_string();
+        let request = format!("{head}: {}\r\n\r\n{body}", body.len());
+        let mut stream = std::net::TcpStream::connect(grid.internal).expect("connect");
+        stream.write_all(request.as_bytes()).expect("room");
+        grid.wait_for_pulling(u64::from(round) + 1).await;
+        // The close comes before, during or after the answer.
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(u64::from(round) * 50));
+            drop(stream);
+        });
+        jobs.push(grid.submit(&numbered_tasks(1)).await.id);
+        closing.join().expect("no panic");
+    }
+    // Of those whose answer had come before the close nothing is known; the others are open again at once.
+    let mut open = 0;
+    while let Some(claimed) = grid.claim("stays", &json!({"wait_seconds": 2})).await {
+        grid.complete(&claimed, &json!([1])).await;
+        open += 1;
+    }
+    assert!(open > 0, "no connection was closed in time");
+    for id in jobs {
+        let job = grid.job(id).await;
+        let is_in_hand = job.state == JobState::Running && job.tasks.running == 1;
+        assert!(is_in_hand || (job.state, job.attempts) == (JobState::Succeeded, 1), "{job:?}");
+    }
 }
 
 #[actix_web::test]

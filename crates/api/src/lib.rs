@@ -31,7 +31,9 @@ pub use program::{
     BroughtProgram, LogPage, LogReport, MAX_DESCRIPTION_BYTES, MAX_LOG_BYTES, MAX_PROGRAM_NAMES, NamedAbility, Program,
     ProgramAbilities, ProgramNames, ProgramPage, TaskLog,
 };
-pub use pull::{ClaimRequest, Claimed, ClaimedTask, Completion, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
+pub use pull::{
+    ClaimRequest, Claimed, ClaimedTask, Completion, MAX_CLAIM_TASKS, ReleaseRequest, RenewRequest, Renewed, TaskFailure,
+};
 pub use request::{JobRequest, ParsedJob, Simulation};
 pub use statistics::{
     AttemptFigures, DurationFigures, JobFigures, PeriodStatistics, StatisticsPage, TaskFigures, TaskStarts,

@@ -1,12 +1,18 @@
 //! What a worker that pulls says and gets.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId, decimal};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{LeaseName, schema};
+
+/// The most tasks of one claim.
+pub const MAX_CLAIM_TASKS: u32 = 10_000;
 
 /// Body of `POST /v1/worker/claim`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -77,8 +83,8 @@ pub struct ClaimedTask {
 pub struct Completion {
     /// A result for each task, in the order of the claim: any JSON for `tasks`, a decimal string for ranges. May be
     /// left out where there is nothing to say.
-    #[serde(default)]
-    #[schema(value_type = Vec<serde_json::Value>)]
+    #[serde(default, deserialize_with = "read_results")]
+    #[schema(value_type = Vec<serde_json::Value>, max_items = 10_000)]
     pub results: Vec<Box<RawValue>>,
     /// Fetch the next tasks in the same request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,6 +99,35 @@ pub struct Completion {
     /// The lease's name from the claim. With it the outcome counts even after a restart of the coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseName>,
+}
+
+/// Reads results, at most as many as a claim has tasks: a value of its own for each takes thirty times as much memory as
+/// its JSON may.
+fn read_results<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<RawValue>>, D::Error> {
+    struct Results;
+
+    impl<'de> Visitor<'de> for Results {
+        type Value = Vec<Box<RawValue>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut results = Vec::new();
+            while let Some(result) = list.next_element()? {
+                if results.len() >= MAX_CLAIM_TASKS as usize {
+                    return Err(A::Error::custom(format!(
+                        "there are more than {MAX_CLAIM_TASKS}, the most that a claim has"
+                    )));
+                }
+                results.push(result);
+            }
+            Ok(results)
+        }
+    }
+
+    deserializer.deserialize_seq(Results)
 }
 
 /// Body of `POST /v1/worker/tasks/{attempt}/fail`.

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, Labels, MAX_WORD_BYTES, Priority, Requirements,
-    Share, Timeout, check_words,
+    Share, Timeout, check_words, read_words,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -28,7 +28,7 @@ pub struct JobRequest {
     #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// Words of your own to find the job by: at most 32, each key and value at most 256 bytes.
-    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    #[serde(default, deserialize_with = "read_words", skip_serializing_if = "Labels::is_empty")]
     #[schema(value_type = schema::Labels)]
     pub tags: Labels,
     /// Where its tasks would rather run.
@@ -77,6 +77,15 @@ pub struct ParsedJob {
 /// Labels of this prefix are the grid's own.
 const RESERVED_LABELS: &str = "divvy.";
 const MAX_OUTPUT_BYTES: usize = 200;
+
+impl ParsedJob {
+    /// The bytes of memory that its work takes up. All else is bounded.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let Parsed { stored, identity, payloads, .. } = &self.work;
+        stored.get().len() + identity.get().len() + payloads.memory_bytes()
+    }
+}
 
 impl JobRequest {
     /// Parses the parameters by kind and checks every field. `chunk_size` is the coordinator's setting, for kinds that

@@ -153,6 +153,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes the tasks from `beyond` on back from a lease of a pulling worker, to which they do not go. Tells whether it did.
+    ///
+    /// # Errors
+    /// The attempt holds no lease: nothing changes.
+    pub fn shorten(&mut self, attempt: AttemptId, beyond: u64, now: Now) -> Result<bool, StaleAttempt> {
+        let is_shorter = self.scheduler.shorten(attempt, beyond)?;
+        self.settle(now);
+        self.dispatch(now);
+        Ok(is_shorter)
+    }
+
     /// Prolongs a lease; returns when it ends now.
     ///
     /// # Errors

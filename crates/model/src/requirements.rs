@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Labels;
+use crate::{Labels, read_words};
 
 /// Where a job's tasks would rather run. A wish: no slot stays idle for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Affinity {
     /// Labels of the workers that suit best.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
+    #[serde(deserialize_with = "read_words", skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Tasks under the same key go to workers that have had one of it, such as to reuse what they loaded for it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub struct Affinity {
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
     /// Labels that it has, all of them.
-    #[serde(skip_serializing_if = "Labels::is_empty")]
+    #[serde(deserialize_with = "read_words", skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Cores that it has at least.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
-use crate::budget::{BodyBudget, BodyPermit};
+use crate::budget::{BodyBudget, Reservation};
 use crate::named_fields::NamedFields;
 
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
@@ -31,7 +31,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
-    _permit: BodyPermit,
+    reservation: Reservation,
 }
 
 impl Body {
@@ -107,8 +107,8 @@ pub async fn read_body(
 }
 
 async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: &BodyBudget) -> Result<Body, ApiError> {
-    let mut permit = BodyPermit::default();
-    budget.extend(&mut permit, length)?;
+    let mut reservation = budget.reserve_nothing();
+    reservation.extend(length)?;
     let mut bytes = BytesMut::with_capacity(length);
     while let Some(part) = payload.next().await {
         let part = part.map_err(cut_off)?;
@@ -119,12 +119,12 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
         if needed > bytes.capacity() {
             // By doubling, so that each byte is moved but a few times; what is reserved is what is allocated.
             let capacity = needed.max(bytes.capacity().saturating_mul(2).min(max_bytes));
-            budget.extend(&mut permit, capacity)?;
+            reservation.extend(capacity)?;
             bytes.reserve(capacity - bytes.len());
         }
         bytes.extend_from_slice(&part);
     }
-    Ok(Body { bytes: bytes.freeze(), _permit: permit })
+    Ok(Body { bytes: bytes.freeze(), reservation })
 }
 
 fn cut_off(error: PayloadError) -> ApiError {
@@ -139,11 +139,27 @@ pub async fn with_body<T: Send + 'static>(
     body: Body,
     work: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    if body.len() <= WORKED_ON_AT_ONCE_BYTES {
-        return work(&body);
-    }
-    let working = tokio::task::spawn_blocking(move || work(&body));
-    working.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
+    with_body_counted(body, move |body| Ok((work(body)?, 0))).await.map(|(result, _)| result)
+}
+
+/// As [`with_body`], for a result that takes memory too: `work` says how many bytes. They take the place of the body's own
+/// in the budget until the reservation is dropped.
+///
+/// # Errors
+/// Those of `work`, or the budget is exhausted.
+pub async fn with_body_counted<T: Send + 'static>(
+    body: Body,
+    work: impl FnOnce(&[u8]) -> Result<(T, usize), ApiError> + Send + 'static,
+) -> Result<(T, Reservation), ApiError> {
+    let (length, budget) = (body.len(), body.reservation.budget().clone());
+    let work = move || {
+        let (result, result_bytes) = work(&body)?;
+        let Body { bytes, mut reservation } = body;
+        drop(bytes);
+        reservation.resize(result_bytes)?;
+        Ok((result, reservation))
+    };
+    if length <= WORKED_ON_AT_ONCE_BYTES { work() } else { budget.work(work).await }
 }
 
 /// Parses a body, which is a JSON object, as is every struct in it. A byte order mark before it is skipped.
@@ -248,16 +264,36 @@ mod tests {
     #[test]
     fn a_budget_counts_long_bodies_only_and_gets_back_what_a_permit_held() {
         let budget = BodyBudget::new(1 << 20);
-        let mut permit = BodyPermit::default();
-        budget.extend(&mut permit, 64 * 1024).expect("uncounted");
+        let mut reservation = budget.reserve_nothing();
+        reservation.extend(64 * 1024).expect("uncounted");
         assert_eq!(budget.free_bytes(), 1 << 20);
-        budget.extend(&mut permit, 1 << 20).expect("all of it");
-        budget.extend(&mut permit, 1 << 19).expect("less than before");
+        reservation.extend(1 << 20).expect("all of it");
+        reservation.extend(1 << 19).expect("less than before");
         assert_eq!(budget.free_bytes(), 0);
-        budget.extend(&mut BodyPermit::default(), 64 * 1024).expect("uncounted");
-        let refused = budget.extend(&mut BodyPermit::default(), 64 * 1024 + 1);
+        budget.reserve_nothing().extend(64 * 1024).expect("uncounted");
+        let refused = budget.reserve_nothing().extend(64 * 1024 + 1);
         assert!(matches!(refused, Err(ApiError::Unavailable(_))), "{refused:?}");
-        drop(permit);
+        reservation.resize(1 << 19).expect("half of it");
+        assert_eq!(budget.free_bytes(), 1 << 19);
+        let refused = reservation.resize((1 << 20) + 1);
+        assert!(matches!(refused, Err(ApiError::InvalidBody { .. })), "it never fits: {refused:?}");
+        drop(reservation);
+        assert_eq!(budget.free_bytes(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn what_a_long_body_becomes_is_counted_until_it_is_dropped() {
+        let budget = BodyBudget::new(1 << 20);
+        let long = |budget: &BodyBudget| {
+            let mut reservation = budget.reserve_nothing();
+            reservation.extend(300 << 10).expect("room");
+            Body { bytes: vec![b'1'; 300 << 10].into(), reservation }
+        };
+        let (length, held) = with_body_counted(long(&budget), |body| Ok((body.len(), 700 << 10))).await.expect("room");
+        assert_eq!((length, budget.free_bytes()), (300 << 10, 324 << 10));
+        let refused = with_body_counted(long(&budget), |_| Ok(((), 325 << 10))).await;
+        assert!(matches!(refused, Err(ApiError::Unavailable(_))), "{refused:?}");
+        drop(held);
         assert_eq!(budget.free_bytes(), 1 << 20);
     }
 }

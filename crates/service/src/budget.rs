@@ -1,4 +1,4 @@
-//! One bound on the memory of all request bodies that a service holds at the same time.
+//! One bound on the memory of all request bodies that a service holds at the same time, as they came and as they are parsed.
 
 use std::sync::Arc;
 
@@ -13,18 +13,22 @@ pub(crate) const UNCOUNTED_BYTES: usize = 64 * 1024;
 /// What a permit counts. A semaphore counts to 2^32 at least; in this unit that is more memory than there is.
 const UNIT_BYTES: usize = 1024;
 
+/// Long bodies that are parsed at the same time: while a body is parsed it takes several times its length.
+const PARSED_AT_ONCE: usize = 1;
+
 /// The memory that the request bodies of a service may take together. A clone is the same budget.
 #[derive(Clone, Debug)]
 pub struct BodyBudget {
     units: Arc<Semaphore>,
     max_bytes: usize,
+    turns: Arc<Semaphore>,
 }
 
-/// A part of the budget; dropping it gives the part back.
-#[derive(Debug, Default)]
-pub(crate) struct BodyPermit {
+/// A part of a budget, for a body or for what was made of it; dropping it gives the part back.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: BodyBudget,
     permit: Option<OwnedSemaphorePermit>,
-    bytes: usize,
 }
 
 impl BodyBudget {
@@ -32,7 +36,7 @@ impl BodyBudget {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         let units = (max_bytes / UNIT_BYTES).min(Semaphore::MAX_PERMITS);
-        Self { units: Arc::new(Semaphore::new(units)), max_bytes }
+        Self { units: Arc::new(Semaphore::new(units)), max_bytes, turns: Arc::new(Semaphore::new(PARSED_AT_ONCE)) }
     }
 
     /// The bytes that are not taken.
@@ -41,25 +45,76 @@ impl BodyBudget {
         self.units.available_permits() * UNIT_BYTES
     }
 
-    /// Makes `permit` count for a body of `bytes`. Never waits.
-    pub(crate) fn extend(&self, permit: &mut BodyPermit, bytes: usize) -> Result<(), ApiError> {
-        if bytes <= UNCOUNTED_BYTES || bytes <= permit.bytes {
+    pub(crate) fn reserve_nothing(&self) -> Reservation {
+        Reservation { budget: self.clone(), permit: None }
+    }
+
+    /// Works on what takes its time and several times its memory: on a thread that serves nothing, and not beside other
+    /// such work.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let working = tokio::task::spawn_blocking(move || {
+            // Held here: the work goes on where its caller has left.
+            let _turn = turn;
+            work()
+        });
+        working.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
+    }
+
+    fn exhausted(&self, bytes: usize) -> ApiError {
+        let max_bytes = self.max_bytes;
+        if bytes > max_bytes {
+            let message = format!(
+                "it takes {bytes} bytes of memory, more than the {max_bytes} that are set aside for all bodies"
+            );
+            return ApiError::InvalidBody { field: None, message };
+        }
+        ApiError::Unavailable(format!("the bodies in flight take up the {max_bytes} bytes that are set aside for them"))
+    }
+}
+
+impl Reservation {
+    pub(crate) fn budget(&self) -> &BodyBudget {
+        &self.budget
+    }
+
+    fn units(&self) -> usize {
+        self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Makes it at least as large as what takes `bytes` needs. Never waits.
+    pub(crate) fn extend(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let units = needed_units(bytes);
+        if units > self.units() { self.resize(bytes) } else { Ok(()) }
+    }
+
+    /// Makes it as large as what takes `bytes` needs. Never waits.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let (held, needed) = (self.units(), needed_units(bytes));
+        if needed <= held {
+            let _surplus = self.permit.as_mut().and_then(|permit| permit.split(held - needed));
             return Ok(());
         }
-        let units = (bytes - permit.bytes).div_ceil(UNIT_BYTES);
-        let more =
-            u32::try_from(units).ok().and_then(|units| Arc::clone(&self.units).try_acquire_many_owned(units).ok());
-        let Some(more) = more else { return Err(self.exhausted()) };
-        permit.bytes += units * UNIT_BYTES;
-        match &mut permit.permit {
-            Some(held) => held.merge(more),
-            None => permit.permit = Some(more),
+        let more = u32::try_from(needed - held).ok();
+        let more = more.and_then(|more| Arc::clone(&self.budget.units).try_acquire_many_owned(more).ok());
+        let Some(more) = more else { return Err(self.budget.exhausted(bytes)) };
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
         }
         Ok(())
     }
+}
 
-    fn exhausted(&self) -> ApiError {
-        let max_bytes = self.max_bytes;
-        ApiError::Unavailable(format!("the bodies in flight take up the {max_bytes} bytes that are set aside for them"))
-    }
+fn needed_units(bytes: usize) -> usize {
+    if bytes <= UNCOUNTED_BYTES { 0 } else { bytes.div_ceil(UNIT_BYTES) }
 }

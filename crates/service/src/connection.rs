@@ -28,6 +28,7 @@ use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::ApiError;
@@ -102,7 +103,13 @@ pub(crate) struct Link {
     cut: Notify,
     /// Wakes the answer of a connection that is cut.
     answer: Cell<Option<Waker>>,
+    /// Whether reading or writing has failed.
+    has_failed: Cell<bool>,
+    /// What is to be done where the last answer does not come to the client.
+    when_lost: Cell<Option<WhenLost>>,
 }
+
+type WhenLost = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -132,6 +139,8 @@ impl Link {
             is_cut: Cell::new(false),
             cut: Notify::new(),
             answer: Cell::new(None),
+            has_failed: Cell::new(false),
+            when_lost: Cell::new(None),
         })
     }
 
@@ -147,6 +156,10 @@ impl Link {
     pub(crate) fn note_end(self: &Rc<Self>) {
         self.has_ended.set(true);
         self.mind_end();
+    }
+
+    pub(crate) fn note_failure(&self) {
+        self.has_failed.set(true);
     }
 
     pub(crate) fn note_write(&self, has_written_all: bool) {
@@ -216,6 +229,51 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        let Some(act) = self.when_lost.take() else { return };
+        if self.has_failed.get() || self.is_cut.get() || !self.has_written_all.get() {
+            return act();
+        }
+        // The host of a client that is gone may not have said so yet.
+        if let (Ok(runtime), Ok(socket)) = (Handle::try_current(), self.socket.try_clone()) {
+            runtime.spawn(async move {
+                if is_lost(socket).await {
+                    act();
+                }
+            });
+        }
+    }
+}
+
+/// Whether the client's host refuses what was written last. A host takes it, also for a client that never reads it, or
+/// answers with a reset.
+async fn is_lost(socket: TcpStream) -> bool {
+    // What was written goes before it.
+    let _ = socket.shutdown(Shutdown::Write);
+    let (since, mut pause) = (Instant::now(), FIRST_LOOK);
+    while since.elapsed() < STALLED_TIMEOUT {
+        if !matches!(socket.take_error(), Ok(None)) {
+            return true;
+        }
+        // Ended by both sides, and all is acknowledged.
+        if socket.peer_addr().is_err() {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    false
+}
+
+/// Calls `act` if the answer to this request does not come to the client's host: the connection fails before its next
+/// request. A client that takes the answer and then ends is not told from one that works on it.
+pub fn when_answer_is_lost(request: &HttpRequest, act: impl FnOnce() + Send + 'static) {
+    if let Some(link) = request.conn_data::<Rc<Link>>() {
+        link.when_lost.set(Some(Box::new(act)));
+    }
+}
+
 /// Whether the client has shown a certificate that was asked for.
 pub(crate) fn has_client_certificate(request: &HttpRequest) -> bool {
     request.conn_data::<Rc<Link>>().is_some_and(|link| link.has_certificate.get())
@@ -258,6 +316,8 @@ impl InFlight {
         let has_body = is_chunked || request.headers().contains_key(CONTENT_LENGTH);
         link.phase.set(Phase::InHandler { has_body, can_be_asked: request.version() == Version::HTTP_11 });
         link.owes_answer.set(true);
+        // Whoever asks again has got its answer.
+        link.when_lost.set(None);
         link.mind_end();
         // The rest of a body that has a length is actix-web's to bound, by the same time.
         let limits = link.limits;
@@ -291,6 +351,9 @@ impl MessageBody for TrackedBody {
             return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())));
         }
         let part = Pin::new(&mut this.body).poll_next(cx);
+        if let Poll::Ready(Some(Err(error))) = &part {
+            tracing::warn!(%error, "an answer has ended early");
+        }
         if part.is_pending() {
             this.in_flight.link.answer.set(Some(cx.waker().clone()));
         }

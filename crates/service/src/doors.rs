@@ -34,6 +34,10 @@ pub struct DoorSettings {
     /// `DIVVY_WORKER_TLS_NAME`: the name that the certificates of all workers have. With it the coordinator sends leases
     /// over TLS. Default: none.
     pub worker_tls_name: Option<String>,
+    /// No variable: whether coordinators and workers are one process, whose internal listeners are reached over loopback
+    /// alone and need no TLS.
+    #[serde(skip)]
+    pub is_one_process: bool,
 }
 
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -94,7 +98,8 @@ impl DoorSettings {
     /// # Errors
     /// A file cannot be read.
     pub fn internal(&self) -> anyhow::Result<Doors> {
-        self.doors(self.tls_client_ca.clone())
+        let doors = self.doors(self.tls_client_ca.clone())?;
+        Ok(Doors { tls: doors.tls.filter(|_| self.has_internal_tls()), ..doors })
     }
 
     /// How leases are sent: the scheme of a worker's URL, and the TLS of the client that sends them.
@@ -111,6 +116,12 @@ impl DoorSettings {
     #[must_use]
     pub fn has_tls(&self) -> bool {
         self.tls_cert.is_some()
+    }
+
+    /// Whether the listeners of the services for each other speak TLS.
+    #[must_use]
+    pub fn has_internal_tls(&self) -> bool {
+        self.has_tls() && (!self.is_one_process || self.worker_tls_name.is_some())
     }
 
     fn doors(&self, client_ca: Option<PathBuf>) -> anyhow::Result<Doors> {

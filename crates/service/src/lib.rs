@@ -31,11 +31,11 @@ pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{
     Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently,
-    read_json_or_default, with_body,
+    read_json_or_default, with_body, with_body_counted,
 };
-pub use budget::BodyBudget;
+pub use budget::{BodyBudget, Reservation};
 pub use config::{from_env, warn_about_unknown_variables};
-pub use connection::Connection;
+pub use connection::{Connection, when_answer_is_lost};
 pub use doors::{DoorSettings, Doors};
 pub use error::ApiError;
 pub use fields::fields_of;

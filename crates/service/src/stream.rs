@@ -72,6 +72,10 @@ impl AsyncRead for Stream {
         let read = this.io.as_dyn().poll_read(cx, buffer);
         match &read {
             Poll::Pending => this.link.note_read(true),
+            Poll::Ready(Err(_)) => {
+                this.link.note_failure();
+                this.link.note_end();
+            }
             Poll::Ready(Ok(())) if buffer.filled().len() > before => this.link.note_read(false),
             Poll::Ready(_) => this.link.note_end(),
         }
@@ -94,6 +98,9 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = this.io.as_dyn().poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Err(_))) {
+            this.link.note_failure();
+        }
         this.link.note_write(matches!(written, Poll::Ready(Ok(written)) if written == bytes.len()));
         written
     }

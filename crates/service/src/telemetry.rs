@@ -32,6 +32,10 @@ struct LogConfig {
     log_format: LogFormat,
 }
 
+/// What actix-web says of each connection that a client breaks off or fills with garbage, as an error. Answers that end early
+/// for reasons of our own are said by [`crate::server`] itself.
+const CONNECTIONS: &str = "actix_http::h1::dispatcher";
+
 /// The variables that every program with a log has.
 pub(crate) fn variables() -> Vec<Variable> {
     variables_of(include_str!("telemetry.rs"))
@@ -44,8 +48,7 @@ pub(crate) fn variables() -> Vec<Variable> {
 /// One of the two variables has no valid value.
 pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     let config: LogConfig = crate::from_env()?;
-    let filter =
-        EnvFilter::try_new(config.log.as_deref().unwrap_or(default_filter)).context("DIVVY_LOG is not valid")?;
+    let filter = filter(config.log.as_deref().unwrap_or(default_filter))?;
     // An error in writing a line would itself be written to stderr, by a macro that panics where that fails.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     match config.log_format {
@@ -53,6 +56,15 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+/// The filter of a text, which has clients' connections only if it names their module.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(text).context("DIVVY_LOG is not valid")?;
+    if text.contains("actix_http") {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive(format!("{CONNECTIONS}=off").parse().context("the filter of connections")?))
 }
 
 /// Writes the error that ends the process as one line, whatever the filter of the logs is, and also where the logs could

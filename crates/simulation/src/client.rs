@@ -175,7 +175,7 @@ impl World {
             id: JobId(self.new_uuid()),
             kind,
             is_individual: kind == JobKind::SLEEP || kind == JobKind::TASKS,
-            payloads,
+            payloads: payloads.into(),
             params: json(params),
             tasks,
             options,

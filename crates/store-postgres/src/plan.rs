@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
         }
         for places in payload_blocks(payloads) {
             let (first, beyond) = (places.start as u64, places.end as u64);
-            self.payloads.push(key, first.column(), beyond.column(), array(&payloads[places]));
+            self.payloads.push(key, first.column(), beyond.column(), payloads.array(places));
         }
         self.put_event(key, &subject, &EventRow { source, ..submitted(new) });
         self.fresh.insert(new.id, (key, new, bytes));

@@ -63,7 +63,7 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
         id: JobId(Uuid::from_u128(number)),
         kind: JobKind::SUM_OF_PRIMES,
         is_individual: false,
-        payloads: Vec::new(),
+        payloads: model::Payloads::default(),
         options,
         params: RawValue::from_string(r#"{"a":10,"b":9999999}"#.to_owned())?,
         tasks,

@@ -1,19 +1,21 @@
 //! The writing half: each batch is a transaction that begins with the fence.
 
 use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use store::backend::{Applied, Backend, BatchError};
 use store::rules::Ledgers;
 use store::statistics::Tally;
-use store::{Answer, Batch, Epoch, WriteError};
+use store::{Answer, Batch, Entry, Epoch, WriteError};
 use uuid::Uuid;
 
 use crate::column::{self, Column};
 use crate::error::{OpenError, batch_error};
 use crate::file::OpenFile;
 use crate::open::{BUSY_TIMEOUT, Opened};
+use crate::reserve::Reserve;
 use crate::{apply, statistics, vacuum};
 
 /// The log is copied back when it has so many pages of 4 KiB, else while nothing is written.
@@ -33,6 +35,7 @@ const LAST_PAUSE: Duration = Duration::from_mins(1);
 pub(crate) struct SqliteBackend {
     db: Connection,
     file: OpenFile,
+    reserve: Reserve,
     ledgers: Ledgers<i64>,
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
@@ -51,8 +54,18 @@ pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<(Epoch, Uuid)> {
 impl SqliteBackend {
     pub(crate) fn new(opened: Opened, epoch: Epoch) -> Result<Self, OpenError> {
         let Opened { db, path, lock } = opened;
+        let reserve = Reserve::new(path.parent().unwrap_or(Path::new(".")));
         let file = OpenFile::new(&path).map_err(|source| OpenError::NotWritable { path, source })?;
-        Ok(Self { db, file, ledgers: Ledgers::default(), last: None, epoch, log: LogState::default(), _lock: lock })
+        Ok(Self {
+            db,
+            file,
+            reserve,
+            ledgers: Ledgers::default(),
+            last: None,
+            epoch,
+            log: LogState::default(),
+            _lock: lock,
+        })
     }
 
     fn transact(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
@@ -77,7 +90,9 @@ impl SqliteBackend {
             Ok(applied) => applied,
             Err(error) => {
                 self.roll_back();
-                return Err(error);
+                let is_full = matches!(&error, BatchError::RolledBack(WriteError::Full(_)));
+                // It has more room at most once.
+                return if is_full && self.make_room(batch) { self.commit(batch) } else { Err(error) };
             }
         };
         self.ledgers.keep();
@@ -113,6 +128,19 @@ impl SqliteBackend {
         {
             tracing::error!(%error, "cannot roll a transaction back");
         }
+    }
+
+    /// Gives what the log takes up back and, if the batch is for jobs that are there, what is kept for them. Tells whether
+    /// that was there.
+    fn make_room(&mut self, batch: &Batch) -> bool {
+        let is_released = !batch.entries.iter().any(Entry::is_new) && self.reserve.release();
+        // What the batch has left in the log is of no use.
+        let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
+        let restored = self.db.busy_timeout(BUSY_TIMEOUT);
+        if let Err(error) = shortened.and_then(|_| restored) {
+            tracing::debug!(%error, "the write-ahead log is not shortened");
+        }
+        is_released
     }
 
     fn checkpoint(&self) {
@@ -223,5 +251,9 @@ impl Backend for SqliteBackend {
 
     fn check(&mut self) -> Result<(), WriteError> {
         self.file.check()
+    }
+
+    fn has_room(&mut self) -> Result<(), WriteError> {
+        self.reserve.check()
     }
 }

@@ -16,6 +16,7 @@ mod positions;
 mod programs;
 mod readers;
 mod reads;
+mod reserve;
 mod results;
 mod retention;
 mod statistics;

@@ -6,7 +6,7 @@ use store::retention::job_bytes;
 use store::rules::{EventRow, submitted};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, options_to_stored, work_to_stored};
-use store::{Answer, NewJob, Submission, array, missing, payload_blocks};
+use store::{Answer, NewJob, Submission, missing, payload_blocks};
 
 use crate::apply::put_event;
 use crate::column::{self, Column};
@@ -63,7 +63,7 @@ pub(crate) fn insert(
     let mut block = db.prepare_cached("INSERT INTO payloads (job, first, beyond, list) VALUES (?1, ?2, ?3, ?4)")?;
     for places in payload_blocks(payloads) {
         let (first, beyond) = (places.start as u64, places.end as u64);
-        block.execute((key, first.column(), beyond.column(), array(&payloads[places])))?;
+        block.execute((key, first.column(), beyond.column(), payloads.array(places)))?;
     }
     put_event(db, tally, key, &subject, &EventRow { source, ..submitted(new) })?;
     Ok(Answer::Submitted(Submission::New))

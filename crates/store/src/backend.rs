@@ -45,6 +45,15 @@ pub trait Backend: Send {
     fn check(&mut self) -> Result<(), WriteError> {
         Ok(())
     }
+
+    /// Whether there is room for what is new, beside the room that is kept for changes of what is there. Asked before every
+    /// batch with something new in it, and about twice a second. Must be cheap.
+    ///
+    /// # Errors
+    /// There is none.
+    fn has_room(&mut self) -> Result<(), WriteError> {
+        Ok(())
+    }
 }
 
 /// A batch that is committed.

@@ -48,6 +48,18 @@ pub enum Entry {
     Nothing,
 }
 
+impl Entry {
+    /// Whether it adds a job or a program, instead of a change to what is there.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        match self {
+            Self::Submission(_) | Self::Program(ProgramChange::Put(_)) => true,
+            Self::Advance(advance) => advance.job.is_some(),
+            Self::Change(_) | Self::Housekeeping(_) | Self::Program(_) | Self::Log(_) | Self::Nothing => false,
+        }
+    }
+}
+
 /// A store's own number for a job. It is never used again, while a job's id is free once the job was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobKey(pub i64);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
+use model::{AttemptId, JobId, JobKind, JobOptions, JobState, Payloads};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ pub struct NewJob {
     /// Whether each task has a state and a result of its own, so that its attempts are kept.
     pub is_individual: bool,
     /// The payloads of the tasks; empty for kinds whose tasks have none.
-    pub payloads: Vec<Box<RawValue>>,
+    pub payloads: Payloads,
     /// How it is to be run.
     pub options: JobOptions,
     /// Its parameters as they are shown: `{"count": n}` for individual tasks.

@@ -38,7 +38,7 @@ pub fn job_bytes(new: &NewJob, options: usize, work: usize) -> u64 {
     // Both stand in an index too, and the key of an output's index holds a time.
     let names = 2 * new.idempotency_key.as_ref().map_or(0, String::len)
         + new.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
-    let payloads = new.payloads.iter().map(|payload| payload.get().len() + 1).sum::<usize>();
+    let payloads = new.payloads.iter().map(|payload| payload.len() + 1).sum::<usize>();
     JOB_BYTES
         + EVENT_BYTES
         + (texts + names + payloads) as u64

@@ -11,7 +11,7 @@ use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::backend::{Backend, Reads};
+use crate::backend::{Backend, PayloadBlock, Reads};
 use crate::batch::{Answer, Entry, Epoch, Housekeeping, JobKey};
 use crate::blocks::{Blocks, take_from};
 use crate::calendar::Calendar;
@@ -317,23 +317,57 @@ impl Store {
     /// # Errors
     /// The job has no such tasks, or they could not be read.
     pub async fn payloads(&self, job: JobId, tasks: Range<u64>) -> Result<Vec<Box<RawValue>>, ReadError> {
-        let mut payloads = Vec::new();
-        let mut next = tasks.start;
+        self.first_payloads(job, tasks, usize::MAX).await
+    }
+
+    /// As [`Self::payloads`], but only the first of them, that have `max_bytes` together; one at least.
+    ///
+    /// # Errors
+    /// The job has no such tasks, or they could not be read.
+    pub async fn first_payloads(
+        &self,
+        job: JobId,
+        tasks: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Vec<Box<RawValue>>, ReadError> {
+        let mut payloads = Vec::<Box<RawValue>>::new();
+        let (mut next, mut room) = (tasks.start, max_bytes);
         while next < tasks.end {
-            if let Some(beyond) = self.blocks.take(job, next, tasks.end, &mut payloads) {
-                next = beyond;
-                continue;
+            let before = payloads.len();
+            next = match self.blocks.take(job, next, tasks.end, &mut payloads) {
+                Some(beyond) => beyond,
+                None => {
+                    let block = self.payload_block(job, next, &tasks).await?;
+                    let beyond = take_from(&block, next, tasks.end, &mut payloads);
+                    self.blocks.keep(job, block);
+                    beyond
+                }
+            };
+            let fits = |payload: &&Box<RawValue>| {
+                let length = payload.get().len();
+                let fits = length <= room;
+                room = room.saturating_sub(length);
+                fits
+            };
+            let fitting = before + payloads[before..].iter().take_while(fits).count();
+            if fitting < payloads.len() {
+                payloads.truncate(fitting.max(1));
+                break;
             }
-            let block = self.reads.payloads(job, next).await?.filter(|block| block.tasks.contains(&next));
-            let block = block.ok_or(ReadError::NoSuchTasks { job, first: tasks.start, beyond: tasks.end })?;
-            if block.payloads.len() as u64 != block.tasks.end - block.tasks.start {
-                let detail = format!("{} for tasks {:?}", block.payloads.len(), block.tasks);
-                return Err(ReadError::Corrupt { place: format!("payloads of job {job}"), detail });
-            }
-            next = take_from(&block, next, tasks.end, &mut payloads);
-            self.blocks.keep(job, block);
+            // Copying all that a claim may ask for takes longer than other requests on this thread may wait.
+            tokio::task::yield_now().await;
         }
         Ok(payloads)
+    }
+
+    async fn payload_block(&self, job: JobId, task: u64, tasks: &Range<u64>) -> Result<PayloadBlock, ReadError> {
+        let block = self.reads.payloads(job, task).await?.filter(|block| block.tasks.contains(&task));
+        let block = block.ok_or(ReadError::NoSuchTasks { job, first: tasks.start, beyond: tasks.end })?;
+        if block.payloads.len() as u64 != block.tasks.end - block.tasks.start {
+            let detail = format!("{} for tasks {:?}", block.payloads.len(), block.tasks);
+            return Err(ReadError::Corrupt { place: format!("payloads of job {job}"), detail });
+        }
+        Ok(block)
     }
 
     /// At most `limit` events with a number above `after`, of one job or of all, ascending.

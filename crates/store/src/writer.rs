@@ -53,6 +53,7 @@ impl Writer {
             epoch,
             next_batch: last_batch + 1,
             pause: FIRST_PAUSE,
+            no_room: None,
             closing_since: None,
         };
         let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
@@ -146,6 +147,8 @@ struct WriterThread {
     /// The id of the next batch.
     next_batch: u64,
     pause: Duration,
+    /// Why nothing new is accepted.
+    no_room: Option<String>,
     closing_since: Option<Instant>,
 }
 
@@ -165,7 +168,8 @@ impl WriterThread {
         loop {
             let is_failing = self.pause != FIRST_PAUSE;
             match self.queue.next(if more_to_do || is_failing { QUIET } else { CHECK_INTERVAL }) {
-                Next::Commit(group) => {
+                Next::Commit(mut group) => {
+                    self.refuse_without_room(&mut group);
                     match self.commit(group) {
                         Committed::Yes => {}
                         Committed::NotYet if self.is_out_of_patience() => return,
@@ -181,6 +185,8 @@ impl WriterThread {
                     }
                 }
                 Next::Idle => {
+                    // Said by itself where it has changed.
+                    let _ = self.look_for_room();
                     if let Err(error) = self.backend.check() {
                         self.failed(Vec::new(), &error);
                     } else if more_to_do {
@@ -312,9 +318,43 @@ impl WriterThread {
     fn recovered(&mut self) {
         if self.pause != FIRST_PAUSE {
             self.pause = FIRST_PAUSE;
-            self.queue.set_failing(None);
+            self.queue.set_failing(self.no_room.clone());
             tracing::info!("changes are committed again");
         }
+    }
+
+    /// Answers the callers that bring something new where there is no room for it.
+    fn refuse_without_room(&mut self, group: &mut Group) {
+        if !group.entries.iter().any(Entry::is_new) {
+            return;
+        }
+        let Err(error) = self.look_for_room() else { return };
+        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets) {
+            if entry.is_new()
+                && let Some(reply) = ticket.reply.take()
+            {
+                *entry = Entry::Nothing;
+                // The caller may have left.
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    fn look_for_room(&mut self) -> Result<(), WriteError> {
+        let room = self.backend.has_room();
+        let no_room = room.as_ref().err().map(ToString::to_string);
+        if no_room == self.no_room {
+            return room;
+        }
+        match &no_room {
+            Some(error) => tracing::error!(%error, "nothing new is accepted: jobs that are there go on"),
+            None => tracing::info!("new jobs are accepted again"),
+        }
+        if self.pause == FIRST_PAUSE {
+            self.queue.set_failing(no_room.clone());
+        }
+        self.no_room = no_room;
+        room
     }
 
     fn superseded(&self, parts: Vec<Group>, current: Epoch) {

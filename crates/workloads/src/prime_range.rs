@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use model::{Algorithm, InvalidJob, NumberRange};
+use model::{Algorithm, InvalidJob, NumberRange, Payloads};
 use primes::{Plan, Quantity, Sieve, Stopped};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -113,7 +113,13 @@ pub(crate) fn parse(find: Find, params: &RawValue, chunk_size: NonZeroU64) -> Re
     let Division { workload, stored } = decided.division(chunk_size);
     let may_fall_back = is_combinatorial && algorithm == Algorithm::Auto && !verify;
     let fallback = may_fall_back.then(|| Decided { is_combinatorial: false, ..decided }.division(chunk_size));
-    Ok(Parsed { workload, stored, payloads: Vec::new(), identity: written(range, algorithm, verify), fallback })
+    Ok(Parsed {
+        workload,
+        stored,
+        payloads: Payloads::default(),
+        identity: written(range, algorithm, verify),
+        fallback,
+    })
 }
 
 pub(crate) fn restore(find: Find, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {

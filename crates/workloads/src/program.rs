@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ABLE, Composition, InvalidJob, JobKind, JobOptions, OnExhausted, ProgramRef};
+use model::{ABLE, Composition, InvalidJob, JobKind, JobOptions, OnExhausted, Payloads, ProgramRef};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
@@ -52,7 +52,7 @@ pub struct ProgramParams {
     /// What each task reads from stdin: the text of a string, the bytes of `{"base64": …}`, else the JSON itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
-    pub payloads: Option<Vec<Box<RawValue>>>,
+    pub payloads: Option<Payloads>,
     /// Variables of the program's environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -257,7 +257,7 @@ impl Kind for Program {
         let mut inputs = inputs(&params)?;
         if params.combine.is_fold() && !inputs.is_empty() {
             // A place for the last task, whose input are the results of the others.
-            inputs.push(raw("{}".to_owned()));
+            inputs.push(&raw("{}".to_owned()));
         }
         let stored = StoredParams {
             count: params.range.is_none().then(|| inputs.len() as u64 - u64::from(params.combine.is_fold())),
@@ -337,7 +337,7 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
     {
         return wrong(format!("range must have from 1 to {MAX_RANGE_TASKS} parts, but has {}", range.parts()));
     }
-    let listed = params.args.as_ref().map(Vec::len).or(params.payloads.as_ref().map(Vec::len));
+    let listed = params.args.as_ref().map(Vec::len).or(params.payloads.as_ref().map(Payloads::len));
     match (params.range, listed) {
         (None, None) => wrong("one of args, range and payloads is missing".to_owned()),
         (None, Some(tasks)) if !(1..=MAX_LISTED_TASKS).contains(&tasks) => {
@@ -348,12 +348,12 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
 }
 
 /// What the store keeps for each task: nothing for a range without payloads.
-fn inputs(params: &ProgramParams) -> Result<Vec<Box<RawValue>>, InvalidJob> {
+fn inputs(params: &ProgramParams) -> Result<Payloads, InvalidJob> {
     let tasks = match (&params.args, &params.range, &params.payloads) {
         (Some(args), ..) => args.len() as u64,
         (None, Some(range), Some(_)) => range.parts(),
-        (None, Some(_), None) => return Ok(Vec::new()),
-        (None, None, payloads) => payloads.as_ref().map_or(0, Vec::len) as u64,
+        (None, Some(_), None) => return Ok(Payloads::default()),
+        (None, None, payloads) => payloads.as_ref().map_or(0, Payloads::len) as u64,
     };
     if let Some(payloads) = params.payloads.as_ref().filter(|payloads| payloads.len() as u64 != tasks) {
         let message = format!("payloads must be as many as the tasks: {} for {tasks}", payloads.len());
@@ -369,7 +369,8 @@ fn inputs(params: &ProgramParams) -> Result<Vec<Box<RawValue>>, InvalidJob> {
             (None, Some(range)) => range.args(task).to_vec(),
             (None, None) => Vec::new(),
         };
-        let payload = params.payloads.as_ref().map(|payloads| payloads[place].clone());
+        let payload = params.payloads.as_ref().and_then(|payloads| payloads.get(place)).map(ToOwned::to_owned);
+        let payload = payload.map(|payload| RawValue::from_string(payload).expect("it was JSON before"));
         serde_json::value::to_raw_value(&ProgramInput { args, payload }).expect("text is JSON")
     };
     Ok((0..tasks).map(input).collect())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{InvalidJob, JobKind, OnExhausted};
+use model::{InvalidJob, JobKind, OnExhausted, Payloads};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
@@ -97,7 +97,7 @@ impl Kind for Sleep {
         if !(1..=MAX_TASKS_PER_LEASE).contains(&work.tasks_per_lease) {
             return wrong("tasks_per_lease must be from 1 to 1000");
         }
-        Ok(Parsed::new(Arc::new(work), params.to_owned(), Vec::new()))
+        Ok(Parsed::new(Arc::new(work), params.to_owned(), Payloads::default()))
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {

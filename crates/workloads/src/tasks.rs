@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{InvalidJob, JobKind, OnExhausted};
+use model::{InvalidJob, JobKind, OnExhausted, Payloads};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
@@ -21,7 +21,7 @@ use crate::workload::{
 pub struct TasksParams {
     /// A payload for each task: any JSON, which a worker gets as it is.
     #[schema(value_type = Vec<serde_json::Value>, min_items = 1)]
-    pub list: Vec<Box<RawValue>>,
+    pub list: Payloads,
 }
 
 /// The parameters as they are shown and stored: the payloads have their own place in the store.

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Algorithm, Composition, InvalidJob, JobKind, JobOptions, NumberRange, OnExhausted, Order, Requirements};
+use model::{
+    Algorithm, Composition, InvalidJob, JobKind, JobOptions, NumberRange, OnExhausted, Order, Payloads, Requirements,
+};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -68,7 +70,7 @@ pub struct Parsed {
     /// The parameters as [`Kind::restore`] and [`Kind::asked`] read them.
     pub stored: Box<RawValue>,
     /// A payload for each task, to be stored, for kinds whose tasks have one; else empty.
-    pub payloads: Vec<Box<RawValue>>,
+    pub payloads: Payloads,
     /// The parameters in the one form that all spellings of this job have, to recognize a repeated submission.
     pub identity: Box<RawValue>,
     /// The same job for workers that lack what [`Workload::requires`], where there is such a way.
@@ -87,7 +89,7 @@ pub struct Division {
 impl Parsed {
     /// A job that its stored parameters identify, with no other way to compute it.
     #[must_use]
-    pub fn new(workload: Arc<dyn Workload>, stored: Box<RawValue>, payloads: Vec<Box<RawValue>>) -> Self {
+    pub fn new(workload: Arc<dyn Workload>, stored: Box<RawValue>, payloads: Payloads) -> Self {
         Self { workload, identity: stored.clone(), stored, payloads, fallback: None }
     }
 

@@ -19,6 +19,31 @@ const HOLD_LIMIT: Duration = Duration::from_secs(90);
 const JSON: &str = "content-type: application/json";
 
 #[test]
+fn clients_that_leave_or_send_garbage_are_no_errors_of_the_service() {
+    const OF_CLIENTS: [&str; 2] = ["Response payload stream error", "stream error: "];
+    let log_of = |filter: &str| {
+        let coordinator = Coordinator::start(&[("DIVVY_LOG", filter)]);
+        let before = coordinator.metric("divvy_event_subscriptions");
+        for _ in 0..10 {
+            let mut follower = connect(coordinator.public);
+            follower.write_all(b"GET /v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("room");
+            assert!(follower.read(&mut [0; 4096]).expect("an answer") > 0);
+            let mut garbage = connect(coordinator.public);
+            garbage.write_all(b"\x16\x03\x01\x02\r\n\r\n").expect("room");
+            let mut answer = Vec::new();
+            garbage.read_to_end(&mut answer).expect("an answer");
+            assert!(answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+        }
+        coordinator.wait_for_metric("divvy_event_subscriptions", before);
+        coordinator.log()
+    };
+    let loud = log_of("info,actix_http=error");
+    assert!(OF_CLIENTS.iter().all(|text| loud.iter().any(|line| line.contains(text))), "{loud:?}");
+    let errors: Vec<_> = log_of("info").into_iter().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+#[test]
 fn head_that_drips_ends_its_connection() {
     on_every_port(|port| drip(connect(port), b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: ", b'y'));
 }

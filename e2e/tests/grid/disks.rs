@@ -92,11 +92,9 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
     let accepted = client.jobs().len();
     let stats = client.stats();
     assert_eq!(stats["store_error"], "the disk is full", "{stats}");
-    coordinator.logged("changes cannot be committed");
+    coordinator.logged("nothing new is accepted: jobs that are there go on");
     assert_eq!(coordinator.metric("divvy_store_failing"), 1.0);
     assert_eq!(get(coordinator.public, "/readyz").status, 200, "what runs goes on, and all can be seen");
-    let refused = request(coordinator.public, "POST", &format!("/v1/jobs/{}/pause", jobs[0]), &[], "");
-    assert_eq!(refused.problem(507), "nothing can be stored: the disk is full");
 
     let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
     let before = done(&client.job(&jobs[0]));
@@ -106,12 +104,11 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
     }
     assert!(done(&client.job(&jobs[1])) >= 500);
     eventually("the worker goes on", || (done(&client.job(&jobs[0])) > before).then_some(()));
-    assert!(client.stats()["store_backlog"].as_u64() > Some(0), "{}", client.stats());
     assert_eq!(client.stats()["store_error"], "the disk is full");
 
     fs::remove_file(&filler).expect("it is there");
     eventually("all is stored", || (client.stats()["store_error"] == Value::Null).then_some(()));
-    coordinator.logged("changes are committed again");
+    coordinator.logged("new jobs are accepted again");
     let late = coordinator.submit(&orders[2]);
     assert_eq!(client.jobs().len(), accepted + 1, "what was refused is not there");
     pull_all(&puller, || client.result(&jobs[1]).is_some());
@@ -119,6 +116,36 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
         assert_eq!(eventually("its result", || client.result(id)), order.result);
     }
     assert!(worker.metric(r#"divvy_worker_leases_total{outcome="completed"}"#) > 0.0);
+}
+
+#[test]
+fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size=64m none {}", data_dir.path().display());
+    if !can_mount(&mount) {
+        return;
+    }
+    let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[]);
+    let client = coordinator.client();
+    let jobs: Vec<_> = (0..200).map(|_| coordinator.submit(&Order::squares(&[7; 100]))).collect();
+    let own_dir = coordinator.root().join(coordinator.data_dir().strip_prefix("/").expect("absolute"));
+    assert_eq!(fs::metadata(own_dir.join("divvy.reserve")).expect("a reserve").len(), 4 << 20);
+    fill(&own_dir.join("filler"));
+    let submit = || request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7; 100]).body);
+    assert_eq!(submit().problem(507), "nothing can be stored: the disk is full");
+    for id in &jobs {
+        let canceled = request(coordinator.public, "POST", &format!("/v1/jobs/{id}/cancel"), &[], "");
+        assert_eq!(canceled.status, 200, "{}", canceled.body);
+    }
+    assert_eq!(submit().problem(507), "nothing can be stored: the disk is full");
+    assert!(client.jobs().iter().all(|job| job["state"] == "canceled"));
+    assert_eq!(client.stats()["store_error"], "the disk is full");
+
+    fs::remove_file(own_dir.join("filler")).expect("it is there");
+    eventually("there is room", || (client.stats()["store_error"] == Value::Null).then_some(()));
+    assert_eq!(submit().status, 201);
+    assert_eq!(fs::metadata(own_dir.join("divvy.reserve")).expect("a reserve").len(), 4 << 20);
 }
 
 #[test]

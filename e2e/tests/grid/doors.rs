@@ -1,6 +1,7 @@
 //! A grid whose doors are closed: mutual TLS between the services, TLS and tokens before clients.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -8,10 +9,32 @@ use std::process::{Command, Output, Stdio};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::helpers::{Coordinator, Worker, divvy, eventually, published_sum};
+use crate::helpers::{Coordinator, Process, Worker, divvy, eventually, published_sum};
 
 /// The name that the certificates of all services have.
 const NAME: &str = "grid.test";
+
+/// A load that any machine keeps up with.
+const SCENARIO: &str = r#"
+name = "tls"
+title = "A second of small requests"
+
+[steady]
+rate_qps = 20
+duration_s = 1
+
+[request]
+r_max = 100
+a_step = 10
+b_offset = 1000
+b_step = 100
+timeout_ms = 60000
+outstanding_max = 256
+
+[limits]
+p99_limit_ms = 60000
+failed_share_limit = 0
+"#;
 
 /// Files of an authority, and of one certificate that it has issued to all services.
 struct Files {
@@ -70,6 +93,30 @@ fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
     assert_eq!(without_token.status.code(), Some(2), "{without_token:?}");
     let others = Files::new();
     let untrusting = ask(&[("DIVVY_CA_FILE", &others.path("ca.pem")), name[0], ("DIVVY_TOKEN", &token)]);
+    assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
+}
+
+#[test]
+fn grid_of_one_process_serves_its_clients_by_tls() {
+    let files = Files::new();
+    let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
+    let mut command = divvy(&["up", "--workers", "2", "--port", "0"]);
+    command.envs([("DIVVY_TLS_CERT", &cert), ("DIVVY_TLS_KEY", &key)]).stdout(Stdio::piped());
+    let mut up = Process::spawn(&mut command);
+    let mut url = String::new();
+    BufReader::new(up.take_stdout()).read_line(&mut url).expect("a line");
+    let url = url.trim_end();
+    assert!(url.starts_with("https://"), "{url}");
+    let client = [("DIVVY_CA_FILE", &*ca), ("DIVVY_TLS_SERVER_NAME", NAME)];
+    let answered = run(&["sum-of-primes", "1", "1000", "--coordinator", url], &client);
+    assert_eq!((text(&answered.stdout), text(&answered.stderr)), (&*format!("{}\n", published_sum(3)), ""));
+    let (scenario, report) = (files.path("scenario.toml"), files.path("report"));
+    fs::write(&scenario, SCENARIO).expect("write a scenario");
+    let mut load = crate::helpers::command("loadtest");
+    load.args([&*scenario, "--url", url, "--report", &report]);
+    let trusting = load.envs(client).output().expect("run");
+    assert!(trusting.status.success(), "{trusting:?}");
+    let untrusting = load.env("DIVVY_CA_FILE", &cert).output().expect("run");
     assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
 }
 

@@ -169,7 +169,7 @@ fn job(number: u128) -> NewJob {
         tasks: 1,
         kind: JobKind::SUM_OF_PRIMES,
         is_individual: false,
-        payloads: Vec::new(),
+        payloads: model::Payloads::default(),
         options: JobOptions::default(),
         params: RawValue::from_string(r#"{"a":1,"b":1000000}"#.to_owned()).expect("JSON"),
         fingerprint: [0; 32],

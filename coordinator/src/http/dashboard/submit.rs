@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::{JobRequest, Simulation};
 use dashboard::{SubmitForm, form_field, job_body, submit_page};
 use model::{JobKind, Priority};
-use service::{ApiError, Caller, parse_json, read_body, with_body};
+use service::{ApiError, Caller, Reservation, parse_json, read_body, with_body_counted};
 use uuid::Uuid;
 
 use super::super::State;
@@ -49,16 +49,17 @@ pub(super) async fn submit(
     // A form in its encoding is up to three times as long as its text.
     let most = state.max_job_bytes.saturating_mul(3);
     let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
-    let fields: Vec<(String, String)> = with_body(body, |body| {
-        serde_urlencoded::from_bytes(body)
-            .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
-    })
-    .await?;
+    let decoded = with_body_counted(body, |body| {
+        let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body)
+            .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
+        Ok((fields, body.len()))
+    });
+    let (fields, reservation) = decoded.await?;
     let field = |name: &str| fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
     let kind = kind_of(field("kind"))?;
     let caller = Caller::of(&request);
     let submitted = match kind {
-        Some(kind) => submit_job(&state, kind, &fields, field("key"), &caller).await,
+        Some(kind) => submit_job(&state, kind, &fields, field("key"), &caller, reservation).await,
         None => start_simulation(&state, &fields, caller).await,
     };
     match submitted {
@@ -100,11 +101,21 @@ async fn submit_job(
     fields: &[(String, String)],
     key: &str,
     caller: &Caller,
+    mut reservation: Reservation,
 ) -> Result<String, Refused> {
     let body = serde_json::to_vec(&job_body(kind, fields)?).map_err(|error| whole(error.to_string()))?;
-    let request: JobRequest = parse_json(&body).map_err(from_body)?;
-    let mut job = request.parse(state.chunk_size).map_err(|error| form_field(kind, &error))?;
-    let fingerprint = fingerprint(&job);
+    let chunk_size = state.chunk_size;
+    let parse = move || {
+        let parsed = parse_json::<JobRequest>(&body).map_err(from_body).and_then(|request| {
+            let job = request.parse(chunk_size).map_err(|error| form_field(kind, &error))?;
+            let fingerprint = fingerprint(&job);
+            Ok((job, fingerprint))
+        });
+        Ok(parsed)
+    };
+    let (mut job, fingerprint) = state.bodies.work(parse).await.map_err(Refused::Other)??;
+    let fields_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    reservation.resize(fields_bytes + job.memory_bytes()).map_err(Refused::Other)?;
     if is_program(job.kind) {
         demand_programs(caller).map_err(Refused::Other)?;
         state.programs.admit(&mut job).await.map_err(|error| match error {
@@ -116,7 +127,8 @@ async fn submit_job(
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
     let term = state.term().map_err(Refused::Other)?;
-    match term.jobs.accept(Proposal { id: None, idempotency_key, job, fingerprints }).await {
+    let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: Some(reservation) };
+    match term.jobs.accept(proposal).await {
         Ok((job, _)) => Ok(format!("/jobs/{}?submitted=1", job.id)),
         Err(AcceptError::Invalid(error)) => Err(form_field(kind, &error).into()),
         Err(error) => Err(Refused::Other(from_accept(error))),

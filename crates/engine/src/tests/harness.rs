@@ -157,7 +157,7 @@ impl Harness {
             id: job(number),
             kind,
             is_individual: kind != JobKind::SUM_OF_PRIMES,
-            payloads: Vec::new(),
+            payloads: model::Payloads::default(),
             options: JobOptions::default(),
             params: RawValue::from_string(params).expect("JSON"),
             tasks,

@@ -124,6 +124,25 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Takes the tasks from `beyond` on back from a lease that has just been claimed, because they did not go to its worker:
+    /// they were not tried. Tells whether it did; a run that two attempts share stays whole, and so does one that is to be
+    /// compared.
+    ///
+    /// # Errors
+    /// The attempt holds no lease; nothing changes.
+    pub fn shorten(&mut self, attempt: AttemptId, beyond: u64) -> Result<bool, StaleAttempt> {
+        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let tasks = record.run.tasks.clone();
+        if record.rival.is_some() || record.run.is_contested() || beyond <= tasks.start || beyond >= tasks.end {
+            return Ok(false);
+        }
+        record.run.tasks.end = beyond;
+        let (id, rest) = (record.job, Run { tasks: beyond..tasks.end, ..record.run.clone() });
+        self.job_mut(id).tasks.give_back(rest);
+        self.refresh(id);
+        Ok(true)
+    }
+
     /// Lets a lease last for another [`crate::Policy::lease_timeout`] from now, but no longer than the time limit of its
     /// tasks allows. Returns when it ends.
     ///

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, no_such_attempt, revoked, slots, worker};
-use crate::{Failure, Outcome, Revocation, StaleAttempt};
+use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, worker};
+use crate::{Failure, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -139,6 +139,24 @@ fn nothing_is_given_ahead_of_a_task_that_takes_long() {
     grid.complete_after(&lease, Duration::from_secs(60)).expect("leased");
     grid.claim(1).expect("task 1");
     assert_eq!(grid.claim(1), None);
+}
+
+#[test]
+fn tasks_that_a_lease_is_shortened_by_are_open_again_and_were_not_tried() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 10);
+    let lease = grid.claim_for(lane(1), LeaseSize::AtMost(8)).expect("active").expect("tasks");
+    let attempt = lease.attempt;
+    assert_eq!(lease.tasks, 0..8);
+    assert_eq!(grid.scheduler.shorten(attempt, 0), Ok(false), "a lease has a task");
+    assert_eq!(grid.scheduler.shorten(attempt, 3), Ok(true));
+    grid.scheduler.check();
+    grid.complete(&Lease { tasks: 0..3, ..lease }).expect("leased");
+    let rest = grid.claim_for(lane(2), LeaseSize::AtMost(10)).expect("active").expect("the others");
+    assert_eq!(rest.tasks, 3..10);
+    grid.complete(&rest).expect("leased");
+    assert_eq!(grid.ends().len(), 1);
+    assert_eq!(grid.scheduler.shorten(attempt, 1), Err(StaleAttempt));
 }
 
 #[test]

@@ -27,6 +27,7 @@ enum Operation {
     Complete { pick: usize },
     Fail { pick: usize },
     Release { pick: usize },
+    Shorten { pick: usize, tasks: u64 },
     Contest { pick: usize },
     SetAside { pick: usize },
     Reopen { pick: usize },
@@ -57,6 +58,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
         2 => pick.clone().prop_map(|pick| Operation::Release { pick }),
+        2 => (pick.clone(), 0u64..20).prop_map(|(pick, tasks)| Operation::Shorten { pick, tasks }),
         2 => pick.clone().prop_map(|pick| Operation::Contest { pick }),
         1 => pick.clone().prop_map(|pick| Operation::SetAside { pick }),
         1 => pick.clone().prop_map(|pick| Operation::Reopen { pick }),
@@ -235,6 +237,11 @@ impl Model {
                     let _ = self.grid.scheduler.release(lease.attempt, self.grid.now);
                 }
             }
+            Operation::Shorten { pick, tasks } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    self.shorten(&lease, lease.tasks.start + tasks);
+                }
+            }
             Operation::Contest { pick } => {
                 if let Some(lease) = self.pick_lease(pick) {
                     self.contest(&lease);
@@ -293,6 +300,20 @@ impl Model {
     fn forget_worker(&mut self, gone: u64) {
         self.workers.retain(|number| *number != gone);
         self.idle.retain(|lane| lane.worker != worker(gone));
+    }
+
+    /// Tasks that a lease is shortened by are no attempt's.
+    fn shorten(&mut self, lease: &Lease, beyond: u64) {
+        if self.grid.scheduler.shorten(lease.attempt, beyond) != Ok(true) {
+            return;
+        }
+        let granted = self.granted.iter_mut().find(|granted| granted.attempt == lease.attempt).expect("it was granted");
+        granted.tasks.end = beyond;
+        self.holders.retain(|(_, task), holder| holder.attempt != lease.attempt || *task < beyond);
+        self.holders
+            .values_mut()
+            .filter(|holder| holder.attempt == lease.attempt)
+            .for_each(|holder| holder.tasks.end = beyond);
     }
 
     /// At most two workers compute a run whose outcome waits.

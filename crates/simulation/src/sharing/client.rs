@@ -36,7 +36,7 @@ impl Sharing {
             id: JobId(Uuid::from_u128(self.rng.random())),
             kind,
             is_individual: false,
-            payloads: Vec::new(),
+            payloads: model::Payloads::default(),
             params,
             tasks,
             options: JobOptions { chunk_size: Some(CHUNK), ..JobOptions::default() },

@@ -107,7 +107,8 @@ impl Reads for MemoryReads {
             let place = usize::try_from(task).ok()?;
             let block = payload_blocks(payloads).find(|block| block.contains(&place))?;
             let tasks = block.start as u64..block.end as u64;
-            Some(PayloadBlock { tasks, payloads: payloads[block].to_vec() })
+            let payloads = serde_json::from_str(&payloads.array(block)).ok()?;
+            Some(PayloadBlock { tasks, payloads })
         })
     }
 

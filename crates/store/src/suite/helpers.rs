@@ -34,7 +34,7 @@ pub fn range_job(number: u128, tasks: u64) -> NewJob {
         id: id(number),
         kind: JobKind::SUM_OF_PRIMES,
         is_individual: false,
-        payloads: Vec::new(),
+        payloads: model::Payloads::default(),
         options: JobOptions::default(),
         params: raw(r#"{"a":10,"b":9999999}"#),
         tasks,
@@ -49,7 +49,7 @@ pub fn tasks_job(number: u128, payloads: Vec<Box<RawValue>>) -> NewJob {
     let tasks = payloads.len() as u64;
     let mut new = range_job(number, tasks);
     (new.kind, new.is_individual) = (JobKind::TASKS, true);
-    new.payloads = payloads;
+    new.payloads = payloads.into();
     new.params = raw(&format!(r#"{{"count":{tasks}}}"#));
     new
 }

@@ -71,7 +71,7 @@ pub async fn a_record_whose_job_is_not_accepted_moves_no_position(harness: &dyn 
     store.advance(submits(0, 1, range_job(1, 10))).await.expect("room");
     let another = NewJob { fingerprint: [9; 32], ..range_job(1, 20) };
     assert_eq!(store.advance(submits(1, 2, another)).await, Err(SubmitError::Mismatch { existing: id(1) }));
-    let wrong = NewJob { payloads: numbers(2), ..range_job(2, 3) };
+    let wrong = NewJob { payloads: numbers(2).into(), ..range_job(2, 3) };
     let refused = store.advance(submits(1, 2, wrong)).await;
     assert!(matches!(refused, Err(SubmitError::Write(WriteError::Refused(_)))), "{refused:?}");
     assert_eq!(position(&store, "a topic/3").await.map(|position| position.next), Some(1));

@@ -65,7 +65,7 @@ pub async fn the_id_and_the_key_of_a_job_that_is_gone_are_free_again(harness: &d
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
     assert!(store.payloads(job.id, 1..2).await.is_err());
     store.commit(change(job.id, at(1), ChangeKind::Retried)).await.expect("no effect");
-    job.payloads = vec![raw("\"new\""); 2];
+    job.payloads = vec![raw("\"new\""); 2].into();
     assert_eq!(store.submit(job.clone()).await, Ok(crate::Submission::New));
     let found = only_unfinished(&store).await;
     assert_eq!((found.done, found.record.value), (vec![], 0));

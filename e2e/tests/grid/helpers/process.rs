@@ -132,7 +132,8 @@ impl Drop for Process {
     }
 }
 
-fn command(binary: &str) -> Command {
+/// A binary without this environment's settings.
+pub(crate) fn command(binary: &str) -> Command {
     clean(Command::new(binaries().join(binary)))
 }
 
@@ -167,7 +168,15 @@ fn binaries() -> &'static Path {
         };
         let built = Command::new(env!("CARGO"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--quiet", "--package=coordinator", "--package=worker", "--package=divvy", "--bins"])
+            .args([
+                "build",
+                "--quiet",
+                "--package=coordinator",
+                "--package=worker",
+                "--package=divvy",
+                "--package=loadtest",
+                "--bins",
+            ])
             .args(["--profile", profile, "--target-dir"])
             .arg(target)
             .status();

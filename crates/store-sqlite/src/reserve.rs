@@ -1,0 +1,99 @@
+//! Room on the disk for changes of jobs that are there already: a file that takes it up until nothing else is left. New jobs
+//! are refused before, so that jobs can be canceled and pruned on a full disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use store::WriteError;
+
+const RESERVE_FILE: &str = "divvy.reserve";
+/// Its length: some thousand changes.
+const MAX_BYTES: u64 = 16 << 20;
+/// On a small disk, this part of it.
+const PART: u64 = 16;
+
+/// The file, and as much again that new jobs leave free.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    path: PathBuf,
+    directory: PathBuf,
+    bytes: u64,
+    is_held: bool,
+}
+
+impl Reserve {
+    /// Takes up the room if there is enough.
+    pub(crate) fn new(directory: &Path) -> Self {
+        let (total, _) = room(directory);
+        let mut reserve = Self {
+            path: directory.join(RESERVE_FILE),
+            directory: directory.to_owned(),
+            bytes: (total / PART).min(MAX_BYTES),
+            is_held: false,
+        };
+        // Left by an earlier run, perhaps of another length.
+        reserve.is_held = fs::metadata(&reserve.path).is_ok_and(|file| file.len() == reserve.bytes);
+        reserve.refill();
+        reserve
+    }
+
+    /// Refuses new jobs while the room is not there, or little beside it.
+    pub(crate) fn check(&mut self) -> Result<(), WriteError> {
+        self.refill();
+        if self.is_held && room(&self.directory).1 >= self.bytes {
+            return Ok(());
+        }
+        Err(WriteError::Full("the disk is full".to_owned()))
+    }
+
+    /// Gives the room to what is written next. Tells whether there was any.
+    pub(crate) fn release(&mut self) -> bool {
+        let was_held = std::mem::take(&mut self.is_held);
+        if was_held {
+            tracing::warn!(bytes = self.bytes, "the disk is full: changes go into the room that was kept for them");
+        }
+        fs::remove_file(&self.path).is_ok() && was_held
+    }
+
+    fn refill(&mut self) {
+        if self.is_held || room(&self.directory).1 < self.bytes.saturating_mul(2) {
+            return;
+        }
+        match self.take_up() {
+            Ok(()) => self.is_held = true,
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path.display(), "no room can be kept for changes");
+                // Part of it may be there.
+                let _ = fs::remove_file(&self.path);
+            }
+        }
+    }
+
+    /// Writes every byte: a file system need not keep room for a file with holes.
+    fn take_up(&self) -> io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&self.path)?;
+        let block = vec![0xFF; 64 * 1024];
+        let mut left = self.bytes;
+        while left > 0 {
+            let part = left.min(block.len() as u64);
+            file.write_all(&block[..part as usize])?;
+            left -= part;
+        }
+        File::sync_all(&file)
+    }
+}
+
+/// The bytes of a directory's file system, and those of them that this process may still use.
+#[cfg(unix)]
+fn room(directory: &Path) -> (u64, u64) {
+    // A file system that does not tell is taken for one with room.
+    rustix::fs::statvfs(directory).map_or((0, u64::MAX), |stat| {
+        (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize))
+    })
+}
+
+#[cfg(not(unix))]
+fn room(_: &Path) -> (u64, u64) {
+    (0, u64::MAX)
+}

@@ -66,7 +66,7 @@ fn client_is_told_what_is_wrong_with_the_only_worker() {
     let causes = [
         (Fault::Status500, "its worker answered 500 Internal Server Error"),
         (Fault::Garbage, "its worker was lost"),
-        (Fault::HalfAnAnswer, "read the answer"),
+        (Fault::HalfAnAnswer, "its worker was lost"),
         (Fault::WrongAttempt, "its worker answered for attempt "),
         (Fault::ImpossibleSum, "its worker answered a value that cannot be"),
         (Fault::EndlessBody, "the answer is longer than 4096 bytes"),

@@ -43,6 +43,8 @@ fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_
     for _ in 0..3 {
         broker.produce("divvy.submit.5", &[job(1)], &[("idempotency-key", "a key")]);
     }
+    // Records of different partitions are read in any order.
+    wait_for_jobs(&coordinator, 1);
     broker.produce("divvy.submit.5", &[job(2)], &[("idempotency-key", "a key")]);
     broker.produce("divvy.submit.5", &[job(3)], &[]);
     let jobs = wait_for_jobs(&coordinator, 2);

@@ -101,7 +101,9 @@ impl Engine {
         if !is_trusted || !self.is_stored(lease.job) || self.voided.contains(lease.attempt) {
             return false;
         }
-        let claimed_at = now.instant.checked_sub(lease.age).unwrap_or(now.instant);
+        // An outcome is waited for from now on: its tasks are neither late, which would run them again, nor at their limit.
+        let age = if lease.state == HeldState::Finished { Duration::ZERO } else { lease.age };
+        let claimed_at = now.instant.checked_sub(age).unwrap_or(now.instant);
         let adopted =
             self.scheduler.adopt(lane, lease.attempt, lease.job, lease.tasks.clone(), claimed_at, now.instant);
         if adopted.is_err() {

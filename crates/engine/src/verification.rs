@@ -189,6 +189,12 @@ impl Engine {
         self.unsettled.contains_key(&attempt)
     }
 
+    /// Whether another worker runs the tasks of an attempt, too: one of the two is a second attempt.
+    #[must_use]
+    pub fn has_rival(&self, attempt: AttemptId) -> bool {
+        self.scheduler.has_rival(attempt)
+    }
+
     /// Whether an attempt's outcome is known but not committed: its worker keeps it.
     #[must_use]
     pub fn is_unsettled(&self, attempt: AttemptId) -> bool {

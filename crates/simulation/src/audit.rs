@@ -13,9 +13,9 @@ use crate::disk::is_composed;
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::world::World;
 
-/// Leases of its kind that jobs of no higher priority get while a job of the same kind has tasks that wait: the bound of
-/// fairness.
-const MAX_OVERTAKEN: u32 = 64;
+/// Leases that jobs of no higher priority get while a job of the same kind has tasks that wait, beyond as much as its own
+/// last lease: the bound of fairness. Each is as long as the longest of them or a task of its own: shares are shares of time.
+const MAX_OVERTAKEN: u64 = 64;
 
 /// How long a worker that is reached may go on with an attempt that lost its lease.
 const STOP_WITHIN: Micros = 5 * SECOND;
@@ -35,12 +35,21 @@ pub(crate) struct Audit {
     starts: BTreeMap<(JobId, u64), u32>,
     /// Jobs of which a second attempt outran the first.
     outrun: BTreeSet<JobId>,
-    overtaken: BTreeMap<JobId, u32>,
+    overtaken: BTreeMap<JobId, Overtaken>,
     /// Whether a worker or a lease was lost: tasks may have run again.
     pub(crate) is_lossy: bool,
     insisted_at: Micros,
     /// Since when workers hold what the engine does not.
     void_since: BTreeMap<AttemptId, Micros>,
+}
+
+/// What others got since the last lease of a job that waits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Overtaken {
+    /// The time that its own last lease takes.
+    own: Micros,
+    others: Micros,
+    longest: Micros,
 }
 
 /// What is committed of a job, task by task.
@@ -122,15 +131,16 @@ impl World {
                 self.violate(format!("job {number} is canceled, and tasks {tasks:?} are leased"));
             }
             if self.plan.faults == Faults::None {
-                self.audit_fairness(number);
+                self.audit_fairness(number, tasks.end - tasks.start);
             }
         }
     }
 
     /// A job that waits is not overtaken for ever by jobs of its kind that are no more urgent.
-    fn audit_fairness(&mut self, leased: usize) {
+    fn audit_fairness(&mut self, leased: usize, tasks: u64) {
         let (kind, priority) = (self.jobs[leased].new.kind, self.jobs[leased].new.options.priority);
-        self.audit.overtaken.remove(&self.jobs[leased].new.id);
+        let (id, own) = (self.jobs[leased].new.id, tasks * self.jobs[leased].task_time);
+        self.audit.overtaken.insert(id, Overtaken { own, ..Overtaken::default() });
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let waits = |job: &&crate::client::SimJob| {
             let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
@@ -142,14 +152,16 @@ impl World {
                 && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
         };
         let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));
-        let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id)).collect();
-        for (number, id) in rivals {
+        let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id, job.task_time)).collect();
+        // Each of them may have had as much as the job itself.
+        let sharers = self.jobs.iter().filter(|job| job.new.kind == kind).count() as u64;
+        for (number, id, rival_time) in rivals {
             let overtaken = self.audit.overtaken.entry(id).or_default();
-            *overtaken += 1;
-            if *overtaken > MAX_OVERTAKEN {
-                self.violate(format!(
-                    "job {number} is overtaken {MAX_OVERTAKEN} times by jobs that are no more urgent"
-                ));
+            overtaken.others += own;
+            overtaken.longest = overtaken.longest.max(own).max(rival_time);
+            if overtaken.others > overtaken.own * sharers + MAX_OVERTAKEN * overtaken.longest {
+                let microseconds = overtaken.others;
+                self.violate(format!("job {number} is overtaken by {microseconds} us of jobs that are no more urgent"));
             }
         }
     }

@@ -10,7 +10,7 @@ mod leader;
 mod member;
 mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -84,6 +84,8 @@ pub(crate) struct Sharing {
     busy: Micros,
     /// Whether coordinators are cut off from their workers: then tasks may run twice.
     pub(crate) has_cuts: bool,
+    /// Attempts at tasks that another worker takes too long for: that they run again is no fault.
+    pub(crate) second_attempts: BTreeSet<AttemptId>,
     /// Share of the store's answers that are lost.
     pub(crate) lost_answers: f64,
     leaderless_since: Option<Micros>,
@@ -123,6 +125,7 @@ impl Sharing {
             busy,
             has_cuts: rng.random_bool(0.3),
             lost_answers: [0.0, 0.02, 0.2][rng.random_range(0..3)],
+            second_attempts: BTreeSet::new(),
             leaderless_since: None,
             is_calm: false,
             trace: Trace::new(is_traced),

@@ -1,7 +1,7 @@
 //! The lease, on a connection and a thread of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use store::shared::{Acquired, LEASE, Leadership, MEMBER_KEPT, Member, Term};
 use store::{Epoch, LeadershipError};
@@ -15,11 +15,13 @@ use crate::link::{FlightError, Link, Purpose, Step};
 use crate::rows::{self, Column};
 use crate::target::Target;
 
-const LOOK: &str =
-    "SELECT holder, epoch, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint FROM lease";
+const LOOK: &str = "SELECT holder, epoch, (extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint, \
+     (extract(epoch FROM expires_at) * 1000000)::bigint FROM lease";
+/// The last two are a lease that has not been renewed for too long, whatever the server's clock says; or 0.
 const TAKE: &str = "UPDATE lease SET holder = $1, epoch = epoch + 1, \
      expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
-     WHERE expires_at <= clock_timestamp() OR holder = $1 RETURNING epoch";
+     WHERE expires_at <= clock_timestamp() OR holder = $1 \
+     OR (epoch = $3 AND (extract(epoch FROM expires_at) * 1000000)::bigint = $4) RETURNING epoch";
 /// Only what [`TAKE`] has raised is above the fence.
 const FENCE: &str = "UPDATE fence SET epoch = (SELECT epoch FROM lease), batch = 0 \
      WHERE epoch < (SELECT epoch FROM lease)";
@@ -44,16 +46,38 @@ pub(crate) struct PostgresLeadership {
     io: Result<Arc<Io>, String>,
     target: Arc<Target>,
     link: Option<Arc<Link>>,
+    watched: Watched,
+}
+
+/// The lease of another member as it was last seen.
+///
+/// The server's clock may be set back, and a lease that nobody renews would last as much longer. A leader renews within
+/// [`LEASE`] or leads no more, so a lease that stays the same for so long by this process's clock is over.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Its epoch and when it expires, in microseconds.
+    lease: (i64, i64),
+    since: Option<Instant>,
+}
+
+impl Watched {
+    /// Notes the lease as it is. Returns whether it has been the same for too long.
+    fn is_over(&mut self, lease: (i64, i64), now: Instant) -> bool {
+        if self.lease != lease {
+            *self = Self { lease, since: None };
+        }
+        now.saturating_duration_since(*self.since.get_or_insert(now)) > LEASE
+    }
 }
 
 impl PostgresLeadership {
     pub(crate) fn new(target: &Arc<Target>) -> Self {
         let io = Io::start("store-lease").map_err(|error| error.to_string());
-        Self { io, target: target.clone(), link: None }
+        Self { io, target: target.clone(), link: None, watched: Watched::default() }
     }
 
     /// Asks within [`LEASE`], and once more where the connection was lost since the last time.
-    fn ask<T>(&mut self, question: impl AsyncFn(Arc<Link>) -> Result<T, DbError>) -> Result<T, LeadershipError> {
+    fn ask<T>(&mut self, mut question: impl AsyncFnMut(Arc<Link>) -> Result<T, DbError>) -> Result<T, LeadershipError> {
         let io = self.io.clone().map_err(LeadershipError::Unavailable)?;
         let open = self.link.take().filter(|link| !link.client.is_closed());
         let asking = async {
@@ -76,21 +100,23 @@ impl PostgresLeadership {
 
 /// How long a lease lasts that ends so many milliseconds from now.
 fn lasting(milliseconds: i64) -> Duration {
-    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)).min(LEASE)
 }
 
-async fn acquire(link: &Link, member: Uuid) -> Result<Acquired, DbError> {
+async fn acquire(link: &Link, member: Uuid, watched: &mut Watched) -> Result<Acquired, DbError> {
     let mut takeovers = 0;
     loop {
         let Some(lease) = link.query_opt(LOOK, &[]).await? else {
             return Err(DbError::Damaged("the lease's row is gone".to_owned()));
         };
         let (holder, expires_in): (Option<Uuid>, i64) = (rows::get(&lease, 0)?, rows::get(&lease, 2)?);
-        if let Some(by) = holder.filter(|&holder| holder != member && expires_in > 0) {
+        let found = (rows::get(&lease, 1)?, rows::get(&lease, 3)?);
+        let is_over = watched.is_over(found, Instant::now());
+        if let Some(by) = holder.filter(|&holder| holder != member && expires_in > 0 && !is_over) {
             let epoch = Epoch(rows::count(&lease, 1)?);
             return Ok(Acquired::Held { by, epoch, expires_in: lasting(expires_in) });
         }
-        if let Some(term) = take_over(link, member).await? {
+        if let Some(term) = take_over(link, member, if is_over { found } else { (0, 0) }).await? {
             return Ok(Acquired::Leads(term));
         }
         takeovers += 1;
@@ -101,8 +127,10 @@ async fn acquire(link: &Link, member: Uuid) -> Result<Acquired, DbError> {
 }
 
 /// None: another member was faster, or an earlier leader's transaction was in the way and is ended now.
-async fn take_over(link: &Link, member: Uuid) -> Result<Option<Term>, DbError> {
-    let take = Step::Run { sql: TAKE, params: vec![Box::new(member), Box::new(LEASE_MS)] };
+async fn take_over(link: &Link, member: Uuid, over: (i64, i64)) -> Result<Option<Term>, DbError> {
+    let params: Vec<_> =
+        vec![Box::new(member) as _, Box::new(LEASE_MS) as _, Box::new(over.0) as _, Box::new(over.1) as _];
+    let take = Step::Run { sql: TAKE, params };
     let fence = Step::Run { sql: FENCE, params: Vec::new() };
     match link.fly(vec![Step::Plain("BEGIN"), take, fence, Step::Plain("COMMIT")]).await {
         Ok(answers) => {
@@ -137,7 +165,10 @@ impl Leadership for PostgresLeadership {
     }
 
     fn acquire(&mut self, member: Uuid) -> Result<Acquired, LeadershipError> {
-        self.ask(async |link: Arc<Link>| acquire(&link, member).await)
+        let mut watched = std::mem::take(&mut self.watched);
+        let acquired = self.ask(async |link: Arc<Link>| acquire(&link, member, &mut watched).await);
+        self.watched = watched;
+        acquired
     }
 
     fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError> {

@@ -7,6 +7,7 @@ use store::backend::Reading;
 use store::shared::MemberStatus;
 use store::{Epoch, FollowerParts, Leadership, LeadershipError, Objects, Parts, Shared};
 use tokio::sync::watch;
+use tokio_postgres::error::SqlState;
 use url::Url;
 use uuid::Uuid;
 
@@ -77,7 +78,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
 /// Returns the store's own id and the newest event.
 pub(crate) async fn prepare(target: &Target) -> Result<(Uuid, u64), OpenError> {
     let link = connect(target).await?;
-    let failed = |error: DbError| OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() };
+    let failed = |error: DbError| unusable(target, &error);
     check_sessions(&link, target).await?;
     schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event FROM fence, counter";
@@ -95,16 +96,24 @@ async fn connect(target: &Target) -> Result<Link, OpenError> {
                 tracing::warn!(%error, database = target.place, "waiting for the database");
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) => {
-                return Err(OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() });
-            }
+            Err(error) => return Err(unusable(target, &error)),
         }
     }
 }
 
+/// Why the database cannot be used. A statement that was prepared in another session, or a name that another client has used
+/// there, tells of a pooler, too.
+fn unusable(target: &Target, error: &DbError) -> OpenError {
+    let place = target.place.clone();
+    if error.is(&SqlState::INVALID_SQL_STATEMENT_NAME) || error.is(&SqlState::DUPLICATE_PSTATEMENT) {
+        return OpenError::Pooler { place };
+    }
+    OpenError::Unavailable { place, detail: error.to_string() }
+}
+
 /// Refuses a pooler that gives one session's transactions to another: what one connection has set, another would find.
 async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
-    let failed = |error: DbError| OpenError::Unavailable { place: target.place.clone(), detail: error.to_string() };
+    let failed = |error: DbError| unusable(target, &error);
     let other = connect(target).await?;
     for _ in 0..3 {
         let mark = Uuid::new_v4();

@@ -82,6 +82,12 @@ impl Scheduler {
         self.leases.get(&attempt).map(|record| record.view(attempt))
     }
 
+    /// Whether another attempt at the same tasks holds a lease, too.
+    #[must_use]
+    pub fn has_rival(&self, attempt: AttemptId) -> bool {
+        self.leases.get(&attempt).is_some_and(|record| record.rival.is_some())
+    }
+
     /// The leases of a job, by attempt.
     pub fn job_leases(&self, job: JobId) -> impl Iterator<Item = ActiveLease> {
         let attempts = self.jobs.get(&job).into_iter().flat_map(|job| &job.leases);

@@ -168,6 +168,10 @@ impl Sharing {
     }
 
     fn send(&mut self, member: usize, epoch: u64, order: LeaseOrder) {
+        let term = self.members[member].term.as_ref();
+        if term.is_some_and(|term| term.engine.has_rival(order.attempt)) {
+            self.second_attempts.insert(order.attempt);
+        }
         let attempt = order.attempt;
         if !self.members[member].is_trusted(self.local_now(member)) {
             return;

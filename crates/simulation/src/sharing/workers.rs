@@ -97,7 +97,9 @@ impl Sharing {
         let held = Held { job, tasks, slot, taken_at: now, value, is_finished: false, sender };
         found.held.insert(attempt, held);
         self.note(format_args!("worker {worker} takes tasks {:?} of job {} in epoch {epoch}", order.tasks, order.job));
-        self.started(order.job, &order.tasks);
+        if !self.second_attempts.contains(&attempt) {
+            self.started(order.job, &order.tasks);
+        }
         self.after(ends_at - now, Event::Computed { worker, attempt });
     }
 

@@ -214,6 +214,35 @@ async fn a_leader_that_cannot_reach_the_database_is_told_so_in_time() {
     assert!(matches!(renewed, Err(LeadershipError::Lost { .. })), "{renewed:?}");
 }
 
+#[test]
+fn a_lease_that_nobody_renews_is_over_though_the_servers_clock_was_set_back() {
+    let database = Database::new();
+    let (first, second) = (database.open(), database.open());
+    let term = match first.leadership().acquire(Uuid::from_u128(1)) {
+        Ok(Acquired::Leads(term)) => term,
+        other => panic!("{other:?}"),
+    };
+    // As an hour less on the clock makes it.
+    database.ask("UPDATE lease SET expires_at = expires_at + interval '1 hour'");
+    let (mut follower, since) = (second.leadership(), Instant::now());
+    let next = loop {
+        match follower.acquire(Uuid::from_u128(2)).expect("the database is there") {
+            Acquired::Leads(next) => break next,
+            Acquired::Held { expires_in, .. } => assert!(expires_in <= LEASE, "{expires_in:?}"),
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "the lease never ends");
+    };
+    assert!(since.elapsed() > LEASE, "the leader may still have trusted its lease");
+    assert!(next.epoch > term.epoch);
+    // A lease that is renewed is not over, whatever the clock says.
+    database.ask("UPDATE lease SET expires_at = expires_at + interval '1 hour'");
+    let (mut leader, mut follower, since) = (follower, first.leadership(), Instant::now());
+    while since.elapsed() < 2 * LEASE {
+        leader.renew(next.epoch).expect("it leads");
+        assert!(matches!(follower.acquire(Uuid::from_u128(1)), Ok(Acquired::Held { .. })));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_all_connections_taken_the_leader_goes_on() {
     let server = Server::start(&["max_connections=14", "superuser_reserved_connections=1"]);

@@ -105,7 +105,7 @@ async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_ar
     const ROUNDS: u32 = 60;
     let grid = TestCoordinator::start(config());
     let head = "POST /v1/worker/claim HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length";
-    let mut jobs = Vec::new();
+    let (mut jobs, mut answered) = (Vec::new(), 0);
     for round in 0..ROUNDS {
         let body = claim(&format!("leaves-{round}"), &json!({"wait_seconds": 30})).to_string();
         let request = format!("{head}: {}\r\n\r\n{body}", body.len());
@@ -115,18 +115,21 @@ async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_ar
         // The close comes before, during or after the answer.
         let closing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(u64::from(round) * 50));
+            stream.set_nonblocking(true).expect("an open socket");
+            let is_answered = stream.peek(&mut [0]).is_ok();
             drop(stream);
+            usize::from(is_answered)
         });
         jobs.push(grid.submit(&numbered_tasks(1)).await.id);
-        closing.join().expect("no panic");
+        answered += closing.join().expect("no panic");
     }
-    // Of those whose answer had come before the close nothing is known; the others are open again at once.
     let mut open = 0;
     while let Some(claimed) = grid.claim("stays", &json!({"wait_seconds": 2})).await {
         grid.complete(&claimed, &json!([1])).await;
         open += 1;
     }
-    assert!(open > 0, "no connection was closed in time");
+    // Nothing is known of those whose answer had come before the close, of which the look before it may miss a few.
+    assert!(open + answered + 3 >= ROUNDS as usize, "{open} open, {answered} answered");
     for id in jobs {
         let job = grid.job(id).await;
         let is_in_hand = job.state == JobState::Running && job.tasks.running == 1;

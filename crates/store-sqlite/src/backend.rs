@@ -137,7 +137,7 @@ impl SqliteBackend {
         // What the batch has left in the log is of no use.
         let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
         let restored = self.db.busy_timeout(BUSY_TIMEOUT);
-        if let Err(error) = shortened.and_then(|_| restored) {
+        if let Err(error) = shortened.and(restored) {
             tracing::debug!(%error, "the write-ahead log is not shortened");
         }
         is_released

@@ -343,13 +343,14 @@ impl Store {
                     beyond
                 }
             };
-            let fits = |payload: &&Box<RawValue>| {
-                let length = payload.get().len();
+            let fits = |length: &usize| {
+                let length = *length;
                 let fits = length <= room;
                 room = room.saturating_sub(length);
                 fits
             };
-            let fitting = before + payloads[before..].iter().take_while(fits).count();
+            let fitting =
+                before + payloads[before..].iter().map(|payload| payload.get().len()).take_while(fits).count();
             if fitting < payloads.len() {
                 payloads.truncate(fitting.max(1));
                 break;

@@ -100,9 +100,9 @@ fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
 fn grid_of_one_process_serves_its_clients_by_tls() {
     let files = Files::new();
     let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
-    let mut command = divvy(&["up", "--workers", "2", "--port", "0"]);
-    command.envs([("DIVVY_TLS_CERT", &cert), ("DIVVY_TLS_KEY", &key)]).stdout(Stdio::piped());
-    let mut up = Process::spawn(&mut command);
+    let mut serving = divvy(&["up", "--workers", "2", "--port", "0"]);
+    serving.envs([("DIVVY_TLS_CERT", &cert), ("DIVVY_TLS_KEY", &key)]).stdout(Stdio::piped());
+    let mut up = Process::spawn(&mut serving);
     let mut url = String::new();
     BufReader::new(up.take_stdout()).read_line(&mut url).expect("a line");
     let url = url.trim_end();

@@ -49,7 +49,7 @@ impl Targets {
         Ok(Self { client, urls })
     }
 
-    /// Fails unless every target accepts a TCP connection.
+    /// Fails unless every target accepts a TCP connection, and with `https` one whose certificate is trusted.
     pub(crate) async fn reach(&self) -> Result<()> {
         for url in &self.urls {
             let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -58,6 +58,10 @@ impl Targets {
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
                 .with_context(|| format!("connect to {url}"))?;
+            if url.scheme() == "https" {
+                let asked = self.client.head(url.clone()).timeout(CONNECT_TIMEOUT).send().await;
+                asked.with_context(|| format!("connect to {url}"))?;
+            }
         }
         Ok(())
     }

@@ -95,7 +95,14 @@ fn a_leader_that_is_stopped_gives_the_lead_up_and_ends_well() {
     let mut group = Group::start(2, &SMALL);
     let work = Work::start(&group);
     let leader = group.leader();
+    let client = group.client(leader);
+    for (_, id) in &work.sums {
+        eventually("a result", || client.result(id));
+    }
     let waiting = send(group.coordinators[leader].public, "GET", "/sum-of-primes?a=1&b=100000000", &[], "");
+    // A connection that is not accepted yet is refused when its listener closes.
+    let has_come = || waiting.is_answered() || client.stats()["jobs"]["running"] == 2;
+    eventually("the request has come", || has_come().then_some(()));
     group.coordinators[leader].signal(Signal::TERM);
     let next = group.leader_after(leader);
     assert_eq!(waiting.answer().sum(), published_sum(8), "the next leader answers what waited at the last one");

@@ -30,7 +30,7 @@ impl Ports {
     }
 }
 
-/// What a grid is made of.
+/// The parts of a grid: coordinators, workers and their store.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Coordinators, which share the database of `store_url` where they are several.
@@ -139,7 +139,7 @@ impl EmbeddedGrid {
             .collect();
         config.coordinator = urls.join(",").try_into()?;
         config.worker_id = Some(format!("worker-{number}").parse().context("a worker's name")?);
-        // What ends with the grid leaves no compiled programs behind.
+        // Without a data directory of the user's the compiled programs end with the grid, too.
         if let (None, Some(own)) = (&config.program_dir, &self.own_data) {
             config.program_dir = Some(own.path().join("workers"));
         }

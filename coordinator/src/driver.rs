@@ -48,7 +48,7 @@ pub(crate) struct Driver {
     /// Leases that are being sent, with the way to end each.
     sent: DashMap<AttemptId, oneshot::Sender<()>>,
     last_claim: AtomicU64,
-    /// Nobody is answered any more.
+    /// Whether clients and claims that wait get no answer any more: the term is over.
     is_over: AtomicBool,
     /// Wakes the timer: a deadline came nearer.
     deadline: Notify,

@@ -53,7 +53,7 @@ pub(crate) struct RunProgram {
     /// A WebAssembly module or component, or an executable
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// What it reads from stdin [default: nothing]
+    /// File that the program reads as its stdin [default: an empty one]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) stdin: Option<PathBuf>,
     /// Time that it may take, such as 30s or 5m [default: 1h]
@@ -66,7 +66,7 @@ pub(crate) struct RunProgram {
     pub(crate) args: Vec<String>,
 }
 
-/// What a task of a program may take, and its environment.
+/// The limits of a task of a program, and its environment.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LimitArguments {
     /// Memory of all its processes, in bytes or such as 512MB or 4GiB [default: 256MiB]

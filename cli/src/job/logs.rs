@@ -23,7 +23,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Resu
     let task = arguments.task.map(|task| ("task", task.to_string()));
     let (mut printer, mut away) = (Printer::new(format), Away::default());
     let mut query: Query = task.clone().into_iter().collect();
-    // What the first page of several says: what is written while the others are read is newer.
+    // The cursor of the first page: a line that is written while the other pages are read is newer than it.
     let mut first = None;
     loop {
         let page = match grid.logs(arguments.id, &query).await {
@@ -78,7 +78,7 @@ impl Printer {
     fn print(&mut self, log: &TaskLog) -> Result<(), Failure> {
         let printed = self.printed.entry((log.task, log.attempt)).or_default();
         let new = usize::try_from(printed.bytes.saturating_sub(log.omitted_bytes)).unwrap_or(usize::MAX);
-        // What is no UTF-8 may have been replaced by more bytes than it had.
+        // Bytes that are no UTF-8 are replaced by a character that may be longer.
         let new = (new..=log.text.len()).find(|place| log.text.is_char_boundary(*place)).unwrap_or(log.text.len());
         let text = &log.text[new..];
         let end = if log.ended_at.is_some() { text.len() } else { text.rfind('\n').map_or(0, |place| place + 1) };

@@ -147,7 +147,7 @@ fn replay(settings: &Settings, latest: u64) -> Result<(Replayed, u64), Failure> 
 /// How many figures are equal, and which are not.
 fn compare(grain: Grain, stored: &Stored, replayed: &Replayed, arguments: &Statistics) -> (usize, Vec<String>) {
     let (periods, tasks) = (&stored.periods[grain.as_str()], &stored.tasks[grain.as_str()]);
-    // What began earlier is kept no longer.
+    // Periods that began earlier are kept no longer.
     let oldest =
         if grain == Grain::Day { Timestamp::MIN } else { periods.first().map_or(Timestamp::MAX, |row| row.start) };
     let query = Query { grain, starts: oldest..Timestamp::MAX, kind: arguments.kind };

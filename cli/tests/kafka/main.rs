@@ -30,7 +30,7 @@ impl Grid {
         Self(child, url.trim().to_owned())
     }
 
-    /// What a command of this grid prints.
+    /// The standard output of a command that asks this grid.
     fn run(&self, broker: &Broker, arguments: &[&str]) -> Output {
         divvy(arguments, broker).env("DIVVY_URL", &self.1).output().expect("start")
     }

@@ -33,7 +33,7 @@ struct LogConfig {
 }
 
 /// What actix-web says of each connection that a client breaks off or fills with garbage, as an error. Answers that end early
-/// for reasons of our own are said by [`crate::server`] itself.
+/// for reasons of the service's own are logged by [`crate::connection`].
 const CONNECTIONS: &str = "actix_http::h1::dispatcher";
 
 /// The variables that every program with a log has.

@@ -1,10 +1,12 @@
 //! Simulated workers and their jobs, and what the grid says of itself.
 
+use std::time::Instant;
+
 use api::{SimulationStarted, Stats, WorkerStats};
 use model::JobState;
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, with};
+use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, problem, read, with};
 
 #[actix_web::test]
 async fn simulated_tasks_run_on_no_more_workers_than_asked_for_most_urgent_first() {
@@ -14,7 +16,7 @@ async fn simulated_tasks_run_on_no_more_workers_than_asked_for_most_urgent_first
     let told: Vec<_> = started.jobs.iter().map(|job| (job.priority.get(), job.tasks.total)).collect();
     assert_eq!(told, [(9, 11), (5, 10), (2, 10)]);
     assert!(started.jobs.iter().all(|job| job.tags["simulation"] == "true"));
-    let mut most = 0;
+    let (mut most, since) = (0, Instant::now());
     loop {
         let stats: Stats = read(grid.get("/v1/stats").await, 200).await;
         most = most.max(stats.tasks.running);
@@ -23,6 +25,7 @@ async fn simulated_tasks_run_on_no_more_workers_than_asked_for_most_urgent_first
         if stats.jobs.is_empty() {
             break;
         }
+        assert!(since.elapsed() < PATIENCE, "they go on: {stats:?}");
         crate::helpers::pause().await;
     }
     assert_eq!(most, 3);

@@ -146,7 +146,10 @@ def start_driver(stack: ExitStack, name: str, binary: str) -> dict[str, Contende
         asked.flush()
         return float(answers.readline())
 
-    return {contender: partial(run, contender) for contender in json.loads(answers.readline())}
+    contenders = answers.readline()
+    if not contenders:
+        sys.exit(f"the driver of {name} has ended before it was asked for anything: see its error above")
+    return {contender: partial(run, contender) for contender in json.loads(contenders)}
 
 
 def ratio(times: dict[str, list[float]], ours: str, other: str) -> str:

@@ -142,6 +142,9 @@ impl LeaseSender {
                 Err(sent) => sent,
             },
             StatusCode::SERVICE_UNAVAILABLE => Sent::Failed(LeaseFailure::HandedBack),
+            // Its server gave the request up before it had read the head: a worker that was halted for some seconds
+            // finds the head's time over when it goes on.
+            StatusCode::REQUEST_TIMEOUT => Sent::Failed(LeaseFailure::Undeliverable),
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
                 let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{Coordinator, FakeWorker, Fault, Worker, heavy, published_sum};
+use crate::helpers::{Coordinator, FakeWorker, Fault, Worker, eventually, heavy, published_sum};
 
 /// A worker that never answers loses its lease after this time.
 const SHORT_LEASES: (&str, &str) = ("DIVVY_LEASE_TIMEOUT_MS", "300");
@@ -59,6 +59,16 @@ fn worker_that_closes_without_an_answer_spoils_nothing() {
 #[test]
 fn worker_that_never_answers_spoils_nothing() {
     a_good_worker_makes_up_for(Fault::Silence);
+}
+
+#[test]
+fn lease_that_its_worker_has_not_read_costs_no_attempt() {
+    let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
+    let fake = FakeWorker::join(&coordinator, Fault::RequestTimeout);
+    let job = coordinator.ask_sum(1, 1000);
+    eventually("the lease comes to it twice", || (fake.leases() >= 2).then_some(()));
+    let _good = Worker::join(&coordinator, &[]);
+    assert_eq!(job.answer().sum(), published_sum(3));
 }
 
 #[test]

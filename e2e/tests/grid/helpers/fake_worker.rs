@@ -22,6 +22,8 @@ const OTHER_ATTEMPT: &str = "00000000-0000-4000-8000-000000000000";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Status500,
+    /// The server of a worker that was halted gives up the request that came meanwhile.
+    RequestTimeout,
     Garbage,
     HalfAnAnswer,
     WrongAttempt,
@@ -115,6 +117,9 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
     // The coordinator may close first, which is its right.
     let _ = match fault {
         Fault::Status500 => write(stream, "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"),
+        Fault::RequestTimeout => {
+            write(stream, "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        }
         Fault::Garbage => write(stream, "\0\u{1}\u{2} this is no HTTP\r\n\r\n"),
         Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
         Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),

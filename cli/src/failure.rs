@@ -90,7 +90,7 @@ impl From<client::Error> for Failure {
             client::Error::Unreachable { url, source } => {
                 Self::Unreachable { url: url.to_string(), cause: root_cause(&source) }
             }
-            client::Error::Refused { status, detail } if status.is_client_error() => Self::Usage(detail),
+            client::Error::Refused { status, detail } if is_callers_fault(status) => Self::Usage(detail),
             client::Error::Refused { detail, .. } => Self::Failed(detail),
             client::Error::NoResult { state, detail } => match state {
                 JobState::Canceled => Self::Canceled(detail),
@@ -100,6 +100,11 @@ impl From<client::Error> for Failure {
             error @ (client::Error::Start(_) | client::Error::Answer { .. }) => anyhow::Error::from(error).into(),
         }
     }
+}
+
+/// Whether the same request would be refused again.
+fn is_callers_fault(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// The error's innermost source says what happened; the outer ones repeat the URL.

@@ -198,6 +198,8 @@ impl LeaderRelay {
         tokio::select! {
             answered = request.send() => match answered {
                 Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
+                // The server of a leader that was halted has given the request up unread: this process sends each whole.
+                Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
                 Ok(response) => Asked::Answered(response),
                 Err(error) => {
                     debug!(%address, %error, "the leader does not answer");

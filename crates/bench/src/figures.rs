@@ -56,7 +56,11 @@ pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
 pub(crate) fn verdict(value: f64, goal: Option<f64>) -> String {
     goal.map_or_else(
         || "– | –".to_owned(),
-        |goal| format!("≤ {goal} | {}", if value <= goal { "yes" } else { "**no**" }),
+        |goal| {
+            // A goal that is a multiple of another one has more digits than say something.
+            let shown = (goal * 1_000.0).round() / 1_000.0;
+            format!("≤ {shown} | {}", if value <= goal { "yes" } else { "**no**" })
+        },
     )
 }
 

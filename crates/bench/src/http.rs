@@ -43,9 +43,13 @@ impl Connection {
     }
 
     pub(crate) fn send_body(&mut self, target: &str, body: &str) -> anyhow::Result<()> {
+        self.send_with_body("POST", target, body)
+    }
+
+    pub(crate) fn send_with_body(&mut self, method: &str, target: &str, body: &str) -> anyhow::Result<()> {
         let (host, length) = (self.address, body.len());
         let request = format!(
-            "POST {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         self.stream.get_mut().write_all(request.as_bytes()).context("send a request")
     }

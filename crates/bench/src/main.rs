@@ -64,6 +64,8 @@ enum Table {
     Tasks,
     /// From a job's submission to the start of its first task
     Starts,
+    /// What many workers, waiting clients and event streams cost that have nothing to do with each other
+    Growth,
     /// From a leader's end to the next one's first lease
     Takeovers,
     /// Events to Kafka and jobs out of it, with a broker of scripts/kafka/fetch.sh
@@ -107,6 +109,7 @@ fn main() -> anyhow::Result<()> {
             Table::Tasks => tables::tasks::print(&setting),
             Table::Kafka => tables::kafka::print(&setting),
             Table::Starts => tables::starts::print(&setting),
+            Table::Growth => tables::growth::print(&setting),
             Table::Takeovers => tables::takeovers::print(&setting),
         }?;
         println!();

@@ -28,7 +28,7 @@ use crate::tls::Tls;
 use crate::{ApiError, Metrics};
 
 /// Connections that one listener holds at most; further ones wait in the backlog.
-const MAX_CONNECTIONS: usize = 8192;
+const MAX_CONNECTIONS: usize = 16_384;
 
 /// How long a client may hold what.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 pub(crate) mod cpu;
 pub(crate) mod dividing;
 pub(crate) mod grid;
+pub(crate) mod growth;
 pub(crate) mod job;
 pub(crate) mod kafka;
 pub(crate) mod kernel;

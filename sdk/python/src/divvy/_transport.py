@@ -33,8 +33,8 @@ MAX_IDLE_SECONDS = 60.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
-#: Statuses after which a safe request is sent again.
-_BUSY = frozenset({429, 503})
+#: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile.
+_BUSY = frozenset({408, 429, 503})
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from .job import LOOK_INTERVAL, OVER
 if TYPE_CHECKING:
     from . import models
 
-#: Statuses after which a safe request is sent again.
-_BUSY = frozenset({429, 503})
+#: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile.
+_BUSY = frozenset({408, 429, 503})
 
 
 class AsyncClient:

@@ -11,11 +11,9 @@ CALLS=${CALLS:-5000}
 cargo build --quiet --locked --profile "$PROFILE" -p coordinator -p worker -p divvy --bins
 bin=$PWD/target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
 
-echo "One call, of $CALLS (native: a fifth of them):"
+echo 'One call:'
 echo
-echo '```'
 cargo run --quiet --locked --profile "$PROFILE" -p sandbox --features wasm --example overhead "$CALLS"
-echo '```'
 echo
 
 directory=$(mktemp -d)
@@ -66,6 +64,7 @@ row 'WASI, a lease each' job "$wasm" 1
 row 'WASI, up to 100 a lease' job "$wasm" 100
 row 'native executable, a lease each' job "$native" 1
 row 'native executable, up to 100 a lease' job "$native" 100
+row 'named program, a lease each' job true 1
 row 'named program, up to 100 a lease' job true 100
 row '`xargs -P2`' sh -c "seq $TASKS | xargs -P2 -n1 /usr/bin/true"
 if command -v parallel >/dev/null; then

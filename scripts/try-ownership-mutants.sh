@@ -1,68 +1,24 @@
 #!/usr/bin/env bash
-# Plants bugs in who leads and what a leader may do, one at a time in a copy of the sources, and shows that some hundred
-# simulated seeds of several coordinators, or the tests of the part, find each of them. With names as arguments, only those.
+# Plants bugs in who leads and what a leader may do, and shows that some hundred simulated seeds of several coordinators or the
+# tests of the part find each of them. Options: see mutants.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/mutants.sh
 
-COPY=target/ownership-mutants/sources
 TIMEOUT_SECONDS=300
 SEEDS=${SEEDS:-0..300}
 
-export CARGO_TARGET_DIR="$PWD/target/ownership-mutants/target"
-export RUST_BACKTRACE=0 RUSTFLAGS='--cap-lints allow'
+build() { cargo build --quiet --locked --package simulation; }
 
-wanted=("$@")
-missed=()
-
-simulate() {
-  (cd "$COPY" && cargo build --quiet --locked --package simulation &&
-    timeout "$TIMEOUT_SECONDS" "$CARGO_TARGET_DIR/debug/simulation" --shared --seeds "$SEEDS" --jobs 2)
+look() {
+  timeout "$TIMEOUT_SECONDS" "$CARGO_TARGET_DIR/debug/simulation" --shared --seeds "$SEEDS" --jobs 2 &&
+    timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package engine --lib candidacy &&
+    timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package store --all-features --lib memory
 }
 
-run_tests() {
-  (cd "$COPY" && timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package engine --lib candidacy &&
-    timeout "$TIMEOUT_SECONDS" cargo test --quiet --locked --package store --all-features --lib memory)
-}
+found_by() { found_by_seed_or_test "$1"; }
 
-# Name, file, sed script.
-mutant() {
-  local name=$1 source=$2 script=$3
-  if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
-  local output=target/ownership-mutants/$name.log
-  sed -E "$script" "$source" > "$COPY/$source"
-  if cmp -s "$source" "$COPY/$source"; then
-    echo "$name: the line to change is not there any more" >&2
-    exit 2
-  fi
-  if [ -n "${ONLY_PLANT:-}" ]; then
-    cp "$source" "$COPY/$source"
-    echo "$name: planted"
-    return
-  fi
-  if ! (cd "$COPY" && cargo build --quiet --locked --package simulation) > "$output" 2>&1; then
-    echo "$name: does not compile, see $output" >&2
-    exit 2
-  fi
-  if ! simulate >> "$output" 2>&1; then
-    printf '%-42s found by %s\n' "$name" "$(grep -m1 'fails at step' "$output" | cut -c1-110)"
-  elif ! run_tests >> "$output" 2>&1; then
-    printf '%-42s found by %s\n' "$name" "$(sed -nE 's/^    ([a-z_:]+)$/\1/p' "$output" | sed -n 1p)"
-  else
-    missed+=("$name")
-    printf '%-42s NOT FOUND\n' "$name"
-  fi
-  cp "$source" "$COPY/$source"
-}
-
-rm -rf "$COPY"
-mkdir -p "$COPY"
-git ls-files -z | xargs -0 cp --no-dereference --parents -t "$COPY"
-if [ -z "${ONLY_PLANT:-}" ]; then
-  simulate > target/ownership-mutants/unchanged.log 2>&1 || {
-    echo "seeds fail without any bug, see target/ownership-mutants/unchanged.log" >&2
-    exit 2
-  }
-fi
+prepare ownership-mutants "$@"
 
 CANDIDACY=crates/engine/src/candidacy.rs
 SHARED=crates/store/src/memory/shared.rs
@@ -89,7 +45,4 @@ mutant lists-are-not-waited-for $JOBS 's/if self\.awaited\.is_empty\(\) \{/if !s
 mutant the-last-list-ends-no-wait $JOBS 's/ \&\& self\.awaited\.remove\(worker\) \&\& self\.awaited\.is_empty\(\)/ \&\& self.awaited.remove(worker) \&\& self.awaited.len() > 9/'
 mutant attempts-repeat-their-ids crates/engine/src/attempts.rs 's/let prefix = .*;/let prefix = 0 * (epoch + u128::from(instance));/'
 
-if [ ${#missed[@]} -gt 0 ]; then
-  echo "${#missed[@]} bugs are not found: ${missed[*]}" >&2
-  exit 1
-fi
+report

@@ -129,6 +129,13 @@ impl From<&clap::Error> for Failure {
         let text = error.to_string();
         let mut paragraphs = text.split("\n\n");
         let mut message = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
+        if let (Some(ContextValue::String(option)), Some(cause)) =
+            (error.get(ContextKind::InvalidArg), std::error::Error::source(error))
+            && option.ends_with("<URL>")
+        {
+            // The value may hold a password.
+            message = format!("invalid value for '{option}': {cause}");
+        }
         if let (ErrorKind::MissingSubcommand, Some(ContextValue::Strings(commands))) =
             (error.kind(), error.get(ContextKind::ValidSubcommand))
         {
@@ -167,6 +174,19 @@ mod tests {
         ] {
             let message = message(line);
             assert!(message.starts_with(start) && !message.contains('\n'), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_refused_is_not_repeated_since_it_may_hold_a_password() {
+        for line in [
+            "divvy job list --coordinator http://me:hush@host",
+            "divvy sum-of-primes 1 2 --coordinator http://host/?hush",
+            "divvy up --store-url mysql://me:hush@host/x",
+        ] {
+            let message = message(line);
+            assert!(message.contains("invalid value for '--") && message.contains("<URL>'"), "{line}: {message}");
+            assert!(!message.contains("hush"), "{line}: {message}");
         }
     }
 

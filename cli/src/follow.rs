@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::client::{Client, Events, EventsError, StreamItem};
 use api::{Job, StreamReset};
-use model::{JobEvent, JobId};
+use model::{EventKind, JobEvent, JobId};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
@@ -137,15 +137,10 @@ impl Away {
     }
 }
 
-/// Waits until a job is over and answers it. `on_progress` hears of the tasks done and in all; a new connection tells
-/// old figures once more.
-pub(crate) async fn follow_job(
-    grid: &Client,
-    id: JobId,
-    mut on_progress: impl FnMut(u64, u64),
-) -> Result<Job, Failure> {
+/// Waits until a job is over and answers it. `on_progress` gets the job at the start and after each change.
+pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl FnMut(&Job)) -> Result<Job, Failure> {
     let job = grid.job(id).await?;
-    on_progress(job.tasks.succeeded, job.tasks.total);
+    on_progress(&job);
     if job.state.is_over() {
         return Ok(job);
     }
@@ -154,17 +149,13 @@ pub(crate) async fn follow_job(
         // What happened while there was no connection shows in the job itself.
         let is_news = match stream.next().await? {
             Step::Opened | Step::Reset(_) | Step::Over => true,
-            Step::Event(event) => {
-                if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
-                    on_progress(done, total);
-                }
-                event.kind.is_end()
-            }
+            // Events of progress have the number of tasks alone. They come once a second at most.
+            Step::Event(event) => event.kind == EventKind::Progress || event.kind.is_end(),
         };
         if is_news {
             match grid.job(id).await {
                 Ok(job) if job.state.is_over() => return Ok(job),
-                Ok(job) => on_progress(job.tasks.succeeded, job.tasks.total),
+                Ok(job) => on_progress(&job),
                 Err(error) => {
                     stream.lose();
                     stream.away.bear(error.into())?;

@@ -63,7 +63,7 @@ pub(crate) fn job_table(jobs: &[Job], now: Timestamp) -> Table<10> {
         table.push([
             Cell::new(job.id.to_string()),
             Cell::new(job.kind.as_str()),
-            Cell::new(job.state.as_str()).toned(job_tone(job.state)),
+            state_cell(job),
             Cell::number(job.priority),
             Cell::number(percent(job.progress.fraction)),
             Cell::number(format!("{}/{}", job.tasks.succeeded, job.tasks.total)),
@@ -86,7 +86,21 @@ pub(crate) fn labels(labels: &Labels) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
 }
 
-pub(crate) fn job_tone(state: JobState) -> Tone {
+/// A job's state with its colour.
+pub(crate) fn state_cell(job: &Job) -> Cell {
+    let (state, tone) = job_state(job);
+    Cell::new(state).toned(tone)
+}
+
+/// A job's state for people: one that has started and that no worker can run now is waiting.
+pub(crate) fn job_state(job: &Job) -> (&'static str, Tone) {
+    if job.state == JobState::Running && job.tasks.running == 0 && job.notice.is_some() {
+        return ("waiting", Tone::Waiting);
+    }
+    (job.state.as_str(), job_tone(job.state))
+}
+
+fn job_tone(state: JobState) -> Tone {
     match state {
         JobState::Queued => Tone::Plain,
         JobState::Running => Tone::Active,

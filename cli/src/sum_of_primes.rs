@@ -14,6 +14,7 @@ use crate::bar;
 use crate::failure::Failure;
 use crate::hang_up::stop_signal;
 use crate::print::print_line;
+use crate::up::warn_about_variables;
 
 /// How often the progress bar looks at the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,6 +32,7 @@ pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("A must not be above B, but {a} is above {b}")));
     }
     service::init_logs("warn")?;
+    warn_about_variables();
     let answer = match arguments.coordinator()? {
         Some(url) => ask(&url, arguments).await?,
         None => ask_own_grid(arguments).await?,
@@ -72,15 +74,15 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
     }
 }
 
-/// Draws a bar of the tasks that are done until it is dropped.
+/// Draws a bar of the work that is done until it is dropped.
 async fn show_progress(jobs: &JobWatch) -> ! {
     let bar = ProgressBar::no_length().with_style(bar::plain());
     let _clear = ClearOnDrop(&bar);
     let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
     loop {
         ticks.tick().await;
-        for progress in jobs.progress() {
-            bar::advance(&bar, progress.succeeded, progress.total);
+        for (tasks, progress) in jobs.progress() {
+            bar::show(&bar, &tasks, &progress);
         }
     }
 }

@@ -15,11 +15,16 @@ use crate::hang_up::stop_signal;
 use crate::print::{print_line, tell};
 use crate::python_workers::PythonWorkers;
 
+/// Warns about variables that neither this command nor a service reads.
+pub(crate) fn warn_about_variables() {
+    warn_about_unknown_variables(&[&coordinator::config::variables(), &worker::config::variables()]);
+}
+
 /// Serves a grid until Ctrl-C, SIGTERM or the end of its terminal.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::init_logs(service::DEFAULT_LOG)?;
     service::raise_open_files_limit();
-    warn_about_unknown_variables(&[&coordinator::config::variables(), &worker::config::variables()]);
+    warn_about_variables();
     let stop = stop_signal().context("catch signals")?;
     let (public_addr, data_dir) = (SocketAddr::new(arguments.host, arguments.port), arguments.data_dir());
     let kept = match &data_dir {
@@ -57,5 +62,24 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     tokio::select! {
         stopped = stopped => Ok(stopped?),
         () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use service::is_variable_of_a_program;
+
+    #[test]
+    fn every_program_knows_the_variables_of_the_others() {
+        let variables = [coordinator::config::variables(), worker::config::variables()].concat();
+        assert!(variables.len() > 50, "{variables:?}");
+        for variable in variables.iter().filter(|variable| variable.name.starts_with("DIVVY_")) {
+            let name = &variable.name;
+            assert!(
+                is_variable_of_a_program(name),
+                "{name} is missing in OF_ALL_PROGRAMS of crates/service/src/config.rs"
+            );
+        }
+        assert!(!is_variable_of_a_program("DIVVY_FOO"));
     }
 }

@@ -25,8 +25,7 @@ pub(crate) fn stored(record: JobRecord, chunk_size: NonZeroU64) -> Job {
 fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_size: NonZeroU64) -> Job {
     let known = workloads::kind(record.kind).ok();
     let work = known.and_then(|kind| restored(kind, &record, chunk_size));
-    let stored = || work.as_ref().and_then(|work| numbers_done(&record, &**work));
-    let numbers_done = live.as_ref().map_or_else(stored, |live| live.numbers_done);
+    let numbers_done = work.as_ref().and_then(|work| numbers_done(&record, &**work));
     let algorithm = work.as_ref().and_then(|work| work.algorithm());
     let params = known.map_or_else(|| record.params.clone(), |kind| kind.asked(&record.params));
     let JobRecord { id, kind, options, state, tasks: total, .. } = record;
@@ -40,9 +39,8 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     let tasks = live.as_ref().map_or(stored, |live| live.counts);
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
-    let fraction = live.as_ref().map_or(share_of_tasks, |live| live.fraction);
-    let tasks_per_second = live.as_ref().and_then(|live| live.tasks_per_second);
-    let seconds_left = live.as_ref().and_then(|live| live.seconds_left);
+    let stored = || JobProgress { fraction: share_of_tasks, numbers_done, ..JobProgress::default() };
+    let progress = live.as_ref().map_or_else(stored, progress);
     let (error, went_wrong) = if state == JobState::Failed { (record.error, None) } else { (None, record.error) };
     let notice = notice.or(went_wrong);
     let verification = options.verify.map(|share| verification(share, live.as_ref()));
@@ -63,13 +61,19 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         output: options.output,
         submitted_by: options.submitted_by,
         tasks,
-        progress: JobProgress { fraction, numbers_done, tasks_per_second, seconds_left },
+        progress,
         attempts: live.as_ref().map_or(record.attempts, |live| live.attempts),
         submitted_at: record.submitted_at,
         started_at: record.started_at,
         finished_at: record.finished_at,
         error,
     }
+}
+
+/// How far a job is that the engine works on.
+pub(crate) fn progress(live: &JobView) -> JobProgress {
+    let &JobView { fraction, numbers_done, tasks_per_second, seconds_left, .. } = live;
+    JobProgress { fraction, numbers_done, tasks_per_second, seconds_left }
 }
 
 fn verification(share: Share, live: Option<&JobView>) -> JobVerification {

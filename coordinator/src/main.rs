@@ -1,5 +1,6 @@
 //! The `divvy-coordinator` binary: configuration from the environment, logs on stderr, SIGTERM drains.
 
+use std::io::{Write, stderr, stdout};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -33,19 +34,24 @@ async fn serve() -> ExitCode {
 
 fn move_store(arguments: &[String]) -> ExitCode {
     if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-        print!("{}", migrate::USAGE);
+        tell(&mut stdout(), migrate::USAGE);
         return ExitCode::SUCCESS;
     }
     match migrate::migrate(arguments) {
         Ok(moved) => {
-            print!("{moved}");
+            tell(&mut stdout(), &moved.to_string());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            tell(&mut stderr(), &format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes for people, who may have gone: the exit code tells all the same.
+fn tell(place: &mut impl Write, text: &str) {
+    let _ = place.write_all(text.as_bytes()).and_then(|()| place.flush());
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{BroughtProgram, ParsedJob, ProgramNames};
-use model::{ABLE, InvalidJob, JobKind, ProgramName, uploaded_programs};
+use model::{ABLE, InvalidJob, JobKind, ProgramKind, ProgramName, uploaded_programs};
 use store::{ReadError, Store, missing};
 use tokio::sync::Semaphore;
 
@@ -35,20 +35,13 @@ pub(crate) struct Programs {
     max_output_bytes: u64,
     /// One permit for each upload.
     pub(crate) uploads: Semaphore,
-    pub(crate) logs: TaskLogs,
+    pub(crate) logs: Arc<TaskLogs>,
 }
 
 impl Programs {
     pub(crate) fn new(store: Arc<Store>, workers: Arc<Workers>, config: &Config) -> Self {
         let (max_bytes, max_output_bytes) = (config.max_program_bytes, config.max_result_bytes as u64);
-        Self {
-            store,
-            workers,
-            max_bytes,
-            max_output_bytes,
-            uploads: Semaphore::new(MAX_UPLOADS),
-            logs: TaskLogs::default(),
-        }
+        Self { store, workers, max_bytes, max_output_bytes, uploads: Semaphore::new(MAX_UPLOADS), logs: Arc::default() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -62,10 +55,15 @@ impl Programs {
             let message = format!("limits.output_bytes must be at most {most} here (DIVVY_MAX_RESULT_BYTES)");
             return Err(InvalidJob::new("params", message).into());
         }
+        let is_reproducible = is_program(job.kind) && workloads::program_is_reproducible(&job.work.stored)?;
         for hash in uploaded_programs(job.kind, job.work.stored.get()) {
             let program = self.store.program(hash).await?;
             let program =
                 program.ok_or_else(|| InvalidJob::new("params", format!("name a program: {}", missing(hash))))?;
+            if is_reproducible && program.kind == ProgramKind::Native {
+                let message = format!("reproducible is for WASI programs, and {hash} is a native executable");
+                return Err(InvalidJob::new("params", message).into());
+            }
             job.options.requires.labels.insert(program.kind.label().to_owned(), ABLE.to_owned());
         }
         job.is_admitted = true;

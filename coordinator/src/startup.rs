@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{Data, ServiceConfig};
 use anyhow::Context;
+use api::JobProgress;
 use engine::Engine;
 use model::TaskCounts;
 use prometheus_client::registry::Registry;
@@ -62,9 +63,10 @@ pub struct JobWatch(Vec<Weak<Role>>);
 impl JobWatch {
     /// How far every job is; none while no coordinator leads.
     #[must_use]
-    pub fn progress(&self) -> Vec<TaskCounts> {
+    pub fn progress(&self) -> Vec<(TaskCounts, JobProgress)> {
         let term = self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()));
-        term.map_or_else(Vec::new, |term| term.driver.view(Engine::progress))
+        let jobs = term.map_or_else(Vec::new, |term| term.driver.view(Engine::progress));
+        jobs.into_iter().map(|job| (job.counts, crate::job_view::progress(&job))).collect()
     }
 
     /// Watches other coordinators too.

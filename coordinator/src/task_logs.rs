@@ -1,23 +1,33 @@
 //! What programs write to stderr: shown while they run, stored when they have ended. Each change has a number, so that a
 //! client which follows asks for what is newer and waits until there is something.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::{LogReport, MAX_LOG_BYTES};
 use model::{AttemptId, JobId};
 use store::{Store, WriteError};
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
 
 use crate::clock::now;
+use crate::driver::Driver;
 
 /// Programs that run and whose stderr is shown meanwhile; what others write is seen when they have ended.
 const MAX_LIVE_LOGS: usize = 1_024;
 
 /// A worker reports what is new: without a report for so long the log gives its place to another.
 const LIVE_FOR: Duration = Duration::from_secs(30);
+
+/// Without a lease for so long, and with no last report, the program ended with its worker: its log is stored as it is. A worker
+/// that lives sends the last report at once, and one that a new leader does not know yet is adopted sooner.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3);
+
+/// How often logs without a lease are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Logs that are kept of one job, by one coordinator.
 const MAX_JOB_LOG_BYTES: u64 = 64 << 20;
@@ -60,6 +70,9 @@ struct Logs {
     forgotten: u64,
     newest: u64,
     followers: HashMap<JobId, watch::Sender<()>>,
+    /// The latest attempts whose logs were stored without a last report: a worker that was only thought to be lost may still
+    /// send one.
+    abandoned: VecDeque<Attempt>,
 }
 
 #[derive(Debug)]
@@ -69,6 +82,22 @@ struct Live {
     offset: u64,
     text: String,
     seen_at: Instant,
+    /// Since when its attempt is known to hold no lease.
+    unleased_since: Option<Instant>,
+}
+
+/// Stores the logs of attempts that ended without a last report: their worker was killed or lost. Runs for ever.
+pub(crate) async fn keep_abandoned(logs: Arc<TaskLogs>, store: Arc<Store>, driver: Arc<Driver>) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for (attempt, live) in logs.take_abandoned(&driver, Instant::now()) {
+            if let Err(error) = logs.store(attempt, live.worker, live.offset, live.text, &store).await {
+                debug!(%error, job_id = %attempt.job, task = attempt.task, "the log of a lost attempt is not stored");
+            }
+        }
+    }
 }
 
 impl TaskLogs {
@@ -78,18 +107,46 @@ impl TaskLogs {
         let cut = text.len().saturating_sub(MAX_LOG_BYTES);
         let start = (cut..=text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len());
         let (offset, text, worker) = (offset + start as u64, text[start..].to_owned(), worker.as_str().to_owned());
+        if self.logs().abandoned.contains(&attempt) {
+            return Ok(());
+        }
         if !is_final {
             self.logs().show(attempt, worker, offset, text);
             return Ok(());
         }
+        self.store(attempt, worker, offset, text, store).await
+    }
+
+    /// Keeps the log of an attempt that has ended.
+    async fn store(
+        &self,
+        attempt: Attempt,
+        worker: String,
+        omitted_bytes: u64,
+        text: String,
+        store: &Store,
+    ) -> Result<(), WriteError> {
         if !self.logs().is_kept(attempt, text.len()) {
             return Ok(());
         }
         let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
-        let log = store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes: offset, text };
-        store.put_log(log).await?;
+        store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await?;
         self.logs().note_stored(attempt);
         Ok(())
+    }
+
+    /// Takes the logs whose attempts have held no lease for [`ABANDONED_AFTER`].
+    fn take_abandoned(&self, driver: &Driver, now: Instant) -> Vec<(Attempt, Live)> {
+        let attempts: Vec<Attempt> = self.logs().live.keys().copied().collect();
+        if attempts.is_empty() {
+            return Vec::new();
+        }
+        // Not while the logs are locked.
+        let leased: HashSet<AttemptId> = driver.view(|engine| {
+            let ids = attempts.iter().map(|attempt| attempt.id);
+            ids.filter(|id| engine.is_leased(*id)).collect()
+        });
+        self.logs().take_unleased(&leased, now)
     }
 
     /// What programs that run have written so far, by task.
@@ -146,7 +203,23 @@ impl Logs {
             }
         }
         let changed = self.change(attempt.job);
-        self.live.insert(attempt, Live { changed, worker, offset, text, seen_at: Instant::now() });
+        let unleased_since = self.live.get(&attempt).and_then(|live| live.unleased_since);
+        self.live.insert(attempt, Live { changed, worker, offset, text, seen_at: Instant::now(), unleased_since });
+    }
+
+    fn take_unleased(&mut self, leased: &HashSet<AttemptId>, now: Instant) -> Vec<(Attempt, Live)> {
+        let is_abandoned = |attempt: &Attempt, live: &mut Live| {
+            if leased.contains(&attempt.id) {
+                live.unleased_since = None;
+                return false;
+            }
+            now.duration_since(*live.unleased_since.get_or_insert(now)) >= ABANDONED_AFTER
+        };
+        let taken: Vec<_> = self.live.extract_if(is_abandoned).collect();
+        self.abandoned.extend(taken.iter().map(|(attempt, _)| *attempt));
+        let surplus = self.abandoned.len().saturating_sub(MAX_LIVE_LOGS);
+        self.abandoned.drain(..surplus);
+        taken
     }
 
     /// Whether a log that has ended is to be stored.
@@ -225,6 +298,25 @@ mod tests {
             "{changes:?}"
         );
         assert_eq!(logs.changes(job, &(1..2), seen).expect("remembered").len(), 1);
+    }
+
+    #[test]
+    fn a_log_is_taken_when_its_attempt_has_had_no_lease_for_a_while() {
+        let (logs, start) = (TaskLogs::default(), Instant::now());
+        show(&logs, attempt(1, 0), "of a lost worker");
+        show(&logs, attempt(1, 1), "of one that lives");
+        let leased = |tasks: &[u64]| tasks.iter().map(|task| attempt(1, *task).id).collect::<HashSet<_>>();
+        let take = |leased: &HashSet<AttemptId>, after: Duration| {
+            let taken = logs.logs().take_unleased(leased, start + after);
+            taken.into_iter().map(|(attempt, live)| (attempt.task, live.text)).collect::<Vec<_>>()
+        };
+        assert!(take(&leased(&[1]), Duration::ZERO).is_empty());
+        // A new leader does not know an attempt at first.
+        assert!(take(&leased(&[]), ABANDONED_AFTER / 2).is_empty());
+        let gone = vec![(0, "of a lost worker".to_owned())];
+        assert_eq!(take(&leased(&[1]), ABANDONED_AFTER), gone);
+        assert!(take(&leased(&[]), ABANDONED_AFTER * 3 / 2 - Duration::from_millis(1)).is_empty());
+        assert!(logs.live(attempt(1, 0).job, &(0..9)).iter().all(|log| log.task == 1));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::submitted;
 use crate::supervisor::Supervisor;
+use crate::task_logs::{self, TaskLogs};
 use crate::workers::{Destination, Workers};
 
 /// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
@@ -55,6 +56,7 @@ pub(crate) struct TermParts {
     pub(crate) metrics: CoordinatorMetrics,
     events: Arc<EventHub>,
     lease_log: Arc<LeaseLog>,
+    logs: Arc<TaskLogs>,
     kafka: Option<Arc<Kafka>>,
     outcomes: OutcomeBudget,
     /// Since when this process takes heartbeats.
@@ -71,7 +73,8 @@ impl TermParts {
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
         let (lease_log, kafka) = (Arc::clone(&state.lease_log), state.kafka.clone());
         let outcomes = state.outcomes.clone();
-        Ok(Self { config, workers, metrics, events, lease_log, kafka, outcomes, started_at, client, scheme })
+        let logs = Arc::clone(&state.programs.logs);
+        Ok(Self { config, workers, metrics, events, lease_log, logs, kafka, outcomes, started_at, client, scheme })
     }
 }
 
@@ -130,6 +133,8 @@ impl Term {
         background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
         let statistics = parts.config.statistics_retention();
         background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));
+        let (logs, store, driver) = (Arc::clone(&parts.logs), Arc::clone(&self.store), Arc::clone(&self.driver));
+        background.spawn(task_logs::keep_abandoned(logs, store, driver));
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));

@@ -88,6 +88,20 @@ fn migrate_says_what_it_needs() {
 }
 
 #[test]
+fn migrate_ends_with_its_exit_code_where_nobody_reads_what_it_says() {
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    for (arguments, code) in [(&["migrate", "--help"][..], 0), (&["migrate"], 1)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        let status = command.args(arguments).stdout(gone()).stderr(gone()).status().expect("run the service");
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
 fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() {
     let (from, shared, back) = (directory(), directory(), directory());
     let settings = store_sqlite::StoreSettings {

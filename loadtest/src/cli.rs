@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::error::Error;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, ValueEnum};
 use reqwest::Url;
 
 use crate::target::parse_url;
@@ -40,6 +42,17 @@ pub(crate) struct Args {
     /// What goes to stdout
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// Ends the program as clap does, but for a refused URL: it may hold a password, which clap would print.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    if let (Some(ContextValue::String(option)), Some(cause)) = (error.get(ContextKind::InvalidArg), error.source())
+        && option.ends_with("<URL>")
+    {
+        let message = format!("invalid value for '{option}': {cause}");
+        Args::command().error(ErrorKind::ValueValidation, message).exit();
+    }
+    error.exit()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -25,7 +25,11 @@ use crate::run::{RunError, Verdict};
 const INTERRUPTED: u8 = 128 + 2;
 
 fn main() -> ExitCode {
-    match run::run(&cli::Args::parse()) {
+    let args = match cli::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => cli::refuse(&error),
+    };
+    match run::run(&args) {
         Ok(Verdict::Kept) => ExitCode::SUCCESS,
         Ok(Verdict::Missed) => ExitCode::from(1),
         Ok(Verdict::Partial) => ExitCode::from(INTERRUPTED),

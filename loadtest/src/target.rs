@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use api::client::{AccessToken, ClientTls};
+use anyhow::{Context, Result};
+use api::client::{AccessToken, ClientTls, base_url};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -88,13 +88,8 @@ pub(crate) fn token_from_environment() -> Result<Option<AccessToken>> {
 
 /// Parses `--url`, to which the path of the service is added.
 pub(crate) fn parse_url(text: &str) -> Result<Url> {
-    let mut url = Url::parse(text).context("not a URL")?;
-    let is_http = matches!(url.scheme(), "http" | "https");
-    ensure!(is_http && url.has_host(), "must start with http:// or https:// and name a host");
-    if url.query().is_some() || url.fragment().is_some() {
-        bail!("must have neither ? nor #");
-    }
-    url.path_segments_mut().ok().context("has no path")?.pop_if_empty().push("sum-of-primes");
+    let mut url = base_url(text)?;
+    url.path_segments_mut().ok().context("it has no path")?.pop_if_empty().push("sum-of-primes");
     Ok(url)
 }
 
@@ -168,7 +163,7 @@ mod tests {
         assert_eq!(asked("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080/sum-of-primes"));
         assert_eq!(asked("https://host").as_deref(), Some("https://host/sum-of-primes"));
         assert_eq!(asked("http://host/grid/").as_deref(), Some("http://host/grid/sum-of-primes"));
-        for refused in ["https://", "host:8080", "http://host/?a=1", "file:///tmp"] {
+        for refused in ["https://", "host:8080", "http://host/?a=1", "file:///tmp", "http://me:hush@host"] {
             assert_eq!(asked(refused), None, "{refused}");
         }
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use api::MAX_SLOTS_PER_WORKER;
-use model::{Labels, WorkerId};
+use api::client::base_url;
+use model::{Labels, WorkerId, split_word};
 use serde::{Deserialize, Deserializer};
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
@@ -100,26 +101,11 @@ impl TryFrom<String> for Coordinators {
 
     fn try_from(text: String) -> anyhow::Result<Self> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let urls: Vec<_> = parts.map(coordinator_url).collect::<anyhow::Result<_>>()?;
+        let urls: Vec<_> = parts.map(base_url).collect::<Result<_, _>>()?;
         ensure!(!urls.is_empty(), "the list must name a URL such as http://127.0.0.1:8081");
         ensure!(urls.len() <= Self::MAX_URLS, "the list must have at most {} URLs", Self::MAX_URLS);
         Ok(Self(urls))
     }
-}
-
-/// Its errors do not repeat the text, which may hold a password.
-fn coordinator_url(text: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(text).context("a part is no URL such as http://127.0.0.1:8081")?;
-    ensure!(
-        matches!(url.scheme(), "http" | "https") && url.has_host(),
-        "a URL must begin with http:// or https:// and a host"
-    );
-    ensure!(
-        url.username().is_empty() && url.password().is_none(),
-        "a URL must not carry a user or a password: coordinators are asked with DIVVY_WORKER_TOKEN"
-    );
-    ensure!(url.query().is_none() && url.fragment().is_none(), "a URL must not have a query or a fragment");
-    Ok(url)
 }
 
 /// Labels as the environment gives them.
@@ -134,7 +120,8 @@ impl TryFrom<String> for WorkerLabels {
         let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
         let label = |pair: &str| {
             let wrong = || format!("{pair:?} must be key=value or key:value");
-            let (key, value) = pair.split_once(['=', ':']).with_context(wrong)?;
+            let (key, value) = split_word(pair);
+            let value = value.with_context(wrong)?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
         let mut labels = pairs.map(label).collect::<anyhow::Result<Labels>>()?;

@@ -191,7 +191,7 @@ impl Contact {
         if !self.is_current {
             return;
         }
-        self.announcer.courier.turn_to(&self.endpoint);
+        self.announcer.courier.turn_to(&self.endpoint, epoch);
         self.announcer.held.forget(&settled);
         while self.deliveries.try_join_next().is_some() {}
         // The next heartbeat asks again for what is not on its way yet.

@@ -2,7 +2,7 @@
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +12,7 @@ use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use service::WorkerToken;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::contact::describe;
@@ -54,12 +55,14 @@ pub(crate) struct Courier {
     token: WorkerToken,
     runtime: Handle,
     current: Mutex<Option<Endpoint>>,
+    /// The highest epoch that requests go to.
+    epoch: watch::Sender<u64>,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, token: WorkerToken, runtime: Handle) -> Self {
-        Self { client, token, runtime, current: Mutex::default() }
+        Self { client, token, runtime, current: Mutex::default(), epoch: watch::Sender::new(0) }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
@@ -67,12 +70,14 @@ impl Courier {
         api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")
     }
 
-    /// Requests go to this coordinator from now on.
-    pub(crate) fn turn_to(&self, endpoint: &Endpoint) {
+    /// Requests go to this coordinator, which leads by this epoch, from now on.
+    pub(crate) fn turn_to(&self, endpoint: &Endpoint, epoch: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_none_or(|current| current.url() != endpoint.url()) {
             *current = Some(endpoint.clone());
         }
+        drop(current);
+        self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
     /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. Blocks the calling thread.
@@ -131,26 +136,18 @@ impl Courier {
         self.runtime.block_on(self.send_report(path, body))
     }
 
-    /// Reports what `news` has, without waiting, and `interval` later what is new then, until there is nothing.
-    pub(crate) fn report_aside<T: serde::Serialize + Send + Sync + 'static>(
-        self: &Arc<Self>,
-        path: Vec<String>,
-        interval: Duration,
-        news: impl Fn() -> Option<T> + Send + 'static,
-    ) {
-        let this = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let path: Vec<_> = path.iter().map(String::as_str).collect();
-            while let Some(report) = news() {
-                if let Err(error) = this.send_report(&path, &report).await {
-                    tracing::debug!(error, "a report on the side was not taken");
-                }
-                sleep(interval).await;
-            }
-        });
+    /// Runs `task` on the side, on a thread of the runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
-    async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
+    /// The epoch of the coordinator that requests go to: one that begins to lead knows nothing of earlier reports.
+    pub(crate) fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+
+    /// Reports once, on a thread of the runtime.
+    pub(crate) async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
         let request = self.request(Method::PUT, path).ok_or("no coordinator has taken a heartbeat yet")?;
         let response = request.timeout(REPORT_TIMEOUT).json(body).send().await.map_err(|error| describe(&error))?;
         let status = response.status();

@@ -45,6 +45,9 @@ pub(crate) struct CheckProgram {
     /// A WebAssembly module or component, or an executable
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+    /// Memory that its job would give it, in bytes or such as 512MB or 4GiB [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
+    pub(crate) memory: Option<u64>,
 }
 
 /// Runs a program on this machine as a worker would, within the same limits.

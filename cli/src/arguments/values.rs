@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use api::client::base_url;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, JobKind, Priority, Share};
+use model::{JobId, JobKind, Priority, Share, split_word};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
@@ -95,15 +96,15 @@ pub(super) fn job_id(text: &str) -> Result<JobId, String> {
 
 /// `KEY=VALUE` or `KEY:VALUE`: the first of either character ends the key.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
-    match text.split_once(['=', ':']) {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+    match split_word(text) {
+        (key, Some(value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("give KEY=VALUE or KEY:VALUE".to_owned()),
     }
 }
 
 /// `KEY`, `KEY=VALUE` or `KEY:VALUE`, in the form that the API takes.
 pub(super) fn tag_filter(text: &str) -> Result<String, String> {
-    let (key, value) = text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
+    let (key, value) = split_word(text);
     if key.is_empty() {
         return Err("give KEY, KEY=VALUE or KEY:VALUE".to_owned());
     }
@@ -152,11 +153,7 @@ pub(super) fn memory(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}: give a URL such as http://127.0.0.1:8080"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("give a URL such as http://127.0.0.1:8080".to_owned()),
-    }
+    base_url(text).map_err(|error| format!("{error}: give a URL such as http://127.0.0.1:8080"))
 }
 
 #[cfg(test)]
@@ -254,7 +251,7 @@ mod tests {
     #[test]
     fn only_http_urls_with_a_host_are_taken() {
         assert!(http_url("http://h/prefix").is_ok() && http_url("https://h").is_ok());
-        for text in ["ftp://h", "h:8080", "http://", "https://", ""] {
+        for text in ["ftp://h", "h:8080", "http://", "https://", "", "http://h/?q", "http://h/#f"] {
             assert!(http_url(text).is_err(), "{text}");
         }
     }

@@ -6,7 +6,7 @@ use model::{JobId, JobKind};
 
 use crate::arguments::Format;
 use crate::failure::Failure;
-use crate::print::{job_tone, labels, print_json, print_line, print_table, rate};
+use crate::print::{labels, print_json, print_line, print_table, rate, state_cell};
 use crate::table::{Cell, Table};
 use crate::words::{between, figure, instant, memory, percent, span, span_of_seconds};
 
@@ -32,7 +32,7 @@ fn describe(job: &Job) -> Table<2> {
     let mut table = Table::without_head();
     let mut add = |name: &str, value: Cell| table.push([Cell::new(name), value]);
     add("id", Cell::new(job.id.to_string()));
-    add("state", Cell::new(job.state.as_str()).toned(job_tone(job.state)));
+    add("state", state_cell(job));
     for (name, value) in [
         ("error", job.error.clone()),
         ("notice", job.notice.clone()),

@@ -12,7 +12,7 @@ use model::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-
+use service::{ApiError, parse_json};
 use workloads::TasksParams;
 
 use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, WorkCommand};
@@ -130,7 +130,10 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{} is no job: {error}", path.display())))
+    parse_json(text.as_bytes()).map_err(|error| {
+        let message = if let ApiError::InvalidBody { message, .. } = error { message } else { error.to_string() };
+        Failure::Usage(format!("{} is no job: {message}", path.display()))
+    })
 }
 
 /// The payloads of a JSON array, else of one JSON value a line.
@@ -191,5 +194,22 @@ mod tests {
             panic!("refused")
         };
         assert!(message.starts_with("job.json is no job: unknown field `prio`"), "{message}");
+    }
+
+    #[test]
+    fn file_that_is_an_array_or_has_a_wrong_value_is_refused_in_plain_words() {
+        for (file, told) in [
+            (r#"["sleep", {"seconds": 1}]"#, "it must be an object, but is an array (line 1"),
+            (r#"{"kind":"sleep","params":{},"timeout":[5]}"#, "timeout must be an object, but is an array (line 1"),
+            (
+                r#"{"kind":"sleep","params":{},"max_attempts":0}"#,
+                "must be a whole number from 1 to 4294967295, but is 0",
+            ),
+            ("{", "it is no JSON: EOF while parsing an object (line 1"),
+            (r#"{"kind":"sleep","params":{}} x"#, "it is no JSON: trailing characters (line 1"),
+        ] {
+            let Err(Failure::Usage(message)) = parse(file, Path::new("job.json")) else { panic!("{file}") };
+            assert!(message.starts_with("job.json is no job: ") && message.contains(told), "{file}: {message}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use api::Job;
 use api::client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{MultiProgress, ProgressBar};
-use model::{JobId, JobKind, JobState, TaskState};
+use model::{JobId, JobState, TaskState};
 
 use crate::arguments::Format;
 use crate::bar;
@@ -36,7 +36,7 @@ pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>,
         let bars = bars.clone();
         async move {
             let bar = bars.add(ProgressBar::no_length().with_style(bar::with_message()).with_message(id.to_string()));
-            let job = follow_job(grid, id, |done, total| bar::advance(&bar, done, total)).await;
+            let job = follow_job(grid, id, |job| bar::show(&bar, &job.tasks, &job.progress)).await;
             bar.finish_and_clear();
             job
         }
@@ -44,7 +44,7 @@ pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>,
     stream::iter(ids.iter().copied()).map(follow).buffered(MAX_FOLLOWED).try_collect().await
 }
 
-/// Why jobs that are over did not succeed: where a job only counts its failed tasks, with the error of the first of them.
+/// Why jobs that are over did not succeed, with the error of the first failed task where the job's own error lacks it.
 pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
     let failure = Failure::from_jobs(jobs)?;
     let (Failure::Failed(message), Some(failed)) = (&failure, jobs.iter().find(|job| job.state == JobState::Failed))
@@ -52,12 +52,12 @@ pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
         return Some(failure);
     };
     let mut message = message.clone();
-    if matches!(failed.kind, JobKind::SLEEP | JobKind::TASKS) {
-        let query = vec![("state", TaskState::Failed.as_str().to_owned()), ("limit", "1".to_owned())];
-        // The tasks are an addition: without them the failure is told as it is.
-        let page = grid.task_page(failed.id, &query).await.ok();
-        if let Some(task) = page.as_ref().and_then(|page| page.tasks.first()) {
-            let error = task.last_error.as_deref().unwrap_or("no error is known");
+    let query = vec![("state", TaskState::Failed.as_str().to_owned()), ("limit", "1".to_owned())];
+    // An addition: where tasks are not individual, or cannot be asked for, the failure is told as it is.
+    let page = grid.task_page(failed.id, &query).await.ok();
+    if let Some(task) = page.as_ref().and_then(|page| page.tasks.first()) {
+        let error = task.last_error.as_deref().unwrap_or("no error is known");
+        if !message.contains(error) {
             message.push_str(&format!("; task {}: {error}", task.index));
         }
         message.push_str(&format!(". All of them: divvy job tasks {} --state failed.", failed.id));

@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use crate::failure::Failure;
-use crate::print::{job_tone, rate};
+use crate::print::{job_state, rate};
 use crate::printable::printable;
 use crate::table::Tone;
 use crate::watch::chart;
@@ -225,7 +225,7 @@ fn draw_jobs(frame: &mut Frame, area: Rect, stats: &Stats, jobs: &[Job], palette
         Column::new(
             "STATE",
             1,
-            jobs.iter().map(|job| Line::styled(job.state.as_str(), palette.style(job_tone(job.state)))),
+            jobs.iter().map(job_state).map(|(state, tone)| Line::styled(state, palette.style(tone))),
         ),
         Column::new("PRI", 6, each(|job| job.priority.to_string())),
         Column::new(if bar_width > 0 { "PROGRESS" } else { "DONE" }, 2, jobs.iter().map(progress)),
@@ -377,6 +377,16 @@ mod tests {
         // At half of that the figures that are left are whole, too.
         let lines = render(&view, 40, 24);
         assert_line(&lines, &["00000000beef", "running", "100%", "200/200"]);
+    }
+
+    #[test]
+    fn a_job_that_has_lost_its_workers_waits() {
+        let mut view = view(true);
+        let job = &mut view.snapshot.jobs[0];
+        (job.tasks.pending, job.tasks.running) = (100, 0);
+        assert_line(&render(&view, 140, 30), &["beef", "sleep", "waiting", "two lines"]);
+        view.snapshot.jobs[0].notice = None;
+        assert_line(&render(&view, 140, 30), &["beef", "sleep", "running"]);
     }
 
     #[test]

@@ -82,6 +82,21 @@ fn unreachable_grid_is_exit_code_3() {
 }
 
 #[test]
+fn password_in_a_url_is_refused_and_in_no_output() {
+    let secret = "http://me:hush@127.0.0.1:1";
+    for line in ["job list", "stats", "sum-of-primes 1 2"] {
+        let arguments: Vec<_> = line.split(' ').collect();
+        let by_variable = divvy(&arguments).env("DIVVY_URL", secret).output().expect("run the command");
+        let by_option =
+            divvy(&[&arguments[..], &["--coordinator", secret]].concat()).output().expect("run the command");
+        for output in [by_variable, by_option] {
+            let told = assert_fails(&output, 2);
+            assert!(told.contains("must not have a user or a password") && !told.contains("hush"), "{line}: {told}");
+        }
+    }
+}
+
+#[test]
 fn answers_that_are_no_grids_are_one_line() {
     for (answer, code) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", 1),

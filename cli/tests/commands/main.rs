@@ -7,6 +7,7 @@ mod follow;
 mod helpers;
 mod look;
 mod output;
+mod programs;
 mod statistics;
 mod submit;
 mod terminal;

@@ -44,6 +44,17 @@ fn misspelt_variables_are_warned_about_and_those_of_any_program_are_not() {
 }
 
 #[test]
+fn misspelt_variables_are_warned_about_by_a_grid_for_one_question_too() {
+    let mut command = divvy(&["sum-of-primes", "1", "10", "--workers", "1"]);
+    command.envs([("DIVVY_CHUNKSIZE", "1"), ("DIVVY_STORE_URL", ""), ("DIVVY_PROGRAM_DIR", "/tmp"), ("NO_COLOR", "1")]);
+    let output = command.output().expect("run the command");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "17\n");
+    let warned: Vec<&str> = stderr.lines().filter(|line| line.contains("has no effect")).collect();
+    assert!(warned.len() == 1 && warned[0].contains("DIVVY_CHUNKSIZE"), "{stderr}");
+}
+
+#[test]
 fn bad_log_filter_is_named() {
     let output = divvy(&["up", "--port", "0"]).env("DIVVY_LOG", "info,=x=").output().expect("run the command");
     assert!(assert_fails(&output, 1).contains("DIVVY_LOG is not valid"));

@@ -12,13 +12,12 @@ use actix_web_lab::sse::{self, Sse};
 use api::{Problem, RESET_EVENT, StreamReset, schema};
 use bytestring::ByteString;
 use model::{JobEvent, JobId};
-use service::ApiError;
+use service::{ApiError, Query};
 use tokio::sync::mpsc;
 
 use super::State;
 use super::errors::from_read;
 use super::jobs::{job_id, unknown};
-use super::query::Fields;
 
 /// Events read at a time, and those that may wait for a slow client.
 const PAGE: usize = 100;
@@ -129,12 +128,12 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
 
 /// After which event, and whether those that come too.
 fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
-    let fields = Fields::parse(request.query_string(), &["after", "follow"])?;
+    let query = Query::parse(request.query_string())?;
     let header = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let invalid =
         |_| ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
     let header = header.map(|id| id.parse().map_err(invalid)).transpose()?;
-    Ok((header.or(fields.parsed("after")?), fields.parsed("follow")?.unwrap_or(true)))
+    Ok((header.or(query.parsed("after")?), query.parsed("follow")?.unwrap_or(true)))
 }
 
 fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResponse {

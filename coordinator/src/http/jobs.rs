@@ -7,9 +7,9 @@ use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
 use futures_util::{StreamExt, stream};
-use model::{JobId, JobState};
+use model::{JobId, JobState, split_word};
 use serde::Deserialize;
-use service::{ApiError, Caller, read_body, with_body_counted};
+use service::{ApiError, Caller, Query, read_body, with_body_counted};
 use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::State;
 use super::errors::{from_change, from_invalid, from_read};
 use super::programs::demand_programs;
-use super::query::{Fields, page_limit, seconds};
+use super::query::{page_limit, page_token, seconds};
 use crate::jobs::{Action, Proposal};
 use crate::programs::{AdmitError, is_program};
 use crate::submission;
@@ -39,7 +39,7 @@ pub(super) struct FilterQuery {
     /// Only jobs of this kind.
     #[param(inline, value_type = Option<api::schema::JobKind>)]
     kind: Option<model::JobKind>,
-    /// Only jobs with this tag, as `key` or `key:value`. May be given more than once.
+    /// Only jobs with this tag, as `key`, `key:value` or `key=value`. May be given more than once.
     tag: Option<String>,
 }
 
@@ -158,9 +158,9 @@ async fn accept(
     )
 )]
 pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<JobPage>, ApiError> {
-    let fields = Fields::parse(request.query_string(), &["state", "kind", "tag", "page_token", "limit"])?;
-    let (filter, limit) = (filter(&fields)?, page_limit(&fields)?);
-    let before: Option<Cursor> = fields.parsed("page_token")?;
+    let query = Query::parse(request.query_string())?;
+    let (filter, limit) = (filter(&query)?, page_limit(&query)?);
+    let before: Option<Cursor> = page_token(&query)?;
     // One more than asked for tells whether there is another page.
     let mut records = state.store.jobs(filter, before, limit + 1).await.map_err(from_read)?;
     let has_more = records.len() > limit;
@@ -170,15 +170,18 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Jso
     Ok(Json(JobPage { jobs: records.into_iter().map(|record| state.view(record)).collect(), next_page_token }))
 }
 
-fn filter(fields: &Fields) -> Result<JobFilter, ApiError> {
-    let states = fields.all("state").map(|state| state.parse::<JobState>().map_err(from_invalid));
-    let tags = fields.all("tag").map(|tag| match tag.split_once(':') {
-        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (tag.to_owned(), None),
-    });
+fn filter(query: &Query) -> Result<JobFilter, ApiError> {
+    let states = query.all("state").map(|state| state.parse::<JobState>().map_err(from_invalid));
+    let tags = query.all("tag").map(tag);
     let known = |kind: model::JobKind| workloads::kind(kind).map(|known| known.name());
-    let kind = fields.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()?;
+    let kind = query.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()?;
     Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind, tags: tags.collect() })
+}
+
+/// A tag that jobs are asked for by: `key`, `key:value` or `key=value`.
+pub(super) fn tag(text: &str) -> (String, Option<String>) {
+    let (key, value) = split_word(text);
+    (key.to_owned(), value.map(str::to_owned))
 }
 
 /// One job: its state, its progress, the timestamps of its stages.
@@ -243,8 +246,8 @@ pub(super) async fn result(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = job_id(&path)?;
-    let fields = Fields::parse(request.query_string(), &["wait"])?;
-    let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
+    let query = Query::parse(request.query_string())?;
+    let wait = query.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
     let record = super::waiting::until_over(&state, id, wait).await?;
     if let Some(result) = state.store.result_stream(id).await.map_err(from_read)? {
         return stream(result).await;
@@ -339,12 +342,12 @@ pub(super) async fn act_on_all(
     request: HttpRequest,
 ) -> Result<Json<Changed>, ApiError> {
     let action = action(&path, &request)?;
-    let fields = Fields::parse(request.query_string(), &["state", "kind", "tag"])?;
-    if fields.is_empty() {
+    let query = Query::parse(request.query_string())?;
+    if query.is_empty() {
         let message = "is missing: name the jobs by state, kind or tag".to_owned();
         return Err(ApiError::InvalidField { field: "state", message });
     }
-    state.term()?.jobs.act_on_all(filter(&fields)?, action).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act_on_all(filter(&query)?, action).await.map(Json).map_err(from_change)
 }
 
 fn from_admit(error: AdmitError) -> ApiError {

@@ -13,7 +13,7 @@ use actix_web::web::{Data, Json, Path};
 use api::{LogPage, Problem, TaskLog};
 use model::JobId;
 use serde::Deserialize;
-use service::ApiError;
+use service::{ApiError, Query};
 use store::Store;
 use tokio::time::{Instant, timeout_at};
 use utoipa::IntoParams;
@@ -21,7 +21,7 @@ use utoipa::IntoParams;
 use super::State;
 use super::errors::from_read;
 use super::jobs::{job_id, unknown};
-use super::query::{Fields, seconds};
+use super::query::{page_token, seconds};
 use crate::task_logs::{Attempt, Changed};
 
 /// Logs in one answer, each of 64 KiB at most.
@@ -82,10 +82,10 @@ pub(super) async fn of_job(
     request: HttpRequest,
 ) -> Result<Json<LogPage>, ApiError> {
     let job = job_id(&path)?;
-    let fields = Fields::parse(request.query_string(), &["task", "page_token", "after", "wait"])?;
-    let (task, from): (Option<u64>, Option<u64>) = (fields.parsed("task")?, fields.parsed("page_token")?);
-    let after: Option<Cursor> = fields.parsed("after")?;
-    let wait = fields.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
+    let query = Query::parse(request.query_string())?;
+    let (task, from): (Option<u64>, Option<u64>) = (query.parsed("task")?, page_token(&query)?);
+    let after: Option<Cursor> = query.parsed("after")?;
+    let wait = query.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
     let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
     let term = state.term()?;
     let (store, epoch) = (Arc::clone(&term.store), term.epoch);
@@ -220,7 +220,7 @@ impl fmt::Display for Cursor {
 
 /// Text that is no cursor.
 #[derive(Debug, thiserror::Error)]
-#[error("it comes from `cursor` of an earlier answer")]
+#[error("it must be the `cursor` of an earlier answer")]
 struct InvalidCursor;
 
 impl From<ParseIntError> for InvalidCursor {

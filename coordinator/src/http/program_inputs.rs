@@ -9,8 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::{LogReport, MAX_LOG_BYTES};
 use futures_util::stream;
 use model::{AttemptId, JobId, ProgramOutput};
-use serde::Deserialize;
-use service::{ApiError, parse_json_leniently, query_from, read_body};
+use service::{ApiError, Query, parse_json_leniently, read_body};
 use store::{ComposeError, ReadError, Store};
 use uuid::Uuid;
 
@@ -45,14 +44,6 @@ pub(super) async fn program(
     Ok(HttpResponse::Ok().content_type("application/octet-stream").no_chunking(length).streaming(Box::pin(pieces)))
 }
 
-/// Which tasks' inputs are asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InputQuery {
-    first: u64,
-    beyond: u64,
-}
-
 /// `GET /worker/jobs/{id}/inputs?first&beyond`: what tasks of a job get, as a list from the first of them on. It may be
 /// shorter than was asked for, and has one at least.
 pub(super) async fn inputs(
@@ -61,7 +52,8 @@ pub(super) async fn inputs(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
-    let (id, InputQuery { first, beyond }) = (job_id(&path)?, query_from(request.query_string())?);
+    let (id, query) = (job_id(&path)?, Query::parse(request.query_string())?);
+    let (first, beyond): (u64, u64) = (query.demanded("first")?, query.demanded("beyond")?);
     if first >= beyond {
         return Err(ApiError::InvalidField { field: "beyond", message: "must be above first".to_owned() });
     }

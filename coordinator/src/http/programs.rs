@@ -10,14 +10,14 @@ use api::{Problem, Program, ProgramNames, ProgramPage};
 use futures_util::StreamExt;
 use model::{ProgramHash, ProgramKind};
 use serde::Deserialize;
-use service::{ApiError, Caller, Right};
+use service::{ApiError, Caller, Query, Right};
 use sha2::{Digest, Sha256};
 use store::{ProgramRecord, ProgramUpload, Store, UploadError};
 use utoipa::IntoParams;
 
 use super::State;
 use super::errors::{from_read, from_write};
-use super::query::{Fields, page_limit};
+use super::query::{page_limit, page_token};
 use crate::clock::now;
 
 /// How long a program may take to arrive.
@@ -163,8 +163,8 @@ async fn receive(
     )
 )]
 pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<ProgramPage>, ApiError> {
-    let fields = Fields::parse(request.query_string(), &["page_token", "limit"])?;
-    let (after, limit) = (fields.parsed("page_token")?, page_limit(&fields)?);
+    let query = Query::parse(request.query_string())?;
+    let (after, limit) = (page_token(&query)?, page_limit(&query)?);
     let mut programs = state.programs.store().programs(after, limit + 1).await.map_err(from_read)?;
     let has_more = programs.len() > limit;
     programs.truncate(limit);

@@ -1,67 +1,38 @@
-//! Parameters of a query string, read one by one: those that are not known are named, and some may come more than once.
+//! Parameters that several lists have.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use service::ApiError;
+use service::{ApiError, Query};
 
 /// Entries of a page when the client does not say.
 const DEFAULT_LIMIT: usize = 100;
 
 /// The most entries of a page.
-const MAX_LIMIT: usize = 1_000;
-
-/// The fields of a query string.
-#[derive(Debug)]
-pub(super) struct Fields(Vec<(String, String)>);
-
-impl Fields {
-    /// Reads a query string that may have the fields of `known`.
-    pub(super) fn parse(query: &str, known: &[&str]) -> Result<Self, ApiError> {
-        let wrong = |message: String| ApiError::InvalidField { field: "query", message };
-        let fields: Vec<(String, String)> =
-            serde_urlencoded::from_str(query).map_err(|error| wrong(format!("is not readable: {error}")))?;
-        if let Some((name, _)) = fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            return Err(wrong(format!("has no parameter {name:?}: it takes {}", known.join(", "))));
-        }
-        Ok(Self(fields))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
-    }
-
-    /// A field that may be there once.
-    pub(super) fn one(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
-        let mut values = self.all(name);
-        let value = values.next();
-        if values.next().is_some() {
-            return Err(ApiError::InvalidField { field: name, message: "is given more than once".to_owned() });
-        }
-        Ok(value)
-    }
-
-    /// A field that may be there once, as a value of its own.
-    pub(super) fn parsed<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ApiError>
-    where
-        T::Err: std::fmt::Display,
-    {
-        let invalid = |error: T::Err| ApiError::InvalidField { field: name, message: format!("is wrong: {error}") };
-        self.one(name)?.map(|value| value.parse().map_err(invalid)).transpose()
-    }
-}
+pub(super) const MAX_LIMIT: usize = 1_000;
 
 /// How many entries a page should have.
-pub(super) fn page_limit(fields: &Fields) -> Result<usize, ApiError> {
-    match fields.parsed("limit")? {
-        None => Ok(DEFAULT_LIMIT),
-        Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-        Some(_) => Err(ApiError::InvalidField { field: "limit", message: format!("must be from 1 to {MAX_LIMIT}") }),
+pub(super) fn page_limit(query: &Query) -> Result<usize, ApiError> {
+    limit_or(query, DEFAULT_LIMIT)
+}
+
+/// How many entries a page should have, `default` where the client does not say.
+pub(super) fn limit_or(query: &Query, default: usize) -> Result<usize, ApiError> {
+    let limit = query.parsed("limit")?.unwrap_or(default);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
     }
+    Err(ApiError::InvalidField { field: "limit", message: format!("must be from 1 to {MAX_LIMIT}, but is {limit}") })
+}
+
+/// Where a page begins: the token of the page before.
+pub(super) fn page_token<T: FromStr>(query: &Query) -> Result<Option<T>, ApiError> {
+    query.one("page_token")?.map(|token| token.parse().map_err(|_| invalid_page_token())).transpose()
+}
+
+pub(super) fn invalid_page_token() -> ApiError {
+    let message = "is none that this list has given: leave it out for the first page".to_owned();
+    ApiError::InvalidField { field: "page_token", message }
 }
 
 /// A time as `30s`, `500ms` or a number of seconds, up to `most`.

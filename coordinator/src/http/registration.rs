@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{Deregistration, Heartbeat, MAX_HEARTBEAT_BYTES};
-use model::{InvalidWorkerId, WorkerId};
-use service::{ApiError, Connection, parse_json, query_from, read_body};
+use api::{Heartbeat, MAX_HEARTBEAT_BYTES};
+use model::{BootId, InvalidWorkerId, WorkerId};
+use service::{ApiError, Connection, Query, parse_json, read_body};
 use tracing::{info, warn};
 
 use super::State;
@@ -58,7 +58,7 @@ pub(super) async fn deregister(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let worker_id = parse_id(path.into_inner())?;
-    let Deregistration { boot_id } = query_from(request.query_string())?;
+    let boot_id = BootId(Query::parse(request.query_string())?.demanded("boot_id")?);
     if !state.workers.deregister(&worker_id, boot_id) {
         return Err(ApiError::Unknown(format!("no worker {worker_id} is registered as {boot_id}")));
     }

@@ -16,12 +16,10 @@ use store::statistics::{PeriodKey, Query, TaskKey};
 use utoipa::IntoParams;
 
 use super::State;
+use super::accept::prefers_csv;
 use super::errors::{from_invalid, from_read};
-use super::query::Fields;
+use super::query::{MAX_LIMIT, invalid_page_token, limit_or};
 use crate::clock::now;
-
-/// The most entries of a page, and as many where the client does not say.
-const MAX_LIMIT: usize = 1_000;
 
 /// The parameters of both lists.
 pub(super) const PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "page_token", "limit"];
@@ -117,7 +115,7 @@ struct Wanted {
 
 impl Wanted {
     fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
-        let fields = Fields::parse(request.query_string(), PARAMETERS)?;
+        let fields = service::Query::parse(request.query_string())?;
         let grain = fields.one("grain")?.map(|name| name.parse::<Grain>().map_err(from_invalid)).transpose()?;
         let grain = grain.unwrap_or(Grain::Hour);
         let to = fields.one("to")?.map(|text| time("to", text)).transpose()?.unwrap_or_else(|| now().at);
@@ -130,14 +128,7 @@ impl Wanted {
         if let Some(kind) = kind.filter(|kind| workloads::KINDS.iter().all(|known| known.name() != *kind)) {
             return Err(ApiError::InvalidField { field: "kind", message: format!("there is no kind {kind}") });
         }
-        let limit = match fields.parsed("limit")? {
-            None => MAX_LIMIT,
-            Some(limit) if (1..=MAX_LIMIT).contains(&limit) => limit,
-            Some(_) => {
-                let message = format!("must be from 1 to {MAX_LIMIT}");
-                return Err(ApiError::InvalidField { field: "limit", message });
-            }
-        };
+        let limit = limit_or(&fields, MAX_LIMIT)?;
         let page_token = fields.one("page_token")?.map(str::to_owned);
         Ok(Self { query: Query { grain, starts: from..to, kind }, page_token, limit })
     }
@@ -165,19 +156,16 @@ fn time(field: &'static str, text: &str) -> Result<Timestamp, ApiError> {
     })
 }
 
-fn invalid_token() -> ApiError {
-    ApiError::InvalidField { field: "page_token", message: "is none that this list has given".to_owned() }
-}
-
 fn period_key(token: &str) -> Result<PeriodKey, ApiError> {
-    let (start, kind) = token.split_once('.').ok_or_else(invalid_token)?;
-    let start = start.parse().ok().and_then(|second| Timestamp::from_second(second).ok()).ok_or_else(invalid_token)?;
-    Ok((start, kind.parse().map_err(|_| invalid_token())?))
+    let (start, kind) = token.split_once('.').ok_or_else(invalid_page_token)?;
+    let start =
+        start.parse().ok().and_then(|second| Timestamp::from_second(second).ok()).ok_or_else(invalid_page_token)?;
+    Ok((start, kind.parse().map_err(|_| invalid_page_token())?))
 }
 
 fn task_key(token: &str) -> Result<TaskKey, ApiError> {
-    let (start, rest) = token.split_once('.').ok_or_else(invalid_token)?;
-    let (kind, task) = rest.split_once('.').ok_or_else(invalid_token)?;
+    let (start, rest) = token.split_once('.').ok_or_else(invalid_page_token)?;
+    let (kind, task) = rest.split_once('.').ok_or_else(invalid_page_token)?;
     let (start, kind) = period_key(&format!("{start}.{kind}"))?;
     Ok((start, kind, task.to_owned()))
 }
@@ -194,7 +182,7 @@ fn answer(
     next_page_token: Option<&str>,
     table: impl FnOnce() -> (Vec<String>, Vec<Vec<String>>),
 ) -> HttpResponse {
-    if !accepts_csv(request) {
+    if !prefers_csv(request.headers()) {
         return HttpResponse::Ok().insert_header((header::VARY, "Accept")).json(page);
     }
     let mut response = HttpResponse::Ok();
@@ -204,12 +192,6 @@ fn answer(
     }
     let (head, rows) = table();
     response.body(csv_lines(std::iter::once(head).chain(rows)))
-}
-
-fn accepts_csv(request: &HttpRequest) -> bool {
-    let values = request.headers().get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
-    let mut types = values.flat_map(|value| value.split(',')).map(|entry| entry.split(';').next().unwrap_or("").trim());
-    types.any(|entry| entry.eq_ignore_ascii_case("text/csv"))
 }
 
 /// The next page as RFC 8288 names it.

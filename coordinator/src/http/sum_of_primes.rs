@@ -9,11 +9,12 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Job, ParsedJob, Problem, SumOfPrimes};
 use engine::JobFailure;
-use model::{Algorithm, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
+use model::{Algorithm, DEFAULT_CHUNK_SIZE, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
 use service::{ApiError, Caller, Query, range_from_query};
 use sha2::{Digest, Sha256};
+use store::JobRecord;
 use tracing::error;
 use uuid::Uuid;
 use workloads::{Parsed, Workload};
@@ -68,7 +69,7 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let range = range_from_query(request.query_string())?;
     let question =
         Question { range, algorithm: algorithm(&query)?, verify: query.parsed("verify")?.unwrap_or_default() };
-    let priority = priority_from_query(request.query_string()).map_err(from_invalid)?;
+    let priority = priority(&query)?;
     let full = |_| ApiError::Unavailable("as many requests as allowed are in flight".to_owned());
     let _permit = state.inflight.try_acquire().map_err(full)?;
     let submitted_by = Caller::of(&request).name().map(|name| name.to_string());
@@ -116,8 +117,7 @@ async fn store_instead(
         return Ok(HttpResponse::Ok().json(answer(record.value)));
     }
     if record.state == JobState::Failed {
-        let error = record.error.unwrap_or_else(|| "it failed".to_owned());
-        return Err(ApiError::WorkersFailed(error));
+        return Err(explain_stored(&record));
     }
     let location = format!("/v1/jobs/{}", job.id);
     let mut response = HttpResponse::Accepted();
@@ -168,15 +168,10 @@ fn algorithm(query: &Query) -> Result<Algorithm, ApiError> {
     name.map_or(Ok(Algorithm::Auto), |name| name.parse().map_err(from_invalid))
 }
 
-fn priority_from_query(query: &str) -> Result<Priority, InvalidJob> {
-    let invalid = || InvalidJob::new("priority", "must be from 1 to 9, larger sooner");
-    let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|_| invalid())?;
-    let mut values = fields.into_iter().filter(|(name, _)| name == "priority");
-    let Some((_, value)) = values.next() else { return Ok(Priority::default()) };
-    if values.next().is_some() {
-        return Err(InvalidJob::new("priority", "is given more than once"));
-    }
-    Priority::try_from(value.parse::<u8>().map_err(|_| invalid())?)
+fn priority(query: &Query) -> Result<Priority, ApiError> {
+    let invalid = || from_invalid(InvalidJob::new("priority", "must be from 1 to 9, larger sooner"));
+    let read = |text: &str| text.parse::<u8>().ok().and_then(|number| Priority::try_from(number).ok());
+    query.one("priority")?.map_or(Ok(Priority::default()), |text| read(text).ok_or_else(invalid))
 }
 
 /// Preferences that are not understood are no preferences, as the standard wants it.
@@ -196,18 +191,58 @@ fn preference(request: &HttpRequest) -> Preference {
     }
 }
 
+/// Why there is no sum. A job that a client waits for and a stored one have the same answers.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    /// Nobody could compute it in time.
+    Late,
+    /// A task failed on every worker that tried it.
+    Workers,
+    /// The two algorithms disagree.
+    Contradiction,
+}
+
+impl Cause {
+    fn error(self, text: String) -> ApiError {
+        match self {
+            Self::Late => ApiError::Unavailable(text),
+            Self::Workers => ApiError::WorkersFailed(text),
+            Self::Contradiction => {
+                error!(error = %text, "the results of a job contradict each other");
+                ApiError::Failed(text)
+            }
+        }
+    }
+}
+
 fn explain(state: &State, failure: JobFailure) -> ApiError {
+    let text = failure.to_string();
     match failure {
-        JobFailure::Failed(error @ (JobError::NoWorker { .. } | JobError::TimedOut)) => {
-            ApiError::Unavailable(error.to_string())
+        JobFailure::Failed(JobError::NoWorker { .. } | JobError::TimedOut) => Cause::Late.error(text),
+        JobFailure::Failed(JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. }) => {
+            Cause::Workers.error(text)
         }
-        JobFailure::Failed(error @ (JobError::AttemptsExhausted { .. } | JobError::TasksFailed { .. })) => {
-            ApiError::WorkersFailed(error.to_string())
-        }
-        JobFailure::Contradiction(error) => {
-            error!(%error, "the results of a job contradict each other");
-            ApiError::Failed(error.to_string())
-        }
+        JobFailure::Contradiction(_) => Cause::Contradiction.error(text),
         JobFailure::Stopping => state.members.why_stopping(),
     }
+}
+
+/// The store keeps the text of a failure alone: what it was shows in the rest of the record.
+fn explain_stored(record: &JobRecord) -> ApiError {
+    let text = record.error.clone().unwrap_or_else(|| "it failed".to_owned());
+    let cause = if text == JobError::TimedOut.to_string() {
+        Cause::Late
+    } else if record.tasks_done == record.tasks && contradicts_itself(record) {
+        Cause::Contradiction
+    } else {
+        Cause::Workers
+    };
+    cause.error(text)
+}
+
+/// Whether the tasks of a job add up to what cannot be its result.
+fn contradicts_itself(record: &JobRecord) -> bool {
+    let chunk_size = record.options.chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE);
+    let work = workloads::kind(record.kind).and_then(|kind| kind.restore(&record.params, chunk_size));
+    work.is_ok_and(|work| work.judge(record.value, record.check).is_err())
 }

@@ -9,13 +9,13 @@ use api::{Problem, Task, TaskPage};
 use engine::LeasedTasks;
 use jiff::Timestamp;
 use model::TaskState;
-use service::ApiError;
+use service::{ApiError, Query};
 use store::{Attempt, AttemptEnd, JobRecord};
 
 use super::State;
 use super::errors::{from_invalid, from_read};
 use super::jobs::{job_id, unknown};
-use super::query::{Fields, page_limit};
+use super::query::{page_limit, page_token};
 use crate::clock::now;
 
 /// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
@@ -51,9 +51,9 @@ pub(super) async fn list(
     request: HttpRequest,
 ) -> Result<Json<TaskPage>, ApiError> {
     let id = job_id(&path)?;
-    let fields = Fields::parse(request.query_string(), &["state", "page_token", "limit"])?;
-    let wanted = fields.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
-    let (first, limit) = (fields.parsed::<u64>("page_token")?.unwrap_or(0), page_limit(&fields)?);
+    let query = Query::parse(request.query_string())?;
+    let wanted = query.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
+    let (first, limit) = (page_token::<u64>(&query)?.unwrap_or(0), page_limit(&query)?);
     let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let page = page(&state, &record, wanted, first, limit).await?;
     let kind = record.kind;

@@ -122,6 +122,9 @@ async fn algorithms_that_disagree_are_an_error_and_never_an_answer() {
     let message = "the two algorithms disagree: sieve gives 1060, combinatorial gives 7";
     let loud = problem(grid.get("/sum-of-primes?a=1&b=100&verify=true").await, 500).await;
     assert_eq!(loud.detail, format!("the computation failed: {message}"));
+    let url = format!("http://{}/sum-of-primes?a=1&b=100&verify=true", grid.public);
+    let stored = grid.client.get(url).header("Prefer", "wait=10").send().await.expect("an answer");
+    assert_eq!(problem(stored, 500).await.detail, loud.detail);
     let job = grid.submit(&range("sum-of-primes", &json!({"a": 1, "b": 100, "verify": true}))).await;
     let failed = grid.job_in(job.id, model::JobState::Failed).await;
     assert_eq!(failed.error.as_deref(), Some(message));

@@ -49,7 +49,7 @@ async fn pages_hold_every_job_once_newest_first_while_new_ones_come() {
 async fn filters_are_met_all_together_and_states_one_of_them() {
     let grid = TestCoordinator::start(config());
     let tagged = |tags: serde_json::Value| with(numbered_tasks(1), &json!({ "tags": tags }));
-    let blue = grid.submit(&tagged(json!({"team": "blue", "a:b": "c"}))).await.id;
+    let blue = grid.submit(&tagged(json!({"team": "blue", "a.b": "c:d=e"}))).await.id;
     let red = grid.submit(&tagged(json!({"team": "red"}))).await.id;
     let sleeping = grid.submit(&with(sleeps(1.0, 1), &json!({"tags": {"team": "blue"}}))).await.id;
     let canceled = grid.submit(&tagged(json!({"team": "blue"}))).await.id;
@@ -58,11 +58,14 @@ async fn filters_are_met_all_together_and_states_one_of_them() {
     for (query, expected) in [
         ("?tag=team", vec![canceled, sleeping, red, blue]),
         ("?tag=team:blue", vec![canceled, sleeping, blue]),
+        ("?tag=team=blue", vec![canceled, sleeping, blue]),
+        ("?tag=team%3Dblue&kind=tasks", vec![canceled, blue]),
         ("?tag=team:blue&kind=tasks", vec![canceled, blue]),
         ("?tag=team:blue&state=queued", vec![sleeping, blue]),
         ("?state=paused&state=canceled", vec![canceled, red]),
         ("?state=queued&kind=sleep&tag=team", vec![sleeping]),
         ("?tag=team:blue&tag=team:red", vec![]),
+        ("?tag=a.b=c:d=e", vec![blue]),
         ("?tag=team:green", vec![]),
         ("?tag=nothing", vec![]),
         ("?state=succeeded", vec![]),
@@ -94,5 +97,30 @@ async fn a_wrong_filter_is_named() {
     }
     for path in ["/v1/jobs/x", "/v1/jobs/0198c5f0-0000-7000-8000-000000000001"] {
         problem(grid.get(path).await, 404).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_wrong_parameter_is_told_in_plain_words() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&sleeps(0.0, 1)).await.id;
+    let no_token = "page_token is none that this list has given: leave it out for the first page";
+    for (path, detail) in [
+        ("/v1/jobs?limit=x".to_owned(), "limit must be a whole number, but is \"x\""),
+        ("/v1/jobs?limit=-1".to_owned(), "limit must be a whole number, but is \"-1\""),
+        ("/v1/jobs?limit=1001".to_owned(), "limit must be from 1 to 1000, but is 1001"),
+        ("/v1/jobs?limit=1&limit=2".to_owned(), "limit is given more than once: give it once"),
+        ("/v1/jobs?page_token=x".to_owned(), no_token),
+        ("/v1/programs?page_token=x".to_owned(), no_token),
+        (format!("/v1/jobs/{job}/tasks?page_token=x"), no_token),
+        (format!("/v1/jobs/{job}/logs?page_token=x"), no_token),
+        ("/v1/statistics?page_token=x".to_owned(), no_token),
+        ("/v1/statistics?limit=0".to_owned(), "limit must be from 1 to 1000, but is 0"),
+        (format!("/v1/jobs/{job}/events?after=x"), "after must be a whole number, but is \"x\""),
+        (format!("/v1/jobs/{job}/events?follow=maybe"), "follow must be true or false, but is \"maybe\""),
+        (format!("/v1/jobs/{job}/logs?task=x"), "task must be a whole number, but is \"x\""),
+        ("/sum-of-primes?a=1&b=2&verify=yes".to_owned(), "verify must be true or false, but is \"yes\""),
+    ] {
+        assert_eq!(problem(grid.get(&path).await, 400).await.detail, detail, "{path}");
     }
 }

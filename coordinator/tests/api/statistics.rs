@@ -100,6 +100,9 @@ async fn figures_come_as_csv_to_a_client_that_accepts_it() {
     assert!(lines[1].contains(",count-primes,1,1,1,0,0,0,0,1,"), "{text}");
     let text = get(next).await.text().await.expect("text");
     assert!(text.lines().nth(1).is_some_and(|line| line.contains(",sleep,2,")), "{text}");
+    let url = format!("http://{}/v1/statistics?grain=day", grid.public);
+    let json = grid.client.get(url).header(ACCEPT, "text/csv;q=0.1, application/json").send().await.expect("an answer");
+    assert_eq!(json.headers()["content-type"], "application/json");
     let text = get("/v1/statistics/tasks?grain=day").await.text().await.expect("text");
     assert!(text.ends_with(",sleep,\"nap, short\",4\r\n"), "{text}");
 }

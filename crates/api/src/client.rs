@@ -1,5 +1,6 @@
 //! Asks a grid over HTTP.
 
+mod base_url;
 mod error;
 mod events;
 mod http;
@@ -21,6 +22,7 @@ use crate::{
     StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
+pub use base_url::{InvalidUrl, base_url};
 pub use error::Error;
 pub use events::{Events, EventsError, StreamItem};
 pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json};

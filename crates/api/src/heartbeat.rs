@@ -109,13 +109,6 @@ pub struct HeartbeatAnswer {
     pub is_standby: bool,
 }
 
-/// Query of a worker's `POST /announce`: who asks for heartbeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Announcement {
-    /// The epoch of the coordinator that has begun to lead.
-    pub epoch: u64,
-}
-
 /// What every worker runs.
 fn least_kinds() -> Vec<JobKind> {
     vec![JobKind::SUM_OF_PRIMES]

@@ -61,16 +61,6 @@ pub struct LeaseName {
     pub beyond: u64,
 }
 
-/// Query of `DELETE /lease/{attempt}`: the worker stops the attempt and forgets its outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LeaseRevocation {
-    /// The epoch of the coordinator that revokes the lease. The worker refuses one lower than the highest that it has
-    /// seen; without an epoch it obeys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<u64>,
-}
-
 /// Answer to `POST /lease`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeaseOutcome {

@@ -21,11 +21,11 @@ mod view;
 pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary};
 pub use coordinator::{CoordinatorList, CoordinatorRole, CoordinatorSummary};
 pub use heartbeat::{
-    Announcement, Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES,
-    MAX_HEARTBEAT_BYTES, MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
+    Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES, MAX_HEARTBEAT_BYTES,
+    MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
 };
 pub use kafka::{KafkaStats, WorkerStatus};
-pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
+pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, MAX_LEASE_BYTES};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use program::{
     BroughtProgram, LogPage, LogReport, MAX_DESCRIPTION_BYTES, MAX_LOG_BYTES, MAX_PROGRAM_NAMES, NamedAbility, Program,

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, Labels, MAX_WORD_BYTES, Priority, Requirements,
-    Share, Timeout, check_words, read_words,
+    Share, Timeout, check_tags, check_words, read_words,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -96,7 +96,7 @@ impl JobRequest {
     pub fn parse(self, chunk_size: NonZeroU64) -> Result<ParsedJob, InvalidJob> {
         let definition = workloads::kind(self.kind)?;
         let work = definition.parse(&self.params, chunk_size)?;
-        check_words("tags", &self.tags)?;
+        check_tags(&self.tags)?;
         check_words("affinity", &self.affinity.labels)?;
         check_words("requires", &self.requires.labels)?;
         if self.requires.labels.keys().any(|key| key.starts_with(RESERVED_LABELS)) {

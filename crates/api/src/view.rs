@@ -16,7 +16,7 @@ use crate::{KafkaStats, schema};
 /// How far a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobProgress {
-    /// Share of the tasks that are done, 0 to 1.
+    /// Share of the work that is done, 0 to 1: tasks may differ in their work.
     pub fraction: f64,
     /// Numbers of the range searched, for kinds with a range.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -64,6 +64,11 @@ pub(crate) fn verdict(value: f64, goal: Option<f64>) -> String {
     )
 }
 
+/// The last two cells of a row: a goal that the value should reach, and whether it does.
+pub(crate) fn at_least(value: f64, goal: f64) -> String {
+    format!("≥ {goal} | {}", if value >= goal { "yes" } else { "**no**" })
+}
+
 /// Starts a table.
 pub(crate) fn print_head(title: &str, columns: &[&str]) -> io::Result<()> {
     let rule = "---|".repeat(columns.len());

@@ -2,7 +2,7 @@
 //! `POST /v1/jobs` takes.
 
 use maud::{Markup, html};
-use model::{InvalidJob, JobKind};
+use model::{InvalidJob, JobKind, split_word};
 use serde_json::{Map, Number, Value};
 
 /// The prefix that tells a parameter's field from those that every job has.
@@ -240,15 +240,15 @@ fn whole(text: &str) -> Result<Value, String> {
         .map_err(|_| "must be a whole number from 0 to 18446744073709551615".to_owned())
 }
 
-/// `key=value, key=value`.
+/// `key=value, key:value`: the first of either character ends the key.
 fn labels(text: &str) -> Result<Value, String> {
     let pairs = text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty());
     let read = pairs.map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = split_word(pair);
         if key.trim().is_empty() {
             Err(format!("{pair:?} has no key: write key=value, with commas between"))
         } else {
-            Ok((key.trim().to_owned(), Value::from(value.trim())))
+            Ok((key.trim().to_owned(), Value::from(value.unwrap_or_default().trim())))
         }
     });
     read.collect::<Result<Map<_, _>, _>>().map(Value::from)
@@ -301,13 +301,13 @@ mod tests {
             ("p.a", "1"),
             ("p.b", "10,000"),
             ("priority", "9"),
-            ("tags", "team=blue, x"),
+            ("tags", "team=blue, at:b=c, x"),
             ("cpus", "4"),
             ("output", ""),
         ]);
         let body = job_body(JobKind::SUM_OF_PRIMES, &sent).expect("valid");
         let expected = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000}, "priority": 9,
-            "tags": {"team": "blue", "x": ""}, "requires": {"cpus": 4}});
+            "tags": {"at": "b=c", "team": "blue", "x": ""}, "requires": {"cpus": 4}});
         assert_eq!(body, expected);
         let body = job_body(JobKind::TASKS, &values(&[("p.list", "{\"n\": 1}\n\n2\n")])).expect("valid");
         assert_eq!(body["params"], json!({"list": [{"n": 1}, 2]}));

@@ -193,6 +193,12 @@ impl Engine {
         Some((job, tasks, now.instant.saturating_duration_since(claimed_at)))
     }
 
+    /// Whether the attempt holds a lease.
+    #[must_use]
+    pub fn is_leased(&self, attempt: AttemptId) -> bool {
+        self.scheduler.lease(attempt).is_some()
+    }
+
     pub(crate) fn send(&mut self, lane: Lane, lease: Lease) {
         let Lease { attempt, job, tasks, horizon, expires_at } = lease;
         let live = &self.jobs[&job];

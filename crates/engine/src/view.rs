@@ -114,8 +114,8 @@ impl Engine {
 
     /// Every job that is not over, by how far it is.
     #[must_use]
-    pub fn progress(&self) -> Vec<TaskCounts> {
-        self.jobs.keys().filter_map(|id| self.scheduler.progress(*id)).collect()
+    pub fn progress(&self) -> Vec<JobView> {
+        self.jobs.keys().filter_map(|id| self.job(*id)).collect()
     }
 
     /// Tasks of all jobs by state.

@@ -63,3 +63,48 @@ pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob
     );
     Err(InvalidJob::new(field, allowed))
 }
+
+/// What ends the key where a word and its value are written in one: the first of these.
+const KEY_ENDS: [char; 2] = [':', '='];
+
+/// Checks tags, as [`check_words`]. Jobs are asked for by `key:value` or `key=value`, so neither character is in a key.
+///
+/// # Errors
+/// Those of [`check_words`], or a key holds `:` or `=`.
+pub fn check_tags(tags: &Labels) -> Result<(), InvalidJob> {
+    check_words("tags", tags)?;
+    match tags.keys().find(|key| key.contains(KEY_ENDS)) {
+        Some(key) => Err(InvalidJob::new("tags", format!("must have no ':' or '=' in a key, as {key:?} has"))),
+        None => Ok(()),
+    }
+}
+
+/// A word as `key:value` or `key=value`: the key and, where there is one, the value.
+#[must_use]
+pub fn split_word(text: &str) -> (&str, Option<&str>) {
+    text.split_once(KEY_ENDS).map_or((text, None), |(key, value)| (key, Some(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_split_where_its_key_ends_and_no_key_holds_what_ends_it() {
+        for (text, split) in [
+            ("team", ("team", None)),
+            ("team:", ("team", Some(""))),
+            ("a:b=c", ("a", Some("b=c"))),
+            ("a=b:c", ("a", Some("b:c"))),
+        ] {
+            assert_eq!(split_word(text), split);
+        }
+        let check = |key: &str| check_tags(&Labels::from([(key.to_owned(), "a:b=c".to_owned())]));
+        assert_eq!(check("app.name"), Ok(()));
+        for key in ["app:name", "app=name", ":", ""] {
+            assert_eq!(check(key).expect_err(key).field, "tags");
+        }
+        let long = check(&"=".repeat(MAX_WORD_BYTES)).expect_err("a key of '=' alone").message;
+        assert!(long.starts_with("must have no ':' or '=' in a key"), "{long}");
+    }
+}

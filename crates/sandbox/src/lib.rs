@@ -29,6 +29,7 @@ pub use capabilities::{Capabilities, Missing};
 pub use entry::run_child_if_asked;
 pub use failure::{Blame, Failure, Finished, Reason, Usage};
 pub use hash::{NotAHash, ProgramHash};
+pub use native::check_executable;
 pub use program::{Call, Input, Limits, NamedCommand, Program, STDERR_TAIL_BYTES, Source};
 pub use sandbox::{CompileLimits, Config, OpenError, Sandbox};
 #[cfg(feature = "wasm")]

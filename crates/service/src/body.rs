@@ -9,11 +9,11 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
+use model::{NamedFields, json_error_at};
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 use crate::budget::{BodyBudget, Reservation};
-use crate::named_fields::NamedFields;
 
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -179,7 +179,8 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         // A path that leads nowhere is ".", or ends in "?".
         let field =
             path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
-        ApiError::InvalidBody { field, message: error.to_string() }
+        let message = json_error_at(field.as_deref().unwrap_or("it"), &error);
+        ApiError::InvalidBody { field, message }
     })
 }
 
@@ -227,6 +228,7 @@ fn escaped_unit(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use api::{Completion, JobRequest};
     use serde::Deserialize;
 
     use super::*;
@@ -258,7 +260,39 @@ mod tests {
         let report = parse_json::<Report>(b"\xEF\xBB\xBF{\"error\": \"x\"}").expect("valid");
         assert_eq!(report.error, "x");
         let error = parse_json::<Report>(b" [\"x\"]").expect_err("an array").to_string();
-        assert_eq!(error, "the body is not valid: invalid type: sequence, expected struct Report at line 1 column 1");
+        assert_eq!(error, "the body is not valid: it must be an object, but is an array (line 1, column 1)");
+    }
+
+    #[test]
+    fn structs_come_from_objects_at_every_depth() {
+        let job = |fields: &str| {
+            let body = format!(r#"{{"kind": "count-primes", "params": {{"a": 1, "b": "2"}}{fields}}}"#);
+            parse_json::<JobRequest>(body.as_bytes())
+        };
+        let full = r#", "priority": 9, "tags": {"a": "b"}, "timeout": {"job_seconds": 5}, "max_attempts": 2"#;
+        let parsed = job(full).expect("valid");
+        assert_eq!((parsed.params.get(), parsed.max_attempts.get()), (r#"{"a": 1, "b": "2"}"#, 2));
+        for (wrong, field) in [
+            (r#", "timeout": [5]"#, "timeout"),
+            (r#", "requires": []"#, "requires"),
+            (r#", "affinity": [{}]"#, "affinity"),
+        ] {
+            let error = job(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(&format!(": {field} must be an object, but is an array")), "{error}");
+        }
+        let report = r#"{"results": [1, "x", {"y": [2]}], "value": "18446744073709551616"}"#;
+        let report = parse_json::<Completion>(report.as_bytes()).expect("valid");
+        assert_eq!((report.results.len(), report.value), (3, Some(1 << 64)));
+    }
+
+    #[test]
+    fn the_wrong_field_is_named_and_nothing_may_follow() {
+        let wrong = parse_json::<JobRequest>(br#"{"kind": "sleep", "params": {}, "timeout": {"job_seconds": "x"}}"#);
+        let error = wrong.expect_err("no number").to_string();
+        let expected = r#"timeout.job_seconds must be a whole number from 1 to 4294967295, but is "x""#;
+        assert!(error.starts_with(&format!("the body is not valid: {expected} (line 1, ")), "{error}");
+        let error = parse_json::<Report>(br#"{"error": "why"} {}"#).expect_err("two values").to_string();
+        assert!(error.starts_with("the body is not valid: it is no JSON: trailing characters"), "{error}");
     }
 
     #[test]

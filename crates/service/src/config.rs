@@ -45,26 +45,32 @@ fn plain(error: &str) -> String {
         Some((cause, rest)) => (cause, rest.rsplit_once("' provided by ").map(|(value, _)| value)),
         None => (error, None),
     };
-    let cause = match cause {
-        cause if cause.starts_with("invalid value: integer `0`, expected a nonzero") => {
-            "it must be at least 1, but is 0"
-        }
-        "invalid digit found in string" => "it must be a whole number",
-        "number too large to fit in target type" => "it is too large",
-        other => other,
-    };
-    value.map_or_else(|| cause.to_owned(), |value| format!("{cause}, but is {value:?}"))
+    match value {
+        Some(value) => match model::parse_error(value, cause) {
+            Some(predicate) => format!("it {predicate}"),
+            None => format!("{cause}, but is {value:?}"),
+        },
+        None => model::predicate(cause).map_or_else(|| cause.to_owned(), |predicate| format!("it {predicate}")),
+    }
 }
 
-/// The variables of all programs of the project, save those of listeners, TLS and logs: one that another program reads may be set for several of them.
-const OF_ALL_PROGRAMS: [&str; 32] = [
+/// The variables of all programs of the project, save those of listeners, TLS and logs: one that another program reads may be set
+/// for several of them. A test of the `divvy` command, which knows all programs, holds this list against their configurations.
+const OF_ALL_PROGRAMS: &[&str] = &[
+    "DIVVY_ADVERTISE_INTERNAL_ADDR",
+    "DIVVY_ADVERTISE_PUBLIC_ADDR",
     "DIVVY_AGING_INTERVAL_MS",
+    "DIVVY_ALLOW_NATIVE",
     "DIVVY_CHUNK_SIZE",
     "DIVVY_COORDINATOR",
+    "DIVVY_COORDINATOR_ID",
+    "DIVVY_DASHBOARD",
     "DIVVY_DATA_DIR",
     "DIVVY_DRAIN_TIMEOUT_MS",
     "DIVVY_EVICT_AFTER_MS",
     "DIVVY_INTERNAL_ADDR",
+    "DIVVY_KAFKA_BROKERS",
+    "DIVVY_KAFKA_CONFIG",
     "DIVVY_LEASE_TARGET_MS",
     "DIVVY_LEASE_TIMEOUT_MS",
     "DIVVY_LISTEN_ADDR",
@@ -76,15 +82,24 @@ const OF_ALL_PROGRAMS: [&str; 32] = [
     "DIVVY_MAX_HELD_BYTES",
     "DIVVY_MAX_INFLIGHT",
     "DIVVY_MAX_JOB_BYTES",
+    "DIVVY_MAX_OUTCOME_MEMORY",
+    "DIVVY_MAX_PROGRAM_BYTES",
     "DIVVY_MAX_RESULT_BYTES",
     "DIVVY_NO_WORKER_TIMEOUT_MS",
     "DIVVY_ORPHAN_TIMEOUT_MS",
+    "DIVVY_PROGRAMS",
+    "DIVVY_PROGRAM_CACHE_BYTES",
+    "DIVVY_PROGRAM_DIR",
+    "DIVVY_PROGRAM_MEMORY_BYTES",
     "DIVVY_PUBLIC_ADDR",
     "DIVVY_RECOVERY_MS",
     "DIVVY_RESULTS_URL",
     "DIVVY_RETENTION_BYTES",
     "DIVVY_RETENTION_DAYS",
     "DIVVY_SLOTS",
+    "DIVVY_STATISTICS_HOURS_DAYS",
+    "DIVVY_STATISTICS_MINUTES_HOURS",
+    "DIVVY_STORE_URL",
     "DIVVY_TOKEN",
     "DIVVY_URL",
     "DIVVY_WORKER_ID",
@@ -100,6 +115,12 @@ pub fn warn_about_unknown_variables(known: &[&[Variable]]) {
             warn!(variable = name, "a variable of this name is not read by any program: it has no effect");
         }
     }
+}
+
+/// Whether some program of the project reads this variable.
+#[must_use]
+pub fn is_variable_of_a_program(name: &str) -> bool {
+    is_known(name, &[])
 }
 
 fn is_known(name: &str, known: &[&[Variable]]) -> bool {
@@ -154,9 +175,9 @@ mod tests {
     fn a_wrong_value_is_told_once_in_plain_words_with_its_variable() {
         let wrong =
             |value: &str| format!("{:#}", config(&[("DIVVY_SOME", value), ("DIVVY_DIR", "x")]).expect_err(value));
-        assert_eq!(wrong("0"), "DIVVY_SOME is not valid: it must be at least 1, but is 0");
+        assert_eq!(wrong("0"), "DIVVY_SOME is not valid: it must be a whole number from 1 to 4294967295, but is 0");
         assert_eq!(wrong("x"), "DIVVY_SOME is not valid: it must be a whole number, but is \"x\"");
-        assert_eq!(wrong("99999999999"), "DIVVY_SOME is not valid: it is too large, but is \"99999999999\"");
+        assert_eq!(wrong("99999999999"), "DIVVY_SOME is not valid: it is too large: 99999999999");
         let secret = format!("{:#}", config(&[("DIVVY_SECRET", "two words")]).expect_err("a space"));
         assert!(secret.starts_with("DIVVY_SECRET is not valid: a token has visible ASCII"), "{secret}");
         assert!(!secret.contains("two words"), "{secret}");

@@ -14,7 +14,6 @@ mod guard;
 mod head;
 mod health;
 mod metrics;
-mod named_fields;
 mod process;
 mod process_metrics;
 mod program;
@@ -34,7 +33,7 @@ pub use body::{
     read_json_or_default, with_body, with_body_counted,
 };
 pub use budget::{BodyBudget, Reservation};
-pub use config::{from_env, warn_about_unknown_variables};
+pub use config::{from_env, is_variable_of_a_program, warn_about_unknown_variables};
 pub use connection::{Connection, when_answer_is_lost};
 pub use doors::{DoorSettings, Doors};
 pub use error::ApiError;
@@ -44,7 +43,7 @@ pub use health::Health;
 pub use metrics::Metrics;
 pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
-pub use query::{Query, query_from, range_from_query};
+pub use query::{Query, range_from_query};
 pub use relay::{Passed, Place, Relay};
 pub use routes::{Refusal, Route};
 pub use server::{Limits, Listener, resource, serve};

@@ -1,13 +1,11 @@
 //! Parameters of a query string, each named in its error. That a route takes a parameter at all is checked before its
 //! handler, by the table of routes.
 
-use std::any::Any;
 use std::fmt::Display;
-use std::num::{IntErrorKind, ParseIntError};
+use std::num::IntErrorKind;
 use std::str::FromStr;
 
 use model::NumberRange;
-use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 
@@ -58,10 +56,21 @@ impl Query {
     /// It is there more than once, or is no `T`.
     pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
     where
-        T::Err: Display + 'static,
+        T::Err: Display,
     {
         let read = |value: &str| value.parse().map_err(|error| invalid(name, parse_message(value, &error)));
         self.one(name)?.map(read).transpose()
+    }
+
+    /// A parameter that must be there once, as a value of its own.
+    ///
+    /// # Errors
+    /// It is missing or there more than once, or is no `T`.
+    pub fn demanded<T: FromStr>(&self, name: &str) -> Result<T, ApiError>
+    where
+        T::Err: Display,
+    {
+        self.parsed(name)?.ok_or_else(|| invalid(name, "is missing"))
     }
 
     /// Refuses parameters that are not in `known`.
@@ -80,18 +89,10 @@ fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// What is wrong with a value. The standard library's words for numbers are meant for programmers.
-fn parse_message<E: Display + 'static>(value: &str, error: &E) -> String {
-    let value = shown(value);
-    let Some(number) = (error as &dyn Any).downcast_ref::<ParseIntError>() else {
-        return format!("is wrong: {error}");
-    };
-    match number.kind() {
-        IntErrorKind::Zero => "must be at least 1, but is 0".to_owned(),
-        IntErrorKind::PosOverflow => format!("is too large: {value}"),
-        IntErrorKind::NegOverflow => format!("is too small: {value}"),
-        IntErrorKind::Empty | IntErrorKind::InvalidDigit | _ => format!("must be a whole number, but is {value:?}"),
-    }
+/// What is wrong with a value. The words of the standard library are meant for programmers.
+fn parse_message(value: &str, error: &impl Display) -> String {
+    let error = error.to_string();
+    model::parse_error(&shown(value), &error).unwrap_or_else(|| format!("is wrong: {error}"))
 }
 
 /// The range that `a` and `b` of a query string name.
@@ -103,15 +104,6 @@ pub fn range_from_query(query: &str) -> Result<NumberRange, ApiError> {
     let (a, b) = (integer(&parameters, "a")?, integer(&parameters, "b")?);
     let message = || format!("must not be above b, but {a} is above {b}");
     NumberRange::new(a, b).map_err(|_| ApiError::InvalidField { field: "a", message: message() })
-}
-
-/// A struct from a query string.
-///
-/// # Errors
-/// A field is missing, doubled or has no valid value.
-pub fn query_from<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
-    serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::InvalidField { field: "query", message: format!("is not valid: {error}") })
 }
 
 fn integer(parameters: &[(String, String)], field: &'static str) -> Result<u64, ApiError> {
@@ -153,6 +145,9 @@ mod tests {
         assert_eq!(wrong("n"), "n is given more than once: give it once");
         assert_eq!(wrong("m"), "m is too large: 99999999999");
         assert_eq!(wrong("w"), "w must be a whole number, but is \"x\"");
+        assert_eq!(query.demanded::<u32>("absent").expect_err("absent").to_string(), "absent is missing");
+        let truth = query.parsed::<bool>("w").expect_err("no truth").to_string();
+        assert_eq!(truth, "w must be true or false, but is \"x\"");
         let unknown = query.demand_known(&["limit", "n", "m", "w"]).expect_err("unknown").to_string();
         assert_eq!(unknown, "lim it is no parameter here: this path takes limit, n, m, w");
         assert_eq!(query.parsed::<u32>("absent").expect("absent"), None);

@@ -15,7 +15,7 @@ use crate::execute::{Execute, ExecuteError, parse_work};
 use crate::prefix_parts::{Parts, PartsExecutor, PrefixParts};
 use crate::sieved::{Sieved, Stretch, search};
 use crate::verified::Verified;
-use crate::workload::{Combined, Division, Parsed, Report, Workload, parse_params, raw};
+use crate::workload::{Combined, Division, Parsed, Report, Workload, parse_params, raw, restore_params};
 
 /// What is found of the primes in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub(crate) fn parse(find: Find, params: &RawValue, chunk_size: NonZeroU64) -> Re
 }
 
 pub(crate) fn restore(find: Find, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-    let Stored { params: Params { a, b, algorithm, verify }, chosen, plan } = parse_params(stored)?;
+    let Stored { params: Params { a, b, algorithm, verify }, chosen, plan } = restore_params(stored)?;
     if let Some(version) = plan.filter(|version| *version != Plan::VERSION) {
         let message = format!("are divided by plan {version}, this release has plan {}", Plan::VERSION);
         return Err(InvalidJob::new("params", message));
@@ -135,7 +135,7 @@ pub(crate) fn restore(find: Find, stored: &RawValue, chunk_size: NonZeroU64) -> 
 
 /// The parameters of a stored job as its client gave them.
 pub(crate) fn asked(stored: &RawValue) -> Box<RawValue> {
-    let parsed = parse_params(stored).and_then(|Stored { params: Params { a, b, algorithm, verify }, .. }| {
+    let parsed = restore_params(stored).and_then(|Stored { params: Params { a, b, algorithm, verify }, .. }| {
         Ok(written(NumberRange::new(a, b)?, algorithm, verify))
     });
     parsed.unwrap_or_else(|_| stored.to_owned())

@@ -17,6 +17,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::execute::Execute;
 use crate::workload::{
     Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results, parse_params, raw,
+    restore_params,
 };
 
 /// Tasks of a list, which is stored.
@@ -222,16 +223,24 @@ impl ProgramRange {
 
 impl Combine {
     fn is_fold(&self) -> bool {
-        matches!(self, Self::Program(_))
+        self.program().is_some()
+    }
+
+    /// The program that folds.
+    fn program(&self) -> Option<&ProgramRef> {
+        match self {
+            Self::Program(program) => Some(program),
+            Self::None | Self::Sum | Self::Concat => None,
+        }
     }
 }
 
 fn programs_of(params: &StoredParams) -> impl Iterator<Item = ProgramRef> + use<> {
-    let fold = match &params.combine {
-        Combine::Program(program) => Some(program.clone()),
-        Combine::None | Combine::Sum | Combine::Concat => None,
-    };
-    [params.program.clone()].into_iter().chain(fold)
+    [params.program.clone()].into_iter().chain(params.combine.program().cloned())
+}
+
+fn is_named(program: &ProgramRef) -> bool {
+    matches!(program, ProgramRef::Named(_))
 }
 
 #[derive(Debug)]
@@ -276,7 +285,7 @@ impl Kind for Program {
     }
 
     fn complete(&self, parsed: Parsed, options: &mut JobOptions) -> Result<Parsed, InvalidJob> {
-        let mut stored: StoredParams = parse_params(&parsed.stored)?;
+        let mut stored: StoredParams = restore_params(&parsed.stored)?;
         let default = || std::num::NonZeroU32::new(DEFAULT_TASK_SECONDS).expect("it is not 0");
         stored.seconds = options.timeout.task_seconds.get_or_insert_with(default).get();
         for program in programs_of(&stored) {
@@ -289,7 +298,7 @@ impl Kind for Program {
     }
 
     fn restore(&self, stored: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        Ok(Arc::new(parse_params::<StoredParams>(stored)?))
+        Ok(Arc::new(restore_params::<StoredParams>(stored)?))
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {
@@ -306,7 +315,15 @@ impl Kind for Program {
 /// # Errors
 /// They are not those of a `program` job.
 pub fn program_output_bytes(stored: &RawValue) -> Result<u64, InvalidJob> {
-    parse_params::<StoredParams>(stored).map(|params| params.limits.output_bytes)
+    restore_params::<StoredParams>(stored).map(|params| params.limits.output_bytes)
+}
+
+/// Whether the clocks and random numbers of a `program` job are to repeat, by its parameters as they are stored.
+///
+/// # Errors
+/// They are not those of a `program` job.
+pub fn program_is_reproducible(stored: &RawValue) -> Result<bool, InvalidJob> {
+    restore_params::<StoredParams>(stored).map(|params| params.reproducible)
 }
 
 fn written(stored: &StoredParams) -> Box<RawValue> {
@@ -328,6 +345,10 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
     let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
     if params.env.len() > MAX_ENV || !params.env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
         return wrong(format!("env has at most {MAX_ENV} variables, whose names are not empty and have no '='"));
+    }
+    if params.reproducible && (is_named(&params.program) || params.combine.program().is_some_and(is_named)) {
+        let which = "reproducible is for uploaded WASI programs, whose clocks and random numbers the worker provides";
+        return wrong(format!("{which}: a program that workers bring by name has its own"));
     }
     if params.args.is_some() && params.range.is_some() {
         return wrong("args and range exclude each other".to_owned());
@@ -402,10 +423,7 @@ impl Workload for StoredParams {
     }
 
     fn lease(&self, tasks: &Range<u64>, _: u64) -> Box<RawValue> {
-        let fold = match &self.combine {
-            Combine::Program(program) if tasks.start >= self.parts() => Some(program),
-            Combine::Program(_) | Combine::None | Combine::Sum | Combine::Concat => None,
-        };
+        let fold = self.combine.program().filter(|_| tasks.start >= self.parts());
         let has_list = self.range.is_none() || self.has_payloads;
         let work = ProgramWork {
             program: fold.unwrap_or(&self.program).clone(),
@@ -510,6 +528,12 @@ mod tests {
     }
 
     #[test]
+    fn uploaded_programs_may_be_reproducible() {
+        let params = json!({"program": "ab".repeat(32), "args": [[]], "reproducible": true});
+        assert!(work(&parse(params).expect("valid"), &(0..1)).reproducible);
+    }
+
+    #[test]
     fn the_uploaded_programs_of_stored_parameters_are_found() {
         let (one, other) = ("ab".repeat(32), "cd".repeat(32));
         let params = json!({"program": one, "args": [[]], "combine": {"program": other}});
@@ -537,6 +561,11 @@ mod tests {
             json!({"program": "p", "args": [[]], "limits": {"output_bytes": 1_u64 << 30}}),
             json!({"program": "p", "args": [[]], "limits": {"memory_bytes": 1}}),
             json!({"program": "p", "args": [[]], "combine": "max"}),
+            json!({"program": "p", "args": [[]], "reproducible": true}),
+            json!({"program": "ab".repeat(32), "args": [[]], "combine": {"program": "p"}, "reproducible": true}),
+            json!(["p", [[]]]),
+            json!({"program": "p", "range": [0, 1, 1]}),
+            json!({"program": "p", "args": [[]], "limits": [65_536, 1]}),
         ] {
             assert_eq!(parse(wrong.clone()).map(|_| ()).expect_err(&wrong.to_string()).field, "params");
         }

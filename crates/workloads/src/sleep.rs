@@ -16,6 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::execute::{Execute, ExecuteError, parse_work};
 use crate::workload::{
     Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results, parse_params, raw,
+    restore_params,
 };
 
 /// Each task leaves an attempt in the store.
@@ -101,7 +102,7 @@ impl Kind for Sleep {
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        Ok(Arc::new(parse_params::<SleepParams>(shown)?))
+        Ok(Arc::new(restore_params::<SleepParams>(shown)?))
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {
@@ -203,5 +204,17 @@ mod tests {
         ] {
             assert_eq!(parse(wrong).expect_err(wrong).field, "params");
         }
+    }
+
+    #[test]
+    fn parameters_are_an_object_and_a_wrong_one_is_named_in_plain_words() {
+        let message = |json: &str| Sleep.parse(&raw(json.to_owned()), NonZeroU64::MIN).expect_err(json).message;
+        assert_eq!(message("[0.5]"), "must be an object, but is an array");
+        assert_eq!(message(r#"{"seconds":"1"}"#), r#"seconds must be a number, but is "1""#);
+        let whole = "must be a whole number from 0 to 18446744073709551615";
+        assert_eq!(message(r#"{"seconds":1,"tasks":1.5}"#), format!("tasks {whole}, but is 1.5"));
+        assert_eq!(message("{}"), "is wrong: missing field `seconds`");
+        // A release before this rule may have stored one.
+        assert!(Sleep.restore(&raw("[0.5]".to_owned()), NonZeroU64::MIN).is_ok());
     }
 }

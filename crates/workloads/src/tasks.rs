@@ -13,6 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::execute::Execute;
 use crate::workload::{
     Accepted, Combined, InvalidReport, Kind, Parsed, Profile, Report, Workload, accept_results, parse_params, raw,
+    restore_params,
 };
 
 /// Parameters of `tasks`.
@@ -57,7 +58,7 @@ impl Kind for Tasks {
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {
-        Ok(Arc::new(parse_params::<TaskCount>(shown)?))
+        Ok(Arc::new(restore_params::<TaskCount>(shown)?))
     }
 
     fn executor(&self) -> Option<Box<dyn Execute>> {

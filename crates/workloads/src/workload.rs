@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Algorithm, Composition, InvalidJob, JobKind, JobOptions, NumberRange, OnExhausted, Order, Payloads, Requirements,
+    Algorithm, Composition, InvalidJob, JobKind, JobOptions, NamedFields, NumberRange, OnExhausted, Order, Payloads,
+    Requirements, json_cause, predicate,
 };
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -254,9 +256,32 @@ pub(crate) fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).expect("the caller writes JSON")
 }
 
-/// Reads parameters.
-pub(crate) fn parse_params<'a, T: serde::Deserialize<'a>>(params: &'a RawValue) -> Result<T, InvalidJob> {
-    serde_json::from_str(params.get()).map_err(|error| InvalidJob::new("params", format!("is wrong: {error}")))
+/// Reads the parameters of a client: an object, as is every struct in it.
+pub(crate) fn parse_params<'a, T: Deserialize<'a>>(params: &'a RawValue) -> Result<T, InvalidJob> {
+    let deserializer = || serde_json::Deserializer::from_str(params.get());
+    // Keeping count of the place costs time: only parameters that are wrong are read so.
+    T::deserialize(NamedFields(&mut deserializer())).or_else(|_| {
+        let read = serde_path_to_error::deserialize::<_, T>(NamedFields(&mut deserializer()));
+        read.map_err(|error| {
+            let path = error.path().to_string();
+            invalid_params(if path == "." { "" } else { &path }, error.inner())
+        })
+    })
+}
+
+/// Reads parameters that a kind has written, or that an earlier release has taken from a client.
+pub(crate) fn restore_params<'a, T: Deserialize<'a>>(stored: &'a RawValue) -> Result<T, InvalidJob> {
+    serde_json::from_str(stored.get()).map_err(|error| invalid_params("", &error))
+}
+
+/// `path` is the parameter that is wrong, empty where it is not known.
+fn invalid_params(path: &str, error: &serde_json::Error) -> InvalidJob {
+    let cause = json_cause(error);
+    let message = match predicate(&cause) {
+        Some(predicate) => format!("{path} {predicate}").trim_start().to_owned(),
+        None => format!("is wrong: {cause}"),
+    };
+    InvalidJob::new("params", message)
 }
 
 /// The rule for kinds whose tasks are individual: one result for each task, or none.

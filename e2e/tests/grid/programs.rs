@@ -186,6 +186,41 @@ fn failing_task_says_its_code_and_the_end_of_its_stderr_and_the_log_is_kept() {
     let logs = grid.printed(&["job", "logs", &job]);
     assert_eq!(logs, "[task 0] begun a\n[task 1] begun b\n[task 1] begun b");
     assert_eq!(grid.printed(&["job", "logs", &job, "--task", "0"]), "[task 0] begun a");
+    let waited = grid.divvy(&["job", "wait", &job]);
+    let told = String::from_utf8_lossy(&waited.stderr);
+    assert!(
+        waited.status.code() == Some(1) && told.contains("1 of 2 tasks failed; task 1: it exited with code 3"),
+        "{told}"
+    );
+}
+
+#[test]
+fn stderr_outlives_its_worker_and_its_coordinator() {
+    let mut grid = ProgramGrid::start();
+    let names = grid.names(TALKER);
+    let mut worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let job = grid.submit("wait", &["--range", "0..1", "--step", "1", "--max-attempts", "1"]);
+    let log = |grid: &ProgramGrid| grid.ask("GET", &format!("/v1/jobs/{job}/logs"), "").json()["logs"][0].clone();
+    eventually("its stderr is seen", || (log(&grid)["text"] == "waits\n").then_some(()));
+    grid.coordinator.kill();
+    grid.restart_coordinator();
+    // The program is silent by now.
+    eventually("the next coordinator has it", || (log(&grid)["text"] == "waits\n").then_some(()));
+    assert_eq!(log(&grid)["ended_at"], serde_json::Value::Null);
+    worker.kill();
+    assert_eq!(grid.ended(&job)["state"], "failed");
+    eventually("it is stored", || log(&grid)["ended_at"].is_string().then_some(()));
+    assert_eq!(log(&grid)["text"], "waits\n");
+}
+
+#[test]
+fn native_program_that_is_to_be_reproducible_is_refused_at_submit() {
+    let grid = ProgramGrid::start();
+    let program = grid.put(&grid.native_example());
+    let params = format!(r#"{{"program":"{program}","args":[["0","1"]],"reproducible":true}}"#);
+    let body = format!(r#"{{"kind":"program","params":{params}}}"#);
+    let refused = grid.ask("POST", "/v1/jobs", &body).problem(400);
+    assert!(refused.contains("reproducible is for WASI programs") && refused.contains(&program), "{refused}");
 }
 
 #[test]

@@ -25,6 +25,16 @@ fn bad_usage_exits_2_and_names_what_is_wrong() {
 }
 
 #[test]
+fn a_url_with_a_password_exits_2_and_the_password_is_not_repeated() {
+    for url in ["http://me:hush@127.0.0.1:9", "http://hush@127.0.0.1:9", "http://127.0.0.1:9/?hush"] {
+        let ended = Bench::steady(10, 0.2, &[]).run(&[url]);
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        assert!(ended.stderr.contains("--url <URL>") && ended.stderr.contains("must not have"), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("hush"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_bad_scenario_exits_2_and_names_the_field() {
     for (edit, named) in
         [("rate_qps = 0", "steady.rate_qps"), ("rate_qps = 1\nspeed = 2", "speed"), ("r_max = -1", "r_max")]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use api::{LogReport, MAX_LOG_BYTES};
 use model::{AttemptId, JobId, WorkerId};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tracing::debug;
 
 use crate::courier::Courier;
@@ -28,6 +30,8 @@ pub(crate) struct TaskLog<'a> {
 struct Written {
     worker: WorkerId,
     state: Mutex<State>,
+    /// Wakes the reports: there is news, or the end.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +39,8 @@ struct State {
     tail: Vec<u8>,
     bytes: u64,
     is_new: bool,
-    /// A task of the runtime reports until nothing is new.
-    is_reporting: bool,
+    /// A task of the runtime reports until the end.
+    is_reported: bool,
     has_ended: bool,
 }
 
@@ -44,7 +48,7 @@ impl<'a> TaskLog<'a> {
     pub(crate) fn new(courier: &'a Arc<Courier>, worker: &WorkerId, job: JobId, task: u64, attempt: AttemptId) -> Self {
         let path = ["worker", "logs"].map(str::to_owned).into_iter();
         let path = path.chain([job.to_string(), task.to_string(), attempt.to_string()]).collect();
-        Self { courier, path, written: Arc::new(Written { worker: worker.clone(), state: Mutex::default() }) }
+        Self { courier, path, written: Arc::new(Written::new(worker.clone())) }
     }
 
     /// Takes what has been written, and has it reported: at once where the last report is long enough ago.
@@ -56,9 +60,12 @@ impl<'a> TaskLog<'a> {
             state.cut();
         }
         state.is_new = true;
-        if !std::mem::replace(&mut state.is_reporting, true) {
-            let written = Arc::clone(&self.written);
-            self.courier.report_aside(self.path.clone(), INTERVAL, move || written.news());
+        let is_first = !std::mem::replace(&mut state.is_reported, true);
+        drop(state);
+        self.written.changed.notify_one();
+        if is_first {
+            let (written, courier) = (Arc::clone(&self.written), Arc::clone(self.courier));
+            self.courier.spawn(report_until_the_end(courier, self.path.clone(), written));
         }
     }
 
@@ -67,6 +74,7 @@ impl<'a> TaskLog<'a> {
         let report = {
             let mut state = self.written.state();
             state.has_ended = true;
+            self.written.changed.notify_one();
             if state.bytes == 0 {
                 return;
             }
@@ -82,12 +90,45 @@ impl<'a> TaskLog<'a> {
     }
 }
 
+/// Reports what is new while the program runs, at most once in [`INTERVAL`]. A coordinator that begins to lead gets all again:
+/// what was reported to the one before is lost with it, and the worker may be lost next.
+async fn report_until_the_end(courier: Arc<Courier>, path: Vec<String>, written: Arc<Written>) {
+    let (path, mut epoch): (Vec<_>, _) = (path.iter().map(String::as_str).collect(), courier.epoch());
+    while !written.has_ended() {
+        if let Some(report) = written.news() {
+            if let Err(error) = courier.send_report(&path, &report).await {
+                debug!(error, "what a program writes to stderr was not taken");
+                written.renew();
+            }
+            sleep(INTERVAL).await;
+        }
+        tokio::select! {
+            () = written.changed.notified() => (),
+            // The courier, which this holds, has the sender.
+            Ok(()) = epoch.changed() => written.renew(),
+        }
+    }
+}
+
 impl Written {
-    /// What is to be reported while the program runs; nothing ends the reports until more is written.
+    fn new(worker: WorkerId) -> Self {
+        Self { worker, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// What is to be reported while the program runs.
     fn news(&self) -> Option<LogReport> {
         let mut state = self.state();
-        state.is_reporting = state.is_new && !state.has_ended;
-        state.is_reporting.then(|| state.report(&self.worker, false))
+        (state.is_new && !state.has_ended).then(|| state.report(&self.worker, false))
+    }
+
+    /// Has everything reported again.
+    fn renew(&self) {
+        self.state().is_new = true;
+        self.changed.notify_one();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state().has_ended
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -116,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_new_is_reported_once_and_nothing_after_the_end() {
         let worker = WorkerId::try_from("worker".to_owned()).expect("a name");
-        let written = Written { worker, state: Mutex::default() };
+        let written = Written::new(worker);
         let write = |text: &str| {
             let mut state = written.state();
             state.bytes += text.len() as u64;
@@ -128,6 +169,8 @@ mod tests {
         write("b");
         assert_eq!(written.news().expect("new").text, "ab");
         assert!(written.news().is_none());
+        written.renew();
+        assert_eq!(written.news().expect("all of it again").text, "ab");
         write(&"c".repeat(MAX_LOG_BYTES));
         let report = written.news().expect("new");
         assert_eq!((report.offset, report.text.len()), (2, MAX_LOG_BYTES));

@@ -3,15 +3,13 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use api::Announcement;
-use service::{ApiError, query_from};
+use service::{ApiError, Query};
 
 use super::State;
 
 pub(super) async fn announce(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
-    let Announcement { epoch } = query_from(request.query_string())?;
-    state.see(epoch)?;
+    state.see(Query::parse(request.query_string())?.demanded("epoch")?)?;
     state.asked.send_replace(());
     Ok(HttpResponse::NoContent().finish())
 }

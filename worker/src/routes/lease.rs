@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{LeaseRequest, LeaseRevocation, MAX_LEASE_BYTES};
+use api::{LeaseRequest, MAX_LEASE_BYTES};
 use model::AttemptId;
-use service::{ApiError, parse_json, query_from, read_body};
+use service::{ApiError, Query, parse_json, read_body};
 
 use super::State;
 use crate::executor::Work;
@@ -34,8 +34,8 @@ pub(super) async fn revoke(
     state.token.demand(&request)?;
     let message = || "must be the id of an attempt".to_owned();
     let attempt = path.parse().map_err(|_| ApiError::InvalidField { field: "attempt", message: message() })?;
-    let LeaseRevocation { epoch } = query_from(request.query_string())?;
-    if let Some(epoch) = epoch {
+    // A coordinator of an earlier release sends none.
+    if let Some(epoch) = Query::parse(request.query_string())?.parsed::<u64>("epoch")? {
         state.see(epoch)?;
     }
     state.held.forget(&[AttemptId(attempt)]);

@@ -12,7 +12,7 @@ use store::{Cursor, JobFilter, JobRecord};
 
 use super::super::State;
 use super::super::errors::{from_invalid, from_read};
-use super::super::jobs::job_id;
+use super::super::jobs::{job_id, tag};
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
 use crate::clock::now;
@@ -112,10 +112,7 @@ struct Ended {
 /// The filter of a query as the store knows it: text and time are looked at job by job.
 pub(super) fn filter(query: &JobQuery) -> Result<JobFilter, InvalidJob> {
     let kind = query.kind.map(|kind| workloads::kind(kind).map(|known| known.name())).transpose()?;
-    let tags = query.tag.iter().map(|tag| match tag.split_once([':', '=']) {
-        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (tag.clone(), None),
-    });
+    let tags = query.tag.iter().map(|text| tag(text));
     Ok(JobFilter { states: query.states.clone(), kind, tags: tags.collect() })
 }
 

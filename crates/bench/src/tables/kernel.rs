@@ -16,7 +16,8 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 const BILLION: u64 = 1_000_000_000;
 const CHUNK: u64 = 2_500_000;
 
-/// What is summed, from where, to where, and what the ratio to primesieve's count should be at most.
+/// What is summed, from where, to where, and what the ratio to primesieve's count should be at most. A lone chunk should not become
+/// slower: 0.223, 0.179 and 0.044 on a Zen 4, and 5 % for the spread of its runs.
 const WORKS: [(&str, u64, u64, f64); 10] = [
     ("[1, 1e9]", 1, BILLION, 0.6),
     ("[1e12, 1e12 + 1e9]", 1_000 * BILLION, 1_001 * BILLION, 0.7),
@@ -25,9 +26,9 @@ const WORKS: [(&str, u64, u64, f64); 10] = [
     ("[1e17, 1e17 + 1e9]", 100_000_000 * BILLION, 100_000_001 * BILLION, 1.0),
     ("[1e18, 1e18 + 1e9]", BILLION * BILLION, (BILLION + 1) * BILLION, 1.0),
     ("the last 1e9 below 2^64", u64::MAX - BILLION, u64::MAX - 1, 1.0),
-    ("2.5e6 at 1e12, warm", 1_000 * BILLION, 1_000 * BILLION + CHUNK, 0.5),
-    ("2.5e6 at 1e15, warm", 1_000_000 * BILLION, 1_000_000 * BILLION + CHUNK, 0.35),
-    ("2.5e6 at 1e18, warm", BILLION * BILLION, BILLION * BILLION + CHUNK, 0.08),
+    ("2.5e6 at 1e12, warm", 1_000 * BILLION, 1_000 * BILLION + CHUNK, 0.234),
+    ("2.5e6 at 1e15, warm", 1_000_000 * BILLION, 1_000_000 * BILLION + CHUNK, 0.188),
+    ("2.5e6 at 1e18, warm", BILLION * BILLION, BILLION * BILLION + CHUNK, 0.046),
 ];
 
 /// The rows of long ranges are measured without AVX-512 too, and may take so much more.

@@ -65,6 +65,15 @@ impl Executables {
     }
 }
 
+/// Checks that a file which begins like this is one that this machine executes.
+///
+/// # Errors
+/// It is neither an ELF executable for this kind of processor nor a script that names its interpreter.
+pub fn check_executable(start: &[u8]) -> Result<(), Reason> {
+    let header = &start[..start.len().min(HEADER_BYTES)];
+    check_header(header).map_err(|error| Reason::NotExecutable { message: error.to_string() })
+}
+
 /// The C library hands what the kernel does not execute to a shell, whatever it is.
 fn check_header(header: &[u8]) -> io::Result<()> {
     if header.starts_with(b"#!") {
@@ -73,7 +82,9 @@ fn check_header(header: &[u8]) -> io::Result<()> {
     let machine = header.get(18..20).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
     match machine {
         Some(ELF_MACHINE) if header.starts_with(ELF_64_LITTLE) => Ok(()),
-        Some(_) if header.starts_with(b"\x7fELF") => Err(io::Error::other("it is for another kind of processor")),
+        Some(_) if header.starts_with(b"\x7fELF") => {
+            Err(io::Error::other("it is for another kind of processor than this machine's"))
+        }
         _ => Err(io::Error::other("it is neither an ELF executable nor a script that names its interpreter")),
     }
 }
@@ -94,6 +105,19 @@ fn state_of(file: &File) -> io::Result<State> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_executable_for_another_processor_is_refused_by_its_header() {
+        let this = std::fs::read("/proc/self/exe").expect("this test");
+        assert_eq!(check_executable(&this), Ok(()));
+        let mut other = this;
+        // The field e_machine of ELF, which is EM_SPARCV9 here.
+        other[18..20].copy_from_slice(&[43, 0]);
+        let error = check_executable(&other).expect_err("another processor").to_string();
+        assert!(error.contains("another kind of processor"), "{error}");
+        assert_eq!(check_executable(b"#!/bin/sh\n"), Ok(()));
+        assert!(check_executable(b"MZ").is_err() && check_executable(b"\x7fELF").is_err());
+    }
 
     #[test]
     fn a_file_that_changed_is_hashed_again() {

@@ -13,6 +13,7 @@ mod wire;
 
 pub(crate) use cage::SCOPED_SIGNALS_ABI;
 pub(crate) use executable::Executables;
+pub use executable::check_executable;
 pub(crate) use host::{Job, Supervisors};
 pub(crate) use streams::Ran;
 pub(crate) use sys::{has_seccomp_filters, landlock_abi};

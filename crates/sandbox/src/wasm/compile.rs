@@ -84,7 +84,8 @@ pub(super) fn compile(
 pub(crate) fn compile_on_standard_streams() -> i32 {
     let mut module = Vec::new();
     if let Err(error) = std::io::stdin().lock().read_to_end(&mut module) {
-        eprintln!("read the module: {error}");
+        // The worker may be gone.
+        let _ = writeln!(std::io::stderr(), "read the module: {error}");
         return 1;
     }
     let compiled = engine()
@@ -92,7 +93,7 @@ pub(crate) fn compile_on_standard_streams() -> i32 {
         .and_then(|engine| precompile(&engine, &module).map_err(|error| (i32::from(IS_BAD), error)));
     match compiled {
         Err((code, error)) => {
-            eprintln!("{error:#}");
+            let _ = writeln!(std::io::stderr(), "{error:#}");
             code
         }
         Ok(code) => i32::from(std::io::stdout().lock().write_all(&code).is_err()),

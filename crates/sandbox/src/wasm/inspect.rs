@@ -12,8 +12,10 @@ pub struct Inspection {
     pub kind: Kind,
     /// What it needs from its host.
     pub imports: Vec<Import>,
-    /// What keeps it from running; empty for a module that a worker would run.
+    /// What keeps it from running, as far as it shows without compiling it: [`crate::Sandbox::prepare`] tells the rest.
     pub problems: Vec<String>,
+    /// What its linear memories take at the start. A task with less fails before it begins.
+    pub start_memory_bytes: u64,
 }
 
 /// What the bytes are.
@@ -37,7 +39,7 @@ pub struct Import {
 }
 
 impl Inspection {
-    /// Whether a worker would run it.
+    /// Whether nothing shows that keeps it from running.
     pub fn runs(&self) -> bool {
         self.problems.is_empty()
     }
@@ -59,6 +61,8 @@ const PREVIEW_1_MODULE: &str = "wasi_snapshot_preview1";
 const PREVIEW_2: &[&str] =
     &["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 const PREVIEW_2_VERSION: &str = "@0.2.";
+/// A page of memory has 64 KiB unless the module says otherwise.
+const DEFAULT_PAGE_SIZE_LOG2: u32 = 16;
 const RUN: &str = "wasi:cli/run@0.2.";
 
 /// Tells what the bytes of a module or component need, and what keeps it from running on a worker.
@@ -79,7 +83,7 @@ fn features() -> WasmFeatures {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "of all sections only imports and exports matter")]
 fn read(bytes: &[u8]) -> Result<Inspection, wasmparser::BinaryReaderError> {
-    let mut found = Inspection { kind: Kind::Module, imports: Vec::new(), problems: Vec::new() };
+    let mut found = Inspection { kind: Kind::Module, imports: Vec::new(), problems: Vec::new(), start_memory_bytes: 0 };
     let (mut depth, mut has_entry) = (0, false);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -103,6 +107,15 @@ fn read(bytes: &[u8]) -> Result<Inspection, wasmparser::BinaryReaderError> {
                     let name = import?.name.name;
                     let known = PREVIEW_2.iter().any(|package| name.starts_with(package));
                     found.add(name, "", known && name.contains(PREVIEW_2_VERSION));
+                }
+            }
+            // Of every module in a component: what it is made of takes its memory at the start.
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory?;
+                    let page_bytes = 1_u64 << memory.page_size_log2.unwrap_or(DEFAULT_PAGE_SIZE_LOG2);
+                    let bytes = memory.initial.saturating_mul(page_bytes);
+                    found.start_memory_bytes = found.start_memory_bytes.saturating_add(bytes);
                 }
             }
             Payload::ExportSection(section) if depth == 1 => {

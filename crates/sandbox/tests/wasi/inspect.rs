@@ -32,6 +32,14 @@ fn a_component_tells_what_it_needs() {
 }
 
 #[test]
+fn memory_at_the_start_is_told() {
+    let start = |wat: &str| inspect(&wat::parse_str(wat).expect("WAT")).expect("valid").start_memory_bytes;
+    assert_eq!(start("(module)"), 0);
+    assert_eq!(start("(module (memory 3))"), 3 << 16);
+    assert_eq!(start("(module (memory 8192 8192))"), 512 << 20);
+}
+
+#[test]
 fn what_is_no_module_is_told_so() {
     for bytes in [&b""[..], b"text", b"\0asm\x01\0\0\0\x7f"] {
         assert!(matches!(inspect(bytes), Err(sandbox::Reason::BadModule { .. })));

@@ -82,7 +82,7 @@ fn a_json_body_is_an_object_and_may_begin_with_a_byte_order_mark() {
     let answer = service.post("/things", &[json], r#"["n"]"#);
     assert_eq!(
         (answer.status, answer.detail()),
-        (400, "the body is not valid: invalid type: sequence, expected struct Thing at line 1 column 0".into())
+        (400, "the body is not valid: it must be an object, but is an array (line 1, column 0)".into())
     );
 }
 

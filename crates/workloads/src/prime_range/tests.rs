@@ -199,3 +199,15 @@ proptest! {
         prop_assert!((whole - parts).abs() <= 1e-6 * whole.max(1.0), "{} and {}", whole, parts);
     }
 }
+
+#[test]
+fn parameters_of_a_range_are_an_object() {
+    for (params, message) in [
+        (json!([1, 10]), "must be an object, but is an array"),
+        (json!({"a": [1], "b": 10}), "a must be a whole number from 0 to 18446744073709551615, but is an array"),
+        (json!({"a": 1, "b": 10, "verify": 1}), "verify must be true or false, but is 1"),
+    ] {
+        let error = parse(Find::Sum, &raw(params.to_string()), model::DEFAULT_CHUNK_SIZE).expect_err("wrong");
+        assert_eq!((error.field, error.message.as_str()), ("params", message), "{params}");
+    }
+}

@@ -6,7 +6,8 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, Seq
 
 /// A deserializer that reads every struct, at any depth outside enums, by the names of its fields. What a visitor or a seed
 /// gets is wrapped as well.
-pub(crate) struct NamedFields<T>(pub(crate) T);
+#[derive(Debug)]
+pub struct NamedFields<T>(pub T);
 
 macro_rules! deserialize {
     ($($method:ident)*) => {$(
@@ -160,35 +161,36 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for NamedFields<A> {
 
 #[cfg(test)]
 mod tests {
-    use api::{Completion, JobRequest, TaskFailure};
+    use serde::Deserialize;
 
-    use crate::parse_json;
+    use super::NamedFields;
 
-    #[test]
-    fn structs_come_from_objects_at_every_depth() {
-        let job = |fields: &str| {
-            let body = format!(r#"{{"kind": "count-primes", "params": {{"a": 1, "b": "2"}}{fields}}}"#);
-            parse_json::<JobRequest>(body.as_bytes())
-        };
-        let full = r#", "priority": 9, "tags": {"a": "b"}, "timeout": {"job_seconds": 5}, "max_attempts": 2"#;
-        let parsed = job(full).expect("valid");
-        assert_eq!((parsed.params.get(), parsed.max_attempts.get()), (r#"{"a": 1, "b": "2"}"#, 2));
-        for wrong in [r#", "timeout": [5]"#, r#", "requires": []"#, r#", "affinity": [{}]"#] {
-            let error = job(wrong).expect_err(wrong).to_string();
-            assert!(error.contains("invalid type: sequence, expected struct"), "{error}");
-        }
-        let error = parse_json::<TaskFailure>(br#"["why", null]"#).expect_err("an array").to_string();
-        assert!(error.contains("invalid type: sequence, expected struct TaskFailure"), "{error}");
-        let report = r#"{"results": [1, "x", {"y": [2]}], "value": "18446744073709551616"}"#;
-        let report = parse_json::<Completion>(report.as_bytes()).expect("valid");
-        assert_eq!((report.results.len(), report.value), (3, Some(1 << 64)));
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Outer {
+        name: String,
+        inner: Option<Inner>,
+        list: Vec<Inner>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Inner {
+        count: u8,
+    }
+
+    fn outer(json: &str) -> serde_json::Result<Outer> {
+        Outer::deserialize(NamedFields(&mut serde_json::Deserializer::from_str(json)))
     }
 
     #[test]
-    fn the_wrong_field_is_named_and_nothing_may_follow() {
-        let named = parse_json::<JobRequest>(br#"{"kind": "sleep", "params": {}, "timeout": {"job_seconds": "x"}}"#);
-        let named = format!("{:?}", named.expect_err("no number"));
-        assert!(named.contains("timeout.job_seconds"), "{named}");
-        assert!(parse_json::<TaskFailure>(br#"{"error": "why"} {}"#).is_err());
+    fn structs_come_from_objects_at_every_depth() {
+        let full = outer(r#"{"name": "a", "inner": {"count": 1}, "list": [{"count": 2}]}"#).expect("objects");
+        let expected = Outer { name: "a".to_owned(), inner: Some(Inner { count: 1 }), list: vec![Inner { count: 2 }] };
+        assert_eq!(full, expected);
+        for array in
+            [r#"["a", null, []]"#, r#"{"name": "a", "inner": [1], "list": []}"#, r#"{"name": "a", "list": [[2]]}"#]
+        {
+            let error = outer(array).expect_err(array).to_string();
+            assert!(error.contains("invalid type: sequence, expected struct"), "{error}");
+        }
     }
 }

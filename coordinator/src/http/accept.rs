@@ -1,0 +1,94 @@
+//! Which form of an answer a client would rather have, by the header `Accept` of RFC 9110.
+
+use actix_web::http::header::{ACCEPT, HeaderMap};
+
+/// How much a client wants one form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Wish {
+    /// 0 to 1000; 0 for not at all.
+    quality: u16,
+    /// 2 where the form is named, 1 where only its type is, 0 for any.
+    precision: u8,
+}
+
+/// Whether a client would rather have CSV than JSON. Where it has no preference it gets the one that it names, and JSON where
+/// it names neither or both would do as well, but for CSV that it names.
+pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
+    let ranges: Vec<_> =
+        headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
+    let (csv, json) = (wish(&ranges, "text", "csv"), wish(&ranges, "application", "json"));
+    let Some(csv) = csv.filter(|csv| csv.quality > 0) else { return false };
+    match json.map_or(0, |json| json.quality).cmp(&csv.quality) {
+        std::cmp::Ordering::Less => true,
+        std::cmp::Ordering::Equal => csv.precision == 2,
+        std::cmp::Ordering::Greater => false,
+    }
+}
+
+/// What the most precise range says of a form.
+fn wish(ranges: &[&str], main: &str, sub: &str) -> Option<Wish> {
+    let wishes = ranges.iter().filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let (given_main, given_sub) = parts.next()?.split_once('/')?;
+        let is = |given: &str, form: &str| given.eq_ignore_ascii_case(form);
+        let precision = match (given_main, given_sub) {
+            ("*", "*") => 0,
+            (given_main, "*") if is(given_main, main) => 1,
+            (given_main, given_sub) if is(given_main, main) && is(given_sub, sub) => 2,
+            _ => return None,
+        };
+        Some(Wish { quality: quality(parts), precision })
+    });
+    wishes.max_by_key(|wish| wish.precision)
+}
+
+/// The quality among the parameters of a range; 1000 where there is none, and 0 where it cannot be read.
+fn quality<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u16 {
+    let value = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then_some(value.trim())
+    });
+    let Some(value) = value else { return 1_000 };
+    match value.split_once('.').unwrap_or((value, "")) {
+        ("1", zeros) if zeros.bytes().all(|digit| digit == b'0') => 1_000,
+        ("0", digits) if digits.len() <= 3 => format!("{digits:0<3}").parse().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_form_of_the_higher_quality_is_chosen() {
+        for (accept, is_csv) in [
+            ("", false),
+            ("*/*", false),
+            ("application/json", false),
+            ("text/html, */*;q=0.8", false),
+            ("text/csv", true),
+            ("TEXT/CSV; header=present", true),
+            ("text/*", true),
+            ("text/csv, application/json", true),
+            ("text/csv, */*", true),
+            ("text/csv;q=0", false),
+            ("text/csv;q=0, text/*", false),
+            ("text/csv;q=0.5, application/json", false),
+            ("text/csv;q=0.5, application/json;q=0.25", true),
+            ("application/json;q=0.5, text/csv;q=0.501", true),
+            ("application/json;q=0, text/csv;q=0.001", true),
+            ("text/csv;q=0.9, */*", false),
+            ("text/csv; Q=1.000, application/json;q=0.999", true),
+            ("text/csv;q=2", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            accept.split_inclusive(", ").for_each(|part| {
+                headers.append(ACCEPT, HeaderValue::from_str(part.trim_end_matches(", ")).expect("a value"));
+            });
+            assert_eq!(prefers_csv(&headers), is_csv, "{accept}");
+        }
+    }
+}

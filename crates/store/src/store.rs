@@ -273,6 +273,12 @@ impl Store {
         self.writer.queue().failing()
     }
 
+    /// Whether the store's files are gone or others have taken their place, so that nothing can be stored.
+    #[must_use]
+    pub fn is_replaced(&self) -> watch::Receiver<bool> {
+        self.writer.replaced()
+    }
+
     /// The number of the newest committed event; 0 before the first.
     #[must_use]
     pub fn latest_event(&self) -> watch::Receiver<u64> {

@@ -177,12 +177,20 @@ impl Scheduler {
         }
     }
 
-    /// Opens the failed tasks of a job again, whose waiting counts from now on. Tells whether there were any.
+    /// Opens the failed tasks of a job again, whose waiting and whose time limit count from now on. Tells whether there were
+    /// any.
     ///
     /// # Errors
     /// The job is over or unknown.
     pub fn retry(&mut self, id: JobId, now: Instant) -> Result<bool, UnknownJob> {
         let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        if let Some(timeout) = job.spec.retry_timeout {
+            let deadline = now + timeout;
+            if let Some(before) = job.spec.deadline.replace(deadline) {
+                self.deadlines.remove(&(before, id));
+            }
+            self.deadlines.insert((deadline, id));
+        }
         if job.tasks.failed() == 0 {
             return Ok(false);
         }
@@ -258,7 +266,9 @@ impl Scheduler {
     fn recount(&mut self, class: ClassId, before: Option<Standing>, after: Option<Standing>) {
         let is_served = self.workers.slots_for(class) > 0;
         let open = |standing: Option<Standing>| standing.map_or(0, |standing| standing.open_tasks());
-        self.queue.recount(class, open(before), open(after));
+        if let Some(standing) = before.or(after) {
+            self.queue.recount(class, standing.priority, open(before), open(after));
+        }
         before.iter().for_each(|before| self.figures.subtract(before, is_served));
         after.iter().for_each(|after| self.figures.add(after, is_served));
     }

@@ -19,7 +19,7 @@ use model::{AttemptId, JobId};
 use crate::event::{Event, JobError};
 use crate::figures::{Figures, Standing};
 use crate::job::Job;
-use crate::lease::{Lane, Revocation, UnknownJob};
+use crate::lease::{Lane, Revocation, UnknownJob, WorkerKey};
 use crate::patience::Patience;
 use crate::queue::{ClassId, Queue};
 use crate::spec::{History, JobSpec, Policy};
@@ -73,6 +73,8 @@ pub struct Scheduler {
     /// The slot that [`Self::next_idle`] offered last.
     offered: Option<Lane>,
     last_turn: u64,
+    /// How many times their estimate the tasks of each class took lately, and the worker that took it.
+    paces: HashMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,
 }
@@ -95,6 +97,7 @@ impl Scheduler {
             walks: BTreeMap::new(),
             offered: None,
             last_turn: 0,
+            paces: HashMap::new(),
             figures: Figures::default(),
             events: VecDeque::new(),
         }
@@ -117,7 +120,9 @@ impl Scheduler {
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;
-        self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, now));
+        let pace = self.paces.get(&class).filter(|(worker, _)| self.workers.get(*worker).is_some());
+        let pace = pace.map(|(_, pace)| *pace);
+        self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, pace, now));
         self.refresh(id);
         self.end_if_over(id);
         Ok(())
@@ -339,6 +344,7 @@ impl Scheduler {
         self.recount(job.class, job.counted, None);
         if let Some(unused) = self.queue.leave(job.class) {
             self.workers.remove_class(unused);
+            self.paces.remove(&unused);
         }
         if let Some(deadline) = job.spec.deadline {
             self.deadlines.remove(&(deadline, id));

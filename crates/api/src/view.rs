@@ -30,8 +30,7 @@ pub struct JobProgress {
     pub seconds_left: Option<f64>,
 }
 
-/// How a share of a job's leases is computed by two workers and compared. Figures count since the coordinator's start and
-/// end with the job; what was found stands in the job's notice.
+/// How a share of a job's leases is computed by two workers and compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobVerification {
     /// The share of its leases.

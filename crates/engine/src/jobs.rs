@@ -138,7 +138,7 @@ impl Engine {
             check: record.check,
             verification: record.options.verify.map(|share| {
                 let done = done_of(&history);
-                Verification::new(share, done.into_iter(), (record.value, record.check))
+                Verification::new(share, done.into_iter(), (record.value, record.check), record.verified.clone())
             }),
         };
         self.jobs.insert(id, live);

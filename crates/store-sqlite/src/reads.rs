@@ -8,6 +8,7 @@ use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+    Verified,
 };
 
 use crate::readers::Readers;
@@ -24,6 +25,10 @@ impl Reads for Readers {
 
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         Box::pin(self.any.read(move |db| jobs::unfinished(db, only)))
+    }
+
+    fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
+        Box::pin(self.lists.read(move |db| jobs::verified(db, limit)))
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {

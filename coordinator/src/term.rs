@@ -118,7 +118,8 @@ impl Term {
     pub(crate) async fn start(self: Arc<Self>, queues: Queues, parts: &TermParts) -> anyhow::Result<RunningTerm> {
         // Before the jobs are read, so that none falls between the two.
         let latest_event = *self.store.latest_event().borrow();
-        let newest = self.store.events(latest_event.saturating_sub(1), None, 1).await.context("read the newest event")?;
+        let newest =
+            self.store.events(latest_event.saturating_sub(1), None, 1).await.context("read the newest event")?;
         newest.last().into_iter().for_each(|event| go_on_after(event.at));
         let recovered = self.jobs.recover().await.context("read the jobs that are not over")?;
         if recovered > 0 {

@@ -33,7 +33,9 @@ pub(crate) fn give_back_if_lost(client: &Client, base: &str, request: &HttpReque
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             match release.send().await {
-                Ok(response) => debug!(%attempt, status = %response.status(), "gave back a claim that came to no worker"),
+                Ok(response) => {
+                    debug!(%attempt, status = %response.status(), "gave back a claim that came to no worker")
+                }
                 Err(error) => debug!(%attempt, %error, "a claim that came to no worker waits until it expires"),
             }
         });

@@ -67,7 +67,8 @@ async fn a_report_on_an_attempt_that_is_over_is_refused_before_its_body_is_read(
             let mut stream = TcpStream::connect(internal).expect("connect");
             stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
             let head = format!("POST /v1/worker/tasks/{}/complete HTTP/1.1\r\nhost: localhost", attempt.0);
-            write!(stream, "{head}\r\ncontent-type: application/json\r\ncontent-length: 60000000\r\n\r\n").expect("send");
+            write!(stream, "{head}\r\ncontent-type: application/json\r\ncontent-length: 60000000\r\n\r\n")
+                .expect("send");
             let mut status = [0; 12];
             stream.read_exact(&mut status).expect("an answer, though no body was sent");
             assert_eq!(&status, b"HTTP/1.1 409");

@@ -117,7 +117,8 @@ impl Engine {
         let chunk_size = record.options.chunk_size.unwrap_or(self.settings.chunk_size);
         let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
         let mut spec = spec(record.kind, &*work, &record.options);
-        spec.retry_timeout = record.options.timeout.job_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
+        spec.retry_timeout =
+            record.options.timeout.job_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
         spec.deadline = spec.retry_timeout.map(|limit| now.instant + remaining(limit, record.timed_since(), now));
         let history = History {
             over: job.done,

@@ -7,8 +7,7 @@ use model::{JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
-    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
-    Verified,
+    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob, Verified,
 };
 
 use crate::readers::Readers;

@@ -220,7 +220,11 @@ fn jobs_of_a_coordinator_whose_clock_was_ahead_stay_behind_those_that_come_later
     let new = coordinator.submit(&order);
     let client = coordinator.client();
     assert_eq!(eventually("its result", || client.result(&new)), order.result);
-    assert_eq!(get(coordinator.public, "/v1/results/counts").json(), order.result, "the newest is the one that came last");
+    assert_eq!(
+        get(coordinator.public, "/v1/results/counts").json(),
+        order.result,
+        "the newest is the one that came last"
+    );
     let listed: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
     assert_eq!(listed, [Value::from(new.as_str()), Value::from(id.0.to_string())]);
     let job = client.job(&new);

@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use crate::helpers::{
-    Coordinator, FakeWorker, Fault, Order, Signal, Tasks, Worker, eventually, heavy, published_sum,
-};
+use crate::helpers::{Coordinator, FakeWorker, Fault, Order, Signal, Tasks, Worker, eventually, heavy, published_sum};
 
 /// Short leases, so that many are compared.
 const SETTINGS: [(&str, &str); 1] = [("DIVVY_LEASE_TARGET_MS", "5")];

@@ -212,7 +212,8 @@ fn a_job_ends_at_its_deadline() {
 fn a_job_that_is_retried_while_it_runs_has_its_time_limit_from_the_retry_on() {
     let mut grid = Harness::with_workers(1);
     let limit = Duration::from_secs(30);
-    let timed = JobSpec { deadline: Some(grid.now + limit), retry_timeout: Some(limit), max_attempts: 1, ..individual(2) };
+    let timed =
+        JobSpec { deadline: Some(grid.now + limit), retry_timeout: Some(limit), max_attempts: 1, ..individual(2) };
     grid.submit_spec(1, timed);
     let lease = grid.claim_for(lane(1), LeaseSize::AtMost(1)).expect("active").expect("task 0");
     grid.wait(Duration::from_secs(20));

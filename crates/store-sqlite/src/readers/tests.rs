@@ -37,7 +37,9 @@ async fn a_job_is_read_while_lists_take_long() {
         })
     });
     let reading = async {
-        tokio::task::spawn_blocking(move || (0..LISTS).for_each(|_| began.recv().expect("it begins"))).await.expect("begun");
+        tokio::task::spawn_blocking(move || (0..LISTS).for_each(|_| began.recv().expect("it begins")))
+            .await
+            .expect("begun");
         let list = readers.jobs(store::JobFilter::default(), None, 1);
         assert!(tokio::time::timeout(Duration::from_millis(100), list).await.is_err(), "it takes its turn");
         let job = readers.job(model::JobId(uuid::Uuid::nil()));

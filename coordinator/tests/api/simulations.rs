@@ -69,10 +69,10 @@ async fn simulated_workers_take_nothing_else_and_nobody_takes_theirs() {
 async fn a_simulation_has_its_workers_and_says_nothing_else() {
     let grid = TestCoordinator::start(config());
     let simulation = json!({"tasks": 4, "seconds": 3_600, "workers": 2, "priorities": [1, 9]});
-    let mut _worker = None;
+    let mut workers = Vec::new();
     for has_real_worker in [false, true] {
         if has_real_worker {
-            _worker = Some(grid.add_real_worker("one", 1, Labels::new()).await);
+            workers.push(grid.add_real_worker("one", 1, Labels::new()).await);
         }
         let started: SimulationStarted = read(grid.post("/v1/simulate", &simulation).await, 201).await;
         let notices: Vec<_> = started.jobs.iter().map(|job| job.notice.as_deref()).collect();

@@ -43,10 +43,6 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A client whose sending half is closed is asked whether it is there after this time: most answers come before, and some
-/// clients take the question for the answer.
-const ASK_AFTER: Duration = Duration::from_millis(500);
-
 /// A client whose sending half is closed is asked this often whether it is there.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -415,7 +411,7 @@ async fn ask(link: Weak<Link>) {
             return this.is_asked_about.set(false);
         }
         let is_due = match asked_at {
-            None => started_at.elapsed() >= ASK_AFTER,
+            None => started_at.elapsed() >= this.limits.ask_after,
             Some(asked_at) => Instant::elapsed(&asked_at) >= ASK_INTERVAL,
         };
         if is_due && this.ask_whether_there() {

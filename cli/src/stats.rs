@@ -13,12 +13,13 @@ pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
     match arguments.grid.output {
         Format::Table => print_table(&stats_table(&stats)),
         Format::Json => print_json(&stats),
-        Format::Quiet => print_line(&stats.tasks.pending.to_string()),
+        Format::Quiet => print_line(&stats.demand_of_all().runnable.to_string()),
     }
 }
 
 fn stats_table(stats: &Stats) -> Table<2> {
     let Stats { tasks, workers, .. } = stats;
+    let demand = stats.demand_of_all();
     let by_state = stats.jobs.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ");
     let by_priority = stats.queue_depth_by_priority.iter().rev();
     let by_priority =
@@ -33,6 +34,14 @@ fn stats_table(stats: &Stats) -> Table<2> {
                 tasks.pending, tasks.running, tasks.succeeded, tasks.failed
             ),
         ),
+        (
+            "pending tasks",
+            format!(
+                "{} runnable, {} paused, {} that no worker can run",
+                demand.runnable, demand.paused, demand.unservable
+            ),
+        ),
+        ("wanted slots", stats.wanted_slots.to_string()),
         ("queue by priority", if by_priority.is_empty() { "empty".to_owned() } else { by_priority }),
         (
             "workers",
@@ -62,6 +71,8 @@ fn stats_table(stats: &Stats) -> Table<2> {
 
 #[cfg(test)]
 mod tests {
+    use api::KindDemand;
+
     use super::*;
 
     #[test]
@@ -70,10 +81,15 @@ mod tests {
         assert!(stats_table(&stats).render(false).contains("\nqueue by priority  empty\n"));
         stats.jobs.insert("running".to_owned(), 2);
         stats.queue_depth_by_priority.extend([(1, 10), (9, 3)]);
+        let sleep = KindDemand { runnable: 13, paused: 4, unservable: 2, running: 1, wanted_slots: 14 };
+        stats.demand.insert("sleep".to_owned(), sleep);
+        stats.wanted_slots = 14;
         (stats.store_backlog, stats.store_error) = (7, Some("the disk is full".to_owned()));
         let text = stats_table(&stats).render(false);
         for line in [
             "jobs under way     2 running",
+            "pending tasks      13 runnable, 4 paused, 2 that no worker can run",
+            "wanted slots       14",
             "queue by priority  9: 3, 1: 10",
             "throughput         12.5 tasks/s, 30.0M numbers/s",
             "store backlog      7: the disk is full",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_channel::{Receiver, Sender};
 use dashmap::DashMap;
-use engine::{ClaimId, Effect, Engine, JobFailure, LeaseOrder, Now, PulledLease};
+use engine::{ClaimId, Effect, Engine, JobFailure, LeaseFailure, LeaseOrder, Now, PulledLease};
 use model::{AttemptId, JobId, JobKind, JobOptions};
 use scheduler::WorkerKey;
 use store::Store;
@@ -239,9 +239,14 @@ impl Driver {
             None => Some(lease),
         };
         if let Some(lease) = undelivered {
-            // It was leased just now.
-            let _ = self.input(|engine, now| engine.release(lease.attempt, now));
+            self.give_back(lease.attempt);
         }
+    }
+
+    /// A lease came to no worker: its tasks were not tried.
+    fn give_back(&self, attempt: AttemptId) {
+        // It was leased just now.
+        let _ = self.input(|engine, now| engine.fail(attempt, LeaseFailure::Undeliverable, now));
     }
 
     fn lock(&self) -> MutexGuard<'_, Locked> {
@@ -286,7 +291,7 @@ impl Drop for WaitingClaim {
         self.driver.input(|engine, _| engine.forget_claim(self.id));
         // Delivered between the two, and taken by no one.
         if let Ok(lease) = self.lease.try_recv() {
-            let _ = self.driver.input(|engine, now| engine.release(lease.attempt, now));
+            self.driver.give_back(lease.attempt);
         }
     }
 }

@@ -4,9 +4,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use api::{Job, JobProgress, JobVerification};
-use engine::{Engine, JobView, VerificationCounts};
+use engine::{Engine, JobView, VerificationCounts, VerificationView};
 use model::{JobState, NumberRange, Share, TaskCounts};
-use store::JobRecord;
+use store::{JobRecord, Verified};
 use workloads::{Kind, Workload};
 
 /// A stored job with what the engine knows of it: the engine is ahead of the store.
@@ -43,7 +43,7 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     let progress = live.as_ref().map_or_else(stored, progress);
     let (error, went_wrong) = if state == JobState::Failed { (record.error, None) } else { (None, record.error) };
     let notice = notice.or(went_wrong);
-    let verification = options.verify.map(|share| verification(share, live.as_ref()));
+    let verification = options.verify.map(|share| verification(share, live.as_ref(), &record.verified));
     Job {
         id,
         kind,
@@ -76,16 +76,23 @@ pub(crate) fn progress(live: &JobView) -> JobProgress {
     JobProgress { fraction, numbers_done, tasks_per_second, seconds_left }
 }
 
-fn verification(share: Share, live: Option<&JobView>) -> JobVerification {
-    let found = live.and_then(|live| live.verification.clone());
-    let counts = found.as_ref().map_or_else(VerificationCounts::default, |found| found.counts);
+/// What the engine knows of it, which is ahead of what is stored.
+fn verification(share: Share, live: Option<&JobView>, stored: &Verified) -> JobVerification {
+    let found = live.and_then(|live| live.verification.clone()).unwrap_or_else(|| {
+        let Verified { compared, mismatches, recomputed_tasks, set_aside } = stored.clone();
+        VerificationView {
+            counts: VerificationCounts { compared, mismatches, recomputed_tasks },
+            waiting: 0,
+            set_aside: set_aside.into_iter().map(|worker| worker.id).collect(),
+        }
+    });
     JobVerification {
         share,
-        compared_leases: counts.compared,
-        waiting_leases: found.as_ref().map_or(0, |found| found.waiting as u64),
-        mismatches: counts.mismatches,
-        recomputed_tasks: counts.recomputed_tasks,
-        workers_set_aside: found.map_or_else(Vec::new, |found| found.set_aside),
+        compared_leases: found.counts.compared,
+        waiting_leases: found.waiting as u64,
+        mismatches: found.counts.mismatches,
+        recomputed_tasks: found.counts.recomputed_tasks,
+        workers_set_aside: found.set_aside,
     }
 }
 

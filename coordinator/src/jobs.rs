@@ -243,6 +243,8 @@ impl Jobs {
     /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
     /// their jobs. Returns how many go on.
     pub(crate) async fn recover(&self) -> Result<usize, ReadError> {
+        let set_aside = self.store.set_aside_workers().await?;
+        self.driver.input(|engine, now| engine.keep_set_aside(set_aside, now));
         let jobs = self.store.unfinished().await?;
         let (simulated, jobs): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| is_simulated(&job.record.options.requires));

@@ -33,4 +33,5 @@ pub mod succession;
 mod supervisor;
 mod task_logs;
 mod term;
+mod undelivered;
 mod workers;

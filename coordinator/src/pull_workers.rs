@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use api::ClaimRequest;
 use dashmap::{DashMap, Entry};
-use engine::{Delivery, WorkerAnnouncement};
+use engine::{Delivery, Engine, WorkerAnnouncement};
 use model::{InvalidJob, JobKind, Labels, Resources, WorkerId, check_words};
 use scheduler::WorkerKey;
 
@@ -129,11 +129,12 @@ impl PullWorkers {
         workers
     }
 
-    /// Forgets the workers that have been away for long and hold nothing.
+    /// Forgets the workers that have been away for long and hold nothing, and those that may join anew.
     pub(crate) fn sweep(&self, now: Instant) {
+        let readmitted = self.driver.input(Engine::take_readmitted);
         self.known.retain(|_, worker| {
             let is_away = now.saturating_duration_since(worker.last_seen_at) > FORGET_AFTER;
-            !(is_away && self.lose_if_idle(worker.key))
+            !((is_away || readmitted.contains(&worker.key)) && self.lose_if_idle(worker.key))
         });
         let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
         replaced.retain(|key| !self.lose_if_idle(*key));

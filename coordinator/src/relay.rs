@@ -21,6 +21,7 @@ use crate::http::{REPORT_OVERHEAD_BYTES, State};
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
 use crate::role::Role;
+use crate::undelivered::give_back_if_lost;
 
 /// Marks a request that a coordinator has passed on: it goes no further.
 const PASSED_ON: &str = "divvy-passed-on";
@@ -137,6 +138,9 @@ impl LeaderRelay {
             match asked {
                 Asked::Answered(response) => {
                     self.metrics.forwarded(Forwarded::Answered);
+                    if let Some(leader) = &leader {
+                        give_back_if_lost(&self.client, &self.base_of(leader), passing.request, &response);
+                    }
                     return Ok(Passed::Answered(answer(response)));
                 }
                 // The leader has had it until it led no longer.
@@ -176,16 +180,22 @@ impl LeaderRelay {
         }
     }
 
-    /// Asks until the leader answers, goes away or leads no longer.
-    async fn ask(&self, passing: &Passing<'_>, leader: &Leader, patience: Option<Duration>) -> Asked {
+    /// The leader's URL, without a path.
+    fn base_of(&self, leader: &Leader) -> String {
         let address = match self.port {
             Port::Public => &leader.public_address,
             Port::Internal => &leader.internal_address,
         };
+        format!("{}://{address}", self.scheme)
+    }
+
+    /// Asks until the leader answers, goes away or leads no longer.
+    async fn ask(&self, passing: &Passing<'_>, leader: &Leader, patience: Option<Duration>) -> Asked {
+        let base = self.base_of(leader);
         let (method, target) = (passing.request.method().as_str(), passing.request.uri());
         let target = target.path_and_query().map_or("/", |target| target.as_str());
         let Ok(method) = method.parse::<reqwest::Method>() else { return Asked::NotTaken };
-        let mut request = self.client.request(method, format!("{}://{address}{target}", self.scheme));
+        let mut request = self.client.request(method, format!("{base}{target}"));
         for (name, value) in passing.request.headers() {
             if !NOT_PASSED_ON.contains(&name.as_str()) {
                 request = request.header(name.as_str(), value.as_bytes());
@@ -202,7 +212,7 @@ impl LeaderRelay {
                 Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
                 Ok(response) => Asked::Answered(response),
                 Err(error) => {
-                    debug!(%address, %error, "the leader does not answer");
+                    debug!(%base, %error, "the leader does not answer");
                     if error.is_connect() { Asked::NotTaken } else { Asked::Broken }
                 }
             },

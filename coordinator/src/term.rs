@@ -9,13 +9,15 @@ use api::client::http_client_with;
 use engine::Engine;
 use futures_util::{StreamExt, stream};
 use reqwest::Client;
+use service::Health;
 use store::Store;
 use store::statistics::StatisticsRetention;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use crate::clock::{follow_calendar, now};
+use crate::clock::{follow_calendar, go_on_after, now};
 use crate::compositions;
 use crate::config::Config;
 use crate::driver::{Driver, Queues};
@@ -59,6 +61,7 @@ pub(crate) struct TermParts {
     logs: Arc<TaskLogs>,
     kafka: Option<Arc<Kafka>>,
     outcomes: OutcomeBudget,
+    health: Health,
     /// Since when this process takes heartbeats.
     started_at: Instant,
     client: Client,
@@ -72,9 +75,22 @@ impl TermParts {
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
         let (lease_log, kafka) = (Arc::clone(&state.lease_log), state.kafka.clone());
-        let outcomes = state.outcomes.clone();
         let logs = Arc::clone(&state.programs.logs);
-        Ok(Self { config, workers, metrics, events, lease_log, logs, kafka, outcomes, started_at, client, scheme })
+        let (outcomes, health) = (state.outcomes.clone(), state.health.clone());
+        Ok(Self {
+            config,
+            workers,
+            metrics,
+            events,
+            lease_log,
+            logs,
+            kafka,
+            outcomes,
+            health,
+            started_at,
+            client,
+            scheme,
+        })
     }
 }
 
@@ -118,6 +134,9 @@ impl Term {
     pub(crate) async fn start(self: Arc<Self>, queues: Queues, parts: &TermParts) -> anyhow::Result<RunningTerm> {
         // Before the jobs are read, so that none falls between the two.
         let latest_event = *self.store.latest_event().borrow();
+        let newest =
+            self.store.events(latest_event.saturating_sub(1), None, 1).await.context("read the newest event")?;
+        newest.last().into_iter().for_each(|event| go_on_after(event.at));
         let recovered = self.jobs.recover().await.context("read the jobs that are not over")?;
         if recovered > 0 {
             info!(jobs = recovered, "going on with the jobs that are not over");
@@ -139,6 +158,8 @@ impl Term {
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
             background.spawn(submitted::run(jobs, store, events, latest_event));
+        } else {
+            background.spawn(follow_files(self.store.is_replaced(), parts.health.clone()));
         }
         if let Some(kafka) = &parts.kafka {
             kafka.start(&mut background, &self, &parts.workers)?;
@@ -238,6 +259,19 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
         follow_calendar();
         driver.input(Engine::tick);
         pull_workers.sweep(Instant::now());
+    }
+}
+
+/// Turns readiness off while the files of a store of this coordinator's own are gone: nothing that it is sent can be stored.
+/// Members look after a store that is shared. Runs for ever.
+async fn follow_files(mut is_replaced: watch::Receiver<bool>, health: Health) {
+    loop {
+        let obstacle = is_replaced.borrow_and_update().then_some("the files of its store are gone or were replaced");
+        health.set_obstacle(obstacle);
+        if is_replaced.changed().await.is_err() {
+            // The writer has stopped: the store is closed.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

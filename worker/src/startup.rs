@@ -9,7 +9,7 @@ use anyhow::Context;
 use api::ProgramAbilities;
 use model::{BootId, JobKind, WorkerId};
 use prometheus_client::registry::Registry;
-use service::{BodyBudget, Health, Listener, Metrics};
+use service::{BodyBudget, Health, Limits, Listener, Metrics};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -55,7 +55,9 @@ impl Worker {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let address = config.listen_addr;
         let listener = Listener::bind(address).with_context(|| format!("listen on {address} (DIVVY_LISTEN_ADDR)"))?;
-        let listener = listener.guarded(config.doors.internal()?, routes::ROUTES);
+        // A coordinator closes a lease's connection to end the lease, and nothing else.
+        let limits = Limits { ask_after: Duration::ZERO, ..Limits::default() };
+        let listener = listener.guarded(config.doors.internal()?, routes::ROUTES).limited(limits);
         let worker_id = config.name(listener.address().port())?;
         Ok(Self { config, listener, worker_id })
     }

@@ -145,7 +145,11 @@ fn draw_throughput(frame: &mut Frame, area: Rect, view: &View) {
 }
 
 fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
-    let block = framed(format!("Queue: {} tasks wait", stats.tasks.pending));
+    let demand = stats.demand_of_all();
+    let others = [(demand.paused, "paused"), (demand.unservable, "without a worker")];
+    let others = others.into_iter().filter(|(tasks, _)| *tasks > 0);
+    let others: String = others.map(|(tasks, why)| format!(", {} {why}", count(tasks))).collect();
+    let block = framed(format!("Queue: {} tasks wait{others}", count(demand.runnable)));
     let depths: Vec<(u8, u64)> =
         stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
     let rows = usize::from(block.inner(area).height);
@@ -297,6 +301,7 @@ fn to_f64(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use api::KindDemand;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
@@ -315,7 +320,9 @@ mod tests {
 
     fn view(is_coloured: bool) -> View {
         let mut stats = Stats { tasks_per_second: 12.5, ..Stats::default() };
-        (stats.tasks.pending, stats.workers.suspended) = (90, 1);
+        (stats.tasks.pending, stats.workers.suspended) = (95, 1);
+        let demand = KindDemand { runnable: 90, paused: 5, ..KindDemand::default() };
+        stats.demand.insert("sleep".to_owned(), demand);
         stats.jobs.insert("running".to_owned(), 1);
         stats.queue_depth_by_priority.extend([(9, 60), (1, 30)]);
         let workers = vec![serde_json::from_str(WORKER).expect("a worker")];
@@ -342,7 +349,7 @@ mod tests {
     fn screen_shows_workers_jobs_throughput_and_queue() {
         let lines = render(&view(true), 140, 30);
         assert_line(&lines, &["divvy http://127.0.0.1:8080  q quits, ? shows the keys"]);
-        assert_line(&lines, &["Throughput: 12.5 tasks/s, 0 numbers/s", "Queue: 90 tasks wait"]);
+        assert_line(&lines, &["Throughput: 12.5 tasks/s, 0 numbers/s", "Queue: 90 tasks wait, 5 paused"]);
         assert_line(&lines, &["priority 9 ████████████████ 60"]);
         assert_line(&lines, &["priority 1 ████████········ 30"]);
         assert_line(&lines, &["Workers: 0 ready, 1 suspended"]);

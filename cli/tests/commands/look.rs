@@ -74,8 +74,8 @@ fn workers_and_figures_are_shown() {
     let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "7", "--priority", "8", "--require", "gpu=yes"]);
     let stats: Stats = grid.json(&["stats"]);
     assert_eq!((stats.workers.ready, stats.workers.slots), (2, 2));
-    assert_eq!(stats.queue_depth_by_priority.get(&8), Some(&7));
-    assert_eq!(grid.stdout(&["stats", "--output", "quiet"]), "7\n");
-    assert!(grid.stdout(&["stats"]).contains("8: 7"));
+    assert_eq!(stats.queue_depth_by_priority.get(&8), None, "no worker can run them");
+    assert_eq!(grid.stdout(&["stats", "--output", "quiet"]), "0\n");
+    assert!(grid.stdout(&["stats"]).contains("0 runnable, 0 paused, 7 that no worker can run"));
     grid.stdout(&["job", "cancel", &id]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
-use actix_web::{Either, HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse};
 use api::{
     ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, MAX_CLAIM_TASKS, Problem, ReleaseRequest, RenewRequest,
     Renewed, TaskFailure,
@@ -25,6 +25,7 @@ use crate::clock::now;
 use crate::lease_log::{Begun, End};
 use crate::pull_workers::check_abilities;
 use crate::term::Term;
+use crate::undelivered::{ATTEMPT, UNDELIVERED};
 
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
@@ -44,8 +45,6 @@ const MAX_CLAIM_BYTES: usize = 8 << 20;
 /// The longest reason for a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
-type MaybeClaimed = Either<Json<Claimed>, HttpResponse>;
-
 /// Fetches tasks of the job that is next for this worker; waits for one if asked to.
 #[utoipa::path(
     post,
@@ -61,7 +60,7 @@ type MaybeClaimed = Either<Json<Claimed>, HttpResponse>;
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payload) -> Result<MaybeClaimed, ApiError> {
+pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
@@ -90,9 +89,13 @@ pub(super) async fn complete(
     path: Path<String>,
     request: HttpRequest,
     body: Payload,
-) -> Result<MaybeClaimed, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let attempt = attempt_id(&path)?;
+    // Before the body is read and memory is reserved for it.
+    if state.term()?.driver.view(|engine| engine.has_ended(attempt)) {
+        return Err(stale());
+    }
     let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
     let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
     let permit = state.outcomes.reserve(body.len()).await;
@@ -204,7 +207,11 @@ pub(super) async fn release(
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
-    term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    if request.headers().contains_key(UNDELIVERED) {
+        give_back(&term, attempt)?;
+    } else {
+        term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
+    }
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -239,8 +246,8 @@ fn from_complete(error: CompleteError) -> ApiError {
     }
 }
 
-fn nothing() -> MaybeClaimed {
-    MaybeClaimed::Right(HttpResponse::NoContent().finish())
+fn nothing() -> HttpResponse {
+    HttpResponse::NoContent().finish()
 }
 
 fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
@@ -259,7 +266,7 @@ async fn fetch(
     term: &Arc<Term>,
     request: &HttpRequest,
     claim: &ClaimRequest,
-) -> Result<MaybeClaimed, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let worker = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
@@ -291,7 +298,7 @@ async fn to_claimed(
     request: &HttpRequest,
     claim: &ClaimRequest,
     lease: PulledLease,
-) -> Result<MaybeClaimed, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let PulledLease { job, attempt, kind, mut tasks, payloads, expires_at } = lease;
     release_if_lost(state, term, request, attempt);
     let payloads = match payloads {
@@ -299,8 +306,7 @@ async fn to_claimed(
         None => match stored_payloads(term, job, attempt, &mut tasks).await {
             Ok(payloads) => payloads,
             Err(error) => {
-                // The tasks never came to the worker. If the lease is gone already, so much the better.
-                let _ = term.driver.input(|engine, now| engine.release(attempt, now));
+                let _ = give_back(term, attempt);
                 return Err(error);
             }
         },
@@ -311,17 +317,27 @@ async fn to_claimed(
     let is_large = payloads.iter().map(|payload| payload.get().len()).sum::<usize>() > SERVED_BYTES;
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
     let claimed = Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) };
+    let mut response = HttpResponse::Ok();
+    // For a coordinator that passes the answer on.
+    response.insert_header((ATTEMPT, attempt.0.to_string()));
     if !is_large {
-        return Ok(MaybeClaimed::Left(Json(claimed)));
+        return Ok(response.json(claimed));
     }
     let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&claimed));
     match written.await.map_err(|error| error.to_string()).and_then(|json| json.map_err(|error| error.to_string())) {
-        Ok(json) => Ok(MaybeClaimed::Right(HttpResponse::Ok().content_type("application/json").body(json))),
+        Ok(json) => Ok(response.content_type("application/json").body(json)),
         Err(error) => {
-            let _ = term.driver.input(|engine, now| engine.release(attempt, now));
+            let _ = give_back(term, attempt);
             Err(ApiError::Internal(error))
         }
     }
+}
+
+/// The tasks never came to the worker: they were not tried, and any worker may have them. An error says that the attempt
+/// holds no lease any more.
+fn give_back(term: &Term, attempt: AttemptId) -> Result<(), ApiError> {
+    let undeliverable = LeaseFailure::Undeliverable;
+    term.driver.input(|engine, now| engine.fail(attempt, undeliverable, now)).map_err(|_| stale())
 }
 
 /// Tasks that do not come to their worker's host are not tried: they are given back.
@@ -330,7 +346,7 @@ fn release_if_lost(state: &State, term: &Arc<Term>, request: &HttpRequest, attem
     when_answer_is_lost(request, move || {
         let Some(term) = term.upgrade() else { return };
         // Nothing happens where the worker has reported over another connection.
-        if term.driver.input(|engine, now| engine.release(attempt, now)).is_ok() {
+        if give_back(&term, attempt).is_ok() {
             lease_log.ended(attempt, End::Stopped, Instant::now());
         }
     });

@@ -44,7 +44,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     Ok(term.driver.view(|engine| {
         let jobs = engine.job_counts();
         let (tasks_per_second, numbers_per_second) = engine.throughput();
-        let pending = (1..).zip(engine.pending_by_priority());
+        let runnable = (1..).zip(engine.runnable_by_priority());
         let demand = workloads::KINDS.iter().map(|kind| {
             let Demand { runnable, paused, unservable, running, wanted_slots } = engine.demand(kind.name());
             (kind.name().to_string(), KindDemand { runnable, paused, unservable, running, wanted_slots })
@@ -56,7 +56,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
                 .map(|(state, count)| (state.to_owned(), count))
                 .collect(),
             tasks: engine.task_counts(),
-            queue_depth_by_priority: pending.filter(|(_, pending)| *pending > 0).collect(),
+            queue_depth_by_priority: runnable.filter(|(_, runnable)| *runnable > 0).collect(),
             demand: demand.collect(),
             wanted_slots: engine.wanted_slots(),
             workers: WorkerStats {
@@ -141,6 +141,12 @@ async fn start(
         }
     }
     term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
+    // Their workers were not there when the jobs were accepted.
+    term.driver.view(|engine| {
+        for job in &mut jobs {
+            job.notice = engine.mismatch_of(job.id, &job.requires).map(|reason| reason.to_string());
+        }
+    });
     Ok(SimulationStarted { jobs })
 }
 

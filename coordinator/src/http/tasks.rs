@@ -150,10 +150,10 @@ fn ended_at(attempt: &Attempt) -> Timestamp {
 }
 
 fn note_attempt(task: &mut Task, attempt: &Attempt) {
-    task.worker = attempt.worker.parse().ok();
     task.attempts += 1;
     match &attempt.end {
         AttemptEnd::Completed { allocated_at, running_at, completed_at, results, .. } => {
+            task.worker = attempt.worker.parse().ok();
             task.state = TaskState::Succeeded;
             task.allocated_at = Some(*allocated_at);
             task.running_at = Some(*running_at);
@@ -161,10 +161,18 @@ fn note_attempt(task: &mut Task, attempt: &Attempt) {
             let place = usize::try_from(task.index - attempt.tasks.start).unwrap_or(usize::MAX);
             task.result = results.get(place).cloned();
         }
-        AttemptEnd::Failed { at, error, given_up, .. } => {
-            task.state = if *given_up { TaskState::Failed } else { TaskState::Pending };
+        AttemptEnd::Failed { at, error, given_up, omitted, .. } => {
+            // Every attempt that begins at the same task had that one; the later tasks perhaps not.
+            if attempt.tasks.start == task.index {
+                task.attempts = task.attempts.saturating_add(u32::try_from(*omitted).unwrap_or(u32::MAX));
+            }
             task.error_at = Some(*at);
             task.last_error = Some(error.clone());
+            // A task that is done stays done, whatever the clock of another coordinator said of its failures.
+            if task.state != TaskState::Succeeded {
+                task.worker = attempt.worker.parse().ok();
+                task.state = if *given_up { TaskState::Failed } else { TaskState::Pending };
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod doors;
 mod events;
 mod kinds;
 mod listing;
+mod lost_claims;
 mod operations;
 mod pages;
 mod preferences;

@@ -14,6 +14,7 @@ use crate::helpers::{
     EventStream, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
     start_real_worker, with,
 };
+use crate::lost_claims::{claim_and_break, complete_and_break};
 
 /// Coordinators over a store in memory, each with its own way to it.
 struct Grid {
@@ -216,4 +217,21 @@ async fn a_claim_that_waits_gets_its_task_from_the_next_leader() {
     let job = grid.coordinators[0].submit(&numbered_tasks(1)).await.id;
     let claimed: Value = read(claiming.await.expect("no panic"), 200).await;
     assert_eq!(claimed["job"], job.0.to_string());
+}
+
+#[actix_web::test]
+async fn a_claim_that_a_standby_passed_on_and_that_never_came_to_its_worker_is_no_attempt() {
+    let grid = Grid::start(2).await;
+    let (leader, standby) = (&grid.coordinators[0], &grid.coordinators[1]);
+    let job = leader.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await.id;
+    claim_and_break(standby.internal, "only").await;
+    leader.job_when(job, |job| job.tasks.running == 0).await;
+    let first = standby.claimed("only", &Value::Null).await;
+    // The claim that comes with a completion as well.
+    complete_and_break(standby.internal, &first).await;
+    leader.job_when(job, |job| (job.tasks.succeeded, job.tasks.running) == (1, 0)).await;
+    let second = standby.claimed("only", &Value::Null).await;
+    standby.complete(&second, &json!(["done"])).await;
+    let done = leader.job_in(job, JobState::Succeeded).await;
+    assert_eq!(done.attempts, 2, "{done:?}");
 }

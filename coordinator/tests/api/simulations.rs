@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use api::{SimulationStarted, Stats, WorkerStats};
-use model::JobState;
+use model::{JobState, Labels};
 use serde_json::{Value, json};
 
 use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, problem, read, with};
@@ -66,6 +66,21 @@ async fn simulated_workers_take_nothing_else_and_nobody_takes_theirs() {
 }
 
 #[actix_web::test]
+async fn a_simulation_has_its_workers_and_says_nothing_else() {
+    let grid = TestCoordinator::start(config());
+    let simulation = json!({"tasks": 4, "seconds": 3_600, "workers": 2, "priorities": [1, 9]});
+    let mut workers = Vec::new();
+    for has_real_worker in [false, true] {
+        if has_real_worker {
+            workers.push(grid.add_real_worker("one", 1, Labels::new()).await);
+        }
+        let started: SimulationStarted = read(grid.post("/v1/simulate", &simulation).await, 201).await;
+        let notices: Vec<_> = started.jobs.iter().map(|job| job.notice.as_deref()).collect();
+        assert_eq!(notices, [None, None], "with a real worker: {has_real_worker}");
+    }
+}
+
+#[actix_web::test]
 async fn a_simulation_out_of_its_bounds_is_refused() {
     let grid = TestCoordinator::start(config());
     let valid = json!({"tasks": 1, "seconds": 0, "workers": 1});
@@ -95,7 +110,9 @@ async fn the_figures_add_up() {
     let stats: Stats = read(grid.get("/v1/stats").await, 200).await;
     assert_eq!(stats.jobs, [("paused".to_owned(), 1), ("queued".to_owned(), 2), ("running".to_owned(), 1)].into());
     assert_eq!((stats.tasks.total, stats.tasks.pending, stats.tasks.running), (18, 16, 2));
-    assert_eq!(stats.queue_depth_by_priority, [(1, 3), (5, 6), (9, 7)].into());
+    assert_eq!(stats.queue_depth_by_priority, [(1, 3), (9, 7)].into(), "paused tasks do not wait for a slot");
+    let demand = stats.demand_of_all();
+    assert_eq!((demand.runnable, demand.paused, demand.unservable, demand.running), (10, 6, 0, 2));
     assert_eq!(stats.workers, WorkerStats { pulling: 1, leases: 1, ..WorkerStats::default() });
     grid.complete(&claimed, &json!([])).await;
     let stats: Stats = read(grid.get("/v1/stats").await, 200).await;

@@ -67,6 +67,21 @@ async fn a_task_that_failed_alone_and_succeeded_with_others_has_succeeded() {
 }
 
 #[actix_web::test]
+async fn attempts_are_counted_also_where_their_failures_are_not_kept() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&with(numbered_tasks(1), &json!({"max_attempts": 100}))).await;
+    for attempt in 0..100 {
+        // A run that has failed is held back from the worker that had it last.
+        let claimed = grid.claimed(["one", "two"][attempt % 2], &Value::Null).await;
+        grid.fail(&claimed, &format!("failure {attempt}")).await;
+    }
+    let failed = grid.job_in(job.id, JobState::Failed).await;
+    let task = grid.first_task(job.id, "").await;
+    assert_eq!((task.state, task.attempts, failed.attempts), (TaskState::Failed, 100, 100));
+    assert_eq!(task.last_error.as_deref(), Some("failure 99"));
+}
+
+#[actix_web::test]
 async fn pages_of_tasks_hold_each_once_also_by_state() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&numbered_tasks(250)).await;

@@ -30,8 +30,7 @@ pub struct JobProgress {
     pub seconds_left: Option<f64>,
 }
 
-/// How a share of a job's leases is computed by two workers and compared. Figures count since the coordinator's start and
-/// end with the job; what was found stands in the job's notice.
+/// How a share of a job's leases is computed by two workers and compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobVerification {
     /// The share of its leases.
@@ -171,7 +170,7 @@ pub struct Stats {
     /// Tasks of those jobs by state.
     #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,
-    /// Tasks that wait, by priority.
+    /// Tasks that wait for a slot of a worker that could run them, by priority.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub queue_depth_by_priority: BTreeMap<u8, u64>,
     /// Tasks that are not done, by kind and by what they wait for.
@@ -192,6 +191,21 @@ pub struct Stats {
     /// Kafka, where it is used.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kafka: Option<KafkaStats>,
+}
+
+impl Stats {
+    /// The demand of all kinds together.
+    #[must_use]
+    pub fn demand_of_all(&self) -> KindDemand {
+        let sum = |of: fn(&KindDemand) -> u64| self.demand.values().map(of).fold(0_u64, u64::saturating_add);
+        KindDemand {
+            runnable: sum(|kind| kind.runnable),
+            paused: sum(|kind| kind.paused),
+            unservable: sum(|kind| kind.unservable),
+            running: sum(|kind| kind.running),
+            wanted_slots: sum(|kind| kind.wanted_slots),
+        }
+    }
 }
 
 /// Tasks of one kind that are not done.

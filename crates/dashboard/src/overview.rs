@@ -129,7 +129,7 @@ fn tiles(stats: &Stats) -> Markup {
                     @if stats.numbers_per_second > 0.0 { (short(stats.numbers_per_second)) " numbers/s" } @else { "over 10 s" }
                 }
             }
-            div { dt { "Tasks waiting" } dd { (short(to_f64(stats.tasks.pending))) } dd.more { (count(stats.tasks.running)) " running" } }
+            div { dt { "Tasks waiting" } dd { (short(to_f64(stats.demand_of_all().runnable))) } dd.more { (count(stats.tasks.running)) " running" } }
             div {
                 dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(stats.workers.slots)) } }
                 dd.more { (bar(&[(busy, "done")], stats.workers.slots)) }
@@ -178,7 +178,7 @@ fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
     let waiting = over_time(overview, now, |sample| to_f64(sample.waiting));
     let running = over_time(overview, now, |sample| to_f64(sample.running));
     let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-    let (waits, runs) = (overview.stats.tasks.pending, overview.stats.tasks.running);
+    let (waits, runs) = (overview.stats.demand_of_all().runnable, overview.stats.tasks.running);
     let summary = format!("{} waiting and {} running now, at most {} waiting", count(waits), count(runs), short(most));
     chart(&Chart {
         id: "queue",

@@ -28,6 +28,12 @@ impl AttemptIds {
         let counter = u128::from(self.last) & ((1 << COUNTER_BITS) - 1);
         AttemptId(Uuid::new_v8((self.prefix | counter).to_be_bytes()))
     }
+
+    /// Whether an id is one of these.
+    pub(crate) fn has_made(&self, attempt: AttemptId) -> bool {
+        let first = Uuid::new_v8(self.prefix.to_be_bytes()).as_u128();
+        attempt.0.as_u128() >> COUNTER_BITS == first >> COUNTER_BITS
+    }
 }
 
 #[cfg(test)]
@@ -45,5 +51,11 @@ mod tests {
         let all = [(1, 7), (2, 7), (1, 8), (3, u64::MAX), (1 << 20, 0)];
         let distinct: HashSet<_> = all.iter().flat_map(|(epoch, instance)| ids(*epoch, *instance)).collect();
         assert_eq!(distinct.len(), 5000);
+        for (epoch, instance) in all {
+            let own = AttemptIds::new(epoch, instance);
+            let of_others = all.iter().filter(|other| **other != (epoch, instance));
+            assert!(ids(epoch, instance).all(|id| own.has_made(id)));
+            assert!(of_others.flat_map(|(epoch, instance)| ids(*epoch, *instance)).all(|id| !own.has_made(id)));
+        }
     }
 }

@@ -15,9 +15,9 @@ use crate::durability::Durability;
 use crate::effect::{Effect, JobFailure};
 use crate::jobs::LiveJob;
 use crate::rates::Throughput;
+use crate::recent_attempts::RecentAttempts;
 use crate::time::Now;
 use crate::verification::SetAside;
-use crate::voided::Voided;
 use crate::workers::Worker;
 
 /// Registrations of one epoch are numbered in so many bits.
@@ -54,7 +54,10 @@ pub struct Engine {
     pub(crate) claims: Claims,
     pub(crate) composing: Composing,
     pub(crate) durability: Durability,
-    pub(crate) voided: Voided,
+    /// Attempts that have failed: each counts once.
+    pub(crate) voided: RecentAttempts,
+    /// Attempts that have expired: a late report is taken while their tasks are open.
+    pub(crate) expired: RecentAttempts,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,
     /// Stored jobs with attempts that have ended since the last tick.
@@ -90,7 +93,8 @@ impl Engine {
             claims: Claims::default(),
             composing: Composing::default(),
             durability: Durability::default(),
-            voided: Voided::default(),
+            voided: RecentAttempts::default(),
+            expired: RecentAttempts::default(),
             throughput: Throughput::new(now.instant),
             progressed: BTreeSet::new(),
             head_starts: BTreeSet::new(),

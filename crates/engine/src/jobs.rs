@@ -117,12 +117,9 @@ impl Engine {
         let chunk_size = record.options.chunk_size.unwrap_or(self.settings.chunk_size);
         let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
         let mut spec = spec(record.kind, &*work, &record.options);
-        let since = record.retried_at.unwrap_or(record.submitted_at);
-        spec.deadline = record
-            .options
-            .timeout
-            .job_seconds
-            .map(|seconds| now.instant + remaining(Duration::from_secs(seconds.get().into()), since, now));
+        spec.retry_timeout =
+            record.options.timeout.job_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));
+        spec.deadline = spec.retry_timeout.map(|limit| now.instant + remaining(limit, record.timed_since(), now));
         let history = History {
             over: job.done,
             failed: job.failed,
@@ -142,7 +139,7 @@ impl Engine {
             check: record.check,
             verification: record.options.verify.map(|share| {
                 let done = done_of(&history);
-                Verification::new(share, done.into_iter(), (record.value, record.check))
+                Verification::new(share, done.into_iter(), (record.value, record.check), record.verified.clone())
             }),
         };
         self.jobs.insert(id, live);

@@ -225,7 +225,10 @@ impl Engine {
     pub(crate) fn lease_revoked(&mut self, attempt: AttemptId, job: JobId, lane: Lane, reason: Revocation, now: Now) {
         match reason {
             // A worker that let a lease expire would do so again.
-            Revocation::Expired => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
+            Revocation::Expired => {
+                self.expired.insert(attempt);
+                self.blame(lane.worker, Blame::WorkerOrJob(job), now);
+            }
             // Its worker may list it once more before it learns that it has failed.
             Revocation::TimedOut => self.voided.insert(attempt),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),

@@ -18,6 +18,7 @@ mod jobs;
 mod leases;
 mod progress;
 mod rates;
+mod recent_attempts;
 mod reconcile;
 mod slots;
 mod standing;
@@ -26,7 +27,6 @@ mod tests;
 mod time;
 mod verification;
 mod view;
-mod voided;
 mod workers;
 
 pub use crate::candidacy::{Candidacy, LeaseAnswer, Question, Turn};

@@ -1,6 +1,7 @@
 //! What workers hold against what the engine knows. A lease of a stored job outlives connections and coordinators: its
 //! worker lists it in every heartbeat until it is told that the outcome is durable or that the attempt is void.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -69,6 +70,13 @@ impl Engine {
         is_known || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
 
+    /// Whether no report on the attempt can count: it was made here, has ended, and is not to be adopted.
+    #[must_use]
+    pub fn has_ended(&self, attempt: AttemptId) -> bool {
+        let is_open = || self.scheduler.holds(attempt) || self.is_unsettled(attempt) || self.expired.contains(attempt);
+        self.attempts.has_made(attempt) && !is_open()
+    }
+
     pub(crate) fn reconcile(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
         let Some(worker) = self.workers.get_mut(&key) else { return Reconciled::default() };
         let mut reconciled = Reconciled { settled: worker.take_settled(), deliver: Vec::new() };
@@ -122,9 +130,9 @@ impl Engine {
     /// Takes back the leases without a connection that their worker does not list: they never came to it.
     fn give_up_unlisted(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
+        let listed: HashSet<_> = held.iter().map(|lease| lease.attempt).collect();
         for (attempt, misses) in &mut worker.detached {
-            let is_listed = held.iter().any(|lease| lease.attempt == *attempt);
-            *misses = if is_listed { 0 } else { *misses + 1 };
+            *misses = if listed.contains(attempt) { 0 } else { *misses + 1 };
         }
         let never_came = worker.detached.iter().filter(|(_, misses)| **misses >= MISSES);
         let never_came: Vec<_> = never_came.map(|(attempt, _)| *attempt).collect();

@@ -2,22 +2,25 @@
 //! has reported the same; where two differ, a third decides. A worker whose outcome was wrong is set aside, and whatever it
 //! has computed without being compared is computed anew.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{AttemptId, BootId, JobId, Share, WorkerId};
 use rangemap::RangeSet;
 use scheduler::{ActiveLease, StaleAttempt, WorkerKey};
-use store::ChangeKind;
+use store::{ChangeKind, SetAsideWorker, Verified};
 use workloads::Accepted;
 
 use crate::engine::Engine;
 use crate::time::Now;
-use crate::workers::Delivery;
+use crate::workers::{Delivery, Worker};
 
 /// Workers that are remembered as set aside. More would be an attack that registration has to stop.
 const MAX_SET_ASIDE: usize = 1024;
+
+/// How long a pulling worker is set aside: nothing tells whether it was started again.
+const PULLED_SET_ASIDE: Duration = Duration::from_hours(1);
 
 /// What a verified job knows of its outcomes.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(crate) struct Verification {
     set_aside: Vec<WorkerId>,
 }
 
-/// How the verification of a job goes, since the coordinator's start.
+/// How the verification of a job goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerificationCounts {
     /// Leases that two workers have computed with the same outcome.
@@ -94,16 +97,21 @@ pub(crate) enum Verdict {
 }
 
 impl Verification {
-    /// `done` and the two values are what earlier coordinators have counted.
-    pub(crate) fn new(share: Share, done: impl Iterator<Item = Range<u64>>, values: (u128, u128)) -> Self {
-        let (value, check) = values;
+    /// `done`, the two values and `verified` are of earlier coordinators.
+    pub(crate) fn new(
+        share: Share,
+        done: impl Iterator<Item = Range<u64>>,
+        (value, check): (u128, u128),
+        verified: Verified,
+    ) -> Self {
+        let Verified { compared, mismatches, recomputed_tasks, set_aside } = verified;
         Self {
             share,
             checks: BTreeMap::new(),
             unchecked: HashMap::new(),
             inherited: Work { tasks: done.collect(), value, check },
-            counts: VerificationCounts::default(),
-            set_aside: Vec::new(),
+            counts: VerificationCounts { compared, mismatches, recomputed_tasks },
+            set_aside: set_aside.into_iter().map(|worker| worker.id).collect(),
         }
     }
 
@@ -139,28 +147,42 @@ impl Verification {
     }
 }
 
-/// Workers that were set aside, until they are started again.
+/// Workers that were set aside: those that leases are sent to until they are started again, the others for some time.
 #[derive(Debug, Default)]
 pub(crate) struct SetAside {
     order: VecDeque<WorkerId>,
-    /// The process, of workers that leases are sent to.
-    boots: HashMap<WorkerId, Option<BootId>>,
+    /// The process, of workers that leases are sent to, and since when.
+    workers: HashMap<WorkerId, (Option<BootId>, Instant)>,
 }
 
 impl SetAside {
-    fn insert(&mut self, worker: WorkerId, delivery: &Delivery) {
-        if self.boots.insert(worker.clone(), boot(delivery)).is_none() {
+    fn insert(&mut self, worker: WorkerId, boot: Option<BootId>, since: Instant) {
+        if self.workers.insert(worker.clone(), (boot, since)).is_none() {
             self.order.push_back(worker);
         }
         if self.order.len() > MAX_SET_ASIDE
             && let Some(oldest) = self.order.pop_front()
         {
-            self.boots.remove(&oldest);
+            self.workers.remove(&oldest);
         }
     }
 
     pub(crate) fn contains(&self, worker: &WorkerId, delivery: &Delivery) -> bool {
-        self.boots.get(worker).is_some_and(|known| *known == boot(delivery))
+        self.workers.get(worker).is_some_and(|(known, _)| *known == boot(delivery))
+    }
+
+    /// Forgets the pulling workers whose time is over.
+    fn take_ended(&mut self, now: Instant) -> BTreeSet<WorkerId> {
+        let has_ended = |(boot, since): &(Option<BootId>, Instant)| {
+            boot.is_none() && now.saturating_duration_since(*since) >= PULLED_SET_ASIDE
+        };
+        let over = self.workers.iter().filter(|(_, entry)| has_ended(entry));
+        let over: BTreeSet<_> = over.map(|(worker, _)| worker.clone()).collect();
+        if !over.is_empty() {
+            self.workers.retain(|worker, _| !over.contains(worker));
+            self.order.retain(|worker| !over.contains(worker));
+        }
+        over
     }
 }
 
@@ -199,6 +221,23 @@ impl Engine {
     #[must_use]
     pub fn is_unsettled(&self, attempt: AttemptId) -> bool {
         self.is_compared(attempt) || self.durability.is_pending(attempt)
+    }
+
+    /// These workers were set aside under earlier coordinators. To be called before workers join.
+    pub fn keep_set_aside(&mut self, workers: Vec<SetAsideWorker>, now: Now) {
+        for SetAsideWorker { id, boot, at } in workers {
+            self.set_aside.insert(id, boot, now.instant_of(at));
+        }
+    }
+
+    /// Pulling workers that were set aside for long enough. They get tasks once they have joined again.
+    pub fn take_readmitted(&mut self, now: Now) -> BTreeSet<WorkerKey> {
+        let over = self.set_aside.take_ended(now.instant);
+        if over.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_readmitted = |worker: &Worker| worker.is_set_aside() && over.contains(&worker.id);
+        self.workers.iter().filter(|(_, worker)| is_readmitted(worker)).map(|(key, _)| *key).collect()
     }
 
     /// Decides about an outcome that was accepted. One that waits has ended its lease.
@@ -242,8 +281,9 @@ impl Engine {
         let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else { return };
         let Some(check) = verification.checks.remove(&first) else { return };
         let (right, wrong): (Vec<_>, Vec<_>) = check.votes.into_iter().partition(|vote| vote.values == values);
+        let is_mismatch = !wrong.is_empty();
         verification.counts.compared += 1;
-        verification.counts.mismatches += u64::from(!wrong.is_empty());
+        verification.counts.mismatches += u64::from(is_mismatch);
         for vote in &wrong {
             self.unsettled.remove(&vote.attempt);
         }
@@ -253,6 +293,7 @@ impl Engine {
                 self.agreed.push((vote.attempt, vote.key));
             }
         }
+        self.record(job, ChangeKind::Compared { is_mismatch }, now);
         for vote in wrong {
             self.set_worker_aside(&vote.worker, job, now);
         }
@@ -263,18 +304,20 @@ impl Engine {
         let registered = self.workers.iter().filter(|(_, worker)| worker.id == *name);
         let registered: Vec<_> = registered.map(|(key, worker)| (*key, worker.delivery)).collect();
         let delivery = registered.last().map_or(Delivery::Pulled, |(_, delivery)| *delivery);
-        self.set_aside.insert(name.clone(), &delivery);
+        let worker = SetAsideWorker { id: name.clone(), boot: boot(&delivery), at: now.at };
+        self.set_aside.insert(worker.id.clone(), worker.boot, now.instant);
         for (key, _) in registered {
             self.distrust(key, now);
         }
         let verified = self.jobs.iter().filter(|(_, live)| live.verification.is_some());
         let verified: Vec<_> = verified.map(|(id, _)| *id).collect();
         for job in verified {
-            self.compute_anew(job, name, job == shown_by, now);
+            self.compute_anew(job, &worker, job == shown_by, now);
         }
     }
 
-    fn compute_anew(&mut self, job: JobId, name: &WorkerId, has_shown_it: bool, now: Now) {
+    fn compute_anew(&mut self, job: JobId, worker: &SetAsideWorker, has_shown_it: bool, now: Now) {
+        let name = &worker.id;
         let Some(live) = self.jobs.get_mut(&job) else { return };
         let Some(verification) = live.verification.as_mut() else { return };
         self.unsettled.retain(|attempt, _| !verification.is_vote_of(name, *attempt));
@@ -283,7 +326,9 @@ impl Engine {
         if doubtful.is_empty() && !has_shown_it {
             return;
         }
-        verification.set_aside.push(name.clone());
+        if !verification.set_aside.contains(name) {
+            verification.set_aside.push(name.clone());
+        }
         let runs: Vec<Range<u64>> = doubtful.iter().flat_map(|work| work.tasks.iter().cloned()).collect();
         let tasks: u64 = runs.iter().map(|run| run.end - run.start).sum();
         verification.counts.recomputed_tasks += tasks;
@@ -295,6 +340,6 @@ impl Engine {
         let _ = self.scheduler.reopen(job, &runs, value);
         let notice =
             format!("the worker {name} was set aside: its results were wrong; {tasks} tasks were computed anew");
-        self.record(job, ChangeKind::Reopened { tasks: runs, value, check, notice }, now);
+        self.record(job, ChangeKind::Reopened { tasks: runs, value, check, notice, worker: worker.clone() }, now);
     }
 }

@@ -144,8 +144,8 @@ impl Engine {
 
     /// Waiting tasks by the priorities 1 to 9.
     #[must_use]
-    pub fn pending_by_priority(&self) -> [u64; 9] {
-        self.scheduler.pending_by_priority()
+    pub fn runnable_by_priority(&self) -> [u64; 9] {
+        self.scheduler.runnable_by_priority()
     }
 
     /// Leases in all.

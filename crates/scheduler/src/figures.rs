@@ -51,8 +51,8 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) counts: TaskCounts,
-    /// Tasks that wait, by the priorities 1 to 9 of their jobs.
-    pub(crate) pending: [u64; 9],
+    /// Open tasks that an active worker could run, by the priorities 1 to 9 of their jobs.
+    pub(crate) runnable: [u64; 9],
     pub(crate) jobs: JobCounts,
     demand: BTreeMap<JobKind, Demand>,
 }
@@ -83,7 +83,9 @@ impl Figures {
         change(&mut all.running, counts.running);
         change(&mut all.succeeded, counts.succeeded);
         change(&mut all.failed, counts.failed);
-        change(&mut self.pending[usize::from(priority.get()) - 1], counts.pending);
+        if is_served {
+            change(&mut self.runnable[usize::from(priority.get()) - 1], standing.open_tasks());
+        }
         let demand = self.demand.entry(kind).or_default();
         change(&mut demand.running, counts.running);
         change(&mut demand.wanted_slots, wanted_slots);
@@ -98,8 +100,11 @@ impl Figures {
         change(open, counts.pending);
     }
 
-    /// A class with `open` tasks has its first worker, or has lost its last.
-    pub(crate) fn serve(&mut self, kind: JobKind, open: u64, is_served: bool) {
+    /// A class with `open` tasks, by the priorities 1 to 9, has its first worker, or has lost its last.
+    pub(crate) fn serve(&mut self, kind: JobKind, open: &[u64; 9], is_served: bool) {
+        let change = if is_served { add } else { subtract };
+        self.runnable.iter_mut().zip(open).for_each(|(all, open)| change(all, *open));
+        let open = open.iter().fold(0_u64, |sum, open| sum.wrapping_add(*open));
         let demand = self.demand.entry(kind).or_default();
         let (from, to) = if is_served {
             (&mut demand.unservable, &mut demand.runnable)

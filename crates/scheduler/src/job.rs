@@ -45,7 +45,15 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(spec: JobSpec, class: ClassId, turn: u64, history: &History, now: Instant) -> Self {
+    /// `pace` is how many times its estimate a task of another job of the class has taken.
+    pub(crate) fn new(
+        spec: JobSpec,
+        class: ClassId,
+        turn: u64,
+        history: &History,
+        pace: Option<f64>,
+        now: Instant,
+    ) -> Self {
         Self {
             tasks: TaskSet::new(spec.tasks, spec.last_task_waits, history),
             class,
@@ -61,7 +69,7 @@ impl Job {
             place: None,
             counted: None,
             speeds: HashMap::new(),
-            latest_speed: spec.task_estimate.map(Speed::estimate),
+            latest_speed: spec.task_estimate.map(|task| Speed::estimate(task, pace)),
             best_speed: None,
             spec,
         }
@@ -149,6 +157,11 @@ impl Job {
         if self.speeds.len() > 2 * workers.len() + SPARE_SPEEDS {
             self.speeds.retain(|worker, _| workers.get(*worker).is_some());
         }
+    }
+
+    /// How many times their estimate its tasks took lately.
+    pub(crate) fn pace(&self) -> Option<f64> {
+        self.latest_speed?.pace(self.spec.task_estimate?)
     }
 
     /// Tasks of the shortest run that is worth a set-up of its own.

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::{JobId, JobKind, Requirements};
+use model::{JobId, JobKind, Priority, Requirements};
 
 /// Classes without jobs that are kept: a job often comes again with the same requirements, and adding a class costs a
 /// look at every ability.
@@ -62,8 +62,8 @@ struct Class {
     jobs: usize,
     /// When it lost its last job, in counts of such losses.
     unused_since: u64,
-    /// Tasks that could be given out now if there were slots.
-    open_tasks: u128,
+    /// Tasks that could be given out now if there were slots, by the priorities of their jobs. Wrap as the figures do.
+    open_tasks: [u64; LEVELS],
     waiting_jobs: usize,
     lines: [Line; LEVELS],
 }
@@ -142,7 +142,7 @@ impl Queue {
             requires: requires.clone(),
             jobs: 1,
             unused_since: 0,
-            open_tasks: 0,
+            open_tasks: [0; LEVELS],
             waiting_jobs: 0,
             lines: Default::default(),
         };
@@ -233,13 +233,18 @@ impl Queue {
 
     /// Tasks of a class that could be given out now.
     pub(crate) fn open_tasks(&self, id: ClassId) -> u128 {
-        self.classes.get(&id).map_or(0, |class| class.open_tasks)
+        self.open_by_priority(id).iter().copied().map(u128::from).sum()
+    }
+
+    /// The same by the priorities 1 to 9 of their jobs.
+    pub(crate) fn open_by_priority(&self, id: ClassId) -> [u64; LEVELS] {
+        self.classes.get(&id).map_or([0; LEVELS], |class| class.open_tasks)
     }
 
     /// A job of the class had `before` open tasks and has `after` now.
-    pub(crate) fn recount(&mut self, id: ClassId, before: u64, after: u64) {
-        let class = self.class_mut(id);
-        class.open_tasks = class.open_tasks + u128::from(after) - u128::from(before);
+    pub(crate) fn recount(&mut self, id: ClassId, priority: Priority, before: u64, after: u64) {
+        let open = &mut self.class_mut(id).open_tasks[usize::from(priority.get()) - 1];
+        *open = open.wrapping_sub(before).wrapping_add(after);
     }
 
     fn class_mut(&mut self, id: ClassId) -> &mut Class {

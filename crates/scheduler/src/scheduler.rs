@@ -19,7 +19,7 @@ use model::{AttemptId, JobId};
 use crate::event::{Event, JobError};
 use crate::figures::{Figures, Standing};
 use crate::job::Job;
-use crate::lease::{Lane, Revocation, UnknownJob};
+use crate::lease::{Lane, Revocation, UnknownJob, WorkerKey};
 use crate::patience::Patience;
 use crate::queue::{ClassId, Queue};
 use crate::spec::{History, JobSpec, Policy};
@@ -73,6 +73,8 @@ pub struct Scheduler {
     /// The slot that [`Self::next_idle`] offered last.
     offered: Option<Lane>,
     last_turn: u64,
+    /// How many times their estimate the tasks of each class took lately, and the worker that took it.
+    paces: HashMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,
 }
@@ -95,6 +97,7 @@ impl Scheduler {
             walks: BTreeMap::new(),
             offered: None,
             last_turn: 0,
+            paces: HashMap::new(),
             figures: Figures::default(),
             events: VecDeque::new(),
         }
@@ -117,7 +120,9 @@ impl Scheduler {
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;
-        self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, now));
+        let pace = self.paces.get(&class).filter(|(worker, _)| self.workers.get(*worker).is_some());
+        let pace = pace.map(|(_, pace)| *pace);
+        self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, pace, now));
         self.refresh(id);
         self.end_if_over(id);
         Ok(())
@@ -177,12 +182,20 @@ impl Scheduler {
         }
     }
 
-    /// Opens the failed tasks of a job again, whose waiting counts from now on. Tells whether there were any.
+    /// Opens the failed tasks of a job again, whose waiting and whose time limit count from now on. Tells whether there were
+    /// any.
     ///
     /// # Errors
     /// The job is over or unknown.
     pub fn retry(&mut self, id: JobId, now: Instant) -> Result<bool, UnknownJob> {
         let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        if let Some(timeout) = job.spec.retry_timeout {
+            let deadline = now + timeout;
+            if let Some(before) = job.spec.deadline.replace(deadline) {
+                self.deadlines.remove(&(before, id));
+            }
+            self.deadlines.insert((deadline, id));
+        }
         if job.tasks.failed() == 0 {
             return Ok(false);
         }
@@ -258,7 +271,9 @@ impl Scheduler {
     fn recount(&mut self, class: ClassId, before: Option<Standing>, after: Option<Standing>) {
         let is_served = self.workers.slots_for(class) > 0;
         let open = |standing: Option<Standing>| standing.map_or(0, |standing| standing.open_tasks());
-        self.queue.recount(class, open(before), open(after));
+        if let Some(standing) = before.or(after) {
+            self.queue.recount(class, standing.priority, open(before), open(after));
+        }
         before.iter().for_each(|before| self.figures.subtract(before, is_served));
         after.iter().for_each(|after| self.figures.add(after, is_served));
     }
@@ -329,6 +344,7 @@ impl Scheduler {
         self.recount(job.class, job.counted, None);
         if let Some(unused) = self.queue.leave(job.class) {
             self.workers.remove_class(unused);
+            self.paces.remove(&unused);
         }
         if let Some(deadline) = job.spec.deadline {
             self.deadlines.remove(&(deadline, id));

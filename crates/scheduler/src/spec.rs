@@ -52,6 +52,8 @@ pub struct JobSpec {
     pub last_task_waits: bool,
     /// When the job must be over.
     pub deadline: Option<Instant>,
+    /// How long it may take when its failed tasks are opened again: from then, whatever its deadline was.
+    pub retry_timeout: Option<Duration>,
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
@@ -78,6 +80,7 @@ impl JobSpec {
             lease_slack: Duration::ZERO,
             last_task_waits: false,
             deadline: None,
+            retry_timeout: None,
             worker_wait: None,
         }
     }

@@ -18,6 +18,9 @@ const MAX_FLOOR: Duration = Duration::from_millis(500);
 /// A worker may be this many times slower than the machine of the estimate.
 const ESTIMATE_SAFETY: f64 = 4.0;
 
+/// How far from its estimate a task is believed to be because of another job.
+const MOST_OFF: f64 = 16.0;
+
 /// Of a lease's time at least this share counts as its tasks' own: the set-up is an estimate.
 const LEAST_OWN_SHARE: f64 = 0.1;
 
@@ -51,10 +54,17 @@ impl Speed {
         Self { seconds_per_task, gross_seconds_per_task, measured_tasks: earlier.measured_tasks.max(tasks) }
     }
 
-    /// The expectation before anything was measured: four times the estimate, since the machine is not known yet.
-    pub(crate) fn estimate(task: Duration) -> Self {
-        let seconds = task.as_secs_f64() * ESTIMATE_SAFETY;
+    /// The expectation before anything of the job was measured: as many times the estimate as a job of the same class has
+    /// taken, else four times, since the machine is not known yet.
+    pub(crate) fn estimate(task: Duration, pace: Option<f64>) -> Self {
+        let seconds = task.as_secs_f64() * pace.unwrap_or(ESTIMATE_SAFETY);
         Self { seconds_per_task: seconds, gross_seconds_per_task: seconds, measured_tasks: u64::MAX }
+    }
+
+    /// How many times the estimate of a task it is, within bounds: a few tasks can profit from another lease's work.
+    pub(crate) fn pace(self, estimate: Duration) -> Option<f64> {
+        let estimate = estimate.as_secs_f64();
+        (estimate > 0.0).then(|| (self.seconds_per_task / estimate).clamp(1.0 / MOST_OFF, MOST_OFF))
     }
 
     pub(crate) fn is_slower_than(self, other: Self) -> bool {

@@ -6,7 +6,9 @@
 //! as unread only where actix-web was free to read it and did not: a slow service is not a flooding client.
 //!
 //! A client that closes its sending half may still wait for its answer, or be gone: the two look alike until something is
-//! sent. So it is sent `100 Continue`, which every client skips; the host of one that is gone answers with a reset.
+//! sent. So where the answer takes long it is sent `100 Continue`, which every client skips; the host of one that is gone
+//! answers with a reset. Nothing can be sent beside TLS: there a client is gone when its socket ends, not with its
+//! `close_notify`.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -183,11 +185,14 @@ impl Link {
         if !self.has_ended.get() || self.is_between_requests() {
             return;
         }
-        if self.is_tls {
-            // Nothing can be sent beside TLS, and clients do not close one half of it.
+        if self.is_tls && self.has_failed.get() {
             self.cut();
         } else if !self.is_asked_about.replace(true) {
-            rt::spawn(ask(Rc::downgrade(self)));
+            if self.is_tls {
+                rt::spawn(await_end(Rc::downgrade(self)));
+            } else {
+                rt::spawn(ask(Rc::downgrade(self)));
+            }
         }
     }
 
@@ -198,9 +203,18 @@ impl Link {
 
     /// Whether the peer has reset the connection.
     fn is_reset(&self) -> bool {
-        let mut socket = [PollFd::new(&self.socket, PollFlags::empty())];
+        self.shows(PollFlags::ERR | PollFlags::HUP)
+    }
+
+    /// Whether the peer sends nothing more, whatever of it is still unread.
+    fn has_socket_ended(&self) -> bool {
+        self.shows(PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP)
+    }
+
+    fn shows(&self, flags: PollFlags) -> bool {
+        let mut socket = [PollFd::new(&self.socket, flags)];
         let looked = poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        looked.is_ok() && socket[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        looked.is_ok() && socket[0].revents().intersects(flags)
     }
 
     /// Sends what makes the host of a client that is gone answer with a reset. False where it would stand in the midst of
@@ -396,13 +410,33 @@ async fn ask(link: Weak<Link>) {
         if this.is_between_requests() {
             return this.is_asked_about.set(false);
         }
-        let is_due = asked_at.is_none_or(|asked_at: Instant| asked_at.elapsed() >= ASK_INTERVAL);
+        let is_due = match asked_at {
+            None => started_at.elapsed() >= this.limits.ask_after,
+            Some(asked_at) => Instant::elapsed(&asked_at) >= ASK_INTERVAL,
+        };
         if is_due && this.ask_whether_there() {
             asked_at = Some(Instant::now());
         }
         let in_handler = matches!(this.phase.get(), Phase::InHandler { .. });
         let is_unknown = in_handler && asked_at.is_none() && started_at.elapsed() > this.limits.half_closed_timeout;
         if this.is_reset() || is_unknown {
+            return this.cut();
+        }
+        drop(this);
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Cuts a connection whose client has said through TLS that it sends nothing more, when its socket ends.
+async fn await_end(link: Weak<Link>) {
+    let mut pause = FIRST_LOOK;
+    loop {
+        let Some(this) = link.upgrade() else { return };
+        if this.is_between_requests() {
+            return this.is_asked_about.set(false);
+        }
+        if this.has_socket_ended() {
             return this.cut();
         }
         drop(this);

@@ -39,6 +39,9 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a connection that is being closed may linger.
     pub disconnect_timeout: Duration,
+    /// When a client that has closed its sending half is asked first whether it is there: most answers come before, and
+    /// some clients take the question for the answer.
+    pub ask_after: Duration,
     /// How long a client that has closed its sending half is owed its answer where it cannot be asked whether it is there.
     pub half_closed_timeout: Duration,
     /// How long a body may wait in the socket for its handler.
@@ -54,6 +57,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(75),
             disconnect_timeout: Duration::from_secs(2),
+            ask_after: Duration::from_millis(500),
             half_closed_timeout: Duration::from_secs(10),
             unread_body_timeout: Duration::from_secs(60),
             watch_interval: Duration::from_secs(1),

@@ -246,6 +246,7 @@ impl World {
             ChangeKind::Started
             | ChangeKind::Paused
             | ChangeKind::Resumed
+            | ChangeKind::Compared { .. }
             | ChangeKind::AttemptFailed { .. }
             | ChangeKind::TasksFailed { .. }
             | ChangeKind::Progress

@@ -79,6 +79,8 @@ impl World {
         self.audit.coordinator_starts();
         let unfinished =
             self.coordinator.as_ref().map(|coordinator| coordinator.disk.unfinished(None)).unwrap_or_default();
+        let set_aside = self.coordinator.as_ref().map(|coordinator| coordinator.disk.set_aside()).unwrap_or_default();
+        self.input(|engine, now| engine.keep_set_aside(set_aside, now));
         let unreadable = self.input(|engine, now| engine.recover(unfinished, now));
         if unreadable.is_none_or(|unreadable| !unreadable.is_empty()) {
             self.violate("a stored job cannot be read");

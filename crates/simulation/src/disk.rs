@@ -10,7 +10,7 @@ use model::{JobId, JobKind};
 use rand::RngExt;
 use store::backend::{Backend, BatchError, Reading, Reads};
 use store::memory::Memory;
-use store::{Answer, Batch, Change, Entry, JobRecord, ResultBody, UnfinishedJob};
+use store::{Answer, Batch, Change, Entry, JobRecord, ResultBody, SetAsideWorker, UnfinishedJob};
 
 use crate::client::Operation;
 use crate::outcome::json;
@@ -86,6 +86,12 @@ impl Disk {
 
     pub(crate) fn unfinished(&self, only: Option<JobId>) -> Vec<UnfinishedJob> {
         ready(self.reads.unfinished(only))
+    }
+
+    /// Workers that were set aside, the latest last.
+    pub(crate) fn set_aside(&self) -> Vec<SetAsideWorker> {
+        let verified = ready(self.reads.verified(usize::MAX));
+        verified.into_iter().rev().flat_map(|verified| verified.set_aside).collect()
     }
 
     pub(crate) fn job(&self, id: JobId) -> Option<JobRecord> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use store::rules::{EventRow, FailureRow, JobLedger, OmittedFailures, SpanKind, result_bytes};
 use store::statistics::Subject;
-use store::stored::{StoredName, counts_to_stored, values_to_stored};
+use store::stored::{StoredName, counts_to_stored, values_to_stored, verified_to_stored};
 use store::{NewJob, Outcome, ResultBody};
 use uuid::Uuid;
 
@@ -28,10 +28,11 @@ const PUT_PAYLOADS: &str = "INSERT INTO payloads (job, first, beyond, list) \
      SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])";
 const PUT_UPDATES: &str = "UPDATE jobs SET state = new.state, tasks_done = new.tasks_done, tasks_failed = new.tasks_failed, \
      value = new.value, bytes = new.bytes, attempts = new.attempts, started_at = new.started_at, \
-     finished_at = new.finished_at, retried_at = new.retried_at, error = new.error, uncounted = new.uncounted \
+     finished_at = new.finished_at, retried_at = new.retried_at, error = new.error, uncounted = new.uncounted, \
+     verified = new.verified \
      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], \
-     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[]) AS new (key, state, tasks_done, tasks_failed, value, bytes, \
-     attempts, started_at, finished_at, retried_at, error, uncounted) WHERE jobs.key = new.key";
+     $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[]) AS new (key, state, tasks_done, \
+     tasks_failed, value, bytes, attempts, started_at, finished_at, retried_at, error, uncounted, verified) WHERE jobs.key = new.key";
 const DELETE_SPANS: &str = "DELETE FROM spans USING unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS old (job, what, \
      first) WHERE spans.job = old.job AND spans.what = old.what AND spans.first = old.first";
 const PUT_SPANS: &str = "INSERT INTO spans (job, what, first, beyond, failures) \
@@ -222,6 +223,7 @@ pub(crate) struct Updates<'a> {
     retried_at: Vec<Option<i64>>,
     error: Vec<Option<String>>,
     uncounted: Vec<Option<String>>,
+    verified: Vec<Option<String>>,
 }
 
 impl<'a> Updates<'a> {
@@ -238,11 +240,13 @@ impl<'a> Updates<'a> {
         self.retried_at.push(ledger.retried_at.map(|at| at.column()));
         self.error.push(ledger.error.as_ref().map(|error| error.replace('\0', "\u{fffd}")));
         self.uncounted.push(counts_to_stored(&ledger.uncounted));
+        self.verified.push(verified_to_stored(&ledger.verified));
     }
 
     pub(crate) fn step(self) -> Option<Step<'a>> {
         let Self {
             uncounted,
+            verified,
             key,
             state,
             tasks_done,
@@ -271,6 +275,7 @@ impl<'a> Updates<'a> {
                     Box::new(retried_at),
                     Box::new(error),
                     Box::new(uncounted),
+                    Box::new(verified),
                 ],
             )
         })

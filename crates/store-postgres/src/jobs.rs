@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use model::{JobEvent, JobId};
 use store::rules::SpanKind;
 use store::stored::{options_from_stored, values_from_stored};
-use store::{JobRecord, UnfinishedJob};
+use store::{JobRecord, UnfinishedJob, Verified};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
@@ -17,7 +17,8 @@ use crate::rows::{self, Column};
 macro_rules! record_columns {
     () => {
         "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, jobs.tasks_done, jobs.tasks_failed, \
-         jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, jobs.retried_at, jobs.attempts"
+         jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, jobs.retried_at, jobs.attempts, \
+         jobs.verified"
     };
 }
 pub(crate) const RECORD: &str = record_columns!();
@@ -41,12 +42,20 @@ pub(crate) fn record(row: &Row) -> Result<JobRecord, DbError> {
         error: rows::get(row, 12)?,
         retried_at: rows::optional_time(row, 13)?,
         attempts: rows::count(row, 14)?,
+        verified: rows::verified(row, 15)?,
     })
 }
 
 pub(crate) async fn one(link: &Link, job: JobId) -> Result<Option<JobRecord>, DbError> {
     const SQL: &str = concat!("SELECT ", record_columns!(), " FROM jobs WHERE id = $1");
     link.query_opt(SQL, &[&job.0]).await?.as_ref().map(record).transpose()
+}
+
+/// How the verification of the newest jobs has gone.
+pub(crate) async fn verified(link: &Link, limit: usize) -> Result<Vec<Verified>, DbError> {
+    const SQL: &str = "SELECT verified FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT $1";
+    let limit = (limit as u64).column();
+    link.query(SQL, &[&limit]).await?.iter().map(|row| rows::verified(row, 0)).collect()
 }
 
 /// All jobs that are not over, or one of them.

@@ -18,7 +18,8 @@ use crate::positions;
 use crate::rows::{self, Column};
 
 const JOBS: &str = "SELECT jobs.id, jobs.key, state, kind, work, tasks, jobs.bytes, value, attempts, started_at, \
-     finished_at, retried_at, error, results.bytes, object, task, submitted_at, uncounted FROM jobs LEFT JOIN results ON results.job = jobs.key \
+     finished_at, retried_at, error, results.bytes, object, task, submitted_at, uncounted, \
+     verified FROM jobs LEFT JOIN results ON results.job = jobs.key \
      WHERE jobs.id = ANY($1::uuid[]) AND (state IN ('queued', 'running', 'paused') OR jobs.id = ANY($2::uuid[]))";
 const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
      WHERE jobs.id = ANY($1::uuid[]) AND (state IN ('queued', 'running', 'paused') OR jobs.id = ANY($2::uuid[]))";
@@ -136,6 +137,7 @@ fn ledger(row: &Row) -> Result<(Known, JobLedger), DbError> {
     ledger.state = rows::name::<JobState>(row, 2)?;
     (ledger.value, ledger.check) = rows::stored(row, 7, stored::values_from_stored)?;
     ledger.uncounted = rows::counts(row, 17)?;
+    ledger.verified = rows::verified(row, 18)?;
     ledger.attempts = rows::count(row, 8)?;
     ledger.started_at = rows::optional_time(row, 9)?;
     ledger.finished_at = rows::optional_time(row, 10)?;
@@ -198,6 +200,7 @@ impl AttemptNeeds {
                 ChangeKind::Completed { .. }
                 | ChangeKind::Checked { .. }
                 | ChangeKind::Reopened { .. }
+                | ChangeKind::Compared { .. }
                 | ChangeKind::Started
                 | ChangeKind::Paused
                 | ChangeKind::Resumed

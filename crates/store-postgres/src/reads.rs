@@ -10,7 +10,7 @@ use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
-    UnfinishedJob,
+    UnfinishedJob, Verified,
 };
 use tokio_postgres::Row;
 
@@ -61,6 +61,10 @@ impl Reads for Readers {
 
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         self.any.read(move |link| async move { jobs::unfinished(&link, only).await })
+    }
+
+    fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
+        self.any.read(move |link| async move { jobs::verified(&link, limit).await })
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {

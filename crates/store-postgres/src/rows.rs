@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use model::{Counts, JobId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use store::Verified;
 use store::rules::SpanKind;
-use store::stored::{InvalidStored, StoredName, counts_from_stored};
+use store::stored::{InvalidStored, StoredName, counts_from_stored, verified_from_stored};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
@@ -91,6 +92,11 @@ pub(crate) fn raw_json(row: &Row, column: usize) -> Result<Box<RawValue>, DbErro
 /// What an event counts.
 pub(crate) fn counts(row: &Row, column: usize) -> Result<Counts, DbError> {
     counts_from_stored(get(row, column)?).map_err(|error| damaged(column, error))
+}
+
+/// How a job's verification has gone.
+pub(crate) fn verified(row: &Row, column: usize) -> Result<Verified, DbError> {
+    verified_from_stored(get(row, column)?).map_err(|error| damaged(column, error))
 }
 
 pub(crate) fn job_id(row: &Row, column: usize) -> Result<JobId, DbError> {

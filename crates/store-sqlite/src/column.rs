@@ -9,7 +9,8 @@ use rusqlite::types::Type;
 use rusqlite::{Error as SqlError, Row};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use store::stored::{InvalidStored, StoredName, counts_from_stored};
+use store::Verified;
+use store::stored::{InvalidStored, StoredName, counts_from_stored, verified_from_stored};
 use uuid::Uuid;
 
 /// As a column's integer.
@@ -79,6 +80,12 @@ pub(crate) fn stored<T>(
 pub(crate) fn counts(row: &Row<'_>, index: usize) -> rusqlite::Result<Counts> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     counts_from_stored(text).map_err(|error| wrong(index, Type::Text, error))
+}
+
+/// How a job's verification has gone.
+pub(crate) fn verified(row: &Row<'_>, index: usize) -> rusqlite::Result<Verified> {
+    let text = row.get_ref(index)?.as_str_or_null()?;
+    verified_from_stored(text).map_err(|error| wrong(index, Type::Text, error))
 }
 
 pub(crate) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {

@@ -6,7 +6,7 @@ use model::{JobEvent, JobId};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::SpanKind;
 use store::stored::{options_from_stored, values_from_stored};
-use store::{JobRecord, UnfinishedJob};
+use store::{JobRecord, UnfinishedJob, Verified};
 
 use crate::column::{self, Column};
 use crate::ledger::span_kind;
@@ -15,7 +15,7 @@ use crate::positions;
 /// What [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, \
-     jobs.retried_at, jobs.attempts";
+     jobs.retried_at, jobs.attempts, jobs.verified";
 /// As a set of keys, which SQLite goes through in the order of the table, so that it reads no page twice. The parameter
 /// names no job.
 const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'running', 'paused') AND ?1 IS NULL)";
@@ -41,12 +41,20 @@ pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         error: row.get(12)?,
         retried_at: column::optional_time(row, 13)?,
         attempts: column::count(row, 14)?,
+        verified: column::verified(row, 15)?,
     })
 }
 
 pub(crate) fn one(db: &Connection, job: JobId) -> rusqlite::Result<Option<JobRecord>> {
     let mut select = db.prepare_cached(&format!("SELECT {RECORD} FROM jobs WHERE id = ?1"))?;
     select.query_row([job.0.as_bytes()], record).optional()
+}
+
+/// How the verification of the newest jobs has gone.
+pub(crate) fn verified(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Verified>> {
+    let mut select =
+        db.prepare_cached("SELECT verified FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT ?1")?;
+    select.query_map([(limit as u64).column()], |row| column::verified(row, 0))?.collect()
 }
 
 /// All jobs that are not over, or one of them.
@@ -61,7 +69,7 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
     let mut rows = select.query([only])?;
     while let Some(row) = rows.next()? {
         let record = record(row)?;
-        places.insert(row.get::<_, i64>(15)?, jobs.len());
+        places.insert(row.get::<_, i64>(16)?, jobs.len());
         jobs.push(UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
     }
     let mut select =

@@ -29,7 +29,7 @@ fn what(kind: SpanKind) -> i64 {
 pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Result<Option<(i64, JobLedger)>> {
     let mut select = db.prepare_cached(
         "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error, work,
-         task, submitted_at, uncounted FROM jobs WHERE id = ?1",
+         task, submitted_at, uncounted, verified FROM jobs WHERE id = ?1",
     )?;
     let read = |row: &Row<'_>| {
         let state: JobState = column::name(row, 0)?;
@@ -48,6 +48,7 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
         ledger.retried_at = column::optional_time(row, 9)?;
         ledger.error = row.get(10)?;
         ledger.uncounted = column::counts(row, 14)?;
+        ledger.verified = column::verified(row, 15)?;
         Ok(Some((row.get(1)?, ledger)))
     };
     let Some((key, mut ledger)) = select.query_row([job.0.as_bytes()], read).optional()?.flatten() else {
@@ -76,7 +77,7 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
     }
     db.prepare_cached(
         "UPDATE jobs SET state = ?2, tasks_done = ?3, tasks_failed = ?4, value = ?5, bytes = ?6, attempts = ?7,
-         started_at = ?8, finished_at = ?9, retried_at = ?10, error = ?11, uncounted = ?12
+         started_at = ?8, finished_at = ?9, retried_at = ?10, error = ?11, uncounted = ?12, verified = ?13
          WHERE key = ?1",
     )?
     .execute((
@@ -92,6 +93,7 @@ pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqli
         ledger.retried_at.map(|at| at.column()),
         &ledger.error,
         stored::counts_to_stored(&ledger.uncounted),
+        stored::verified_to_stored(&ledger.verified),
     ))?;
     Ok(())
 }

@@ -10,21 +10,27 @@ use tokio::sync::Semaphore;
 use crate::error::read_error;
 use crate::open;
 
-/// Reads at once: more would only share the same disk and cores.
+/// Reads at once of what one job, result or program is, each short: more would only share the same disk and cores.
 const READERS: usize = 4;
+
+/// Reads at once of what may look at many rows.
+const LISTS: usize = 2;
 
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    /// For any read.
+    /// For any other read.
     pub(crate) any: Pool,
+    /// For lists, statistics and retention, so that no other read waits behind them.
+    pub(crate) lists: Pool,
     /// For payloads, so that a worker never waits behind clients' lists.
     pub(crate) payloads: Pool,
 }
 
 impl Readers {
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        Ok(Self { any: Pool::open(path, READERS)?, payloads: Pool::open(path, 1)? })
+        let (any, lists) = (Pool::open(path, READERS)?, Pool::open(path, LISTS)?);
+        Ok(Self { any, lists, payloads: Pool::open(path, 1)? })
     }
 }
 

@@ -7,7 +7,7 @@ use model::{JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
-    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob, Verified,
 };
 
 use crate::readers::Readers;
@@ -19,11 +19,15 @@ impl Reads for Readers {
     }
 
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
-        Box::pin(self.any.read(move |db| listing::page(db, &filter, before, limit)))
+        Box::pin(self.lists.read(move |db| listing::page(db, &filter, before, limit)))
     }
 
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         Box::pin(self.any.read(move |db| jobs::unfinished(db, only)))
+    }
+
+    fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
+        Box::pin(self.lists.read(move |db| jobs::verified(db, limit)))
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
@@ -52,7 +56,7 @@ impl Reads for Readers {
     }
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
-        Box::pin(self.any.read(move |db| retention::expired(db, retention, now)))
+        Box::pin(self.lists.read(move |db| retention::expired(db, retention, now)))
     }
 
     fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
@@ -60,11 +64,11 @@ impl Reads for Readers {
     }
 
     fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
-        Box::pin(self.any.read(move |db| positions::with_events_from(db, seq, jobs)))
+        Box::pin(self.lists.read(move |db| positions::with_events_from(db, seq, jobs)))
     }
 
     fn unswept(&self) -> Reading<'_, Vec<(JobKey, JobId)>> {
-        Box::pin(self.any.read(retention::unswept))
+        Box::pin(self.lists.read(retention::unswept))
     }
 
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>> {
@@ -76,7 +80,7 @@ impl Reads for Readers {
     }
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
-        Box::pin(self.any.read(move |db| programs::page(db, after, limit)))
+        Box::pin(self.lists.read(move |db| programs::page(db, after, limit)))
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
@@ -84,14 +88,14 @@ impl Reads for Readers {
     }
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
-        Box::pin(self.any.read(move |db| results::named(db, names)))
+        Box::pin(self.lists.read(move |db| results::named(db, names)))
     }
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
-        Box::pin(self.any.read(move |db| statistics::periods(db, &query, after.as_ref(), limit)))
+        Box::pin(self.lists.read(move |db| statistics::periods(db, &query, after.as_ref(), limit)))
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
-        Box::pin(self.any.read(move |db| statistics::task_starts(db, &query, after.as_ref(), limit)))
+        Box::pin(self.lists.read(move |db| statistics::task_starts(db, &query, after.as_ref(), limit)))
     }
 }

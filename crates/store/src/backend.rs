@@ -16,6 +16,7 @@ use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::verified::Verified;
 
 /// The writing half, on the one thread that writes; its methods may block.
 pub trait Backend: Send {
@@ -109,6 +110,9 @@ pub trait Reads: Send + Sync {
 
     /// Every job that is not over, or one of them, in the order in which they came; all of one moment.
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
+
+    /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
+    fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;
 
     /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended.
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>>;

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use model::{AttemptId, JobId, JobState};
 use serde_json::value::RawValue;
 
+use crate::verified::SetAsideWorker;
+
 /// A change to one job. A change that follows the job's end, or names no stored job, has no effect.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -60,6 +62,13 @@ pub enum ChangeKind {
         check: u128,
         /// Why, for people.
         notice: String,
+        /// The worker, which is set aside.
+        worker: SetAsideWorker,
+    },
+    /// Two workers have reported the same for a lease that is compared.
+    Compared {
+        /// Whether another one had reported something else.
+        is_mismatch: bool,
     },
     /// Tasks failed and will be tried again.
     AttemptFailed {
@@ -113,6 +122,7 @@ impl Change {
             | ChangeKind::Completed { .. }
             | ChangeKind::Checked { .. }
             | ChangeKind::Reopened { .. }
+            | ChangeKind::Compared { .. }
             | ChangeKind::AttemptFailed { .. }
             | ChangeKind::TasksFailed { .. }
             | ChangeKind::Progress

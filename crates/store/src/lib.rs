@@ -32,6 +32,7 @@ pub mod stored;
 #[cfg(feature = "suite")]
 pub mod suite;
 pub mod transfer;
+mod verified;
 mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
@@ -51,3 +52,4 @@ pub use record::{
 pub use retention::Retention;
 pub use shared::{Leadership, Shared};
 pub use store::{FollowerParts, Parts, Store};
+pub use verified::{SetAsideWorker, Verified};

@@ -10,6 +10,8 @@ use model::{AttemptId, JobId, JobKind, JobOptions, JobState, Payloads};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::verified::Verified;
+
 /// A job to be accepted.
 #[derive(Clone, Debug)]
 pub struct NewJob {
@@ -56,6 +58,7 @@ impl NewJob {
             retried_at: None,
             attempts: 0,
             error: None,
+            verified: Verified::default(),
         };
         UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() }
     }
@@ -105,6 +108,8 @@ pub struct JobRecord {
     pub attempts: u64,
     /// Why it failed; of a job that has not failed, what went wrong on its way.
     pub error: Option<String>,
+    /// How its verification has gone.
+    pub verified: Verified,
 }
 
 impl JobRecord {

@@ -16,6 +16,7 @@ use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
 use crate::statistics::Subject;
+use crate::verified::Verified;
 
 pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, submitted, without_effect};
 pub use failures::{KeptFailure, OmittedFailures, omit_failures};
@@ -26,6 +27,9 @@ pub use pieces::{ATTEMPT_TASKS, pieces};
 pub const FIRST_FAILURES: usize = 1;
 /// and the last. So a task that fails for ever takes no more room than these.
 pub const LAST_FAILURES: usize = 8;
+
+/// What a worker that was set aside takes up in the job's row beside its name.
+const SET_ASIDE_BYTES: u64 = 128;
 
 /// What a run of tasks has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +69,8 @@ pub struct JobLedger {
     pub error: Option<String>,
     /// What its next event counts in the statistics.
     pub uncounted: Counts,
+    /// How its verification has gone.
+    pub verified: Verified,
     bytes: u64,
     done: Spans,
     failed: Spans,
@@ -93,6 +99,7 @@ impl JobLedger {
             retried_at: None,
             error: None,
             uncounted: Counts::default(),
+            verified: Verified::default(),
             bytes,
             done: Spans::default(),
             failed: Spans::default(),
@@ -187,7 +194,18 @@ impl JobLedger {
                 self.note_done(tasks, *busy);
                 Ok(Effects::default())
             }
-            ChangeKind::Reopened { tasks, value, check, notice } => self.reopened(tasks, (*value, *check), notice, at),
+            ChangeKind::Reopened { tasks, value, check, notice, worker } => {
+                let effects = self.reopened(tasks, (*value, *check), notice, at)?;
+                if self.verified.set_aside(worker) {
+                    self.bytes += worker.id.as_str().len() as u64 + SET_ASIDE_BYTES;
+                }
+                Ok(effects)
+            }
+            ChangeKind::Compared { is_mismatch } => {
+                self.verified.compared += 1;
+                self.verified.mismatches += u64::from(*is_mismatch);
+                Ok(Effects::default())
+            }
             ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
@@ -282,6 +300,7 @@ impl JobLedger {
             done.remove(run);
         }
         let reopened = before - done.tasks();
+        self.verified.recomputed_tasks += reopened;
         self.uncounted.tasks_retried += reopened;
         self.uncounted.tasks_pending += signed(reopened);
         self.done = done;

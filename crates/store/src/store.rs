@@ -1,13 +1,13 @@
 //! The store as its users see it: one writer, one reader, one place for large results.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput};
+use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput, WorkerId};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -27,12 +27,15 @@ use crate::record::{
 };
 use crate::retention::Retention;
 use crate::statistics::{PeriodKey, PeriodRow, Query, StatisticsRetention, TaskKey, TaskRow, page};
+use crate::verified::SetAsideWorker;
 use crate::writer::Writer;
 
 /// Jobs that are taken out of sight in one batch.
 const FORGOTTEN_AT_ONCE: usize = 256;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
+/// Verified jobs that are looked at for workers that were set aside.
+const VERIFIED_JOBS: usize = 10_000;
 /// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
 /// How often objects that no row names are looked for.
@@ -273,6 +276,12 @@ impl Store {
         self.writer.queue().failing()
     }
 
+    /// Whether the store's files are gone or others have taken their place, so that nothing can be stored.
+    #[must_use]
+    pub fn is_replaced(&self) -> watch::Receiver<bool> {
+        self.writer.replaced()
+    }
+
     /// The number of the newest committed event; 0 before the first.
     #[must_use]
     pub fn latest_event(&self) -> watch::Receiver<u64> {
@@ -285,6 +294,24 @@ impl Store {
     /// It could not be read.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         self.reads.job(id).await
+    }
+
+    /// Workers that were set aside, each as it was last: by those of the newest jobs that were verified and are kept.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn set_aside_workers(&self) -> Result<Vec<SetAsideWorker>, ReadError> {
+        let verified = self.reads.verified(VERIFIED_JOBS).await?;
+        let mut latest = HashMap::<WorkerId, SetAsideWorker>::new();
+        for worker in verified.into_iter().flat_map(|verified| verified.set_aside) {
+            let known = latest.entry(worker.id.clone()).or_insert_with(|| worker.clone());
+            if known.at < worker.at {
+                *known = worker;
+            }
+        }
+        let mut workers: Vec<_> = latest.into_values().collect();
+        workers.sort_unstable_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
+        Ok(workers)
     }
 
     /// At most `limit` jobs, the newest first, from before a place in that order.

@@ -9,6 +9,8 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use crate::verified::{verified_from_stored, verified_to_stored};
+
 /// A text in a row that is not what was stored there.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is damaged: {detail}")]
@@ -17,12 +19,12 @@ pub struct InvalidStored {
     detail: String,
 }
 
-fn invalid(what: &'static str, detail: impl std::fmt::Display) -> InvalidStored {
+pub(crate) fn invalid(what: &'static str, detail: impl std::fmt::Display) -> InvalidStored {
     InvalidStored { what, detail: detail.to_string() }
 }
 
 /// The newest version of each form. Version 0, without `v`, is that of the first release and has the same fields.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
@@ -99,7 +101,7 @@ pub fn values_from_stored(text: &str) -> Result<(u128, u128), InvalidStored> {
     Ok((number(value)?, number(check)?))
 }
 
-fn to_json(value: &impl Serialize) -> String {
+pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and maps by text are JSON")
 }
 
@@ -163,7 +165,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
     })
 }
 
-fn check_version(what: &'static str, version: u32) -> Result<(), InvalidStored> {
+pub(crate) fn check_version(what: &'static str, version: u32) -> Result<(), InvalidStored> {
     if version > VERSION { Err(invalid(what, format!("version {version} is not known"))) } else { Ok(()) }
 }
 

@@ -193,6 +193,7 @@ pub const TABLES: [Table; 16] = [
             ("error", Text),
             ("task", Text),
             ("uncounted", Text),
+            ("verified", Text),
         ],
     },
     Table {

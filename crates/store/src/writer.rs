@@ -31,6 +31,7 @@ pub(crate) struct Writer {
     queue: Arc<Queue>,
     latest_event: watch::Receiver<u64>,
     durable: watch::Receiver<u64>,
+    replaced: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,12 +45,14 @@ impl Writer {
         let queue = Arc::new(Queue::default());
         let latest_event = events.subscribe();
         let (durable_sender, durable) = watch::channel(0);
+        let (replaced_sender, replaced) = watch::channel(false);
         let stop = StopOnDrop(queue.clone());
         let mut thread = WriterThread {
             queue: queue.clone(),
             backend,
             events,
             durable: durable_sender,
+            replaced: replaced_sender,
             epoch,
             next_batch: last_batch + 1,
             pause: FIRST_PAUSE,
@@ -60,7 +63,7 @@ impl Writer {
             let _stop = stop;
             thread.run();
         })?;
-        Ok(Self { queue, latest_event, durable, thread: Some(thread) })
+        Ok(Self { queue, latest_event, durable, replaced, thread: Some(thread) })
     }
 
     pub(crate) fn record(&self, entry: Entry) -> u64 {
@@ -98,6 +101,10 @@ impl Writer {
 
     pub(crate) fn durable(&self) -> watch::Receiver<u64> {
         self.durable.clone()
+    }
+
+    pub(crate) fn replaced(&self) -> watch::Receiver<bool> {
+        self.replaced.clone()
     }
 
     /// Commits what is queued and ends the thread. Returns how many changes could not be committed.
@@ -143,6 +150,8 @@ struct WriterThread {
     backend: Box<dyn Backend>,
     events: watch::Sender<u64>,
     durable: watch::Sender<u64>,
+    /// Whether the store's files are gone or others have taken their place.
+    replaced: watch::Sender<bool>,
     epoch: Epoch,
     /// The id of the next batch.
     next_batch: u64,
@@ -307,6 +316,7 @@ impl WriterThread {
     /// Nothing can be written: says so, puts back what waits and pauses.
     fn failed(&mut self, parts: Vec<Group>, error: &WriteError) {
         self.queue.set_failing(Some(error.to_string()));
+        self.note_replaced(matches!(error, WriteError::Replaced(_)));
         if self.pause == FIRST_PAUSE {
             tracing::error!(%error, backlog = self.queue.backlog(), "changes cannot be committed");
         }
@@ -319,8 +329,13 @@ impl WriterThread {
         if self.pause != FIRST_PAUSE {
             self.pause = FIRST_PAUSE;
             self.queue.set_failing(self.no_room.clone());
+            self.note_replaced(false);
             tracing::info!("changes are committed again");
         }
+    }
+
+    fn note_replaced(&self, is_replaced: bool) {
+        self.replaced.send_if_modified(|known| std::mem::replace(known, is_replaced) != is_replaced);
     }
 
     /// Answers the callers that bring something new where there is no room for it.

@@ -119,6 +119,27 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
 }
 
 #[test]
+fn coordinator_whose_data_directory_is_deleted_refuses_jobs_is_not_ready_and_says_so() {
+    let coordinator = Coordinator::start(&[]);
+    coordinator.submit(&Order::squares(&[1]));
+    assert_eq!(get(coordinator.public, "/readyz").status, 200);
+    let removed = Command::new("rm").arg("-rf").arg(coordinator.data_dir()).status().expect("rm");
+    assert!(removed.success());
+    let not_ready = eventually("it is not ready", || {
+        let answer = get(coordinator.public, "/readyz");
+        (answer.status != 200).then_some(answer)
+    });
+    let message = not_ready.problem(503);
+    assert_eq!(message, "this service is not ready: the files of its store are gone or were replaced");
+    let refused = request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7]).body);
+    let message = refused.problem(507);
+    let database = coordinator.data_dir().join(DATABASE);
+    assert!(message.contains(&format!("the database {} was deleted", database.display())), "{message}");
+    assert_eq!(get(coordinator.public, "/livez").status, 200);
+    coordinator.logged("changes cannot be committed");
+}
+
+#[test]
 fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use model::{JobId, JobKind, JobOptions};
+use jiff::{SignedDuration, Timestamp};
+use model::{JobId, JobKind, JobOptions, JobState};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use store::{NewJob, Retention};
+use store::{Change, ChangeKind, NewJob, ResultBody, Retention};
 use store_sqlite::StoreSettings;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -176,4 +177,58 @@ fn job(number: u128) -> NewJob {
         idempotency_key: None,
         submitted_at: Timestamp::from_second(1_700_000_000).expect("a time") + after,
     }
+}
+
+#[test]
+fn jobs_of_a_coordinator_whose_clock_was_ahead_stay_behind_those_that_come_later() {
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let ahead = Timestamp::now() + SignedDuration::from_mins(50);
+    let json = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
+    let old = NewJob {
+        id: JobId(Uuid::now_v7()),
+        kind: JobKind::COUNT_PRIMES,
+        is_individual: false,
+        params: json(r#"{"a":1,"b":10}"#),
+        tasks: 1,
+        payloads: model::Payloads::default(),
+        options: JobOptions { output: Some("counts".to_owned()), ..JobOptions::default() },
+        fingerprint: [1; 32],
+        idempotency_key: None,
+        submitted_at: ahead,
+    };
+    let (id, completed) =
+        (old.id, ChangeKind::Completed { tasks: 0..1, value: 4, busy: Duration::from_millis(1), outcome: None });
+    let result = Some(ResultBody::Inline(json(r#"{"count":"old"}"#)));
+    let ended = ChangeKind::Ended { state: JobState::Succeeded, result, error: None };
+    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+    let settings = StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention };
+    let store = store_sqlite::open(settings).expect("a new store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        store.submit(old).await.expect("room");
+        for kind in [completed, ended] {
+            store.commit(Change { job: id, at: ahead, kind }).await.expect("room");
+        }
+    });
+    store.close().expect("committed");
+
+    let coordinator = Coordinator::start_on(data_dir, &[]);
+    let _worker = Worker::join(&coordinator, &[]);
+    let mut order = Order::count(2, 6);
+    let body = r#"{"kind":"count-primes","params":{"a":101,"b":1000000,"algorithm":"sieve"},"output":"counts"}"#;
+    order.body = body.to_owned();
+    let new = coordinator.submit(&order);
+    let client = coordinator.client();
+    assert_eq!(eventually("its result", || client.result(&new)), order.result);
+    assert_eq!(
+        get(coordinator.public, "/v1/results/counts").json(),
+        order.result,
+        "the newest is the one that came last"
+    );
+    let listed: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
+    assert_eq!(listed, [Value::from(new.as_str()), Value::from(id.0.to_string())]);
+    let job = client.job(&new);
+    let time = |field: &str| job[field].as_str().and_then(|text| text.parse::<Timestamp>().ok()).expect("a time");
+    assert!(ahead < time("submitted_at") && time("submitted_at") <= time("started_at"));
+    assert!(time("started_at") <= time("finished_at"));
 }

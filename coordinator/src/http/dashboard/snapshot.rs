@@ -106,8 +106,11 @@ impl Dashboard {
     /// The figures are the leader's.
     fn sample(&self, state: &State) {
         let Some(term) = state.role.term() else { return };
-        let (tasks, (tasks_per_second, _)) = term.driver.view(|engine| (engine.task_counts(), engine.throughput()));
-        let sample = Sample { at: now().at, tasks_per_second, waiting: tasks.pending, running: tasks.running };
+        let (running, runnable, (tasks_per_second, _)) = term
+            .driver
+            .view(|engine| (engine.task_counts().running, engine.runnable_by_priority(), engine.throughput()));
+        let waiting = runnable.into_iter().fold(0, u64::saturating_add);
+        let sample = Sample { at: now().at, tasks_per_second, waiting, running };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if history.len() == MAX_SAMPLES {
             history.pop_front();

@@ -1,5 +1,6 @@
 //! Jobs: their ends, their results, and what clients do to them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::JobKind;
@@ -8,7 +9,7 @@ use store::ResultBody;
 use workloads::Report;
 
 use super::harness::{Harness, job};
-use crate::ComposeFailure;
+use crate::{ComposeFailure, LeaseFailure};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -112,6 +113,31 @@ fn a_canceled_job_stops_and_records_nothing() {
     grid.engine.cancel(job(1), grid.now);
     assert_eq!(grid.effects(), ["stop 0..1 at 1 because JobOver"]);
     assert!(grid.engine.complete(grid.attempt(1, 0), Report::default(), SECOND, grid.now).is_err());
+}
+
+#[test]
+fn a_job_that_is_retried_while_it_runs_has_its_time_limit_from_the_retry_on_also_after_a_restart() {
+    let mut grid = Harness::new();
+    let puller = grid.puller("p");
+    let mut stored = grid.stored(1, JobKind::TASKS, 2);
+    (stored.record.options.timeout.job_seconds, stored.record.options.max_attempts) =
+        (NonZeroU32::new(30), NonZeroU32::MIN);
+    grid.engine.take_up(stored.clone(), grid.now).expect("a job");
+    let lease = grid.engine.claim(puller, 1, grid.now).expect("a task");
+    grid.advance(20 * SECOND);
+    grid.engine.fail(lease.attempt, LeaseFailure::TaskFailed("no".to_owned()), grid.now).expect("leased");
+    grid.engine.retry(job(1), grid.now).expect("it runs");
+    assert_eq!(grid.effects().last().map(String::as_str), Some("store 1 retried"));
+    stored.record.retried_at = Some(grid.now.at);
+    assert_eq!(grid.wait(29 * SECOND), Vec::<String>::new());
+    let mut next = Harness::of_epoch(2);
+    next.now = grid.now;
+    next.engine.take_up(stored, next.now).expect("a job");
+    assert_eq!(next.effects(), Vec::<String>::new());
+    for grid in [&mut grid, &mut next] {
+        let ends = grid.wait(SECOND);
+        assert!(ends.len() == 1 && ends[0].starts_with("store 1 ended failed"), "{ends:?}");
+    }
 }
 
 #[test]

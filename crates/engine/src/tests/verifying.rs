@@ -1,9 +1,12 @@
 //! Jobs whose leases are compared, and workers that report what is wrong.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{AttemptId, JobKind, Share};
+use model::{AttemptId, BootId, JobKind, Share};
 use scheduler::WorkerKey;
+use store::{SetAsideWorker, Verified};
+use uuid::Uuid;
 
 use super::harness::{Harness, held, job};
 use crate::{HeldState, Standing, VerificationCounts};
@@ -153,6 +156,55 @@ fn liar_that_registers_again_is_trusted_only_as_another_process() {
     let mut other = Harness::new();
     let (fresh, _) = other.worker("liar", 1, &[]);
     assert_eq!(other.engine.worker(fresh).expect("registered").standing, Standing::Ready);
+}
+
+#[test]
+fn workers_that_were_set_aside_under_an_earlier_coordinator_stay_so_and_one_that_pulls_for_an_hour() {
+    let mut grid = Harness::of_epoch(2);
+    let set_aside = |name: &str, boot| SetAsideWorker { id: name.parse().expect("a name"), boot, at: grid.now.at };
+    let earlier = vec![set_aside("liar", Some(BootId(Uuid::nil()))), set_aside("puller", None)];
+    grid.engine.keep_set_aside(earlier, grid.now);
+    let (liar, _) = grid.worker("liar", 1, &[]);
+    let puller = grid.puller("puller");
+    grid.take_up(1, JobKind::TASKS, 1);
+    for key in [liar, puller] {
+        assert_eq!(grid.engine.worker(key).expect("registered").standing, Standing::Suspended);
+    }
+    assert!(grid.engine.claim(puller, 1, grid.now).is_none());
+    grid.advance(3_599 * SECOND);
+    assert!(grid.engine.take_readmitted(grid.now).is_empty());
+    grid.advance(SECOND);
+    assert_eq!(grid.engine.take_readmitted(grid.now), BTreeSet::from([puller]));
+    grid.engine.lose(puller, grid.now);
+    let again = grid.puller("puller");
+    assert!(grid.engine.claim(again, 1, grid.now).is_some());
+    assert_eq!(grid.engine.worker(liar).expect("registered").standing, Standing::Suspended);
+    grid.effects();
+}
+
+#[test]
+fn figures_of_a_verification_go_on_from_an_earlier_coordinator() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("a", 1, &[]).0, grid.worker("b", 1, &[]).0];
+    let mut stored = grid.stored(1, JobKind::SUM_OF_PRIMES, 50);
+    stored.record.options.verify = Some(Share::ALL);
+    stored.record.verified = Verified { compared: 70, mismatches: 2, recomputed_tasks: 9, set_aside: Vec::new() };
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    let (first, tasks) = lease_of(&grid, keys[0]).expect("it has one");
+    grid.complete_with(first, tasks.into());
+    let verification = |grid: &Harness| grid.engine.job(job(1)).and_then(|job| job.verification).expect("it goes on");
+    let counts = VerificationCounts { compared: 70, mismatches: 2, recomputed_tasks: 9 };
+    assert_eq!(verification(&grid).counts, counts);
+    let mut effects = Vec::new();
+    for key in keys.iter().cycle().take(50) {
+        if effects.iter().any(|line: &String| line == "store 1 compared") {
+            break;
+        }
+        let Some((attempt, tasks)) = lease_of(&grid, *key) else { continue };
+        effects.extend(grid.complete_with(attempt, tasks.into()));
+    }
+    assert_eq!(verification(&grid).counts, VerificationCounts { compared: 71, ..counts });
 }
 
 #[test]

@@ -21,6 +21,8 @@ impl Scheduler {
         self.check_jobs();
         self.check_leases();
         self.check_figures();
+        let timed = self.jobs.iter().filter_map(|(id, job)| Some((job.spec.deadline?, *id)));
+        assert_eq!(self.deadlines, timed.collect(), "a deadline for each job that has a time limit");
         self.queue.check();
         self.workers.check(self.leases.len());
     }
@@ -75,7 +77,7 @@ impl Scheduler {
     }
 
     fn check_figures(&self) {
-        let (mut demands, mut jobs, mut pending) = (BTreeMap::<JobKind, Demand>::new(), JobCounts::default(), [0; 9]);
+        let (mut demands, mut jobs, mut runnable) = (BTreeMap::<JobKind, Demand>::new(), JobCounts::default(), [0; 9]);
         for job in self.jobs.values() {
             let counts = job.counts();
             let demand = demands.entry(job.spec.kind).or_default();
@@ -87,14 +89,15 @@ impl Scheduler {
             jobs.queued += u64::from(job.state() == JobState::Queued);
             demand.running += counts.running;
             demand.wanted_slots += job.standing(self.policy.lease_target).wanted_slots;
-            pending[usize::from(job.spec.priority.get()) - 1] += counts.pending;
+            let is_runnable = is_served && !job.is_paused;
+            runnable[usize::from(job.spec.priority.get()) - 1] += if is_runnable { counts.pending } else { 0 };
         }
         for kind in demands.keys().chain(&[JobKind::SUM_OF_PRIMES, JobKind::TASKS]) {
             assert_eq!(self.demand(*kind), demands.get(kind).copied().unwrap_or_default(), "{kind}");
         }
         assert_eq!(self.state_counts(), jobs);
-        assert_eq!(self.pending_by_priority(), pending);
-        assert_eq!(self.counts().pending, pending.iter().sum::<u64>());
+        assert_eq!(self.runnable_by_priority(), runnable);
+        assert_eq!(runnable.iter().sum::<u64>(), demands.values().map(|demand| demand.runnable).sum::<u64>());
         assert_eq!(self.counts().running, demands.values().map(|demand| demand.running).sum::<u64>());
     }
 }

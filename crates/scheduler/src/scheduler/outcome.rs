@@ -36,6 +36,7 @@ impl Scheduler {
         let job = self.jobs.get_mut(&id).expect("a lease's job is there");
         if self.workers.get(worker).is_some() {
             job.learn_speed(worker, record.run.len(), outcome.busy, record.setup, &self.workers);
+            self.paces.extend(job.pace().map(|pace| (job.class, (worker, pace))));
         }
         job.tasks.finish(&record.run);
         job.total = job.total.wrapping_add(outcome.value);

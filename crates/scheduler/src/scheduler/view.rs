@@ -22,10 +22,10 @@ impl Scheduler {
         self.figures.counts
     }
 
-    /// Tasks that wait, by the priority of their jobs; the first element is priority 1.
+    /// Open tasks that an active worker could run, by the priority of their jobs; the first element is priority 1.
     #[must_use]
-    pub fn pending_by_priority(&self) -> [u64; 9] {
-        self.figures.pending
+    pub fn runnable_by_priority(&self) -> [u64; 9] {
+        self.figures.runnable
     }
 
     /// Jobs by state.

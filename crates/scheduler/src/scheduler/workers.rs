@@ -92,9 +92,7 @@ impl Scheduler {
     /// Classes got their first worker or lost their last.
     fn note_served(&mut self, classes: &[ClassId], is_served: bool) {
         for class in classes {
-            #[expect(clippy::cast_possible_truncation, reason = "the figures wrap as well")]
-            let open = self.queue.open_tasks(*class) as u64;
-            self.figures.serve(self.queue.kind(*class), open, is_served);
+            self.figures.serve(self.queue.kind(*class), &self.queue.open_by_priority(*class), is_served);
             self.patience.rearm(*class, self.workers.unserved_since(*class));
         }
     }

@@ -22,12 +22,16 @@ fn demand_tells_runnable_from_paused_and_unservable_tasks() {
     assert_eq!(grid.scheduler.demand(JobKind::TASKS), Demand { runnable: 40, wanted_slots: 40, ..Demand::default() });
     assert_eq!(grid.scheduler.demand(JobKind::SLEEP), Demand::default());
     assert_eq!(grid.scheduler.wanted_slots(), 80);
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0, 0, 0, 0, 49, 0, 0, 0, 0]);
     grid.scheduler.worker_suspended(worker(1), grid.now);
     grid.scheduler.worker_lost(worker(2), grid.now);
     let demand = grid.scheduler.demand(JobKind::SUM_OF_PRIMES);
     assert_eq!((demand.runnable, demand.unservable), (0, 39), "nobody is left");
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0; 9]);
     grid.scheduler.worker_resumed(worker(1));
     assert_eq!(grid.scheduler.demand(JobKind::TASKS).runnable, 40);
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0, 0, 0, 0, 49, 0, 0, 0, 0]);
+    grid.scheduler.check();
     for number in 1..=4 {
         grid.scheduler.cancel(job(number)).expect("it is there");
     }

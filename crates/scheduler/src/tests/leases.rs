@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, worker};
-use crate::{Failure, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
+use super::harness::{
+    Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, spec, worker,
+};
+use crate::{Failure, JobSpec, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -169,4 +171,22 @@ fn what_never_came_to_its_worker_was_not_tried() {
     }
     assert_eq!(grid.ends(), []);
     assert_eq!(grid.scheduler.undeliverable(no_such_attempt()), Err(StaleAttempt));
+}
+
+#[test]
+fn what_a_worker_has_shown_on_one_job_sizes_the_first_lease_of_the_next_of_its_class() {
+    let mut grid = Harness::with_workers(1);
+    let estimated = |tasks, estimate| JobSpec { task_estimate: Some(estimate), ..spec(tasks) };
+    grid.submit_spec(1, estimated(2, TASK_TIME));
+    for _ in 0..2 {
+        let lease = grid.claim(1).expect("a task");
+        grid.complete_after(&lease, TASK_TIME * 2).expect("leased");
+    }
+    grid.submit_spec(2, estimated(10_000, TASK_TIME / 2));
+    assert_eq!(grid.claim_tasks(1), Some((job(2), 0..10)), "twice the estimate, as before");
+    grid.scheduler.worker_lost(worker(1), grid.now);
+    grid.join(2, slots(1));
+    grid.scheduler.cancel(job(2)).expect("it waits");
+    grid.submit_spec(3, estimated(10_000, TASK_TIME / 2));
+    assert_eq!(grid.claim_tasks(2), Some((job(3), 0..5)), "the machine is not known: four times the estimate");
 }

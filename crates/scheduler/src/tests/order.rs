@@ -209,6 +209,25 @@ fn a_job_ends_at_its_deadline() {
 }
 
 #[test]
+fn a_job_that_is_retried_while_it_runs_has_its_time_limit_from_the_retry_on() {
+    let mut grid = Harness::with_workers(1);
+    let limit = Duration::from_secs(30);
+    let timed =
+        JobSpec { deadline: Some(grid.now + limit), retry_timeout: Some(limit), max_attempts: 1, ..individual(2) };
+    grid.submit_spec(1, timed);
+    let lease = grid.claim_for(lane(1), LeaseSize::AtMost(1)).expect("active").expect("task 0");
+    grid.wait(Duration::from_secs(20));
+    grid.fail(&lease).expect("leased");
+    assert_eq!(grid.scheduler.retry(job(1), grid.now), Ok(true));
+    grid.scheduler.check();
+    grid.wait(Duration::from_secs(29));
+    assert_eq!(grid.ends(), [], "the first limit has passed long ago");
+    grid.wait(Duration::from_secs(1));
+    assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error: JobError::TimedOut }]);
+    assert_eq!(grid.scheduler.poll_timeout(), None);
+}
+
+#[test]
 fn an_attempt_ends_at_the_jobs_timeout_for_one_and_cannot_be_renewed_beyond() {
     let mut grid = Harness::with_workers(1);
     let limit = Duration::from_secs(90);
@@ -240,11 +259,12 @@ fn counts_by_priority_follow_every_task() {
     grid.submit_spec(1, prioritized(3, 2));
     grid.submit_spec(2, prioritized(5, 9));
     let lease = grid.claim(1).expect("a task");
-    assert_eq!(grid.scheduler.pending_by_priority(), [0, 3, 0, 0, 0, 0, 0, 0, 4]);
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0, 3, 0, 0, 0, 0, 0, 0, 4]);
     grid.complete(&lease).expect("leased");
     grid.scheduler.cancel(job(1)).expect("it waits");
     let counts = grid.scheduler.counts();
     assert_eq!((counts.total, counts.pending, counts.succeeded), (5, 4, 1));
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0, 0, 0, 0, 0, 0, 0, 0, 4]);
     grid.scheduler.worker_lost(worker(1), grid.now);
-    assert_eq!(grid.scheduler.pending_by_priority(), [0, 0, 0, 0, 0, 0, 0, 0, 4]);
+    assert_eq!(grid.scheduler.runnable_by_priority(), [0; 9], "no worker could run them");
 }

@@ -28,11 +28,26 @@ fn a_client_that_closes_its_sending_half_gets_its_answer() {
     stream.shutdown(Shutdown::Write).expect("half-close");
     begun(&service, 1);
     // Long enough to be asked whether it is there.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(1_500));
     service.shared.go_on.notify_waiters();
     let answer = read_to_end(&mut stream);
     assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
     assert_eq!(service.shared.dropped.load(SeqCst), 0);
+}
+
+#[test]
+fn an_answer_that_comes_soon_is_all_that_a_half_closed_client_gets() {
+    let service = start(Options::default());
+    let mut stream = service.connect();
+    stream.write_all(SLOW).expect("send");
+    stream.shutdown(Shutdown::Write).expect("half-close");
+    begun(&service, 1);
+    // The service shows nothing when it reads the half-close: by now it has.
+    thread::sleep(Duration::from_millis(100));
+    service.shared.go_on.notify_waiters();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("done"), "{answer}");
 }
 
 #[test]

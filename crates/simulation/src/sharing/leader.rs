@@ -94,6 +94,7 @@ impl Sharing {
         };
         let after_event = *parts.latest_event.borrow();
         let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return self.cannot_lead(member, epoch) };
+        let Some(verified) = ready(parts.reads.verified(usize::MAX)) else { return self.cannot_lead(member, epoch) };
         let term = Term {
             epoch,
             until,
@@ -109,6 +110,8 @@ impl Sharing {
             sent: BTreeSet::new(),
         };
         self.members[member].term = Some(term);
+        let set_aside = verified.into_iter().rev().flat_map(|verified| verified.set_aside).collect();
+        self.input(member, |engine, now| engine.keep_set_aside(set_aside, now));
         if self.input(member, |engine, now| engine.take_over(unfinished, now)).is_none_or(|failed| !failed.is_empty()) {
             self.violate("a stored job cannot be read");
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use model::{EventKind, Grain, JobKind, JobState};
 use rusqlite::Connection;
 use store::statistics::Query;
-use store::{AttemptEnd, ChangeKind, JobFilter, Retention};
+use store::{AttemptEnd, ChangeKind, JobFilter, Retention, Verified};
 use store_sqlite::StoreSettings;
 
 use crate::helpers::*;
@@ -112,10 +112,13 @@ async fn jobs_of_the_first_release_are_read_and_go_on() {
     store.commit(ended_with(id(2), JobState::Succeeded, result, at(20))).await.expect("room");
     assert_eq!(store.result(id(2)).await.expect("readable").expect("there").json, r#"{"tasks":[10,20,30]}"#);
     store.commit(completed(id(1), 15..20, 5)).await.expect("room");
+    assert_eq!(record_of(&store, id(1)).await.verified, Verified::default());
+    store.commit(change(id(1), at(21), ChangeKind::Compared { is_mismatch: true })).await.expect("room");
     store.close().expect("all is committed");
     let found = only_unfinished(&open(directory.path())).await;
     assert!(found.done.iter().cloned().eq(std::iter::once(0..25)), "{:?}", found.done);
     assert_eq!(found.record.value, (1 << 127) + 5);
+    assert_eq!((found.record.verified.compared, found.record.verified.mismatches), (1, 1));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, Unfinishe
 use crate::retention::Retention;
 use crate::rules::ATTEMPT_TASKS;
 use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::verified::Verified;
 
 /// Attempts of which the answers are read at once.
 const ANSWERS: usize = 4096;
@@ -83,6 +84,13 @@ impl Reads for MemoryReads {
             jobs.retain(|job| !job.ledger.state.is_over());
             jobs.sort_unstable_by_key(|job| (job.new.submitted_at, job.new.id));
             jobs.into_iter().map(|job| job.unfinished()).collect()
+        })
+    }
+
+    fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
+        self.read(move |state| {
+            let verified = state.jobs.values().rev().map(|job| &job.ledger.verified);
+            verified.filter(|verified| **verified != Verified::default()).take(limit).cloned().collect()
         })
     }
 

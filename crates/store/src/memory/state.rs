@@ -102,6 +102,7 @@ impl StoredJob {
             retried_at: ledger.retried_at,
             attempts: ledger.attempts,
             error: ledger.error.clone(),
+            verified: ledger.verified.clone(),
         }
     }
 

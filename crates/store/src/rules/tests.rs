@@ -36,6 +36,10 @@ fn ended(state: JobState, result: Option<ResultBody>) -> ChangeKind {
     ChangeKind::Ended { state, result, error: None }
 }
 
+fn liar() -> crate::SetAsideWorker {
+    crate::SetAsideWorker { id: "w".parse().expect("a name"), boot: None, at: at(7) }
+}
+
 fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
     let run = || (0..TASKS + 3, 0..9_u64).prop_map(|(first, count)| first..first + count);
     let kind = prop_oneof![
@@ -47,7 +51,9 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
             value,
             check,
             notice: "the worker w was set aside".to_owned(),
+            worker: liar(),
         }),
+        2 => proptest::bool::ANY.prop_map(|is_mismatch| ChangeKind::Compared { is_mismatch }),
         6 => (run(), 1..4_u32).prop_map(|(tasks, failures)| attempt_failed(tasks, failures)),
         3 => run().prop_map(|tasks| tasks_failed(tasks, 4)),
         2 => Just(ChangeKind::Started),
@@ -68,6 +74,7 @@ fn stored(ledger: &JobLedger) -> JobLedger {
     (copy.started_at, copy.finished_at, copy.retried_at) = (ledger.started_at, ledger.finished_at, ledger.retried_at);
     copy.error.clone_from(&ledger.error);
     copy.uncounted.clone_from(&ledger.uncounted);
+    copy.verified.clone_from(&ledger.verified);
     for kind in [SpanKind::Done, SpanKind::Failed, SpanKind::Retry] {
         for (tasks, failures) in ledger.spans(kind) {
             copy.load_span(kind, &tasks, failures);

@@ -1,8 +1,9 @@
-use model::{EventKind, JobState};
+use model::{BootId, EventKind, JobState};
+use uuid::Uuid;
 
 use super::Harness;
 use super::helpers::*;
-use crate::{ChangeKind, WriteError};
+use crate::{ChangeKind, SetAsideWorker, Verified, WriteError};
 
 pub async fn completions_in_any_order_become_one_interval_and_one_sum(harness: &dyn Harness) {
     let store = harness.open();
@@ -225,4 +226,48 @@ pub async fn attempts_and_the_last_retry_are_there_after_a_restart(harness: &dyn
     store.commit(ended(job, JobState::Succeeded, Some("1"))).await.expect("room");
     let found = record_of(&store, job).await;
     assert_eq!((found.attempts, found.retried_at), (4, Some(at(70))));
+}
+
+pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kept(harness: &dyn Harness) {
+    let store = harness.open();
+    let boot = Some(BootId(Uuid::from_u128(7)));
+    let liar = |name: &str, boot, second| SetAsideWorker { id: name.parse().expect("a name"), boot, at: at(second) };
+    let reopened = |worker: &SetAsideWorker| {
+        let notice = format!("the worker {} was set aside", worker.id);
+        let kind = ChangeKind::Reopened { tasks: vec![0..4], value: 4, check: 0, notice, worker: worker.clone() };
+        change(id(1), worker.at, kind)
+    };
+    let compared = |is_mismatch| change(id(1), at(2), ChangeKind::Compared { is_mismatch });
+    for number in 1..=3 {
+        store.submit(range_job(number, 9)).await.expect("room");
+    }
+    let (first, again, puller) = (liar("first", boot, 4), liar("first", None, 6), liar("puller", None, 5));
+    for (is_mismatch, worker) in [(true, &first), (false, &puller), (true, &again), (false, &first)] {
+        store.record(compared(is_mismatch));
+        store.record(completed(id(1), 0..4, 4));
+        store.commit(reopened(worker)).await.expect("room");
+    }
+    // Another job has shown the same of one of them, later.
+    let later = liar("puller", None, 50);
+    let kind = ChangeKind::Reopened {
+        tasks: Vec::new(),
+        value: 0,
+        check: 0,
+        notice: "set aside".to_owned(),
+        worker: later.clone(),
+    };
+    store.commit(change(id(2), at(50), kind)).await.expect("room");
+    let set_aside = vec![first, puller, again.clone()];
+    let expected = Verified { compared: 4, mismatches: 2, recomputed_tasks: 16, set_aside };
+    assert_eq!(record_of(&store, id(1)).await.verified, expected);
+    assert_eq!(record_of(&store, id(3)).await.verified, Verified::default());
+    store.commit(change(id(1), at(60), ChangeKind::Canceled)).await.expect("room");
+    store.close().expect("committed");
+    let store = harness.open();
+    assert_eq!(record_of(&store, id(1)).await.verified, expected);
+    assert_eq!(store.unfinished_job(id(2)).await.expect("readable").expect("open").record.verified.set_aside.len(), 1);
+    assert_eq!(store.set_aside_workers().await, Ok(vec![again, later]), "each as it was last");
+    store.record(change(id(2), at(61), ChangeKind::Compared { is_mismatch: false }));
+    store.flush().await.expect("room");
+    assert_eq!(record_of(&store, id(2)).await.verified.compared, 1);
 }

@@ -42,6 +42,7 @@ pub(crate) enum Fault {
 pub(crate) struct FakeWorker {
     /// Leases that reached it.
     leases: Arc<AtomicU64>,
+    port: u16,
     /// Dropped to end the heartbeats.
     _heartbeats: Sender<()>,
 }
@@ -51,8 +52,20 @@ impl FakeWorker {
     pub(crate) fn join(coordinator: &Coordinator, fault: Fault) -> Self {
         let leases = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&leases);
-        let heartbeats = join(coordinator, "sum-of-primes", move |stream| answer(stream, fault, &counter));
-        Self { leases, _heartbeats: heartbeats }
+        let port = serve(move |stream| answer(stream, fault, &counter));
+        let heartbeats = announce(coordinator, port, "sum-of-primes");
+        Self { leases, port, _heartbeats: heartbeats }
+    }
+
+    /// Registers the same process at the coordinator that has taken the place of another one.
+    pub(crate) fn join_again(&mut self, coordinator: &Coordinator) {
+        let (leases, port) = (Arc::clone(&self.leases), self.port);
+        *self = Self { leases, port, _heartbeats: announce(coordinator, port, "sum-of-primes") };
+    }
+
+    /// What `coordinator` says of it.
+    pub(crate) fn seen_by(&self, coordinator: &Coordinator) -> Value {
+        coordinator.find(&boot_id(self.port)).expect("registered")
     }
 
     pub(crate) fn leases(&self) -> u64 {
@@ -67,17 +80,31 @@ pub(super) fn join(
     kind: &str,
     answer: impl Fn(&TcpStream) + Send + Sync + 'static,
 ) -> Sender<()> {
+    announce(coordinator, serve(answer), kind)
+}
+
+/// Answers each connection so, from now on. Returns the port.
+fn serve(answer: impl Fn(&TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let port = listener.local_addr().expect("bound").port();
     let answer = Arc::new(answer);
-    // Both threads end with the test's process at the latest: a listener cannot be told to stop accepting.
+    // The thread ends with the test's process: a listener cannot be told to stop accepting.
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let answer = Arc::clone(&answer);
             thread::spawn(move || answer(&stream));
         }
     });
-    let boot_id = format!("00000000-0000-4000-8000-{port:012}");
+    port
+}
+
+fn boot_id(port: u16) -> String {
+    format!("00000000-0000-4000-8000-{port:012}")
+}
+
+/// Registers a worker and waits until `coordinator` lists it.
+fn announce(coordinator: &Coordinator, port: u16, kind: &str) -> Sender<()> {
+    let boot_id = boot_id(port);
     let (heartbeats, stopped) = mpsc::channel();
     let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id, kind));
     thread::spawn(move || {

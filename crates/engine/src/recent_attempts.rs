@@ -1,4 +1,5 @@
-//! Attempts that have failed here: their workers list them until they are told to forget them, and must not get them again.
+//! The latest attempts of which something is remembered, such as that they have failed: their workers list them until they
+//! are told to forget them, and must not get them again.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,14 +8,14 @@ use model::AttemptId;
 /// Attempts that are remembered: more than fail between two heartbeats of their workers.
 const MAX_REMEMBERED: usize = 65_536;
 
-/// The last attempts that failed, so that one failure does not count twice.
+/// A set of attempts that forgets the oldest.
 #[derive(Debug, Default)]
-pub(crate) struct Voided {
+pub(crate) struct RecentAttempts {
     order: VecDeque<AttemptId>,
     attempts: HashSet<AttemptId>,
 }
 
-impl Voided {
+impl RecentAttempts {
     pub(crate) fn insert(&mut self, attempt: AttemptId) {
         if !self.attempts.insert(attempt) {
             return;

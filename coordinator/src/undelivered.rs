@@ -1,0 +1,43 @@
+//! Claims that a coordinator passes on to the leader: where the leader's answer does not come to the worker, the leader is
+//! told, which sees only that this coordinator took it.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
+use reqwest::{Client, Response};
+use service::when_answer_is_lost;
+use tokio::runtime::Handle;
+use tracing::debug;
+use uuid::Uuid;
+
+/// The attempt that an answer leases.
+pub(crate) const ATTEMPT: &str = "divvy-attempt";
+
+/// Marks the release of an attempt that never came to its worker, which is not to blame for it.
+pub(crate) const UNDELIVERED: &str = "divvy-undelivered";
+
+/// How long the leader may take to give the tasks to others. Without it they wait until the lease expires.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Gives back what the `response` of the leader at `base`, a URL without a path, leases, if the answer to `request` is lost.
+pub(crate) fn give_back_if_lost(client: &Client, base: &str, request: &HttpRequest, response: &Response) {
+    let attempt = response.headers().get(ATTEMPT).and_then(|attempt| Uuid::try_parse(attempt.to_str().ok()?).ok());
+    let Some(attempt) = attempt else { return };
+    let url = format!("{base}/v1/worker/tasks/{attempt}/release");
+    let mut release = client.post(url).header(UNDELIVERED, "1").timeout(RELEASE_TIMEOUT);
+    if let Some(token) = request.headers().get(AUTHORIZATION) {
+        release = release.header(AUTHORIZATION.as_str(), token.as_bytes());
+    }
+    when_answer_is_lost(request, move || {
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            match release.send().await {
+                Ok(response) => {
+                    debug!(%attempt, status = %response.status(), "gave back a claim that came to no worker")
+                }
+                Err(error) => debug!(%attempt, %error, "a claim that came to no worker waits until it expires"),
+            }
+        });
+    });
+}

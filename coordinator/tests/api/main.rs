@@ -20,6 +20,7 @@ mod restarts;
 mod results;
 mod several;
 mod simulations;
+mod standby;
 mod statistics;
 mod stopping;
 mod submission;

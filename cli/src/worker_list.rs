@@ -1,6 +1,8 @@
-//! `divvy worker list`.
+//! `divvy worker list` and `divvy worker drain`.
 
+use api::client::Client;
 use api::{WorkerState, WorkerSummary};
+use model::WorkerId;
 
 use crate::arguments::{Format, Worker, WorkerCommand};
 use crate::failure::Failure;
@@ -9,13 +11,25 @@ use crate::table::{Cell, Table, Tone};
 use crate::words::{figure, memory, percent};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
-    let WorkerCommand::List = arguments.command;
-    let workers = arguments.grid.place.client()?.workers().await?;
+    let grid = arguments.grid.place.client()?;
+    let workers = match &arguments.command {
+        WorkerCommand::List => grid.workers().await?,
+        WorkerCommand::Drain { names } => drain(&grid, names).await?,
+    };
     match arguments.grid.output {
         Format::Table => print_table(&worker_table(&workers)),
         Format::Json => print_json(&workers),
         Format::Quiet => workers.iter().try_for_each(|worker| print_line(worker.id.as_str())),
     }
+}
+
+/// Drains workers, and answers how they are then.
+async fn drain(grid: &Client, names: &[WorkerId]) -> Result<Vec<WorkerSummary>, Failure> {
+    for name in names {
+        grid.drain_worker(name).await?;
+    }
+    let workers = grid.workers().await?;
+    Ok(workers.into_iter().filter(|worker| names.contains(&worker.id)).collect())
 }
 
 fn worker_table(workers: &[WorkerSummary]) -> Table<9> {

@@ -19,7 +19,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::advertised::advertised;
-use crate::http::REPORT_OVERHEAD_BYTES;
+use crate::http::{REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES};
 use crate::kafka::KafkaConfig;
 
 /// The longest time that any setting may have.
@@ -232,6 +232,13 @@ impl Config {
             self.store_url.is_none() || self.results_url.is_some(),
             "DIVVY_STORE_URL needs DIVVY_RESULTS_URL: a place for large results that all coordinators share, such as \
              s3://bucket/path or file:///mnt/shared"
+        );
+        let longest_upload = self.max_program_bytes.saturating_add(UPLOAD_OVERHEAD_BYTES as u64);
+        ensure!(
+            self.store_url.is_none() || self.max_body_memory as u64 >= longest_upload,
+            "DIVVY_MAX_BODY_MEMORY must be at least {longest_upload} with DIVVY_STORE_URL, so that the longest program can be \
+             passed on to the coordinator that leads, but is {}",
+            self.max_body_memory
         );
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),

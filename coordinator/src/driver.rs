@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use workloads::Workload;
 
 use crate::clock::now;
+use crate::failures::Failures;
 
 type Answer = Result<u128, JobFailure>;
 
@@ -57,6 +58,7 @@ pub(crate) struct Driver {
 #[derive(Debug)]
 struct Locked {
     engine: Engine,
+    failures: Failures,
     armed_for: Option<Instant>,
 }
 
@@ -81,7 +83,7 @@ impl Driver {
         let (outgoing, to_send) = async_channel::unbounded();
         let (compositions, to_compose) = async_channel::unbounded();
         let driver = Self {
-            engine: Mutex::new(Locked { engine, armed_for: None }),
+            engine: Mutex::new(Locked { engine, failures: Failures::default(), armed_for: None }),
             store,
             outgoing,
             compositions,
@@ -106,6 +108,7 @@ impl Driver {
         // Changes are queued under the lock, so that the store gets them in the engine's order.
         effects.retain(|effect| {
             let Effect::Store(change) = effect else { return true };
+            locked.failures.note(change);
             self.store.record(change.clone());
             false
         });
@@ -120,6 +123,11 @@ impl Driver {
     /// Looks at the engine. What holds for the closure of [`Self::input`] holds for `view`, too.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&Engine) -> T) -> T {
         view(&self.lock().engine)
+    }
+
+    /// The jobs that failed last in this term, the last one first.
+    pub(crate) fn failed_lately(&self) -> Vec<JobId> {
+        self.lock().failures.last_first()
     }
 
     /// Takes a job that lives as long as its client waits.

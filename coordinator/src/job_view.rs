@@ -11,8 +11,17 @@ use workloads::{Kind, Workload};
 
 /// A stored job with what the engine knows of it: the engine is ahead of the store.
 pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
-    let is_over = record.state.is_over();
-    let notice = if is_over { None } else { engine.mismatch_of(record.id, &record.options.requires) };
+    let (is_over, requires) = (record.state.is_over(), &record.options.requires);
+    let notice = if is_over {
+        None
+    } else if engine.knows(record.id) {
+        engine.mismatch_of(record.id, requires)
+    } else {
+        // Another coordinator has accepted it just now.
+        let kind = workloads::kind(record.kind).ok();
+        let work = kind.and_then(|kind| restored(kind, &record, engine.chunk_size()));
+        work.and_then(|work| engine.mismatch(record.kind, &*work, requires))
+    };
     let (live, notice) = (engine.job(record.id), notice.map(|reason| reason.to_string()));
     job(record, live, notice, engine.chunk_size())
 }

@@ -8,6 +8,7 @@ pub mod config;
 mod driver;
 mod election;
 mod event_hub;
+mod failures;
 mod fingerprint;
 mod http;
 mod job_locks;

@@ -226,8 +226,8 @@ impl Collector for Gauges {
         for (state, count) in [
             ("ready", states.ready),
             ("suspended", states.suspended),
-            ("draining", states.draining),
-            ("pulling", term.as_ref().map_or(0, |term| term.pull_workers.len() as u64)),
+            ("draining", states.draining + term.as_ref().map_or(0, |term| term.pull_workers.draining())),
+            ("pulling", term.as_ref().map_or(0, |term| term.pull_workers.asking())),
         ] {
             ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
         }

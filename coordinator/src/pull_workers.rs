@@ -15,6 +15,10 @@ use crate::driver::Driver;
 /// A worker that holds nothing and has not asked for this long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_mins(5);
 
+/// A drained worker that has not asked for this long is gone, and its name is free for another process: longer than a
+/// claim may wait.
+const DRAIN_KEPT: Duration = Duration::from_secs(90);
+
 /// Workers that are known at the same time; the bound of the map.
 const MAX_WORKERS: usize = 65_536;
 
@@ -33,6 +37,15 @@ pub(crate) struct PullWorker {
     pub(crate) labels: Labels,
     pub(crate) resources: Resources,
     pub(crate) last_seen_at: Instant,
+    /// Whether it gets nothing more.
+    pub(crate) is_draining: bool,
+}
+
+/// A worker that claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimant {
+    pub(crate) key: WorkerKey,
+    pub(crate) is_draining: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +60,15 @@ impl PullWorker {
     fn is_as(&self, claim: &ClaimRequest) -> bool {
         (&self.kinds, &self.labels, self.resources) == (&claim.kinds, &claim.labels, claim.resources)
     }
+
+    /// Whether the process that was drained has ended, as far as can be told of a worker that only asks.
+    fn is_gone(&self, now: Instant) -> bool {
+        self.is_draining && now.saturating_duration_since(self.last_seen_at) > DRAIN_KEPT
+    }
+
+    fn claimant(&self) -> Claimant {
+        Claimant { key: self.key, is_draining: self.is_draining }
+    }
 }
 
 impl PullWorkers {
@@ -54,33 +76,50 @@ impl PullWorkers {
         Self { driver, known: DashMap::new(), replaced: Mutex::default() }
     }
 
-    /// The key of a worker that claims, whose abilities were checked. A worker that comes back with other abilities is a
-    /// new one; the old one keeps its leases until they end.
-    pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<WorkerKey, TooManyWorkers> {
+    /// A worker that claims, whose abilities were checked. A worker that comes back with other abilities is a new one; the
+    /// old one keeps its leases until they end.
+    pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<Claimant, TooManyWorkers> {
         if let Some(mut known) = self.known.get_mut(&claim.worker_id)
             && known.is_as(claim)
+            && !known.is_gone(now)
         {
             known.last_seen_at = now;
-            return Ok(known.key);
+            return Ok(known.claimant());
         }
         let is_full = self.known.len() >= MAX_WORKERS;
         // A worker may claim several times at once, and must not replace itself.
         match self.known.entry(claim.worker_id.clone()) {
-            Entry::Occupied(mut known) if known.get().is_as(claim) => {
+            Entry::Occupied(mut known) if known.get().is_as(claim) && !known.get().is_gone(now) => {
                 known.get_mut().last_seen_at = now;
-                Ok(known.get().key)
+                Ok(known.get().claimant())
             }
             Entry::Occupied(mut known) => {
-                let worker = self.join(claim, now);
-                let key = worker.key;
+                let is_draining = known.get().is_draining && !known.get().is_gone(now);
+                let worker = PullWorker { is_draining, ..self.join(claim, now) };
+                let claimant = worker.claimant();
                 let before = known.insert(worker).key;
-                self.driver.input(|engine, now| engine.replace_puller(before, now));
+                self.driver.input(|engine, now| {
+                    engine.replace_puller(before, now);
+                    if is_draining {
+                        engine.drain(claimant.key, now);
+                    }
+                });
                 self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(before);
-                Ok(key)
+                Ok(claimant)
             }
             Entry::Vacant(_) if is_full => Err(TooManyWorkers),
-            Entry::Vacant(unknown) => Ok(unknown.insert(self.join(claim, now)).key),
+            Entry::Vacant(unknown) => Ok(unknown.insert(self.join(claim, now)).claimant()),
         }
+    }
+
+    /// Gives a worker nothing more until another process asks under its name; what it holds it may end. Answers whether it is
+    /// known.
+    pub(crate) fn drain(&self, worker_id: &WorkerId) -> bool {
+        let Some(mut known) = self.known.get_mut(worker_id) else { return false };
+        known.is_draining = true;
+        let key = known.key;
+        self.driver.input(|engine, now| engine.drain(key, now));
+        true
     }
 
     /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. A worker that is
@@ -98,7 +137,7 @@ impl PullWorkers {
             max_tasks: 1,
             wait_seconds: 0.0,
         };
-        self.see(&claim, now)
+        self.see(&claim, now).map(|claimant| claimant.key)
     }
 
     fn join(&self, claim: &ClaimRequest, now: Instant) -> PullWorker {
@@ -114,11 +153,17 @@ impl PullWorkers {
             leases_per_slot: 1,
         };
         let (key, _) = self.driver.input(|engine, now| engine.join(announcement, &[], now));
-        PullWorker { key, kinds, labels, resources, last_seen_at: now }
+        PullWorker { key, kinds, labels, resources, last_seen_at: now, is_draining: false }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.known.len()
+    /// Workers that ask for tasks.
+    pub(crate) fn asking(&self) -> u64 {
+        self.known.iter().filter(|worker| !worker.is_draining).count() as u64
+    }
+
+    /// Workers that get nothing more.
+    pub(crate) fn draining(&self) -> u64 {
+        self.known.iter().filter(|worker| worker.is_draining).count() as u64
     }
 
     /// All known workers, by name.

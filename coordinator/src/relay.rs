@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use api::client::{ClientTls, http_client_with};
+use api::client::{ClientTls, http_client_with, read_bounded_json};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::{Client, Response};
-use service::{ApiError, BodyBudget, Passed, Place, Relay, Route, read_body};
+use serde::de::DeserializeOwned;
+use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, read_body};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::config::Config;
-use crate::http::{REPORT_OVERHEAD_BYTES, State};
+use crate::http::{FORM_EXPANSION, REPORT_OVERHEAD_BYTES, State, UPLOAD_OVERHEAD_BYTES, UPLOAD_TIMEOUT};
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
 use crate::role::Role;
@@ -32,6 +33,9 @@ const NOT_LEADING: &str = "divvy-not-leading";
 /// How long a request waits for a leader. It starts anew when a leader that had the request goes away.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a read waits for a leader that its client can ask for again: longer than a takeover takes.
+const BRIEF_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How many leaders may go away over one request: it may be the cause.
 const MAX_BROKEN: u32 = 5;
 
@@ -44,10 +48,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long a leader's host may take to answer a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long an answer may take that each coordinator could give itself.
+/// How long an answer may take to begin that each coordinator could give itself.
 const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a body may take to arrive.
+/// The longest answer that is looked into: a job whose parameters are of a usual length.
+const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
+
+/// How long a body may take to arrive, unless it is a file.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Headers of one connection (RFC 9110, 7.6.1), and those that this request's own client writes. `Origin` was compared with
@@ -83,16 +90,56 @@ pub(crate) struct LeaderRelay {
     members: Arc<Members>,
     client: Client,
     scheme: &'static str,
-    max_body_bytes: usize,
+    bounds: Bounds,
     bodies: BodyBudget,
     metrics: CoordinatorMetrics,
+}
+
+/// The longest bodies that the leader takes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    usual: usize,
+    form: usize,
+    file: usize,
+}
+
+impl Bounds {
+    fn new(config: &Config) -> Self {
+        let file = usize::try_from(config.max_program_bytes).unwrap_or(usize::MAX);
+        Self {
+            usual: config.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES).max(config.max_job_bytes),
+            form: config.max_job_bytes.saturating_mul(FORM_EXPANSION),
+            file: file.saturating_add(UPLOAD_OVERHEAD_BYTES),
+        }
+    }
+
+    /// Bytes, and how long they may take to arrive.
+    fn of(self, size: BodySize) -> (usize, Duration) {
+        match size {
+            BodySize::Usual => (self.usual, BODY_TIMEOUT),
+            BodySize::Form => (self.form, BODY_TIMEOUT),
+            BodySize::File => (self.file, UPLOAD_TIMEOUT),
+        }
+    }
 }
 
 /// A request that is passed on.
 struct Passing<'a> {
     request: &'a HttpRequest,
+    method: &'a Method,
+    target: &'a str,
     body: Bytes,
     is_repeatable: bool,
+    patience: Duration,
+}
+
+impl<'a> Passing<'a> {
+    fn new(request: &'a HttpRequest, route: &Route, body: Bytes) -> Self {
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let is_repeatable = request.method().is_safe() || route.is_repeatable();
+        let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
+        Self { request, method: request.method(), target, body, is_repeatable, patience }
+    }
 }
 
 /// How asking a leader ended.
@@ -116,14 +163,14 @@ impl LeaderRelay {
             members: Arc::clone(&state.members),
             client: http_client_with(CONNECT_TIMEOUT, &ClientTls::from_env()?, is_https)?,
             scheme: if is_https { "https" } else { "http" },
-            max_body_bytes: config.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES),
+            bounds: Bounds::new(config),
             bodies: state.bodies.clone(),
             metrics: state.metrics.clone(),
         })
     }
 
     async fn ask_leaders(&self, passing: Passing<'_>) -> Result<Passed, ApiError> {
-        let (mut until, mut broken) = (Instant::now() + PATIENCE, 0);
+        let (mut until, mut broken) = (Instant::now() + passing.patience, 0);
         let mut leaders = self.members.leader();
         loop {
             if self.role.term().is_some() {
@@ -132,7 +179,7 @@ impl LeaderRelay {
             let leader = leaders.borrow_and_update().clone().filter(|leader| leader.id != self.members.own().id);
             let asked_at = Instant::now();
             let asked = match &leader {
-                Some(leader) => self.ask(&passing, leader, None).await,
+                Some(leader) => self.ask(&passing, leader).await,
                 None => Asked::NotTaken,
             };
             match asked {
@@ -146,13 +193,13 @@ impl LeaderRelay {
                 // The leader has had it until it led no longer.
                 Asked::NotTaken if asked_at.elapsed() > HANDED_BACK_AFTER && broken < MAX_BROKEN => {
                     self.metrics.forwarded(Forwarded::AskedAgain);
-                    (until, broken) = (Instant::now() + PATIENCE, broken + 1);
+                    (until, broken) = (Instant::now() + passing.patience, broken + 1);
                 }
                 Asked::NotTaken if Instant::now() >= until => break,
                 Asked::NotTaken => (),
                 Asked::Broken if passing.is_repeatable && broken < MAX_BROKEN => {
                     self.metrics.forwarded(Forwarded::AskedAgain);
-                    (until, broken) = (Instant::now() + PATIENCE, broken + 1);
+                    (until, broken) = (Instant::now() + passing.patience, broken + 1);
                 }
                 Asked::Broken => break,
             }
@@ -169,15 +216,33 @@ impl LeaderRelay {
 
     /// One try of what each coordinator could answer, without a body.
     async fn ask_if_any(&self, passing: Passing<'_>) -> Passed {
-        let leader = self.members.leader().borrow().clone().filter(|leader| leader.id != self.members.own().id);
-        let Some(leader) = leader else { return Passed::Here(passing.body) };
-        match self.ask(&passing, &leader, Some(IF_ANY_TIMEOUT)).await {
-            Asked::Answered(response) if response.status().is_success() => {
+        match self.ask_once(&passing).await {
+            Some(response) => {
                 self.metrics.forwarded(Forwarded::Answered);
                 Passed::Answered(answer(response))
             }
-            Asked::Answered(_) | Asked::NotTaken | Asked::Broken => Passed::Here(passing.body),
+            None => Passed::Here(passing.body),
         }
+    }
+
+    /// The leader's answer if it begins soon and is no error. It may go on for as long as it likes.
+    async fn ask_once(&self, passing: &Passing<'_>) -> Option<Response> {
+        let leader = self.members.leader().borrow().clone().filter(|leader| leader.id != self.members.own().id)?;
+        match timeout(IF_ANY_TIMEOUT, self.ask(passing, &leader)).await {
+            Ok(Asked::Answered(response)) if response.status().is_success() => Some(response),
+            Ok(Asked::Answered(_) | Asked::NotTaken | Asked::Broken) | Err(_) => None,
+        }
+    }
+
+    /// What the leader knows of a target, for the client of `request`; none where it does not say so soon.
+    pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
+        let (body, patience) = (Bytes::new(), Duration::ZERO);
+        let passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
+        let reading = async {
+            let response = self.ask_once(&passing).await?;
+            read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
+        };
+        timeout(IF_ANY_TIMEOUT, reading).await.ok().flatten()
     }
 
     /// The leader's URL, without a path.
@@ -190,11 +255,9 @@ impl LeaderRelay {
     }
 
     /// Asks until the leader answers, goes away or leads no longer.
-    async fn ask(&self, passing: &Passing<'_>, leader: &Leader, patience: Option<Duration>) -> Asked {
-        let base = self.base_of(leader);
-        let (method, target) = (passing.request.method().as_str(), passing.request.uri());
-        let target = target.path_and_query().map_or("/", |target| target.as_str());
-        let Ok(method) = method.parse::<reqwest::Method>() else { return Asked::NotTaken };
+    async fn ask(&self, passing: &Passing<'_>, leader: &Leader) -> Asked {
+        let (base, target) = (self.base_of(leader), passing.target);
+        let Ok(method) = passing.method.as_str().parse::<reqwest::Method>() else { return Asked::NotTaken };
         let mut request = self.client.request(method, format!("{base}{target}"));
         for (name, value) in passing.request.headers() {
             if !NOT_PASSED_ON.contains(&name.as_str()) {
@@ -202,9 +265,6 @@ impl LeaderRelay {
             }
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string()).body(passing.body.clone());
-        if let Some(patience) = patience {
-            request = request.timeout(patience);
-        }
         tokio::select! {
             answered = request.send() => match answered {
                 Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
@@ -248,13 +308,13 @@ impl Relay for LeaderRelay {
             if let Some(refusal) = self.refuse(request) {
                 return Ok(Passed::Answered(refusal));
             }
-            let is_repeatable = request.method().is_safe() || route.is_repeatable();
             if route.place() == Place::LeaderIfAny {
-                return Ok(self.ask_if_any(Passing { request, body: Bytes::new(), is_repeatable }).await);
+                return Ok(self.ask_if_any(Passing::new(request, route, Bytes::new())).await);
             }
             // Kept until the answer is there: another leader may have to be asked.
-            let body = read_body(request, body, self.max_body_bytes, BODY_TIMEOUT, &self.bodies).await?;
-            self.ask_leaders(Passing { request, body: body.bytes(), is_repeatable }).await
+            let (most, time) = self.bounds.of(route.body_size());
+            let body = read_body(request, body, most, time, &self.bodies).await?;
+            self.ask_leaders(Passing::new(request, route, body.bytes())).await
         })
     }
 }

@@ -85,6 +85,12 @@ impl Role {
         self.0.send_replace(None)
     }
 
+    /// Resolves when the term of this epoch is over.
+    pub(crate) async fn term_over(&self, epoch: u64) {
+        let is_over = |term: &Option<Arc<Term>>| term.as_ref().is_none_or(|term| term.epoch != epoch);
+        let _ = self.0.subscribe().wait_for(is_over).await;
+    }
+
     /// Resolves when this coordinator leads.
     pub(crate) async fn leading(&self) {
         // The sender is a field of this.

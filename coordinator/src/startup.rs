@@ -306,15 +306,12 @@ struct Faces {
     health: Health,
     metrics: Metrics,
     /// To the leader's public port and to its internal one, where another coordinator can lead.
-    relays: Option<(Data<dyn Relay>, Data<dyn Relay>)>,
+    relays: Option<(Data<LeaderRelay>, Data<LeaderRelay>)>,
 }
 
 impl Faces {
     fn new(config: &Config, state: &Data<State>, metrics: &Metrics, is_shared: bool) -> anyhow::Result<Self> {
-        let relay = |port| -> anyhow::Result<Data<dyn Relay>> {
-            let relay: Arc<dyn Relay> = Arc::new(LeaderRelay::new(port, config, state)?);
-            Ok(Data::from(relay))
-        };
+        let relay = |port| anyhow::Ok(Data::new(LeaderRelay::new(port, config, state)?));
         let relays = if is_shared { Some((relay(Port::Public)?, relay(Port::Internal)?)) } else { None };
         Ok(Self { state: state.clone(), health: state.health.clone(), metrics: metrics.clone(), relays })
     }
@@ -345,8 +342,9 @@ impl Faces {
     }
 }
 
-fn add_relay(config: &mut ServiceConfig, relay: Option<&Data<dyn Relay>>) {
+fn add_relay(config: &mut ServiceConfig, relay: Option<&Data<LeaderRelay>>) {
     if let Some(relay) = relay {
-        config.app_data(relay.clone());
+        let passing: Arc<dyn Relay> = relay.clone().into_inner();
+        config.app_data(Data::from(passing)).app_data(relay.clone());
     }
 }

@@ -16,7 +16,7 @@ use api::{
 };
 use dashmap::{DashMap, Entry};
 use engine::{Delivery, Engine, HeldLease, HeldState, Now, Reconciled, Standing, WorkerAnnouncement};
-use model::{ABLE, BootId, InvalidJob, JobKind, Labels, ProgramKind, WorkerId, check_words};
+use model::{ABLE, BootId, InvalidJob, JobKind, Labels, ProgramKind, Requirements, WorkerId, check_words};
 use scheduler::WorkerKey;
 
 use crate::driver::Driver;
@@ -313,6 +313,19 @@ impl Workers {
         true
     }
 
+    /// Whether a worker is registered, and not on its way out, that runs a kind and has what is required.
+    pub(crate) fn can_run(&self, kind: JobKind, requires: &Requirements) -> bool {
+        let Requirements { labels, cpus, memory_bytes } = requires;
+        self.registrations.iter().any(|worker| {
+            let Heartbeat { kinds, resources, is_draining, .. } = &worker.heartbeat;
+            !is_draining
+                && kinds.contains(&kind)
+                && cpus.is_none_or(|cpus| cpus <= resources.cpus)
+                && memory_bytes.is_none_or(|bytes| bytes <= resources.memory_bytes)
+                && (labels.is_empty() || has_all(&all_labels(&worker.heartbeat), labels))
+        })
+    }
+
     /// Notes that the connection of a worker's heartbeats has closed: the process is probably gone.
     ///
     /// A worker that opens a connection for every heartbeat shows nothing by closing one.
@@ -472,6 +485,10 @@ impl Workers {
 }
 
 /// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
+fn has_all(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
 fn all_labels(heartbeat: &Heartbeat) -> Labels {
     let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
     let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];

@@ -65,6 +65,7 @@ test("a simulation is started by its form and its jobs end", async () => {
   await page.fill('[name="priorities"]', "1, 9");
   await page.click('button:has-text("Start simulation")');
   await page.waitForURL(/tag=simulation/);
+  await page.locator("#toasts .toast", { hasText: "succeeded" }).nth(1).waitFor();
   await until("both jobs have succeeded", async () => (await page.locator("#jobs .state", { hasText: "succeeded" }).count()) === 2);
   await context.close();
 });

@@ -54,7 +54,12 @@ export class Grid {
     const data = path.join(this.directory, "data");
     const options = ["up", "--port", String(port), "--workers", String(workers), "--data-dir", data];
     const env = { ...process.env, DIVVY_LOG: "warn", ...environment };
-    this.process = spawn(DIVVY, options, { env, stdio: ["ignore", "pipe", "inherit"] });
+    this.process = spawn(DIVVY, options, { env, stdio: ["ignore", "pipe", "pipe"] });
+    let told = "";
+    this.process.stderr.on("data", (text) => {
+      if (!told.includes("\n")) told += text;
+      process.stderr.write(text);
+    });
     this.process.on("error", (error) => assert.fail(`${DIVVY} does not start: ${error.message}`));
     let printed = "";
     this.process.stdout.on("data", (text) => (printed += text));
@@ -62,6 +67,7 @@ export class Grid {
     assert.equal(this.process.exitCode, null, "the grid ended");
     this.url = printed.trim();
     this.port = Number(new URL(this.url).port);
+    this.internal = await until("the grid prints where workers ask", () => /workers of your own: (http:\S+)/.exec(told)?.[1]);
   }
 
   async kill(signal = "SIGTERM") {
@@ -99,6 +105,24 @@ export class Grid {
 
   async job(id) {
     return (await this.call("GET", `/v1/jobs/${id}`)).json();
+  }
+
+  /** Fetches tasks as a worker that pulls, waiting for some. */
+  async claim(worker, more = {}) {
+    const claim = { worker_id: worker, kinds: ["tasks"], wait_seconds: 30, ...more };
+    const headers = { "content-type": "application/json" };
+    const response = await fetch(`${this.internal}/v1/worker/claim`, { method: "POST", headers, body: JSON.stringify(claim) });
+    if (response.status === 204) return null;
+    assert.equal(response.status, 200, await response.clone().text());
+    return response.json();
+  }
+
+  /** Reports of a claim: `complete` or `fail`. */
+  async report(claimed, how, body) {
+    const headers = { "content-type": "application/json" };
+    const url = `${this.internal}/v1/worker/tasks/${claimed.attempt}/${how}`;
+    const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+    assert.equal(response.status, 204, await response.clone().text());
   }
 
   async ended(id) {

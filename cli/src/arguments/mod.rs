@@ -15,7 +15,7 @@ use api::client::{AccessToken, Client};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use coordinator::config::StoreUrl;
-use model::{Algorithm, Priority};
+use model::{Algorithm, Priority, WorkerId};
 use service::Rights;
 use url::Url;
 
@@ -134,7 +134,7 @@ pub(crate) struct Program {
     pub(crate) grid: Grid,
 }
 
-/// Shows the workers.
+/// Shows the workers and drains some of them.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = false)]
 pub(crate) struct Worker {
@@ -146,8 +146,14 @@ pub(crate) struct Worker {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
-    /// Lists the workers that are registered now
+    /// Lists the workers that are there now
     List,
+    /// Gives workers nothing more: each ends what it holds, and can be stopped then
+    Drain {
+        /// The workers
+        #[arg(value_name = "NAME", required = true, value_hint = ValueHint::Other)]
+        names: Vec<WorkerId>,
+    },
 }
 
 /// Shows the coordinators.

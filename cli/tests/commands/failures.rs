@@ -38,6 +38,7 @@ fn wrong_usage_is_exit_code_2() {
         "job events --after -1",
         "worker",
         "worker show",
+        "worker drain",
         "simulate --tasks 5",
         "simulate --tasks 5 --seconds 1 --workers 1 --priority 0",
         "stats --coordinator ftp://127.0.0.1",

@@ -79,3 +79,16 @@ fn workers_and_figures_are_shown() {
     assert!(grid.stdout(&["stats"]).contains("0 runnable, 0 paused, 7 that no worker can run"));
     grid.stdout(&["job", "cancel", &id]);
 }
+
+#[test]
+fn workers_of_both_sorts_are_drained_by_name() {
+    let grid = Grid::start();
+    let claim = br#"{"worker_id": "puller", "kinds": ["tasks"]}"#;
+    grid.post_internal("/v1/worker/claim", claim);
+    let drained: Vec<WorkerSummary> = grid.json(&["worker", "drain", "worker-2", "puller"]);
+    let names: Vec<_> = drained.iter().map(|worker| (worker.id.as_str(), worker.state)).collect();
+    assert_eq!(names, [("puller", WorkerState::Draining), ("worker-2", WorkerState::Draining)]);
+    let stats: Stats = grid.json(&["stats"]);
+    assert_eq!((stats.workers.ready, stats.workers.draining, stats.workers.pulling), (1, 2, 0));
+    assert_fails(&grid.run(&["worker", "drain", "nobody"]), 2);
+}

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_change, from_invalid, from_read};
+use super::following::as_leader_sees_it;
 use super::programs::demand_programs;
 use super::query::{page_limit, page_token, seconds};
 use crate::jobs::{Action, Proposal};
@@ -137,6 +138,7 @@ async fn accept(
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
     let (job, submission) = state.accept(proposal).await?;
+    let job = as_leader_sees_it(state, request, job).await;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
         Submission::Existing(_) => HttpResponse::Ok(),

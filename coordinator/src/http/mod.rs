@@ -6,6 +6,7 @@ mod dashboard;
 mod docs;
 mod errors;
 mod events;
+mod following;
 mod jobs;
 mod logs;
 mod program_inputs;
@@ -42,9 +43,10 @@ use crate::role::Role;
 use crate::term::Term;
 use crate::workers::Workers;
 
-pub(crate) use dashboard::{Dashboard, public_routes, run as run_dashboard};
+pub(crate) use dashboard::{Dashboard, FORM_EXPANSION, UPLOAD_OVERHEAD_BYTES, public_routes, run as run_dashboard};
 use errors::from_accept;
 pub(crate) use errors::from_invalid;
+pub(crate) use programs::UPLOAD_TIMEOUT;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
 /// The state that all handlers share.
@@ -127,25 +129,28 @@ pub(crate) const PUBLIC: &[Route] = &[
         .query(&["state", "kind", "tag"])
         .by_leader()
         .repeatable(),
-    Route::new("GET", "/v1/jobs/{id}", Right::Read),
+    Route::new("GET", "/v1/jobs/{id}", Right::Read).by_leader_if_any(),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
-    Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader(),
-    Route::new("GET", "/v1/jobs/{id}/logs", Right::Read).query(&["task", "page_token", "after", "wait"]).by_leader(),
+    Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader().briefly(),
+    Route::new("GET", "/v1/jobs/{id}/logs", Right::Read)
+        .query(&["task", "page_token", "after", "wait"])
+        .by_leader()
+        .briefly(),
     Route::new("POST", "/v1/jobs/{id}/{action}", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/programs", Right::Read).query(&["page_token", "limit"]),
     Route::new("GET", "/v1/programs/names", Right::Read),
     Route::new("GET", "/v1/programs/{sha256}", Right::Read),
-    Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).any_body().by_leader(),
-    Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader(),
+    Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).file().by_leader().repeatable(),
+    Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader().repeatable(),
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
     Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
-    Route::new("GET", "/v1/stats", Right::Read).by_leader(),
+    Route::new("GET", "/v1/stats", Right::Read).by_leader().briefly(),
     Route::new("POST", "/v1/simulate", Right::Submit).by_leader(),
     Route::new("GET", "/docs", Right::Read),
     Route::new("GET", "/docs/{_:.*}", Right::Read).any_query(),

@@ -21,7 +21,7 @@ use super::query::{page_limit, page_token};
 use crate::clock::now;
 
 /// How long a program may take to arrive.
-const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Query of a list of programs.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{
@@ -23,7 +24,7 @@ use super::State;
 use super::errors::{from_full, from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::{Begun, End};
-use crate::pull_workers::check_abilities;
+use crate::pull_workers::{Claimant, check_abilities};
 use crate::term::Term;
 use crate::undelivered::{ATTEMPT, UNDELIVERED};
 
@@ -45,6 +46,9 @@ const MAX_CLAIM_BYTES: usize = 8 << 20;
 /// The longest reason for a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
+/// When a drained worker may ask again, in seconds: it asks for nothing, but shows that it is still there.
+const DRAINED_RETRY_AFTER_S: u32 = 30;
+
 /// Fetches tasks of the job that is next for this worker; waits for one if asked to.
 #[utoipa::path(
     post,
@@ -54,7 +58,7 @@ const MAX_ERROR_CHARS: usize = 1_000;
     request_body = ClaimRequest,
     responses(
         (status = 200, description = "Tasks to run: consecutive ones of one job", body = Claimed),
-        (status = 204, description = "There is nothing for this worker now"),
+        (status = 204, description = "There is nothing for this worker now; with `Retry-After` where it is drained and gets nothing more"),
         (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -246,6 +250,10 @@ fn from_complete(error: CompleteError) -> ApiError {
     }
 }
 
+fn nothing_more() -> HttpResponse {
+    HttpResponse::NoContent().insert_header((RETRY_AFTER, DRAINED_RETRY_AFTER_S)).finish()
+}
+
 fn nothing() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
@@ -267,10 +275,14 @@ async fn fetch(
     request: &HttpRequest,
     claim: &ClaimRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let worker = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
+    let Claimant { key: worker, is_draining } = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
         return Err(stopping(state));
+    }
+    let wait = Duration::from_secs_f64(claim.wait_seconds);
+    if is_draining {
+        return wait_for_nothing(state, term, wait).await;
     }
     if let Some(lease) = term.driver.input(|engine, now| engine.claim(worker, max_tasks, now)) {
         return to_claimed(state, term, request, claim, lease).await;
@@ -286,8 +298,17 @@ async fn fetch(
             None if term.trust.holds() => Ok(nothing()),
             None => Err(ApiError::NotLeading),
         },
-        () = tokio::time::sleep(Duration::from_secs_f64(claim.wait_seconds)) => Ok(nothing()),
+        () = tokio::time::sleep(wait) => Ok(nothing()),
         // It would ask again at once.
+        () = state.health.drained() => Err(stopping(state)),
+    }
+}
+
+/// A drained worker that asks for a wait gets it: it would ask again at once.
+async fn wait_for_nothing(state: &State, term: &Term, wait: Duration) -> Result<HttpResponse, ApiError> {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Ok(nothing_more()),
+        () = state.role.term_over(term.epoch) => Err(ApiError::NotLeading),
         () = state.health.drained() => Err(stopping(state)),
     }
 }

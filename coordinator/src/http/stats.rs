@@ -10,6 +10,7 @@ use model::{InvalidJob, JobKind, JobOptions, Priority, Requirements};
 use scheduler::Demand;
 use serde_json::value::RawValue;
 use service::{ApiError, Caller};
+use store::Submission;
 use uuid::Uuid;
 
 use super::State;
@@ -37,7 +38,7 @@ pub(super) async fn show(state: Data<State>) -> Result<Json<Stats>, ApiError> {
 pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let workers = state.workers.states();
     let term = state.term()?;
-    let pulling = term.pull_workers.len() as u64;
+    let (pulling, drained) = (term.pull_workers.asking(), term.pull_workers.draining());
     let store_backlog = term.store.backlog();
     let store_error = term.store.is_failing();
     let kafka = state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow()));
@@ -62,7 +63,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
             workers: WorkerStats {
                 ready: workers.ready,
                 suspended: workers.suspended,
-                draining: workers.draining,
+                draining: workers.draining + drained,
                 pulling,
                 slots: workers.slots,
                 leases: engine.leases() as u64,
@@ -92,14 +93,15 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
 )]
 pub(super) async fn simulate(state: Data<State>, caller: Caller, body: Payload) -> Result<HttpResponse, ApiError> {
     let simulation: Simulation = service::read_json(body).await?;
-    Ok(HttpResponse::Created().json(simulate_checked(&state, simulation, caller).await?))
+    Ok(HttpResponse::Created().json(simulate_checked(&state, simulation, caller, None).await?))
 }
 
-/// Starts a simulation if its fields are in their bounds.
+/// Starts a simulation if its fields are in their bounds. With a key it is the same simulation each time.
 pub(super) async fn simulate_checked(
     state: &Data<State>,
     simulation: Simulation,
     caller: Caller,
+    key: Option<Uuid>,
 ) -> Result<SimulationStarted, ApiError> {
     check(&simulation)?;
     let mut priorities = simulation.priorities.clone();
@@ -110,7 +112,7 @@ pub(super) async fn simulate_checked(
     priorities.dedup();
     // A client that leaves must not leave jobs without the workers that they are for.
     let state = state.clone();
-    let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller).await });
+    let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller, key).await });
     starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
 }
 
@@ -119,18 +121,23 @@ async fn start(
     simulation: &Simulation,
     priorities: Vec<Priority>,
     caller: &Caller,
+    key: Option<Uuid>,
 ) -> Result<SimulationStarted, ApiError> {
-    let id = Uuid::now_v7();
+    let id = key.unwrap_or_else(Uuid::now_v7);
     let full = |error: TooManyWorkers| ApiError::TooManyRequests(error.to_string());
     let term = state.term()?;
     term.simulated.check_room(simulation.workers).map_err(full)?;
     let shares = shares(simulation.tasks, priorities.len() as u64);
-    let mut jobs: Vec<Job> = Vec::new();
+    let (mut jobs, mut is_new): (Vec<Job>, _) = (Vec::new(), false);
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
         let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
         proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
+        proposal.idempotency_key = key.map(|key| format!("simulation-{key}-{priority}"));
         match term.jobs.accept(proposal).await {
-            Ok((job, _)) => jobs.push(job),
+            Ok((job, submission)) => {
+                is_new |= submission == Submission::New;
+                jobs.push(job);
+            }
             Err(error) => {
                 for job in jobs {
                     // The first error is the one to tell.
@@ -140,8 +147,11 @@ async fn start(
             }
         }
     }
-    term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
-    // Their workers were not there when the jobs were accepted.
+    // Its workers are there already where all of it was accepted before.
+    if is_new {
+        term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
+    }
+    // They were not there when the jobs were accepted.
     term.driver.view(|engine| {
         for job in &mut jobs {
             job.notice = engine.mismatch_of(job.id, &job.requires).map(|reason| reason.to_string());

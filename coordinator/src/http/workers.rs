@@ -43,7 +43,8 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     workers
 }
 
-/// Drains a worker that registers: it ends what it holds and gets nothing more until its process is started again. Idempotent.
+/// Drains a worker: it ends what it holds and gets nothing more until its process is started again; a worker that pulls,
+/// until nobody has asked under its name for 90 s. Idempotent.
 #[utoipa::path(
     post,
     path = "/workers/{id}/drain",
@@ -52,7 +53,7 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     params(("id" = String, Path, description = "The worker's name")),
     responses(
         (status = 204, description = "It gets nothing more"),
-        (status = 404, description = "No worker of this name registers here", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no worker of this name", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -62,8 +63,10 @@ pub(super) async fn drain(state: Data<State>, path: Path<String>) -> Result<Http
 }
 
 pub(super) fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
-    let is_there = name.parse().is_ok_and(|id: WorkerId| state.workers.drain(&id));
-    if is_there { Ok(()) } else { Err(ApiError::Unknown(format!("no worker {name:?} registers here"))) }
+    let term = state.term()?;
+    // A process may register under a name and another one pull.
+    let drain = |id: WorkerId| state.workers.drain(&id) | term.pull_workers.drain(&id);
+    if name.parse().is_ok_and(drain) { Ok(()) } else { Err(ApiError::Unknown(format!("there is no worker {name:?}"))) }
 }
 
 fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {

@@ -21,6 +21,7 @@ mod restarts;
 mod results;
 mod several;
 mod simulations;
+mod standby;
 mod statistics;
 mod stopping;
 mod submission;

@@ -5,7 +5,7 @@ use model::{JobState, Labels};
 use reqwest::header;
 use serde_json::json;
 
-use crate::helpers::{TestCoordinator, config, read};
+use crate::helpers::{PATIENCE, TestCoordinator, config, pause, read};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -135,4 +135,57 @@ async fn the_task_stream_has_the_leases_of_pushed_and_pulling_workers() {
     assert_eq!((&of("one")["leases"], &of("one")["failed"]), (&json!(1), &json!(0)));
     assert_eq!((&of("puller")["leases"], &of("puller")["failed"]), (&json!(1), &json!(1)));
     assert_eq!(stream["is_aggregated"], json!(false));
+}
+
+#[tokio::test]
+async fn a_simulation_of_several_priorities_names_all_its_jobs_and_starts_once_for_a_key() {
+    let coordinator = TestCoordinator::start(config());
+    let form = "kind=simulation&tasks=4&seconds=0&workers=2&priorities=1,9&key=6ee56ea2-79c9-4b2c-8a9f-25a5c2a0e0a1";
+    let post = async || {
+        let request = coordinator.client.post(format!("http://{}/submit", coordinator.public)).body(form);
+        let response = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").send().await;
+        response.expect("an answer").headers()[header::LOCATION].to_str().expect("text").to_owned()
+    };
+    let location = post().await;
+    let (list, ids) = location.split_once("&submitted=").expect("ids");
+    assert_eq!(list, "/jobs?tag=simulation%3Atrue");
+    let ids: Vec<model::JobId> = ids.split(',').map(|id| model::JobId(id.parse().expect("an id"))).collect();
+    assert_eq!(ids.len(), 2);
+    for id in &ids {
+        coordinator.job_in(*id, JobState::Succeeded).await;
+    }
+    assert_eq!(post().await, location, "the same jobs");
+    let stats: serde_json::Value = read(coordinator.get("/v1/stats").await, 200).await;
+    assert_eq!(stats["jobs"], json!({}), "nothing was started anew");
+}
+
+#[tokio::test]
+async fn the_overview_tells_of_failures_by_when_they_happened_and_of_work_that_no_worker_runs() {
+    let coordinator = TestCoordinator::start(config());
+    let mut claimed = Vec::new();
+    for number in 0..2 {
+        let body = json!({"kind": "tasks", "params": {"list": [number]}, "max_attempts": 1});
+        coordinator.submit(&body).await;
+        claimed.push(coordinator.claimed("puller", &json!({})).await);
+    }
+    // The one that came last fails first.
+    for lease in claimed.iter().rev() {
+        coordinator.fail(lease, "on purpose").await;
+        coordinator.job_in(lease.job, JobState::Failed).await;
+    }
+    let requires = json!({"labels": {"gpu": "yes"}});
+    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2]}, "requires": requires})).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let html = coordinator.get("/").await.text().await.expect("text");
+        let place = |id: String| html.find(&format!("attention-failed-{id}"));
+        if html.contains("2 tasks of tasks") && html.contains("gpu=yes") {
+            let (first, last) = (place(claimed[0].job.to_string()), place(claimed[1].job.to_string()));
+            assert!(first.is_some() && first < last, "{html}");
+            return;
+        }
+        // A snapshot lasts for a second.
+        assert!(std::time::Instant::now() < deadline, "{html}");
+        pause().await;
+    }
 }

@@ -335,3 +335,42 @@ async fn a_worker_that_comes_back_with_other_abilities_is_another() {
     let tasks = grid.tasks(job.id, "").await;
     assert!(tasks.iter().all(|task| task.worker.as_ref().is_some_and(|worker| worker.as_str() == "one")), "{tasks:?}");
 }
+
+#[actix_web::test]
+async fn a_drained_worker_that_pulls_ends_what_it_holds_and_gets_nothing_more() {
+    let grid = TestCoordinator::start(config());
+    grid.submit(&numbered_tasks(3)).await;
+    let claimed = grid.claimed("puller", &json!({"max_tasks": 1})).await;
+    assert!(grid.get("/grid/workers").await.text().await.expect("text").contains("Drain puller"));
+    for _ in 0..2 {
+        assert_eq!(grid.post("/workers/puller/drain", &Value::Null).await.status(), StatusCode::NO_CONTENT);
+    }
+    assert_eq!(grid.state_of("puller").await, api::WorkerState::Draining);
+    for more in [json!({}), json!({"wait_seconds": 0.05}), json!({"max_tasks": 2})] {
+        let nothing = grid.post_internal("/v1/worker/claim", &claim("puller", &more)).await;
+        assert_eq!(nothing.status(), StatusCode::NO_CONTENT);
+        assert_eq!(nothing.headers()["retry-after"], "30");
+    }
+    grid.complete(&claimed, &json!(["done"])).await;
+    // Other abilities do not make it another worker.
+    let other = with(claim("puller", &Value::Null), &json!({"labels": {"new": "yes"}}));
+    assert_eq!(grid.post_internal("/v1/worker/claim", &other).await.headers()["retry-after"], "30");
+    assert_eq!(indices(&grid.claimed("other", &json!({"max_tasks": 9})).await), [1, 2]);
+    let stats: Value = read(grid.get("/v1/stats").await, 200).await;
+    assert_eq!((&stats["workers"]["pulling"], &stats["workers"]["draining"]), (&json!(1), &json!(1)));
+    let page = grid.get("/grid/workers").await.text().await.expect("text");
+    assert!(page.contains("Drain other") && !page.contains("Drain puller"), "{page}");
+}
+
+#[actix_web::test]
+async fn a_claim_that_waits_when_its_worker_is_drained_gets_nothing() {
+    let grid = TestCoordinator::start(config());
+    let (waiting, ()) = join(grid.claim("puller", &json!({"wait_seconds": 1.0})), async {
+        grid.wait_for_pulling(1).await;
+        assert_eq!(grid.post("/workers/puller/drain", &Value::Null).await.status(), StatusCode::NO_CONTENT);
+        grid.submit(&numbered_tasks(1)).await;
+    })
+    .await;
+    assert!(waiting.is_none(), "{waiting:?}");
+    assert!(grid.claim("other", &Value::Null).await.is_some());
+}

@@ -17,27 +17,32 @@ use crate::helpers::{
 use crate::lost_claims::{claim_and_break, complete_and_break};
 
 /// Coordinators over a store in memory, each with its own way to it.
-struct Grid {
-    coordinators: Vec<TestCoordinator>,
+pub(crate) struct Grid {
+    pub(crate) coordinators: Vec<TestCoordinator>,
     ways: Vec<MemoryShared>,
 }
 
 impl Grid {
     /// Starts them; the first one leads.
-    async fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, config()).await
+    }
+
+    /// Starts them with other settings than those that concern time.
+    pub(crate) async fn start_with(count: usize, config: Config) -> Self {
         let (memory, origin) = (Memory::new(), Instant::now());
         let clock: store::memory::StoreClock = Arc::new(move || origin.elapsed());
         let mut grid = Self { coordinators: Vec::new(), ways: Vec::new() };
         for number in 0..count {
             let way = memory.shared(Arc::clone(&clock));
-            let config = Config {
+            let own = Config {
                 coordinator_id: Some(format!("coordinator-{number}")),
                 recovery_ms: 2_500,
                 no_worker_timeout_ms: 10_000,
                 drain_timeout_ms: 2_000,
-                ..config()
+                ..config.clone()
             };
-            grid.coordinators.push(TestCoordinator::start_shared(&way, config));
+            grid.coordinators.push(TestCoordinator::start_shared(&way, own));
             grid.ways.push(way);
             grid.until_leads("coordinator-0").await;
         }

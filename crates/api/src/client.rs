@@ -11,7 +11,7 @@ mod token;
 
 use std::time::Duration;
 
-use model::{Algorithm, JobId};
+use model::{Algorithm, JobId, WorkerId};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -276,6 +276,15 @@ impl Client {
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn workers(&self) -> Result<Vec<WorkerSummary>, Error> {
         self.get(&["workers"], &Query::new()).await
+    }
+
+    /// Drains a worker: it ends what it holds and gets nothing more.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, or refuses: there is no such worker.
+    pub async fn drain_worker(&self, worker: &WorkerId) -> Result<(), Error> {
+        let request = self.request(Method::POST, &["workers", worker.as_str(), "drain"]).timeout(ANSWER_TIMEOUT);
+        self.send(request).await.map(drop)
     }
 
     /// Starts simulated workers and jobs for them.

@@ -5,7 +5,7 @@
   const TICKS = document.currentScript.dataset.ticks;
   /** Ages such as "3 min ago" are renewed this often where nothing else changes. */
   const RENEW_MS = 15000;
-  /** No row comes or goes while the pointer moves, and so long after. */
+  /** No row and no block comes or goes while the pointer moves, and so long after. */
   const STILL_MS = 1500;
 
   const main = document.getElementById("main");
@@ -19,6 +19,7 @@
   let fetchedAt = Date.now();
   let movedAt = 0;
   let postponed = 0;
+  let pointed = null;
 
   // --- Patching
 
@@ -27,7 +28,27 @@
     return selection !== null && !selection.isCollapsed && selection.containsNode(node, true);
   };
 
-  const mayMoveRows = (rows) => Date.now() - movedAt > STILL_MS && !rows.matches(":hover, :focus-within");
+  /** The row or the control under the pointer, which must stay where it is. A pointer that rests since the page came points
+   * at nothing. */
+  function findPointed() {
+    if (movedAt === 0) return null;
+    const under = [...main.querySelectorAll(":hover")];
+    return under.findLast((node) => node.matches("a, button, input, select, textarea, summary, label, [data-rows] > *")) ?? null;
+  }
+
+  const isMoving = () => Date.now() - movedAt <= STILL_MS;
+
+  const stands = (node) => node.contains(pointed) || (node.compareDocumentPosition(pointed) & Node.DOCUMENT_POSITION_FOLLOWING) !== 0;
+
+  /** Whether something may come or go at a place: before a node, or at the end of its parent. */
+  function mayMove(parent, before) {
+    if (isMoving()) return false;
+    if (pointed === null) return true;
+    return before === null ? parent.contains(pointed) || !stands(parent) : !stands(before);
+  }
+
+  const mayMoveRows = (rows) =>
+    !rows.matches(":focus-within") && !rows.contains(pointed) && mayMove(rows, rows.firstChild);
 
   function patchAttributes(old, fresh) {
     for (const { name } of [...old.attributes]) {
@@ -57,27 +78,29 @@
     const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
     const kept = new Set([...fresh.children].map((child) => child.id));
     const isGone = (node) => node.id && !kept.has(node.id);
+    /** Removes a node unless it must wait; returns the next one. */
+    const drop = (node) => {
+      const next = node.nextSibling;
+      if (node.id && !mayMove(old, node)) postponed += 1;
+      else node.remove();
+      return next;
+    };
     let at = old.firstChild;
     for (const next of [...fresh.childNodes]) {
-      while (at !== null && isGone(at)) {
-        const gone = at;
-        at = at.nextSibling;
-        gone.remove();
-      }
+      while (at !== null && isGone(at)) at = drop(at);
       const same = next.id ? known.get(next.id) : at;
       if (next.id ? !same : at === null || at.id || at.nodeName !== next.nodeName) {
-        old.insertBefore(next, at);
+        if (next.id && !mayMove(old, at)) postponed += 1;
+        else old.insertBefore(next, at);
         continue;
       }
       if (same === at) at = at.nextSibling;
-      else old.insertBefore(same, at);
+      else if (mayMove(old, at)) old.insertBefore(same, at);
+      else postponed += 1;
       patch(same, next);
     }
-    while (at !== null) {
-      const gone = at;
-      at = at.nextSibling;
-      gone.remove();
-    }
+    // A block whose place must wait stands behind it.
+    while (at !== null) at = at.id && kept.has(at.id) ? at.nextSibling : drop(at);
   }
 
   function patch(old, fresh) {
@@ -123,6 +146,7 @@
       const fresh = page.getElementById("main");
       if (fresh === null || !("version" in fresh.dataset)) return;
       postponed = 0;
+      pointed = findPointed();
       patch(main, fresh);
       document.title = page.title;
       fetchedAt = Date.now();
@@ -138,7 +162,8 @@
   function follow() {
     if (status === null || isPaused || document.hidden || grid.is !== "live") return;
     const isOld = Date.now() - fetchedAt > RENEW_MS;
-    if (grid.version !== main.dataset.version || postponed > 0 || isOld) refresh();
+    const isShown = grid.version.split(" ").includes(main.dataset.version);
+    if (!isShown || postponed > 0 || isOld) refresh();
   }
 
   function connect() {
@@ -224,8 +249,8 @@
 
   const here = new URL(location.href);
   if (here.searchParams.has("submitted")) {
-    const id = here.pathname.split("/").pop();
-    setAwaited([...awaited().filter((other) => other !== id), id]);
+    const ids = here.searchParams.get("submitted").split(",").filter((id) => id !== "");
+    setAwaited([...awaited().filter((other) => !ids.includes(other)), ...ids]);
     here.searchParams.delete("submitted");
     history.replaceState(null, "", here);
   }

@@ -9,16 +9,20 @@
   const HUES = [212, 40, 150, 280, 190, 96, 250, 310];
   const [ROW_OF, START, LENGTH, JOB, LEASES, FAILED, SECONDS, BUSY, TASKS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
+  const HINT = "Point at a bar, click to keep it, or walk through them with the arrow keys.";
+
   const section = document.getElementById("stream");
   const canvas = section.querySelector("canvas");
   const output = section.querySelector("output");
   const note = document.getElementById("stream-note");
+  const jobLink = document.getElementById("lease-job");
   const seconds = Number(section.dataset.seconds);
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   let stream = null;
   let view = { from: 0, to: seconds * 1000 };
   let picked = -1;
+  let isHeld = false;
   let labels = 0;
   let isFetching = false;
 
@@ -150,7 +154,10 @@
 
   function pick(place) {
     picked = place;
-    output.textContent = stream?.bars[place] ? describe(stream.bars[place]) : "Point at a bar, or walk through them with the arrow keys.";
+    const bar = stream?.bars[place];
+    output.textContent = bar ? describe(bar) : HINT;
+    jobLink.hidden = !bar;
+    if (bar) jobLink.href = `/jobs/${stream.jobs[bar[JOB]][0]}`;
     draw();
   }
 
@@ -210,6 +217,10 @@
       // The picked bar stays picked while time goes on.
       const moved = stream.ends_at_ms - shift;
       picked = before ? stream.bars.findIndex((bar) => bar[ROW_OF] === before[ROW_OF] && Math.abs(bar[START] + moved - before[START]) < 3) : -1;
+      if (before && picked < 0) {
+        isHeld = false;
+        pick(-1);
+      }
       explain();
       draw();
     } catch {
@@ -229,10 +240,22 @@
       return;
     }
     const place = at(event);
-    if (place !== picked) pick(place);
+    if (!isHeld && place !== picked) pick(place);
   });
   canvas.addEventListener("pointerleave", () => {
-    if (document.activeElement !== canvas) pick(-1);
+    if (!isHeld && document.activeElement !== canvas) pick(-1);
+  });
+  // A bar that was clicked stays picked, so that the pointer can go to its job.
+  canvas.addEventListener("click", (event) => {
+    if (stream === null) return;
+    pick(at(event));
+    isHeld = picked >= 0;
+  });
+  section.querySelector(".zoom").addEventListener("click", (event) => {
+    const how = event.target.closest("button")?.dataset.zoom;
+    if (stream === null || how === undefined) return;
+    if (how === "all") zoom(seconds * 1000, 0);
+    else zoom(how === "in" ? 0.5 : 2, stream.bars[picked] ? stream.bars[picked][START] : view.to);
   });
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.shiftKey) return;
@@ -251,6 +274,7 @@
     if (event.key === "+" || event.key === "=") zoom(0.5, middle);
     else if (event.key === "-") zoom(2, middle);
     else if (event.key === "0") zoom(seconds * 1000, 0);
+    else if (event.key === "Enter" && stream.bars[picked]) location.assign(jobLink.href);
     else if (event.key.startsWith("Arrow")) walk(event.key);
     else return;
     event.preventDefault();

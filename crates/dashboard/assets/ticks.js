@@ -1,6 +1,6 @@
 "use strict";
 // One event stream for all tabs of a browser: a shared worker, or a worker of its own tab where there are none. It tells
-// every port whether the coordinator is there and which version of the grid it has.
+// every port whether the coordinator is there and which versions its pages have now, with spaces between.
 
 /** A stream without a tick for so long is taken for broken. */
 const SILENCE_MS = 5000;

@@ -57,8 +57,8 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             @if viewer.may_submit { div.actions { (actions(&id, job)) } }
         }
         p.sub { code { (id) } @for (key, value) in &job.tags { " " (tag(key, value)) } }
-        @if let Some(error) = &job.error { p.error { (marks::failure("failed")) " " span { (error) } } }
-        @if let Some(notice) = &job.notice { p.notice { (marks::warning("cannot run")) " " span { (notice) } } }
+        @if let Some(error) = &job.error { p.error #error { (marks::failure("failed")) " " span { (error) } } }
+        @if let Some(notice) = &job.notice { p.notice #notice { (marks::warning("cannot run")) " " span { (notice) } } }
         (figures(job, viewer.now))
         @if let Some(result) = &shown.result { (result_of(&id, result)) }
         div.columns {
@@ -228,13 +228,13 @@ fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Mar
                     a href=(path(Some(state), None)) aria-current=[(tasks.state == Some(state)).then_some("true")] { (state.as_str()) }
                 }
             }
-            @if tasks.page.tasks.is_empty() { p.empty { "There is no such task." } } @else {
-                table {
+            @if tasks.page.tasks.is_empty() { p.empty #tasks-none { "There is no such task." } } @else {
+                table #tasks-table {
                     thead { tr {
                         th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
                         th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
                     } }
-                    tbody { @for task in &tasks.page.tasks { (task_row(task, has_stderr.then(|| stderr(task)), now)) } }
+                    tbody data-rows="" { @for task in &tasks.page.tasks { (task_row(task, has_stderr.then(|| stderr(task)), now)) } }
                 }
             }
             nav.pages aria-label="Pages of tasks" {
@@ -266,8 +266,8 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
 
 fn events(events: &[JobEvent], now: Timestamp) -> Markup {
     html! {
-        @if events.is_empty() { p.empty { "No event yet." } } @else {
-            ol.events {
+        @if events.is_empty() { p.empty #events-none { "No event yet." } } @else {
+            ol.events #events-list data-rows="" {
                 @for event in events {
                     li id=(format!("event-{}", event.seq)) {
                         (clock(event.at, now)) " " strong { (event.kind.as_str()) }

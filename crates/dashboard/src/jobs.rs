@@ -38,12 +38,12 @@ pub fn jobs_page(viewer: &Viewer, list: &JobList<'_>) -> Markup {
         @if let Some(changed) = &list.changed { p.notice role="status" { (changed) } }
         @if viewer.may_submit && !list.jobs.is_empty() { (selection(query)) }
         @if list.jobs.is_empty() {
-            p.empty {
+            p.empty #jobs-none {
                 @if query.is_all() { "No job has been submitted yet." } @else { "No job fits this filter. " a href="/jobs" { "All jobs" } }
             }
         } @else { (table(viewer, list.jobs)) }
         @if let Some(looked_at) = list.gave_up_after {
-            p.quiet { "Looked at " (count(looked_at)) " jobs; older ones may fit too." }
+            p.quiet #looked-at { "Looked at " (count(looked_at)) " jobs; older ones may fit too." }
         }
         (pages(list))
     };

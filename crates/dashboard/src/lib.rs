@@ -2,6 +2,7 @@
 //! style sheet and two small scripts. Every page works without the scripts; with them it follows the grid live.
 
 mod assets;
+mod attention;
 mod bulk;
 mod chart;
 mod columns;

@@ -4,11 +4,12 @@ use api::{Job, Stats};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
+use crate::attention::attention;
 use crate::chart::{Chart, Series, chart, minutes_ago};
 use crate::columns::{bar, job_name, progress};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
-use crate::words::{ago, count, counted, short, span};
+use crate::words::{count, counted, short, span};
 
 /// How far back the charts go.
 const MINUTES: f64 = 60.0;
@@ -32,11 +33,11 @@ pub struct Sample {
 /// What the overview shows.
 #[derive(Debug)]
 pub struct Overview<'a> {
-    /// Counts and rates.
-    pub stats: &'a Stats,
+    /// Counts and rates; none while no coordinator leads.
+    pub stats: Option<&'a Stats>,
     /// The last hour, in order of time.
     pub history: &'a [Sample],
-    /// Jobs that run, and how many more there are.
+    /// Jobs that run.
     pub running: &'a [Job],
     /// Jobs that no worker can run as things are.
     pub stuck: &'a [Job],
@@ -52,68 +53,22 @@ pub fn overview_page(viewer: &Viewer, overview: &Overview<'_>) -> Markup {
     let content = html! {
         h1 { "Overview" }
         (attention(overview, viewer.now))
-        (tiles(overview.stats))
-        div.charts { (throughput(overview, viewer.now)) (queue(overview, viewer.now)) }
+        @if let Some(stats) = overview.stats {
+            (tiles(stats))
+            div.charts { (throughput(overview, stats, viewer.now)) (queue(overview, stats, viewer.now)) }
+        }
         section {
             h2 { "Running jobs" }
             (running(overview))
         }
-        div.columns {
-            section { h2 { "Tasks by state" } (tasks(overview.stats)) }
-            section { h2 { "Waiting tasks by priority" } (priorities(overview.stats)) }
+        @if let Some(stats) = overview.stats {
+            div.columns {
+                section { h2 { "Tasks by state" } (tasks(stats)) }
+                section { h2 { "Waiting tasks by priority" } (priorities(stats)) }
+            }
         }
     };
     page(&Page { title: "Overview", place: Place::Overview, is_live: true, viewer }, &content)
-}
-
-fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
-    let store_error = overview.stats.store_error.as_deref();
-    let waits_without_workers =
-        overview.stats.workers.ready + overview.stats.workers.pulling == 0 && overview.stats.tasks.pending > 0;
-    let is_calm = store_error.is_none()
-        && !waits_without_workers
-        && overview.suspended.is_empty()
-        && overview.stuck.is_empty()
-        && overview.failed.is_empty();
-    html! {
-        section.attention #attention aria-labelledby="attention-title" {
-            h2 #attention-title { "Needs attention" }
-            @if is_calm { p.quiet { "Nothing at the moment." } } @else {
-                ul {
-                    @if let Some(error) = store_error { li #attention-store { (marks::failure("storage")) span { (error) } } }
-                    @if waits_without_workers {
-                        li #attention-workers { (marks::warning("no worker")) span { "Tasks wait and no worker is there." } }
-                    }
-                    @for worker in overview.suspended.iter().take(3) {
-                        li id=(format!("attention-{worker}")) {
-                            (marks::warning("suspended"))
-                            span { a href="/grid/workers" { (worker) } " failed lately and gets no tasks for now." }
-                        }
-                    }
-                    @for job in overview.stuck.iter().take(3) {
-                        li id=(format!("attention-{}", job.id)) {
-                            (marks::warning("cannot run"))
-                            span { (link(job)) " " (job.notice.as_deref().unwrap_or_default()) }
-                        }
-                    }
-                    @for job in overview.failed.iter().take(3) {
-                        li id=(format!("attention-{}", job.id)) {
-                            (marks::failure("failed"))
-                            span {
-                                (link(job)) " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
-                                (job.error.as_deref().unwrap_or("no reason given"))
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn link(job: &Job) -> Markup {
-    let id = job.id.to_string();
-    html! { a href=(format!("/jobs/{id}")) { (job.kind) " " (crate::columns::short_id(&id)) } }
 }
 
 fn tiles(stats: &Stats) -> Markup {
@@ -157,10 +112,10 @@ fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) ->
     points.filter(|(at, _)| (-MINUTES..=0.0).contains(at)).collect()
 }
 
-fn throughput(overview: &Overview<'_>, now: Timestamp) -> Markup {
+fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
     let points = over_time(overview, now, |sample| sample.tasks_per_second);
     let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-    let summary = format!("{} now, at most {} in the last hour", short(overview.stats.tasks_per_second), short(most));
+    let summary = format!("{} now, at most {} in the last hour", short(stats.tasks_per_second), short(most));
     chart(&Chart {
         id: "throughput",
         title: "Tasks per second",
@@ -174,11 +129,11 @@ fn throughput(overview: &Overview<'_>, now: Timestamp) -> Markup {
     })
 }
 
-fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
+fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
     let waiting = over_time(overview, now, |sample| to_f64(sample.waiting));
     let running = over_time(overview, now, |sample| to_f64(sample.running));
     let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-    let (waits, runs) = (overview.stats.demand_of_all().runnable, overview.stats.tasks.running);
+    let (waits, runs) = (stats.demand_of_all().runnable, stats.tasks.running);
     let summary = format!("{} waiting and {} running now, at most {} waiting", count(waits), count(runs), short(most));
     chart(&Chart {
         id: "queue",
@@ -197,15 +152,15 @@ fn queue(overview: &Overview<'_>, now: Timestamp) -> Markup {
 }
 
 fn running(overview: &Overview<'_>) -> Markup {
-    let all = overview.stats.jobs.get("running").copied().unwrap_or(0);
+    let all = overview.stats.and_then(|stats| stats.jobs.get("running")).copied().unwrap_or(0);
     let more = all.saturating_sub(overview.running.len() as u64);
     html! {
         @if overview.running.is_empty() {
-            p.empty { "No job runs. " a href="/jobs" { "All jobs" } }
+            p.empty #running-none { "No job runs. " a href="/jobs" { "All jobs" } }
         } @else {
-            table.stack {
+            table.stack #running {
                 thead { tr { th { "Job" } th.num { "Priority" } th { "Progress" } th.num.wide { "Tasks/s" } th.num { "Time left" } } }
-                tbody {
+                tbody data-rows="" {
                     @for job in overview.running {
                         tr id=(format!("running-{}", job.id)) {
                             td.job { (job_name(job)) }
@@ -217,7 +172,7 @@ fn running(overview: &Overview<'_>) -> Markup {
                     }
                 }
             }
-            @if more > 0 { p.more { a href="/jobs?state=running" { (counted(more, "more job runs", "more jobs run")) } } }
+            @if more > 0 { p.more #running-more { a href="/jobs?state=running" { (counted(more, "more job runs", "more jobs run")) } } }
         }
     }
 }
@@ -230,8 +185,8 @@ pub(crate) fn time_left(job: &Job) -> String {
 fn tasks(stats: &Stats) -> Markup {
     let tasks = &stats.tasks;
     html! {
-        @if tasks.total == 0 { p.empty { "No job is open." } } @else {
-            table.compact {
+        @if tasks.total == 0 { p.empty #states-none { "No job is open." } } @else {
+            table.compact #states {
                 tbody {
                     @for (state, number, class) in [
                         (model::TaskState::Pending, tasks.pending, "waiting"),
@@ -247,7 +202,7 @@ fn tasks(stats: &Stats) -> Markup {
                     }
                 }
             }
-            p.quiet { "Of the jobs that are not over." }
+            p.quiet #states-note { "Of the jobs that are not over." }
         }
     }
 }
@@ -255,9 +210,9 @@ fn tasks(stats: &Stats) -> Markup {
 fn priorities(stats: &Stats) -> Markup {
     let most = stats.queue_depth_by_priority.values().copied().max().unwrap_or(0);
     html! {
-        @if most == 0 { p.empty { "No task waits." } } @else {
-            table.compact {
-                tbody {
+        @if most == 0 { p.empty #priorities-none { "No task waits." } } @else {
+            table.compact #priorities {
+                tbody data-rows="" {
                     @for (priority, waiting) in stats.queue_depth_by_priority.iter().rev() {
                         tr id=(format!("priority-{priority}")) {
                             th scope="row" { "Priority " (priority) }

@@ -191,11 +191,11 @@ fn cells(counts: &Counts) -> Markup {
 
 fn by_kind(kinds: &[(JobKind, Counts)]) -> Markup {
     html! {
-        @if kinds.is_empty() { p.empty { "Nothing happened in this time." } } @else {
-            div.scrolls tabindex="0" role="region" aria-label="Figures by kind" {
+        @if kinds.is_empty() { p.empty #kinds-none { "Nothing happened in this time." } } @else {
+            div.scrolls #by-kind tabindex="0" role="region" aria-label="Figures by kind" {
                 table {
                     (head("Kind"))
-                    tbody { @for (kind, counts) in kinds {
+                    tbody data-rows="" { @for (kind, counts) in kinds {
                         tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) }
                     } }
                 }
@@ -211,11 +211,11 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
     };
     let filled = || shown.periods.iter().rev().filter(|period| !period.counts.is_empty());
     html! {
-        @if filled().next().is_none() { p.empty { "Nothing happened in this time." } } @else {
-            div.scrolls tabindex="0" role="region" aria-label="Figures by period" {
+        @if filled().next().is_none() { p.empty #periods-none { "Nothing happened in this time." } } @else {
+            div.scrolls #by-period tabindex="0" role="region" aria-label="Figures by period" {
                 table {
                     (head("From"))
-                    tbody { @for period in filled() {
+                    tbody data-rows="" { @for period in filled() {
                         tr id=(format!("period-{}", period.start.as_second())) {
                             th.num scope="row" { (period.start.strftime(form)) }
                             (cells(&period.counts))

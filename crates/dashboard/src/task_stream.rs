@@ -99,9 +99,17 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
                 (sign("failed", &html! { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} }))
                 (sign("second attempt", &html! { rect.seconds x="1" y="1" width="18" height="10" {} }))
                 (sign("stopped", &html! { rect.stops width="20" height="12" {} }))
+                span.zoom role="group" aria-label="Zoom" {
+                    button type="button" data-zoom="in" aria-label="Zoom in" { "+" }
+                    button type="button" data-zoom="out" aria-label="Zoom out" { "−" }
+                    button type="button" data-zoom="all" { "All" }
+                }
             }
             canvas tabindex="0" role="img" aria-label=(CANVAS) {}
-            output aria-live="polite" { "Point at a bar, or walk through them with the arrow keys." }
+            p.lease {
+                output aria-live="polite" { "Point at a bar, click to keep it, or walk through them with the arrow keys." }
+                " " a #lease-job hidden { "Its job" }
+            }
             p.quiet #stream-note {}
         }
         section {
@@ -114,7 +122,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
 }
 
 /// What the canvas is, to those who cannot see it.
-const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all. The table \
+const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job. The table \
                       below has the figures.";
 
 fn sign(name: &str, shape: &Markup) -> Markup {
@@ -124,8 +132,8 @@ fn sign(name: &str, shape: &Markup) -> Markup {
 fn table(stream: &TaskStream) -> Markup {
     let whole = u64::from(stream.seconds) * 1_000;
     html! {
-        @if stream.rows.is_empty() { p.empty { "No slot had a lease in this window." } } @else {
-            table.slots {
+        @if stream.rows.is_empty() { p.empty #slots-none { "No slot had a lease in this window." } } @else {
+            table.slots #slots {
                 thead { tr { th { "Slot" } th { "Busy" } th.num { "Leases" } th.num { "Failed" } th.num.wide { "Second attempts" } } }
                 tbody data-rows="" {
                     @for row in &stream.rows {

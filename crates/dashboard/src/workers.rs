@@ -8,12 +8,15 @@ use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::words::{bytes, count, seen, short};
 
-/// Rows of the table; the rest is counted.
+/// Rows of a page.
 const SHOWN: usize = 500;
 
-/// The page at `/grid/workers`.
+/// The page at `/grid/workers`: those that are set aside, then the others, each by name; from after a name on.
 #[must_use]
-pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary]) -> Markup {
+pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary], after: Option<&str>) -> Markup {
+    let (ordered, first) = ordered(workers, after);
+    let rest = &ordered[first..];
+    let next = rest.get(SHOWN - 1).filter(|_| rest.len() > SHOWN);
     let slots: u64 = workers.iter().map(|worker| u64::from(worker.slots)).sum();
     let content = html! {
         div.title { h1 { "Workers" } p.quiet { (count(workers.len() as u64)) " workers · " (count(slots)) " slots" } }
@@ -25,12 +28,32 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary]) -> Markup {
                     th { "State" } th { "Worker" } th.num { "Slots" } th.wide { "Load" } th.num.wide { "Free memory" }
                     th.num.wide { "Speed" } th.num { "Tasks done" } th.num { "Seen" } @if viewer.may_administer { th { "Drain" } }
                 } }
-                tbody data-rows="" { @for worker in workers.iter().take(SHOWN) { (row(viewer, worker)) } }
+                tbody data-rows="" { @for worker in rest.iter().take(SHOWN) { (row(viewer, worker)) } }
             }
-            @if workers.len() > SHOWN { p.quiet { (count((workers.len() - SHOWN) as u64)) " more workers are not shown." } }
+            nav.pages aria-label="Pages of workers" {
+                @if first > 0 { a href="/grid/workers" { "First" } }
+                @if let Some(last) = next {
+                    a rel="next" href=(format!("/grid/workers?{}", serde_urlencoded::to_string([("after", last.id.as_str())]).unwrap_or_default())) {
+                        "Next" span.quiet { " · " (count((rest.len() - SHOWN) as u64)) " more" }
+                    }
+                }
+            }
         }
     };
     page(&Page { title: "Workers", place: Place::Workers, is_live: true, viewer }, &content)
+}
+
+/// The workers in the order of the page, and the place of the first one after a name.
+fn ordered<'a>(workers: &'a [WorkerSummary], after: Option<&str>) -> (Vec<&'a WorkerSummary>, usize) {
+    let mut ordered: Vec<_> = workers.iter().collect();
+    let key = |worker: &WorkerSummary| (worker.state == WorkerState::Ready, worker.id.as_str().to_owned());
+    ordered.sort_by_cached_key(|worker| key(worker));
+    let first = after.map_or(0, |after| match ordered.iter().position(|worker| worker.id.as_str() == after) {
+        Some(place) => place + 1,
+        // It is gone.
+        None => ordered.partition_point(|worker| key(worker) <= (true, after.to_owned())),
+    });
+    (ordered, first)
 }
 
 fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
@@ -59,7 +82,7 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
             td.num { (seen(worker.last_seen_ms_ago)) }
             @if viewer.may_administer {
                 td {
-                    @if is_pushed && worker.state != WorkerState::Draining {
+                    @if worker.state != WorkerState::Draining {
                         form method="post" action=(format!("/grid/workers/{}/drain", worker.id)) {
                             button type="submit" aria-label=(format!("Drain {}", worker.id)) { "Drain" }
                         }
@@ -73,4 +96,53 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn to_f64(number: u64) -> f64 {
     number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(number: usize, state: WorkerState) -> WorkerSummary {
+        WorkerSummary {
+            id: format!("w{number:04}").parse().expect("a name"),
+            delivery: Delivery::Pulled,
+            boot_id: None,
+            address: None,
+            slots: 1,
+            busy: 0,
+            running: 0,
+            last_seen_ms_ago: 0,
+            state,
+            completed_tasks: 0,
+            speed_numbers_per_s: None,
+            cpu_load: 0.0,
+            free_memory_bytes: 0,
+            labels: model::Labels::new(),
+            resources: model::Resources::default(),
+            kinds: Vec::new(),
+            version: String::new(),
+        }
+    }
+
+    #[test]
+    fn workers_that_are_set_aside_stand_first_and_the_others_come_page_by_page() {
+        let state = |number| if number == 777 { WorkerState::Suspended } else { WorkerState::Ready };
+        let workers: Vec<_> = (0..1_200).map(|number| worker(number, state(number))).collect();
+        let mut seen = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let (ordered, first) = ordered(&workers, after.as_deref());
+            let page: Vec<_> = ordered[first..].iter().take(SHOWN).map(|worker| worker.id.to_string()).collect();
+            seen.extend(page.iter().cloned());
+            if first + SHOWN >= ordered.len() {
+                break;
+            }
+            after = page.last().cloned();
+        }
+        assert_eq!(
+            (seen.len(), seen[0].as_str(), seen[1].as_str(), seen[1_199].as_str()),
+            (1_200, "w0777", "w0000", "w1199")
+        );
+        assert_eq!(ordered(&workers, Some("w0499x")).1, 501, "a worker that is gone leaves its place");
+    }
 }

@@ -136,6 +136,12 @@ impl Engine {
         self.scheduler.demand(kind)
     }
 
+    /// Jobs that wait and that no worker which is ready can run, one of each sort: at most `limit`.
+    #[must_use]
+    pub fn unserved(&self, limit: usize) -> Vec<JobId> {
+        self.scheduler.unserved(limit)
+    }
+
     /// Slots that pending and running work could use now.
     #[must_use]
     pub fn wanted_slots(&self) -> u64 {

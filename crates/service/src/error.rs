@@ -4,6 +4,9 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use api::{PROBLEM_JSON, Problem};
 
+/// Stands in the extensions of an answer that only the leader can give better.
+pub(crate) struct LeaderWanted;
+
 /// What a client is told to wait before it asks an overloaded or stopping service again.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -138,7 +141,17 @@ impl ResponseError for ApiError {
         let mut response = HttpResponse::build(status);
         self.insert_headers(&mut response);
         // `json` keeps a content type that is there already.
-        response.content_type(PROBLEM_JSON).json(problem)
+        let mut response = response.content_type(PROBLEM_JSON).json(problem);
+        mark_not_leading(self, &mut response);
+        response
+    }
+}
+
+/// Marks the answer to an error in a form of its own, such as a page, as [`ApiError`]'s own answer is marked: where the error
+/// is [`ApiError::NotLeading`], the leader is asked instead.
+pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
+    if matches!(error, ApiError::NotLeading) {
+        answer.extensions_mut().insert(LeaderWanted);
     }
 }
 

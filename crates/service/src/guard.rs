@@ -182,7 +182,7 @@ pub(crate) async fn admit<B: MessageBody>(
         Err(error) => {
             let Some(refusal) = guard.route(&request).and_then(Route::refusal) else { return Err(error.into()) };
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-            return Ok(request.into_response(refusal(&error, &target)).map_into_right_body());
+            return Ok(request.into_response(refusal(error, &target)).map_into_right_body());
         }
     };
     let changing = (request.method() != Method::GET).then(|| caller.name().cloned()).flatten();

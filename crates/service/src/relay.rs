@@ -12,6 +12,7 @@ use actix_web::{Error, FromRequest, HttpRequest, HttpResponse};
 use futures_util::future::LocalBoxFuture;
 
 use crate::ApiError;
+use crate::error::LeaderWanted;
 use crate::routes::{Route, Routes};
 
 /// Which of the processes of a service answers a route.
@@ -83,7 +84,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     match ask_leader(&**relay, ServiceRequest::from_parts(head, Payload::None), route).await? {
         Asked::Answered(answer) => Ok(answer.map_into_right_body()),
         // It leads again: a client that asks once more finds it.
-        Asked::Here(_) => Err(ApiError::NotLeading.into()),
+        Asked::Here(request) => Ok(refused(request, route, ApiError::NotLeading).map_into_right_body()),
     }
 }
 
@@ -98,10 +99,18 @@ async fn ask_leader(relay: &dyn Relay, request: ServiceRequest, route: &'static 
     }
     let (head, mut payload) = request.into_parts();
     let body = web::Payload::from_request(&head, &mut payload).await?;
-    Ok(match relay.pass(&head, body, route).await? {
-        Passed::Answered(answer) => Asked::Answered(ServiceResponse::new(head, answer)),
-        Passed::Here(bytes) => Asked::Here(ServiceRequest::from_parts(head, payload_of(bytes))),
+    Ok(match relay.pass(&head, body, route).await {
+        Ok(Passed::Answered(answer)) => Asked::Answered(ServiceResponse::new(head, answer)),
+        Ok(Passed::Here(bytes)) => Asked::Here(ServiceRequest::from_parts(head, payload_of(bytes))),
+        Err(error) => Asked::Answered(refused(ServiceRequest::from_parts(head, Payload::None), route, error)),
     })
+}
+
+/// The answer to an error, as a page where the route is one.
+fn refused(request: ServiceRequest, route: &Route, error: ApiError) -> ServiceResponse {
+    let Some(refusal) = route.refusal() else { return request.error_response(error) };
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    request.into_response(refusal(error, &target))
 }
 
 fn route_of(request: &ServiceRequest) -> Option<&'static Route> {
@@ -110,8 +119,7 @@ fn route_of(request: &ServiceRequest) -> Option<&'static Route> {
 }
 
 fn is_not_leading<B>(response: &ServiceResponse<B>) -> bool {
-    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
-    matches!(error, Some(ApiError::NotLeading))
+    response.response().extensions().contains::<LeaderWanted>()
 }
 
 fn payload_of(bytes: Bytes) -> Payload {

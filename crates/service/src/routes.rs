@@ -19,11 +19,26 @@ pub struct Route {
     takes_any_body: bool,
     place: Place,
     is_repeatable: bool,
+    waits_briefly: bool,
+    body_size: BodySize,
     refusal: Option<Refusal>,
 }
 
 /// Makes the answer to a request for a page that is refused, from the error and the path with its query.
-pub type Refusal = fn(&ApiError, &str) -> HttpResponse;
+pub type Refusal = fn(ApiError, &str) -> HttpResponse;
+
+/// How long the body of a route may be. A process that passes requests on keeps their bodies meanwhile, and must take every
+/// body that the handler takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodySize {
+    /// A description, a report or nothing.
+    #[default]
+    Usual,
+    /// A form, whose encoding makes a description longer.
+    Form,
+    /// A file, which may also take its time to arrive.
+    File,
+}
 
 /// Who may use a route, where there are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +70,8 @@ impl Route {
             takes_any_body: false,
             place: Place::Anywhere,
             is_repeatable: false,
+            waits_briefly: false,
+            body_size: BodySize::Usual,
             refusal: None,
         }
     }
@@ -99,6 +116,18 @@ impl Route {
         Self { takes_any_body: true, ..self }
     }
 
+    /// Takes a form.
+    #[must_use]
+    pub const fn form(self) -> Self {
+        Self { body_size: BodySize::Form, ..self }
+    }
+
+    /// Takes a file.
+    #[must_use]
+    pub const fn file(self) -> Self {
+        Self { body_size: BodySize::File, takes_any_body: true, ..self }
+    }
+
     /// Is answered by the leader alone, where a service has several processes.
     #[must_use]
     pub const fn by_leader(self) -> Self {
@@ -111,6 +140,12 @@ impl Route {
         Self { place: Place::LeaderIfAny, ..self }
     }
 
+    /// Waits only briefly where no leader is there: a read that is over soon or asked again.
+    #[must_use]
+    pub const fn briefly(self) -> Self {
+        Self { waits_briefly: true, ..self }
+    }
+
     /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` always may.
     #[must_use]
     pub const fn repeatable(self) -> Self {
@@ -121,6 +156,18 @@ impl Route {
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
+    }
+
+    /// Whether it waits only briefly for a leader.
+    #[must_use]
+    pub fn waits_briefly(&self) -> bool {
+        self.waits_briefly
+    }
+
+    /// How long its body may be.
+    #[must_use]
+    pub fn body_size(&self) -> BodySize {
+        self.body_size
     }
 
     /// Which process answers.

@@ -129,6 +129,15 @@ pub(crate) async fn events(
     found.iter().map(event).collect()
 }
 
+/// The newest first.
+pub(crate) async fn last_events(link: &Link, job: JobId, limit: usize) -> Result<Vec<JobEvent>, DbError> {
+    const LAST: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
+         jobs.kind, jobs.task, counts, source FROM jobs \
+         JOIN events ON events.job = jobs.key WHERE jobs.id = $1 ORDER BY seq DESC LIMIT $2";
+    let found = link.query(LAST, &[&job.0, &(limit as u64).column()]).await?;
+    found.iter().map(event).collect()
+}
+
 fn event(row: &Row) -> Result<JobEvent, DbError> {
     Ok(JobEvent {
         seq: rows::count(row, 0)?,

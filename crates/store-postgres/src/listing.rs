@@ -1,6 +1,7 @@
 //! Pages of jobs. Whichever part of the filter has the fewest jobs leads, in the order of an index; the rest is looked up
 //! job by job.
 
+use jiff::Timestamp;
 use model::{JobKind, JobState};
 use store::stored::StoredName;
 use store::{Cursor, JobFilter, JobRecord};
@@ -86,6 +87,43 @@ pub(crate) async fn page(
         }
     }
     statement.query(link).await?.iter().map(record).collect()
+}
+
+/// How many jobs a filter finds, of those that were submitted at `since` or later.
+pub(crate) async fn count(link: &Link, filter: &JobFilter, since: Option<Timestamp>) -> Result<u64, DbError> {
+    let pairs = pairs(link, filter).await?;
+    let lead = choose(link, filter, pairs.as_ref()).await?;
+    let mut statement = Statement::default();
+    statement.push("SELECT count(*) FROM ");
+    match (lead, &pairs) {
+        (Lead::Tag(place), _) => {
+            statement.push("tags JOIN jobs ON jobs.key = tags.job WHERE tags.name = ");
+            by_tag(&mut statement, &filter.tags[place]);
+            not_before(&mut statement, "tags", since);
+            rest(&mut statement, filter, lead, "tags", None);
+        }
+        (Lead::States, Some(Pairs { states, kinds })) => {
+            statement.push("unnest(").value(states.clone()).push("::text[], ").value(kinds.clone());
+            statement
+                .push("::text[]) AS pair (state, kind) JOIN jobs ON jobs.state = pair.state AND jobs.kind = pair.kind");
+            statement.push(" WHERE true");
+            not_before(&mut statement, "jobs", since);
+            rest(&mut statement, filter, lead, "jobs", None);
+        }
+        (Lead::States | Lead::Nothing, _) => {
+            statement.push("jobs WHERE true");
+            not_before(&mut statement, "jobs", since);
+            rest(&mut statement, filter, lead, "jobs", None);
+        }
+    }
+    let rows = statement.query(link).await?;
+    rows.first().map_or(Ok(0), |row| rows::count(row, 0))
+}
+
+fn not_before(statement: &mut Statement, ordered: &str, since: Option<Timestamp>) {
+    if let Some(since) = since {
+        statement.push(&format!(" AND {ordered}.submitted_at >= ")).value(since.column());
+    }
 }
 
 fn by_tag(statement: &mut Statement, (name, value): &(String, Option<String>)) {

@@ -59,6 +59,14 @@ impl Reads for Readers {
         })
     }
 
+    fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
+        let filter = Arc::new(filter);
+        self.any.read(move |link| {
+            let filter = filter.clone();
+            async move { listing::count(&link, &filter, since).await }
+        })
+    }
+
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         self.any.read(move |link| async move { jobs::unfinished(&link, only).await })
     }
@@ -96,6 +104,10 @@ impl Reads for Readers {
             let asked = asked.clone();
             async move { statistics::task_starts(&link, &asked.0, asked.1.as_ref(), limit).await }
         })
+    }
+
+    fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
+        self.any.read(move |link| async move { jobs::last_events(&link, job, limit).await })
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {

@@ -89,14 +89,25 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
     Ok(jobs)
 }
 
+const EVENT: &str = "seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, jobs.kind, jobs.task, \
+                     counts, source";
+
 pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
     let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
-        "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error,
-         jobs.kind, jobs.task, counts, source
-         FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
+        "SELECT {EVENT} FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
     ))?;
     let rows = select.query_map((after.column(), (limit as u64).column(), job.map(|job| *job.0.as_bytes())), event)?;
+    rows.collect()
+}
+
+/// The newest first.
+pub(crate) fn last_events(db: &Connection, job: JobId, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
+    let mut select = db.prepare_cached(&format!(
+        "SELECT {EVENT} FROM events CROSS JOIN jobs ON jobs.key = events.job
+         WHERE events.job = (SELECT key FROM jobs WHERE id = ?1) ORDER BY seq DESC LIMIT ?2"
+    ))?;
+    let rows = select.query_map((*job.0.as_bytes(), (limit as u64).column()), event)?;
     rows.collect()
 }
 

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 
+use jiff::Timestamp;
 use model::{JobId, JobKind, JobState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -41,6 +42,24 @@ pub(crate) fn page(
     let mut select = transaction.prepare_cached(&format!("SELECT {RECORD} FROM jobs WHERE key = ?1"))?;
     let records = found.into_iter().map(|(_, _, key)| select.query_row([key], record));
     records.collect()
+}
+
+/// How many jobs a filter finds, of those that were submitted at `since` or later.
+pub(crate) fn count(db: &Connection, filter: &JobFilter, since: Option<Timestamp>) -> rusqlite::Result<u64> {
+    let transaction = db.unchecked_transaction()?;
+    let (ways, led_by) = choose(&transaction, filter)?;
+    let mut counted = 0;
+    for Way { from, ordered, condition, mut values } in ways {
+        let mut sql = format!("SELECT count(*) FROM {from} WHERE {condition}");
+        if let Some(since) = since {
+            sql += &format!(" AND {ordered}.submitted_at >= ?");
+            values.push(Value::from(since.column()));
+        }
+        rest(&mut sql, &mut values, filter, led_by);
+        counted +=
+            transaction.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| column::count(row, 0))?;
+    }
+    Ok(counted)
 }
 
 /// What leads: a tag by its place in the filter, or the states and the kind.
@@ -148,6 +167,17 @@ fn walk(
         sql += &format!(" AND ({ordered}.submitted_at, {ordered}.id) < (?, ?)");
         values.extend([Value::from(submitted_at.column()), Value::from(id.0.as_bytes().to_vec())]);
     }
+    rest(&mut sql, &mut values, filter, led_by);
+    sql += &format!(" ORDER BY {ordered}.submitted_at DESC, {ordered}.id DESC LIMIT ?");
+    values.push(Value::from((limit as u64).column()));
+    let mut select = db.prepare_cached(&sql)?;
+    let rows =
+        select.query_map(params_from_iter(values), |row| Ok((row.get(0)?, column::job_id(row, 1)?, row.get(2)?)))?;
+    rows.collect()
+}
+
+/// The parts of the filter that do not lead.
+fn rest(sql: &mut String, values: &mut Vec<Value>, filter: &JobFilter, led_by: Lead) {
     if led_by != Lead::States {
         for (column, names) in [
             ("state", filter.states.iter().map(|state| state.stored_name()).collect::<Vec<_>>()),
@@ -155,7 +185,7 @@ fn walk(
         ] {
             if !names.is_empty() {
                 // The plus keeps the index of another order out.
-                sql += &format!(" AND +jobs.{column} IN ({})", vec!["?"; names.len()].join(", "));
+                *sql += &format!(" AND +jobs.{column} IN ({})", vec!["?"; names.len()].join(", "));
                 values.extend(names.into_iter().map(|name| Value::from(name.to_owned())));
             }
         }
@@ -165,19 +195,13 @@ fn walk(
             continue;
         }
         // One step down an index for each tag: a tag's rows hold their job's time and id.
-        sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
+        *sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
                  AND other.id = jobs.id AND other.name = ?";
         values.push(Value::from(name.clone()));
         if let Some(value) = value {
-            sql += " AND other.value = ?";
+            *sql += " AND other.value = ?";
             values.push(Value::from(value.clone()));
         }
-        sql += ")";
+        *sql += ")";
     }
-    sql += &format!(" ORDER BY {ordered}.submitted_at DESC, {ordered}.id DESC LIMIT ?");
-    values.push(Value::from((limit as u64).column()));
-    let mut select = db.prepare_cached(&sql)?;
-    let rows =
-        select.query_map(params_from_iter(values), |row| Ok((row.get(0)?, column::job_id(row, 1)?, row.get(2)?)))?;
-    rows.collect()
 }

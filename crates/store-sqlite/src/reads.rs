@@ -22,6 +22,10 @@ impl Reads for Readers {
         Box::pin(self.lists.read(move |db| listing::page(db, &filter, before, limit)))
     }
 
+    fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
+        Box::pin(self.any.read(move |db| listing::count(db, &filter, since)))
+    }
+
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         Box::pin(self.any.read(move |db| jobs::unfinished(db, only)))
     }
@@ -40,6 +44,10 @@ impl Reads for Readers {
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
         Box::pin(self.any.read(move |db| jobs::events(db, after, job, limit)))
+    }
+
+    fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
+        Box::pin(self.any.read(move |db| jobs::last_events(db, job, limit)))
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {

@@ -108,6 +108,10 @@ pub trait Reads: Send + Sync {
     /// [`crate::MAX_FILTER_TAGS`] tags.
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>>;
 
+    /// How many jobs a filter finds, of those that were submitted at `since` or later. The filter is as for
+    /// [`Reads::jobs`].
+    fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64>;
+
     /// Every job that is not over, or one of them, in the order in which they came; all of one moment.
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
@@ -122,6 +126,9 @@ pub trait Reads: Send + Sync {
 
     /// At most `limit` events with a number above `after`, of one job or of all, ascending.
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>>;
+
+    /// The last events of a job, at most `limit`, the newest first.
+    fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>>;
 
     /// A job's result.
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>>;

@@ -330,6 +330,17 @@ impl Store {
         self.reads.jobs(filter, before, limit).await
     }
 
+    /// How many jobs a filter finds, of those that were submitted at `since` or later. Takes time with their number.
+    ///
+    /// # Errors
+    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or they could not be counted.
+    pub async fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Result<u64, ReadError> {
+        if filter.tags.len() > MAX_FILTER_TAGS {
+            return Err(ReadError::TooManyTags { limit: MAX_FILTER_TAGS });
+        }
+        self.reads.count(filter, since).await
+    }
+
     /// Every attempt that is kept and touches one of the `limit` individual tasks from `first` on: by first task, then
     /// in the order in which they ended. An attempt at more than 1024 tasks is in pieces.
     ///
@@ -404,6 +415,14 @@ impl Store {
     /// They could not be read.
     pub async fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Result<Vec<JobEvent>, ReadError> {
         self.reads.events(after, job, limit).await
+    }
+
+    /// The last events of a job, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn last_events(&self, job: JobId, limit: usize) -> Result<Vec<JobEvent>, ReadError> {
+        self.reads.last_events(job, limit).await
     }
 
     /// At most `limit` figures by period and kind, after a key, by start and kind. Periods in which nothing was counted are

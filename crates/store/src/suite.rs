@@ -138,7 +138,7 @@ macro_rules! suite {
                 a_caller_that_is_told_of_an_event_finds_it,
             }
             sync listing {
-                pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first,
+                pages_and_counts_of_any_filter_are_of_what_looking_at_every_job_finds_newest_first,
             }
             async listing {
                 a_filter_with_too_many_tags_is_refused,

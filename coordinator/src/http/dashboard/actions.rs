@@ -3,15 +3,15 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
-use api::Changed;
+use api::{Changed, Job};
 use dashboard::{BulkChange, JobQuery, bulk_page};
 use model::JobState;
 use service::ApiError;
 
 use super::super::State;
-use super::super::errors::{from_change, from_invalid};
+use super::super::errors::{from_change, from_invalid, from_read};
 use super::super::jobs::{action, job_id};
-use super::jobs::{MAX_LOOKED_AT, filter, find};
+use super::jobs::{MAX_LOOKED_AT, filter, find, oldest};
 use super::page::{PageError, Visit, html, see_other};
 use crate::jobs::Action;
 
@@ -39,17 +39,36 @@ pub(super) async fn ask(
     let action = action(&path, &request)?;
     let query = query(&request)?;
     let changing = changing(&query, action);
-    let limit = usize::try_from(MAX_LOOKED_AT).unwrap_or(usize::MAX);
-    let found = match &changing {
-        Some(changing) => find(&state, changing, limit).await?,
-        None => super::jobs::Found::default(),
+    let Counted { count, is_more, newest } = match &changing {
+        Some(changing) => count(&state, changing).await?,
+        None => Counted::default(),
     };
-    let newest = found.records.iter().take(SHOWN).map(|record| state.view(record.clone()));
-    let newest: Vec<_> = newest.collect();
-    let count = found.records.len() as u64;
-    let change =
-        BulkChange { action: action.name(), query: &query, count, is_more: found.next.is_some(), newest: &newest };
+    let change = BulkChange { action: action.name(), query: &query, count, is_more, newest: &newest };
     Ok(html(StatusCode::OK, &bulk_page(&visit.viewer(""), &change)))
+}
+
+/// The jobs that a query finds.
+#[derive(Default)]
+struct Counted {
+    count: u64,
+    /// Whether there may be more.
+    is_more: bool,
+    newest: Vec<Job>,
+}
+
+/// A text is looked for job by job, as far as that may go.
+async fn count(state: &State, query: &JobQuery) -> Result<Counted, ApiError> {
+    let most = usize::try_from(MAX_LOOKED_AT).unwrap_or(usize::MAX);
+    let found = find(state, query, if query.text.is_some() { most } else { SHOWN }).await?;
+    let (count, is_more) = match query.text {
+        Some(_) => (found.records.len() as u64, found.next.is_some()),
+        None => {
+            let filter = filter(query).map_err(from_invalid)?;
+            (state.store.count(filter, oldest(query)).await.map_err(from_read)?, false)
+        }
+    };
+    let newest = found.records.into_iter().take(SHOWN).map(|record| state.view(record)).collect();
+    Ok(Counted { count, is_more, newest })
 }
 
 pub(super) async fn act_on_all(

@@ -13,7 +13,10 @@ use super::page::{PageError, Visit, html};
 pub(super) async fn list(state: Data<State>, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     let coordinators = state.members.list().await.map_err(from_read)?;
-    // A standby has no version: its page asks for itself with each tick.
-    let version = dashboard.snapshot(&state).await.map(|snapshot| dashboard.version(&snapshot)).unwrap_or_default();
+    // The ticks are the leader's, which tell nothing of a standby: there the page asks for itself with each of them.
+    let version = match state.role.term() {
+        Some(_) => dashboard.snapshot(&state).await.map(|snapshot| dashboard.version(&snapshot)).unwrap_or_default(),
+        None => String::new(),
+    };
     Ok(html(StatusCode::OK, &coordinators_page(&visit.viewer(&version), &coordinators)))
 }

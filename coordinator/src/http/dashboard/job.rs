@@ -20,6 +20,9 @@ use crate::programs::is_program;
 /// Tasks of a page.
 const TASKS: usize = 100;
 
+/// Events that the page shows.
+const SHOWN_EVENTS: usize = 40;
+
 /// Bytes of the result that the page shows.
 const SHOWN_RESULT_BYTES: usize = 4_096;
 
@@ -30,15 +33,16 @@ pub(super) async fn show(
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
-    let version = dashboard.version(&*dashboard.snapshot(&state).await?);
+    let version = dashboard.version_of_stored(&state).await?;
     let id = job_id(&path)?;
     let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
-    let explanation = match record.state.is_over() {
-        true => None,
-        false => state.term()?.jobs.explain(id).await.map_err(from_read)?,
+    // Only the leader knows why a job waits.
+    let explanation = match state.role.term().filter(|_| !record.state.is_over()) {
+        Some(term) => term.jobs.explain(id).await.map_err(from_read)?,
+        None => None,
     };
     let tasks = tasks_of(&state, &record, request.query_string()).await?;
-    let events = dashboard.event_tails.of(&state.store, id).await.map_err(from_read)?;
+    let events = state.store.last_events(id, SHOWN_EVENTS).await.map_err(from_read)?;
     let result = beginning_of_result(&state, id).await?;
     let job = state.view(record);
     let stderr = stderr_of(&state, &job, tasks.as_ref(), request.query_string()).await?;

@@ -40,7 +40,7 @@ pub(super) struct Found {
 pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     // Before the jobs are read: a change after it makes another version.
-    let version = dashboard.version(&*dashboard.snapshot(&state).await?);
+    let version = dashboard.version_of_stored(&state).await?;
     let (query, error) = match JobQuery::parse(request.query_string()) {
         Ok(query) => (query, None),
         Err(error) => (JobQuery::default(), Some(format!("{} {}", error.field, error.message))),
@@ -116,12 +116,17 @@ pub(super) fn filter(query: &JobQuery) -> Result<JobFilter, InvalidJob> {
     Ok(JobFilter { states: query.states.clone(), kind, tags: tags.collect() })
 }
 
+/// When the oldest job may have been submitted that fits a query.
+pub(super) fn oldest(query: &JobQuery) -> Option<Timestamp> {
+    query.since.and_then(|since| now().at.checked_sub(since.age).ok())
+}
+
 /// The newest jobs that fit a query, at most `limit`, from its page on.
 pub(super) async fn find(state: &State, query: &JobQuery, limit: usize) -> Result<Found, ApiError> {
     let filter = filter(query).map_err(from_invalid)?;
     let invalid = |_| ApiError::InvalidField { field: "page", message: "is not a page of this list".to_owned() };
     let mut before: Option<Cursor> = query.page.as_deref().map(str::parse).transpose().map_err(invalid)?;
-    let oldest = query.since.and_then(|since| now().at.checked_sub(since.age).ok());
+    let oldest = oldest(query);
     let text = query.text.as_deref().map(str::to_lowercase);
     let step = if text.is_some() { LOOKED_AT_ONCE } else { limit + 1 };
     let (mut found, mut looked_at) = (Found::default(), 0);

@@ -1,5 +1,5 @@
-//! `/live`: the stream that a browser keeps open, one for all its tabs. Each second it carries the version of the grid; a
-//! page that shows another version asks for itself again.
+//! `/live`: the stream that a browser keeps open, one for all its tabs. Each second it carries the versions that pages
+//! can have now; a page that shows another version asks for itself again.
 
 use std::convert::Infallible;
 
@@ -7,11 +7,12 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use actix_web_lab::sse::{self, Sse};
 use bytestring::ByteString;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::super::State;
 use super::overview::dashboard_of;
 use super::page::PageError;
+use crate::members::Leader;
 
 /// Ticks that may wait for a slow browser: only the last counts.
 const WAITING: usize = 2;
@@ -28,14 +29,22 @@ pub(super) async fn ticks(state: Data<State>, request: HttpRequest) -> Result<Ht
 
 async fn send(
     state: &State,
-    mut ticks: tokio::sync::watch::Receiver<String>,
+    mut ticks: watch::Receiver<String>,
     browser: &mpsc::Sender<sse::Event>,
 ) -> Option<Infallible> {
+    let mut leaders = state.members.leader();
+    let own = state.members.own().id;
+    let leads_at_first = leaders.borrow_and_update().as_ref().map(|leader| leader.epoch);
+    // Its pages have other versions than these ticks: the browser is to come back and listen to it.
+    let is_superseding = |leader: &Option<Leader>| {
+        leader.as_ref().is_some_and(|leader| leader.id != own && Some(leader.epoch) != leads_at_first)
+    };
     // The browser learns immediately that the stream is there.
     browser.send(sse::Event::Comment(ByteString::from_static("open"))).await.ok()?;
     loop {
         tokio::select! {
             changed = ticks.changed() => changed.ok()?,
+            Ok(_) = leaders.wait_for(is_superseding) => return None,
             () = browser.closed() => return None,
             () = state.health.drained() => return None,
         }

@@ -3,7 +3,6 @@
 mod actions;
 mod assets;
 mod coordinators;
-mod event_tails;
 mod job;
 mod jobs;
 mod live;
@@ -24,28 +23,32 @@ use service::{Right, Route, resource};
 
 pub(crate) use snapshot::{Dashboard, run};
 
+pub(crate) use submit::FORM_EXPANSION;
+pub(crate) use upload::OVERHEAD_BYTES as UPLOAD_OVERHEAD_BYTES;
+
 use page::refused;
 
-/// The routes of the pages.
+/// The routes of the pages. Each coordinator has what is stored; what happens now the leader knows best.
 const ROUTES: &[Route] = &[
-    Route::page("GET", "/", Right::Read, refused).by_leader(),
-    Route::page("GET", "/task-stream", Right::Read, refused).by_leader(),
-    Route::page("GET", "/task-stream/data", Right::Read, refused).by_leader(),
-    Route::page("GET", "/jobs", Right::Read, refused).by_leader(),
-    Route::page("GET", "/jobs/states", Right::Read, refused).by_leader(),
-    Route::page("GET", "/jobs/{id}", Right::Read, refused).by_leader(),
-    Route::page("GET", "/jobs/{id}/result", Right::Read, refused).by_leader(),
-    Route::page("GET", "/jobs/all/{action}", Right::Submit, refused).by_leader(),
-    Route::page("POST", "/jobs/all/{action}", Right::Submit, refused).by_leader(),
-    Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader(),
-    Route::page("GET", "/submit", Right::Read, refused).by_leader(),
-    Route::page("POST", "/submit", Right::Submit, refused).by_leader(),
-    Route::page("POST", "/submit/program", Right::Programs, refused).by_leader(),
-    Route::page("GET", "/grid/workers", Right::Read, refused).by_leader(),
-    Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader(),
+    Route::page("GET", "/", Right::Read, refused).by_leader_if_any(),
+    Route::page("GET", "/task-stream", Right::Read, refused).by_leader_if_any(),
+    Route::page("GET", "/task-stream/data", Right::Read, refused).by_leader_if_any(),
+    Route::page("GET", "/jobs", Right::Read, refused),
+    Route::page("GET", "/jobs/states", Right::Read, refused),
+    Route::page("GET", "/jobs/{id}", Right::Read, refused).by_leader_if_any(),
+    Route::page("GET", "/jobs/{id}/result", Right::Read, refused),
+    Route::page("GET", "/jobs/all/{action}", Right::Submit, refused),
+    Route::page("POST", "/jobs/all/{action}", Right::Submit, refused).by_leader().repeatable(),
+    Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader().repeatable(),
+    Route::page("GET", "/submit", Right::Read, refused),
+    // Its key makes it the same submission each time.
+    Route::page("POST", "/submit", Right::Submit, refused).form().by_leader().repeatable(),
+    Route::page("POST", "/submit/program", Right::Programs, refused).file().by_leader().repeatable(),
+    Route::page("GET", "/grid/workers", Right::Read, refused).by_leader_if_any(),
+    Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader().repeatable(),
     Route::page("GET", "/grid/coordinators", Right::Read, refused),
-    Route::page("GET", "/statistics", Right::Read, refused).by_leader(),
-    Route::page("GET", "/live", Right::Read, refused).by_leader(),
+    Route::page("GET", "/statistics", Right::Read, refused),
+    Route::page("GET", "/live", Right::Read, refused).by_leader_if_any(),
     Route::page("GET", "/sign-in", Right::Read, refused).without_token(),
     Route::page("POST", "/sign-in", Right::Read, refused).without_token(),
     Route::page("POST", "/sign-out", Right::Read, refused).without_token(),

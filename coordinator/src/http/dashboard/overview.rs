@@ -18,6 +18,7 @@ pub(super) async fn show(state: Data<State>, visit: Visit) -> Result<HttpRespons
     let suspended = workers.iter().filter(|worker| worker.state == WorkerState::Suspended);
     let suspended: Vec<String> = suspended.map(|worker| worker.id.to_string()).collect();
     let history = dashboard.history();
+    let stats = stats.as_ref();
     let overview = Overview { stats, history: &history, running, stuck, failed, suspended: &suspended };
     Ok(html(StatusCode::OK, &overview_page(&visit.viewer(&dashboard.version(&snapshot)), &overview)))
 }

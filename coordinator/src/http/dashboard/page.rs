@@ -8,7 +8,7 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 use dashboard::{Viewer, error_page};
 use maud::Markup;
-use service::{Access, ApiError, Caller, Right};
+use service::{Access, ApiError, Caller, Right, mark_not_leading};
 
 use crate::clock::now;
 
@@ -81,30 +81,26 @@ impl ResponseError for PageError {
             version: String::new(),
         };
         let status = self.status_code();
-        html(status, &error_page(&viewer, status.canonical_reason().unwrap_or("Error"), &self.0.to_string()))
+        let page = error_page(&viewer, status.canonical_reason().unwrap_or("Error"), &self.0.to_string());
+        let mut response = html(status, &page);
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        mark_not_leading(&self.0, &mut response);
+        response
     }
 }
 
-/// The answer to a request for a page that the guard refused: without a token, the way to sign in.
-pub(super) fn refused(error: &ApiError, target: &str) -> HttpResponse {
+/// The answer to a request for a page that did not come to its handler: without a token, the way to sign in.
+pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
     if matches!(error, ApiError::NoToken) {
         let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
         return see_other(&format!("/sign-in?{next}"));
     }
-    let mut response = PageError(copy(error)).error_response();
+    let mut response = PageError(error).error_response();
     // The cookie of a token without the right stays; the page says which right is missing.
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
-}
-
-/// The answer of the guard to a refused request.
-fn copy(error: &ApiError) -> ApiError {
-    let detail = error.to_string();
-    match error.status_code() {
-        StatusCode::BAD_REQUEST => ApiError::InvalidBody { field: None, message: detail },
-        StatusCode::MISDIRECTED_REQUEST => ApiError::WrongHost(detail),
-        _ => ApiError::Forbidden(detail),
-    }
 }
 
 pub(super) fn html(status: StatusCode, markup: &Markup) -> HttpResponse {

@@ -1,6 +1,7 @@
 //! The grid as the pages show it: made once a second at most, however many look, and by nobody when nobody looks. The
 //! history is sampled all the time.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::State;
 use super::super::errors::from_read;
 use super::super::{stats, workers};
-use super::event_tails::EventTails;
 use crate::clock::now;
 
 /// How old a snapshot may be.
@@ -35,12 +35,15 @@ const SWEPT_AFTER: Duration = Duration::from_secs(10);
 /// Running jobs that the overview lists.
 const SHOWN_RUNNING: usize = 12;
 
-/// Queued jobs that are asked why they cannot run.
-const LOOKED_AT_QUEUED: usize = 100;
-
-/// Failed jobs that the overview tells of, and for how long.
+/// Jobs that no worker can run, and jobs that failed, of which the overview tells.
+const SHOWN_STUCK: usize = 3;
 const SHOWN_FAILED: usize = 3;
+
+/// How long the overview tells of a failed job.
 const FAILED_LATELY: Duration = Duration::from_hours(1);
+
+/// The newest failed jobs that are looked at, for failures of which this coordinator has not heard.
+const LOOKED_AT_FAILED: usize = 100;
 
 /// The grid at one moment.
 #[derive(Debug)]
@@ -48,7 +51,10 @@ pub(super) struct Snapshot {
     taken: Instant,
     content: u64,
     pub(super) version: u64,
-    pub(super) stats: Stats,
+    /// The number of the newest event when it was taken.
+    latest_event: u64,
+    /// None while this coordinator does not lead: only the leader knows them.
+    pub(super) stats: Option<Stats>,
     pub(super) workers: Vec<WorkerSummary>,
     pub(super) running: Vec<Job>,
     pub(super) stuck: Vec<Job>,
@@ -62,9 +68,8 @@ pub(crate) struct Dashboard {
     instance: u32,
     last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
     history: Mutex<VecDeque<Sample>>,
-    /// The version of the last snapshot; changes once a second while somebody listens.
+    /// The versions of the last snapshot; changes once a second while somebody listens.
     ticks: watch::Sender<String>,
-    pub(super) event_tails: EventTails,
 }
 
 impl Dashboard {
@@ -74,7 +79,6 @@ impl Dashboard {
             last: tokio::sync::Mutex::new(None),
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
-            event_tails: EventTails::default(),
         }
     }
 
@@ -93,6 +97,20 @@ impl Dashboard {
     /// The name of a snapshot's version.
     pub(super) fn version(&self, snapshot: &Snapshot) -> String {
         format!("{:x}-{}", self.instance, snapshot.version)
+    }
+
+    /// The version of a page of what is stored. A coordinator that does not lead shows nothing beside that, so that its
+    /// page is as old as the newest event.
+    pub(super) async fn version_of_stored(&self, state: &State) -> Result<String, ApiError> {
+        if state.role.term().is_none() {
+            return Ok(version_of_event(*state.store.latest_event().borrow()));
+        }
+        Ok(self.version(&*self.snapshot(state).await?))
+    }
+
+    /// The versions of all pages that show what a snapshot shows.
+    fn versions(&self, snapshot: &Snapshot) -> String {
+        format!("{} {}", self.version(snapshot), version_of_event(snapshot.latest_event))
     }
 
     pub(super) fn history(&self) -> Vec<Sample> {
@@ -135,7 +153,7 @@ pub(crate) async fn run(state: Data<State>) {
         if dashboard.ticks.receiver_count() > 0 {
             // A failed read is tried again a second later.
             if let Ok(snapshot) = dashboard.snapshot(&state).await {
-                dashboard.ticks.send_replace(dashboard.version(&snapshot));
+                dashboard.ticks.send_replace(dashboard.versions(&snapshot));
             }
         }
     }
@@ -153,35 +171,73 @@ fn sweep_leases(state: &State) {
     state.lease_log.sweep(old, now, is_held);
 }
 
+fn version_of_event(latest_event: u64) -> String {
+    format!("e{latest_event}")
+}
+
 async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
-    let (stats, workers) = (stats::stats(state)?, workers::summaries(state));
+    let latest_event = *state.store.latest_event().borrow();
+    let stats = match stats::stats(state) {
+        Ok(stats) => Some(stats),
+        Err(ApiError::NotLeading) => None,
+        Err(error) => return Err(error),
+    };
+    let workers = workers::summaries(state);
     let running = jobs(state, JobState::Running, SHOWN_RUNNING).await?;
-    let unservable = stats.demand.values().any(|demand| demand.unservable > 0);
-    let queued = if unservable { jobs(state, JobState::Queued, LOOKED_AT_QUEUED).await? } else { Vec::new() };
-    let stuck = running.iter().chain(&queued).filter(|job| job.notice.is_some()).take(SHOWN_FAILED).cloned().collect();
-    let lately = now().at.checked_sub(FAILED_LATELY).unwrap_or(Timestamp::MIN);
-    let failed = jobs(state, JobState::Failed, SHOWN_FAILED).await?;
-    let failed = failed.into_iter().filter(|job| job.finished_at.is_some_and(|at| at >= lately)).collect();
-    let content = fingerprint(&stats, &workers, *state.store.latest_event().borrow());
+    let (stuck, failed) = (stuck(state).await?, failed(state).await?);
+    let content = fingerprint(stats.as_ref(), &workers, latest_event);
     let version = match last {
         Some(last) if last.content == content => last.version,
         Some(last) => last.version + 1,
         None => 1,
     };
-    Ok(Snapshot { taken: Instant::now(), content, version, stats, workers, running, stuck, failed })
+    Ok(Snapshot { taken: Instant::now(), content, version, latest_event, stats, workers, running, stuck, failed })
+}
+
+/// Jobs that no worker can run, one of each sort.
+async fn stuck(state: &State) -> Result<Vec<Job>, ApiError> {
+    let Some(term) = state.role.term() else { return Ok(Vec::new()) };
+    let mut stuck = Vec::new();
+    for id in term.driver.view(|engine| engine.unserved(SHOWN_STUCK)) {
+        let record = state.store.job(id).await.map_err(from_read)?;
+        stuck.extend(record.filter(|record| !record.state.is_over()).map(|record| state.view(record)));
+    }
+    Ok(stuck)
+}
+
+/// The jobs that failed last, by when they failed.
+async fn failed(state: &State) -> Result<Vec<Job>, ApiError> {
+    let lately = now().at.checked_sub(FAILED_LATELY).unwrap_or(Timestamp::MIN);
+    let heard_of = state.role.term().map(|term| term.driver.failed_lately()).unwrap_or_default();
+    let mut failed = records(state, JobState::Failed, LOOKED_AT_FAILED).await?;
+    for id in heard_of {
+        if failed.iter().any(|record| record.id == id) {
+            continue;
+        }
+        // It may be retried or forgotten.
+        let record = state.store.job(id).await.map_err(from_read)?;
+        failed.extend(record.filter(|record| record.state == JobState::Failed));
+    }
+    failed.retain(|record| record.finished_at.is_some_and(|at| at >= lately));
+    failed.sort_by_key(|record| Reverse(record.finished_at));
+    failed.truncate(SHOWN_FAILED);
+    Ok(failed.into_iter().map(|record| state.view(record)).collect())
 }
 
 async fn jobs(state: &State, of: JobState, limit: usize) -> Result<Vec<Job>, ApiError> {
+    Ok(records(state, of, limit).await?.into_iter().map(|record| state.view(record)).collect())
+}
+
+async fn records(state: &State, of: JobState, limit: usize) -> Result<Vec<JobRecord>, ApiError> {
     let filter = JobFilter { states: vec![of], ..JobFilter::default() };
-    let records: Vec<JobRecord> = state.store.jobs(filter, None, limit).await.map_err(from_read)?;
-    Ok(records.into_iter().map(|record| state.view(record)).collect())
+    state.store.jobs(filter, None, limit).await.map_err(from_read)
 }
 
 /// A hash of what the pages show, so that nothing is asked for again while nothing changes.
-fn fingerprint(stats: &Stats, workers: &[WorkerSummary], latest_event: u64) -> u64 {
+fn fingerprint(stats: Option<&Stats>, workers: &[WorkerSummary], latest_event: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     latest_event.hash(&mut hasher);
-    serde_json::to_vec(stats).unwrap_or_default().hash(&mut hasher);
+    serde_json::to_vec(&stats).unwrap_or_default().hash(&mut hasher);
     for worker in workers {
         (&worker.id, worker.busy, worker.running, worker.completed_tasks).hash(&mut hasher);
         matches!(worker.state, WorkerState::Ready).hash(&mut hasher);

@@ -27,7 +27,7 @@ const MAX_PERIODS: usize = 200;
 
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
-    let version = dashboard.version(&*dashboard.snapshot(&state).await?);
+    let version = dashboard.version_of_stored(&state).await?;
     let (grain, kind) = wanted(request.query_string())?;
     let (periods, by_kind) = gather(&state, grain, kind).await?;
     let by_kind: Vec<_> = by_kind.into_iter().collect();

@@ -23,6 +23,9 @@ use crate::programs::{AdmitError, is_program};
 /// How long a form may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How many times as long as its text a form's encoding can be.
+pub(crate) const FORM_EXPANSION: usize = 3;
+
 /// The name that stands for a simulation in place of a kind.
 const SIMULATION: &str = "simulation";
 
@@ -46,8 +49,7 @@ pub(super) async fn submit(
     body: Payload,
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
-    // A form in its encoding is up to three times as long as its text.
-    let most = state.max_job_bytes.saturating_mul(3);
+    let most = state.max_job_bytes.saturating_mul(FORM_EXPANSION);
     let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
     let decoded = with_body_counted(body, |body| {
         let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body)
@@ -60,7 +62,7 @@ pub(super) async fn submit(
     let caller = Caller::of(&request);
     let submitted = match kind {
         Some(kind) => submit_job(&state, kind, &fields, field("key"), &caller, reservation).await,
-        None => start_simulation(&state, &fields, caller).await,
+        None => start_simulation(&state, &fields, caller, field("key").parse().ok()).await,
     };
     match submitted {
         Ok(path) => Ok(see_other(&path)),
@@ -129,13 +131,18 @@ async fn submit_job(
     let term = state.term().map_err(Refused::Other)?;
     let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: Some(reservation) };
     match term.jobs.accept(proposal).await {
-        Ok((job, _)) => Ok(format!("/jobs/{}?submitted=1", job.id)),
+        Ok((job, _)) => Ok(format!("/jobs/{0}?submitted={0}", job.id)),
         Err(AcceptError::Invalid(error)) => Err(form_field(kind, &error).into()),
         Err(error) => Err(Refused::Other(from_accept(error))),
     }
 }
 
-async fn start_simulation(state: &Data<State>, fields: &[(String, String)], caller: Caller) -> Result<String, Refused> {
+async fn start_simulation(
+    state: &Data<State>,
+    fields: &[(String, String)],
+    caller: Caller,
+    key: Option<Uuid>,
+) -> Result<String, Refused> {
     fn number<T: std::str::FromStr>(fields: &[(String, String)], name: &str) -> Result<T, Wrong> {
         let text = fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
         let digits = text.trim().replace([',', '_'], "");
@@ -152,9 +159,14 @@ async fn start_simulation(state: &Data<State>, fields: &[(String, String)], call
         workers: number(fields, "workers")?,
         priorities: priorities.collect::<Result<_, Wrong>>()?,
     };
-    match simulate_checked(state, simulation, caller).await {
-        Ok(started) if started.jobs.len() == 1 => Ok(format!("/jobs/{}?submitted=1", started.jobs[0].id)),
-        Ok(_) => Ok("/jobs?tag=simulation%3Atrue".to_owned()),
+    match simulate_checked(state, simulation, caller, key).await {
+        Ok(started) => {
+            let ids: Vec<_> = started.jobs.iter().map(|job| job.id.to_string()).collect();
+            Ok(match ids.as_slice() {
+                [only] => format!("/jobs/{only}?submitted={only}"),
+                all => format!("/jobs?tag=simulation%3Atrue&submitted={}", all.join(",")),
+            })
+        }
         Err(ApiError::InvalidField { field, message }) => Err((field.to_owned(), message).into()),
         Err(error) => Err(Refused::Other(error)),
     }

@@ -1,8 +1,6 @@
 //! `/submit/program`: a program from a form. A browser cannot hash a file without a script, so the file is taken whole, within
 //! the memory of all bodies.
 
-use std::time::Duration;
-
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, Data, Payload};
@@ -15,14 +13,11 @@ use service::{ApiError, Caller, read_body};
 use uuid::Uuid;
 
 use super::super::State;
-use super::super::programs::put_whole;
+use super::super::programs::{UPLOAD_TIMEOUT, put_whole};
 use super::page::{PageError, Visit, html, see_other};
 
-/// How long a form may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_mins(10);
-
 /// What a form has around its file.
-const OVERHEAD_BYTES: usize = 64 * 1024;
+pub(crate) const OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The name of the form's field.
 const FIELD: &str = "program";
@@ -34,7 +29,7 @@ pub(super) async fn program(
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
     let most = usize::try_from(state.programs.max_bytes).unwrap_or(usize::MAX).saturating_add(OVERHEAD_BYTES);
-    let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
+    let body = read_body(&request, body, most, UPLOAD_TIMEOUT, &state.bodies).await?;
     let caller = Caller::of(&request);
     let stored = match file(&request, body.bytes()).await {
         Ok(pieces) => put_whole(&state, &pieces, &caller).await,

@@ -16,6 +16,18 @@ impl Scheduler {
         waiting.chain(self.stragglers.ready_classes()).any(is_servable)
     }
 
+    /// Jobs that wait and that no worker which is ready can serve: the one that has waited for longest of each class, at
+    /// most `limit`.
+    #[must_use]
+    pub fn unserved(&self, limit: usize) -> Vec<JobId> {
+        let classes = self.queue.waiting_classes().iter().filter(|class| self.workers.slots_for(**class) == 0);
+        let oldest = classes.filter_map(|class| {
+            let heads = self.queue.lines(*class).filter_map(|(_, line)| line.oldest());
+            heads.min().map(|(_, job)| job)
+        });
+        oldest.take(limit).collect()
+    }
+
     /// Tasks of all jobs by where they are.
     #[must_use]
     pub fn counts(&self) -> TaskCounts {

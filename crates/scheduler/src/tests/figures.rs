@@ -168,3 +168,20 @@ fn speeds_of_workers_that_are_gone_are_dropped() {
     let known = grid.scheduler.job(job(1)).expect("it runs").known_speeds();
     assert!(known <= 66, "{known} speeds");
 }
+
+#[test]
+fn jobs_that_no_worker_can_run_are_named_one_of_each_sort() {
+    let mut grid = Harness::with_workers(1);
+    let requires = |key: &str| Requirements { labels: labels(&[(key, "yes")]), ..Requirements::default() };
+    grid.submit(1, 10);
+    for (number, key) in [(2, "gpu"), (3, "gpu"), (4, "disk")] {
+        grid.submit_spec(number, JobSpec { requires: requires(key), ..spec(1) });
+    }
+    assert_eq!(grid.scheduler.unserved(9), [job(2), job(4)]);
+    assert_eq!(grid.scheduler.unserved(1), [job(2)]);
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    assert_eq!(grid.scheduler.unserved(9).len(), 3, "nobody is left");
+    grid.scheduler.pause(job(4)).expect("it waits");
+    grid.scheduler.cancel(job(2)).expect("it waits");
+    assert_eq!(grid.scheduler.unserved(9), [job(1), job(3)]);
+}

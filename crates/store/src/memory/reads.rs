@@ -75,6 +75,15 @@ impl Reads for MemoryReads {
         })
     }
 
+    fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
+        self.read(|state| {
+            let records = state.jobs.values().map(|job| job.record());
+            let counted =
+                records.filter(|job| since.is_none_or(|since| job.submitted_at >= since) && suits(job, &filter));
+            counted.count() as u64
+        })
+    }
+
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
         self.read(|state| {
             let mut jobs: Vec<_> = match only {
@@ -131,6 +140,13 @@ impl Reads for MemoryReads {
                     seqs.iter().take(limit).filter_map(|seq| state.events.get(seq).cloned()).collect()
                 }
             }
+        })
+    }
+
+    fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
+        self.read(|state| {
+            let seqs = state.job(job).map_or(&[][..], |job| &job.events);
+            seqs.iter().rev().take(limit).filter_map(|seq| state.events.get(seq).cloned()).collect()
         })
     }
 

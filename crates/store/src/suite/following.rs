@@ -23,6 +23,10 @@ pub async fn events_come_in_order_from_any_number_on_of_one_job_or_of_all(harnes
     let of_two: Vec<_> = all.iter().filter(|event| event.job == id(2)).cloned().collect();
     assert_eq!(store.events(0, Some(id(2)), 100).await.expect("readable"), of_two);
     assert_eq!(store.events(of_two[4].seq, Some(id(2)), 3).await.expect("readable"), of_two[5..8]);
+    let last: Vec<_> = of_two.iter().rev().take(4).cloned().collect();
+    assert_eq!(store.last_events(id(2), 4).await.expect("readable"), last);
+    assert_eq!(store.last_events(id(2), 100).await.expect("readable").len(), of_two.len());
+    assert!(store.last_events(id(9), 4).await.expect("readable").is_empty());
     assert!(store.events(33, None, 10).await.expect("readable").is_empty());
     assert!(store.events(0, Some(id(9)), 10).await.expect("readable").is_empty());
 

@@ -53,7 +53,7 @@ fn suits(job: &JobRecord, filter: &JobFilter) -> bool {
             .all(|(name, value)| tags.get(name).is_some_and(|found| value.as_ref().is_none_or(|value| value == found)))
 }
 
-pub fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first(harness: &dyn Harness) {
+pub fn pages_and_counts_of_any_filter_are_of_what_looking_at_every_job_finds_newest_first(harness: &dyn Harness) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let store = harness.open();
     let all = runtime.block_on(async {
@@ -70,13 +70,18 @@ pub fn pages_of_any_filter_hold_what_looking_at_every_job_finds_newest_first(har
         Just(("user".to_owned(), None)),
         Just(("absent".to_owned(), None)),
     ];
-    let filters = (states, kind, proptest::collection::vec(tag, 0..3), 1..50_usize);
-    proptest!(ProptestConfig::with_cases(150), |((states, kind, tags, limit) in filters)| {
+    let since = proptest::option::of(0..70_i64);
+    let filters = (states, kind, proptest::collection::vec(tag, 0..3), 1..50_usize, since);
+    proptest!(ProptestConfig::with_cases(150), |((states, kind, tags, limit, since) in filters)| {
         let filter = JobFilter { states, kind, tags };
         let found = runtime.block_on(walk(&store, &filter, limit));
         let found: Vec<_> = found.iter().map(|job| job.id).collect();
         let expected: Vec<_> = all.iter().filter(|job| suits(job, &filter)).map(|job| job.id).collect();
         prop_assert_eq!(found, expected);
+        let since = since.map(at);
+        let is_counted = |job: &&JobRecord| since.is_none_or(|since| job.submitted_at >= since) && suits(job, &filter);
+        let counted = runtime.block_on(store.count(filter.clone(), since));
+        prop_assert_eq!(counted, Ok(all.iter().filter(is_counted).count() as u64));
     });
 }
 

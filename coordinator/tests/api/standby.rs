@@ -1,0 +1,162 @@
+//! What a coordinator that does not lead answers itself, with a leader and without one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::Job;
+use coordinator::config::Config;
+use model::JobState;
+use reqwest::{Response, StatusCode, header};
+use serde_json::{Value, json};
+use store::Shared;
+use store::memory::{Memory, StoreClock};
+use store::shared::Acquired;
+use uuid::Uuid;
+
+use crate::helpers::{PATIENCE, TestCoordinator, config, heartbeat, numbered_tasks, pause, problem, read, with};
+use crate::several::Grid;
+
+/// A coordinator of a grid without a leader: a lease that never expires belongs to no coordinator.
+fn without_leader() -> TestCoordinator {
+    let clock: StoreClock = Arc::new(|| Duration::ZERO);
+    let way = Memory::new().shared(clock);
+    let acquired = way.leadership().acquire(Uuid::new_v4()).expect("a store");
+    assert!(matches!(acquired, Acquired::Leads(_)), "{acquired:?}");
+    TestCoordinator::start_shared(&way, config())
+}
+
+async fn html(response: Response, status: u16) -> String {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(response.status(), status);
+    response.text().await.expect("text")
+}
+
+/// The version that a page shows.
+fn version(html: &str) -> String {
+    html.split_once("data-version=\"").and_then(|(_, rest)| rest.split_once('"')).expect("a version").0.to_owned()
+}
+
+/// The versions of the next tick of `/live`.
+async fn tick(grid: &TestCoordinator) -> String {
+    let mut response = grid.get("/live").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut text = String::new();
+    let reading = async {
+        while !text.contains("event: tick") || !text.ends_with("\n\n") {
+            let part = response.chunk().await.expect("a stream").expect("it goes on");
+            text.push_str(std::str::from_utf8(&part).expect("UTF-8"));
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("a tick in time");
+    let data = text.lines().find_map(|line| line.strip_prefix("data:")).expect("data");
+    data.trim().to_owned()
+}
+
+#[actix_web::test]
+async fn without_a_leader_every_page_is_there_and_says_what_is_stored() {
+    let grid = without_leader();
+    assert_eq!(grid.register("one", &heartbeat(1)).await.status(), StatusCode::OK);
+    let job = grid.submit(&numbered_tasks(3)).await;
+    assert_eq!(grid.job(job.id).await.state, JobState::Queued);
+    let of_job = format!("/jobs/{}", job.id);
+    for (path, expected) in [
+        ("/", "No coordinator leads now"),
+        ("/jobs", job.id.to_string().as_str()),
+        (of_job.as_str(), "queued"),
+        ("/task-stream", "No slot had a lease"),
+        ("/statistics?grain=minute", "Nothing happened"),
+        ("/grid/workers", "worker-one"),
+        ("/grid/coordinators", "No coordinator leads now"),
+        ("/submit", "Submit job"),
+        ("/jobs/all/cancel?kind=tasks", "Cancel 1 job"),
+    ] {
+        let page = html(grid.get(path).await, 200).await;
+        assert!(page.contains(expected), "{path}: {page}");
+    }
+    assert_eq!(grid.get("/jobs/states").await.text().await.expect("text"), "[]");
+    assert!(tick(&grid).await.contains(&version(&html(grid.get("/").await, 200).await)));
+}
+
+#[actix_web::test]
+async fn without_a_leader_reads_of_its_own_give_up_sooner_than_changes_and_pages_stay_pages() {
+    let grid = without_leader();
+    let job = grid.submit(&numbered_tasks(1)).await.id;
+    let asked_at = Instant::now();
+    let (explain, action) = (format!("/v1/jobs/{job}/explain"), format!("/jobs/{job}/cancel"));
+    let reads = async {
+        for path in ["/v1/stats", &explain] {
+            let refused = grid.get(path).await;
+            assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+            problem(refused, 503).await;
+        }
+        asked_at.elapsed()
+    };
+    let change = async {
+        let page = html(grid.post(&action, &Value::Null).await, 503).await;
+        assert!(page.contains("no coordinator leads at the moment"), "{page}");
+        asked_at.elapsed()
+    };
+    let (read, changed) = tokio::join!(reads, change);
+    assert!(read < changed, "two reads after {read:?}, a change after {changed:?}");
+}
+
+#[actix_web::test]
+async fn a_standby_shows_what_only_the_leader_knows() {
+    let grid = Grid::start(2).await;
+    let (leader, standby) = (&grid.coordinators[0], &grid.coordinators[1]);
+    let job = standby.submit(&numbered_tasks(2)).await.id;
+    let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
+    assert_eq!(claimed.job, job);
+    assert_eq!(standby.job(job).await.tasks.running, 1);
+    let page = html(standby.get(&format!("/jobs/{job}")).await, 200).await;
+    assert!(page.contains("1 waiting"), "{page}");
+    // Of the same coordinator as the leader's own, and of the ticks that the standby passes on.
+    let instance = |html: &str| version(html).split('-').next().expect("an instance").to_owned();
+    let (own, passed_on) = (html(leader.get("/").await, 200).await, html(standby.get("/").await, 200).await);
+    assert_eq!(instance(&own), instance(&passed_on));
+    let ticks = tick(standby).await;
+    assert!(ticks.starts_with(&instance(&own)), "{ticks}");
+    // What is stored the standby shows itself, in versions that the same ticks tell of.
+    let stored = version(&html(standby.get("/jobs").await, 200).await);
+    assert!(stored.starts_with('e'), "{stored}");
+    let deadline = Instant::now() + PATIENCE;
+    while !tick(standby).await.split(' ').any(|told| told == stored) {
+        assert!(Instant::now() < deadline, "no tick tells of {stored}");
+        pause().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_job_that_no_worker_can_run_is_told_so_at_a_standby_too() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let body = with(numbered_tasks(1), &json!({"requires": {"labels": {"gpu": "yes"}}}));
+    let job = standby.submit(&body).await;
+    assert!(job.notice.is_some(), "{job:?}");
+    let shown: Job = read(standby.get(&format!("/v1/jobs/{}", job.id)).await, 200).await;
+    assert_eq!(shown.notice, job.notice);
+}
+
+#[actix_web::test]
+async fn a_form_that_the_leader_takes_is_not_too_long_for_a_standby() {
+    let grid = Grid::start_with(2, Config { max_result_bytes: 1_024, max_job_bytes: 512 * 1_024, ..config() }).await;
+    let standby = &grid.coordinators[1];
+    // Each of these characters takes two bytes in a job and six in a form.
+    let list = format!("\"{}\"", "é".repeat(200 * 1_024));
+    let fields = [("kind", "tasks"), ("p.list", list.as_str()), ("key", "1")];
+    let post = async |fields: &[(&str, &str)]| {
+        let url = format!("http://{}/submit", standby.public);
+        let body = serde_urlencoded::to_string(fields).expect("a form");
+        let request = standby.client.post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        request.body(body).send().await.expect("an answer")
+    };
+    let accepted = post(&fields).await;
+    assert_eq!(accepted.status(), StatusCode::SEE_OTHER, "{}", accepted.text().await.expect("text"));
+    let location = accepted.headers()[header::LOCATION].to_str().expect("text").to_owned();
+    assert!(location.starts_with("/jobs/"), "{location}");
+    // The key makes it the same submission.
+    assert_eq!(post(&fields).await.headers()[header::LOCATION].to_str().expect("text"), location);
+    let too_long = "é".repeat(300 * 1_024);
+    let page = html(post(&[("kind", "tasks"), ("p.list", &too_long)]).await, 413).await;
+    assert!(page.contains("the body is longer than"), "{page}");
+}

@@ -1,0 +1,220 @@
+// What people do with a grid that works: tasks of a worker that pulls, changes of many jobs, drains, a restart, notifications.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Grid, PATIENCE_MS, collectErrors, startBrowser, until } from "./helpers.mjs";
+
+let browser;
+let grid;
+
+before(async () => {
+  browser = await startBrowser();
+  grid = await Grid.start();
+});
+
+after(async () => {
+  await browser?.close();
+  await grid?.stop();
+});
+
+async function open(target, prepare = async () => {}) {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(PATIENCE_MS);
+  await prepare(context);
+  const page = await context.newPage();
+  const errors = collectErrors(page);
+  await page.goto(grid.url + target);
+  await page.locator('#live[data-is="live"]').waitFor();
+  return { context, page, errors };
+}
+
+const tasks = (list, more = {}) => grid.submit({ kind: "tasks", params: { list }, ...more });
+const waits = (page) => page.locator("#live", { hasText: /wait(s)? for the pointer/ }).waitFor();
+
+test("a job whose tasks are fetched is followed to its end, with its errors and its result", async () => {
+  const job = await tasks([{ n: 1 }, { n: 2 }], { max_attempts: 2 });
+  const { context, page, errors } = await open(`/jobs/${job.id}`);
+  const first = await grid.claim("puller", { max_tasks: 1 });
+  await page.locator("#task-0 .state", { hasText: "running" }).waitFor();
+  await grid.report(first, "fail", { error: "the disk is <full>" });
+  await page.locator("#task-0 .bad", { hasText: "the disk is <full>" }).waitFor();
+  for (let left = 2; left > 0; left -= 1) {
+    const claimed = await grid.claim("puller", { max_tasks: 1 });
+    await grid.report(claimed, "complete", { results: claimed.tasks.map(({ payload }) => payload.n * 10) });
+  }
+  await page.locator(".title .state", { hasText: "succeeded" }).waitFor();
+  await page.locator("#result pre", { hasText: '{"tasks":[10,20]}' }).waitFor();
+  assert.match(await page.locator("#task-1").innerText(), /puller/);
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
+test("a page that is open while the coordinator restarts shows the job go on and end", async () => {
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 0.5, tasks: 12, tasks_per_lease: 1 } });
+  const { context, page } = await open(`/jobs/${job.id}`);
+  await page.locator("#tasks .state", { hasText: "succeeded" }).first().waitFor();
+  await grid.kill("SIGKILL");
+  await page.locator("#live", { hasText: "connection lost" }).waitFor();
+  await grid.run(grid.port);
+  await page.locator(".title .state", { hasText: "succeeded" }).waitFor();
+  assert.equal(await page.locator("#tasks .state", { hasText: "succeeded" }).count(), 12);
+  await context.close();
+});
+
+test("the end of a job is told by a notification where its user allowed it, and once", async () => {
+  const job = await tasks([1]);
+  const { context, page } = await open(`/jobs/${job.id}`, async (context) => {
+    await context.grantPermissions(["notifications"], { origin: grid.url });
+    await context.addInitScript(() => {
+      const told = [];
+      const Real = window.Notification;
+      window.told = told;
+      window.Notification = class extends Real {
+        constructor(title, options) {
+          super(title, options);
+          told.push({ title, ...options });
+        }
+      };
+    });
+  });
+  await page.click("#notify");
+  await page.locator("#notify").waitFor({ state: "hidden" });
+  const claimed = await grid.claim("puller");
+  await grid.report(claimed, "complete", { results: [1] });
+  await page.locator("#toasts .toast", { hasText: "succeeded" }).waitFor();
+  const told = await page.evaluate(() => window.told);
+  assert.deepEqual(told, [{ title: "divvy", body: `tasks ${job.id.slice(-12)} succeeded`, tag: job.id }]);
+  await context.close();
+});
+
+test("many jobs are paused, resumed and retried by their filter", async () => {
+  const requires = { labels: { nowhere: "yes" } };
+  const jobs = [];
+  for (let number = 0; number < 3; number += 1) jobs.push(await tasks([number], { tags: { many: "yes" }, requires }));
+  const { context, page } = await open("/jobs?tag=many%3Ayes");
+  const change = async (label, done, state) => {
+    await page.click(`.selection a:has-text("${label}")`);
+    await page.click(`button:has-text("${label} 3 jobs")`);
+    await page.locator('[role="status"]', { hasText: `3 jobs were ${done}.` }).waitFor();
+    for (const { id } of jobs) assert.equal((await grid.job(id)).state, state);
+  };
+  await change("Pause", "paused", "paused");
+  await change("Resume", "resumed", "queued");
+  await change("Cancel", "canceled", "canceled");
+  await change("Retry", "retried", "queued");
+  await change("Cancel", "canceled", "canceled");
+  await context.close();
+});
+
+test("nothing moves under the pointer on the overview, and all of it comes when the pointer has left", async () => {
+  const held = await tasks([1]);
+  const claimed = await grid.claim("holder");
+  assert.equal(claimed.job, held.id);
+  const { context, page } = await open("/");
+  const row = page.locator(`#running-${held.id}`);
+  await row.waitFor();
+  await row.hover();
+  const before = await row.boundingBox();
+  const failing = await tasks([1], { max_attempts: 1 });
+  await grid.report(await grid.claim("puller"), "fail", { error: "on purpose" });
+  await grid.ended(failing.id);
+  await waits(page);
+  assert.deepEqual(await row.boundingBox(), before);
+  assert.equal(await page.locator(`#attention-failed-${failing.id}`).count(), 0);
+  await page.mouse.move(2, 2);
+  await page.locator(`#attention-failed-${failing.id}`).waitFor();
+  await grid.report(claimed, "complete", { results: [1] });
+  await row.waitFor({ state: "detached" });
+  await context.close();
+});
+
+test("nothing moves under the pointer on a job's page, and all of it comes when the pointer has left", async () => {
+  const job = await tasks([1, 2, 3]);
+  const { context, page } = await open(`/jobs/${job.id}`);
+  const row = page.locator("#task-1");
+  await row.hover();
+  const before = await row.boundingBox();
+  await grid.call("POST", `/v1/jobs/${job.id}/pause`);
+  await waits(page);
+  assert.deepEqual(await row.boundingBox(), before);
+  assert.equal(await page.locator("#events-list li", { hasText: "paused" }).count(), 0);
+  assert.equal(await page.locator("#do-resume").count(), 0);
+  await page.mouse.move(2, 2);
+  await page.locator("#events-list li", { hasText: "paused" }).waitFor();
+  await page.locator("#do-resume").waitFor();
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});
+
+test("workers of both sorts are drained, and stand first then", async () => {
+  assert.equal(await grid.claim("zeta", { wait_seconds: 0 }), null);
+  const { context, page } = await open("/grid/workers");
+  for (const name of ["worker-2", "zeta"]) {
+    await page.click(`button[aria-label="Drain ${name}"]`);
+    await page.locator(`#worker-${name} .state`, { hasText: "draining" }).waitFor();
+    assert.equal(await page.locator(`button[aria-label="Drain ${name}"]`).count(), 0);
+  }
+  const first = await page.locator("table.workers tbody .name").first().innerText();
+  assert.equal(first, "worker-2");
+  await tasks([1]);
+  assert.equal(await grid.claim("zeta", { wait_seconds: 0 }), null, "there is a task, and not for this worker");
+  await grid.report(await grid.claim("puller"), "complete", { results: [1] });
+  await context.close();
+});
+
+test("the task stream names the lease under the pointer, leads to its job, zooms by buttons and stands still while paused", async () => {
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 3, tasks: 2, tasks_per_lease: 1 } });
+  await grid.ended(job.id);
+  const { context, page, errors } = await open("/task-stream?seconds=30");
+  const canvas = page.locator("#stream canvas");
+  const said = page.locator("#stream output");
+  await page.locator(".slots tbody tr").first().waitFor();
+  const named = await until("a lease of the job is under the pointer", async () => {
+    const box = await canvas.boundingBox();
+    for (let y = box.y + 9; y < box.y + box.height - 22; y += 21) {
+      for (let x = box.x + box.width - 4; x > box.x + 100; x -= 6) {
+        await page.mouse.move(x, y);
+        if ((await said.innerText()).includes(job.id.slice(-12))) return { x, y };
+      }
+    }
+    return null;
+  });
+  await page.mouse.click(named.x, named.y);
+  await page.mouse.move(2, 2);
+  assert.equal(await page.locator("#lease-job").getAttribute("href"), `/jobs/${job.id}`);
+  assert.match(await said.innerText(), /sleep .* for 3\.\d\d s · 1 task/);
+
+  await page.click('[data-zoom="in"]');
+  await page.locator("#stream-note", { hasText: "Zoomed to 15.0 s" }).waitFor();
+  await page.click('[data-zoom="all"]');
+  await page.locator("#stream-note", { hasText: "Zoomed" }).waitFor({ state: "detached" }).catch(() => undefined);
+  assert.doesNotMatch(await page.locator("#stream-note").innerText(), /Zoomed/);
+
+  await page.click("#pause");
+  await page.locator('#live[data-is="paused"]').waitFor();
+  const requests = [];
+  page.on("request", (request) => requests.push(request.url()));
+  await grid.ended((await grid.submit({ kind: "sleep", params: { seconds: 1 } })).id);
+  assert.deepEqual(requests, []);
+  await page.click("#pause");
+  await until("the stream goes on", () => requests.some((url) => url.includes("/task-stream/data")));
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
+test("statistics show what has ended, as figures and as charts, and follow the grid", async () => {
+  const { context, page } = await open("/statistics?grain=minute&kind=count-primes");
+  await page.locator("#kinds-none").waitFor();
+  const job = await grid.submit({ kind: "count-primes", params: { a: 1, b: 100_000_000 } });
+  const ended = await grid.ended(job.id);
+  await page.locator("#kind-count-primes").waitFor();
+  const cells = await page.locator("#kind-count-primes td").allInnerTexts();
+  const count = (number) => number.toLocaleString("en-US");
+  assert.deepEqual(cells.slice(0, 4), ["1", "0", count(ended.tasks.total), "0"]);
+  assert.match(cells[4], /\d (ms|s)/);
+  assert.equal(await page.locator("#by-period tbody tr").count(), 1);
+  assert.ok((await page.locator('svg[role="img"], figure svg').count()) >= 2);
+  await page.locator("body", { hasText: `${count(ended.tasks.total)} succeeded, 0 failed` }).waitFor();
+  await context.close();
+});

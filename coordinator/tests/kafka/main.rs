@@ -7,4 +7,7 @@ mod events;
 mod helpers;
 mod intake;
 mod kills;
+mod losses;
+mod rights;
 mod settings;
+mod several;

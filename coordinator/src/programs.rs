@@ -68,7 +68,7 @@ impl Programs {
                 program.ok_or_else(|| InvalidJob::new("params", format!("name a program: {}", missing(hash))))?;
             job.options.requires.labels.insert(program.kind.label().to_owned(), ABLE.to_owned());
         }
-        job.is_admitted = true;
+        job.options.is_admitted = true;
         Ok(())
     }
 

@@ -6,21 +6,21 @@ use anyhow::Context;
 use futures_util::future::select_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use url::Url;
 
 /// Child processes that are killed when they are dropped.
 #[derive(Debug)]
 pub(crate) struct PythonWorkers(Vec<Child>);
 
 impl PythonWorkers {
-    /// Starts so many workers that fetch from the coordinator at `internal_url`.
+    /// Starts so many workers that fetch from the coordinators at `internal_urls`.
     ///
     /// # Errors
     /// The command cannot be started.
-    pub(crate) fn start(count: Option<NonZeroU32>, internal_url: &Url) -> anyhow::Result<Self> {
+    pub(crate) fn start(count: Option<NonZeroU32>, internal_urls: &[String]) -> anyhow::Result<Self> {
+        let coordinators = internal_urls.join(",");
         let start = |number: u32| {
             Command::new("divvy-python-worker")
-                .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", internal_url.as_str()])
+                .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", &coordinators])
                 .kill_on_drop(true)
                 .spawn()
                 .context("start divvy-python-worker, which `pip install 'divvy[executor]'` brings")

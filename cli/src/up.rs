@@ -7,8 +7,6 @@ use anyhow::Context;
 use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use service::warn_about_unknown_variables;
 
-use url::Url;
-
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
 use crate::hang_up::stop_signal;
@@ -40,11 +38,9 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
         store_url: arguments.store_url.clone(),
     };
     let mut grid = EmbeddedGrid::start(ports, shape)?;
-    let internal_urls = grid.internal_urls().join(" ");
-    let first = internal_urls.split(' ').next().unwrap_or_default();
-    let internal_url = Url::parse(first).context("the grid's internal URL")?;
-    let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_url)?;
-    tell(&format!("workers of your own: {internal_urls}"));
+    let internal_urls = grid.internal_urls();
+    let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_urls)?;
+    tell(&format!("workers of your own: {}", internal_urls.join(" ")));
     tell(&kept);
     for url in grid.urls()? {
         print_line(url.as_str().trim_end_matches('/'))?;

@@ -203,8 +203,8 @@ impl Proposal {
             let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
             return Err(InvalidJob::new("Idempotency-Key", message));
         }
-        let ParsedJob { kind, mut work, options, is_admitted } = job;
-        if is_program(kind) && !is_admitted {
+        let ParsedJob { kind, mut work, options } = job;
+        if is_program(kind) && !options.is_admitted {
             return Err(InvalidJob::new(
                 "kind",
                 "must not be program where a job comes without a token that allows it",

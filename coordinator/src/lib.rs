@@ -2,6 +2,7 @@
 //! See [`startup::Coordinator`].
 
 mod advertised;
+mod carried_code;
 mod clock;
 mod compositions;
 pub mod config;

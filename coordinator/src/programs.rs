@@ -66,7 +66,7 @@ impl Programs {
             }
             job.options.requires.labels.insert(program.kind.label().to_owned(), ABLE.to_owned());
         }
-        job.is_admitted = true;
+        job.options.is_admitted = true;
         Ok(())
     }
 

@@ -250,6 +250,7 @@ impl Standing {
             inflight: Semaphore::new(config.max_inflight as usize),
             dashboard: (config.dashboard == Switch::On).then(Dashboard::new),
             has_tls: config.doors.has_tls(),
+            is_loopback: config.public_addr.ip().to_canonical().is_loopback(),
         });
         Self { background, state, metrics: Metrics::new(registry) }
     }

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use super::State;
 use super::errors::{from_change, from_invalid, from_read};
 use super::following::as_leader_sees_it;
-use super::programs::demand_programs;
+use super::programs::{admit_carried_code, demand_programs};
 use super::query::{page_limit, page_token, seconds};
+use crate::carried_code::carries_code;
 use crate::jobs::{Action, Proposal};
 use crate::programs::{AdmitError, is_program};
 use crate::submission;
@@ -68,6 +69,7 @@ pub(super) struct PageQuery {
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same request was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job was submitted under this key", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
@@ -95,6 +97,7 @@ pub(super) async fn submit(
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same job was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job has this id", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
@@ -126,14 +129,15 @@ async fn accept(
     let chunk_size = state.chunk_size;
     let parsed = with_body_counted(body, move |body| {
         let (job, fingerprints) = submission::read(body, chunk_size, None)?;
-        let bytes = job.memory_bytes();
-        Ok(((job, fingerprints), bytes))
+        let (bytes, carries_code) = (job.memory_bytes(), carries_code(&job));
+        Ok(((job, fingerprints, carries_code), bytes))
     });
-    let ((mut job, fingerprints), reservation) = parsed.await?;
+    let ((mut job, fingerprints, carries_code), reservation) = parsed.await?;
     if is_program(job.kind) {
         demand_programs(caller)?;
         state.programs.admit(&mut job).await.map_err(from_admit)?;
     }
+    admit_carried_code(state, caller, &mut job, carries_code)?;
     // Not what is asked for: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };

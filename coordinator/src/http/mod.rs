@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) dashboard: Option<Dashboard>,
     /// Whether the public listener is reached by TLS alone.
     pub(crate) has_tls: bool,
+    /// Whether the public listener is on loopback.
+    pub(crate) is_loopback: bool,
 }
 
 impl State {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use actix_web::http::header::{self, CONTENT_LENGTH};
 use actix_web::web::{Bytes, Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{Problem, Program, ProgramNames, ProgramPage};
+use api::{ParsedJob, Problem, Program, ProgramNames, ProgramPage};
 use futures_util::StreamExt;
-use model::{ProgramHash, ProgramKind};
+use model::{JobKind, ProgramHash, ProgramKind};
 use serde::Deserialize;
 use service::{ApiError, Caller, Query, Right};
 use sha2::{Digest, Sha256};
@@ -246,6 +246,31 @@ pub(super) fn demand_programs(caller: &Caller) -> Result<(), ApiError> {
         "programs need a token with the right \"programs\", and this coordinator has no tokens: make one with \
          `divvy token new NAME --rights read,submit,programs --file FILE` and start the coordinator with \
          DIVVY_API_TOKENS_FILE=FILE"
+            .to_owned()
+    }))
+}
+
+/// Lets the code that a job of the kind `tasks` carries run, if its client has the right to programs. Without tokens, who
+/// reaches a loopback listener is a user of the machine.
+pub(super) fn admit_carried_code(
+    state: &State,
+    caller: &Caller,
+    job: &mut ParsedJob,
+    carries_code: bool,
+) -> Result<(), ApiError> {
+    if job.kind == JobKind::TASKS {
+        let is_local = state.is_loopback && caller.may(Right::Programs);
+        job.options.is_admitted = is_local || caller.has(Right::Programs);
+    }
+    if !carries_code || job.options.is_admitted {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden(if caller.name().is_some() {
+        "the payloads carry code, and the token lacks the right \"programs\"".to_owned()
+    } else {
+        "the payloads carry code, which needs a token with the right \"programs\", and this coordinator has no tokens: \
+         make one with `divvy token new NAME --rights read,submit,programs --file FILE` and start the coordinator with \
+         DIVVY_API_TOKENS_FILE=FILE, or let it listen on a loopback address alone (DIVVY_PUBLIC_ADDR)"
             .to_owned()
     }))
 }

@@ -320,7 +320,7 @@ async fn to_claimed(
     claim: &ClaimRequest,
     lease: PulledLease,
 ) -> Result<HttpResponse, ApiError> {
-    let PulledLease { job, attempt, kind, mut tasks, payloads, expires_at } = lease;
+    let PulledLease { job, attempt, kind, is_admitted, mut tasks, payloads, expires_at } = lease;
     release_if_lost(state, term, request, attempt);
     let payloads = match payloads {
         Some(payloads) => payloads,
@@ -337,7 +337,7 @@ async fn to_claimed(
     let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
     let is_large = payloads.iter().map(|payload| payload.get().len()).sum::<usize>() > SERVED_BYTES;
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
-    let claimed = Claimed { attempt, job, kind, tasks, lease, expires_at: to_timestamp(expires_at) };
+    let claimed = Claimed { attempt, job, kind, is_admitted, tasks, lease, expires_at: to_timestamp(expires_at) };
     let mut response = HttpResponse::Ok();
     // For a coordinator that passes the answer on.
     response.insert_header((ATTEMPT, attempt.0.to_string()));

@@ -192,7 +192,7 @@ fn proposal(
     let requires = Requirements { labels: simulated_workers::labels(id), ..Requirements::default() };
     let tags = BTreeMap::from([("simulation".to_owned(), "true".to_owned())]);
     let options = JobOptions { priority, requires, tags, chunk_size: Some(chunk_size), ..JobOptions::default() };
-    let job = ParsedJob { kind, work: workloads::kind(kind)?.parse(&params, chunk_size)?, options, is_admitted: false };
+    let job = ParsedJob { kind, work: workloads::kind(kind)?.parse(&params, chunk_size)?, options };
     let fingerprint = fingerprint(&job);
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     Ok(Proposal { id: None, idempotency_key: None, job, fingerprints, reservation: None })

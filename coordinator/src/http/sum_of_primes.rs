@@ -107,7 +107,7 @@ async fn store_instead(
     let proposal = Proposal {
         id: Some(id),
         idempotency_key: None,
-        job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options, is_admitted: false },
+        job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
         reservation: None,
     };

@@ -7,6 +7,7 @@ use model::Priority;
 use store::{Advance, Advanced, NewJob, SubmitError};
 use streams::Acceptor;
 
+use crate::carried_code::carries_code;
 use crate::driver::Driver;
 use crate::jobs::{Jobs, Proposal};
 use crate::programs::is_program;
@@ -28,10 +29,10 @@ impl Acceptor for JobAcceptor {
         }
         let read = submission::read(value, self.chunk_size, Some(priority));
         let (job, fingerprints) = read.map_err(|error| error.to_string())?;
-        if is_program(job.kind) {
-            return Err(
-                "jobs that run programs need a token with the right programs, which a record cannot have".to_owned()
-            );
+        if is_program(job.kind) || carries_code(&job) {
+            let message = "jobs that run programs or carry code need a token with the right \"programs\", which a record \
+                           cannot have";
+            return Err(message.to_owned());
         }
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: None };

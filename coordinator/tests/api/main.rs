@@ -5,6 +5,7 @@ mod helpers;
 mod algorithms;
 mod answers;
 mod bad_input;
+mod carried_code;
 mod changes;
 mod description;
 mod doors;

@@ -117,3 +117,24 @@ fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_lon
     let expected = (0..20).chain(100..105).chain(200..230).chain(300..340);
     assert_eq!((jobs.len(), numbers(&jobs)), (95, expected.collect()));
 }
+
+#[test]
+fn records_that_carry_code_are_dead_letters() {
+    let broker = Broker::start();
+    let coordinator = Coordinator::start(&broker);
+    let with_code = [
+        r#"{"kind":"tasks","params":{"list":[{"divvy":1,"python":"3.13","call":"gASV"}]}}"#,
+        r#"{"kind":"tasks","params":{"list":[1]},"requires":{"labels":{"python-calls":"single-1"}}}"#,
+    ];
+    let mut records = jobs(0..2);
+    records.extend(with_code.map(str::to_owned));
+    broker.produce("divvy.submit.5", &records, &[]);
+    assert_eq!(numbers(&wait_for_jobs(&coordinator, 2)), BTreeSet::from([0, 1]));
+    let dead =
+        eventually("both dead letters", || Some(broker.records("divvy.submit.dead")).filter(|dead| dead.len() >= 2));
+    for letter in &dead {
+        assert!(with_code.contains(&letter.value.as_str()), "{}", letter.value);
+        let cause = letter.header("divvy-cause").expect("a cause");
+        assert!(cause.contains("carry code need a token with the right \"programs\""), "{cause}");
+    }
+}

@@ -58,6 +58,10 @@ pub struct Claimed {
     /// What they compute.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
+    /// Whether code in the payloads may run: the job was submitted with the right `programs`, or without a token to a
+    /// coordinator that only its own machine reaches.
+    #[serde(default)]
+    pub is_admitted: bool,
     /// The tasks.
     pub tasks: Vec<ClaimedTask>,
     /// The lease's name, for the report to carry.

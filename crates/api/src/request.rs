@@ -70,8 +70,6 @@ pub struct ParsedJob {
     pub work: Parsed,
     /// Everything else.
     pub options: JobOptions,
-    /// Whether a program of its client may run. A job of the kind `program` is not accepted without.
-    pub is_admitted: bool,
 }
 
 /// Labels of this prefix are the grid's own.
@@ -128,9 +126,10 @@ impl JobRequest {
             verify,
             chunk_size,
             submitted_by: None,
+            is_admitted: false,
         };
         let work = definition.complete(work, &mut options)?;
-        Ok(ParsedJob { kind, work, options, is_admitted: false })
+        Ok(ParsedJob { kind, work, options })
     }
 }
 

@@ -103,6 +103,6 @@ impl Engine {
         self.settle(now);
         let live = &self.jobs[&job];
         let payloads = tasks.clone().map(|task| live.work.payload(task)).collect();
-        Some(PulledLease { job, attempt, kind: live.kind, tasks, payloads, expires_at })
+        Some(PulledLease { job, attempt, kind: live.kind, is_admitted: live.is_admitted, tasks, payloads, expires_at })
     }
 }

@@ -103,6 +103,8 @@ pub struct PulledLease {
     pub attempt: AttemptId,
     /// The job's kind.
     pub kind: JobKind,
+    /// Whether code that the job carries may run.
+    pub is_admitted: bool,
     /// The tasks.
     pub tasks: Range<u64>,
     /// A payload for each task; `None` where the store has them.

@@ -27,6 +27,8 @@ pub(crate) struct LiveJob {
     pub(crate) work: Arc<dyn Workload>,
     /// Whether it is stored; else a client waits for it.
     pub(crate) is_stored: bool,
+    /// Whether code that it carries may run.
+    pub(crate) is_admitted: bool,
     /// Attempts at its tasks that have ended.
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
@@ -46,6 +48,7 @@ impl Engine {
             kind,
             work,
             is_stored: false,
+            is_admitted: options.is_admitted,
             ended_attempts: 0,
             rate: Rate::default(),
             progress,
@@ -134,6 +137,7 @@ impl Engine {
             progress: Progress::new(&*work, &history),
             work,
             is_stored: true,
+            is_admitted: record.options.is_admitted,
             ended_attempts: record.attempts,
             rate: Rate::default(),
             check: record.check,

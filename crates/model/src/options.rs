@@ -43,6 +43,8 @@ pub struct JobOptions {
     pub chunk_size: Option<NonZeroU64>,
     /// The name of the access token with which it was submitted: not the client's to say either.
     pub submitted_by: Option<String>,
+    /// Whether code that the job carries or names may run: decided where the job comes in.
+    pub is_admitted: bool,
 }
 
 /// Attempts at a task when a job does not say.
@@ -61,6 +63,7 @@ impl Default for JobOptions {
             verify: None,
             chunk_size: None,
             submitted_by: None,
+            is_admitted: false,
         }
     }
 }

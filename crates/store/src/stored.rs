@@ -42,6 +42,8 @@ struct StoredOptions {
     chunk_size: Option<NonZeroU64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted_by: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_admitted: bool,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -81,6 +83,7 @@ impl Default for StoredOptions {
             verify: None,
             chunk_size: None,
             submitted_by: None,
+            is_admitted: false,
         }
     }
 }
@@ -119,6 +122,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         verify,
         chunk_size,
         submitted_by,
+        is_admitted,
     } = options.clone();
     to_json(&StoredOptions {
         v: VERSION,
@@ -136,6 +140,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         verify: verify.map(Share::as_f64),
         chunk_size,
         submitted_by,
+        is_admitted,
     })
 }
 
@@ -162,6 +167,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         verify: stored.verify.map(Share::try_from).transpose().map_err(|error| invalid(what, error))?,
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
+        is_admitted: stored.is_admitted,
     })
 }
 

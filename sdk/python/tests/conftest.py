@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from divvy import Client, GridExecutor
 
-from .helpers import Coordinator, Worker
+from .helpers import COMMAND, Coordinator, Worker
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,14 @@ def client(grid: Coordinator) -> Iterator[Client]:
 def executor(grid: Coordinator) -> Iterator[GridExecutor]:
     with GridExecutor(grid.url) as executor:
         yield executor
+
+
+@pytest.fixture
+def scripts() -> str:
+    """A `PATH` on which `divvy up` finds the Python worker, where the command is built."""
+    if not COMMAND.exists():
+        pytest.fail(f"there is no {COMMAND}: cargo build -p divvy")
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture

@@ -33,6 +33,10 @@ def pid(_: object = None) -> int:
     return os.getpid()
 
 
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
 def raise_value_error(text: str) -> NoReturn:
     raise ValueError(text)
 

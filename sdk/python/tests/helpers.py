@@ -26,6 +26,9 @@ TIMED_OUT = (TimeoutError, concurrent.futures.TimeoutError)
 ROOT = Path(__file__).resolve().parents[3]
 SDK = ROOT / "sdk" / "python"
 
+#: The command, for tests of `divvy up`.
+COMMAND = Path(os.environ.get("DIVVY_BINARY") or ROOT / "target" / "debug" / "divvy")
+
 #: Nothing that a test waits for takes longer on a busy machine.
 DEADLINE = 60.0
 
@@ -114,7 +117,8 @@ class Coordinator(Process):
         )
         serving = json.loads(self.logged('"serving"'))
         self.public, self.internal = serving["public"], serving["internal"]
-        self.url, self.internal_url = f"http://{self.public}", f"http://{self.internal}"
+        scheme = "https" if "DIVVY_TLS_CERT" in variables else "http"
+        self.url, self.internal_url = f"{scheme}://{self.public}", f"{scheme}://{self.internal}"
 
     def start_again(self) -> Coordinator:
         """Another one on the same data and ports, when this one has ended."""

@@ -76,6 +76,16 @@ def test_options_of_a_job_reach_the_grid(client: Client) -> None:
         job.result  # noqa: B018
 
 
+def test_a_share_of_a_job_s_leases_can_be_verified(client: Client) -> None:
+    job = client.submit("sum-of-primes", {"a": 1, "b": 100}, verify=0.5, requires=NOWHERE)
+    verification = job.data.get("verification")
+    assert verification is not None and verification["share"] == 0.5
+    job.cancel()
+    with pytest.raises(errors.InvalidRequest) as invalid:
+        client.submit("sum-of-primes", {"a": 1, "b": 100}, verify=2.0)
+    assert "verify" in str(invalid.value)
+
+
 def test_the_grid_s_refusals_are_named(client: Client) -> None:
     with pytest.raises(errors.InvalidRequest) as invalid:
         client.submit("sleep", {"seconds": -1})
@@ -218,6 +228,8 @@ def test_a_worker_needs_the_token_of_its_grid(start: Callable[..., Any]) -> None
     start(Worker, coordinator, slots=1, DIVVY_WORKER_TOKEN="secret").ready()
     with executing(coordinator.url) as executor:
         assert executor.submit(functions.double, 2).result(DEADLINE) == 4
+        # No call can show it to others.
+        assert executor.submit(functions.variable, "DIVVY_WORKER_TOKEN").result(DEADLINE) is None
 
 
 def test_the_progress_of_a_job_is_a_line_on_a_terminal(client: Client) -> None:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from divvy import GridExecutor
+from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, ROOT, Process, eventually, is_alive
-
-COMMAND = Path(os.environ.get("DIVVY_BINARY") or ROOT / "target" / "debug" / "divvy")
+from .helpers import COMMAND, DEADLINE, Process, eventually, is_alive
 
 
-@pytest.mark.skipif(not COMMAND.exists(), reason="the command is not built: cargo build -p divvy")
-def test_up_starts_python_workers_and_stops_them(start: Callable[..., Any]) -> None:
-    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def url_of(grid: Process) -> str:
+    """Where `divvy up` says it is."""
+    found = eventually(
+        "it prints its URL", lambda: next((line for line in grid.lines if line.startswith("http")), None)
+    )
+    return str(found)
+
+
+def test_up_starts_python_workers_and_stops_them(start: Callable[..., Any], scripts: str) -> None:
     options = ["up", "--port", "0", "--workers", "1", "--python-workers", "2"]
     grid = start(Process, [str(COMMAND), *options], {"PATH": scripts, "DIVVY_LOG": "error"})
-    url = eventually("it prints its URL", lambda: next((line for line in grid.lines if line.startswith("http")), None))
-    with GridExecutor(url) as executor:
+    with GridExecutor(url_of(grid)) as executor:
         pids = set(eventually("both run calls", lambda: both(executor)))
     grid.signal(signal.SIGTERM)
     assert grid.wait() == 0, grid.lines
@@ -39,3 +41,20 @@ def both(executor: GridExecutor) -> set[int] | None:
     for future in futures:
         future.result(DEADLINE)
     return pids if len(pids) == 2 else None
+
+
+def test_a_job_of_a_program_fails_with_the_reason_of_its_first_task(
+    start: Callable[..., Any], scripts: str, tmp_path: Path
+) -> None:
+    tokens, programs = tmp_path / "tokens.toml", tmp_path / "programs.toml"
+    digest = hashlib.sha256(b"mine").hexdigest()
+    tokens.write_text(f'[[token]]\nname = "me"\nsha256 = "{digest}"\nrights = ["admin"]\n')
+    programs.write_text('[program.refuse]\ncommand = ["/bin/sh", "-c", "echo no such curve >&2; exit 3"]\n')
+    variables = {"PATH": scripts, "DIVVY_LOG": "error", "DIVVY_API_TOKENS_FILE": str(tokens)}
+    options = ["up", "--port", "0", "--internal-port", "0", "--workers", "1"]
+    grid = start(Process, [str(COMMAND), *options], {**variables, "DIVVY_PROGRAMS": str(programs)})
+    with Client(url_of(grid), token="mine") as client:
+        job = client.submit("program", {"program": "refuse", "args": [["a"]]}, max_attempts=1).wait(DEADLINE)
+        assert job.state == "failed", job.explain()
+        with pytest.raises(errors.JobFailed, match=r"task 0 with .*no such curve"):
+            job.result  # noqa: B018

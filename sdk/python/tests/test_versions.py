@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from divvy import Client, GridExecutor, calls, errors
+from divvy import Client, GridExecutor, __version__, calls, errors
 
 from . import functions
 from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, jobs_of
@@ -29,6 +29,7 @@ def payload(**fields: object) -> dict[str, Any]:
     [
         (payload(python="2.7"), "VersionMismatch: the call is from Python 2.7, this worker runs"),
         (payload(cloudpickle="0.1"), "VersionMismatch: the call is from cloudpickle 0.1, this worker has"),
+        (payload(sdk="0.0.9"), "VersionMismatch: the call is from divvy 0.0.9, this worker has"),
         (payload(divvy=99), "VersionMismatch: the call has format 99, this worker takes 1"),
         ({"somebody": "else's"}, "UnknownTask: the payload is no call for a Python worker"),
         (
@@ -106,3 +107,17 @@ def test_a_worker_of_another_python_gets_none_of_this_ones_calls(start: Callable
         assert f"the label python={calls.PYTHON}" in " ".join(client.explain(job.id))
         start(Worker, coordinator, slots=1).ready()
         assert future.result(DEADLINE) == 2
+
+
+def test_a_later_patch_of_the_sdk_is_taken_and_another_minor_version_is_named(
+    grid: Coordinator, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = calls.major_minor(__version__)
+    assert calls.mismatch(payload(sdk=f"{own}.99")) is None
+    monkeypatch.setattr(calls, "__version__", "99.1.0")
+    executor = GridExecutor(grid.url)
+    executor.submit(functions.double, 1)
+    (job,) = eventually("the job is there", lambda: jobs_of(client, executor.id))
+    assert "the label divvy-sdk=99.1" in " ".join(client.explain(job.id))
+    executor.shutdown(wait=False, cancel_futures=True)
+    eventually("the job is canceled", lambda: job.refresh().state == "canceled")

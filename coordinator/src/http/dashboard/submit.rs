@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 use super::super::State;
 use super::super::errors::{from_accept, from_read};
-use super::super::programs::demand_programs;
+use super::super::programs::{admit_carried_code, demand_programs};
 use super::super::stats::simulate_checked;
 use super::page::{PageError, Visit, html, see_other};
+use crate::carried_code::carries_code;
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::{AcceptError, Proposal};
 use crate::programs::{AdmitError, is_program};
@@ -110,12 +111,12 @@ async fn submit_job(
     let parse = move || {
         let parsed = parse_json::<JobRequest>(&body).map_err(from_body).and_then(|request| {
             let job = request.parse(chunk_size).map_err(|error| form_field(kind, &error))?;
-            let fingerprint = fingerprint(&job);
-            Ok((job, fingerprint))
+            let (fingerprint, carries_code) = (fingerprint(&job), carries_code(&job));
+            Ok((job, fingerprint, carries_code))
         });
         Ok(parsed)
     };
-    let (mut job, fingerprint) = state.bodies.work(parse).await.map_err(Refused::Other)??;
+    let (mut job, fingerprint, carries_code) = state.bodies.work(parse).await.map_err(Refused::Other)??;
     let fields_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     reservation.resize(fields_bytes + job.memory_bytes()).map_err(Refused::Other)?;
     if is_program(job.kind) {
@@ -125,6 +126,7 @@ async fn submit_job(
             AdmitError::Read(error) => Refused::Other(from_read(error)),
         })?;
     }
+    admit_carried_code(state, caller, &mut job, carries_code).map_err(Refused::Other)?;
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));

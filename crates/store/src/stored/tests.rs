@@ -16,6 +16,7 @@ fn the_forms_are_those_that_stand_in_databases() {
         verify: None,
         chunk_size: NonZeroU64::new(77),
         submitted_by: Some("ci".to_owned()),
+        is_admitted: false,
     };
     let text = concat!(
         r#"{"v":1,"priority":9,"tags":{"user":"ann"},"affinity":{"labels":{"zone":"a"},"key":"k"},"#,
@@ -29,6 +30,10 @@ fn the_forms_are_those_that_stand_in_databases() {
     assert_eq!(options_to_stored(&verified), text);
     assert_eq!(options_from_stored(&text).expect("well formed"), verified);
     assert!(options_from_stored(r#"{"v":1,"verify":2}"#).is_err());
+    let admitted = JobOptions { is_admitted: true, ..verified };
+    let text = text.replace(r#""submitted_by":"ci""#, r#""submitted_by":"ci","is_admitted":true"#);
+    assert_eq!(options_to_stored(&admitted), text);
+    assert_eq!(options_from_stored(&text).expect("well formed"), admitted);
     for (is_individual, text) in
         [(true, r#"{"v":1,"is_individual":true}"#), (false, r#"{"v":1,"is_individual":false}"#)]
     {

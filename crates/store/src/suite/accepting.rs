@@ -22,6 +22,7 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
         verify: model::Share::try_from(0.05).ok(),
         chunk_size: std::num::NonZeroU64::new(77),
         submitted_by: Some("ann@example".to_owned()),
+        is_admitted: true,
     };
     assert_eq!(store.submit(new.clone()).await, Ok(Submission::New));
     store.close().expect("all is committed");

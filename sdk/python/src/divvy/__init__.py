@@ -13,8 +13,8 @@ from ._version import __version__
 from .client import Client
 from .completed import as_completed
 from .errors import DivvyError
-from .events import JobEvent
 from .job import Job
+from .models import JobEvent
 from .registry import task
 
 if TYPE_CHECKING:

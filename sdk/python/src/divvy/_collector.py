@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from .calls import failed_task, give, settle
 from .client import Client, job_path
 from .errors import BrokenGridExecutor, DivvyError, GridError, JobCanceled, JobLost, NotFound, TaskFailed
-from .events import END_TYPES, JobEvent
+from .events import END_TYPES
+from .models import JobEvent
 
 if TYPE_CHECKING:
     from ._engine import GridFuture

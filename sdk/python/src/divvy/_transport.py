@@ -1,7 +1,8 @@
 """HTTP to one service over pooled keep-alive connections.
 
 Safe requests are sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover of
-the coordinator. Others are sent again only if they certainly did not arrive. Proxies and redirects are not followed.
+the coordinator. Others are sent again only if they certainly did not arrive. Where several coordinators are named, one
+that does not answer or cannot serve is followed by the next. Proxies and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from ._addresses import Address, Addresses
+from ._tls import ClientTls
 from .errors import GridUnreachable, grid_error
 
 USER_AGENT = "divvy-python/0.1"
@@ -67,7 +69,7 @@ def problem(status: int, body: bytes) -> Exception:
 
 
 class Transport:
-    """Requests to the service at ``url``. Threads may share it."""
+    """Requests to the coordinator at ``url``, or at one of several URLs with commas between. Threads may share it."""
 
     def __init__(
         self,
@@ -78,23 +80,16 @@ class Transport:
         retry_for: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is not an http:// or https:// URL of a service")
+        self._addresses = Addresses(url)
         if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
             raise ValueError("a token has visible ASCII characters only")
-        self.url = url.rstrip("/")
         self.timeout = timeout
         self.retry_for = retry_for
-        self._is_tls = parts.scheme == "https"
-        self._host = parts.hostname
-        self._port = parts.port or (443 if self._is_tls else 80)
-        self._prefix = parts.path.rstrip("/")
-        self._ssl = ssl_context or (ssl.create_default_context() if self._is_tls else None)
+        self._tls = client_tls(self._addresses, ssl_context)
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
+        self._idle: deque[tuple[float, Connection]] = deque()
         self._lock = threading.RLock()
         self._closed = threading.Event()
 
@@ -129,19 +124,28 @@ class Transport:
         is_safe = method != "POST" if is_safe is None else is_safe
         data = body.encode() if isinstance(body, str) else body
         deadline = time.monotonic() + (self.retry_for if retry_for is None else retry_for)
-        pause = FIRST_PAUSE
+        pause, others = FIRST_PAUSE, len(self._addresses) - 1
         while True:
+            address = self._addresses.current
             try:
-                response = self._send(method, path, data, headers or {}, timeout or self.timeout, is_safe)
+                response = self._send(address, method, path, data, headers or {}, timeout or self.timeout, is_safe)
             except (OSError, http.client.HTTPException) as error:
+                self._addresses.move_on(address)
                 never_arrived = isinstance(error, (ConnectionRefusedError, socket.gaierror))
-                cause = f"{type(error).__name__}: {error}"
-                if self._closed.is_set() or not (is_safe or never_arrived) or time.monotonic() >= deadline:
-                    raise GridUnreachable(f"{self.url} does not answer: {cause}") from error
+                is_last = time.monotonic() >= deadline and others <= 0
+                if self._closed.is_set() or not (is_safe or never_arrived) or is_last:
+                    raise unreachable(address, error) from error
             else:
-                if response.status not in _BUSY or time.monotonic() >= deadline or self._closed.is_set():
+                if response.status not in _BUSY or self._closed.is_set():
                     return response
-                pause = max(pause, _retry_after(response))
+                self._addresses.move_on(address)
+                if time.monotonic() >= deadline and others <= 0:
+                    return response
+                pause = max(pause, _retry_after(response)) if others <= 0 else pause
+            if others > 0:
+                # Another coordinator may answer at once.
+                others -= 1
+                continue
             self._closed.wait(min(pause * random.uniform(0.5, 1.0), max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -151,25 +155,36 @@ class Transport:
 
     def stream(self, path: str, headers: Mapping[str, str], idle_timeout: float) -> Stream:
         """Opens an answer that is read line by line. One try."""
-        connection = self._connect(idle_timeout)
+        address = self._addresses.current
+        connection = self._connect(address, idle_timeout)
         try:
-            connection.request("GET", self._prefix + path, headers={**self._headers, **headers})
+            connection.request("GET", address.prefix + path, headers={**self._headers, **headers})
             opened = connection.sock
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+            self._addresses.move_on(address)
+            raise unreachable(address, error) from error
         if response.status >= 400:
             body = response.read(65536)
             connection.close()
+            if response.status in _BUSY:
+                self._addresses.move_on(address)
             raise problem(response.status, body)
         return Stream(connection, opened, response)
 
     def _send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float, is_safe: bool
+        self,
+        address: Address,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+        is_safe: bool,
     ) -> Response:
         # An idle connection may have been closed by the service just now, which nobody can tell from a lost answer.
-        connection = (self._take_idle(timeout) if is_safe else None) or self._connect(timeout)
+        connection = (self._take_idle(address, timeout) if is_safe else None) or self._connect(address, timeout)
         try:
             response = self.exchange(connection, method, path, body, headers)
         except BaseException:
@@ -179,49 +194,88 @@ class Transport:
             self._put_back(connection)
         return response
 
-    def open(self, timeout: float) -> http.client.HTTPConnection:
-        """A connection of the caller's own."""
-        connection = self._connect(timeout)
-        connection.connect()
+    def open(self, timeout: float) -> Connection:
+        """A connection of the caller's own. Raises ``GridUnreachable``."""
+        address = self._addresses.current
+        connection = self._connect(address, timeout)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            self._addresses.move_on(address)
+            raise unreachable(address, error) from error
         return connection
+
+    def give_up(self, connection: Connection) -> None:
+        """Asks another coordinator from now on, where there is one: that of ``connection`` failed or cannot serve."""
+        self._addresses.move_on(connection.address)
 
     def exchange(
         self,
-        connection: http.client.HTTPConnection,
+        connection: Connection,
         method: str,
         path: str,
         body: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """One request and its answer on a connection."""
-        connection.request(method, self._prefix + path, body, {**self._headers, **(headers or {})})
+        connection.request(method, connection.address.prefix + path, body, {**self._headers, **(headers or {})})
         response = connection.getresponse()
         content = response.read()
         return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
-    def _connect(self, timeout: float) -> http.client.HTTPConnection:
-        if self._is_tls:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._ssl)
-        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+    def _connect(self, address: Address, timeout: float) -> Connection:
+        return Connection(address, timeout, self._tls if address.is_tls else None)
 
-    def _take_idle(self, timeout: float) -> http.client.HTTPConnection | None:
+    def _take_idle(self, address: Address, timeout: float) -> Connection | None:
         oldest = time.monotonic() - MAX_IDLE_SECONDS
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 since, connection = self._idle.pop()
-            if since >= oldest and connection.sock is not None:
+            if since >= oldest and connection.sock is not None and connection.address == address:
                 connection.sock.settimeout(timeout)
                 return connection
             connection.close()
 
-    def _put_back(self, connection: http.client.HTTPConnection) -> None:
+    def _put_back(self, connection: Connection) -> None:
         with self._lock:
             if len(self._idle) < MAX_IDLE_CONNECTIONS and not self._closed.is_set():
                 self._idle.append((time.monotonic(), connection))
                 return
         connection.close()
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to one coordinator, over TLS where ``tls`` is given."""
+
+    def __init__(self, address: Address, timeout: float, tls: ClientTls | None) -> None:
+        super().__init__(address.host, address.port, timeout=timeout)
+        self.address = address
+        self._tls = tls
+        if tls is not None:
+            # The port that is not named in the request's `Host`.
+            self.default_port = 443
+
+    def connect(self) -> None:
+        """Connects, and shakes hands."""
+        super().connect()
+        if self._tls is not None:
+            name = self._tls.server_name or self.address.host
+            self.sock = self._tls.context().wrap_socket(self.sock, server_hostname=name)
+
+
+def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTls | None:
+    """What the addresses are asked with: a context of the caller's, or the one that the variables describe."""
+    if not addresses.has_tls:
+        return None
+    return ClientTls.from_env() if context is None else ClientTls(context)
+
+
+def unreachable(address: Address, error: BaseException) -> GridUnreachable:
+    """The exception for a coordinator that does not answer."""
+    return GridUnreachable(f"{address.url} does not answer: {type(error).__name__}: {error}")
 
 
 class Stream:

@@ -21,12 +21,14 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, problem
+from ._addresses import Address, Addresses
+from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, client_tls, problem, unreachable
 from .calls import named_call, task_label
 from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
 from .errors import GridUnreachable, JobCanceled, JobFailed, Unavailable
-from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, JobEvent, StreamReset
-from .job import LOOK_INTERVAL, OVER
+from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, StreamReset
+from .job import INDIVIDUAL, LOOK_INTERVAL, OVER
+from .models import JobEvent
 
 if TYPE_CHECKING:
     from . import models
@@ -36,7 +38,10 @@ _BUSY = frozenset({408, 429, 503})
 
 
 class AsyncClient:
-    """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``."""
+    """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``.
+
+    The arguments are those of ``Client``.
+    """
 
     def __init__(
         self,
@@ -56,7 +61,8 @@ class AsyncClient:
         }
         self._timeout = timeout
         self._retry_for = retry_for
-        self._ssl = ssl_context or True
+        self._addresses = Addresses(self.url)
+        self._tls = client_tls(self._addresses, ssl_context)
         self._opened: aiohttp.ClientSession | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = asyncio.Event()
@@ -117,7 +123,7 @@ class AsyncClient:
                 yield AsyncJob(self, shown)
 
     async def tasks(self, id: str | uuid.UUID, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
-        """The individual tasks of a job of the kind ``tasks`` or ``sleep``."""
+        """The individual tasks of a job of the kind ``tasks``, ``sleep`` or ``program``."""
         async for page in self._pages(job_path(id, "/tasks"), [("state", state)] if state else []):
             for task in page["tasks"]:
                 yield task
@@ -219,22 +225,37 @@ class AsyncClient:
             waiter.set()
 
     async def _json(self, method: str, path: str, body: str | None = None, *, is_safe: bool = True) -> Any:
-        deadline, pause = time.monotonic() + self._retry_for, FIRST_PAUSE
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        deadline, pause, others = time.monotonic() + self._retry_for, FIRST_PAUSE, len(self._addresses) - 1
         while True:
+            address, is_last = self._addresses.current, time.monotonic() >= deadline and others <= 0
             try:
-                async with self._session().request(method, self.url + path, data=body, timeout=timeout) as response:
-                    content = await response.read()
-                    if response.status not in _BUSY or not is_safe or time.monotonic() >= deadline:
-                        if response.status >= 400:
-                            raise problem(response.status, content)
-                        return json.loads(content)
+                status, content = await self._exchange(address, method, path, body)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                self._addresses.move_on(address)
                 never_arrived = isinstance(error, aiohttp.ClientConnectorError)
-                if not (is_safe or never_arrived) or time.monotonic() >= deadline:
-                    raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+                if not (is_safe or never_arrived) or is_last:
+                    raise unreachable(address, error) from error
+            else:
+                if status in _BUSY:
+                    self._addresses.move_on(address)
+                if status not in _BUSY or not is_safe or is_last:
+                    if status >= 400:
+                        raise problem(status, content)
+                    return json.loads(content)
+            if others > 0:
+                # Another coordinator may answer at once.
+                others -= 1
+                continue
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _exchange(self, address: Address, method: str, path: str, body: str | None) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        options = self._request_options(address)
+        async with self._session().request(
+            method, address.url + path, data=body, timeout=timeout, **options
+        ) as response:
+            return response.status, await response.read()
 
     async def _pages(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator[Any]:
         token: str | None = None
@@ -248,21 +269,31 @@ class AsyncClient:
 
     @asynccontextmanager
     async def _stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        address = self._addresses.current
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=IDLE_TIMEOUT)
+        options = self._request_options(address)
         try:
-            async with self._session().get(self.url + path, timeout=timeout) as response:
+            async with self._session().get(address.url + path, timeout=timeout, **options) as response:
+                if response.status in _BUSY:
+                    self._addresses.move_on(address)
                 if response.status >= 400:
                     raise problem(response.status, await response.read())
                 yield response
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if isinstance(error, (GridUnreachable, PermissionError)):
                 raise
-            raise GridUnreachable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
+            self._addresses.move_on(address)
+            raise unreachable(address, error) from error
+
+    def _request_options(self, address: Address) -> dict[str, Any]:
+        """What a request to an address has beside its target: TLS as it is now."""
+        if self._tls is None or not address.is_tls:
+            return {}
+        return {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}
 
     def _session(self) -> aiohttp.ClientSession:
         if self._opened is None:
-            connector = aiohttp.TCPConnector(ssl=self._ssl)
-            self._opened = aiohttp.ClientSession(headers=self._headers, connector=connector)
+            self._opened = aiohttp.ClientSession(headers=self._headers)
         return self._opened
 
 
@@ -327,8 +358,16 @@ class AsyncJob:
         if self.state == "canceled":
             raise JobCanceled(self.id, "it was canceled")
         if self.state == "failed":
-            raise JobFailed(self.id, self.data.get("error") or "it failed")
+            raise JobFailed(self.id, await self._failure())
         return await self._client.result(self.id)
+
+    async def _failure(self) -> str:
+        """Why it failed, and the reason of the first task that did."""
+        reason = self.data.get("error") or "it failed"
+        if self.data["kind"] in INDIVIDUAL:
+            async for first in self.tasks(state="failed"):
+                return f"{reason}, task {first['index']} with {first.get('last_error')}"
+        return reason
 
     async def cancel(self) -> AsyncJob:
         """Cancels it. Idempotent."""

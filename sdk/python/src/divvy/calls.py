@@ -42,8 +42,11 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: The label whose value says which calls a worker takes: ``single-1`` or ``chunk-1``.
 CALLS_LABEL = "python-calls"
 
-#: Labels of a worker beside those that it is started with: ``python``, ``cloudpickle``, ``python-calls``.
-OWN_LABELS = 3
+#: The label whose value is the SDK's ``major.minor``.
+SDK_LABEL = "divvy-sdk"
+
+#: Labels of a worker beside those of its options: ``python``, ``cloudpickle``, ``divvy-sdk``, ``python-calls``.
+OWN_LABELS = 4
 
 #: Pickled by the C pickler, which writes the same for these as cloudpickle, in a tenth of the time.
 _PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})
@@ -55,12 +58,22 @@ def cloudpickle_version() -> str:
     """cloudpickle's ``major.minor``."""
     import cloudpickle
 
-    return ".".join(cloudpickle.__version__.split(".")[:2])
+    return major_minor(cloudpickle.__version__)
+
+
+def major_minor(version: object) -> str:
+    """The first two numbers of a version."""
+    return ".".join(str(version).split(".")[:2])
 
 
 def call_labels(kind: str) -> dict[str, str]:
-    """The labels of workers that take calls of a kind, ``single`` or ``chunk``, from this Python."""
-    return {"python": PYTHON, "cloudpickle": cloudpickle_version(), CALLS_LABEL: f"{kind}-{FORMAT}"}
+    """The labels of workers that take calls of a kind, ``single`` or ``chunk``, from this Python and this SDK."""
+    return {
+        "python": PYTHON,
+        "cloudpickle": cloudpickle_version(),
+        SDK_LABEL: major_minor(__version__),
+        CALLS_LABEL: f"{kind}-{FORMAT}",
+    }
 
 
 def task_label(name: str) -> str:
@@ -145,7 +158,14 @@ def mismatch(payload: Any) -> str | None:
     if payload.get("cloudpickle") != cloudpickle_version():
         theirs = payload.get("cloudpickle")
         return f"VersionMismatch: the call is from cloudpickle {theirs}, this worker has {cloudpickle_version()}"
+    if major_minor(payload.get("sdk")) != major_minor(__version__):
+        return f"VersionMismatch: the call is from divvy {payload.get('sdk')}, this worker has {__version__}"
     return None
+
+
+def carries_code(payload: Any) -> bool:
+    """Whether a payload is a call whose function travels in it."""
+    return isinstance(payload, dict) and "divvy" in payload and "task" not in payload
 
 
 def value_outcome(value: Any) -> str:

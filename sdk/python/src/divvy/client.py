@@ -16,8 +16,9 @@ from urllib.parse import quote, urlencode
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 from .calls import named_call, task_label
 from .errors import GridUnreachable, Unavailable
-from .events import END_TYPES, IDLE_TIMEOUT, EventHub, JobEvent, StreamReset, parse_events
+from .events import END_TYPES, IDLE_TIMEOUT, EventHub, StreamReset, parse_events
 from .job import Job
+from .models import JobEvent
 
 if TYPE_CHECKING:
     from . import models
@@ -31,8 +32,10 @@ PAGE = 1000
 class Client:
     """A grid's public interface. Threads may share a client; it keeps one event stream for all jobs it waits for.
 
-    ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``; ``token`` to ``DIVVY_TOKEN``. ``retry_for`` is
-    how long, in seconds, requests that are safe to repeat are tried again while the coordinator is away.
+    ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``, and may be those of several coordinators with
+    commas between; ``token`` defaults to ``DIVVY_TOKEN``. ``retry_for`` is how long, in seconds, requests that are safe
+    to repeat are tried again while no coordinator answers. Without ``ssl_context`` TLS is as ``DIVVY_CA_FILE``,
+    ``DIVVY_CLIENT_CERT``, ``DIVVY_CLIENT_KEY`` and ``DIVVY_TLS_SERVER_NAME`` say.
     """
 
     def __init__(
@@ -74,10 +77,12 @@ class Client:
         max_attempts: int | None = None,
         timeout: models.Timeout | None = None,
         output: str | None = None,
+        verify: float | None = None,
         id: str | uuid.UUID | None = None,
     ) -> Job:
         """Submits a job; it is on the grid's disk when this returns.
 
+        ``verify`` is the share of leases, above 0 and up to 1, that a second worker computes again to be compared.
         The job goes under a UUID, ``id`` or a new one, so that a repeated request cannot start a second job.
         """
         body = job_request(
@@ -90,6 +95,7 @@ class Client:
             max_attempts=max_attempts,
             timeout=timeout,
             output=output,
+            verify=verify,
         )
         path = f"/v1/jobs/{uuid.UUID(str(id)) if id is not None else new_job_id()}"
         return Job(self, self.transport.request("PUT", path, json.dumps(body)).checked().json())
@@ -134,7 +140,7 @@ class Client:
             yield from (Job(self, shown) for shown in page["jobs"])
 
     def tasks(self, id: str | uuid.UUID, *, state: models.TaskState | None = None) -> Iterator[models.Task]:
-        """The individual tasks of a job of the kind ``tasks`` or ``sleep``."""
+        """The individual tasks of a job of the kind ``tasks``, ``sleep`` or ``program``."""
         query: list[tuple[str, str]] = [("state", state)] if state else []
         for page in self._pages(job_path(id, "/tasks"), query):
             yield from page["tasks"]

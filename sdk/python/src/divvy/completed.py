@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from .events import END_TYPES, JobEvent, Watcher
+from .events import END_TYPES, Watcher
 from .job import LOOK_INTERVAL, Job
+from .models import JobEvent
 
 Item = TypeVar("Item", bound="Job | Future[Any]")
 

@@ -99,7 +99,11 @@ class TaskTimedOut(TaskError, TimeoutError):
 
 
 class VersionMismatch(TaskError):
-    """A worker declined the call: its Python, cloudpickle or call format is another."""
+    """A worker declined the call: its Python, cloudpickle, SDK or call format is another."""
+
+
+class NotAdmitted(TaskError):
+    """A worker declined the call: its job was submitted without the right ``programs``."""
 
 
 class UnknownTask(TaskError, LookupError):

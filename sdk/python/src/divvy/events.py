@@ -13,13 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
 
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Stream, Transport
 from .errors import DivvyError
-
-if TYPE_CHECKING:
-    from typing_extensions import NotRequired
+from .models import JobEvent
 
 #: Types of the events that end a job.
 END_TYPES = frozenset({"succeeded", "failed", "canceled"})
@@ -32,20 +29,6 @@ LINGER_SECONDS = 30.0
 
 #: How long a watcher waits for the stream before it goes on without.
 CONNECT_TIMEOUT = 5.0
-
-
-class JobEvent(TypedDict):
-    """One event; ``seq`` grows over all jobs."""
-
-    seq: int
-    job: str
-    type: str
-    at: str
-    kind: NotRequired[str]
-    task: NotRequired[str]
-    tasks_done: NotRequired[int]
-    tasks_total: NotRequired[int]
-    error: NotRequired[str]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from .._transport import Response, Transport
+from .._transport import _BUSY, Response, Transport
 from ..errors import DivvyError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
@@ -41,6 +41,8 @@ class Lease:
     tasks: list[Any]
     renew_after: float
     source: Source
+    #: Whether code in the payloads may run.
+    is_admitted: bool = False
     #: The lease's name, where the coordinator gives one: with it a report counts even after a restart.
     name: Any = None
     claimed_at: float = field(default_factory=time.monotonic)
@@ -75,7 +77,7 @@ class Source:
 
 
 class Coordinator:
-    """The coordinator's internal interface."""
+    """The coordinators' internal interface. ``url`` may be several with commas between."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self._transport = Transport(url, token, timeout=30.0, retry_for=0.0)
@@ -134,6 +136,9 @@ class Coordinator:
                     log.warning("%s of attempt %s was not reported: %s", what, lease.attempt, error)
                     return None
                 continue
+            if response.status in _BUSY and time.monotonic() < deadline and not self._transport.is_closed:
+                # A coordinator that stops, or waits for the next leader.
+                continue
             if response.status == 409:
                 log.info("attempt %s holds no lease any more: its %s is dropped", lease.attempt, what)
                 return None
@@ -174,6 +179,7 @@ class WaitingClaim:
         except (OSError, http.client.HTTPException) as error:
             if self._is_taken_back:
                 return None
+            self._transport.give_up(connection)
             raise GridUnreachable(f"the coordinator does not answer: {type(error).__name__}: {error}") from error
         finally:
             with self._lock:
@@ -181,6 +187,9 @@ class WaitingClaim:
             connection.close()
         if response.status == 204:
             return None
+        if response.status == 503:
+            # It stops, or knows no coordinator that leads.
+            self._transport.give_up(connection)
         response.checked()
         return read_lease(response, self._source)
 
@@ -197,7 +206,15 @@ def read_lease(response: Response, source: Source) -> Lease:
     """The lease in an answer."""
     claimed = response.json()
     renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
-    return Lease(claimed["attempt"], claimed["job"], claimed["tasks"], renew_after, source, claimed.get("lease"))
+    return Lease(
+        claimed["attempt"],
+        claimed["job"],
+        claimed["tasks"],
+        renew_after,
+        source,
+        is_admitted=claimed.get("is_admitted") is True,
+        name=claimed.get("lease"),
+    )
 
 
 def lease_field(lease: Lease) -> dict[str, Any]:

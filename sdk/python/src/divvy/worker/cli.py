@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import logging
 import os
@@ -21,6 +22,8 @@ from .service import Config, Worker, WorkerFailed
 
 MAX_SLOTS = 1024
 
+PR_SET_DUMPABLE = 4
+
 #: The grid takes so many labels of a worker.
 MAX_LABELS = 32
 
@@ -32,10 +35,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="divvy-python-worker",
         description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: "
-        "whoever may submit jobs runs what they like here.",
+        "whoever has a token with the rights 'submit' and 'programs' runs what they like here.",
     )
     add = made.add_argument
-    add("--coordinator", metavar="URL", default=os.environ.get("DIVVY_COORDINATOR", "http://127.0.0.1:8081"))
+    add(
+        "--coordinator",
+        metavar="URLS",
+        default=os.environ.get("DIVVY_COORDINATOR") or "http://127.0.0.1:8081",
+        help="the coordinators' internal URLs, with commas between [%(default)s]",
+    )
     add("--slots", type=int, default=_from_env("DIVVY_SLOTS", None), help="processes [default: the cores it may use]")
     add(
         "--import",
@@ -112,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     config = configure(arguments)
+    hide_token()
     try:
         worker = Worker(config)
     except ValueError as error:
@@ -122,6 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         worker.run()
     except WorkerFailed as error:
         sys.exit(f"error: {error}")
+
+
+def hide_token() -> None:
+    """Keeps the worker token from calls: out of their environment, and out of what others see of this process."""
+    os.environ.pop("DIVVY_WORKER_TOKEN", None)
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 
 def _from_env(name: str, default: int | None) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..calls import CALLS_LABEL, call_labels, error_field, error_outcome, mismatch, task_label
+from ..calls import CALLS_LABEL, call_labels, carries_code, error_field, error_outcome, mismatch, task_label
 from ..errors import DivvyError
 from ..registry import registered
 from . import child
@@ -37,6 +37,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 class Config:
     """How a worker was started."""
 
+    #: The internal URL of a coordinator, or of several with commas between.
     coordinator: str
     worker_id: str
     slots: int
@@ -166,7 +167,8 @@ class Worker:
     def _accept(self, lease: Lease) -> None:
         """Takes a lease to run, declines it, or hands it back."""
         for task in lease.tasks:
-            reason = mismatch(task["payload"]) or self._not_for_this_worker(task["payload"])
+            payload = task["payload"]
+            reason = not_admitted(lease, payload) or mismatch(payload) or self._not_for_this_worker(payload)
             if reason is not None:
                 log.warning("declined task %d of job %s: %s", task["index"], lease.job, reason)
                 return self._coordinator.fail(lease, reason)
@@ -219,6 +221,13 @@ class Worker:
                 lease.last_renewed_at = time.monotonic()
                 if not self._coordinator.renew(lease):
                     self._board.lose(lease)
+
+
+def not_admitted(lease: Lease, payload: Any) -> str | None:
+    """Why a payload's code must not run; None if it may, or if there is none."""
+    if lease.is_admitted or not carries_code(payload):
+        return None
+    return "NotAdmitted: the payload carries code, and its job was submitted without the right 'programs'"
 
 
 def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:

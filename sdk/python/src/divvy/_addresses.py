@@ -1,0 +1,70 @@
+"""Where a grid is asked: the URL of one coordinator, or of several with commas between.
+
+One address is asked at a time. Who finds that it does not answer, or cannot serve now, moves on to the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+#: The most coordinators of one grid that are asked.
+MAX_ADDRESSES = 16
+
+
+@dataclass(frozen=True)
+class Address:
+    """One coordinator."""
+
+    #: Without a slash at its end.
+    url: str
+    is_tls: bool
+    host: str
+    port: int
+    #: The path before the interface's own ones.
+    prefix: str
+
+
+class Addresses:
+    """The coordinators of a grid, and which of them is asked. Threads may share it."""
+
+    def __init__(self, urls: str) -> None:
+        texts = [text for text in (part.strip() for part in urls.split(",")) if text]
+        if not 1 <= len(texts) <= MAX_ADDRESSES:
+            raise ValueError(f"a grid has 1 to {MAX_ADDRESSES} URLs with commas between, not {len(texts)}")
+        self.all = [parse(text) for text in texts]
+        self._lock = threading.Lock()
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @property
+    def current(self) -> Address:
+        """The coordinator that is asked now."""
+        return self.all[self._at]
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether any of them is asked over TLS."""
+        return any(address.is_tls for address in self.all)
+
+    def move_on(self, failed: Address) -> None:
+        """Asks the next one from now on, unless another thread has moved on from ``failed`` already."""
+        with self._lock:
+            if self.all[self._at] == failed:
+                self._at = (self._at + 1) % len(self.all)
+
+
+def parse(url: str) -> Address:
+    """The address that a URL names. ``ValueError`` if it names none."""
+    if "@" in url:
+        # The message must not show what stands before the sign.
+        raise ValueError("the URL of a coordinator must not have a user or a password: access is by token")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL of a service")
+    is_tls = parts.scheme == "https"
+    port = parts.port or (443 if is_tls else 80)
+    return Address(url.rstrip("/"), is_tls, parts.hostname, port, parts.path.rstrip("/"))

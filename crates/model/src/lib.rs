@@ -36,7 +36,7 @@ pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
 pub use payloads::Payloads;
 pub use priority::Priority;
 pub use program::{ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, uploaded_programs};
-pub use program_output::ProgramOutput;
+pub use program_output::{INLINE_OUTPUT_BYTES, OutputObject, ProgramOutput, TextCheck};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources};
 pub use share::{InvalidShare, Share};

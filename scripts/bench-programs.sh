@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # What programs cost: the sandbox's overhead for one call beside bare ones, taken in turns, and tasks a second of an empty
-# program over two slots beside `xargs -P2` and GNU parallel. Prints Markdown. TASKS=10000 PROFILE=release.
+# program over two slots beside `xargs -P2` and GNU parallel, and how much a program on one slot is slowed by a hostile one on
+# the other. Prints Markdown. TASKS=10000 ROUNDS=7 PROFILE=release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TASKS=${TASKS:-10000}
 PROFILE=${PROFILE:-release}
 CALLS=${CALLS:-5000}
+ROUNDS=${ROUNDS:-7}
 
 cargo build --quiet --locked --profile "$PROFILE" -p coordinator -p worker -p divvy --bins
 bin=$PWD/target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
@@ -70,3 +72,68 @@ row '`xargs -P2`' sh -c "seq $TASKS | xargs -P2 -n1 /usr/bin/true"
 if command -v parallel >/dev/null; then
   row 'GNU parallel `-j2`' sh -c "seq $TASKS | parallel -j2 /usr/bin/true"
 fi
+
+# A sieve that says how many microseconds it has taken: what a neighbour on the other slot feels.
+cat > "$directory/sieve.c" <<'EOF'
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+enum { LIMIT = 1 << 20, TURNS = 400 };
+static char composite[LIMIT];
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+}
+int main(void) {
+    long long before = now(), primes = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        memset(composite, 0, sizeof composite);
+        for (long number = 2; number < LIMIT; number++) {
+            if (composite[number]) continue;
+            primes++;
+            for (long multiple = number * number; multiple < LIMIT; multiple += number) composite[multiple] = 1;
+        }
+    }
+    // 82,025 primes are below 2^20.
+    if (primes != 82025LL * TURNS) return 1;
+    printf("%lld", now() - before);
+}
+EOF
+cc -O2 -static -o "$directory/sieve" "$directory/sieve.c"
+cc -O1 -pthread -o "$directory/hostile" crates/sandbox/tests/programs/hostile.c
+sieve=$("$bin/divvy" program put "$directory/sieve")
+hostile=$("$bin/divvy" program put "$directory/hostile")
+
+submit() { "$bin/divvy" job submit program --output quiet "$@"; }
+# Microseconds of one sieve.
+sieve_time() {
+  local id
+  id=$(submit --program "$sieve" --range 0..1 --step 1 --priority 9 --wait)
+  "$bin/divvy" job result "$id" --task 0
+}
+running() { "$bin/divvy" job show "$1" --output json | python3 -c 'import json, sys; print(json.load(sys.stdin)["tasks"]["running"])'; }
+median() { sort -n | awk '{ all[NR] = $1 } END { print NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2 }'; }
+# A row of the table: the sieve alone and beside a program that is run again and again, in turns; the median of the ratios.
+beside() {
+  local name=$1 arguments=$2 id alone round
+  for _ in $(seq 10000); do echo "$arguments"; done > "$directory/arguments.jsonl"
+  for round in $(seq "$ROUNDS"); do
+    alone=$(sieve_time)
+    id=$(submit --program "$hostile" --args-file "$directory/arguments.jsonl" --max-attempts 1 --memory 256MiB)
+    until [ "$(running "$id")" -ge 1 ]; do sleep 0.05; done
+    echo "$(sieve_time) $alone"
+    "$bin/divvy" job cancel "$id" >/dev/null
+    until [ "$(running "$id")" = 0 ]; do sleep 0.05; done
+  done | awk '{ print $1 / $2 }' | median | xargs printf "| $name | %.3f |\n"
+}
+
+echo
+echo "A sieve on one slot beside a hostile program on the other, on $(nproc) cores; time beside it to time alone, median of $ROUNDS:"
+echo
+echo '| neighbour | ratio |'
+echo '|---|---|'
+beside 'fork bomb' '["fork"]'
+beside 'memory bomb' '["memory", 100000000000]'
+beside 'output flood' '["write", 1000000000000]'
+beside 'scratch fill' '["fill", 1000000000]'

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use jiff::Timestamp;
-use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS};
+use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS, INLINE_OUTPUT_BYTES};
 use scheduler::Policy;
 use serde::Deserialize;
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
@@ -17,6 +17,7 @@ use store::statistics::StatisticsRetention;
 use store_sqlite::StoreSettings;
 use url::Url;
 use uuid::Uuid;
+use workloads::MAX_OUTPUT_BYTES;
 
 use crate::advertised::advertised;
 use crate::http::{REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES};
@@ -69,11 +70,14 @@ pub struct Config {
     /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests, and the jobs that they hold until they are stored, may
     /// take together; further ones get 503. Default 536870912, 512 MiB.
     pub max_body_memory: usize,
-    /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON, and so the longest output of a task. Default
-    /// 67108864, 64 MiB.
+    /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON; outputs of programs above 64 KiB do not count.
+    /// Default 67108864, 64 MiB.
     pub max_result_bytes: usize,
-    /// `DIVVY_MAX_OUTCOME_MEMORY`: the memory that large results may take together until they are on disk; further ones wait
-    /// at their workers. Default 134217728, 128 MiB.
+    /// `DIVVY_MAX_OUTPUT_BYTES`: the longest output that a task of a program may be allowed, up to 68719476736, 64 GiB.
+    /// Default 1073741824, 1 GiB.
+    pub max_output_bytes: u64,
+    /// `DIVVY_MAX_OUTCOME_MEMORY`: the memory that large results and outputs that are handed in may take together until they
+    /// are on disk; further ones wait at their workers. Default 134217728, 128 MiB.
     pub max_outcome_memory: usize,
     /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program that can be uploaded. Default 67108864, 64 MiB, as much as a worker
     /// compiles.
@@ -151,6 +155,7 @@ impl Default for Config {
             max_job_bytes: 64 << 20,
             max_body_memory: 512 << 20,
             max_result_bytes: 64 << 20,
+            max_output_bytes: 1 << 30,
             max_outcome_memory: 128 << 20,
             max_program_bytes: 64 << 20,
             chunk_size: DEFAULT_CHUNK_SIZE,
@@ -222,6 +227,11 @@ impl Config {
             "DIVVY_MAX_BODY_MEMORY must be at least {longest_body}, so that the longest job and the longest results fit, \
              but is {}",
             self.max_body_memory
+        );
+        ensure!(
+            (INLINE_OUTPUT_BYTES..=MAX_OUTPUT_BYTES).contains(&self.max_output_bytes),
+            "DIVVY_MAX_OUTPUT_BYTES must be from {INLINE_OUTPUT_BYTES} to {MAX_OUTPUT_BYTES}, but is {}",
+            self.max_output_bytes
         );
         ensure!(
             self.results_url.as_ref().is_none_or(|url| url.scheme() != "memory"),
@@ -345,6 +355,8 @@ mod tests {
             ("max_attempts", "0"),
             ("max_inflight", "0"),
             ("max_body_memory", "1048576"),
+            ("max_output_bytes", "65535"),
+            ("max_output_bytes", "68719476737"),
             ("evict_after_ms", "1999"),
             ("lease_target_ms", "0"),
             ("lease_timeout_ms", "-1"),

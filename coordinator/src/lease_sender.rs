@@ -20,6 +20,7 @@ use crate::driver::{Driver, Outgoing};
 use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::outcomes::{OutcomeBudget, OutcomePermit};
+use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::supervisor::Supervisor;
@@ -182,6 +183,13 @@ impl LeaseSender {
         if outcome.attempt != attempt {
             return Err(worker_failed(format!("its worker answered for attempt {}", outcome.attempt)));
         }
+        let LeaseOrder { job, kind, .. } = *order;
+        let reported = Reported { job, kind, attempt, first: order.tasks.start, results: &outcome.results };
+        reported.demand_objects(&self.store).await.map_err(|error| match error {
+            UncountedError::Absent(cause) => worker_failed(cause),
+            // A worker keeps the outcome, and delivers it when it is asked to.
+            UncountedError::Read(_) => Sent::Broken,
+        })?;
         let report = Report { value: Some(outcome.value), results: outcome.results };
         Ok((report, Duration::from_micros(outcome.compute_us), permit))
     }

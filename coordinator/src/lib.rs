@@ -23,6 +23,7 @@ mod members;
 mod metrics;
 pub mod migrate;
 mod outcomes;
+mod outputs;
 mod programs;
 mod pull_workers;
 mod relay;

@@ -122,6 +122,7 @@ pub(crate) struct CoordinatorMetrics {
     evictions: Family<ReasonLabel, Counter>,
     forwarded: Family<OutcomeLabel, Counter>,
     takeovers: Counter,
+    output_bytes: Counter,
 }
 
 impl CoordinatorMetrics {
@@ -139,12 +140,14 @@ impl CoordinatorMetrics {
         let help = "Requests that were passed on to the leader, by outcome";
         metrics.register("divvy_forwarded_requests", help, forwarded.clone());
         metrics.register("divvy_takeovers", "Terms that this coordinator has begun", takeovers.clone());
+        let (help, output_bytes) = ("Length of the outputs that workers have handed in as objects", Counter::default());
+        metrics.register_with_unit("divvy_handed_in_outputs", help, Unit::Bytes, output_bytes.clone());
         metrics.register_collector(Box::new(gauges));
         // A label set that is known starts at zero, so that its first increase shows.
         LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
         Forwarded::ALL.iter().for_each(|outcome| drop(forwarded.get_or_create(&outcome.label())));
-        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers }
+        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers, output_bytes }
     }
 
     pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
@@ -161,6 +164,10 @@ impl CoordinatorMetrics {
 
     pub(crate) fn took_over(&self) {
         self.takeovers.inc();
+    }
+
+    pub(crate) fn output_handed_in(&self, bytes: u64) {
+        self.output_bytes.inc_by(bytes);
     }
 
     pub(crate) fn evicted(&self, reason: EvictionReason) {

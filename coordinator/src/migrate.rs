@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use store::Objects;
-use store::transfer::{Source, Target, objects, programs, transfer};
+use store::transfer::{Source, Target, has_outputs, objects, programs, transfer};
 use url::Url;
 
 /// How it is called.
 pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
-    A STORE is a data directory or postgres://user:password@host/database. Results above 64 KiB and programs are copied from \
-    --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
+    A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
+    copied from --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
     there are some.\n";
 
 /// A store by its name on the command line.
@@ -53,7 +53,7 @@ impl Place {
             (_, Some(url)) => Ok(Objects::open(url)?),
             (Self::Directory(path), None) => Ok(Objects::local(&path.join("results"))?),
             (Self::Postgres(_), None) => {
-                bail!("there are results above 64 KiB or programs: say by {option} where they are kept")
+                bail!("there are results or outputs above 64 KiB or programs: say by {option} where they are kept")
             }
         }
     }
@@ -97,7 +97,8 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     let mut source = request.from.source().context("open the source")?;
     let mut target = request.to.target().context("open the target")?;
     let (names, programs) = (objects(&mut *source)?, programs(&mut *source)?);
-    if !names.is_empty() || !programs.is_empty() {
+    let mut outputs = 0;
+    if !names.is_empty() || !programs.is_empty() || has_outputs(&mut *source)? {
         let id = source.marks()?.store;
         let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
         let to = request.to.results(request.to_results.as_ref(), "--to-results")?;
@@ -110,12 +111,13 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
             for program in &programs {
                 runtime.block_on(from.copy_program(*program, &to)).context("copy a program")?;
             }
+            outputs = runtime.block_on(from.copy_outputs(&to)).context("copy an output")?;
         }
     }
     let mut text = String::new();
     for (table, rows) in transfer(&mut *source, &mut *target)? {
         text.push_str(&format!("{table}: {rows}\n"));
     }
-    text.push_str(&format!("results above 64 KiB: {}\n", names.len()));
+    text.push_str(&format!("results above 64 KiB: {}\noutputs above 64 KiB: {outputs}\n", names.len()));
     Ok(text)
 }

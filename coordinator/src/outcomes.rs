@@ -1,4 +1,4 @@
-//! One bound on the memory of large outcomes, from their arrival until they are on disk. Where it is taken an answer stays
+//! One bound on the memory of large outcomes and of outputs that are handed in, from their arrival until they are on disk. Where it is taken an answer stays
 //! in its connection, and so at its worker, until others are committed.
 
 use std::sync::Arc;
@@ -18,6 +18,9 @@ const UNIT_BYTES: usize = 1024;
 
 /// An outcome is in memory as the answer, as its parsed results and as the row to be written.
 const COPIES: usize = 3;
+
+/// An output on its way into the object store has a part of 8 MiB in memory, which may be allocated for twice as much.
+const UPLOAD_BYTES: usize = 16 << 20;
 
 /// Between two looks while the disk is full or away.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -44,8 +47,16 @@ impl OutcomeBudget {
         if bytes <= UNCOUNTED_BYTES {
             return OutcomePermit(None);
         }
-        let units = u32::try_from(bytes.saturating_mul(COPIES).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        let units = units.min(self.all);
+        self.take(bytes.saturating_mul(COPIES)).await
+    }
+
+    /// Waits for room for an output of `bytes` on its way into the object store, of which a part is in memory.
+    pub(crate) async fn reserve_upload(&self, bytes: u64) -> OutcomePermit {
+        self.take(usize::try_from(bytes).unwrap_or(usize::MAX).min(UPLOAD_BYTES)).await
+    }
+
+    async fn take(&self, bytes: usize) -> OutcomePermit {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.all);
         OutcomePermit(Some(Arc::clone(&self.units).acquire_many_owned(units).await.expect("it is never closed")))
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Programs {
     /// The longest program.
     pub(crate) max_bytes: u64,
     /// The longest output of a task.
-    max_output_bytes: u64,
+    pub(crate) max_output_bytes: u64,
     /// One permit for each upload.
     pub(crate) uploads: Semaphore,
     pub(crate) logs: Arc<TaskLogs>,
@@ -40,7 +40,7 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn new(store: Arc<Store>, workers: Arc<Workers>, config: &Config) -> Self {
-        let (max_bytes, max_output_bytes) = (config.max_program_bytes, config.max_result_bytes as u64);
+        let (max_bytes, max_output_bytes) = (config.max_program_bytes, config.max_output_bytes);
         Self { store, workers, max_bytes, max_output_bytes, uploads: Semaphore::new(MAX_UPLOADS), logs: Arc::default() }
     }
 
@@ -52,7 +52,7 @@ impl Programs {
     pub(crate) async fn admit(&self, job: &mut ParsedJob) -> Result<(), AdmitError> {
         if is_program(job.kind) && workloads::program_output_bytes(&job.work.stored)? > self.max_output_bytes {
             let most = self.max_output_bytes;
-            let message = format!("limits.output_bytes must be at most {most} here (DIVVY_MAX_RESULT_BYTES)");
+            let message = format!("limits.output_bytes must be at most {most} here (DIVVY_MAX_OUTPUT_BYTES)");
             return Err(InvalidJob::new("params", message).into());
         }
         let is_reproducible = is_program(job.kind) && workloads::program_is_reproducible(&job.work.stored)?;

@@ -1,19 +1,23 @@
 //! Fetches from the coordinator what tasks need, and reports to it on the side, for threads that compute. The coordinator
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use api::Problem;
 use api::client::read_bounded_json;
-use reqwest::header::HOST;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use futures_util::stream;
+use reqwest::header::{CONTENT_LENGTH, HOST};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 use service::WorkerToken;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use crate::contact::describe;
 use crate::coordinators::Endpoint;
@@ -23,6 +27,14 @@ const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// An output is long: a coordinator whose disk is full is not sent it over and over.
+const LAST_HAND_IN_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long the coordinator may take nothing of an output, or need to store all of it.
+const STALL_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// What is read of a file at once.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// How long a coordinator may be away before what needs it fails: as long as a restart may take, and a little.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,6 +122,61 @@ impl Courier {
         })
     }
 
+    /// Puts a file at `path`. While the coordinator is away, cannot store it or does not know the lease yet, it is asked
+    /// again: like an outcome, the file waits until the attempt is stopped. Blocks the calling thread.
+    pub(crate) fn hand_in(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        content: &Content,
+        stop: &AtomicBool,
+    ) -> Result<(), FetchError> {
+        let handing_in = async {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match self.attempt_to_hand_in(path, query, content).await {
+                    Err(FetchError::Unreachable(error)) => debug!(error, "an output was not taken; it is sent again"),
+                    ended => return ended,
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(LAST_HAND_IN_PAUSE);
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                handed_in = handing_in => handed_in,
+                () = stopped(stop) => Err(FetchError::Stopped),
+            }
+        })
+    }
+
+    async fn attempt_to_hand_in(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        content: &Content,
+    ) -> Result<(), FetchError> {
+        let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
+        let request = self.request(Method::PUT, path).ok_or_else(nobody)?.query(query);
+        let (body, progress) = content.body();
+        let sending = request.header(CONTENT_LENGTH, content.bytes).body(body).send();
+        let response = tokio::select! {
+            response = sending => response.map_err(|error| FetchError::Unreachable(describe(&error)))?,
+            () = stalled(&progress) => return Err(FetchError::Unreachable("it takes no more of an output".to_owned())),
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let detail = detail_of(response).await;
+        // A coordinator that has just begun to lead does not know the lease before the next heartbeat.
+        let is_early = [StatusCode::CONFLICT, StatusCode::REQUEST_TIMEOUT].contains(&status);
+        if is_early || is_transient(status) {
+            return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
+        }
+        Err(FetchError::Refused { status, detail })
+    }
+
     async fn attempt<T>(
         &self,
         path: &[&str],
@@ -123,9 +190,8 @@ impl Courier {
         if status.is_success() {
             return take(response).await;
         }
-        let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
-        let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let detail = detail_of(response).await;
+        if is_transient(status) {
             return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
         }
         Err(FetchError::Refused { status, detail })
@@ -159,6 +225,56 @@ impl Courier {
         let endpoint = current.as_ref()?;
         let request = self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone());
         Some(self.token.sign(request))
+    }
+}
+
+/// Whether the coordinator may answer otherwise later.
+fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+async fn detail_of(response: Response) -> String {
+    let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
+    problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail))
+}
+
+/// A file to be sent.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) file: Arc<File>,
+    pub(crate) bytes: u64,
+}
+
+impl Content {
+    /// Its bytes in pieces, and how many have been taken.
+    fn body(&self) -> (Body, Arc<AtomicU64>) {
+        let taken = Arc::new(AtomicU64::new(0));
+        let (file, progress) = (Arc::clone(&self.file), Arc::clone(&taken));
+        let pieces = stream::try_unfold((file, progress), |(file, progress)| async move {
+            let at = progress.load(Ordering::Relaxed);
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; PIECE_BYTES];
+                let length = file.read_at(&mut piece, at)?;
+                piece.truncate(length);
+                Ok::<_, std::io::Error>((file, piece))
+            });
+            let (file, piece) = reading.await.map_err(std::io::Error::other)??;
+            progress.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            Ok::<_, std::io::Error>((!piece.is_empty()).then_some((piece, (file, progress))))
+        });
+        (Body::wrap_stream(pieces), taken)
+    }
+}
+
+/// Resolves when nothing more has been taken for too long.
+async fn stalled(progress: &AtomicU64) {
+    let mut before = progress.load(Ordering::Relaxed);
+    loop {
+        sleep(STALL_TIMEOUT).await;
+        let now = progress.load(Ordering::Relaxed);
+        if std::mem::replace(&mut before, now) == now {
+            return;
+        }
     }
 }
 

@@ -197,11 +197,14 @@ pub(crate) struct Wait {
     pub(crate) ids: Vec<JobId>,
 }
 
-/// Prints a job's result, as JSON.
+/// Prints a job's result, as JSON, or that of one task.
 #[derive(Debug, Args)]
 pub(crate) struct ResultOf {
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
+    /// Only of this task: as JSON, of a program the bytes that it has printed
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), conflicts_with = "wait", value_hint = ValueHint::Other)]
+    pub(crate) task: Option<u64>,
     /// Wait for it this long, such as 30s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, value_hint = ValueHint::Other)]
     pub(crate) wait: Option<Duration>,

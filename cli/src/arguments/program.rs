@@ -75,7 +75,7 @@ pub(crate) struct LimitArguments {
     /// Memory of all its processes, in bytes or such as 512MB or 4GiB [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
     pub(crate) memory: Option<u64>,
-    /// Length of its stdout, at most 16MiB [default: 1MiB]
+    /// Length of its stdout, at most what the coordinator allows [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
     pub(crate) output_limit: Option<u64>,
     /// A variable of its environment; may be repeated

@@ -26,7 +26,8 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
     let response = ask(grid, arguments).await?;
     let Some(path) = &arguments.file else {
         let last = copy(grid, response, &mut stdout(), |error| unwritable(&error)).await?;
-        return if last == Some(b'\n') {
+        // A task's output is printed as it is.
+        return if last == Some(b'\n') || arguments.task.is_some() {
             Ok(())
         } else {
             stdout().write_all(b"\n").map_err(|error| unwritable(&error))
@@ -45,6 +46,9 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
 }
 
 async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
+    if let Some(task) = arguments.task {
+        return grid.task_result(arguments.id, task).await.map_err(Failure::from);
+    }
     let deadline = Instant::now() + arguments.wait.unwrap_or_default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

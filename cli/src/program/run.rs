@@ -59,5 +59,6 @@ fn call(arguments: &RunProgram) -> Call {
         env: given.env.iter().cloned().collect(),
         limits,
         reproducible: given.reproducible,
+        spool: None,
     }
 }

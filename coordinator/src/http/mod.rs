@@ -9,6 +9,7 @@ mod events;
 mod following;
 mod jobs;
 mod logs;
+mod outputs;
 mod program_inputs;
 mod programs;
 mod pull;
@@ -134,6 +135,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/jobs/{id}", Right::Read).by_leader_if_any(),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
+    Route::new("GET", "/v1/jobs/{id}/tasks/{task}/result", Right::Read),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/jobs/{id}/explain", Right::Read).by_leader().briefly(),
@@ -166,6 +168,10 @@ pub(crate) const INTERNAL: &[Route] = &[
     Route::new("GET", "/worker/programs/{sha256}", Right::Admin),
     Route::new("GET", "/worker/jobs/{id}/inputs", Right::Admin).query(&["first", "beyond"]),
     Route::new("GET", "/worker/jobs/{id}/outputs", Right::Admin).by_leader(),
+    // Not passed on: a worker hands an output in at the coordinator whose lease it has.
+    Route::new("PUT", "/worker/outputs/{job}/{attempt}/{task}", Right::Admin)
+        .query(&["bytes", "sha256", "text"])
+        .any_body(),
     Route::new("PUT", "/worker/logs/{job}/{task}/{attempt}", Right::Admin).by_leader(),
     Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable(),
     Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader(),
@@ -184,6 +190,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
         .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))
         .service(resource("/v1/jobs/{id}/tasks", "GET").get(tasks::list))
+        .service(resource("/v1/jobs/{id}/tasks/{task}/result", "GET").get(outputs::show))
         .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
         .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
@@ -221,6 +228,7 @@ pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/worker/programs/{sha256}", "GET").get(program_inputs::program))
         .service(resource("/worker/jobs/{id}/inputs", "GET").get(program_inputs::inputs))
         .service(resource("/worker/jobs/{id}/outputs", "GET").get(program_inputs::outputs))
+        .service(resource("/worker/outputs/{job}/{attempt}/{task}", "PUT").put(outputs::put))
         .service(resource("/worker/logs/{job}/{task}/{attempt}", "PUT").put(program_inputs::report_log))
         .service(resource("/v1/worker/claim", "POST").post(pull::claim))
         .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))

@@ -1,16 +1,15 @@
 //! What workers fetch and report of programs, at the internal port: the programs' bytes, what tasks read, and what they
 //! write to stderr.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{LogReport, MAX_LOG_BYTES};
 use futures_util::stream;
-use model::{AttemptId, JobId, ProgramOutput};
+use model::AttemptId;
 use service::{ApiError, Query, parse_json_leniently, read_body};
-use store::{ComposeError, ReadError, Store};
+use store::{ComposeError, ReadError};
 use uuid::Uuid;
 
 use super::State;
@@ -77,32 +76,13 @@ pub(super) async fn outputs(
 ) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
     let id = job_id(&path)?;
-    let store = Arc::clone(&state.term()?.store);
+    let store = &state.term()?.store;
     // The last of them may be waiting to be committed.
     store.flush().await.map_err(from_write)?;
-    let lines = stream::try_unfold((store, 0), move |(store, next)| async move {
-        let some = lines(&store, id, next).await?;
-        Ok::<_, ComposeError>(some.map(|(piece, next)| (piece, (store, next))))
+    let lines = stream::try_unfold(store.output_lines(id), |mut lines| async move {
+        Ok::<_, ComposeError>(lines.next().await?.map(|piece| (piece, lines)))
     });
     Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(Box::pin(lines)))
-}
-
-async fn lines(store: &Store, job: JobId, next: u64) -> Result<Option<(Bytes, u64)>, ComposeError> {
-    let some = store.outputs(job, next).await?;
-    let Some(beyond) = some.last().map(|(task, _)| task + 1) else { return Ok(None) };
-    let mut piece = Vec::new();
-    for (task, output) in some {
-        piece.extend(line(output).ok_or_else(|| ComposeError::Combine(format!("task {task} answered no base64")))?);
-    }
-    Ok(Some((piece.into(), beyond)))
-}
-
-fn line(output: ProgramOutput) -> Option<Vec<u8>> {
-    let mut bytes = output.into_bytes()?;
-    if bytes.last() != Some(&b'\n') {
-        bytes.push(b'\n');
-    }
-    Some(bytes)
 }
 
 /// `PUT /worker/logs/{job}/{task}/{attempt}`: what an attempt has written to stderr so far.

@@ -15,6 +15,7 @@ use api::{
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
 use jiff::Timestamp;
 use model::{AttemptId, JobId};
+use scheduler::Failure;
 use serde_json::value::RawValue;
 use service::{ApiError, parse_json, read_body, when_answer_is_lost, with_body};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ use super::State;
 use super::errors::{from_full, from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::{Begun, End};
+use crate::outputs::{Reported, UncountedError};
 use crate::pull_workers::{Claimant, check_abilities};
 use crate::term::Term;
 use crate::undelivered::{ATTEMPT, UNDELIVERED};
@@ -109,6 +111,7 @@ pub(super) async fn complete(
     claim.as_ref().map_or(Ok(()), check)?;
     let term = state.term()?;
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
+    demand_objects(&term, attempt, &results).await?;
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
@@ -241,6 +244,25 @@ fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName
     };
     let is_held = term.driver.input(|engine, now| engine.adopt_reported(worker, &held, now));
     if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
+}
+
+/// Refuses an outcome that refers to outputs which were not handed in: its attempt has failed.
+async fn demand_objects(term: &Term, attempt: AttemptId, results: &[Box<RawValue>]) -> Result<(), ApiError> {
+    let leased = term.driver.view(|engine| {
+        let (job, tasks, _) = engine.lease(attempt, now())?;
+        Some((job, engine.kind(job)?, tasks.start))
+    });
+    let Some((job, kind, first)) = leased else { return Ok(()) };
+    let reported = Reported { job, kind, attempt, first, results };
+    reported.demand_objects(&term.store).await.map_err(|error| match error {
+        UncountedError::Absent(cause) => {
+            let failure = LeaseFailure::WorkerFailed(Failure::Refused(cause.clone()));
+            // The failure of an attempt without a lease changes nothing.
+            let _ = term.driver.input(|engine, now| engine.fail(attempt, failure, now));
+            ApiError::InvalidField { field: "results", message: cause }
+        }
+        UncountedError::Read(error) => from_read(error),
+    })
 }
 
 fn from_complete(error: CompleteError) -> ApiError {

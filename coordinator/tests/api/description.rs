@@ -62,6 +62,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "stats",
         "submit_job",
         "sum_of_primes",
+        "task_result",
         "task_statistics",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());

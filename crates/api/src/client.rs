@@ -210,7 +210,19 @@ impl Client {
     /// The grid cannot be reached, refuses, or the job has no result.
     pub async fn result(&self, id: JobId, wait: Duration) -> Result<Response, Error> {
         let request = self.request(Method::GET, &["v1", "jobs", &id.to_string(), "result"]);
-        let request = request.query(&[("wait", format!("{}ms", wait.as_millis()))]);
+        self.ask_for_result(id, request.query(&[("wait", format!("{}ms", wait.as_millis()))])).await
+    }
+
+    /// The result of one task of a job: an answer whose body is yet to be read.
+    ///
+    /// # Errors
+    /// The grid cannot be reached, refuses, or the task has no result.
+    pub async fn task_result(&self, id: JobId, task: u64) -> Result<Response, Error> {
+        let path = ["v1", "jobs", &id.to_string(), "tasks", &task.to_string(), "result"];
+        self.ask_for_result(id, self.request(Method::GET, &path)).await
+    }
+
+    async fn ask_for_result(&self, id: JobId, request: RequestBuilder) -> Result<Response, Error> {
         let response = self.ask(request).await?;
         if response.status() != StatusCode::CONFLICT {
             return self.check(response).await;

@@ -82,6 +82,12 @@ impl Engine {
         })
     }
 
+    /// What a job computes; `None` when it is over.
+    #[must_use]
+    pub fn kind(&self, id: JobId) -> Option<JobKind> {
+        self.jobs.get(&id).map(|live| live.kind)
+    }
+
     /// The tasks of a job that are leased, by their numbers.
     #[must_use]
     pub fn leased_tasks(&self, id: JobId, now: Now) -> Vec<LeasedTasks> {

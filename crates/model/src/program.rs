@@ -48,6 +48,8 @@ pub enum ProgramKind {
 pub enum Composition {
     /// The list of the tasks' results: `{"tasks": […]}`.
     TaskResults,
+    /// The same of results that are outputs of programs, some of which may be objects.
+    Outputs,
     /// The exact sum of the tasks' results, which are decimal integers: `{"sum": "…"}`.
     Sum,
     /// The tasks' results one after another: `{"output": …}`.

@@ -1,15 +1,18 @@
 //! How a call ends: with a result, or with a reason why there is none.
 
 use std::fmt;
+use std::fs::File;
 use std::time::Duration;
 
 use crate::hash::ProgramHash;
 
 /// The result of a program that exited with 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Finished {
-    /// All that it wrote to stdout.
+    /// All that it wrote to stdout; empty where that is in a file.
     pub stdout: Vec<u8>,
+    /// What it wrote to stdout where that is longer than [`crate::Call::spool`] keeps in memory.
+    pub stdout_file: Option<File>,
     /// The last 64 KiB of what it wrote to stderr.
     pub stderr_tail: Vec<u8>,
     /// What it took.

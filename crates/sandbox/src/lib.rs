@@ -18,6 +18,7 @@ mod entry;
 mod failure;
 mod hash;
 mod native;
+mod output;
 mod program;
 mod sandbox;
 mod scratch;
@@ -30,6 +31,7 @@ pub use entry::run_child_if_asked;
 pub use failure::{Blame, Failure, Finished, Reason, Usage};
 pub use hash::{NotAHash, ProgramHash};
 pub use native::check_executable;
+pub use output::Spool;
 pub use program::{Call, Input, Limits, NamedCommand, Program, STDERR_TAIL_BYTES, Source};
 pub use sandbox::{CompileLimits, Config, OpenError, Sandbox};
 #[cfg(feature = "wasm")]

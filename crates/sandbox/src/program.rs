@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::failure::Reason;
 use crate::hash::ProgramHash;
+use crate::output::Spool;
 
 /// The end of stderr that is kept with a result or a failure.
 pub const STDERR_TAIL_BYTES: usize = 64 << 10;
@@ -68,6 +69,8 @@ pub struct Call {
     pub limits: Limits,
     /// Clocks that only count their readings and random numbers that repeat. WASI programs only.
     pub reproducible: bool,
+    /// Where a long stdout goes; without it all of it stays in memory.
+    pub spool: Option<Spool>,
 }
 
 /// Standard input.

@@ -174,12 +174,12 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Runs a program to its end and returns what it wrote to stdout.
+    /// Runs a program to its end and returns what it wrote to stdout: in memory, or in a file where the call says so.
     ///
     /// Blocks the calling thread, which must not be one that drives asynchronous tasks. When `stop` becomes true the
     /// program is ended within its grace and 20 ms. `on_stderr` gets what is written to stderr as it comes, all of it,
     /// in chunks of at most 64 KiB; it must not block for long, since the program's other streams wait meanwhile.
-    /// When this returns, no process, descriptor or file of the program is left.
+    /// When this returns, no process, descriptor or file of the program is left but the one that is returned.
     ///
     /// # Errors
     /// When there is no result; [`Failure::reason`] says why and [`Reason::blame`] whose cause it is.
@@ -277,6 +277,7 @@ impl Sandbox {
             cage: None,
             limits: &call.limits,
             stdin: &call.stdin,
+            spool: call.spool.as_ref(),
         })
     }
 
@@ -330,7 +331,10 @@ fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<Failure>> {
     };
     let stderr_tail = ran.stderr.into_bytes();
     match reason {
-        None => Ok(Finished { stdout: ran.stdout, stderr_tail, usage }),
+        None => {
+            let (stdout, stdout_file) = ran.stdout.into_parts();
+            Ok(Finished { stdout, stdout_file, stderr_tail, usage })
+        }
         Some(reason) => Err(Box::new(Failure { reason, stderr_tail, usage })),
     }
 }

@@ -2,15 +2,21 @@
 
 use std::ops::Range;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use model::{Composition, JobId, ProgramOutput};
-use serde_json::value::RawValue;
+use model::{Composition, JobId, OutputObject, ProgramOutput};
 
 use crate::backend::{Answers, Reads};
 use crate::change::ResultBody;
 use crate::error::{ComposeError, ReadError, WriteError};
 use crate::objects::{Objects, ResultWriter};
+use crate::outputs::{Base64Pieces, OutputBytes, Outputs, answers, escaped, object_of, recorded_twice};
+
+/// What a result is put together of.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    objects: &'a Objects,
+    reads: &'a dyn Reads,
+    job: JobId,
+}
 
 pub(crate) async fn compose(
     objects: &Objects,
@@ -19,11 +25,13 @@ pub(crate) async fn compose(
     composition: Composition,
 ) -> Result<ResultBody, ComposeError> {
     let mut writer = ResultWriter::new(objects, job);
+    let sources = Sources { objects, reads, job };
     let written = match composition {
-        Composition::TaskResults => write_tasks(&mut writer, reads, job).await,
-        Composition::Sum => write_sum(&mut writer, reads, job).await,
-        Composition::Concat => write_concatenation(&mut writer, reads, job).await,
-        Composition::LastTask => write_last(&mut writer, reads, job).await,
+        Composition::TaskResults => sources.write_tasks(&mut writer, false).await,
+        Composition::Outputs => sources.write_tasks(&mut writer, true).await,
+        Composition::Sum => sources.write_sum(&mut writer).await,
+        Composition::Concat => sources.write_concatenation(&mut writer).await,
+        Composition::LastTask => sources.write_last(&mut writer).await,
     };
     match written {
         Ok(()) => Ok(writer.finish().await?),
@@ -34,163 +42,172 @@ pub(crate) async fn compose(
     }
 }
 
-async fn task_count(reads: &dyn Reads, job: JobId) -> Result<u64, ReadError> {
-    let record = reads.job(job).await?;
-    Ok(record.ok_or(ReadError::NoSuchTasks { job, first: 0, beyond: 0 })?.tasks)
-}
-
-async fn write_tasks(writer: &mut ResultWriter<'_>, reads: &dyn Reads, job: JobId) -> Result<(), ComposeError> {
-    let tasks = task_count(reads, job).await?;
-    writer.push("{\"tasks\":[").await?;
-    let mut next = 0;
-    loop {
-        let some = reads.answers(job, next).await?;
-        if some.is_empty() {
-            break;
-        }
-        for Answers { tasks, json } in some {
-            if tasks.start < next || tasks.is_empty() {
-                return Err(recorded_twice(job, &tasks).into());
-            }
-            write_nulls(writer, next..tasks.start).await?;
-            next = tasks.end;
-            match json.as_deref().and_then(|json| json.strip_prefix('[')?.strip_suffix(']')) {
-                Some(json) => {
-                    writer.push(if tasks.start > 0 { "," } else { "" }).await?;
-                    writer.push(json).await?;
-                }
-                None => write_nulls(writer, tasks).await?,
-            }
-        }
-    }
-    write_nulls(writer, next..tasks).await?;
-    Ok(writer.push("]}").await?)
-}
-
-fn recorded_twice(job: JobId, tasks: &Range<u64>) -> ReadError {
-    let detail = format!("tasks {} to {} are recorded twice", tasks.start, tasks.end);
-    ReadError::Corrupt { place: format!("attempts of job {job}"), detail }
-}
-
-async fn write_nulls(writer: &mut ResultWriter<'_>, tasks: Range<u64>) -> Result<(), WriteError> {
+async fn write_nulls(writer: &mut ResultWriter, tasks: Range<u64>) -> Result<(), WriteError> {
     for task in tasks {
         writer.push(if task > 0 { ",null" } else { "null" }).await?;
     }
     Ok(())
 }
 
-/// The answers of all tasks from the first on, in order, some at a time.
-pub(crate) struct Outputs<'a> {
-    reads: &'a dyn Reads,
-    job: JobId,
-    next: u64,
+/// Whether an answer may refer to an object.
+fn may_refer(json: &str) -> bool {
+    json.contains("\"object\"")
 }
 
-impl<'a> Outputs<'a> {
-    pub(crate) fn new(reads: &'a dyn Reads, job: JobId, next: u64) -> Self {
-        Self { reads, job, next }
+impl Sources<'_> {
+    async fn task_count(self) -> Result<u64, ReadError> {
+        let job = self.job;
+        let record = self.reads.job(job).await?;
+        Ok(record.ok_or(ReadError::NoSuchTasks { job, first: 0, beyond: 0 })?.tasks)
     }
 
-    /// The next ones; empty after the last.
-    pub(crate) async fn next(&mut self) -> Result<Vec<(u64, ProgramOutput)>, ComposeError> {
-        let mut outputs = Vec::new();
-        for Answers { tasks, json } in self.reads.answers(self.job, self.next).await? {
-            if tasks.start < self.next || tasks.is_empty() {
-                return Err(recorded_twice(self.job, &tasks).into());
+    /// `are_outputs`: the answers are those of programs, and what refers to an object stands for its content.
+    async fn write_tasks(self, writer: &mut ResultWriter, are_outputs: bool) -> Result<(), ComposeError> {
+        let tasks = self.task_count().await?;
+        writer.push("{\"tasks\":[").await?;
+        let mut next = 0;
+        loop {
+            let some = self.reads.answers(self.job, next).await?;
+            if some.is_empty() {
+                break;
             }
-            if tasks.start > self.next {
-                return Err(ComposeError::Combine(format!("task {} has no output", self.next)));
-            }
-            self.next = tasks.end;
-            let answers: Vec<&RawValue> =
-                json.as_deref().map_or(Ok(Vec::new()), serde_json::from_str).map_err(|error| {
-                    let place = format!("attempts of job {}", self.job);
-                    ReadError::Corrupt { place, detail: error.to_string() }
-                })?;
-            if answers.len() as u64 != tasks.end - tasks.start {
-                return Err(ComposeError::Combine(format!("task {} has no output", tasks.start)));
-            }
-            for (task, answer) in tasks.zip(answers) {
-                let output = serde_json::from_str(answer.get());
-                let output = output.map_err(|_| ComposeError::Combine(format!("task {task} answered no output")))?;
-                outputs.push((task, output));
+            for Answers { tasks, json } in some {
+                if tasks.start < next || tasks.is_empty() {
+                    return Err(recorded_twice(self.job, &tasks).into());
+                }
+                write_nulls(writer, next..tasks.start).await?;
+                next = tasks.end;
+                let Some(json) = json else {
+                    write_nulls(writer, tasks).await?;
+                    continue;
+                };
+                if are_outputs && may_refer(&json) {
+                    self.write_outputs(writer, tasks, &json).await?;
+                    continue;
+                }
+                match json.strip_prefix('[').and_then(|json| json.strip_suffix(']')) {
+                    Some(json) => {
+                        writer.push(if tasks.start > 0 { "," } else { "" }).await?;
+                        writer.push(json).await?;
+                    }
+                    None => write_nulls(writer, tasks).await?,
+                }
             }
         }
-        Ok(outputs)
+        write_nulls(writer, next..tasks).await?;
+        Ok(writer.push("]}").await?)
     }
-}
 
-async fn write_sum(writer: &mut ResultWriter<'_>, reads: &dyn Reads, job: JobId) -> Result<(), ComposeError> {
-    let (mut outputs, mut sum) = (Outputs::new(reads, job, 0), 0_i128);
-    loop {
-        let some = outputs.next().await?;
-        if some.is_empty() {
-            break;
+    /// The answers of an attempt, some of which refer to objects.
+    async fn write_outputs(self, writer: &mut ResultWriter, tasks: Range<u64>, json: &str) -> Result<(), ComposeError> {
+        for (task, answer) in tasks.zip(answers(self.job, json)?) {
+            writer.push(if task > 0 { "," } else { "" }).await?;
+            match object_of(answer) {
+                Some(object) => self.write_object(writer, task, object).await?,
+                None => writer.push(answer.get()).await?,
+            }
         }
-        for (task, output) in some {
-            let number = output.integer();
-            let number =
-                number.map_err(|error| ComposeError::Combine(format!("the output of task {task}: {error}")))?;
-            let too_large = || ComposeError::Combine(format!("the sum up to task {task} does not fit into 128 bits"));
-            sum = sum.checked_add(number).ok_or_else(too_large)?;
-        }
+        Ok(())
     }
-    Ok(writer.push(&format!("{{\"sum\":\"{sum}\"}}")).await?)
-}
 
-/// Text as a JSON string; as base64 where one of the outputs is no text.
-async fn write_concatenation(writer: &mut ResultWriter<'_>, reads: &dyn Reads, job: JobId) -> Result<(), ComposeError> {
-    if is_all_text(reads, job).await? {
-        writer.push("{\"output\":\"").await?;
-        let mut outputs = Outputs::new(reads, job, 0);
+    /// The content of an object as JSON.
+    async fn write_object(
+        self,
+        writer: &mut ResultWriter,
+        task: u64,
+        object: OutputObject,
+    ) -> Result<(), ComposeError> {
+        let mut content = self.objects.read_output(self.job, task, &object).await?;
+        if object.text {
+            writer.push("\"").await?;
+            while let Some(piece) = content.next().await? {
+                writer.push_bytes(&escaped(&piece)).await?;
+            }
+            return Ok(writer.push("\"").await?);
+        }
+        writer.push("{\"base64\":\"").await?;
+        let mut base64 = Base64Pieces::default();
+        while let Some(piece) = content.next().await? {
+            writer.push(&base64.push(&piece)).await?;
+        }
+        writer.push(&base64.finish()).await?;
+        Ok(writer.push("\"}").await?)
+    }
+
+    async fn write_sum(self, writer: &mut ResultWriter) -> Result<(), ComposeError> {
+        let (mut outputs, mut sum) = (Outputs::new(self.reads, self.job, 0), 0_i128);
         loop {
             let some = outputs.next().await?;
             if some.is_empty() {
-                return Ok(writer.push("\"}").await?);
+                break;
             }
-            for (_, output) in some {
-                let ProgramOutput::Text(text) = output else { continue };
-                let quoted = serde_json::Value::String(text).to_string();
-                writer.push(&quoted[1..quoted.len() - 1]).await?;
+            for (task, output) in some {
+                let number = output.integer();
+                let number =
+                    number.map_err(|error| ComposeError::Combine(format!("the output of task {task}: {error}")))?;
+                let too_large =
+                    || ComposeError::Combine(format!("the sum up to task {task} does not fit into 128 bits"));
+                sum = sum.checked_add(number).ok_or_else(too_large)?;
+            }
+        }
+        Ok(writer.push(&format!("{{\"sum\":\"{sum}\"}}")).await?)
+    }
+
+    /// Text as a JSON string; as base64 where one of the outputs is no text.
+    async fn write_concatenation(self, writer: &mut ResultWriter) -> Result<(), ComposeError> {
+        let is_text = self.is_all_text().await?;
+        writer.push(if is_text { "{\"output\":\"" } else { "{\"output\":{\"base64\":\"" }).await?;
+        let (mut outputs, mut base64) = (Outputs::new(self.reads, self.job, 0), Base64Pieces::default());
+        loop {
+            let some = outputs.next().await?;
+            if some.is_empty() {
+                break;
+            }
+            for (task, output) in some {
+                let mut content = OutputBytes::open(self.objects, self.job, task, output).await?;
+                while let Some(piece) = content.next().await? {
+                    if is_text {
+                        writer.push_bytes(&escaped(&piece)).await?;
+                    } else {
+                        writer.push(&base64.push(&piece)).await?;
+                    }
+                }
+            }
+        }
+        writer.push(&base64.finish()).await?;
+        Ok(writer.push(if is_text { "\"}" } else { "\"}}" }).await?)
+    }
+
+    async fn is_all_text(self) -> Result<bool, ComposeError> {
+        let mut outputs = Outputs::new(self.reads, self.job, 0);
+        loop {
+            let some = outputs.next().await?;
+            if some.is_empty() {
+                return Ok(true);
+            }
+            let is_text = |output: &ProgramOutput| match output {
+                ProgramOutput::Text(_) => true,
+                ProgramOutput::Binary { .. } => false,
+                ProgramOutput::Object { object } => object.text,
+            };
+            if !some.iter().all(|(_, output)| is_text(output)) {
+                return Ok(false);
             }
         }
     }
-    writer.push("{\"output\":{\"base64\":\"").await?;
-    let (mut outputs, mut rest) = (Outputs::new(reads, job, 0), Vec::new());
-    loop {
-        let some = outputs.next().await?;
-        if some.is_empty() {
-            writer.push(&STANDARD.encode(&rest)).await?;
-            return Ok(writer.push("\"}}").await?);
-        }
-        for (task, output) in some {
-            let bytes = output.into_bytes();
-            rest.extend(bytes.ok_or_else(|| ComposeError::Combine(format!("task {task} answered no base64")))?);
-            // Only whole groups of three bytes need no padding.
-            let later = rest.split_off(rest.len() / 3 * 3);
-            writer.push(&STANDARD.encode(&rest)).await?;
-            rest = later;
-        }
-    }
-}
 
-async fn is_all_text(reads: &dyn Reads, job: JobId) -> Result<bool, ComposeError> {
-    let mut outputs = Outputs::new(reads, job, 0);
-    loop {
-        let some = outputs.next().await?;
-        if some.is_empty() {
-            return Ok(true);
+    async fn write_last(self, writer: &mut ResultWriter) -> Result<(), ComposeError> {
+        let last = self.task_count().await?.saturating_sub(1);
+        let output = Outputs::new(self.reads, self.job, last).next().await?.pop();
+        let (task, output) = output.ok_or_else(|| ComposeError::Combine("the last task has no output".to_owned()))?;
+        writer.push("{\"output\":").await?;
+        match output {
+            ProgramOutput::Object { object } => self.write_object(writer, task, object).await?,
+            output @ (ProgramOutput::Text(_) | ProgramOutput::Binary { .. }) => {
+                let json = serde_json::to_string(&output).map_err(|error| ComposeError::Combine(error.to_string()))?;
+                writer.push(&json).await?;
+            }
         }
-        if some.iter().any(|(_, output)| matches!(output, ProgramOutput::Binary { .. })) {
-            return Ok(false);
-        }
+        Ok(writer.push("}").await?)
     }
-}
-
-async fn write_last(writer: &mut ResultWriter<'_>, reads: &dyn Reads, job: JobId) -> Result<(), ComposeError> {
-    let last = task_count(reads, job).await?.saturating_sub(1);
-    let output = Outputs::new(reads, job, last).next().await?.pop();
-    let (_, output) = output.ok_or_else(|| ComposeError::Combine("the last task has no output".to_owned()))?;
-    let json = serde_json::to_string(&output).map_err(|error| ComposeError::Combine(error.to_string()))?;
-    Ok(writer.push(&format!("{{\"output\":{json}}}")).await?)
 }

@@ -126,6 +126,17 @@ pub enum UploadError {
     Write(#[from] WriteError),
 }
 
+/// Why an output was not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    /// It is not what was announced.
+    #[error("the output is not what was announced: {0}")]
+    Different(String),
+    /// It could not be stored.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 /// Why no result could be composed of the tasks' answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {

@@ -17,6 +17,7 @@ mod error;
 mod json;
 pub mod memory;
 mod objects;
+mod outputs;
 mod payloads;
 mod position;
 mod programs;
@@ -38,10 +39,12 @@ mod writer;
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
 pub use error::{
-    ComposeError, LeadershipError, ObjectsError, PruneError, ReadError, SubmitError, UploadError, WriteError,
+    ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ReadError, SubmitError, UploadError,
+    WriteError,
 };
 pub use json::array;
-pub use objects::{INLINE_BYTES, Objects, ProgramBytes, ProgramUpload, ResultStream};
+pub use objects::{INLINE_BYTES, Objects, OutputUpload, ProgramBytes, ProgramUpload, ResultStream};
+pub use outputs::{OutputBytes, OutputLines};
 pub use payloads::payload_blocks;
 pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position};
 pub use programs::{ProgramChange, ProgramRecord, TaskLog, in_use, missing};

@@ -3,6 +3,8 @@
 
 mod copy;
 mod leftovers;
+mod outputs;
+mod parts;
 mod programs;
 mod stream;
 mod upload;
@@ -26,6 +28,7 @@ use crate::change::ResultBody;
 use crate::error::{ObjectsError, ReadError, WriteError};
 use crate::record::StoredResult;
 
+pub use outputs::OutputUpload;
 pub use programs::{ProgramBytes, ProgramUpload};
 pub use stream::ResultStream;
 pub(crate) use upload::ResultWriter;
@@ -113,6 +116,11 @@ impl Objects {
         !self.tag.is_empty() && name.split('.').nth(1) == Some(&self.tag)
     }
 
+    /// The tag as a part of a path.
+    fn tag_or_none(&self) -> &str {
+        if self.tag.is_empty() { "untagged" } else { &self.tag }
+    }
+
     fn path(&self, name: &str) -> Path {
         self.root.clone().join(name)
     }
@@ -153,15 +161,20 @@ impl Objects {
         match body {
             ResultRowBody::Json(json) => Ok(Some(ResultStream::inline(job, Bytes::from(json)))),
             ResultRowBody::Object { name, bytes, sha256 } => {
-                let place = self.place_of(&name);
-                match self.store.get(&self.path(&name)).await {
-                    Ok(object) => Ok(Some(ResultStream::object(job, place, bytes, sha256, object)?)),
-                    Err(object_store::Error::NotFound { .. }) => {
-                        Err(ReadError::Corrupt { place, detail: "it is gone".to_owned() })
-                    }
-                    Err(error) => Err(ReadError::Unavailable(error.to_string())),
-                }
+                self.read(job, &self.path(&name), bytes, sha256).await.map(Some)
             }
+        }
+    }
+
+    /// An object in pieces.
+    async fn read(&self, job: JobId, path: &Path, bytes: u64, sha256: Vec<u8>) -> Result<ResultStream, ReadError> {
+        let place = self.place_of(path.as_ref());
+        match self.store.get(path).await {
+            Ok(object) => ResultStream::object(job, place, bytes, sha256, object),
+            Err(object_store::Error::NotFound { .. }) => {
+                Err(ReadError::Corrupt { place, detail: "it is gone".to_owned() })
+            }
+            Err(error) => Err(ReadError::Unavailable(error.to_string())),
         }
     }
 
@@ -176,7 +189,11 @@ impl Objects {
     }
 
     pub(crate) async fn delete(&self, name: &str) -> Result<(), WriteError> {
-        match self.store.delete(&self.path(name)).await {
+        self.delete_at(&self.path(name)).await
+    }
+
+    async fn delete_at(&self, path: &Path) -> Result<(), WriteError> {
+        match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(WriteError::Results(error.to_string())),
         }

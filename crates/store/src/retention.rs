@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::JobOptions;
+use model::{JobKind, JobOptions, OutputObject};
 use serde_json::value::RawValue;
 
 use crate::record::NewJob;
@@ -56,8 +56,11 @@ pub fn failure_bytes(worker: u64, error: u64) -> u64 {
     ATTEMPT_BYTES + worker + error
 }
 
-/// What the row of an attempt at these tasks takes up.
-pub(crate) fn outcome_bytes(worker: &str, results: &[Box<RawValue>]) -> u64 {
-    let results: usize = results.iter().map(|result| result.get().len() + 1).sum();
-    ATTEMPT_BYTES + (worker.len() + results) as u64
+/// What the row of an attempt at these tasks takes up, with the objects that outputs of programs refer to.
+pub(crate) fn outcome_bytes(kind: JobKind, worker: &str, results: &[Box<RawValue>]) -> u64 {
+    let texts: usize = results.iter().map(|result| result.get().len() + 1).sum();
+    let object_bytes = |result: &RawValue| OutputObject::of(result.get()).map_or(0, |object| object.bytes);
+    let objects: u64 =
+        if kind == JobKind::PROGRAM { results.iter().map(|result| object_bytes(result)).sum() } else { 0 };
+    ATTEMPT_BYTES + (worker.len() + texts) as u64 + objects
 }

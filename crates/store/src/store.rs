@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Composition, Grain, JobEvent, JobId, JobKind, ProgramHash, ProgramOutput, WorkerId};
+use model::{Composition, Grain, JobEvent, JobId, JobKind, OutputObject, ProgramHash, ProgramOutput, WorkerId};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -16,9 +16,9 @@ use crate::batch::{Answer, Entry, Epoch, Housekeeping, JobKey};
 use crate::blocks::{Blocks, take_from};
 use crate::calendar::Calendar;
 use crate::change::{Change, ResultBody};
-use crate::compose::Outputs;
-use crate::error::{ComposeError, PruneError, ReadError, SubmitError, UploadError, WriteError};
-use crate::objects::{Objects, ProgramBytes, ProgramUpload, ResultStream};
+use crate::error::{ComposeError, OutputError, PruneError, ReadError, SubmitError, UploadError, WriteError};
+use crate::objects::{Objects, OutputUpload, ProgramBytes, ProgramUpload, ResultStream};
+use crate::outputs::{OutputBytes, OutputLines};
 use crate::position::{Advance, Advanced, Position};
 use crate::programs::{ProgramChange, ProgramRecord, TaskLog};
 use crate::queue::Work;
@@ -554,18 +554,47 @@ impl Store {
         crate::compose::compose(&self.objects, &*self.reads, job, composition).await
     }
 
-    /// The outputs of individual tasks from task `next` on, in order, about 4 MiB of them; none after the last.
+    /// The outputs of a job's tasks as lines, in the order of the tasks.
+    #[must_use]
+    pub fn output_lines(&self, job: JobId) -> OutputLines {
+        OutputLines::new(Arc::clone(&self.reads), self.objects.clone(), job)
+    }
+
+    /// The bytes of a task's output.
     ///
     /// # Errors
-    /// They could not be read, or a task before the last one that is done has none.
-    pub async fn outputs(&self, job: JobId, next: u64) -> Result<Vec<(u64, ProgramOutput)>, ComposeError> {
-        Outputs::new(&*self.reads, job, next).next().await
+    /// They could not be found, or are not encoded as they should be.
+    pub async fn output_bytes(
+        &self,
+        job: JobId,
+        task: u64,
+        output: ProgramOutput,
+    ) -> Result<OutputBytes, ComposeError> {
+        OutputBytes::open(&self.objects, job, task, output).await
+    }
+
+    /// Begins to store an output of a task that is not done. It counts by the outcome that refers to it. An output that is
+    /// there is written anew with the same content.
+    ///
+    /// # Errors
+    /// This coordinator follows.
+    pub fn upload_output(&self, job: JobId, task: u64, object: OutputObject) -> Result<OutputUpload, OutputError> {
+        self.refuse_to_follow()?;
+        Ok(self.objects.upload_output(job, task, object))
+    }
+
+    /// Whether an output is there, whole.
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
+        self.objects.has_output(job, task, object).await
     }
 
     /// Begins to store a program under its hash. See [`Self::put_program`].
     #[must_use]
     pub fn upload_program(&self, hash: ProgramHash) -> ProgramUpload {
-        ProgramUpload::new(self.objects.clone(), hash)
+        ProgramUpload::new(&self.objects, hash)
     }
 
     /// Makes an uploaded program durable, once all its bytes are in. A program that is there stays as it is; answers
@@ -683,8 +712,14 @@ impl Store {
                 pruned.bytes += some.iter().map(|&(_, bytes)| bytes).sum::<u64>();
             }
         }
-        for (key, job) in self.reads.unswept().await? {
+        let unswept = self.reads.unswept().await?;
+        // One look for all of them: few jobs have outputs that are objects.
+        let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
+        for (key, job) in unswept {
             self.blocks.forget(job);
+            if have_outputs.contains(&job) {
+                self.objects.delete_outputs(job).await?;
+            }
             while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
         }
         self.delete_objects(now).await?;
@@ -766,6 +801,7 @@ impl Store {
             self.confirm().await?;
             let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
             deleted += self.objects.delete_leftover_programs(&*self.reads, now).await?;
+            deleted += self.objects.delete_uncounted_outputs(&*self.reads, now).await?;
             if deleted > 0 {
                 tracing::info!(objects = deleted, "deleted objects that no row names");
             }

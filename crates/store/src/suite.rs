@@ -16,6 +16,8 @@ pub mod helpers;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod listing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod outputs;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod positions;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod programs;
@@ -142,6 +144,12 @@ macro_rules! suite {
             }
             async listing {
                 a_filter_with_too_many_tags_is_refused,
+            }
+            async outputs {
+                an_output_is_there_after_a_restart_if_it_is_what_was_announced,
+                results_have_the_content_of_objects_in_its_place,
+                outputs_go_with_their_job_and_count_as_what_it_takes_up,
+                outputs_that_never_counted_are_deleted_once_their_job_is_over,
             }
             async positions {
                 a_position_moves_together_with_the_job_of_its_record,

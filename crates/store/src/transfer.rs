@@ -142,6 +142,20 @@ pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
     Ok(names)
 }
 
+/// Whether results of tasks refer to outputs, which are objects.
+///
+/// # Errors
+/// They cannot be read.
+pub fn has_outputs(source: &mut dyn Source) -> Result<bool, TransferError> {
+    const ATTEMPTS: Table = Table { name: "attempts", columns: &[("results", Text)] };
+    let mut refers = false;
+    source.read(&ATTEMPTS, &mut |rows| {
+        refers |= rows.iter().flatten().flatten().any(|results| results.contains("{\"object\":{\"attempt\":"));
+        Ok(())
+    })?;
+    Ok(refers)
+}
+
 /// The programs of a store, whose bytes are objects.
 ///
 /// # Errors

@@ -2,11 +2,12 @@
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use model::JobState;
+use model::{AttemptId, JobKind, JobState, OutputObject, ProgramHash, ProgramOutput};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use sha2::{Digest, Sha256};
 use store::suite::helpers::*;
-use store::{Objects, Retention, Store, memory::Memory};
+use store::{ChangeKind, NewJob, Objects, Retention, Store, memory::Memory};
 use tempfile::TempDir;
 use url::Url;
 
@@ -75,6 +76,46 @@ async fn large_results_go_to_s3_in_parts_and_come_back_until_they_are_deleted() 
     assert_eq!(copies.names().await.map(|names| names.len()), Ok(2));
 
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(2));
+    assert_eq!(objects.names().await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_go_to_s3_piece_by_piece_and_are_copied_and_deleted_with_their_job() {
+    let directory = TempDir::new().expect("room");
+    let endpoint = serve(&directory).await;
+    let objects = open("s3://bucket/results", &endpoint, "secret").of_store(uuid::Uuid::from_u128(7));
+    let mut parts = Memory::new().open();
+    parts.objects = objects.clone();
+    let keep_none = Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(parts, keep_none).expect("a thread");
+    store.submit(NewJob { kind: JobKind::PROGRAM, is_individual: true, ..range_job(1, 2) }).await.expect("room");
+    let attempt = AttemptId(uuid::Uuid::from_u128(9));
+    for (task, bytes) in [(0, 100_000), (1, 20_000_000)] {
+        let content = large(bytes);
+        let sha256 = ProgramHash(Sha256::digest(&content).into());
+        let object = OutputObject { attempt, bytes: content.len() as u64, sha256, text: true };
+        for _ in 0..2 {
+            let mut upload = store.upload_output(id(1), task, object).expect("it leads");
+            for piece in content.as_bytes().chunks(300_007) {
+                upload.push(piece).await.expect("room");
+            }
+            assert_eq!(upload.finish().await, Ok(()));
+        }
+        assert_eq!(store.has_output(id(1), task, &object).await, Ok(true));
+        let mut read = store.output_bytes(id(1), task, ProgramOutput::Object { object }).await.expect("there");
+        let mut found = Vec::new();
+        while let Some(piece) = read.next().await.expect("whole") {
+            found.extend_from_slice(&piece);
+        }
+        assert!(found == content.as_bytes(), "{} bytes", found.len());
+    }
+    let elsewhere = TempDir::new().expect("room");
+    let copies = Objects::local(elsewhere.path()).expect("a directory").of_store(uuid::Uuid::from_u128(7));
+    assert_eq!(objects.copy_outputs(&copies).await.expect("copied"), 2);
+    assert_eq!(copies.names().await.map(|names| names.len()), Ok(2));
+
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
     assert_eq!(objects.names().await, Ok(Vec::new()));
 }
 

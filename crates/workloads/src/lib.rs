@@ -17,8 +17,8 @@ use model::{InvalidJob, JobKind};
 
 pub use execute::{Execute, ExecuteError, Executors};
 pub use program::{
-    Combine, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork, program_is_reproducible,
-    program_output_bytes,
+    Combine, MAX_OUTPUT_BYTES, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork,
+    program_is_reproducible, program_output_bytes,
 };
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;

@@ -7,7 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ABLE, Composition, InvalidJob, JobKind, JobOptions, OnExhausted, Payloads, ProgramRef};
+use model::{
+    ABLE, Composition, INLINE_OUTPUT_BYTES, InvalidJob, JobKind, JobOptions, OnExhausted, OutputObject, Payloads,
+    ProgramRef,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
@@ -25,8 +28,8 @@ const MAX_LISTED_TASKS: usize = 10_000_000;
 /// Tasks of a range, of which nothing is stored.
 const MAX_RANGE_TASKS: u64 = 1_000_000_000;
 const MAX_TASKS_PER_LEASE: u64 = 1_000;
-/// Results stand in one answer of the worker, and in the store's rows.
-const MAX_OUTPUT_BYTES: u64 = 16 << 20;
+/// An object store takes at most 10,000 parts of 8 MiB.
+pub const MAX_OUTPUT_BYTES: u64 = 64 << 30;
 const MAX_MEMORY_BYTES: u64 = 1 << 40;
 const DEFAULT_OUTPUT_BYTES: u64 = 1 << 20;
 const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
@@ -34,6 +37,8 @@ const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
 const DEFAULT_TASK_SECONDS: u32 = 3_600;
 /// Fetching and compiling a program is no time of its task, but of its lease.
 const LEASE_SLACK: Duration = Duration::from_secs(180);
+/// So is handing in what it has printed, at this rate at least.
+const HANDED_IN_PER_SECOND: u64 = 8 << 20;
 const MAX_ENV: usize = 256;
 
 /// Parameters of `program`: one of `args`, `range` and `payloads` says how many tasks there are.
@@ -132,8 +137,7 @@ pub struct ProgramLimits {
     /// Memory of all its processes. Default 268435456, 256 MiB.
     #[schema(minimum = 65536)]
     pub memory_bytes: u64,
-    /// Length of stdout, at most 16777216. Default 1048576, 1 MiB.
-    #[schema(maximum = 16_777_216)]
+    /// Length of stdout, at most `DIVVY_MAX_OUTPUT_BYTES` of the coordinator. Default 1048576, 1 MiB.
     pub output_bytes: u64,
 }
 
@@ -193,6 +197,10 @@ pub struct ProgramWork {
     /// Whether it is the last task, which reads the results of all others from stdin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fold: bool,
+    /// The longest stdout that is reported in the outcome; a longer one is handed in as an object. Without it all is
+    /// reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_in_above: Option<u64>,
 }
 
 /// What is stored for one task, and what a worker that pulls gets as its payload.
@@ -412,11 +420,12 @@ impl Workload for StoredParams {
     fn profile(&self) -> Profile {
         // Without the result of every task nothing can be combined.
         let on_exhausted = if self.combine == Combine::None { OnExhausted::SkipTask } else { OnExhausted::FailJob };
+        let handing_in = self.limits.output_bytes.saturating_mul(self.tasks_per_lease) / HANDED_IN_PER_SECOND;
         Profile {
             is_individual: true,
             on_exhausted,
             max_lease_tasks: self.tasks_per_lease,
-            lease_slack: LEASE_SLACK,
+            lease_slack: LEASE_SLACK.saturating_add(Duration::from_secs(handing_in)),
             last_task_waits: self.combine.is_fold(),
             ..Profile::default()
         }
@@ -435,6 +444,7 @@ impl Workload for StoredParams {
             has_inputs: has_list && fold.is_none(),
             is_integer: self.combine == Combine::Sum,
             is_fold: fold.is_some(),
+            hand_in_above: (self.combine != Combine::Sum).then_some(INLINE_OUTPUT_BYTES),
         };
         serde_json::value::to_raw_value(&work).expect("text and numbers are JSON")
     }
@@ -450,6 +460,11 @@ impl Workload for StoredParams {
         if accepted.results.is_empty() {
             return Err(InvalidReport("must hold a result for each task".to_owned()));
         }
+        if self.combine == Combine::Sum
+            && accepted.results.iter().any(|result| OutputObject::of(result.get()).is_some())
+        {
+            return Err(InvalidReport("must hold integers, not objects: they are added".to_owned()));
+        }
         Ok(accepted)
     }
 
@@ -459,7 +474,7 @@ impl Workload for StoredParams {
 
     fn composition(&self) -> Composition {
         match self.combine {
-            Combine::None => Composition::TaskResults,
+            Combine::None => Composition::Outputs,
             Combine::Sum => Composition::Sum,
             Combine::Concat => Composition::Concat,
             Combine::Program(_) => Composition::LastTask,
@@ -545,6 +560,19 @@ mod tests {
     }
 
     #[test]
+    fn long_outputs_are_objects_unless_they_are_added() {
+        let of = |combine: &str| parse(json!({"program": "p", "args": [[]], "combine": combine})).expect("valid");
+        let (joined, added) = (of("concat"), of("sum"));
+        let above = |parsed: &Parsed| work(parsed, &(0..1)).hand_in_above;
+        assert_eq!((above(&joined), above(&added)), (Some(65_536), None));
+        let attempt = "00000000-0000-0000-0000-000000000007";
+        let object = json!({"object": {"attempt": attempt, "bytes": 70_000, "sha256": "ab".repeat(32), "text": true}});
+        let report = || Report { results: vec![raw(object.to_string())], ..Report::default() };
+        assert!(joined.workload.accept(&(0..1), report()).is_ok());
+        assert!(added.workload.accept(&(0..1), report()).is_err());
+    }
+
+    #[test]
     fn parameters_out_of_bounds_are_refused() {
         for wrong in [
             json!({"program": "p"}),
@@ -558,7 +586,7 @@ mod tests {
             json!({"program": "p", "args": [[], []], "payloads": [1]}),
             json!({"program": "p", "args": [[]], "env": {"a=b": "c"}}),
             json!({"program": "p", "args": [[]], "tasks_per_lease": 1001}),
-            json!({"program": "p", "args": [[]], "limits": {"output_bytes": 1_u64 << 30}}),
+            json!({"program": "p", "args": [[]], "limits": {"output_bytes": (64_u64 << 30) + 1}}),
             json!({"program": "p", "args": [[]], "limits": {"memory_bytes": 1}}),
             json!({"program": "p", "args": [[]], "combine": "max"}),
             json!({"program": "p", "args": [[]], "reproducible": true}),

@@ -18,6 +18,7 @@ mod draining;
 mod failing_workers;
 mod helpers;
 mod hostile_programs;
+mod large_outputs;
 mod lone_worker;
 mod lost_workers;
 mod memory;

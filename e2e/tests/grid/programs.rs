@@ -332,7 +332,8 @@ fn large_outputs_become_a_result_within_the_memory_that_is_set_aside() {
 
 #[test]
 fn results_above_the_coordinators_bound_are_a_clear_error_of_their_task() {
-    let grid = ProgramGrid::start_with(&[("DIVVY_MAX_RESULT_BYTES", "65536")]);
+    let bounds = [("DIVVY_MAX_RESULT_BYTES", "65536"), ("DIVVY_MAX_OUTPUT_BYTES", "65536")];
+    let grid = ProgramGrid::start_with(&bounds);
     let names = grid
         .names("[program.bell]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 20000 /dev/zero | tr '\\\\0' '\\\\007'\"]");
     let worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);

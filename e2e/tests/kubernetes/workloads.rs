@@ -261,10 +261,12 @@ fn programs_have_a_volume_and_memory_that_their_bounds_fit_into() {
     let directory = workload.env("DIVVY_PROGRAM_DIR");
     assert!(directory.strip_prefix(&mount.mount_path).is_some_and(|rest| rest.starts_with('/')), "{directory}");
 
-    // Programs, compiled programs, and in each slot the input of a program that combines results. A pod whose volume or
+    // Programs, compiled programs, and in each slot the input of a program that combines results, a scratch directory and an
+    // output. A pod whose volume or
     // memory is above its limit is killed whole.
     let cache = bytes("DIVVY_PROGRAM_CACHE_BYTES");
-    assert!((2 + slots) * cache + slots * SCRATCH <= room, "{room}");
+    let output = coordinator().env("DIVVY_MAX_OUTPUT_BYTES").parse::<u64>().expect("a number");
+    assert!((2 + slots) * cache + slots * (SCRATCH + output) <= room, "{room}");
     assert!(room + 256 * MIB <= mib(&limits["ephemeral-storage"]), "{limits:?}");
     let memory = slots * bytes("DIVVY_PROGRAM_MEMORY_BYTES");
     assert!(memory + HELD + 64 * MIB <= mib(&limits["memory"]), "{memory}");

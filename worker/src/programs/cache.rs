@@ -61,6 +61,11 @@ impl ProgramCache {
         self.max_bytes
     }
 
+    /// Where files may be made that go when they are closed.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A file that goes when it is dropped.
     pub(crate) fn temporary_file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(&self.directory)

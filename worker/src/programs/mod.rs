@@ -4,6 +4,7 @@
 mod cache;
 mod log;
 mod names;
+mod outputs;
 mod run;
 
 use std::path::Path;

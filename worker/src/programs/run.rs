@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::client::read_bounded_json;
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source};
+use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report};
@@ -102,7 +102,9 @@ impl Programs {
             output_bytes: work.limits.output_bytes,
             ..Limits::default()
         };
-        let mut call = Call { args: input.args, stdin, env: work.env.clone(), limits, reproducible: work.reproducible };
+        let spool = work.hand_in_above.map(|above| Spool { directory: self.cache.directory().to_owned(), above });
+        let (args, env, reproducible) = (input.args, work.env.clone(), work.reproducible);
+        let mut call = Call { args, stdin, env, limits, reproducible, spool };
         let mut log = TaskLog::new(&self.courier, owner.worker, owner.job, task, owner.attempt);
         let mut on_stderr = |chunk: &[u8]| log.push(chunk);
         let finished = match &work.program {
@@ -116,7 +118,12 @@ impl Programs {
             }
         };
         log.end();
-        let output = ProgramOutput::from(finished?.stdout);
+        let Finished { stdout, stdout_file, .. } = finished?;
+        if let Some(file) = stdout_file {
+            let object = self.hand_in(owner, task, file, stop)?;
+            return Ok(ProgramOutput::Object { object });
+        }
+        let output = ProgramOutput::from(stdout);
         if work.is_integer {
             let wrong = |error| ExecuteError::Failed(format!("its stdout cannot be added: {error}"));
             output.integer().map_err(wrong)?;
@@ -186,7 +193,7 @@ fn stdin(payload: &RawValue) -> Result<Vec<u8>, ExecuteError> {
     }
 }
 
-fn from_fetch(error: FetchError) -> ExecuteError {
+pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     match error {
         FetchError::Stopped => ExecuteError::Stopped,
         // The program, or the job, is gone: no other worker would get it.

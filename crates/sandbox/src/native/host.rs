@@ -17,6 +17,7 @@ use super::tree;
 use super::wire::{self, Bounds, Cage, Reply, Request, Start, Step};
 use crate::entry::SUPERVISE;
 use crate::failure::Reason;
+use crate::output::Spool;
 use crate::program::{Input, Limits};
 
 /// Supervisors without work. Each is a process of a few hundred kilobytes.
@@ -45,6 +46,7 @@ pub(crate) struct Job<'a> {
     pub(crate) cage: Option<(u32, Vec<PathBuf>)>,
     pub(crate) limits: &'a Limits,
     pub(crate) stdin: &'a Input,
+    pub(crate) spool: Option<&'a Spool>,
 }
 
 impl Supervisors {
@@ -79,7 +81,7 @@ impl Supervisors {
         let stdin = open_input(job.stdin)?;
         let supervisor = self.take()?;
         let (streams, theirs) =
-            Streams::open(stdin, job.limits).map_err(|error| Reason::sandbox("open pipes", error))?;
+            Streams::open(stdin, job.limits, job.spool).map_err(|error| Reason::sandbox("open pipes", error))?;
         let sent = wire::send(&supervisor.socket, &start_of(job), &theirs.each_ref().map(AsFd::as_fd));
         drop(theirs);
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;

@@ -13,6 +13,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use super::host::{Stdin, reason_of, reply};
 use super::wire::{self, Bound, Ended, Exit, Reply, Request, Step};
 use crate::failure::Reason;
+use crate::output::{Output, Spool};
 use crate::program::{Limits, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
@@ -26,7 +27,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) ended: Ended,
-    pub(crate) stdout: Vec<u8>,
+    pub(crate) stdout: Output,
     pub(crate) stderr: Tail,
     /// Why the host ended it, if it did.
     pub(crate) cause: Option<Cause>,
@@ -49,7 +50,10 @@ impl Ran {
         let scratch = Reason::ScratchLimit { limit: limits.scratch_bytes };
         match (self.cause, self.ended.bound, self.ended.exit) {
             (Some(Cause::Stopped), _, _) => Some(Reason::Canceled),
-            (Some(Cause::Output), _, _) => Some(Reason::OutputLimit { limit: limits.output_bytes }),
+            (Some(Cause::Output), _, _) => Some(match self.stdout.failure() {
+                Some(error) => Reason::sandbox("keep its stdout", error),
+                None => Reason::OutputLimit { limit: limits.output_bytes },
+            }),
             (None, Some(bound), _) => Some(match bound {
                 Bound::Time => time,
                 Bound::Memory => Reason::MemoryLimit { limit: limits.memory_bytes },
@@ -72,8 +76,7 @@ pub(super) struct Streams {
     stdin: Option<(PipeWriter, Bytes)>,
     stdout: Option<PipeReader>,
     stderr: Option<PipeReader>,
-    output: Vec<u8>,
-    output_limit: u64,
+    output: Output,
     tail: Tail,
     overdue_after: Duration,
     buffer: Vec<u8>,
@@ -82,7 +85,11 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Opens them, with the program's ends in the order of their numbers.
-    pub(super) fn open(stdin: Stdin, limits: &Limits) -> io::Result<(Self, [OwnedFd; wire::STREAMS])> {
+    pub(super) fn open(
+        stdin: Stdin,
+        limits: &Limits,
+        spool: Option<&Spool>,
+    ) -> io::Result<(Self, [OwnedFd; wire::STREAMS])> {
         let (their_stdin, stdin) = match stdin {
             Stdin::File(file) => (OwnedFd::from(file), None),
             Stdin::Bytes(bytes) => {
@@ -99,8 +106,7 @@ impl Streams {
             stdin,
             stdout: Some(stdout),
             stderr: Some(stderr),
-            output: Vec::new(),
-            output_limit: limits.output_bytes,
+            output: Output::new(limits.output_bytes, spool.cloned()),
             tail: Tail::new(STDERR_TAIL_BYTES),
             overdue_after: limits.wall_time.saturating_add(limits.grace).saturating_add(PATIENCE),
             buffer: vec![0; CHUNK_BYTES],
@@ -163,9 +169,7 @@ impl Streams {
             self.write_stdin();
         }
         // A turn has a bound, so that a flood on one stream does not hide the other, the stop flag or the end.
-        if ready.stdout
-            && !read(&mut self.stdout, &mut self.buffer, |chunk| take(&mut self.output, self.output_limit, chunk))
-        {
+        if ready.stdout && !read(&mut self.stdout, &mut self.buffer, |chunk| self.output.push(chunk)) {
             self.cause.get_or_insert(Cause::Output);
         }
         if ready.stderr {
@@ -217,15 +221,6 @@ struct Ready {
 
 impl Ready {
     const ALL: Self = Self { supervisor: false, stdin: false, stdout: true, stderr: true };
-}
-
-/// Adds to the output if it fits.
-fn take(output: &mut Vec<u8>, limit: u64, chunk: &[u8]) -> bool {
-    let fits = (output.len() + chunk.len()) as u64 <= limit;
-    if fits {
-        output.extend_from_slice(chunk);
-    }
-    fits
 }
 
 /// Reads what is there, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.

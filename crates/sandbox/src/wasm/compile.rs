@@ -47,6 +47,7 @@ pub(super) fn compile(
             processes: PROCESSES,
         },
         reproducible: false,
+        spool: None,
     };
     let failure = match run(&call) {
         Ok(finished) => return Ok(Artifact::fresh(finished.stdout)),

@@ -20,7 +20,7 @@ use super::clock::make_reproducible;
 use super::engine::TICK;
 use super::limiter::MemoryLimiter;
 use super::load::Loaded;
-use super::streams::{FileInput, Log, Output, Stream};
+use super::streams::{FileInput, Log, Stdout, Stream};
 use crate::failure::{Failure, Finished, Reason, Usage};
 use crate::program::{Call, Input, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
@@ -77,8 +77,8 @@ pub(super) fn run(
     stop: &AtomicBool,
     on_stderr: &mut dyn FnMut(&[u8]),
 ) -> Result<Finished, Box<Failure>> {
-    let (output, log) = (Output::new(call.limits.output_bytes), Log::default());
-    let context = context(call, &output, &log)?;
+    let (stdout, log) = (Stdout::new(call.limits.output_bytes, call.spool.clone()), Log::default());
+    let context = context(call, &stdout, &log)?;
     let mut tail = Tail::new(STDERR_TAIL_BYTES);
     let mut on_log = |chunk: &[u8]| {
         tail.push(chunk);
@@ -117,25 +117,27 @@ pub(super) fn run(
         cpu_time: thread_cpu_time().saturating_sub(cpu_before),
         peak_memory_bytes: memory.peak_bytes(),
     };
-    let (stdout, overflowed) = output.take();
+    let (output, refused) = stdout.take();
     let stderr_tail = tail.into_bytes();
     let reason = match end {
         End::Stopped => Some(Reason::Canceled),
         End::TimeLimit => Some(Reason::TimeLimit { limit: call.limits.wall_time }),
         End::Own(_) if memory.exceeded() => Some(Reason::MemoryLimit { limit: call.limits.memory_bytes }),
-        End::Own(_) if overflowed => Some(Reason::OutputLimit { limit: call.limits.output_bytes }),
-        End::Own(result) => result.err().and_then(reason_of),
+        End::Own(result) => refused.or_else(|| result.err().and_then(reason_of)),
     };
     match reason {
-        None => Ok(Finished { stdout, stderr_tail, usage }),
+        None => {
+            let (stdout, stdout_file) = output.into_parts();
+            Ok(Finished { stdout, stdout_file, stderr_tail, usage })
+        }
         Some(reason) => Err(Box::new(Failure { reason, stderr_tail, usage })),
     }
 }
 
 /// Arguments, environment and streams; no directory and no network.
-fn context(call: &Call, output: &Output, log: &Log) -> Result<WasiCtxBuilder, Reason> {
+fn context(call: &Call, stdout: &Stdout, log: &Log) -> Result<WasiCtxBuilder, Reason> {
     let mut builder = WasiCtxBuilder::new();
-    builder.arg(NAME).args(&call.args).stdout(Stream(output.clone())).stderr(Stream(log.clone()));
+    builder.arg(NAME).args(&call.args).stdout(Stream(stdout.clone())).stderr(Stream(log.clone()));
     builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(MOST_RANDOM_BYTES);
     for (name, value) in &call.env {
         builder.env(name, value);

@@ -16,44 +16,51 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::failure::Reason;
+use crate::output::{Output, Spool};
+
 /// What a guest may write or read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// stdout: all of it, up to a limit.
 #[derive(Clone)]
-pub(super) struct Output(Arc<Mutex<Written>>);
+pub(super) struct Stdout(Arc<Mutex<Written>>);
 
 struct Written {
-    bytes: Vec<u8>,
+    output: Output,
     limit: u64,
-    overflowed: bool,
+    /// Why the guest was ended.
+    refused: Option<Reason>,
 }
 
-impl Output {
-    pub(super) fn new(limit: u64) -> Self {
-        Self(Arc::new(Mutex::new(Written { bytes: Vec::new(), limit, overflowed: false })))
+impl Stdout {
+    pub(super) fn new(limit: u64, spool: Option<Spool>) -> Self {
+        Self(Arc::new(Mutex::new(Written { output: Output::new(limit, spool), limit, refused: None })))
     }
 
-    /// What was written, and whether it was more than the limit.
-    pub(super) fn take(&self) -> (Vec<u8>, bool) {
+    /// What was written, and why it is not all that the guest wrote, if that is so.
+    pub(super) fn take(&self) -> (Output, Option<Reason>) {
         let mut written = lock(&self.0);
-        (std::mem::take(&mut written.bytes), written.overflowed)
+        (std::mem::replace(&mut written.output, Output::new(0, None)), written.refused.take())
     }
 }
 
-impl Sink for Output {
+impl Sink for Stdout {
     fn room(&self) -> usize {
         CHUNK_BYTES
     }
 
     fn push(&self, chunk: &[u8]) -> StreamResult<()> {
         let mut written = lock(&self.0);
-        if (written.bytes.len() + chunk.len()) as u64 > written.limit {
-            written.overflowed = true;
-            return Err(StreamError::trap("more output than its limit"));
+        if written.output.push(chunk) {
+            return Ok(());
         }
-        written.bytes.extend_from_slice(chunk);
-        Ok(())
+        let reason = match written.output.failure() {
+            Some(error) => Reason::sandbox("keep its stdout", error),
+            None => Reason::OutputLimit { limit: written.limit },
+        };
+        written.refused.get_or_insert(reason);
+        Err(StreamError::trap("its stdout takes no more"))
     }
 }
 

@@ -27,6 +27,23 @@ impl Objects {
         self.copy_object(&self.program_path(hash), to, to.program_path(hash)).await
     }
 
+    /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both must be marked by [`Self::of_store`]. Returns how
+    /// many there are.
+    ///
+    /// # Errors
+    /// One cannot be read or written.
+    pub async fn copy_outputs(&self, to: &Self) -> Result<u64, TransferError> {
+        let paths = self.all_outputs().await.map_err(|error| TransferError::of("outputs", error))?;
+        let mut copied = 0;
+        for path in paths {
+            if let Some(new) = to.same_output(&path) {
+                self.copy_object(&path, to, new).await?;
+                copied += 1;
+            }
+        }
+        Ok(copied)
+    }
+
     async fn copy_object(&self, path: &Path, to: &Self, new: Path) -> Result<(), TransferError> {
         let unread = |error: object_store::Error| TransferError::of(&self.place_of(path.as_ref()), error);
         let place = to.place_of(new.as_ref());

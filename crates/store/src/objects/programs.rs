@@ -6,34 +6,23 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use model::{JobId, ProgramHash};
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::parts::Parts;
 use super::{Objects, ResultStream};
 use crate::backend::Reads;
 use crate::error::{PruneError, ReadError, UploadError, WriteError};
 
-/// No object store takes smaller parts than 5 MiB, but for the last.
-const PART_BYTES: usize = 8 << 20;
 /// An object without a row for so long was left by a process that ended between the two.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 
 /// A program on its way into the object store. It is visible there once it is whole and its hash is right.
+#[derive(Debug)]
 pub struct ProgramUpload {
-    objects: Objects,
     hash: ProgramHash,
-    part: Vec<u8>,
-    upload: Option<Box<dyn MultipartUpload>>,
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl std::fmt::Debug for ProgramUpload {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProgramUpload").field("hash", &self.hash).field("bytes", &self.bytes).finish_non_exhaustive()
-    }
+    parts: Parts,
 }
 
 /// A program's bytes, piece by piece. The last piece comes only when all of them are what was stored.
@@ -57,8 +46,8 @@ impl ProgramBytes {
 }
 
 impl ProgramUpload {
-    pub(crate) fn new(objects: Objects, hash: ProgramHash) -> Self {
-        Self { objects, hash, part: Vec::new(), upload: None, digest: Sha256::new(), bytes: 0 }
+    pub(crate) fn new(objects: &Objects, hash: ProgramHash) -> Self {
+        Self { hash, parts: Parts::new(objects.store.clone(), objects.program_path(hash)) }
     }
 
     /// The program.
@@ -70,72 +59,36 @@ impl ProgramUpload {
     /// How many bytes have come.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.parts.bytes()
     }
 
     /// Adds bytes.
     ///
     /// # Errors
     /// They could not be stored.
-    pub async fn push(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
-        self.digest.update(bytes);
-        self.bytes += bytes.len() as u64;
-        while self.part.len() + bytes.len() > PART_BYTES {
-            let (now, later) = bytes.split_at(PART_BYTES - self.part.len());
-            self.part.extend_from_slice(now);
-            self.put_part().await?;
-            bytes = later;
-        }
-        self.part.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    async fn put_part(&mut self) -> Result<(), WriteError> {
-        let part = PutPayload::from(std::mem::take(&mut self.part));
-        let upload = match &mut self.upload {
-            Some(upload) => upload,
-            none => {
-                let path = self.objects.program_path(self.hash);
-                none.insert(self.objects.store.put_multipart(&path).await.map_err(|error| unstored(&error))?)
-            }
-        };
-        upload.put_part(part).await.map_err(|error| unstored(&error))
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        self.parts.push(bytes).await
     }
 
     /// Completes the object if its hash is right, else drops it.
     pub(crate) async fn finish(&mut self) -> Result<(), UploadError> {
-        let found = ProgramHash(std::mem::take(&mut self.digest).finalize().into());
+        let found = ProgramHash(self.parts.sha256());
         if found != self.hash {
             self.abort().await;
             return Err(UploadError::Mismatch { expected: self.hash, found });
         }
-        if self.upload.is_none() {
-            let part = PutPayload::from(std::mem::take(&mut self.part));
-            let path = self.objects.program_path(self.hash);
-            self.objects.store.put(&path, part).await.map_err(|error| unstored(&error))?;
-            return Ok(());
-        }
-        self.put_part().await?;
-        if let Some(mut upload) = self.upload.take() {
-            upload.complete().await.map_err(|error| unstored(&error))?;
-        }
-        Ok(())
+        Ok(self.parts.complete().await?)
     }
 
     /// Drops what has been stored.
     pub async fn abort(&mut self) {
-        if let Some(mut upload) = self.upload.take()
-            && let Err(error) = upload.abort().await
-        {
-            tracing::warn!(%error, program = %self.hash, "cannot delete an unfinished upload");
-        }
+        self.parts.abort().await;
     }
 }
 
 impl Objects {
     fn programs(&self) -> Path {
-        let tag = if self.tag.is_empty() { "untagged" } else { &self.tag };
-        self.root.clone().join("programs").join(tag)
+        self.root.clone().join("programs").join(self.tag_or_none())
     }
 
     pub(super) fn program_path(&self, hash: ProgramHash) -> Path {
@@ -152,26 +105,13 @@ impl Objects {
     }
 
     pub(crate) async fn read_program(&self, hash: ProgramHash, bytes: u64) -> Result<ProgramBytes, ReadError> {
-        let path = self.program_path(hash);
-        let place = self.place_of(path.as_ref());
-        match self.store.get(&path).await {
-            // A result and a program differ in their names only; a program is no job's.
-            Ok(object) => {
-                let nobody = JobId(Uuid::nil());
-                Ok(ProgramBytes(ResultStream::object(nobody, place, bytes, hash.0.to_vec(), object)?))
-            }
-            Err(object_store::Error::NotFound { .. }) => {
-                Err(ReadError::Corrupt { place, detail: "it is gone".to_owned() })
-            }
-            Err(error) => Err(ReadError::Unavailable(error.to_string())),
-        }
+        // A result and a program differ in their names only; a program is no job's.
+        let nobody = JobId(Uuid::nil());
+        Ok(ProgramBytes(self.read(nobody, &self.program_path(hash), bytes, hash.0.to_vec()).await?))
     }
 
     pub(crate) async fn delete_program(&self, hash: ProgramHash) -> Result<(), WriteError> {
-        match self.store.delete(&self.program_path(hash)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(unstored(&error)),
-        }
+        self.delete_at(&self.program_path(hash)).await
     }
 
     /// Deletes old objects of programs that have no row. Returns how many.
@@ -192,8 +132,4 @@ impl Objects {
         }
         Ok(deleted)
     }
-}
-
-fn unstored(error: &object_store::Error) -> WriteError {
-    WriteError::Results(error.to_string())
 }

@@ -39,12 +39,16 @@ impl ProgramGrid {
 
     /// As [`Self::start`], with variables of the coordinator.
     pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::start_by(|own| Coordinator::start_to_stay(&[own, variables].concat()))
+    }
+
+    /// With a coordinator that is started by its caller, with variables of this grid's own.
+    pub(crate) fn start_by(start: impl FnOnce(&[(&str, &str)]) -> Coordinator) -> Self {
         let directory = TempDir::new().expect("a directory");
         let tokens = directory.path().join("tokens.toml");
         let rights = ["token", "new", "ci", "--rights", "read,submit,programs", "--file", path(&tokens)];
         let token = text(&divvy(&rights).output().expect("run").stdout).trim_end().to_owned();
-        let coordinator =
-            Coordinator::start_to_stay(&[&[("DIVVY_API_TOKENS_FILE", path(&tokens))], variables].concat());
+        let coordinator = start(&[("DIVVY_API_TOKENS_FILE", path(&tokens))]);
         let bearer = format!("Bearer {token}");
         Self { coordinator, directory, token, bearer }
     }

@@ -1,0 +1,214 @@
+//! Outputs of tasks as objects: below the tag of their store and their job, named by attempt, task and hash. A name says all
+//! that the content is checked against, so that an object that is there has the content of its name.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use model::{AttemptId, JobId, OutputObject, TextCheck};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use uuid::Uuid;
+
+use super::parts::Parts;
+use super::{Objects, ResultStream};
+use crate::backend::Reads;
+use crate::error::{OutputError, PruneError, ReadError, WriteError};
+use crate::record::AttemptEnd;
+
+/// Outputs of a job that is over and that no row names are deleted after so long: a row may be about to be committed.
+const UNCOUNTED_AGE: Duration = Duration::from_hours(1);
+
+/// An output on its way into the object store. It is visible there once it is whole and what its name says.
+#[derive(Debug)]
+pub struct OutputUpload {
+    object: OutputObject,
+    parts: Parts,
+    text: TextCheck,
+}
+
+impl OutputUpload {
+    /// How many bytes have come.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts.bytes()
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// There are more than were announced, or they could not be stored.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if self.parts.bytes() + bytes.len() as u64 > self.object.bytes {
+            return Err(OutputError::Different(format!("it has more than {} bytes", self.object.bytes)));
+        }
+        if self.object.text {
+            self.text.push(bytes);
+        }
+        Ok(self.parts.push(bytes).await?)
+    }
+
+    /// Makes the output visible, if it is what was announced.
+    ///
+    /// # Errors
+    /// It is something else, or could not be stored; nothing of it is there then.
+    pub async fn finish(mut self) -> Result<(), OutputError> {
+        let OutputObject { bytes, sha256, text, .. } = self.object;
+        let found = self.parts.bytes();
+        let different = if found != bytes {
+            Some(format!("it has {found} bytes, not {bytes}"))
+        } else if self.parts.sha256() != sha256.0 {
+            Some(format!("its SHA-256 is not {sha256}"))
+        } else if text && !self.text.is_text() {
+            Some("it is no text".to_owned())
+        } else {
+            None
+        };
+        if let Some(different) = different {
+            self.abort().await;
+            return Err(OutputError::Different(different));
+        }
+        let completed = self.parts.complete().await;
+        self.abort().await;
+        Ok(completed?)
+    }
+
+    /// Drops what has been stored.
+    pub async fn abort(mut self) {
+        self.parts.abort().await;
+    }
+}
+
+impl Objects {
+    fn outputs(&self) -> Path {
+        self.root.clone().join("outputs").join(self.tag_or_none())
+    }
+
+    fn outputs_of(&self, job: JobId) -> Path {
+        self.outputs().join(job.to_string())
+    }
+
+    fn output_path(&self, job: JobId, task: u64, object: &OutputObject) -> Path {
+        let OutputObject { attempt, bytes, sha256, text } = object;
+        let form = if *text { "txt" } else { "bin" };
+        self.outputs_of(job).join(format!("{attempt}.{task}.{bytes}.{sha256}.{form}"))
+    }
+
+    pub(crate) fn upload_output(&self, job: JobId, task: u64, object: OutputObject) -> OutputUpload {
+        let parts = Parts::new(self.store.clone(), self.output_path(job, task, &object));
+        OutputUpload { object, parts, text: TextCheck::default() }
+    }
+
+    /// Whether the object is there, whole.
+    pub(crate) async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
+        match self.store.head(&self.output_path(job, task, object)).await {
+            Ok(found) => Ok(found.size == object.bytes),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(ReadError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// An output in pieces.
+    pub(crate) async fn read_output(
+        &self,
+        job: JobId,
+        task: u64,
+        object: &OutputObject,
+    ) -> Result<ResultStream, ReadError> {
+        self.read(job, &self.output_path(job, task, object), object.bytes, object.sha256.0.to_vec()).await
+    }
+
+    /// The jobs that have outputs here.
+    pub(crate) async fn jobs_with_outputs(&self) -> Result<HashSet<JobId>, ReadError> {
+        let listed = self.store.list_with_delimiter(Some(&self.outputs())).await;
+        let listed = listed.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename());
+        Ok(names.filter_map(|name| Uuid::try_parse(name).ok().map(JobId)).collect())
+    }
+
+    async fn outputs_that_are_there(&self, job: JobId) -> Result<Vec<(Path, Timestamp)>, ReadError> {
+        let mut objects = self.store.list(Some(&self.outputs_of(job)));
+        let mut found = Vec::new();
+        while let Some(object) = objects.next().await {
+            let object = object.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            let at = Timestamp::from_second(object.last_modified.timestamp()).unwrap_or(Timestamp::MAX);
+            found.push((object.location, at));
+        }
+        Ok(found)
+    }
+
+    /// Deletes all outputs of a job that is forgotten.
+    pub(crate) async fn delete_outputs(&self, job: JobId) -> Result<u64, PruneError> {
+        let found = self.outputs_that_are_there(job).await?;
+        for (path, _) in &found {
+            self.delete_at(path).await?;
+        }
+        if let Some(directory) = &self.directory {
+            // With it go the parts of uploads that were cut off.
+            let directory = directory.join("outputs").join(self.tag_or_none()).join(job.to_string());
+            let deleting = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
+            match deleting.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(WriteError::Results(error.to_string()).into());
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(found.len() as u64)
+    }
+
+    /// Deletes outputs that never counted: those of jobs that are forgotten, and of jobs that are over those that no row
+    /// names. Returns how many.
+    pub(crate) async fn delete_uncounted_outputs(&self, reads: &dyn Reads, now: Timestamp) -> Result<u64, PruneError> {
+        let oldest = now.checked_sub(UNCOUNTED_AGE).unwrap_or(Timestamp::MIN);
+        let mut deleted = 0;
+        for job in self.jobs_with_outputs().await? {
+            // What is listed before the job is looked at belongs to attempts that have ended if the job is over.
+            let found = self.outputs_that_are_there(job).await?;
+            match reads.job(job).await? {
+                None => deleted += self.delete_outputs(job).await?,
+                Some(record) if !record.state.is_over() => {}
+                Some(_) => {
+                    for (path, _) in found.iter().filter(|(_, at)| *at < oldest) {
+                        if !is_counted(reads, job, path).await? {
+                            self.delete_at(path).await?;
+                            deleted += 1;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// The paths of all outputs of this store.
+    pub(super) async fn all_outputs(&self) -> Result<Vec<Path>, ReadError> {
+        let mut paths = Vec::new();
+        for job in self.jobs_with_outputs().await? {
+            paths.extend(self.outputs_that_are_there(job).await?.into_iter().map(|(path, _)| path));
+        }
+        Ok(paths)
+    }
+
+    /// The path of an output of a store at another place.
+    pub(super) fn same_output(&self, path: &Path) -> Option<Path> {
+        let mut parts: Vec<_> = path.parts().collect();
+        let name = parts.pop()?;
+        let job = parts.pop()?;
+        Some(self.outputs().join(job).join(name))
+    }
+}
+
+/// Whether the attempt that has written an output is the one that completed its task.
+async fn is_counted(reads: &dyn Reads, job: JobId, path: &Path) -> Result<bool, ReadError> {
+    let Some((attempt, task)) = path.filename().and_then(attempt_and_task) else { return Ok(false) };
+    let attempts = reads.attempts(job, task..task.saturating_add(1)).await?;
+    Ok(attempts.iter().any(|found| matches!(found.end, AttemptEnd::Completed { attempt: by, .. } if by == attempt)))
+}
+
+fn attempt_and_task(name: &str) -> Option<(AttemptId, u64)> {
+    let mut words = name.split('.');
+    let attempt = Uuid::try_parse(words.next()?).ok()?;
+    Some((AttemptId(attempt), words.next()?.parse().ok()?))
+}

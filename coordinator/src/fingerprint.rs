@@ -38,6 +38,7 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
         verify,
         chunk_size: _,
         submitted_by: _,
+        trace: _,
     } = &job.options;
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());

@@ -128,6 +128,7 @@ impl JobRequest {
             verify,
             chunk_size,
             submitted_by: None,
+            trace: None,
         };
         let work = definition.complete(work, &mut options)?;
         Ok(ParsedJob { kind, work, options, is_admitted: false })

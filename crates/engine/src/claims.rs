@@ -103,6 +103,7 @@ impl Engine {
         self.settle(now);
         let live = &self.jobs[&job];
         let payloads = tasks.clone().map(|task| live.work.payload(task)).collect();
-        Some(PulledLease { job, attempt, kind: live.kind, tasks, payloads, expires_at })
+        let (kind, trace) = (live.kind, live.trace.clone());
+        Some(PulledLease { job, attempt, kind, tasks, payloads, expires_at, trace })
     }
 }

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Affinity, Labels, Priority, Requirements, Share};
+use crate::{Affinity, Labels, Priority, Requirements, Share, TraceContext};
 
 /// How long things may take. None: as long as they need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub struct JobOptions {
     pub chunk_size: Option<NonZeroU64>,
     /// The name of the access token with which it was submitted: not the client's to say either.
     pub submitted_by: Option<String>,
+    /// The span that its submission is part of, where the coordinator traces: of its headers, not of the job that the client
+    /// describes.
+    #[serde(skip)]
+    pub trace: Option<TraceContext>,
 }
 
 /// Attempts at a task when a job does not say.
@@ -61,6 +65,7 @@ impl Default for JobOptions {
             verify: None,
             chunk_size: None,
             submitted_by: None,
+            trace: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Share, Timeout,
+    TraceContext,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,10 @@ struct StoredOptions {
     chunk_size: Option<NonZeroU64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -79,6 +84,8 @@ impl Default for StoredOptions {
             verify: None,
             chunk_size: None,
             submitted_by: None,
+            traceparent: None,
+            tracestate: None,
         }
     }
 }
@@ -117,6 +124,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         verify,
         chunk_size,
         submitted_by,
+        trace,
     } = options.clone();
     to_json(&StoredOptions {
         v: VERSION,
@@ -134,6 +142,8 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         verify: verify.map(Share::as_f64),
         chunk_size,
         submitted_by,
+        traceparent: trace.as_ref().map(TraceContext::traceparent),
+        tracestate: trace.map(|trace| trace.state).filter(|state| !state.is_empty()),
     })
 }
 
@@ -160,6 +170,10 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         verify: stored.verify.map(Share::try_from).transpose().map_err(|error| invalid(what, error))?,
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
+        // A job that cannot be traced is a job all the same.
+        trace: stored
+            .traceparent
+            .and_then(|parent| TraceContext::parse(&parent, stored.tracestate.as_deref().unwrap_or_default())),
     })
 }
 

@@ -19,6 +19,7 @@ pub struct Route {
     takes_any_body: bool,
     place: Place,
     is_repeatable: bool,
+    begins_traces: bool,
     refusal: Option<Refusal>,
 }
 
@@ -37,9 +38,9 @@ pub(crate) enum Demand {
 
 /// The routes that every listener may have.
 const OWN: &[Route] = &[
-    Route::open("GET", "/livez"),
-    Route::open("GET", "/readyz"),
-    Route::new("GET", "/metrics", Right::Read).any_query(),
+    Route::open("GET", "/livez").begins_no_trace(),
+    Route::open("GET", "/readyz").begins_no_trace(),
+    Route::new("GET", "/metrics", Right::Read).any_query().begins_no_trace(),
 ];
 
 impl Route {
@@ -55,6 +56,7 @@ impl Route {
             takes_any_body: false,
             place: Place::Anywhere,
             is_repeatable: false,
+            begins_traces: true,
             refusal: None,
         }
     }
@@ -115,6 +117,18 @@ impl Route {
     #[must_use]
     pub const fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
+    }
+
+    /// Is part of a trace that its caller began, and begins none: what machines ask over and over would bury what people
+    /// asked for.
+    #[must_use]
+    pub const fn begins_no_trace(self) -> Self {
+        Self { begins_traces: false, ..self }
+    }
+
+    /// Whether a request that is part of no trace begins one.
+    pub(crate) fn begins_traces(&self) -> bool {
+        self.begins_traces
     }
 
     /// Whether it may be asked again where it is not known whether it was done.

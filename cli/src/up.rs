@@ -18,6 +18,13 @@ use crate::python_workers::PythonWorkers;
 /// Serves a grid until Ctrl-C, SIGTERM or the end of its terminal.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::trace::start("divvy", env!("CARGO_PKG_VERSION"));
+    let ended = serve(arguments).await;
+    service::trace::stop().await;
+    ended
+}
+
+async fn serve(arguments: &Up) -> Result<(), Failure> {
     service::raise_open_files_limit();
     warn_about_unknown_variables(&[&coordinator::config::variables(), &worker::config::variables()]);
     let stop = stop_signal().context("catch signals")?;

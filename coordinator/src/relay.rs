@@ -11,7 +11,7 @@ use api::client::{ClientTls, http_client_with};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::{Client, Response};
-use service::{ApiError, BodyBudget, Passed, Place, Relay, Route, read_body};
+use service::{ApiError, BodyBudget, Passed, Place, Relay, Route, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::debug;
@@ -186,10 +186,16 @@ impl LeaderRelay {
         let target = target.path_and_query().map_or("/", |target| target.as_str());
         let Ok(method) = method.parse::<reqwest::Method>() else { return Asked::NotTaken };
         let mut request = self.client.request(method, format!("{}://{address}{target}", self.scheme));
+        // The span of the request here, where it has one, is the parent of the leader's.
+        let span = trace::current();
         for (name, value) in passing.request.headers() {
-            if !NOT_PASSED_ON.contains(&name.as_str()) {
+            let is_of_span = span.is_some() && trace::HEADERS.contains(&name.as_str());
+            if !is_of_span && !NOT_PASSED_ON.contains(&name.as_str()) {
                 request = request.header(name.as_str(), value.as_bytes());
             }
+        }
+        for (name, value) in span.iter().flat_map(trace::headers) {
+            request = request.header(name, value);
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string()).body(passing.body.clone());
         if let Some(patience) = patience {

@@ -30,6 +30,7 @@ use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
+use crate::spans;
 use crate::submitted;
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
@@ -131,6 +132,7 @@ impl Term {
         let statistics = parts.config.statistics_retention();
         background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
+        background.spawn(spans::follow_jobs(Arc::clone(&self.store), Arc::clone(&parts.events)));
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
             background.spawn(submitted::run(jobs, store, events, latest_event));

@@ -129,6 +129,7 @@ async fn start(
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
         let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
         proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
+        proposal.job.options.trace = service::trace::current();
         match term.jobs.accept(proposal).await {
             Ok((job, _)) => jobs.push(job),
             Err(error) => {

@@ -124,6 +124,7 @@ async fn submit_job(
         })?;
     }
     job.options.submitted_by = caller.name().map(|name| name.to_string());
+    job.options.trace = service::trace::current();
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
     let term = state.term().map_err(Refused::Other)?;

@@ -21,6 +21,13 @@ pub(crate) fn warn_about_variables() {
 /// Serves a grid until Ctrl-C, SIGTERM or the end of its terminal.
 pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::trace::start("divvy", env!("CARGO_PKG_VERSION"));
+    let ended = serve(arguments).await;
+    service::trace::stop().await;
+    ended
+}
+
+async fn serve(arguments: &Up) -> Result<(), Failure> {
     service::raise_open_files_limit();
     warn_about_variables();
     let stop = stop_signal().context("catch signals")?;

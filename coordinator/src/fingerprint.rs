@@ -39,6 +39,7 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
         chunk_size: _,
         submitted_by: _,
         is_admitted: _,
+        trace: _,
     } = &job.options;
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());

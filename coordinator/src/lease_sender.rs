@@ -10,7 +10,7 @@ use engine::{CompleteError, LeaseFailure, LeaseOrder};
 use model::AttemptId;
 use reqwest::{Client, Response, StatusCode};
 use scheduler::{Failure, WorkerKey};
-use service::WorkerToken;
+use service::{WorkerToken, trace};
 use store::Store;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
@@ -23,6 +23,7 @@ use crate::outcomes::{OutcomeBudget, OutcomePermit};
 use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
+use crate::spans::{LeaseSpanEnd, lease_span, order_ended};
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
 
@@ -103,6 +104,9 @@ impl LeaseSender {
         if let Some(end) = End::of(end) {
             self.lease_log.ended(order.attempt, end, Instant::now());
         }
+        if let Some(end) = span_end(end) {
+            order_ended(&order, started_at, end);
+        }
         self.metrics.lease_ended(end, started_at.elapsed());
     }
 
@@ -127,7 +131,12 @@ impl LeaseSender {
         if !self.trust.holds() {
             return Sent::Failed(LeaseFailure::Undeliverable);
         }
-        let request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
+        let mut request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
+        if let Some(parent) = order.trace.as_ref().filter(|_| trace::is_on()) {
+            for (name, value) in trace::headers(&lease_span(parent, order.attempt)) {
+                request = request.header(name, value);
+            }
+        }
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
@@ -270,6 +279,19 @@ impl LeaseSender {
 fn begun(order: &LeaseOrder) -> Begun<'_> {
     let LeaseOrder { attempt, worker_id: worker, slot, job, kind, tasks, .. } = order;
     Begun { attempt: *attempt, worker, slot: Some(*slot), job: *job, kind: *kind, tasks }
+}
+
+/// None where the worker goes on: the span ends with the outcome that it delivers.
+fn span_end(end: LeaseEnd) -> Option<LeaseSpanEnd> {
+    match end {
+        LeaseEnd::Completed => Some(LeaseSpanEnd::Completed),
+        LeaseEnd::Failed => Some(LeaseSpanEnd::Failed),
+        LeaseEnd::Returned => Some(LeaseSpanEnd::Returned),
+        LeaseEnd::Revoked => Some(LeaseSpanEnd::Revoked),
+        LeaseEnd::Expired => Some(LeaseSpanEnd::Expired),
+        LeaseEnd::Refused => Some(LeaseSpanEnd::Refused),
+        LeaseEnd::Disconnected => None,
+    }
 }
 
 fn worker_failed(cause: String) -> Sent {

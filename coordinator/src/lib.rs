@@ -29,6 +29,7 @@ mod pull_workers;
 mod relay;
 mod role;
 mod simulated_workers;
+mod spans;
 pub mod startup;
 mod submission;
 mod submitted;

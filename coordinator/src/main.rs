@@ -56,6 +56,13 @@ fn tell(place: &mut impl Write, text: &str) {
 
 async fn run() -> anyhow::Result<()> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::trace::start("divvy-coordinator", env!("CARGO_PKG_VERSION"));
+    let ended = coordinate().await;
+    service::trace::stop().await;
+    ended
+}
+
+async fn coordinate() -> anyhow::Result<()> {
     service::warn_about_unknown_variables(&[&config::variables()]);
     service::raise_open_files_limit();
     let mut stop = pin!(service::shutdown_signal()?);

@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
-use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, read_body};
+use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -259,10 +259,16 @@ impl LeaderRelay {
         let (base, target) = (self.base_of(leader), passing.target);
         let Ok(method) = passing.method.as_str().parse::<reqwest::Method>() else { return Asked::NotTaken };
         let mut request = self.client.request(method, format!("{base}{target}"));
+        // The span of the request here, where it has one, is the parent of the leader's.
+        let span = trace::current();
         for (name, value) in passing.request.headers() {
-            if !NOT_PASSED_ON.contains(&name.as_str()) {
+            let is_of_span = span.is_some() && trace::HEADERS.contains(&name.as_str());
+            if !is_of_span && !NOT_PASSED_ON.contains(&name.as_str()) {
                 request = request.header(name.as_str(), value.as_bytes());
             }
+        }
+        for (name, value) in span.iter().flat_map(trace::headers) {
+            request = request.header(name, value);
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string()).body(passing.body.clone());
         tokio::select! {

@@ -1,6 +1,7 @@
 //! The tasks that a coordinator starts while it runs: when it stops it waits for all of them, so that nothing of it goes on
 //! afterwards.
 
+use service::trace;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,7 +25,7 @@ impl Supervisor {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.tasks.spawn(task)
+        self.tasks.spawn(trace::carried(task))
     }
 
     /// Drops the tasks that may be dropped and waits for the others.

@@ -32,6 +32,7 @@ use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
 use crate::role::Trust;
 use crate::simulated_workers::SimulatedWorkers;
+use crate::spans;
 use crate::submitted;
 use crate::supervisor::Supervisor;
 use crate::task_logs::{self, TaskLogs};
@@ -155,6 +156,7 @@ impl Term {
         let (logs, store, driver) = (Arc::clone(&parts.logs), Arc::clone(&self.store), Arc::clone(&self.driver));
         background.spawn(task_logs::keep_abandoned(logs, store, driver));
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
+        background.spawn(spans::follow_jobs(Arc::clone(&self.store), Arc::clone(&parts.events)));
         if self.is_shared {
             let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
             background.spawn(submitted::run(jobs, store, events, latest_event));

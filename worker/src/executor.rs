@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use model::{AttemptId, JobId, JobKind};
+use model::{AttemptId, JobId, JobKind, TraceContext};
 use serde_json::value::RawValue;
+use service::trace::{Ended, Kind, Value};
 use tokio::sync::oneshot;
 use workloads::{ExecuteError, Executors, Report};
 
@@ -23,6 +24,8 @@ pub(crate) struct Work {
     pub(crate) kind: JobKind,
     pub(crate) work: Box<RawValue>,
     pub(crate) tasks: Range<u64>,
+    /// The span that the computation is part of, where it is traced.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// What one thread computes with; it stops early when the flag turns true.
@@ -198,15 +201,51 @@ fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, 
         let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &submission.stop)));
         let busy = started_at.elapsed();
         running.fetch_sub(1, Ordering::Relaxed);
-        when_done(match result {
+        let is_stopped = submission.stop.load(Ordering::Relaxed);
+        let answer = match result {
             Ok(Ok(report)) => Ok(Computed { report, busy }),
             Ok(Err(error)) => Err(error.into()),
             Err(panic) => {
                 compute = make_compute();
                 Err(ComputeError::Panicked(message_of(panic.as_ref())))
             }
-        });
+        };
+        if let Some(parent) = &work.trace {
+            send_span(&work, parent, busy, is_stopped, answer.as_ref().err());
+        }
+        when_done(answer);
     }
+}
+
+/// Sends the span of a computation that has just ended.
+fn send_span(work: &Work, parent: &TraceContext, busy: Duration, is_stopped: bool, error: Option<&ComputeError>) {
+    let ended_at = SystemTime::now();
+    let outcome = match error {
+        _ if is_stopped => "stopped",
+        None => "completed",
+        Some(_) => "failed",
+    };
+    let mut attributes = vec![
+        ("divvy.job.kind", Value::from(work.kind.to_string())),
+        ("divvy.tasks.first", Value::from(work.tasks.start)),
+        ("divvy.tasks.beyond", Value::from(work.tasks.end)),
+        ("divvy.lease.outcome", Value::from(outcome)),
+    ];
+    if let Some((job, attempt)) = work.lease {
+        attributes.push(("divvy.job.id", Value::from(job.to_string())));
+        attributes.push(("divvy.attempt.id", Value::from(attempt.to_string())));
+    }
+    let ended = Ended {
+        name: format!("compute {}", work.kind),
+        kind: Kind::Internal,
+        parent,
+        span_id: None,
+        started_at: ended_at.checked_sub(busy).unwrap_or(ended_at),
+        ended_at,
+        attributes,
+        error: error.filter(|_| !is_stopped).map(ToString::to_string),
+    };
+    ended.send();
 }
 
 fn message_of(panic: &(dyn Any + Send)) -> String {
@@ -220,7 +259,7 @@ mod tests {
 
     fn sum(a: u64, b: u64) -> Work {
         let work = RawValue::from_string(format!(r#"{{"a":{a},"b":{b},"horizon":{b}}}"#)).expect("JSON");
-        Work { lease: None, kind: JobKind::SUM_OF_PRIMES, work, tasks: 0..1 }
+        Work { lease: None, kind: JobKind::SUM_OF_PRIMES, work, tasks: 0..1, trace: None }
     }
 
     fn value(answer: Answer) -> Option<u128> {

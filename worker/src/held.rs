@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use api::{HeldLease, HeldState, LeaseName, LeaseRequest, MAX_HELD_LEASES};
 use model::{AttemptId, JobId, WorkerId};
-use service::ApiError;
+use service::{ApiError, trace};
 use tokio::sync::{Notify, oneshot};
 
 use crate::executor::{Answer, Executor, Stop, Work};
@@ -109,7 +109,7 @@ impl HeldLeases {
         table.sizes.running += 1;
         drop(table);
         let (held, own_stop) = (Arc::clone(self), stop.clone());
-        let work = Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond };
+        let work = Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond, trace: trace::current() };
         executor.submit_to(slot, work, stop, move |answer| held.finish(attempt, &own_stop, answer));
         Ok(pending)
     }

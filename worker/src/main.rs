@@ -27,6 +27,13 @@ async fn serve() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     service::init_logs(service::DEFAULT_LOG)?;
+    service::trace::start("divvy-worker", env!("CARGO_PKG_VERSION"));
+    let ended = work().await;
+    service::trace::stop().await;
+    ended
+}
+
+async fn work() -> anyhow::Result<()> {
     service::warn_about_unknown_variables(&[&config::variables()]);
     service::raise_open_files_limit();
     let stop = service::shutdown_signal()?;

@@ -9,7 +9,7 @@ use api::{Changed, Explanation, Job, JobPage, JobRequest, Problem};
 use futures_util::{StreamExt, stream};
 use model::{JobId, JobState, split_word};
 use serde::Deserialize;
-use service::{ApiError, Caller, Query, read_body, with_body_counted};
+use service::{ApiError, Caller, Query, read_body, trace, with_body_counted};
 use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -140,6 +140,7 @@ async fn accept(
     admit_carried_code(state, caller, &mut job, carries_code)?;
     // Not what is asked for: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
+    job.options.trace = trace::current();
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
     let (job, submission) = state.accept(proposal).await?;
     let job = as_leader_sees_it(state, request, job).await;

@@ -161,23 +161,24 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/openapi.json", Right::Read),
 ];
 
-/// The routes of the internal port, whose rights are the worker token's.
+/// The routes of the internal port, whose rights are the worker token's. What workers ask over and over begins no trace.
 pub(crate) const INTERNAL: &[Route] = &[
-    Route::new("PUT", "/worker/register/{worker_id}", Right::Admin),
-    Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]),
-    Route::new("GET", "/worker/programs/{sha256}", Right::Admin),
-    Route::new("GET", "/worker/jobs/{id}/inputs", Right::Admin).query(&["first", "beyond"]),
-    Route::new("GET", "/worker/jobs/{id}/outputs", Right::Admin).by_leader(),
+    Route::new("PUT", "/worker/register/{worker_id}", Right::Admin).begins_no_trace(),
+    Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]).begins_no_trace(),
+    Route::new("GET", "/worker/programs/{sha256}", Right::Admin).begins_no_trace(),
+    Route::new("GET", "/worker/jobs/{id}/inputs", Right::Admin).query(&["first", "beyond"]).begins_no_trace(),
+    Route::new("GET", "/worker/jobs/{id}/outputs", Right::Admin).by_leader().begins_no_trace(),
     // Not passed on: a worker hands an output in at the coordinator whose lease it has.
     Route::new("PUT", "/worker/outputs/{job}/{attempt}/{task}", Right::Admin)
         .query(&["bytes", "sha256", "text"])
-        .any_body(),
-    Route::new("PUT", "/worker/logs/{job}/{task}/{attempt}", Right::Admin).by_leader(),
-    Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable(),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader(),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin).by_leader(),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin).by_leader().repeatable(),
-    Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin).by_leader(),
+        .any_body()
+        .begins_no_trace(),
+    Route::new("PUT", "/worker/logs/{job}/{task}/{attempt}", Right::Admin).by_leader().begins_no_trace(),
+    Route::new("POST", "/v1/worker/claim", Right::Admin).by_leader().repeatable().begins_no_trace(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/complete", Right::Admin).by_leader().begins_no_trace(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/fail", Right::Admin).by_leader().begins_no_trace(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/renew", Right::Admin).by_leader().repeatable().begins_no_trace(),
+    Route::new("POST", "/v1/worker/tasks/{attempt}/release", Right::Admin).by_leader().begins_no_trace(),
 ];
 
 pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {

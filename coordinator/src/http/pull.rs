@@ -14,10 +14,10 @@ use api::{
 };
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
 use jiff::Timestamp;
-use model::{AttemptId, JobId};
+use model::{AttemptId, JobId, TraceContext};
 use scheduler::Failure;
 use serde_json::value::RawValue;
-use service::{ApiError, parse_json, read_body, when_answer_is_lost, with_body};
+use service::{ApiError, parse_json, read_body, trace, when_answer_is_lost, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
@@ -27,6 +27,7 @@ use crate::clock::now;
 use crate::lease_log::{Begun, End};
 use crate::outputs::{Reported, UncountedError};
 use crate::pull_workers::{Claimant, check_abilities};
+use crate::spans::{LeaseSpanEnd, lease_ended, lease_span, traced_lease};
 use crate::term::Term;
 use crate::undelivered::{ATTEMPT, UNDELIVERED};
 
@@ -114,9 +115,19 @@ pub(super) async fn complete(
     demand_objects(&term, attempt, &results).await?;
     let busy = compute_us.map_or(held_for, Duration::from_micros);
     let report = Report { value, results };
+    let traced = traced_lease(&term.driver, attempt);
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
     permit.keep_until_durable(&term.store, &term.supervisor);
     state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
+    let span_end = match &completed {
+        Ok(()) => Some(LeaseSpanEnd::Completed),
+        Err(CompleteError::Stale(_)) => Some(LeaseSpanEnd::Refused),
+        // A worker that pulls keeps its lease and may report again.
+        Err(CompleteError::Invalid(_)) => None,
+    };
+    if let Some(end) = span_end {
+        lease_ended(traced, attempt, end);
+    }
     completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
@@ -153,7 +164,9 @@ pub(super) async fn fail(
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
+    let traced = traced_lease(&term.driver, attempt);
     term.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
+    lease_ended(traced, attempt, LeaseSpanEnd::Failed);
     state.lease_log.ended(attempt, End::Failed, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -214,11 +227,13 @@ pub(super) async fn release(
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
+    let traced = traced_lease(&term.driver, attempt);
     if request.headers().contains_key(UNDELIVERED) {
         give_back(&term, attempt)?;
     } else {
         term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
     }
+    lease_ended(traced, attempt, LeaseSpanEnd::Returned);
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -342,7 +357,7 @@ async fn to_claimed(
     claim: &ClaimRequest,
     lease: PulledLease,
 ) -> Result<HttpResponse, ApiError> {
-    let PulledLease { job, attempt, kind, is_admitted, mut tasks, payloads, expires_at } = lease;
+    let PulledLease { job, attempt, kind, is_admitted, mut tasks, payloads, expires_at, trace } = lease;
     release_if_lost(state, term, request, attempt);
     let payloads = match payloads {
         Some(payloads) => payloads,
@@ -359,7 +374,11 @@ async fn to_claimed(
     let lease = LeaseName { worker_id: claim.worker_id.clone(), job, first: tasks.start, beyond: tasks.end };
     let is_large = payloads.iter().map(|payload| payload.get().len()).sum::<usize>() > SERVED_BYTES;
     let tasks = tasks.zip(payloads).map(|(index, payload)| ClaimedTask { index, payload }).collect();
-    let claimed = Claimed { attempt, job, kind, is_admitted, tasks, lease, expires_at: to_timestamp(expires_at) };
+    let span = trace.filter(|_| trace::is_on()).map(|parent| lease_span(&parent, attempt));
+    let traceparent = span.as_ref().map(TraceContext::traceparent);
+    let tracestate = span.map(|span| span.state).filter(|state| !state.is_empty());
+    let expires_at = to_timestamp(expires_at);
+    let claimed = Claimed { attempt, job, kind, is_admitted, tasks, lease, expires_at, traceparent, tracestate };
     let mut response = HttpResponse::Ok();
     // For a coordinator that passes the answer on.
     response.insert_header((ATTEMPT, attempt.0.to_string()));

@@ -133,6 +133,7 @@ async fn start(
         let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
         proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
         proposal.idempotency_key = key.map(|key| format!("simulation-{key}-{priority}"));
+        proposal.job.options.trace = service::trace::current();
         match term.jobs.accept(proposal).await {
             Ok((job, submission)) => {
                 is_new |= submission == Submission::New;

@@ -73,7 +73,8 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let full = |_| ApiError::Unavailable("as many requests as allowed are in flight".to_owned());
     let _permit = state.inflight.try_acquire().map_err(full)?;
     let submitted_by = Caller::of(&request).name().map(|name| name.to_string());
-    let options = JobOptions { max_attempts: state.max_attempts, priority, submitted_by, ..JobOptions::default() };
+    let (max_attempts, trace) = (state.max_attempts, service::trace::current());
+    let options = JobOptions { max_attempts, priority, submitted_by, trace, ..JobOptions::default() };
     if let Preference::Job { after } = preference(&request) {
         return store_instead(&state, question, options, after, started_at).await;
     }

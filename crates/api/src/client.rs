@@ -11,7 +11,7 @@ mod token;
 
 use std::time::Duration;
 
-use model::{Algorithm, JobId, WorkerId};
+use model::{Algorithm, JobId, TraceContext, WorkerId};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -78,18 +78,21 @@ pub struct Client {
     http: reqwest::Client,
     url: Url,
     token: Option<AccessToken>,
+    trace: Option<TraceContext>,
 }
 
 impl Client {
     /// A client of the grid at `url`, which may have a path. Connects at the first request. Its TLS is what
-    /// [`ClientTls::from_env`] says.
+    /// [`ClientTls::from_env`] says, and its requests are part of the span that `TRACEPARENT` and `TRACESTATE` name.
     ///
     /// # Errors
     /// The TLS of the environment cannot be used, or the system refuses the resources of an HTTP client.
     pub fn new(url: &Url) -> Result<Self, Error> {
         let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
         let http = http_client_with(CONNECT_TIMEOUT, &tls, url.scheme() == "https").map_err(Error::Start)?;
-        Ok(Self { http, url: url.clone(), token: None })
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let trace = TraceContext::parse(&variable("TRACEPARENT"), &variable("TRACESTATE"));
+        Ok(Self { http, url: url.clone(), token: None, trace })
     }
 
     /// The client with a token that it sends with every request.
@@ -325,7 +328,13 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(trace) = &self.trace {
+            request = request.header("traceparent", trace.traceparent());
+            if !trace.state.is_empty() {
+                request = request.header("tracestate", &trace.state);
+            }
+        }
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.header()),
             None => request,

@@ -69,6 +69,12 @@ pub struct Claimed {
     /// When the lease ends unless it is renewed.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// The lease's span as W3C Trace Context writes it, for spans of the worker's own; only where the job is traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What tracing systems add to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
 }
 
 /// One task of a claim.

@@ -127,6 +127,7 @@ impl JobRequest {
             chunk_size,
             submitted_by: None,
             is_admitted: false,
+            trace: None,
         };
         let work = definition.complete(work, &mut options)?;
         Ok(ParsedJob { kind, work, options })

@@ -103,6 +103,7 @@ impl Engine {
         self.settle(now);
         let live = &self.jobs[&job];
         let payloads = tasks.clone().map(|task| live.work.payload(task)).collect();
-        Some(PulledLease { job, attempt, kind: live.kind, is_admitted: live.is_admitted, tasks, payloads, expires_at })
+        let (kind, is_admitted, trace) = (live.kind, live.is_admitted, live.trace.clone());
+        Some(PulledLease { job, attempt, kind, is_admitted, tasks, payloads, expires_at, trace })
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use model::{AttemptId, JobId, JobKind, WorkerId};
+use model::{AttemptId, JobId, JobKind, TraceContext, WorkerId};
 use scheduler::{JobError, Revocation, WorkerKey};
 use serde_json::value::RawValue;
 use store::Change;
@@ -92,6 +92,8 @@ pub struct LeaseOrder {
     pub has_results: bool,
     /// Attempts of this worker whose outcomes are durable: it need not keep them any longer.
     pub settled: Vec<AttemptId>,
+    /// The span that the lease is part of, where its job is traced.
+    pub trace: Option<TraceContext>,
 }
 
 /// A lease for a pulling worker.
@@ -111,4 +113,23 @@ pub struct PulledLease {
     pub payloads: Option<Vec<Box<RawValue>>>,
     /// When the lease ends unless it is renewed.
     pub expires_at: Instant,
+    /// The span that the lease is part of, where its job is traced.
+    pub trace: Option<TraceContext>,
+}
+
+/// A lease of a job that is traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracedLease {
+    /// The span that the lease is part of.
+    pub parent: TraceContext,
+    /// The job.
+    pub job: JobId,
+    /// The job's kind.
+    pub kind: JobKind,
+    /// The tasks.
+    pub tasks: Range<u64>,
+    /// The worker's name.
+    pub worker_id: String,
+    /// When it was claimed.
+    pub claimed_at: Instant,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, WorkerId};
+use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, TraceContext, WorkerId};
 use rangemap::RangeSet;
 use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
 use store::{ChangeKind, ResultBody, UnfinishedJob};
@@ -37,6 +37,8 @@ pub(crate) struct LiveJob {
     pub(crate) check: u128,
     /// How a share of its leases is compared.
     pub(crate) verification: Option<Verification>,
+    /// The span that its leases are part of, where it is traced.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 impl Engine {
@@ -54,6 +56,7 @@ impl Engine {
             progress,
             check: 0,
             verification: None,
+            trace: options.trace.clone(),
         };
         self.jobs.insert(id, job);
         self.scheduler
@@ -132,6 +135,7 @@ impl Engine {
             is_paused: record.state == JobState::Paused,
             is_held,
         };
+        let trace = record.options.trace.map(|submission| submission.at(TraceContext::span_of(id.0)));
         let live = LiveJob {
             kind: record.kind,
             progress: Progress::new(&*work, &history),
@@ -145,6 +149,7 @@ impl Engine {
                 let done = done_of(&history);
                 Verification::new(share, done.into_iter(), (record.value, record.check), record.verified.clone())
             }),
+            trace,
         };
         self.jobs.insert(id, live);
         self.scheduler.submit(id, spec, &history, now.instant).expect("it was not here, and a stored job has tasks");

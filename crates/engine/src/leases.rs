@@ -7,7 +7,7 @@ use scheduler::{ActiveLease, Failure, Lane, Lease, Outcome, Revocation, StaleAtt
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
-use crate::effect::{Effect, LeaseOrder};
+use crate::effect::{Effect, LeaseOrder, TracedLease};
 use crate::engine::Engine;
 use crate::standing::Blame;
 use crate::time::Now;
@@ -199,11 +199,20 @@ impl Engine {
         self.scheduler.lease(attempt).is_some()
     }
 
+    /// A lease of a job that is traced; none where the job is not, or the attempt holds no lease.
+    #[must_use]
+    pub fn traced_lease(&self, attempt: AttemptId) -> Option<TracedLease> {
+        let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt)?;
+        let live = self.jobs.get(&job)?;
+        let (parent, worker_id) = (live.trace.clone()?, self.worker_name(lane.worker));
+        Some(TracedLease { parent, job, kind: live.kind, tasks, worker_id, claimed_at })
+    }
+
     pub(crate) fn send(&mut self, lane: Lane, lease: Lease) {
         let Lease { attempt, job, tasks, horizon, expires_at } = lease;
         let live = &self.jobs[&job];
         let (kind, work, outlives_connection) = (live.kind, live.work.lease(&tasks, horizon), live.is_stored);
-        let has_results = live.work.profile().is_individual;
+        let (has_results, trace) = (live.work.profile().is_individual, live.trace.clone());
         let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
         self.effects.push(Effect::Send(Box::new(LeaseOrder {
             worker: lane.worker,
@@ -218,6 +227,7 @@ impl Engine {
             outlives_connection,
             has_results,
             settled: worker.take_settled(),
+            trace,
         })));
     }
 

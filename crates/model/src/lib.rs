@@ -23,6 +23,7 @@ mod range;
 mod requirements;
 mod share;
 mod state;
+mod trace;
 
 pub use algorithm::Algorithm;
 pub use counts::Counts;
@@ -45,3 +46,4 @@ pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources};
 pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};
+pub use trace::TraceContext;

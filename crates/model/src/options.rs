@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Affinity, Labels, Priority, Requirements, Share};
+use crate::{Affinity, Labels, Priority, Requirements, Share, TraceContext};
 
 /// How long things may take. None: as long as they need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub struct JobOptions {
     pub submitted_by: Option<String>,
     /// Whether code that the job carries or names may run: decided where the job comes in.
     pub is_admitted: bool,
+    /// The span that its submission is part of, where the coordinator traces: of its headers, not of the job that the client
+    /// describes.
+    #[serde(skip)]
+    pub trace: Option<TraceContext>,
 }
 
 /// Attempts at a task when a job does not say.
@@ -64,6 +68,7 @@ impl Default for JobOptions {
             chunk_size: None,
             submitted_by: None,
             is_admitted: false,
+            trace: None,
         }
     }
 }

@@ -25,6 +25,7 @@ mod server;
 mod stream;
 mod telemetry;
 mod tls;
+pub mod trace;
 
 pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
 pub use auth::{InvalidToken, WorkerToken};

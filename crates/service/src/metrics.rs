@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::trace::span_of_request;
 use crate::{ApiError, process_metrics, resource};
 
 /// What `code` says of a request whose client went away before the answer.
@@ -99,7 +100,10 @@ pub(crate) async fn observe(
     let route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
     let mut observation =
         Observation { metrics: &metrics, route, code: CLIENT_GONE.to_owned(), started_at: Instant::now() };
-    let response = next.call(request).await?;
+    let response = match span_of_request(&request, &observation.route) {
+        None => next.call(request).await?,
+        Some(span) => span.around(next.call(request)).await?,
+    };
     observation.code = response.status().as_str().to_owned();
     Ok(response)
 }

@@ -21,6 +21,7 @@ pub struct Route {
     is_repeatable: bool,
     waits_briefly: bool,
     body_size: BodySize,
+    begins_traces: bool,
     refusal: Option<Refusal>,
 }
 
@@ -52,9 +53,9 @@ pub(crate) enum Demand {
 
 /// The routes that every listener may have.
 const OWN: &[Route] = &[
-    Route::open("GET", "/livez"),
-    Route::open("GET", "/readyz"),
-    Route::new("GET", "/metrics", Right::Read).any_query(),
+    Route::open("GET", "/livez").begins_no_trace(),
+    Route::open("GET", "/readyz").begins_no_trace(),
+    Route::new("GET", "/metrics", Right::Read).any_query().begins_no_trace(),
 ];
 
 impl Route {
@@ -72,6 +73,7 @@ impl Route {
             is_repeatable: false,
             waits_briefly: false,
             body_size: BodySize::Usual,
+            begins_traces: true,
             refusal: None,
         }
     }
@@ -150,6 +152,18 @@ impl Route {
     #[must_use]
     pub const fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
+    }
+
+    /// Is part of a trace that its caller began, and begins none: what machines ask over and over would bury what people
+    /// asked for.
+    #[must_use]
+    pub const fn begins_no_trace(self) -> Self {
+        Self { begins_traces: false, ..self }
+    }
+
+    /// Whether a request that is part of no trace begins one.
+    pub(crate) fn begins_traces(&self) -> bool {
+        self.begins_traces
     }
 
     /// Whether it may be asked again where it is not known whether it was done.

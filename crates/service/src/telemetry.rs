@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::program::{Variable, variables_of};
+use crate::trace::WithTrace;
 
 /// The filter of a service: its own state changes, and of the HTTP server only what is wrong.
 pub const DEFAULT_LOG: &str = "info,actix_server=warn";
@@ -52,8 +53,13 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     // An error in writing a line would itself be written to stderr, by a macro that panics where that fails.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     match config.log_format {
-        LogFormat::Text => logs.with_ansi(is_coloured()).init(),
-        LogFormat::Json => logs.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            logs.with_ansi(is_coloured()).map_event_format(|inner| WithTrace { inner, is_json: false }).init();
+        }
+        LogFormat::Json => {
+            let logs = logs.json().flatten_event(true);
+            logs.map_event_format(|inner| WithTrace { inner, is_json: true }).init();
+        }
     }
     Ok(())
 }

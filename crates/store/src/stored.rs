@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, Counts, EventKind, Grain, JobKind, JobOptions, JobState, Priority, Requirements, Share, Timeout,
+    TraceContext,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,10 @@ struct StoredOptions {
     submitted_by: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     is_admitted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -84,6 +89,8 @@ impl Default for StoredOptions {
             chunk_size: None,
             submitted_by: None,
             is_admitted: false,
+            traceparent: None,
+            tracestate: None,
         }
     }
 }
@@ -123,6 +130,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         chunk_size,
         submitted_by,
         is_admitted,
+        trace,
     } = options.clone();
     to_json(&StoredOptions {
         v: VERSION,
@@ -141,6 +149,8 @@ pub fn options_to_stored(options: &JobOptions) -> String {
         chunk_size,
         submitted_by,
         is_admitted,
+        traceparent: trace.as_ref().map(TraceContext::traceparent),
+        tracestate: trace.map(|trace| trace.state).filter(|state| !state.is_empty()),
     })
 }
 
@@ -168,6 +178,10 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
         is_admitted: stored.is_admitted,
+        // A job that cannot be traced is a job all the same.
+        trace: stored
+            .traceparent
+            .and_then(|parent| TraceContext::parse(&parent, stored.tracestate.as_deref().unwrap_or_default())),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Set-up: processes, requests, workers that misbehave, and sums that others published.
 
+mod collector;
 mod events;
 mod fake_worker;
 mod group;
@@ -14,6 +15,7 @@ mod services;
 mod sleeper;
 mod waiting;
 
+pub(crate) use collector::{Collector, ReceivedSpan};
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
 pub(crate) use group::{Group, all_events};
@@ -25,6 +27,6 @@ pub(crate) use proxy::Proxy;
 pub(crate) use published::{published_count, published_sum, round_ranges};
 pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;
-pub(crate) use services::{Coordinator, LONG_TASKS, Worker};
+pub(crate) use services::{Coordinator, LONG_TASKS, Worker, own_address, own_ip};
 pub(crate) use sleeper::Sleeper;
 pub(crate) use waiting::{PATIENCE, eventually, heavy, within};

@@ -32,5 +32,6 @@ mod several_crashes;
 mod soak;
 mod statistics;
 mod stragglers;
+mod traces;
 mod verification;
 mod worker_token;

@@ -80,7 +80,8 @@ const OF_LOAD_BALANCERS: [(&str, &str); 2] =
 
 #[test]
 fn second_apply_changes_nothing() {
-    let components = ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls"].map(with_component);
+    let components =
+        ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls", "traces"].map(with_component);
     let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
     for object in objects.chain(components.iter().flatten()) {
         // The autoscaler's; what the API server fills in when the object is made is changed by it alone.

@@ -37,7 +37,8 @@ const QUANTITY_SUFFIXES: &[&str] = &["Ki", "Mi", "Gi", "Ti", "m", "k", "M", "G",
 
 #[test]
 fn every_object_fits_its_schema() {
-    let components = ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls"].map(with_component);
+    let components =
+        ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls", "traces"].map(with_component);
     let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
     let objects: Vec<&Value> = objects.chain(components.iter().flatten()).collect();
     assert!(objects.len() > 10, "kustomize left objects out");

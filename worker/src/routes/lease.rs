@@ -7,7 +7,7 @@ use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{LeaseRequest, MAX_LEASE_BYTES};
 use model::AttemptId;
-use service::{ApiError, Query, parse_json, read_body};
+use service::{ApiError, Query, parse_json, read_body, trace};
 
 use super::State;
 use crate::executor::Work;
@@ -78,8 +78,9 @@ async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, A
 async fn compute(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
     let _permit = state.intake.enter_lease()?;
     let LeaseRequest { job, attempt, slot, kind, work, first, beyond, .. } = lease;
+    let work = Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond, trace: trace::current() };
     let answer = tokio::select! {
-        answer = state.executor.compute_on(slot, Work { lease: Some((job, attempt)), kind, work, tasks: first..beyond }).finish() => answer,
+        answer = state.executor.compute_on(slot, work).finish() => answer,
         stopping = state.intake.must_hand_back() => return Err(stopping),
     };
     if let Ok(computed) = &answer {

@@ -45,9 +45,9 @@ impl State {
 
 /// The worker's routes, whose rights are the worker token's.
 pub(crate) const ROUTES: &[Route] = &[
-    Route::new("POST", "/lease", Right::Admin),
-    Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]),
-    Route::new("POST", "/announce", Right::Admin).query(&["epoch"]),
+    Route::new("POST", "/lease", Right::Admin).begins_no_trace(),
+    Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]).begins_no_trace(),
+    Route::new("POST", "/announce", Right::Admin).query(&["epoch"]).begins_no_trace(),
     Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b", "algorithm"]),
 ];
 

@@ -11,7 +11,7 @@ use api::SumOfPrimes;
 use model::{Algorithm, InvalidJob, JobKind, NumberRange};
 use serde_json::json;
 use serde_json::value::to_raw_value;
-use service::{ApiError, Query, range_from_query};
+use service::{ApiError, Query, range_from_query, trace};
 use workloads::Workload;
 
 use super::State;
@@ -52,8 +52,13 @@ async fn compute(state: &State, work: &dyn Workload) -> Result<u128, ApiError> {
     let (mut total, mut start) = (0_u128, 0);
     for end in work.sections().into_iter().chain([work.tasks()]) {
         let tasks = start..end;
-        let lease =
-            Work { lease: None, kind: JobKind::SUM_OF_PRIMES, work: work.lease(&tasks, end), tasks: tasks.clone() };
+        let lease = Work {
+            lease: None,
+            kind: JobKind::SUM_OF_PRIMES,
+            work: work.lease(&tasks, end),
+            tasks: tasks.clone(),
+            trace: trace::current(),
+        };
         let computed = state.executor.compute(lease).finish().await.map_err(|error| failed(error.to_string()))?;
         let accepted = work.accept(&tasks, computed.report).map_err(|error| failed(error.to_string()))?;
         total = total.wrapping_add(accepted.value);

@@ -128,6 +128,7 @@ async fn submit_job(
     }
     admit_carried_code(state, caller, &mut job, carries_code).map_err(Refused::Other)?;
     job.options.submitted_by = caller.name().map(|name| name.to_string());
+    job.options.trace = service::trace::current();
     let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
     let term = state.term().map_err(Refused::Other)?;

@@ -17,6 +17,7 @@ fn the_forms_are_those_that_stand_in_databases() {
         chunk_size: NonZeroU64::new(77),
         submitted_by: Some("ci".to_owned()),
         is_admitted: false,
+        trace: None,
     };
     let text = concat!(
         r#"{"v":1,"priority":9,"tags":{"user":"ann"},"affinity":{"labels":{"zone":"a"},"key":"k"},"#,
@@ -34,6 +35,14 @@ fn the_forms_are_those_that_stand_in_databases() {
     let text = text.replace(r#""submitted_by":"ci""#, r#""submitted_by":"ci","is_admitted":true"#);
     assert_eq!(options_to_stored(&admitted), text);
     assert_eq!(options_from_stored(&text).expect("well formed"), admitted);
+    let (parent, state) = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "rojo=00f067aa0ba902b7");
+    let traced = JobOptions { trace: TraceContext::parse(parent, state), ..admitted };
+    let own = format!(r#""is_admitted":true,"traceparent":"{parent}","tracestate":"{state}""#);
+    let text = text.replace(r#""is_admitted":true"#, &own);
+    assert_eq!(options_to_stored(&traced), text);
+    assert_eq!(options_from_stored(&text).expect("well formed"), traced);
+    let damaged = options_from_stored(r#"{"v":1,"traceparent":"00-"}"#).expect("a job all the same");
+    assert_eq!(damaged.trace, None);
     for (is_individual, text) in
         [(true, r#"{"v":1,"is_individual":true}"#), (false, r#"{"v":1,"is_individual":false}"#)]
     {

@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use model::{Affinity, JobKind, JobOptions, JobState, Priority, Requirements, Timeout};
+use model::{Affinity, JobKind, JobOptions, JobState, Priority, Requirements, Timeout, TraceContext};
 
 use super::Harness;
 use super::helpers::*;
@@ -23,6 +23,7 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
         chunk_size: std::num::NonZeroU64::new(77),
         submitted_by: Some("ann@example".to_owned()),
         is_admitted: true,
+        trace: TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "rojo=1"),
     };
     assert_eq!(store.submit(new.clone()).await, Ok(Submission::New));
     store.close().expect("all is committed");

@@ -140,7 +140,8 @@ pub(crate) fn command(binary: &str) -> Command {
 /// Without this environment's settings of services.
 fn clean(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
-        if name == "POD_IP" || name.to_string_lossy().starts_with("DIVVY_") {
+        let text = name.to_string_lossy();
+        if name == "POD_IP" || text.starts_with("DIVVY_") || text.starts_with("OTEL_") || text.starts_with("TRACE") {
             command.env_remove(name);
         }
     }

@@ -119,6 +119,8 @@ class Claimed(TypedDict):
     kind: JobKind
     lease: LeaseName
     tasks: list[ClaimedTask]
+    traceparent: NotRequired[str | None]
+    tracestate: NotRequired[str | None]
 
 
 class ClaimedTask(TypedDict):

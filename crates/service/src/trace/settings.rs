@@ -1,0 +1,177 @@
+//! What the environment says of traces, by the names that OpenTelemetry's specification gives its variables.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+
+/// The protocol that is spoken.
+const PROTOCOL: &str = "http/protobuf";
+
+/// How long a collector may take to answer a batch, in milliseconds: the specification's default, and the most.
+const TIMEOUT_MS: u64 = 10_000;
+const MAX_TIMEOUT_MS: u64 = 60_000;
+
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+
+/// A collector, and how this process names itself to it.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// Where spans are sent to.
+    pub(super) endpoint: String,
+    pub(super) resource: Resource,
+    pub(super) timeout: Duration,
+    /// A file of authorities that the collector's certificate may be of.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// None where traces are off.
+    pub(super) fn from_env(service: &'static str, version: &'static str) -> anyhow::Result<Option<Self>> {
+        Self::from_variables(
+            &|name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty()),
+            service,
+            version,
+        )
+    }
+
+    fn from_variables(
+        variable: &dyn Fn(&str) -> Option<String>,
+        service: &'static str,
+        version: &'static str,
+    ) -> anyhow::Result<Option<Self>> {
+        let is = |name, value: &str| variable(name).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
+        // The variable of traces alone stands above that of all signals.
+        let own_or_common = |what: &str| {
+            let own = variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{what}"));
+            own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{what}")))
+        };
+        let Some(endpoint) = own_or_common("ENDPOINT") else { return Ok(None) };
+        if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+            return Ok(None);
+        }
+        if let Some(protocol) = own_or_common("PROTOCOL").filter(|protocol| protocol != PROTOCOL) {
+            bail!("OTEL_EXPORTER_OTLP_PROTOCOL is {protocol:?}, and only {PROTOCOL} is spoken");
+        }
+        if let Some(compression) = own_or_common("COMPRESSION").filter(|compression| compression != "none") {
+            bail!("OTEL_EXPORTER_OTLP_COMPRESSION is {compression:?}, and spans are sent without");
+        }
+        check_sampler(variable)?;
+        let timeout = match own_or_common("TIMEOUT") {
+            Some(timeout) => {
+                timeout.trim().parse().context("OTEL_EXPORTER_OTLP_TIMEOUT is no number of milliseconds")?
+            }
+            None => TIMEOUT_MS,
+        };
+        Ok(Some(Self {
+            endpoint,
+            resource: resource(variable, service, version),
+            timeout: Duration::from_millis(timeout.clamp(1, MAX_TIMEOUT_MS)),
+            ca_file: own_or_common("CERTIFICATE").map(PathBuf::from),
+        }))
+    }
+}
+
+/// The SDK takes any other sampler for the default without a word.
+fn check_sampler(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    let Some(sampler) = variable("OTEL_TRACES_SAMPLER") else { return Ok(()) };
+    if !SAMPLERS.contains(&sampler.as_str()) {
+        bail!("OTEL_TRACES_SAMPLER is {sampler:?}, and must be one of {}", SAMPLERS.join(", "));
+    }
+    let share = variable("OTEL_TRACES_SAMPLER_ARG").map(|share| share.trim().parse::<f64>());
+    let is_share = matches!(share, Some(Ok(share)) if (0.0..=1.0).contains(&share));
+    if sampler.ends_with("traceidratio") && !is_share {
+        bail!("OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1 for {sampler}");
+    }
+    Ok(())
+}
+
+/// The names of this process; those that the environment gives stand.
+fn resource(variable: &dyn Fn(&str) -> Option<String>, service: &'static str, version: &'static str) -> Resource {
+    let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    let is_given =
+        |name| attributes.split(',').any(|pair| pair.split_once('=').is_some_and(|(key, _)| key.trim() == name));
+    let has_name = variable("OTEL_SERVICE_NAME").is_some() || is_given("service.name");
+    let host = variable("HOSTNAME").unwrap_or_else(|| "localhost".to_owned());
+    let instance = format!("{host}:{}", std::process::id());
+    let own = [("service.version", version.to_owned()), ("service.instance.id", instance)];
+    let own = own.into_iter().filter(|(name, _)| !is_given(name)).map(|(name, value)| KeyValue::new(name, value));
+    let resource = Resource::builder().with_attributes(own);
+    if has_name { resource.build() } else { resource.with_service_name(service).build() }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::Key;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> anyhow::Result<Option<Settings>> {
+        let find = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Settings::from_variables(&find, "divvy-test", "1.2.3")
+    }
+
+    const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+
+    #[test]
+    fn traces_are_off_without_an_endpoint_and_where_the_environment_says_so() {
+        assert!(read(&[]).expect("valid").is_none());
+        assert!(read(&[("OTEL_SERVICE_NAME", "x")]).expect("valid").is_none());
+        assert!(read(&[ENDPOINT, ("OTEL_SDK_DISABLED", "TRUE")]).expect("valid").is_none());
+        assert!(read(&[ENDPOINT, ("OTEL_TRACES_EXPORTER", "none")]).expect("valid").is_none());
+        assert!(read(&[ENDPOINT, ("OTEL_SDK_DISABLED", "false")]).expect("valid").is_some());
+    }
+
+    #[test]
+    fn variables_of_traces_alone_stand_above_those_of_all_signals() {
+        let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/x");
+        let timeouts = [("OTEL_EXPORTER_OTLP_TIMEOUT", "5"), ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "900000")];
+        let settings = read(&[&[ENDPOINT, own], timeouts.as_slice()].concat()).expect("valid").expect("on");
+        assert_eq!((settings.endpoint.as_str(), settings.timeout), (own.1, Duration::from_mins(1)));
+        assert_eq!(read(&[own]).expect("valid").expect("on").timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_an_error_that_names_its_variable() {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ] {
+            let error = read(&[ENDPOINT, (name, value)]).expect_err(name);
+            assert!(format!("{error:#}").contains(name), "{error:#}");
+        }
+        let ratio = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+        assert!(read(&[ENDPOINT, ratio]).is_err());
+        assert!(read(&[ENDPOINT, ratio, ("OTEL_TRACES_SAMPLER_ARG", "1.5")]).is_err());
+        assert!(read(&[ENDPOINT, ratio, ("OTEL_TRACES_SAMPLER_ARG", "0.25")]).expect("valid").is_some());
+    }
+
+    #[test]
+    fn a_process_has_a_name_of_its_own_unless_the_environment_gives_one() {
+        let value = |settings: &Settings, name: &'static str| {
+            settings.resource.get(&Key::from_static_str(name)).map(|value| value.to_string())
+        };
+        let settings = read(&[ENDPOINT]).expect("valid").expect("on");
+        assert_eq!(value(&settings, "service.name").as_deref(), Some("divvy-test"));
+        assert_eq!(value(&settings, "service.version").as_deref(), Some("1.2.3"));
+        let given = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=mine, service.version=9");
+        let settings = read(&[ENDPOINT, given]).expect("valid").expect("on");
+        assert_ne!(value(&settings, "service.name").as_deref(), Some("divvy-test"));
+        assert_ne!(value(&settings, "service.version").as_deref(), Some("1.2.3"));
+    }
+}

@@ -10,6 +10,7 @@ mod election;
 mod event_hub;
 mod fingerprint;
 mod http;
+mod identity;
 mod job_locks;
 mod job_view;
 mod jobs;

@@ -49,6 +49,28 @@ impl Forwarded {
     }
 }
 
+/// What the API server of Kubernetes said of a worker's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reviewed {
+    Accepted,
+    Refused,
+    /// It could not be asked.
+    Failed,
+}
+
+impl Reviewed {
+    const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Failed];
+
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        };
+        OutcomeLabel { outcome }
+    }
+}
+
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
@@ -122,6 +144,7 @@ pub(crate) struct CoordinatorMetrics {
     evictions: Family<ReasonLabel, Counter>,
     forwarded: Family<OutcomeLabel, Counter>,
     takeovers: Counter,
+    reviews: Family<OutcomeLabel, Counter>,
 }
 
 impl CoordinatorMetrics {
@@ -139,12 +162,16 @@ impl CoordinatorMetrics {
         let help = "Requests that were passed on to the leader, by outcome";
         metrics.register("divvy_forwarded_requests", help, forwarded.clone());
         metrics.register("divvy_takeovers", "Terms that this coordinator has begun", takeovers.clone());
+        let reviews = Family::default();
+        let help = "Questions to the API server of Kubernetes about workers' tokens, by outcome";
+        metrics.register("divvy_token_reviews", help, reviews.clone());
         metrics.register_collector(Box::new(gauges));
         // A label set that is known starts at zero, so that its first increase shows.
         LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
         Forwarded::ALL.iter().for_each(|outcome| drop(forwarded.get_or_create(&outcome.label())));
-        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers }
+        Reviewed::ALL.iter().for_each(|outcome| drop(reviews.get_or_create(&outcome.label())));
+        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers, reviews }
     }
 
     pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
@@ -157,6 +184,10 @@ impl CoordinatorMetrics {
 
     pub(crate) fn forwarded(&self, outcome: Forwarded) {
         self.forwarded.get_or_create(&outcome.label()).inc();
+    }
+
+    pub(crate) fn reviewed(&self, outcome: Reviewed) {
+        self.reviews.get_or_create(&outcome.label()).inc();
     }
 
     pub(crate) fn took_over(&self) {

@@ -10,7 +10,7 @@ use api::Problem;
 use api::client::read_bounded_json;
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use service::WorkerToken;
+use service::Credential;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
@@ -51,15 +51,15 @@ pub(crate) enum FetchError {
 #[derive(Debug)]
 pub(crate) struct Courier {
     client: Client,
-    token: WorkerToken,
+    credential: Credential,
     runtime: Handle,
     current: Mutex<Option<Endpoint>>,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
-    pub(crate) fn new(client: Client, token: WorkerToken, runtime: Handle) -> Self {
-        Self { client, token, runtime, current: Mutex::default() }
+    pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
+        Self { client, credential, runtime, current: Mutex::default() }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
@@ -161,7 +161,7 @@ impl Courier {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = current.as_ref()?;
         let request = self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone());
-        Some(self.token.sign(request))
+        Some(self.credential.sign(request))
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn program(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let hash = program_hash(&path)?;
     let bytes = state.programs.store().program_bytes(hash).await.map_err(from_read)?;
     let bytes = bytes.ok_or_else(|| ApiError::Unknown(store::missing(hash)))?;
@@ -60,7 +60,7 @@ pub(super) async fn inputs(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let (id, InputQuery { first, beyond }) = (job_id(&path)?, query_from(request.query_string())?);
     if first >= beyond {
         return Err(ApiError::InvalidField { field: "beyond", message: "must be above first".to_owned() });
@@ -83,7 +83,7 @@ pub(super) async fn outputs(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let id = job_id(&path)?;
     let store = Arc::clone(&state.term()?.store);
     // The last of them may be waiting to be committed.
@@ -120,7 +120,7 @@ pub(super) async fn report_log(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;

@@ -62,7 +62,7 @@ type MaybeClaimed = Either<Json<Claimed>, HttpResponse>;
     )
 )]
 pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payload) -> Result<MaybeClaimed, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
     fetch(&state, &state.term()?, &request, &claim).await
@@ -91,7 +91,7 @@ pub(super) async fn complete(
     request: HttpRequest,
     body: Payload,
 ) -> Result<MaybeClaimed, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
     let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
@@ -137,7 +137,7 @@ pub(super) async fn fail(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let TaskFailure { error, lease } = service::read_json_leniently(body).await?;
     let term = state.term()?;
@@ -169,7 +169,7 @@ pub(super) async fn renew(
     request: HttpRequest,
     body: Payload,
 ) -> Result<Json<Renewed>, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let RenewRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;
@@ -199,7 +199,7 @@ pub(super) async fn release(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;

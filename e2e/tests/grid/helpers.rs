@@ -1,5 +1,6 @@
 //! Set-up: processes, requests, workers that misbehave, and sums that others published.
 
+mod api_server;
 mod events;
 mod fake_worker;
 mod group;
@@ -14,6 +15,7 @@ mod services;
 mod sleeper;
 mod waiting;
 
+pub(crate) use api_server::{ApiServer, account_token};
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
 pub(crate) use group::{Group, all_events};

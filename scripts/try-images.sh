@@ -75,6 +75,22 @@ fits() {
   [ "$((size / 1000))" -le "$2" ] || fail "$1 has $((size / 1000)) kB of $2"
 }
 
+# The bill of materials names the service itself, and of what a panic of the binary could name, every crate.
+lists_what_is_linked() {
+  local bill=target/sbom/divvy-$1.cdx.json missing
+  "$docker" create --name "$run-$1-files" "$run-$1" >/dev/null
+  missing=$("$docker" cp "$run-$1-files:/usr/local/bin/divvy-$1" - | tar --extract --to-stdout |
+    grep --text --only-matching --extended-regexp 'index\.crates\.io-[0-9a-f]+/[a-z0-9_-]+-[0-9]+\.[0-9]+\.[0-9a-z.+-]+/' |
+    cut --delimiter=/ --fields=2 | sort --unique |
+    while read -r crate; do
+      name=${crate%-[0-9]*.*} version=${crate##*-}
+      grep --quiet --fixed-strings "pkg:cargo/$name@$version" "$bill" || echo "$crate"
+    done)
+  "$docker" rm "$run-$1-files" >/dev/null
+  [ -z "$missing" ] || fail "$bill lacks $missing"
+  echo "$bill: $(grep --count '"purl"' "$bill") components"
+}
+
 # start NAME IMAGE MEMORY [OPTION…]
 start() {
   local name=$1 image=$2 memory=$3
@@ -120,6 +136,8 @@ build worker-slim --build-arg "WORKER_IMAGE=$run-worker" --build-arg "RUNTIME_IM
 for component in coordinator worker worker-slim; do look_into "$component"; done
 fits coordinator "$max_kilobytes"
 fits worker "$max_kilobytes"
+scripts/sbom.sh
+for component in coordinator worker; do lists_what_is_linked "$component"; done
 "$docker" network create "$run" >/dev/null
 start coordinator coordinator 1g --publish 127.0.0.1::8080 --mount type=volume,dst=/var/lib/divvy
 url=http://$("$docker" port "$run-coordinator" 8080/tcp | head -n 1)

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS, INLINE_OUTPUT_BYTES};
 use scheduler::Policy;
 use serde::Deserialize;
+use service::kubernetes::{ACCOUNT_DIR, ServiceAccounts};
 use service::{DoorSettings, Variable, WorkerToken, variables_of};
 use store::Retention;
 use store::shared::Member;
@@ -39,6 +40,17 @@ pub struct Config {
     pub internal_addr: SocketAddr,
     /// `DIVVY_WORKER_TOKEN`: secret shared with the workers, demanded in both directions. Default: none.
     pub worker_token: WorkerToken,
+    /// `DIVVY_WORKER_SERVICE_ACCOUNTS`: service accounts of Kubernetes, as `NAMESPACE:NAME` with commas between, whose tokens
+    /// workers may show instead of the shared one. The API server is asked about each token. Default: none.
+    pub worker_service_accounts: ServiceAccounts,
+    /// `DIVVY_WORKER_AUDIENCE`: the audience that such tokens must be for. Default `divvy`.
+    pub worker_audience: String,
+    /// `DIVVY_WORKER_REVIEW_AGE_MS`: how long the API server's yes to a token is good at most; it is asked again earlier.
+    /// Default 50000, from 1000 to 59000.
+    pub worker_review_age_ms: u64,
+    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: where the files `token` and `ca.crt` are with which the API server is asked. Default
+    /// `/var/run/secrets/kubernetes.io/serviceaccount`.
+    pub kubernetes_account_dir: PathBuf,
     /// `DIVVY_DATA_DIR`: where jobs, events and results are kept, in `divvy.db` and beside it. Default `divvy-data`.
     pub data_dir: PathBuf,
     /// `DIVVY_STORE_URL`: a PostgreSQL that several coordinators share, such as `postgres://user:password@host/database`,
@@ -142,6 +154,10 @@ impl Default for Config {
             public_addr: (Ipv4Addr::UNSPECIFIED, 8080).into(),
             internal_addr: (Ipv4Addr::UNSPECIFIED, 8081).into(),
             worker_token: WorkerToken::default(),
+            worker_service_accounts: ServiceAccounts::default(),
+            worker_audience: "divvy".to_owned(),
+            worker_review_age_ms: 50_000,
+            kubernetes_account_dir: PathBuf::from(ACCOUNT_DIR),
             data_dir: PathBuf::from("divvy-data"),
             store_url: None,
             results_url: None,
@@ -250,6 +266,12 @@ impl Config {
              passed on to the coordinator that leads, but is {}",
             self.max_body_memory
         );
+        ensure!(
+            (1_000..=59_000).contains(&self.worker_review_age_ms),
+            "DIVVY_WORKER_REVIEW_AGE_MS must be from 1000 to 59000, but is {}",
+            self.worker_review_age_ms
+        );
+        ensure!(!self.worker_audience.is_empty(), "DIVVY_WORKER_AUDIENCE must not be empty");
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),
             ("DIVVY_LEASE_TIMEOUT_MS", 1, self.lease_timeout_ms),
@@ -281,6 +303,10 @@ impl Config {
     pub(crate) fn postgres_settings(&self) -> Option<store_postgres::StoreSettings> {
         let url = self.store_url.as_ref()?.0.clone();
         Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone() })
+    }
+
+    pub(crate) fn worker_review_age(&self) -> Duration {
+        Duration::from_millis(self.worker_review_age_ms)
     }
 
     pub(crate) fn retention(&self) -> Retention {
@@ -358,6 +384,8 @@ mod tests {
             ("max_output_bytes", "65535"),
             ("max_output_bytes", "68719476737"),
             ("evict_after_ms", "1999"),
+            ("worker_review_age_ms", "60000"),
+            ("worker_service_accounts", "divvy/divvy-worker"),
             ("lease_target_ms", "0"),
             ("lease_timeout_ms", "-1"),
             ("drain_timeout_ms", "86400001"),

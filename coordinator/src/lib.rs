@@ -12,6 +12,7 @@ mod event_hub;
 mod failures;
 mod fingerprint;
 mod http;
+mod identity;
 mod job_locks;
 mod job_view;
 mod jobs;

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         version: env!("CARGO_PKG_VERSION"),
         about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store.",
         variables: config::variables(),
+        check: || Config::from_env().map(drop),
     };
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
     match arguments.split_first() {

@@ -49,6 +49,28 @@ impl Forwarded {
     }
 }
 
+/// What the API server of Kubernetes said of a worker's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reviewed {
+    Accepted,
+    Refused,
+    /// It could not be asked.
+    Failed,
+}
+
+impl Reviewed {
+    const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Failed];
+
+    fn label(self) -> OutcomeLabel {
+        let outcome = match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        };
+        OutcomeLabel { outcome }
+    }
+}
+
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
@@ -123,6 +145,7 @@ pub(crate) struct CoordinatorMetrics {
     forwarded: Family<OutcomeLabel, Counter>,
     takeovers: Counter,
     output_bytes: Counter,
+    reviews: Family<OutcomeLabel, Counter>,
 }
 
 impl CoordinatorMetrics {
@@ -142,12 +165,16 @@ impl CoordinatorMetrics {
         metrics.register("divvy_takeovers", "Terms that this coordinator has begun", takeovers.clone());
         let (help, output_bytes) = ("Length of the outputs that workers have handed in as objects", Counter::default());
         metrics.register_with_unit("divvy_handed_in_outputs", help, Unit::Bytes, output_bytes.clone());
+        let reviews = Family::default();
+        let help = "Questions to the API server of Kubernetes about workers' tokens, by outcome";
+        metrics.register("divvy_token_reviews", help, reviews.clone());
         metrics.register_collector(Box::new(gauges));
         // A label set that is known starts at zero, so that its first increase shows.
         LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         EvictionReason::ALL.iter().for_each(|reason| drop(evictions.get_or_create(&reason.label())));
         Forwarded::ALL.iter().for_each(|outcome| drop(forwarded.get_or_create(&outcome.label())));
-        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers, output_bytes }
+        Reviewed::ALL.iter().for_each(|outcome| drop(reviews.get_or_create(&outcome.label())));
+        Self { leases, lease_duration, refused_outcomes, evictions, forwarded, takeovers, output_bytes, reviews }
     }
 
     pub(crate) fn lease_ended(&self, end: LeaseEnd, duration: Duration) {
@@ -160,6 +187,10 @@ impl CoordinatorMetrics {
 
     pub(crate) fn forwarded(&self, outcome: Forwarded) {
         self.forwarded.get_or_create(&outcome.label()).inc();
+    }
+
+    pub(crate) fn reviewed(&self, outcome: Reviewed) {
+        self.reviews.get_or_create(&outcome.label()).inc();
     }
 
     pub(crate) fn took_over(&self) {

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::config::{Config, Switch};
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, State};
+use crate::identity::WorkerIdentity;
 use crate::kafka::Kafka;
 use crate::leadership::Leadership;
 use crate::lease_log::LeaseLog;
@@ -147,13 +148,14 @@ impl Coordinator {
     /// A listener cannot be served, or a part of the coordinator has ended by itself.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, public, internal, member, role, store, shared, kafka } = self;
-        if !config.worker_token.is_set() && !internal.address().ip().is_loopback() {
+        let is_open = !config.worker_token.is_set() && config.worker_service_accounts.is_empty();
+        if is_open && !internal.address().ip().is_loopback() {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
-        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members, kafka);
+        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members, kafka)?;
         background.spawn(http::run_dashboard(state.clone()));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
@@ -215,7 +217,7 @@ impl Standing {
         store: &Arc<Store>,
         members: &Arc<Members>,
         kafka: Option<Arc<Kafka>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let workers = Arc::new(Workers::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
         let (events, health) = (EventHub::new(Arc::clone(store)), Health::default());
         let mut registry = Registry::default();
@@ -224,6 +226,7 @@ impl Standing {
         if let Some(kafka) = &kafka {
             kafka.register(&mut registry, store);
         }
+        let identity = WorkerIdentity::new(config, &metrics)?;
         let mut background = JoinSet::new();
         background.spawn(Arc::clone(&events).run());
         background.spawn(Arc::clone(&events).follow(store.latest_event()));
@@ -238,7 +241,7 @@ impl Standing {
             workers,
             lease_log: Arc::new(LeaseLog::new(config.dashboard == Switch::On)),
             metrics,
-            token: config.worker_token.clone(),
+            identity,
             health,
             kafka,
             max_attempts: config.max_attempts,
@@ -252,7 +255,7 @@ impl Standing {
             has_tls: config.doors.has_tls(),
             is_loopback: config.public_addr.ip().to_canonical().is_loopback(),
         });
-        Self { background, state, metrics: Metrics::new(registry) }
+        Ok(Self { background, state, metrics: Metrics::new(registry) })
     }
 }
 

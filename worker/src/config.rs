@@ -10,7 +10,8 @@ use api::MAX_SLOTS_PER_WORKER;
 use api::client::base_url;
 use model::{Labels, WorkerId, split_word};
 use serde::{Deserialize, Deserializer};
-use service::{DoorSettings, Variable, WorkerToken, variables_of};
+use service::kubernetes::{ACCOUNT_DIR, PodName};
+use service::{Credential, DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
 
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
@@ -67,6 +68,16 @@ pub struct Config {
     /// `DIVVY_WORKER_TOKEN`: secret shared with the coordinator, demanded in both directions. Default: none.
     #[serde(default)]
     pub worker_token: WorkerToken,
+    /// `DIVVY_WORKER_TOKEN_FILE`: a file of the token to show to coordinators instead of the shared one, such as the
+    /// projected token of a service account of Kubernetes; read again when it changes. Default: none.
+    pub worker_token_file: Option<PathBuf>,
+    /// `DIVVY_DELETION_COST_POD`: the worker's own pod, as `NAMESPACE/NAME`, whose annotation
+    /// `controller.kubernetes.io/pod-deletion-cost` is kept at the number of busy slots. Default: none.
+    pub deletion_cost_pod: Option<PodName>,
+    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: where the files `token` and `ca.crt` are with which the API server is asked. Default
+    /// `/var/run/secrets/kubernetes.io/serviceaccount`.
+    #[serde(default = "default_account_dir")]
+    pub kubernetes_account_dir: PathBuf,
     /// Host names and TLS of the listener.
     #[serde(skip)]
     pub doors: DoorSettings,
@@ -178,6 +189,17 @@ impl Config {
         self.program_dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("divvy-programs-{user}")))
     }
 
+    /// What coordinators are shown.
+    ///
+    /// # Errors
+    /// The file of the token cannot be read.
+    pub fn credential(&self) -> anyhow::Result<Credential> {
+        match &self.worker_token_file {
+            Some(file) => Credential::from_file(file).context("read the token of DIVVY_WORKER_TOKEN_FILE"),
+            None => Ok(Credential::shared(self.worker_token.clone())),
+        }
+    }
+
     /// The name to register under, for a worker that listens on `port`.
     ///
     /// # Errors
@@ -192,6 +214,10 @@ impl Config {
         };
         name.parse().with_context(|| format!("{name:?} cannot be the worker's name: set DIVVY_WORKER_ID"))
     }
+}
+
+fn default_account_dir() -> PathBuf {
+    ACCOUNT_DIR.into()
 }
 
 fn default_listen_addr() -> SocketAddr {

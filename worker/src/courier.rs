@@ -13,7 +13,7 @@ use api::client::read_bounded_json;
 use futures_util::stream;
 use reqwest::header::{CONTENT_LENGTH, HOST};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
-use service::WorkerToken;
+use service::Credential;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -64,7 +64,7 @@ pub(crate) enum FetchError {
 #[derive(Debug)]
 pub(crate) struct Courier {
     client: Client,
-    token: WorkerToken,
+    credential: Credential,
     runtime: Handle,
     current: Mutex<Option<Endpoint>>,
     /// The highest epoch that requests go to.
@@ -73,8 +73,8 @@ pub(crate) struct Courier {
 
 impl Courier {
     /// For threads other than those of `runtime`.
-    pub(crate) fn new(client: Client, token: WorkerToken, runtime: Handle) -> Self {
-        Self { client, token, runtime, current: Mutex::default(), epoch: watch::Sender::new(0) }
+    pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
+        Self { client, credential, runtime, current: Mutex::default(), epoch: watch::Sender::new(0) }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
@@ -224,7 +224,7 @@ impl Courier {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let endpoint = current.as_ref()?;
         let request = self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone());
-        Some(self.token.sign(request))
+        Some(self.credential.sign(request))
     }
 }
 

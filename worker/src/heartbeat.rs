@@ -11,7 +11,7 @@ use api::{Heartbeat, ProgramAbilities};
 use model::{BootId, JobKind, Labels, WorkerId};
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder};
-use service::WorkerToken;
+use service::Credential;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -50,7 +50,7 @@ pub(crate) struct Announcer {
     pub(crate) courier: Arc<Courier>,
     pub(crate) abilities: Labels,
     pub(crate) coordinators: Vec<Url>,
-    pub(crate) token: WorkerToken,
+    pub(crate) credential: Credential,
     pub(crate) orphan_timeout: Duration,
     pub(crate) executor: Arc<Executor>,
     pub(crate) held: Arc<HeldLeases>,
@@ -149,7 +149,7 @@ impl Announcer {
 
     /// A signed request to a path of a coordinator.
     pub(crate) fn request(&self, method: Method, endpoint: &Endpoint, path: &[&str]) -> RequestBuilder {
-        self.token.sign(self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone()))
+        self.credential.sign(self.client.request(method, endpoint.join(path)).header(HOST, endpoint.host().clone()))
     }
 }
 

@@ -5,6 +5,7 @@ pub mod config;
 mod contact;
 mod coordinators;
 mod courier;
+mod deletion_cost;
 mod delivery;
 mod epoch;
 mod executor;

@@ -18,6 +18,7 @@ async fn serve() -> ExitCode {
         version: env!("CARGO_PKG_VERSION"),
         about: "Computes the leases that a divvy coordinator gives it.",
         variables: config::variables(),
+        check: || Config::from_env().map(drop),
     };
     match program.answer(std::env::args_os().skip(1)) {
         Some(answered) => answered,

@@ -9,7 +9,7 @@ use anyhow::Context;
 use api::ProgramAbilities;
 use model::{BootId, JobKind, WorkerId};
 use prometheus_client::registry::Registry;
-use service::{BodyBudget, Health, Limits, Listener, Metrics};
+use service::{BodyBudget, Credential, Health, Limits, Listener, Metrics};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use workloads::{ExecuteError, Executors};
 
 use crate::config::Config;
 use crate::courier::Courier;
+use crate::deletion_cost::DeletionCost;
 use crate::epoch::Epoch;
 use crate::executor::{Compute, Executor, every_kind};
 use crate::heartbeat::{Announcements, Announcer};
@@ -78,7 +79,8 @@ impl Worker {
         if !config.worker_token.is_set() && !address.ip().is_loopback() {
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can give work");
         }
-        let courier = Courier::new(Courier::client()?, config.worker_token.clone(), Handle::current());
+        let credential = config.credential()?;
+        let courier = Courier::new(Courier::client()?, credential.clone(), Handle::current());
         let courier = Arc::new(courier);
         let programs = Programs::open(&config, Arc::clone(&courier))?;
         let compute = Computes { worker_id: worker_id.clone(), programs: programs.clone() };
@@ -101,12 +103,14 @@ impl Worker {
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),
         });
+        let _deletion_cost = DeletionCost::start_if_asked(&config, &state.executor)?;
         let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
         let server_handle = server.handle();
         let mut serving = tokio::spawn(server);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
         let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
-        let mut announcements = announce(&config, &state, worker_id, address.port(), presence, courier, abilities)?;
+        let messengers = Messengers { credential, courier };
+        let mut announcements = announce(&config, &state, worker_id, address.port(), presence, messengers, abilities)?;
         tokio::select! {
             () = stop => (),
             // Without one of its parts it would look alive and do nothing: better to be started again.
@@ -151,13 +155,19 @@ impl Computes {
     }
 }
 
+/// How coordinators are asked.
+struct Messengers {
+    credential: Credential,
+    courier: Arc<Courier>,
+}
+
 fn announce(
     config: &Config,
     state: &State,
     worker_id: WorkerId,
     port: u16,
     presence: Arc<Presence>,
-    courier: Arc<Courier>,
+    Messengers { credential, courier }: Messengers,
     programs: Option<ProgramAbilities>,
 ) -> anyhow::Result<Announcements> {
     let kinds = Executors::kinds().into_iter().chain(programs.is_some().then_some(JobKind::PROGRAM));
@@ -172,7 +182,7 @@ fn announce(
         programs: programs.unwrap_or_default(),
         courier,
         coordinators: config.coordinator.urls().to_vec(),
-        token: config.worker_token.clone(),
+        credential,
         orphan_timeout: config.orphan_timeout(),
         executor: Arc::clone(&state.executor),
         held: Arc::clone(&state.held),

@@ -32,6 +32,18 @@ fn version_is_printed() {
 }
 
 #[test]
+fn a_configuration_is_checked_without_a_start() {
+    let check = |value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-worker"));
+        command.arg("--check-config").env("DIVVY_SLOTS", value).output().expect("run the service")
+    };
+    let (valid, invalid) = (check("7"), check("0"));
+    assert_eq!((valid.status.code(), valid.stderr.len()), (Some(0), 0), "{valid:?}");
+    let error = String::from_utf8(invalid.stderr).expect("UTF-8");
+    assert!(invalid.status.code() == Some(1) && error.contains("DIVVY_SLOTS must be"), "{error}");
+}
+
+#[test]
 fn every_other_argument_is_refused_in_one_line() {
     for arguments in [&["--port", "1"][..], &["serve"], &[""], &["--help", "x"], &["--version=1"]] {
         let output = run(arguments);

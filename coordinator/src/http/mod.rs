@@ -27,11 +27,12 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use api::Job;
-use service::{ApiError, BodyBudget, Health, Right, Route, WorkerToken, resource};
+use service::{ApiError, BodyBudget, Health, Right, Route, resource};
 use store::{JobRecord, Store, Submission};
 use tokio::sync::Semaphore;
 
 use crate::event_hub::EventHub;
+use crate::identity::WorkerIdentity;
 use crate::job_view;
 use crate::jobs::{Proposal, submit_to};
 use crate::kafka::Kafka;
@@ -62,7 +63,8 @@ pub(crate) struct State {
     pub(crate) workers: Arc<Workers>,
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
-    pub(crate) token: WorkerToken,
+    /// What the internal port demands of workers.
+    pub(crate) identity: WorkerIdentity,
     pub(crate) health: Health,
     pub(crate) kafka: Option<Arc<Kafka>>,
     /// Attempts at a task of a request that waits for its answer.

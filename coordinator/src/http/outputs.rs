@@ -52,7 +52,7 @@ pub(super) async fn put(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let (job, attempt, task) = path.into_inner();
     let handed = Handed { job: job_id(&job)?, attempt: AttemptId(attempt), task };
     let Announced { bytes, sha256, text } = query_from(request.query_string())?;

@@ -32,7 +32,7 @@ pub(super) async fn program(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let hash = program_hash(&path)?;
     let bytes = state.programs.store().program_bytes(hash).await.map_err(from_read)?;
     let bytes = bytes.ok_or_else(|| ApiError::Unknown(store::missing(hash)))?;
@@ -50,7 +50,7 @@ pub(super) async fn inputs(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let (id, query) = (job_id(&path)?, Query::parse(request.query_string())?);
     let (first, beyond): (u64, u64) = (query.demanded("first")?, query.demanded("beyond")?);
     if first >= beyond {
@@ -74,7 +74,7 @@ pub(super) async fn outputs(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let id = job_id(&path)?;
     let store = &state.term()?.store;
     // The last of them may be waiting to be committed.
@@ -92,7 +92,7 @@ pub(super) async fn report_log(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;

@@ -68,7 +68,7 @@ const DRAINED_RETRY_AFTER_S: u32 = 30;
     )
 )]
 pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
     fetch(&state, &state.term()?, &request, &claim).await
@@ -97,7 +97,7 @@ pub(super) async fn complete(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     // Before the body is read and memory is reserved for it.
     if state.term()?.driver.view(|engine| engine.has_ended(attempt)) {
@@ -158,7 +158,7 @@ pub(super) async fn fail(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let TaskFailure { error, lease } = service::read_json_leniently(body).await?;
     let term = state.term()?;
@@ -192,7 +192,7 @@ pub(super) async fn renew(
     request: HttpRequest,
     body: Payload,
 ) -> Result<Json<Renewed>, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let RenewRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;
@@ -222,7 +222,7 @@ pub(super) async fn release(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
     let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
     let term = state.term()?;

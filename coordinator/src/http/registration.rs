@@ -23,7 +23,7 @@ pub(super) async fn register(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let worker_id = parse_id(path.into_inner())?;
     let heartbeat: Heartbeat =
         parse_json(&read_body(&request, body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT, &state.bodies).await?)?;
@@ -56,7 +56,7 @@ pub(super) async fn deregister(
     path: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    state.token.demand(&request)?;
+    state.identity.demand(&request).await?;
     let worker_id = parse_id(path.into_inner())?;
     let boot_id = BootId(Query::parse(request.query_string())?.demanded("boot_id")?);
     if !state.workers.deregister(&worker_id, boot_id) {

@@ -264,6 +264,9 @@ pub(crate) fn start_real_worker(coordinators: &[SocketAddr], id: &str, slots: u3
         program_cache_bytes: 0,
         program_memory_bytes: 0,
         worker_token: service::WorkerToken::default(),
+        worker_token_file: None,
+        deletion_cost_pod: None,
+        kubernetes_account_dir: "/dev/null".into(),
         pod_ip: None,
         doors: service::DoorSettings::default(),
     });

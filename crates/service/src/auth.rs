@@ -44,13 +44,23 @@ impl WorkerToken {
     /// # Errors
     /// The token is set and the request has another one or none.
     pub fn demand(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        let Some(token) = &self.0 else { return Ok(()) };
-        let given = request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        if given.is_some_and(|given| bool::from(given.ct_eq(token.as_bytes()))) {
+        if !self.is_set() || Self::shown(request).is_some_and(|given| self.is(given)) {
             Ok(())
         } else {
             Err(ApiError::Unauthorized)
         }
+    }
+
+    /// Whether a text is the token that is set.
+    #[must_use]
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.0.as_ref().is_some_and(|token| bool::from(given.ct_eq(token.as_bytes())))
+    }
+
+    /// The token that a request carries, whatever it is.
+    #[must_use]
+    pub fn shown(request: &HttpRequest) -> Option<&[u8]> {
+        request.headers().get(AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
     }
 
     /// Adds the token, where it is set, to a request that leaves.

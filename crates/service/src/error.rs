@@ -40,6 +40,9 @@ pub enum ApiError {
     /// The token is missing or wrong.
     #[error("this needs the header 'Authorization: Bearer' with the worker token")]
     Unauthorized,
+    /// The token of a service account is not accepted.
+    #[error("the token of the service account is refused: {0}")]
+    AccountRefused(String),
     /// The API token is missing or unknown.
     #[error("this needs the header 'Authorization: Bearer' with a token of this service")]
     NoToken,
@@ -114,7 +117,7 @@ impl ResponseError for ApiError {
             Self::InvalidField { .. } | Self::InvalidParameter { .. } | Self::InvalidBody { .. } => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Unauthorized | Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::NoCertificate | Self::CrossSite(_) => StatusCode::FORBIDDEN,
             Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -173,7 +176,7 @@ impl ApiError {
         if let Self::MethodNotAllowed { allow } = self {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
-        if matches!(self, Self::Unauthorized | Self::NoToken) {
+        if matches!(self, Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         if matches!(self, Self::Forbidden(_)) {

@@ -1,10 +1,11 @@
-//! The command line of a service: it is configured by its environment, so it has `--help` and `--version` only.
+//! The command line of a service: it is configured by its environment, so it has `--help`,
+//! `--version` and `--check-config` only.
 
 use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use crate::telemetry;
+use crate::{exit_code, telemetry};
 
 /// Columns of a line of help.
 const WIDTH: usize = 96;
@@ -56,11 +57,13 @@ pub struct Program {
     pub about: &'static str,
     /// The variables that configure it, save those of the logs.
     pub variables: Vec<Variable>,
+    /// Reads the environment as a start does, and refuses what a start would refuse.
+    pub check: fn() -> anyhow::Result<()>,
 }
 
 impl Program {
-    /// Answers `--help` and `--version` and refuses every other argument. None when there are no arguments: the service
-    /// is to start.
+    /// Answers `--help` and `--version`, checks the environment for `--check-config`, and refuses every other argument. None
+    /// when there are no arguments: the service is to start.
     pub fn answer(&self, arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
         let arguments: Vec<String> =
             arguments.into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -68,6 +71,7 @@ impl Program {
             [] => return None,
             ["--help" | "-h"] => self.help(),
             ["--version" | "-V"] => format!("{} {}\n", self.name, self.version),
+            ["--check-config"] => return Some(exit_code(&(self.check)())),
             [first, ..] => {
                 let name = self.name;
                 telemetry::report_fatal(&format!(
@@ -83,7 +87,9 @@ impl Program {
 
     fn help(&self) -> String {
         let Self { name, about, .. } = self;
-        let mut text = format!("{about}\n\nUsage: {name} [--help | --version]\n\nVariables of the environment:\n");
+        let mut text = format!(
+            "{about}\n\nUsage: {name} [--help | --version | --check-config]\n\nVariables of the environment:\n"
+        );
         let logs = telemetry::variables();
         for Variable { name, help } in self.variables.iter().chain(&logs) {
             text.push_str(&format!("  {name}\n"));
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn help_fits_its_width_and_ends_with_the_variables_of_the_logs() {
         let variables = vec![Variable { name: "DIVVY_X".to_owned(), help: "word ".repeat(60) }];
-        let help = Program { name: "divvy-x", version: "1", about: "Does it.", variables }.help();
+        let help = Program { name: "divvy-x", version: "1", about: "Does it.", variables, check: || Ok(()) }.help();
         assert!(help.lines().all(|line| line.len() <= WIDTH), "{help}");
         assert!(help.contains("  DIVVY_X\n") && help.contains("  DIVVY_LOG_FORMAT\n"), "{help}");
     }

@@ -45,7 +45,27 @@ fn alert_tells_that_no_coordinator_answers_and_that_a_worker_is_alone() {
     coordinator.kill();
     eventually("it is alone", || (worker.metric("divvy_worker_coordinators") == 0.0).then_some(()));
     let alerts = Promtool::new(&rules()).alerts(&[well, grid.scrape()]);
-    assert_eq!(alerts, ["DivvyCoordinatorAway", "DivvyWorkerAlone"]);
+    assert_eq!(alerts, ["DivvyCoordinatorAway", "DivvyCoordinatorsFewer", "DivvyWorkerAlone"]);
+}
+
+#[test]
+fn alert_tells_that_fewer_coordinators_answer_than_before_in_one_namespace() {
+    let (mut lost, staying) = (Coordinator::start(&[]), Coordinator::start(&[]));
+    let grid = Grid { coordinators: vec![lost.internal, staying.internal], workers: Vec::new() };
+    let both = grid.scrape();
+    assert_eq!(Promtool::new(&rules()).alerts(std::slice::from_ref(&both)), [""; 0]);
+    // The only coordinator of its namespace: those of another one answer on.
+    let elsewhere = |scrape: &Scrape| -> Scrape {
+        let moved = |series: &String| series.replace(r#"namespace="divvy""#, r#"namespace="other""#);
+        scrape.iter().map(|(series, value)| (moved(series), value.clone())).collect()
+    };
+    let lone = Grid { coordinators: vec![lost.internal], workers: Vec::new() };
+    let mut of_two_namespaces = Grid { coordinators: vec![staying.internal], workers: Vec::new() }.scrape();
+    of_two_namespaces.extend(elsewhere(&lone.scrape()));
+    lost.kill();
+    let fewer = grid.scrape();
+    assert_eq!(Promtool::new(&rules()).alerts(&[both, fewer.clone()]), ["DivvyCoordinatorsFewer"]);
+    assert_eq!(Promtool::new(&rules()).alerts(&[of_two_namespaces, fewer]), ["DivvyCoordinatorsFewer"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use test_postgres::Server;
 
 use crate::helpers::{Coordinator, Process, Worker, divvy, eventually, published_sum};
 
@@ -94,6 +95,39 @@ fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
     let others = Files::new();
     let untrusting = ask(&[("DIVVY_CA_FILE", &others.path("ca.pem")), name[0], ("DIVVY_TOKEN", &token)]);
     assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
+}
+
+/// Their addresses are in no certificate, as those of pods are not.
+#[test]
+fn coordinators_pass_requests_on_to_each_other_over_tls() {
+    let files = Files::new();
+    let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
+    let services = [
+        ("DIVVY_TLS_CERT", &*cert),
+        ("DIVVY_TLS_KEY", &*key),
+        ("DIVVY_TLS_CLIENT_CA", &*ca),
+        ("DIVVY_CA_FILE", &*ca),
+        ("DIVVY_CLIENT_CERT", &*cert),
+        ("DIVVY_CLIENT_KEY", &*key),
+        ("DIVVY_TLS_SERVER_NAME", NAME),
+    ];
+    let server = Server::shared();
+    let store = format!("{}?sslmode=disable", server.url(&server.create_database()));
+    let results = TempDir::new().expect("a directory");
+    let results = format!("file://{}", results.path().display());
+    let own = [("DIVVY_STORE_URL", &*store), ("DIVVY_RESULTS_URL", &*results), ("DIVVY_WORKER_TLS_NAME", NAME)];
+    let start = |id| Coordinator::start(&[&services[..], &own, &[("DIVVY_COORDINATOR_ID", id)]].concat());
+    let coordinators = [start("first"), start("second")];
+    let urls = coordinators.each_ref().map(|coordinator| format!("https://{}", coordinator.internal)).join(",");
+    let worker = Worker::start(coordinators[0].internal, &[&services[..], &[("DIVVY_COORDINATOR", &*urls)]].concat());
+    worker.logged("the coordinator takes heartbeats");
+    // One of them leads; the other one has to ask it.
+    for coordinator in &coordinators {
+        let url = format!("https://{}", coordinator.public);
+        let client = [("DIVVY_CA_FILE", &*ca), ("DIVVY_TLS_SERVER_NAME", NAME)];
+        let answered = run(&["sum-of-primes", "1", "1000", "--coordinator", &url], &client);
+        assert_eq!((text(&answered.stdout), text(&answered.stderr)), (&*format!("{}\n", published_sum(3)), ""));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Set-up: processes, requests, workers that misbehave, and sums that others published.
 
+mod api_server;
 mod collector;
 mod events;
 mod fake_worker;
@@ -15,6 +16,7 @@ mod services;
 mod sleeper;
 mod waiting;
 
+pub(crate) use api_server::{ApiServer, account_token};
 pub(crate) use collector::{Collector, ReceivedSpan};
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};

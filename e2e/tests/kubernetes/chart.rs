@@ -33,6 +33,18 @@ fn chart_renders_the_objects_of_the_monitoring() {
 }
 
 #[test]
+fn value_says_where_the_run_book_of_every_alert_is() {
+    let runbook = "https://docs.example/divvy/runbook.md";
+    let objects = by_name(&helm(&json!({ "monitoring": { "enabled": true, "runbook": runbook } })));
+    let rules = &objects[&("PrometheusRule".to_owned(), "divvy".to_owned())];
+    assert_eq!(rules["metadata"]["annotations"]["divvy/runbook"], runbook);
+    for rule in rules["spec"]["groups"][0]["rules"].as_array().expect("rules") {
+        let url = rule["annotations"]["runbook_url"].as_str().expect("a URL");
+        assert!(url.starts_with(&format!("{runbook}#divvy")), "{url}");
+    }
+}
+
+#[test]
 fn chart_names_the_release_of_the_program() {
     let chart: Value = serde_saphyr::from_str(&read(&format!("{CHART}/Chart.yaml"))).expect("YAML");
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));

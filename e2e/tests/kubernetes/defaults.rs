@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{GRID, HIGH_AVAILABILITY, MONITORING, with_component};
+use crate::helpers::{COMPONENTS, GRID, HIGH_AVAILABILITY, MONITORING};
 
 /// Kind (`*` for all), the path of the object that gets the default, the field, and its value as JSON. `*` in a path is
 /// every element of a list.
@@ -68,6 +68,12 @@ const DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("NetworkPolicy", "/spec/ingress/*/ports/*", "protocol", r#""TCP""#),
     ("NetworkPolicy", "/spec/egress/*/ports/*", "protocol", r#""TCP""#),
     ("PriorityClass", "", "preemptionPolicy", r#""PreemptLowerPriority""#),
+    ("*", "/spec/template/spec/volumes/*/projected/sources/*/serviceAccountToken", "expirationSeconds", "3600"),
+    ("ValidatingAdmissionPolicy", "/spec", "failurePolicy", r#""Fail""#),
+    ("ValidatingAdmissionPolicy", "/spec/matchConstraints", "matchPolicy", r#""Equivalent""#),
+    ("ValidatingAdmissionPolicy", "/spec/matchConstraints", "namespaceSelector", "{}"),
+    ("ValidatingAdmissionPolicy", "/spec/matchConstraints", "objectSelector", "{}"),
+    ("ValidatingAdmissionPolicy", "/spec/matchConstraints/resourceRules/*", "scope", r#""*""#),
     ("HorizontalPodAutoscaler", "/spec", "minReplicas", "1"),
     ("HorizontalPodAutoscaler", "/spec/behavior/scaleUp", "stabilizationWindowSeconds", "0"),
     ("HorizontalPodAutoscaler", "/spec/behavior/scaleUp", "selectPolicy", r#""Max""#),
@@ -80,10 +86,8 @@ const OF_LOAD_BALANCERS: [(&str, &str); 2] =
 
 #[test]
 fn second_apply_changes_nothing() {
-    let components =
-        ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls", "traces"].map(with_component);
     let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
-    for object in objects.chain(components.iter().flatten()) {
+    for object in objects.chain(COMPONENTS.iter()) {
         // The autoscaler's; what the API server fills in when the object is made is changed by it alone.
         let is_scaled = |path: &String| path == "/spec/replicas" && object["metadata"]["name"] == "divvy-worker";
         let mut stored = object.clone();

@@ -22,6 +22,14 @@ pub(crate) static HIGH_AVAILABILITY: LazyLock<Vec<Value>> =
     LazyLock::new(|| render(&repository("k8s/overlays/high-availability")));
 pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s/monitoring")));
 
+/// The objects of every component of `k8s/components`, each over what it is for.
+pub(crate) static COMPONENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let directories = std::fs::read_dir(repository("k8s/components")).expect("the components");
+    let names = directories.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let over = |name: &str| if name.starts_with("monitoring") { "k8s/monitoring" } else { "k8s" };
+    names.flat_map(|name| render_overlay(&[over(&name)], &[&format!("k8s/components/{name}")])).collect()
+});
+
 /// The grid with a component of `k8s/components`.
 pub(crate) fn with_component(component: &str) -> Vec<Value> {
     render_overlay(&["k8s"], &[&format!("k8s/components/{component}")])
@@ -44,6 +52,18 @@ pub(crate) fn render_overlay(resources: &[&str], components: &[&str]) -> Vec<Val
     });
     std::fs::write(overlay.path().join("kustomization.yaml"), kustomization.to_string()).expect("write an overlay");
     render(overlay.path())
+}
+
+/// A copy of the files of a directory, without those below it.
+pub(crate) fn copy_of(directory: &str) -> TempDir {
+    let copy = TempDir::new().expect("a directory");
+    for entry in std::fs::read_dir(repository(directory)).expect("a directory of the repository") {
+        let from = entry.expect("an entry").path();
+        if from.is_file() {
+            std::fs::copy(&from, copy.path().join(from.file_name().expect("a name"))).expect("copy a file");
+        }
+    }
+    copy
 }
 
 /// A path in the repository.

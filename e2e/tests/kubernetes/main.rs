@@ -3,6 +3,7 @@
 //!
 //! Needs `kubectl` on the PATH (1.27 or newer), for its built-in kustomize.
 
+mod api_server;
 mod autoscaling;
 mod chart;
 mod defaults;
@@ -13,4 +14,5 @@ mod monitoring;
 mod network;
 mod schema;
 mod tls;
+mod upgrade;
 mod workloads;

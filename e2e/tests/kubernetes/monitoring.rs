@@ -1,11 +1,13 @@
 //! What Prometheus' operator is told. The rules themselves are run by the tests of the whole grid, on real metrics.
 
+use k8s_openapi::api::core::v1::SecretKeySelector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs;
 
-use crate::helpers::{MONITORING, coordinator, object, pairs, worker};
+use crate::helpers::{MONITORING, coordinator, copy_of, object, pairs, render, worker};
 
 /// The fields of monitoring.coreos.com/v1 that are used here.
 #[derive(Debug, Deserialize, Serialize)]
@@ -51,6 +53,24 @@ struct Endpoint {
     scrape_timeout: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     relabelings: Vec<Relabeling>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls_config: Option<TlsConfig>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TlsConfig {
+    ca: SecretOrConfigMap,
+    cert: SecretOrConfigMap,
+    key_secret: SecretKeySelector,
+    server_name: String,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct SecretOrConfigMap {
+    secret: SecretKeySelector,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -123,6 +143,24 @@ fn dashboard_is_found_by_the_sidecar_of_grafana() {
     let ids: Vec<_> =
         dashboard["panels"].as_array().expect("panels").iter().map(|panel| panel["id"].as_u64()).collect();
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+}
+
+#[test]
+fn one_annotation_says_where_the_run_book_of_every_alert_is() {
+    let copy = copy_of("k8s/monitoring");
+    let file = copy.path().join("rules.yaml");
+    let text = fs::read_to_string(&file).expect("rules");
+    let prefix = "https://runbooks.example/divvy/runbook.html";
+    let text = text.replacen("divvy/runbook: docs/runbook.md", &format!("divvy/runbook: {prefix}"), 1);
+    fs::write(&file, text).expect("write a copy");
+    let objects = render(copy.path());
+    let rules = objects.iter().find(|object| object["kind"] == "PrometheusRule").expect("rules");
+    let rules = rules["spec"]["groups"][0]["rules"].as_array().expect("rules");
+    assert!(rules.len() > 10, "{rules:?}");
+    for rule in rules {
+        let alert = rule["alert"].as_str().expect("an alert").to_lowercase();
+        assert_eq!(rule["annotations"]["runbook_url"], format!("{prefix}#{alert}"));
+    }
 }
 
 fn find(kind: &str) -> &'static Value {

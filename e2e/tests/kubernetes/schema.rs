@@ -4,18 +4,21 @@
 //! also written back and must come out as it went in.
 
 use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Namespace, Service},
+    batch::v1::Job,
+    core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
+    rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
     scheduling::v1::PriorityClass,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::autoscaling::ScaledObject;
-use crate::helpers::{GRID, HIGH_AVAILABILITY, MONITORING, with_component};
+use crate::helpers::{COMPONENTS, GRID, HIGH_AVAILABILITY, MONITORING};
 use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
 
 /// Strings whose values the API bounds, by the end of their path. The generated types leave them open.
@@ -37,10 +40,8 @@ const QUANTITY_SUFFIXES: &[&str] = &["Ki", "Mi", "Gi", "Ti", "m", "k", "M", "G",
 
 #[test]
 fn every_object_fits_its_schema() {
-    let components =
-        ["autoscaling-hpa", "autoscaling-keda", "kafka", "python-workers", "tls", "traces"].map(with_component);
     let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
-    let objects: Vec<&Value> = objects.chain(components.iter().flatten()).collect();
+    let objects: Vec<&Value> = objects.chain(COMPONENTS.iter()).collect();
     assert!(objects.len() > 10, "kustomize left objects out");
     for object in objects {
         assert_eq!(faults(object), [""; 0], "in {object:#}");
@@ -101,6 +102,17 @@ fn faults(object: &Value) -> Vec<String> {
         ("monitoring.coreos.com/v1", "PodMonitor") => typed_faults::<PodMonitor>(object),
         ("monitoring.coreos.com/v1", "PrometheusRule") => typed_faults::<PrometheusRule>(object),
         ("monitoring.coreos.com/v1", "ServiceMonitor") => typed_faults::<ServiceMonitor>(object),
+        ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
+            typed_faults::<ValidatingAdmissionPolicy>(object)
+        }
+        ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding") => {
+            typed_faults::<ValidatingAdmissionPolicyBinding>(object)
+        }
+        ("batch/v1", "Job") => typed_faults::<Job>(object),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => typed_faults::<ClusterRoleBinding>(object),
+        ("rbac.authorization.k8s.io/v1", "Role") => typed_faults::<Role>(object),
+        ("rbac.authorization.k8s.io/v1", "RoleBinding") => typed_faults::<RoleBinding>(object),
+        ("v1", "ServiceAccount") => typed_faults::<ServiceAccount>(object),
         ("v1", "ConfigMap") => typed_faults::<ConfigMap>(object),
         ("v1", "Namespace") => typed_faults::<Namespace>(object),
         ("v1", "Service") => typed_faults::<Service>(object),

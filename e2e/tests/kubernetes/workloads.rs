@@ -1,12 +1,13 @@
 //! The pods: their sizes, their rights, how they start, live and end.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{Namespace, Probe},
+        core::v1::{Namespace, Probe, ServiceAccount},
         policy::v1::PodDisruptionBudget,
         scheduling::v1::PriorityClass,
     },
@@ -14,7 +15,9 @@ use k8s_openapi::{
 };
 use tempfile::TempDir;
 
-use crate::helpers::{GRID, Workload, all, coordinator, object, pairs, read, render, repository, worker};
+use crate::helpers::{
+    COMPONENTS, GRID, HIGH_AVAILABILITY, Workload, all, coordinator, object, pairs, read, render, repository, worker,
+};
 
 const RECOMMENDED_LABELS: [&str; 4] = ["name", "part-of", "version", "managed-by"];
 
@@ -142,6 +145,39 @@ fn pods_have_no_more_rights_than_they_need() {
         assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
         assert_eq!(capabilities.add, None);
     }
+}
+
+#[test]
+fn pods_run_as_accounts_of_their_own_that_have_no_rights() {
+    for workload in [coordinator(), worker()] {
+        assert_eq!(workload.pod.service_account_name.as_deref(), Some(workload.name));
+        let account: ServiceAccount = object(workload.name);
+        assert_eq!(account.automount_service_account_token, Some(false));
+    }
+    assert!(GRID.iter().all(|object| !object["kind"].as_str().unwrap_or_default().contains("Role")));
+}
+
+/// Comments do not reach the cluster: who looks at an object there finds the reason in it.
+#[test]
+fn every_check_that_is_ignored_has_its_reason_beside_it() {
+    let mut ignored = 0;
+    for object in GRID.iter().chain(HIGH_AVAILABILITY.iter()).chain(COMPONENTS.iter()) {
+        let annotations = object["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        let checks = annotations.get("kube-score/ignore").and_then(|checks| checks.as_str()).unwrap_or_default();
+        let checks: BTreeSet<_> = checks.split(',').filter(|check| !check.is_empty()).collect();
+        let explained = annotations.keys().filter_map(|key| key.strip_prefix("ignored.kube-score/")).collect();
+        assert_eq!(checks, explained, "in {object:#}");
+        ignored += checks.len();
+        for (key, value) in &annotations {
+            let reason = match key.strip_prefix("checkov.io/skip") {
+                Some(_) => value.as_str().and_then(|value| value.split_once('=')).map(|(_, reason)| reason),
+                None if key.starts_with("ignored.kube-score/") => value.as_str(),
+                None => continue,
+            };
+            assert!(reason.is_some_and(|reason| reason.len() > 20), "{key} has no reason in {object:#}");
+        }
+    }
+    assert!(ignored > 5, "{ignored}");
 }
 
 #[test]

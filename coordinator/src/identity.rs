@@ -1,0 +1,44 @@
+//! Whether a request at the internal port comes from a worker: by the shared token, or by the token of a service account
+//! that the API server of Kubernetes vouches for.
+
+mod cache;
+mod claims;
+mod reviews;
+
+use actix_web::HttpRequest;
+use service::{ApiError, WorkerToken};
+
+use crate::config::Config;
+use crate::metrics::CoordinatorMetrics;
+use reviews::Reviews;
+
+/// What the internal port demands of workers.
+#[derive(Debug)]
+pub(crate) struct WorkerIdentity {
+    shared: WorkerToken,
+    reviews: Option<Reviews>,
+}
+
+impl WorkerIdentity {
+    /// # Errors
+    /// Service accounts are named, and this process cannot ask the API server.
+    pub(crate) fn new(config: &Config, metrics: &CoordinatorMetrics) -> anyhow::Result<Self> {
+        let reviews =
+            if config.worker_service_accounts.is_empty() { None } else { Some(Reviews::new(config, metrics.clone())?) };
+        Ok(Self { shared: config.worker_token.clone(), reviews })
+    }
+
+    /// Lets a request pass that shows the shared token or the token of a service account that is named; every request
+    /// where neither is demanded.
+    ///
+    /// # Errors
+    /// The request shows no such token, or the API server cannot be asked about it.
+    pub(crate) async fn demand(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let Some(reviews) = &self.reviews else { return self.shared.demand(request) };
+        match WorkerToken::shown(request) {
+            Some(token) if self.shared.is(token) => Ok(()),
+            Some(token) => reviews.demand(token).await,
+            None => Err(ApiError::Unauthorized),
+        }
+    }
+}

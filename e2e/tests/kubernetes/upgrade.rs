@@ -1,0 +1,124 @@
+//! An upgrade that is tried before anything is changed: the Jobs of `k8s/components/preflight`, and `scripts/upgrade.sh`,
+//! which here meets a stand-in for kubectl.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{render_overlay, repository};
+
+/// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says.
+const KUBECTL: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+if [ "$1" = kustomize ]; then
+  if [ -x "$KUSTOMIZE" ]; then exec "$KUSTOMIZE" build "${@:2}"; fi
+  exec "$REAL_KUBECTL" "$@"
+fi
+echo "$*" >>"$CALLS"
+case "$*" in
+  *"get job"*) printf '%b' "$JOBS" ;;
+  *"rollout status statefulset"*) exit "$ROLLOUT" ;;
+esac
+"#;
+
+#[test]
+fn jobs_start_the_images_with_the_settings_of_the_pods_and_touch_nothing() {
+    let preflight = "k8s/components/preflight";
+    for (grid, components) in [
+        ("k8s", vec![preflight]),
+        ("k8s/overlays/high-availability", vec!["k8s/components/tls", "k8s/components/kafka", preflight]),
+    ] {
+        let objects = render_overlay(&[grid], &components);
+        for workload in ["divvy-coordinator", "divvy-worker"] {
+            let (own, job) = (pod(&objects, workload), pod(&objects, &format!("{workload}-preflight")));
+            let (of_own, of_job) = (&own["containers"][0], &job["containers"][0]);
+            for field in ["image", "env", "imagePullPolicy", "securityContext"] {
+                assert_eq!(of_job[field], of_own[field], "{field} of {workload} in {grid}");
+            }
+            assert_eq!(of_job["args"], json!(["--check-config"]));
+            // No volume: that of the coordinator is in use.
+            assert_eq!((&job["volumes"], &of_job["volumeMounts"]), (&Value::Null, &Value::Null));
+            assert_eq!(job["restartPolicy"], "Never");
+            for right in ["runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile"] {
+                assert_eq!(job["securityContext"][right], own["securityContext"][right], "{right}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_service_and_no_budget_takes_a_pod_of_the_jobs_for_its_own() {
+    let objects = render_overlay(&["k8s"], &["k8s/components/preflight"]);
+    let job = objects.iter().find(|object| object["kind"] == "Job").expect("a Job");
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    for object in &objects {
+        let selector = match object["kind"].as_str() {
+            Some("Service") => &object["spec"]["selector"],
+            Some("PodDisruptionBudget") => &object["spec"]["selector"]["matchLabels"],
+            _ => continue,
+        };
+        assert_ne!(selector["app.kubernetes.io/component"], labels["app.kubernetes.io/component"], "{object:#}");
+    }
+}
+
+#[test]
+fn an_image_that_does_not_start_takes_nothing_away() {
+    let failed = "divvy-coordinator-preflight=/1\\ndivvy-worker-preflight=1/\\n";
+    let absent = "divvy-coordinator-preflight=/\\ndivvy-worker-preflight=1/\\n";
+    for (jobs, why) in [(failed, "does not start"), (absent, "were not started within 1 s"), ("", "within 1 s")] {
+        let (output, calls) = upgrade(jobs, 0);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why) && said.contains("nothing was changed"), "{said}");
+        let applied: Vec<_> = calls.iter().filter(|call| call.contains("apply")).collect();
+        assert!(
+            applied.iter().all(|call| call.contains("--selector app.kubernetes.io/component=preflight")),
+            "{calls:?}"
+        );
+        assert!(calls.last().is_some_and(|call| call.contains("delete job")), "{calls:?}");
+    }
+}
+
+#[test]
+fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    for (rollout, is_undone) in [(0, false), (1, true)] {
+        let (output, calls) = upgrade(jobs, rollout);
+        assert_eq!(output.status.success(), !is_undone, "{output:?}");
+        let place = |part: &str| calls.iter().position(|call| call.contains(part));
+        let (tried, applied) = (place("--selector app.kubernetes.io/component=preflight"), place("apply --kustomize"));
+        assert!(tried.is_some() && tried < place("get job") && place("get job") < applied, "{calls:?}");
+        assert_eq!(place("rollout undo statefulset/divvy-coordinator").is_some(), is_undone, "{calls:?}");
+    }
+}
+
+/// What the script says and which calls it makes, where the Jobs end like this.
+fn upgrade(jobs: &str, rollout: u8) -> (Output, Vec<String>) {
+    let directory = TempDir::new().expect("a directory");
+    let (kubectl, calls) = (directory.path().join("kubectl"), directory.path().join("calls"));
+    fs::write(&kubectl, KUBECTL).expect("write a script");
+    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let path = std::env::var("PATH").expect("a path");
+    let real = path.split(':').map(|part| format!("{part}/kubectl")).find(|path| fs::exists(path).unwrap_or_default());
+    let output = Command::new(repository("scripts/upgrade.sh"))
+        .env("PATH", format!("{}:{path}", directory.path().display()))
+        .env("REAL_KUBECTL", real.unwrap_or_default())
+        .env("KUSTOMIZE", repository("target/tools/bin/kustomize"))
+        .env("CALLS", &calls)
+        .env("JOBS", jobs)
+        .env("ROLLOUT", rollout.to_string())
+        .env("PREFLIGHT_SECONDS", "1")
+        .output()
+        .expect("run the script");
+    let calls = fs::read_to_string(calls).unwrap_or_default();
+    (output, calls.lines().map(str::to_owned).collect())
+}
+
+fn pod(objects: &[Value], workload: &str) -> Value {
+    let mut found = objects
+        .iter()
+        .filter(|object| object["metadata"]["name"] == workload && object["spec"]["template"].is_object());
+    found.next().expect("a workload")["spec"]["template"]["spec"].clone()
+}

@@ -234,7 +234,8 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
     let liar = |name: &str, boot, second| SetAsideWorker { id: name.parse().expect("a name"), boot, at: at(second) };
     let reopened = |worker: &SetAsideWorker| {
         let notice = format!("the worker {} was set aside", worker.id);
-        let kind = ChangeKind::Reopened { tasks: vec![0..4], value: 4, check: 0, notice, worker: worker.clone() };
+        let tasks = std::iter::once(0..4).collect();
+        let kind = ChangeKind::Reopened { tasks, value: 4, check: 0, notice, worker: worker.clone() };
         change(id(1), worker.at, kind)
     };
     let compared = |is_mismatch| change(id(1), at(2), ChangeKind::Compared { is_mismatch });

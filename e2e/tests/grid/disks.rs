@@ -130,7 +130,7 @@ fn coordinator_whose_data_directory_is_deleted_refuses_jobs_is_not_ready_and_say
         (answer.status != 200).then_some(answer)
     });
     let message = not_ready.problem(503);
-    assert_eq!(message, "this service is not ready: the files of its store are gone or were replaced");
+    assert_eq!(message, "this service is not ready: the files of its store are gone or were replaced; try again later");
     let refused = request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7]).body);
     let message = refused.problem(507);
     let database = coordinator.data_dir().join(DATABASE);

@@ -352,3 +352,18 @@ fn answer(response: Response) -> HttpResponse {
     });
     answer.streaming(Box::pin(pieces))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_a_handler_takes_is_passed_on() {
+        let config =
+            Config { max_program_bytes: 1 << 30, max_job_bytes: 3 << 20, max_result_bytes: 1_024, ..Config::default() };
+        let bounds = Bounds::new(&config);
+        assert_eq!(bounds.of(BodySize::Usual), (3 << 20, BODY_TIMEOUT));
+        assert_eq!(bounds.of(BodySize::Form), (9 << 20, BODY_TIMEOUT));
+        assert_eq!(bounds.of(BodySize::File), ((1 << 30) + UPLOAD_OVERHEAD_BYTES, UPLOAD_TIMEOUT));
+    }
+}

@@ -66,7 +66,13 @@ pub(super) fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
     let term = state.term()?;
     // A process may register under a name and another one pull.
     let drain = |id: WorkerId| state.workers.drain(&id) | term.pull_workers.drain(&id);
-    if name.parse().is_ok_and(drain) { Ok(()) } else { Err(ApiError::Unknown(format!("there is no worker {name:?}"))) }
+    if !name.parse().is_ok_and(drain) {
+        return Err(ApiError::Unknown(format!("there is no worker {name:?}")));
+    }
+    if let Some(dashboard) = &state.dashboard {
+        dashboard.outdate();
+    }
+    Ok(())
 }
 
 fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {

@@ -22,17 +22,18 @@ const MANY_EVENTS: u64 = 10_000;
 /// One entry. Its id tells it from the others, so that it stays where it is while the list changes.
 struct Entry {
     id: String,
+    is_failure: bool,
     mark: Markup,
     text: Markup,
 }
 
 impl Entry {
     fn failure(id: impl Into<String>, word: &'static str, text: Markup) -> Self {
-        Self { id: id.into(), mark: marks::failure(word), text }
+        Self { id: id.into(), is_failure: true, mark: marks::failure(word), text }
     }
 
     fn warning(id: impl Into<String>, word: &'static str, text: Markup) -> Self {
-        Self { id: id.into(), mark: marks::warning(word), text }
+        Self { id: id.into(), is_failure: false, mark: marks::warning(word), text }
     }
 }
 
@@ -43,14 +44,14 @@ pub(crate) fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
             h2 #attention-title { "Needs attention" }
             @if entries.is_empty() { p.quiet #calm { "Nothing at the moment." } } @else {
                 ul #needs data-rows="" {
-                    @for Entry { id, mark, text } in &entries { li id=(format!("attention-{id}")) { (mark) span { (text) } } }
+                    @for Entry { id, mark, text, .. } in &entries { li id=(format!("attention-{id}")) { (mark) span { (text) } } }
                 }
             }
         }
     }
 }
 
-/// The worst first.
+/// Failures first.
 fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
     let mut entries = Vec::new();
     match overview.stats {
@@ -76,6 +77,7 @@ fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
         };
         entries.push(Entry::failure(format!("failed-{}", job.id), "failed", text));
     }
+    entries.sort_by_key(|entry| !entry.is_failure);
     entries
 }
 
@@ -178,7 +180,7 @@ mod tests {
         for expected in [
             "intake: the topic &lt;jobs&gt; is gone",
             "20,000 events wait to be published",
-            "1 record was no jobs",
+            "1 record was no job",
             "12,345 changes wait for the store",
             "1,200 tasks of tasks",
         ] {

@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub(crate) struct Dashboard {
     /// Tells the versions of one coordinator from those of another.
     instance: u32,
     last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
+    /// Whether somebody has changed what the last snapshot shows.
+    is_outdated: AtomicBool,
     history: Mutex<VecDeque<Sample>>,
     /// The versions of the last snapshot; changes once a second while somebody listens.
     ticks: watch::Sender<String>,
@@ -77,6 +80,7 @@ impl Dashboard {
         Self {
             instance: fastrand::u32(..),
             last: tokio::sync::Mutex::new(None),
+            is_outdated: AtomicBool::new(false),
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
         }
@@ -86,12 +90,18 @@ impl Dashboard {
     pub(super) async fn snapshot(&self, state: &State) -> Result<Arc<Snapshot>, ApiError> {
         // Held while it is made: those that ask meanwhile get the same.
         let mut last = self.last.lock().await;
-        if let Some(fresh) = last.as_ref().filter(|last| last.taken.elapsed() < FRESH) {
+        let is_outdated = self.is_outdated.swap(false, Ordering::Relaxed);
+        if let Some(fresh) = last.as_ref().filter(|last| !is_outdated && last.taken.elapsed() < FRESH) {
             return Ok(Arc::clone(fresh));
         }
         let snapshot = Arc::new(take(state, last.as_deref()).await?);
         *last = Some(Arc::clone(&snapshot));
         Ok(snapshot)
+    }
+
+    /// Has the next page show a change that was made just now.
+    pub(crate) fn outdate(&self) {
+        self.is_outdated.store(true, Ordering::Relaxed);
     }
 
     /// The name of a snapshot's version.

@@ -10,18 +10,23 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use crate::client::Context;
 
-/// Settings on which the promises of the parts stand.
-const RESERVED: [&str; 11] = [
+/// Settings on which the promises of the parts stand, by all their names.
+const RESERVED: [&str; 16] = [
+    "auto.commit.enable",
     "auto.offset.reset",
     "bootstrap.servers",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.gapless.guarantee",
     "enable.idempotence",
+    "enable.partition.eof",
     "group.id",
     "message.timeout.ms",
-    "delivery.timeout.ms",
+    "metadata.broker.list",
     "partitioner",
+    "test.mock.num.brokers",
     "transactional.id",
 ];
 /// What a name of a setting has whose value is a secret.
@@ -86,8 +91,11 @@ impl Settings {
         }
         let settings = Self { brokers: brokers.join(","), extra };
         let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
-        settings.producer(Context::default()).map_err(refused)?;
+        // Some combinations are refused only where a client is made, and not for each of them.
+        settings.ordered_producer(Context::default()).map_err(refused)?;
+        settings.producer(Context::default(), 1).map_err(refused)?;
         settings.consumer("divvy-check", Context::default()).map_err(refused)?;
+        settings.follower(None, "latest").map_err(refused)?;
         Ok(settings)
     }
 
@@ -139,9 +147,14 @@ impl Settings {
         config.create_with_context(context)
     }
 
-    /// A producer of records that may be lost when Kafka is away for long.
-    pub(crate) fn producer<C: ProducerContext>(&self, context: C) -> Result<BaseProducer<C>, KafkaError> {
+    /// A producer of records that may be lost when Kafka is away for long. So many go together at most.
+    pub(crate) fn producer<C: ProducerContext>(
+        &self,
+        context: C,
+        together: u32,
+    ) -> Result<BaseProducer<C>, KafkaError> {
         let mut config = self.client(&[
+            ("batch.num.messages", together.to_string().as_str()),
             ("compression.codec", "lz4"),
             ("linger.ms", "20"),
             // The broker decides what is too large for a topic.
@@ -230,12 +243,32 @@ mod tests {
             assert!(matches!(Settings::parse(brokers, ""), Err(InvalidSettings::Broker(_))), "{brokers}");
         }
         assert_eq!(Settings::parse("one:1", "a=b,c").err(), Some(InvalidSettings::NoValue(2)));
-        let reserved = Settings::parse("one:1", "enable.idempotence=false").err();
-        assert_eq!(reserved, Some(InvalidSettings::Reserved("enable.idempotence".to_owned())));
+        for name in RESERVED {
+            let reserved = Settings::parse("one:1", &format!("{name}=1")).err();
+            assert_eq!(reserved, Some(InvalidSettings::Reserved(name.to_owned())));
+        }
         for config in
             ["no.such.setting=1", "socket.timeout.ms=soon", "security.protocol=ssl,ssl.ca.location=/no/such/file"]
         {
             assert!(matches!(Settings::parse("one:1", config), Err(InvalidSettings::Refused(_))), "{config}");
+        }
+    }
+
+    #[test]
+    fn settings_that_would_lose_or_reorder_events_are_refused_by_each_of_their_names() {
+        for config in [
+            "acks=1",
+            "request.required.acks=0",
+            "retries=0",
+            "message.send.max.retries=0",
+            "max.in.flight=10",
+            "max.in.flight.requests.per.connection=10",
+            "queuing.strategy=lifo",
+        ] {
+            assert!(matches!(Settings::parse("one:1", config), Err(InvalidSettings::Refused(_))), "{config}");
+        }
+        for config in ["acks=all", "max.in.flight=3", "retries=100", "linger.ms=50", "compression.type=zstd"] {
+            assert!(Settings::parse("one:1", config).is_ok(), "{config}");
         }
     }
 

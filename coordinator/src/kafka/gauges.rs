@@ -30,6 +30,11 @@ impl Collector for KafkaGauges {
             ("divvy_kafka_lost_events", "Events that were deleted before they were published", stats.lost_events),
             ("divvy_kafka_taken_records", "Records that became jobs, or repeated jobs", stats.records_taken),
             ("divvy_kafka_dead_records", "Records that were no jobs", stats.records_dead),
+            (
+                "divvy_kafka_refused_dead_letters",
+                "Records that were no jobs and that the topic of dead letters did not take",
+                stats.dead_letters_refused,
+            ),
             ("divvy_kafka_missed_records", "Records that were deleted before they were read", stats.records_missed),
         ] {
             let counter = ConstCounter::new(count);

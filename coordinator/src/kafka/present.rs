@@ -67,17 +67,21 @@ impl Kafka {
     ) -> anyhow::Result<()> {
         let (settings, figures) = (|| self.settings.clone(), || Arc::clone(&self.figures));
         let (store, runtime) = (|| Arc::clone(&term.store), Handle::current);
+        let trust = || {
+            let trust = term.trust.clone();
+            move || trust.holds()
+        };
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
-        background.spawn(streams::start("kafka-events", |stop| outbox.run(stop)).context("start a thread")?);
+        background.spawn(streams::start("kafka-events", trust(), |stop| outbox.run(stop)).context("start a thread")?);
         let (driver, workers) = (Arc::clone(&term.driver), Arc::clone(workers));
         let pull_workers = Arc::clone(&term.pull_workers);
         let workers = Box::new(move || roster(&driver, &workers, &pull_workers));
         let roster = Roster { settings: settings(), workers, figures: figures() };
-        background.spawn(streams::start("kafka-workers", |stop| roster.run(stop)).context("start a thread")?);
+        background.spawn(streams::start("kafka-workers", trust(), |stop| roster.run(stop)).context("start a thread")?);
         let (jobs, driver) = (term.jobs.clone(), Arc::clone(&term.driver));
         let acceptor = JobAcceptor { jobs, driver, chunk_size: self.chunk_size, max_bytes: self.max_job_bytes };
         let intake = Intake { settings: settings(), store: store(), acceptor, figures: figures(), runtime: runtime() };
-        background.spawn(streams::start("kafka-intake", |stop| intake.run(stop)).context("start a thread")?);
+        background.spawn(streams::start("kafka-intake", trust(), |stop| intake.run(stop)).context("start a thread")?);
         Ok(())
     }
 }

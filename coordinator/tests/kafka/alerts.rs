@@ -43,7 +43,7 @@ fn alerts(scrapes: &[scrapes::Scrape]) -> Vec<String> {
 
 #[test]
 fn alert_tells_that_brokers_are_away() {
-    let mut broker = Broker::prepare(false);
+    let mut broker = Broker::prepare();
     let coordinator = Coordinator::start(&broker);
     coordinator.post("/v1/jobs", &job(1));
     eventually("it fails", || (coordinator.metric(r#"divvy_kafka_failing{part="events"}"#) == 1.0).then_some(()));

@@ -53,7 +53,7 @@ fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cl
 
 #[test]
 fn without_brokers_all_else_goes_on_and_once_they_are_there_nothing_is_missing() {
-    let mut broker = Broker::prepare(false);
+    let mut broker = Broker::prepare();
     let coordinator = Coordinator::start(&broker);
     let since = Instant::now();
     for _ in 0..50 {

@@ -2,14 +2,20 @@
 
 mod broker;
 mod coordinator;
+mod figures;
+mod group;
 mod jobs;
 mod kcat;
+mod order;
 mod process;
 
 pub(crate) use broker::Broker;
 pub(crate) use coordinator::{Coordinator, refusal};
+pub(crate) use figures::check_statistics;
+pub(crate) use group::Group;
 pub(crate) use jobs::{job, jobs, numbers, wait_for_jobs};
 pub(crate) use kcat::Record;
+pub(crate) use order::{check_order, read_by_number};
 pub(crate) use process::{PATIENCE, eventually, spawn};
 
 /// A number from the environment, for longer runs.

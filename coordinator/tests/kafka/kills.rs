@@ -1,43 +1,10 @@
 //! Coordinator and broker are killed while events go out and jobs come in. Longer runs by the environment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::helpers::*;
-
-/// What a reader has that drops doubles by number: each partition's events in order. Panics at what comes too late.
-fn read_by_number(records: &[Record]) -> Vec<u64> {
-    let mut last: BTreeMap<i32, u64> = BTreeMap::new();
-    let mut numbers = Vec::new();
-    for record in records {
-        let number = record.header("ce_id").and_then(|id| id.parse().ok()).expect("a number");
-        let last = last.entry(record.partition).or_default();
-        if number > *last {
-            *last = number;
-            numbers.push(number);
-        }
-    }
-    numbers.sort_unstable();
-    numbers
-}
-
-/// Each key's events by number are those of the coordinator, in its order.
-fn check_order(records: &[Record], events: &[Value]) {
-    let mut found: HashMap<&str, Vec<Value>> = HashMap::new();
-    for record in records {
-        let events = found.entry(record.key.as_deref().expect("a key")).or_default();
-        let event = record.json();
-        if events.last().is_none_or(|last| last["seq"].as_u64() < event["seq"].as_u64()) {
-            events.push(event);
-        }
-    }
-    let mut expected: HashMap<&str, Vec<Value>> = HashMap::new();
-    for event in events {
-        expected.entry(event["job"].as_str().expect("a job")).or_default().push(event.clone());
-    }
-    assert!(found == expected, "the events of some job are others, or in another order");
-}
 
 #[test]
 fn no_event_is_missing_or_out_of_order_however_often_coordinator_and_broker_are_killed() {
@@ -70,6 +37,7 @@ fn no_event_is_missing_or_out_of_order_however_often_coordinator_and_broker_are_
     assert!(read_by_number(&records).into_iter().eq(1..=newest), "a number is missing");
     assert_eq!(events.len() as u64, newest);
     check_order(&records, &events);
+    check_statistics(&coordinator, &records);
     let doubles = records.len() as u64 - newest;
     eprintln!("{newest} events under {kills} kills: {doubles} doubles");
 }
@@ -118,4 +86,5 @@ fn each_record_is_one_job_however_often_coordinator_and_broker_are_killed() {
     }
     assert_eq!(found.len() as u64, wanted);
     assert!(broker.records("divvy.submit.dead").is_empty());
+    check_statistics(&coordinator, &broker.records("divvy.events"));
 }

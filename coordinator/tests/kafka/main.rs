@@ -4,7 +4,11 @@
 
 mod alerts;
 mod events;
+mod faults;
 mod helpers;
 mod intake;
 mod kills;
+mod losses;
+mod rights;
 mod settings;
+mod several;

@@ -41,10 +41,16 @@ pub struct KafkaStats {
     pub records_taken: u64,
     /// Records that were no jobs, since then.
     pub records_dead: u64,
+    /// Those of them that the topic of dead letters did not take, however short they were made, since then.
+    #[serde(default)]
+    pub dead_letters_refused: u64,
     /// Records that were deleted before they were read, since then.
     pub records_missed: u64,
     /// Partitions that were made anew, since then.
     pub partitions_made_anew: u64,
+    /// Partitions that had lost records which were read, since then.
+    #[serde(default)]
+    pub partitions_truncated: u64,
     /// Why a part cannot go on: `events`, `workers` or `intake`.
     pub errors: BTreeMap<String, String>,
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tracing::debug;
@@ -52,6 +52,10 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
+        // librdkafka asks for the coordinator of every group, also of one that keeps nothing.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            return;
+        }
         // The roster hears of each record.
         if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
             figures.failed(*part, reason);

@@ -7,11 +7,13 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, OwnedMessage};
-use rdkafka::producer::{BaseProducer, BaseRecord, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use tracing::warn;
 
 use crate::DEAD_TOPIC;
 use crate::client::log;
 use crate::settings::Settings;
+use crate::thread::Stop;
 
 /// The longest cause, in bytes.
 const MAX_CAUSE_BYTES: usize = 4096;
@@ -63,6 +65,28 @@ fn is_too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
+/// How much of a record goes into its dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// Without its value and its headers.
+    Key,
+    /// Only where it is from and why it is no job.
+    Cause,
+}
+
+/// Why a dead letter is not published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unburied {
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    #[error("this coordinator may not act as the leader")]
+    MayNotAct,
+}
+
+/// A record, and why it is no job.
+pub(crate) type Letter<'a> = (&'a OwnedMessage, &'a str);
+
 /// The topic of dead letters.
 pub(crate) struct DeadLetters {
     producer: BaseProducer<Deliveries>,
@@ -72,72 +96,133 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(settings: &Settings) -> Result<Self, KafkaError> {
         let deliveries = Deliveries::default();
-        Ok(Self { producer: settings.producer(deliveries.clone())?, deliveries })
+        // Alone, since a broker refuses all records of a batch that is too large.
+        Ok(Self { producer: settings.producer(deliveries.clone(), 1)?, deliveries })
     }
 
     /// Publishes records with their causes; the brokers have them when it returns. A record that is too large goes
-    /// without its value.
-    pub(crate) fn bury(&self, records: &[(&OwnedMessage, &str)]) -> Result<(), KafkaError> {
-        let all: Vec<_> = (0..records.len()).collect();
-        let too_large = self.send(records, &all, true)?;
-        self.send(records, &too_large, false).map(drop)
+    /// without its value, then without its key. Returns how many are too large even so, which nothing can publish.
+    pub(crate) fn bury(&self, letters: &[Letter<'_>], stop: &Stop) -> Result<u64, Unburied> {
+        let mut places: Vec<_> = (0..letters.len()).collect();
+        for extent in [Extent::Whole, Extent::Key, Extent::Cause] {
+            places = self.send(letters, &places, extent, stop)?;
+        }
+        for &place in &places {
+            let (record, cause) = letters[place];
+            let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+            warn!(topic, partition, offset, cause, "no dead letter of this record is small enough for its topic");
+        }
+        Ok(places.len() as u64)
     }
 
     /// Returns the places of those that are too large.
-    fn send(&self, records: &[(&OwnedMessage, &str)], places: &[usize], whole: bool) -> Result<Vec<usize>, KafkaError> {
+    fn send(
+        &self,
+        letters: &[Letter<'_>],
+        places: &[usize],
+        extent: Extent,
+        stop: &Stop,
+    ) -> Result<Vec<usize>, Unburied> {
         *self.deliveries.lock() = State::default();
         for &place in places {
-            let (record, cause) = records[place];
-            let headers = headers(record, cause, whole);
-            let mut letter = BaseRecord::with_opaque_to(DEAD_TOPIC, place).headers(headers);
-            if let Some(key) = record.key() {
-                letter = letter.key(key);
-            }
-            if let Some(value) = record.payload().filter(|_| whole) {
-                letter = letter.payload(value);
-            }
-            self.deliveries.lock().outstanding += 1;
-            while let Err((error, back)) = self.producer.send(letter) {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
-                    self.producer.poll(Duration::from_millis(10));
-                    letter = back;
-                    continue;
-                }
-                let mut state = self.deliveries.lock();
-                state.outstanding -= 1;
-                if !(whole && is_too_large(&error)) {
-                    return Err(error);
-                }
-                state.too_large.push(place);
-                break;
-            }
+            self.send_one(letters[place], place, extent, stop)?;
         }
         // Ends: each record is delivered or fails within the producer's time limit.
         while self.deliveries.lock().outstanding > 0 {
-            self.producer.poll(Duration::from_millis(10));
+            self.poll(stop)?;
         }
         let mut state = self.deliveries.lock();
         match state.failed.take() {
-            Some(error) => Err(error),
-            None if whole => Ok(std::mem::take(&mut state.too_large)),
-            None if state.too_large.is_empty() => Ok(Vec::new()),
-            None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)),
+            Some(error) => Err(error.into()),
+            None => Ok(std::mem::take(&mut state.too_large)),
         }
+    }
+
+    fn send_one(&self, (record, cause): Letter<'_>, place: usize, extent: Extent, stop: &Stop) -> Result<(), Unburied> {
+        let headers = headers(record, cause, extent);
+        let mut letter = BaseRecord::with_opaque_to(DEAD_TOPIC, place).headers(headers);
+        if let Some(key) = record.key().filter(|_| extent != Extent::Cause) {
+            letter = letter.key(key);
+        }
+        if let Some(value) = record.payload().filter(|_| extent == Extent::Whole) {
+            letter = letter.payload(value);
+        }
+        if !stop.may_act() {
+            return Err(self.give_up());
+        }
+        self.deliveries.lock().outstanding += 1;
+        while let Err((error, back)) = self.producer.send(letter) {
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                self.poll(stop)?;
+                letter = back;
+                continue;
+            }
+            let mut state = self.deliveries.lock();
+            state.outstanding -= 1;
+            if !is_too_large(&error) {
+                return Err(error.into());
+            }
+            state.too_large.push(place);
+            break;
+        }
+        Ok(())
+    }
+
+    fn poll(&self, stop: &Stop) -> Result<(), Unburied> {
+        if !stop.may_act() {
+            return Err(self.give_up());
+        }
+        self.producer.poll(Duration::from_millis(10));
+        Ok(())
+    }
+
+    /// Throws away what is not sent.
+    fn give_up(&self) -> Unburied {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        Unburied::MayNotAct
     }
 }
 
 /// Those of the record where the value goes with it, and where it comes from.
-fn headers(record: &OwnedMessage, cause: &str, whole: bool) -> OwnedHeaders {
-    let mut headers = record.headers().filter(|_| whole).cloned().unwrap_or_default();
+fn headers(record: &OwnedMessage, cause: &str, extent: Extent) -> OwnedHeaders {
+    let mut headers = record.headers().filter(|_| extent == Extent::Whole).cloned().unwrap_or_default();
     let end = cause.floor_char_boundary(MAX_CAUSE_BYTES);
     let (partition, offset) = (record.partition().to_string(), record.offset().to_string());
+    let too_large = Some("too large");
+    let is_without = |part: Option<&[u8]>, is_left_out: bool| too_large.filter(|_| is_left_out && part.is_some());
     for (key, value) in [
-        ("divvy-cause", &cause[..end]),
-        ("divvy-topic", record.topic()),
-        ("divvy-partition", &partition),
-        ("divvy-offset", &offset),
+        ("divvy-cause", Some(&cause[..end])),
+        ("divvy-topic", Some(record.topic())),
+        ("divvy-partition", Some(partition.as_str())),
+        ("divvy-offset", Some(offset.as_str())),
+        ("divvy-value", is_without(record.payload(), extent != Extent::Whole)),
+        ("divvy-key", is_without(record.key(), extent == Extent::Cause)),
     ] {
-        headers = headers.insert(Header { key, value: Some(value) });
+        if value.is_some() {
+            headers = headers.insert(Header { key, value });
+        }
     }
-    if whole { headers } else { headers.insert(Header { key: "divvy-value", value: Some("too large") }) }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers;
+
+    use super::*;
+
+    #[test]
+    fn headers_say_what_was_left_out() {
+        let time = rdkafka::Timestamp::CreateTime(0);
+        let own = OwnedHeaders::new().insert(Header { key: "from", value: Some("a test") });
+        let key = Some(b"key".to_vec());
+        let record = OwnedMessage::new(None, key, "divvy.submit.5".to_owned(), time, 2, 7, Some(own));
+        let names = |extent| -> Vec<_> {
+            headers(&record, "no value", extent).iter().map(|header| header.key.to_owned()).collect()
+        };
+        let place = ["divvy-cause", "divvy-topic", "divvy-partition", "divvy-offset"];
+        assert_eq!(names(Extent::Whole), [&["from"][..], &place].concat());
+        assert_eq!(names(Extent::Key), place);
+        assert_eq!(names(Extent::Cause), [&place[..], &["divvy-key"]].concat());
+    }
 }

@@ -40,8 +40,10 @@ pub struct Figures {
     lost: AtomicU64,
     taken: AtomicU64,
     dead: AtomicU64,
+    refused: AtomicU64,
     missed: AtomicU64,
     anew: AtomicU64,
+    truncated: AtomicU64,
     errors: Mutex<[Option<String>; Part::ALL.len()]>,
 }
 
@@ -62,12 +64,20 @@ impl Figures {
         self.dead.fetch_add(records, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_refused(&self, records: u64) {
+        self.refused.fetch_add(records, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_missed(&self, records: u64) {
         self.missed.fetch_add(records, Ordering::Relaxed);
     }
 
     pub(crate) fn add_anew(&self) {
         self.anew.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_truncated(&self) {
+        self.truncated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A part cannot go on. Logged when it begins.
@@ -116,8 +126,10 @@ impl Figures {
             lost_events: self.lost.load(Ordering::Relaxed),
             records_taken: self.taken.load(Ordering::Relaxed),
             records_dead: self.dead.load(Ordering::Relaxed),
+            dead_letters_refused: self.refused.load(Ordering::Relaxed),
             records_missed: self.missed.load(Ordering::Relaxed),
             partitions_made_anew: self.anew.load(Ordering::Relaxed),
+            partitions_truncated: self.truncated.load(Ordering::Relaxed),
             errors: named.filter_map(|(part, error)| Some((part.as_str().to_owned(), error?))).collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::WorkerStatus;
 use model::JobEvent;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -127,7 +127,8 @@ impl Follower {
                 self.open = self.open.saturating_sub(1);
                 Ok((self.open == 0 && !self.is_grouped).then_some(Followed::End))
             }
-            Err(error) if is_passing(&error) => Ok(None),
+            // Without a group of its own nobody needs the right to one.
+            Err(error) if is_passing(&error) || (!self.is_grouped && is_of_group(&error)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -143,8 +144,12 @@ impl Topic {
 }
 
 fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
+fn is_of_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 fn read(record: &OwnedMessage) -> Result<Followed, FollowerError> {

@@ -2,34 +2,34 @@
 //!
 //! The leader alone reads, without a group. The offset of the next record is the store's position of the partition, which
 //! moves in the job's own transaction, so a record that is read again changes nothing. A position keeps a mark of its last
-//! record, by which a topic that was made anew is recognized.
+//! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{EventSource, Priority};
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use store::{Advance, Advanced, NewJob, Position, ReadError, Store, SubmitError, WriteError};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::client::Context;
-use crate::dead_letters::DeadLetters;
+use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
+use crate::incoming::{idempotency_key, partition_of, poll};
+use crate::marks::Slot;
 use crate::partitions::{self, Begin, Partition, Place, mark, stream};
 use crate::settings::Settings;
+use crate::submit_topic;
 use crate::thread::Stop;
-use crate::{SUBMIT_PREFIX, submit_topic};
 
-/// Records that are taken at a time,
-const MAX_BATCH: usize = 4_000;
-/// and their bytes, about.
-const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Nothing is read while so many changes wait for the store.
 const MAX_BACKLOG: u64 = 20_000;
 /// How long an idle intake waits before it looks whether it is to end.
@@ -40,8 +40,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The group that a broker's log shows. It has no members.
 const GROUP: &str = "divvy-intake";
-/// The client's own name for a request.
-const KEY_HEADER: &str = "idempotency-key";
 
 /// Turns records into jobs.
 pub trait Acceptor: Send + Sync + 'static {
@@ -79,6 +77,8 @@ enum IntakeError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] SubmitError),
+    #[error(transparent)]
+    Unburied(#[from] Unburied),
     #[error("another reader has moved {stream} to offset {}", .position.next)]
     Overtaken { stream: String, position: Position },
 }
@@ -91,6 +91,42 @@ struct Session {
     /// Whether a topic was made anew: what was read since is void.
     made_anew: Arc<AtomicBool>,
     looked_at: Instant,
+}
+
+impl Session {
+    /// The marks that records leave, each with its place.
+    fn marks_left_by(&self, read: impl Iterator<Item = (Partition, Position)>) -> Vec<(Partition, Slot, Position)> {
+        let mut by_partition: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (partition, position) in read {
+            by_partition.entry(partition).or_default().push(position);
+        }
+        let marks = by_partition.into_iter().filter_map(|(partition, positions)| {
+            let left = self.places.get(&partition)?.marks.left_by(positions.into_iter());
+            Some(left.into_iter().map(move |(slot, position)| (partition, slot, position)))
+        });
+        marks.flatten().collect()
+    }
+
+    fn mark_move(&self, partition: Partition, slot: Slot, to: Position) -> Advance {
+        let from = self.places.get(&partition).map_or(0, |place| place.marks.stands_at(slot));
+        Advance { stream: slot.stream(partition), from, to, job: None }
+    }
+
+    fn put_marks(
+        &mut self,
+        marks: Vec<(Partition, Slot, Position)>,
+        answers: Vec<Result<Advanced, SubmitError>>,
+    ) -> Result<(), IntakeError> {
+        for ((partition, slot, to), answer) in marks.into_iter().zip(answers) {
+            if let Advanced::Elsewhere(position) = answer? {
+                return Err(IntakeError::Overtaken { stream: slot.stream(partition), position });
+            }
+            if let Some(place) = self.places.get_mut(&partition) {
+                place.marks.put(slot, to);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A record that is to be taken.
@@ -114,10 +150,13 @@ enum Next {
 impl<A: Acceptor> Intake<A> {
     /// Takes records until it is told to stop.
     pub fn run(self, stop: &Stop) {
-        while !stop.is_set() {
-            if let Err(error) = self.session(stop) {
-                self.figures.failed(Part::Intake, &error.to_string());
-                stop.sleep(RETRY_PAUSE);
+        while stop.wait_to_act() {
+            match self.session(stop) {
+                Ok(()) | Err(IntakeError::Unburied(Unburied::MayNotAct)) => (),
+                Err(error) => {
+                    self.figures.failed(Part::Intake, &error.to_string());
+                    stop.sleep(RETRY_PAUSE);
+                }
             }
         }
         self.figures.ended(Part::Intake);
@@ -127,16 +166,16 @@ impl<A: Acceptor> Intake<A> {
     fn session(&self, stop: &Stop) -> Result<(), IntakeError> {
         let mut session = self.begin()?;
         self.figures.recovered(Part::Intake);
-        while !stop.is_set() {
+        while stop.may_act() {
             if self.store.backlog() > MAX_BACKLOG {
                 stop.sleep(IDLE);
                 continue;
             }
-            let batch = poll(&session.consumer)?;
+            let batch = poll(&session.consumer, IDLE)?;
             if session.made_anew.load(Ordering::Acquire) {
                 return Ok(());
             }
-            if self.take(&mut session, batch)? == Next::Look {
+            if self.take(&mut session, batch, stop)? == Next::Look {
                 return Ok(());
             }
             if session.looked_at.elapsed() > LOOK_INTERVAL {
@@ -157,12 +196,11 @@ impl<A: Acceptor> Intake<A> {
         let found = partitions::find(consumer.client())?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
-        let mut places = BTreeMap::new();
-        for (partition, (stored, begin)) in partitions::places(consumer.client(), &found, &positions)? {
-            let (offset, place) = self.place(partition, stored, begin)?;
+        let mut places = partitions::places(&found, &positions);
+        for (&partition, place) in &mut places {
+            let offset = self.place(consumer.client(), partition, place)?;
             let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
             assignment.add_partition_offset(&submit_topic(partition.0), partition.1, offset)?;
-            places.insert(partition, place);
         }
         consumer.assign(&assignment)?;
         let dead_letters = DeadLetters::new(&self.settings)?;
@@ -170,45 +208,59 @@ impl<A: Acceptor> Intake<A> {
     }
 
     /// Where to read, with the store's position moved where it cannot stay.
-    fn place(&self, partition: Partition, stored: Position, begin: Begin) -> Result<(u64, Place), IntakeError> {
-        let (offset, is_unproved) = match begin {
-            Begin::At(offset) => (offset, false),
-            Begin::Proving(offset) => (offset, true),
+    fn place(&self, client: &Client<Context>, partition: Partition, place: &mut Place) -> Result<u64, IntakeError> {
+        let offsets = partitions::offsets(client, partition)?;
+        match partitions::begin(place.stored, offsets.start, offsets.end) {
+            Begin::At(offset) => return Ok(offset),
+            Begin::Proving(offset) => {
+                place.is_unproved = true;
+                return Ok(offset);
+            }
             Begin::Missed(offset, records) => {
                 let stream = stream(partition);
                 warn!(stream, records, offset, "records were deleted before they were read: going on after them");
                 self.figures.add_missed(records);
-                return self.set_back(partition, stored, offset);
+                self.set_back(partition, place, Position { next: offset, mark: 0 })?;
             }
-            Begin::Anew(offset) => {
-                self.tell_anew(partition, offset);
-                return self.set_back(partition, stored, offset);
-            }
-        };
-        Ok((offset, Place { stored, is_unproved }))
+            Begin::Beyond => self.resume(partition, place, &offsets)?,
+        }
+        Ok(place.stored.next.max(offsets.start))
     }
 
-    fn tell_anew(&self, partition: Partition, offset: u64) {
-        info!(
-            stream = stream(partition),
-            offset, "the partition is not the one that was read: reading it from its start"
-        );
-        self.figures.add_anew();
+    /// Sets the position of a partition that does not have its record any more behind the last one that was read and is
+    /// there, or to the start.
+    fn resume(&self, partition: Partition, place: &mut Place, offsets: &Range<u64>) -> Result<(), IntakeError> {
+        let consumer = self.settings.consumer(GROUP, Context::default())?;
+        let marked = place.marks.before(place.stored.next);
+        let (stream, next) = (stream(partition), place.stored.next);
+        let to = partitions::last_common(&consumer, partition, &marked, offsets)?;
+        if let Some(Position { next: offset, .. }) = to {
+            warn!(
+                stream,
+                next, offset, "the partition has lost records that were read: reading what is there from here on"
+            );
+            self.figures.add_truncated();
+        } else {
+            let offset = offsets.start;
+            info!(stream, offset, "the partition is not the one that was read: reading it from its start");
+            self.figures.add_anew();
+        }
+        self.set_back(partition, place, to.unwrap_or_default())
     }
 
-    fn set_back(&self, partition: Partition, from: Position, next: u64) -> Result<(u64, Place), IntakeError> {
-        let to = Position { next, mark: 0 };
-        let advance = Advance { stream: stream(partition), from: from.next, to, job: None };
+    fn set_back(&self, partition: Partition, place: &mut Place, to: Position) -> Result<(), IntakeError> {
+        let advance = Advance { stream: stream(partition), from: place.stored.next, to, job: None };
         let answers = self.runtime.block_on(self.acceptor.accept(vec![advance]));
         for answer in answers {
             if let Advanced::Elsewhere(position) = answer? {
                 return Err(IntakeError::Overtaken { stream: stream(partition), position });
             }
         }
-        Ok((next, Place { stored: to, is_unproved: false }))
+        place.stored = to;
+        Ok(())
     }
 
-    fn take(&self, session: &mut Session, batch: Vec<OwnedMessage>) -> Result<Next, IntakeError> {
+    fn take(&self, session: &mut Session, batch: Vec<OwnedMessage>, stop: &Stop) -> Result<Next, IntakeError> {
         let mut pending = Vec::with_capacity(batch.len());
         for record in batch {
             let Some(partition) = partition_of(&record) else { continue };
@@ -216,9 +268,8 @@ impl<A: Acceptor> Intake<A> {
             let offset = u64::try_from(record.offset()).unwrap_or(0);
             if std::mem::take(&mut place.is_unproved) && offset + 1 == place.stored.next {
                 if mark(&record) != place.stored.mark {
-                    self.tell_anew(partition, 0);
-                    // From the first record that the partition has.
-                    self.set_back(partition, place.stored, 0)?;
+                    let offsets = partitions::offsets(session.consumer.client(), partition)?;
+                    self.resume(partition, place, &offsets)?;
                     return Ok(Next::Look);
                 }
                 continue;
@@ -228,13 +279,18 @@ impl<A: Acceptor> Intake<A> {
             }
         }
         while !pending.is_empty() {
-            pending = self.take_some(session, pending)?;
+            pending = self.take_some(session, pending, stop)?;
         }
         Ok(Next::GoOn)
     }
 
     /// Takes records up to the first of each partition whose job the store does not accept. Returns the others.
-    fn take_some(&self, session: &mut Session, mut pending: Vec<Pending>) -> Result<Vec<Pending>, IntakeError> {
+    fn take_some(
+        &self,
+        session: &mut Session,
+        mut pending: Vec<Pending>,
+        stop: &Stop,
+    ) -> Result<Vec<Pending>, IntakeError> {
         let mut ends: BTreeMap<_, _> =
             session.places.iter().map(|(&partition, place)| (partition, place.stored)).collect();
         let mut moves = Vec::with_capacity(pending.len());
@@ -250,10 +306,15 @@ impl<A: Acceptor> Intake<A> {
             let job = job.map(|job| (Box::new(job), source));
             moves.push((stream(one.partition), from, to, job));
         }
-        self.bury(session, &mut pending)?;
+        self.bury(session, &mut pending, stop)?;
         let positions: Vec<_> = moves.iter().map(|(_, _, to, _)| *to).collect();
-        let moves = moves.into_iter().map(|(stream, from, to, job)| Advance { stream, from, to, job }).collect();
-        let answers = self.runtime.block_on(self.acceptor.accept(moves));
+        let read = pending.iter().map(|one| one.partition).zip(positions.iter().copied());
+        let marks = session.marks_left_by(read);
+        let moves = moves.into_iter().map(|(stream, from, to, job)| Advance { stream, from, to, job });
+        // Behind the records that they mark.
+        let moves = moves.chain(marks.iter().map(|&(partition, slot, to)| session.mark_move(partition, slot, to)));
+        let mut answers = self.runtime.block_on(self.acceptor.accept(moves.collect()));
+        session.put_marks(marks, answers.split_off(pending.len()))?;
         self.settle(session, pending, &positions, answers)
     }
 
@@ -264,13 +325,14 @@ impl<A: Acceptor> Intake<A> {
     }
 
     /// The brokers have the dead letters before any position moves behind them.
-    fn bury(&self, session: &Session, pending: &mut [Pending]) -> Result<(), IntakeError> {
+    fn bury(&self, session: &Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
         let dead = pending.iter().filter(|one| !one.is_buried);
         let dead: Vec<_> = dead.filter_map(|one| Some((&one.record, one.cause.as_deref()?))).collect();
         if dead.is_empty() {
             return Ok(());
         }
-        session.dead_letters.bury(&dead)?;
+        let refused = session.dead_letters.bury(&dead, stop)?;
+        self.figures.add_refused(refused);
         self.figures.add_dead(dead.len() as u64);
         for one in pending.iter_mut().filter(|one| one.cause.is_some()) {
             one.is_buried = true;
@@ -314,31 +376,4 @@ impl<A: Acceptor> Intake<A> {
         self.figures.add_taken(taken);
         Ok(again)
     }
-}
-
-/// The records that are there, or those of the next moment.
-fn poll(consumer: &BaseConsumer<Context>) -> Result<Vec<OwnedMessage>, KafkaError> {
-    let (mut batch, mut bytes, mut patience) = (Vec::new(), 0, IDLE);
-    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-        let Some(record) = consumer.poll(patience) else { break };
-        let record = record?.detach();
-        bytes += record.payload().map_or(0, <[u8]>::len);
-        batch.push(record);
-        patience = Duration::ZERO;
-    }
-    Ok(batch)
-}
-
-fn partition_of(record: &OwnedMessage) -> Option<Partition> {
-    let priority: u8 = record.topic().strip_prefix(SUBMIT_PREFIX)?.parse().ok()?;
-    Some((Priority::try_from(priority).ok()?, record.partition()))
-}
-
-fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, String> {
-    let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-    let Some(header) = headers.into_iter().find(|header| header.key.eq_ignore_ascii_case(KEY_HEADER)) else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(header.value.unwrap_or_default());
-    text.map(Some).map_err(|_| format!("the header {KEY_HEADER} must be readable text"))
 }

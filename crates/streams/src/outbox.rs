@@ -2,7 +2,8 @@
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
 //! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
-//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen.
+//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. Nothing is sent without
+//! the trust to lead: what a coordinator held that was paused is thrown away when it wakes up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -34,8 +35,6 @@ const STORE_INTERVAL: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// How long acknowledgements are waited for at the end.
-const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]
@@ -117,7 +116,7 @@ impl Outbox {
     /// Publishes until it is told to stop.
     pub fn run(self, stop: &Stop) {
         self.figures.started(Part::Outbox);
-        while !stop.is_set() {
+        while stop.wait_to_act() {
             if let Err(error) = self.session(stop) {
                 self.figures.failed(Part::Outbox, &error.to_string());
                 stop.sleep(RETRY_PAUSE);
@@ -138,12 +137,17 @@ impl Outbox {
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
         let mut session = Session { producer, window, stored, stored_at, sent: next - 1, latest };
-        while !stop.is_set() {
+        while stop.may_act() {
             self.step(&mut session, stop)?;
         }
-        // What is on its way need not be sent again by the next relay; an error only means that it is.
-        let _ = session.producer.flush(END_TIMEOUT);
-        self.store_position(&mut session, true)
+        session.producer.poll(Duration::ZERO);
+        // Another coordinator publishes from the position on: an event that goes out later would come after its own.
+        session.producer.purge(PurgeConfig::default().queue().inflight());
+        // The store refuses it where another one leads.
+        if let Err(error) = self.store_position(&mut session, true) {
+            tracing::debug!(%error, "events that are acknowledged are published again");
+        }
+        Ok(())
     }
 
     fn step(&self, session: &mut Session, stop: &Stop) -> Result<(), OutboxError> {
@@ -159,7 +163,9 @@ impl Outbox {
                 lock(&session.window).passed(target);
             }
             for event in &page {
-                self.send(session, event, stop)?;
+                if !self.send(session, event, stop)? {
+                    return Ok(());
+                }
             }
         } else if outstanding == 0 {
             let _ = self.runtime.block_on(async { tokio::time::timeout(IDLE, session.latest.changed()).await });
@@ -184,7 +190,11 @@ impl Outbox {
         }
     }
 
-    fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<(), OutboxError> {
+    /// Returns whether it was sent: nothing after it may be where it was not.
+    fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<bool, OutboxError> {
+        if !stop.may_act() {
+            return Ok(false);
+        }
         let job = event.job.to_string();
         let value = serde_json::to_string(event).expect("an event is JSON");
         let number = usize::try_from(event.seq).expect("64 bits");
@@ -201,13 +211,13 @@ impl Outbox {
             session.producer.poll(Duration::from_millis(10));
             self.check(session)?;
             self.store_position(session, false)?;
-            if stop.is_set() {
-                return Ok(());
+            if !stop.may_act() {
+                return Ok(false);
             }
             record = back;
         }
         session.sent = event.seq;
-        Ok(())
+        Ok(true)
     }
 
     fn check(&self, session: &Session) -> Result<(), OutboxError> {

@@ -1,17 +1,21 @@
 //! Where reading the topics of jobs begins: at the store's positions, if the partitions are still those that were read.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use model::Priority;
 use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest, Sha256};
 use store::Position;
 
 use crate::client::Context;
-use crate::submit_topic;
+use crate::marks::Marks;
+use crate::{incoming, submit_topic};
 
 /// How long a broker may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,12 +24,14 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) type Partition = (Priority, i32);
 
 /// How far a partition was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The store's position.
     pub(crate) stored: Position,
     /// Whether the record before the position is still to be compared with the position's mark.
     pub(crate) is_unproved: bool,
+    /// Earlier records.
+    pub(crate) marks: Marks,
 }
 
 /// Where reading a partition begins.
@@ -37,8 +43,8 @@ pub(crate) enum Begin {
     Proving(u64),
     /// At this offset: so many records are gone that were not read.
     Missed(u64, u64),
-    /// At this offset: the partition is another one than that of the position.
-    Anew(u64),
+    /// Somewhere before the position, which is beyond the partition's end.
+    Beyond,
 }
 
 /// Where to begin in a partition that has the offsets from `low` to before `high`.
@@ -48,7 +54,7 @@ pub(crate) fn begin(position: Position, low: u64, high: u64) -> Begin {
         return Begin::At(low);
     }
     if next > high {
-        return Begin::Anew(low);
+        return Begin::Beyond;
     }
     if next < low {
         return Begin::Missed(low, low - next);
@@ -90,20 +96,56 @@ pub(crate) fn find(client: &Client<Context>) -> Result<Vec<Partition>, KafkaErro
     Ok(partitions)
 }
 
-/// Where each of the partitions begins, by the store's positions.
-pub(crate) fn places(
-    client: &Client<Context>,
-    partitions: &[Partition],
-    positions: &[(String, Position)],
-) -> Result<BTreeMap<Partition, (Position, Begin)>, KafkaError> {
+/// The store's positions of the partitions, and their marks.
+pub(crate) fn places(partitions: &[Partition], positions: &[(String, Position)]) -> BTreeMap<Partition, Place> {
     let place = |&partition: &Partition| {
         let name = stream(partition);
-        let position = positions.iter().find(|(stream, _)| *stream == name).map_or(Position::default(), |&(_, at)| at);
-        let (low, high) = client.fetch_watermarks(&submit_topic(partition.0), partition.1, ASK_TIMEOUT)?;
-        let count = |offset: i64| u64::try_from(offset).unwrap_or(0);
-        Ok((partition, (position, begin(position, count(low), count(high)))))
+        let stored = positions.iter().find(|(stream, _)| *stream == name).map_or(Position::default(), |&(_, at)| at);
+        (partition, Place { stored, is_unproved: false, marks: Marks::of(partition, positions) })
     };
     partitions.iter().map(place).collect()
+}
+
+/// The offsets that a partition has.
+pub(crate) fn offsets(client: &Client<Context>, (priority, partition): Partition) -> Result<Range<u64>, KafkaError> {
+    let (low, high) = client.fetch_watermarks(&submit_topic(priority), partition, ASK_TIMEOUT)?;
+    let count = |offset: i64| u64::try_from(offset).unwrap_or(0);
+    Ok(count(low)..count(high))
+}
+
+/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else.
+pub(crate) fn last_common(
+    consumer: &BaseConsumer<Context>,
+    partition: Partition,
+    marked: &[Position],
+    offsets: &Range<u64>,
+) -> Result<Option<Position>, KafkaError> {
+    for position in marked.iter().filter(|position| offsets.contains(&(position.next - 1))) {
+        let record = read_at(consumer, partition, position.next - 1)?;
+        if record.is_some_and(|record| mark(&record) == position.mark) {
+            return Ok(Some(*position));
+        }
+    }
+    Ok(None)
+}
+
+/// The record at an offset before the partition's end; none where there is a gap.
+fn read_at(
+    consumer: &BaseConsumer<Context>,
+    (priority, partition): Partition,
+    offset: u64,
+) -> Result<Option<OwnedMessage>, KafkaError> {
+    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(&submit_topic(priority), partition, Offset::Offset(offset))?;
+    consumer.assign(&assignment)?;
+    let until = Instant::now() + ASK_TIMEOUT;
+    while Instant::now() < until {
+        if let Some(record) = incoming::next(consumer, Duration::from_millis(100)) {
+            return record.map(|record| Some(record).filter(|record| record.offset() == offset));
+        }
+    }
+    Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
 }
 
 #[cfg(test)]
@@ -121,8 +163,8 @@ mod tests {
             (at(5, 0), 0, 9, Begin::At(5)),
             (at(5, 1), 5, 9, Begin::At(5)),
             (at(5, 1), 8, 9, Begin::Missed(8, 3)),
-            (at(5, 1), 0, 4, Begin::Anew(0)),
-            (at(5, 1), 0, 0, Begin::Anew(0)),
+            (at(5, 1), 0, 4, Begin::Beyond),
+            (at(5, 1), 0, 0, Begin::Beyond),
         ] {
             assert_eq!(begin(position, low, high), expected, "{position:?} in {low}..{high}");
         }

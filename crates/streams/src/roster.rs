@@ -16,6 +16,9 @@ use crate::thread::Stop;
 /// How often the workers are published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Records that go to a broker together.
+const TOGETHER: u32 = 10_000;
+
 /// See the module.
 pub struct Roster {
     /// Where to.
@@ -35,7 +38,7 @@ impl std::fmt::Debug for Roster {
 impl Roster {
     /// Publishes until it is told to stop.
     pub fn run(self, stop: &Stop) {
-        while !stop.is_set() {
+        while stop.wait_to_act() {
             if let Err(error) = self.session(stop) {
                 self.figures.failed(Part::Roster, &error.to_string());
                 stop.sleep(INTERVAL);
@@ -44,15 +47,20 @@ impl Roster {
         self.figures.ended(Part::Roster);
     }
 
+    /// Until it may not act: the producer takes along what it has not sent.
     fn session(&self, stop: &Stop) -> Result<(), KafkaError> {
-        let producer: BaseProducer<Context> = self.settings.producer(Context::of(&self.figures, Part::Roster))?;
+        let producer: BaseProducer<Context> =
+            self.settings.producer(Context::of(&self.figures, Part::Roster), TOGETHER)?;
         let mut next = Instant::now();
-        while !stop.is_set() {
+        while stop.may_act() {
             let workers = (self.workers)();
             if workers.is_empty() {
                 self.figures.recovered(Part::Roster);
             }
             for worker in workers {
+                if !stop.may_act() {
+                    return Ok(());
+                }
                 let value = serde_json::to_string(&worker).expect("a state is JSON");
                 let record = BaseRecord::to(WORKERS_TOPIC).key(worker.id.as_str()).payload(value.as_str());
                 if let Err((error, _)) = producer.send(record) {
@@ -61,7 +69,7 @@ impl Roster {
                 }
             }
             next = (next + INTERVAL).max(Instant::now());
-            while !stop.is_set() && Instant::now() < next {
+            while stop.may_act() && Instant::now() < next {
                 producer.poll(Duration::from_millis(100));
             }
         }

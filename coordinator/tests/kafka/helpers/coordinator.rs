@@ -68,6 +68,21 @@ impl Coordinator {
         self.child.wait().expect("wait for a coordinator");
     }
 
+    /// SIGSTOP: it does nothing, and its connections stay.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn wake(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill").success(), "the coordinator is gone");
+    }
+
     /// SIGKILL, and started again on its data.
     pub(crate) fn kill_and_start_again(&mut self) {
         self.stop();
@@ -78,6 +93,11 @@ impl Coordinator {
     pub(crate) fn start_again(&mut self) {
         let (directory, variables) = (Arc::clone(&self.directory), self.variables.clone());
         *self = Self::start_on(directory, variables);
+    }
+
+    /// The status and the body of an answer.
+    pub(crate) fn try_request(&self, method: &str, target: &str, body: &str) -> (u16, String) {
+        ask(self.public, method, target, body)
     }
 
     /// The body of an answer, whose status is a success.
@@ -97,15 +117,22 @@ impl Coordinator {
 
     /// Completes all the tasks that a claim of `worker` gets.
     pub(crate) fn work(&self, worker: &str) {
+        self.try_work(worker).unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// The same, whether or not there are tasks and a leader; what was said instead of a success.
+    pub(crate) fn try_work(&self, worker: &str) -> Result<(), String> {
         let claim = format!(r#"{{"worker_id":"{worker}","kinds":["tasks"],"max_tasks":100,"wait_seconds":5}}"#);
         let (status, claimed) = ask(self.internal, "POST", "/v1/worker/claim", &claim);
-        assert_eq!(status, 200, "{claimed}");
+        if status != 200 {
+            return Err(format!("{status} {claimed}"));
+        }
         let claimed: Value = serde_json::from_str(&claimed).expect("JSON");
         let results = vec![1; claimed["tasks"].as_array().expect("tasks").len()];
         let attempt = claimed["attempt"].as_str().expect("an attempt");
         let target = format!("/v1/worker/tasks/{attempt}/complete");
         let (status, said) = ask(self.internal, "POST", &target, &format!(r#"{{"results":{results:?}}}"#));
-        assert!((200..300).contains(&status), "{status} {said}");
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status} {said}")) }
     }
 
     pub(crate) fn kafka(&self) -> Value {

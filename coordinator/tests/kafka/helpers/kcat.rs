@@ -60,7 +60,17 @@ impl Broker {
         assert!(self.try_produce(topic, values, headers), "kcat could not write to {topic}");
     }
 
-    /// The same, whether or not the broker stays.
+    /// Writes a record with this key and no value.
+    pub(crate) fn produce_key(&self, topic: &str, key: &str) {
+        let file = tempfile::NamedTempFile::new().expect("room");
+        fs::write(file.path(), format!("{key}:\n")).expect("room");
+        let mut command = Command::new("kcat");
+        command.args(self.client()).args(["-P", "-t", topic, "-K:", "-Z", "-X", "message.max.bytes=2000000", "-l"]);
+        let output = command.arg(file.path()).output().expect("kcat");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// As [`Self::produce`], whether or not the broker stays.
     pub(crate) fn try_produce(&self, topic: &str, values: &[String], headers: &[(&str, &str)]) -> bool {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), values.join("\n") + "\n").expect("room");

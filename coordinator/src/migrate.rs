@@ -14,16 +14,17 @@ pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--fr
     there are some.\n";
 
 /// A store by its name on the command line.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Place {
     Directory(PathBuf),
-    Postgres(Url),
+    /// Its URI, which may hold a password.
+    Postgres(String),
 }
 
 impl Place {
     fn parse(text: &str) -> anyhow::Result<Self> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(Url::parse(text).context("read the URL of the database")?));
+            return Ok(Self::Postgres(text.to_owned()));
         }
         if text.starts_with("file://") {
             let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
@@ -59,7 +60,6 @@ impl Place {
 }
 
 /// What is asked for.
-#[derive(Debug)]
 struct Request {
     from: Place,
     to: Place,

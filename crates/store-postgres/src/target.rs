@@ -1,4 +1,4 @@
-//! Which database, and how it is reached: a URL as libpq reads it, `sslmode` with all its values.
+//! Which database, and how it is reached: a connection URI as libpq reads it, with several hosts and all values of `sslmode`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use url::Url;
+use url::form_urlencoded;
 
 use crate::error::OpenError;
 use crate::tls;
@@ -20,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
 /// A database and the ways to it, in the order in which they are tried.
 #[derive(Clone)]
@@ -66,20 +68,50 @@ impl FromStr for Mode {
     }
 }
 
-impl Target {
-    pub(crate) fn parse(url: &Url) -> Result<Self, OpenError> {
-        let (mut mode, mut root_cert) = (Mode::Prefer, None);
-        let mut rest = url.clone();
-        rest.set_query(None);
-        for (name, value) in url.query_pairs() {
-            match &*name {
-                "sslmode" => mode = value.parse()?,
-                "sslrootcert" => root_cert = Some(value.into_owned()),
-                _ => _ = rest.query_pairs_mut().append_pair(&name, &value),
+/// A URI without the parameters that are read here, and those.
+struct Uri {
+    rest: String,
+    mode: Mode,
+    root_cert: Option<String>,
+}
+
+impl Uri {
+    /// Several hosts with their ports are no URL to other parsers, so that the text is only taken apart.
+    fn parse(text: &str) -> Result<Self, OpenError> {
+        if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            return Err(OpenError::Url("it must begin with postgres:// or postgresql://".to_owned()));
+        }
+        let host = text.find('@').unwrap_or(0);
+        let end = text[host..].find('?').map_or(text.len(), |place| host + place);
+        let mut uri = Self { rest: text[..end].to_owned(), mode: Mode::Prefer, root_cert: None };
+        let mut separator = '?';
+        for parameter in text[end..].trim_start_matches('?').split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                "sslmode" => uri.mode = decoded(value).parse()?,
+                "sslrootcert" => uri.root_cert = Some(decoded(value)),
+                _ => {
+                    uri.rest.push(separator);
+                    uri.rest.push_str(parameter);
+                    separator = '&';
+                }
             }
         }
-        let mut config = Config::from_str(rest.as_str())
-            .map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
+        Ok(uri)
+    }
+}
+
+/// A percent-encoded value; a plus sign stands for itself.
+fn decoded(value: &str) -> String {
+    let value = value.replace('+', "%2B").replace('=', "%3D");
+    form_urlencoded::parse(value.as_bytes()).map(|(name, _)| name.into_owned()).collect()
+}
+
+impl Target {
+    pub(crate) fn parse(text: &str) -> Result<Self, OpenError> {
+        let Uri { rest, mode, root_cert } = Uri::parse(text)?;
+        let mut config =
+            Config::from_str(&rest).map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
         if config.get_hosts().is_empty() {
             return Err(OpenError::Url("it names no host".to_owned()));
         }
@@ -162,7 +194,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Target, OpenError> {
-        Target::parse(&Url::parse(url).expect("a URL"))
+        Target::parse(url)
     }
 
     #[test]
@@ -186,11 +218,28 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_are_tried_in_order_and_other_parameters_stay_as_they_are() {
+        let parameters = "sslmode=disable&target_session_attrs=read-write&options=-c%20a%3Db&application_name=a+b%26c";
+        let url = format!("postgresql://me:a%40b%3Fc@one:5433,two,[::1]:5434/jobs?{parameters}");
+        let target = parse(&url).expect("libpq takes it");
+        assert_eq!(target.place, "one:5433,two:5432,::1:5434/jobs");
+        let way = &target.ways[0];
+        assert_eq!((way.get_user(), way.get_password()), (Some("me"), Some(&b"a@b?c"[..])));
+        assert_eq!((way.get_options(), way.get_application_name()), (Some("-c a=b"), Some("a+b&c")));
+        assert_eq!(way.get_ports(), [5433, 5432, 5434]);
+        let path =
+            parse("postgres://me@one/jobs?sslmode=require&sslrootcert=/no%20where+/ca.pem").expect_err("no file");
+        assert!(path.to_string().contains("/no where+/ca.pem"), "{path}");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_url_is_said_without_its_password() {
         for (url, said) in [
             ("postgres://me:secret@db/jobs?sslmode=maybe", "sslmode must be"),
             ("postgres://me:secret@db/jobs?colour=red", "colour"),
             ("postgres:///jobs", "names no host"),
+            ("mysql://me:secret@db/jobs", "begin with postgres://"),
+            ("postgres://me:secret@one:5432,two:many/jobs", "port"),
             ("postgres://me:secret@db/jobs?sslmode=require&sslrootcert=/nowhere.pem", "/nowhere.pem"),
         ] {
             let error = parse(url).expect_err("it is wrong").to_string();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::{StreamExt, pin_mut};
 use store::transfer::{ColumnKind, Marks, Row, Source, TABLES, Table, Target as TransferTarget, TransferError};
 use tokio_postgres::types::ToSql;
-use url::Url;
 
 use crate::error::DbError;
 use crate::io::Io;
@@ -45,7 +44,7 @@ impl Transfer {
     ///
     /// # Errors
     /// It cannot be used, or a coordinator uses it.
-    pub fn source(url: &Url) -> Result<Self, TransferError> {
+    pub fn source(url: &str) -> Result<Self, TransferError> {
         Self::open(url)
     }
 
@@ -53,7 +52,7 @@ impl Transfer {
     ///
     /// # Errors
     /// It holds jobs or events, or a coordinator uses it.
-    pub fn target(url: &Url) -> Result<Self, TransferError> {
+    pub fn target(url: &str) -> Result<Self, TransferError> {
         let opened = Self::open(url)?;
         let held = TABLES.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name)).join(" OR ");
         let held = format!("SELECT {held} OR (SELECT event FROM counter) > 0");
@@ -65,7 +64,7 @@ impl Transfer {
         Ok(opened)
     }
 
-    fn open(url: &Url) -> Result<Self, TransferError> {
+    fn open(url: &str) -> Result<Self, TransferError> {
         let target = Target::parse(url).map_err(|error| TransferError(error.to_string()))?;
         let io = Io::start("store-transfer-io").map_err(|error| TransferError::of("a thread", error))?;
         let place = target.place.clone();

@@ -60,7 +60,7 @@ async fn everything_goes_from_sqlite_to_postgres_and_back() {
     store.close().expect("all is committed");
 
     let database = Database::new();
-    let url = database.url().parse().expect("a URL");
+    let url = database.url();
     {
         let mut source = store_sqlite::Transfer::source(there.path()).expect("it is there");
         let mut target = store_postgres::Transfer::target(&url).expect("it is empty");
@@ -107,7 +107,7 @@ async fn what_is_in_use_or_not_empty_is_refused() {
     assert!(full.to_string().contains("not empty"), "{full}");
 
     let database = Database::new();
-    let url = database.url().parse().expect("a URL");
+    let url = database.url();
     let shared = database.open();
     let member = store::shared::Member {
         id: uuid::Uuid::from_u128(1),

@@ -2,8 +2,10 @@
 
 mod helpers;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use helpers::{Broker, eventually};
 use serde_json::{Value, json};
@@ -104,4 +106,43 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     let warned = String::from_utf8_lossy(&other.stderr).into_owned();
     assert!(warned.contains(&format!("warning: {} events are not in Kafka", partitions.len())), "{warned}");
     assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
+}
+
+/// Asks the grid with an empty POST; whether it succeeds is not looked at.
+fn post(grid: &Grid, target: &str) {
+    let address = grid.1.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).expect("connect");
+    let head = format!("POST {target} HTTP/1.0\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn replay_compares_to_the_last_number_while_events_go_on() {
+    let broker = Broker::start();
+    let grid = Grid::start(&broker);
+    grid.work(&broker);
+    for _ in 0..20 {
+        let submit = ["job", "submit", "sleep", "--seconds", "0.01", "--tasks", "1000000", "--output", "quiet"];
+        let done = grid.run(&broker, &submit);
+        assert!(done.status.success(), "{done:?}");
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                post(&grid, "/v1/jobs/all/pause?kind=sleep");
+                post(&grid, "/v1/jobs/all/resume?kind=sleep");
+            }
+        });
+        let outputs: Vec<_> = (0..3).map(|_| grid.run(&broker, &["statistics", "--replay-from-kafka"])).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for output in outputs {
+            assert!(output.status.success(), "{output:?}");
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(told.contains("of them while the figures were read"), "the grid was not busy: {told}");
+        }
+    });
 }

@@ -1,0 +1,144 @@
+//! Stored rows, each compared with what the events up to some number count.
+
+use std::collections::BTreeMap;
+
+use api::PeriodStatistics;
+use jiff::Timestamp;
+use model::{Grain, JobEvent, JobKind};
+use store::statistics::{PeriodRow, Query, Statistics, TaskRow};
+
+use super::{Rows, STORED};
+
+/// Of a grain: a period's start and its kind; with a name, starts by that name.
+type Key = (Timestamp, JobKind, Option<String>);
+
+/// The stored rows of a grain.
+#[derive(Default)]
+struct Stored {
+    /// Periods that began earlier are not kept.
+    oldest: Option<Timestamp>,
+    /// Those that no number of events has explained yet.
+    periods: BTreeMap<Key, PeriodStatistics>,
+    starts: BTreeMap<Key, u64>,
+    equal: usize,
+    /// Rows that the events count and that are not stored.
+    unknown: Vec<Key>,
+}
+
+/// See the module.
+pub(super) struct Check {
+    counted: Statistics,
+    /// The newest event before the first row was read: all rows have it.
+    first: u64,
+    has_compared_all: bool,
+    kind: Option<JobKind>,
+    grains: BTreeMap<Grain, Stored>,
+}
+
+impl Check {
+    pub(super) fn new(first: u64, kind: Option<JobKind>) -> Self {
+        Self { counted: Statistics::default(), first, has_compared_all: false, kind, grains: BTreeMap::new() }
+    }
+
+    pub(super) fn add(&mut self, grain: Grain, Rows { periods, tasks }: Rows) {
+        let is_wanted = |kind: JobKind| self.kind.is_none_or(|wanted| wanted == kind);
+        // Days are kept for ever.
+        let oldest =
+            if grain == Grain::Day { None } else { Some(periods.first().map_or(Timestamp::MAX, |row| row.start)) };
+        let periods = periods.into_iter().filter(|row| is_wanted(row.kind));
+        let tasks = tasks.into_iter().filter(|row| is_wanted(row.kind));
+        let stored = Stored {
+            oldest,
+            periods: periods.map(|row| ((row.start, row.kind, None), row)).collect(),
+            starts: tasks.map(|row| ((row.start, row.kind, Some(row.task)), row.starts)).collect(),
+            ..Stored::default()
+        };
+        self.grains.insert(grain, stored);
+    }
+
+    /// Counts an event and compares what it changes.
+    pub(super) fn count(&mut self, event: &JobEvent) {
+        if event.seq > self.first {
+            self.compare_all();
+        }
+        self.counted.count(event);
+        let Some(kind) = event.job_kind else { return };
+        if self.has_compared_all {
+            for grain in STORED {
+                let start = grain.start_of(event.at);
+                self.compare(grain, start, grain.end_of(start), Some(kind));
+            }
+        }
+    }
+
+    /// There are no more events.
+    pub(super) fn end(&mut self) {
+        self.compare_all();
+    }
+
+    /// How many rows of a grain are equal, and which are not.
+    pub(super) fn outcome(&self, grain: Grain) -> (usize, Vec<String>) {
+        let Some(stored) = self.grains.get(&grain) else { return (0, Vec::new()) };
+        let of_events = |key: &Key| match &key.2 {
+            None => !self.periods(grain, key.0, grain.end_of(key.0), Some(key.1)).is_empty(),
+            Some(task) => {
+                self.starts(grain, key.0, grain.end_of(key.0), Some(key.1)).iter().any(|row| row.task == *task)
+            }
+        };
+        let wrong = |key: &Key, what: &str| format!("{} {key:?}: {what}", grain.as_str());
+        let unequal = stored.periods.keys().chain(stored.starts.keys());
+        let unequal = unequal.map(|key| wrong(key, if of_events(key) { "other figures" } else { "no events" }));
+        let unknown = stored.unknown.iter().map(|key| wrong(key, "not stored"));
+        (stored.equal, unequal.chain(unknown).collect())
+    }
+
+    /// After the first event that all rows have: every row, and what is not stored though it was counted by then.
+    fn compare_all(&mut self) {
+        if std::mem::replace(&mut self.has_compared_all, true) {
+            return;
+        }
+        for grain in STORED {
+            let oldest = self.grains.get(&grain).and_then(|stored| stored.oldest).unwrap_or(Timestamp::MIN);
+            let counted = self.periods(grain, oldest, Timestamp::MAX, self.kind);
+            let counted = counted.into_iter().map(|row| (row.start, row.kind, None));
+            let starts = self.starts(grain, oldest, Timestamp::MAX, self.kind);
+            let starts = starts.into_iter().map(|row| (row.start, row.kind, Some(row.task)));
+            let Some(stored) = self.grains.get_mut(&grain) else { continue };
+            let is_stored = |key: &Key| stored.periods.contains_key(key) || stored.starts.contains_key(key);
+            let unknown = counted.chain(starts).filter(|key| !is_stored(key)).collect();
+            stored.unknown = unknown;
+            self.compare(grain, oldest, Timestamp::MAX, self.kind);
+        }
+    }
+
+    fn compare(&mut self, grain: Grain, start: Timestamp, end: Timestamp, kind: Option<JobKind>) {
+        let (periods, starts) = (self.periods(grain, start, end, kind), self.starts(grain, start, end, kind));
+        let Some(stored) = self.grains.get_mut(&grain) else { return };
+        let before = stored.periods.len() + stored.starts.len();
+        for PeriodRow { start, kind, counts } in periods {
+            let key = (start, kind, None);
+            if stored.periods.get(&key) == Some(&PeriodStatistics::new(grain, start, kind, &counts)) {
+                stored.periods.remove(&key);
+            }
+        }
+        for TaskRow { start, kind, task, starts } in starts {
+            let key = (start, kind, Some(task));
+            if stored.starts.get(&key) == Some(&starts) {
+                stored.starts.remove(&key);
+            }
+        }
+        stored.equal += before - stored.periods.len() - stored.starts.len();
+    }
+
+    fn query(grain: Grain, start: Timestamp, end: Timestamp, kind: Option<JobKind>) -> Query {
+        Query { grain, starts: start..end, kind }
+    }
+
+    fn periods(&self, grain: Grain, start: Timestamp, end: Timestamp, kind: Option<JobKind>) -> Vec<PeriodRow> {
+        self.counted.periods(&Self::query(grain, start, end, kind), None, usize::MAX)
+    }
+
+    fn starts(&self, grain: Grain, start: Timestamp, end: Timestamp, kind: Option<JobKind>) -> Vec<TaskRow> {
+        self.counted.tasks(&Self::query(grain, start, end, kind), None, usize::MAX)
+    }
+}

@@ -36,6 +36,7 @@ fn query(arguments: &Statistics, now: Timestamp) -> Query {
         query.extend(moment.map(|moment| (name, moment.resolve(now).to_string())));
     }
     query.extend(arguments.kind.map(|kind| ("kind", kind.to_string())));
+    query.extend(arguments.fill.then(|| ("fill", "true".to_owned())));
     query
 }
 

@@ -12,6 +12,8 @@ use super::Place;
 use super::values::{duration, kinds, names};
 
 /// Shows what has happened by period: jobs, tasks, attempts, waiting and running times. Periods are in UTC.
+///
+/// A task counts as started (JSON and CSV) in the period in which its first attempt ends.
 #[derive(Debug, Args)]
 pub(crate) struct Statistics {
     #[command(flatten)]
@@ -28,12 +30,15 @@ pub(crate) struct Statistics {
     /// Only jobs of this kind
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub(crate) kind: Option<JobKind>,
+    /// Show periods without any event too, while jobs are open
+    #[arg(long, conflicts_with = "tasks")]
+    pub(crate) fill: bool,
     /// Show the starts by name of task instead
     #[arg(long)]
     pub(crate) tasks: bool,
     /// Compute the figures again from the events in Kafka, and say whether they equal the stored ones
     #[cfg(feature = "kafka")]
-    #[arg(long, conflicts_with_all = ["grain", "from", "to", "tasks", "output"])]
+    #[arg(long, conflicts_with_all = ["grain", "from", "to", "fill", "tasks", "output"])]
     pub(crate) replay_from_kafka: bool,
     /// Kafka's brokers for the replay, with commas between [env: DIVVY_KAFKA_BROKERS]
     #[cfg(feature = "kafka")]

@@ -142,7 +142,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
-    Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PARAMETERS),
+    Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PERIOD_PARAMETERS),
     Route::new("GET", "/v1/statistics/tasks", Right::Read).query(statistics::PARAMETERS),
     Route::new("GET", "/v1/stats", Right::Read).by_leader(),
     Route::new("POST", "/v1/simulate", Right::Submit).by_leader(),

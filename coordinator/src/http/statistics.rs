@@ -25,6 +25,8 @@ const MAX_LIMIT: usize = 1_000;
 
 /// The parameters of both lists.
 pub(super) const PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "page_token", "limit"];
+/// Those of the list of periods.
+pub(super) const PERIOD_PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "page_token", "limit", "fill"];
 
 /// Query of statistics.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,13 +51,23 @@ pub(super) struct StatisticsQuery {
     limit: Option<u32>,
 }
 
+/// Of the list of periods beside those.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameter")]
+pub(super) struct FillQuery {
+    /// Whether periods in which nothing of a kind was counted are listed too while jobs of it are open, up to now. Default
+    /// `false`.
+    fill: Option<bool>,
+}
+
 /// Figures by period and kind of job: as JSON, or with `Accept: text/csv` as CSV without the buckets.
 #[utoipa::path(
     get,
     path = "/v1/statistics",
     operation_id = "statistics",
     tag = "statistics",
-    params(StatisticsQuery),
+    params(StatisticsQuery, FillQuery),
     responses(
         (status = 200, description = "A page of periods; with CSV, the next page is in the header Link", content((StatisticsPage = "application/json"), (String = "text/csv"))),
         (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
@@ -63,10 +75,17 @@ pub(super) struct StatisticsQuery {
     )
 )]
 pub(super) async fn periods(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let wanted = Wanted::parse(&request)?;
+    let fields = Fields::parse(request.query_string(), PERIOD_PARAMETERS)?;
+    let (wanted, is_filled) = (Wanted::parse(&fields)?, fields.parsed("fill")?.unwrap_or(false));
     let after = wanted.page_token.as_deref().map(period_key).transpose()?;
-    let grain = wanted.query.grain;
-    let rows = state.store.periods(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
+    let (grain, mut query) = (wanted.query.grain, wanted.query);
+    let rows = if is_filled {
+        query.starts.end = query.starts.end.min(now().at);
+        state.store.filled_periods(query, after, wanted.limit + 1).await
+    } else {
+        state.store.periods(query, after, wanted.limit + 1).await
+    };
+    let rows = rows.map_err(from_read)?;
     let next_page_token = next(&rows, wanted.limit, |row| format!("{}.{}", row.start.as_second(), row.kind));
     let rows = rows.iter().take(wanted.limit);
     let periods = rows.map(|row| PeriodStatistics::new(grain, row.start, row.kind, &row.counts)).collect();
@@ -89,7 +108,7 @@ pub(super) async fn periods(state: Data<State>, request: HttpRequest) -> Result<
     )
 )]
 pub(super) async fn tasks(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let wanted = Wanted::parse(&request)?;
+    let wanted = Wanted::parse(&Fields::parse(request.query_string(), PARAMETERS)?)?;
     let after = wanted.page_token.as_deref().map(task_key).transpose()?;
     let grain = wanted.query.grain;
     let rows = state.store.task_starts(wanted.query, after, wanted.limit + 1).await.map_err(from_read)?;
@@ -116,8 +135,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn parse(request: &HttpRequest) -> Result<Self, ApiError> {
-        let fields = Fields::parse(request.query_string(), PARAMETERS)?;
+    fn parse(fields: &Fields) -> Result<Self, ApiError> {
         let grain = fields.one("grain")?.map(|name| name.parse::<Grain>().map_err(from_invalid)).transpose()?;
         let grain = grain.unwrap_or(Grain::Hour);
         let to = fields.one("to")?.map(|text| time("to", text)).transpose()?.unwrap_or_else(|| now().at);

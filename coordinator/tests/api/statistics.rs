@@ -155,3 +155,21 @@ async fn events_say_what_they_count() {
         assert_eq!(of_kind().map(|period| period.tasks.succeeded).sum::<u64>(), tasks_done, "{kind}");
     }
 }
+
+#[actix_web::test]
+async fn periods_without_events_are_listed_on_demand_while_jobs_are_open() {
+    let grid = TestCoordinator::start(config());
+    let waits = json!({"kind": "sleep", "params": {"seconds": 1, "tasks": 7}, "requires": {"labels": {"gpu": "yes"}}});
+    let waits = grid.submit(&waits).await;
+    // Whatever minute it is, the next ones are ahead.
+    let plain = periods(&grid, "grain=minute").await.periods;
+    assert_eq!((plain.len(), plain[0].jobs.pending), (1, 1));
+    let filled = periods(&grid, "grain=minute&fill=true&to=2200-01-01").await.periods;
+    assert!((1..=2).contains(&filled.len()), "nothing is listed that is still to come: {filled:?}");
+    assert_eq!((&filled[0], filled.last().map(|last| last.tasks.pending)), (&plain[0], Some(7)));
+    assert_eq!(grid.act(waits.id, "cancel").await.status(), 200);
+    let filled = periods(&grid, "grain=day&from=2020-01-01&fill=true").await.periods;
+    assert_eq!(filled, periods(&grid, "grain=day&from=2020-01-01").await.periods);
+    problem(grid.get("/v1/statistics?fill=maybe").await, 400).await;
+    problem(grid.get("/v1/statistics/tasks?fill=true").await, 400).await;
+}

@@ -15,7 +15,8 @@ pub struct StatisticsPage {
     /// How long the periods are.
     #[schema(value_type = schema::Grain)]
     pub grain: Grain,
-    /// By start, then by kind. Periods in which nothing of a kind was counted are left out.
+    /// By start, then by kind. Periods in which nothing of a kind was counted are left out, save with `fill=true` those in
+    /// which jobs of it are open.
     pub periods: Vec<PeriodStatistics>,
     /// For `?page_token=`, while there are more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -74,7 +75,8 @@ pub struct JobFigures {
 pub struct TaskFigures {
     /// Accepted.
     pub submitted: u64,
-    /// Their first attempt has ended.
+    /// Their first attempt has ended: counted in the period in which it ends, not in that in which it begins. A task whose
+    /// first attempt runs is not counted yet.
     pub started: u64,
     /// Succeeded.
     pub succeeded: u64,

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::{AttemptId, JobEvent, JobId, ProgramHash};
+use model::{AttemptId, Grain, JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use store::rules::ATTEMPT_TASKS;
-use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
     UnfinishedJob,
@@ -84,6 +84,10 @@ impl Reads for Readers {
             let query = query.clone();
             async move { statistics::periods(&link, &query, after, limit).await }
         })
+    }
+
+    fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
+        self.any.read(move |link| async move { statistics::pending(&link, grain, before).await })
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {

@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use model::{BEYOND_US, Counts, Grain, JobKind};
-use store::statistics::{self, MAX_TASK_NAMES, OTHER_TASKS, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow};
+use store::statistics::{
+    self, MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow,
+};
 use store::stored::StoredName;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -224,6 +226,19 @@ fn period(row: &Row) -> Result<PeriodRow, DbError> {
         }
     }
     Ok(PeriodRow { start: start(row, 0)?, kind: rows::parse(row, 1)?, counts })
+}
+
+/// Of each kind the last row whose period begins before a moment.
+const PENDING: &str = "SELECT DISTINCT ON (kind) start, kind, jobs_pending, tasks_pending FROM statistics \
+     WHERE grain = $1 AND start < $2 ORDER BY kind, start DESC";
+
+pub(crate) async fn pending(link: &Link, grain: Grain, before: Timestamp) -> Result<Vec<PendingRow>, DbError> {
+    let rows = link.query(PENDING, &[&grain.stored_name(), &second(before)]).await?;
+    let pending = |row: &Row| {
+        let (kind, jobs, tasks) = (rows::parse(row, 1)?, rows::get(row, 2)?, rows::get(row, 3)?);
+        Ok(PendingRow { start: start(row, 0)?, kind, jobs, tasks })
+    };
+    rows.iter().map(pending).collect()
 }
 
 pub(crate) async fn task_starts(

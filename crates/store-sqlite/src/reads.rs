@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId, ProgramHash};
+use model::{Grain, JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
-use store::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
 };
@@ -89,6 +89,10 @@ impl Reads for Readers {
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
         Box::pin(self.any.read(move |db| statistics::periods(db, &query, after.as_ref(), limit)))
+    }
+
+    fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
+        Box::pin(self.any.read(move |db| statistics::pending(db, grain, before)))
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {

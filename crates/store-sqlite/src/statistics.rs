@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use model::{BEYOND_US, Counts, Grain, JobKind};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
-use store::statistics::{self, MAX_TASK_NAMES, OTHER_TASKS, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow};
+use store::statistics::{
+    self, MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow,
+};
 use store::stored::StoredName;
 
 use crate::column::{self, Column};
@@ -97,10 +99,13 @@ fn add_starts(db: &Connection, row: RowKey, task: &str, starts: i64) -> rusqlite
     Ok(())
 }
 
+/// The first second that is whole.
+fn second(at: Timestamp) -> i64 {
+    at.as_second() + i64::from(at.subsec_nanosecond() > 0)
+}
+
 /// The rows of a query after a key, as a condition with its values.
 fn condition(query: &Query, after: Option<(&Timestamp, JobKind, Option<&str>)>) -> (String, Vec<Value>) {
-    // The first second of the range that is whole.
-    let second = |at: Timestamp| at.as_second() + i64::from(at.subsec_nanosecond() > 0);
     let mut sql = "grain = ? AND start >= ? AND start < ?".to_owned();
     let grain = Value::from(query.grain.stored_name().to_owned());
     let mut values = vec![grain, second(query.starts.start).into(), second(query.starts.end).into()];
@@ -167,6 +172,17 @@ fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
         }
     }
     Ok(PeriodRow { start: start(row, 0)?, kind: column::parse(row, 1)?, counts })
+}
+
+/// Of each kind the last row whose period begins before a moment: the columns beside a maximum are those of its row.
+pub(crate) fn pending(db: &Connection, grain: Grain, before: Timestamp) -> rusqlite::Result<Vec<PendingRow>> {
+    let mut select = db.prepare_cached(
+        "SELECT max(start), kind, jobs_pending, tasks_pending FROM statistics WHERE grain = ?1 AND start < ?2 GROUP BY kind",
+    )?;
+    let rows = select.query_map((grain.stored_name(), second(before)), |row| {
+        Ok(PendingRow { start: start(row, 0)?, kind: column::parse(row, 1)?, jobs: row.get(2)?, tasks: row.get(3)? })
+    })?;
+    rows.collect()
 }
 
 pub(crate) fn task_starts(

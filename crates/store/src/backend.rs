@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId, ProgramHash};
+use model::{Grain, JobEvent, JobId, ProgramHash};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
-use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 
 /// The writing half, on the one thread that writes; its methods may block.
 pub trait Backend: Send {
@@ -157,6 +157,9 @@ pub trait Reads: Send + Sync {
 
     /// At most `limit` figures of a stored grain after a key, by start and kind.
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>>;
+
+    /// Of each kind the last row of a stored grain whose period begins before a moment.
+    fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>>;
 
     /// At most `limit` starts by name of a stored grain after a key, by start, kind and name.
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>>;

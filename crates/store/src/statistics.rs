@@ -6,6 +6,7 @@
 //! days are stored; weeks and months are made of days.
 
 mod derived;
+mod filled;
 mod replayed;
 mod tally;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use crate::record::NewJob;
 
 pub(crate) use derived::page;
+pub(crate) use filled::{filled, open_at};
 pub use replayed::Statistics;
 pub use tally::{Row, Tally};
 
@@ -92,6 +94,19 @@ pub struct PeriodRow {
     pub kind: JobKind,
     /// The sums. `jobs_pending` and `tasks_pending` are not sums but what was open after the period's last event.
     pub counts: Counts,
+}
+
+/// What was open of a kind after the last event of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingRow {
+    /// When the period begins.
+    pub start: Timestamp,
+    /// The kind.
+    pub kind: JobKind,
+    /// Open jobs.
+    pub jobs: i64,
+    /// Their open tasks.
+    pub tasks: i64,
 }
 
 /// How often tasks of a name were started in one period.

@@ -1,13 +1,13 @@
 //! The store as its users see it: one writer, one reader, one place for large results.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Composition, JobEvent, JobId, ProgramHash, ProgramOutput};
+use model::{Composition, Grain, JobEvent, JobId, JobKind, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
@@ -26,7 +26,7 @@ use crate::record::{
     Attempt, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult, Submission, UnfinishedJob,
 };
 use crate::retention::Retention;
-use crate::statistics::{PeriodKey, PeriodRow, Query, StatisticsRetention, TaskKey, TaskRow, page};
+use crate::statistics::{PeriodKey, PeriodRow, Query, StatisticsRetention, TaskKey, TaskRow, filled, open_at, page};
 use crate::writer::Writer;
 
 /// Jobs that are taken out of sight in one batch.
@@ -35,6 +35,8 @@ const FORGOTTEN_AT_ONCE: usize = 256;
 const DROPPED_AT_ONCE: usize = 256;
 /// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
+/// More kinds than there are.
+const KINDS: usize = 64;
 /// How often objects that no row names are looked for.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
@@ -391,6 +393,46 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<PeriodRow>, ReadError> {
         page(query, after, limit, |query, after, limit| self.reads.periods(query, after, limit)).await
+    }
+
+    /// The same, and a row for each period and kind in which nothing was counted while jobs of the kind were open.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn filled_periods(
+        &self,
+        query: Query,
+        after: Option<PeriodKey>,
+        limit: usize,
+    ) -> Result<Vec<PeriodRow>, ReadError> {
+        let (grain, kind) = (query.grain, query.kind);
+        let start = after.map_or_else(|| grain.start_of(query.starts.start), |(start, _)| start);
+        let starts = start..query.starts.end;
+        let open = self.open_at(grain, start, kind).await?;
+        // Those of the first period that the page before has had are there again.
+        let query = Query { starts: starts.clone(), ..query };
+        let rows = self.periods(query, None, limit + KINDS).await?;
+        let mut rows = filled(grain, starts, open, rows, limit + KINDS);
+        rows.retain(|row| after.is_none_or(|after| (row.start, row.kind) > after));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// Open jobs and tasks by kind at the start of a period. Rows of shorter periods may be forgotten.
+    async fn open_at(
+        &self,
+        grain: Grain,
+        start: Timestamp,
+        kind: Option<JobKind>,
+    ) -> Result<BTreeMap<JobKind, (i64, i64)>, ReadError> {
+        let mut rows = Vec::new();
+        for stored in Grain::STORED.into_iter().filter(|stored| *stored >= grain.stored()) {
+            // Up to a whole period, so that nothing later is in it.
+            let found = self.reads.pending(stored, stored.start_of(start)).await?;
+            rows.extend(found.into_iter().map(|row| (stored, row)));
+        }
+        rows.retain(|(_, row)| kind.is_none_or(|kind| row.kind == kind));
+        Ok(open_at(rows))
     }
 
     /// At most `limit` starts of tasks by period, kind and name, after a key, in that order.

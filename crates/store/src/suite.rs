@@ -182,6 +182,7 @@ macro_rules! suite {
                 weeks_and_months_are_the_sums_of_their_days_page_by_page,
                 starts_are_counted_by_the_name_of_the_tasks_and_so_many_names_apart,
                 minutes_and_hours_go_when_their_time_is_over_and_days_stay,
+                periods_without_events_are_filled_while_something_is_open,
             }
             async tasks {
                 the_attempts_at_a_task_are_found_wherever_its_leases_began,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use model::{JobEvent, JobId, JobState, ProgramHash};
+use model::{Grain, JobEvent, JobId, JobState, ProgramHash};
 
 use super::state::State;
 use super::{Link, Shared, lock};
@@ -20,7 +20,7 @@ use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::rules::ATTEMPT_TASKS;
-use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 
 /// Attempts of which the answers are read at once.
 const ANSWERS: usize = 4096;
@@ -219,6 +219,10 @@ impl Reads for MemoryReads {
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
         self.read(|state| state.statistics.periods(&query, after.as_ref(), limit))
+    }
+
+    fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
+        self.read(|state| state.statistics.pending(grain, before))
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {

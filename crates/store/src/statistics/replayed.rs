@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::{Counts, Grain, JobEvent, JobKind};
 
-use super::{MAX_TASK_NAMES, OTHER_TASKS, PeriodKey, PeriodRow, Query, Row, Subject, Tally, TaskKey, TaskRow};
+use super::{
+    MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Row, Subject, Tally, TaskKey, TaskRow,
+};
 
 /// The figures that events count: the same that a store keeps in its rows, without an end to how long.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +87,20 @@ impl Statistics {
             .filter(|row| after.is_none_or(|key| (row.start, row.kind, &row.task) > (key.0, key.1, &key.2)))
             .take(limit)
             .collect()
+    }
+
+    /// Of each kind the last row of a stored grain whose period begins before a moment.
+    #[must_use]
+    pub fn pending(&self, grain: Grain, before: Timestamp) -> Vec<PendingRow> {
+        let rows = self.rows.range((grain, Timestamp::MIN, FIRST_KIND)..(grain, before, FIRST_KIND));
+        let last: BTreeMap<_, _> = rows.map(|(&(_, start, kind), counts)| (kind, (start, counts))).collect();
+        let pending = |(kind, (start, counts)): (JobKind, (Timestamp, &Counts))| PendingRow {
+            start,
+            kind,
+            jobs: counts.jobs_pending,
+            tasks: counts.tasks_pending,
+        };
+        last.into_iter().map(pending).collect()
     }
 
     /// Forgets what begins before a moment. Returns how many rows.

@@ -306,3 +306,55 @@ pub async fn minutes_and_hours_go_when_their_time_is_over_and_days_stay(harness:
     let hours = every_period(&store, &all(Grain::Hour)).await;
     assert_eq!(hours.iter().map(|row| row.counts.computing.count()).sum::<u64>(), 3);
 }
+
+pub async fn periods_without_events_are_filled_while_something_is_open(harness: &dyn Harness) {
+    let store = harness.open();
+    let submitted_at = |number| at(minutes(number));
+    let submit =
+        |number: u128, minute, kind| NewJob { submitted_at: submitted_at(minute), kind, ..range_job(number, 10) };
+    store.submit(submit(1, 10, JobKind::SUM_OF_PRIMES)).await.expect("room");
+    store.submit(submit(2, 11, JobKind::COUNT_PRIMES)).await.expect("room");
+    store.commit(change(id(1), submitted_at(14), ChangeKind::Canceled)).await.expect("room");
+    let start = |minute| Grain::Minute.start_of(submitted_at(minute));
+    let (count, sum) = (JobKind::COUNT_PRIMES, JobKind::SUM_OF_PRIMES);
+    let of = async |query: Query, size: usize| {
+        let mut rows: Vec<PeriodRow> = Vec::new();
+        loop {
+            let after = rows.last().map(|row| (row.start, row.kind));
+            let page = store.filled_periods(query.clone(), after, size).await.expect("readable");
+            if page.is_empty() {
+                let figures =
+                    |row: PeriodRow| (row.start, row.kind, row.counts.jobs_pending, row.counts.jobs_submitted);
+                return rows.into_iter().map(figures).collect::<Vec<_>>();
+            }
+            assert!(page.len() <= size);
+            rows.extend(page);
+        }
+    };
+    let expected = [
+        (start(10), sum, 1, 1),
+        (start(11), count, 1, 1),
+        (start(11), sum, 1, 0),
+        (start(12), count, 1, 0),
+        (start(12), sum, 1, 0),
+        (start(13), count, 1, 0),
+        (start(13), sum, 1, 0),
+        (start(14), count, 1, 0),
+        (start(14), sum, 0, 0),
+        (start(15), count, 1, 0),
+        (start(16), count, 1, 0),
+    ];
+    let query = |from: i64, kind| Query { grain: Grain::Minute, starts: submitted_at(from)..start(17), kind };
+    for size in [1, 2, 3, 1000] {
+        assert_eq!(of(query(8, None), size).await, expected, "pages of {size}");
+        assert_eq!(of(query(13, None), size).await, expected[5..], "pages of {size}, from later on");
+    }
+    assert_eq!(of(query(12, Some(sum)), 1000).await, [expected[4], expected[6], expected[8]]);
+    // A week later only the row of the day, which began before, is as near.
+    let later = at(8 * 24 * 3600);
+    let query = Query { grain: Grain::Hour, starts: later..at(8 * 24 * 3600 + 3600), kind: None };
+    let rows = of(query, 1000).await;
+    assert_eq!(rows.first(), Some(&(Grain::Hour.start_of(later), count, 1, 0)));
+    let query = Query { grain: Grain::Week, starts: later..at(9 * 24 * 3600), kind: None };
+    assert_eq!(of(query, 1000).await.last().map(|row| (row.1, row.2)), Some((count, 1)));
+}

@@ -11,7 +11,7 @@ use engine::Engine;
 use model::TaskCounts;
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics, Relay};
-use store::shared::Member;
+use store::shared::{Losing, Member};
 use store::{Shared, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -155,6 +155,7 @@ impl Coordinator {
         background.spawn(http::run_dashboard(state.clone()));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
+        let lost = shared.as_ref().map(|shared| shared.lost());
         let parts = TermParts::new(config, &state)?;
         let mut leadership = match shared {
             None => Leadership::alone(role, parts, Arc::clone(&store)).await?,
@@ -171,6 +172,8 @@ impl Coordinator {
             () = stop => (),
             // Without one of its parts it would look alive and do nothing: better to be started again.
             error = leadership.run() => return Err(error),
+            // All that it knows of jobs and events may be wrong: it must begin anew.
+            lost = lost_commits(lost) => return Err(anyhow::anyhow!("{lost}: ending, to be started again")),
             Some(ended) = background.join_next() => return Err(part_ended(ended)),
             Some(ended) = serving.join_next() => return Err(part_ended(ended)),
         }
@@ -262,6 +265,14 @@ async fn drain(public: &ServerHandle, term: Option<&Arc<Term>>, timeout: Duratio
     tokio::select! {
         () = public.stop(true) => (),
         () = end_jobs => (),
+    }
+}
+
+/// Never resolves where no other coordinator uses the store.
+async fn lost_commits(lost: Option<Losing>) -> String {
+    match lost {
+        Some(lost) => lost.await,
+        None => std::future::pending().await,
     }
 }
 

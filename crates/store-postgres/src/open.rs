@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use store::backend::Reading;
-use store::shared::MemberStatus;
+use store::shared::{Losing, MemberStatus};
 use store::{Epoch, FollowerParts, Leadership, LeadershipError, Objects, Parts, Shared};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
@@ -21,19 +21,26 @@ use crate::reads::Readers;
 use crate::rows;
 use crate::schema;
 use crate::target::Target;
-use crate::watching::watch_events;
+use crate::watching::{Watch, watch_events};
 
 /// How long a database that is starting, or away, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a store is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StoreSettings {
-    /// The database, as libpq's connection URI: `postgres://user:password@host:port/database?sslmode=…`.
-    pub url: Url,
+    /// The database, as libpq's connection URI: `postgres://user:password@host:port,host:port/database?sslmode=…`.
+    pub url: String,
     /// Where results above 64 KiB go: a place that all coordinators share.
     pub results_url: Option<Url>,
+}
+
+impl std::fmt::Debug for StoreSettings {
+    /// Without the database, whose URI may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreSettings").field("results_url", &self.results_url).finish_non_exhaustive()
+    }
 }
 
 /// An opened database. Dropped, it stops watching it.
@@ -44,6 +51,7 @@ pub struct PostgresStore {
     readers: Arc<Readers>,
     objects: Objects,
     latest_event: watch::Sender<u64>,
+    lost: watch::Sender<Option<String>>,
     _alive: Arc<()>,
 }
 
@@ -69,10 +77,12 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let objects = Objects::open(results_url)?.of_store(id);
     let latest_event = watch::Sender::new(latest);
     let alive = Arc::new(());
-    let watching = watch_events(target.clone(), latest_event.clone(), Arc::downgrade(&alive));
+    let lost = watch::Sender::new(None);
+    let watch = Watch { latest: latest_event.clone(), lost: lost.clone() };
+    let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
     let readers = Arc::new(Readers::new(&io, &target));
-    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, _alive: alive })
+    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, _alive: alive })
 }
 
 /// Returns the store's own id and the newest event.
@@ -133,6 +143,18 @@ async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
 }
 
 impl Shared for PostgresStore {
+    fn lost(&self) -> Losing {
+        let mut lost = self.lost.subscribe();
+        Box::pin(async move {
+            let found = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+            match found {
+                Some(lost) => lost,
+                // The store is closed.
+                None => std::future::pending().await,
+            }
+        })
+    }
+
     fn leadership(&self) -> Box<dyn Leadership> {
         Box::new(PostgresLeadership::new(&self.target))
     }

@@ -1,4 +1,7 @@
 //! Hears of events that others write: the counter is looked at every 50 ms, and at once when a notification hints at it.
+//!
+//! A counter that has gone back tells that the database is another one than before: a replica, or a backup, that lacks the
+//! last commits. What a coordinator knows is then wrong, and only its end makes it right.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,7 +13,7 @@ use tokio_postgres::AsyncMessage;
 
 use crate::error::DbError;
 use crate::link::{Link, Purpose};
-use crate::rows;
+use crate::rows::{self, Column};
 use crate::target::Target;
 
 /// How often the counter is looked at.
@@ -20,13 +23,24 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before the connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const NEWEST: &str = "SELECT event FROM counter";
+const NEWEST: &str = "SELECT event, epoch FROM counter, lease";
+/// Workers take nothing of an epoch below one that they have seen.
+const RAISE_EPOCH: &str = "UPDATE lease SET epoch = $1 WHERE epoch < $1";
 
-/// Raises the number of the newest event, as long as somebody holds `alive`.
-pub(crate) async fn watch_events(target: Arc<Target>, latest: watch::Sender<u64>, alive: Weak<()>) {
-    let mut is_away = false;
+/// What is watched, and what is found.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch {
+    /// The number of the newest event.
+    pub(crate) latest: watch::Sender<u64>,
+    /// What the database has lost.
+    pub(crate) lost: watch::Sender<Option<String>>,
+}
+
+/// Raises the number of the newest event, as long as somebody holds `alive` and the database has lost nothing.
+pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<()>) {
+    let (mut is_away, mut epoch) = (false, 0);
     while alive.strong_count() > 0 {
-        let Err(error) = follow(&target, &latest, &alive).await else { return };
+        let Err(error) = follow(&target, &watch, &mut epoch, &alive).await else { return };
         if !std::mem::replace(&mut is_away, true) {
             tracing::warn!(%error, "cannot hear of new events");
         } else {
@@ -36,7 +50,7 @@ pub(crate) async fn watch_events(target: Arc<Target>, latest: watch::Sender<u64>
     }
 }
 
-async fn follow(target: &Target, latest: &watch::Sender<u64>, alive: &Weak<()>) -> Result<(), DbError> {
+async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()>) -> Result<(), DbError> {
     let hint = Arc::new(Notify::new());
     let hinted = hint.clone();
     let listener = Box::new(move |message| {
@@ -47,9 +61,23 @@ async fn follow(target: &Target, latest: &watch::Sender<u64>, alive: &Weak<()>) 
     let link = Link::connect_listening(target, Purpose::Reading, listener).await?;
     link.client.batch_execute("LISTEN divvy_events").await?;
     while alive.strong_count() > 0 {
+        // Before the question: what was committed by then must be in the answer.
+        let known = *watch.latest.borrow();
         let row = timeout(ANSWER_TIMEOUT, link.query_opt(NEWEST, &[])).await.map_err(|_| DbError::NoAnswer)??;
-        let row = row.ok_or_else(|| DbError::Damaged("the counter's row is gone".to_owned()))?;
-        raise_latest(latest, rows::count(&row, 0)?);
+        let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
+        let (found, found_epoch) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
+        if found < known || found_epoch < *epoch {
+            link.client.execute(RAISE_EPOCH, &[&epoch.column()]).await?;
+            let lost = format!(
+                "the database {} has lost commits: it had events up to {known} and epoch {epoch}, and now has {found} and \
+                 {found_epoch}",
+                target.place
+            );
+            watch.lost.send_replace(Some(lost));
+            return Ok(());
+        }
+        *epoch = found_epoch;
+        raise_latest(&watch.latest, found);
         // Nothing is decided by whether a hint came.
         let _ = timeout(INTERVAL, hint.notified()).await;
     }

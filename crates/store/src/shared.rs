@@ -4,6 +4,7 @@
 //! the epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader
 //! trusts its lease for [`Term::lasts`] from before it asked, by its own monotonic clock: it stops before another can begin.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -106,6 +107,9 @@ pub trait Leadership: Send {
     fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError>;
 }
 
+/// Resolves, with what is known of it, when a store is found to have lost what was committed.
+pub type Losing = Pin<Box<dyn Future<Output = String> + Send>>;
+
 /// A store that several coordinators share.
 pub trait Shared: Send + Sync {
     /// A hold on the lease.
@@ -122,6 +126,12 @@ pub trait Shared: Send + Sync {
     /// # Errors
     /// The store cannot be reached.
     fn follow(&self) -> Result<FollowerParts, LeadershipError>;
+
+    /// Resolves when the store has lost commits, as a replica has that did not get the last ones. Whoever uses it must begin
+    /// anew. By default never.
+    fn lost(&self) -> Losing {
+        Box::pin(std::future::pending())
+    }
 
     /// Every member that was announced within [`MEMBER_KEPT`], by the time of its start.
     fn members(&self) -> Reading<'_, Vec<MemberStatus>>;

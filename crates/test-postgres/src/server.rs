@@ -23,6 +23,8 @@ pub struct Server {
     directory: TempDir,
     port: u16,
     options: Vec<String>,
+    /// Shell that runs before the server, in name spaces of its own; empty for none.
+    mount: String,
     postmaster: Mutex<Child>,
     /// Ends the server when this process has ended, however it has.
     guard: Mutex<Child>,
@@ -75,19 +77,41 @@ impl Server {
     /// PostgreSQL is not installed, or cannot be started.
     #[must_use]
     pub fn start(options: &[&str]) -> Self {
+        Self::start_with(options, None)
+    }
+
+    /// Starts a server whose tables are on a disk of so many megabytes that it alone sees; its log of changes is elsewhere. It
+    /// cannot be started again. None where this process may mount nothing.
+    ///
+    /// # Panics
+    /// PostgreSQL is not installed, or cannot be started.
+    #[must_use]
+    pub fn start_on_small_disk(megabytes: u32) -> Option<Self> {
+        let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).status();
+        // Without it a checkpoint would need a file of its own, and end the server where it has no room.
+        let options = ["max_replication_slots=0", "max_wal_senders=0", "wal_level=minimal"];
+        tried.is_ok_and(|tried| tried.success()).then(|| Self::start_with(&options, Some(megabytes)))
+    }
+
+    fn start_with(options: &[&str], megabytes: Option<u32>) -> Self {
         let directory = TempDir::with_prefix("divvy-postgres-").expect("a directory");
         if geteuid().is_root() {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("the directory is ours");
         }
         let data = data(directory.path());
-        succeed(command("initdb").arg("-D").arg(&data).args(["-A", "trust", "-U", "divvy", "--no-sync", "-E", "UTF8"]));
+        let mut initdb = command("initdb");
+        initdb.arg("-D").arg(&data).args(["-A", "trust", "-U", "divvy", "--no-sync", "-E", "UTF8"]);
+        if megabytes.is_some() {
+            initdb.arg("-X").arg(directory.path().join("wal"));
+        }
+        succeed(&mut initdb);
         let port = free_port();
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        let postmaster = spawn(&data, port, &options);
-        let guard = guard(&postmaster, directory.path());
-        let databases = AtomicU32::new(0);
-        let server =
-            Self { directory, port, options, postmaster: Mutex::new(postmaster), guard: Mutex::new(guard), databases };
+        let mount = megabytes.map(|megabytes| small_disk(&data, megabytes)).unwrap_or_default();
+        let postmaster = spawn(&data, port, &options, &mount);
+        let guard = Mutex::new(guard(&postmaster, directory.path()));
+        let (postmaster, databases) = (Mutex::new(postmaster), AtomicU32::new(0));
+        let server = Self { directory, port, options, mount, postmaster, guard, databases };
         server.wait_until_ready();
         server
     }
@@ -102,6 +126,30 @@ impl Server {
     #[must_use]
     pub fn data_directory(&self) -> PathBuf {
         data(self.directory.path())
+    }
+
+    /// The directory of its data as it sees it, which may be on a disk of its own.
+    #[must_use]
+    pub fn inner_data_directory(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", lock(&self.postmaster).id()));
+        root.join(self.data_directory().strip_prefix("/").unwrap_or(&self.data_directory()))
+    }
+
+    /// Keeps a copy of the data of a server that was stopped, as a replica that gets nothing from now on.
+    ///
+    /// # Panics
+    /// There is no room.
+    pub fn keep_copy(&self) {
+        succeed(Command::new("cp").arg("-a").arg(self.data_directory()).arg(self.directory.path().join("copy")));
+    }
+
+    /// Puts the copy in the place of the data of a server that has ended.
+    ///
+    /// # Panics
+    /// There is no copy.
+    pub fn use_copy(&self) {
+        fs::remove_dir_all(self.data_directory()).expect("it is ours");
+        fs::rename(self.directory.path().join("copy"), self.data_directory()).expect("there is a copy");
     }
 
     /// The URL of a database by way of a port, its own or a proxy's.
@@ -171,7 +219,7 @@ impl Server {
         let since = Instant::now();
         let data = self.data_directory();
         loop {
-            let mut postmaster = spawn(&data, self.port, &self.options);
+            let mut postmaster = spawn(&data, self.port, &self.options, &self.mount);
             // Processes of a server that was killed may be there for a moment, and then another does not start.
             while !self.answers() && postmaster.try_wait().expect("it is ours").is_none() {
                 assert!(since.elapsed() < PATIENCE, "the server does not start");
@@ -224,8 +272,23 @@ fn free_port() -> u16 {
     port
 }
 
-fn spawn(data: &Path, port: u16, options: &[String]) -> Child {
+/// Shell that puts a disk of so many megabytes in the place of a directory, with what is in it.
+fn small_disk(data: &Path, megabytes: u32) -> String {
+    let (data, aside) = (data.display(), data.with_file_name("aside"));
+    let aside = aside.display();
+    format!(
+        "cp -a {data} {aside} && mount -t tmpfs -o size={megabytes}m,mode=700 none {data} && \
+         chown --reference={aside} {data} && cp -a {aside}/. {data}/ && rm -r {aside}"
+    )
+}
+
+fn spawn(data: &Path, port: u16, options: &[String], mount: &str) -> Child {
     let mut server = command("postgres");
+    if !mount.is_empty() {
+        let inner = std::mem::replace(&mut server, Command::new("unshare"));
+        server.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"]);
+        server.arg(inner.get_program()).args(inner.get_args());
+    }
     server.arg("-D").arg(data).args(["-p", &port.to_string()]);
     let sockets = format!("unix_socket_directories={}", data.display());
     for option in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "full_page_writes=off"] {

@@ -11,6 +11,7 @@ mod algorithms;
 mod command;
 mod coordinator_outages;
 mod crashes;
+mod database_trouble;
 mod disks;
 mod doors;
 mod draining;

@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::helpers::{Group, Order, Signal, Worker, all_events, eventually, heavy, published_sum, request, send};
+use crate::helpers::{
+    Group, Order, Signal, Worker, all_events, eventually, heavy, published_sum, request, send, try_request,
+};
 
 /// Long enough that tasks are under way whatever happens to a coordinator, short enough to wait for.
 const TASK_SECONDS: f64 = 2.0;
 
 /// Small tasks and leases, so that whatever happens meets many.
-const SMALL: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20")];
+pub(crate) const SMALL: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20")];
 
 /// A grid with work: long tasks, and many short ones.
-struct Work {
+pub(crate) struct Work {
     _workers: Vec<Worker>,
     /// A job of long tasks, each of which must run once.
     long: String,
@@ -24,7 +26,7 @@ struct Work {
 
 impl Work {
     /// Starts jobs and waits until they run.
-    fn start(group: &Group) -> Self {
+    pub(crate) fn start(group: &Group) -> Self {
         let workers: Vec<_> = (0..2).map(|_| group.worker(&[("DIVVY_SLOTS", "2")])).collect();
         let (client, tasks) = (group.client(0), 8);
         let sums = [Order::sum(1, 8), Order::count(2, 8)];
@@ -39,7 +41,7 @@ impl Work {
     }
 
     /// Waits for the end of all jobs, and checks their results and that no long task has run twice.
-    fn check(&self, group: &Group, at: usize) {
+    pub(crate) fn check(&self, group: &Group, at: usize) {
         let client = group.client(at);
         let end = eventually("the long tasks are done", || {
             let job = client.job(&self.long);
@@ -55,7 +57,7 @@ impl Work {
 }
 
 /// Every coordinator tells the same events, numbered without a gap.
-fn check_events(group: &Group) {
+pub(crate) fn check_events(group: &Group) {
     let told: Vec<_> = group
         .coordinators
         .iter()
@@ -200,6 +202,20 @@ fn while_the_database_is_away_work_goes_on_and_afterwards_everything_does() {
     assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
     refused.problem(503);
     group.server().start_again();
+    let back_at = Instant::now();
+    // Stored, leased, computed and stored again, by way of whoever leads.
+    let order = Order::sleep(1, 0.0);
+    let id = eventually("a job is accepted again", || {
+        let headers = [("idempotency-key", "back")];
+        let answer = try_request(group.coordinators[0].public, "POST", "/v1/jobs", &headers, &order.body)?;
+        (answer.status < 300).then(|| answer.json()["id"].as_str().expect("an id").to_owned())
+    });
+    let result = eventually("its result", || {
+        let answer = try_request(group.coordinators[0].public, "GET", &format!("/v1/jobs/{id}/result"), &[], "")?;
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!(result, order.result);
+    assert!(back_at.elapsed() < LONGEST_RETURN + Duration::from_secs(3), "{:?}", back_at.elapsed());
     let leader = group.leader();
     work.check(&group, leader);
     check_events(&group);
@@ -270,6 +286,9 @@ fn the_command_lists_the_coordinators() {
         assert!(table.contains(part), "{part}: {table}");
     }
 }
+
+/// How long everything may take to go on once the database is back: the service promises it.
+const LONGEST_RETURN: Duration = Duration::from_secs(2);
 
 /// How long a leader may be missing: the service promises it.
 const LONGEST_TAKEOVER: Duration = Duration::from_secs(2);

@@ -37,6 +37,11 @@ impl Group {
         Self::start_on(Some(Server::start(&[])), count, settings)
     }
 
+    /// The same over a server that the caller has started.
+    pub(crate) fn start_on_server(server: Server, count: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(Some(server), count, settings)
+    }
+
     fn start_on(own_server: Option<Server>, count: usize, settings: &[(&str, &str)]) -> Self {
         let server = own_server.as_ref().unwrap_or_else(|| Server::shared());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
@@ -72,6 +77,11 @@ impl Group {
         ];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
         own.chain(self.settings.iter().cloned()).collect()
+    }
+
+    /// The name of its database.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
     }
 
     /// The group's own server.

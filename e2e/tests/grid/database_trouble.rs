@@ -1,0 +1,133 @@
+//! Several coordinators over a PostgreSQL that is not as it should be: it has lost commits, has no room, keeps old rows for
+//! a reader, or has the schema of a newer release already.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+use test_postgres::Server;
+
+use crate::disks::fill;
+use crate::helpers::{Group, Order, eventually, heavy, request};
+use crate::several_coordinators::{SMALL, Work, check_events};
+
+#[test]
+fn coordinators_end_when_the_database_has_lost_commits_and_go_on_with_what_it_has() {
+    let _turn = heavy();
+    let mut group = Group::start_on_own_server(2, &SMALL);
+    let _worker = group.worker(&[]);
+    let order = Order::sum(1, 6);
+    let kept = group.client(0).submit(&order, "kept");
+    eventually("its result", || group.client(0).result(&kept));
+    // Another epoch, which the copy does not have.
+    let leader = group.leader();
+    group.server().stop();
+    group.server().keep_copy();
+    group.server().start_again();
+    let first = group.leader();
+    group.coordinators[first].kill();
+    group.start_again(first);
+    group.leader();
+    let lost = group.client(leader).submit(&order, "lost");
+    eventually("its result", || group.client(leader).result(&lost));
+    group.server().kill();
+    group.server().use_copy();
+    group.server().start_again();
+    for coordinator in &mut group.coordinators {
+        assert_eq!(coordinator.exit_status().code(), Some(1));
+        let says = |line: &String| line.contains("has lost commits") && line.contains("ERROR");
+        eventually("it says why", || coordinator.log().into_iter().find(says));
+    }
+    group.start_again(0);
+    group.start_again(1);
+    let client = group.client(group.leader());
+    assert_eq!(client.result(&kept), Some(order.result.clone()));
+    let jobs: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
+    assert_eq!(jobs, [Value::from(kept)]);
+    // The worker, which has seen a later epoch than the copy had, works again.
+    let again = client.submit(&order, "lost");
+    assert_eq!(eventually("its result", || client.result(&again)), order.result);
+    check_events(&group);
+}
+
+#[test]
+fn a_full_disk_of_the_database_refuses_new_jobs_and_all_goes_on_once_there_is_room() {
+    let _turn = heavy();
+    let Some(server) = Server::start_on_small_disk(160) else {
+        eprintln!("not run: nothing can be mounted here");
+        return;
+    };
+    let group = Group::start_on_server(server, 2, &SMALL);
+    let work = Work::start(&group);
+    let leader = group.leader();
+    let filler = group.server().inner_data_directory().join("filler");
+    fill(&filler);
+    let body = Order::squares(&[7; 2000]).body;
+    let refused = eventually("a job is refused", || {
+        let answer = request(group.coordinators[leader].public, "POST", "/v1/jobs", &[], &body);
+        (answer.status > 299).then_some(answer)
+    });
+    assert_eq!(refused.problem(507), "nothing can be stored: the disk of the database is full");
+    assert_eq!(request(group.coordinators[leader].public, "GET", "/v1/jobs", &[], "").status, 200);
+    fs::remove_file(filler).expect("it is there");
+    let client = group.client(group.leader());
+    eventually("jobs are accepted again", || {
+        let answer = request(group.coordinators[0].public, "POST", "/v1/jobs", &[], &body);
+        (answer.status == 201).then_some(())
+    });
+    work.check(&group, leader);
+    eventually("all is stored", || (client.stats()["store_error"] == Value::Null).then_some(()));
+    check_events(&group);
+}
+
+#[test]
+fn a_reader_that_holds_old_rows_does_not_move_the_leadership() {
+    let _turn = heavy();
+    let group = Group::start_on_own_server(2, &SMALL);
+    let epoch = || {
+        let list = group.list()?;
+        list.iter().find_map(|coordinator| coordinator["epoch"].as_u64())
+    };
+    let before = eventually("one leads", epoch);
+    let held = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM divvy.events; SELECT pg_sleep(600)";
+    let mut holder = group.server().psql_command(group.database(), held);
+    let mut holder = holder.stdout(Stdio::null()).spawn().expect("psql");
+    let is_held = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()";
+    let server = group.server();
+    eventually("it holds them", || (server.psql(group.database(), is_held) != "0").then_some(()));
+    let _worker = group.worker(&[("DIVVY_SLOTS", "2")]);
+    let leader = group.leader();
+    let client = group.client(leader);
+    let endless = client.submit(&Order::sleep(1_000_000, 0.001), "endless");
+    let done = |least: u64| {
+        eventually("tasks are done", || {
+            let job = client.job(&endless);
+            (job["tasks"]["succeeded"].as_u64()? >= least).then_some(())
+        });
+    };
+    done(3_000);
+    assert_ne!(server.psql(group.database(), is_held), "0", "the reader was ended");
+    assert_eq!((eventually("one leads", epoch), group.leader()), (before, leader));
+    let _ = holder.kill();
+    let _ = holder.wait();
+}
+
+#[test]
+fn coordinators_go_on_and_take_over_while_the_schema_is_that_of_a_newer_release() {
+    let _turn = heavy();
+    let mut group = Group::start_on_own_server(2, &SMALL);
+    let work = Work::start(&group);
+    // What a migration may do: add what this release does not know.
+    let newer = "BEGIN; SET search_path = divvy; ALTER TABLE jobs ADD COLUMN of_the_next_release text; \
+                 ALTER TABLE events ADD COLUMN of_the_next_release bigint NOT NULL DEFAULT 0; \
+                 CREATE TABLE of_the_next_release (key bigint PRIMARY KEY); \
+                 UPDATE schema_version SET version = version + 1; COMMIT";
+    group.server().psql(group.database(), newer);
+    let leader = group.leader();
+    let submitted = group.client(leader).submit(&Order::sum(1, 6), "with the newer schema");
+    eventually("its result", || group.client(leader).result(&submitted));
+    group.coordinators[leader].kill();
+    let next = group.leader_after(leader);
+    work.check(&group, next);
+    check_events(&group);
+}

@@ -1,9 +1,12 @@
 //! `divvy up`: its ports, its messages, its bounds.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use tempfile::tempdir;
+use test_postgres::Server;
 
 use crate::helpers::{Grid, assert_fails, divvy, eventually, gone};
 
@@ -63,6 +66,53 @@ fn grid_without_a_reader_of_its_log_goes_on() {
         (output.stdout == b"worker-1\n").then_some(())
     });
     assert!(grid.0.try_wait().expect("ask").is_none());
+}
+
+/// What a command prints as JSON that asks a coordinator.
+fn asked(url: &str, arguments: &[&str]) -> Value {
+    let output = divvy(&[arguments, &["--output", "json", "--coordinator", url]].concat()).output().expect("run");
+    assert!(output.status.success(), "{arguments:?} at {url}: {output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn several_coordinators_share_a_database_and_each_of_their_ports_answers_everything() {
+    let (server, results) = (Server::shared(), tempdir().expect("a folder"));
+    let database = server.url(&server.create_database());
+    let mut command = divvy(&["up", "--coordinators", "3", "--workers", "1", "--port", "0", "--store-url", &database]);
+    command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display())).env("DIVVY_LOG", "error");
+    let mut grid = Running(command.stdout(Stdio::piped()).spawn().expect("start a grid"));
+    let lines = BufReader::new(grid.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let urls: Vec<String> = lines.take(3).collect();
+    assert_eq!(urls.len(), 3, "each coordinator has a URL: {urls:?}");
+    eventually("one leads and all are listed", || {
+        let output = divvy(&["coordinator", "list", "--output", "json", "--coordinator", &urls[0]]).output().ok()?;
+        let list: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let list = list.as_array().or_else(|| list["coordinators"].as_array())?;
+        let leaders = list.iter().filter(|one| one["role"] == "leader").count();
+        (list.len() == 3 && leaders == 1).then_some(())
+    });
+    let submitted = divvy(&["job", "submit", "count-primes", "1", "1e6", "--wait", "--coordinator", &urls[1]]).output();
+    assert!(submitted.expect("run").status.success());
+    for url in &urls {
+        assert_eq!(asked(url, &["sum-of-primes", "1", "1e6"])["sum"], "37550402023", "{url}");
+        let jobs = asked(url, &["job", "list"]);
+        let jobs = jobs.as_array().or_else(|| jobs["jobs"].as_array()).expect("a list").clone();
+        assert_eq!((jobs.len(), &jobs[0]["state"]), (1, &Value::from("succeeded")), "{url}");
+        let list = asked(url, &["coordinator", "list"]);
+        let list = list.as_array().or_else(|| list["coordinators"].as_array()).expect("a list").clone();
+        let addresses: Vec<_> = list.iter().filter_map(|one| one["public_address"].as_str()).collect();
+        assert!(urls.iter().all(|url| addresses.contains(&url.trim_start_matches("http://"))), "{addresses:?}");
+    }
+    assert!(grid.0.try_wait().expect("ask").is_none());
+}
+
+#[test]
+fn several_coordinators_without_a_database_are_refused() {
+    let output = divvy(&["up", "--coordinators", "3", "--port", "0"]).output().expect("run the command");
+    assert!(assert_fails(&output, 1).contains("--store-url"));
+    let nowhere = divvy(&["up", "--store-url", "mysql://host/database"]).output().expect("run the command");
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("postgres://"), "{nowhere:?}");
 }
 
 /// A process that is killed when dropped.

@@ -1,4 +1,5 @@
-//! From the end of the coordinator that leads to the first lease that the next one has had computed, over PostgreSQL.
+//! From the end of the coordinator that leads to the first lease that the next one has had computed, over PostgreSQL; and
+//! from the moment at which PostgreSQL answers again to the next lease.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -19,6 +20,10 @@ use crate::process::{Binaries, Process};
 const KILLS: usize = 50;
 const STOPS: usize = 20;
 
+/// Ends of the database, and how long it is away: longer than a leader may go on without it.
+const OUTAGES: usize = 20;
+const OUTAGE: Duration = Duration::from_secs(3);
+
 /// So long after its start a coordinator knows every worker, and waits for no more when it takes over.
 const WARM: Duration = Duration::from_millis(3_500);
 
@@ -35,7 +40,7 @@ const COMPLETED: &str = r#"divvy_leases_total{outcome="completed"}"#;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     print_head(
-        "From the leader's end to a lease that the next one has had computed, two coordinators over PostgreSQL",
+        "From the leader's end, or the database's return, to a lease that was computed, two coordinators over PostgreSQL",
         &["end", "figure", "ms", "goal", "met"],
     )?;
     if !Path::new("/usr/lib/postgresql").exists() {
@@ -46,11 +51,17 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     for (name, signal, count, goal) in
         [("SIGKILL", Signal::KILL, KILLS, 2_000.0), ("SIGTERM", Signal::TERM, STOPS, 300.0)]
     {
-        let mut times = (0..count).map(|_| pair.takeover(signal)).collect::<anyhow::Result<Vec<_>>>()?;
-        for (figure, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let time = quantile(&mut times, share);
-            print_row(&[&format!("{name}, {count} times"), figure, &format!("{time:.0}"), &verdict(time, Some(goal))])?;
-        }
+        let times = (0..count).map(|_| pair.takeover(signal)).collect::<anyhow::Result<Vec<_>>>()?;
+        print_times(&format!("{name}, {count} times"), times, goal)?;
+    }
+    let times = (0..OUTAGES).map(|_| pair.outage()).collect::<anyhow::Result<Vec<_>>>()?;
+    print_times(&format!("PostgreSQL back after {} s, {OUTAGES} times", OUTAGE.as_secs()), times, 2_000.0)
+}
+
+fn print_times(name: &str, mut times: Vec<f64>, goal: f64) -> anyhow::Result<()> {
+    for (figure, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let time = quantile(&mut times, share);
+        print_row(&[name, figure, &format!("{time:.0}"), &verdict(time, Some(goal))])?;
     }
     Ok(())
 }
@@ -62,7 +73,7 @@ struct Pair<'a> {
     _worker: Process,
     database: String,
     results: TempDir,
-    _server: Server,
+    server: Server,
 }
 
 struct Coordinator {
@@ -87,7 +98,7 @@ impl<'a> Pair<'a> {
         let public: SocketAddr = coordinators[0].process.serving("public")?.parse().context("an address")?;
         let (status, answer) = Connection::open(public)?.post("/v1/jobs", ENDLESS)?;
         ensure!(status == 201, "{status}: {}", String::from_utf8_lossy(&answer));
-        Ok(Self { binaries, coordinators, _worker: worker, database, results, _server: server })
+        Ok(Self { binaries, coordinators, _worker: worker, database, results, server })
     }
 
     /// Ends the leader. Milliseconds until the other one has had a lease computed.
@@ -106,6 +117,25 @@ impl<'a> Pair<'a> {
         self.coordinators[leader].process.wait()?;
         self.coordinators[leader] = start_coordinator(self.binaries, leader, &self.database, &self.results)?;
         Ok(taken.as_secs_f64() * 1e3)
+    }
+
+    /// Kills the database for a while. Milliseconds from its first answer until some coordinator has had a lease computed.
+    fn outage(&self) -> anyhow::Result<f64> {
+        self.leader()?;
+        self.server.kill();
+        sleep(OUTAGE);
+        self.server.start_again();
+        let (back_at, before) = (Instant::now(), self.completed()?);
+        while self.completed()? <= before {
+            ensure!(back_at.elapsed() < PATIENCE, "nothing goes on within {PATIENCE:?}");
+            sleep(PAUSE);
+        }
+        Ok(back_at.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// Leases that the coordinators have had computed.
+    fn completed(&self) -> anyhow::Result<f64> {
+        self.coordinators.iter().map(|coordinator| coordinator.metric(COMPLETED)).sum()
     }
 
     /// The coordinator that leads, once leases of it are computed.

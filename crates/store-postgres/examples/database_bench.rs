@@ -23,6 +23,9 @@ const KEEP_ALL: Retention = Retention { max_age: Duration::MAX, max_bytes: u64::
 const BUSY: Duration = Duration::from_millis(100);
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
 const PROGRESS_EVERY: usize = 10_000;
+/// Runs with and without statistics, and the tasks of each.
+const STATISTICS_ROUNDS: usize = 9;
+const STATISTICS_TASKS: u64 = 200_000;
 
 /// A store, and the processor time of the server beside this process.
 struct Place {
@@ -59,7 +62,7 @@ fn postgres() -> Result<Place, Failure> {
     let postmaster = fs::read_to_string(server.data_directory().join("postmaster.pid"))?;
     let pid = postmaster.lines().next().unwrap_or_default().parse()?;
     let results_url = url::Url::from_directory_path(directory.path()).ok();
-    let shared = store_postgres::open(&StoreSettings { url: server.url("postgres").parse()?, results_url })?;
+    let shared = store_postgres::open(&StoreSettings { url: server.url("postgres"), results_url })?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
     let store = Arc::new(Store::start(shared.lead(term.epoch)?, KEEP_ALL)?);
     Ok(Place { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })
@@ -146,7 +149,7 @@ async fn measure(place: &Place) -> Result<(), Failure> {
         // As eight workers would, each with a lease at hand, no two in order.
         let order = (0..tasks / 8).flat_map(|round| [5, 0, 3, 7, 1, 6, 2, 4].map(|n| round * 8 + n));
         let changes = order.map(|task| completed(job, task, with_outcome)).collect::<Result<Vec<_>, _>>()?;
-        place.run(name, tasks, complete(&place.store, changes)).await?;
+        place.run(name, tasks, complete(&place.store, changes, true)).await?;
         assert_eq!(place.store.job(job).await?.map(|job| job.tasks_done), Some(tasks));
     }
     for (place_of_case, (clients, each)) in [(1_u64, 500_u64), (64, 300), (500, 100)].into_iter().enumerate() {
@@ -154,14 +157,46 @@ async fn measure(place: &Place) -> Result<(), Failure> {
         let first = (place_of_case as u128 + 1) * 1_000_000_000;
         place.run(&name, clients * each, submit(&place.store, first, clients, each)).await?;
     }
-    place.run("small jobs, whole lives, 100 at a time", 20_000, lives(&place.store)).await
+    place.run("small jobs, whole lives, 100 at a time", 20_000, lives(&place.store)).await?;
+    statistics(place).await
 }
 
-async fn complete(store: &Store, changes: Vec<Change>) -> Result<(), Failure> {
+/// What statistics cost a batch. Outcomes are counted with the next event of their job, so the same outcomes without any
+/// event are the work without statistics; what an event costs itself is in the difference, which is at least theirs.
+async fn statistics(place: &Place) -> Result<(), Failure> {
+    let mut rates = [Vec::new(), Vec::new()];
+    for round in 0..STATISTICS_ROUNDS {
+        // In turns, and each first as often as the other.
+        for turn in 0..2_usize {
+            let is_counted = (turn + round) % 2 == 0;
+            let mut new = job(50_000_000_000 + (2 * round + turn) as u128, STATISTICS_TASKS)?;
+            (new.kind, new.is_individual) = (JobKind::TASKS, true);
+            let id = new.id;
+            place.store.submit(new).await?;
+            let changes = (0..STATISTICS_TASKS).map(|task| completed(id, task, true));
+            let changes = changes.collect::<Result<Vec<_>, _>>()?;
+            let since = Instant::now();
+            complete(&place.store, changes, is_counted).await?;
+            rates[usize::from(is_counted)].push(STATISTICS_TASKS as f64 / since.elapsed().as_secs_f64());
+        }
+    }
+    let [without, with] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    for (name, rate) in [("events and statistics", with), ("neither", without)] {
+        println!("| {} | tasks, batched, with {name} | {rate:.0} | - | - |", place.name);
+    }
+    println!("| {} | what events and statistics cost, % | {:.1} | - | - |", place.name, 100.0 * (1.0 - with / without));
+    Ok(())
+}
+
+/// With events of progress where the tasks are to be counted.
+async fn complete(store: &Store, changes: Vec<Change>, is_counted: bool) -> Result<(), Failure> {
     for (number, change) in changes.into_iter().enumerate() {
         let (job, at) = (change.job, change.at);
         store.record(change);
-        if number.is_multiple_of(PROGRESS_EVERY) {
+        if is_counted && number.is_multiple_of(PROGRESS_EVERY) {
             store.record(Change { job, at, kind: ChangeKind::Progress });
         }
     }

@@ -1,5 +1,5 @@
 //! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory [part]]`. The parts
-//! are latency, leases, jobs, lives, payloads and tags. To compare two builds, run them in turns.
+//! are latency, leases, statistics, jobs, lives, payloads and tags. To compare two builds, run them in turns.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,6 +16,10 @@ const BUSY: Duration = Duration::from_millis(100);
 
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
 const PROGRESS_EVERY: usize = 10_000;
+
+/// Runs with and without statistics, and the tasks of each.
+const STATISTICS_ROUNDS: usize = 9;
+const STATISTICS_TASKS: u64 = 200_000;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -34,6 +38,9 @@ fn main() -> Result<(), Failure> {
         }
         if let Some(place) = place("leases") {
             leases(&place).await?;
+        }
+        if let Some(place) = place("statistics") {
+            statistics(&place).await?;
         }
         if let Some(place) = place("jobs") {
             many_jobs(&place).await?;
@@ -172,6 +179,44 @@ async fn leases(data_dir: &Path) -> Result<(), Failure> {
         );
         assert_eq!(store.job(job).await?.map(|job| job.tasks_done), Some(leases * size));
     }
+    Ok(())
+}
+
+/// What statistics cost a batch. Outcomes are counted with the next event of their job, so the same outcomes without any
+/// event are the work without statistics; what an event costs itself is in the difference, which is at least theirs.
+async fn statistics(data_dir: &Path) -> Result<(), Failure> {
+    let store = open(data_dir)?;
+    let mut rates = [Vec::new(), Vec::new()];
+    for round in 0..STATISTICS_ROUNDS {
+        // In turns, and each first as often as the other.
+        for turn in 0..2_usize {
+            let is_counted = (turn + round) % 2 == 0;
+            let new = payload_job(1 + (2 * round + turn) as u128, STATISTICS_TASKS)?;
+            let job = new.id;
+            store.submit(new).await?;
+            let changes = (0..STATISTICS_TASKS).map(|task| completed(job, task, 1, true));
+            let changes = changes.collect::<Result<Vec<_>, _>>()?;
+            let since = Instant::now();
+            for (number, change) in changes.into_iter().enumerate() {
+                let at = change.at;
+                store.record(change);
+                if is_counted && number.is_multiple_of(PROGRESS_EVERY) {
+                    store.record(Change { job, at, kind: ChangeKind::Progress });
+                }
+            }
+            store.flush().await?;
+            rates[usize::from(is_counted)].push(STATISTICS_TASKS as f64 / since.elapsed().as_secs_f64());
+        }
+    }
+    let [without, with] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    });
+    println!(
+        "tasks with outcomes, medians of {STATISTICS_ROUNDS}: {with:.0} a second with events and statistics, {without:.0} \
+         without either: {:.1} % less",
+        100.0 * (1.0 - with / without)
+    );
     Ok(())
 }
 

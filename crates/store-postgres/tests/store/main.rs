@@ -5,3 +5,4 @@ mod failing;
 mod helpers;
 mod moving;
 mod opening;
+mod statistics;

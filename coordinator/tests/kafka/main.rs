@@ -4,6 +4,7 @@
 
 mod alerts;
 mod events;
+mod faults;
 mod helpers;
 mod intake;
 mod kills;

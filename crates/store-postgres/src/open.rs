@@ -146,10 +146,11 @@ impl Shared for PostgresStore {
     fn lost(&self) -> Losing {
         let mut lost = self.lost.subscribe();
         Box::pin(async move {
-            match lost.wait_for(Option::is_some).await {
-                Ok(lost) => lost.clone().unwrap_or_default(),
+            let found = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+            match found {
+                Some(lost) => lost,
                 // The store is closed.
-                Err(_) => std::future::pending().await,
+                None => std::future::pending().await,
             }
         })
     }

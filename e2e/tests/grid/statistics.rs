@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use model::{EventKind, JobEvent, JobId};
 use serde_json::{Value, json};
 
-use crate::helpers::{Conduct, Coordinator, Events, Order, Puller, Worker, eventually, get, heavy, request};
+use crate::helpers::{
+    Conduct, Coordinator, Events, Group, Order, Puller, Worker, all_events, eventually, get, heavy, request,
+};
 
 const KILLS: u32 = 6;
 
@@ -246,4 +248,37 @@ fn figures_are_what_the_events_say_to_the_last_number_over_failures_retries_canc
     let last = |kind: &str| days.iter().rfind(|day| day["kind"] == kind).expect("a day").clone();
     assert_eq!((&last("tasks")["jobs"]["pending"], &last("tasks")["tasks"]["pending"]), (&json!(1), &json!(2)));
     assert_eq!((&last("sleep")["jobs"]["pending"], &last("sleep")["tasks"]["pending"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn figures_are_what_the_events_say_while_leaders_over_one_database_die() {
+    let _turn = heavy();
+    let mut group = Group::start(2, &SETTINGS);
+    let _workers = [group.worker(&[("DIVVY_SLOTS", "2")]), group.worker(&[])];
+    let mut jobs = Vec::new();
+    for kill in 0..KILLS {
+        let orders = [Order::sum(1, 7), Order::count(2, 7), Order::sleep(20, 0.02)];
+        let leader = group.leader();
+        for (number, order) in orders.into_iter().enumerate() {
+            let id = group.client(leader).submit(&order, &format!("{kill}-{number}"));
+            jobs.push((id, order));
+        }
+        // The time itself is what is tried.
+        sleep(Duration::from_millis(u64::from(kill) * 70));
+        group.coordinators[leader].kill();
+        group.leader_after(leader);
+        group.start_again(leader);
+    }
+    let client = group.client(group.leader());
+    for (id, order) in &jobs {
+        assert_eq!(eventually("the job's result", || client.result(id)), order.result);
+    }
+    let mut expected = count(&all_events(group.coordinators[0].public));
+    for counted in expected.values_mut() {
+        NAMES.into_iter().for_each(|name| _ = counted.figures.entry(name).or_default());
+    }
+    for coordinator in &group.coordinators {
+        let (found, _) = answered(coordinator);
+        assert_eq!(found, expected);
+    }
 }

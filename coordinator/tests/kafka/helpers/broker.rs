@@ -1,12 +1,14 @@
 //! A broker of Apache Kafka in a process of its own, with an address that stays when it is started again.
 
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
+use test_postgres::Proxy;
 
 use super::{eventually, spawn};
 
@@ -35,7 +37,11 @@ pub(crate) struct Broker {
     child: Option<Child>,
     directory: TempDir,
     port: u16,
+    /// What clients come by, where it is not the broker itself.
+    proxy: Option<Proxy>,
     door: Door,
+    /// Holds the name space of the disk that the broker alone sees.
+    disk: Option<Child>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -49,28 +55,89 @@ impl Broker {
 
     /// A broker that takes TLS only, with a certificate for 127.0.0.1.
     pub(crate) fn start_secure() -> Self {
-        let mut broker = Self::prepare_behind(Door::Tls);
+        let mut broker = Self::prepare_behind(Door::Tls, false);
         broker.go();
         broker
     }
 
     /// A broker that knows `divvy` by name and allows it nothing.
     pub(crate) fn start_guarded() -> Self {
-        let mut broker = Self::prepare_behind(Door::Named);
+        let mut broker = Self::prepare_behind(Door::Named, false);
         broker.go();
         broker
     }
 
     /// A broker that is not there yet.
     pub(crate) fn prepare() -> Self {
-        Self::prepare_behind(Door::Open)
+        Self::prepare_behind(Door::Open, false)
     }
 
-    fn prepare_behind(door: Door) -> Self {
+    /// A broker that clients reach by a proxy alone.
+    pub(crate) fn start_behind_proxy() -> Self {
+        let mut broker = Self::prepare_behind(Door::Open, true);
+        broker.go();
+        broker
+    }
+
+    /// A broker whose records are on a disk of so many megabytes; none where nothing can be mounted.
+    pub(crate) fn start_on_small_disk(megabytes: u32) -> Option<Self> {
+        let mut broker = Self::prepare();
+        let data = broker.path("data");
+        let mount = format!(
+            "cp -a {data} {data}.aside && mount -t tmpfs -o size={megabytes}m none {data} && cp -a {data}.aside/. {data}/ && \
+             touch {data}.mounted && exec sleep infinity",
+            data = data.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &mount]);
+        let mut disk = spawn(command);
+        let is_mounted = eventually("it is mounted, or cannot be", || match disk.try_wait().expect("a process") {
+            Some(_) => Some(false),
+            None => broker.path("data.mounted").exists().then_some(true),
+        });
+        broker.disk = Some(disk);
+        is_mounted.then(|| {
+            broker.go();
+            broker
+        })
+    }
+
+    /// Bytes of records of a topic that it has written.
+    pub(crate) fn written(&self, topic: &str) -> u64 {
+        let of_topic = |entry: &fs::DirEntry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.strip_prefix(topic).is_some_and(|rest| rest.starts_with('-'))
+        };
+        let partitions = fs::read_dir(self.path("data")).expect("its data").flatten().filter(of_topic);
+        let files = partitions.flat_map(|partition| fs::read_dir(partition.path()).into_iter().flatten().flatten());
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        logs.filter_map(|log| Some(log.metadata().ok()?.len())).sum()
+    }
+
+    /// Leaves no room on its disk. Returns the file that takes it.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let disk = self.disk.as_ref().expect("a disk of its own").id();
+        let data = self.path("data");
+        let filler =
+            Path::new(&format!("/proc/{disk}/root")).join(data.strip_prefix("/").unwrap_or(&data)).join("filler");
+        let mut file = fs::File::create(&filler).expect("a file needs no room");
+        for size in [64 * 1024, 4096, 1] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        filler
+    }
+
+    /// Whether its process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("a process").is_some())
+    }
+
+    fn prepare_behind(door: Door, by_proxy: bool) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = TempDir::new().expect("a directory");
         let (port, controller) = (free_port(), free_port());
-        let broker = Self { child: None, directory, port, door, _turn: turn };
+        let proxy = by_proxy.then(|| Proxy::start(port));
+        let broker = Self { child: None, directory, port, proxy, door, disk: None, _turn: turn };
         if door == Door::Tls {
             broker.certify();
         }
@@ -84,7 +151,7 @@ impl Broker {
     }
 
     fn settings(&self, controller: u16) -> String {
-        let (port, directory) = (self.port, self.path("data"));
+        let (port, directory, address) = (self.port, self.path("data"), self.address());
         let protocol = match self.door {
             Door::Open => "PLAINTEXT",
             Door::Tls => "SSL",
@@ -93,7 +160,7 @@ impl Broker {
         let mut settings = format!(
             "process.roles=broker,controller\nnode.id=1\n\
              listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners={protocol}://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+             advertised.listeners={protocol}://{address}\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name={protocol}\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
@@ -143,6 +210,12 @@ impl Broker {
     pub(crate) fn go(&mut self) {
         let mut command = java();
         command.arg("kafka.Kafka").arg(self.path("server.properties"));
+        if let Some(disk) = &self.disk {
+            let mut inside = Command::new("nsenter");
+            inside.args([&format!("--mount=/proc/{}/ns/mnt", disk.id())]);
+            inside.arg(command.get_program()).args(command.get_args());
+            command = inside;
+        }
         self.child = Some(spawn(command));
         let address = format!("127.0.0.1:{}", self.port);
         eventually("the broker listens", || TcpStream::connect(&address).ok());
@@ -182,8 +255,14 @@ impl Broker {
         segment.set_len(place as u64).expect("shorter");
     }
 
+    /// Where clients reach it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
+    }
+
+    /// What is between it and its clients.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a proxy")
     }
 
     /// What `DIVVY_KAFKA_CONFIG` is for it.
@@ -229,6 +308,11 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
+        if let Some(mut disk) = self.disk.take() {
+            // It may be gone already.
+            let _ = disk.kill();
+            let _ = disk.wait();
+        }
     }
 }
 

@@ -1,0 +1,81 @@
+//! Brokers that change, whose answers are lost, or whose disk is full.
+
+use test_postgres::Mode;
+
+use crate::helpers::*;
+
+#[test]
+fn partitions_that_are_added_while_a_topic_is_read_are_read_too() {
+    let broker = Broker::start();
+    let coordinator = Coordinator::start(&broker);
+    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.2", "--partitions", "1"]);
+    broker.produce("divvy.submit.2", &jobs(0..5), &[]);
+    wait_for_jobs(&coordinator, 5);
+    broker.tool("TopicCommand", &["--alter", "--topic", "divvy.submit.2", "--partitions", "5"]);
+    // The records of each call go to one partition or a few.
+    for round in 0..12 {
+        broker.produce("divvy.submit.2", &jobs(10 * round + 10..10 * round + 20), &[]);
+    }
+    assert!(broker.records("divvy.submit.2").iter().any(|record| record.partition > 0), "none came to a new one");
+    let found = wait_for_jobs(&coordinator, 125);
+    assert_eq!((found.len(), numbers(&found)), (125, (0..5).chain(10..130).collect()));
+}
+
+#[test]
+fn events_whose_acknowledgements_are_lost_are_there_once_by_number_and_in_order() {
+    let broker = Broker::start_behind_proxy();
+    let coordinator = Coordinator::start(&broker);
+    coordinator.post("/v1/jobs", &job(0));
+    coordinator.wait_until_published();
+    for round in 0..3 {
+        let before = broker.written("divvy.events");
+        broker.proxy().set(Mode::Swallow);
+        for number in 1..=30 {
+            coordinator.post("/v1/jobs", &job(round * 100 + number));
+        }
+        eventually("the broker has some of them", || (broker.written("divvy.events") > before).then_some(()));
+        // As a network does that forgets its connections.
+        broker.proxy().cut();
+        broker.proxy().set(Mode::Pass);
+    }
+    eventually("all events are published", || {
+        let kafka = coordinator.kafka();
+        (kafka["published_event"] == 91).then_some(())
+    });
+    let records = broker.records("divvy.events");
+    assert!(read_by_number(&records).into_iter().eq(1..=91), "a number is missing");
+    check_order(&records, &coordinator.events());
+    check_statistics(&coordinator, &records);
+}
+
+#[test]
+fn a_broker_without_room_loses_no_event_and_no_record_once_there_is_room() {
+    let Some(mut broker) = Broker::start_on_small_disk(48) else {
+        eprintln!("not run: nothing can be mounted here");
+        return;
+    };
+    let coordinator = Coordinator::start(&broker);
+    broker.produce("divvy.submit.5", &jobs(0..10), &[]);
+    wait_for_jobs(&coordinator, 10);
+    coordinator.wait_until_published();
+    let filler = broker.fill();
+    // A broker ends when it cannot write: that may need some events.
+    let mut number = 10;
+    eventually("the broker ends", || {
+        coordinator.post("/v1/jobs", &job(number));
+        number += 1;
+        broker.has_ended().then_some(())
+    });
+    eventually("it is told", || coordinator.kafka()["errors"]["events"].as_str().map(str::to_owned));
+    std::fs::remove_file(filler).expect("it is there");
+    broker.go();
+    coordinator.wait_until_published();
+    broker.produce("divvy.submit.5", &jobs(1000..1010), &[]);
+    let all = usize::try_from(number).expect("few") + 10;
+    eventually("every record is a job", || (coordinator.events().len() >= all).then_some(()));
+    coordinator.wait_until_published();
+    let (records, events) = (broker.records("divvy.events"), coordinator.events());
+    assert_eq!(events.len(), all);
+    assert!(read_by_number(&records).into_iter().eq(1..=events.len() as u64), "a number is missing");
+    check_order(&records, &events);
+}

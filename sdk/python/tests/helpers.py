@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +56,8 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A group of its own, whose number is the process's.
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -85,6 +87,11 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self.wait()
+        if self._reader.is_alive():
+            # Children that outlive it hold its output, such as workers of `divvy up`.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._reader.join(timeout=DEADLINE)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

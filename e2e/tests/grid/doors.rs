@@ -112,7 +112,7 @@ fn coordinators_pass_requests_on_to_each_other_over_tls() {
         ("DIVVY_TLS_SERVER_NAME", NAME),
     ];
     let server = Server::shared();
-    let store = format!("{}?sslmode=disable", server.url(&server.create_database()));
+    let store = server.url(&server.create_database());
     let results = TempDir::new().expect("a directory");
     let results = format!("file://{}", results.path().display());
     let own = [("DIVVY_STORE_URL", &*store), ("DIVVY_RESULTS_URL", &*results), ("DIVVY_WORKER_TLS_NAME", NAME)];

@@ -15,7 +15,7 @@ const FORMS = {
 
 /** Jobs of every state, workers of both sorts, and something that needs attention. */
 async function fill(grid) {
-  const failing = { kind: "tasks", params: { list: [1, 2] }, max_attempts: 1, tags: { team: "night" } };
+  const failing = { kind: "tasks", params: { list: ["prices.csv"] }, max_attempts: 1, tags: { team: "night" } };
   const failed = await grid.submit(failing);
   await grid.report(await grid.claim("python-1"), "fail", { error: "ValueError: the input has no column \"price\"" });
   await grid.ended(failed.id);

@@ -161,7 +161,7 @@ impl Engine {
     pub fn await_lists(&mut self, workers: BTreeSet<WorkerId>, now: Now) {
         self.awaited = workers;
         if self.awaited.is_empty() {
-            self.end_recovery();
+            self.end_wait_for_lists();
             self.dispatch(now);
         }
     }
@@ -170,9 +170,21 @@ impl Engine {
     /// before it had seen this coordinator's epoch may not be complete.
     pub fn listed(&mut self, worker: &WorkerId, seen_epoch: u64, now: Now) {
         if seen_epoch >= self.settings.epoch && self.awaited.remove(worker) && self.awaited.is_empty() {
-            self.end_recovery();
+            self.end_wait_for_lists();
             self.dispatch(now);
         }
+    }
+
+    /// Opens the tasks that no list has named. Pulling workers send no lists and name a lease when they renew it: the jobs
+    /// that only they run wait to the end of [`crate::Settings::recovery`].
+    fn end_wait_for_lists(&mut self) {
+        let Some((until, jobs)) = self.recovering.take() else { return };
+        let is_pulled = |job: &JobId| self.jobs.get(job).is_some_and(|live| live.kind == JobKind::TASKS);
+        let (pulled, listed): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_pulled);
+        for job in listed {
+            self.scheduler.release_hold(job);
+        }
+        self.recovering = (!pulled.is_empty()).then_some((until, pulled));
     }
 
     pub(crate) fn end_recovery(&mut self) {

@@ -74,7 +74,7 @@ def test_calls_jobs_and_a_worker_survive_the_leader(
     ).ready()
     with Client(group.urls) as client, executing(client) as executor:
         running = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
-        eventually("it runs", lambda: read(tmp_path / "runs"))
+        slot = eventually("it runs", lambda: read(tmp_path / "runs"))
         calls = tmp_path / "calls"
         calls.mkdir()
         waiting = [executor.submit(functions.count_call, str(calls), 0.0) for _ in range(100)]
@@ -94,6 +94,8 @@ def test_calls_jobs_and_a_worker_survive_the_leader(
         late = executor.submit(functions.double, 21)
         (tmp_path / "go").touch()
         assert running.result(DEADLINE) == str(tmp_path / "go")
+        # The lease outlived its coordinator: the call did not run again.
+        assert read(tmp_path / "runs") == slot
         assert len([future.result(DEADLINE) for future in waiting]) == 100
         assert late.result(DEADLINE) == 42
         assert client.call("price", 7).wait(DEADLINE).result == {"tasks": [{"price": 7.0}]}

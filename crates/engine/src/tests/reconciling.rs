@@ -1,5 +1,6 @@
 //! What workers hold against what the engine knows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{AttemptId, JobKind};
@@ -7,7 +8,7 @@ use scheduler::Failure;
 use workloads::Report;
 
 use super::harness::{Harness, RECOVERY, held, job};
-use crate::{HeldState, LeaseFailure, Reconciled};
+use crate::{HeldLease, HeldState, LeaseFailure, Reconciled};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -92,6 +93,35 @@ fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     assert_eq!(grid.effects(), Vec::<String>::new());
     assert_eq!(grid.engine.poll_timeout(), Some(grid.now.instant + RECOVERY));
     assert_eq!(grid.wait(RECOVERY), ["send 1 0..1 to 1.0"]);
+}
+
+#[test]
+fn after_a_takeover_tasks_of_pulling_workers_wait_for_renewals_also_without_a_list_to_wait_for() {
+    let mut before = Harness::new();
+    let holder = before.puller("p");
+    before.take_up(1, JobKind::TASKS, 2);
+    let lease = before.engine.claim(holder, 1, before.now).expect("a task");
+    let mut grid = Harness::of_epoch(2);
+    let jobs = vec![grid.stored(1, JobKind::TASKS, 2), grid.stored(2, JobKind::SLEEP, 1)];
+    assert!(grid.engine.take_over(jobs, grid.now).is_empty());
+    grid.engine.await_lists(BTreeSet::new(), grid.now);
+    // Workers that are sent their leases list all that they hold.
+    grid.worker("w", 1, &[]);
+    assert_eq!(grid.effects(), ["store 2 started", "send 2 0..1 to 1.0"]);
+    let (holder, other) = (grid.puller("p"), grid.puller("q"));
+    assert!(grid.engine.claim(other, 1, grid.now).is_none(), "the lease of its holder may not have been named yet");
+    let age = Duration::from_secs(1);
+    let state = HeldState::Running;
+    let renewed = HeldLease { attempt: lease.attempt, job: job(1), tasks: lease.tasks, slot: 0, age, state };
+    assert!(grid.engine.adopt_reported(holder, &renewed, grid.now));
+    grid.wait(RECOVERY);
+    let open = grid.engine.claim(other, 9, grid.now).expect("the task that none has named");
+    assert_eq!(open.tasks, 1..2);
+    assert!(grid.engine.complete(lease.attempt, report_of_one(), SECOND, grid.now).is_ok());
+}
+
+fn report_of_one() -> Report {
+    Report { value: None, results: vec![serde_json::value::RawValue::NULL.to_owned()] }
 }
 
 #[test]

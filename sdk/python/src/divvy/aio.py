@@ -84,6 +84,8 @@ class AsyncClient:
                 await self._follower
         if self._opened is not None:
             await self._opened.close()
+            # Transports that were aborted are closed by the loop's next turn.
+            await asyncio.sleep(0)
 
     async def submit(
         self, kind: models.JobKind, params: Mapping[str, Any], *, id: str | uuid.UUID | None = None, **options: Any
@@ -278,7 +280,13 @@ class AsyncClient:
                     self._addresses.move_on(address)
                 if response.status >= 400:
                     raise problem(response.status, await response.read())
-                yield response
+                connection = response.connection
+                try:
+                    yield response
+                finally:
+                    # The goodbye of TLS would outlast an event loop that ends now.
+                    if self._tls is not None and connection is not None and connection.transport is not None:
+                        connection.transport.abort()
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             if isinstance(error, (GridUnreachable, PermissionError)):
                 raise

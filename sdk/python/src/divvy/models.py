@@ -115,6 +115,7 @@ class ClaimRequest(TypedDict):
 class Claimed(TypedDict):
     attempt: AttemptId
     expires_at: str
+    is_admitted: NotRequired[bool]
     job: JobId
     kind: JobKind
     lease: LeaseName

@@ -112,13 +112,15 @@ class Coordinator:
             self._can_release = False
         self.fail(lease, "WorkerStopping: the worker stopped before it began")
 
-    def renew(self, lease: Lease) -> bool:
-        """Keeps a lease; False if it is lost. An outage says nothing."""
+    def renew(self, lease: Lease) -> bool | None:
+        """Keeps a lease; False if it is lost, None where no coordinator can say."""
         try:
             body = json.dumps(lease_field(lease)) if lease.name is not None else ""
             response = self._post(lease, "renew", body, is_safe=True)
         except GridUnreachable:
-            return True
+            return None
+        if response.status in _BUSY:
+            return None
         if response.status == 200:
             lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
         return response.status not in (404, 409)

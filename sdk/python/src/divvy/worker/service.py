@@ -27,6 +27,9 @@ CLAIM_WAIT = 20.0
 #: How often held leases are looked at.
 LOOK_INTERVAL = 0.25
 
+#: How soon a lease is renewed again where no coordinator answered.
+RENEWAL_PAUSE = 0.25
+
 #: Outcomes of one report, in bytes; the coordinator takes 64 MiB.
 MAX_REPORT_BYTES = 63 * 1024 * 1024
 
@@ -219,7 +222,11 @@ class Worker:
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue
                 lease.last_renewed_at = time.monotonic()
-                if not self._coordinator.renew(lease):
+                is_kept = self._coordinator.renew(lease)
+                if is_kept is None:
+                    # The next coordinator gives the lease to another worker unless it hears of it soon.
+                    lease.last_renewed_at += RENEWAL_PAUSE - lease.renew_after
+                elif not is_kept:
                     self._board.lose(lease)
 
 

@@ -90,7 +90,7 @@ impl From<client::Error> for Failure {
             client::Error::Unreachable { url, source } => {
                 Self::Unreachable { url: url.to_string(), cause: root_cause(&source) }
             }
-            client::Error::Refused { status, detail } if is_callers_fault(status) => Self::Usage(detail),
+            client::Error::Refused { status, detail } if is_callers_fault(status.as_u16()) => Self::Usage(detail),
             client::Error::Refused { detail, .. } => Self::Failed(detail),
             client::Error::NoResult { state, detail } => match state {
                 JobState::Canceled => Self::Canceled(detail),
@@ -103,8 +103,10 @@ impl From<client::Error> for Failure {
 }
 
 /// Whether the same request would be refused again.
-fn is_callers_fault(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+fn is_callers_fault(status: u16) -> bool {
+    const REQUEST_TIMEOUT: u16 = 408;
+    const TOO_MANY_REQUESTS: u16 = 429;
+    (400..500).contains(&status) && !matches!(status, REQUEST_TIMEOUT | TOO_MANY_REQUESTS)
 }
 
 /// The error's innermost source says what happened; the outer ones repeat the URL.

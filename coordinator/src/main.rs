@@ -40,7 +40,7 @@ fn move_store(arguments: &[String]) -> ExitCode {
     }
     match migrate::migrate(arguments) {
         Ok(moved) => {
-            tell(&mut stdout(), &moved.to_string());
+            tell(&mut stdout(), &moved);
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -8,9 +8,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::Problem;
 use futures_util::{StreamExt, stream};
 use model::{AttemptId, JobId, OutputObject, ProgramHash, ProgramOutput};
-use serde::Deserialize;
 use serde_json::value::RawValue;
-use service::{ApiError, query_from};
+use service::{ApiError, Query};
 use store::{AttemptEnd, ComposeError, OutputError, OutputUpload, ReadError};
 use uuid::Uuid;
 
@@ -26,15 +25,6 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After so many bytes it is looked whether the attempt still holds its lease.
 const LOOKED_AT_BYTES: u64 = 8 << 20;
-
-/// What an output is announced as.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Announced {
-    bytes: u64,
-    sha256: ProgramHash,
-    text: bool,
-}
 
 /// The attempt that hands an output in, and the task.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +45,9 @@ pub(super) async fn put(
     state.identity.demand(&request).await?;
     let (job, attempt, task) = path.into_inner();
     let handed = Handed { job: job_id(&job)?, attempt: AttemptId(attempt), task };
-    let Announced { bytes, sha256, text } = query_from(request.query_string())?;
+    let announced = Query::parse(request.query_string())?;
+    let (bytes, text): (u64, bool) = (announced.demanded("bytes")?, announced.demanded("text")?);
+    let sha256: ProgramHash = announced.demanded("sha256")?;
     if bytes > state.programs.max_output_bytes {
         let most = usize::try_from(state.programs.max_output_bytes).unwrap_or(usize::MAX);
         return Err(ApiError::BodyTooLarge(most));

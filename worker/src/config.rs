@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use api::MAX_SLOTS_PER_WORKER;
 use api::client::base_url;
 use model::{Labels, WorkerId, split_word};
@@ -112,7 +112,8 @@ impl TryFrom<String> for Coordinators {
 
     fn try_from(text: String) -> anyhow::Result<Self> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let urls: Vec<_> = parts.map(base_url).collect::<Result<_, _>>()?;
+        let url = |part| base_url(part).map_err(|error| anyhow!("{error}: name URLs such as http://127.0.0.1:8081"));
+        let urls: Vec<_> = parts.map(url).collect::<anyhow::Result<_>>()?;
         ensure!(!urls.is_empty(), "the list must name a URL such as http://127.0.0.1:8081");
         ensure!(urls.len() <= Self::MAX_URLS, "the list must have at most {} URLs", Self::MAX_URLS);
         Ok(Self(urls))

@@ -1,6 +1,8 @@
 //! `divvy program run`.
 
+use std::fs;
 use std::io::{Write, stderr, stdout};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -20,7 +22,7 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
     let directory = tempfile::tempdir().map_err(|error| Failure::Failed(format!("make a directory: {error}")))?;
     let config = Config { allow_native: true, ..Config::new(directory.path().join("sandbox"), 1) };
     let sandbox = Sandbox::open(config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let (program, call) = (program(&arguments.file)?, call(arguments));
+    let (program, call) = (program(&arguments.file, directory.path())?, call(arguments));
     // Compiling is no part of a task's time.
     let stop = AtomicBool::new(false);
     sandbox.prepare(&program, &stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
@@ -33,12 +35,21 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
     out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
 }
 
-fn program(path: &Path) -> Result<Program, Failure> {
+fn program(path: &Path, directory: &Path) -> Result<Program, Failure> {
     let bytes = read(path)?;
     let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
     match ProgramKind::of(&bytes) {
         Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
-        Some(ProgramKind::Native) => Ok(Program::Native { sha256, path: path.to_owned() }),
+        Some(ProgramKind::Native) => {
+            // A worker makes what it has fetched executable, whatever the file's mode is here.
+            let copy = directory.join("program");
+            let mut options = fs::OpenOptions::new();
+            let written = options.write(true).create_new(true).mode(0o500).open(&copy);
+            written
+                .and_then(|mut file| file.write_all(&bytes))
+                .map_err(|error| Failure::Failed(format!("copy the program: {error}")))?;
+            Ok(Program::Native { sha256, path: copy })
+        }
         None => {
             Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))
         }

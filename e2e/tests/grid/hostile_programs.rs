@@ -131,7 +131,7 @@ fn hostile_wasm_programs_fail_alone_and_the_worker_lives() {
         (
             "memory",
             r#"(func (export "_start") (loop $l (br_if $l (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable)"#,
-            "it needs more memory than its limit of 268435456 bytes",
+            "it needs more memory than its limit of 67108864 bytes",
         ),
         (
             // It does not look at what `fd_write` answers.

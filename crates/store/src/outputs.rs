@@ -69,7 +69,7 @@ pub enum OutputBytes {
     /// Those of a row; none when they are read.
     Inline(Option<Bytes>),
     /// Those of an object.
-    Object(ResultStream),
+    Object(Box<ResultStream>),
 }
 
 impl OutputBytes {
@@ -80,7 +80,7 @@ impl OutputBytes {
         output: ProgramOutput,
     ) -> Result<Self, ComposeError> {
         if let ProgramOutput::Object { object } = &output {
-            return Ok(Self::Object(objects.read_output(job, task, object).await?));
+            return Ok(Self::Object(Box::new(objects.read_output(job, task, object).await?)));
         }
         let bytes = output.into_bytes();
         let bytes = bytes.ok_or_else(|| ComposeError::Combine(format!("task {task} answered no base64")))?;

@@ -44,7 +44,8 @@ pub struct Task {
     /// Why it failed last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
-    /// What its worker answered.
+    /// What its worker answered. A long output of a program is shown as `{"object": {"attempt", "bytes", "sha256", "text"}}`; its
+    /// bytes are at `/v1/jobs/{id}/tasks/{task}/result`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Box<RawValue>>,

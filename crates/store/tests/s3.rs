@@ -83,7 +83,8 @@ async fn large_results_go_to_s3_in_parts_and_come_back_until_they_are_deleted() 
 async fn outputs_go_to_s3_piece_by_piece_and_are_copied_and_deleted_with_their_job() {
     let directory = TempDir::new().expect("room");
     let endpoint = serve(&directory).await;
-    let objects = open("s3://bucket/results", &endpoint, "secret").of_store(uuid::Uuid::from_u128(7));
+    // A file of this server has the whole path and the id of the upload in its name.
+    let objects = open("s3://bucket", &endpoint, "secret").of_store(uuid::Uuid::from_u128(7));
     let mut parts = Memory::new().open();
     parts.objects = objects.clone();
     let keep_none = Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 };

@@ -1,5 +1,5 @@
-//! Outputs of tasks as objects: below the tag of their store and their job, named by attempt, task and hash. A name says all
-//! that the content is checked against, so that an object that is there has the content of its name.
+//! Outputs of tasks as objects: below the tag of their store and their job, named by attempt, task and the beginning of their
+//! hash. Only what has this hash becomes visible under the name, so that an object that is there is the one that is meant.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::record::AttemptEnd;
 
 /// Outputs of a job that is over and that no row names are deleted after so long: a row may be about to be committed.
 const UNCOUNTED_AGE: Duration = Duration::from_hours(1);
+
+/// How much of its hash stands in an object's name.
+const HASH_CHARS: usize = 16;
 
 /// An output on its way into the object store. It is visible there once it is whole and what its name says.
 #[derive(Debug)]
@@ -86,13 +89,14 @@ impl Objects {
     }
 
     fn outputs_of(&self, job: JobId) -> Path {
-        self.outputs().join(job.to_string())
+        self.outputs().join(job.0.simple().to_string())
     }
 
     fn output_path(&self, job: JobId, task: u64, object: &OutputObject) -> Path {
-        let OutputObject { attempt, bytes, sha256, text } = object;
-        let form = if *text { "txt" } else { "bin" };
-        self.outputs_of(job).join(format!("{attempt}.{task}.{bytes}.{sha256}.{form}"))
+        let OutputObject { attempt, sha256, text, .. } = object;
+        let (hash, form) = (sha256.to_string(), if *text { "txt" } else { "bin" });
+        // Some servers of S3 make a file's name of the whole path: it stays below 150 characters.
+        self.outputs_of(job).join(format!("{}.{task}.{}.{form}", attempt.0.simple(), &hash[..HASH_CHARS]))
     }
 
     pub(crate) fn upload_output(&self, job: JobId, task: u64, object: OutputObject) -> OutputUpload {
@@ -146,7 +150,7 @@ impl Objects {
         }
         if let Some(directory) = &self.directory {
             // With it go the parts of uploads that were cut off.
-            let directory = directory.join("outputs").join(self.tag_or_none()).join(job.to_string());
+            let directory = directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string());
             let deleting = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
             match deleting.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

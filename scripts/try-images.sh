@@ -77,7 +77,7 @@ fits() {
   echo "$1: $((size / 1000)) kB compressed"
 }
 
-# The bill of materials names the service itself, and of what a panic of the binary could name, every crate.
+# The bill of materials has every crate whose name is in the binary, as messages of panics have it.
 lists_what_is_linked() {
   local bill=target/sbom/divvy-$1.cdx.json missing
   "$docker" create --name "$run-$1-files" "$run-$1" >/dev/null
@@ -85,8 +85,9 @@ lists_what_is_linked() {
     grep --text --only-matching --extended-regexp 'index\.crates\.io-[0-9a-f]+/[a-z0-9_-]+-[0-9]+\.[0-9]+\.[0-9a-z.+-]+/' |
     cut --delimiter=/ --fields=2 | sort --unique |
     while read -r crate; do
-      name=${crate%-[0-9]*.*} version=${crate##*-}
-      grep --quiet --fixed-strings "pkg:cargo/$name@$version" "$bill" || echo "$crate"
+      # The name ends before the first number; what follows the version may have hyphens, too.
+      [[ $crate =~ ^([a-z_][a-z0-9_]*(-[a-z_][a-z0-9_]*)*)-([0-9]+\..*)$ ]] || fail "$crate is no crate"
+      grep --quiet --fixed-strings "pkg:cargo/${BASH_REMATCH[1]}@${BASH_REMATCH[3]}\"" "$bill" || echo "$crate"
     done)
   "$docker" rm "$run-$1-files" >/dev/null
   [ -z "$missing" ] || fail "$bill lacks $missing"

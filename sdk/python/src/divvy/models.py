@@ -278,9 +278,11 @@ class JobVerification(TypedDict):
 
 
 class KafkaStats(TypedDict):
+    dead_letters_refused: NotRequired[int]
     errors: dict[str, str]
     lost_events: int
     partitions_made_anew: int
+    partitions_truncated: NotRequired[int]
     published_event: int
     records_dead: int
     records_missed: int

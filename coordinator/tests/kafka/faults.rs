@@ -34,7 +34,8 @@ fn events_whose_acknowledgements_are_lost_are_there_once_by_number_and_in_order(
             coordinator.post("/v1/jobs", &job(round * 100 + number));
         }
         eventually("the broker has some of them", || (broker.written("divvy.events") > before).then_some(()));
-        // As a network does that forgets its connections.
+        // As a network does that forgets its connections. One that is made while answers are lost would wait for a minute.
+        broker.proxy().set(Mode::Refuse);
         broker.proxy().cut();
         broker.proxy().set(Mode::Pass);
     }

@@ -1,6 +1,4 @@
-//! Brokers that change, whose answers are lost, or whose disk is full.
-
-use test_postgres::Mode;
+//! Brokers that change, or whose disk is full.
 
 use crate::helpers::*;
 
@@ -19,33 +17,6 @@ fn partitions_that_are_added_while_a_topic_is_read_are_read_too() {
     assert!(broker.records("divvy.submit.2").iter().any(|record| record.partition > 0), "none came to a new one");
     let found = wait_for_jobs(&coordinator, 125);
     assert_eq!((found.len(), numbers(&found)), (125, (0..5).chain(10..130).collect()));
-}
-
-#[test]
-fn events_whose_acknowledgements_are_lost_are_there_once_by_number_and_in_order() {
-    let broker = Broker::start_behind_proxy();
-    let coordinator = Coordinator::start(&broker);
-    coordinator.post("/v1/jobs", &job(0));
-    coordinator.wait_until_published();
-    for round in 0..3 {
-        let before = broker.written("divvy.events");
-        broker.proxy().set(Mode::Swallow);
-        for number in 1..=30 {
-            coordinator.post("/v1/jobs", &job(round * 100 + number));
-        }
-        eventually("the broker has some of them", || (broker.written("divvy.events") > before).then_some(()));
-        // As a network does that forgets its connections.
-        broker.proxy().cut();
-        broker.proxy().set(Mode::Pass);
-    }
-    eventually("all events are published", || {
-        let kafka = coordinator.kafka();
-        (kafka["published_event"] == 91).then_some(())
-    });
-    let records = broker.records("divvy.events");
-    assert!(read_by_number(&records).into_iter().eq(1..=91), "a number is missing");
-    check_order(&records, &coordinator.events());
-    check_statistics(&coordinator, &records);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio_postgres::AsyncMessage;
 
 use crate::error::DbError;
 use crate::link::{Link, Purpose};
-use crate::rows::{self, Column};
+use crate::rows;
 use crate::target::Target;
 
 /// How often the counter is looked at.
@@ -24,8 +24,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 
 const NEWEST: &str = "SELECT event, epoch FROM counter, lease";
-/// Workers take nothing of an epoch below one that they have seen.
-const RAISE_EPOCH: &str = "UPDATE lease SET epoch = $1 WHERE epoch < $1";
 
 /// What is watched, and what is found.
 #[derive(Clone, Debug)]
@@ -67,7 +65,6 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
         let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
         let (found, found_epoch) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
         if found < known || found_epoch < *epoch {
-            link.client.execute(RAISE_EPOCH, &[&epoch.column()]).await?;
             let lost = format!(
                 "the database {} has lost commits: it had events up to {known} and epoch {epoch}, and now has {found} and \
                  {found_epoch}",

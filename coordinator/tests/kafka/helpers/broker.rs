@@ -8,7 +8,6 @@ use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-use test_postgres::Proxy;
 
 use super::{eventually, spawn};
 
@@ -37,8 +36,6 @@ pub(crate) struct Broker {
     child: Option<Child>,
     directory: TempDir,
     port: u16,
-    /// What clients come by, where it is not the broker itself.
-    proxy: Option<Proxy>,
     door: Door,
     /// Holds the name space of the disk that the broker alone sees.
     disk: Option<Child>,
@@ -55,28 +52,21 @@ impl Broker {
 
     /// A broker that takes TLS only, with a certificate for 127.0.0.1.
     pub(crate) fn start_secure() -> Self {
-        let mut broker = Self::prepare_behind(Door::Tls, false);
+        let mut broker = Self::prepare_behind(Door::Tls);
         broker.go();
         broker
     }
 
     /// A broker that knows `divvy` by name and allows it nothing.
     pub(crate) fn start_guarded() -> Self {
-        let mut broker = Self::prepare_behind(Door::Named, false);
+        let mut broker = Self::prepare_behind(Door::Named);
         broker.go();
         broker
     }
 
     /// A broker that is not there yet.
     pub(crate) fn prepare() -> Self {
-        Self::prepare_behind(Door::Open, false)
-    }
-
-    /// A broker that clients reach by a proxy alone.
-    pub(crate) fn start_behind_proxy() -> Self {
-        let mut broker = Self::prepare_behind(Door::Open, true);
-        broker.go();
-        broker
+        Self::prepare_behind(Door::Open)
     }
 
     /// A broker whose records are on a disk of so many megabytes; none where nothing can be mounted.
@@ -102,18 +92,6 @@ impl Broker {
         })
     }
 
-    /// Bytes of records of a topic that it has written.
-    pub(crate) fn written(&self, topic: &str) -> u64 {
-        let of_topic = |entry: &fs::DirEntry| {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            name.strip_prefix(topic).is_some_and(|rest| rest.starts_with('-'))
-        };
-        let partitions = fs::read_dir(self.path("data")).expect("its data").flatten().filter(of_topic);
-        let files = partitions.flat_map(|partition| fs::read_dir(partition.path()).into_iter().flatten().flatten());
-        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
-        logs.filter_map(|log| Some(log.metadata().ok()?.len())).sum()
-    }
-
     /// Leaves no room on its disk. Returns the file that takes it.
     pub(crate) fn fill(&self) -> PathBuf {
         let disk = self.disk.as_ref().expect("a disk of its own").id();
@@ -132,12 +110,11 @@ impl Broker {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("a process").is_some())
     }
 
-    fn prepare_behind(door: Door, by_proxy: bool) -> Self {
+    fn prepare_behind(door: Door) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = TempDir::new().expect("a directory");
         let (port, controller) = (free_port(), free_port());
-        let proxy = by_proxy.then(|| Proxy::start(port));
-        let broker = Self { child: None, directory, port, proxy, door, disk: None, _turn: turn };
+        let broker = Self { child: None, directory, port, door, disk: None, _turn: turn };
         if door == Door::Tls {
             broker.certify();
         }
@@ -257,12 +234,7 @@ impl Broker {
 
     /// Where clients reach it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
-    }
-
-    /// What is between it and its clients.
-    pub(crate) fn proxy(&self) -> &Proxy {
-        self.proxy.as_ref().expect("a proxy")
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// What `DIVVY_KAFKA_CONFIG` is for it.

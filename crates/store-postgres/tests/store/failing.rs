@@ -59,6 +59,23 @@ async fn lose_answer<T>(behind: &Behind, sending: impl Future<Output = T>, is_co
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_has_lost_commits_is_noticed() {
+    for loss in ["UPDATE counter SET event = event - 1", "UPDATE lease SET epoch = epoch - 1"] {
+        let database = Database::new();
+        let shared = database.open();
+        let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+        store.submit(range_job(1, 10)).await.expect("room");
+        let mut lost = shared.lost();
+        // Nothing is lost yet, however often it is looked at.
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut lost).await;
+        assert!(early.is_err(), "{early:?}");
+        database.ask(loss);
+        let told = tokio::time::timeout(Duration::from_secs(60), lost).await.expect("it is noticed");
+        assert!(told.contains("has lost commits"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_swallowed_counts_once() {
     let behind = Behind::new();
     let store = behind.leader();

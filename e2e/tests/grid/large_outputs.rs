@@ -131,7 +131,7 @@ fn output_of_200_mib_passes_a_coordinator_and_a_worker_whose_memory_stays_small(
 
     let grown = (outputs.grid.coordinator.peak_bytes() - before.0, worker.peak_bytes() - before.1);
     println!("the coordinator took {} MiB more, the worker {} MiB", grown.0 >> 20, grown.1 >> 20);
-    assert!(grown.0 < 64 * MIB && grown.1 < 64 * MIB, "{grown:?}");
+    assert!(grown.0 < 96 * MIB && grown.1 < 48 * MIB, "{grown:?}");
     assert_eq!(outputs.grid.coordinator.metric("divvy_handed_in_outputs_bytes_total"), (200 * MIB) as f64);
 }
 

@@ -1,0 +1,151 @@
+//! Forgets jobs, figures and objects.
+
+use std::collections::HashSet;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Store;
+use crate::batch::{Housekeeping, JobKey};
+use crate::error::{PruneError, ReadError};
+use crate::record::Pruned;
+use crate::retention::Retention;
+use crate::statistics::StatisticsRetention;
+
+/// Jobs that are taken out of sight in one batch.
+const FORGOTTEN_AT_ONCE: usize = 256;
+/// Objects that are deleted between two batches.
+const DROPPED_AT_ONCE: usize = 256;
+/// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
+const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
+/// How often objects that no row names are looked for.
+const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
+
+impl Store {
+    /// Forgets jobs that are over, the oldest first, as far as [`Retention`] asks, with their rows, events and results;
+    /// and deletes objects that no row names. Where the clock has jumped forward, nothing is forgotten for its new time
+    /// before an hour has really passed.
+    ///
+    /// # Errors
+    /// Something could not be deleted; the next call goes on with it.
+    pub async fn prune(&self) -> Result<Pruned, PruneError> {
+        self.prune_at(Instant::now(), Timestamp::now()).await
+    }
+
+    /// As [`Self::prune`], at a moment by both clocks of the system.
+    ///
+    /// # Errors
+    /// As [`Self::prune`].
+    pub async fn prune_at(&self, instant: Instant, system: Timestamp) -> Result<Pruned, PruneError> {
+        self.refuse_to_follow()?;
+        let mut pruned = Pruned::default();
+        let now = self.believed_time(instant, system).await?;
+        let expired = self.expired(now).await?;
+        for some in expired.chunks(FORGOTTEN_AT_ONCE) {
+            let keys = some.iter().map(|&(key, _)| key).collect();
+            let forgotten = self.housekeep(Housekeeping::Forget(keys)).await?;
+            pruned.jobs += forgotten;
+            if forgotten > 0 {
+                pruned.bytes += some.iter().map(|&(_, bytes)| bytes).sum::<u64>();
+            }
+        }
+        let unswept = self.reads.unswept().await?;
+        // One look for all of them: few jobs have outputs that are objects.
+        let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
+        for (key, job) in unswept {
+            self.blocks.forget(job);
+            if have_outputs.contains(&job) {
+                self.objects.delete_outputs(job).await?;
+            }
+            while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
+        }
+        self.delete_objects(now).await?;
+        Ok(pruned)
+    }
+
+    /// Jobs to be forgotten: not those that are only past their age and have events to be published.
+    async fn expired(&self, now: Timestamp) -> Result<Vec<(JobKey, u64)>, ReadError> {
+        let mut expired = self.reads.expired(self.retention, now).await?;
+        let from = self.unpublished_from.load(Ordering::Relaxed);
+        if from == u64::MAX || expired.is_empty() {
+            return Ok(expired);
+        }
+        let by_size = Retention { max_age: Duration::MAX, ..self.retention };
+        let excess: HashSet<_> = self.reads.expired(by_size, now).await?.into_iter().map(|(key, _)| key).collect();
+        let only_old = expired.iter().map(|&(key, _)| key).filter(|key| !excess.contains(key)).collect();
+        let kept: HashSet<_> = self.reads.with_events_from(from, only_old).await?.into_iter().collect();
+        expired.retain(|(key, _)| !kept.contains(key));
+        Ok(expired)
+    }
+
+    /// The time by which may be deleted.
+    async fn believed_time(&self, instant: Instant, system: Timestamp) -> Result<Timestamp, ReadError> {
+        let calendar = || self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_set = calendar().is_set();
+        if !is_set {
+            let latest = *self.latest_event().borrow();
+            let newest = self.reads.events(latest.saturating_sub(1), None, 1).await?.pop();
+            if let Some(event) = newest.filter(|event| system.duration_since(event.at) > IDLE_TIME) {
+                calendar().set(instant, event.at);
+            }
+        }
+        let reading = calendar().read(instant, system);
+        if let Some(jump) = reading.jump.filter(|_| reading.is_new) {
+            tracing::warn!(
+                seconds = jump.as_secs(),
+                "the clock is far from the time that was expected: nothing is forgotten by it until it has stayed there \
+                 for an hour"
+            );
+        }
+        Ok(reading.at)
+    }
+
+    /// Forgets statistics that are kept no longer. Returns how many rows.
+    ///
+    /// # Errors
+    /// Something could not be deleted; the next call goes on with it.
+    pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, PruneError> {
+        self.refuse_to_follow()?;
+        let mut rows = 0;
+        let now = self.believed_time(Instant::now(), Timestamp::now()).await?;
+        for (grain, before) in retention.bounds(now) {
+            loop {
+                let forgotten = self.housekeep(Housekeeping::ForgetStatistics(grain, before)).await?;
+                if forgotten == 0 {
+                    break;
+                }
+                rows += forgotten;
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn delete_objects(&self, now: Timestamp) -> Result<(), PruneError> {
+        loop {
+            let names = self.reads.dropped_objects(DROPPED_AT_ONCE).await?;
+            if names.is_empty() {
+                break;
+            }
+            self.confirm().await?;
+            for name in &names {
+                self.objects.delete(name).await?;
+            }
+            self.housekeep(Housekeeping::ObjectsDeleted(names)).await?;
+        }
+        let last = *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
+            // What names an object may be waiting to be committed.
+            self.confirm().await?;
+            let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
+            deleted += self.objects.delete_leftover_programs(&*self.reads, now).await?;
+            deleted += self.objects.delete_uncounted_outputs(&*self.reads, now).await?;
+            if deleted > 0 {
+                tracing::info!(objects = deleted, "deleted objects that no row names");
+            }
+            *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! Results and outputs.
+
+use std::sync::Arc;
+
+use model::{Composition, JobId, OutputObject, ProgramOutput};
+use serde_json::value::RawValue;
+
+use super::Store;
+use crate::change::ResultBody;
+use crate::error::{ComposeError, OutputError, ReadError, WriteError};
+use crate::objects::{OutputUpload, ResultStream};
+use crate::outputs::{OutputBytes, OutputLines};
+use crate::record::StoredResult;
+
+impl Store {
+    /// A job's result, whole. See [`Store::result_stream`] for large ones.
+    ///
+    /// # Errors
+    /// It could not be read, or is not what was stored.
+    pub async fn result(&self, job: JobId) -> Result<Option<StoredResult>, ReadError> {
+        self.objects.fetch(self.reads.result(job).await?).await
+    }
+
+    /// The newest result under an output's name, whole.
+    ///
+    /// # Errors
+    /// It could not be read, or is not what was stored.
+    pub async fn result_by_name(&self, output: &str) -> Result<Option<StoredResult>, ReadError> {
+        self.objects.fetch(self.reads.result_by_name(output).await?).await
+    }
+
+    /// A job's result in pieces.
+    ///
+    /// # Errors
+    /// It could not be found.
+    pub async fn result_stream(&self, job: JobId) -> Result<Option<ResultStream>, ReadError> {
+        self.objects.stream(self.reads.result(job).await?).await
+    }
+
+    /// The newest result under an output's name in pieces.
+    ///
+    /// # Errors
+    /// It could not be found.
+    pub async fn result_stream_by_name(&self, output: &str) -> Result<Option<ResultStream>, ReadError> {
+        self.objects.stream(self.reads.result_by_name(output).await?).await
+    }
+
+    /// Stores a result for [`crate::ChangeKind::Ended`], which makes it the job's.
+    ///
+    /// # Errors
+    /// It could not be stored.
+    pub async fn put_result(&self, job: JobId, json: Box<RawValue>) -> Result<ResultBody, WriteError> {
+        self.refuse_to_follow()?;
+        self.objects.put(job, json).await
+    }
+
+    /// Puts `{"tasks":[…]}` together from the answers to individual tasks, with null where there is no answer, and
+    /// stores it for [`crate::ChangeKind::Ended`]. Memory is bounded however many they are.
+    ///
+    /// # Errors
+    /// There is no such job, the answers could not be read, or the result could not be stored.
+    pub async fn compose_result(&self, job: JobId) -> Result<ResultBody, ComposeError> {
+        self.combine_results(job, Composition::TaskResults).await
+    }
+
+    /// As [`Self::compose_result`], for any composition.
+    ///
+    /// # Errors
+    /// As there; also where the answers do not combine so, such as text that is no number.
+    pub async fn combine_results(&self, job: JobId, composition: Composition) -> Result<ResultBody, ComposeError> {
+        self.refuse_to_follow()?;
+        self.flush().await?;
+        crate::compose::compose(&self.objects, &*self.reads, job, composition).await
+    }
+
+    /// The outputs of a job's tasks as lines, in the order of the tasks.
+    #[must_use]
+    pub fn output_lines(&self, job: JobId) -> OutputLines {
+        OutputLines::new(Arc::clone(&self.reads), self.objects.clone(), job)
+    }
+
+    /// The bytes of a task's output.
+    ///
+    /// # Errors
+    /// They could not be found, or are not encoded as they should be.
+    pub async fn output_bytes(
+        &self,
+        job: JobId,
+        task: u64,
+        output: ProgramOutput,
+    ) -> Result<OutputBytes, ComposeError> {
+        OutputBytes::open(&self.objects, job, task, output).await
+    }
+
+    /// Begins to store an output of a task that is not done. It counts by the outcome that refers to it. An output that is
+    /// there is written anew with the same content.
+    ///
+    /// # Errors
+    /// This coordinator follows.
+    pub fn upload_output(&self, job: JobId, task: u64, object: OutputObject) -> Result<OutputUpload, OutputError> {
+        self.refuse_to_follow()?;
+        Ok(self.objects.upload_output(job, task, object))
+    }
+
+    /// Whether an output is there, whole.
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
+        self.objects.has_output(job, task, object).await
+    }
+}

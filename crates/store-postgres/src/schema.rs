@@ -24,9 +24,12 @@ pub(crate) async fn migrate(client: &Client, place: &str) -> Result<(), OpenErro
         detail: DbError::from(error).to_string(),
     };
     check_server(client, place).await?;
-    client.batch_execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1min'").await.map_err(failed)?;
+    // Others that start may migrate for a while. The tables' own locks are waited for no longer than a writer would.
+    let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL lock_timeout = '1min'";
+    client.batch_execute(begin).await.map_err(failed)?;
     // The text of a number is the same in every version of the protocol.
-    client.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await.map_err(failed)?;
+    let lock = format!("SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL lock_timeout = '5s'");
+    client.batch_execute(&lock).await.map_err(failed)?;
     let is_there = client.query_one("SELECT to_regclass('divvy.schema_version') IS NOT NULL", &[]).await;
     let found = if is_there.map_err(failed)?.get(0) {
         client.query_one("SELECT version FROM divvy.schema_version", &[]).await.map_err(failed)?.get(0)

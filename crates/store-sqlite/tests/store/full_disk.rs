@@ -112,7 +112,7 @@ async fn a_failure_ends_by_itself_once_there_is_room() {
         number += 1;
     }
     assert_eq!(store.is_failing(), Some("the disk is full".to_owned()));
-    assert_eq!(store.backlog(), 0);
+    wait_until("nothing waits", || store.backlog() == 0).await;
     fs::remove_file(disk.join("filler")).expect("there");
     wait_until("no failure any more", || store.is_failing().is_none()).await;
     let unfinished = async || store.unfinished().await.expect("readable").len() as u128;

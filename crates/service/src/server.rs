@@ -30,6 +30,10 @@ use crate::{ApiError, Metrics};
 /// Connections that one listener holds at most; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 16_384;
 
+/// Connections that wait to be accepted, such as those of all workers when a coordinator has started again; the system may
+/// allow less (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
 /// How long a client may hold what.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -89,6 +93,8 @@ impl Listener {
     /// The address cannot be bound.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address)?;
+        // The standard library asks for 128, and a client that finds the backlog full tries again after a second.
+        rustix::net::listen(&socket, BACKLOG)?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address, doors: Doors::default(), routes: None, limits: Limits::default() })
     }

@@ -1,12 +1,12 @@
 //! Clients that close a half, leave, flood, are slow, or send more than there is room for.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
-use service::Limits;
+use service::{Limits, Listener};
 
 use crate::helpers::{Options, Service, read_to_end, read_up_to, start, wait_until};
 
@@ -261,4 +261,13 @@ fn a_listener_that_stops_finishes_what_is_in_flight_and_closes_what_idles() {
     let answer = read_to_end(&mut busy);
     assert_eq!((answer.body.as_str(), answer.header("connection")), ("done", Some("close")));
     stopping.join().expect("stopped");
+}
+
+#[test]
+fn many_connections_that_come_at_once_wait_to_be_accepted() {
+    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    // The system answers a connection for which there is room at once, and else not at all.
+    let connect = |_| TcpStream::connect_timeout(&listener.address(), Duration::from_millis(900)).expect("room");
+    let connections: Vec<_> = (0..500).map(connect).collect();
+    assert_eq!(connections.len(), 500);
 }

@@ -15,7 +15,12 @@ use crate::grid::{Grid, target};
 use crate::http::Connection;
 
 const WORKERS: usize = 5_000;
+/// Clients that wait, where so many files may be open.
 const WAITING: usize = 10_000;
+/// A service has two descriptors for each connection.
+const FILES_PER_CLIENT: u64 = 2;
+/// Files that are open beside the clients' connections.
+const OTHER_FILES: u64 = 1_000;
 const STREAMS: usize = 2_000;
 
 /// Jobs that clients wait for and streams follow. They wait for workers that are not there.
@@ -37,7 +42,7 @@ const SUBMISSIONS_PER_SECOND: u32 = 1_000;
 const QUIET_JOB: &str = r#"{"kind":"tasks","params":{"list":[0]}}"#;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
-    allow_many_connections()?;
+    let waiting = allow_many_connections()?;
     print_head(
         "Many workers, waiting clients and event streams on one coordinator",
         &["beside", "figure", "value", "without", "goal", "met"],
@@ -45,7 +50,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     heartbeats(&Grid::start(&setting.binaries, &[])?)?;
     let mut grid = Grid::start(&setting.binaries, &[])?;
     let jobs = quiet_jobs(&grid)?;
-    waiting_clients(&mut grid, &jobs)?;
+    waiting_clients(&mut grid, &jobs, waiting)?;
     event_streams(&grid, &jobs)
 }
 
@@ -140,14 +145,14 @@ fn submit(client: &mut Connection) -> anyhow::Result<String> {
 }
 
 /// Clients wait for jobs while others submit some.
-fn waiting_clients(grid: &mut Grid, jobs: &[String]) -> anyhow::Result<()> {
+fn waiting_clients(grid: &mut Grid, jobs: &[String], clients: usize) -> anyhow::Result<()> {
     let mut alone = submissions(grid)?;
     let memory_before = grid.memory()?;
-    let waiting = open(grid, WAITING, |number| format!("/v1/jobs/{}/result?wait=60s", jobs[number % jobs.len()]))?;
+    let waiting = open(grid, clients, |number| format!("/v1/jobs/{}/result?wait=60s", jobs[number % jobs.len()]))?;
     let memory = (grid.memory()? - memory_before) / 1e6;
     let mut beside = submissions(grid)?;
     drop(waiting);
-    let name = format!("{WAITING} clients that wait for jobs, {SUBMISSIONS_PER_SECOND} submissions a second");
+    let name = format!("{clients} clients that wait for jobs, {SUBMISSIONS_PER_SECOND} submissions a second");
     for (figure, share, goal) in [("submission, p50 ms", 0.5, None), ("submission, p99 ms", 0.99, Some(10.0))] {
         let [value, without] = [&mut beside, &mut alone].map(|latencies| quantile(latencies, share) * 1e3);
         let (value, without, verdict) = (format!("{value:.2}"), format!("{without:.2}"), verdict(value, goal));
@@ -213,10 +218,12 @@ fn cpu_share(grid: &Grid) -> anyhow::Result<f64> {
     Ok((grid.cpu()?.coordinator - before) / started_at.elapsed().as_secs_f64() * 100.0)
 }
 
-fn allow_many_connections() -> anyhow::Result<()> {
+/// How many clients may wait: the services inherit the limit of open files.
+fn allow_many_connections() -> anyhow::Result<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("raise the limit of open files")?;
-    let allowed = maximum.unwrap_or(u64::MAX);
-    ensure!(allowed > WAITING as u64 + 1_000, "too few open files are allowed: {allowed}");
-    Ok(())
+    let clients = maximum.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES) / FILES_PER_CLIENT;
+    let clients = usize::try_from(clients).unwrap_or(usize::MAX).min(WAITING);
+    ensure!(clients > WORKERS, "too few open files are allowed: {maximum:?}");
+    Ok(clients)
 }

@@ -29,6 +29,9 @@ const QUIET_JOBS: usize = 1_000;
 /// How long each figure is taken.
 const RUNNING: Duration = Duration::from_secs(10);
 
+/// Threads that have nothing more to do end after ten seconds, and take what they used out of the account.
+const SETTLING: Duration = Duration::from_secs(12);
+
 /// The heartbeats of a second are sent in so many parts.
 const PARTS: usize = 100;
 
@@ -189,6 +192,7 @@ fn submissions(grid: &Grid) -> anyhow::Result<Vec<f64>> {
 
 /// Streams of events of jobs to which nothing happens.
 fn event_streams(grid: &Grid, jobs: &[String]) -> anyhow::Result<()> {
+    sleep(SETTLING);
     let idle = cpu_share(grid)?;
     let streams = open(grid, STREAMS, |number| format!("/v1/jobs/{}/events", jobs[number % jobs.len()]))?;
     let busy = cpu_share(grid)?;

@@ -29,7 +29,7 @@ fn is_call(payload: &str) -> bool {
             .is_ok_and(|members| members.has_format && !members.is_named)
 }
 
-/// What tells a call: its members by name, however the names are escaped.
+/// The members by which a payload is recognised as a call, however their names are escaped.
 struct Members;
 
 #[derive(Default)]

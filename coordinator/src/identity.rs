@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::metrics::CoordinatorMetrics;
 use reviews::Reviews;
 
-/// What the internal port demands of workers.
+/// Checks the credentials of workers at the internal port: the shared token, or a token of a service account.
 #[derive(Debug)]
 pub(crate) struct WorkerIdentity {
     shared: WorkerToken,

@@ -79,7 +79,7 @@ fn grid_without_a_reader_of_its_log_goes_on() {
     assert!(grid.0.try_wait().expect("ask").is_none());
 }
 
-/// What a command prints as JSON that asks a coordinator.
+/// The JSON that a command prints which asks a coordinator.
 fn asked(url: &str, arguments: &[&str]) -> Value {
     let output = divvy(&[arguments, &["--output", "json", "--coordinator", url]].concat()).output().expect("run");
     assert!(output.status.success(), "{arguments:?} at {url}: {output:?}");

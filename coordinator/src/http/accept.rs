@@ -25,7 +25,7 @@ pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
     }
 }
 
-/// What the most precise range says of a form.
+/// The quality that the most precise media range of `Accept` gives to a media type.
 fn wish(ranges: &[&str], main: &str, sub: &str) -> Option<Wish> {
     let wishes = ranges.iter().filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);

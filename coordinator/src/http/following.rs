@@ -1,4 +1,4 @@
-//! What a coordinator that does not lead asks of the leader for an answer of its own.
+//! A coordinator that does not lead completes its own answers with what it asks of the leader.
 
 use actix_web::HttpRequest;
 use actix_web::web::Data;

@@ -62,7 +62,7 @@ struct Wanted {
     wait: Duration,
 }
 
-/// What the programs of a job wrote to stderr: the last 64 KiB of each attempt.
+/// The stderr of a job's programs: the last 64 KiB of each attempt.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/logs",

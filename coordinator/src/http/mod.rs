@@ -63,7 +63,7 @@ pub(crate) struct State {
     pub(crate) workers: Arc<Workers>,
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
-    /// What the internal port demands of workers.
+    /// Checks the credentials of workers at the internal port.
     pub(crate) identity: WorkerIdentity,
     pub(crate) health: Health,
     pub(crate) kafka: Option<Arc<Kafka>>,

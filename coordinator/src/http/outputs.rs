@@ -100,7 +100,7 @@ fn from_output(error: OutputError) -> ApiError {
     }
 }
 
-/// What a task of a job has answered: the bytes that a program has printed, else JSON.
+/// The result of one task of a job: the bytes that its program has printed, else JSON.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/tasks/{task}/result",

@@ -195,7 +195,7 @@ fn preference(request: &HttpRequest) -> Preference {
 /// Why there is no sum. A job that a client waits for and a stored one have the same answers.
 #[derive(Clone, Copy, Debug)]
 enum Cause {
-    /// Nobody could compute it in time.
+    /// No worker has computed it within its time limit.
     Late,
     /// A task failed on every worker that tried it.
     Workers,

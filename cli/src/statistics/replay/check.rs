@@ -17,7 +17,7 @@ type Key = (Timestamp, JobKind, Option<String>);
 struct Stored {
     /// Periods that began earlier are not kept.
     oldest: Option<Timestamp>,
-    /// Those that no number of events has explained yet.
+    /// Rows that have equalled the counts after none of the events so far.
     periods: BTreeMap<Key, PeriodStatistics>,
     starts: BTreeMap<Key, u64>,
     equal: usize,

@@ -16,7 +16,7 @@ use super::super::State;
 use super::super::programs::{UPLOAD_TIMEOUT, put_whole};
 use super::page::{PageError, Visit, html, see_other};
 
-/// What a form has around its file.
+/// The most bytes that a multipart form adds to its file.
 pub(crate) const OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The name of the form's field.

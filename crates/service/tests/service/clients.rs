@@ -27,7 +27,7 @@ fn a_client_that_closes_its_sending_half_gets_its_answer() {
     stream.write_all(SLOW).expect("send");
     stream.shutdown(Shutdown::Write).expect("half-close");
     begun(&service, 1);
-    // Long enough to be asked whether it is there.
+    // The service asks once a second whether the client is there. The client sees nothing of it, so time has to pass.
     thread::sleep(Duration::from_millis(1_500));
     service.shared.go_on.notify_waiters();
     let answer = read_to_end(&mut stream);

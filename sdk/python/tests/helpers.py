@@ -6,6 +6,8 @@ import concurrent.futures
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -187,3 +189,46 @@ def executing(grid: str | Client, **options: Any) -> Iterator[GridExecutor]:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
+
+
+class Proxy:
+    """Passes connections on to an address. Takes TLS with a ``context``; ``alter`` changes what passes."""
+
+    def __init__(
+        self, address: str, context: ssl.SSLContext | None = None, alter: Callable[[bytes], bytes] = bytes
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        self._target = (host, int(port))
+        self._context = context
+        self._alter = alter
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        origin = "https://localhost" if context else "http://127.0.0.1"
+        self.url = f"{origin}:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        with suppress(OSError), accepted, socket.create_connection(self._target) as target:
+            client = self._context.wrap_socket(accepted, server_side=True) if self._context else accepted
+            with client:
+                back = threading.Thread(target=self._pass_on, args=(target, client), daemon=True)
+                back.start()
+                self._pass_on(client, target)
+                back.join(5.0)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(self._alter(data))
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)

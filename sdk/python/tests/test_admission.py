@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from divvy import Client, calls, errors
 from divvy.worker.service import not_admitted
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker, executing
+from .helpers import DEADLINE, Coordinator, Proxy, Worker, executing
 
 TOKENS = {"submitter": ["read", "submit"], "programmer": ["read", "submit", "programs"]}
 
@@ -68,47 +65,17 @@ def test_without_tokens_a_grid_that_others_reach_takes_no_calls_and_says_how_to_
         assert "DIVVY_API_TOKENS_FILE" in str(error)
 
 
-class Forgetful:
-    """Passes connections on to an address, and takes it out of answers that a job was admitted."""
-
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted: socket.socket) -> None:
-        with suppress(OSError), accepted, socket.create_connection(self._target) as target:
-            threading.Thread(target=self._pass_on, args=(accepted, target), daemon=True).start()
-            self._pass_on(target, accepted)
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                # Of the same length.
-                sink.sendall(data.replace(b'"is_admitted":true', b'"is_admitted":null'))
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+def forget_admission(data: bytes) -> bytes:
+    """Takes out of answers that a job was admitted, at the same length."""
+    return data.replace(b'"is_admitted":true', b'"is_admitted":null')
 
 
 @pytest.fixture
-def forgetful() -> Iterator[Callable[[str], Forgetful]]:
-    made: list[Forgetful] = []
+def forgetful() -> Iterator[Callable[[str], Proxy]]:
+    made: list[Proxy] = []
 
-    def start(address: str) -> Forgetful:
-        made.append(Forgetful(address))
+    def start(address: str) -> Proxy:
+        made.append(Proxy(address, alter=forget_admission))
         return made[-1]
 
     yield start
@@ -117,7 +84,7 @@ def forgetful() -> Iterator[Callable[[str], Forgetful]]:
 
 
 def test_a_worker_declines_a_call_whose_job_it_is_not_told_to_be_admitted(
-    start: Callable[..., Any], forgetful: Callable[[str], Forgetful]
+    start: Callable[..., Any], forgetful: Callable[[str], Proxy]
 ) -> None:
     coordinator = start(Coordinator)
     options = ["--coordinator", forgetful(coordinator.internal).url, "--import", "tests.functions"]

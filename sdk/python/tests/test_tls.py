@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +14,10 @@ import pytest
 from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker
+from .helpers import DEADLINE, Coordinator, Proxy, Worker
 
 if shutil.which("openssl") is None:
     pytest.skip("openssl is not installed", allow_module_level=True)
-
-
-class TlsProxy:
-    """Takes TLS at a port of its own and passes what it gets on to an address."""
-
-    def __init__(self, address: str, context: ssl.SSLContext) -> None:
-        host, _, port = address.rpartition(":")
-        self._target = (host, int(port))
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"https://localhost:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                accepted, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
-
-    def _serve(self, accepted: socket.socket) -> None:
-        with (
-            suppress(OSError),
-            accepted,
-            socket.create_connection(self._target) as target,
-            self._context.wrap_socket(accepted, server_side=True) as client,
-        ):
-            back = threading.Thread(target=pass_on, args=(target, client), daemon=True)
-            back.start()
-            pass_on(client, target)
-            back.join(5.0)
-
-
-def pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture
@@ -78,13 +31,13 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def proxy(certificate: Path) -> Iterator[Callable[[str], TlsProxy]]:
+def proxy(certificate: Path) -> Iterator[Callable[[str], Proxy]]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    proxies: list[TlsProxy] = []
+    proxies: list[Proxy] = []
 
-    def start(address: str) -> TlsProxy:
-        proxies.append(TlsProxy(address, context))
+    def start(address: str) -> Proxy:
+        proxies.append(Proxy(address, context))
         return proxies[-1]
 
     yield start
@@ -93,7 +46,7 @@ def proxy(certificate: Path) -> Iterator[Callable[[str], TlsProxy]]:
 
 
 def test_client_and_worker_speak_tls(
-    start: Callable[..., Any], proxy: Callable[[str], TlsProxy], certificate: Path
+    start: Callable[..., Any], proxy: Callable[[str], Proxy], certificate: Path
 ) -> None:
     coordinator = start(Coordinator)
     public, internal = proxy(coordinator.public), proxy(coordinator.internal)
@@ -105,7 +58,7 @@ def test_client_and_worker_speak_tls(
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(
-    start: Callable[..., Any], proxy: Callable[[str], TlsProxy]
+    start: Callable[..., Any], proxy: Callable[[str], Proxy]
 ) -> None:
     coordinator = start(Coordinator)
     refused = pytest.raises(errors.GridUnreachable, match="certificate verify failed")

@@ -1,7 +1,7 @@
 //! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. No policy is here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Instant;
 
 use async_channel::{Receiver, Sender};
@@ -15,6 +15,8 @@ use workloads::Workload;
 
 use crate::clock::now;
 use crate::failures::Failures;
+use crate::lease_sender::LeaseSender;
+use crate::serving_threads;
 
 type Answer = Result<u128, JobFailure>;
 
@@ -40,7 +42,10 @@ pub(crate) struct Queues {
 pub(crate) struct Driver {
     engine: Mutex<Locked>,
     store: Arc<Store>,
+    /// What threads leave to the sender's own one.
     outgoing: Sender<Outgoing>,
+    /// Ends with the term.
+    sender: OnceLock<Weak<LeaseSender>>,
     compositions: Sender<JobId>,
     /// Clients that wait for the answer of a job.
     answers: DashMap<JobId, oneshot::Sender<Answer>>,
@@ -86,6 +91,7 @@ impl Driver {
             engine: Mutex::new(Locked { engine, failures: Failures::default(), armed_for: None }),
             store,
             outgoing,
+            sender: OnceLock::new(),
             compositions,
             answers: DashMap::new(),
             claims: DashMap::new(),
@@ -95,6 +101,12 @@ impl Driver {
             deadline: Notify::new(),
         };
         (Arc::new(driver), Queues { outgoing: to_send, compositions: to_compose })
+    }
+
+    /// From now on threads that serve requests send by themselves.
+    pub(crate) fn send_with(&self, sender: &Arc<LeaseSender>) {
+        // A term has one sender.
+        let _ = self.sender.set(Arc::downgrade(sender));
     }
 
     /// Gives the engine an input and performs the effects on this thread.
@@ -215,8 +227,7 @@ impl Driver {
             Effect::Send(order) => {
                 let (revoke, revoked) = oneshot::channel();
                 self.sent.insert(order.attempt, revoke);
-                // The sender lives as long as the coordinator.
-                let _ = self.outgoing.try_send(Outgoing::Lease(order, revoked));
+                self.send(Outgoing::Lease(order, revoked));
             }
             Effect::Revoke { attempt, worker, outlives_connection, .. } => {
                 if let Some((_, revoke)) = self.sent.remove(&attempt) {
@@ -224,7 +235,7 @@ impl Driver {
                     let _ = revoke.send(());
                 }
                 if outlives_connection {
-                    let _ = self.outgoing.try_send(Outgoing::Stop { attempt, worker });
+                    self.send(Outgoing::Stop { attempt, worker });
                 }
             }
             Effect::Answer { job, answer } => {
@@ -237,6 +248,15 @@ impl Driver {
             Effect::Compose { job } => {
                 let _ = self.compositions.try_send(job);
             }
+        }
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        let here = self.sender.get().filter(|_| serving_threads::is_marked()).and_then(Weak::upgrade);
+        match here {
+            Some(sender) => sender.send(outgoing),
+            // The sender lives as long as the term.
+            None => drop(self.outgoing.try_send(outgoing)),
         }
     }
 

@@ -8,7 +8,7 @@ use api::{LeaseOutcome, LeaseRequest, Problem};
 use async_channel::Receiver;
 use engine::{CompleteError, LeaseFailure, LeaseOrder};
 use model::AttemptId;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use scheduler::{Failure, WorkerKey};
 use service::{WorkerToken, trace};
 use store::Store;
@@ -22,6 +22,7 @@ use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::outcomes::{OutcomeBudget, OutcomePermit};
 use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
+use crate::serving_threads::Clients;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::spans::{LeaseSpanEnd, lease_span, order_ended};
 use crate::supervisor::Supervisor;
@@ -39,14 +40,14 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a worker may take to be told to stop an attempt: its next heartbeat tells it again.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LeaseSender {
     pub(crate) driver: Arc<Driver>,
     pub(crate) supervisor: Supervisor,
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
     pub(crate) lease_log: Arc<LeaseLog>,
-    pub(crate) client: Client,
+    pub(crate) clients: Arc<Clients>,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     pub(crate) token: WorkerToken,
@@ -70,20 +71,27 @@ enum Sent {
 
 impl LeaseSender {
     /// Sends what the driver queues. Runs as long as the driver does.
-    pub(crate) async fn run(self, outgoing: Receiver<Outgoing>) {
+    pub(crate) async fn run(self: Arc<Self>, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
-            if !self.trust.holds() {
-                continue;
-            }
-            let this = self.clone();
-            match next {
-                Outgoing::Lease(order, revoked) => self.supervisor.spawn(this.lease(order, revoked)),
-                Outgoing::Stop { attempt, worker } => this.stop(attempt, worker),
-            }
+            Arc::clone(&self).send(next);
         }
     }
 
-    async fn lease(self, order: Box<LeaseOrder>, revoked: oneshot::Receiver<()>) {
+    /// Sends on the runtime of this thread.
+    pub(crate) fn send(self: Arc<Self>, outgoing: Outgoing) {
+        if !self.trust.holds() {
+            return;
+        }
+        match outgoing {
+            Outgoing::Lease(order, revoked) => {
+                let supervisor = self.supervisor.clone();
+                supervisor.spawn(self.lease(order, revoked));
+            }
+            Outgoing::Stop { attempt, worker } => self.stop(attempt, worker),
+        }
+    }
+
+    async fn lease(self: Arc<Self>, order: Box<LeaseOrder>, revoked: oneshot::Receiver<()>) {
         let started_at = Instant::now();
         self.lease_log.began(begun(&order), started_at);
         if self.simulated.has(order.worker) {
@@ -131,7 +139,8 @@ impl LeaseSender {
         if !self.trust.holds() {
             return Sent::Failed(LeaseFailure::Undeliverable);
         }
-        let mut request = self.client.post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
+        let mut request =
+            self.clients.here().post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         if let Some(parent) = order.trace.as_ref().filter(|_| trace::is_on()) {
             for (name, value) in trace::headers(&lease_span(parent, order.attempt)) {
                 request = request.header(name, value);
@@ -261,10 +270,11 @@ impl LeaseSender {
     }
 
     /// Tells a worker to stop an attempt, where its connection does not.
-    fn stop(self, attempt: AttemptId, worker: WorkerKey) {
+    fn stop(&self, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
         let request = self
-            .client
+            .clients
+            .here()
             .delete(format!("{}://{address}/lease/{attempt}?epoch={}", self.scheme, self.epoch))
             .timeout(STOP_TIMEOUT);
         let request = self.token.sign(request);

@@ -29,6 +29,7 @@ mod programs;
 mod pull_workers;
 mod relay;
 mod role;
+mod serving_threads;
 mod simulated_workers;
 mod spans;
 pub mod startup;

@@ -32,6 +32,7 @@ use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
 use crate::role::Role;
+use crate::serving_threads;
 use crate::term::{self, Term, TermParts};
 use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 
@@ -335,6 +336,7 @@ impl Faces {
         let (health, state) = (self.health.clone(), self.state.clone());
         let relay = self.relays.as_ref().map(|(public, _)| public.clone());
         let configure = move |config: &mut ServiceConfig| {
+            serving_threads::mark();
             add_relay(config, relay.as_ref());
             health.configure(config);
             http::public(config, &state);
@@ -347,6 +349,7 @@ impl Faces {
         let (health, state, metrics) = (self.health.clone(), self.state.clone(), self.metrics.clone());
         let relay = self.relays.as_ref().map(|(_, internal)| internal.clone());
         let configure = move |config: &mut ServiceConfig| {
+            serving_threads::mark();
             add_relay(config, relay.as_ref());
             health.configure(config);
             metrics.configure(config);

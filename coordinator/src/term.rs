@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use api::client::http_client_with;
 use engine::Engine;
 use futures_util::{StreamExt, stream};
-use reqwest::Client;
 use service::Health;
 use store::Store;
 use store::statistics::StatisticsRetention;
@@ -31,6 +29,7 @@ use crate::metrics::CoordinatorMetrics;
 use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
 use crate::role::Trust;
+use crate::serving_threads::Clients;
 use crate::simulated_workers::SimulatedWorkers;
 use crate::spans;
 use crate::submitted;
@@ -65,14 +64,14 @@ pub(crate) struct TermParts {
     health: Health,
     /// Since when this process takes heartbeats.
     started_at: Instant,
-    client: Client,
+    clients: Arc<Clients>,
     scheme: &'static str,
 }
 
 impl TermParts {
     pub(crate) fn new(config: Config, state: &State) -> anyhow::Result<Self> {
         let (scheme, tls) = config.doors.to_workers()?;
-        let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the HTTP client")?;
+        let clients = Arc::new(Clients::new(CONNECT_TIMEOUT, tls).context("build the HTTP client")?);
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
         let (metrics, started_at) = (state.metrics.clone(), Instant::now());
         let (lease_log, kafka) = (Arc::clone(&state.lease_log), state.kafka.clone());
@@ -89,7 +88,7 @@ impl TermParts {
             outcomes,
             health,
             started_at,
-            client,
+            clients,
             scheme,
         })
     }
@@ -145,7 +144,9 @@ impl Term {
         // Not before the jobs are there: what a worker holds of a job that is not known is void.
         parts.workers.begin_term(&self.driver);
         let mut background = JoinSet::new();
-        background.spawn(self.lease_sender(parts).run(queues.outgoing));
+        let lease_sender = Arc::new(self.lease_sender(parts));
+        self.driver.send_with(&lease_sender);
+        background.spawn(lease_sender.run(queues.outgoing));
         let (store, driver) = (Arc::clone(&self.store), Arc::clone(&self.driver));
         background.spawn(compositions::run(queues.compositions, store, driver, self.supervisor.clone()));
         background.spawn(Arc::clone(&self.driver).run_timers());
@@ -176,7 +177,7 @@ impl Term {
             workers: Arc::clone(&parts.workers),
             simulated: self.simulated.clone(),
             lease_log: Arc::clone(&parts.lease_log),
-            client: parts.client.clone(),
+            clients: Arc::clone(&parts.clients),
             scheme: parts.scheme,
             token: parts.config.worker_token.clone(),
             metrics: parts.metrics.clone(),
@@ -198,7 +199,7 @@ impl RunningTerm {
         if parts.started_at.elapsed() < recovery {
             return;
         }
-        let (client, token, epoch) = (parts.client.clone(), parts.config.worker_token.clone(), self.term.epoch);
+        let (client, token, epoch) = (parts.clients.here().clone(), parts.config.worker_token.clone(), self.term.epoch);
         let requests: Vec<_> = parts
             .workers
             .await_lists(&self.term.driver, Instant::now())

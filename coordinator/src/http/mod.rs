@@ -223,6 +223,12 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
+        // Tried one after the other: what workers ask most comes first.
+        .service(resource("/v1/worker/claim", "POST").post(pull::claim))
+        .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
+        .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
+        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew))
+        .service(resource("/v1/worker/tasks/{attempt}/release", "POST").post(pull::release))
         .service(
             resource("/worker/register/{worker_id}", "PUT, DELETE")
                 .put(registration::register)
@@ -232,10 +238,5 @@ pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/worker/jobs/{id}/inputs", "GET").get(program_inputs::inputs))
         .service(resource("/worker/jobs/{id}/outputs", "GET").get(program_inputs::outputs))
         .service(resource("/worker/outputs/{job}/{attempt}/{task}", "PUT").put(outputs::put))
-        .service(resource("/worker/logs/{job}/{task}/{attempt}", "PUT").put(program_inputs::report_log))
-        .service(resource("/v1/worker/claim", "POST").post(pull::claim))
-        .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
-        .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
-        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew))
-        .service(resource("/v1/worker/tasks/{attempt}/release", "POST").post(pull::release));
+        .service(resource("/worker/logs/{job}/{task}/{attempt}", "PUT").put(program_inputs::report_log));
 }

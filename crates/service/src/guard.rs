@@ -21,7 +21,7 @@ use tracing::info;
 use crate::access::Access;
 use crate::connection::has_client_certificate;
 use crate::query::Query;
-use crate::routes::{Demand, Route, Routes};
+use crate::routes::{Demand, Matched, Route, Routes};
 use crate::{ApiError, Caller};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -51,8 +51,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Who the caller is, if the request may go to its handler.
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
-        let pattern = request.match_pattern();
-        let route = self.route(request);
+        let Matched { pattern, route } = Matched::of(request);
         self.check_host(request.head())?;
         if route.is_some_and(|route| route.demand() == Demand::Nothing) {
             return Ok(Caller::default());
@@ -75,11 +74,6 @@ impl Guard {
             self.check_parameters(request, route)?;
         }
         Ok(caller)
-    }
-
-    fn route(&self, request: &ServiceRequest) -> Option<&'static Route> {
-        let pattern = request.match_pattern()?;
-        self.routes.unwrap_or_default().find(request.method(), &pattern)
     }
 
     fn check_parameters(&self, request: &ServiceRequest, route: Option<&Route>) -> Result<(), ApiError> {
@@ -180,7 +174,7 @@ pub(crate) async fn admit<B: MessageBody>(
     let caller = match guard.admit(&request) {
         Ok(caller) => caller,
         Err(error) => {
-            let Some(refusal) = guard.route(&request).and_then(Route::refusal) else { return Err(error.into()) };
+            let Some(refusal) = Matched::of(&request).route.and_then(Route::refusal) else { return Err(error.into()) };
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
             return Ok(request.into_response(refusal(error, &target)).map_into_right_body());
         }

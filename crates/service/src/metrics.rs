@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::routes::Matched;
 use crate::trace::span_of_request;
 use crate::{ApiError, process_metrics, resource};
 
@@ -97,10 +98,11 @@ pub(crate) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let route = request.match_pattern().unwrap_or_else(|| "unmatched".to_owned());
+    let matched = Matched::of(&request);
+    let route = matched.pattern.as_deref().unwrap_or("unmatched").to_owned();
     let mut observation =
         Observation { metrics: &metrics, route, code: CLIENT_GONE.to_owned(), started_at: Instant::now() };
-    let response = match span_of_request(&request, &observation.route) {
+    let response = match span_of_request(&request, &matched) {
         None => next.call(request).await?,
         Some(span) => span.around(next.call(request)).await?,
     };

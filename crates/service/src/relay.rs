@@ -13,7 +13,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::ApiError;
 use crate::error::LeaderWanted;
-use crate::routes::{Route, Routes};
+use crate::routes::{Matched, Route};
 
 /// Which of the processes of a service answers a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let relay = request.app_data::<Data<dyn Relay>>().cloned();
-    let route = route_of(&request).filter(|route| route.place() != Place::Anywhere);
+    let route = Matched::of(&request).route.filter(|route| route.place() != Place::Anywhere);
     let (Some(relay), Some(route)) = (relay, route) else {
         return Ok(next.call(request).await?.map_into_left_body());
     };
@@ -111,11 +111,6 @@ fn refused(request: ServiceRequest, route: &Route, error: ApiError) -> ServiceRe
     let Some(refusal) = route.refusal() else { return request.error_response(error) };
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
     request.into_response(refusal(error, &target))
-}
-
-fn route_of(request: &ServiceRequest) -> Option<&'static Route> {
-    let routes = request.app_data::<Data<Routes>>()?;
-    routes.find(request.method(), request.match_pattern()?.as_str())
 }
 
 fn is_not_leading<B>(response: &ServiceResponse<B>) -> bool {

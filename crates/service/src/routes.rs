@@ -2,9 +2,12 @@
 //! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is
 //! not in it demands [`Right::Admin`] and takes no parameter, and other methods of a resource that is in it are refused.
 
-use actix_web::HttpResponse;
-use actix_web::dev::ResourceDef;
+use std::rc::Rc;
+
+use actix_web::dev::{ResourceDef, ServiceRequest};
 use actix_web::http::Method;
+use actix_web::web::Data;
+use actix_web::{HttpMessage, HttpResponse};
 
 use crate::relay::Place;
 use crate::{ApiError, Right};
@@ -242,6 +245,30 @@ impl Routes {
     fn methods(self, fits: impl Fn(&Route) -> bool) -> String {
         let fitting = self.all().filter(|route| fits(route));
         with_head(&fitting.map(|route| route.method).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Which route a request is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Matched {
+    /// The pattern of its resource; none where no resource has its path.
+    pub(crate) pattern: Option<Rc<str>>,
+    /// None where the listener's table does not have it.
+    pub(crate) route: Option<&'static Route>,
+}
+
+impl Matched {
+    /// Found once for each request: to find it, every pattern before its own is tried.
+    pub(crate) fn of(request: &ServiceRequest) -> Self {
+        if let Some(known) = request.extensions().get::<Self>() {
+            return known.clone();
+        }
+        let pattern: Option<Rc<str>> = request.match_pattern().map(Rc::from);
+        let routes = request.app_data::<Data<Routes>>().map(|routes| ***routes).unwrap_or_default();
+        let route = pattern.as_deref().and_then(|pattern| routes.find(request.method(), pattern));
+        let matched = Self { pattern, route };
+        request.extensions_mut().insert(matched.clone());
+        matched
     }
 }
 

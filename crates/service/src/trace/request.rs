@@ -4,14 +4,13 @@ use actix_web::Error;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::Data;
 use model::TraceContext;
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 
 use super::PIPELINE;
-use crate::routes::{Route, Routes};
+use crate::routes::{Matched, Route};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -40,13 +39,12 @@ fn parent_of(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(parent.to_str().ok()?, &states.join(","))
 }
 
-/// The span of a request whose resource has `pattern`. None where traces are off, and where the request brings no trace to a
+/// The span of a request. None where traces are off, and where the request brings no trace to a
 /// route that begins none.
-pub(crate) fn span_of_request(request: &ServiceRequest, pattern: &str) -> Option<RequestSpan> {
+pub(crate) fn span_of_request(request: &ServiceRequest, matched: &Matched) -> Option<RequestSpan> {
     let pipeline = PIPELINE.get()?;
     let parent = parent_of(request.headers());
-    let routes = request.app_data::<Data<Routes>>().map(|routes| ***routes).unwrap_or_default();
-    let route = routes.find(request.method(), pattern);
+    let (route, pattern) = (matched.route, matched.pattern.as_deref().unwrap_or_default());
     if parent.is_none() && !route.is_some_and(Route::begins_traces) {
         return None;
     }

@@ -35,7 +35,7 @@ impl Engine {
         let Some(worker) = self.workers.get(&lane.worker) else { return };
         let Some(slot) = worker.slots.get(lane.slot as usize) else { return };
         // A worker that may be broken is tried with one lease: two would cost two attempts.
-        let may_fill = slot.has_ended || worker.is_proven();
+        let may_fill = !worker.is_on_trial() && (slot.has_ended || worker.is_proven());
         let (leases, most, has_head_start) = (slot.leases, worker.leases_per_slot, slot.head_start_until.is_some());
         if leases == 0 {
             // It continues where its last lease ended.

@@ -63,6 +63,11 @@ impl Worker {
         self.completed_tasks > 0 && self.standing == State::Ready { failures: 0 }
     }
 
+    /// Whether it has failed a lease and completed none since.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        !self.failed_jobs.is_empty() || matches!(self.standing, State::Ready { failures: 1.. })
+    }
+
     /// Notes a completed lease, which ends a row of failures.
     pub(crate) fn succeeded(&mut self) {
         self.failed_jobs.clear();

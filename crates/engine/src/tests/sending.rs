@@ -35,6 +35,26 @@ fn a_proven_slot_gets_one_lease_ahead_after_its_head_start() {
 }
 
 #[test]
+fn a_worker_that_failed_gets_no_lease_ahead_until_it_has_completed_one() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
+    grid.complete(grid.orders[0].attempt);
+    assert_eq!(grid.wait(HEAD_START).len(), 1, "it is proven");
+    for order in [1, 2] {
+        grid.engine.fail(grid.orders[order].attempt, refused(), grid.now).expect("leased");
+    }
+    grid.effects();
+    grid.advance(HEAD_START);
+    grid.engine.heartbeat(key, &[], grid.now);
+    let after_pause = grid.wait(Duration::from_millis(500));
+    assert!(after_pause.len() == 1 && after_pause[0].starts_with("send 1"), "{after_pause:?}");
+    assert_eq!(grid.wait(HEAD_START), Vec::<String>::new(), "two leases would cost two attempts");
+    grid.complete(grid.orders[3].attempt);
+    assert_eq!(grid.wait(HEAD_START).len(), 1, "it is proven again");
+}
+
+#[test]
 fn pauses_of_a_worker_grow_when_it_fails_several_jobs() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

@@ -106,16 +106,14 @@ grid() {
   printf 'root:x:0:0::/:/bin/false\nnonroot:x:65532:65532::/:/bin/false\n' >"$LAB/images/passwd"
   for service in coordinator worker; do
     cp "$binaries/divvy-$service" "$LAB/images/divvy-$service"
-    objcopy --compress-debug-sections=zlib "$LAB/images/divvy-$service"
+    objcopy --strip-debug "$LAB/images/divvy-$service"
+    local libraries=() library
+    while read -r library; do libraries+=("$library=$library"); done < <(ldd "$LAB/images/divvy-$service" | grep --only-matching '/lib[^ ]*')
     # The second tag is the same program: an upgrade to it is a change of nothing but the image.
     for tag in 0.1.0 next; do
-      local libraries=()
-      for library in libc.so.6 libm.so.6 libgcc_s.so.1; do
-        libraries+=("/lib/x86_64-linux-gnu/$library=/lib/x86_64-linux-gnu/$library")
-      done
       python3 "$here/image.py" "$LAB/images/$service-$tag.tar" "docker.io/library/divvy-$service:$tag" 65532:65532 \
         "/usr/local/bin/divvy-$service" -- "$LAB/images/divvy-$service=/usr/local/bin/divvy-$service" \
-        /lib64/ld-linux-x86-64.so.2=/lib64/ld-linux-x86-64.so.2 "${libraries[@]}" "$LAB/images/passwd=/etc/passwd" \
+        "${libraries[@]}" "$LAB/images/passwd=/etc/passwd" \
         DIR=/var/lib/divvy:65532
     done
   done

@@ -111,7 +111,7 @@ wanted_slots() {
   pod=$(leading)
   read -r address node < <(kd get pod "$pod" --output jsonpath='{.status.podIP} {.spec.nodeName}{"\n"}')
   lab inside "${node#n}" curl --silent --fail --max-time 5 "http://$address:8081/metrics" |
-    awk '$1 == "divvy_wanted_slots" { print ($2 > 10 ? 10 : $2) }'
+    awk '$1 == "divvy_wanted_slots" { print ($2 > 10 ? 10 : int($2)) }'
 }
 
 # What an autoscaler does: as many workers as there are wanted slots, to zero and back. Stored jobs lose nothing by it.

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Builds what a cluster is made of and is not there yet: Kubernetes and CoreDNS from their Go modules, containerd, runc, etcd
-# and the CNI plugins from Debian's packages, the images of the grid. About 20 minutes of CPU the first time.
+# Builds what a cluster is made of and is not there yet: Kubernetes, CoreDNS and kube-network-policies from their Go modules;
+# containerd, runc, etcd and the CNI plugins from Debian's packages; the images of the grid. About 20 minutes of CPU the first time.
+# BINARIES is a directory with the grid's programs, where they are built already.
 set -euo pipefail
 LAB=$1
 here=$(cd "$(dirname "$0")" && pwd)
 KUBERNETES=1.34.4
 COREDNS=1.12.4
+POLICIES=0.8.0
 staging="api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap code-generator
 component-base component-helpers controller-manager cri-api cri-client csi-translation-lib dynamic-resource-allocation endpointslice
 externaljwt kms kube-aggregator kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics mount-utils
@@ -16,7 +18,7 @@ step() { printf '== %s\n' "$*"; }
 packages() {
   local missing=()
   local name
-  for name in iptables conntrack gcc openssl ip:iproute2; do
+  for name in iptables conntrack gcc openssl curl psql:postgresql ip:iproute2; do
     command -v "${name%:*}" >/dev/null || missing+=("${name#*:}")
   done
   if [ "${#missing[@]}" -gt 0 ]; then
@@ -52,11 +54,14 @@ kubernetes() {
   for name in "gitVersion=$version" gitMajor=1 "gitMinor=${minor#1.}" gitTreeState=archive; do
     flags+=" -X k8s.io/component-base/version.$name"
   done
+  local missing=()
   for name in $programs; do
-    [ -x "$LAB/bin/$name" ] && continue
-    step "$name $version"
-    (cd "$source" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$LAB/bin/$name" "k8s.io/kubernetes/cmd/$name")
+    [ -x "$LAB/bin/$name" ] || missing+=("k8s.io/kubernetes/cmd/$name")
   done
+  [ "${#missing[@]}" -eq 0 ] && return
+  step "Kubernetes $version"
+  # In one go, since all of them share most packages.
+  (cd "$source" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$LAB/bin/" "${missing[@]}")
 }
 
 coredns() {
@@ -76,6 +81,16 @@ coredns() {
   python3 "$here/image.py" "$LAB/images/coredns.tar" docker.io/library/coredns:1 0:0 /coredns -- "$LAB/images/coredns=/coredns"
 }
 
+policies() {
+  local source=$LAB/go/policies package=sigs.k8s.io/kube-network-policies/cmd
+  [ -x "$LAB/bin/kube-network-policies" ] && return
+  step "kube-network-policies $POLICIES"
+  mkdir -p "$source"
+  printf 'module policies\ngo 1.24.0\nrequire sigs.k8s.io/kube-network-policies v%s\n' "$POLICIES" >"$source/go.mod"
+  printf '//go:build tools\npackage policies\nimport _ "%s"\n' "$package" >"$source/tools.go"
+  (cd "$source" && go mod tidy && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$LAB/bin/kube-network-policies" "$package")
+}
+
 pause() {
   [ -f "$LAB/images/pause.tar" ] && return
   step 'the container that holds a pod together'
@@ -84,22 +99,21 @@ pause() {
 }
 
 grid() {
-  local service tag
+  local service tag binaries
   step 'images of the grid'
-  (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --bins)
+  binaries=${BINARIES:-$here/../../target/release}
+  [ -n "${BINARIES:-}" ] || (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --bins)
   printf 'root:x:0:0::/:/bin/false\nnonroot:x:65532:65532::/:/bin/false\n' >"$LAB/images/passwd"
   for service in coordinator worker; do
-    cp "$here/../../target/release/divvy-$service" "$LAB/images/divvy-$service"
-    objcopy --compress-debug-sections=zlib "$LAB/images/divvy-$service"
+    cp "$binaries/divvy-$service" "$LAB/images/divvy-$service"
+    objcopy --strip-debug "$LAB/images/divvy-$service"
+    local libraries=() library
+    while read -r library; do libraries+=("$library=$library"); done < <(ldd "$LAB/images/divvy-$service" | grep --only-matching '/lib[^ ]*')
     # The second tag is the same program: an upgrade to it is a change of nothing but the image.
     for tag in 0.1.0 next; do
-      local libraries=()
-      for library in libc.so.6 libm.so.6 libgcc_s.so.1; do
-        libraries+=("/lib/x86_64-linux-gnu/$library=/lib/x86_64-linux-gnu/$library")
-      done
       python3 "$here/image.py" "$LAB/images/$service-$tag.tar" "docker.io/library/divvy-$service:$tag" 65532:65532 \
         "/usr/local/bin/divvy-$service" -- "$LAB/images/divvy-$service=/usr/local/bin/divvy-$service" \
-        /lib64/ld-linux-x86-64.so.2=/lib64/ld-linux-x86-64.so.2 "${libraries[@]}" "$LAB/images/passwd=/etc/passwd" \
+        "${libraries[@]}" "$LAB/images/passwd=/etc/passwd" \
         DIR=/var/lib/divvy:65532
     done
   done
@@ -109,5 +123,6 @@ mkdir -p "$LAB/bin" "$LAB/images"
 packages
 kubernetes
 coredns
+policies
 pause
 grid

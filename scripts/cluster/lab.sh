@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A cluster of two nodes on one machine, in network namespaces of its own: lab.sh LAB up | down | node N | lose N | k …
+# A cluster of three nodes on one machine, in network namespaces of its own, with a load balancer, a PostgreSQL and enforced
+# network policies: lab.sh LAB up | down | node N | lose N | inside N COMMAND… | balance PORT | version | k …
 #
 # LAB is the absolute path of the directory that build.sh has filled. Nothing outside it and /sys/fs/cgroup is changed.
 set -euo pipefail
@@ -8,8 +9,9 @@ command=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$LAB/bin root=$LAB/root run=$LAB/run pki=$LAB/run/pki
-nodes="1 2"
+nodes="1 2 3"
 hierarchies="cpu cpuacct cpuset memory devices freezer blkio pids systemd"
+outside="balancer postgres"
 control_plane="kube-scheduler kube-controller-manager kube-apiserver etcd"
 
 # start NAME COMMAND…
@@ -55,9 +57,17 @@ network() {
     done
     nsenter --net="/run/netns/kn$n" sh -c \
       'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables'
+    # In `mangle`, so that kube-proxy's rules follow once a policy has let a connection through.
+    for m in --source --destination; do
+      nsenter --net="/run/netns/kn$n" iptables --table mangle --append FORWARD --match conntrack --ctstate NEW \
+        "$m" 10.244.0.0/16 --jump NFQUEUE --queue-num 100
+    done
+    ip -n kc nexthop add id "$n" via "172.30.0.1$n" dev br0
   done
-  # The address that a load balancer would have; a node takes it.
-  ip -n kc route add 172.30.0.100/32 via 172.30.0.11
+  # The load balancer's address. A connection stays at its node when others come or go.
+  ip -n kc nexthop add id 10 group "${nodes// //}" type resilient buckets 64 idle_timer 2 unbalanced_timer 0
+  ip -n kc route add 172.30.0.100/32 nhid 10
+  in_control sh -c 'echo 1 >/proc/sys/net/ipv4/fib_multipath_hash_policy'
   in_control sh -c 'echo 0 >/proc/sys/net/ipv4/conf/all/send_redirects; echo 0 >/proc/sys/net/ipv4/conf/all/accept_redirects'
 }
 
@@ -98,6 +108,11 @@ control() {
     --service-account-signing-key-file="$pki/sa.key" --kubelet-client-certificate="$pki/admin.crt" \
     --kubelet-client-key="$pki/admin.key" --kubelet-preferred-address-types=InternalIP
   until_true 120 'the API server is ready' k get --raw /readyz
+  k apply -f "$here/manifests/policies.yaml" >/dev/null
+  mkdir -p "$run/identity"
+  cp "$pki/ca.crt" "$run/identity/ca.crt"
+  k -n kube-system create token kube-network-policies --duration=24h >"$run/identity/token"
+  echo -n kube-system >"$run/identity/namespace"
   start kube-controller-manager nsenter --net=/run/netns/kc "$bin/kube-controller-manager" \
     --kubeconfig="$run/kubeconfig" --leader-elect=false --service-account-private-key-file="$pki/sa.key" \
     --root-ca-file="$pki/ca.crt" --use-service-account-credentials=false
@@ -171,6 +186,7 @@ K
 node() {
   local n=$1 d=$run/n$1 h init
   mkdir -p "$d"/{kubelet,cni,cni-state,pod-logs,container-logs,containerd,containerd-run,settings}
+  mkdir -p /var/run/secrets/kubernetes.io/serviceaccount
   mkdir -p /var/lib/kubelet /var/lib/cni /var/log/pods /var/log/containers /run/containerd
   for h in $hierarchies; do mkdir -p "/sys/fs/cgroup/$h/divvy-lab-n$n"; done
   for h in cpuset.cpus cpuset.mems; do
@@ -197,6 +213,7 @@ node() {
     mount --bind $d/pod-logs /var/log/pods
     mount --bind $d/container-logs /var/log/containers
     mount --bind $d/containerd-run /run/containerd
+    mount --bind $run/identity /var/run/secrets/kubernetes.io/serviceaccount
     for setting in $(printf '%s ' $settings); do
       mount --bind $d/settings/\$(basename \${setting%=*}) /proc/sys/\${setting%=*}
     done"
@@ -208,6 +225,8 @@ node() {
   for h in "$LAB"/images/*.tar; do
     "$root/usr/bin/ctr" --address "$d/containerd-run/containerd.sock" --namespace k8s.io images import "$h" >/dev/null
   done
+  start "n$n-policies" $inside env KUBERNETES_SERVICE_HOST=172.30.0.1 KUBERNETES_SERVICE_PORT=6443 \
+    "$bin/kube-network-policies" --hostname-override "n$n" --disable-nri
   start "n$n-proxy" $inside "$bin/kube-proxy" --config "$d/proxy.yaml"
   start "n$n-kubelet" $inside "$bin/kubelet" --config "$d/kubelet.yaml" --kubeconfig "$run/kubeconfig" \
     --hostname-override "n$n" --node-ip "172.30.0.1$n" --node-labels "topology.kubernetes.io/zone=z$n"
@@ -215,14 +234,37 @@ node() {
 
 node_is_ready() { k get node "n$1" --no-headers | grep -q ' Ready'; }
 
-# As a load balancer does, the public address moves to a node that is there.
-lose() {
-  kill -KILL "$(cat "$run/n$1-init.child")"
-  ip -n kc route replace 172.30.0.100/32 via "172.30.0.1$((3 - $1))"
+# The load balancer finds out by itself.
+lose() { kill -KILL "$(cat "$run/n$1-init.child")"; }
+
+inside() {
+  local n=$1
+  shift
+  nsenter --target "$(cat "$run/n$n-init.child")" --net "$@"
+}
+
+# The port where the load balancer asks nodes whether they take connections.
+balance() { echo "$1" >"$run/health-port"; }
+
+version() { k version --output=json | python3 -c 'import json, sys; print(json.load(sys.stdin)["serverVersion"]["gitVersion"])'; }
+
+# A PostgreSQL beside the cluster.
+database() {
+  local programs as="setpriv --reuid=nobody --regid=nogroup --clear-groups" directory=$run/postgres
+  programs=$(echo /usr/lib/postgresql/*/bin)
+  mkdir -p "$directory"
+  echo divvy >"$directory/password"
+  chown -R nobody:nogroup "$directory"
+  (cd "$directory" && $as "$programs/initdb" -D data -U divvy -A scram-sha-256 --pwfile=password --no-sync >/dev/null)
+  echo 'host all divvy 0.0.0.0/0 scram-sha-256' >>"$directory/data/pg_hba.conf"
+  start postgres nsenter --net=/run/netns/kc $as "$programs/postgres" -D "$directory/data" -c listen_addresses=172.30.0.1 \
+    -c "unix_socket_directories=$directory"
+  until_true 30 'the database answers' in_control env PGPASSWORD=divvy \
+    psql -h 172.30.0.1 -U divvy postgres -c 'CREATE DATABASE divvy'
 }
 
 up() {
-  mkdir -p "$run/volume"
+  mkdir -p "$run/volume" "$run/results"
   network
   certificates
   control
@@ -233,6 +275,9 @@ up() {
   k apply -f "$here/manifests/dns.yaml" >/dev/null
   sed "s#LAB/#$LAB/#" "$here/manifests/storage.yaml" | k apply -f - >/dev/null
   k -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null
+  balance 10256
+  start balancer nsenter --net=/run/netns/kc "$here/balancer.sh" "$run/health-port" $nodes
+  database
 }
 
 down() {
@@ -240,14 +285,14 @@ down() {
   for file in "$run"/n*-init.child; do
     [ ! -f "$file" ] || kill -KILL "$(cat "$file")" 2>/dev/null || true
   done
-  for name in $control_plane; do
+  for name in $outside $control_plane; do
     [ ! -f "$run/$name.pid" ] || kill "$(cat "$run/$name.pid")" 2>/dev/null || true
   done
   sleep 2
-  for name in $control_plane; do
+  for name in $outside $control_plane; do
     [ ! -f "$run/$name.pid" ] || kill -KILL "$(cat "$run/$name.pid")" 2>/dev/null || true
   done
-  for n in c n1 n2; do ip netns del "k$n" 2>/dev/null || true; done
+  for n in c n1 n2 n3; do ip netns del "k$n" 2>/dev/null || true; done
   for h in $hierarchies unified; do
     for n in $nodes; do
       [ ! -d "/sys/fs/cgroup/$h/divvy-lab-n$n" ] ||

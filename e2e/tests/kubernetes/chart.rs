@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::helpers::{GRID, read, render_overlay, repository, with_component};
+use crate::helpers::{GRID, HIGH_AVAILABILITY, read, render_overlay, repository, with_component};
 
 const CHART: &str = "k8s/chart";
 
@@ -30,6 +30,46 @@ fn chart_renders_the_objects_of_the_autoscaling_components() {
 fn chart_renders_the_objects_of_the_monitoring() {
     let monitored = render_overlay(&["k8s", "k8s/monitoring"], &[]);
     assert_equal(&helm(&json!({ "monitoring": { "enabled": true } })), &monitored);
+}
+
+#[test]
+fn chart_renders_the_objects_of_several_coordinators_over_a_database() {
+    assert_equal(&helm(&several_coordinators()), &HIGH_AVAILABILITY);
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_tls_components() {
+    let (tls, several) = (json!({ "tls": { "enabled": true } }), several_coordinators());
+    let component = ["k8s/components/tls"];
+    assert_equal(&helm(&tls), &render_overlay(&["k8s"], &component));
+    let overlay = render_overlay(&["k8s/overlays/high-availability"], &component);
+    assert_equal(&helm(&joined(&[&tls, &several])), &overlay);
+    let monitored = joined(&[&tls, &json!({ "monitoring": { "enabled": true } })]);
+    let both = ["k8s/components/tls", "k8s/components/monitoring-tls"];
+    assert_equal(&helm(&monitored), &render_overlay(&["k8s", "k8s/monitoring"], &both));
+}
+
+#[test]
+fn place_of_results_is_the_secrets_unless_a_value_says_it() {
+    let mut values = several_coordinators();
+    values["store"]["resultsUrl"] = json!("s3://results/grid");
+    let objects = by_name(&helm(&values));
+    let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    assert!(variables(container).contains(&json!({ "name": "DIVVY_RESULTS_URL", "value": "s3://results/grid" })));
+}
+
+#[test]
+fn public_port_follows_tls_unless_a_value_says_it() {
+    for (values, port) in [
+        (json!({}), 80),
+        (json!({ "tls": { "enabled": true } }), 443),
+        (json!({ "tls": { "enabled": true }, "coordinator": { "service": { "port": 8443 } } }), 8443),
+    ] {
+        let objects = by_name(&helm(&values));
+        let service = &objects[&("Service".to_owned(), "divvy-coordinator".to_owned())];
+        assert_eq!(service["spec"]["ports"][0]["port"], port, "{values}");
+    }
 }
 
 #[test]
@@ -62,6 +102,12 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "coordinator": { "env": { "FOO": "1" } } }), "FOO"),
         (json!({ "coordinator": { "storage": { "size": "20GB" } } }), "size"),
         (json!({ "imagePullPolicy": "Sometimes" }), "imagePullPolicy"),
+        (json!({ "coordinator": { "replicas": 3 } }), "secretName"),
+        (json!({ "coordinator": { "replicas": 0 }, "store": { "secretName": "divvy-store" } }), "replicas"),
+        (json!({ "store": { "secretName": "divvy-store", "resultsUrl": "results" } }), "resultsUrl"),
+        (json!({ "tls": { "secret": "divvy-tls" } }), "secret"),
+        (json!({ "worker": { "extraEnv": [{ "value": "1" }] } }), "name"),
+        (json!({ "worker": { "extraEnv": [{ "name": "DIVVY_TLS_CERT", "value": "/tmp" }] } }), "extraEnv"),
     ] {
         let output = template(&values);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -72,23 +118,47 @@ fn values_out_of_the_schema_are_refused() {
 
 #[test]
 fn values_reach_the_objects_they_are_for() {
+    let headers = json!({ "secretKeyRef": { "name": "collector", "key": "headers" } });
     let objects = by_name(&helm(&json!({
         "worker": {
             "image": { "repository": "registry.example:5000/team/divvy-worker", "tag": "1.2.3" },
             "env": { "DIVVY_SLOTS": "2" },
+            "extraEnv": [{ "name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": headers }],
         },
-        "coordinator": { "env": { "DIVVY_MAX_INFLIGHT": "50" }, "storage": { "className": "fast" } },
+        "coordinator": {
+            "env": { "DIVVY_MAX_INFLIGHT": "50", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318" },
+            "storage": { "className": "fast" },
+            "extraEnv": [{ "name": "AWS_REGION", "value": "eu-central-1" }],
+        },
     })));
     let deployment = &objects[&("Deployment".to_owned(), "divvy-worker".to_owned())];
     assert_eq!(deployment["metadata"]["labels"]["app.kubernetes.io/version"], "1.2.3");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(container["image"], "registry.example:5000/team/divvy-worker:1.2.3");
     assert!(variables(container).contains(&json!({ "name": "DIVVY_SLOTS", "value": "2" })));
+    let secret = json!({ "name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": headers });
+    assert!(variables(container).contains(&secret));
     let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
     let container = &set["spec"]["template"]["spec"]["containers"][0];
-    assert!(variables(container).contains(&json!({ "name": "DIVVY_MAX_INFLIGHT", "value": "50" })));
+    for (name, value) in [
+        ("DIVVY_MAX_INFLIGHT", "50"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("AWS_REGION", "eu-central-1"),
+    ] {
+        assert!(variables(container).contains(&json!({ "name": name, "value": value })), "{name}");
+    }
     assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
     assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The values of `k8s/overlays/high-availability`.
+fn several_coordinators() -> Value {
+    json!({ "coordinator": { "replicas": 3 }, "store": { "secretName": "divvy-store" } })
+}
+
+/// The top-level values of all, which have no key in common.
+fn joined(all: &[&Value]) -> Value {
+    all.iter().flat_map(|values| values.as_object().expect("values").clone()).collect()
 }
 
 fn variables(container: &Value) -> &Vec<Value> {

@@ -73,6 +73,22 @@ fn workers_register_with_every_coordinator_also_with_those_that_are_not_ready() 
 }
 
 #[test]
+fn load_balancers_ask_each_node_for_its_coordinators_and_hear_in_time_that_one_ends() {
+    let services = all_of::<Service>(&HIGH_AVAILABILITY);
+    let service = services.into_iter().find(|service| service.metadata.name.as_deref() == Some("divvy-coordinator"));
+    let spec = service.and_then(|service| service.spec).expect("the Service");
+    assert_eq!(spec.external_traffic_policy.as_deref(), Some("Local"));
+    let pod = pod();
+    let hook = pod.containers[0].lifecycle.clone().and_then(|it| it.pre_stop).and_then(|it| it.sleep).expect("a sleep");
+    // Two questions five seconds apart, as load balancers of clouds ask at the least.
+    assert!(hook.seconds >= 10);
+    let drain = variables().into_iter().find(|it| it.name == "DIVVY_DRAIN_TIMEOUT_MS").and_then(|it| it.value);
+    let drain: i64 = drain.expect("a drain timeout").parse().expect("milliseconds");
+    let grace = pod.termination_grace_period_seconds.expect("a grace period");
+    assert!(grace >= hook.seconds + drain / 1000 + 5);
+}
+
+#[test]
 fn one_coordinator_at_a_time_may_be_evicted() {
     let budgets = all_of::<PodDisruptionBudget>(&HIGH_AVAILABILITY);
     let budget = budgets.into_iter().find(|budget| budget.metadata.name.as_deref() == Some("divvy-coordinator"));

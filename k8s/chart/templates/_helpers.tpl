@@ -32,10 +32,46 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- with (get .context.Values .component).extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Not empty where jobs are in a database instead of on a volume. */}}
+{{- define "divvy.stored" -}}
+{{- .Values.store.secretName -}}
+{{- end }}
+
+{{/* Both sides show certificates, as listeners and as clients. */}}
+{{- define "divvy.tlsEnv" -}}
+{{- range $name, $file := dict "TLS_CERT" "tls.crt" "TLS_KEY" "tls.key" "TLS_CLIENT_CA" "ca.crt" "CA_FILE" "ca.crt" "CLIENT_CERT" "tls.crt" "CLIENT_KEY" "tls.key" }}
+- name: DIVVY_{{ $name }}
+  value: /etc/divvy/tls/{{ $file }}
+{{- end }}
+- name: DIVVY_TLS_SERVER_NAME
+  value: divvy-coordinator-internal
+{{- end }}
+
+{{- define "divvy.tlsVolume" -}}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 288
 {{- end }}
 
 {{- define "divvy.drainSeconds" -}}
 {{ eq .Values.autoscaling.kind "none" | ternary .Values.worker.drainSeconds .Values.autoscaling.drainSeconds }}
+{{- end }}
+
+{{/* How Prometheus reads metrics over https. */}}
+{{- define "divvy.scrapeTls" -}}
+{{- $secret := .context.Values.tls.metricsSecretName -}}
+scheme: https
+tlsConfig:
+  ca: {secret: {name: {{ $secret }}, key: ca.crt}}
+  cert: {secret: {name: {{ $secret }}, key: tls.crt}}
+  keySecret: {name: {{ $secret }}, key: tls.key}
+  serverName: {{ .name }}
 {{- end }}
 
 {{/* A file of the manifests beside the chart as an object of this release. */}}

@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Prints what Kafka has of the grid: a line for each worker each second, until Ctrl-C.
 ///
-/// DIVVY_KAFKA_CONFIG has further settings of librdkafka, such as TLS and SASL.
+/// DIVVY_KAFKA_CONFIG has further settings of librdkafka, such as TLS and SASL; DIVVY_KAFKA_PREFIX is what the names of topics
+/// begin with.
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
     /// Kafka's brokers, with commas between [env: DIVVY_KAFKA_BROKERS]
@@ -49,7 +50,12 @@ pub(crate) fn settings(brokers: Option<&str>) -> Result<Settings, Failure> {
             .ok_or_else(|| Failure::Usage("name the brokers: --brokers HOST:PORT or DIVVY_KAFKA_BROKERS".to_owned()))?,
     };
     let config = text("DIVVY_KAFKA_CONFIG")?.unwrap_or_default();
-    Settings::parse(&brokers, &config).map_err(|error| Failure::Usage(format!("Kafka: {error}")))
+    let prefix = text("DIVVY_KAFKA_PREFIX")?;
+    let settings = Settings::parse(&brokers, &config).and_then(|settings| match prefix {
+        Some(prefix) => settings.with_prefix(&prefix),
+        None => Ok(settings),
+    });
+    settings.map_err(|error| Failure::Usage(format!("Kafka: {error}")))
 }
 
 /// The failure of reading.

@@ -127,6 +127,8 @@ pub struct Config {
     /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
     /// `\\,`. Default: none.
     pub kafka_config: KafkaConfig,
+    /// `DIVVY_KAFKA_PREFIX`: what the names of topics begin with, by which several grids share brokers. Default divvy.
+    pub kafka_prefix: String,
     /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default
     /// 15000: as long as its stop may take; 0 refuses at once.
     pub lock_timeout_ms: u64,
@@ -187,6 +189,7 @@ impl Default for Config {
             drain_timeout_ms: 10_000,
             kafka_brokers: String::new(),
             kafka_config: KafkaConfig::default(),
+            kafka_prefix: "divvy".to_owned(),
             lock_timeout_ms: 15_000,
             doors: DoorSettings::default(),
             pod_ip: None,

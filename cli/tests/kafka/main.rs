@@ -17,6 +17,7 @@ fn divvy(arguments: &[&str], broker: &Broker) -> Command {
         command.env_remove(name);
     }
     command.args(arguments).env("DIVVY_KAFKA_BROKERS", broker.address()).stdin(Stdio::null());
+    command.env("DIVVY_KAFKA_PREFIX", broker.prefix());
     command
 }
 
@@ -56,11 +57,11 @@ impl Drop for Grid {
 
 #[test]
 fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_environment() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let grid = Grid::start(&broker);
     grid.work(&broker);
-    eventually("the workers are published", || (broker.records("divvy.workers").len() >= 2).then_some(()));
-    eventually("the events are published", || (broker.records("divvy.events").len() >= 4).then_some(()));
+    eventually("the workers are published", || (broker.records("workers").len() >= 2).then_some(()));
+    eventually("the events are published", || (broker.records("events").len() >= 4).then_some(()));
     let arguments = ["monitor", "--from-beginning", "--events", "--output", "json"];
     let mut monitor = divvy(&arguments, &broker).stdout(Stdio::piped()).spawn().expect("start");
     let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
@@ -82,7 +83,7 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
 
 #[test]
 fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let grid = Grid::start(&broker);
     grid.work(&broker);
     let replay = || grid.run(&broker, &["statistics", "--replay-from-kafka"]);
@@ -95,8 +96,9 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     }
     // The oldest records of each partition go.
     let partitions: std::collections::BTreeSet<_> =
-        broker.records("divvy.events").iter().map(|record| record.partition).collect();
-    let places = partitions.iter().map(|number| json!({"topic": "divvy.events", "partition": number, "offset": 1}));
+        broker.records("events").iter().map(|record| record.partition).collect();
+    let places =
+        partitions.iter().map(|number| json!({"topic": broker.topic("events"), "partition": number, "offset": 1}));
     let file = broker.path("delete.json");
     let places = json!({"partitions": places.collect::<Vec<_>>(), "version": 1});
     std::fs::write(&file, places.to_string()).expect("room");
@@ -121,7 +123,7 @@ fn post(grid: &Grid, target: &str) {
 
 #[test]
 fn replay_compares_to_the_last_number_while_events_go_on() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let grid = Grid::start(&broker);
     grid.work(&broker);
     for _ in 0..20 {

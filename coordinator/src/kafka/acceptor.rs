@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use model::Priority;
+use model::{Priority, TraceContext};
 use store::{Advance, Advanced, NewJob, SubmitError};
 use streams::Acceptor;
 
@@ -23,17 +23,24 @@ pub(super) struct JobAcceptor {
 }
 
 impl Acceptor for JobAcceptor {
-    fn read(&self, value: &[u8], priority: Priority, idempotency_key: Option<&str>) -> Result<NewJob, String> {
+    fn read(
+        &self,
+        value: &[u8],
+        priority: Priority,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceContext>,
+    ) -> Result<NewJob, String> {
         if value.len() > self.max_bytes {
             return Err(format!("the value is longer than {} bytes", self.max_bytes));
         }
         let read = submission::read(value, self.chunk_size, Some(priority));
-        let (job, fingerprints) = read.map_err(|error| error.to_string())?;
+        let (mut job, fingerprints) = read.map_err(|error| error.to_string())?;
         if is_program(job.kind) || carries_code(&job) {
             let message = "jobs that run programs or carry code need a token with the right \"programs\", which a record \
                            cannot have";
             return Err(message.to_owned());
         }
+        job.options.trace = trace.filter(|_| service::trace::is_on());
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: None };
         let new = self.driver.view(|engine| proposal.into_new(Some(engine)));

@@ -38,7 +38,9 @@ impl Kafka {
             return Ok(None);
         }
         let settings = Settings::parse(&config.kafka_brokers, config.kafka_config.as_str())
-            .context("DIVVY_KAFKA_BROKERS and DIVVY_KAFKA_CONFIG")?;
+            .context("DIVVY_KAFKA_BROKERS and DIVVY_KAFKA_CONFIG")?
+            .with_prefix(&config.kafka_prefix)
+            .context("DIVVY_KAFKA_PREFIX")?;
         info!(brokers = settings.brokers(), "Kafka is used");
         Ok(Some(Arc::new(Self {
             settings,

@@ -56,16 +56,17 @@ fn alert_tells_that_brokers_are_away() {
 
 #[test]
 fn records_that_are_deleted_before_they_are_read_are_counted_and_told_and_the_rest_is_read() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let mut coordinator = Coordinator::start(&broker);
-    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.9", "--partitions", "1"]);
-    broker.produce("divvy.submit.9", &jobs(0..10), &[]);
+    broker.change_topic("--create", "submit.9", &["--partitions", "1"]);
+    broker.produce("submit.9", &jobs(0..10), &[]);
     wait_for_jobs(&coordinator, 10);
     let before = scrape(&coordinator);
     coordinator.stop();
-    broker.produce("divvy.submit.9", &jobs(10..30), &[]);
+    broker.produce("submit.9", &jobs(10..30), &[]);
     let file = broker.path("delete.json");
-    let place = json!({"partitions": [{"topic": "divvy.submit.9", "partition": 0, "offset": 25}], "version": 1});
+    let place =
+        json!({"partitions": [{"topic": broker.topic("submit.9"), "partition": 0, "offset": 25}], "version": 1});
     fs::write(&file, place.to_string()).expect("room");
     broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
     coordinator.start_again();

@@ -11,7 +11,7 @@ const JOB: &str = r#"{"kind":"tasks","params":{"list":[1,2,3]}}"#;
 
 #[test]
 fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cloudevents() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     for _ in 0..5 {
         let id = coordinator.post("/v1/jobs", JOB)["id"].as_str().expect("an id").to_owned();
@@ -22,7 +22,7 @@ fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cl
     coordinator.wait_until_published();
     let events = coordinator.events();
     assert_eq!(events.len(), 20);
-    let records = broker.records("divvy.events");
+    let records = broker.records("events");
     let mut by_number: Vec<_> = records.iter().collect();
     by_number.sort_by_key(|record| record.json()["seq"].as_u64());
     assert_eq!(by_number.iter().map(|record| record.json()).collect::<Vec<_>>(), events);
@@ -47,7 +47,7 @@ fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cl
     let mut partitions = BTreeMap::new();
     for record in &records {
         assert_eq!(*partitions.entry(record.key.clone()).or_insert(record.partition), record.partition);
-        assert!(record.partition >= 0 && record.topic == "divvy.events");
+        assert!(record.partition >= 0 && record.topic == broker.topic("events"));
     }
 }
 
@@ -70,20 +70,19 @@ fn without_brokers_all_else_goes_on_and_once_they_are_there_nothing_is_missing()
     coordinator.wait_until_published();
     eventually("every part goes on", || (coordinator.kafka()["errors"] == serde_json::json!({})).then_some(()));
     assert_eq!(coordinator.metric(r#"divvy_kafka_failing{part="events"}"#), 0.0);
-    let mut numbers: Vec<_> =
-        broker.records("divvy.events").iter().map(|record| record.json()["seq"].as_u64()).collect();
+    let mut numbers: Vec<_> = broker.records("events").iter().map(|record| record.json()["seq"].as_u64()).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().flatten().eq(1..=50));
 }
 
 #[test]
 fn workers_go_out_each_second() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     coordinator.post("/v1/jobs", JOB);
     coordinator.work("mine");
     let records = eventually("the worker is seen twice with what it has done", || {
-        let mut records = broker.records("divvy.workers");
+        let mut records = broker.records("workers");
         records.retain(|record| record.json()["tasks_done"] == 3);
         (records.len() >= 2).then_some(records)
     });
@@ -102,7 +101,7 @@ fn a_broker_with_tls_is_used_and_one_that_is_not_trusted_is_not() {
     let coordinator = Coordinator::start(&broker);
     coordinator.post("/v1/jobs", JOB);
     coordinator.wait_until_published();
-    assert_eq!(broker.records("divvy.events").len(), 1);
+    assert_eq!(broker.records("events").len(), 1);
     let distrusting = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", "security.protocol=ssl")]);
     distrusting.post("/v1/jobs", JOB);
     let error = eventually("it says why", || distrusting.kafka()["errors"]["events"].as_str().map(str::to_owned));

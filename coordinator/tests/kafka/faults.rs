@@ -4,17 +4,17 @@ use crate::helpers::*;
 
 #[test]
 fn partitions_that_are_added_while_a_topic_is_read_are_read_too() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
-    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.2", "--partitions", "1"]);
-    broker.produce("divvy.submit.2", &jobs(0..5), &[]);
+    broker.change_topic("--create", "submit.2", &["--partitions", "1"]);
+    broker.produce("submit.2", &jobs(0..5), &[]);
     wait_for_jobs(&coordinator, 5);
-    broker.tool("TopicCommand", &["--alter", "--topic", "divvy.submit.2", "--partitions", "5"]);
+    broker.change_topic("--alter", "submit.2", &["--partitions", "5"]);
     // The records of each call go to one partition or a few.
     for round in 0..12 {
-        broker.produce("divvy.submit.2", &jobs(10 * round + 10..10 * round + 20), &[]);
+        broker.produce("submit.2", &jobs(10 * round + 10..10 * round + 20), &[]);
     }
-    assert!(broker.records("divvy.submit.2").iter().any(|record| record.partition > 0), "none came to a new one");
+    assert!(broker.records("submit.2").iter().any(|record| record.partition > 0), "none came to a new one");
     let found = wait_for_jobs(&coordinator, 125);
     assert_eq!((found.len(), numbers(&found)), (125, (0..5).chain(10..130).collect()));
 }
@@ -26,7 +26,7 @@ fn a_broker_without_room_loses_no_event_and_no_record_once_there_is_room() {
         return;
     };
     let coordinator = Coordinator::start(&broker);
-    broker.produce("divvy.submit.5", &jobs(0..10), &[]);
+    broker.produce("submit.5", &jobs(0..10), &[]);
     wait_for_jobs(&coordinator, 10);
     coordinator.wait_until_published();
     let filler = broker.fill();
@@ -41,11 +41,11 @@ fn a_broker_without_room_loses_no_event_and_no_record_once_there_is_room() {
     std::fs::remove_file(filler).expect("it is there");
     broker.go();
     coordinator.wait_until_published();
-    broker.produce("divvy.submit.5", &jobs(1000..1010), &[]);
+    broker.produce("submit.5", &jobs(1000..1010), &[]);
     let all = usize::try_from(number).expect("few") + 10;
     eventually("every record is a job", || (coordinator.events().len() >= all).then_some(()));
     coordinator.wait_until_published();
-    let (records, events) = (broker.records("divvy.events"), coordinator.events());
+    let (records, events) = (broker.records("events"), coordinator.events());
     assert_eq!(events.len(), all);
     assert!(read_by_number(&records).into_iter().eq(1..=events.len() as u64), "a number is missing");
     check_order(&records, &events);

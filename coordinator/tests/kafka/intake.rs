@@ -8,10 +8,10 @@ use crate::helpers::*;
 
 #[test]
 fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_record() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     for priority in [1, 5, 9] {
-        broker.produce(&format!("divvy.submit.{priority}"), &jobs(priority * 10..priority * 10 + 4), &[]);
+        broker.produce(&format!("submit.{priority}"), &jobs(priority * 10..priority * 10 + 4), &[]);
     }
     let jobs = wait_for_jobs(&coordinator, 12);
     for job in &jobs {
@@ -20,11 +20,12 @@ fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_r
     }
     let numbers_of: HashMap<_, _> = jobs.iter().map(|job| (job["id"].clone(), job["tags"]["number"].clone())).collect();
     coordinator.wait_until_published();
-    let submitted: Vec<_> = broker.records("divvy.events").iter().map(Record::json).collect();
+    let submitted: Vec<_> = broker.records("events").iter().map(Record::json).collect();
     assert_eq!(submitted.len(), 12);
     for event in submitted {
         let source = &event["source"];
-        let found = broker.records(source["topic"].as_str().expect("a topic"));
+        let topic = source["topic"].as_str().and_then(|topic| topic.strip_prefix(broker.prefix())?.strip_prefix('.'));
+        let found = broker.records(topic.expect("a topic of this test"));
         let record = found.iter().find(|record| {
             (Some(i64::from(record.partition)), Some(record.offset))
                 == (source["partition"].as_i64(), source["offset"].as_u64())
@@ -38,17 +39,17 @@ fn each_record_is_a_job_with_the_priority_of_its_topic_and_its_event_names_the_r
 
 #[test]
 fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_a_dead_letter() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     for _ in 0..3 {
-        broker.produce("divvy.submit.5", &[job(1)], &[("idempotency-key", "a key")]);
+        broker.produce("submit.5", &[job(1)], &[("idempotency-key", "a key")]);
     }
     // Records of different partitions are read in any order.
     wait_for_jobs(&coordinator, 1);
-    broker.produce("divvy.submit.5", &[job(2)], &[("idempotency-key", "a key")]);
-    broker.produce("divvy.submit.5", &[job(3)], &[]);
+    broker.produce("submit.5", &[job(2)], &[("idempotency-key", "a key")]);
+    broker.produce("submit.5", &[job(3)], &[]);
     let jobs = wait_for_jobs(&coordinator, 2);
-    let dead = eventually("a dead letter", || broker.records("divvy.submit.dead").pop());
+    let dead = eventually("a dead letter", || broker.records("submit.dead").pop());
     assert_eq!((jobs.len(), numbers(&jobs)), (2, BTreeSet::from([1, 3])));
     assert_eq!(dead.json()["tags"]["number"], "2");
     let cause = dead.header("divvy-cause").expect("a cause");
@@ -59,7 +60,7 @@ fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_
 
 #[test]
 fn what_is_no_job_goes_to_the_dead_letters_with_its_cause_and_the_rest_goes_on() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     let poison = [
         ("{", "not valid"),
@@ -73,16 +74,18 @@ fn what_is_no_job_goes_to_the_dead_letters_with_its_cause_and_the_rest_goes_on()
         records.extend(jobs(place as u64 * 10..place as u64 * 10 + 10));
         records.push((*value).to_owned());
     }
-    broker.produce("divvy.submit.7", &records, &[("from", "a test")]);
+    broker.produce("submit.7", &records, &[("from", "a test")]);
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 50)).len(), 50);
-    let dead =
-        eventually("every dead letter", || Some(broker.records("divvy.submit.dead")).filter(|dead| dead.len() >= 5));
+    let dead = eventually("every dead letter", || Some(broker.records("submit.dead")).filter(|dead| dead.len() >= 5));
     assert_eq!(dead.len(), 5);
     for letter in &dead {
         let (_, cause) = poison.iter().find(|(value, _)| *value == letter.value).expect("the value as it was");
         let said = letter.header("divvy-cause").expect("a cause");
         assert!(said.contains(cause), "{said} for {}", letter.value);
-        assert_eq!((letter.header("divvy-topic"), letter.header("from")), (Some("divvy.submit.7"), Some("a test")));
+        assert_eq!(
+            (letter.header("divvy-topic"), letter.header("from")),
+            (Some(&*broker.topic("submit.7")), Some("a test"))
+        );
         assert!(letter.header("divvy-partition").is_some() && letter.header("divvy-offset").is_some());
     }
     eventually("each is counted", || (coordinator.kafka()["records_dead"] == 5).then_some(()));
@@ -90,28 +93,27 @@ fn what_is_no_job_goes_to_the_dead_letters_with_its_cause_and_the_rest_goes_on()
 
 #[test]
 fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_longer_than_before() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let mut coordinator = Coordinator::start(&broker);
     let anew = || {
-        broker.tool("TopicCommand", &["--delete", "--topic", "divvy.submit.3"]);
-        let create = ["--create", "--topic", "divvy.submit.3", "--partitions", "1"];
-        broker.tool("TopicCommand", &create);
+        broker.change_topic("--delete", "submit.3", &[]);
+        broker.change_topic("--create", "submit.3", &["--partitions", "1"]);
     };
-    broker.tool("TopicCommand", &["--create", "--topic", "divvy.submit.3", "--partitions", "1"]);
-    broker.produce("divvy.submit.3", &jobs(0..20), &[]);
+    broker.change_topic("--create", "submit.3", &["--partitions", "1"]);
+    broker.produce("submit.3", &jobs(0..20), &[]);
     wait_for_jobs(&coordinator, 20);
     // Shorter, while it is read.
     anew();
-    broker.produce("divvy.submit.3", &jobs(100..105), &[]);
+    broker.produce("submit.3", &jobs(100..105), &[]);
     wait_for_jobs(&coordinator, 25);
     // Longer, while it is read.
     anew();
-    broker.produce("divvy.submit.3", &jobs(200..230), &[]);
+    broker.produce("submit.3", &jobs(200..230), &[]);
     wait_for_jobs(&coordinator, 55);
     // Longer, while nobody reads it.
     coordinator.stop();
     anew();
-    broker.produce("divvy.submit.3", &jobs(300..340), &[]);
+    broker.produce("submit.3", &jobs(300..340), &[]);
     coordinator.start_again();
     let jobs = wait_for_jobs(&coordinator, 95);
     let expected = (0..20).chain(100..105).chain(200..230).chain(300..340);
@@ -120,7 +122,7 @@ fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_lon
 
 #[test]
 fn records_that_carry_code_are_dead_letters() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
     let with_code = [
         r#"{"kind":"tasks","params":{"list":[{"divvy":1,"python":"3.13","call":"gASV"}]}}"#,
@@ -128,13 +130,32 @@ fn records_that_carry_code_are_dead_letters() {
     ];
     let mut records = jobs(0..2);
     records.extend(with_code.map(str::to_owned));
-    broker.produce("divvy.submit.5", &records, &[]);
+    broker.produce("submit.5", &records, &[]);
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 2)), BTreeSet::from([0, 1]));
-    let dead =
-        eventually("both dead letters", || Some(broker.records("divvy.submit.dead")).filter(|dead| dead.len() >= 2));
+    let dead = eventually("both dead letters", || Some(broker.records("submit.dead")).filter(|dead| dead.len() >= 2));
     for letter in &dead {
         assert!(with_code.contains(&letter.value.as_str()), "{}", letter.value);
         let cause = letter.header("divvy-cause").expect("a cause");
         assert!(cause.contains("carry code need a token with the right \"programs\""), "{cause}");
     }
+}
+
+#[test]
+fn a_record_that_names_a_span_makes_a_job_of_its_trace() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let broker = Broker::shared();
+    // Nobody takes the spans. The leases tell of them all the same.
+    let coordinator = Coordinator::start_with(&broker, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")]);
+    let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    broker.produce("submit.5", &[job(1)], &[("traceparent", &parent), ("tracestate", "vendor=1")]);
+    wait_for_jobs(&coordinator, 1);
+    let claimed = coordinator.claim("mine").expect("a task");
+    let traceparent = claimed["traceparent"].as_str().expect("a span");
+    assert!(traceparent.starts_with(&format!("00-{TRACE}-")) && traceparent.ends_with("-01"), "{claimed}");
+    assert_eq!(claimed["tracestate"], "vendor=1");
+    // What is no span is ignored.
+    broker.produce("submit.5", &[job(2)], &[("traceparent", "00-0-0-01")]);
+    wait_for_jobs(&coordinator, 2);
+    let claimed = coordinator.claim("other").expect("a task");
+    assert!(claimed["traceparent"].is_null(), "{claimed}");
 }

@@ -33,7 +33,7 @@ fn no_event_is_missing_or_out_of_order_however_often_coordinator_and_broker_are_
     coordinator.wait_until_published();
     let newest = coordinator.kafka()["published_event"].as_u64().expect("a number");
     assert!(newest >= wanted, "{newest} events");
-    let (records, events) = (broker.records("divvy.events"), coordinator.events());
+    let (records, events) = (broker.records("events"), coordinator.events());
     assert!(read_by_number(&records).into_iter().eq(1..=newest), "a number is missing");
     assert_eq!(events.len() as u64, newest);
     check_order(&records, &events);
@@ -54,7 +54,7 @@ fn each_record_is_one_job_however_often_coordinator_and_broker_are_killed() {
     for round in 0..rounds {
         let numbers = wanted * round / rounds..wanted * (round + 1) / rounds;
         let values: Vec<_> = numbers.map(|number| job(number).to_string()).collect();
-        broker.produce(&format!("divvy.submit.{}", round % 3 + 1), &values, &[]);
+        broker.produce(&format!("submit.{}", round % 3 + 1), &values, &[]);
         if round == kills {
             break;
         }
@@ -85,6 +85,6 @@ fn each_record_is_one_job_however_often_coordinator_and_broker_are_killed() {
         next = format!("&page_token={token}");
     }
     assert_eq!(found.len() as u64, wanted);
-    assert!(broker.records("divvy.submit.dead").is_empty());
-    check_statistics(&coordinator, &broker.records("divvy.events"));
+    assert!(broker.records("submit.dead").is_empty());
+    check_statistics(&coordinator, &broker.records("events"));
 }

@@ -6,9 +6,9 @@ use crate::helpers::*;
 
 /// Creates a topic of one partition with settings of its own.
 fn create(broker: &Broker, topic: &str, settings: &[&str]) {
-    let mut arguments = vec!["--create", "--topic", topic, "--partitions", "1"];
-    arguments.extend(settings.iter().flat_map(|setting| ["--config", setting]));
-    broker.tool("TopicCommand", &arguments);
+    let mut options = vec!["--partitions", "1"];
+    options.extend(settings.iter().flat_map(|setting| ["--config", setting]));
+    broker.change_topic("--create", topic, &options);
 }
 
 /// Writes each record in a batch of its own.
@@ -18,7 +18,7 @@ fn produce_apart(broker: &Broker, topic: &str, numbers: std::ops::Range<u64>) {
 
 #[test]
 fn a_partition_that_has_lost_its_end_is_read_on_from_there_and_not_from_its_start() {
-    const TOPIC: &str = "divvy.submit.3";
+    const TOPIC: &str = "submit.3";
     let mut broker = Broker::start();
     let mut coordinator = Coordinator::start(&broker);
     create(&broker, TOPIC, &[]);
@@ -48,23 +48,23 @@ fn a_partition_that_has_lost_its_end_is_read_on_from_there_and_not_from_its_star
 
 #[test]
 fn a_record_whose_key_fits_no_dead_letter_does_not_stop_the_intake() {
-    let broker = Broker::start();
+    let broker = Broker::shared();
     let coordinator = Coordinator::start(&broker);
-    create(&broker, "divvy.submit.4", &[]);
+    create(&broker, "submit.4", &[]);
     // Just below a megabyte, which is the most that a topic takes unless it says otherwise. It cannot be compressed.
     let key: String = repeat_with(fastrand::alphanumeric).take(1_048_480).collect();
-    broker.produce_key("divvy.submit.4", &key);
-    broker.produce("divvy.submit.4", &jobs(0..3), &[]);
+    broker.produce_key("submit.4", &key);
+    broker.produce("submit.4", &jobs(0..3), &[]);
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 3)).len(), 3);
-    let letter = eventually("a dead letter", || broker.records("divvy.submit.dead").pop());
+    let letter = eventually("a dead letter", || broker.records("submit.dead").pop());
     assert_eq!((letter.key.as_deref().unwrap_or(""), letter.header("divvy-key")), ("", Some("too large")));
     assert_eq!(letter.header("divvy-cause"), Some("the record has no value"));
     eventually("it is counted", || (coordinator.kafka()["records_dead"] == 1).then_some(()));
     // A topic that takes no dead letter at all.
-    broker.tool("TopicCommand", &["--delete", "--topic", "divvy.submit.dead"]);
-    create(&broker, "divvy.submit.dead", &["max.message.bytes=80"]);
-    broker.produce("divvy.submit.4", &["no job".to_owned()], &[]);
-    broker.produce("divvy.submit.4", &jobs(3..5), &[]);
+    broker.change_topic("--delete", "submit.dead", &[]);
+    create(&broker, "submit.dead", &["max.message.bytes=80"]);
+    broker.produce("submit.4", &["no job".to_owned()], &[]);
+    broker.produce("submit.4", &jobs(3..5), &[]);
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 5)).len(), 5);
     eventually("it is counted", || (coordinator.kafka()["dead_letters_refused"] == 1).then_some(()));
     assert_eq!(coordinator.metric("divvy_kafka_refused_dead_letters_total"), 1.0);

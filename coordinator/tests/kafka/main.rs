@@ -1,7 +1,8 @@
 //! The coordinator and a real broker of Apache Kafka, as processes; `kcat` is what reads and writes beside them.
 //!
-//! Each test has a broker of its own, one at a time: a broker takes seconds of a core to start.
+//! Tests that do not end their broker share one, each with topics of its own: a broker takes seconds of a core to start.
 
+mod acknowledgements;
 mod alerts;
 mod events;
 mod faults;

@@ -6,8 +6,8 @@ use crate::helpers::*;
 
 /// What `docs/kafka.md` says that the client needs.
 fn allow(broker: &Broker) {
-    let written = ["divvy.events", "divvy.workers", "divvy.submit.dead"].map(str::to_owned);
-    let read: Vec<_> = (1..=9).map(|priority| format!("divvy.submit.{priority}")).collect();
+    let written = ["events", "workers", "submit.dead"].map(|name| broker.topic(name));
+    let read: Vec<_> = (1..=9).map(|priority| broker.topic(&format!("submit.{priority}"))).collect();
     for (operation, topics) in [("Write", &written[..]), ("Read", &read)] {
         let mut arguments = vec!["--add", "--allow-principal", "User:divvy", "--operation", operation];
         arguments.extend(topics.iter().flat_map(|topic| ["--topic", topic.as_str()]));
@@ -18,8 +18,8 @@ fn allow(broker: &Broker) {
 #[test]
 fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
     let broker = Broker::start_guarded();
-    for topic in ["divvy.events", "divvy.workers", "divvy.submit.dead", "divvy.submit.5"] {
-        broker.tool("TopicCommand", &["--create", "--topic", topic, "--partitions", "2"]);
+    for topic in ["events", "workers", "submit.dead", "submit.5"] {
+        broker.change_topic("--create", topic, &["--partitions", "2"]);
     }
     let coordinator = Coordinator::start(&broker);
     coordinator.post("/v1/jobs", &job(0));
@@ -29,14 +29,14 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
     });
     assert_eq!(coordinator.kafka()["published_event"], 0);
     allow(&broker);
-    broker.produce("divvy.submit.5", &jobs(1..20), &[]);
-    broker.produce("divvy.submit.5", &["no job".to_owned()], &[]);
+    broker.produce("submit.5", &jobs(1..20), &[]);
+    broker.produce("submit.5", &["no job".to_owned()], &[]);
     let found = wait_for_jobs(&coordinator, 20);
     assert_eq!((found.len(), numbers(&found)), (20, (0..20).collect()));
     coordinator.wait_until_published();
-    assert_eq!(broker.records("divvy.events").len(), 20);
-    eventually("a dead letter", || broker.records("divvy.submit.dead").pop());
+    assert_eq!(broker.records("events").len(), 20);
+    eventually("a dead letter", || broker.records("submit.dead").pop());
     coordinator.work("mine");
-    eventually("the workers are published", || broker.records("divvy.workers").pop());
+    eventually("the workers are published", || broker.records("workers").pop());
     eventually("nothing fails", || (coordinator.kafka()["errors"] == json!({})).then_some(()));
 }

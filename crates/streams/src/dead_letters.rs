@@ -10,7 +10,6 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders, OwnedMessa
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use tracing::warn;
 
-use crate::DEAD_TOPIC;
 use crate::client::log;
 use crate::settings::Settings;
 use crate::thread::Stop;
@@ -91,13 +90,15 @@ pub(crate) type Letter<'a> = (&'a OwnedMessage, &'a str);
 pub(crate) struct DeadLetters {
     producer: BaseProducer<Deliveries>,
     deliveries: Deliveries,
+    topic: String,
 }
 
 impl DeadLetters {
     pub(crate) fn new(settings: &Settings) -> Result<Self, KafkaError> {
         let deliveries = Deliveries::default();
         // Alone, since a broker refuses all records of a batch that is too large.
-        Ok(Self { producer: settings.producer(deliveries.clone(), 1)?, deliveries })
+        let producer = settings.producer(deliveries.clone(), 1)?;
+        Ok(Self { producer, deliveries, topic: settings.topics().dead() })
     }
 
     /// Publishes records with their causes; the brokers have them when it returns. A record that is too large goes
@@ -140,7 +141,7 @@ impl DeadLetters {
 
     fn send_one(&self, (record, cause): Letter<'_>, place: usize, extent: Extent, stop: &Stop) -> Result<(), Unburied> {
         let headers = headers(record, cause, extent);
-        let mut letter = BaseRecord::with_opaque_to(DEAD_TOPIC, place).headers(headers);
+        let mut letter = BaseRecord::with_opaque_to(&self.topic, place).headers(headers);
         if let Some(key) = record.key().filter(|_| extent != Extent::Cause) {
             letter = letter.key(key);
         }

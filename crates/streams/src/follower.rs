@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::client::Context;
 use crate::settings::Settings;
-use crate::{EVENTS_TOPIC, WORKERS_TOPIC};
+use crate::topics::Topics;
 
 /// How long a broker may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +72,7 @@ pub struct Follower {
     /// Partitions whose end has not been seen.
     open: usize,
     is_grouped: bool,
+    events: String,
 }
 
 impl std::fmt::Debug for Follower {
@@ -93,14 +94,14 @@ impl Follower {
     ) -> Result<Self, FollowerError> {
         let reset = if from == From::Beginning { "earliest" } else { "latest" };
         let consumer = settings.follower(group, reset)?;
-        let names: Vec<_> = topics.iter().map(|topic| topic.name()).collect();
+        let names: Vec<_> = topics.iter().map(|topic| topic.name(settings.topics())).collect();
         let (mut assignment, mut open) = (TopicPartitionList::new(), 0);
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
         for name in &names {
-            let metadata = consumer.client().fetch_metadata(Some(name), ASK_TIMEOUT)?;
+            let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT)?;
             for topic in metadata.topics() {
                 if topic.error().is_some() || topic.partitions().is_empty() {
-                    return Err(FollowerError::NoTopic((*name).to_owned()));
+                    return Err(FollowerError::NoTopic(name.clone()));
                 }
                 for partition in topic.partitions() {
                     assignment.add_partition_offset(name, partition.id(), offset)?;
@@ -109,10 +110,10 @@ impl Follower {
             }
         }
         match group {
-            Some(_) => consumer.subscribe(&names)?,
+            Some(_) => consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?,
             None => consumer.assign(&assignment)?,
         }
-        Ok(Self { consumer, open, is_grouped: group.is_some() })
+        Ok(Self { consumer, open, is_grouped: group.is_some(), events: settings.topics().events() })
     }
 
     /// The next that comes; none when nothing has within `patience`.
@@ -122,7 +123,7 @@ impl Follower {
     pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
         let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
         match record {
-            Ok(record) => read(&record.detach()).map(Some),
+            Ok(record) => self.read(&record.detach()).map(Some),
             Err(KafkaError::PartitionEOF(_)) => {
                 self.open = self.open.saturating_sub(1);
                 Ok((self.open == 0 && !self.is_grouped).then_some(Followed::End))
@@ -132,13 +133,23 @@ impl Follower {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn read(&self, record: &OwnedMessage) -> Result<Followed, FollowerError> {
+        let value = record.payload().unwrap_or_default();
+        let read = if record.topic() == self.events {
+            serde_json::from_slice(value).map(Followed::Event)
+        } else {
+            serde_json::from_slice(value).map(Followed::Worker)
+        };
+        read.map_err(|error| FollowerError::Record { topic: record.topic().to_owned(), offset: record.offset(), error })
+    }
 }
 
 impl Topic {
-    fn name(self) -> &'static str {
+    fn name(self, topics: &Topics) -> String {
         match self {
-            Self::Workers => WORKERS_TOPIC,
-            Self::Events => EVENTS_TOPIC,
+            Self::Workers => topics.workers(),
+            Self::Events => topics.events(),
         }
     }
 }
@@ -150,13 +161,4 @@ fn is_passing(error: &KafkaError) -> bool {
 
 fn is_of_group(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
-}
-
-fn read(record: &OwnedMessage) -> Result<Followed, FollowerError> {
-    let value = record.payload().unwrap_or_default();
-    let read = match record.topic() {
-        EVENTS_TOPIC => serde_json::from_slice(value).map(Followed::Event),
-        _ => serde_json::from_slice(value).map(Followed::Worker),
-    };
-    read.map_err(|error| FollowerError::Record { topic: record.topic().to_owned(), offset: record.offset(), error })
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use model::Priority;
+use model::TraceContext;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 
-use crate::SUBMIT_PREFIX;
 use crate::client::Context;
 use crate::partitions::Partition;
+use crate::topics::Topics;
 
 /// Records that are taken at a time,
 const MAX_BATCH: usize = 4_000;
@@ -17,6 +17,9 @@ const MAX_BATCH: usize = 4_000;
 const MAX_BATCH_BYTES: usize = 16 << 20;
 /// The header with the client's own name for a request.
 const KEY_HEADER: &str = "idempotency-key";
+/// The headers of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// The records that are there, or the first that comes within `patience`.
 pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> Result<Vec<OwnedMessage>, KafkaError> {
@@ -44,17 +47,59 @@ pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Opti
 }
 
 /// The partition of a record, where its topic is one of jobs.
-pub(crate) fn partition_of(record: &OwnedMessage) -> Option<Partition> {
-    let priority: u8 = record.topic().strip_prefix(SUBMIT_PREFIX)?.parse().ok()?;
-    Some((Priority::try_from(priority).ok()?, record.partition()))
+pub(crate) fn partition_of(record: &OwnedMessage, topics: &Topics) -> Option<Partition> {
+    Some((topics.priority_of(record.topic())?, record.partition()))
+}
+
+/// The values of all headers of a name.
+fn header_values<'a>(record: &'a OwnedMessage, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let headers = record.headers().into_iter().flat_map(Headers::iter);
+    headers.filter(move |header| header.key.eq_ignore_ascii_case(name)).map(|header| header.value.unwrap_or_default())
+}
+
+/// The span that the record's headers name; none where they name none or are not as they must be, as in a request.
+pub(crate) fn trace(record: &OwnedMessage) -> Option<TraceContext> {
+    let mut parents = header_values(record, TRACEPARENT);
+    let (parent, None) = (parents.next()?, parents.next()) else { return None };
+    let states: Vec<_> =
+        header_values(record, TRACESTATE).filter_map(|state| std::str::from_utf8(state).ok()).collect();
+    TraceContext::parse(std::str::from_utf8(parent).ok()?, &states.join(","))
 }
 
 /// What the client calls the job itself.
 pub(crate) fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, String> {
-    let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
-    let Some(header) = headers.into_iter().find(|header| header.key.eq_ignore_ascii_case(KEY_HEADER)) else {
-        return Ok(None);
-    };
-    let text = std::str::from_utf8(header.value.unwrap_or_default());
-    text.map(Some).map_err(|_| format!("the header {KEY_HEADER} must be readable text"))
+    let Some(value) = header_values(record, KEY_HEADER).next() else { return Ok(None) };
+    std::str::from_utf8(value).map(Some).map_err(|_| format!("the header {KEY_HEADER} must be readable text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::{Header, OwnedHeaders};
+
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn record(headers: &[(&str, &str)]) -> OwnedMessage {
+        let add = |all: OwnedHeaders, &(key, value): &(&str, &str)| all.insert(Header { key, value: Some(value) });
+        let headers = headers.iter().fold(OwnedHeaders::new(), add);
+        let time = rdkafka::Timestamp::CreateTime(0);
+        OwnedMessage::new(None, None, "divvy.submit.5".to_owned(), time, 0, 0, Some(headers))
+    }
+
+    #[test]
+    fn a_record_names_its_span_by_one_traceparent_and_any_number_of_tracestates() {
+        let found = trace(&record(&[("traceparent", PARENT), ("tracestate", "a=1"), ("TraceState", "b=2")]));
+        let found = found.expect("a span");
+        assert_eq!((found.traceparent().as_str(), found.state.as_str()), (PARENT, "a=1,b=2"));
+        for headers in [&[][..], &[("traceparent", "00-")], &[("traceparent", PARENT), ("traceparent", PARENT)]] {
+            assert_eq!(trace(&record(headers)), None, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_value_of_its_header_whatever_its_case() {
+        assert_eq!(idempotency_key(&record(&[("Idempotency-Key", "mine")])), Ok(Some("mine")));
+        assert_eq!(idempotency_key(&record(&[])), Ok(None));
+    }
 }

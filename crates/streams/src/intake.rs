@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{EventSource, Priority};
+use model::{EventSource, Priority, TraceContext};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -23,19 +23,17 @@ use tracing::{info, warn};
 use crate::client::Context;
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
-use crate::incoming::{idempotency_key, partition_of, poll};
+use crate::incoming::{idempotency_key, partition_of, poll, trace};
 use crate::marks::Slot;
 use crate::partitions::{self, Begin, Partition, Place, mark, stream};
 use crate::settings::Settings;
-use crate::submit_topic;
 use crate::thread::Stop;
+use crate::topics::Topics;
 
 /// Nothing is read while so many changes wait for the store.
 const MAX_BACKLOG: u64 = 20_000;
 /// How long an idle intake waits before it looks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
-/// How often it looks for partitions that were added.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The group that a broker's log shows. It has no members.
@@ -43,11 +41,17 @@ const GROUP: &str = "divvy-intake";
 
 /// Turns records into jobs.
 pub trait Acceptor: Send + Sync + 'static {
-    /// The job of a value, as `POST /v1/jobs` takes it.
+    /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span that the record is part of.
     ///
     /// # Errors
     /// Why it is none.
-    fn read(&self, value: &[u8], priority: Priority, idempotency_key: Option<&str>) -> Result<NewJob, String>;
+    fn read(
+        &self,
+        value: &[u8],
+        priority: Priority,
+        idempotency_key: Option<&str>,
+        trace: Option<TraceContext>,
+    ) -> Result<NewJob, String>;
 
     /// Makes moves in this order, and the jobs that are new known. An answer for each.
     fn accept(&self, moves: Vec<Advance>) -> impl Future<Output = Vec<Result<Advanced, SubmitError>>> + Send;
@@ -87,6 +91,7 @@ enum IntakeError {
 struct Session {
     consumer: BaseConsumer<Context>,
     dead_letters: DeadLetters,
+    topics: Topics,
     places: BTreeMap<Partition, Place>,
     /// Whether a topic was made anew: what was read since is void.
     made_anew: Arc<AtomicBool>,
@@ -109,7 +114,7 @@ impl Session {
 
     fn mark_move(&self, partition: Partition, slot: Slot, to: Position) -> Advance {
         let from = self.places.get(&partition).map_or(0, |place| place.marks.stands_at(slot));
-        Advance { stream: slot.stream(partition), from, to, job: None }
+        Advance { stream: slot.stream(&self.topics, partition), from, to, job: None }
     }
 
     fn put_marks(
@@ -119,7 +124,8 @@ impl Session {
     ) -> Result<(), IntakeError> {
         for ((partition, slot, to), answer) in marks.into_iter().zip(answers) {
             if let Advanced::Elsewhere(position) = answer? {
-                return Err(IntakeError::Overtaken { stream: slot.stream(partition), position });
+                let stream = slot.stream(&self.topics, partition);
+                return Err(IntakeError::Overtaken { stream, position });
             }
             if let Some(place) = self.places.get_mut(&partition) {
                 place.marks.put(slot, to);
@@ -178,8 +184,9 @@ impl<A: Acceptor> Intake<A> {
             if self.take(&mut session, batch, stop)? == Next::Look {
                 return Ok(());
             }
-            if session.looked_at.elapsed() > LOOK_INTERVAL {
-                let found: BTreeSet<_> = partitions::find(session.consumer.client())?.into_iter().collect();
+            if session.looked_at.elapsed() > self.settings.look_interval() {
+                let found: BTreeSet<_> =
+                    partitions::find(session.consumer.client(), &session.topics)?.into_iter().collect();
                 if !session.places.keys().eq(found.iter()) {
                     return Ok(());
                 }
@@ -189,27 +196,33 @@ impl<A: Acceptor> Intake<A> {
         Ok(())
     }
 
+    /// The name of a partition's position.
+    fn stream(&self, partition: Partition) -> String {
+        stream(self.settings.topics(), partition)
+    }
+
     fn begin(&self) -> Result<Session, IntakeError> {
         let made_anew = Arc::default();
         let context = Context::of(&self.figures, Part::Intake).watching(&made_anew);
         let consumer = self.settings.consumer(GROUP, context)?;
-        let found = partitions::find(consumer.client())?;
+        let topics = self.settings.topics().clone();
+        let found = partitions::find(consumer.client(), &topics)?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
-        let mut places = partitions::places(&found, &positions);
+        let mut places = partitions::places(&topics, &found, &positions);
         for (&partition, place) in &mut places {
             let offset = self.place(consumer.client(), partition, place)?;
             let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
-            assignment.add_partition_offset(&submit_topic(partition.0), partition.1, offset)?;
+            assignment.add_partition_offset(&topics.submit(partition.0), partition.1, offset)?;
         }
         consumer.assign(&assignment)?;
         let dead_letters = DeadLetters::new(&self.settings)?;
-        Ok(Session { consumer, dead_letters, places, made_anew, looked_at: Instant::now() })
+        Ok(Session { consumer, dead_letters, topics, places, made_anew, looked_at: Instant::now() })
     }
 
     /// Where to read, with the store's position moved where it cannot stay.
     fn place(&self, client: &Client<Context>, partition: Partition, place: &mut Place) -> Result<u64, IntakeError> {
-        let offsets = partitions::offsets(client, partition)?;
+        let offsets = partitions::offsets(client, self.settings.topics(), partition)?;
         match partitions::begin(place.stored, offsets.start, offsets.end) {
             Begin::At(offset) => return Ok(offset),
             Begin::Proving(offset) => {
@@ -217,7 +230,7 @@ impl<A: Acceptor> Intake<A> {
                 return Ok(offset);
             }
             Begin::Missed(offset, records) => {
-                let stream = stream(partition);
+                let stream = self.stream(partition);
                 warn!(stream, records, offset, "records were deleted before they were read: going on after them");
                 self.figures.add_missed(records);
                 self.set_back(partition, place, Position { next: offset, mark: 0 })?;
@@ -232,8 +245,8 @@ impl<A: Acceptor> Intake<A> {
     fn resume(&self, partition: Partition, place: &mut Place, offsets: &Range<u64>) -> Result<(), IntakeError> {
         let consumer = self.settings.consumer(GROUP, Context::default())?;
         let marked = place.marks.before(place.stored.next);
-        let (stream, next) = (stream(partition), place.stored.next);
-        let to = partitions::last_common(&consumer, partition, &marked, offsets)?;
+        let (stream, next) = (self.stream(partition), place.stored.next);
+        let to = partitions::last_common(&consumer, self.settings.topics(), partition, &marked, offsets)?;
         if let Some(Position { next: offset, .. }) = to {
             warn!(
                 stream,
@@ -249,11 +262,11 @@ impl<A: Acceptor> Intake<A> {
     }
 
     fn set_back(&self, partition: Partition, place: &mut Place, to: Position) -> Result<(), IntakeError> {
-        let advance = Advance { stream: stream(partition), from: place.stored.next, to, job: None };
+        let advance = Advance { stream: self.stream(partition), from: place.stored.next, to, job: None };
         let answers = self.runtime.block_on(self.acceptor.accept(vec![advance]));
         for answer in answers {
             if let Advanced::Elsewhere(position) = answer? {
-                return Err(IntakeError::Overtaken { stream: stream(partition), position });
+                return Err(IntakeError::Overtaken { stream: self.stream(partition), position });
             }
         }
         place.stored = to;
@@ -263,12 +276,12 @@ impl<A: Acceptor> Intake<A> {
     fn take(&self, session: &mut Session, batch: Vec<OwnedMessage>, stop: &Stop) -> Result<Next, IntakeError> {
         let mut pending = Vec::with_capacity(batch.len());
         for record in batch {
-            let Some(partition) = partition_of(&record) else { continue };
+            let Some(partition) = partition_of(&record, &session.topics) else { continue };
             let Some(place) = session.places.get_mut(&partition) else { continue };
             let offset = u64::try_from(record.offset()).unwrap_or(0);
             if std::mem::take(&mut place.is_unproved) && offset + 1 == place.stored.next {
                 if mark(&record) != place.stored.mark {
-                    let offsets = partitions::offsets(session.consumer.client(), partition)?;
+                    let offsets = partitions::offsets(session.consumer.client(), &session.topics, partition)?;
                     self.resume(partition, place, &offsets)?;
                     return Ok(Next::Look);
                 }
@@ -304,7 +317,7 @@ impl<A: Acceptor> Intake<A> {
             let topic = one.record.topic().to_owned();
             let source = EventSource { topic, partition: one.partition.1, offset: one.offset };
             let job = job.map(|job| (Box::new(job), source));
-            moves.push((stream(one.partition), from, to, job));
+            moves.push((self.stream(one.partition), from, to, job));
         }
         self.bury(session, &mut pending, stop)?;
         let positions: Vec<_> = moves.iter().map(|(_, _, to, _)| *to).collect();
@@ -321,7 +334,7 @@ impl<A: Acceptor> Intake<A> {
     fn read(&self, one: &Pending) -> Result<NewJob, String> {
         let value = one.record.payload().ok_or("the record has no value")?;
         let key = idempotency_key(&one.record)?;
-        self.acceptor.read(value, one.partition.0, key)
+        self.acceptor.read(value, one.partition.0, key, trace(&one.record))
     }
 
     /// The brokers have the dead letters before any position moves behind them.
@@ -361,7 +374,7 @@ impl<A: Acceptor> Intake<A> {
                     }
                 }
                 Ok(Advanced::Elsewhere(position)) => {
-                    return Err(IntakeError::Overtaken { stream: stream(one.partition), position });
+                    return Err(IntakeError::Overtaken { stream: self.stream(one.partition), position });
                 }
                 Err(refused @ (SubmitError::Mismatch { .. } | SubmitError::Write(WriteError::Refused(_))))
                     if one.cause.is_none() =>

@@ -17,6 +17,7 @@ mod record;
 mod roster;
 mod settings;
 mod thread;
+mod topics;
 mod window;
 
 pub use figures::{Figures, Part};
@@ -26,18 +27,3 @@ pub use outbox::Outbox;
 pub use roster::Roster;
 pub use settings::{InvalidSettings, Settings};
 pub use thread::{Stop, start};
-
-/// The topic of events, keyed by job.
-pub const EVENTS_TOPIC: &str = "divvy.events";
-/// The topic of the workers' state, keyed by worker.
-pub const WORKERS_TOPIC: &str = "divvy.workers";
-/// The topic of records that are no jobs.
-pub const DEAD_TOPIC: &str = "divvy.submit.dead";
-/// What the topics of jobs begin with; their priority follows.
-const SUBMIT_PREFIX: &str = "divvy.submit.";
-
-/// The topic of the jobs of a priority.
-#[must_use]
-pub fn submit_topic(priority: model::Priority) -> String {
-    format!("{SUBMIT_PREFIX}{}", priority.get())
-}

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use store::Position;
 
 use crate::partitions::{Partition, stream};
+use crate::topics::Topics;
 
 /// Marks that are kept of each power of two.
 const TURNS: u64 = 4;
@@ -30,8 +31,8 @@ impl Slot {
     }
 
     /// The name of its position in the store.
-    pub(crate) fn stream(self, partition: Partition) -> String {
-        format!("{}/{}.{}", stream(partition), self.power, self.turn)
+    pub(crate) fn stream(self, topics: &Topics, partition: Partition) -> String {
+        format!("{}/{}.{}", stream(topics, partition), self.power, self.turn)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -46,8 +47,8 @@ pub(crate) struct Marks(BTreeMap<Slot, Position>);
 
 impl Marks {
     /// Those of a partition that the store has.
-    pub(crate) fn of(partition: Partition, positions: &[(String, Position)]) -> Self {
-        let stream = stream(partition);
+    pub(crate) fn of(topics: &Topics, partition: Partition, positions: &[(String, Position)]) -> Self {
+        let stream = stream(topics, partition);
         let slot = |name: &str| Slot::parse(name.strip_prefix(&stream)?.strip_prefix('/')?);
         Self(positions.iter().filter_map(|(name, position)| Some((slot(name)?, *position))).collect())
     }
@@ -125,12 +126,12 @@ mod tests {
     #[test]
     fn marks_are_found_by_the_names_of_their_positions() {
         let five = Priority::try_from(5).expect("a priority");
-        let (mine, other) = ((five, 1), (five, 11));
+        let (topics, mine, other) = (Topics::default(), (five, 1), (five, 11));
         let marks = after(40);
-        let mut positions: Vec<_> = marks.0.iter().map(|(slot, at)| (slot.stream(mine), *at)).collect();
-        positions.extend(after(9).0.iter().map(|(slot, at)| (slot.stream(other), *at)));
-        positions.extend([(stream(mine), at(40)), ("outbox".to_owned(), at(3))]);
-        assert_eq!(Marks::of(mine, &positions), marks);
-        assert_eq!(Marks::of((five, 2), &positions), Marks::default());
+        let mut positions: Vec<_> = marks.0.iter().map(|(slot, at)| (slot.stream(&topics, mine), *at)).collect();
+        positions.extend(after(9).0.iter().map(|(slot, at)| (slot.stream(&topics, other), *at)));
+        positions.extend([(stream(&topics, mine), at(40)), ("outbox".to_owned(), at(3))]);
+        assert_eq!(Marks::of(&topics, mine, &positions), marks);
+        assert_eq!(Marks::of(&topics, (five, 2), &positions), Marks::default());
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
 //! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
-//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. Nothing is sent without
-//! the trust to lead: what a coordinator held that was paused is thrown away when it wakes up.
+//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. After a failure one event
+//! goes alone, so that an event which the brokers never take does not bring those behind it again and again. Nothing is sent
+//! without the trust to lead: what a coordinator held that was paused is thrown away when it wakes up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,10 +21,10 @@ use tokio::sync::watch;
 
 use crate::client::log;
 use crate::figures::{Figures, Part};
+use crate::record;
 use crate::settings::Settings;
 use crate::thread::Stop;
 use crate::window::Window;
-use crate::{EVENTS_TOPIC, record};
 
 /// Events read at a time.
 const PAGE: usize = 2_000;
@@ -109,6 +110,9 @@ struct Session {
     stored_at: Instant,
     /// The last event that was sent.
     sent: u64,
+    /// Whether the session before has failed: the first event goes alone.
+    is_careful: bool,
+    topic: String,
     latest: watch::Receiver<u64>,
 }
 
@@ -116,8 +120,11 @@ impl Outbox {
     /// Publishes until it is told to stop.
     pub fn run(self, stop: &Stop) {
         self.figures.started(Part::Outbox);
+        let mut is_careful = false;
         while stop.wait_to_act() {
-            if let Err(error) = self.session(stop) {
+            let ended = self.session(stop, is_careful);
+            is_careful = ended.is_err();
+            if let Err(error) = ended {
                 self.figures.failed(Part::Outbox, &error.to_string());
                 stop.sleep(RETRY_PAUSE);
             }
@@ -126,7 +133,7 @@ impl Outbox {
     }
 
     /// From the store's position on, until something fails.
-    fn session(&self, stop: &Stop) -> Result<(), OutboxError> {
+    fn session(&self, stop: &Stop, is_careful: bool) -> Result<(), OutboxError> {
         let (stored, lost) = self.positions()?;
         // Events count from 1.
         let next = stored.max(1);
@@ -136,27 +143,33 @@ impl Outbox {
         let deliveries = Deliveries { window: Arc::clone(&window) };
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
-        let mut session = Session { producer, window, stored, stored_at, sent: next - 1, latest };
-        while stop.may_act() {
-            self.step(&mut session, stop)?;
+        let (sent, topic) = (next - 1, self.settings.topics().events());
+        let mut session = Session { producer, window, stored, stored_at, sent, is_careful, topic, latest };
+        let mut ended = Ok(());
+        while ended.is_ok() && stop.may_act() {
+            ended = self.step(&mut session, stop);
         }
         session.producer.poll(Duration::ZERO);
         // Another coordinator publishes from the position on: an event that goes out later would come after its own.
         session.producer.purge(PurgeConfig::default().queue().inflight());
-        // The store refuses it where another one leads.
+        // What is acknowledged is not sent again. The store refuses it where another one leads.
         if let Err(error) = self.store_position(&mut session, true) {
             tracing::debug!(%error, "events that are acknowledged are published again");
         }
-        Ok(())
+        ended
     }
 
     fn step(&self, session: &mut Session, stop: &Stop) -> Result<(), OutboxError> {
         let target = *session.latest.borrow_and_update();
-        let outstanding = lock(&session.window).len();
+        let (outstanding, is_proved) = {
+            let window = lock(&session.window);
+            (window.len(), window.is_proved())
+        };
+        let (most, page) = if session.is_careful && !is_proved { (1, 1) } else { (MAX_OUTSTANDING, PAGE) };
         let mut is_waiting = true;
-        if session.sent < target && outstanding < MAX_OUTSTANDING {
+        if session.sent < target && outstanding < most {
             is_waiting = false;
-            let page = self.runtime.block_on(self.store.events(session.sent, None, PAGE))?;
+            let page = self.runtime.block_on(self.store.events(session.sent, None, page))?;
             if page.is_empty() {
                 // They are forgotten.
                 session.sent = target;
@@ -198,7 +211,7 @@ impl Outbox {
         let job = event.job.to_string();
         let value = serde_json::to_string(event).expect("an event is JSON");
         let number = usize::try_from(event.seq).expect("64 bits");
-        let mut record = BaseRecord::with_opaque_to(EVENTS_TOPIC, number)
+        let mut record = BaseRecord::with_opaque_to(&session.topic, number)
             .key(job.as_str())
             .payload(value.as_str())
             .timestamp(event.at.as_millisecond())

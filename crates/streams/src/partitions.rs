@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use store::Position;
 
 use crate::client::Context;
+use crate::incoming;
 use crate::marks::Marks;
-use crate::{incoming, submit_topic};
+use crate::topics::Topics;
 
 /// How long a broker may take to answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,8 +64,8 @@ pub(crate) fn begin(position: Position, low: u64, high: u64) -> Begin {
 }
 
 /// The name of a partition's position.
-pub(crate) fn stream((priority, partition): Partition) -> String {
-    format!("{}/{partition}", submit_topic(priority))
+pub(crate) fn stream(topics: &Topics, (priority, partition): Partition) -> String {
+    format!("{}/{partition}", topics.submit(priority))
 }
 
 /// By what a record is recognized: never 0.
@@ -81,10 +82,10 @@ pub(crate) fn mark(record: &OwnedMessage) -> u64 {
 }
 
 /// The partitions of the topics of jobs that there are.
-pub(crate) fn find(client: &Client<Context>) -> Result<Vec<Partition>, KafkaError> {
+pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Vec<Partition>, KafkaError> {
     let mut partitions = Vec::new();
     for priority in Priority::all() {
-        let metadata = client.fetch_metadata(Some(&submit_topic(priority)), ASK_TIMEOUT)?;
+        let metadata = client.fetch_metadata(Some(&topics.submit(priority)), ASK_TIMEOUT)?;
         for topic in metadata.topics() {
             match topic.error().map(RDKafkaErrorCode::from) {
                 None => partitions.extend(topic.partitions().iter().map(|partition| (priority, partition.id()))),
@@ -97,18 +98,26 @@ pub(crate) fn find(client: &Client<Context>) -> Result<Vec<Partition>, KafkaErro
 }
 
 /// The store's positions of the partitions, and their marks.
-pub(crate) fn places(partitions: &[Partition], positions: &[(String, Position)]) -> BTreeMap<Partition, Place> {
+pub(crate) fn places(
+    topics: &Topics,
+    partitions: &[Partition],
+    positions: &[(String, Position)],
+) -> BTreeMap<Partition, Place> {
     let place = |&partition: &Partition| {
-        let name = stream(partition);
+        let name = stream(topics, partition);
         let stored = positions.iter().find(|(stream, _)| *stream == name).map_or(Position::default(), |&(_, at)| at);
-        (partition, Place { stored, is_unproved: false, marks: Marks::of(partition, positions) })
+        (partition, Place { stored, is_unproved: false, marks: Marks::of(topics, partition, positions) })
     };
     partitions.iter().map(place).collect()
 }
 
 /// The offsets that a partition has.
-pub(crate) fn offsets(client: &Client<Context>, (priority, partition): Partition) -> Result<Range<u64>, KafkaError> {
-    let (low, high) = client.fetch_watermarks(&submit_topic(priority), partition, ASK_TIMEOUT)?;
+pub(crate) fn offsets(
+    client: &Client<Context>,
+    topics: &Topics,
+    (priority, partition): Partition,
+) -> Result<Range<u64>, KafkaError> {
+    let (low, high) = client.fetch_watermarks(&topics.submit(priority), partition, ASK_TIMEOUT)?;
     let count = |offset: i64| u64::try_from(offset).unwrap_or(0);
     Ok(count(low)..count(high))
 }
@@ -116,12 +125,13 @@ pub(crate) fn offsets(client: &Client<Context>, (priority, partition): Partition
 /// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else.
 pub(crate) fn last_common(
     consumer: &BaseConsumer<Context>,
+    topics: &Topics,
     partition: Partition,
     marked: &[Position],
     offsets: &Range<u64>,
 ) -> Result<Option<Position>, KafkaError> {
     for position in marked.iter().filter(|position| offsets.contains(&(position.next - 1))) {
-        let record = read_at(consumer, partition, position.next - 1)?;
+        let record = read_at(consumer, topics, partition, position.next - 1)?;
         if record.is_some_and(|record| mark(&record) == position.mark) {
             return Ok(Some(*position));
         }
@@ -132,12 +142,13 @@ pub(crate) fn last_common(
 /// The record at an offset before the partition's end; none where there is a gap.
 fn read_at(
     consumer: &BaseConsumer<Context>,
+    topics: &Topics,
     (priority, partition): Partition,
     offset: u64,
 ) -> Result<Option<OwnedMessage>, KafkaError> {
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
     let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(&submit_topic(priority), partition, Offset::Offset(offset))?;
+    assignment.add_partition_offset(&topics.submit(priority), partition, Offset::Offset(offset))?;
     consumer.assign(&assignment)?;
     let until = Instant::now() + ASK_TIMEOUT;
     while Instant::now() < until {

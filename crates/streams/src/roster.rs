@@ -7,7 +7,6 @@ use api::WorkerStatus;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
-use crate::WORKERS_TOPIC;
 use crate::client::Context;
 use crate::figures::{Figures, Part};
 use crate::settings::Settings;
@@ -51,7 +50,7 @@ impl Roster {
     fn session(&self, stop: &Stop) -> Result<(), KafkaError> {
         let producer: BaseProducer<Context> =
             self.settings.producer(Context::of(&self.figures, Part::Roster), TOGETHER)?;
-        let mut next = Instant::now();
+        let (topic, mut next) = (self.settings.topics().workers(), Instant::now());
         while stop.may_act() {
             let workers = (self.workers)();
             if workers.is_empty() {
@@ -62,7 +61,7 @@ impl Roster {
                     return Ok(());
                 }
                 let value = serde_json::to_string(&worker).expect("a state is JSON");
-                let record = BaseRecord::to(WORKERS_TOPIC).key(worker.id.as_str()).payload(value.as_str());
+                let record = BaseRecord::to(&topic).key(worker.id.as_str()).payload(value.as_str());
                 if let Err((error, _)) = producer.send(record) {
                     self.figures.failed(Part::Roster, &error.to_string());
                     break;

@@ -1,6 +1,7 @@
 //! The brokers, and settings of librdkafka beside those that the parts need.
 
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -9,6 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use crate::client::Context;
+use crate::topics::{MAX_PREFIX_LENGTH, Topics};
 
 /// Settings on which the promises of the parts stand, by all their names.
 const RESERVED: [&str; 16] = [
@@ -29,6 +31,10 @@ const RESERVED: [&str; 16] = [
     "test.mock.num.brokers",
     "transactional.id",
 ];
+/// How often topics and partitions that were added are looked for, at the least,
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// and librdkafka's setting of it.
+const REFRESH_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
 /// What a name of a setting has whose value is a secret.
 const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config", "username"];
 
@@ -37,6 +43,7 @@ const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config
 pub struct Settings {
     brokers: String,
     extra: Vec<(String, String)>,
+    topics: Topics,
 }
 
 /// Settings that cannot be used.
@@ -48,6 +55,11 @@ pub enum InvalidSettings {
     /// Not a list of `key=value`.
     #[error("setting {0} has no value: give key=value, several separated by commas, a comma in a value as \\,")]
     NoValue(usize),
+    /// No topic can have a name that begins so.
+    #[error(
+        "topics cannot begin with {0:?}: give 1 to {MAX_PREFIX_LENGTH} letters, digits, dots, hyphens and underscores"
+    )]
+    Prefix(String),
     /// Set by divvy alone.
     #[error("{0} is set by divvy")]
     Reserved(String),
@@ -63,7 +75,11 @@ impl fmt::Debug for Settings {
             if is_secret(key) { format!("{key}=…") } else { format!("{key}={value}") }
         };
         let extra: Vec<_> = self.extra.iter().map(shown).collect();
-        f.debug_struct("Settings").field("brokers", &self.brokers).field("extra", &extra).finish()
+        f.debug_struct("Settings")
+            .field("brokers", &self.brokers)
+            .field("topics", &self.topics)
+            .field("extra", &extra)
+            .finish()
     }
 }
 
@@ -89,7 +105,7 @@ impl Settings {
         if let Some((key, _)) = extra.iter().find(|(key, _)| RESERVED.contains(&key.as_str())) {
             return Err(InvalidSettings::Reserved(key.clone()));
         }
-        let settings = Self { brokers: brokers.join(","), extra };
+        let settings = Self { brokers: brokers.join(","), extra, topics: Topics::default() };
         let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
         // Some combinations are refused only where a client is made, and not for each of them.
         settings.ordered_producer(Context::default()).map_err(refused)?;
@@ -112,6 +128,27 @@ impl Settings {
         text
     }
 
+    /// The same with topics whose names begin with `prefix` instead of `divvy`.
+    ///
+    /// # Errors
+    /// Kafka allows no such names.
+    pub fn with_prefix(self, prefix: &str) -> Result<Self, InvalidSettings> {
+        let topics = Topics::with_prefix(prefix).ok_or_else(|| InvalidSettings::Prefix(prefix.to_owned()))?;
+        Ok(Self { topics, ..self })
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// How often to look for topics and partitions that were added: as often as librdkafka is told to, if that is more often
+    /// than by default.
+    pub(crate) fn look_interval(&self) -> Duration {
+        let mut values = self.extra.iter().filter(|(key, _)| key == REFRESH_INTERVAL).map(|(_, value)| value.parse());
+        let told = values.next_back().and_then(Result::ok).filter(|millis| *millis > 0).map(Duration::from_millis);
+        told.map_or(LOOK_INTERVAL, |told| told.min(LOOK_INTERVAL))
+    }
+
     /// The brokers, as `host:port,…`.
     #[must_use]
     pub fn brokers(&self) -> &str {
@@ -121,7 +158,7 @@ impl Settings {
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "divvy").set("log.connection.close", "false");
-        config.set("reconnect.backoff.max.ms", "2000").set("topic.metadata.refresh.interval.ms", "30000");
+        config.set("reconnect.backoff.max.ms", "2000").set(REFRESH_INTERVAL, "30000");
         for (key, value) in own {
             config.set(*key, *value);
         }
@@ -269,6 +306,17 @@ mod tests {
         }
         for config in ["acks=all", "max.in.flight=3", "retries=100", "linger.ms=50", "compression.type=zstd"] {
             assert!(Settings::parse("one:1", config).is_ok(), "{config}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_looked_for_as_often_as_librdkafka_is_told_to_but_not_more_seldom_than_by_default() {
+        let told = |millis: &str| format!("{REFRESH_INTERVAL}={millis}");
+        for (config, millis) in
+            [(String::new(), 10_000), (told("500"), 500), (told("-1"), 10_000), (told("60000"), 10_000)]
+        {
+            let settings = Settings::parse("one:1", &config).expect("valid");
+            assert_eq!(settings.look_interval(), Duration::from_millis(millis), "{config}");
         }
     }
 

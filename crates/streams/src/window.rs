@@ -8,6 +8,8 @@ pub(crate) struct Window {
     outstanding: BTreeSet<u64>,
     /// The number after that of the last event that was sent.
     beyond: u64,
+    /// Whether any event is acknowledged.
+    is_proved: bool,
     failed: Option<String>,
     /// What the client has said last of its brokers.
     warning: Option<String>,
@@ -31,6 +33,12 @@ impl Window {
 
     pub(crate) fn acknowledged(&mut self, seq: u64) {
         self.outstanding.remove(&seq);
+        self.is_proved = true;
+    }
+
+    /// Whether the brokers have acknowledged any event.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.is_proved
     }
 
     /// Only the first failure tells the cause.
@@ -70,12 +78,12 @@ mod tests {
     #[test]
     fn only_what_is_acknowledged_without_a_gap_counts() {
         let mut window = Window::new(5);
-        assert_eq!(window.next(), 5);
+        assert_eq!((window.next(), window.is_proved()), (5, false));
         for seq in [5, 6, 9] {
             window.sent(seq);
         }
         window.acknowledged(6);
-        assert_eq!((window.next(), window.len()), (5, 2));
+        assert_eq!((window.next(), window.len(), window.is_proved()), (5, 2, true));
         window.acknowledged(5);
         assert_eq!(window.next(), 9);
         window.acknowledged(9);

@@ -1,22 +1,26 @@
-//! A broker of Apache Kafka in a process of its own, with an address that stays when it is started again.
+//! A broker of Apache Kafka: in a process of its own, with an address that stays when it is started again, or the process
+//! that all tests share which do not end it, with topics of each test's own.
 
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
+use test_postgres::Proxy;
 
 use super::{eventually, spawn};
 
-const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+/// What `StorageTool format` writes into an empty directory, without the second of a core that it takes.
+const FORMATTED: &str =
+    "version=1\ncluster.id=MkU3OEVBNTcwNTJENDM2Qg\nnode.id=1\ndirectory.id=LdGmRrVKQSyZbV5uMVdRqA\n";
 /// Memory and threads enough for a test. Compiling less makes it start sooner.
 const JAVA: [&str; 5] =
     ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"];
-
-static TURN: Mutex<()> = Mutex::new(());
 
 /// Whom a broker lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +41,13 @@ pub(crate) struct Broker {
     directory: TempDir,
     port: u16,
     door: Door,
+    /// What is between it and its clients.
+    proxy: Option<Proxy>,
+    /// What the names of its topics begin with.
+    prefix: String,
+    is_shared: bool,
     /// Holds the name space of the disk that the broker alone sees.
     disk: Option<Child>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Broker {
@@ -50,23 +58,58 @@ impl Broker {
         broker
     }
 
+    /// The broker of all tests that do not end it, with topics of this test's own. It ends with the tests' process.
+    pub(crate) fn shared() -> Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        static TESTS: AtomicU32 = AtomicU32::new(1);
+        let port = SHARED.get_or_init(Self::start_to_stay).port;
+        let number = TESTS.fetch_add(1, Ordering::Relaxed);
+        let directory = TempDir::new().expect("a directory");
+        let prefix = format!("test-{number}");
+        Self { child: None, directory, port, door: Door::Open, proxy: None, prefix, is_shared: true, disk: None }
+    }
+
+    fn start_to_stay() -> Self {
+        let broker = Self::start();
+        // What is static is not dropped: the guard sees the process end by the end of its input, and the broker ends with it.
+        let mut guard = Command::new("sh");
+        guard.args(["-c", "cat >/dev/null; sleep 1; rm -rf \"$1\"", "guard"]).arg(broker.directory.path());
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A signal to the tests' group is not for it.
+        let guard = guard.process_group(0).spawn().expect("sh is there");
+        std::mem::forget(guard);
+        broker
+    }
+
+    /// A broker that clients reach by a proxy alone.
+    pub(crate) fn start_behind_proxy() -> Self {
+        let mut broker = Self::prepare_behind(Door::Open, Some(Proxy::start));
+        broker.go();
+        broker
+    }
+
+    /// What is between it and its clients.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a proxy")
+    }
+
     /// A broker that takes TLS only, with a certificate for 127.0.0.1.
     pub(crate) fn start_secure() -> Self {
-        let mut broker = Self::prepare_behind(Door::Tls);
+        let mut broker = Self::prepare_behind(Door::Tls, None);
         broker.go();
         broker
     }
 
     /// A broker that knows `divvy` by name and allows it nothing.
     pub(crate) fn start_guarded() -> Self {
-        let mut broker = Self::prepare_behind(Door::Named);
+        let mut broker = Self::prepare_behind(Door::Named, None);
         broker.go();
         broker
     }
 
     /// A broker that is not there yet.
     pub(crate) fn prepare() -> Self {
-        Self::prepare_behind(Door::Open)
+        Self::prepare_behind(Door::Open, None)
     }
 
     /// A broker whose records are on a disk of so many megabytes; none where nothing can be mounted.
@@ -110,20 +153,18 @@ impl Broker {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("a process").is_some())
     }
 
-    fn prepare_behind(door: Door) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    fn prepare_behind(door: Door, proxy: Option<fn(u16) -> Proxy>) -> Self {
         let directory = TempDir::new().expect("a directory");
         let (port, controller) = (free_port(), free_port());
-        let broker = Self { child: None, directory, port, door, disk: None, _turn: turn };
+        let (proxy, prefix) = (proxy.map(|start| start(port)), "divvy".to_owned());
+        let broker = Self { child: None, directory, port, door, proxy, prefix, is_shared: false, disk: None };
         if door == Door::Tls {
             broker.certify();
         }
         let settings = broker.settings(controller);
         fs::write(broker.path("server.properties"), settings).expect("room");
-        let format = ["format", "--cluster-id", CLUSTER, "--standalone", "--config"];
-        let status = java().arg("kafka.tools.StorageTool").args(format).arg(broker.path("server.properties")).output();
-        let status = status.expect("java, as scripts/test.sh installs it");
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+        fs::create_dir(broker.path("data")).expect("room");
+        fs::write(broker.path("data/meta.properties"), FORMATTED).expect("room");
         broker
     }
 
@@ -138,7 +179,7 @@ impl Broker {
             "process.roles=broker,controller\nnode.id=1\n\
              listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners={protocol}://{address}\ncontroller.listener.names=CONTROLLER\n\
-             inter.broker.listener.name={protocol}\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             inter.broker.listener.name={protocol}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
@@ -185,6 +226,7 @@ impl Broker {
 
     /// Starts it and waits until it answers.
     pub(crate) fn go(&mut self) {
+        assert!(!self.is_shared, "other tests use it");
         let mut command = java();
         command.arg("kafka.Kafka").arg(self.path("server.properties"));
         if let Some(disk) = &self.disk {
@@ -215,7 +257,7 @@ impl Broker {
     /// Takes the records of a topic's first partition from an offset on away, as a loss of power does that comes before the
     /// disk has them. The broker must have been killed; a batch goes as a whole.
     pub(crate) fn truncate(&self, topic: &str, offset: u64) {
-        let segment = self.path("data").join(format!("{topic}-0")).join("00000000000000000000.log");
+        let segment = self.path("data").join(format!("{}-0", self.topic(topic))).join("00000000000000000000.log");
         let bytes = fs::read(&segment).expect("a segment");
         let mut place = 0;
         // The offset of a batch's first record, then the length of what follows.
@@ -234,7 +276,27 @@ impl Broker {
 
     /// Where clients reach it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
+    }
+
+    /// What `DIVVY_KAFKA_PREFIX` is for it.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The name of a topic of this test.
+    pub(crate) fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// Bytes of records of a topic that it has written.
+    pub(crate) fn written(&self, name: &str) -> u64 {
+        let start = self.topic(name) + "-";
+        let of_topic = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&start);
+        let partitions = fs::read_dir(self.path("data")).expect("its data").flatten().filter(of_topic);
+        let files = partitions.flat_map(|partition| fs::read_dir(partition.path()).into_iter().flatten().flatten());
+        let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "log"));
+        logs.filter_map(|log| Some(log.metadata().ok()?.len())).sum()
     }
 
     /// What `DIVVY_KAFKA_CONFIG` is for it.
@@ -258,6 +320,11 @@ impl Broker {
             arguments.extend(["-X".to_owned(), setting.to_owned()]);
         }
         arguments
+    }
+
+    /// Creates, alters or deletes a topic of this test.
+    pub(crate) fn change_topic(&self, change: &str, name: &str, options: &[&str]) {
+        self.tool("TopicCommand", &[&[change, "--topic", &self.topic(name)], options].concat());
     }
 
     /// One of Kafka's own tools.
@@ -297,7 +364,13 @@ fn login((name, password): (&str, &str)) -> String {
 fn java() -> Command {
     let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kafka/libs");
     assert!(libs.join(".complete").exists(), "no broker in {}: run scripts/kafka/fetch.sh", libs.display());
+    let libs = libs.canonicalize().expect("it is there");
     let mut command = Command::new("java");
+    // Classes as scripts/kafka/fetch.sh has kept them; a JVM that cannot use them goes on without.
+    let classes = libs.with_file_name("broker.jsa");
+    if classes.exists() {
+        command.arg(format!("-XX:SharedArchiveFile={}", classes.display())).args(["-Xshare:auto", "-Xlog:disable"]);
+    }
     command.args(JAVA).arg(libs.join("*"));
     command
 }

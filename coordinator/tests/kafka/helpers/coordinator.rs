@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use super::{Broker, PATIENCE, eventually};
 
+/// Topics and partitions that come later are found soon; the time that it takes by default is not what is tested.
+const QUICK: &str = "topic.metadata.refresh.interval.ms=500";
+
 /// Killed when dropped.
 pub(crate) struct Coordinator {
     child: Child,
@@ -40,7 +43,11 @@ impl Coordinator {
     }
 
     pub(crate) fn start_with(broker: &Broker, variables: &[(&str, &str)]) -> Self {
-        let kafka = [("DIVVY_KAFKA_BROKERS", broker.address()), ("DIVVY_KAFKA_CONFIG", broker.config())];
+        let kafka = [
+            ("DIVVY_KAFKA_BROKERS", broker.address()),
+            ("DIVVY_KAFKA_CONFIG", broker.config() + "," + QUICK),
+            ("DIVVY_KAFKA_PREFIX", broker.prefix().to_owned()),
+        ];
         let own = kafka.into_iter().map(|(name, value)| (name.to_owned(), value));
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self::start_on(Arc::new(TempDir::new().expect("a directory")), own.chain(variables).collect())
@@ -120,14 +127,19 @@ impl Coordinator {
         self.try_work(worker).unwrap_or_else(|said| panic!("{said}"));
     }
 
-    /// The same, whether or not there are tasks and a leader; what was said instead of a success.
-    pub(crate) fn try_work(&self, worker: &str) -> Result<(), String> {
+    /// What a claim of `worker` gets; what was said where it gets nothing.
+    pub(crate) fn claim(&self, worker: &str) -> Result<Value, String> {
         let claim = format!(r#"{{"worker_id":"{worker}","kinds":["tasks"],"max_tasks":100,"wait_seconds":5}}"#);
         let (status, claimed) = ask(self.internal, "POST", "/v1/worker/claim", &claim);
         if status != 200 {
             return Err(format!("{status} {claimed}"));
         }
-        let claimed: Value = serde_json::from_str(&claimed).expect("JSON");
+        Ok(serde_json::from_str(&claimed).expect("JSON"))
+    }
+
+    /// As [`Self::work`], whether or not there are tasks and a leader; what was said instead of a success.
+    pub(crate) fn try_work(&self, worker: &str) -> Result<(), String> {
+        let claimed = self.claim(worker)?;
         let results = vec![1; claimed["tasks"].as_array().expect("tasks").len()];
         let attempt = claimed["attempt"].as_str().expect("an attempt");
         let target = format!("/v1/worker/tasks/{attempt}/complete");

@@ -44,10 +44,10 @@ impl Record {
 }
 
 impl Broker {
-    /// Every record of a topic, each partition in order; none where there is no topic, or the broker is away.
+    /// Every record of a topic of this test, each partition in order; none where there is no topic, or the broker is away.
     pub(crate) fn records(&self, topic: &str) -> Vec<Record> {
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J"]);
+        command.args(self.client()).args(["-C", "-t", &self.topic(topic), "-o", "beginning", "-e", "-q", "-J"]);
         let output = command.args(["-X", "allow.auto.create.topics=false"]).output().expect("kcat");
         if !output.status.success() {
             return Vec::new();
@@ -65,7 +65,16 @@ impl Broker {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), format!("{key}:\n")).expect("room");
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", topic, "-K:", "-Z", "-X", "message.max.bytes=2000000", "-l"]);
+        command.args(self.client()).args([
+            "-P",
+            "-t",
+            &self.topic(topic),
+            "-K:",
+            "-Z",
+            "-X",
+            "message.max.bytes=2000000",
+            "-l",
+        ]);
         let output = command.arg(file.path()).output().expect("kcat");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -75,7 +84,7 @@ impl Broker {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), values.join("\n") + "\n").expect("room");
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", topic, "-X", "enable.idempotence=true"]);
+        command.args(self.client()).args(["-P", "-t", &self.topic(topic), "-X", "enable.idempotence=true"]);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);
         }

@@ -1,0 +1,71 @@
+//! The broker has written events, and its answers are lost.
+
+use std::time::{Duration, Instant};
+
+use test_postgres::Mode;
+
+use crate::helpers::*;
+
+/// How long answers are lost, where the connections stay: longer than the coordinator waits for them.
+const OUTAGE: Duration = Duration::from_secs(5);
+/// Answers are waited for as short as librdkafka allows, where a minute is the default.
+const IMPATIENT: &str = "socket.timeout.ms=1500,api.version.request.timeout.ms=1000,socket.connection.setup.timeout.ms=1500,\
+     reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=500";
+/// Events of a round.
+const EVENTS: u64 = 30;
+
+/// Submits jobs while answers are lost. The broker has some of their events when this returns.
+fn submit_unheard(broker: &Broker, coordinator: &Coordinator, round: u64) {
+    let before = broker.written("events");
+    broker.proxy().set(Mode::Swallow);
+    for number in 0..EVENTS {
+        coordinator.post("/v1/jobs", &job(round * 1000 + number));
+    }
+    eventually("the broker has some of them", || (broker.written("events") > before).then_some(()));
+}
+
+/// No event is missing, each job's are in order, and what came twice is dropped by its number.
+fn check_all(broker: &Broker, coordinator: &Coordinator, expected: u64) {
+    eventually("all events are published", || {
+        let kafka = coordinator.kafka();
+        (kafka["published_event"] == expected).then_some(())
+    });
+    let records = broker.records("events");
+    assert!(read_by_number(&records).into_iter().eq(1..=expected), "a number is missing");
+    check_order(&records, &coordinator.events());
+    check_statistics(coordinator, &records);
+    // The producer is the same one throughout: brokers know its batches again.
+    assert_eq!(records.len() as u64, expected, "an event was written twice");
+}
+
+#[test]
+fn events_whose_acknowledgements_are_lost_with_their_connections_are_there_once_and_in_order() {
+    let broker = Broker::start_behind_proxy();
+    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", IMPATIENT)]);
+    coordinator.post("/v1/jobs", &job(9999));
+    coordinator.wait_until_published();
+    for round in 0..3 {
+        submit_unheard(&broker, &coordinator, round);
+        // As a network does that forgets its connections.
+        broker.proxy().set(Mode::Refuse);
+        broker.proxy().cut();
+        broker.proxy().set(Mode::Pass);
+    }
+    check_all(&broker, &coordinator, 3 * EVENTS + 1);
+}
+
+#[test]
+fn events_whose_acknowledgements_are_lost_while_their_connections_stay_are_there_once_and_in_order() {
+    let broker = Broker::start_behind_proxy();
+    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", IMPATIENT)]);
+    coordinator.post("/v1/jobs", &job(9999));
+    coordinator.wait_until_published();
+    let since = Instant::now();
+    submit_unheard(&broker, &coordinator, 0);
+    eventually("it is told", || coordinator.kafka()["errors"]["events"].as_str().map(str::to_owned));
+    // New connections get no answer either.
+    eventually("the outage is over", || (since.elapsed() >= OUTAGE).then_some(()));
+    broker.proxy().set(Mode::Pass);
+    check_all(&broker, &coordinator, EVENTS + 1);
+    eventually("nothing fails", || (coordinator.kafka()["errors"]["events"].is_null()).then_some(()));
+}

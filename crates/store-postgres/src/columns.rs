@@ -1,31 +1,21 @@
 //! Rows as columns of values, and the statements that write them.
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod jobs;
+mod tasks;
 
-use store::rules::{EventRow, FailureRow, JobLedger, OmittedFailures, SpanKind, result_bytes};
-use store::statistics::Subject;
+use std::borrow::Cow;
+
+use store::ResultBody;
+use store::rules::{EventRow, JobLedger, result_bytes};
 use store::stored::{StoredName, counts_to_stored, values_to_stored, verified_to_stored};
-use store::{NewJob, Outcome, ResultBody};
-use uuid::Uuid;
+
+pub(crate) use jobs::{Jobs, Payloads, Tags};
+pub(crate) use tasks::{Attempts, Spans};
 
 use crate::link::{Param, Step};
 use crate::positions;
-use crate::rows::{Column, what};
+use crate::rows::Column;
 
-/// Bytes of payloads in one statement: a large job does not keep the server waiting for one message.
-const PAYLOAD_BYTES: usize = 1 << 20;
-
-const PUT_JOBS: &str = "INSERT INTO jobs (key, id, kind, work, params, options, fingerprint, idempotency_key, output, state, \
-     tasks, tasks_done, tasks_failed, value, bytes, attempts, submitted_at, task) \
-     SELECT key, id, kind, work, params, options, fingerprint, idempotency_key, output, 'queued', tasks, 0, 0, '0', bytes, \
-     0, submitted_at, task FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], \
-     $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[]) AS new (key, id, kind, work, params, \
-     options, fingerprint, idempotency_key, output, tasks, bytes, submitted_at, task)";
-const PUT_TAGS: &str = "INSERT INTO tags (job, name, value, submitted_at, id) \
-     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::uuid[])";
-const PUT_PAYLOADS: &str = "INSERT INTO payloads (job, first, beyond, list) \
-     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])";
 const PUT_UPDATES: &str = "UPDATE jobs SET state = new.state, tasks_done = new.tasks_done, tasks_failed = new.tasks_failed, \
      value = new.value, bytes = new.bytes, attempts = new.attempts, started_at = new.started_at, \
      finished_at = new.finished_at, retried_at = new.retried_at, error = new.error, uncounted = new.uncounted, \
@@ -33,23 +23,6 @@ const PUT_UPDATES: &str = "UPDATE jobs SET state = new.state, tasks_done = new.t
      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], \
      $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[]) AS new (key, state, tasks_done, \
      tasks_failed, value, bytes, attempts, started_at, finished_at, retried_at, error, uncounted, verified) WHERE jobs.key = new.key";
-const DELETE_SPANS: &str = "DELETE FROM spans USING unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS old (job, what, \
-     first) WHERE spans.job = old.job AND spans.what = old.what AND spans.first = old.first";
-const PUT_SPANS: &str = "INSERT INTO spans (job, what, first, beyond, failures) \
-     SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) \
-     ON CONFLICT (job, what, first) DO UPDATE SET beyond = excluded.beyond, failures = excluded.failures";
-const PUT_COMPLETED: &str = "INSERT INTO attempts (job, first, id, beyond, attempt, worker, allocated_at, running_at, \
-     completed_at, results) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[], \
-     $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[])";
-const PUT_FAILED: &str = "INSERT INTO attempts (job, first, id, beyond, worker, error_at, error, failures, given_up) \
-     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], \
-     $8::bigint[], $9::boolean[])";
-const DELETE_OMITTED: &str = "DELETE FROM attempts USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS old (job, first, \
-     id) WHERE attempts.job = old.job AND attempts.first = old.first AND attempts.id = old.id";
-const NOTE_OMITTED: &str = "UPDATE attempts SET omitted = new.omitted FROM (SELECT job, first, id, max(omitted) AS omitted \
-     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS all_new (job, first, id, omitted) \
-     GROUP BY job, first, id) AS new \
-     WHERE attempts.job = new.job AND attempts.first = new.first AND attempts.id = new.id";
 const DELETE_RESULTS: &str = "DELETE FROM results WHERE job = ANY($1::bigint[])";
 const PUT_RESULTS: &str = "INSERT INTO results (job, json, object, bytes, sha256) \
      SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])";
@@ -64,148 +37,6 @@ pub(crate) const PUT_EVENTS: &str = "WITH newest AS (UPDATE counter SET event = 
 
 fn run<'a>(sql: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
     Step::Run { sql, params }
-}
-
-/// New jobs.
-#[derive(Default)]
-pub(crate) struct Jobs<'a> {
-    key: Vec<i64>,
-    id: Vec<Uuid>,
-    kind: Vec<&'a str>,
-    work: Vec<String>,
-    params: Vec<&'a str>,
-    options: Vec<String>,
-    fingerprint: Vec<&'a [u8]>,
-    idempotency_key: Vec<Option<&'a str>>,
-    output: Vec<Option<&'a str>>,
-    tasks: Vec<i64>,
-    bytes: Vec<i64>,
-    submitted_at: Vec<i64>,
-    task: Vec<Option<String>>,
-}
-
-impl<'a> Jobs<'a> {
-    pub(crate) fn push(
-        &mut self,
-        key: i64,
-        new: &'a NewJob,
-        subject: &Subject,
-        work: String,
-        options: String,
-        bytes: u64,
-    ) {
-        self.key.push(key);
-        self.id.push(new.id.0);
-        self.kind.push(new.kind.as_str());
-        self.work.push(work);
-        self.params.push(new.params.get());
-        self.options.push(options);
-        self.fingerprint.push(&new.fingerprint);
-        self.idempotency_key.push(new.idempotency_key.as_deref());
-        self.output.push(new.options.output.as_deref());
-        self.tasks.push(new.tasks.column());
-        self.bytes.push(bytes.column());
-        self.submitted_at.push(new.submitted_at.column());
-        self.task.push(subject.task.clone());
-    }
-
-    pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self {
-            task,
-            key,
-            id,
-            kind,
-            work,
-            params,
-            options,
-            fingerprint,
-            idempotency_key,
-            output,
-            tasks,
-            bytes,
-            submitted_at,
-        } = self;
-        (!key.is_empty()).then(|| {
-            run(
-                PUT_JOBS,
-                vec![
-                    Box::new(key),
-                    Box::new(id),
-                    Box::new(kind),
-                    Box::new(work),
-                    Box::new(params),
-                    Box::new(options),
-                    Box::new(fingerprint),
-                    Box::new(idempotency_key),
-                    Box::new(output),
-                    Box::new(tasks),
-                    Box::new(bytes),
-                    Box::new(submitted_at),
-                    Box::new(task),
-                ],
-            )
-        })
-    }
-}
-
-/// Tags of new jobs.
-#[derive(Default)]
-pub(crate) struct Tags<'a> {
-    job: Vec<i64>,
-    name: Vec<Cow<'a, str>>,
-    value: Vec<Cow<'a, str>>,
-    submitted_at: Vec<i64>,
-    id: Vec<Uuid>,
-}
-
-impl<'a> Tags<'a> {
-    pub(crate) fn push(&mut self, key: i64, name: Cow<'a, str>, value: Cow<'a, str>, new: &NewJob) {
-        self.job.push(key);
-        self.name.push(name);
-        self.value.push(value);
-        self.submitted_at.push(new.submitted_at.column());
-        self.id.push(new.id.0);
-    }
-
-    pub(crate) fn step(self) -> Option<Step<'a>> {
-        let Self { job, name, value, submitted_at, id } = self;
-        let params: Vec<Param<'a>> =
-            vec![Box::new(job), Box::new(name), Box::new(value), Box::new(submitted_at), Box::new(id.clone())];
-        (!id.is_empty()).then(|| run(PUT_TAGS, params))
-    }
-}
-
-/// Blocks of payloads, in statements of bounded size.
-#[derive(Default)]
-pub(crate) struct Payloads(Vec<PayloadRows>);
-
-#[derive(Default)]
-struct PayloadRows {
-    job: Vec<i64>,
-    first: Vec<i64>,
-    beyond: Vec<i64>,
-    list: Vec<String>,
-    bytes: usize,
-}
-
-impl Payloads {
-    pub(crate) fn push(&mut self, job: i64, first: i64, beyond: i64, list: String) {
-        if self.0.last().is_none_or(|rows| rows.bytes + list.len() > PAYLOAD_BYTES) {
-            self.0.push(PayloadRows::default());
-        }
-        let Some(rows) = self.0.last_mut() else { return };
-        rows.bytes += list.len();
-        rows.job.push(job);
-        rows.first.push(first);
-        rows.beyond.push(beyond);
-        rows.list.push(list);
-    }
-
-    pub(crate) fn steps<'a>(self) -> impl Iterator<Item = Step<'a>> {
-        self.0.into_iter().map(|PayloadRows { job, first, beyond, list, .. }| {
-            run(PUT_PAYLOADS, vec![Box::new(job), Box::new(first), Box::new(beyond), Box::new(list)])
-        })
-    }
 }
 
 /// Jobs that have changed.
@@ -279,169 +110,6 @@ impl<'a> Updates<'a> {
                 ],
             )
         })
-    }
-}
-
-/// Runs of tasks that changed.
-#[derive(Default)]
-pub(crate) struct Spans {
-    deleted: (Vec<i64>, Vec<i16>, Vec<i64>),
-    put: (Vec<i64>, Vec<i16>, Vec<i64>),
-    beyond: Vec<i64>,
-    failures: Vec<i64>,
-}
-
-impl Spans {
-    pub(crate) fn push(&mut self, key: i64, kind: SpanKind, first: u64, span: Option<(u64, u32)>) {
-        let (job, whats, firsts) = if span.is_some() { &mut self.put } else { &mut self.deleted };
-        job.push(key);
-        whats.push(what(kind));
-        firsts.push(first.column());
-        if let Some((beyond, failures)) = span {
-            self.beyond.push(beyond.column());
-            self.failures.push(i64::from(failures));
-        }
-    }
-
-    pub(crate) fn steps<'a>(self) -> impl Iterator<Item = Step<'a>> {
-        let Self { deleted, put, beyond, failures } = self;
-        let deleting = (!deleted.0.is_empty())
-            .then(|| run(DELETE_SPANS, vec![Box::new(deleted.0), Box::new(deleted.1), Box::new(deleted.2)]));
-        let putting = (!put.0.is_empty()).then(|| {
-            let (job, what, first) = put;
-            let params: Vec<Param<'a>> =
-                vec![Box::new(job), Box::new(what), Box::new(first), Box::new(beyond), Box::new(failures)];
-            run(PUT_SPANS, params)
-        });
-        deleting.into_iter().chain(putting)
-    }
-}
-
-/// The columns that every attempt has.
-#[derive(Default)]
-struct Place {
-    job: Vec<i64>,
-    first: Vec<i64>,
-    id: Vec<i64>,
-}
-
-impl Place {
-    fn push(&mut self, key: i64, first: u64, id: i64) {
-        self.job.push(key);
-        self.first.push(first.column());
-        self.id.push(id);
-    }
-
-    fn params<'a>(self) -> Vec<Param<'a>> {
-        vec![Box::new(self.job), Box::new(self.first), Box::new(self.id)]
-    }
-
-    /// A statement with these columns in front.
-    fn step<'a>(self, sql: &'static str, more: Vec<Param<'a>>) -> Option<Step<'a>> {
-        (!self.job.is_empty()).then(|| {
-            let mut params = self.params();
-            params.extend(more);
-            run(sql, params)
-        })
-    }
-}
-
-/// Attempts that ended, and failures that are kept no longer.
-#[derive(Default)]
-pub(crate) struct Attempts<'a> {
-    completed: Place,
-    completed_beyond: Vec<i64>,
-    attempt: Vec<Uuid>,
-    completed_worker: Vec<&'a str>,
-    allocated_at: Vec<i64>,
-    running_at: Vec<i64>,
-    completed_at: Vec<i64>,
-    results: Vec<Option<String>>,
-    failed: Place,
-    failed_beyond: Vec<i64>,
-    failed_worker: Vec<Cow<'a, str>>,
-    error_at: Vec<i64>,
-    error: Vec<Cow<'a, str>>,
-    failures: Vec<i64>,
-    given_up: Vec<bool>,
-    deleted: Place,
-    noted: Place,
-    omitted: Vec<i64>,
-}
-
-impl<'a> Attempts<'a> {
-    pub(crate) fn push_completed(
-        &mut self,
-        key: i64,
-        tasks: &Range<u64>,
-        id: i64,
-        outcome: &'a Outcome,
-        answers: Option<String>,
-    ) {
-        self.completed.push(key, tasks.start, id);
-        self.completed_beyond.push(tasks.end.column());
-        self.attempt.push(outcome.attempt.0);
-        self.completed_worker.push(&outcome.worker);
-        self.allocated_at.push(outcome.allocated_at.column());
-        self.running_at.push(outcome.running_at.column());
-        self.completed_at.push(outcome.completed_at.column());
-        self.results.push(answers);
-    }
-
-    pub(crate) fn push_failed(
-        &mut self,
-        key: i64,
-        tasks: &Range<u64>,
-        id: i64,
-        failure: &FailureRow<'a>,
-        worker: Cow<'a, str>,
-        error: Cow<'a, str>,
-    ) {
-        self.failed.push(key, tasks.start, id);
-        self.failed_beyond.push(tasks.end.column());
-        self.failed_worker.push(worker);
-        self.error_at.push(failure.at.column());
-        self.error.push(error);
-        self.failures.push(i64::from(failure.failures));
-        self.given_up.push(failure.given_up);
-    }
-
-    pub(crate) fn omit(&mut self, key: i64, first: u64, omitted: &OmittedFailures) {
-        for &row in &omitted.rows {
-            self.deleted.push(key, first, row);
-        }
-        let (row, before) = omitted.next;
-        self.noted.push(key, first, row);
-        self.omitted.push(before.column());
-    }
-
-    pub(crate) fn steps(self) -> impl Iterator<Item = Step<'a>> {
-        let completed = self.completed.step(
-            PUT_COMPLETED,
-            vec![
-                Box::new(self.completed_beyond),
-                Box::new(self.attempt),
-                Box::new(self.completed_worker),
-                Box::new(self.allocated_at),
-                Box::new(self.running_at),
-                Box::new(self.completed_at),
-                Box::new(self.results),
-            ],
-        );
-        let failed = self.failed.step(
-            PUT_FAILED,
-            vec![
-                Box::new(self.failed_beyond),
-                Box::new(self.failed_worker),
-                Box::new(self.error_at),
-                Box::new(self.error),
-                Box::new(self.failures),
-                Box::new(self.given_up),
-            ],
-        );
-        let noted = self.noted.step(NOTE_OMITTED, vec![Box::new(self.omitted)]);
-        let deleted = self.deleted.step(DELETE_OMITTED, Vec::new());
-        [completed, failed, noted, deleted].into_iter().flatten()
     }
 }
 

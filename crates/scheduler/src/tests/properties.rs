@@ -1,116 +1,18 @@
 //! Random operations against a model that knows the place of every task.
 
+mod apply;
+mod operations;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
-use model::{Affinity, JobId, JobKind, Priority, Requirements};
+use model::JobId;
 use proptest::prelude::*;
 
-use super::harness::{Harness, TASK_TIME, broken, job, labels, lane, slots, spec, worker};
+use super::harness::{Harness, TASK_TIME, worker};
 use crate::{Event, JobSpec, Lane, Lease, LeaseSize, OnExhausted, Order, WorkerSpec};
-
-#[derive(Clone, Debug)]
-enum Operation {
-    Submit { tasks: u64, shape: usize, priority: u8 },
-    Cancel { pick: usize },
-    Pause { pick: usize },
-    Continue { pick: usize },
-    Retry { pick: usize },
-    Join { slots: u32, shape: usize },
-    Lose { pick: usize },
-    Retire { pick: usize },
-    Suspend { pick: usize },
-    Resume { pick: usize },
-    Claim { pick: usize, slot: u32, size: Option<u64> },
-    Renew { pick: usize },
-    Complete { pick: usize },
-    Fail { pick: usize },
-    Release { pick: usize },
-    Shorten { pick: usize, tasks: u64 },
-    Contest { pick: usize },
-    SetAside { pick: usize },
-    Reopen { pick: usize },
-    Adopt { pick: usize, worker: usize, from: u64, tasks: u64, age_ms: u64 },
-    Idle { pick: usize, slot: u32 },
-    Gone { pick: usize, slot: u32 },
-    GiveOut,
-    Wait { ms: u64 },
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    let pick = 0usize..64;
-    prop_oneof![
-        2 => (1u64..200, 0usize..16, 1u8..=9)
-            .prop_map(|(tasks, shape, priority)| Operation::Submit { tasks, shape, priority }),
-        1 => pick.clone().prop_map(|pick| Operation::Cancel { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::Pause { pick }),
-        2 => pick.clone().prop_map(|pick| Operation::Continue { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::Retry { pick }),
-        2 => (1u32..4, 0usize..8).prop_map(|(slots, shape)| Operation::Join { slots, shape }),
-        1 => pick.clone().prop_map(|pick| Operation::Lose { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::Retire { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::Suspend { pick }),
-        2 => pick.clone().prop_map(|pick| Operation::Resume { pick }),
-        8 => (pick.clone(), 0u32..3, prop::option::of(1u64..50))
-            .prop_map(|(pick, slot, size)| Operation::Claim { pick, slot, size }),
-        1 => pick.clone().prop_map(|pick| Operation::Renew { pick }),
-        6 => pick.clone().prop_map(|pick| Operation::Complete { pick }),
-        2 => pick.clone().prop_map(|pick| Operation::Fail { pick }),
-        2 => pick.clone().prop_map(|pick| Operation::Release { pick }),
-        2 => (pick.clone(), 0u64..20).prop_map(|(pick, tasks)| Operation::Shorten { pick, tasks }),
-        2 => pick.clone().prop_map(|pick| Operation::Contest { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::SetAside { pick }),
-        1 => pick.clone().prop_map(|pick| Operation::Reopen { pick }),
-        2 => (pick.clone(), pick.clone(), 0u64..200, 1u64..8, 0u64..90_000)
-            .prop_map(|(pick, worker, from, tasks, age_ms)| Operation::Adopt { pick, worker, from, tasks, age_ms }),
-        4 => (pick.clone(), 0u32..3).prop_map(|(pick, slot)| Operation::Idle { pick, slot }),
-        1 => (pick, 0u32..3).prop_map(|(pick, slot)| Operation::Gone { pick, slot }),
-        2 => Just(Operation::GiveOut),
-        1 => (0u64..30_000).prop_map(|ms| Operation::Wait { ms }),
-    ]
-}
-
-/// Jobs of every order, with and without requirements, wishes and a limit to their leases.
-fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
-    let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
-    JobSpec {
-        priority: Priority::try_from(priority).expect("1 to 9"),
-        kind: [JobKind::SUM_OF_PRIMES, JobKind::TASKS][shape % 2],
-        order: [Order::Stripes, Order::FirstInFirstOut][shape / 2 % 2],
-        on_exhausted: [OnExhausted::FailJob, OnExhausted::SkipTask][shape / 4 % 2],
-        requires: match shape {
-            1 | 2 => Requirements { labels: labels(&[("zone", "a")]), ..Requirements::default() },
-            3 => Requirements { labels: labels(&[("zone", "b")]), ..Requirements::default() },
-            _ => Requirements::default(),
-        },
-        affinity: match shape {
-            4..8 => affinity("one"),
-            8..12 => affinity("two"),
-            _ => Affinity::default(),
-        },
-        max_lease_tasks: if shape == 5 { 1 } else { u64::MAX },
-        task_timeout: (shape == 6).then_some(Duration::from_secs(20)),
-        setup: Duration::from_millis(if shape > 11 { 30 } else { 0 }),
-        ..spec(tasks)
-    }
-}
-
-fn shaped_worker(count: u32, shape: usize) -> WorkerSpec {
-    let zone = ["a", "b", "c"][shape % 3];
-    let kinds = if shape < 6 {
-        vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP, JobKind::TASKS]
-    } else {
-        vec![JobKind::SUM_OF_PRIMES]
-    };
-    WorkerSpec { labels: labels(&[("zone", zone)]), kinds, ..slots(count) }
-}
-
-/// Whether a worker of these shapes can run a job of these shapes.
-fn serves(worker: &WorkerSpec, spec: &JobSpec) -> bool {
-    worker.kinds.contains(&spec.kind)
-        && spec.requires.labels.iter().all(|label| worker.labels.iter().any(|own| own == label))
-}
+use operations::{Operation, WorkerOperation, operation, serves};
 
 /// A live job.
 struct Known {
@@ -141,146 +43,6 @@ impl Model {
         let (jobs, specs, holders) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         let (workers, idle, granted, contested) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
         Self { grid, jobs, specs, workers, idle, granted, holders, contested, next: 0 }
-    }
-
-    fn apply(&mut self, operation: Operation) {
-        match operation {
-            Operation::Submit { tasks, shape, priority } => {
-                self.next += 1;
-                let spec = shaped(tasks, shape, priority);
-                self.grid.submit_spec(self.next.into(), spec.clone());
-                let done = vec![false; usize::try_from(tasks).expect("few")];
-                self.jobs
-                    .insert(job(self.next.into()), Known { spec, done, failed: BTreeSet::new(), is_paused: false });
-            }
-            Operation::Cancel { pick } => {
-                if let Some(id) = self.pick_job(pick) {
-                    self.grid.scheduler.cancel(id).expect("a live job");
-                    self.forget(id);
-                }
-            }
-            Operation::Pause { pick } => {
-                if let Some(id) = self.pick_job(pick) {
-                    let known = self.jobs.get_mut(&id).expect("just picked");
-                    let was_paused = std::mem::replace(&mut known.is_paused, true);
-                    assert_eq!(self.grid.scheduler.pause(id), Ok(!was_paused));
-                    assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.running), Some(0));
-                }
-            }
-            Operation::Continue { pick } => {
-                if let Some(id) = self.pick_job(pick) {
-                    let known = self.jobs.get_mut(&id).expect("just picked");
-                    let was_paused = std::mem::replace(&mut known.is_paused, false);
-                    assert_eq!(self.grid.scheduler.resume(id, self.grid.now), Ok(was_paused));
-                }
-            }
-            Operation::Retry { pick } => {
-                if let Some(id) = self.pick_job(pick) {
-                    self.grid.scheduler.retry(id, self.grid.now).expect("a live job");
-                    self.jobs.get_mut(&id).expect("just picked").failed.clear();
-                    assert_eq!(self.grid.scheduler.progress(id).map(|counts| counts.failed), Some(0));
-                }
-            }
-            Operation::Join { slots, shape } => {
-                self.next += 1;
-                self.grid.join(self.next, shaped_worker(slots, shape));
-                self.specs.insert(self.next, shaped_worker(slots, shape));
-                self.workers.push(self.next);
-            }
-            Operation::Lose { pick } => {
-                if let Some(lost) = self.pick_worker(pick) {
-                    self.grid.scheduler.worker_lost(worker(lost), self.grid.now);
-                    self.forget_worker(lost);
-                }
-            }
-            Operation::Retire { pick } => {
-                if let Some(leaving) = self.pick_worker(pick) {
-                    self.grid.scheduler.worker_retired(worker(leaving), self.grid.now);
-                    self.forget_worker(leaving);
-                }
-            }
-            Operation::Suspend { pick } => {
-                if let Some(idle) = self.pick_worker(pick) {
-                    self.grid.scheduler.worker_suspended(worker(idle), self.grid.now);
-                }
-            }
-            Operation::Resume { pick } => {
-                if let Some(back) = self.pick_worker(pick) {
-                    self.grid.scheduler.worker_resumed(worker(back));
-                }
-            }
-            Operation::Claim { pick, slot, size } => {
-                if let Some(claimant) = self.pick_worker(pick) {
-                    let size = size.map_or(LeaseSize::Fitting, LeaseSize::AtMost);
-                    self.claim(Lane { slot, ..lane(claimant) }, size);
-                }
-            }
-            Operation::Renew { pick } => {
-                if let Some(lease) = self.pick_lease(pick) {
-                    let _ = self.grid.scheduler.renew(lease.attempt, self.grid.now);
-                }
-            }
-            Operation::Complete { pick } => {
-                if let Some(lease) = self.pick_lease(pick)
-                    && self.grid.complete(&lease).is_ok()
-                {
-                    self.count(&lease);
-                }
-            }
-            Operation::Fail { pick } => {
-                if let Some(lease) = self.pick_lease(pick) {
-                    let _ = self.grid.scheduler.fail(lease.attempt, broken(), self.grid.now);
-                }
-            }
-            Operation::Release { pick } => {
-                if let Some(lease) = self.pick_lease(pick) {
-                    let _ = self.grid.scheduler.release(lease.attempt, self.grid.now);
-                }
-            }
-            Operation::Shorten { pick, tasks } => {
-                if let Some(lease) = self.pick_lease(pick) {
-                    self.shorten(&lease, lease.tasks.start + tasks);
-                }
-            }
-            Operation::Contest { pick } => {
-                if let Some(lease) = self.pick_lease(pick) {
-                    self.contest(&lease);
-                }
-            }
-            Operation::SetAside { pick } => {
-                if let Some(liar) = self.pick_worker(pick) {
-                    self.grid.scheduler.worker_set_aside(worker(liar), self.grid.now);
-                    self.forget_worker(liar);
-                }
-            }
-            Operation::Reopen { pick } => {
-                if let Some(id) = self.pick_job(pick) {
-                    self.reopen(id);
-                }
-            }
-            Operation::Adopt { pick, worker, from, tasks, age_ms } => {
-                if let (Some(id), Some(worker)) = (self.pick_job(pick), self.pick_worker(worker)) {
-                    self.adopt(lane(worker), id, from..from + tasks, Duration::from_millis(age_ms));
-                }
-            }
-            Operation::Idle { pick, slot } => {
-                if let Some(waiting) = self.pick_worker(pick) {
-                    let lane = Lane { slot, ..lane(waiting) };
-                    self.grid.scheduler.slot_idle(lane);
-                    self.idle.insert(lane);
-                }
-            }
-            Operation::Gone { pick, slot } => {
-                if let Some(waiting) = self.pick_worker(pick) {
-                    let lane = Lane { slot, ..lane(waiting) };
-                    self.grid.scheduler.slot_gone(lane);
-                    self.idle.remove(&lane);
-                }
-            }
-            Operation::GiveOut => self.give_out(),
-            Operation::Wait { ms } => self.grid.wait(Duration::from_millis(ms)),
-        }
-        self.settle();
     }
 
     fn pick_worker(&self, pick: usize) -> Option<u64> {
@@ -464,10 +226,10 @@ impl Model {
             self.jobs.get_mut(&id).expect("just found").is_paused = false;
         }
         let last_of_old = self.workers.len();
-        self.apply(Operation::Join { slots: 2, shape: 0 });
-        self.apply(Operation::Join { slots: 2, shape: 1 });
+        self.apply(Operation::Worker(WorkerOperation::Join { slots: 2, shape: 0 }));
+        self.apply(Operation::Worker(WorkerOperation::Join { slots: 2, shape: 1 }));
         for _ in 0..last_of_old {
-            self.apply(Operation::Lose { pick: 0 });
+            self.apply(Operation::Worker(WorkerOperation::Lose { pick: 0 }));
         }
         let claimants = [self.next - 1, self.next];
         for _ in 0..100_000 {

@@ -1,0 +1,114 @@
+use serde_json::json;
+
+use super::*;
+
+const CHUNK: NonZeroU64 = NonZeroU64::MIN;
+
+fn parse(params: serde_json::Value) -> Result<Parsed, InvalidJob> {
+    Program.parse(&raw(params.to_string()), CHUNK)
+}
+
+fn work(parsed: &Parsed, tasks: &Range<u64>) -> ProgramWork {
+    serde_json::from_str(parsed.workload.lease(tasks, tasks.end).get()).expect("work")
+}
+
+#[test]
+fn the_documents_range_is_five_tasks_of_two_arguments_and_no_list() {
+    let range = json!({"from": 0, "to": 500_000_000, "step": 100_000_000});
+    let parsed = parse(json!({"program": "sums", "range": range, "combine": "sum"})).expect("valid");
+    assert_eq!((parsed.workload.tasks(), parsed.payloads.len()), (5, 0));
+    let work = work(&parsed, &(4..5));
+    let range = work.range.expect("a range");
+    assert_eq!(range.args(4), ["400000000", "500000000"].map(str::to_owned));
+    assert!(work.is_integer && !work.has_inputs && !work.is_fold);
+    let restored = Program.restore(&parsed.stored, CHUNK).expect("restored");
+    assert_eq!(restored.tasks(), 5);
+}
+
+#[test]
+fn a_range_that_does_not_divide_has_a_shorter_last_part() {
+    let range = ProgramRange { from: 10, to: 25, step: NonZeroU64::new(10).expect("not 0") };
+    assert_eq!((range.parts(), range.args(1)), (2, ["20", "25"].map(str::to_owned)));
+    let range = ProgramRange { from: 0, to: u64::MAX, step: NonZeroU64::new(u64::MAX - 1).expect("not 0") };
+    assert_eq!(range.args(1), [(u64::MAX - 1).to_string(), u64::MAX.to_string()]);
+}
+
+#[test]
+fn a_fold_is_a_last_task_with_its_own_program() {
+    let params = json!({"program": "map", "args": [["a"], ["b"]], "combine": {"program": "reduce"}});
+    let parsed = parse(params).expect("valid");
+    assert_eq!((parsed.workload.tasks(), parsed.payloads.len()), (3, 3));
+    assert!(parsed.workload.profile().last_task_waits);
+    let (first, last) = (work(&parsed, &(0..1)), work(&parsed, &(2..3)));
+    assert_eq!((first.program.to_string(), first.has_inputs, first.is_fold), ("map".to_owned(), true, false));
+    assert_eq!((last.program.to_string(), last.has_inputs, last.is_fold), ("reduce".to_owned(), false, true));
+    assert_eq!(parsed.workload.composition(), Composition::LastTask);
+}
+
+#[test]
+fn a_job_requires_workers_that_bring_its_named_programs_and_has_a_time_limit() {
+    let params = json!({"program": "map", "args": [[]], "combine": {"program": "reduce"}});
+    let mut options = JobOptions::default();
+    let parsed = Program.complete(parse(params).expect("valid"), &mut options).expect("complete");
+    let labels: Vec<_> = options.requires.labels.keys().map(String::as_str).collect();
+    assert_eq!(labels, ["divvy.program.map", "divvy.program.reduce"]);
+    assert_eq!(options.timeout.task_seconds.map(std::num::NonZeroU32::get), Some(DEFAULT_TASK_SECONDS));
+    assert_eq!(work(&parsed, &(0..1)).seconds, DEFAULT_TASK_SECONDS);
+}
+
+#[test]
+fn uploaded_programs_may_be_reproducible() {
+    let params = json!({"program": "ab".repeat(32), "args": [[]], "reproducible": true});
+    assert!(work(&parse(params).expect("valid"), &(0..1)).reproducible);
+}
+
+#[test]
+fn the_uploaded_programs_of_stored_parameters_are_found() {
+    let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+    let params = json!({"program": one, "args": [[]], "combine": {"program": other}});
+    let parsed = parse(params).expect("valid");
+    let found: Vec<_> =
+        model::uploaded_programs(JobKind::PROGRAM, parsed.stored.get()).iter().map(ToString::to_string).collect();
+    assert_eq!(found, [one, other]);
+    assert!(model::uploaded_programs(JobKind::TASKS, parsed.stored.get()).is_empty());
+}
+
+#[test]
+fn long_outputs_are_objects_unless_they_are_added() {
+    let of = |combine: &str| parse(json!({"program": "p", "args": [[]], "combine": combine})).expect("valid");
+    let (joined, added) = (of("concat"), of("sum"));
+    let above = |parsed: &Parsed| work(parsed, &(0..1)).hand_in_above;
+    assert_eq!((above(&joined), above(&added)), (Some(65_536), None));
+    let attempt = "00000000-0000-0000-0000-000000000007";
+    let object = json!({"object": {"attempt": attempt, "bytes": 70_000, "sha256": "ab".repeat(32), "text": true}});
+    let report = || Report { results: vec![raw(object.to_string())], ..Report::default() };
+    assert!(joined.workload.accept(&(0..1), report()).is_ok());
+    assert!(added.workload.accept(&(0..1), report()).is_err());
+}
+
+#[test]
+fn parameters_out_of_bounds_are_refused() {
+    for wrong in [
+        json!({"program": "p"}),
+        json!({"program": "P", "args": [[]]}),
+        json!({"program": "p", "args": []}),
+        json!({"program": "p", "args": [["\u{0}"]]}),
+        json!({"program": "p", "args": [[]], "range": {"from": 0, "to": 1, "step": 1}}),
+        json!({"program": "p", "range": {"from": 1, "to": 1, "step": 1}}),
+        json!({"program": "p", "range": {"from": 0, "to": 1, "step": 0}}),
+        json!({"program": "p", "range": {"from": 0, "to": u64::MAX, "step": 1}}),
+        json!({"program": "p", "args": [[], []], "payloads": [1]}),
+        json!({"program": "p", "args": [[]], "env": {"a=b": "c"}}),
+        json!({"program": "p", "args": [[]], "tasks_per_lease": 1001}),
+        json!({"program": "p", "args": [[]], "limits": {"output_bytes": (64_u64 << 30) + 1}}),
+        json!({"program": "p", "args": [[]], "limits": {"memory_bytes": 1}}),
+        json!({"program": "p", "args": [[]], "combine": "max"}),
+        json!({"program": "p", "args": [[]], "reproducible": true}),
+        json!({"program": "ab".repeat(32), "args": [[]], "combine": {"program": "p"}, "reproducible": true}),
+        json!(["p", [[]]]),
+        json!({"program": "p", "range": [0, 1, 1]}),
+        json!({"program": "p", "args": [[]], "limits": [65_536, 1]}),
+    ] {
+        assert_eq!(parse(wrong.clone()).map(|_| ()).expect_err(&wrong.to_string()).field, "params");
+    }
+}

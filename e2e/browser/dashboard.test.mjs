@@ -1,33 +1,12 @@
 // The dashboard in a real browser against a real grid.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Grid, PATIENCE_MS, axe, collectErrors, startBrowser, until } from "./helpers.mjs";
+import { Grid, axe, until } from "./helpers.mjs";
+import { isLive, useGrid } from "./site.mjs";
 
-let browser;
-let grid;
-
-before(async () => {
-  browser = await startBrowser();
-  grid = await Grid.start();
-});
-
-after(async () => {
-  await browser?.close();
-  await grid?.stop();
-});
-
-async function open(target, options = {}) {
-  const context = await browser.newContext(options);
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = await context.newPage();
-  const errors = collectErrors(page);
-  await page.goto(grid.url + target);
-  return { context, page, errors };
-}
-
-const isLive = (page) => page.locator('#live[data-is="live"]').waitFor();
+const { grid, newContext, open } = useGrid();
 
 test("each kind is submitted by its form, and its page shows it run and end without a reload", async () => {
   const { context, page, errors } = await open("/submit");
@@ -186,7 +165,7 @@ test("a coordinator that is killed shows as lost, and the page heals by itself",
 });
 
 test("ten tabs share one stream", async () => {
-  const context = await browser.newContext();
+  const context = await newContext();
   const streams = new Set();
   const pages = [];
   for (let number = 0; number < 10; number += 1) {

@@ -41,12 +41,18 @@ export async function until(what, condition) {
 
 /** `divvy up` on loopback ports, ended by its pid. */
 export class Grid {
-  static async start({ workers = 2, environment = {}, port = 0, directory } = {}) {
+  static async start(options) {
     const grid = new Grid();
-    grid.directory = directory ?? (await mkdtemp(path.join(tmpdir(), "divvy-browser-")));
-    grid.options = { workers, environment };
-    await grid.run(port);
+    await grid.begin(() => options);
     return grid;
+  }
+
+  /** Starts it as `prepare` says, which gets the directory that goes when the grid is stopped. */
+  async begin(prepare) {
+    this.directory = await mkdtemp(path.join(tmpdir(), "divvy-browser-"));
+    const { workers = 2, environment = {} } = (await prepare(this.directory)) ?? {};
+    this.options = { workers, environment };
+    await this.run(0);
   }
 
   async run(port) {
@@ -71,7 +77,7 @@ export class Grid {
   }
 
   async kill(signal = "SIGTERM") {
-    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    if (this.process === undefined || this.process.exitCode !== null || this.process.signalCode !== null) return;
     const ended = once(this.process, "exit");
     this.process.kill(signal);
     await ended;
@@ -85,7 +91,7 @@ export class Grid {
 
   async stop() {
     await this.kill();
-    await rm(this.directory, { recursive: true, force: true });
+    if (this.directory !== undefined) await rm(this.directory, { recursive: true, force: true });
   }
 
   async call(method, target, body, headers = {}) {

@@ -1,31 +1,19 @@
 // Programs on the pages: uploaded by a plain form, run, and their stderr seen.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Grid, PATIENCE_MS, axe, collectErrors, startBrowser, tokensFile } from "./helpers.mjs";
+import { axe, tokensFile } from "./helpers.mjs";
+import { signIn, useGrid } from "./site.mjs";
 
-let browser;
-let grid;
-let directory;
 let tokens;
 
-before(async () => {
-  browser = await startBrowser();
-  directory = await mkdtemp(path.join(tmpdir(), "divvy-programs-"));
+const { grid, open } = useGrid(async (directory) => {
   const made = await tokensFile(directory, { runner: "read,submit,programs", submitter: "read,submit" });
   tokens = made.tokens;
-  const environment = { DIVVY_API_TOKENS_FILE: made.file, DIVVY_PROGRAM_DIR: path.join(directory, "worker") };
-  grid = await Grid.start({ workers: 1, environment });
-});
-
-after(async () => {
-  await browser?.close();
-  await grid?.stop();
-  await rm(directory, { recursive: true, force: true });
+  return { workers: 1, environment: { DIVVY_API_TOKENS_FILE: made.file, DIVVY_PROGRAM_DIR: path.join(directory, "worker") } };
 });
 
 /** A WASI module that writes a text to stderr. */
@@ -48,25 +36,21 @@ function talker(text) {
 }
 
 async function signedIn(token, options) {
-  const context = await browser.newContext(options);
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = await context.newPage();
-  await page.goto(`${grid.url}/sign-in`);
-  await page.fill("#token", token);
-  await page.click('button:has-text("Sign in")');
-  await page.waitForURL(`${grid.url}/`);
-  return page;
+  const opened = await open("/sign-in", options);
+  await signIn(opened.page, token);
+  await opened.page.waitForURL(`${grid.url}/`);
+  return opened;
 }
 
 async function upload(page, content) {
-  const file = path.join(directory, "program.wasm");
+  const file = path.join(grid.directory, "program.wasm");
   await writeFile(file, content);
   await page.setInputFiles("#upload", file);
   await page.click('button:has-text("Upload")');
 }
 
 test("a program is uploaded and run without scripts, and its stderr is on the job's page", async () => {
-  const page = await signedIn(tokens.runner, { javaScriptEnabled: false });
+  const { page } = await signedIn(tokens.runner, { javaScriptEnabled: false });
   await page.goto(`${grid.url}/submit?kind=program`);
   await upload(page, talker("told on stderr\n"));
   await page.waitForURL(/uploaded=/);
@@ -89,8 +73,7 @@ test("a program is uploaded and run without scripts, and its stderr is on the jo
 });
 
 test("what is no program is told so beside the form", async () => {
-  const page = await signedIn(tokens.runner);
-  const errors = collectErrors(page);
+  const { page, errors } = await signedIn(tokens.runner);
   await page.goto(`${grid.url}/submit?kind=program`);
   assert.deepEqual(await axe(page), []);
   await upload(page, "no program");
@@ -100,7 +83,7 @@ test("what is no program is told so beside the form", async () => {
 });
 
 test("a token without the right sees no upload, and is refused one", async () => {
-  const page = await signedIn(tokens.submitter);
+  const { page } = await signedIn(tokens.submitter);
   await page.goto(`${grid.url}/submit?kind=program`);
   assert.equal(await page.locator("#upload").count(), 0);
   assert.ok(await page.locator('button:has-text("Submit job")').isDisabled());

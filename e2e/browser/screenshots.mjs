@@ -6,7 +6,7 @@ import path from "node:path";
 
 import { Grid, PATIENCE_MS, startBrowser, until } from "./helpers.mjs";
 
-const OUT = path.resolve("target/screenshots");
+const OUT = path.resolve(process.env.SCREENSHOTS ?? "target/screenshots");
 const FORMS = {
   light: { colorScheme: "light", viewport: { width: 1280, height: 900 } },
   dark: { colorScheme: "dark", viewport: { width: 1280, height: 900 } },

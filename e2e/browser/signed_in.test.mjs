@@ -1,42 +1,21 @@
 // The dashboard where tokens are demanded.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Grid, PATIENCE_MS, axe, startBrowser, tokensFile } from "./helpers.mjs";
+import { axe, tokensFile } from "./helpers.mjs";
+import { isLive, signIn, useGrid } from "./site.mjs";
 
-let browser;
-let grid;
-let directory;
 let tokens;
 
-before(async () => {
-  browser = await startBrowser();
-  directory = await mkdtemp(path.join(tmpdir(), "divvy-tokens-"));
+const { grid, open } = useGrid(async (directory) => {
   const made = await tokensFile(directory, { reader: "read", submitter: "read,submit" });
   tokens = made.tokens;
-  grid = await Grid.start({ workers: 1, environment: { DIVVY_API_TOKENS_FILE: made.file } });
+  return { workers: 1, environment: { DIVVY_API_TOKENS_FILE: made.file } };
 });
-
-after(async () => {
-  await browser?.close();
-  await grid?.stop();
-  await rm(directory, { recursive: true, force: true });
-});
-
-async function signIn(page, token) {
-  await page.fill("#token", token);
-  await page.click('button:has-text("Sign in")');
-}
 
 test("a visitor is led to sign in and back, and a wrong token is told", async () => {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = await context.newPage();
-  await page.goto(`${grid.url}/jobs?state=failed`);
+  const { context, page } = await open("/jobs?state=failed");
   assert.equal(new URL(page.url()).pathname, "/sign-in");
   await signIn(page, "divvy_wrong");
   await page.locator(".wrong", { hasText: "does not know the token" }).waitFor();
@@ -46,7 +25,7 @@ test("a visitor is led to sign in and back, and a wrong token is told", async ()
   const [cookie] = await context.cookies();
   assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["divvy_token", true, "Strict"]);
   assert.equal(await page.evaluate(() => document.cookie), "");
-  await page.locator('#live[data-is="live"]').waitFor();
+  await isLive(page);
   await page.goto(`${grid.url}/submit?kind=sleep`);
   await page.fill('[name="p.seconds"]', "0");
   await page.click('button:has-text("Submit job")');
@@ -59,12 +38,9 @@ test("a visitor is led to sign in and back, and a wrong token is told", async ()
 });
 
 test("a token that may only read sees no way to change, and is refused one", async () => {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = await context.newPage();
+  const { context, page } = await open("/");
   const headers = { authorization: `Bearer ${tokens.submitter}` };
   const job = await grid.submit({ kind: "sleep", params: { seconds: 600 } }, headers);
-  await page.goto(grid.url);
   await signIn(page, tokens.reader);
   await page.waitForURL(`${grid.url}/`);
   await page.goto(`${grid.url}/jobs/${job.id}`);

@@ -1,33 +1,12 @@
 // What people do with a grid that works: tasks of a worker that pulls, changes of many jobs, drains, a restart, notifications.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { Grid, PATIENCE_MS, collectErrors, startBrowser, until } from "./helpers.mjs";
+import { until } from "./helpers.mjs";
+import { useGrid } from "./site.mjs";
 
-let browser;
-let grid;
-
-before(async () => {
-  browser = await startBrowser();
-  grid = await Grid.start();
-});
-
-after(async () => {
-  await browser?.close();
-  await grid?.stop();
-});
-
-async function open(target, prepare = async () => {}) {
-  const context = await browser.newContext();
-  context.setDefaultTimeout(PATIENCE_MS);
-  await prepare(context);
-  const page = await context.newPage();
-  const errors = collectErrors(page);
-  await page.goto(grid.url + target);
-  await page.locator('#live[data-is="live"]').waitFor();
-  return { context, page, errors };
-}
+const { grid, openLive: open } = useGrid();
 
 const tasks = (list, more = {}) => grid.submit({ kind: "tasks", params: { list }, ...more });
 const waits = (page) => page.locator("#live", { hasText: /wait(s)? for the pointer/ }).waitFor();
@@ -64,7 +43,7 @@ test("a page that is open while the coordinator restarts shows the job go on and
 
 test("the end of a job is told by a notification where its user allowed it, and once", async () => {
   const job = await tasks([1]);
-  const { context, page } = await open(`/jobs/${job.id}`, async (context) => {
+  const prepare = async (context) => {
     await context.grantPermissions(["notifications"], { origin: grid.url });
     await context.addInitScript(() => {
       const told = [];
@@ -77,7 +56,8 @@ test("the end of a job is told by a notification where its user allowed it, and 
         }
       };
     });
-  });
+  };
+  const { context, page } = await open(`/jobs/${job.id}`, { prepare });
   await page.click("#notify");
   await page.locator("#notify").waitFor({ state: "hidden" });
   const claimed = await grid.claim("puller");

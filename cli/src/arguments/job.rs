@@ -9,6 +9,7 @@ use model::{JobId, JobKind, JobState, Priority, Share, TaskState};
 use uuid::Uuid;
 
 use super::Method;
+use super::described::Described;
 use super::program::{Logs, ProgramArguments};
 use super::values::{
     count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, share,
@@ -43,12 +44,21 @@ pub(crate) enum JobCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
     #[command(subcommand)]
-    pub(crate) work: Option<WorkCommand>,
+    pub(crate) work: Option<Work>,
     /// Read the whole job, as the API takes it, from this file; '-' is stdin. Options win over what it says
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: SubmitOptions,
+}
+
+/// What to compute.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// By a command of its own.
+    Named(WorkCommand),
+    /// By the command that the description of its kind makes.
+    Described(Described),
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,7 @@
-//! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `values.rs` how values are read.
+//! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `described.rs` those of kinds of job
+//! without a command of their own, `values.rs` how values are read.
 
+mod described;
 mod job;
 mod program;
 mod statistics;
@@ -22,7 +24,7 @@ use url::Url;
 use crate::failure::Failure;
 
 pub(crate) use job::{
-    Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, WorkCommand,
+    Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, Work, WorkCommand,
 };
 pub(crate) use program::{CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram};
 pub(crate) use statistics::{Statistics, StatisticsFormat};

@@ -2,7 +2,7 @@
 
 use api::client::Client;
 use api::{Job, JobVerification};
-use model::{JobId, JobKind};
+use model::JobId;
 
 use crate::arguments::Format;
 use crate::failure::Failure;
@@ -26,7 +26,6 @@ fn describe(job: &Job) -> Table<2> {
         "{} of {} succeeded, {} running, {} pending, {} failed",
         tasks.succeeded, tasks.total, tasks.running, tasks.pending, tasks.failed
     );
-    let is_range = matches!(job.kind, JobKind::SUM_OF_PRIMES | JobKind::COUNT_PRIMES);
     let left = job.progress.seconds_left.filter(|_| !job.state.is_over());
     let took = job.started_at.zip(job.finished_at).map(|(from, to)| span(between(from, to)));
     let mut table = Table::without_head();
@@ -44,7 +43,7 @@ fn describe(job: &Job) -> Table<2> {
         ("done", Some(percent(job.progress.fraction))),
         ("tasks", Some(counts)),
         ("verified", job.verification.as_ref().filter(|_| !job.state.is_over()).map(verified)),
-        ("numbers", job.progress.numbers_done.filter(|_| is_range).map(|count| figure(count as f64))),
+        ("numbers", job.progress.numbers_done.map(|count| figure(count as f64))),
         ("rate", rate(job)),
         ("left", left.map(span_of_seconds)),
         ("leases", (job.attempts > 0).then(|| job.attempts.to_string())),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use service::{ApiError, parse_json};
 use workloads::TasksParams;
 
-use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, WorkCommand};
+use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, Work, WorkCommand};
 use crate::failure::Failure;
 use crate::job::wait;
 use crate::print::{print_jobs, tell};
@@ -30,8 +30,9 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
         (None, Some(file)) => parse(&read(file)?, file)?,
         (Some(_), Some(_)) => return Err(Failure::Usage("--file says what to compute: name nothing else".to_owned())),
         (None, None) => {
-            let what = "name what to compute: sum-of-primes, count-primes, sleep, tasks or program, or give --file (see --help)";
-            return Err(Failure::Usage(what.to_owned()));
+            let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name().to_string()).collect();
+            let kinds = kinds.join(", ");
+            return Err(Failure::Usage(format!("name what to compute: {kinds}; or give --file (see --help)")));
         }
     };
     let options = &arguments.options;
@@ -47,7 +48,11 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
     wait::run(grid, format, &[job.id]).await
 }
 
-fn request_for(work: &WorkCommand) -> Result<JobRequest, Failure> {
+fn request_for(work: &Work) -> Result<JobRequest, Failure> {
+    let work = match work {
+        Work::Named(work) => work,
+        Work::Described(work) => return plain(work.kind, &work.params),
+    };
     Ok(match work {
         WorkCommand::SumOfPrimes(range) => plain(JobKind::SUM_OF_PRIMES, &range_params(range)?)?,
         WorkCommand::CountPrimes(range) => plain(JobKind::COUNT_PRIMES, &range_params(range)?)?,

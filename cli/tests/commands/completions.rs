@@ -20,9 +20,10 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
 fn states_and_kinds_are_completed_by_their_names_and_ids_by_nothing() {
     let script = divvy(&["completions", "bash"]).output().expect("run the command").stdout;
     let script = String::from_utf8(script).expect("UTF-8");
+    let kinds = workloads::KINDS.iter().map(|kind| kind.name().to_string()).collect::<Vec<_>>().join(" ");
     for (words, expected) in [
         (["divvy", "job", "list", "--state", ""], "queued running paused succeeded failed canceled"),
-        (["divvy", "job", "list", "--kind", ""], "sum-of-primes count-primes sleep tasks program"),
+        (["divvy", "job", "list", "--kind", ""], &*kinds),
         (["divvy", "job", "tasks", "--state", ""], "pending running succeeded failed"),
         (["divvy", "job", "list", "--limit", ""], ""),
     ] {

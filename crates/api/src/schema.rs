@@ -114,8 +114,13 @@ pub struct JobParams;
 
 impl PartialSchema for JobParams {
     fn schema() -> RefOr<Schema> {
-        let mut named: Vec<(&str, RefOr<Schema>)> = workloads::KINDS.iter().map(|kind| kind.params_schema()).collect();
-        named.dedup_by_key(|(name, _)| *name);
+        let mut named: Vec<(&str, RefOr<Schema>)> = Vec::new();
+        // Kinds may share a schema.
+        for (name, schema) in workloads::KINDS.iter().map(|kind| kind.params_schema()) {
+            if named.iter().all(|(known, _)| *known != name) {
+                named.push((name, schema));
+            }
+        }
         let titled = |(name, schema)| match schema {
             RefOr::T(Schema::Object(object)) => ObjectBuilder::from(object).title(Some(name)).into(),
             other @ (RefOr::Ref(_) | RefOr::T(_)) => other,

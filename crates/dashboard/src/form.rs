@@ -4,86 +4,14 @@
 use maud::{Markup, html};
 use model::{InvalidJob, JobKind, split_word};
 use serde_json::{Map, Number, Value};
+use workloads::{Input, Parameter, parameters};
 
 /// The prefix that tells a parameter's field from those that every job has.
 const PARAMETER: &str = "p.";
 
-/// What a parameter takes.
-#[derive(Clone, Debug, PartialEq)]
-enum Input {
-    Whole,
-    Real,
-    Text,
-    Choice(Vec<String>),
-    Switch,
-    /// A list with an entry of JSON a line.
-    Lines,
-    Json,
-}
-
-/// A parameter of a kind.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Parameter {
-    name: String,
-    input: Input,
-    hint: String,
-    is_required: bool,
-    minimum: Option<Number>,
-    maximum: Option<Number>,
-    default: Option<String>,
-}
-
-impl Parameter {
-    /// The name of its field.
-    pub(crate) fn field_name(&self) -> String {
-        format!("{PARAMETER}{}", self.name)
-    }
-}
-
-/// The parameters of a kind, the required ones first.
-pub(crate) fn parameters(kind: JobKind) -> Vec<Parameter> {
-    let Some(known) = workloads::KINDS.iter().find(|known| known.name() == kind) else { return Vec::new() };
-    let schema = serde_json::to_value(known.params_schema().1).unwrap_or_default();
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let properties = schema["properties"].as_object().cloned().unwrap_or_default();
-    let mut found: Vec<Parameter> =
-        properties.iter().map(|(name, schema)| parameter(name, schema, required.contains(&name.as_str()))).collect();
-    found.sort_by_key(|parameter| !parameter.is_required);
-    found
-}
-
-fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(only) => vec![only.as_str()],
-        Value::Array(some) => some.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
-    };
-    let choices =
-        schema["enum"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-    let input = match (types.first().copied(), choices) {
-        (_, Some(choices)) => Input::Choice(choices),
-        (Some("integer"), None) => Input::Whole,
-        (Some("number"), None) => Input::Real,
-        (Some("boolean"), None) => Input::Switch,
-        (Some("string"), None) => Input::Text,
-        (Some("array"), None) => Input::Lines,
-        (Some(_) | None, None) => Input::Json,
-    };
-    let number = |name: &str| schema[name].as_number().cloned();
-    let default = match &schema["default"] {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(other.to_string()),
-    };
-    Parameter {
-        name: name.to_owned(),
-        input,
-        hint: schema["description"].as_str().unwrap_or_default().to_owned(),
-        is_required,
-        minimum: number("minimum"),
-        maximum: number("maximum"),
-        default,
-    }
+/// The name of a parameter's field.
+pub(crate) fn field_name(parameter: &Parameter) -> String {
+    format!("{PARAMETER}{}", parameter.name)
 }
 
 /// What a browser sent, or the start of a form.
@@ -121,12 +49,12 @@ pub(crate) fn field(
 
 /// The field of a parameter.
 pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Option<&str>) -> Markup {
-    let name = parameter.field_name();
+    let name = field_name(parameter);
     let shown = value(values, &name);
     let invalid = wrong.is_some().then_some("true");
     let Parameter { input, is_required, minimum, maximum, default, .. } = parameter;
     let hint = match input {
-        Input::Lines => format!("{} One entry of JSON a line.", parameter.hint),
+        Input::List => format!("{} One entry of JSON a line.", parameter.hint),
         Input::Json => format!("{} JSON.", parameter.hint),
         Input::Whole | Input::Real | Input::Text | Input::Choice(_) | Input::Switch => parameter.hint.clone(),
     };
@@ -154,7 +82,7 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
                     @for choice in ["true", "false"] { option selected[shown == Some(choice)] { (choice) } }
                 }
             },
-            Input::Lines | Input::Json => html! {
+            Input::List | Input::Json => html! {
                 textarea id=(id) name=(name) required[*is_required] spellcheck="false"
                     aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
             },
@@ -169,7 +97,7 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
 pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (String, String)> {
     let mut params = Map::new();
     for parameter in parameters(kind) {
-        let name = parameter.field_name();
+        let name = field_name(&parameter);
         let Some(text) = value(values, &name).map(str::trim).filter(|text| !text.is_empty()) else { continue };
         let read = read(&parameter.input, text).map_err(|message| (name, message))?;
         params.insert(parameter.name, read);
@@ -218,7 +146,7 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
         }
         Input::Text | Input::Choice(_) => Ok(Value::from(text)),
         Input::Switch => text.parse::<bool>().map(Value::from).map_err(|_| "must be true or false".to_owned()),
-        Input::Lines => {
+        Input::List => {
             let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
             let entries = lines.map(|(number, line)| json(line).map_err(|error| format!("line {number} {error}")));
             entries.collect::<Result<Vec<_>, _>>().map(Value::from)
@@ -266,7 +194,7 @@ pub fn form_field(kind: JobKind, error: &InvalidJob) -> (String, String) {
         .iter()
         .find(|parameter| error.message.strip_prefix(&*parameter.name).is_some_and(|rest| rest.starts_with(' ')));
     let field = match error.field {
-        "params" => named.or_else(|| names.iter().find(about)).map(Parameter::field_name),
+        "params" => named.or_else(|| names.iter().find(about)).map(field_name),
         "affinity" => Some("prefers".to_owned()),
         other => Some(other.to_owned()),
     };
@@ -281,18 +209,6 @@ mod tests {
 
     fn values(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn every_kind_has_a_field_for_each_of_its_parameters() {
-        for kind in workloads::KINDS {
-            let schema = serde_json::to_value(kind.params_schema().1).expect("JSON");
-            let properties = schema["properties"].as_object().expect("an object").len();
-            assert_eq!(parameters(kind.name()).len(), properties, "{}", kind.name());
-        }
-        let seconds = &parameters(JobKind::SLEEP)[0];
-        assert_eq!((seconds.name.as_str(), &seconds.input, seconds.is_required), ("seconds", &Input::Real, true));
-        assert_eq!(parameters(JobKind::TASKS)[0].input, Input::Lines);
     }
 
     #[test]

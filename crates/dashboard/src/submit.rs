@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 use model::JobKind;
+use workloads::parameters;
 
-use crate::form::{field, parameter_field, parameters, value};
+use crate::form::{field, field_name, parameter_field, value};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::program::upload_form;
 
@@ -75,7 +76,7 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
         input type="hidden" name="kind" value=(kind);
         input type="hidden" name="key" value=(form.key);
         @for parameter in parameters(kind) {
-            @let name = parameter.field_name();
+            @let name = field_name(&parameter);
             (parameter_field(&parameter, form.values, wrong(form, &name)))
         }
         div.row {

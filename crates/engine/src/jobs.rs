@@ -179,7 +179,8 @@ impl Engine {
     /// that only they run wait to the end of [`crate::Settings::recovery`].
     fn end_wait_for_lists(&mut self) {
         let Some((until, jobs)) = self.recovering.take() else { return };
-        let is_pulled = |job: &JobId| self.jobs.get(job).is_some_and(|live| live.kind == JobKind::TASKS);
+        let is_pulled_only = |kind| workloads::kind(kind).is_ok_and(|kind| !kind.is_pushed());
+        let is_pulled = |job: &JobId| self.jobs.get(job).is_some_and(|live| is_pulled_only(live.kind));
         let (pulled, listed): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_pulled);
         for job in listed {
             self.scheduler.release_hold(job);

@@ -3,12 +3,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use model::{InvalidJob, JobKind};
+use model::{InvalidJob, JobKind, Labels};
 use serde_json::value::RawValue;
 use utoipa::PartialSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use crate::execute::Execute;
+use crate::prefix_parts;
 use crate::prime_range::{self, Find, RangeParams, Searcher};
 use crate::workload::{Kind, Parsed, Workload};
 
@@ -42,5 +43,9 @@ impl Kind for CountPrimes {
 
     fn executor(&self) -> Option<Box<dyn Execute>> {
         Some(Box::new(Searcher::new(Find::Count)))
+    }
+
+    fn abilities(&self) -> Labels {
+        prefix_parts::abilities()
     }
 }

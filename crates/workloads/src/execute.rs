@@ -64,10 +64,10 @@ impl Executors {
         KINDS.iter().filter(|kind| kind.executor().is_some()).map(|kind| kind.name()).collect()
     }
 
-    /// What they can compute beyond what workers of the first release can, for [`crate::Workload::requires`].
+    /// What they can compute beyond what workers of earlier releases can: [`crate::Kind::abilities`].
     #[must_use]
     pub fn abilities() -> Labels {
-        crate::prefix_parts::abilities()
+        KINDS.iter().flat_map(|kind| kind.abilities()).collect()
     }
 }
 

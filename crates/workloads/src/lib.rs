@@ -3,6 +3,7 @@
 
 mod count_primes;
 mod execute;
+mod parameters;
 mod prefix_parts;
 mod prime_range;
 mod program;
@@ -16,6 +17,7 @@ mod workload;
 use model::{InvalidJob, JobKind};
 
 pub use execute::{Execute, ExecuteError, Executors};
+pub use parameters::{Input, Parameter, parameters};
 pub use program::{
     Combine, MAX_OUTPUT_BYTES, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork,
     program_is_reproducible, program_output_bytes,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    Algorithm, Composition, InvalidJob, JobKind, JobOptions, NamedFields, NumberRange, OnExhausted, Order, Payloads,
-    Requirements, json_cause, predicate,
+    Algorithm, Composition, InvalidJob, JobKind, JobOptions, Labels, NamedFields, NumberRange, OnExhausted, Order,
+    Payloads, Requirements, json_cause, predicate,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,6 +57,12 @@ pub trait Kind: Debug + Send + Sync {
     /// A computation for one slot of a worker; `None` where only pulling workers run this kind, or where the worker
     /// brings its own.
     fn executor(&self) -> Option<Box<dyn Execute>>;
+
+    /// What this release's executor can compute beyond that of the first release with this kind, as labels for
+    /// [`Workload::requires`].
+    fn abilities(&self) -> Labels {
+        Labels::new()
+    }
 
     /// Whether leases of this kind are sent to workers.
     fn is_pushed(&self) -> bool {

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SCALARS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
 
+#: Names of a set that a coordinator of another release may have more of.
+OPEN = {"JobKind": "str"}
+
 
 def type_of(schema: dict[str, Any]) -> str:
     """The Python type that a schema describes."""
@@ -52,6 +55,8 @@ def type_of(schema: dict[str, Any]) -> str:
 
 def model(name: str, schema: dict[str, Any]) -> str:
     """The definition of one named schema."""
+    if name in OPEN:
+        return f'{name}: TypeAlias = "{OPEN[name]}"\n'
     if "properties" not in schema:
         return f'{name}: TypeAlias = "{type_of(schema)}"\n' if '"' not in type_of(schema) else alias(name, schema)
     required = set(schema.get("required", ()))

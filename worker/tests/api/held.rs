@@ -172,11 +172,13 @@ async fn a_kind_that_the_worker_does_not_run_is_refused_and_nothing_is_kept() {
     assert_eq!(problem["detail"], "this worker does not run paint");
     assert_eq!(worker.run(&worker.lease("sleep", json!({"minutes": 1}))).await.status().as_u16(), 501);
     assert_eq!(worker.metric(r#"divvy_worker_held_leases{state="finished"}"#).await, 0.0);
+    let pushed: Vec<_> =
+        workloads::KINDS.iter().filter(|kind| kind.is_pushed()).map(|kind| kind.name().to_string()).collect();
     coordinator
         .wait("its kinds", |state| {
             let kinds =
                 state.heartbeats.last().map(|last| last.kinds.iter().map(ToString::to_string).collect::<Vec<_>>());
-            kinds.is_some_and(|kinds| kinds == ["sum-of-primes", "count-primes", "sleep", "program"])
+            kinds.is_some_and(|kinds| kinds == pushed)
         })
         .await;
 }

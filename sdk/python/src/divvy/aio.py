@@ -25,9 +25,9 @@ from ._addresses import Address, Addresses
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, client_tls, problem, unreachable
 from .calls import named_call, task_label
 from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
-from .errors import GridUnreachable, JobCanceled, JobFailed, Unavailable
+from .errors import Conflict, GridUnreachable, JobCanceled, JobFailed, Unavailable
 from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, StreamReset
-from .job import INDIVIDUAL, LOOK_INTERVAL, OVER
+from .job import LOOK_INTERVAL, OVER
 from .models import JobEvent
 
 if TYPE_CHECKING:
@@ -378,7 +378,8 @@ class AsyncJob:
     async def _failure(self) -> str:
         """Why it failed, and the reason of the first task that did."""
         reason = self.data.get("error") or "it failed"
-        if self.data["kind"] in INDIVIDUAL:
+        # Other kinds have no tasks with a state of their own.
+        with suppress(Conflict):
             async for first in self.tasks(state="failed"):
                 return f"{reason}, task {first['index']} with {first.get('last_error')}"
         return reason

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import JobCanceled, JobFailed
+from .errors import Conflict, JobCanceled, JobFailed
 from .models import JobEvent
 from .progress import Progress, progress_for
 
@@ -21,9 +21,6 @@ LOOK_INTERVAL = 10.0
 SHOW_INTERVAL = 1.0
 
 OVER = frozenset({"succeeded", "failed", "canceled"})
-
-#: Kinds whose tasks have a state of their own.
-INDIVIDUAL = frozenset({"tasks", "sleep", "program"})
 
 
 class Job:
@@ -116,7 +113,7 @@ class Job:
         return self._client.events(self.id, after=after, follow=follow)
 
     def tasks(self, *, state: models.TaskState | None = None) -> Iterator[models.Task]:
-        """Its individual tasks, for the kinds ``tasks``, ``sleep`` and ``program``."""
+        """Its individual tasks; ``Conflict`` for kinds without, such as ``sum-of-primes``."""
         return self._client.tasks(self.id, state=state)
 
     def explain(self) -> list[str]:
@@ -142,9 +139,11 @@ class Job:
     def _failure(self) -> str:
         """Why it failed, and the reason of the first task that did."""
         reason = self.error or "it failed"
-        if self.kind not in INDIVIDUAL:
+        try:
+            first = next(self._client.tasks(self.id, state="failed"), None)
+        except Conflict:
+            # Its tasks have no state of their own.
             return reason
-        first = next(self._client.tasks(self.id, state="failed"), None)
         return reason if first is None else f"{reason}, task {first['index']} with {first.get('last_error')}"
 
     def _renewed(self, shown: models.Job) -> Job:

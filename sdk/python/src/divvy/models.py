@@ -45,13 +45,7 @@ Grain: TypeAlias = Literal[
 
 JobId: TypeAlias = "str"
 
-JobKind: TypeAlias = Literal[
-    "sum-of-primes",
-    "count-primes",
-    "sleep",
-    "tasks",
-    "program",
-]
+JobKind: TypeAlias = "str"
 
 JobParams: TypeAlias = "dict[str, Any]"
 

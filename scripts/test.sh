@@ -41,6 +41,7 @@ for tool in "${tools[@]}"; do
   if ! command -v "${tool%:*}" >/dev/null; then missing+=("${tool#*:}"); fi
 done
 if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then missing+=(postgresql); fi
+if ! compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null; then missing+=(libfaketime); fi
 if ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 if ! pkg-config --exists openssl 2>/dev/null; then missing+=(libssl-dev); fi
 if ! [ -e /usr/lib/wasm32-wasi/libc.a ]; then missing+=(wasi-libc libclang-rt-dev-wasm32); fi

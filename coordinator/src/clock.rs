@@ -1,15 +1,23 @@
 //! The clock of the coordinator: monotonic time, and calendar time that is derived from it and runs forward. Lists, results
 //! under one name and retention are ordered by calendar time, so that it must not run backward where the system's clock is
 //! set back: it runs at half the speed then until the system's clock has come up to it.
+//!
+//! Coordinators that share a store follow the store's clock instead of their systems', so that all date alike what happens.
 
 use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use engine::Now;
 use jiff::{SignedDuration, Timestamp};
+use store::shared::ClockReading;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// The calendar may be off by this much from the system's: less is the rate at which clocks drift.
 const TOLERANCE: SignedDuration = SignedDuration::from_millis(20);
+
+/// How often the calendar is set by the clock that it follows.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A clock that is set back by more than this was wrong before: the calendar is set back with it.
 const LONGEST_SLOWDOWN: SignedDuration = SignedDuration::from_hours(2);
@@ -68,9 +76,32 @@ pub(crate) fn now() -> Now {
     Now { instant, at: calendar.at(instant) }
 }
 
-/// Follows the system's calendar; to be called every second.
-pub(crate) fn follow_calendar() {
-    set(|calendar| calendar.follow(Instant::now(), Timestamp::now()));
+/// Begins with the clock that is followed from now on, before anything is dated by this process's.
+pub(crate) fn begin(shared: Option<&watch::Receiver<ClockReading>>) {
+    if let Some(shared) = shared {
+        let ClockReading { instant, at } = *shared.borrow();
+        set(|_| Calendar::new(instant, at));
+    }
+}
+
+/// Follows the clock of the store that is shared, or without one the system's. While the store's clock cannot be read the
+/// calendar goes on by the monotonic clock. Runs for ever.
+pub(crate) async fn run(shared: Option<watch::Receiver<ClockReading>>) {
+    let mut ticks = interval(FOLLOW_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = None;
+    loop {
+        ticks.tick().await;
+        match &shared {
+            None => set(|calendar| calendar.follow(Instant::now(), Timestamp::now())),
+            Some(shared) => {
+                let reading = *shared.borrow();
+                if last.replace(reading) != Some(reading) {
+                    set(|calendar| calendar.follow(reading.instant, reading.at));
+                }
+            }
+        }
+    }
 }
 
 /// Something was stored at `past`, by another process whose clock may have been ahead of this one's.

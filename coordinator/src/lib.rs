@@ -6,6 +6,7 @@ mod carried_code;
 mod clock;
 mod compositions;
 pub mod config;
+mod drains;
 mod driver;
 mod election;
 mod event_hub;

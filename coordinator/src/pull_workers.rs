@@ -48,12 +48,21 @@ pub(crate) struct Claimant {
     pub(crate) is_draining: bool,
 }
 
-#[derive(Debug)]
 pub(crate) struct PullWorkers {
     driver: Arc<Driver>,
     known: DashMap<WorkerId, PullWorker>,
+    /// Workers that were drained before this term and have not asked in it.
+    drained_before: DashMap<WorkerId, Instant>,
+    /// Takes the names of drained workers whose process has ended.
+    gone: Box<dyn Fn(WorkerId) + Send + Sync>,
     /// Workers that came back with other abilities: each is forgotten when its last lease has ended.
     replaced: Mutex<Vec<WorkerKey>>,
+}
+
+impl std::fmt::Debug for PullWorkers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullWorkers").field("known", &self.known).finish_non_exhaustive()
+    }
 }
 
 impl PullWorker {
@@ -63,7 +72,7 @@ impl PullWorker {
 
     /// Whether the process that was drained has ended, as far as can be told of a worker that only asks.
     fn is_gone(&self, now: Instant) -> bool {
-        self.is_draining && now.saturating_duration_since(self.last_seen_at) > DRAIN_KEPT
+        self.is_draining && !may_ask(self.last_seen_at, now)
     }
 
     fn claimant(&self) -> Claimant {
@@ -71,9 +80,29 @@ impl PullWorker {
     }
 }
 
+/// Whether the process of a drained worker may still be there.
+fn may_ask(last_seen_at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(last_seen_at) <= DRAIN_KEPT
+}
+
 impl PullWorkers {
-    pub(crate) fn new(driver: Arc<Driver>) -> Self {
-        Self { driver, known: DashMap::new(), replaced: Mutex::default() }
+    /// `gone` is told of drained workers whose process has ended.
+    pub(crate) fn new(driver: Arc<Driver>, gone: impl Fn(WorkerId) + Send + Sync + 'static) -> Self {
+        let (known, drained_before) = (DashMap::new(), DashMap::new());
+        Self { driver, known, drained_before, gone: Box::new(gone), replaced: Mutex::default() }
+    }
+
+    /// Workers that were drained before this term: their processes may still be there, and ask.
+    pub(crate) fn keep_drained(&self, workers: impl Iterator<Item = WorkerId>, now: Instant) {
+        for worker_id in workers {
+            self.drained_before.insert(worker_id, now);
+        }
+    }
+
+    /// Whether a process may ask under this name that is drained.
+    pub(crate) fn is_drained(&self, worker_id: &WorkerId, now: Instant) -> bool {
+        let known = self.known.get(worker_id).is_some_and(|known| known.is_draining && !known.is_gone(now));
+        known || self.drained_before.get(worker_id).is_some_and(|since| may_ask(*since, now))
     }
 
     /// A worker that claims, whose abilities were checked. A worker that comes back with other abilities is a new one; the
@@ -95,6 +124,9 @@ impl PullWorkers {
             }
             Entry::Occupied(mut known) => {
                 let is_draining = known.get().is_draining && !known.get().is_gone(now);
+                if known.get().is_gone(now) {
+                    (self.gone)(claim.worker_id.clone());
+                }
                 let worker = PullWorker { is_draining, ..self.join(claim, now) };
                 let claimant = worker.claimant();
                 let before = known.insert(worker).key;
@@ -108,18 +140,29 @@ impl PullWorkers {
                 Ok(claimant)
             }
             Entry::Vacant(_) if is_full => Err(TooManyWorkers),
-            Entry::Vacant(unknown) => Ok(unknown.insert(self.join(claim, now)).claimant()),
+            Entry::Vacant(unknown) => {
+                let worker = self.join(claim, now);
+                let before = self.drained_before.remove(&claim.worker_id);
+                let is_draining = before.is_some_and(|(_, since)| may_ask(since, now));
+                if is_draining {
+                    self.driver.input(|engine, now| engine.drain(worker.key, now));
+                }
+                Ok(unknown.insert(PullWorker { is_draining, ..worker }).claimant())
+            }
         }
     }
 
-    /// Gives a worker nothing more until another process asks under its name; what it holds it may end. Answers whether it is
-    /// known.
-    pub(crate) fn drain(&self, worker_id: &WorkerId) -> bool {
-        let Some(mut known) = self.known.get_mut(worker_id) else { return false };
+    /// Whether a worker of this name has asked.
+    pub(crate) fn knows(&self, worker_id: &WorkerId) -> bool {
+        self.known.contains_key(worker_id)
+    }
+
+    /// Gives a worker nothing more until another process asks under its name; what it holds it may end.
+    pub(crate) fn drain(&self, worker_id: &WorkerId) {
+        let Some(mut known) = self.known.get_mut(worker_id) else { return };
         known.is_draining = true;
         let key = known.key;
         self.driver.input(|engine, now| engine.drain(key, now));
-        true
     }
 
     /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. A worker that is

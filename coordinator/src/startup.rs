@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::config::{Config, Switch};
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, State};
@@ -154,10 +155,13 @@ impl Coordinator {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
+        let clock = shared.as_ref().and_then(|shared| shared.clock());
+        clock::begin(clock.as_ref());
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
         let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members, kafka)?;
         background.spawn(http::run_dashboard(state.clone()));
+        background.spawn(clock::run(clock));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
         let lost = shared.as_ref().map(|shared| shared.lost());

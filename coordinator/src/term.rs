@@ -15,9 +15,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use crate::clock::{follow_calendar, go_on_after, now};
+use crate::clock::{go_on_after, now};
 use crate::compositions;
 use crate::config::Config;
+use crate::drains;
 use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::State;
@@ -124,7 +125,8 @@ impl Term {
         let (driver, queues) = Driver::new(Engine::new(config.engine_settings(epoch), now()), Arc::clone(&store));
         let supervisor = Supervisor::default();
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), supervisor.clone(), is_shared);
-        let pull_workers = Arc::new(PullWorkers::new(Arc::clone(&driver)));
+        let gone = drains::forgetter(Arc::clone(&store), supervisor.clone());
+        let pull_workers = Arc::new(PullWorkers::new(Arc::clone(&driver), gone));
         let simulated = SimulatedWorkers::new(Arc::clone(&driver), supervisor.clone());
         let term = Self { epoch, driver, store, jobs, pull_workers, simulated, trust, is_shared, supervisor };
         (Arc::new(term), queues)
@@ -141,6 +143,7 @@ impl Term {
         if recovered > 0 {
             info!(jobs = recovered, "going on with the jobs that are not over");
         }
+        drains::recall(&self, &parts.workers).await.context("read the drained workers")?;
         // Not before the jobs are there: what a worker holds of a job that is not known is void.
         parts.workers.begin_term(&self.driver);
         let mut background = JoinSet::new();
@@ -154,6 +157,7 @@ impl Term {
         background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
         let statistics = parts.config.statistics_retention();
         background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));
+        background.spawn(drains::run(Arc::clone(&self), Arc::clone(&parts.workers)));
         let (logs, store, driver) = (Arc::clone(&parts.logs), Arc::clone(&self.store), Arc::clone(&self.driver));
         background.spawn(task_logs::keep_abandoned(logs, store, driver));
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
@@ -259,7 +263,6 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        follow_calendar();
         driver.input(Engine::tick);
         pull_workers.sweep(Instant::now());
     }
@@ -287,12 +290,13 @@ async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention)
         if !trust.holds() {
             continue;
         }
-        match store.prune().await {
+        let moment = now();
+        match store.prune_at(moment.instant, moment.at).await {
             Ok(pruned) if pruned.jobs > 0 => info!(jobs = pruned.jobs, bytes = pruned.bytes, "forgot old jobs"),
             Ok(_) => (),
             Err(error) => warn!(%error, "cannot forget old jobs"),
         }
-        if let Err(error) = store.prune_statistics(statistics).await {
+        if let Err(error) = store.prune_statistics_at(statistics, moment.instant, moment.at).await {
             warn!(%error, "cannot forget old statistics");
         }
     }

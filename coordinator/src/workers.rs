@@ -147,6 +147,8 @@ pub(crate) struct Workers {
     registrations: DashMap<WorkerId, Registration>,
     names: DashMap<WorkerKey, WorkerId>,
     slots: AtomicU64,
+    /// Processes that an operator has drained, by name: they stay so when they are forgotten and come back.
+    drained: DashMap<WorkerId, BootId>,
     evict_after: Duration,
     last_sweep_at: Mutex<Instant>,
 }
@@ -198,6 +200,7 @@ impl Workers {
             registrations: DashMap::new(),
             names: DashMap::new(),
             slots: AtomicU64::new(0),
+            drained: DashMap::new(),
             evict_after,
             last_sweep_at: Mutex::new(now),
         }
@@ -249,6 +252,8 @@ impl Workers {
         check(&heartbeat)?;
         let held: Vec<_> = std::mem::take(&mut heartbeat.held).into_iter().map(held_lease).collect();
         let seen_epoch = heartbeat.epoch;
+        let is_leaving = heartbeat.is_draining && held.is_empty();
+        heartbeat.is_draining |= self.is_drained(worker_id, heartbeat.boot_id);
         let driver = self.driver();
         let reconcile = |registration: &mut Registration| match &driver {
             Some(driver) => self.reconcile(driver, worker_id, registration, &held),
@@ -271,9 +276,7 @@ impl Workers {
                 entry.insert(registration);
                 (Registered::Replaced { had_left }, reconciled)
             }
-            Entry::Vacant(_) if heartbeat.is_draining && held.is_empty() => {
-                (Registered::Leaving, Reconciled::default())
-            }
+            Entry::Vacant(_) if is_leaving => (Registered::Leaving, Reconciled::default()),
             Entry::Vacant(entry) => {
                 let mut registration = self.admit(origin, heartbeat, now)?;
                 let reconciled = reconcile(&mut registration);
@@ -304,13 +307,32 @@ impl Workers {
         true
     }
 
-    /// Stops giving leases to a worker: it ends what it holds and gets nothing more until its process is started again.
-    /// Answers whether it is registered.
-    pub(crate) fn drain(&self, worker_id: &WorkerId) -> bool {
-        let Some(mut registration) = self.registrations.get_mut(worker_id) else { return false };
-        registration.heartbeat.is_draining = true;
-        self.tell_engine(registration.key, Engine::drain);
-        true
+    /// Gives a process nothing more, however often it registers: it ends what it holds.
+    pub(crate) fn drain(&self, worker_id: &WorkerId, boot_id: BootId) {
+        self.drained.insert(worker_id.clone(), boot_id);
+        self.deregister(worker_id, boot_id);
+    }
+
+    /// The processes that are drained, as they are stored.
+    pub(crate) fn keep_drained(&self, drained: impl Iterator<Item = (WorkerId, BootId)>) {
+        self.drained.clear();
+        for (worker_id, boot_id) in drained {
+            self.drained.insert(worker_id, boot_id);
+        }
+    }
+
+    /// Of a process that is drained no more, since another one has its name or it is gone.
+    pub(crate) fn forget_drained(&self, worker_id: &WorkerId, boot_id: BootId) {
+        self.drained.remove_if(worker_id, |_, drained| *drained == boot_id);
+    }
+
+    fn is_drained(&self, worker_id: &WorkerId, boot_id: BootId) -> bool {
+        self.drained.get(worker_id).is_some_and(|drained| *drained == boot_id)
+    }
+
+    /// The process that is registered under a name.
+    pub(crate) fn boot_id(&self, worker_id: &WorkerId) -> Option<BootId> {
+        self.registrations.get(worker_id).map(|registration| registration.heartbeat.boot_id)
     }
 
     /// Whether a worker is registered, and not on its way out, that runs a kind and has what is required.

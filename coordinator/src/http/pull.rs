@@ -448,6 +448,6 @@ fn stale() -> ApiError {
 
 /// An instant by the calendar.
 fn to_timestamp(instant: Instant) -> Timestamp {
-    let left = instant.saturating_duration_since(Instant::now());
-    Timestamp::now().saturating_add(left).unwrap_or(Timestamp::MAX)
+    let now = now();
+    now.at.saturating_add(instant.saturating_duration_since(now.instant)).unwrap_or(Timestamp::MAX)
 }

@@ -10,6 +10,8 @@ use model::WorkerId;
 use service::ApiError;
 
 use super::State;
+use super::errors::from_write;
+use crate::drains;
 use crate::pull_workers::PullWorker;
 use crate::term::Term;
 use crate::workers::Registration;
@@ -54,20 +56,21 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     responses(
         (status = 204, description = "It gets nothing more"),
         (status = 404, description = "There is no worker of this name", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn drain(state: Data<State>, path: Path<String>) -> Result<HttpResponse, ApiError> {
-    drain_by_name(&state, &path)?;
+    drain_by_name(&state, &path).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub(super) fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
+pub(super) async fn drain_by_name(state: &State, name: &str) -> Result<(), ApiError> {
     let term = state.term()?;
-    // A process may register under a name and another one pull.
-    let drain = |id: WorkerId| state.workers.drain(&id) | term.pull_workers.drain(&id);
-    if !name.parse().is_ok_and(drain) {
-        return Err(ApiError::Unknown(format!("there is no worker {name:?}")));
+    let unknown = || ApiError::Unknown(format!("there is no worker {name:?}"));
+    let worker: WorkerId = name.parse().map_err(|_| unknown())?;
+    if !drains::drain(&term, &state.workers, &worker).await.map_err(from_write)? {
+        return Err(unknown());
     }
     if let Some(dashboard) = &state.dashboard {
         dashboard.outdate();

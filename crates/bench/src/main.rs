@@ -66,6 +66,8 @@ enum Table {
     Starts,
     /// What many workers, waiting clients and event streams cost that have nothing to do with each other
     Growth,
+    /// Jobs submitted one by one over HTTP, to SQLite and to PostgreSQL
+    Submissions,
     /// From a leader's end to the next one's first lease
     Takeovers,
     /// Events to Kafka and jobs out of it, with a broker of scripts/kafka/fetch.sh
@@ -110,6 +112,7 @@ fn main() -> anyhow::Result<()> {
             Table::Kafka => tables::kafka::print(&setting),
             Table::Starts => tables::starts::print(&setting),
             Table::Growth => tables::growth::print(&setting),
+            Table::Submissions => tables::submissions::print(&setting),
             Table::Takeovers => tables::takeovers::print(&setting),
         }?;
         println!();

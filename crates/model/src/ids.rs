@@ -17,7 +17,7 @@ impl fmt::Display for JobId {
 }
 
 /// One run of a worker process, made anew at each start: a restarted worker under an old name is a new worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub Uuid);
 
 impl fmt::Display for BootId {

@@ -213,7 +213,12 @@ impl World {
                 }
                 return;
             }
-            Entry::Housekeeping(_) | Entry::Advance(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => return,
+            Entry::Housekeeping(_)
+            | Entry::Advance(_)
+            | Entry::Program(_)
+            | Entry::Log(_)
+            | Entry::Drain(_)
+            | Entry::Nothing => return,
         };
         let Some(ledger) = self.audit.ledgers.get_mut(&change.job) else {
             return self.violate("a change names a job that was not accepted");

@@ -7,6 +7,7 @@
 
 mod backend;
 mod columns;
+mod drains;
 mod error;
 mod housekeeping;
 mod ids;

@@ -65,7 +65,7 @@ impl<'a> Needs<'a> {
                         needs.retried.push(uuid(change.job));
                     }
                 }
-                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => {}
+                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) | Entry::Nothing => {}
             }
         }
         needs
@@ -178,7 +178,9 @@ impl AttemptNeeds {
                     continue;
                 }
                 Entry::Change(change) => change,
-                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => continue,
+                Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) | Entry::Nothing => {
+                    continue;
+                }
             };
             match kind {
                 ChangeKind::Completed { tasks, outcome: Some(_), .. } => needs.rows += pieces(tasks).count() as u64,

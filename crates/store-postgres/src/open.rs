@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use store::backend::Reading;
-use store::shared::{Losing, MemberStatus};
+use store::shared::{ClockReading, Losing, MemberStatus};
 use store::{Epoch, FollowerParts, Leadership, LeadershipError, Objects, Parts, Shared};
 use tokio::sync::watch;
 use tokio_postgres::error::SqlState;
@@ -21,7 +21,7 @@ use crate::reads::Readers;
 use crate::rows;
 use crate::schema;
 use crate::target::Target;
-use crate::watching::{Watch, watch_events};
+use crate::watching::{Watch, clock_reading, watch_events};
 
 /// How long a database that is starting, or away, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ pub struct PostgresStore {
     objects: Objects,
     latest_event: watch::Sender<u64>,
     lost: watch::Sender<Option<String>>,
+    clock: watch::Sender<ClockReading>,
     _alive: Arc<()>,
 }
 
@@ -73,28 +74,40 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
     let target = Arc::new(Target::parse(&settings.url)?);
     let io = Io::start("store-reads-io")?;
-    let (id, latest) = io.run(prepare(&target))?;
+    let Prepared { id, latest, clock } = io.run(prepare(&target))?;
     let objects = Objects::open(results_url)?.of_store(id);
     let latest_event = watch::Sender::new(latest);
     let alive = Arc::new(());
-    let lost = watch::Sender::new(None);
-    let watch = Watch { latest: latest_event.clone(), lost: lost.clone() };
+    let (lost, clock) = (watch::Sender::new(None), watch::Sender::new(clock));
+    let watch = Watch { latest: latest_event.clone(), lost: lost.clone(), clock: clock.clone() };
     let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
     let readers = Arc::new(Readers::new(&io, &target));
-    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, _alive: alive })
+    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, clock, _alive: alive })
 }
 
-/// Returns the store's own id and the newest event.
-pub(crate) async fn prepare(target: &Target) -> Result<(Uuid, u64), OpenError> {
+/// What is known of an opened database.
+pub(crate) struct Prepared {
+    /// The store's own id.
+    pub(crate) id: Uuid,
+    /// The newest event.
+    latest: u64,
+    clock: ClockReading,
+}
+
+pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
     let link = connect(target).await?;
     let failed = |error: DbError| unusable(target, &error);
     check_sessions(&link, target).await?;
     schema::migrate(&link.client, &target.place).await?;
-    let sql = "SELECT store, event FROM fence, counter";
+    let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
+    // Prepared before it is timed.
+    link.query_opt(sql, &[]).await.map_err(failed)?;
+    let asked_at = Instant::now();
     let row = link.query_opt(sql, &[]).await.map_err(failed)?;
     let row = row.ok_or_else(|| failed(DbError::Damaged("the fence's row is gone".to_owned())))?;
-    Ok((rows::get(&row, 0).map_err(failed)?, rows::count(&row, 1).map_err(failed)?))
+    let clock = clock_reading(asked_at, Instant::now(), &row, 2).map_err(failed)?;
+    Ok(Prepared { id: rows::get(&row, 0).map_err(failed)?, latest: rows::count(&row, 1).map_err(failed)?, clock })
 }
 
 async fn connect(target: &Target) -> Result<Link, OpenError> {
@@ -153,6 +166,10 @@ impl Shared for PostgresStore {
                 None => std::future::pending().await,
             }
         })
+    }
+
+    fn clock(&self) -> Option<watch::Receiver<ClockReading>> {
+        Some(self.clock.subscribe())
     }
 
     fn leadership(&self) -> Box<dyn Leadership> {

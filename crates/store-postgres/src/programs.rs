@@ -57,7 +57,12 @@ pub(crate) fn needed(entries: &[Entry]) -> HashSet<ProgramHash> {
     let submissions = entries.iter().filter_map(|entry| match entry {
         Entry::Submission(new) => Some(new),
         Entry::Advance(advance) => advance.job.as_ref().map(|(new, _)| new),
-        Entry::Change(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing => None,
+        Entry::Change(_)
+        | Entry::Housekeeping(_)
+        | Entry::Program(_)
+        | Entry::Log(_)
+        | Entry::Drain(_)
+        | Entry::Nothing => None,
     });
     submissions.flat_map(|new| uploaded_programs(new.kind, new.params.get())).collect()
 }

@@ -9,7 +9,7 @@ use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRow
 use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
-    Attempt, AttemptEnd, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
+    Attempt, AttemptEnd, Cursor, Drain, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
     UnfinishedJob, Verified,
 };
 use tokio_postgres::Row;
@@ -20,7 +20,7 @@ use crate::link::Link;
 use crate::pool::Pool;
 use crate::rows::{self, Column};
 use crate::target::Target;
-use crate::{jobs, listing, positions, programs, statistics};
+use crate::{drains, jobs, listing, positions, programs, statistics};
 
 /// Reads at once: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
@@ -140,6 +140,10 @@ impl Reads for Readers {
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
         self.any.read(move |link| async move { programs::page(&link, after, limit).await })
+    }
+
+    fn drains(&self) -> Reading<'_, Vec<Drain>> {
+        self.any.read(|link| async move { drains::all(&link).await })
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {

@@ -6,11 +6,12 @@ use crate::error::{DbError, OpenError};
 
 /// Each brings the schema from its place in the list to the next. A coordinator of the release before goes on with a newer
 /// schema until it is replaced: add what is new, and take away only what that release no longer uses.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_programs.sql"),
     include_str!("../migrations/0003_positions.sql"),
     include_str!("../migrations/0004_verified.sql"),
+    include_str!("../migrations/0005_drains.sql"),
 ];
 pub(crate) const SCHEMA: i32 = MIGRATIONS.len() as i32;
 /// The advisory lock of whoever migrates, held to the end of its transaction: "dvvy".

@@ -17,7 +17,7 @@ use crate::link::{FlightError, Link, Step};
 use crate::loading::{AttemptNeeds, Needs, read_failures};
 use crate::plan::{Known, Loaded, Plan};
 use crate::rows::{self, Column};
-use crate::{programs, statistics};
+use crate::{drains, programs, statistics};
 
 /// How long a flight may take before its connection is given up. What became of it is found out by the next.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -177,7 +177,9 @@ impl<'a> Writing<'_, 'a> {
             (Entry::Advance(advance), Manner::Fenced) => plan.advance(advance, loaded, keys),
             (Entry::Change(change), Manner::Fenced) => plan.change(change, ledgers, loaded, attempts),
             (Entry::Change(_) | Entry::Advance(_), Manner::Submitting { .. }) => Ok(following()),
-            (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Nothing, _) => Ok(Answer::Done),
+            (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) | Entry::Nothing, _) => {
+                Ok(Answer::Done)
+            }
         }
     }
 
@@ -263,7 +265,7 @@ impl<'a> Writing<'_, 'a> {
 /// Whether an entry is not planned, but done by itself.
 fn looks_at_rows(entry: &Entry) -> bool {
     match entry {
-        Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => true,
+        Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) => true,
         Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => false,
     }
 }
@@ -274,6 +276,7 @@ async fn apart(link: &Link, entry: &Entry) -> Result<Answer, DbError> {
         Entry::Housekeeping(housekeeping) => housekeep(link, housekeeping).await.map(Answer::Deleted),
         Entry::Program(change) => programs::apply(link, change).await,
         Entry::Log(log) => programs::put_log(link, log).await.map(|()| Answer::Done),
+        Entry::Drain(change) => drains::apply(link, change).await.map(|()| Answer::Done),
         Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => Ok(Answer::Done),
     }
 }

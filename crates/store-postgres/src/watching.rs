@@ -1,15 +1,18 @@
-//! Hears of events that others write: the counter is looked at every 50 ms, and at once when a notification hints at it.
+//! Hears of events that others write: the counter is looked at every 50 ms, and at once when a notification hints at it. The
+//! server's clock is read with it.
 //!
 //! A counter that has gone back tells that the database is another one than before: a replica, or a backup, that lacks the
 //! last commits. What a coordinator knows is then wrong, and only its end makes it right.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use store::backend::raise_latest;
+use store::shared::ClockReading;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Row};
 
 use crate::error::DbError;
 use crate::link::{Link, Purpose};
@@ -23,7 +26,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before the connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const NEWEST: &str = "SELECT event, epoch FROM counter, lease";
+const NEWEST: &str =
+    "SELECT event, epoch, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM counter, lease";
+/// A clock that takes longer to answer says too little.
+const CLOCK_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is watched, and what is found.
 #[derive(Clone, Debug)]
@@ -32,6 +38,8 @@ pub(crate) struct Watch {
     pub(crate) latest: watch::Sender<u64>,
     /// What the database has lost.
     pub(crate) lost: watch::Sender<Option<String>>,
+    /// What the server's clock showed.
+    pub(crate) clock: watch::Sender<ClockReading>,
 }
 
 /// Raises the number of the newest event, as long as somebody holds `alive` and the database has lost nothing.
@@ -60,7 +68,7 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
     link.client.batch_execute("LISTEN divvy_events").await?;
     while alive.strong_count() > 0 {
         // Before the question: what was committed by then must be in the answer.
-        let known = *watch.latest.borrow();
+        let (known, asked_at) = (*watch.latest.borrow(), Instant::now());
         let row = timeout(ANSWER_TIMEOUT, link.query_opt(NEWEST, &[])).await.map_err(|_| DbError::NoAnswer)??;
         let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
         let (found, found_epoch) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
@@ -74,9 +82,25 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
             return Ok(());
         }
         *epoch = found_epoch;
+        let answered_at = Instant::now();
+        if answered_at.saturating_duration_since(asked_at) <= CLOCK_WITHIN {
+            watch.clock.send_replace(clock_reading(asked_at, answered_at, &row, 2)?);
+        }
         raise_latest(&watch.latest, found);
         // Nothing is decided by whether a hint came.
         let _ = timeout(INTERVAL, hint.notified()).await;
     }
     Ok(())
+}
+
+/// The server's clock, which was read between the question and the answer.
+pub(crate) fn clock_reading(
+    asked: Instant,
+    answered: Instant,
+    row: &Row,
+    column: usize,
+) -> Result<ClockReading, DbError> {
+    let at = Timestamp::from_microsecond(rows::get(row, column)?);
+    let at = at.map_err(|error| DbError::Damaged(format!("the server's clock: {error}")))?;
+    Ok(ClockReading { instant: asked + answered.saturating_duration_since(asked) / 2, at })
 }

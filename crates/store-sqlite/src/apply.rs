@@ -7,7 +7,7 @@ use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
 
 use crate::column::{self, Column};
-use crate::{attempts, ledger, positions, programs, retention, statistics, submit};
+use crate::{attempts, drains, ledger, positions, programs, retention, statistics, submit};
 
 pub(crate) fn apply(
     db: &Connection,
@@ -38,6 +38,7 @@ pub(crate) fn apply(
             programs::apply(db, change)
         }
         Entry::Log(log) => programs::put_log(db, log).map(|()| Answer::Done),
+        Entry::Drain(change) => drains::apply(db, change).map(|()| Answer::Done),
         Entry::Nothing => Ok(Answer::Done),
     }
 }

@@ -5,6 +5,7 @@ mod apply;
 mod attempts;
 mod backend;
 mod column;
+mod drains;
 mod error;
 mod file;
 mod jobs;

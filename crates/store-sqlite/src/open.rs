@@ -16,13 +16,14 @@ const LOCK_FILE: &str = "divvy.lock";
 /// What `file` and the header say whose database it is: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
 /// Each brings the schema from its place in the list to the next.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_epochs.sql"),
     include_str!("../migrations/0003_statistics.sql"),
     include_str!("../migrations/0004_programs.sql"),
     include_str!("../migrations/0005_positions.sql"),
     include_str!("../migrations/0006_verified.sql"),
+    include_str!("../migrations/0007_drains.sql"),
 ];
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.

@@ -7,11 +7,12 @@ use model::{Grain, JobEvent, JobId, ProgramHash};
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
-    Attempt, Cursor, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob, Verified,
+    Attempt, Cursor, Drain, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
+    Verified,
 };
 
 use crate::readers::Readers;
-use crate::{attempts, jobs, listing, positions, programs, results, retention, statistics};
+use crate::{attempts, drains, jobs, listing, positions, programs, results, retention, statistics};
 
 impl Reads for Readers {
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
@@ -89,6 +90,10 @@ impl Reads for Readers {
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
         Box::pin(self.lists.read(move |db| programs::page(db, after, limit)))
+    }
+
+    fn drains(&self) -> Reading<'_, Vec<Drain>> {
+        Box::pin(self.any.read(drains::all))
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::batch::{Answer, Batch, Epoch, JobKey};
+use crate::drains::Drain;
 use crate::error::{ReadError, WriteError};
 use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
@@ -159,6 +160,9 @@ pub trait Reads: Send + Sync {
 
     /// At most `limit` programs in the order of their hashes, from after one of them.
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>>;
+
+    /// Every drained worker, by name.
+    fn drains(&self) -> Reading<'_, Vec<Drain>>;
 
     /// At most `limit` logs of attempts at a job's tasks from `task` on, by task, then in the order in which they ended.
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>>;

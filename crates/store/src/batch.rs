@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use model::{Grain, JobId};
 
 use crate::change::Change;
+use crate::drains::DrainChange;
 use crate::position::{Advance, Position};
 use crate::programs::{ProgramChange, TaskLog};
 use crate::record::{NewJob, Submission};
@@ -44,6 +45,8 @@ pub enum Entry {
     Program(ProgramChange),
     /// What an attempt of a stored job wrote to stderr. Without effect where the job is not there.
     Log(Box<TaskLog>),
+    /// A change to the drained workers.
+    Drain(DrainChange),
     /// Nothing: stands in the place of an entry that cannot be written.
     Nothing,
 }
@@ -55,7 +58,12 @@ impl Entry {
         match self {
             Self::Submission(_) | Self::Program(ProgramChange::Put(_)) => true,
             Self::Advance(advance) => advance.job.is_some(),
-            Self::Change(_) | Self::Housekeeping(_) | Self::Program(_) | Self::Log(_) | Self::Nothing => false,
+            Self::Change(_)
+            | Self::Housekeeping(_)
+            | Self::Program(_)
+            | Self::Log(_)
+            | Self::Drain(_)
+            | Self::Nothing => false,
         }
     }
 }

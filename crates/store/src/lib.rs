@@ -13,6 +13,7 @@ mod blocks;
 mod calendar;
 mod change;
 mod compose;
+mod drains;
 mod error;
 mod json;
 pub mod memory;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
+pub use drains::{Drain, DrainChange, DrainedWorker};
 pub use error::{
     ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ReadError, SubmitError, UploadError,
     WriteError,

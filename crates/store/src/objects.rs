@@ -49,6 +49,15 @@ pub struct Objects {
     tag: String,
 }
 
+/// The feature that this build lacks for URLs of a scheme.
+fn lacking_feature(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "az" | "adl" | "azure" | "abfs" | "abfss" if !cfg!(feature = "azure") => Some("azure"),
+        "gs" if !cfg!(feature = "gcp") => Some("gcp"),
+        _ => None,
+    }
+}
+
 impl Objects {
     /// An object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. What its URL does not say is in
     /// the environment, as its own tools have it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
@@ -72,6 +81,12 @@ impl Objects {
         if url.scheme() == "file" {
             let directory = url.to_file_path();
             return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
+        }
+        if let Some(feature) = lacking_feature(url.scheme()) {
+            let scheme = url.scheme();
+            return Err(unusable(format!(
+                "this build has no {scheme}://, which needs the cargo feature store/{feature}"
+            )));
         }
         // Its client takes the process's cryptography. Another part of the process may have said the same before.
         let _ = rustls::crypto::ring::default_provider().install_default();

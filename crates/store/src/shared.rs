@@ -5,9 +5,10 @@
 //! trusts its lease for [`Term::lasts`] from before it asked, by its own monotonic clock: it stops before another can begin.
 
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::backend::Reading;
@@ -50,6 +51,15 @@ pub struct MemberStatus {
     pub last_contact: Duration,
     /// The epoch of its lease, where it leads.
     pub leads: Option<Epoch>,
+}
+
+/// What the store's clock showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// When, by the monotonic clock of this process.
+    pub instant: Instant,
+    /// The store's time.
+    pub at: Timestamp,
 }
 
 /// A lease that was taken or renewed.
@@ -131,6 +141,12 @@ pub trait Shared: Send + Sync {
     /// anew. By default never.
     fn lost(&self) -> Losing {
         Box::pin(std::future::pending())
+    }
+
+    /// The newest reading of the store's clock, by which all coordinators date what happens. None where it has none of its
+    /// own.
+    fn clock(&self) -> Option<watch::Receiver<ClockReading>> {
+        None
     }
 
     /// Every member that was announced within [`MEMBER_KEPT`], by the time of its start.

@@ -1,5 +1,6 @@
 //! The store as its users see it: one writer, one reader, one place for large results.
 
+mod draining;
 mod program_files;
 mod pruning;
 mod reading;
@@ -75,8 +76,9 @@ pub struct Store {
     retention: Retention,
     /// None: it follows.
     epoch: Option<Epoch>,
-    /// When objects that no row names were looked for.
+    /// When objects that no row names were looked for, and parts that are never completed.
     leftovers: Mutex<Option<Instant>>,
+    parts: Mutex<Option<Instant>>,
     /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
     programs: tokio::sync::Mutex<()>,
     /// The first event that is to be published; `u64::MAX` where none is.
@@ -102,7 +104,20 @@ impl Store {
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
         let (epoch, programs) = (Some(epoch), tokio::sync::Mutex::new(()));
         let unpublished_from = AtomicU64::new(u64::MAX);
-        Ok(Self { reads, writer, objects, blocks, retention, epoch, leftovers, programs, unpublished_from, calendar })
+        let parts = Mutex::new(None);
+        Ok(Self {
+            reads,
+            writer,
+            objects,
+            blocks,
+            retention,
+            epoch,
+            leftovers,
+            parts,
+            programs,
+            unpublished_from,
+            calendar,
+        })
     }
 
     /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
@@ -123,6 +138,7 @@ impl Store {
             retention,
             epoch: None,
             leftovers,
+            parts: Mutex::new(None),
             programs,
             unpublished_from,
             calendar,

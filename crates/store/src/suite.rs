@@ -10,6 +10,8 @@ pub mod completing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod crashes;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod draining;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod following;
 #[expect(missing_docs, reason = "the names say it")]
 pub mod helpers;
@@ -134,6 +136,9 @@ macro_rules! suite {
             }
             sync crashes {
                 after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice,
+            }
+            async draining {
+                drained_workers_are_there_after_a_restart_until_they_are_forgotten,
             }
             async following {
                 events_come_in_order_from_any_number_on_of_one_job_or_of_all,

@@ -180,7 +180,7 @@ macro_rules! integers {
 }
 
 /// The tables.
-pub const TABLES: [Table; 16] = [
+pub const TABLES: [Table; 17] = [
     Table {
         name: "jobs",
         columns: &[
@@ -322,6 +322,7 @@ pub const TABLES: [Table; 16] = [
         ],
     },
     Table { name: "positions", columns: &[("stream", Text), ("next", Integer), ("mark", Integer)] },
+    Table { name: "drains", columns: &[("worker", Text), ("boot", Id), ("at", Integer)] },
     Table { name: "statistics_pending", columns: &[("kind", Text), ("jobs", Integer), ("tasks", Integer)] },
 ];
 

@@ -423,7 +423,7 @@ fn log_refusal(entry: &Entry, reason: &str) {
         Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
         Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),
         Entry::Log(log) => tracing::error!(job_id = %log.job, %reason, "a log was refused"),
-        Entry::Housekeeping(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
+        Entry::Housekeeping(_) | Entry::Drain(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }
 

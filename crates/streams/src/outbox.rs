@@ -211,7 +211,8 @@ impl Outbox {
         let job = event.job.to_string();
         let value = serde_json::to_string(event).expect("an event is JSON");
         let number = usize::try_from(event.seq).expect("64 bits");
-        let mut record = BaseRecord::with_opaque_to(&session.topic, number)
+        let topic = session.topic.clone();
+        let mut record = BaseRecord::with_opaque_to(&topic, number)
             .key(job.as_str())
             .payload(value.as_str())
             .timestamp(event.at.as_millisecond())

@@ -20,6 +20,6 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
 }
 
 pub(super) async fn drain(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
-    drain_by_name(&state, &path)?;
+    drain_by_name(&state, &path).await?;
     Ok(see_other("/grid/workers"))
 }

@@ -12,5 +12,6 @@ pub(crate) mod load;
 pub(crate) mod prefix;
 pub(crate) mod requests;
 pub(crate) mod starts;
+pub(crate) mod submissions;
 pub(crate) mod takeovers;
 pub(crate) mod tasks;

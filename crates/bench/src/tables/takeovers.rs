@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Tasks of a millisecond, as many as no run ends.
-const ENDLESS: &str = r#"{"kind":"sleep","params":{"seconds":0.001,"tasks":100000000,"tasks_per_lease":1}}"#;
+/// Tasks of a millisecond, as many as a job may have: more than a run takes.
+const ENDLESS: &str = r#"{"kind":"sleep","params":{"seconds":0.001,"tasks":10000000,"tasks_per_lease":1}}"#;
 
 const COMPLETED: &str = r#"divvy_leases_total{outcome="completed"}"#;
 

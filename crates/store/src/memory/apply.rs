@@ -8,6 +8,7 @@ use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, Outcome, ResultBody};
+use crate::drains::{Drain, DrainChange};
 use crate::error::WriteError;
 use crate::position::{Advance, OUTBOX, OUTBOX_LOST};
 use crate::programs::{ProgramChange, TaskLog, in_use, missing};
@@ -48,9 +49,12 @@ impl State {
         let accept = |entry: &Entry| match entry {
             Entry::Submission(new) => self.submit(new, None),
             Entry::Nothing => Answer::Done,
-            Entry::Change(_) | Entry::Advance(_) | Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) => {
-                Answer::Refused(WriteError::Following.to_string())
-            }
+            Entry::Change(_)
+            | Entry::Advance(_)
+            | Entry::Housekeeping(_)
+            | Entry::Program(_)
+            | Entry::Log(_)
+            | Entry::Drain(_) => Answer::Refused(WriteError::Following.to_string()),
         };
         let answers = batch.entries.iter().map(accept).collect();
         Applied { answers, latest_event: self.last_event }
@@ -80,6 +84,7 @@ impl State {
             }
             Entry::Program(ProgramChange::Delete(hash)) => self.delete_program(*hash),
             Entry::Log(log) => self.log(log),
+            Entry::Drain(change) => self.drain(change),
             Entry::Nothing => Answer::Done,
         }
     }
@@ -184,6 +189,18 @@ impl State {
     fn log(&mut self, log: &TaskLog) -> Answer {
         if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key)) {
             job.logs.push(log.clone());
+        }
+        Answer::Done
+    }
+
+    fn drain(&mut self, change: &DrainChange) -> Answer {
+        match change {
+            DrainChange::Put(Drain { drained, at }) => {
+                self.drains.entry(drained.clone()).or_insert(*at);
+            }
+            DrainChange::Remove(drained) => {
+                self.drains.remove(drained);
+            }
         }
         Answer::Done
     }

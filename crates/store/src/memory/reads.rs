@@ -12,6 +12,7 @@ use super::{Link, Shared, lock};
 use crate::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use crate::batch::JobKey;
 use crate::change::ResultBody;
+use crate::drains::Drain;
 use crate::error::ReadError;
 use crate::json::array;
 use crate::payloads::payload_blocks;
@@ -229,6 +230,10 @@ impl Reads for MemoryReads {
             let is_later = |program: &&ProgramRecord| after.is_none_or(|after| program.hash > after);
             state.programs.values().filter(is_later).take(limit).cloned().collect()
         })
+    }
+
+    fn drains(&self) -> Reading<'_, Vec<Drain>> {
+        self.read(|state| state.drains.iter().map(|(drained, &at)| Drain { drained: drained.clone(), at }).collect())
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {

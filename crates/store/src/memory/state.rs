@@ -5,12 +5,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use model::{JobEvent, JobId, ProgramHash};
 use uuid::Uuid;
 
 use crate::backend::Applied;
 use crate::batch::Epoch;
 use crate::change::ResultBody;
+use crate::drains::DrainedWorker;
 use crate::position::Position;
 use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{AttemptEnd, JobRecord, NewJob, UnfinishedJob};
@@ -34,6 +36,8 @@ pub(super) struct State {
     pub(super) dropped_objects: BTreeSet<String>,
     pub(super) positions: BTreeMap<String, Position>,
     pub(super) programs: BTreeMap<ProgramHash, ProgramRecord>,
+    /// Drained workers, and since when.
+    pub(super) drains: BTreeMap<DrainedWorker, Timestamp>,
     /// The holder of the lease and when it expires, by the store's clock.
     pub(super) lease: Option<(Uuid, Duration)>,
     /// The members and when they were announced last.

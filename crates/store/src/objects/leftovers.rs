@@ -1,6 +1,10 @@
-//! Objects of this store that no row names: left by a process that ended between storing one and committing the row that names it.
+//! Objects of this store that no row names: left by a process that ended between storing one and committing the row that names
+//! it, or before all of one had come.
 
 use std::collections::HashSet;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,6 +16,9 @@ use crate::error::{PruneError, ReadError};
 
 /// An object that no row names after so long never will be.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
+/// A part of an object to which nothing was added for so long never will be complete: every upload ends sooner where nothing
+/// comes.
+const PART_AGE: Duration = Duration::from_hours(1);
 /// Names that are looked up at once.
 const NAMES: usize = 1000;
 
@@ -33,7 +40,6 @@ impl Objects {
             }
         }
         deleted += self.delete_unnamed(reads, names).await?;
-        self.delete_old_parts().await?;
         Ok(deleted)
     }
 
@@ -47,24 +53,110 @@ impl Objects {
         Ok(deleted)
     }
 
-    /// Deletes old parts of results that were never completed, from a directory of this machine. An object store
-    /// elsewhere has rules of its own for them.
-    async fn delete_old_parts(&self) -> Result<(), ReadError> {
-        let Some(directory) = self.directory.clone() else { return Ok(()) };
+    /// Deletes parts of objects that nobody completes any more, from a directory of this machine: those to which nothing was
+    /// added for [`PART_AGE`]. An object store elsewhere has rules of its own for them.
+    pub(crate) async fn delete_old_parts(&self) -> Result<u64, ReadError> {
+        let Some(directory) = self.directory.clone() else { return Ok(0) };
         let objects = self.clone();
-        let deleting = tokio::task::spawn_blocking(move || {
-            for entry in std::fs::read_dir(directory)?.flatten() {
-                // As `LocalFileSystem` names them until they are complete.
-                let name = entry.file_name();
-                let is_part = name.to_str().is_some_and(|name| objects.is_own(name) && name.contains(".json#"));
-                let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-                if is_part && age().is_some_and(|age| age > LEFTOVER_AGE) {
-                    std::fs::remove_file(entry.path())?;
-                }
-            }
-            Ok::<_, std::io::Error>(())
-        });
+        let deleting = tokio::task::spawn_blocking(move || objects.delete_old_parts_in(&directory));
         let failed = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         deleting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+
+    fn delete_old_parts_in(&self, directory: &Path) -> io::Result<u64> {
+        let mut deleted = delete_parts(directory, |name| self.is_own(name))?;
+        deleted += delete_parts(&directory.join("programs").join(self.tag_or_none()), |_| true)?;
+        for job in entries(&directory.join("outputs").join(self.tag_or_none()))? {
+            deleted += delete_parts(&job.path(), |_| true)?;
+        }
+        Ok(deleted)
+    }
+}
+
+/// Deletes the old ones of those parts in a directory whose names are fit.
+fn delete_parts(directory: &Path, is_fit: impl Fn(&str) -> bool) -> io::Result<u64> {
+    let mut deleted = 0;
+    for entry in entries(directory)? {
+        // As `LocalFileSystem` names them until they are complete.
+        let is_part = entry.file_name().to_str().is_some_and(|name| name.contains('#') && is_fit(name));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_part && age().is_some_and(|age| age > PART_AGE) {
+            match fs::remove_file(entry.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => deleted += 1,
+            }
+        }
+    }
+    Ok(deleted)
+}
+
+/// What is in a directory that may not be there, or be gone.
+fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.flatten().collect()),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use model::{JobId, ProgramHash};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::super::parts::PART_BYTES;
+    use super::super::{ProgramUpload, ResultWriter};
+    use super::*;
+
+    /// The files below a directory.
+    fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+        let found = entries(directory)
+            .expect("readable")
+            .into_iter()
+            .flat_map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { vec![entry.path()] });
+        found.collect()
+    }
+
+    #[tokio::test]
+    async fn parts_to_which_nothing_was_added_for_an_hour_are_deleted_and_those_of_other_stores_are_not() {
+        let directory = TempDir::new().expect("a directory");
+        let store = |id| Objects::local(directory.path()).expect("a directory").of_store(Uuid::from_u128(id));
+        let (own, other) = (store(1), store(2));
+        let piece = vec![b'1'; PART_BYTES + 1];
+        let (mut programs, mut results) = (Vec::new(), Vec::new());
+        for objects in [&own, &other] {
+            let mut program = ProgramUpload::new(objects, ProgramHash([1; 32]));
+            program.push(&piece).await.expect("room");
+            programs.push(program);
+            let mut result = ResultWriter::new(objects, JobId(Uuid::from_u128(7)));
+            result.push_bytes(&piece).await.expect("room");
+            results.push(result);
+            let object = model::OutputObject {
+                attempt: model::AttemptId(Uuid::from_u128(9)),
+                bytes: piece.len() as u64,
+                sha256: ProgramHash([1; 32]),
+                text: true,
+            };
+            let mut output = objects.upload_output(JobId(Uuid::from_u128(7)), 0, object);
+            output.push(&piece).await.expect("room");
+            // As a process that ends leaves it.
+            std::mem::forget(output);
+        }
+        let parts = files(directory.path());
+        assert_eq!(parts.len(), 6, "{parts:?}");
+        assert_eq!(own.delete_old_parts().await, Ok(0), "they are on their way");
+        for part in &parts {
+            let file = File::options().append(true).open(part).expect("it is there");
+            file.set_modified(SystemTime::now() - 2 * PART_AGE).expect("its owner");
+        }
+        assert_eq!(own.delete_old_parts().await, Ok(3));
+        let left = files(directory.path());
+        assert_eq!(left.len(), 3, "{left:?}");
+        let tag = Uuid::from_u128(2).simple().to_string();
+        assert!(left.iter().all(|part| part.to_string_lossy().contains(&tag)), "{left:?}");
     }
 }

@@ -20,6 +20,8 @@ const FORGOTTEN_AT_ONCE: usize = 256;
 const DROPPED_AT_ONCE: usize = 256;
 /// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
+/// How often parts of objects that were never completed are looked for.
+const PARTS_INTERVAL: Duration = Duration::from_mins(10);
 /// How often objects that no row names are looked for.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
@@ -34,7 +36,7 @@ impl Store {
         self.prune_at(Instant::now(), Timestamp::now()).await
     }
 
-    /// As [`Self::prune`], at a moment by both clocks of the system.
+    /// As [`Self::prune`], at a moment by the monotonic clock and by the calendar that dates what is stored.
     ///
     /// # Errors
     /// As [`Self::prune`].
@@ -107,9 +109,22 @@ impl Store {
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
     pub async fn prune_statistics(&self, retention: StatisticsRetention) -> Result<u64, PruneError> {
+        self.prune_statistics_at(retention, Instant::now(), Timestamp::now()).await
+    }
+
+    /// As [`Self::prune_statistics`], at a moment by the clocks of [`Self::prune_at`].
+    ///
+    /// # Errors
+    /// As [`Self::prune_statistics`].
+    pub async fn prune_statistics_at(
+        &self,
+        retention: StatisticsRetention,
+        instant: Instant,
+        calendar: Timestamp,
+    ) -> Result<u64, PruneError> {
         self.refuse_to_follow()?;
         let mut rows = 0;
-        let now = self.believed_time(Instant::now(), Timestamp::now()).await?;
+        let now = self.believed_time(instant, calendar).await?;
         for (grain, before) in retention.bounds(now) {
             loop {
                 let forgotten = self.housekeep(Housekeeping::ForgetStatistics(grain, before)).await?;
@@ -133,6 +148,14 @@ impl Store {
                 self.objects.delete(name).await?;
             }
             self.housekeep(Housekeeping::ObjectsDeleted(names)).await?;
+        }
+        let last = *self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() > PARTS_INTERVAL) {
+            let deleted = self.objects.delete_old_parts().await?;
+            if deleted > 0 {
+                tracing::info!(parts = deleted, "deleted parts of objects that were never completed");
+            }
+            *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         let last = *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {

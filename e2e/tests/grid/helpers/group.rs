@@ -1,6 +1,7 @@
 //! Several coordinators over one PostgreSQL, each with ways to the database and to its workers that a test can cut.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use model::JobEvent;
 use serde_json::Value;
@@ -9,6 +10,9 @@ use test_postgres::Server;
 
 use super::services::own_address;
 use super::{Coordinator, JobClient, Proxy, Worker, eventually, get, try_get_now};
+
+/// The program of this release.
+const PROGRAM: &str = "divvy-coordinator";
 
 /// See the module.
 #[derive(Debug)]
@@ -29,20 +33,26 @@ pub(crate) struct Group {
 impl Group {
     /// Starts `count` coordinators; one of them leads when this returns.
     pub(crate) fn start(count: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(None, count, settings)
+        Self::start_on(None, PROGRAM, count, settings)
+    }
+
+    /// The same with coordinators of another release, by the absolute path of their program, over a server that no other
+    /// test uses. One that is started again is of this release.
+    pub(crate) fn start_of_release(program: &str, count: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(Some(Server::start(&[])), program, count, settings)
     }
 
     /// The same over a server that no other test uses.
     pub(crate) fn start_on_own_server(count: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(Some(Server::start(&[])), count, settings)
+        Self::start_on(Some(Server::start(&[])), PROGRAM, count, settings)
     }
 
     /// The same over a server that the caller has started.
     pub(crate) fn start_on_server(server: Server, count: usize, settings: &[(&str, &str)]) -> Self {
-        Self::start_on(Some(server), count, settings)
+        Self::start_on(Some(server), PROGRAM, count, settings)
     }
 
-    fn start_on(own_server: Option<Server>, count: usize, settings: &[(&str, &str)]) -> Self {
+    fn start_on(own_server: Option<Server>, program: &str, count: usize, settings: &[(&str, &str)]) -> Self {
         let server = own_server.as_ref().unwrap_or_else(|| Server::shared());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let database = server.create_database();
@@ -57,7 +67,7 @@ impl Group {
             let own = [("DIVVY_PUBLIC_ADDR", address.as_str()), ("DIVVY_INTERNAL_ADDR", &address)];
             let settings = group.settings(number);
             let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            let coordinator = Coordinator::start(&[&own, settings.as_slice()].concat());
+            let coordinator = Coordinator::start_program(program, &[&own, settings.as_slice()].concat());
             group.to_coordinator.push(Proxy::to(coordinator.internal));
             group.coordinators.push(coordinator);
         }
@@ -89,11 +99,21 @@ impl Group {
         self.own_server.as_ref().expect("a server of its own")
     }
 
+    /// The directory of its results.
+    pub(crate) fn results(&self) -> &Path {
+        self.results.path()
+    }
+
     /// Starts a coordinator again that has ended, at the same ports.
     pub(crate) fn start_again(&mut self, number: usize) {
+        self.start_again_with(number, &[]);
+    }
+
+    /// As [`Self::start_again`], with variables beside those of the group.
+    pub(crate) fn start_again_with(&mut self, number: usize, variables: &[(&str, &str)]) {
         let settings = self.settings(number);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        self.coordinators[number].start_again(&settings);
+        self.coordinators[number].start_again(&[settings.as_slice(), variables].concat());
     }
 
     /// Starts a worker of all coordinators and waits until each of them has it.

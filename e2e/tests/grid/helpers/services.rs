@@ -44,6 +44,19 @@ impl Coordinator {
         Self::start_on(Arc::new(TempDir::new().expect("a directory")), variables)
     }
 
+    /// Starts a program, of another release by its absolute path.
+    pub(crate) fn start_program(program: &str, variables: &[(&str, &str)]) -> Self {
+        let data_dir = Arc::new(TempDir::new().expect("a directory"));
+        let process = Process::start(program, &[&settings(&data_dir), variables].concat());
+        Self::of(process, data_dir)
+    }
+
+    /// The same without waiting until it serves.
+    pub(crate) fn launch_program(program: &str, variables: &[(&str, &str)]) -> Process {
+        let own = [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0")];
+        Process::start(program, &[&own, variables].concat())
+    }
+
     /// Starts on the data that another one left.
     pub(crate) fn start_on(data_dir: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
         let process = Process::start("divvy-coordinator", &[&settings(&data_dir), variables].concat());

@@ -1,0 +1,148 @@
+//! A program that is uploaded while the leader goes away: it is stored by the next one or not at all, and nothing of it is in
+//! the way of the same upload again.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::helpers::{Answer, Group, Signal, connect, divvy, eventually, path, request};
+
+/// So long that some parts are on the disk before the last one comes.
+const BYTES: usize = 40 << 20;
+
+struct Uploads {
+    group: Group,
+    bearer: String,
+    program: Vec<u8>,
+    hash: String,
+    _directory: TempDir,
+}
+
+impl Uploads {
+    fn start(coordinators: usize) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let tokens = directory.path().join("tokens.toml");
+        let make = ["token", "new", "ci", "--rights", "read,submit,programs", "--file", path(&tokens)];
+        let token = String::from_utf8(divvy(&make).output().expect("run divvy").stdout).expect("a token");
+        let settings = [("DIVVY_API_TOKENS_FILE", path(&tokens)), ("DIVVY_ANONYMOUS_READ", "1")];
+        let group = Group::start(coordinators, &settings);
+        let mut program = b"\0asm\x01\0\0\0".to_vec();
+        program.resize(BYTES, b'x');
+        let file = directory.path().join("program.wasm");
+        fs::write(&file, &program).expect("write a file");
+        let sum = std::process::Command::new("sha256sum").arg(&file).output().expect("this test needs coreutils");
+        let hash = String::from_utf8(sum.stdout).expect("digits").split(' ').next().expect("a sum").to_owned();
+        let bearer = format!("Bearer {}", token.trim_end());
+        Self { group, bearer, program, hash, _directory: directory }
+    }
+
+    /// Begins to send the program to a coordinator.
+    fn begin(&self, number: usize) -> TcpStream {
+        let address = self.group.coordinators[number].public;
+        let mut stream = connect(address);
+        let head = format!(
+            "PUT /v1/programs/{} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\nauthorization: {}\r\n\
+             content-length: {BYTES}\r\n\r\n",
+            self.hash, self.bearer
+        );
+        stream.write_all(head.as_bytes()).expect("send a head");
+        stream
+    }
+
+    fn put(&self, number: usize) -> Answer {
+        let mut stream = self.begin(number);
+        stream.write_all(&self.program).expect("send a body");
+        answer(stream)
+    }
+
+    fn ask(&self, number: usize) -> Answer {
+        let target = format!("/v1/programs/{}", self.hash);
+        request(self.group.coordinators[number].public, "GET", &target, &[("authorization", &self.bearer)], "")
+    }
+
+    /// Names of the files of programs: those that are whole and those on their way.
+    fn files(&self) -> (Vec<String>, Vec<String>) {
+        let stores = fs::read_dir(self.group.results().join("programs")).into_iter().flatten().flatten();
+        let files = stores.flat_map(|store| fs::read_dir(store.path()).into_iter().flatten().flatten());
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).partition(|name| !name.contains('#'))
+    }
+
+    /// The program is there at every coordinator, and a worker gets the bytes that were sent.
+    fn is_stored(&self) {
+        for (number, coordinator) in self.group.coordinators.iter().enumerate() {
+            if coordinator.is_running() {
+                let shown = eventually("it is shown", || Some(self.ask(number)).filter(|answer| answer.status == 200));
+                assert_eq!(shown.json()["bytes"], Value::from(BYTES));
+            }
+        }
+        assert_eq!(self.files().0, [self.hash.as_str()]);
+        let whole =
+            fs::read_dir(self.group.results().join("programs")).expect("a store").flatten().next().expect("one");
+        assert!(fs::read(whole.path().join(&self.hash)).expect("a file") == self.program);
+    }
+}
+
+fn answer(mut stream: TcpStream) -> Answer {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer in time");
+    Answer::parse(&text)
+}
+
+#[test]
+fn an_upload_that_a_standby_has_passed_on_is_stored_by_the_next_leader() {
+    let mut uploads = Uploads::start(3);
+    let leader = uploads.group.leader();
+    let standby = (leader + 1) % 3;
+    // It takes some of the upload, and nothing comes of it.
+    uploads.group.coordinators[leader].signal(Signal::STOP);
+    let mut stream = uploads.begin(standby);
+    stream.write_all(&uploads.program).expect("send a body");
+    uploads.group.coordinators[leader].kill();
+    let stored = answer(stream);
+    assert_eq!(stored.status, 201, "{stored:?}");
+    uploads.is_stored();
+    assert_eq!(uploads.put(standby).status, 200, "idempotent");
+}
+
+#[test]
+fn an_upload_that_its_leader_took_half_of_is_not_there_and_can_be_made_again() {
+    let mut uploads = Uploads::start(2);
+    let leader = uploads.group.leader();
+    let mut stream = uploads.begin(leader);
+    stream.write_all(&uploads.program[..BYTES / 2]).expect("send half a body");
+    eventually("some of it is on the disk", || (!uploads.files().1.is_empty()).then_some(()));
+    uploads.group.coordinators[leader].kill();
+    let next = uploads.group.leader_after(leader);
+    assert_eq!(uploads.ask(next).status, 404);
+    assert!(uploads.files().0.is_empty());
+    assert_eq!(uploads.put(next).status, 201);
+    uploads.group.start_again(leader);
+    uploads.is_stored();
+}
+
+#[test]
+fn an_upload_that_ends_after_its_leader_lost_the_lead_is_refused_or_stored_whole() {
+    let uploads = Uploads::start(2);
+    let leader = uploads.group.leader();
+    let mut stream = uploads.begin(leader);
+    let (half, rest) = uploads.program.split_at(BYTES / 2);
+    stream.write_all(half).expect("send half a body");
+    eventually("some of it is on the disk", || (!uploads.files().1.is_empty()).then_some(()));
+    uploads.group.coordinators[leader].signal(Signal::STOP);
+    let next = uploads.group.leader_after(leader);
+    uploads.group.coordinators[leader].signal(Signal::CONT);
+    eventually("it follows", || uploads.group.follows(leader).then_some(()));
+    stream.write_all(rest).expect("send the rest");
+    let refused = answer(stream);
+    assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
+    refused.problem(503);
+    eventually("nothing of it is on its way", || uploads.files().1.is_empty().then_some(()));
+    assert_eq!(uploads.ask(next).status, 404);
+    // The same again, by way of the coordinator that leads no more.
+    let again = uploads.put(leader);
+    assert!([200, 201].contains(&again.status), "{again:?}");
+    uploads.is_stored();
+}

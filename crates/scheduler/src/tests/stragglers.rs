@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::harness::{Harness, TASK_TIME, job, lane, revoked, worker};
-use crate::{Event, Lease, LeaseSize, Revocation, StaleAttempt};
+use super::harness::{Harness, TASK_TIME, job, lane, revoked, spec, worker};
+use crate::{Event, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
 
 /// A job of which only one lease is left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
@@ -119,6 +119,21 @@ fn a_lease_in_time_is_left_alone() {
     grid.wait(Duration::from_millis(190));
     assert_eq!(grid.claim(2), None, "a short lease is not late before a fifth of a second");
     grid.complete(&slow).expect("leased");
+}
+
+#[test]
+fn the_time_limit_of_a_lease_that_waits_for_another_of_its_slot_is_that_of_both() {
+    let limit = Duration::from_secs(20);
+    let mut grid = Harness::with_workers(1);
+    grid.submit_spec(1, JobSpec { task_timeout: Some(limit), max_lease_tasks: 1, ..spec(4) });
+    let time_of = |grid: &mut Harness, size| {
+        let lease = grid.claim_for(lane(1), size).expect("a worker of the pool").expect("a task");
+        lease.expires_at.duration_since(grid.now)
+    };
+    assert_eq!(time_of(&mut grid, LeaseSize::Fitting), limit);
+    assert_eq!(time_of(&mut grid, LeaseSize::Fitting), limit * 2);
+    assert_eq!(time_of(&mut grid, LeaseSize::Fitting), limit * 3);
+    assert_eq!(time_of(&mut grid, LeaseSize::AtMost(1)), limit, "a worker that pulls begins at once");
 }
 
 /// Eight workers in virtual time, the first of them `slowness` times slower: when the job is done, and the work that

@@ -109,6 +109,26 @@ fn tasks_under_a_key_go_to_the_worker_that_has_seen_it() {
 }
 
 #[test]
+fn a_worker_is_remembered_for_the_keys_that_it_has_seen_last() {
+    let mut grid = Harness::with_workers(2);
+    // The second time under its key makes "0" newer than "1", which the last key drives out.
+    let keys = (0..64).chain([0, 64]);
+    for (number, key) in (1..).zip(keys) {
+        grid.submit_spec(number, JobSpec { tasks: 1, ..keyed(&key.to_string()) });
+        let lease = grid.claim(1).expect("its only task");
+        grid.complete(&lease).expect("leased");
+    }
+    grid.submit_spec(100, keyed("0"));
+    grid.submit(101, 10);
+    assert_eq!(grid.claim_tasks(2).map(|(id, _)| id), Some(job(101)), "another worker is remembered");
+    grid.scheduler.cancel(job(100)).expect("a live job");
+    grid.scheduler.cancel(job(101)).expect("a live job");
+    grid.submit_spec(102, keyed("1"));
+    grid.submit(103, 10);
+    assert_eq!(grid.claim_tasks(2).map(|(id, _)| id), Some(job(102)), "no worker is remembered");
+}
+
+#[test]
 fn an_affinity_never_keeps_a_slot_idle() {
     let mut grid = Harness::with_workers(2);
     grid.submit_spec(1, keyed("warm"));

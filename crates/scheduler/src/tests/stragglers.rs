@@ -122,6 +122,26 @@ fn a_lease_in_time_is_left_alone() {
 }
 
 #[test]
+fn a_lease_that_waits_for_another_of_its_slot_is_late_after_both() {
+    let time = Duration::from_millis(500);
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 5);
+    let first = grid.claim(1).expect("task 0");
+    grid.complete_after(&first, time).expect("leased");
+    let (present, ahead) = (grid.claim(1).expect("task 1"), grid.claim(1).expect("task 2"));
+    for _ in 0..2 {
+        let other = grid.claim(2).expect("task 3 or 4");
+        grid.complete_after(&other, time).expect("leased");
+    }
+    grid.wait(time);
+    grid.complete_after(&present, time).expect("leased");
+    grid.wait(time * 4);
+    assert_eq!(grid.claim(2), None, "three times what both leases take are three seconds");
+    grid.wait(time + time / 10);
+    assert_eq!(grid.claim_tasks(2), Some((job(1), ahead.tasks)));
+}
+
+#[test]
 fn the_time_limit_of_a_lease_that_waits_for_another_of_its_slot_is_that_of_both() {
     let limit = Duration::from_secs(20);
     let mut grid = Harness::with_workers(1);

@@ -125,10 +125,14 @@ fn a_lease_in_time_is_left_alone() {
 fn a_lease_that_waits_for_another_of_its_slot_is_late_after_both() {
     let time = Duration::from_millis(500);
     let mut grid = Harness::with_workers(2);
-    grid.submit(1, 3);
+    grid.submit(1, 5);
     let first = grid.claim(1).expect("task 0");
     grid.complete_after(&first, time).expect("leased");
     let (present, ahead) = (grid.claim(1).expect("task 1"), grid.claim(1).expect("task 2"));
+    for _ in 0..2 {
+        let other = grid.claim(2).expect("task 3 or 4");
+        grid.complete_after(&other, time).expect("leased");
+    }
     grid.wait(time);
     grid.complete_after(&present, time).expect("leased");
     grid.wait(time * 4);

@@ -22,7 +22,6 @@ mod restarts;
 mod results;
 mod several;
 mod simulations;
-mod skipping;
 mod standby;
 mod statistics;
 mod stopping;

@@ -4,5 +4,4 @@ mod harness;
 mod jobs;
 mod reconciling;
 mod sending;
-mod skipping;
 mod verifying;

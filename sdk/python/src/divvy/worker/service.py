@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._token import TokenFile
 from ..calls import CALLS_LABEL, call_labels, carries_code, error_field, error_outcome, mismatch, task_label
 from ..errors import DivvyError
 from ..registry import registered
@@ -45,7 +44,7 @@ class Config:
     coordinator: str
     worker_id: str
     slots: int
-    token: str | TokenFile | None = None
+    token: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     takes_functions: bool = True

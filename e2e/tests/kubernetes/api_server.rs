@@ -15,17 +15,21 @@ const COMPONENTS: [(&str, &str); 2] = [(IDENTITY, "divvy-coordinator"), (DELETIO
 
 #[test]
 fn workers_show_a_token_for_the_audience_that_the_coordinator_demands() {
-    let objects = with_component(IDENTITY);
+    let objects = render_overlay(&["k8s"], &["k8s/components/python-workers", &format!("k8s/components/{IDENTITY}")]);
     let audience = variable(&objects, "divvy-coordinator", "DIVVY_WORKER_AUDIENCE")["value"].clone();
-    let pod = pod(&objects, "divvy-worker");
-    let token = source(&pod, "serviceAccountToken");
-    assert_eq!(token["audience"], audience);
-    let file = variable(&objects, "divvy-worker", "DIVVY_WORKER_TOKEN_FILE")["value"].clone();
-    let directory = mount(&pod, "identity");
-    assert_eq!(file, format!("{directory}/{}", token["path"].as_str().expect("a path")));
-    let account = pod["serviceAccountName"].as_str().expect("an account");
     let accounts = &variable(&objects, "divvy-coordinator", "DIVVY_WORKER_SERVICE_ACCOUNTS")["value"];
-    assert_eq!(accounts, &format!("$(NAMESPACE):{account}"));
+    let mut accounts: Vec<_> = accounts.as_str().expect("accounts").split(',').collect();
+    for worker in ["divvy-worker", "divvy-python-worker"] {
+        let pod = pod(&objects, worker);
+        let token = source(&pod, "serviceAccountToken");
+        assert_eq!(token["audience"], audience);
+        let file = variable(&objects, worker, "DIVVY_WORKER_TOKEN_FILE")["value"].clone();
+        let directory = mount(&pod, "identity");
+        assert_eq!(file, format!("{directory}/{}", token["path"].as_str().expect("a path")));
+        let account = format!("$(NAMESPACE):{}", pod["serviceAccountName"].as_str().expect("an account"));
+        accounts.retain(|other| *other != account);
+    }
+    assert_eq!(accounts, Vec::<&str>::new(), "accounts of nobody");
     assert_named_before(&objects, "divvy-coordinator", "NAMESPACE", "DIVVY_WORKER_SERVICE_ACCOUNTS");
 }
 

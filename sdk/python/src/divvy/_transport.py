@@ -1,8 +1,9 @@
 """HTTP to one service over pooled keep-alive connections.
 
-Safe requests are sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover of
-the coordinator. Others are sent again only if they certainly did not arrive. Where several coordinators are named, one
-that does not answer or cannot serve is followed by the next. Proxies and redirects are not followed.
+A safe request takes an idle connection where there is one; where the service has closed that meanwhile, it goes over a
+new one at once. It is sent again, with backoff and jitter, until ``retry_for`` has passed: over a restart or a takeover
+of the coordinator. Others are sent again only if they certainly did not arrive. Where several coordinators are named,
+one that does not answer or cannot serve is followed by the next. Proxies and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import select
 import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ._addresses import Address, Addresses
 from ._tls import ClientTls
+from ._token import TokenFile, check_token
 from .errors import GridUnreachable, grid_error
 
 USER_AGENT = "divvy-python/0.1"
@@ -74,21 +77,20 @@ class Transport:
     def __init__(
         self,
         url: str,
-        token: str | None = None,
+        token: str | TokenFile | None = None,
         *,
         timeout: float = 30.0,
         retry_for: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._addresses = Addresses(url)
-        if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-            raise ValueError("a token has visible ASCII characters only")
+        self._token_file = token if isinstance(token, TokenFile) else None
         self.timeout = timeout
         self.retry_for = retry_for
         self._tls = client_tls(self._addresses, ssl_context)
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+        if isinstance(token, str) and token:
+            self._headers["Authorization"] = f"Bearer {check_token(token)}"
         self._idle: deque[tuple[float, Connection]] = deque()
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -158,7 +160,7 @@ class Transport:
         address = self._addresses.current
         connection = self._connect(address, idle_timeout)
         try:
-            connection.request("GET", address.prefix + path, headers={**self._headers, **headers})
+            connection.request("GET", address.prefix + path, headers={**self._own_headers(), **headers})
             opened = connection.sock
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
@@ -173,6 +175,20 @@ class Transport:
             raise problem(response.status, body)
         return Stream(connection, opened, response)
 
+    def ask(self, use: Callable[[Connection], Response], timeout: float) -> Response:
+        """The answer that ``use`` gets over an idle connection or a new one; one try, but that ``use`` is called again
+        where the service has closed the idle connection. Raises ``GridUnreachable``.
+        """
+        address = self._addresses.current
+        try:
+            response = self._use(address, timeout, use, may_repeat=True)
+        except (OSError, http.client.HTTPException) as error:
+            self._addresses.move_on(address)
+            raise unreachable(address, error) from error
+        if response.status in _BUSY:
+            self._addresses.move_on(address)
+        return response
+
     def _send(
         self,
         address: Address,
@@ -183,32 +199,34 @@ class Transport:
         timeout: float,
         is_safe: bool,
     ) -> Response:
+        def send(connection: Connection) -> Response:
+            return self.exchange(connection, method, path, body, headers)
+
+        return self._use(address, timeout, send, may_repeat=is_safe)
+
+    def _use(
+        self, address: Address, timeout: float, use: Callable[[Connection], Response], *, may_repeat: bool
+    ) -> Response:
         # An idle connection may have been closed by the service just now, which nobody can tell from a lost answer.
-        connection = (self._take_idle(address, timeout) if is_safe else None) or self._connect(address, timeout)
+        idle = self._take_idle(address, timeout) if may_repeat else None
+        if idle is not None:
+            try:
+                return self._use_and_keep(idle, use)
+            except TimeoutError:
+                raise
+            except (OSError, http.client.HTTPException):
+                pass
+        return self._use_and_keep(self._connect(address, timeout), use)
+
+    def _use_and_keep(self, connection: Connection, use: Callable[[Connection], Response]) -> Response:
         try:
-            response = self.exchange(connection, method, path, body, headers)
+            response = use(connection)
         except BaseException:
             connection.close()
             raise
         if connection.sock is not None:
             self._put_back(connection)
         return response
-
-    def open(self, timeout: float) -> Connection:
-        """A connection of the caller's own. Raises ``GridUnreachable``."""
-        address = self._addresses.current
-        connection = self._connect(address, timeout)
-        try:
-            connection.connect()
-        except OSError as error:
-            connection.close()
-            self._addresses.move_on(address)
-            raise unreachable(address, error) from error
-        return connection
-
-    def give_up(self, connection: Connection) -> None:
-        """Asks another coordinator from now on, where there is one: that of ``connection`` failed or cannot serve."""
-        self._addresses.move_on(connection.address)
 
     def exchange(
         self,
@@ -219,10 +237,15 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """One request and its answer on a connection."""
-        connection.request(method, connection.address.prefix + path, body, {**self._headers, **(headers or {})})
+        connection.request(method, connection.address.prefix + path, body, {**self._own_headers(), **(headers or {})})
         response = connection.getresponse()
         content = response.read()
         return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+    def _own_headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return self._headers
+        return {**self._headers, "Authorization": f"Bearer {self._token_file.token()}"}
 
     def _connect(self, address: Address, timeout: float) -> Connection:
         return Connection(address, timeout, self._tls if address.is_tls else None)
@@ -234,7 +257,7 @@ class Transport:
                 if not self._idle:
                     return None
                 since, connection = self._idle.pop()
-            if since >= oldest and connection.sock is not None and connection.address == address:
+            if since >= oldest and connection.address == address and connection.is_open():
                 connection.sock.settimeout(timeout)
                 return connection
             connection.close()
@@ -264,6 +287,14 @@ class Connection(http.client.HTTPConnection):
         if self._tls is not None:
             name = self._tls.server_name or self.address.host
             self.sock = self._tls.context().wrap_socket(self.sock, server_hostname=name)
+
+    def is_open(self) -> bool:
+        """Whether an idle connection can be used: not if its end, or what nobody asked for, is there to read."""
+        if self.sock is None:
+            return False
+        looked_at = select.poll()
+        looked_at.register(self.sock, select.POLLIN)
+        return not looked_at.poll(0)
 
 
 def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTls | None:

@@ -6,7 +6,6 @@ is dropped.
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import socket
@@ -20,7 +19,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from .._transport import _BUSY, Response, Transport
+from .._token import TokenFile
+from .._transport import _BUSY, Connection, Response, Transport
 from ..errors import DivvyError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
@@ -79,7 +79,7 @@ class Source:
 class Coordinator:
     """The coordinators' internal interface. ``url`` may be several with commas between."""
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | TokenFile | None) -> None:
         self._transport = Transport(url, token, timeout=30.0, retry_for=0.0)
         self._can_release = True
 
@@ -157,8 +157,12 @@ class Coordinator:
         return self._transport.request("POST", path, body, **options)
 
 
+class TakenBack(Exception):
+    """The claim was taken back before it was sent."""
+
+
 class WaitingClaim:
-    """One claim on a connection of its own. Another thread may take it back."""
+    """One claim. Another thread may take it back, after which its connection is not used again."""
 
     def __init__(self, transport: Transport, source: Source, body: Mapping[str, Any]) -> None:
         self._transport = transport
@@ -170,28 +174,15 @@ class WaitingClaim:
 
     def run(self) -> Lease | None:
         """The lease, or None if there is none now. Raises what the coordinator answers, or that it does not."""
-        timeout = self._body["wait_seconds"] + CLAIM_SLACK
-        connection = self._transport.open(timeout)
         try:
-            with self._lock:
-                if self._is_taken_back:
-                    return None
-                self._socket = connection.sock
-            response = self._transport.exchange(connection, "POST", "/v1/worker/claim", json.dumps(self._body))
-        except (OSError, http.client.HTTPException) as error:
+            # Sent again where its connection had ended: a lease given to the first one goes back by itself.
+            response = self._transport.ask(self._claim, self._body["wait_seconds"] + CLAIM_SLACK)
+        except (TakenBack, GridUnreachable):
             if self._is_taken_back:
                 return None
-            self._transport.give_up(connection)
-            raise GridUnreachable(f"the coordinator does not answer: {type(error).__name__}: {error}") from error
-        finally:
-            with self._lock:
-                self._socket = None
-            connection.close()
+            raise
         if response.status == 204:
             return None
-        if response.status == 503:
-            # It stops, or knows no coordinator that leads.
-            self._transport.give_up(connection)
         response.checked()
         return read_lease(response, self._source)
 
@@ -201,7 +192,23 @@ class WaitingClaim:
             self._is_taken_back = True
             if self._socket is not None:
                 with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_WR)
+                    # Not by `SSLSocket.shutdown`, after which the answer could not be deciphered.
+                    socket.socket.shutdown(self._socket, socket.SHUT_WR)
+
+    def _claim(self, connection: Connection) -> Response:
+        if connection.sock is None and not self._is_taken_back:
+            connection.connect()
+        with self._lock:
+            if self._is_taken_back:
+                raise TakenBack
+            self._socket = connection.sock
+        try:
+            return self._transport.exchange(connection, "POST", "/v1/worker/claim", json.dumps(self._body))
+        finally:
+            with self._lock:
+                self._socket = None
+                if self._is_taken_back:
+                    connection.close()
 
 
 def read_lease(response: Response, source: Source) -> Lease:

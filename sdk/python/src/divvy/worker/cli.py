@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from .._token import TokenFile
 from .._version import __version__
 from ..calls import OWN_LABELS
 from ..registry import registered
@@ -23,6 +24,8 @@ from .service import Config, Worker, WorkerFailed
 MAX_SLOTS = 1024
 
 PR_SET_DUMPABLE = 4
+
+TOKEN, TOKEN_FILE = "DIVVY_WORKER_TOKEN", "DIVVY_WORKER_TOKEN_FILE"
 
 #: The grid takes so many labels of a worker.
 MAX_LABELS = 32
@@ -101,7 +104,7 @@ def configure(arguments: Sequence[str] | None) -> Config:
         coordinator=options.coordinator,
         worker_id=options.name or default_name(),
         slots=slots,
-        token=os.environ.get("DIVVY_WORKER_TOKEN") or None,
+        token=token_from_env(),
         labels=labels,
         modules=tuple(options.modules),
         takes_functions=not options.no_functions,
@@ -119,9 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         level=level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO",
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    config = configure(arguments)
-    hide_token()
     try:
+        config = configure(arguments)
+        hide_token()
         worker = Worker(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
@@ -133,9 +136,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
 
 
+def token_from_env() -> str | TokenFile | None:
+    """The token of the file that is named, else the shared one. ``ValueError`` if the file has none."""
+    file = os.environ.get(TOKEN_FILE)
+    if not file:
+        return os.environ.get(TOKEN) or None
+    try:
+        return TokenFile(file)
+    except ValueError as error:
+        raise ValueError(f"{TOKEN_FILE}: {error}") from error
+
+
 def hide_token() -> None:
     """Keeps the worker token from calls: out of their environment, and out of what others see of this process."""
-    os.environ.pop("DIVVY_WORKER_TOKEN", None)
+    for name in (TOKEN, TOKEN_FILE):
+        os.environ.pop(name, None)
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
 
 

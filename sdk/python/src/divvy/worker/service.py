@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._token import TokenFile
 from ..calls import CALLS_LABEL, call_labels, carries_code, error_field, error_outcome, mismatch, task_label
 from ..errors import DivvyError
 from ..registry import registered
@@ -44,7 +45,7 @@ class Config:
     coordinator: str
     worker_id: str
     slots: int
-    token: str | None = None
+    token: str | TokenFile | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ()
     takes_functions: bool = True

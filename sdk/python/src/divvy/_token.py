@@ -1,0 +1,74 @@
+"""The token that a request shows: a string, or the content of a file, which is read again when it changes.
+
+Kubernetes renews the tokens of service accounts in their files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+log = logging.getLogger("divvy.token")
+
+#: The longest token that is read: a header of a request has to hold it.
+MAX_TOKEN_BYTES = 8 * 1024
+
+
+class TokenFile:
+    """The token of a file, without the white space around it. Threads may share it.
+
+    Where the file's new content is no token, the one read before stays in use. ``ValueError`` if there never was one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._seen = _stamp(path)
+        self._token = _read(path)
+
+    def token(self) -> str:
+        """The token as the file has it now."""
+        stamp = _stamp(self._path)
+        with self._lock:
+            if stamp != self._seen:
+                self._seen = stamp
+                try:
+                    self._token = _read(self._path)
+                    log.info("%s: the token was read again", self._path)
+                except ValueError as error:
+                    log.warning("%s: the token read before stays in use", error)
+            return self._token
+
+
+def check_token(token: str) -> str:
+    """The token. ``ValueError``, which does not show it, if it cannot stand in a header."""
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError("a token has visible ASCII characters only")
+    return token
+
+
+def _stamp(path: str) -> object:
+    """What tells whether a file has changed."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+    if len(content) > MAX_TOKEN_BYTES:
+        raise ValueError(f"{path} is longer than {MAX_TOKEN_BYTES} bytes")
+    token = content.decode(errors="replace").strip()
+    if not token:
+        raise ValueError(f"{path} is empty")
+    try:
+        return check_token(token)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -211,6 +211,15 @@ impl Link {
         self.shows(PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP)
     }
 
+    /// Whether a client that has ended its connection may answer TLS's `close_notify` with a reset: that is no sign that
+    /// an answer before it is lost.
+    pub(crate) fn would_answer_with_reset(&self) -> bool {
+        let when_lost = self.when_lost.take();
+        let is_minded = when_lost.is_some();
+        self.when_lost.set(when_lost);
+        self.has_socket_ended() || is_minded && self.has_ended.get()
+    }
+
     fn shows(&self, flags: PollFlags) -> bool {
         let mut socket = [PollFd::new(&self.socket, flags)];
         let looked = poll(&mut socket, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
@@ -389,7 +398,13 @@ async fn watch(link: Weak<Link>) {
         last_reads = reads;
         stuck_since = is_stuck.then(|| stuck_since.unwrap_or(now));
         let patience = match link.phase.get() {
-            Phase::Between { until } if until < now => return link.cut(),
+            Phase::Between { until } if until < now => {
+                if link.has_written_all.get() {
+                    // The system would have ended the connection of a client that has not got its answer by now.
+                    link.when_lost.set(None);
+                }
+                return link.cut();
+            }
             Phase::Between { .. } | Phase::Answering => continue,
             // The handler may have its reasons not to read its body yet, and bounds that time itself.
             Phase::InHandler { has_body: true, .. } => link.limits.unread_body_timeout,

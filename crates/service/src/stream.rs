@@ -72,6 +72,8 @@ impl AsyncRead for Stream {
         let read = this.io.as_dyn().poll_read(cx, buffer);
         match &read {
             Poll::Pending => this.link.note_read(true),
+            // Many clients close a connection without TLS's `close_notify`: an end as any other.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => this.link.note_end(),
             Poll::Ready(Err(_)) => {
                 this.link.note_failure();
                 this.link.note_end();
@@ -115,9 +117,12 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.poll_problem(cx)? {
-            Poll::Ready(()) => this.io.as_dyn().poll_shutdown(cx),
-            Poll::Pending => Poll::Pending,
+        if this.poll_problem(cx)?.is_pending() {
+            return Poll::Pending;
+        }
+        match &mut this.io {
+            Io::Tls(stream) if this.link.would_answer_with_reset() => Pin::new(stream.get_mut().0).poll_shutdown(cx),
+            io => io.as_dyn().poll_shutdown(cx),
         }
     }
 }

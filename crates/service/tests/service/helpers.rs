@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use service::{
     ApiError, BodyBudget, Caller, Connection, Doors, Health, Limits, Listener, Metrics, Right, Route, read_body,
-    read_json, resource, serve,
+    read_json, resource, serve, when_answer_is_lost,
 };
 use tokio::sync::Notify;
 
@@ -24,6 +24,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/things", Right::Submit),
     Route::new("GET", "/slow", Right::Read),
     Route::new("POST", "/slow", Right::Submit),
+    Route::new("GET", "/minded", Right::Read),
     Route::new("GET", "/stream", Right::Read),
     Route::new("GET", "/whoami", Right::Read),
     Route::new("GET", "/workers", Right::Read),
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) dropped: AtomicU64,
     /// Connections that told their end.
     pub(crate) closed: AtomicU64,
+    /// Answers of `/minded` that did not come to their clients.
+    pub(crate) lost: AtomicU64,
     pub(crate) budget: BodyBudget,
     /// How long `/upload` waits before it reads.
     pub(crate) read_after: Duration,
@@ -93,6 +96,7 @@ pub(crate) fn start(options: Options) -> Service {
         begun: AtomicU64::new(0),
         dropped: AtomicU64::new(0),
         closed: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
         budget: BodyBudget::new(budget_bytes),
         read_after,
     });
@@ -125,6 +129,7 @@ fn routes(config: &mut ServiceConfig, state: &Data<Shared>) {
         .app_data(state.clone())
         .service(resource("/things", "GET, POST").get(things).post(new_thing))
         .service(resource("/slow", "GET, POST").get(slow).post(slow))
+        .service(resource("/minded", "GET").get(minded))
         .service(resource("/stream", "GET").get(endless))
         .service(resource("/whoami", "GET").get(whoami))
         .service(resource("/workers", "GET").get(things))
@@ -182,6 +187,15 @@ async fn slow(shared: Data<Shared>, request: HttpRequest) -> &'static str {
     going_on.await;
     begun.1 = true;
     "done"
+}
+
+/// As `/slow`, and counts when its answer is lost.
+async fn minded(shared: Data<Shared>, request: HttpRequest) -> &'static str {
+    let counting = shared.clone().into_inner();
+    when_answer_is_lost(&request, move || {
+        counting.lost.fetch_add(1, Ordering::SeqCst);
+    });
+    slow(shared, request).await
 }
 
 /// Begins with a line and goes on when it is told to, once.

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -10,10 +13,13 @@ use std::time::Duration;
 use api::client::{ClientTls, http_client_with};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use reqwest::{Client, Response};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use service::DoorSettings;
 use tempfile::TempDir;
 
-use crate::helpers::{Options, Service, start, wait_until};
+use crate::helpers::{Options, Service, read_up_to, start, wait_until};
 
 /// A certificate authority whose certificates are in files.
 struct Authority {
@@ -207,6 +213,51 @@ fn a_client_that_leaves_through_tls_ends_its_handler_and_its_connection() {
     });
     wait_until("dropped", || service.shared.dropped.load(SeqCst) == 1);
     wait_until("closed", || service.shared.closed.load(SeqCst) == 1);
+}
+
+/// A client that sees each byte of its connection.
+fn connect(service: &Service, authority: &Authority) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("a certificate")).expect("a root");
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), service.connect())
+}
+
+#[test]
+fn an_answer_that_came_through_tls_is_not_lost_however_its_client_ends() {
+    const ROUNDS: u64 = 5;
+    const REQUEST: &[u8] = b"GET /minded HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new("ours");
+    let service = serve(&directory, &authority, None);
+    let shared = &service.shared;
+    for round in 0..ROUNDS {
+        for says_goodbye in [false, true] {
+            let mut client = connect(&service, &authority);
+            client.write_all(REQUEST).expect("sent");
+            wait_until("begun", || shared.begun.load(SeqCst) > shared.closed.load(SeqCst));
+            shared.go_on.notify_one();
+            read_up_to(&mut client, "done");
+            if says_goodbye {
+                client.conn.send_close_notify();
+                client.flush().expect("said");
+            }
+            drop(client);
+            let ended = 2 * round + u64::from(says_goodbye) + 1;
+            wait_until("closed", || shared.closed.load(SeqCst) == ended);
+        }
+    }
+    let mut leaving = connect(&service, &authority);
+    leaving.write_all(REQUEST).expect("sent");
+    wait_until("begun", || shared.begun.load(SeqCst) > shared.closed.load(SeqCst));
+    drop(leaving);
+    wait_until("lost", || shared.lost.load(SeqCst) > 0);
+    assert_eq!(shared.lost.load(SeqCst), 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests with Kafka at full size: 100,000 events under 50 kills of coordinator and broker, 10,000 records under 50 kills,
-# and as many under leaders that are killed and paused. Takes about half an hour on 2 cores. Needs what scripts/test.sh installs.
+# and as many under leaders that are killed and paused. Needs what scripts/test.sh installs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/kafka/fetch.sh

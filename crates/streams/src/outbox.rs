@@ -112,7 +112,7 @@ struct Session {
     sent: u64,
     /// Whether the session before has failed: the first event goes alone.
     is_careful: bool,
-    topic: String,
+    topic: Arc<str>,
     latest: watch::Receiver<u64>,
 }
 
@@ -143,7 +143,7 @@ impl Outbox {
         let deliveries = Deliveries { window: Arc::clone(&window) };
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
-        let (sent, topic) = (next - 1, self.settings.topics().events());
+        let (sent, topic) = (next - 1, self.settings.topics().events().into());
         let mut session = Session { producer, window, stored, stored_at, sent, is_careful, topic, latest };
         let mut ended = Ok(());
         while ended.is_ok() && stop.may_act() {
@@ -208,10 +208,9 @@ impl Outbox {
         if !stop.may_act() {
             return Ok(false);
         }
-        let job = event.job.to_string();
+        let (job, topic) = (event.job.to_string(), Arc::clone(&session.topic));
         let value = serde_json::to_string(event).expect("an event is JSON");
         let number = usize::try_from(event.seq).expect("64 bits");
-        let topic = session.topic.clone();
         let mut record = BaseRecord::with_opaque_to(&topic, number)
             .key(job.as_str())
             .payload(value.as_str())

@@ -158,6 +158,8 @@ impl Settings {
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "divvy").set("log.connection.close", "false");
+        // Answers that are lost while the connection stays are waited for as long.
+        config.set("socket.timeout.ms", "20000");
         config.set("reconnect.backoff.max.ms", "2000").set(REFRESH_INTERVAL, "30000");
         for (key, value) in own {
             config.set(*key, *value);

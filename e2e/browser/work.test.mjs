@@ -211,7 +211,7 @@ test("a job that has started and lost its workers is shown as waiting, with the 
   for (const worker of ["worker-1", "worker-2"]) assert.equal((await grid.call("POST", `/workers/${worker}/drain`)).status, 204);
   const { context, page } = await open("/jobs?tag=left");
   await page.locator("#jobs .state", { hasText: "waiting" }).waitFor();
-  await page.locator("#jobs .why", { hasText: "no worker is ready" }).waitFor();
+  await page.locator("#jobs .why", { hasText: /no worker is ready|none of the/ }).waitFor();
   await page.goto(`${grid.url}/jobs/${job.id}`);
   await page.locator(".title .state", { hasText: "waiting" }).waitFor();
   await grid.call("POST", `/v1/jobs/${job.id}/cancel`);

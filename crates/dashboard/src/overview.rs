@@ -115,7 +115,7 @@ fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) ->
 
 fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
     let points = over_time(overview, now, |sample| sample.tasks_per_second);
-    let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let most = points.iter().map(|(_, value)| *value).fold(stats.tasks_per_second, f64::max);
     let summary = format!("{} now, at most {} in the last hour", short(stats.tasks_per_second), short(most));
     chart(&Chart {
         id: "throughput",

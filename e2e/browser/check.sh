@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The dashboard in a real browser, and its scripts before a linter. Needs node, npm, Debian's chromium and a built
-# target/debug/divvy; fetches playwright-core, axe-core and biome from npm into target/browser.
+# The dashboard in a real browser, and its scripts before a linter. Needs node, npm, Debian's chromium and
+# postgresql, and the services in target/debug; fetches playwright-core, axe-core and biome from npm into target/browser.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -203,3 +203,17 @@ test("statistics show what has ended, as figures and as charts, and follow the g
   await page.locator("body", { hasText: `${count(ended.tasks.total)} succeeded, 0 failed` }).waitFor();
   await context.close();
 });
+
+// The last one: it leaves no worker.
+test("a job that has started and lost its workers is shown as waiting, with the reason", async () => {
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 0.3, tasks: 200, tasks_per_lease: 1 }, tags: { left: "alone" } });
+  await until("it runs", async () => (await grid.job(job.id)).tasks.succeeded > 0);
+  for (const worker of ["worker-1", "worker-2"]) assert.equal((await grid.call("POST", `/workers/${worker}/drain`)).status, 204);
+  const { context, page } = await open("/jobs?tag=left");
+  await page.locator("#jobs .state", { hasText: "waiting" }).waitFor();
+  await page.locator("#jobs .why", { hasText: /no worker is ready|none of the/ }).waitFor();
+  await page.goto(`${grid.url}/jobs/${job.id}`);
+  await page.locator(".title .state", { hasText: "waiting" }).waitFor();
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});

@@ -36,7 +36,9 @@
     return `hsl(${HUES[number % HUES.length]} ${saturation} ${lightness})`;
   }
 
-  const slotName = (row) => `${row.worker} ${row.slot}`;
+  /** As the tables write it: without the middle of a long id. */
+  const shortName = (name) => name.replace(/[0-9a-f]{10,}([0-9a-f]{6})/gi, "…$1");
+  const slotName = (row) => `${shortName(row.worker)} · ${row.slot}`;
   const x = (ms) => labels + ((ms - view.from) / (view.to - view.from)) * (canvas.clientWidth - labels);
   const y = (row) => row * (ROW + GAP);
 
@@ -143,7 +145,7 @@
     const [id, kind] = stream.jobs[bar[JOB]];
     const start = new Date(stream.ends_at_ms - seconds * 1000 + bar[START]).toLocaleTimeString([], { hour12: false });
     const row = stream.rows[bar[ROW_OF]];
-    const what = [`${row.worker} slot ${row.slot}`, `${kind} ${id.slice(-12)}`, `from ${start} for ${time(bar[LENGTH])}`];
+    const what = [`${shortName(row.worker)} slot ${row.slot}`, `${kind} ${id.slice(-12)}`, `from ${start} for ${time(bar[LENGTH])}`];
     if (stream.is_aggregated) what.push(`${bar[LEASES]} leases ended, busy ${bar[BUSY]} %`);
     else what.push(`${bar[TASKS]} ${bar[TASKS] === 1 ? "task" : "tasks"}`);
     if (bar[FAILED] > 0) what.push(stream.is_aggregated ? `${bar[FAILED]} failed` : "failed");

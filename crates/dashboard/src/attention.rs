@@ -67,7 +67,7 @@ fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
         entries.push(Entry::warning(format!("worker-{worker}"), "suspended", text));
     }
     for job in overview.stuck.iter().take(SHOWN) {
-        let text = html! { (link(job)) " " (job.notice.as_deref().unwrap_or("No worker can run it.")) };
+        let text = html! { (link(job)) ": " (job.notice.as_deref().unwrap_or("no worker can run it")) };
         entries.push(Entry::warning(format!("stuck-{}", job.id), "cannot run", text));
     }
     for job in overview.failed.iter().take(SHOWN) {
@@ -154,7 +154,8 @@ mod tests {
     use super::*;
 
     fn shown(stats: Option<&Stats>) -> String {
-        let overview = Overview { stats, history: &[], running: &[], stuck: &[], failed: &[], suspended: &[] };
+        let overview =
+            Overview { stats, history: &[], running: &[], stuck: &[], failed: &[], slots: (0, 0), suspended: &[] };
         attention(&overview, Timestamp::UNIX_EPOCH).into_string()
     }
 

@@ -46,7 +46,7 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
             }
             table.jobs.stack {
                 thead { tr { th { "State" } th { "Job" } } }
-                tbody { @for job in *newest { tr { td { (marks::job_state(job.state)) } td.job { (job_name(job)) } } } }
+                tbody { @for job in *newest { tr { td { (marks::job(job)) } td.job { (job_name(job)) } } } }
             }
             @if *jobs > newest.len() as u64 { p.quiet { "The newest " (newest.len()) " are shown." } }
         }

@@ -32,6 +32,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) x_label: &'a dyn Fn(f64) -> String,
     /// What the labels of the vertical axis say.
     pub(crate) y_label: fn(f64) -> String,
+    /// The least that the vertical axis ends at.
+    pub(crate) least_top: f64,
     /// Points further apart than this are not joined.
     pub(crate) gap: f64,
     pub(crate) series: &'a [Series],
@@ -63,7 +65,7 @@ fn fluid(svg: &str) -> String {
 
 fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
     let highest = chart.series.iter().flat_map(|series| &series.points).map(|(_, value)| *value).fold(0.0, f64::max);
-    let (top, steps) = round_top(highest);
+    let (top, steps) = round_top(highest.max(chart.least_top));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -71,7 +73,7 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .margin_top(10)
             .margin_right(18)
             .x_label_area_size(26)
-            .y_label_area_size(44)
+            .y_label_area_size(label_width(chart, top, steps))
             .build_cartesian_2d(chart.x.clone(), 0.0..top)?;
         let label = ("sans-serif", 15).into_font().color(&INK);
         plot.configure_mesh()
@@ -101,6 +103,14 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
         area.present()?;
     }
     Ok(svg)
+}
+
+/// Room for the longest label of the vertical axis, also where a narrow page draws labels larger.
+fn label_width(chart: &Chart<'_>, top: f64, steps: usize) -> u32 {
+    #[expect(clippy::cast_precision_loss, reason = "a place in a drawing")]
+    let labels = (0..=steps).map(|step| (chart.y_label)(top * step as f64 / steps as f64).chars().count());
+    let longest = labels.max().unwrap_or(0).clamp(3, 12);
+    u32::try_from(longest).unwrap_or(12) * 9 + 14
 }
 
 /// A label of an axis that ends now.
@@ -145,6 +155,7 @@ mod tests {
             x_labels: 5,
             x_label: &minutes_ago,
             y_label: crate::words::short,
+            least_top: 0.0,
             gap: 2.0,
             series: &series,
         };

@@ -64,6 +64,27 @@ pub(crate) fn tag(key: &str, value: &str) -> Markup {
     html! { a.tag href=(format!("/jobs?{wanted}")) { (key) @if !value.is_empty() { "=" (value) } } }
 }
 
+/// The fewest hexadecimal digits in a row that a worker's name is shown without.
+const MANY_DIGITS: usize = 16;
+
+/// The last of them, which are shown.
+const SHOWN_DIGITS: usize = 6;
+
+/// A worker's name, with the middle of a long id in it left out.
+pub(crate) fn worker_name(name: &str) -> Markup {
+    let short = short_worker(name);
+    html! { span title=[(short != name).then_some(name)] { (short) } }
+}
+
+fn short_worker(name: &str) -> String {
+    let parts = name.split_inclusive(|c: char| !c.is_ascii_hexdigit());
+    let shortened = parts.map(|part| {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        if digits < MANY_DIGITS { part.to_owned() } else { format!("…{}", &part[digits - SHOWN_DIGITS..]) }
+    });
+    shortened.collect()
+}
+
 /// The end of an id: a UUIDv7 begins with its time, which neighbours share.
 pub(crate) fn short_id(id: &str) -> &str {
     id.get(id.len().saturating_sub(12)..).unwrap_or(id)
@@ -83,7 +104,7 @@ pub(crate) fn params(json: &str) -> String {
     }
 }
 
-fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), count),
@@ -100,5 +121,16 @@ pub(crate) fn lasted(job: &Job, now: Timestamp) -> Markup {
             (None, Some(_)) => "–",
             (None, None) => span.quiet { "waits " (span(between(job.submitted_at, now))) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_a_long_id_in_a_workers_name_is_left_out() {
+        let short = ["worker-1", "simulated-01a21a8634a0761db1b8c248d0e77553-12", "deadbeef-é"].map(short_worker);
+        assert_eq!(short, ["worker-1", "simulated-…e77553-12", "deadbeef-é"].map(str::to_owned));
     }
 }

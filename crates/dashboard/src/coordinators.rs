@@ -31,12 +31,12 @@ fn row(viewer: &Viewer, coordinator: &CoordinatorSummary) -> Markup {
             td { (marks::coordinator_role(coordinator.role)) }
             td.worker {
                 span.name { (coordinator.id) }
-                div.sub { span { "clients " (coordinator.public_address) } " " span { "workers " (coordinator.internal_address) } }
+                div.sub { span { "for clients " (coordinator.public_address) } " · " span { "for workers " (coordinator.internal_address) } }
             }
-            td.num { @match coordinator.epoch { Some(epoch) => (epoch), None => "–" } }
+            td.num data-label="epoch" { @match coordinator.epoch { Some(epoch) => (epoch), None => "–" } }
             td.num.wide { (coordinator.version) }
-            td.num { (ago(coordinator.started_at, viewer.now)) }
-            td.num { (seen(coordinator.last_contact_ms_ago)) }
+            td.num data-label="started" { (ago(coordinator.started_at, viewer.now)) }
+            td.num data-label="seen" { (seen(coordinator.last_contact_ms_ago)) }
         }
     }
 }

@@ -40,9 +40,18 @@ pub(crate) fn field(
     html! {
         div.field {
             label for=(id) { (label) }
-            @if !hint.is_empty() { p.hint id=(hint_id) { (hint) } }
+            @if !hint.is_empty() { p.hint id=(hint_id) { (with_code(hint)) } }
             @if let Some(wrong) = wrong { p.wrong id=(wrong_id) role="alert" { (wrong) } }
             (control(&id, &described))
+        }
+    }
+}
+
+/// A text with what stands between backticks as code.
+pub(crate) fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -1,17 +1,19 @@
 //! One job: how far it is, its stages, why it waits, its tasks.
 
+use std::time::Duration;
+
 use api::{Explanation, Job, Task, TaskPage};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use model::{JobEvent, JobState, TaskState};
+use model::{JobEvent, JobKind, JobState, TaskState};
 use serde_json::Value;
 
-use crate::columns::{bar, short_id, tag};
+use crate::columns::{bar, plain, short_id, tag, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
-use crate::words::{between, clock, count, count_wide, percent, short, span};
+use crate::words::{between, clock, count, count_wide, counted, percent, sentence, short, span};
 
 /// The longest result or error that a cell shows.
 const SHOWN_CHARS: usize = 2_000;
@@ -53,12 +55,12 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
     let content = html! {
         div.title {
             h1 { (job.kind) " " span.quiet { (short_id(&id)) } }
-            (marks::job_state(job.state))
+            (marks::job(job))
             @if viewer.may_submit { div.actions { (actions(&id, job)) } }
         }
         p.sub { code { (id) } @for (key, value) in &job.tags { " " (tag(key, value)) } }
         @if let Some(error) = &job.error { p.error #error { (marks::failure("failed")) " " span { (error) } } }
-        @if let Some(notice) = &job.notice { p.notice #notice { (marks::warning("cannot run")) " " span { (notice) } } }
+        @if let Some(notice) = &job.notice { p.notice #notice { (marks::warning(if marks::cannot_run(job) { "cannot run" } else { "note" })) " " span { (notice) } } }
         (figures(job, viewer.now))
         @if let Some(result) = &shown.result { (result_of(&id, result)) }
         div.columns {
@@ -66,7 +68,7 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             section { h2 { "Parameters" } (settings(job)) }
         }
         @if let Some(explanation) = shown.explanation.filter(|explanation| !explanation.reasons.is_empty()) {
-            section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (reason) } } } }
+            section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (sentence(reason)) } } } }
         }
         section #events { h2 { "Events" } (events(shown.events, viewer.now)) }
         @if let Some(logs) = &shown.stderr { (stderr_of(logs)) }
@@ -88,6 +90,7 @@ fn actions(id: &str, job: &Job) -> Markup {
         JobState::Succeeded => &[],
     };
     html! {
+        @if let Some(path) = again(job) { a.button #again href=(path) { "Submit again…" } }
         @if !job.state.is_over() { button #notify type="button" data-job=(id) hidden { "Notify me" } }
         @for (action, label) in possible {
             form id=(format!("do-{action}")) method="post" action=(format!("/jobs/{id}/{action}")) {
@@ -95,6 +98,29 @@ fn actions(id: &str, job: &Job) -> Markup {
             }
         }
     }
+}
+
+/// The form of another job like this; none where its parameters are more than an address should hold, or are lists.
+fn again(job: &Job) -> Option<String> {
+    const MAX_BYTES: usize = 2_000;
+    let Ok(Value::Object(params)) = serde_json::from_str::<Value>(job.params.get()) else { return None };
+    if job.kind == JobKind::TASKS || job.tags.contains_key("simulation") {
+        return None;
+    }
+    let mut fields = vec![("kind".to_owned(), job.kind.to_string())];
+    for (name, value) in params {
+        let text = match value {
+            Value::Array(_) => return None,
+            Value::Null => continue,
+            Value::String(text) => text,
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
+        };
+        fields.push((format!("p.{name}"), text));
+    }
+    let tags: Vec<_> = job.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    fields.extend([("priority".to_owned(), job.priority.to_string()), ("tags".to_owned(), tags.join(", "))]);
+    let query = serde_urlencoded::to_string(fields).ok()?;
+    (query.len() <= MAX_BYTES).then(|| format!("/submit?{query}"))
 }
 
 fn figures(job: &Job, now: Timestamp) -> Markup {
@@ -109,11 +135,8 @@ fn figures(job: &Job, now: Timestamp) -> Markup {
                     dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) }
                 }
                 div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
-                div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (count(job.attempts)) " attempts in all" } }
-                div {
-                    dt { "Tasks per second" } dd { (job.progress.tasks_per_second.map_or_else(|| "–".to_owned(), short)) }
-                    dd.more { @if let Some(numbers) = job.progress.numbers_done { (count_wide(numbers)) " numbers" } @else { "lately" } }
-                }
+                div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (counted(job.attempts, "lease", "leases")) " in all" } }
+                (speed(job, took))
                 div {
                     @if job.state.is_over() {
                         dt { "Took" } dd { (took.map_or_else(|| "–".to_owned(), span)) }
@@ -124,6 +147,22 @@ fn figures(job: &Job, now: Timestamp) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Tasks a second: lately, or over the time that a job took which is over.
+fn speed(job: &Job, took: Option<Duration>) -> Markup {
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let average = |took: Duration| job.tasks.succeeded as f64 / took.as_secs_f64();
+    let (rate, of) = match took.filter(|took| !took.is_zero()) {
+        Some(took) => (Some(average(took)), "on average"),
+        None => (job.progress.tasks_per_second, "lately"),
+    };
+    html! {
+        div {
+            dt { "Tasks per second" } dd { (rate.map_or_else(|| "–".to_owned(), short)) }
+            dd.more { @if let Some(numbers) = job.progress.numbers_done { (count_wide(numbers)) " numbers" } @else { (of) } }
         }
     }
 }
@@ -176,7 +215,7 @@ fn settings(job: &Job) -> Markup {
         _ => vec![("params".to_owned(), cut(job.params.get()))],
     };
     let timeout = |seconds: Option<std::num::NonZeroU32>| {
-        seconds.map(|seconds| span(std::time::Duration::from_secs(u64::from(seconds.get()))))
+        seconds.map(|seconds| span(Duration::from_secs(u64::from(seconds.get()))))
     };
     html! {
         dl.settings {
@@ -193,10 +232,6 @@ fn settings(job: &Job) -> Markup {
             @if let Some(key) = &job.affinity.key { dt { "affinity key" } dd { (key) } }
         }
     }
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn cut(text: &str) -> String {
@@ -252,7 +287,7 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
             td.num { (count(task.index)) }
             td { (marks::task_state(task.state)) }
             td.num.wide { (task.attempts) }
-            td.worker { @match &task.worker { Some(worker) => (worker), None => span.quiet { "–" } } }
+            td.worker { @match &task.worker { Some(worker) => (worker_name(worker.as_str())), None => span.quiet { "–" } } }
             td.num.wide { @match task.allocated_at { Some(at) => (clock(at, now)), None => "–" } }
             td.num { (took.unwrap_or_else(|| "–".to_owned())) }
             td.outcome {

@@ -116,7 +116,7 @@ fn table(viewer: &Viewer, jobs: &[Job]) -> Markup {
             tbody data-rows="" {
                 @for job in jobs {
                     tr id=(format!("job-{}", job.id)) {
-                        td { (marks::job_state(job.state)) }
+                        td { (marks::job(job)) }
                         td.job {
                             (job_name(job))
                             @if let Some(error) = &job.error { div.why.bad { (error) } }

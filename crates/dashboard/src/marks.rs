@@ -1,5 +1,6 @@
 //! States as a shape, a word and a color, so that none of them is the only sign.
 
+use api::Job;
 use maud::{Markup, html};
 use model::{JobState, TaskState};
 
@@ -43,6 +44,16 @@ pub(crate) fn job_state(state: JobState) -> Markup {
         JobState::Canceled => ENDED,
     };
     chip(&mark, state.as_str())
+}
+
+/// A job's state for people: one that has started and that no worker can run now is waiting.
+pub(crate) fn job(job: &Job) -> Markup {
+    if job.state == JobState::Running && cannot_run(job) { warning("waiting") } else { job_state(job.state) }
+}
+
+/// Whether a job that is not over has a reason why none of its tasks is with a worker.
+pub(crate) fn cannot_run(job: &Job) -> bool {
+    !job.state.is_over() && job.tasks.running == 0 && job.notice.is_some()
 }
 
 pub(crate) fn task_state(state: TaskState) -> Markup {

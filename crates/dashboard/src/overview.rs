@@ -43,6 +43,8 @@ pub struct Overview<'a> {
     pub stuck: &'a [Job],
     /// Jobs that failed last, the newest first.
     pub failed: &'a [Job],
+    /// Slots of the workers that are there: those that compute, and all.
+    pub slots: (u64, u64),
     /// Workers that are set aside.
     pub suspended: &'a [String],
 }
@@ -54,7 +56,7 @@ pub fn overview_page(viewer: &Viewer, overview: &Overview<'_>) -> Markup {
         h1 { "Overview" }
         (attention(overview, viewer.now))
         @if let Some(stats) = overview.stats {
-            (tiles(stats))
+            (tiles(stats, overview.slots))
             div.charts { (throughput(overview, stats, viewer.now)) (queue(overview, stats, viewer.now)) }
         }
         section {
@@ -71,9 +73,8 @@ pub fn overview_page(viewer: &Viewer, overview: &Overview<'_>) -> Markup {
     page(&Page { title: "Overview", place: Place::Overview, is_live: true, viewer }, &content)
 }
 
-fn tiles(stats: &Stats) -> Markup {
+fn tiles(stats: &Stats, (busy, slots): (u64, u64)) -> Markup {
     let jobs = |state: &str| stats.jobs.get(state).copied().unwrap_or(0);
-    let busy = stats.workers.leases.min(stats.workers.slots);
     let workers = stats.workers.ready + stats.workers.pulling;
     let aside = stats.workers.suspended + stats.workers.draining;
     html! {
@@ -86,8 +87,8 @@ fn tiles(stats: &Stats) -> Markup {
             }
             div { dt { "Tasks waiting" } dd { (short(to_f64(stats.demand_of_all().runnable))) } dd.more { (count(stats.tasks.running)) " running" } }
             div {
-                dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(stats.workers.slots)) } }
-                dd.more { (bar(&[(busy, "done")], stats.workers.slots)) }
+                dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(slots)) } }
+                dd.more { (bar(&[(busy, "done")], slots)) }
             }
             div {
                 dt { "Jobs running" } dd { (count(jobs("running"))) }
@@ -114,7 +115,7 @@ fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) ->
 
 fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
     let points = over_time(overview, now, |sample| sample.tasks_per_second);
-    let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let most = points.iter().map(|(_, value)| *value).fold(stats.tasks_per_second, f64::max);
     let summary = format!("{} now, at most {} in the last hour", short(stats.tasks_per_second), short(most));
     chart(&Chart {
         id: "throughput",
@@ -124,6 +125,7 @@ fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup 
         x_labels: 5,
         x_label: &minutes_ago,
         y_label: short,
+        least_top: 0.0,
         gap: GAP_MINUTES,
         series: &[Series { name: "done", tone: 0, points }],
     })
@@ -143,6 +145,7 @@ fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
         x_labels: 5,
         x_label: &minutes_ago,
         y_label: short,
+        least_top: 0.0,
         gap: GAP_MINUTES,
         series: &[
             Series { name: "waiting", tone: 0, points: waiting },
@@ -163,11 +166,14 @@ fn running(overview: &Overview<'_>) -> Markup {
                 tbody data-rows="" {
                     @for job in overview.running {
                         tr id=(format!("running-{}", job.id)) {
-                            td.job { (job_name(job)) }
-                            td.num { (job.priority) }
+                            td.job {
+                                (job_name(job))
+                                @if let Some(notice) = &job.notice { div.why.warns { (notice) } }
+                            }
+                            td.num data-label="priority" { (job.priority) }
                             td { (progress(job)) }
                             td.num.wide { (job.progress.tasks_per_second.map_or_else(|| "–".to_owned(), short)) }
-                            td.num { (time_left(job)) }
+                            td.num data-label="left" { (time_left(job)) }
                         }
                     }
                 }

@@ -105,7 +105,7 @@ fn figure(
     id: &'static str,
     title: &'static str,
     summary: &str,
-    y_label: fn(f64) -> String,
+    (y_label, least_top): (fn(f64) -> String, f64),
     series: &[Series],
 ) -> Markup {
     let x_label = |place: f64| {
@@ -118,7 +118,18 @@ fn figure(
         shown.periods.get(index).map_or_else(String::new, |period| label(shown.grain, period.start))
     };
     let last = place(shown.periods.len().saturating_sub(1)).max(1.0);
-    chart(&Chart { id, title, summary, x: 0.0..last, x_labels: 6, x_label: &x_label, y_label, gap: 1.0, series })
+    chart(&Chart {
+        id,
+        title,
+        summary,
+        x: 0.0..last,
+        x_labels: 6,
+        x_label: &x_label,
+        y_label,
+        least_top,
+        gap: 1.0,
+        series,
+    })
 }
 
 fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: impl Fn(&Counts) -> [u64; 2]) -> Markup {
@@ -133,7 +144,8 @@ fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: im
     let summary = format!("{} succeeded, {} failed", count(done), count(failed));
     let series =
         [Series { name: "succeeded", tone: 0, points: line(0) }, Series { name: "failed", tone: 3, points: line(1) }];
-    figure(shown, id, title, &summary, short, &series)
+    // Steps of less than a whole task say nothing.
+    figure(shown, id, title, &summary, (short, 5.0), &series)
 }
 
 fn seconds(value: f64) -> String {
@@ -157,7 +169,7 @@ fn percentiles(
     shown.periods.iter().for_each(|period| all.add(of(&period.counts)));
     let figures = PERCENTILES.map(|(share, name, _)| format!("{name} {}", percentile(&all, share)));
     let summary = format!("{} of {}", figures.join(", "), counted(all.count(), "job", "jobs"));
-    figure(shown, id, title, &summary, seconds, &series)
+    figure(shown, id, title, &summary, (seconds, 0.0), &series)
 }
 
 fn percentile(durations: &Durations, share: f64) -> String {
@@ -167,7 +179,7 @@ fn percentile(durations: &Durations, share: f64) -> String {
 fn head(first: &str) -> Markup {
     html! {
         thead { tr {
-            th { (first) } th.num { "Jobs" } th.num { "Failed" } th.num { "Tasks" } th.num.wide { "Failed" }
+            th { (first) } th.num { "Jobs done" } th.num { "Failed" } th.num { "Tasks done" } th.num.wide { "Failed" }
             th.num { "Waiting p50" } th.num.wide { "p90" } th.num { "p99" } th.num { "Running p50" } th.num.wide { "p90" } th.num { "p99" }
             th.num.wide { "Computed" }
         } }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use crate::assets::STREAM;
-use crate::columns::bar;
+use crate::columns::{bar, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::words::{count, percent, span};
 
@@ -138,7 +138,7 @@ fn table(stream: &TaskStream) -> Markup {
                 tbody data-rows="" {
                     @for row in &stream.rows {
                         tr id=(format!("slot-{}-{}", row.worker, row.slot)) {
-                            td.worker { (row.worker) " " span.quiet { "slot " (row.slot) } }
+                            td.worker { (worker_name(&row.worker)) " " span.quiet { "slot " (row.slot) } }
                             td { (busy(row.busy_ms.min(whole), whole)) }
                             td.num { (count(row.leases)) }
                             td.num { @if row.failed > 0 { span.bad { (count(row.failed)) } } @else { "0" } }

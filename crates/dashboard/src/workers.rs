@@ -3,7 +3,7 @@
 use api::{Delivery, WorkerState, WorkerSummary};
 use maud::{Markup, html};
 
-use crate::columns::bar;
+use crate::columns::{bar, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::words::{bytes, count, seen, short};
@@ -65,21 +65,21 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
         tr id=(format!("worker-{}", worker.id)) {
             td { (marks::worker_state(worker.state)) }
             td.worker {
-                span.name { (worker.id) }
+                span.name { (worker_name(worker.id.as_str())) }
                 div.sub {
                     @if is_pushed { @if !worker.version.is_empty() { span { "version " (worker.version) } } } @else { span { "pulls" } }
-                    @if let Some(address) = worker.address { " " span { (address) } }
+                    @if let Some(address) = worker.address { " " span { "at " (address) } }
                     @for (key, value) in &worker.labels { " " span.tag { (key) "=" (value) } }
                 }
             }
-            td.num { (busy) " / " (worker.slots) }
+            td.num data-label="slots" { (busy) " / " (worker.slots) }
             td.wide.load {
                 @if is_pushed { div.progress { (bar(&[(load, "running")], 100)) span.figures { (load) " %" } } } @else { "–" }
             }
             td.num.wide { @if worker.free_memory_bytes > 0 { (bytes(worker.free_memory_bytes)) } @else { "–" } }
             td.num.wide { @if let Some(speed) = worker.speed_numbers_per_s { (short(to_f64(speed))) "/s" } @else { "–" } }
-            td.num { (count(worker.completed_tasks)) }
-            td.num { (seen(worker.last_seen_ms_ago)) }
+            td.num data-label="done" { (count(worker.completed_tasks)) }
+            td.num data-label="seen" { (seen(worker.last_seen_ms_ago)) }
             @if viewer.may_administer {
                 td {
                     @if worker.state != WorkerState::Draining {

@@ -246,7 +246,7 @@ inside() {
 # The port where the load balancer asks nodes whether they take connections.
 balance() { echo "$1" >"$run/health-port"; }
 
-version() { k version --output=json | python3 -c 'import json, sys; print(json.load(sys.stdin)["serverVersion"]["gitVersion"])'; }
+version() { k version --output=json 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["serverVersion"]["gitVersion"])'; }
 
 # A PostgreSQL beside the cluster.
 database() {

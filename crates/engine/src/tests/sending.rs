@@ -161,6 +161,20 @@ fn nothing_is_leased_while_too_much_waits_for_the_store() {
 }
 
 #[test]
+fn a_lease_that_brings_the_store_to_its_bound_is_the_last_one_for_now() {
+    let mut grid = Harness::new();
+    for number in 1..=u128::from(MAX_UNSTORED) {
+        grid.take_up(number, JobKind::SLEEP, 1);
+        grid.engine.retry(job(number), grid.now).expect("it is here");
+        grid.effects();
+    }
+    grid.worker("w", 2, &[]);
+    assert_eq!(grid.effects(), ["store 1 started", "send 1 0..1 to 1.0"]);
+    grid.engine.stored(1, grid.now);
+    assert_eq!(grid.effects(), ["store 2 started", "send 2 0..1 to 1.1"]);
+}
+
+#[test]
 fn a_stopping_coordinator_ends_what_clients_wait_for_and_leaves_stored_jobs_to_their_workers() {
     let mut grid = Harness::new();
     grid.worker("w", 2, &[]);

@@ -1,6 +1,7 @@
 //! Workers that an operator has drained, as the store keeps them: the next leader, and a coordinator that is started again,
 //! gives them nothing either.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,7 +99,7 @@ pub(crate) async fn run(term: Arc<Term>, workers: Arc<Workers>) {
 
 /// Those whose process has ended, as far as can be told, and the oldest of too many.
 fn outdated(mut drains: Vec<Drain>, term: &Term, workers: &Workers) -> Vec<DrainedWorker> {
-    drains.sort_by(|one, other| other.at.cmp(&one.at));
+    drains.sort_by_key(|drain| Reverse(drain.at));
     let (instant, at) = (Instant::now(), now().at);
     let is_gone = |Drain { drained, at: since }: &Drain| match drained.boot {
         None => !term.pull_workers.is_drained(&drained.worker, instant),

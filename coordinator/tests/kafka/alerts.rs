@@ -68,7 +68,7 @@ fn records_that_are_deleted_before_they_are_read_are_counted_and_told_and_the_re
     let place =
         json!({"partitions": [{"topic": broker.topic("submit.9"), "partition": 0, "offset": 25}], "version": 1});
     fs::write(&file, place.to_string()).expect("room");
-    broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
+    broker.tool("org.apache.kafka.tools.DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
     coordinator.start_again();
     let found = wait_for_jobs(&coordinator, 15);
     assert_eq!((found.len(), numbers(&found)), (15, (0..10).chain(25..30).collect()));

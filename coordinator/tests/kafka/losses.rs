@@ -61,8 +61,7 @@ fn a_record_whose_key_fits_no_dead_letter_does_not_stop_the_intake() {
     assert_eq!(letter.header("divvy-cause"), Some("the record has no value"));
     eventually("it is counted", || (coordinator.kafka()["records_dead"] == 1).then_some(()));
     // A topic that takes no dead letter at all.
-    broker.change_topic("--delete", "submit.dead", &[]);
-    create(&broker, "submit.dead", &["max.message.bytes=80"]);
+    broker.configure_topic("submit.dead", "max.message.bytes=80");
     broker.produce("submit.4", &["no job".to_owned()], &[]);
     broker.produce("submit.4", &jobs(3..5), &[]);
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 5)).len(), 5);

@@ -11,7 +11,7 @@ fn allow(broker: &Broker) {
     for (operation, topics) in [("Write", &written[..]), ("Read", &read)] {
         let mut arguments = vec!["--add", "--allow-principal", "User:divvy", "--operation", operation];
         arguments.extend(topics.iter().flat_map(|topic| ["--topic", topic.as_str()]));
-        broker.tool("AclCommand", &arguments);
+        broker.tool("org.apache.kafka.tools.AclCommand", &arguments);
     }
 }
 

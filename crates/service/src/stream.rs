@@ -122,7 +122,7 @@ impl AsyncWrite for Stream {
         }
         match &mut this.io {
             Io::Tls(stream) if this.link.would_answer_with_reset() => Pin::new(stream.get_mut().0).poll_shutdown(cx),
-            io => io.as_dyn().poll_shutdown(cx),
+            io @ (Io::Plain(_) | Io::Tls(_)) => io.as_dyn().poll_shutdown(cx),
         }
     }
 }

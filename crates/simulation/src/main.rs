@@ -1,5 +1,7 @@
 //! Runs simulations: `simulation --seeds 0..1000`, or `simulation --seed 7 --trace`.
 
+mod watchdog;
+
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +10,8 @@ use std::thread;
 use anyhow::Context;
 use clap::Parser;
 use simulation::{Failure, Run, run, run_shared};
+
+use crate::watchdog::Watchdog;
 
 /// Runs the engine in a simulated world and checks its invariants.
 #[derive(Debug, Parser)]
@@ -48,6 +52,11 @@ fn main() -> ExitCode {
     let seeds = args.seed.map_or_else(|| args.seeds.clone().unwrap_or(0..1_000), |seed| seed..seed + 1);
     // A panic is reported with its seed and trace.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let is_shared = args.shared;
+    let watchdog = Watchdog::start(move |seed| {
+        println!("seed {seed} does not come to its end\n{}", replay(seed, is_shared));
+        std::process::exit(1);
+    });
     let (next, failed, steps) = (AtomicU64::new(seeds.start), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..args.jobs.max(1) {
@@ -57,10 +66,10 @@ fn main() -> ExitCode {
                     if seed >= seeds.end {
                         return;
                     }
-                    let run = match args.shared {
+                    let run = watchdog.watch(seed, || match args.shared {
                         true => run_shared(seed, args.trace),
                         false => run(seed, args.until_step, args.trace),
-                    };
+                    });
                     steps.fetch_add(run.steps, Ordering::Relaxed);
                     if args.steps {
                         println!("seed {seed}: {} steps, trace {:016x}", run.steps, run.hash);
@@ -88,8 +97,11 @@ fn report(run: &Run, args: &Args) -> bool {
             text.push('\n');
         }
     }
-    let shared = if args.shared { " --shared" } else { "" };
-    text.push_str(&format!("replay: cargo run --release -p simulation --{shared} --seed {seed} --trace\n"));
-    println!("{text}");
+    println!("{text}{}\n", replay(*seed, args.shared));
     true
+}
+
+fn replay(seed: u64, is_shared: bool) -> String {
+    let shared = if is_shared { " --shared" } else { "" };
+    format!("replay: cargo run --release -p simulation --{shared} --seed {seed} --trace")
 }

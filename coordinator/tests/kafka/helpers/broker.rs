@@ -324,13 +324,20 @@ impl Broker {
 
     /// Creates, alters or deletes a topic of this test.
     pub(crate) fn change_topic(&self, change: &str, name: &str, options: &[&str]) {
-        self.tool("TopicCommand", &[&[change, "--topic", &self.topic(name)], options].concat());
+        self.tool("org.apache.kafka.tools.TopicCommand", &[&[change, "--topic", &self.topic(name)], options].concat());
+    }
+
+    /// Changes a setting of a topic of this test.
+    pub(crate) fn configure_topic(&self, name: &str, setting: &str) {
+        let topic = self.topic(name);
+        let change = ["--alter", "--entity-type", "topics", "--entity-name", &topic, "--add-config", setting];
+        self.tool("kafka.admin.ConfigCommand", &change);
     }
 
     /// One of Kafka's own tools.
     pub(crate) fn tool(&self, class: &str, arguments: &[&str]) {
         let mut command = java();
-        command.arg(format!("org.apache.kafka.tools.{class}")).args(["--bootstrap-server", &self.address()]);
+        command.arg(class).args(["--bootstrap-server", &self.address()]);
         if self.door == Door::Named {
             command.arg("--command-config").arg(self.path("tools.properties"));
         }

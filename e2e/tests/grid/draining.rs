@@ -69,7 +69,8 @@ fn sum_is_exact_when_a_worker_hands_its_lease_back() {
 fn draining_worker_is_alive_but_not_ready() {
     let coordinator = Coordinator::start(&[ONE_TASK]);
     let worker = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "600000")]);
-    assert_eq!(get(worker.address, "/readyz").status, 200);
+    // It is registered a moment before it hears so.
+    eventually("it is ready", || (get(worker.address, "/readyz").status == 200).then_some(()));
     let _endless = coordinator.ask_endless();
     eventually("it computes", || (coordinator.busy() == 1).then_some(()));
     worker.signal(Signal::TERM);

@@ -59,7 +59,8 @@ fn count(events: &[JobEvent]) -> Table {
         let kind = event.job_kind.expect("a kind").to_string();
         let pending = pending.entry(kind.clone()).or_default();
         let (done, total) = (event.tasks_done.expect("a count"), event.tasks_total.expect("a count"));
-        let mut add = vec![("tasks_succeeded", done - life.tasks_done)];
+        let newly_done = done - life.tasks_done;
+        let mut add = vec![("tasks_succeeded", newly_done)];
         life.tasks_done = done;
         let (mut waiting, mut running) = (None, None);
         match event.kind {
@@ -90,6 +91,8 @@ fn count(events: &[JobEvent]) -> Table {
                 *pending -= 1;
                 life.is_open = false;
             }
+            // Nothing of it is counted: a period in which nothing else happens has no figures.
+            EventKind::Paused | EventKind::Resumed if newly_done == 0 => continue,
             EventKind::Progress | EventKind::Paused | EventKind::Resumed | EventKind::TaskFailed => (),
         }
         for length in [60, 3600, 86_400] {

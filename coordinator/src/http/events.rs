@@ -192,11 +192,13 @@ async fn send_stored(
         };
         let page = state.store.events(*after, job, PAGE).await.ok()?;
         let is_last_page = page.len() < PAGE;
+        // Its end came after the look at the job, which is looked at again: no other event would end the stream.
+        let has_ended = !is_over && job.is_some() && page.iter().any(|event| event.kind.is_end());
         for event in page {
             *after = event.seq;
             client.send(to_sse(&event)?).await.ok()?;
         }
-        if is_last_page {
+        if is_last_page && !has_ended {
             return Some(is_over);
         }
     }

@@ -1,8 +1,11 @@
 //! What happens to jobs, as Server-Sent Events.
 
+use std::time::Duration;
+
 use coordinator::config::Config;
 use model::{EventKind, JobState, Labels};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, pause, problem, sleeps, with};
 
@@ -45,6 +48,19 @@ async fn failures_are_told_with_their_reason() {
         (EventKind::Failed, Some("1 of 1 tasks failed".to_owned())),
     ];
     assert_eq!(told, reasons);
+}
+
+#[actix_web::test]
+async fn a_stream_that_is_opened_while_its_job_ends_ends_too() {
+    let grid = TestCoordinator::start(config());
+    for _ in 0..100 {
+        let job = grid.submit(&with(numbered_tasks(1), &json!({"max_attempts": 1}))).await;
+        let claimed = grid.claimed("one", &Value::Null).await;
+        let path = format!("/v1/jobs/{}/events", job.id);
+        let (mut events, ()) = tokio::join!(EventStream::open(&grid, &path, None), grid.fail(&claimed, "no luck"));
+        let kinds = timeout(Duration::from_secs(20), events.rest()).await.expect("it ends");
+        assert_eq!(kinds.last(), Some(&EventKind::Failed));
+    }
 }
 
 #[actix_web::test]

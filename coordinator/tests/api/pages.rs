@@ -84,7 +84,7 @@ async fn what_is_not_there_is_a_page_that_says_so() {
     let coordinator = TestCoordinator::start(config());
     let response = coordinator.get("/jobs/01a217f3-16da-73c8-80fe-4b9068aec5a7").await;
     assert_eq!(response.status(), 404);
-    assert!(response.text().await.expect("text").contains("there is no job 01a217f3"));
+    assert!(response.text().await.expect("text").contains("There is no job 01a217f3"));
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ async fn without_a_leader_reads_of_its_own_give_up_sooner_than_changes_and_pages
     };
     let change = async {
         let page = html(grid.post(&action, &Value::Null).await, 503).await;
-        assert!(page.contains("no coordinator leads at the moment"), "{page}");
+        assert!(page.contains("No coordinator leads at the moment"), "{page}");
         asked_at.elapsed()
     };
     let (read, changed) = tokio::join!(reads, change);
@@ -158,5 +158,5 @@ async fn a_form_that_the_leader_takes_is_not_too_long_for_a_standby() {
     assert_eq!(post(&fields).await.headers()[header::LOCATION].to_str().expect("text"), location);
     let too_long = "é".repeat(300 * 1_024);
     let page = html(post(&[("kind", "tasks"), ("p.list", &too_long)]).await, 413).await;
-    assert!(page.contains("the body is longer than"), "{page}");
+    assert!(page.contains("The body is longer than"), "{page}");
 }

@@ -102,7 +102,7 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     let file = broker.path("delete.json");
     let places = json!({"partitions": places.collect::<Vec<_>>(), "version": 1});
     std::fs::write(&file, places.to_string()).expect("room");
-    broker.tool("DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
+    broker.tool("org.apache.kafka.tools.DeleteRecordsCommand", &["--offset-json-file", file.to_str().expect("a path")]);
     let other = replay();
     assert_eq!(other.status.code(), Some(1), "{other:?}");
     let warned = String::from_utf8_lossy(&other.stderr).into_owned();

@@ -97,7 +97,7 @@ pub(crate) async fn run(term: Arc<Term>, workers: Arc<Workers>) {
     }
 }
 
-/// Those whose process has ended, as far as can be told, and the oldest of too many.
+/// The drains to forget: of processes that have ended, as far as can be told, and the oldest ones beyond [`MAX_DRAINS`].
 fn outdated(mut drains: Vec<Drain>, term: &Term, workers: &Workers) -> Vec<DrainedWorker> {
     drains.sort_by_key(|drain| Reverse(drain.at));
     let (instant, at) = (Instant::now(), now().at);

@@ -42,7 +42,7 @@ pub(crate) struct Queues {
 pub(crate) struct Driver {
     engine: Mutex<Locked>,
     store: Arc<Store>,
-    /// What threads leave to the sender's own one.
+    /// Leases and stops that threads which serve no requests leave to the sender's own thread.
     outgoing: Sender<Outgoing>,
     /// Ends with the term.
     sender: OnceLock<Weak<LeaseSender>>,

@@ -52,7 +52,7 @@ pub(crate) struct Submit {
     pub(crate) options: SubmitOptions,
 }
 
-/// What to compute.
+/// The kind of job and its parameters.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// By a command of its own.

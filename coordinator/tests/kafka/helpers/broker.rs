@@ -15,7 +15,7 @@ use test_postgres::Proxy;
 
 use super::{eventually, spawn};
 
-/// What `StorageTool format` writes into an empty directory, without the second of a core that it takes.
+/// The file that `StorageTool format` writes into an empty directory. The tool itself takes a second of processor time.
 const FORMATTED: &str =
     "version=1\ncluster.id=MkU3OEVBNTcwNTJENDM2Qg\nnode.id=1\ndirectory.id=LdGmRrVKQSyZbV5uMVdRqA\n";
 /// Memory and threads enough for a test. Compiling less makes it start sooner.
@@ -41,9 +41,9 @@ pub(crate) struct Broker {
     directory: TempDir,
     port: u16,
     door: Door,
-    /// What is between it and its clients.
+    /// The proxy between the broker and its clients.
     proxy: Option<Proxy>,
-    /// What the names of its topics begin with.
+    /// The prefix of the names of this test's topics.
     prefix: String,
     is_shared: bool,
     /// Holds the name space of the disk that the broker alone sees.
@@ -71,7 +71,7 @@ impl Broker {
 
     fn start_to_stay() -> Self {
         let broker = Self::start();
-        // What is static is not dropped: the guard sees the process end by the end of its input, and the broker ends with it.
+        // Rust drops no static: the guard process sees its input end when the test ends, and ends the broker.
         let mut guard = Command::new("sh");
         guard.args(["-c", "cat >/dev/null; sleep 1; rm -rf \"$1\"", "guard"]).arg(broker.directory.path());
         guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -88,7 +88,7 @@ impl Broker {
         broker
     }
 
-    /// What is between it and its clients.
+    /// The proxy between the broker and its clients.
     pub(crate) fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("a proxy")
     }
@@ -279,7 +279,7 @@ impl Broker {
         format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
     }
 
-    /// What `DIVVY_KAFKA_PREFIX` is for it.
+    /// The value of `DIVVY_KAFKA_PREFIX` for a coordinator of this test.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }

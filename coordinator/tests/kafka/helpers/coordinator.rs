@@ -127,7 +127,7 @@ impl Coordinator {
         self.try_work(worker).unwrap_or_else(|said| panic!("{said}"));
     }
 
-    /// What a claim of `worker` gets; what was said where it gets nothing.
+    /// The lease that a claim of `worker` gets; the answer as text where it gets none.
     pub(crate) fn claim(&self, worker: &str) -> Result<Value, String> {
         let claim = format!(r#"{{"worker_id":"{worker}","kinds":["tasks"],"max_tasks":100,"wait_seconds":5}}"#);
         let (status, claimed) = ask(self.internal, "POST", "/v1/worker/claim", &claim);

@@ -34,10 +34,11 @@ TOKEN, TOKEN_FILE = "DIVVY_WORKER_TOKEN", "DIVVY_WORKER_TOKEN_FILE"
 MAX_LABELS = 32
 
 VARIABLES = (
-    "Variables of the environment: DIVVY_COORDINATOR, DIVVY_SLOTS, DIVVY_WORKER_ID and DIVVY_DRAIN_TIMEOUT_MS stand for "
-    "--coordinator, --slots, --name and --drain-timeout; DIVVY_WORKER_TOKEN, or the file DIVVY_WORKER_TOKEN_FILE, is the "
-    "token that the coordinators demand; DIVVY_CA_FILE, DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and DIVVY_CLIENT_KEY "
-    "are the TLS of https:// URLs; DIVVY_LOG is debug, info, warning or error. An empty variable counts as unset."
+    "Variables of the environment: DIVVY_COORDINATOR, DIVVY_SLOTS, DIVVY_WORKER_ID and DIVVY_DRAIN_TIMEOUT_MS stand "
+    "for --coordinator, --slots, --name and --drain-timeout; DIVVY_WORKER_TOKEN, or the file DIVVY_WORKER_TOKEN_FILE, "
+    "is the token that the coordinators demand; DIVVY_CA_FILE, DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and "
+    "DIVVY_CLIENT_KEY are the TLS of https:// URLs; DIVVY_LOG is debug, info, warning or error. An empty variable "
+    "counts as unset."
 )
 
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -57,7 +57,7 @@ pub enum OpenError {
     #[error(transparent)]
     Results(#[from] ObjectsError),
     /// A thread cannot be started.
-    #[error("a thread cannot be started: {0}")]
+    #[error("a thread cannot be started")]
     Thread(#[from] std::io::Error),
 }
 

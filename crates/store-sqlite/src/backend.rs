@@ -55,7 +55,7 @@ impl SqliteBackend {
     pub(crate) fn new(opened: Opened, epoch: Epoch) -> Result<Self, OpenError> {
         let Opened { db, path, lock } = opened;
         let reserve = Reserve::new(path.parent().unwrap_or(Path::new(".")));
-        let file = OpenFile::new(&path).map_err(|source| OpenError::NotWritable { path, source })?;
+        let file = OpenFile::new(&path).map_err(|cause| OpenError::NotWritable { path, cause })?;
         Ok(Self {
             db,
             file,

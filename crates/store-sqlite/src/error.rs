@@ -10,12 +10,12 @@ use store::{ObjectsError, ReadError, WriteError};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or read.
-    #[error("the data directory {} cannot be used: {source}; check that the path and its permissions are right", path.display())]
+    #[error("the data directory {} cannot be used: {cause}; check that the path and its permissions are right", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Another process uses the directory.
     #[error("the data directory {} is in use by another process; stop that one, or choose another directory", path.display())]
@@ -30,12 +30,12 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The file cannot be written.
-    #[error("{} cannot be written: {source}; check its permissions and whether its file system is read-only", path.display())]
+    #[error("{} cannot be written: {cause}; check its permissions and whether its file system is read-only", path.display())]
     NotWritable {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file holds something else.
     #[error("{} is not a database of this program; move it away, or choose another data directory", path.display())]

@@ -46,7 +46,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(data_dir: &Path) -> Result<Opened, OpenError> {
     let lock = lock(data_dir)?;
     let path = data_dir.join(DATABASE_FILE);
-    if path.try_exists().map_err(|source| OpenError::Directory { path: data_dir.to_owned(), source })? {
+    if path.try_exists().map_err(|cause| OpenError::Directory { path: data_dir.to_owned(), cause })? {
         inspect(&path)?;
     } else {
         create(&path)?;
@@ -58,15 +58,15 @@ pub(crate) fn open(data_dir: &Path) -> Result<Opened, OpenError> {
 }
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {
-    let unusable = |source| OpenError::Directory { path: data_dir.to_owned(), source };
+    let unusable = |cause| OpenError::Directory { path: data_dir.to_owned(), cause };
     fs::create_dir_all(data_dir).map_err(unusable)?;
     let path = data_dir.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| OpenError::NotWritable { path: path.clone(), source })?;
+    let file = file.map_err(|cause| OpenError::NotWritable { path: path.clone(), cause })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: data_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::NotWritable { path, source }),
+        Err(TryLockError::Error(cause)) => Err(OpenError::NotWritable { path, cause }),
     }
 }
 
@@ -76,7 +76,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     if log::length(&log) > 0 {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
-    let not_writable = |source| OpenError::NotWritable { path: path.to_owned(), source };
+    let not_writable = |cause| OpenError::NotWritable { path: path.to_owned(), cause };
     let draft = path.with_extension("db.new");
     for file in [draft.clone(), log::path_of(&draft)] {
         match fs::remove_file(&file) {
@@ -99,7 +99,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
 
 /// Looks at a database that was there, without changing it.
 fn inspect(path: &Path) -> Result<(), OpenError> {
-    let not_writable = |source| OpenError::NotWritable { path: path.to_owned(), source };
+    let not_writable = |cause| OpenError::NotWritable { path: path.to_owned(), cause };
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(not_writable)?;
     let length = file.metadata().map_err(not_writable)?.len();
     let mut header = [0; HEADER_BYTES];
@@ -139,7 +139,7 @@ fn check_length(path: &Path, length: u64, header: &[u8]) -> Result<(), OpenError
         return Err(OpenError::Corrupt { path: path.to_owned(), detail: format!("its page size is {page_size}") });
     }
     let log = log::read(&log::path_of(path), page_size)
-        .map_err(|source| OpenError::NotWritable { path: log::path_of(path), source })?;
+        .map_err(|cause| OpenError::NotWritable { path: log::path_of(path), cause })?;
     let pages = log.as_ref().map_or_else(|| number(header, 28), |log| log.pages);
     let in_log = |page: &u32| log.as_ref().is_some_and(|log| log.holds.contains(page));
     let complete = u32::try_from(length / page_size).unwrap_or(u32::MAX);
@@ -196,7 +196,7 @@ pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError 
         Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { path, detail: error.to_string() },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            OpenError::NotWritable { path, source: io::Error::other(error.to_string()) }
+            OpenError::NotWritable { path, cause: io::Error::other(error.to_string()) }
         }
         _ => OpenError::Database { path, detail: error.to_string() },
     }

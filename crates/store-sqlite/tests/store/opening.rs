@@ -106,7 +106,9 @@ fn a_data_directory_that_is_a_file_is_refused() {
     let directory = tempfile::tempdir().expect("room");
     let file = directory.path().join("file");
     fs::write(&file, "text").expect("room");
-    assert!(matches!(store_sqlite::open(settings(&file)), Err(OpenError::Directory { .. })));
+    let Err(error @ OpenError::Directory { .. }) = store_sqlite::open(settings(&file)) else { panic!("it is refused") };
+    let (shown, rest) = (error.to_string(), std::error::Error::source(&error));
+    assert!(shown.contains("os error") && rest.is_none(), "the cause is told once: {shown}, {rest:?}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ enum Preference {
     params(
         ("a" = u64, Query, description = "The first number"),
         ("b" = u64, Query, description = "The last number, not below `a`"),
-        ("algorithm" = Option<String>, Query, description = "`sieve`, `combinatorial`, or `auto` for the one that is expected to take less. Default auto", pattern = "^(auto|sieve|combinatorial)$"),
+        ("algorithm" = inline(Option<api::schema::Algorithm>), Query, description = "`sieve`, `combinatorial`, or `auto` for the one that is expected to take less. Default auto"),
         ("verify" = Option<bool>, Query, description = "Whether the other algorithm computes it as well: the answer is an error if the two differ. Default false"),
         ("priority" = Option<u8>, Query, description = "1 to 9, larger sooner. Default 5", minimum = 1, maximum = 9),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for a job instead of the answer; with `wait=10`, only if it is not there after 10 s"),

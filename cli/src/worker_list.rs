@@ -1,7 +1,7 @@
 //! `divvy worker list` and `divvy worker drain`.
 
 use api::client::Client;
-use api::{WorkerState, WorkerSummary};
+use api::{Delivery, WorkerState, WorkerSummary};
 use model::WorkerId;
 
 use crate::arguments::{Format, Worker, WorkerCommand};
@@ -44,13 +44,23 @@ fn worker_table(workers: &[WorkerSummary]) -> Table<9> {
             Cell::number(
                 worker.speed_numbers_per_s.map(|speed| format!("{}/s", figure(speed as f64))).unwrap_or_default(),
             ),
-            Cell::number(percent(worker.cpu_load.into())),
-            Cell::number(memory(worker.free_memory_bytes)),
+            Cell::number(load(worker)),
+            Cell::number(free_memory(worker)),
             Cell::new(labels(&worker.labels)),
             Cell::new(&worker.version),
         ]);
     }
     table
+}
+
+/// Nothing for a worker that claims its tasks: it tells neither its load nor its memory.
+pub(crate) fn load(worker: &WorkerSummary) -> String {
+    if worker.delivery == Delivery::Pulled { String::new() } else { percent(worker.cpu_load.into()) }
+}
+
+/// As [`load`].
+pub(crate) fn free_memory(worker: &WorkerSummary) -> String {
+    if worker.delivery == Delivery::Pulled { String::new() } else { memory(worker.free_memory_bytes) }
 }
 
 pub(crate) fn worker_state(state: WorkerState) -> &'static str {
@@ -66,5 +76,25 @@ pub(crate) fn worker_tone(state: WorkerState) -> Tone {
         WorkerState::Ready => Tone::Good,
         WorkerState::Suspended => Tone::Bad,
         WorkerState::Draining => Tone::Waiting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_and_memory_that_a_worker_does_not_tell_are_shown_as_nothing() {
+        let shown = |delivery: &str| {
+            let worker = serde_json::json!({
+                "id": "one", "delivery": delivery, "slots": 1, "busy": 0, "running": 0, "last_seen_ms_ago": 10,
+                "state": "ready", "completed_tasks": 0, "cpu_load": 0.0, "free_memory_bytes": 0, "labels": {},
+                "resources": {"cpus": 0, "memory_bytes": 0}, "kinds": ["tasks"], "version": "0.1.0",
+            });
+            worker_table(&[serde_json::from_value(worker).expect("a worker")]).render(false)
+        };
+        let (pushed, pulled) = (shown("pushed"), shown("pulled"));
+        assert!(pushed.contains("0%") && pushed.contains("0 B"), "{pushed}");
+        assert!(!pulled.contains('%') && !pulled.contains("0 B"), "{pulled}");
     }
 }

@@ -16,8 +16,8 @@ use crate::table::Tone;
 use crate::watch::chart;
 use crate::watch::columns::{Column, table};
 use crate::watch::snapshot::Snapshot;
-use crate::words::{figure, memory, percent, span_of_seconds};
-use crate::worker_list::{worker_state, worker_tone};
+use crate::words::{figure, percent, span_of_seconds};
+use crate::worker_list::{free_memory, load, worker_state, worker_tone};
 
 /// Seconds of throughput that are kept: more than a terminal has columns.
 const MAX_HISTORY: usize = 500;
@@ -202,8 +202,8 @@ fn draw_workers(frame: &mut Frame, area: Rect, stats: &Stats, workers: &[WorkerS
         Column::filling("WORKER", 0, each(|worker| worker.id.as_str().to_owned())),
         Column::new("STATE", 1, workers.iter().map(state)),
         Column::new("SLOTS", 2, gauges(slots)),
-        Column::new("LOAD", 3, gauges(|worker| (worker.cpu_load.into(), percent(worker.cpu_load.into())))),
-        Column::new("FREE", 6, each(|worker| memory(worker.free_memory_bytes))),
+        Column::new("LOAD", 3, gauges(|worker| (worker.cpu_load.into(), load(worker)))),
+        Column::new("FREE", 6, each(free_memory)),
         Column::new("DONE", 4, each(|worker| count(worker.completed_tasks))),
         Column::new("NUMBERS", 5, each(speed)),
     ];

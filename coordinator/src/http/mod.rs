@@ -7,6 +7,7 @@ mod docs;
 mod errors;
 mod events;
 mod following;
+mod job_pages;
 mod jobs;
 mod logs;
 mod outputs;
@@ -153,7 +154,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/programs/{sha256}", Right::Read),
     Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).file().by_leader().repeatable(),
     Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader().repeatable(),
-    Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
+    Route::new("GET", "/v1/results/{name}", Right::Read),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
     Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PERIOD_PARAMETERS),

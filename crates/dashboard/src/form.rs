@@ -179,6 +179,8 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
+    // Some editors begin a text with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))
 }
 

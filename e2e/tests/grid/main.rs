@@ -17,6 +17,7 @@ mod disks;
 mod doors;
 mod draining;
 mod failing_workers;
+mod front;
 mod helpers;
 mod hostile_programs;
 mod identity;

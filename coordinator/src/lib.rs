@@ -12,6 +12,7 @@ mod election;
 mod event_hub;
 mod failures;
 mod fingerprint;
+pub mod front;
 mod http;
 mod identity;
 mod job_locks;

@@ -13,7 +13,7 @@ use test_postgres::Server;
 use uuid::Uuid;
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "lease",
     "fence",
     "counter",
@@ -34,6 +34,7 @@ const TABLES: [&str; 20] = [
     "programs",
     "logs",
     "positions",
+    "drains",
 ];
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {

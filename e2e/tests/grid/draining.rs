@@ -42,7 +42,7 @@ fn worker_hands_back_what_it_cannot_finish_in_time() {
     let coordinator = Coordinator::start(&[NO_RETRY, ONE_TASK]);
     let mut leaving = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "100")]);
     let endless = coordinator.ask_endless();
-    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    leaving.wait_until_it_computes();
     let other = Worker::join(&coordinator, &[]);
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
@@ -57,7 +57,7 @@ fn sum_is_exact_when_a_worker_hands_its_lease_back() {
     let coordinator = Coordinator::start(&[NO_RETRY, ONE_TASK]);
     let mut leaving = Worker::join(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "0")]);
     let job = coordinator.ask_sum(1, 10_u64.pow(11));
-    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    leaving.wait_until_it_computes();
     let _other = Worker::join(&coordinator, &[]);
     leaving.signal(Signal::TERM);
     assert_eq!(leaving.exit_status().code(), Some(0));
@@ -72,7 +72,7 @@ fn draining_worker_is_alive_but_not_ready() {
     // It is registered a moment before it hears so.
     eventually("it is ready", || (get(worker.address, "/readyz").status == 200).then_some(()));
     let _endless = coordinator.ask_endless();
-    eventually("it computes", || (coordinator.busy() == 1).then_some(()));
+    worker.wait_until_it_computes();
     worker.signal(Signal::TERM);
     eventually("it is not ready", || (get(worker.address, "/readyz").status == 503).then_some(()));
     assert_eq!(get(worker.address, "/livez").status, 200);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import os
 import signal
@@ -44,6 +45,26 @@ def eventually(what: str, look: Callable[[], T | None], deadline: float = DEADLI
             return found
         time.sleep(0.01)
     raise AssertionError(f"not within {deadline} s: {what}")
+
+
+_addresses = itertools.count(1)
+
+
+def own_address() -> str:
+    """A loopback address that nobody else uses.
+
+    A port of it stays free while nothing listens on it. One of 127.0.0.1 does not: any connection that is opened on the
+    machine may take it as its local port meanwhile, even a connection to this very port.
+    """
+    number = next(_addresses)
+    assert number < 256, "eight bits of the address tell the listeners of one process apart"
+    process = os.getpid() & 0xFFFF
+    return f"127.{number}.{process >> 8}.{process & 0xFF}"
+
+
+def dead_url() -> str:
+    """A URL at which nothing answers."""
+    return f"http://{own_address()}:9"
 
 
 class Process:
@@ -106,13 +127,13 @@ class Process:
 
 
 class Coordinator(Process):
-    """A ``divvy-coordinator`` on loopback ports, with data that outlives it."""
+    """A ``divvy-coordinator`` at a loopback address of its own, with data that outlives it."""
 
     def __init__(self, data_dir: str | None = None, addresses: tuple[str, str] | None = None, **variables: str) -> None:
         self._own_dir = tempfile.TemporaryDirectory(prefix="divvy-test-") if data_dir is None else None
         self.data_dir = data_dir or str(self._own_dir and self._own_dir.name)
         self._variables = variables
-        public, internal = addresses or ("127.0.0.1:0", "127.0.0.1:0")
+        public, internal = addresses or (f"{own_address()}:0",) * 2
         binary = os.environ.get("DIVVY_COORDINATOR_BINARY") or str(ROOT / "target" / "debug" / "divvy-coordinator")
         super().__init__(
             [binary],
@@ -201,9 +222,10 @@ class Proxy:
         self._target = (host, int(port))
         self._context = context
         self._alter = alter
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        origin = "https://localhost" if context else "http://127.0.0.1"
-        self.url = f"{origin}:{self._listener.getsockname()[1]}"
+        # Certificates are for `localhost`.
+        scheme, name, host = ("https", "localhost", "127.0.0.1") if context else ("http", *[own_address()] * 2)
+        self._listener = socket.create_server((host, 0))
+        self.url = f"{scheme}://{name}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .helpers import DEADLINE, eventually
+from .helpers import DEADLINE, eventually, own_address
 
 #: Ends the server and removes its directory when its input ends: when the test's process has ended, however it did.
 GUARD = """cat >/dev/null; kill -INT $1 2>/dev/null
@@ -40,11 +40,18 @@ class Postgres:
         data = self._directory / "data"
         options = ["-A", "trust", "-U", "divvy", "--no-sync", "-E", "UTF8"]
         subprocess.run(command("initdb", "-D", str(data), *options), check=True, capture_output=True, timeout=DEADLINE)
-        self.port = free_port()
-        settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={data}", "fsync=off", "max_connections=100"]
+        self.host = own_address()
+        with socket.create_server((self.host, 0)) as listener:
+            self.port = str(listener.getsockname()[1])
+        settings = [
+            f"listen_addresses={self.host}",
+            f"unix_socket_directories={data}",
+            "fsync=off",
+            "max_connections=100",
+        ]
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                command("postgres", "-D", str(data), "-p", str(self.port), *(f"-c{setting}" for setting in settings)),
+                command("postgres", "-D", str(data), "-p", self.port, *(f"-c{setting}" for setting in settings)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -58,10 +65,10 @@ class Postgres:
 
     def url(self, database: str) -> str:
         """Makes a database, and returns its URL."""
-        options = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "divvy", "-X", "-q", "-v", "ON_ERROR_STOP=1"]
+        options = ["-h", self.host, "-p", self.port, "-U", "divvy", "-X", "-q", "-v", "ON_ERROR_STOP=1"]
         made = command("psql", *options, "-d", "postgres", "-c", f"CREATE DATABASE {database}")
         subprocess.run(made, check=True, capture_output=True, timeout=DEADLINE)
-        return f"postgres://divvy@127.0.0.1:{self.port}/{database}?sslmode=disable"
+        return f"postgres://divvy@{self.host}:{self.port}/{database}?sslmode=disable"
 
     def kill(self) -> None:
         """Ends it and removes its directory."""
@@ -76,7 +83,7 @@ class Postgres:
         self._guard.wait(timeout=DEADLINE)
 
     def _answers(self) -> bool:
-        ready = command("pg_isready", "-h", "127.0.0.1", "-q", "-p", str(self.port))
+        ready = command("pg_isready", "-h", self.host, "-q", "-p", self.port)
         return subprocess.run(ready, check=False, timeout=DEADLINE).returncode == 0
 
 
@@ -86,10 +93,3 @@ def command(program: str, *arguments: str) -> Sequence[str]:
     if os.geteuid() != 0:
         return own
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *own]
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

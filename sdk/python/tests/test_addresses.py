@@ -15,8 +15,7 @@ from divvy.worker.cli import configure
 from divvy.worker.service import Worker as WorkerService
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker, executing
-from .postgres import free_port
+from .helpers import DEADLINE, Coordinator, Worker, dead_url, executing
 
 
 def test_a_list_of_urls_is_split_and_asked_in_turn() -> None:
@@ -49,7 +48,7 @@ def test_a_url_with_a_password_is_refused_without_showing_it(url: str) -> None:
 
 def test_a_coordinator_of_a_list_that_does_not_answer_is_passed_over(start: Callable[..., Any]) -> None:
     coordinator = start(Coordinator)
-    dead = f"http://127.0.0.1:{free_port()}"
+    dead = dead_url()
     options = ["--coordinator", f"{dead},{coordinator.internal_url}", "--import", "tests.functions"]
     start(Worker, coordinator, *options, slots=1).ready()
     urls = f"{dead},{coordinator.url}"
@@ -70,6 +69,9 @@ def test_a_coordinator_of_a_list_that_does_not_answer_is_passed_over(start: Call
 
 
 def test_when_no_coordinator_of_a_list_answers_the_error_names_one() -> None:
-    urls = f"http://127.0.0.1:{free_port()},http://127.0.0.1:{free_port()}"
-    with Client(urls, retry_for=0.2) as client, pytest.raises(errors.GridUnreachable, match=r"http://127\.0\.0\.1:"):
+    urls = f"{dead_url()},{dead_url()}"
+    with (
+        Client(urls, retry_for=0.2) as client,
+        pytest.raises(errors.GridUnreachable, match=r"http://127\.\d+\.\d+\.\d+:9 "),
+    ):
         client.stats()

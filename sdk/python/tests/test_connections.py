@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -84,15 +84,27 @@ def test_a_claim_that_is_taken_back_ends_and_its_connection_is_not_used_again(
         assert proxy.taken == 2
 
 
+def has_request(requests: IO[bytes]) -> bool:
+    """Reads one whole request, however many packets it came in; False at the connection's end."""
+    length = 0
+    while (line := requests.readline()) != b"\r\n":
+        if not line:
+            return False
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    return len(requests.read(length)) == length
+
+
 @contextmanager
 def serving(answer_to: Callable[[int, int], bool]) -> Iterator[tuple[str, list[tuple[int, int]]]]:
     """A service that answers 204, or closes its connection where ``answer_to(connection, request)`` is false."""
     seen: list[tuple[int, int]] = []
 
     def serve(number: int, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
+        with connection, suppress(OSError), connection.makefile("rb") as requests:
             request = 0
-            while connection.recv(65536):
+            while has_request(requests):
                 seen.append((number, request))
                 if not answer_to(number, request):
                     return

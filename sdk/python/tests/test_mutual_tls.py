@@ -45,7 +45,8 @@ def coordinator(start: Callable[..., Any], authority: Authority) -> Coordinator:
         "DIVVY_TLS_KEY": str(own.key),
         "DIVVY_TLS_CLIENT_CA": str(authority.cert),
     }
-    started: Coordinator = start(Coordinator, **variables)
+    # A client asks it as localhost, too.
+    started: Coordinator = start(Coordinator, None, ("127.0.0.1:0", "127.0.0.1:0"), **variables)
     return started
 
 

@@ -15,7 +15,7 @@ from divvy.aio import AsyncClient
 
 from . import functions
 from .helpers import COMMAND, DEADLINE, Coordinator, Process, Worker, eventually, executing, read
-from .postgres import Postgres, free_port
+from .postgres import Postgres
 
 
 class Group:
@@ -27,8 +27,6 @@ class Group:
             self.coordinators.append(
                 start(
                     Coordinator,
-                    None,
-                    (f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"),
                     DIVVY_COORDINATOR_ID=f"coordinator-{number}",
                     DIVVY_STORE_URL=database_url,
                     DIVVY_RESULTS_URL=f"file://{directory}",

@@ -211,6 +211,11 @@ impl Worker {
     pub(crate) fn metric(&self, sample: &str) -> f64 {
         metric(self.address, sample)
     }
+
+    /// Waits until it computes. A lease that the coordinator counts may still be on its way.
+    pub(crate) fn wait_until_it_computes(&self) {
+        eventually("it computes", || (self.metric("divvy_worker_running_slots") >= 1.0).then_some(()));
+    }
 }
 
 impl Deref for Coordinator {

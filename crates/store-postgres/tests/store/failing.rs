@@ -285,6 +285,8 @@ async fn with_all_connections_taken_the_leader_goes_on() {
         let mut taker = server.psql_command("app", "SELECT pg_sleep(60)");
         taker.args(["-U", "app"]).stderr(std::process::Stdio::null());
         takers.push(taker.spawn().expect("psql is there"));
+        // All of them may take longer to start than a lease lasts.
+        assert_eq!(leadership.renew(term.epoch).map(|renewed| renewed.epoch), Ok(term.epoch));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for round in 0..10 {
@@ -335,6 +337,8 @@ async fn a_leader_gets_the_jobs_that_are_not_over_however_long_they_take_to_read
     let shared = database.open();
     let store = Arc::new(Store::start(lead(&shared), KEEP_ALL).expect("a thread"));
     store.submit(range_job(1, 10)).await.expect("room");
+    // Prepares the statements, which the lock would hold up too.
+    assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
     let (client, connection) =
         tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("reachable");
     let driving = tokio::spawn(connection);

@@ -4,55 +4,26 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use api::Program;
-use api::client::{Client, Error};
+use api::client::Client;
 use bytes::Bytes;
 use model::ProgramHash;
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{Format, PutProgram};
 use crate::failure::Failure;
-use crate::follow::Away;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line};
 
 /// The longest program that is read.
 const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &PutProgram) -> Result<(), Failure> {
-    let program = put(grid, Bytes::from(read(&arguments.file)?)).await?;
+    let bytes = Bytes::from(read(&arguments.file)?);
+    let hash = hash_of(&bytes);
+    let program = patiently(async || grid.put_program(hash, bytes.clone()).await).await?;
     match format {
         Format::Json => print_json(&program),
         Format::Table | Format::Quiet => print_line(&program.sha256.to_string()),
-    }
-}
-
-/// Stores a program. It is sent again where the grid was there and went away, such as for a restart or another leader: to store
-/// it twice is to store it once.
-async fn put(grid: &Client, bytes: Bytes) -> Result<Program, Failure> {
-    let (hash, mut away) = (hash_of(&bytes), Away::default());
-    let mut was_there = false;
-    loop {
-        let error = match grid.put_program(hash, bytes.clone()).await {
-            Ok(program) => return Ok(program),
-            Err(error) => error,
-        };
-        was_there |= !matches!(&error, Error::Unreachable { source, .. } if source.is_connect());
-        if !was_there || !may_pass(&error) {
-            return Err(error.into());
-        }
-        away.begin();
-        away.bear(error.into())?;
-        away.pause().await;
-    }
-}
-
-/// Whether the same request may be answered otherwise soon.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Unreachable { .. } | Error::Answer { .. } => true,
-        // No time, no room for another upload, and what stands before a coordinator that is away.
-        Error::Refused { status, .. } => [408, 429, 502, 503, 504].contains(&status.as_u16()),
-        Error::Start(_) | Error::NoResult { .. } => false,
     }
 }
 

@@ -3,7 +3,8 @@
 use service::ApiError;
 use store::{ReadError, SubmitError, WriteError};
 
-use crate::jobs::{AcceptError, ChangeError};
+use crate::accepting::AcceptError;
+use crate::jobs::ChangeError;
 use crate::pull_workers::TooManyWorkers;
 
 pub(super) fn from_read(error: ReadError) -> ApiError {

@@ -53,6 +53,15 @@ fn a_wrong_password_or_database_is_told_at_once() {
     assert!(error.to_string().contains("nowhere") && since.elapsed() < Duration::from_secs(5), "{error}");
 }
 
+#[test]
+fn a_database_that_cannot_store_every_text_is_refused() {
+    let (server, results) = (Server::shared(), TempDir::new().expect("there is room"));
+    server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let error = refused(&server.url("latin"), &results);
+    assert!(matches!(&error, OpenError::Encoding { found, .. } if found == "LATIN1"), "{error}");
+    assert_eq!(server.psql("latin", "SELECT to_regclass('divvy.jobs') IS NULL"), "t");
+}
+
 /// pgbouncer in front of the server, as `nobody` where the test is root.
 struct Pooler {
     process: std::process::Child,

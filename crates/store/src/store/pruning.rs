@@ -59,6 +59,8 @@ impl Store {
         for (key, job) in unswept {
             self.blocks.forget(job);
             if have_outputs.contains(&job) {
+                // Another owner may have swept it, and accepted a job under the same id since.
+                self.confirm().await?;
                 self.objects.delete_outputs(job).await?;
             }
             while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 import divvy
-from divvy import GridExecutor, errors
+from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, TIMED_OUT, Coordinator, eventually, executing
+from .helpers import DEADLINE, TIMED_OUT, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read
 
 
 def test_a_call_returns_its_value(executor: GridExecutor) -> None:
@@ -255,6 +255,43 @@ def test_a_canceled_future_tells_those_who_wait(grid: Coordinator) -> None:
         assert list(as_completed([future], timeout=0)) == [future]
         with pytest.raises(CancelledError):
             future.exception()
+
+
+def test_a_canceled_call_never_runs_and_the_others_of_its_job_do(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    directories = [tmp_path / str(number) for number in range(6)]
+    for directory in directories:
+        directory.mkdir()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        # All in one job: none is sent before the last one is there.
+        with executor._engine._changed:
+            futures = [executor.submit(functions.count_call, str(directory), 0.0) for directory in directories]
+        (job,) = eventually("the job is there", lambda: jobs_of(client, executor.id))
+        assert futures[1].cancel() and futures[4].cancel()
+        eventually("the grid knows", lambda: [task["index"] for task in job.tasks(state="succeeded")] == [1, 4])
+        start(Worker, coordinator, slots=1).ready()
+        assert [futures[number].result(DEADLINE) for number in (0, 2, 3, 5)] == [1, 1, 1, 1]
+    assert [len(list(directory.iterdir())) for directory in directories] == [1, 0, 1, 1, 0, 1]
+    assert futures[1].cancelled() and futures[4].cancelled()
+
+
+def test_a_call_that_is_canceled_as_it_runs_is_killed_when_no_other_of_its_job_is_left(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=2).ready()
+    runs, ends = [[str(tmp_path / f"{name}-{what}") for name in ("a", "b")] for what in ("runs", "ends")]
+    with Client(coordinator.url) as client, executing(client) as executor:
+        with executor._engine._changed:
+            futures = [executor.submit(functions.touch_and_wait, *files) for files in zip(runs, ends, strict=True)]
+            # Its future does not hear that it runs, and lets itself be canceled.
+            futures[0].note_running = lambda: None  # type: ignore[attr-defined]
+        pids = [int(eventually("it runs", lambda run=run: read(Path(run))) or 0) for run in runs]  # type: ignore[misc]
+        assert futures[0].cancel()
+        Path(ends[1]).touch()
+        assert futures[1].result(DEADLINE) == ends[1]
+        eventually("the process of the canceled call is gone", lambda: not is_alive(pids[0]))
+        assert executor.submit(functions.double, 4).result(DEADLINE) == 8
 
 
 def test_many_threads_may_submit_at_once(executor: GridExecutor) -> None:

@@ -134,6 +134,12 @@ class AsyncClient:
         """A job's result; ``Conflict`` while there is none."""
         return await self._json("GET", job_path(id, "/result"))
 
+    async def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
+        """Lets tasks of a job of the kind ``tasks`` never begin, as ``Client.skip`` does."""
+        body = json.dumps({"tasks": list(tasks)})
+        skipped: models.Skipped = await self._json("POST", job_path(id, "/tasks/skip"), body, is_safe=True)
+        return skipped["skipped"]
+
     async def explain(self, id: str | uuid.UUID) -> list[str]:
         """Why a job's tasks wait."""
         explained: models.Explanation = await self._json("GET", job_path(id, "/explain"))

@@ -138,8 +138,15 @@ class Collector:
         """Starts the thread unless it runs."""
         with self._changed:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._guarded, name="divvy-collector")
-                self._thread.start()
+                thread = threading.Thread(target=self._guarded, name="divvy-collector")
+                thread.start()
+                self._thread = thread
+
+    def after_fork(self) -> list[GridFuture]:
+        """Leaves the jobs to the parent. Returns the futures of their tasks."""
+        futures = [future for batch in self._batches.values() for future in batch.open.values()]
+        self._changed, self._thread, self._batches = threading.Condition(), None, {}
+        return futures
 
     def add(self, batch: Batch) -> None:
         """Takes a job that was submitted."""

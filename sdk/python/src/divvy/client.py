@@ -100,7 +100,7 @@ class Client:
         path = f"/v1/jobs/{uuid.UUID(str(id)) if id is not None else new_job_id()}"
         return Job(self, self.transport.request("PUT", path, json.dumps(body)).checked().json())
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Job:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
         """Submits one call of the function that workers have registered as ``name``, with JSON arguments.
 
         Its result is ``job.result["tasks"][0]``.
@@ -123,9 +123,9 @@ class Client:
         """A job as it is now."""
         return Job(self, self.show(str(id)))
 
-    def show(self, id: str) -> models.Job:
-        """A job's description as it is now."""
-        shown: models.Job = self.transport.get_json(job_path(id))
+    def show(self, id: str, **options: float) -> models.Job:
+        """A job's description as it is now. ``options`` may be a ``timeout`` and a ``retry_for`` of this request."""
+        shown: models.Job = self.transport.get_json(job_path(id), **options)
         return shown
 
     def jobs(

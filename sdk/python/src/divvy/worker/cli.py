@@ -86,9 +86,11 @@ def configure(arguments: Sequence[str] | None) -> Config:
     """The worker's configuration; wrong usage ends the process with status 2."""
     made = parser()
     options = made.parse_args(arguments)
-    slots = options.slots or available_cores()
+    slots = available_cores() if options.slots is None else options.slots
     if not 1 <= slots <= MAX_SLOTS:
         made.error(f"--slots must be from 1 to {MAX_SLOTS}")
+    if not options.drain_timeout >= 0:
+        made.error("--drain-timeout must be 0 or more")
     labels = dict(label.partition("=")[::2] for label in options.labels)
     if not all(labels) or any("=" not in label for label in options.labels):
         made.error("--label takes KEY=VALUE")
@@ -156,7 +158,12 @@ def hide_token() -> None:
 
 def _from_env(name: str, default: int | None) -> int | None:
     text = os.environ.get(name)
-    return int(text) if text else default
+    if not text:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
 
 
 def default_name() -> str:

@@ -196,6 +196,9 @@ fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, 
         let Ok(Stop(submission)) = next else { return };
         // It was stopped while it waited.
         let Some(Content { work, when_done }) = submission.take() else { continue };
+        // A thread that has just woken this one may have been interrupted by it, such as a coordinator's on the same machine
+        // that has leases for other workers to send. It goes on first.
+        thread::yield_now();
         running.fetch_add(1, Ordering::Relaxed);
         let started_at = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &submission.stop)));

@@ -9,7 +9,7 @@ use crate::time::Now;
 
 /// The lead of a slot's first lease on its second: longer than a request takes to a worker nearby. Two requests that
 /// leave together arrive in any order, and the second continues where the first one ends.
-const HEAD_START: Duration = Duration::from_millis(2);
+const HEAD_START: Duration = Duration::from_millis(1);
 
 /// One slot.
 #[derive(Debug, Default)]

@@ -12,6 +12,13 @@ const MAX_GROWTH: u64 = 8;
 /// A lease carries this many times what it pays before its first task, unless that takes longer than [`MAX_FLOOR`].
 const SETUP_TIMES: u32 = 25;
 
+/// Work for which it pays to give a slot a lease: about three times what the lease costs in the coordinator, in the worker
+/// and between them.
+const LEAST_SHARE: Duration = Duration::from_micros(750);
+
+/// Work for which it pays to cut a lease off an even share, so that slots that differ end at the same time.
+const LEAST_BALANCING: Duration = Duration::from_micros(1500);
+
 /// A small job that waits for a slot must not wait much longer for another job's sake.
 const MAX_FLOOR: Duration = Duration::from_millis(500);
 
@@ -103,10 +110,17 @@ pub(crate) fn lease_target(target: Duration, setup: Duration) -> Duration {
 
 /// Tasks for one lease: about `target` of work, but no more than a half of an even share of what is left, so that the
 /// last leases are short and no slot idles while another holds a long run (guided self-scheduling: Polychronopoulos
-/// and Kuck, 1987).
-pub(crate) fn lease_size(speed: Option<Speed>, target: Duration, unclaimed_tasks: u64, slots: u64) -> u64 {
-    let timed = speed.map_or(FIRST_LEASE_TASKS, |speed| speed.lease_tasks(target));
-    timed.min(unclaimed_tasks.div_ceil(2 * slots.max(1))).max(1)
+/// and Kuck, 1987). What is left is not divided into leases that cost more than they bring: each of the `idle` slots, which
+/// have no lease of the job yet, gets its share where that pays.
+pub(crate) fn lease_size(speed: Option<Speed>, target: Duration, unclaimed_tasks: u64, slots: u64, idle: u64) -> u64 {
+    let most_leases = slots.max(1).saturating_mul(2);
+    let Some(speed) = speed else {
+        return FIRST_LEASE_TASKS.min(unclaimed_tasks.div_ceil(most_leases)).max(1);
+    };
+    let left = speed.expect(unclaimed_tasks).as_secs_f64();
+    let worth = |least: Duration| to_tasks((left / least.as_secs_f64()).round());
+    let leases = worth(LEAST_BALANCING).max(worth(LEAST_SHARE).min(idle)).clamp(1, most_leases);
+    speed.lease_tasks(target).min(unclaimed_tasks.div_ceil(leases)).max(1)
 }
 
 #[cfg(test)]
@@ -117,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_lease_grows_to_the_target_by_at_most_a_factor_at_a_time() {
-        assert_eq!(lease_size(None, TARGET, 1_000_000, 2), 1);
+        assert_eq!(lease_size(None, TARGET, 1_000_000, 2, 2), 1);
         let first = Speed::learn(None, 1, Duration::from_millis(1), Duration::ZERO);
-        assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2), 8);
+        assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2, 2), 8);
         let second = Speed::learn(Some(first), 64, Duration::from_millis(64), Duration::ZERO);
-        assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2), 100);
+        assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2, 2), 100);
     }
 
     #[test]
@@ -144,25 +158,35 @@ mod tests {
     #[test]
     fn a_set_up_that_is_estimated_too_long_makes_the_next_lease_twice_its_target_at_most() {
         let speed = Speed::learn(None, 100, Duration::from_millis(50), Duration::from_millis(50));
-        assert_eq!(lease_size(Some(speed), TARGET, 1_000_000, 2), 400, "200 ms if the set-up took no time");
+        assert_eq!(lease_size(Some(speed), TARGET, 1_000_000, 2, 2), 400, "200 ms if the set-up took no time");
         let next = Speed::learn(Some(speed), 400, Duration::from_millis(20), Duration::ZERO);
-        assert!(lease_size(Some(next), TARGET, 1_000_000, 2) > 1_900);
+        assert!(lease_size(Some(next), TARGET, 1_000_000, 2, 2) > 1_900);
     }
 
     #[test]
     fn a_lease_shrinks_toward_the_end_of_the_job() {
         let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
-        assert_eq!(lease_size(speed, TARGET, 400, 2), 100);
-        assert_eq!(lease_size(speed, TARGET, 8, 2), 2);
-        assert_eq!(lease_size(speed, TARGET, 1, 2), 1);
+        assert_eq!(lease_size(speed, TARGET, 4000, 2, 2), 1000);
+        assert_eq!(lease_size(speed, TARGET, 1000, 2, 2), 250);
+        assert_eq!(lease_size(speed, TARGET, 1, 2, 2), 1);
+    }
+
+    #[test]
+    fn what_is_left_is_divided_only_into_leases_that_are_worth_their_cost() {
+        let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
+        assert_eq!(lease_size(speed, TARGET, 450, 2, 2), 150, "three leases of 1.5 ms");
+        assert_eq!(lease_size(speed, TARGET, 290, 2, 2), 145, "an even share for each slot");
+        assert_eq!(lease_size(speed, TARGET, 160, 2, 2), 80, "one lease for each slot");
+        assert_eq!(lease_size(speed, TARGET, 80, 2, 1), 80, "what is left for the last slot");
+        assert_eq!(lease_size(speed, TARGET, 100, 2, 2), 100, "two leases of half a millisecond would take longer");
     }
 
     #[test]
     fn a_task_longer_than_the_target_goes_alone_and_a_free_one_is_no_division_by_zero() {
         assert_eq!(
-            lease_size(Some(Speed::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1),
+            lease_size(Some(Speed::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1, 1),
             1
         );
-        assert_eq!(lease_size(Some(Speed::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1), 32);
+        assert_eq!(lease_size(Some(Speed::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1, 1), 32);
     }
 }

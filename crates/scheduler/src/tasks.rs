@@ -88,6 +88,8 @@ pub(crate) enum Offer {
     Returned(usize),
     /// From the tasks that were never given out, or came back unharmed.
     Open {
+        /// The first task of the run. Before `from` others walk it.
+        start: u64,
         /// The first task.
         from: u64,
         /// The end of the run that it is cut from.
@@ -95,6 +97,19 @@ pub(crate) enum Offer {
         /// Whether the lane's last lease ended there.
         continues: bool,
     },
+}
+
+impl Offer {
+    /// The same for a lease of up to `limit` tasks: where these are more than the far part of a run that others walk, the
+    /// lease takes more of it, instead of leaving a rest that is too small for a lease.
+    pub(crate) fn widened(self, limit: u64) -> Self {
+        match self {
+            Self::Open { start, from, end, continues } => {
+                Self::Open { start, from: from.min(end.saturating_sub(limit).max(start)), end, continues }
+            }
+            Self::Returned(_) => self,
+        }
+    }
 }
 
 /// Its memory grows with the leases in flight, never with the number of tasks.
@@ -213,12 +228,12 @@ impl TaskSet {
         }
         let longest = self.open.longest()?;
         let half = (len(&longest) / 2).max(1);
-        let from = longest.end - half;
-        (half >= claimant.least_half).then_some(Offer::Open { from, end: longest.end, continues: false })
+        let (start, from, end) = (longest.start, longest.end - half, longest.end);
+        (half >= claimant.least_half).then_some(Offer::Open { start, from, end, continues: false })
     }
 
     fn at_start(run: &Range<u64>, continues: bool) -> Offer {
-        Offer::Open { from: run.start, end: run.end, continues }
+        Offer::Open { start: run.start, from: run.start, end: run.end, continues }
     }
 
     /// How many of at most `limit` tasks from where the offer says are of one section.

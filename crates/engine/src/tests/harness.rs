@@ -44,7 +44,7 @@ impl Harness {
         };
         let settings = Settings {
             policy,
-            chunk_size: NonZeroU64::new(999).expect("not zero"),
+            chunk_size: NonZeroU64::new(10_000_000).expect("not zero"),
             worker_wait: Duration::from_secs(10),
             max_unstored: MAX_UNSTORED,
             recovery: RECOVERY,
@@ -151,7 +151,7 @@ impl Harness {
         let params = match kind {
             JobKind::TASKS => format!(r#"{{"count":{tasks}}}"#),
             JobKind::SLEEP => format!(r#"{{"seconds":1,"tasks":{tasks}}}"#),
-            _ => format!(r#"{{"a":0,"b":{}}}"#, tasks * 1_000 - 1),
+            _ => format!(r#"{{"a":0,"b":{}}}"#, tasks * 10_000_000 - 1),
         };
         let new = NewJob {
             id: job(number),

@@ -8,7 +8,7 @@ use scheduler::Failure;
 use super::harness::{Harness, MAX_UNSTORED, job};
 use crate::{ClaimId, JobFailure, LeaseFailure, Standing};
 
-const HEAD_START: Duration = Duration::from_millis(2);
+const HEAD_START: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn refused() -> LeaseFailure {

@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn take_up(grid: &mut Harness, number: u128, tasks: u64, share: f64) -> Vec<String> {
     let mut stored = grid.stored(number, JobKind::SUM_OF_PRIMES, tasks);
     stored.record.options.verify = Share::try_from(share).ok();
-    stored.record.options.chunk_size = std::num::NonZeroU64::new(999);
+    stored.record.options.chunk_size = std::num::NonZeroU64::new(10_000_000);
     grid.engine.take_up(stored, grid.now).expect("a job");
     grid.effects()
 }

@@ -80,6 +80,7 @@ impl Scheduler {
         }
         let is_pushed = size == LeaseSize::Fitting;
         let limit = self.lease_tasks(id, lane, size);
+        let offer = offer.widened(limit);
         let place = self.jobs[&id].place.expect("a chosen job stands in the queue");
         self.queue.count_turn(place);
         // A worker that pulls may never come back for the tasks that follow.
@@ -107,7 +108,8 @@ impl Scheduler {
             LeaseSize::AtMost(tasks) => tasks.min(open.div_ceil(1 + self.workers.idle_for(job.class))).max(1),
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
-                lease_size(job.speed(lane.worker), target, open, slots)
+                let idle = slots.saturating_sub(job.leases.len() as u64);
+                lease_size(job.speed(lane.worker), target, open, slots, idle)
             }
         };
         tasks.min(job.spec.max_lease_tasks)

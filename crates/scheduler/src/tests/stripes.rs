@@ -107,6 +107,15 @@ fn an_estimate_makes_the_first_lease_longer_than_a_task() {
 }
 
 #[test]
+fn a_short_job_is_divided_into_one_even_lease_for_each_slot() {
+    let mut grid = Harness::with_workers(2);
+    // 3 ms in all, as long as nothing is known of the machine.
+    grid.submit_spec(1, JobSpec { task_estimate: Some(Duration::from_nanos(46_875)), ..stripes(16) });
+    assert_eq!(grid.claim_tasks(1), Some((job(1), 0..8)));
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 8..16)), "all that is left, not its far half");
+}
+
+#[test]
 fn a_worker_that_fetches_keeps_nothing_from_others() {
     let mut grid = Harness::with_workers(2);
     grid.submit_spec(1, JobSpec { setup: TASK_TIME * 100, ..stripes(20) });

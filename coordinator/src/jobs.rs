@@ -1,6 +1,8 @@
 //! Stored jobs: accepted and changed. A change is on the disk before the engine acts on it, so that what a client was told
 //! survives a crash.
 
+mod skipping;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ pub(crate) enum ChangeError {
     Over { state: JobState },
     #[error("the simulated workers of this job are gone: start another simulation")]
     SimulationOver,
+    #[error("only tasks of a job of the kind tasks can be skipped, not those of the kind {0}")]
+    NotSkippable(JobKind),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -335,7 +339,12 @@ impl Jobs {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),
                     // It has ended, or was deleted, since it was found.
-                    Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
+                    Err(
+                        ChangeError::Over { .. }
+                        | ChangeError::Unknown(_)
+                        | ChangeError::SimulationOver
+                        | ChangeError::NotSkippable(_),
+                    ) => (),
                     Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
                 }
             }

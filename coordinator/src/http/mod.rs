@@ -16,6 +16,7 @@ mod programs;
 mod pull;
 mod query;
 mod registration;
+mod skipping;
 mod statistics;
 mod stats;
 mod sum_of_primes;
@@ -167,6 +168,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/jobs/{id}", Right::Read).by_leader_if_any(),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]).by_leader_if_any(),
+    Route::new("POST", "/v1/jobs/{id}/tasks/skip", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs/{id}/tasks/{task}/result", Right::Read),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
@@ -223,6 +225,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
         .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))
         .service(resource("/v1/jobs/{id}/tasks", "GET").get(tasks::list))
+        .service(resource("/v1/jobs/{id}/tasks/skip", "POST").post(skipping::skip))
         .service(resource("/v1/jobs/{id}/tasks/{task}/result", "GET").get(outputs::show))
         .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))

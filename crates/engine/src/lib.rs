@@ -20,6 +20,7 @@ mod progress;
 mod rates;
 mod recent_attempts;
 mod reconcile;
+mod skipping;
 mod slots;
 mod standing;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use crate::invariants::Footprint;
 pub use crate::jobs::{SIMULATION_LABEL, requirements};
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
+pub use crate::skipping::SkipError;
 pub use crate::time::Now;
 pub use crate::verification::{VerificationCounts, VerificationView};
 pub use crate::view::{JobView, LeasedTasks, WorkerView};

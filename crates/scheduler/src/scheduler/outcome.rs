@@ -45,6 +45,19 @@ impl Scheduler {
         Ok(Counted { job: id, tasks: record.run.tasks })
     }
 
+    /// Counts tasks as done that no attempt has run, if all of them are open. Tells whether it did.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn skip(&mut self, id: JobId, tasks: &Range<u64>) -> Result<bool, UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        let Some(run) = job.tasks.take_exactly(tasks, None) else { return Ok(false) };
+        job.tasks.finish(&run);
+        self.refresh(id);
+        self.end_if_over(id);
+        Ok(true)
+    }
+
     /// Ends a lease whose outcome is to be compared: its tasks go, whole, to a worker of another name than `voter` and those
     /// before it.
     ///

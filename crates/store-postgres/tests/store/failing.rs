@@ -26,8 +26,8 @@ struct Behind {
 impl Behind {
     fn new() -> Self {
         let database = Database::new();
-        let proxy = Proxy::start(Server::shared().port());
-        let shared = open(&Server::url_by(proxy.port(), &database.name), &database.results);
+        let proxy = Proxy::start(Server::shared().address());
+        let shared = open(&Server::url_by(proxy.address(), &database.name), &database.results);
         Self { database, proxy, shared }
     }
 
@@ -268,7 +268,7 @@ async fn with_all_connections_taken_the_leader_goes_on() {
     server.psql("postgres", "CREATE ROLE app LOGIN");
     server.psql("postgres", "CREATE DATABASE app OWNER app");
     let results = TempDir::new().expect("there is room");
-    let url = format!("postgres://app@127.0.0.1:{}/app?sslmode=disable", server.port());
+    let url = format!("postgres://app@{}/app?sslmode=disable", server.address());
     let shared = open(&url, &results);
     let mut leadership = shared.leadership();
     let Acquired::Leads(term) = leadership.acquire(Uuid::from_u128(1)).expect("reachable") else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::{Changed, Explanation, Job};
 use dashmap::DashSet;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobState};
+use model::{InvalidJob, JobId, JobKind, JobState};
 use store::{
     Change, ChangeKind, JobFilter, JobRecord, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
 };

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs the manifests on a real Kubernetes of three nodes on this machine, under load, through everything that happens to a
-# cluster, and prints what became of the requests: first with one coordinator, then with three over a PostgreSQL. Needs root,
-# Debian 12, Go, Rust and 8 GiB of memory.
+# cluster, and prints what became of the requests: first with one coordinator, then with one behind the front, then with three over
+# a PostgreSQL. Needs root, Debian 12, Go, Rust and 8 GiB of memory.
 #
 # It builds what is missing (about 20 minutes of CPU the first time), brings the cluster up in network namespaces of its own,
 # applies the grid, its monitoring and its autoscaling, and takes all of it down again. LAB is where the cluster lives, by
 # default target/cluster; KEEP=1 leaves it running, KEPT=1 uses one that was left; RATE is the requests a second, by default 15;
-# AROUND the seconds of load before and after each event, by default 10; GRIDS which of `one` and `several`, EVENTS which events.
+# AROUND the seconds of load before and after each event, by default 10; GRIDS which of `one`, `front` and `several`, EVENTS which
+# events.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,6 +65,7 @@ K
 grid_is_ready() {
   kd rollout status statefulset/divvy-coordinator --timeout=240s >/dev/null
   kd rollout status deployment/divvy-worker --timeout=240s >/dev/null
+  [ -z "$component" ] || kd rollout status deployment/divvy-front --timeout=240s >/dev/null
 }
 
 start_load() {
@@ -147,7 +149,7 @@ table_of() {
 
 one_coordinator() {
   step 'one coordinator'
-  grid=k8s
+  grid=k8s component=
   kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
   bring_up "$(overlay one k8s)"
   k apply --kustomize k8s/monitoring >/dev/null
@@ -159,9 +161,19 @@ one_coordinator() {
   all_events
 }
 
+one_behind_the_front() {
+  step 'one coordinator behind the front'
+  grid=k8s component=k8s/components/front
+  kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
+  bring_up "$(overlay front "$grid" "$component")"
+  table_of 'One coordinator behind the front'
+  all_events
+  k delete --kustomize "$(overlay front "$grid" "$component")" >/dev/null
+}
+
 several_coordinators() {
   step 'three coordinators over a PostgreSQL'
-  grid=k8s/overlays/high-availability
+  grid=k8s/overlays/high-availability component=
   kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
   k apply --filename "$here/manifests/results-claim.yaml" >/dev/null
   kd create secret generic divvy-store --from-literal=url='postgres://divvy:divvy@172.30.0.1/divvy?sslmode=disable' \
@@ -183,9 +195,10 @@ fi
 nodes=$(k get nodes --no-headers | wc --lines)
 echo "$(date --utc +%F), $(nproc)-core machine, Kubernetes $(lab version), containerd, $nodes nodes, $rate requests a second, ten workers" |
   tee "$table"
-for which in ${GRIDS:-one several}; do
+for which in ${GRIDS:-one front several}; do
   case $which in
     one) one_coordinator ;;
+    front) one_behind_the_front ;;
     several) several_coordinators ;;
     *) fail "$which is no grid" ;;
   esac

@@ -13,6 +13,7 @@ mod hang_up;
 mod job;
 #[cfg(feature = "kafka")]
 mod monitor;
+mod patience;
 mod print;
 mod printable;
 mod program;

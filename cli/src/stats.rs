@@ -4,12 +4,14 @@ use api::Stats;
 
 use crate::arguments::{self, Format};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table};
 use crate::words::figure;
 
 pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
-    let stats = arguments.grid.place.client()?.stats().await?;
+    let grid = arguments.grid.place.client()?;
+    let stats = patiently(async || grid.stats().await).await?;
     match arguments.grid.output {
         Format::Table => print_table(&stats_table(&stats)),
         Format::Json => print_json(&stats),

@@ -6,6 +6,7 @@ use model::WorkerId;
 
 use crate::arguments::{Format, Worker, WorkerCommand};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{labels, print_json, print_line, print_table};
 use crate::table::{Cell, Table, Tone};
 use crate::words::{figure, memory, percent};
@@ -26,7 +27,7 @@ pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
 /// Drains workers, and answers how they are then.
 async fn drain(grid: &Client, names: &[WorkerId]) -> Result<Vec<WorkerSummary>, Failure> {
     for name in names {
-        grid.drain_worker(name).await?;
+        patiently(async || grid.drain_worker(name).await).await?;
     }
     let workers = grid.workers().await?;
     Ok(workers.into_iter().filter(|worker| names.contains(&worker.id)).collect())

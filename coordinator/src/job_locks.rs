@@ -1,6 +1,7 @@
 //! One lock a job: a change of a job is on the disk before the engine acts on it, and two changes of one job end in the
 //! same order in both. Changes of different jobs do not wait for each other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -25,6 +26,17 @@ impl JobLocks {
         let mutex = Arc::clone(&self.0.entry(id).or_default());
         JobLock { locks: self.clone(), id, guard: Some(mutex.lock_owned().await) }
     }
+
+    /// Waits for the right to change several jobs. Each caller takes them in the same order, so that no two wait for each
+    /// other.
+    pub(crate) async fn lock_all(&self, ids: &[JobId]) -> Vec<JobLock> {
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        let mut locks = Vec::with_capacity(ids.len());
+        for id in ids {
+            locks.push(self.lock(id).await);
+        }
+        locks
+    }
 }
 
 impl Drop for JobLock {
@@ -37,8 +49,10 @@ impl Drop for JobLock {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
+    use futures_util::FutureExt;
     use tokio::time::timeout;
     use uuid::Uuid;
 
@@ -53,5 +67,21 @@ mod tests {
         drop(held);
         drop(locks.lock(one).await);
         assert_eq!(locks.0.len(), 1, "a lock that nobody holds is forgotten");
+    }
+
+    #[tokio::test]
+    async fn those_that_lock_the_same_jobs_in_different_orders_do_not_wait_for_each_other_for_ever() {
+        let locks = JobLocks::default();
+        let [first, second, third] = [1, 2, 3].map(|number| JobId(Uuid::from_u128(number)));
+        let (one, other) = ([third, first, third], [first, third, second]);
+        let first = locks.lock(first).await;
+        let mut one = pin!(locks.lock_all(&one));
+        let mut other = pin!(locks.lock_all(&other));
+        assert!((&mut one).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        drop(first);
+        let held = (&mut one).now_or_never().expect("nobody else holds any of them");
+        assert!((&mut other).now_or_never().is_none());
+        drop(held);
+        assert_eq!((&mut other).now_or_never().map(|held| held.len()), Some(3));
     }
 }

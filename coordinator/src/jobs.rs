@@ -1,29 +1,25 @@
 //! Stored jobs: accepted and changed. A change is on the disk before the engine acts on it, so that what a client was told
 //! survives a crash.
 
+mod skipping;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Changed, Explanation, Job, ParsedJob};
+use api::{Changed, Explanation, Job};
 use dashmap::DashSet;
-use engine::Engine;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobKind, JobState, MAX_TASKS, Payloads, Requirements};
-use service::Reservation;
+use model::{InvalidJob, JobId, JobKind, JobState};
 use store::{
-    Change, ChangeKind, JobFilter, JobRecord, NewJob, ReadError, Store, Submission, SubmitError, UnfinishedJob,
-    WriteError,
+    Change, ChangeKind, JobFilter, JobRecord, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
 };
-use tracing::{debug, info, warn};
-use uuid::Uuid;
-use workloads::{Division, Parsed};
+use tracing::{debug, error, info, warn};
 
+use crate::accepting::{AcceptError, Accepting, Proposal, Ready, submit_to};
 use crate::clock::now;
 use crate::driver::Driver;
-use crate::fingerprint::Fingerprints;
 use crate::job_locks::JobLocks;
 use crate::job_view;
-use crate::programs::is_program;
 use crate::simulated_workers::is_simulated;
 use crate::supervisor::Supervisor;
 
@@ -33,51 +29,14 @@ const CHANGED_AT_ONCE: usize = 1_000;
 /// Jobs of such a page that are changed side by side: they share commits.
 const CHANGED_TOGETHER: usize = 128;
 
-/// Jobs out of a stream that the engine gets at a time.
-#[cfg(feature = "kafka")]
+/// Jobs that the engine gets at a time.
 const TAKEN_UP_AT_ONCE: usize = 64;
 
-/// The longest name that a client gives a request, in bytes.
-const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
+/// Jobs of other coordinators that are read at a time: changes of these wait meanwhile.
+const READ_AT_ONCE: usize = 256;
 
 /// Pause before the store is read again for a job that it has opened and the engine does not know yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// The submission by which the first release would recognise a repeated request. It is never accepted as a new job: a job
-/// of that name is there.
-fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
-    NewJob {
-        id: new.id,
-        kind: new.kind,
-        is_individual: new.is_individual,
-        payloads: Payloads::default(),
-        options: new.options.clone(),
-        params: new.params.clone(),
-        tasks: new.tasks,
-        fingerprint: body,
-        idempotency_key: new.idempotency_key.clone(),
-        submitted_at: new.submitted_at,
-    }
-}
-
-/// Takes another way to compute a job where no worker that is ready has what the best way needs.
-pub(crate) fn fall_back_if_better(engine: &Engine, kind: JobKind, work: &mut Parsed, requires: &Requirements) {
-    let is_better = |other: &Division| engine.prefers(&*other.workload, kind, &*work.workload, requires);
-    if work.fallback.as_ref().is_some_and(is_better) {
-        work.fall_back();
-    }
-}
-
-/// Why a job is not accepted.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AcceptError {
-    #[error(transparent)]
-    Invalid(#[from] InvalidJob),
-    #[error(transparent)]
-    Store(#[from] SubmitError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
 
 /// Why a job is not changed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +47,8 @@ pub(crate) enum ChangeError {
     Over { state: JobState },
     #[error("the simulated workers of this job are gone: start another simulation")]
     SimulationOver,
+    #[error("only tasks of a job of the kind tasks can be skipped, not those of the kind {0}")]
+    NotSkippable(JobKind),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -112,19 +73,6 @@ pub(crate) enum Action {
     Retry,
 }
 
-/// A request to accept a job.
-#[derive(Debug)]
-pub(crate) struct Proposal {
-    /// The client's own id, if it chose one.
-    pub(crate) id: Option<JobId>,
-    pub(crate) idempotency_key: Option<String>,
-    pub(crate) job: ParsedJob,
-    /// Hashes by which a request that repeats a job's submission is recognized.
-    pub(crate) fingerprints: Fingerprints,
-    /// The memory of a large job, until it is stored.
-    pub(crate) reservation: Option<Reservation>,
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
     store: Arc<Store>,
@@ -133,26 +81,6 @@ pub(crate) struct Jobs {
     supervisor: Supervisor,
     /// Jobs that were submitted here and whose events are yet to be read; none where no other coordinator submits.
     own: Option<Arc<DashSet<JobId>>>,
-}
-
-/// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
-pub(crate) async fn submit_to(
-    store: &Store,
-    new: NewJob,
-    body: [u8; 32],
-) -> Result<(JobRecord, Submission), AcceptError> {
-    let (accepted, as_of_first_release) = (new.accepted().record, first_release(&new, body));
-    let submitted = match store.submit(new).await {
-        Err(mismatch @ SubmitError::Mismatch { .. }) => store.submit(as_of_first_release).await.map_err(|_| mismatch),
-        submitted => submitted,
-    };
-    match submitted? {
-        Submission::New => Ok((accepted, Submission::New)),
-        Submission::Existing(existing) => {
-            let record = store.job(existing).await?.ok_or(SubmitError::Write(WriteError::Closed))?;
-            Ok((record, Submission::Existing(existing)))
-        }
-    }
 }
 
 impl Action {
@@ -193,47 +121,6 @@ impl Action {
     }
 }
 
-impl Proposal {
-    /// The job to be stored, and the hash of the request's body.
-    /// The engine, where this coordinator leads, knows which workers there are.
-    pub(crate) fn into_new(self, engine: Option<&Engine>) -> Result<(NewJob, [u8; 32]), InvalidJob> {
-        let Self { id, idempotency_key, job, fingerprints, reservation: _ } = self;
-        let is_too_long = |key: &String| key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY_BYTES;
-        if idempotency_key.as_ref().is_some_and(is_too_long) {
-            let message = format!("has 1 to {MAX_IDEMPOTENCY_KEY_BYTES} bytes");
-            return Err(InvalidJob::new("Idempotency-Key", message));
-        }
-        let ParsedJob { kind, mut work, options } = job;
-        if is_program(kind) && !options.is_admitted {
-            return Err(InvalidJob::new(
-                "kind",
-                "must not be program where a job comes without a token that allows it",
-            ));
-        }
-        if let Some(engine) = engine {
-            fall_back_if_better(engine, kind, &mut work, &options.requires);
-        }
-        let tasks = work.workload.tasks();
-        if tasks > MAX_TASKS {
-            let message = "is too long a range for this coordinator's DIVVY_CHUNK_SIZE: it has more than 2^53 tasks";
-            return Err(InvalidJob::new("params", message));
-        }
-        let new = NewJob {
-            id: id.unwrap_or_else(|| JobId(Uuid::now_v7())),
-            kind,
-            is_individual: work.workload.profile().is_individual,
-            params: work.stored,
-            tasks,
-            payloads: work.payloads,
-            options,
-            fingerprint: fingerprints.job,
-            idempotency_key,
-            submitted_at: now().at,
-        };
-        Ok((new, fingerprints.body))
-    }
-}
-
 impl Jobs {
     /// Where `is_shared`, other coordinators submit to the same store: see [`Self::note_submitted`].
     pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor, is_shared: bool) -> Self {
@@ -268,16 +155,21 @@ impl Jobs {
     }
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
-    pub(crate) async fn accept(&self, mut proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
-        let reservation = proposal.reservation.take();
-        let (new, body) = self.driver.view(|engine| proposal.into_new(Some(engine)))?;
+    pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
+        self.accept_new(self.prepare(proposal)?).await
+    }
+
+    /// See [`Proposal::into_new`].
+    pub(crate) fn prepare(&self, proposal: Proposal) -> Result<Accepting, InvalidJob> {
+        self.driver.view(|engine| proposal.into_new(Ready::Engine(engine)))
+    }
+
+    /// As [`Self::accept`].
+    pub(crate) async fn accept_new(&self, accepting: Accepting) -> Result<(Job, Submission), AcceptError> {
         let this = self.clone();
         // A client that leaves between the two halves must not leave a stored job that the engine does not know.
-        let accepting = self.supervisor.spawn_whole(async move {
-            let _reservation = reservation;
-            this.accept_new(new, body).await
-        });
-        accepting.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
+        let accepted = self.supervisor.spawn_whole(async move { this.store_and_take_up(&accepting).await });
+        accepted.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
     /// Moves positions in streams in this order, and makes the jobs that are new known. An answer for each. To be run to its
@@ -285,8 +177,9 @@ impl Jobs {
     #[cfg(feature = "kafka")]
     pub(crate) async fn take_in(&self, moves: Vec<store::Advance>) -> Vec<Result<store::Advanced, SubmitError>> {
         let jobs = || moves.iter().map(|advance| advance.job.as_ref().map(|(new, _)| new));
-        let _locks = join_all(jobs().flatten().map(|new| self.locks.lock(new.id))).await;
-        jobs().flatten().for_each(|new| self.note_own(new.id));
+        let ids: Vec<_> = jobs().flatten().map(|new| new.id).collect();
+        let _locks = self.locks.lock_all(&ids).await;
+        ids.into_iter().for_each(|id| self.note_own(id));
         let accepted: Vec<_> = jobs().map(|new| new.map(|new| new.accepted())).collect();
         let answers = self.store.advance_all(moves).await;
         let mut new = Vec::new();
@@ -299,11 +192,16 @@ impl Jobs {
                 self.forget_own(job.record.id);
             }
         }
-        let mut new = new.into_iter().peekable();
-        while new.peek().is_some() {
-            // In pieces, so that nothing else waits long for the engine.
+        self.take_up(new);
+        answers
+    }
+
+    /// Gives jobs to the engine, in pieces, so that nothing else waits long for it.
+    fn take_up(&self, jobs: Vec<UnfinishedJob>) {
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
             self.driver.input(|engine, now| {
-                for job in new.by_ref().take(TAKEN_UP_AT_ONCE) {
+                for job in jobs.by_ref().take(TAKEN_UP_AT_ONCE) {
                     let job_id = job.record.id;
                     if let Err(error) = engine.take_up(job, now) {
                         warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
@@ -311,19 +209,19 @@ impl Jobs {
                 }
             });
         }
-        answers
     }
 
-    async fn accept_new(&self, new: NewJob, body: [u8; 32]) -> Result<(Job, Submission), AcceptError> {
-        let _lock = self.locks.lock(new.id).await;
-        let (id, accepted) = (new.id, new.accepted());
+    async fn store_and_take_up(&self, accepting: &Accepting) -> Result<(Job, Submission), AcceptError> {
+        let Accepting { new, body, .. } = accepting;
+        let id = new.id;
+        let _lock = self.locks.lock(id).await;
         self.note_own(id);
-        let submitted = submit_to(&self.store, new, body).await;
+        let submitted = submit_to(&self.store, new, *body).await;
         if matches!(submitted, Ok((_, Submission::New))) {
-            if let Some(caller) = &accepted.record.options.submitted_by {
+            if let Some(caller) = &new.options.submitted_by {
                 info!(job_id = %id, %caller, "accepted a job");
             }
-            self.driver.input(|engine, now| engine.take_up(accepted, now))?;
+            self.driver.input(|engine, now| engine.take_up(new.accepted(), now))?;
         } else {
             // It may be committed all the same: its event tells.
             self.forget_own(id);
@@ -343,36 +241,56 @@ impl Jobs {
         self.own.as_ref().is_some_and(|own| own.remove(&id).is_some())
     }
 
-    /// A job was stored, by this coordinator or another one: the engine gets it, unless it has or had it.
-    pub(crate) async fn note_submitted(&self, id: JobId) {
-        if self.forget_own(id) {
+    /// Jobs were stored, by this coordinator or another one: the engine gets those that it has not and had not.
+    pub(crate) async fn note_submitted(&self, mut ids: Vec<JobId>) {
+        ids.retain(|id| !self.forget_own(*id));
+        for some in ids.chunks(READ_AT_ONCE) {
+            let _locks = self.locks.lock_all(some).await;
+            self.take_up_stored(some).await;
+        }
+    }
+
+    /// Gives the engine those of some jobs that it does not know, under their locks.
+    async fn take_up_stored(&self, ids: &[JobId]) {
+        if self.take_up_together(ids).await.is_ok() {
             return;
         }
-        let _lock = self.locks.lock(id).await;
-        loop {
-            if self.driver.view(|engine| engine.knows(id)) {
-                return;
-            }
-            match self.unfinished(id).await {
-                Ok(Some(job)) => {
-                    if let Err(error) = self.driver.input(|engine, now| engine.take_up(job, now)) {
-                        warn!(job_id = %id, %error, "a stored job cannot be read: it waits for a version that can");
-                    }
-                    return;
-                }
-                Ok(None) => return,
-                Err(error) => {
-                    debug!(job_id = %id, %error, "a stored job cannot be read yet");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+        // One that is damaged is not in the way of the others.
+        for id in ids {
+            if let Err(error) = self.take_up_together(&[*id]).await {
+                error!(job_id = %id, %error, "a stored job cannot be read");
             }
         }
     }
 
-    async fn unfinished(&self, id: JobId) -> anyhow::Result<Option<UnfinishedJob>> {
-        // Its end may be on its way to the store.
+    /// The same, as soon as they can be read.
+    ///
+    /// # Errors
+    /// One of them is damaged.
+    async fn take_up_together(&self, ids: &[JobId]) -> Result<(), ReadError> {
+        loop {
+            let unknown: Vec<_> =
+                self.driver.view(|engine| ids.iter().copied().filter(|id| !engine.knows(*id)).collect());
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            match self.unfinished(unknown).await {
+                Ok(Ok(jobs)) => {
+                    self.take_up(jobs);
+                    return Ok(());
+                }
+                Ok(Err(error @ ReadError::Corrupt { .. })) => return Err(error),
+                Ok(Err(error)) => debug!(%error, "jobs that others have stored cannot be read yet"),
+                Err(error) => debug!(%error, "jobs that others have stored cannot be read yet"),
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn unfinished(&self, ids: Vec<JobId>) -> Result<Result<Vec<UnfinishedJob>, ReadError>, WriteError> {
+        // Their ends may be on their way to the store.
         self.store.flush().await?;
-        Ok(self.store.unfinished_job(id).await?)
+        Ok(self.store.unfinished_jobs(ids).await)
     }
 
     /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.
@@ -421,7 +339,12 @@ impl Jobs {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),
                     // It has ended, or was deleted, since it was found.
-                    Err(ChangeError::Over { .. } | ChangeError::Unknown(_) | ChangeError::SimulationOver) => (),
+                    Err(
+                        ChangeError::Over { .. }
+                        | ChangeError::Unknown(_)
+                        | ChangeError::SimulationOver
+                        | ChangeError::NotSkippable(_),
+                    ) => (),
                     Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
                 }
             }

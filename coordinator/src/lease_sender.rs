@@ -149,6 +149,8 @@ impl LeaseSender {
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
+            // The engine has ended it, or its worker has it for longer than it was first given.
+            Err(_) if order.outlives_connection => Sent::Broken,
             Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(Failure::Expired)),
             Err(_) => Sent::Broken,
         }

@@ -1,6 +1,7 @@
 //! The coordinator: takes questions over HTTP, divides them over the workers that announce themselves, and answers.
 //! See [`startup::Coordinator`].
 
+mod accepting;
 mod advertised;
 mod carried_code;
 mod clock;
@@ -12,6 +13,7 @@ mod election;
 mod event_hub;
 mod failures;
 mod fingerprint;
+pub mod front;
 mod http;
 mod identity;
 mod job_locks;

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use coordinator::config::{self, Config};
+use coordinator::front;
 use coordinator::migrate;
 use coordinator::succession;
 use service::Program;
@@ -13,13 +14,15 @@ fn main() -> ExitCode {
     let program = Program {
         name: "divvy-coordinator",
         version: env!("CARGO_PKG_VERSION"),
-        about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store.",
+        about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store, \
+            `divvy-coordinator front` keeps clients while the one coordinator of a grid is restarted.",
         variables: config::variables(),
         check: || Config::from_env().map(drop),
     };
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
     match arguments.split_first() {
         Some((command, rest)) if command == "migrate" => move_store(rest),
+        Some((command, rest)) if command == "front" => stand_before(rest),
         _ => match program.answer(std::env::args_os().skip(1)) {
             Some(answered) => answered,
             None => serve(),
@@ -34,7 +37,7 @@ async fn serve() -> ExitCode {
 }
 
 fn move_store(arguments: &[String]) -> ExitCode {
-    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+    if asks_for_help(arguments) {
         tell(&mut stdout(), migrate::USAGE);
         return ExitCode::SUCCESS;
     }
@@ -48,6 +51,24 @@ fn move_store(arguments: &[String]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn stand_before(arguments: &[String]) -> ExitCode {
+    if asks_for_help(arguments) {
+        tell(&mut stdout(), front::USAGE);
+        return ExitCode::SUCCESS;
+    }
+    let standing = async {
+        service::init_logs(service::DEFAULT_LOG)?;
+        service::raise_open_files_limit();
+        front::run(arguments, service::shutdown_signal()?).await
+    };
+    service::exit_code(&standing.await)
+}
+
+fn asks_for_help(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument == "--help" || argument == "-h")
 }
 
 /// Writes for people, who may have gone: the exit code tells all the same.

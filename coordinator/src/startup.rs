@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::config::{Config, Switch};
 use crate::event_hub::EventHub;
-use crate::http::{self, Dashboard, State};
+use crate::http::{self, Dashboard, Notices, State};
 use crate::identity::WorkerIdentity;
 use crate::kafka::Kafka;
 use crate::leadership::Leadership;
@@ -244,6 +244,7 @@ impl Standing {
             programs: Programs::new(Arc::clone(store), Arc::clone(&workers), config),
             events,
             workers,
+            notices: Notices::default(),
             lease_log: Arc::new(LeaseLog::new(config.dashboard == Switch::On)),
             metrics,
             identity,

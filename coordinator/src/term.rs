@@ -163,8 +163,7 @@ impl Term {
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
         background.spawn(spans::follow_jobs(Arc::clone(&self.store), Arc::clone(&parts.events)));
         if self.is_shared {
-            let (jobs, store, events) = (self.jobs.clone(), Arc::clone(&self.store), Arc::clone(&parts.events));
-            background.spawn(submitted::run(jobs, store, events, latest_event));
+            background.spawn(submitted::run(self.jobs.clone(), Arc::clone(&self.store), latest_event));
         } else {
             background.spawn(follow_files(self.store.is_replaced(), parts.health.clone()));
         }

@@ -54,6 +54,21 @@ fn every_other_argument_is_refused_in_one_line() {
 }
 
 #[test]
+fn a_front_tells_its_options_and_refuses_what_it_cannot_do() {
+    let help = run(&["front", "--help"]);
+    assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--to HOST:PORT"), "{help:?}");
+    for (arguments, told) in [
+        (&["front", "--listen", "127.0.0.1:0"][..], "--to is missing"),
+        (&["front", "--listen", "192.0.2.1:1", "--to", "localhost:1"], "listen on 192.0.2.1:1"),
+    ] {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
+    }
+}
+
+#[test]
 fn failure_to_start_is_an_exit_code_even_without_a_stderr() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

@@ -1,4 +1,5 @@
-# What happens to a cluster: a function for each, and the table of them. For scripts/try-cluster.sh, which has `grid`, `kd`, `lab`.
+# What happens to a cluster: a function for each, and the table of them. For scripts/try-cluster.sh, which has `grid`, `component`,
+# `kd` and `lab`.
 
 workers=app.kubernetes.io/component=worker
 
@@ -61,7 +62,7 @@ upgrade() {
   mkdir -p "$LAB/tools"
   printf '#!/bin/sh\nexec "%s" "%s" k "$@"\n' "$here/lab.sh" "$LAB" >"$LAB/tools/kubectl"
   chmod +x "$LAB/tools/kubectl"
-  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$(overlay "upgrade-$1" "$grid" '' "$1")"
+  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$(overlay "upgrade-$1" "$grid" "$component" "$1")"
 }
 image_upgraded() { upgrade next >"$LAB/upgrade.log" 2>&1 || fail "the upgrade: $(tail --lines 5 "$LAB/upgrade.log")"; }
 bad_image_upgraded() {

@@ -10,7 +10,7 @@ RUN=(aiohttp==3.14.5 cloudpickle==3.1.3 pytest==9.2.0)
 TOOLS=(
   "${RUN[@]}" hatchling==1.33.0 ipykernel==7.3.0 mypy==2.4.1 nbclient==0.11.0 nbconvert==7.17.2 pyyaml==6.0.4 ruff==0.17.6
 )
-CORE=(submit map shutdown initializer client async addresses admission versions kills)
+CORE=(submit map shutdown fork initializer client async connections addresses admission versions kills)
 
 # The tests of one interpreter take at most so long.
 CORE_SECONDS=600
@@ -71,6 +71,7 @@ assert (pathlib.Path(divvy.__file__).parent / "py.typed").exists()
 divvy.Client("http://localhost").close()
 PYTHON
 test -x "$dist/empty/bin/divvy-python-worker"
+"$venv/bin/mypy" --config-file= --strict --cache-dir=/dev/null --python-executable "$dist/empty/bin/python" tests/typed_program.py
 pip_of "$venv" install --no-deps --force-reinstall "$dist"/divvy-*.whl
 
 step "tests, Python $version"

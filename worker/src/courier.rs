@@ -1,31 +1,37 @@
 //! Fetches from the coordinator what tasks need, and reports to it on the side, for threads that compute. The coordinator
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
+mod patience;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actix_web::web::Bytes;
 use anyhow::Context;
 use api::Problem;
 use api::client::read_bounded_json;
 use futures_util::stream;
+use model::AttemptId;
 use reqwest::header::{CONTENT_LENGTH, HOST};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 use service::Credential;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::contact::describe;
 use crate::coordinators::Endpoint;
 
+use patience::Patience;
+
 /// How soon a thread that waits notices that its computation was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// An output is long: a coordinator whose disk is full is not sent it over and over.
 const LAST_HAND_IN_PAUSE: Duration = Duration::from_secs(5);
@@ -36,11 +42,17 @@ const STALL_TIMEOUT: Duration = Duration::from_mins(2);
 /// What is read of a file at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How long a coordinator may be away before what needs it fails: as long as a restart may take, and a little.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take to begin, and its next piece to come: a coordinator that was halted keeps its connections.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the coordinator may take to answer a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the coordinator may leave an output unread in its connection: it waits for memory before it reads.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How long a coordinator that leads no more may take to answer what it had: one that lives knows it at once.
+const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a report may take; its text is of no use to anybody long after.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,17 +81,20 @@ pub(crate) struct Courier {
     current: Mutex<Option<Endpoint>>,
     /// The highest epoch that requests go to.
     epoch: watch::Sender<u64>,
+    /// Since when attempts have handed their outputs in.
+    handing_in: Mutex<HashMap<AttemptId, Instant>>,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
-        Self { client, credential, runtime, current: Mutex::default(), epoch: watch::Sender::new(0) }
+        let (current, handing_in) = (Mutex::default(), Mutex::default());
+        Self { client, credential, runtime, current, epoch: watch::Sender::new(0), handing_in }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
     pub(crate) fn client() -> anyhow::Result<Client> {
-        api::client::http_client(CONNECT_TIMEOUT).context("build the HTTP client")
+        api::client::upload_client(CONNECT_TIMEOUT, UNREAD_TIMEOUT).context("build the HTTP client")
     }
 
     /// Requests go to this coordinator, which leads by this epoch, from now on.
@@ -101,17 +116,22 @@ impl Courier {
         take: impl AsyncFn(Response) -> Result<T, FetchError>,
     ) -> Result<T, FetchError> {
         let fetching = async {
-            let (until, mut pause) = (Instant::now() + PATIENCE, FIRST_PAUSE);
+            let mut patience = Patience::begin(LAST_PAUSE);
             loop {
-                let error = match self.attempt(path, query, &take).await {
-                    Err(FetchError::Unreachable(error)) => error,
-                    ended => return ended,
+                let (begun_at, epochs) = (Instant::now(), self.epoch());
+                let attempt = tokio::select! {
+                    attempt = self.attempt(path, query, &take) => attempt,
+                    () = superseded(epochs) => {
+                        patience = Patience::begin(LAST_PAUSE);
+                        continue;
+                    }
                 };
-                if Instant::now() > until {
+                let Err(FetchError::Unreachable(error)) = attempt else { return attempt };
+                patience.note(begun_at);
+                if patience.is_over() {
                     return Err(FetchError::Unreachable(error));
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
+                patience.pause().await;
             }
         };
         self.runtime.block_on(async {
@@ -123,23 +143,32 @@ impl Courier {
     }
 
     /// Puts a file at `path`. While the coordinator is away, cannot store it or does not know the lease yet, it is asked
-    /// again: like an outcome, the file waits until the attempt is stopped. Blocks the calling thread.
+    /// again: like an outcome, the file waits until `attempt` is stopped. Blocks the calling thread.
     pub(crate) fn hand_in(
         &self,
+        attempt: AttemptId,
         path: &[&str],
         query: &[(&str, String)],
         content: &Content,
         stop: &AtomicBool,
     ) -> Result<(), FetchError> {
+        let _noted = HandingIn::begin(self, attempt);
         let handing_in = async {
-            let mut pause = FIRST_PAUSE;
+            let mut patience = Patience::begin(LAST_HAND_IN_PAUSE);
             loop {
-                match self.attempt_to_hand_in(path, query, content).await {
+                let epochs = self.epoch();
+                let attempt = tokio::select! {
+                    attempt = self.attempt_to_hand_in(path, query, content) => attempt,
+                    () = superseded(epochs) => {
+                        patience = Patience::begin(LAST_HAND_IN_PAUSE);
+                        continue;
+                    }
+                };
+                match attempt {
                     Err(FetchError::Unreachable(error)) => debug!(error, "an output was not taken; it is sent again"),
                     ended => return ended,
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LAST_HAND_IN_PAUSE);
+                patience.pause().await;
             }
         };
         self.runtime.block_on(async {
@@ -148,6 +177,16 @@ impl Courier {
                 () = stopped(stop) => Err(FetchError::Stopped),
             }
         })
+    }
+
+    /// For how long an attempt has been handing in an output: computing, it is no longer.
+    pub(crate) fn handing_in_for(&self, attempt: AttemptId) -> Duration {
+        let since = self.handing_in().get(&attempt).copied();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn handing_in(&self) -> MutexGuard<'_, HashMap<AttemptId, Instant>> {
+        self.handing_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn attempt_to_hand_in(
@@ -170,8 +209,7 @@ impl Courier {
         }
         let detail = detail_of(response).await;
         // A coordinator that has just begun to lead does not know the lease before the next heartbeat.
-        let is_early = [StatusCode::CONFLICT, StatusCode::REQUEST_TIMEOUT].contains(&status);
-        if is_early || is_transient(status) {
+        if status == StatusCode::CONFLICT || is_transient(status) {
             return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
         }
         Err(FetchError::Refused { status, detail })
@@ -185,7 +223,8 @@ impl Courier {
     ) -> Result<T, FetchError> {
         let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
         let request = self.request(Method::GET, path).ok_or_else(nobody)?.query(query);
-        let response = request.send().await.map_err(|error| FetchError::Unreachable(describe(&error)))?;
+        let response = timeout(PIECE_TIMEOUT, request.send()).await.map_err(|_| silent())?;
+        let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
         let status = response.status();
         if status.is_success() {
             return take(response).await;
@@ -228,9 +267,49 @@ impl Courier {
     }
 }
 
-/// Whether the coordinator may answer otherwise later.
+/// The next piece of an answer; none after the last.
+pub(crate) async fn piece_of(response: &mut Response) -> Result<Option<Bytes>, FetchError> {
+    let piece = timeout(PIECE_TIMEOUT, response.chunk()).await.map_err(|_| silent())?;
+    piece.map_err(|error| FetchError::Unreachable(describe(&error)))
+}
+
+/// Whether the coordinator may answer otherwise later. A refused credential says nothing of the task: it is read again.
 fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+    const LATER: [StatusCode; 4] =
+        [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    status.is_server_error() || LATER.contains(&status)
+}
+
+fn silent() -> FetchError {
+    FetchError::Unreachable("it says nothing".to_owned())
+}
+
+/// Resolves some time after requests go to the coordinator of a later epoch: the one before may have been halted, and answer
+/// nothing.
+async fn superseded(mut epochs: watch::Receiver<u64>) {
+    if epochs.changed().await.is_err() {
+        std::future::pending().await
+    }
+    sleep(SUPERSEDED_TIMEOUT).await;
+}
+
+/// Notes that an attempt hands an output in, for as long as it is there.
+struct HandingIn<'a> {
+    courier: &'a Courier,
+    attempt: AttemptId,
+}
+
+impl<'a> HandingIn<'a> {
+    fn begin(courier: &'a Courier, attempt: AttemptId) -> Self {
+        courier.handing_in().insert(attempt, Instant::now());
+        Self { courier, attempt }
+    }
+}
+
+impl Drop for HandingIn<'_> {
+    fn drop(&mut self) {
+        self.courier.handing_in().remove(&self.attempt);
+    }
 }
 
 async fn detail_of(response: Response) -> String {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{Heartbeat, ProgramAbilities};
+use api::{Heartbeat, HeldLease, ProgramAbilities};
 use model::{BootId, JobKind, Labels, WorkerId};
 use reqwest::header::HOST;
 use reqwest::{Client, Method, RequestBuilder};
@@ -143,8 +143,19 @@ impl Announcer {
             programs: self.programs.clone(),
             // Before the list, so that nothing of a lower epoch is added to it any more.
             epoch: self.epoch.highest(),
-            held: self.held.list(),
+            held: self.listed(),
         }
+    }
+
+    /// What is held. The age of a lease stands still while an output of it is handed in: its tasks are computed, and must not
+    /// reach their time limit at a coordinator that takes the lease over.
+    fn listed(&self) -> Vec<HeldLease> {
+        let mut held = self.held.list();
+        for lease in &mut held {
+            let waited = self.courier.handing_in_for(lease.attempt).as_millis();
+            lease.elapsed_ms = lease.elapsed_ms.saturating_sub(u64::try_from(waited).unwrap_or(u64::MAX));
+        }
+        held
     }
 
     /// A signed request to a path of a coordinator.

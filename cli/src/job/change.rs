@@ -6,6 +6,7 @@ use model::JobState;
 use crate::arguments::{Change, Filter, Format};
 use crate::failure::Failure;
 use crate::job::list;
+use crate::patience::patiently;
 use crate::print::{print_jobs, print_json, print_line};
 
 pub(super) async fn run(grid: &Client, format: Format, action: Action, arguments: &Change) -> Result<(), Failure> {
@@ -22,7 +23,7 @@ pub(super) async fn run(grid: &Client, format: Format, action: Action, arguments
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
     for &id in &arguments.ids {
-        match grid.change(id, action).await.map_err(Failure::from) {
+        match patiently(async || grid.change(id, action).await).await.map_err(Failure::from) {
             Ok(job) => jobs.push(job),
             Err(failure) => {
                 let is_gone = matches!(failure, Failure::Unreachable { .. });
@@ -44,7 +45,7 @@ async fn change_all(grid: &Client, format: Format, action: Action, filter: &Filt
     if filter.state.is_empty() {
         query.extend(usual_states(action).iter().map(|state| ("state", state.as_str().to_owned())));
     }
-    let changed = grid.change_all(&query, action).await?;
+    let changed = patiently(async || grid.change_all(&query, action).await).await?;
     match format {
         Format::Table => print_line(&format!("{} of {} jobs changed", changed.changed, changed.matched)),
         Format::Json => print_json(&changed),

@@ -5,11 +5,12 @@ use model::JobId;
 
 use crate::arguments::Format;
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 
 pub(super) async fn run(grid: &Client, format: Format, id: JobId) -> Result<(), Failure> {
-    let explanation = grid.explain(id).await?;
+    let explanation = patiently(async || grid.explain(id).await).await?;
     match format {
         Format::Table => {
             print_line(explanation.state.as_str())?;

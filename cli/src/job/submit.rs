@@ -13,11 +13,13 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use service::{ApiError, parse_json};
+use uuid::Uuid;
 use workloads::TasksParams;
 
 use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, Work, WorkCommand};
 use crate::failure::Failure;
 use crate::job::wait;
+use crate::patience::patiently;
 use crate::print::{print_jobs, tell};
 use crate::printable::printable;
 
@@ -37,7 +39,8 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
     };
     let options = &arguments.options;
     apply(options, &mut request);
-    let job = grid.submit(&request, options.id.map(JobId), options.idempotency_key.as_deref()).await?;
+    let (id, key) = (options.id.map(JobId), key(options));
+    let job = patiently(async || grid.submit(&request, id, key.as_deref()).await).await?;
     if let Some(notice) = job.notice.as_ref().filter(|_| job.kind == JobKind::PROGRAM) {
         tell(&format!("note: {}", printable(notice)));
     }
@@ -46,6 +49,12 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
     }
     wait::announce(&[job.id]);
     wait::run(grid, format, &[job.id]).await
+}
+
+/// The client's own key, else one of this submission, so that it is the same job however often it has to be sent.
+fn key(options: &SubmitOptions) -> Option<String> {
+    let is_named = options.id.is_some() || options.idempotency_key.is_some();
+    if is_named { options.idempotency_key.clone() } else { Some(Uuid::new_v4().to_string()) }
 }
 
 fn request_for(work: &Work) -> Result<JobRequest, Failure> {

@@ -7,6 +7,7 @@ mod run;
 
 use crate::arguments::{Program, ProgramCommand};
 use crate::failure::Failure;
+use crate::patience::patiently;
 
 pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
     let format = arguments.grid.output;
@@ -16,7 +17,10 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
         ProgramCommand::List => list::programs(&grid()?, format).await,
         ProgramCommand::Names => list::names(&grid()?, format).await,
         ProgramCommand::Show(one) => list::show(&grid()?, format, one.program).await,
-        ProgramCommand::Delete(one) => Ok(grid()?.delete_program(one.program).await?),
+        ProgramCommand::Delete(one) => {
+            let grid = grid()?;
+            Ok(patiently(async || grid.delete_program(one.program).await).await?)
+        }
         ProgramCommand::Check(check) => check::run(check),
         // On a thread that drives no asynchronous tasks, as a worker's slots are.
         ProgramCommand::Run(run) => {

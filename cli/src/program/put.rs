@@ -5,19 +5,22 @@ use std::io::Read;
 use std::path::Path;
 
 use api::client::Client;
+use bytes::Bytes;
 use model::ProgramHash;
 use sha2::{Digest, Sha256};
 
 use crate::arguments::{Format, PutProgram};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line};
 
 /// The longest program that is read.
 const MAX_PROGRAM_BYTES: u64 = 1 << 30;
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &PutProgram) -> Result<(), Failure> {
-    let bytes = read(&arguments.file)?;
-    let program = grid.put_program(hash_of(&bytes), bytes).await?;
+    let bytes = Bytes::from(read(&arguments.file)?);
+    let hash = hash_of(&bytes);
+    let program = patiently(async || grid.put_program(hash, bytes.clone()).await).await?;
     match format {
         Format::Json => print_json(&program),
         Format::Table | Format::Quiet => print_line(&program.sha256.to_string()),

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
+use tempfile::tempdir;
+
 use crate::helpers::{Grid, NOWHERE, assert_fails, divvy};
 
 const ID: &str = "0190a5b0-0000-7000-8000-000000000001";
@@ -134,14 +136,61 @@ fn what_others_wrote_cannot_control_the_terminal() {
     }
 }
 
+#[test]
+fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_leader() {
+    const AWAY: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    const BROKEN: &str = "";
+    let folder = tempdir().expect("a folder");
+    let file = folder.path().join("program.wasm");
+    std::fs::write(&file, b"\0asm\x01\0\0\0").expect("write a file");
+    let hash = "0".repeat(64);
+    let program = format!(r#"{{"sha256":"{hash}","kind":"wasm","bytes":8,"uploaded_at":"2026-03-21T10:00:00Z"}}"#);
+    let job = format!(
+        r#"{{"id":"{ID}","kind":"sleep","params":{{}},"state":"queued","priority":5,"tags":{{}},"affinity":{{}},
+        "requires":{{}},"max_attempts":4,"timeout":{{}},"progress":{{"fraction":0}},"attempts":0,
+        "tasks":{{"total":1,"pending":1,"running":0,"succeeded":0,"failed":0}},"submitted_at":"2026-03-21T10:00:00Z"}}"#
+    );
+    for (arguments, answer) in [
+        (&["program", "put", file.to_str().expect("UTF-8")][..], &program),
+        (&["program", "delete", &hash], &String::new()),
+        (&["job", "cancel", ID], &job),
+        (&["job", "cancel", "--all"], &r#"{"matched":1,"changed":1}"#.to_owned()),
+        (&["job", "submit", "sleep", "--seconds", "1"], &job),
+    ] {
+        let (length, close) = (answer.len(), "Connection: close\r\n");
+        let last = format!("HTTP/1.1 200 OK\r\n{close}Content-Length: {length}\r\n\r\n{answer}");
+        let (url, server) = answer_each(vec![AWAY.to_owned(), BROKEN.to_owned(), AWAY.to_owned(), last]);
+        let output = divvy(arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let requests = server.join().expect("no panic");
+        let named = |request: &String| {
+            let mut lines = request.lines().map(str::to_ascii_lowercase);
+            let first = lines.next();
+            (first, lines.find(|line| line.starts_with("idempotency-key: ")))
+        };
+        assert!(requests.iter().all(|request| named(request) == named(&requests[0])), "{requests:?}");
+        assert_eq!(named(&requests[0]).1.is_some(), arguments.contains(&"submit"), "{requests:?}");
+    }
+}
+
 /// A server that takes one request and answers this.
-fn answer_once(answer: String) -> (String, JoinHandle<()>) {
+fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
+    answer_each(vec![answer])
+}
+
+/// A server that takes a connection for each answer, and a request of it. Returns the requests, as far as they came at once.
+fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = thread::spawn(move || {
-        let (mut client, _) = listener.accept().expect("a client");
-        let _ = client.read(&mut [0; 4096]);
-        client.write_all(answer.as_bytes()).expect("answer");
+        let answer = |answer: String| {
+            let (mut client, _) = listener.accept().expect("a client");
+            let mut request = [0; 4096];
+            let length = client.read(&mut request).unwrap_or(0);
+            client.write_all(answer.as_bytes()).expect("answer");
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        answers.into_iter().map(answer).collect()
     });
     (url, server)
 }

@@ -3,7 +3,8 @@
 use service::ApiError;
 use store::{ReadError, SubmitError, WriteError};
 
-use crate::jobs::{AcceptError, ChangeError};
+use crate::accepting::AcceptError;
+use crate::jobs::ChangeError;
 use crate::pull_workers::TooManyWorkers;
 
 pub(super) fn from_read(error: ReadError) -> ApiError {
@@ -40,7 +41,9 @@ pub(super) fn from_accept(error: AcceptError) -> ApiError {
 pub(super) fn from_change(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Unknown(_) => ApiError::Unknown(error.to_string()),
-        ChangeError::Over { .. } | ChangeError::SimulationOver => ApiError::Conflict(error.to_string()),
+        ChangeError::Over { .. } | ChangeError::SimulationOver | ChangeError::NotSkippable(_) => {
+            ApiError::Conflict(error.to_string())
+        }
         ChangeError::Write(error) => from_write(error),
         ChangeError::Read(error) => from_read(error),
     }

@@ -20,8 +20,9 @@ use super::following::as_leader_sees_it;
 use super::job_pages;
 use super::programs::{admit_carried_code, demand_programs};
 use super::query::{page_limit, page_token, seconds};
+use crate::accepting::Proposal;
 use crate::carried_code::carries_code;
-use crate::jobs::{Action, Proposal};
+use crate::jobs::Action;
 use crate::programs::{AdmitError, is_program};
 use crate::submission;
 
@@ -143,8 +144,9 @@ async fn accept(
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     job.options.trace = trace::current();
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
-    let (job, submission) = state.accept(proposal).await?;
-    let job = as_leader_sees_it(state, request, job).await;
+    let accepted = state.accept(proposal).await?;
+    let submission = accepted.submission;
+    let job = as_leader_sees_it(state, request, accepted).await;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
         Submission::Existing(_) => HttpResponse::Ok(),

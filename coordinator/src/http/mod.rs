@@ -16,6 +16,7 @@ mod programs;
 mod pull;
 mod query;
 mod registration;
+mod skipping;
 mod statistics;
 mod stats;
 mod sum_of_primes;
@@ -28,14 +29,15 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use api::Job;
+use model::Requirements;
 use service::{ApiError, BodyBudget, Health, Right, Route, resource};
-use store::{JobRecord, Store, Submission};
+use store::{JobRecord, Store, Submission, SubmitError, WriteError};
 use tokio::sync::Semaphore;
 
+use crate::accepting::{AcceptError, Accepting, Proposal, Ready, submit_to};
 use crate::event_hub::EventHub;
 use crate::identity::WorkerIdentity;
 use crate::job_view;
-use crate::jobs::{Proposal, submit_to};
 use crate::kafka::Kafka;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
@@ -49,6 +51,7 @@ use crate::workers::Workers;
 pub(crate) use dashboard::{Dashboard, FORM_EXPANSION, UPLOAD_OVERHEAD_BYTES, public_routes, run as run_dashboard};
 use errors::from_accept;
 pub(crate) use errors::from_invalid;
+pub(crate) use following::Notices;
 pub(crate) use programs::UPLOAD_TIMEOUT;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
 
@@ -62,6 +65,8 @@ pub(crate) struct State {
     pub(crate) programs: Programs,
     pub(crate) events: Arc<EventHub>,
     pub(crate) workers: Arc<Workers>,
+    /// What is being asked of the leader about jobs that were accepted here.
+    pub(crate) notices: Notices,
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,
     /// Checks the credentials of workers at the internal port.
@@ -104,24 +109,47 @@ impl State {
         }
     }
 
-    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead stores it, and the leader hears
-    /// of its event.
-    async fn accept(&self, mut proposal: Proposal) -> Result<(Job, Submission), ApiError> {
-        if let Some(term) = self.role.term() {
-            return term.jobs.accept(proposal).await.map_err(from_accept);
+    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead, or not any more, stores it, and
+    /// the leader hears of its event.
+    async fn accept(&self, proposal: Proposal) -> Result<Accepted, ApiError> {
+        let Some(term) = self.role.term() else {
+            let accepting = proposal.into_new(Ready::Heartbeats(&self.workers)).map_err(from_invalid)?;
+            return self.store_for_leader(accepting).await.map_err(from_accept);
+        };
+        let accepting = term.jobs.prepare(proposal).map_err(from_invalid)?;
+        let ended = match term.jobs.accept_new(accepting.clone()).await {
+            Ok((job, submission)) => return Ok(Accepted { job, submission, requires: accepting.requires }),
+            Err(error) if error.is_of_term_that_is_over() => error,
+            Err(error) => return Err(from_accept(error)),
+        };
+        drop(term);
+        let (id, may_be_stored) = (accepting.new.id, ended.is_in_doubt());
+        match self.store_for_leader(accepting).await {
+            // By the leader that this was.
+            Ok(accepted) if may_be_stored && accepted.submission == Submission::Existing(id) => {
+                Ok(Accepted { submission: Submission::New, ..accepted })
+            }
+            Err(_) if may_be_stored => Err(from_accept(ended)),
+            accepted => accepted.map_err(from_accept),
         }
-        let reservation = proposal.reservation.take();
-        let (new, body) = proposal.into_new(None).map_err(from_invalid)?;
-        let store = Arc::clone(&self.store);
-        // The job is in the store's queue also where its client has left.
-        let submitting = tokio::spawn(async move {
-            let _reservation = reservation;
-            submit_to(&store, new, body).await
-        });
-        let submitted = submitting.await.map_err(|error| ApiError::Internal(error.to_string()))?;
-        let (record, submission) = submitted.map_err(from_accept)?;
-        Ok((self.view(record), submission))
     }
+
+    /// Stores a job as a coordinator does that follows.
+    async fn store_for_leader(&self, accepting: Accepting) -> Result<Accepted, AcceptError> {
+        let (store, requires) = (Arc::clone(&self.store), accepting.requires.clone());
+        // The job is in the store's queue also where its client has left.
+        let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, accepting.body).await });
+        let submitted = submitting.await.unwrap_or(Err(SubmitError::Write(WriteError::Closed).into()));
+        submitted.map(|(record, submission)| Accepted { job: self.view(record), submission, requires })
+    }
+}
+
+/// A job that was accepted, now or before.
+struct Accepted {
+    job: Job,
+    submission: Submission,
+    /// What the workers of a new one must have.
+    requires: Requirements,
 }
 
 /// The routes of the public port.
@@ -140,6 +168,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/jobs/{id}", Right::Read).by_leader_if_any(),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
     Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]).by_leader_if_any(),
+    Route::new("POST", "/v1/jobs/{id}/tasks/skip", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs/{id}/tasks/{task}/result", Right::Read),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
     Route::new("GET", "/v1/jobs/{id}/events", Right::Read).query(&["after", "follow"]),
@@ -196,6 +225,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/all/{action}", "POST").post(jobs::act_on_all))
         .service(resource("/v1/jobs/{id}", "GET, PUT").get(jobs::show).put(jobs::put))
         .service(resource("/v1/jobs/{id}/tasks", "GET").get(tasks::list))
+        .service(resource("/v1/jobs/{id}/tasks/skip", "POST").post(skipping::skip))
         .service(resource("/v1/jobs/{id}/tasks/{task}/result", "GET").get(outputs::show))
         .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))

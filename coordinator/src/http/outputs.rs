@@ -11,6 +11,7 @@ use model::{AttemptId, JobId, OutputObject, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use service::{ApiError, Query};
 use store::{AttemptEnd, ComposeError, OutputError, OutputUpload, ReadError};
+use tokio::time::error::Elapsed;
 use uuid::Uuid;
 
 use super::State;
@@ -22,6 +23,10 @@ use crate::term::Term;
 
 /// How long the next bytes of an output may take to arrive.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long an output waits for memory before its worker is told to come again: less than a connection whose body is not read
+/// is kept, at either end.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// After so many bytes it is looked whether the attempt still holds its lease.
 const LOOKED_AT_BYTES: u64 = 8 << 20;
@@ -54,11 +59,17 @@ pub(super) async fn put(
     }
     let term = state.term()?;
     handed.demand_lease(&term)?;
+    // Its tasks are computed: what is left takes as long as this coordinator does.
+    handed.restart_limit(&term);
     if let Some(error) = term.store.is_failing() {
         return Err(ApiError::Storage(error));
     }
-    let _room = state.outcomes.reserve_upload(bytes).await;
     let object = OutputObject { attempt: handed.attempt, bytes, sha256, text };
+    // An answer may have been lost after all of it was stored: what is there whole is what was announced.
+    if term.store.keeps_output(handed.job, task, &object).await.map_err(from_read)? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let _room = tokio::time::timeout(ROOM_TIMEOUT, state.outcomes.reserve_upload(bytes)).await.map_err(no_room)?;
     let mut upload = term.store.upload_output(handed.job, task, object).map_err(from_output)?;
     let received = receive(&mut upload, body, handed, &term).await;
     if let Err(error) = received.and_then(|()| handed.demand_lease(&term)) {
@@ -78,6 +89,7 @@ async fn receive(upload: &mut OutputUpload, mut body: Payload, handed: Handed, t
         upload.push(&piece).await.map_err(from_output)?;
         if upload.bytes() >= looked_at + LOOKED_AT_BYTES {
             handed.demand_lease(term)?;
+            handed.restart_limit(term);
             looked_at = upload.bytes();
         }
     }
@@ -91,6 +103,16 @@ impl Handed {
         }
         Err(ApiError::Conflict("the attempt holds no lease of the task: it ended, expired or never was".to_owned()))
     }
+
+    fn restart_limit(self, term: &Term) {
+        // An attempt that has just lost its lease is found out by the next look.
+        let _ = term.driver.input(|engine, now| engine.hands_in(self.attempt, now));
+    }
+}
+
+fn no_room(_: Elapsed) -> ApiError {
+    let message = "the outputs on their way take up the memory that is set aside for them (DIVVY_MAX_OUTCOME_MEMORY)";
+    ApiError::Unavailable(message.to_owned())
 }
 
 fn from_output(error: OutputError) -> ApiError {

@@ -23,6 +23,9 @@ use crate::clock::now;
 /// How long a program may take to arrive.
 pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long the next bytes of it may take: few uploads are taken at a time, and a client that is gone must not hold its place.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Query of a list of programs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -138,7 +141,8 @@ async fn receive(
     too_large: impl Fn() -> ApiError,
 ) -> Result<ProgramKind, ApiError> {
     let mut start = Vec::new();
-    while let Some(part) = body.next().await {
+    let late = |_| ApiError::BodyTimeout(PIECE_TIMEOUT);
+    while let Some(part) = tokio::time::timeout(PIECE_TIMEOUT, body.next()).await.map_err(late)? {
         let part = part.map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
         if upload.bytes() + part.len() as u64 > max_bytes {
             return Err(too_large());

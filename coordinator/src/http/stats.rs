@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_accept, from_invalid};
+use crate::accepting::Proposal;
 use crate::fingerprint::{Fingerprints, fingerprint};
-use crate::jobs::{Action, Proposal};
+use crate::jobs::Action;
 use crate::simulated_workers::{self, TooManyWorkers};
 
 /// What an autoscaler or a person wants to know.

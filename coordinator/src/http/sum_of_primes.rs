@@ -19,10 +19,10 @@ use tracing::error;
 use uuid::Uuid;
 use workloads::{Parsed, Workload};
 
-use super::State;
 use super::errors::from_invalid;
+use super::{Accepted, State};
+use crate::accepting::{Proposal, Ready, fall_back_if_better};
 use crate::fingerprint::Fingerprints;
-use crate::jobs::{Proposal, fall_back_if_better};
 
 /// The longest that `Prefer: wait=…` is followed.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let term = state.term()?;
     let mut work = question.parse(&state).await?;
     if work.fallback.is_some() {
-        term.driver.view(|engine| fall_back_if_better(engine, kind, &mut work, &options.requires));
+        term.driver.view(|engine| fall_back_if_better(Ready::Engine(engine), kind, &mut work, &options.requires));
     }
     let work = work.workload;
     let answer = question.answer(&*work, started_at);
@@ -113,7 +113,8 @@ async fn store_instead(
     let id = JobId(Uuid::now_v7());
     let mut work = question.parse(state).await?;
     if let Ok(term) = state.term() {
-        term.driver.view(|engine| fall_back_if_better(engine, JobKind::SUM_OF_PRIMES, &mut work, &options.requires));
+        let kind = JobKind::SUM_OF_PRIMES;
+        term.driver.view(|engine| fall_back_if_better(Ready::Engine(engine), kind, &mut work, &options.requires));
     }
     let answer = question.answer(&*work.workload, started_at);
     let options = JobOptions { chunk_size: Some(state.chunk_size), ..options };
@@ -125,7 +126,7 @@ async fn store_instead(
         fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
         reservation: None,
     };
-    let (job, _) = state.accept(proposal).await?;
+    let Accepted { job, .. } = state.accept(proposal).await?;
     let record = super::waiting::until_over(state, job.id, wait).await?;
     if record.state == JobState::Succeeded {
         return Ok(HttpResponse::Ok().json(answer(record.value)));

@@ -2,14 +2,17 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use model::{Priority, TraceContext};
+use service::trace::{Ended, Kind, Value};
 use store::{Advance, Advanced, NewJob, SubmitError};
-use streams::Acceptor;
+use streams::{Acceptor, EndedRecord};
 
+use crate::accepting::{Proposal, Ready};
 use crate::carried_code::carries_code;
 use crate::driver::Driver;
-use crate::jobs::{Jobs, Proposal};
+use crate::jobs::Jobs;
 use crate::programs::is_program;
 use crate::submission;
 
@@ -43,11 +46,36 @@ impl Acceptor for JobAcceptor {
         job.options.trace = trace.filter(|_| service::trace::is_on());
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: None };
-        let new = self.driver.view(|engine| proposal.into_new(Some(engine)));
-        new.map(|(new, _)| new).map_err(|error| error.to_string())
+        let new = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine)));
+        new.map(|accepting| Arc::unwrap_or_clone(accepting.new)).map_err(|error| error.to_string())
     }
 
     async fn accept(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {
         self.jobs.take_in(moves).await
+    }
+
+    /// Writes the span of the record, by the conventions of OpenTelemetry for Kafka.
+    fn ended(&self, ended: EndedRecord<'_>) {
+        let EndedRecord { span, topic, partition, offset, outcome } = ended;
+        let mut attributes = vec![
+            ("messaging.system", Value::from("kafka")),
+            ("messaging.operation.name", Value::from("process")),
+            ("messaging.operation.type", Value::from("process")),
+            ("messaging.destination.name", Value::from(topic.to_owned())),
+            ("messaging.destination.partition.id", Value::from(partition.to_string())),
+            ("messaging.kafka.offset", Value::from(offset)),
+        ];
+        attributes.extend(outcome.ok().map(|job| ("divvy.job.id", Value::from(job.to_string()))));
+        let span = Ended {
+            name: format!("process {topic}"),
+            kind: Kind::Consumer,
+            parent: &span.parent,
+            span_id: Some(span.id),
+            started_at: span.started_at,
+            ended_at: SystemTime::now(),
+            attributes,
+            error: outcome.err().map(str::to_owned),
+        };
+        span.send();
     }
 }

@@ -58,6 +58,7 @@ async fn every_path_is_described_once_with_its_errors_as_problems() {
         "show_job",
         "show_program",
         "simulate",
+        "skip_tasks",
         "statistics",
         "stats",
         "submit_job",

@@ -22,6 +22,7 @@ mod restarts;
 mod results;
 mod several;
 mod simulations;
+mod skipping;
 mod standby;
 mod statistics;
 mod stopping;

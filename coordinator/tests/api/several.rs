@@ -50,7 +50,7 @@ impl Grid {
         grid
     }
 
-    fn worker(&self, id: &str, slots: u32) -> TestWorker {
+    pub(crate) fn worker(&self, id: &str, slots: u32) -> TestWorker {
         let addresses: Vec<_> = self.coordinators.iter().map(|coordinator| coordinator.internal).collect();
         start_real_worker(&addresses, id, slots, Labels::new())
     }

@@ -1,15 +1,17 @@
 //! What a coordinator that does not lead answers itself, with a leader and without one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use api::{Job, JobPage, TaskPage};
+use api::{CoordinatorList, CoordinatorRole, Job, JobPage, TaskPage};
 use coordinator::config::Config;
-use model::JobState;
+use futures_util::future::join_all;
+use model::{Algorithm, JobState};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use store::Shared;
-use store::memory::{Memory, StoreClock};
+use store::memory::{Memory, MemoryShared, StoreClock};
 use store::shared::Acquired;
 use uuid::Uuid;
 
@@ -139,8 +141,85 @@ async fn a_job_that_no_worker_can_run_is_told_so_at_a_standby_too() {
     let body = with(numbered_tasks(1), &json!({"requires": {"labels": {"gpu": "yes"}}}));
     let job = standby.submit(&body).await;
     assert!(job.notice.is_some(), "{job:?}");
+    // Of many at once, which ask the leader together.
+    for other in join_all((0..40).map(|_| standby.submit(&body))).await {
+        assert_eq!(other.notice, job.notice);
+    }
     let shown: Job = read(standby.get(&format!("/v1/jobs/{}", job.id)).await, 200).await;
     assert_eq!(shown.notice, job.notice);
+}
+
+/// A store whose clock jumps ahead by so many seconds.
+fn jumping() -> (impl Fn() -> MemoryShared, Arc<AtomicU64>) {
+    let (memory, origin, ahead) = (Memory::new(), Instant::now(), Arc::new(AtomicU64::new(0)));
+    let time = Arc::clone(&ahead);
+    let clock: StoreClock = Arc::new(move || origin.elapsed() + Duration::from_secs(time.load(Ordering::SeqCst)));
+    (move || memory.shared(Arc::clone(&clock)), ahead)
+}
+
+/// Waits until so many coordinators are there and one of them leads. Returns them.
+async fn until_led(grid: &TestCoordinator, count: usize) -> CoordinatorList {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list: CoordinatorList = read(grid.get("/v1/coordinators").await, 200).await;
+        let is_led = list.coordinators.iter().any(|coordinator| coordinator.role == CoordinatorRole::Leader);
+        if is_led && list.coordinators.len() == count {
+            return list;
+        }
+        assert!(Instant::now() < deadline, "{list:?}");
+        pause().await;
+    }
+}
+
+/// Takes the lease for a member. Who had it learns of it only when it writes, or renews its lease.
+fn take_lease(way: &MemoryShared, ahead: &AtomicU64, member: Uuid) {
+    ahead.store(10, Ordering::SeqCst);
+    let acquired = way.leadership().acquire(member).expect("a store");
+    assert!(matches!(acquired, Acquired::Leads(_)), "{acquired:?}");
+}
+
+#[actix_web::test]
+async fn a_job_that_comes_as_the_lead_is_lost_is_accepted_all_the_same() {
+    let (way, ahead) = jumping();
+    let grid = TestCoordinator::start_shared(&way(), config());
+    until_led(&grid, 1).await;
+    take_lease(&way(), &ahead, Uuid::new_v4());
+    let job: Job = read(grid.post("/v1/jobs", &numbered_tasks(1)).await, 201).await;
+    assert_eq!(grid.job(job.id).await.state, JobState::Queued);
+}
+
+#[actix_web::test]
+async fn every_job_of_many_that_a_standby_accepts_at_once_is_worked_on() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let _worker = grid.worker("one", 2);
+    let body = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 1000}});
+    // More than are read, or wait, at a time.
+    let jobs = join_all((0..600).map(|_| standby.submit(&body))).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let done: JobPage = read(standby.get("/v1/jobs?state=succeeded&limit=1000").await, 200).await;
+        if done.jobs.len() == jobs.len() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} of {} are done", done.jobs.len(), jobs.len());
+        pause().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_standby_accepts_a_job_in_the_way_that_the_workers_can_compute() {
+    let grid = Grid::start(2).await;
+    // A worker of the first release, which knows the sieve alone.
+    for coordinator in &grid.coordinators {
+        assert_eq!(coordinator.register("old", &heartbeat(1)).await.status(), StatusCode::OK);
+    }
+    let params = json!({"a": 1, "b": 10_000_000_000_u64});
+    let job = grid.coordinators[1].submit(&json!({"kind": "sum-of-primes", "params": params})).await;
+    assert_eq!((job.algorithm, job.notice), (Some(Algorithm::Sieve), None));
+    let params = with(params, &json!({"algorithm": "combinatorial"}));
+    let demanded = grid.coordinators[1].submit(&json!({"kind": "sum-of-primes", "params": params})).await;
+    assert!(demanded.notice.is_some(), "no worker can run it");
 }
 
 #[actix_web::test]

@@ -1,6 +1,9 @@
 //! Set-up: a broker, the coordinator's process, records.
 
 mod broker;
+#[path = "../../../e2e/tests/grid/helpers/collector.rs"]
+#[expect(dead_code, reason = "the tests of the grid use more of it")]
+mod collector;
 mod coordinator;
 mod figures;
 mod group;
@@ -10,6 +13,7 @@ mod order;
 mod process;
 
 pub(crate) use broker::Broker;
+pub(crate) use collector::Collector;
 pub(crate) use coordinator::{Coordinator, refusal};
 pub(crate) use figures::check_statistics;
 pub(crate) use group::Group;

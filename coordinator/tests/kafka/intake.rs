@@ -143,16 +143,31 @@ fn records_that_carry_code_are_dead_letters() {
 #[test]
 fn a_record_that_names_a_span_makes_a_job_of_its_trace() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let broker = Broker::shared();
-    // Nobody takes the spans. The leases tell of them all the same.
-    let coordinator = Coordinator::start_with(&broker, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")]);
+    let (broker, collector) = (Broker::shared(), Collector::start());
+    let coordinator = Coordinator::start_with(&broker, &collector.variables());
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
-    broker.produce("submit.5", &[job(1)], &[("traceparent", &parent), ("tracestate", "vendor=1")]);
-    wait_for_jobs(&coordinator, 1);
+    let headers = [("traceparent", parent.as_str()), ("tracestate", "vendor=1")];
+    broker.produce("submit.5", &[job(1)], &headers);
+    let id = wait_for_jobs(&coordinator, 1)[0]["id"].clone();
+    let topic = format!("{}.submit.5", broker.prefix());
+    let taken = collector.wait_for(TRACE, &format!("process {topic}"));
+    assert_eq!((taken.parent.as_str(), taken.state.as_str(), taken.is_error), ("00f067aa0ba902b7", "vendor=1", false));
+    // SPAN_KIND_CONSUMER
+    assert_eq!((taken.kind, taken.attribute("divvy.job.id")), (5, id.as_str().expect("an id")));
+    assert_eq!((taken.attribute("messaging.system"), taken.attribute("messaging.kafka.offset")), ("kafka", "0"));
+    assert_eq!(taken.attribute("messaging.destination.name"), topic);
     let claimed = coordinator.claim("mine").expect("a task");
     let traceparent = claimed["traceparent"].as_str().expect("a span");
     assert!(traceparent.starts_with(&format!("00-{TRACE}-")) && traceparent.ends_with("-01"), "{claimed}");
     assert_eq!(claimed["tracestate"], "vendor=1");
+    let canceled = coordinator.post(&format!("/v1/jobs/{}/cancel", id.as_str().expect("an id")), "");
+    assert_eq!(canceled["state"], "canceled", "{canceled}");
+    let of_job = collector.wait_for(TRACE, "job tasks");
+    assert_eq!(of_job.parent, taken.id, "the job is below its record");
+    // What is no job ends its span with the cause.
+    broker.produce("submit.6", &["{}".to_owned()], &headers);
+    let refused = collector.wait_for(TRACE, &format!("process {}.submit.6", broker.prefix()));
+    assert!(refused.is_error && !refused.attributes.contains_key("divvy.job.id"), "{refused:?}");
     // What is no span is ignored.
     broker.produce("submit.5", &[job(2)], &[("traceparent", "00-0-0-01")]);
     wait_for_jobs(&coordinator, 2);

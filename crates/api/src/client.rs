@@ -25,7 +25,9 @@ use crate::{
 pub use base_url::{InvalidUrl, base_url};
 pub use error::Error;
 pub use events::{Events, EventsError, StreamItem};
-pub use http::{AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json};
+pub use http::{
+    AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json, upload_client,
+};
 pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
 pub use token::{AccessToken, InvalidAccessToken};

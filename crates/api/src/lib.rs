@@ -40,7 +40,7 @@ pub use statistics::{
     TaskStartsPage, csv_lines,
 };
 pub use stream::{RESET_EVENT, StreamReset};
-pub use task::{Task, TaskPage};
+pub use task::{MAX_SKIPPED, SkipRequest, Skipped, Task, TaskPage};
 pub use view::{
     Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,
 };

@@ -51,6 +51,25 @@ pub struct Task {
     pub result: Option<Box<RawValue>>,
 }
 
+/// The most tasks of one [`SkipRequest`].
+pub const MAX_SKIPPED: usize = 1_000;
+
+/// Body of `POST /v1/jobs/{id}/tasks/skip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkipRequest {
+    /// The numbers of the tasks.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub tasks: Vec<u64>,
+}
+
+/// Answer to `POST /v1/jobs/{id}/tasks/skip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Skipped {
+    /// The tasks that this request has ended: they had not begun.
+    pub skipped: Vec<u64>,
+}
+
 /// Answer to `GET /v1/jobs/{id}/tasks`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TaskPage {

@@ -263,6 +263,7 @@
       const shift = stream === null ? 0 : stream.ends_at_ms;
       stream = await response.json();
       chooseHues();
+      section.hidden = false;
       // The picked bar stays picked while time goes on.
       const moved = stream.ends_at_ms - shift;
       picked = before ? stream.bars.findIndex((bar) => bar[ROW_OF] === before[ROW_OF] && Math.abs(bar[START] + moved - before[START]) < 3) : -1;
@@ -334,6 +335,5 @@
   });
   dark.addEventListener("change", draw);
   new ResizeObserver(draw).observe(section);
-  section.hidden = false;
   load();
 })();

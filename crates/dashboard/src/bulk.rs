@@ -24,16 +24,20 @@ pub struct BulkChange<'a> {
     pub newest: &'a [Job],
 }
 
+fn done(action: &str) -> Option<&'static str> {
+    match action {
+        "cancel" => Some("canceled"),
+        "pause" => Some("paused"),
+        "resume" => Some("resumed"),
+        "retry" => Some("retried"),
+        _ => None,
+    }
+}
+
 /// What a change of many jobs has done, in words; none for an action that is unknown.
 #[must_use]
 pub fn bulk_outcome(action: &str, changed: u64, matched: u64) -> Option<String> {
-    let done = match action {
-        "cancel" => "canceled",
-        "pause" => "paused",
-        "resume" => "resumed",
-        "retry" => "retried",
-        _ => return None,
-    };
+    let done = done(action)?;
     let rest = match matched.saturating_sub(changed) {
         0 => String::new(),
         rest => format!("; {} had changed meanwhile", count(rest)),
@@ -55,7 +59,7 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         h1 { (title) "?" }
         p { "The filter: " @for (name, value) in query.fields() { span.tag { (name) "=" (value) } " " } }
         @if *jobs == 0 {
-            p.empty { "No job of this filter can " (action) "." }
+            p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." }
         } @else {
             form.selection method="post" action=(format!("/jobs/all/{action}?{}", query.filter())) {
                 button type="submit" class=(if *action == "cancel" { "danger" } else { "main" }) { (title) }

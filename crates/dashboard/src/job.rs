@@ -16,8 +16,11 @@ use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
 use crate::words::{between, clock, count, count_wide, counted, sentence, short, span};
 
-/// The longest result or error that a cell shows.
+/// The longest error or parameter that is shown.
 const SHOWN_CHARS: usize = 2_000;
+
+/// The longest result of a task that its row shows: a page has a hundred of them.
+const SHOWN_RESULT_CHARS: usize = 600;
 
 /// A page of a job's tasks.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
     let job = shown.job;
     let id = job.id.to_string();
     let title = format!("{} {}", job.kind, short_id(&id));
+    let reasons = shown.explanation.map(|explanation| explanation.reasons.as_slice()).unwrap_or_default();
     let content = html! {
         div.title {
             h1 { (job.kind) " " span.quiet { (short_id(&id)) } }
@@ -69,15 +73,20 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
                 }
             }
         }
-        @if let Some(notice) = &job.notice { p.notice #notice { (marks::warning(if marks::cannot_run(job) { "cannot run" } else { "note" })) " " span { (notice) } } }
+        @if let Some(notice) = job.notice.as_ref().filter(|notice| !reasons.contains(notice)) {
+            p.notice #notice { (marks::warning(if marks::cannot_run(job) { "cannot run" } else { "note" })) " " span { (notice) } }
+        }
         (figures(job, viewer.now))
+        @if !reasons.is_empty() {
+            section #why {
+                h2 { "Why it waits" @if marks::cannot_run(job) { " " (marks::warning("cannot run")) } }
+                ul { @for reason in reasons { li { (sentence(reason)) } } }
+            }
+        }
         @if let Some(result) = &shown.result { (result_of(&id, result)) }
         div.columns {
             section { h2 { "Stages" (utc()) } (stages(job, viewer.now)) }
             section { h2 { "Parameters" } (settings(job)) }
-        }
-        @if let Some(explanation) = shown.explanation.filter(|explanation| !explanation.reasons.is_empty()) {
-            section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (sentence(reason)) } } } }
         }
         section #events { h2 { "Events" (utc()) } (events(shown.events, viewer.now)) }
         @if let Some(logs) = &shown.stderr { (stderr_of(logs)) }
@@ -249,7 +258,11 @@ fn compared(verification: &JobVerification) -> Markup {
 }
 
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
+    cut_to(SHOWN_CHARS, text)
+}
+
+fn cut_to(chars: usize, text: &str) -> String {
+    match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -283,7 +296,7 @@ fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Mar
                     @else { "There is no such task." }
                 }
             } @else {
-                table #tasks-table {
+                table.stack #tasks-table {
                     thead { tr {
                         th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
                         th.num.wide { "Given out, UTC" } th.num { "Took" } th { "Result or error" }
@@ -310,7 +323,7 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
             td.num.wide { @match task.allocated_at { Some(at) => (clock(at, now)), None => "–" } }
             td.num { (took.unwrap_or_else(|| "–".to_owned())) }
             td.outcome {
-                @if let Some(result) = &task.result { code { (cut(result.get())) } }
+                @if let Some(result) = &task.result { code { (cut_to(SHOWN_RESULT_CHARS, result.get())) } }
                 @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
                 @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
             }
@@ -376,5 +389,26 @@ mod tests {
         assert!(html.contains("?tasks=failed#tasks\">Its failed tasks</a>"), "{html}");
         assert!(shown(&failed, Some(&page(None))).contains("There is no such task"));
         assert!(!shown(&failed, None).contains("Its failed tasks"));
+    }
+
+    #[test]
+    fn the_reason_why_a_job_waits_is_told_once() {
+        let told = |notice: &str| {
+            let job = samples::job(1, &json!({"notice": notice}));
+            let reasons = vec!["no worker is ready".to_owned()];
+            let explanation = Explanation { state: JobState::Queued, reasons };
+            let page = JobPage {
+                job: &job,
+                explanation: Some(&explanation),
+                tasks: None,
+                events: &[],
+                result: None,
+                stderr: None,
+            };
+            job_page(&samples::viewer(), &page).0
+        };
+        let html = told("no worker is ready");
+        assert_eq!((html.matches("o worker is ready").count(), html.matches("cannot run").count()), (1, 1), "{html}");
+        assert!(told("its result could not be stored").contains("id=\"notice\""));
     }
 }

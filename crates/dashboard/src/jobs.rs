@@ -37,7 +37,7 @@ pub fn jobs_page(viewer: &Viewer, list: &JobList<'_>) -> Markup {
         @if let Some(error) = &list.error { p.error role="alert" { (error) } }
         @if let Some(changed) = &list.changed { p.notice role="status" { (changed) } }
         @if viewer.may_submit && !list.jobs.is_empty() { (selection(query)) }
-        @if list.jobs.is_empty() {
+        @if list.error.is_some() {} @else if list.jobs.is_empty() {
             p.empty #jobs-none {
                 @if query.is_all() { "No job has been submitted yet." } @else { "No job fits this filter. " a href="/jobs" { "All jobs" } }
             }

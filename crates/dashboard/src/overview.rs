@@ -118,15 +118,16 @@ fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
+/// What was sampled, up to the value that is shown as the present one.
+fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64, present: f64) -> Vec<(f64, f64)> {
     let minutes = |at: Timestamp| now.duration_since(at).as_secs_f64() / -60.0;
-    let points = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));
-    points.filter(|(at, _)| (-MINUTES..=0.0).contains(at)).collect()
+    let sampled = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));
+    sampled.filter(|(at, _)| (-MINUTES..0.0).contains(at)).chain([(0.0, present)]).collect()
 }
 
 fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
-    let points = over_time(overview, now, |sample| sample.tasks_per_second);
-    let most = points.iter().map(|(_, value)| *value).fold(stats.tasks_per_second, f64::max);
+    let points = over_time(overview, now, |sample| sample.tasks_per_second, stats.tasks_per_second);
+    let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let summary = format!("{} now, at most {} in the last hour", short(stats.tasks_per_second), short(most));
     chart(&Chart {
         id: "throughput",
@@ -143,10 +144,10 @@ fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup 
 }
 
 fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
-    let waiting = over_time(overview, now, |sample| to_f64(sample.waiting));
-    let running = over_time(overview, now, |sample| to_f64(sample.running));
-    let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let (waits, runs) = (stats.demand_of_all().runnable, stats.tasks.running);
+    let waiting = over_time(overview, now, |sample| to_f64(sample.waiting), to_f64(waits));
+    let running = over_time(overview, now, |sample| to_f64(sample.running), to_f64(runs));
+    let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let summary = format!("{} waiting and {} running now, at most {} waiting", count(waits), count(runs), short(most));
     chart(&Chart {
         id: "queue",
@@ -156,7 +157,7 @@ fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
         x_labels: 5,
         x_label: &minutes_ago,
         y_label: short,
-        least_top: 0.0,
+        least_top: 5.0,
         gap: GAP_MINUTES,
         series: &[
             Series { name: "waiting", tone: 0, points: waiting },
@@ -239,6 +240,33 @@ fn priorities(stats: &Stats) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindDemand;
+
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn the_charts_tell_of_the_present_before_the_first_sample() {
+        let demand = KindDemand { runnable: 3_832, ..KindDemand::default() };
+        let stats = Stats { tasks_per_second: 47.0, demand: [("sleep".to_owned(), demand)].into(), ..Stats::default() };
+        let overview = Overview {
+            stats: Some(&stats),
+            history: &[],
+            running: &[],
+            stuck: &[],
+            failed: &[],
+            slots: (0, 3),
+            suspended: &[],
+        };
+        let html = overview_page(&samples::viewer(), &overview).0;
+        for expected in ["47 now, at most 47 in the last hour", "at most 3.8k waiting", "<circle", "3 free"] {
+            assert!(html.contains(expected), "{expected}: {html}");
         }
     }
 }

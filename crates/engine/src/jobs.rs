@@ -384,7 +384,8 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
 }
 
 /// What a worker must have for a job: what its client requires, and what its work does.
-pub(crate) fn requirements(work: &dyn Workload, of_client: &Requirements) -> Requirements {
+#[must_use]
+pub fn requirements(work: &dyn Workload, of_client: &Requirements) -> Requirements {
     let mut all = work.requires();
     all.labels.extend(of_client.labels.clone());
     all.cpus = all.cpus.max(of_client.cpus);

@@ -172,6 +172,15 @@ impl Engine {
         self.scheduler.renew(attempt, now.instant)
     }
 
+    /// The worker of an attempt hands in what its tasks have printed: their time limit begins anew, since it is no longer
+    /// theirs to keep.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn hands_in(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
+        self.scheduler.restart_limit(attempt, now.instant)
+    }
+
     /// The connection of a lease that was sent has broken before its answer. A lease that outlives its connection goes
     /// on at the worker, which lists it in its heartbeats; any other one has failed.
     pub fn connection_broke(&mut self, attempt: AttemptId, now: Now) {

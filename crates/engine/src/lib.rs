@@ -20,6 +20,7 @@ mod progress;
 mod rates;
 mod recent_attempts;
 mod reconcile;
+mod skipping;
 mod slots;
 mod standing;
 #[cfg(test)]
@@ -36,9 +37,10 @@ pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease, TracedLease
 pub use crate::engine::{Engine, Settings};
 #[cfg(any(test, feature = "invariants"))]
 pub use crate::invariants::Footprint;
-pub use crate::jobs::SIMULATION_LABEL;
+pub use crate::jobs::{SIMULATION_LABEL, requirements};
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
+pub use crate::skipping::SkipError;
 pub use crate::time::Now;
 pub use crate::verification::{VerificationCounts, VerificationView};
 pub use crate::view::{JobView, LeasedTasks, WorkerView};

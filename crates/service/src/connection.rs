@@ -49,6 +49,17 @@ const ASK_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause before the first look for its answer, which doubles up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
+/// Has the system notice a peer that is gone or takes nothing more, and send what is written at once.
+///
+/// # Errors
+/// The system refuses it.
+pub fn mind_peer(stream: &net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL))?;
+    socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))
+}
+
 /// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.
 pub struct Connection {
     id: u64,
@@ -122,10 +133,8 @@ enum Phase {
 
 impl Link {
     pub(crate) fn new(stream: &net::TcpStream, limits: Limits, is_tls: bool) -> io::Result<Self> {
+        mind_peer(stream)?;
         let socket = SockRef::from(stream);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL))?;
-        socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))?;
         Ok(Self {
             socket: socket.try_clone()?.into(),
             limits,

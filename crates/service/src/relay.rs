@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{Error, FromRequest, HttpRequest, HttpResponse};
@@ -67,8 +68,8 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
         Asked::Answered(answer) => return Ok(answer.map_into_right_body()),
         Asked::Here(request) => request,
     };
-    // Without a body it can be asked again.
-    let is_repeatable = request.method() == Method::GET;
+    // Nothing of a body is kept here.
+    let is_repeatable = request.method() == Method::GET || (route.is_repeatable() && is_empty(&request));
     let response = next.call(request).await?;
     if !is_not_leading(&response) {
         return Ok(response.map_into_left_body());
@@ -86,6 +87,13 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
         // It leads again: a client that asks once more finds it.
         Asked::Here(request) => Ok(refused(request, route, ApiError::NotLeading).map_into_right_body()),
     }
+}
+
+/// Whether a request has no body.
+fn is_empty(request: &ServiceRequest) -> bool {
+    let headers = request.headers();
+    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
+    !headers.contains_key(TRANSFER_ENCODING) && length.is_none_or(|length| length == b"0")
 }
 
 enum Asked {

@@ -120,6 +120,8 @@ pub enum Kind {
     Client,
     /// Something within a process.
     Internal,
+    /// A message of a broker that is dealt with.
+    Consumer,
 }
 
 /// A value of an attribute.
@@ -166,6 +168,7 @@ impl Ended<'_> {
             span_kind: match self.kind {
                 Kind::Client => SpanKind::Client,
                 Kind::Internal => SpanKind::Internal,
+                Kind::Consumer => SpanKind::Consumer,
             },
             name: self.name.into(),
             start_time: self.started_at.min(self.ended_at),

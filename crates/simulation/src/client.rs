@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
+use std::sync::Arc;
 
 use engine::JobFailure;
 use model::{JobId, JobKind, JobOptions, JobState, Priority, Share};
@@ -284,7 +285,7 @@ impl World {
         match (operation.stage, answer) {
             (Stage::Begins, _) => {
                 let next = Operation { stage: Stage::Committed, ..operation };
-                return self.call_disk(Waiter::Operation(next), Some(Entry::Submission(Box::new(new))));
+                return self.call_disk(Waiter::Operation(next), Some(Entry::Submission(Arc::new(new))));
             }
             (_, Answer::Submitted(submission)) => {
                 if submission == Submission::New {

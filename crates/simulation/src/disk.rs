@@ -85,7 +85,7 @@ impl Disk {
     }
 
     pub(crate) fn unfinished(&self, only: Option<JobId>) -> Vec<UnfinishedJob> {
-        ready(self.reads.unfinished(only))
+        ready(self.reads.unfinished(only.map(|id| vec![id])))
     }
 
     /// Workers that were set aside, the latest last.

@@ -16,7 +16,7 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once, because another coordinator has accepted a job under the same name meanwhile.
+/// How often a batch is tried again at once that another coordinator was in the way of.
 const TRIES: usize = 4;
 /// How long an idle connection may take to answer whether it is still one.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -30,6 +30,12 @@ struct Line {
     io: Arc<Io>,
     target: Arc<Target>,
     link: Option<Link>,
+}
+
+/// Whether another coordinator has accepted a job under the same name meanwhile, or waited for one of these names while it
+/// held another one.
+fn was_in_the_way(error: &DbError) -> bool {
+    error.is(&SqlState::UNIQUE_VIOLATION) || error.is(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 impl Line {
@@ -59,9 +65,7 @@ impl Line {
             let mut tries = 0;
             loop {
                 match work.write(link, batch, manner, prepared).await {
-                    Err(Failed::RolledBack(error)) if error.is(&SqlState::UNIQUE_VIOLATION) && tries < TRIES => {
-                        tries += 1
-                    }
+                    Err(Failed::RolledBack(error)) if was_in_the_way(&error) && tries < TRIES => tries += 1,
                     written => return written,
                 }
             }

@@ -34,6 +34,16 @@ pub enum OpenError {
         /// The oldest that will do.
         least: u32,
     },
+    /// Not every text can be stored.
+    #[error(
+        "the database {place} has the encoding {found}; UTF8 is needed: create it with ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding {
+        /// Host and database.
+        place: String,
+        /// Its encoding.
+        found: String,
+    },
     /// Sessions are not kept.
     #[error(
         "{place} hands each transaction to another session, as a pooler in transaction mode does; connect to PostgreSQL \

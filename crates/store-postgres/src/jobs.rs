@@ -7,9 +7,10 @@ use store::rules::SpanKind;
 use store::stored::{options_from_stored, values_from_stored};
 use store::{JobRecord, UnfinishedJob, Verified};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::error::DbError;
-use crate::link::{FlightError, Link, Step};
+use crate::link::{FlightError, Link, Param, Step};
 use crate::positions;
 use crate::rows::{self, Column};
 
@@ -58,33 +59,37 @@ pub(crate) async fn verified(link: &Link, limit: usize) -> Result<Vec<Verified>,
     link.query(SQL, &[&limit]).await?.iter().map(|row| rows::verified(row, 0)).collect()
 }
 
-/// All jobs that are not over, or one of them.
-pub(crate) async fn unfinished(link: &Link, only: Option<JobId>) -> Result<Vec<UnfinishedJob>, DbError> {
+/// All jobs that are not over, or those of them that are named.
+pub(crate) async fn unfinished(link: &Link, only: Option<&[Uuid]>) -> Result<Vec<UnfinishedJob>, DbError> {
     const JOBS: &str = concat!(
         "SELECT ",
         record_columns!(),
         " FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
     );
-    const JOB: &str = concat!(
+    const SOME: &str = concat!(
         "SELECT ",
         record_columns!(),
-        " FROM jobs WHERE jobs.id = $1 AND state IN ('queued', 'running', 'paused')"
+        " FROM jobs WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
     );
     const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
          WHERE state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
-    const SPANS_OF_ONE: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
-         WHERE jobs.id = $1 AND state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
-    let (jobs, spans) = if only.is_some() { (JOB, SPANS_OF_ONE) } else { (JOBS, SPANS) };
-    let question =
-        |sql| Step::Run { sql, params: only.iter().map(|job| Box::new(job.0) as crate::link::Param<'_>).collect() };
+    const SPANS_OF_SOME: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
+         WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
+    let (jobs, spans) = if only.is_some() { (SOME, SPANS_OF_SOME) } else { (JOBS, SPANS) };
+    let question = |sql| Step::Run { sql, params: only.iter().map(|jobs| Box::new(*jobs) as Param<'_>).collect() };
     // One snapshot, so that spans and jobs are of the same moment.
-    let begin = Step::Plain("BEGIN ISOLATION LEVEL REPEATABLE READ");
-    let flown = link.fly(vec![begin, question(jobs), question(spans), Step::Plain("COMMIT")]).await;
-    let answers = match flown {
+    let mut steps = vec![Step::Plain("BEGIN ISOLATION LEVEL REPEATABLE READ")];
+    if only.is_none() {
+        // However many there are, no coordinator leads without them.
+        steps.push(Step::Plain("SET LOCAL statement_timeout = 0"));
+    }
+    let first = steps.len();
+    steps.extend([question(jobs), question(spans), Step::Plain("COMMIT")]);
+    let answers = match link.fly(steps).await {
         Ok(answers) => answers,
         Err(FlightError { error, .. }) => return Err(error),
     };
-    read_unfinished(&answers[1], &answers[2])
+    read_unfinished(&answers[first], &answers[first + 1])
 }
 
 fn read_unfinished(jobs: &[Row], spans: &[Row]) -> Result<Vec<UnfinishedJob>, DbError> {

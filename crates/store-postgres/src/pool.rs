@@ -19,6 +19,8 @@ use crate::target::Target;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read may take in all; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
+/// How long the read may take that a leader cannot begin without. Its statements have no bound of their own.
+const LONG_READ_DEADLINE: Duration = Duration::from_mins(10);
 /// How long telling the server to cancel may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -66,9 +68,28 @@ impl Pool {
         R: Fn(Arc<Link>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<T, DbError>> + Send + 'static,
     {
+        self.read_within(READ_DEADLINE, read)
+    }
+
+    /// The same for a read that takes as long as there is much.
+    pub(crate) fn read_long<T, R, F>(&self, read: R) -> Reading<'static, T>
+    where
+        T: Send + 'static,
+        R: Fn(Arc<Link>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, DbError>> + Send + 'static,
+    {
+        self.read_within(LONG_READ_DEADLINE, read)
+    }
+
+    fn read_within<T, R, F>(&self, deadline: Duration, read: R) -> Reading<'static, T>
+    where
+        T: Send + 'static,
+        R: Fn(Arc<Link>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, DbError>> + Send + 'static,
+    {
         let inner = self.0.clone();
         Box::pin(async move {
-            let task = inner.io.handle().spawn(run(inner.clone(), read));
+            let task = inner.io.handle().spawn(run(inner.clone(), deadline, read));
             match EndOnDrop(task).await {
                 Ok(found) => found.map_err(|error| read_error(&error)),
                 Err(error) => Err(ReadError::Unavailable(error.to_string())),
@@ -77,7 +98,7 @@ impl Pool {
     }
 }
 
-async fn run<T, R, F>(inner: Arc<Inner>, read: R) -> Result<T, DbError>
+async fn run<T, R, F>(inner: Arc<Inner>, deadline: Duration, read: R) -> Result<T, DbError>
 where
     R: Fn(Arc<Link>) -> F,
     F: Future<Output = Result<T, DbError>>,
@@ -97,7 +118,7 @@ where
             return found;
         }
     };
-    let found = timeout(READ_DEADLINE, reading).await.unwrap_or(Err(DbError::NoAnswer));
+    let found = timeout(deadline, reading).await.unwrap_or(Err(DbError::NoAnswer));
     if !matches!(found, Err(DbError::NoAnswer)) {
         lent.give_back();
     }

@@ -55,8 +55,8 @@ async fn delete(link: &Link, hash: ProgramHash) -> Result<Answer, DbError> {
 /// The programs that the submissions need.
 pub(crate) fn needed(entries: &[Entry]) -> HashSet<ProgramHash> {
     let submissions = entries.iter().filter_map(|entry| match entry {
-        Entry::Submission(new) => Some(new),
-        Entry::Advance(advance) => advance.job.as_ref().map(|(new, _)| new),
+        Entry::Submission(new) => Some(&**new),
+        Entry::Advance(advance) => advance.job.as_ref().map(|(new, _)| &**new),
         Entry::Change(_)
         | Entry::Housekeeping(_)
         | Entry::Program(_)

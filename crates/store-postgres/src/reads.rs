@@ -67,8 +67,15 @@ impl Reads for Readers {
         })
     }
 
-    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
-        self.any.read(move |link| async move { jobs::unfinished(&link, only).await })
+    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
+        let Some(only) = only else {
+            return self.any.read_long(|link| async move { jobs::unfinished(&link, None).await });
+        };
+        let only: Arc<[_]> = only.into_iter().map(|job| job.0).collect();
+        self.any.read(move |link| {
+            let only = only.clone();
+            async move { jobs::unfinished(&link, Some(&only)).await }
+        })
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {

@@ -59,10 +59,16 @@ async fn check_server(client: &Client, place: &str) -> Result<(), OpenError> {
         place: place.to_owned(),
         detail: DbError::from(error).to_string(),
     };
-    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+               current_setting('server_encoding')";
     let row = client.query_one(sql, &[]).await.map_err(failed)?;
     if row.get::<_, i32>(0) < LEAST_SERVER as i32 * 10_000 {
         return Err(OpenError::OldServer { place: place.to_owned(), found: row.get(1), least: LEAST_SERVER });
+    }
+    let found: String = row.get(2);
+    // SQL_ASCII keeps the bytes of any text.
+    if !["UTF8", "SQL_ASCII"].contains(&found.as_str()) {
+        return Err(OpenError::Encoding { place: place.to_owned(), found });
     }
     Ok(())
 }

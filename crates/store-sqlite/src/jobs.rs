@@ -19,8 +19,9 @@ pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, 
 /// As a set of keys, which SQLite goes through in the order of the table, so that it reads no page twice. The parameter
 /// names no job.
 const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'running', 'paused') AND ?1 IS NULL)";
-/// The same of one job.
-const ONE_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id = ?1 AND state IN ('queued', 'running', 'paused'))";
+/// The same of the jobs whose ids are in a JSON array, as hexadecimal digits.
+const SOME_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
+                               AND state IN ('queued', 'running', 'paused'))";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     let (value, check) = column::stored(row, 8, values_from_stored)?;
@@ -57,16 +58,19 @@ pub(crate) fn verified(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Ve
     select.query_map([(limit as u64).column()], |row| column::verified(row, 0))?.collect()
 }
 
-/// All jobs that are not over, or one of them.
-pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Result<Vec<UnfinishedJob>> {
-    let keys = if only.is_some() { ONE_UNFINISHED } else { UNFINISHED };
-    let only = only.map(|job| *job.0.as_bytes());
+/// All jobs that are not over, or those of them that are named.
+pub(crate) fn unfinished(db: &Connection, only: Option<&[JobId]>) -> rusqlite::Result<Vec<UnfinishedJob>> {
+    let keys = if only.is_some() { SOME_UNFINISHED } else { UNFINISHED };
+    let only = only.map(|jobs| {
+        let digits: Vec<_> = jobs.iter().map(|job| job.0.simple().to_string()).collect();
+        serde_json::json!(digits).to_string()
+    });
     // One transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut jobs = Vec::new();
     let mut places = HashMap::new();
     let mut select = transaction.prepare(&format!("SELECT {RECORD}, key FROM jobs WHERE key IN {keys}"))?;
-    let mut rows = select.query([only])?;
+    let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
         let record = record(row)?;
         places.insert(row.get::<_, i64>(16)?, jobs.len());
@@ -74,7 +78,7 @@ pub(crate) fn unfinished(db: &Connection, only: Option<JobId>) -> rusqlite::Resu
     }
     let mut select =
         transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {keys}"))?;
-    let mut rows = select.query([only])?;
+    let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
         let Some(job) = places.get(&row.get(0)?).and_then(|&place: &usize| jobs.get_mut(place)) else { continue };
         let tasks = column::count(row, 2)?..column::count(row, 3)?;

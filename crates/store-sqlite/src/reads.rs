@@ -27,8 +27,8 @@ impl Reads for Readers {
         Box::pin(self.lists.read(move |db| listing::count(db, &filter, since)))
     }
 
-    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
-        Box::pin(self.any.read(move |db| jobs::unfinished(db, only)))
+    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
+        Box::pin(self.any.read(move |db| jobs::unfinished(db, only.as_deref())))
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {

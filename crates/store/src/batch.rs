@@ -1,5 +1,7 @@
 //! A batch: what is written in one transaction.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use model::{Grain, JobId};
 
@@ -34,7 +36,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A job to be accepted.
-    Submission(Box<NewJob>),
+    Submission(Arc<NewJob>),
     /// A change to a job.
     Change(Change),
     /// A position that moves.

@@ -14,6 +14,8 @@ use crate::error::WriteError;
 const LINGER: Duration = Duration::from_millis(10);
 /// Most entries in one batch: about a tenth of a second of work, which a durable change may have to wait for.
 const BATCH_LIMIT: usize = 8192;
+/// Of fewer callers none is waited for: PostgreSQL's default for `commit_siblings`.
+const RETURNING_CALLERS: usize = 5;
 /// Longest pause between attempts to write once the store is being closed.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
@@ -77,6 +79,11 @@ impl Group {
         (self, Self { entries, tickets, barriers })
     }
 
+    /// Callers that wait for it.
+    pub(crate) fn callers(&self) -> usize {
+        self.tickets.iter().filter(|ticket| ticket.reply.is_some()).count() + self.barriers.len()
+    }
+
     /// The highest number of a recorded change in it.
     pub(crate) fn last_number(&self) -> Option<u64> {
         self.tickets.iter().map(|ticket| ticket.number).max().filter(|&number| number > 0)
@@ -105,6 +112,9 @@ struct State {
     waiting: VecDeque<Queued>,
     /// Those of them that a caller waits for.
     urgent: usize,
+    /// Callers that are likely to wait soon, and until when the next group waits for them.
+    expected: usize,
+    expected_until: Option<Instant>,
     closed: bool,
     /// Why nothing is taken in any more.
     stopped: Option<WriteError>,
@@ -113,6 +123,21 @@ struct State {
     /// The number of the last recorded change.
     recorded: u64,
     failing: Option<String>,
+}
+
+impl State {
+    fn put(&mut self, work: Work, ticket: Ticket) {
+        if let Some(error) = &self.stopped {
+            if let Some(reply) = ticket.reply {
+                // The caller may have left.
+                let _ = reply.send(Err(error.clone()));
+            }
+            return;
+        }
+        self.urgent += usize::from(ticket.reply.is_some());
+        self.waiting.push_back(Queued { work, ticket, since: Instant::now() });
+        self.backlog += 1;
+    }
 }
 
 impl Queue {
@@ -135,43 +160,53 @@ impl Queue {
         let mut state = self.lock();
         state.recorded += 1;
         let number = state.recorded;
-        self.push(state, Work::Entry(entry), Ticket { reply: None, number });
+        state.put(Work::Entry(entry), Ticket { reply: None, number });
+        let waiting = state.waiting.len();
+        drop(state);
+        if waiting == 1 || waiting == BATCH_LIMIT {
+            self.changed.notify_one();
+        }
         number
     }
 
-    /// Takes in what a caller waits for.
-    pub(crate) fn call(&self, work: Work, reply: Reply) {
-        let state = self.lock();
-        self.push(state, work, Ticket { reply: Some(reply), number: 0 });
-    }
-
-    fn push(&self, mut state: MutexGuard<'_, State>, work: Work, ticket: Ticket) {
-        if let Some(error) = &state.stopped {
-            if let Some(reply) = ticket.reply {
-                // The caller may have left.
-                let _ = reply.send(Err(error.clone()));
-            }
-            return;
+    /// Takes in what callers wait for, all of it before the next group begins.
+    pub(crate) fn call(&self, calls: impl IntoIterator<Item = (Work, Reply)>) {
+        let mut state = self.lock();
+        let before = state.urgent;
+        for (work, reply) in calls {
+            state.put(work, Ticket { reply: Some(reply), number: 0 });
         }
-        let urgent = ticket.reply.is_some();
-        state.waiting.push_back(Queued { work, ticket, since: Instant::now() });
-        state.urgent += usize::from(urgent);
-        state.backlog += 1;
-        let waiting = state.waiting.len();
+        // The thread waits for the first caller, and for the last of those that are expected.
+        let ends_wait = before == 0 || state.urgent >= state.expected || state.waiting.len() >= BATCH_LIMIT;
         drop(state);
-        if urgent || waiting == 1 || waiting == BATCH_LIMIT {
+        if ends_wait {
             self.changed.notify_one();
         }
     }
 
-    /// The next group: at once where a caller waits for one of it.
+    /// So many callers are about to be answered. As a rule they call again, and share the next commit where it waits for
+    /// them for up to `patience`.
+    pub(crate) fn expect_again(&self, callers: usize, patience: Duration) {
+        let mut state = self.lock();
+        let expected = state.urgent + callers;
+        let is_worth_it = callers > 0 && expected >= RETURNING_CALLERS;
+        (state.expected, state.expected_until) =
+            if is_worth_it { (expected, Some(Instant::now() + patience)) } else { (0, None) };
+    }
+
+    /// The next group: at once where a caller waits for one of it and no more are expected.
     pub(crate) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
         let asked = Instant::now();
         loop {
             let now = Instant::now();
+            let others_until = state.expected_until.filter(|until| state.urgent < state.expected && *until > now);
             let until = match state.waiting.front() {
-                Some(_) if state.urgent > 0 || state.closed || state.waiting.len() >= BATCH_LIMIT => break,
+                Some(_) if state.closed || state.waiting.len() >= BATCH_LIMIT => break,
+                Some(_) if state.urgent > 0 => match others_until {
+                    Some(until) => until,
+                    None => break,
+                },
                 Some(first) => first.since + LINGER,
                 None if state.closed => return Next::End,
                 None => asked + patience,
@@ -194,6 +229,7 @@ impl Queue {
             group.push(queued);
         }
         state.urgent -= urgent;
+        (state.expected, state.expected_until) = (0, None);
         Next::Commit(group)
     }
 
@@ -284,4 +320,66 @@ impl Queue {
 fn fail(reply: Reply, error: &WriteError) -> u64 {
     let _ = reply.send(Err(error.clone()));
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn call(queue: &Queue) {
+        queue.call([(Work::Entry(Entry::Nothing), oneshot::channel().0)]);
+    }
+
+    #[test]
+    fn what_is_called_together_is_in_one_group() {
+        let queue = Queue::default();
+        let next = thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.next(LONG));
+            queue.call((0..1_000).map(|_| (Work::Entry(Entry::Nothing), oneshot::channel().0)));
+            writer.join().expect("no panic")
+        });
+        assert_eq!(size(&next), 1_000);
+    }
+
+    fn size(next: &Next) -> usize {
+        match next {
+            Next::Commit(group) => group.entries.len(),
+            Next::Idle | Next::End => 0,
+        }
+    }
+
+    #[test]
+    fn callers_that_are_answered_together_share_the_next_group_too() {
+        let queue = Queue::default();
+        call(&queue);
+        queue.expect_again(7, LONG);
+        let next = thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.next(LONG));
+            (0..7).for_each(|_| call(&queue));
+            writer.join().expect("no panic")
+        });
+        assert_eq!(size(&next), 8);
+        // They are expected once.
+        call(&queue);
+        assert_eq!(size(&queue.next(LONG)), 1);
+    }
+
+    #[test]
+    fn a_group_waits_no_longer_for_callers_than_it_was_told_and_not_at_all_for_few() {
+        let queue = Queue::default();
+        queue.expect_again(8, Duration::from_millis(1));
+        (0..3).for_each(|_| call(&queue));
+        assert_eq!(size(&queue.next(LONG)), 3);
+        queue.expect_again(RETURNING_CALLERS - 1, LONG);
+        call(&queue);
+        assert_eq!(size(&queue.next(LONG)), 1);
+        queue.expect_again(8, LONG);
+        call(&queue);
+        queue.close();
+        assert_eq!(size(&queue.next(LONG)), 1);
+    }
 }

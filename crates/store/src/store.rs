@@ -174,7 +174,15 @@ impl Store {
     /// # Errors
     /// It could not be read.
     pub async fn unfinished_job(&self, id: JobId) -> Result<Option<UnfinishedJob>, ReadError> {
-        Ok(self.reads.unfinished(Some(id)).await?.pop())
+        Ok(self.unfinished_jobs(vec![id]).await?.pop())
+    }
+
+    /// Those of the jobs that are not over, in the order in which they came.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn unfinished_jobs(&self, ids: Vec<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
+        self.reads.unfinished(Some(ids)).await
     }
 
     /// Accepts a job; durable when it resolves. Dropped before, it may or may not accept the job.
@@ -182,8 +190,8 @@ impl Store {
     /// # Errors
     /// Another job has its name, or it could not be made durable: unless that is in doubt it is not accepted then and
     /// will not be.
-    pub async fn submit(&self, job: NewJob) -> Result<Submission, SubmitError> {
-        match self.call(Entry::Submission(Box::new(job))).await? {
+    pub async fn submit(&self, job: impl Into<Arc<NewJob>>) -> Result<Submission, SubmitError> {
+        match self.call(Entry::Submission(job.into())).await? {
             Answer::Submitted(submission) => Ok(submission),
             Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
             other @ (Answer::Done | Answer::Elsewhere(_) | Answer::Deleted(_) | Answer::Refused(_)) => {

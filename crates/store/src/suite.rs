@@ -105,6 +105,7 @@ macro_rules! suite {
             async accepting {
                 an_accepted_job_is_there_after_a_restart_as_it_was_submitted,
                 a_repeated_submission_is_the_same_job_and_another_body_under_its_names_is_refused,
+                of_named_jobs_those_that_are_not_over_are_read_with_what_is_done_of_them,
                 of_submissions_at_once_under_one_key_exactly_one_is_new,
                 a_job_whose_payloads_are_not_as_many_as_its_tasks_is_refused,
                 ten_thousand_kinds_of_payload_come_back_as_they_were_in_any_pieces,

@@ -22,6 +22,11 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(200);
 /// and is asked so often whether it could write.
 const CHECK_INTERVAL: Duration = Duration::from_millis(400);
+/// A commit waits at most this long for the callers of the last one,
+const LONGEST_WAIT: Duration = Duration::from_millis(5);
+/// and no longer than this part of the time that it took: what PostgreSQL's manual advises for `commit_delay`. Otherwise the
+/// callers fall apart into two groups that take turns, each with every second commit.
+const PART_OF_COMMIT: u32 = 2;
 /// How long a caller waits for what may have been committed.
 const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,18 +77,19 @@ impl Writer {
 
     pub(crate) async fn call(&self, work: Work) -> Result<Answer, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.call(work, reply);
+        self.queue.call([(work, reply)]);
         wait_for(answer).await
     }
 
     /// Calls in this order. An answer for each.
     pub(crate) async fn call_all(&self, work: impl Iterator<Item = Work>) -> Vec<Result<Answer, WriteError>> {
-        let mut waiting = Vec::new();
-        for work in work {
-            let (reply, answer) = oneshot::channel();
-            self.queue.call(work, reply);
-            waiting.push(answer);
-        }
+        let (calls, waiting): (Vec<_>, Vec<_>) = work
+            .map(|work| {
+                let (reply, answer) = oneshot::channel();
+                ((work, reply), answer)
+            })
+            .unzip();
+        self.queue.call(calls);
         let mut answers = Vec::with_capacity(waiting.len());
         for answer in waiting {
             answers.push(wait_for(answer).await);
@@ -239,6 +245,7 @@ impl WriterThread {
         let mut parts = vec![group];
         while let Some(mut part) = parts.pop() {
             let batch = Batch { id: self.next_batch, epoch: self.epoch, entries: std::mem::take(&mut part.entries) };
+            let since = Instant::now();
             let outcome = self.apply(&batch, &mut part);
             part.entries = batch.entries;
             match outcome {
@@ -246,6 +253,8 @@ impl WriterThread {
                     self.next_batch += 1;
                     self.recovered();
                     raise_latest(&self.events, latest_event);
+                    let patience = (since.elapsed() / PART_OF_COMMIT).min(LONGEST_WAIT);
+                    self.queue.expect_again(part.callers(), patience);
                     self.answer(part, answers);
                 }
                 Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {

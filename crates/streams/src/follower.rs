@@ -1,5 +1,6 @@
 //! Reads events and the workers' state, for people and programs that look on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::WorkerStatus;
@@ -41,7 +42,7 @@ pub enum Followed {
     Worker(WorkerStatus),
     /// An event.
     Event(JobEvent),
-    /// There is nothing more at the moment in any partition.
+    /// There is nothing more at the moment in any partition. Told of one topic that is read without a group.
     End,
 }
 
@@ -69,15 +70,35 @@ pub enum FollowerError {
 /// A consumer of some of the topics.
 pub struct Follower {
     consumer: BaseConsumer<Context>,
-    /// Partitions whose end has not been seen.
-    open: usize,
+    /// None where it reads some of the partitions, or those of several topics, which their ends do not name.
+    ends: Option<Ends>,
     is_grouped: bool,
     events: String,
 }
 
+/// The partitions of a topic that have been read to their end.
+#[derive(Debug, Default)]
+struct Ends {
+    partitions: usize,
+    ended: BTreeSet<i32>,
+}
+
+impl Ends {
+    /// There was more in a partition.
+    fn read(&mut self, partition: i32) {
+        self.ended.remove(&partition);
+    }
+
+    /// A partition has nothing more at the moment. Returns whether none has.
+    fn end(&mut self, partition: i32) -> bool {
+        self.ended.insert(partition);
+        self.ended.len() == self.partitions
+    }
+}
+
 impl std::fmt::Debug for Follower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Follower").field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Follower").field("ends", &self.ends).finish_non_exhaustive()
     }
 }
 
@@ -95,7 +116,7 @@ impl Follower {
         let reset = if from == From::Beginning { "earliest" } else { "latest" };
         let consumer = settings.follower(group, reset)?;
         let names: Vec<_> = topics.iter().map(|topic| topic.name(settings.topics())).collect();
-        let (mut assignment, mut open) = (TopicPartitionList::new(), 0);
+        let (mut assignment, mut ends) = (TopicPartitionList::new(), Ends::default());
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
         for name in &names {
             let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT)?;
@@ -105,7 +126,7 @@ impl Follower {
                 }
                 for partition in topic.partitions() {
                     assignment.add_partition_offset(name, partition.id(), offset)?;
-                    open += 1;
+                    ends.partitions += 1;
                 }
             }
         }
@@ -113,7 +134,9 @@ impl Follower {
             Some(_) => consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?,
             None => consumer.assign(&assignment)?,
         }
-        Ok(Self { consumer, open, is_grouped: group.is_some(), events: settings.topics().events() })
+        let (is_grouped, events) = (group.is_some(), settings.topics().events());
+        let ends = (!is_grouped && names.len() == 1).then_some(ends);
+        Ok(Self { consumer, ends, is_grouped, events })
     }
 
     /// The next that comes; none when nothing has within `patience`.
@@ -123,10 +146,15 @@ impl Follower {
     pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
         let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
         match record {
-            Ok(record) => self.read(&record.detach()).map(Some),
-            Err(KafkaError::PartitionEOF(_)) => {
-                self.open = self.open.saturating_sub(1);
-                Ok((self.open == 0 && !self.is_grouped).then_some(Followed::End))
+            Ok(record) => {
+                if let Some(ends) = &mut self.ends {
+                    ends.read(record.partition());
+                }
+                self.read(&record.detach()).map(Some)
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                let is_end = self.ends.as_mut().is_some_and(|ends| ends.end(partition));
+                Ok(is_end.then_some(Followed::End))
             }
             // Without a group of its own nobody needs the right to one.
             Err(error) if is_passing(&error) || (!self.is_grouped && is_of_group(&error)) => Ok(None),
@@ -161,4 +189,22 @@ fn is_passing(error: &KafkaError) -> bool {
 
 fn is_of_group(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_ends_again_and_again_does_not_stand_for_another() {
+        let mut ends = Ends { partitions: 2, ..Ends::default() };
+        for _ in 0..3 {
+            assert!(!ends.end(0), "the other one has not been read");
+            ends.read(0);
+        }
+        assert!(!ends.end(1), "more has come in the first");
+        assert!(ends.end(0));
+        ends.read(1);
+        assert!(!ends.end(0));
+    }
 }

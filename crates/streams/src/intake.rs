@@ -10,23 +10,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{EventSource, Priority, TraceContext};
+use model::{EventSource, JobId, Priority, TraceContext};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
-use store::{Advance, Advanced, NewJob, Position, ReadError, Store, SubmitError, WriteError};
+use store::{Advance, Advanced, NewJob, Position, ReadError, Store, Submission, SubmitError, WriteError};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::client::Context;
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
-use crate::incoming::{idempotency_key, partition_of, poll, trace};
+use crate::incoming::{idempotency_key, partition_of, poll};
 use crate::marks::Slot;
 use crate::partitions::{self, Begin, Partition, Place, mark, stream};
 use crate::settings::Settings;
+use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
 
@@ -41,7 +42,7 @@ const GROUP: &str = "divvy-intake";
 
 /// Turns records into jobs.
 pub trait Acceptor: Send + Sync + 'static {
-    /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span that the record is part of.
+    /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span of the record.
     ///
     /// # Errors
     /// Why it is none.
@@ -55,6 +56,9 @@ pub trait Acceptor: Send + Sync + 'static {
 
     /// Makes moves in this order, and the jobs that are new known. An answer for each.
     fn accept(&self, moves: Vec<Advance>) -> impl Future<Output = Vec<Result<Advanced, SubmitError>>> + Send;
+
+    /// A record with a span has been dealt with.
+    fn ended(&self, ended: EndedRecord<'_>);
 }
 
 /// See the module.
@@ -143,6 +147,9 @@ struct Pending {
     /// Why it is no job.
     cause: Option<String>,
     is_buried: bool,
+    span: Option<RecordSpan>,
+    /// The job that it becomes, unless another record or request has the same key.
+    job: Option<JobId>,
 }
 
 /// Whether a session goes on.
@@ -288,7 +295,8 @@ impl<A: Acceptor> Intake<A> {
                 continue;
             }
             if offset >= place.stored.next {
-                pending.push(Pending { record, partition, offset, cause: None, is_buried: false });
+                let span = RecordSpan::of(&record, partition, offset);
+                pending.push(Pending { record, partition, offset, cause: None, is_buried: false, span, job: None });
             }
         }
         while !pending.is_empty() {
@@ -312,6 +320,7 @@ impl<A: Acceptor> Intake<A> {
                 Some(_) => None,
                 None => self.read(one).map_err(|cause| one.cause = Some(cause)).ok(),
             };
+            one.job = job.as_ref().map(|job| job.id);
             let to = Position { next: one.offset + 1, mark: mark(&one.record) };
             let from = ends.insert(one.partition, to).unwrap_or_default().next;
             let topic = one.record.topic().to_owned();
@@ -334,7 +343,7 @@ impl<A: Acceptor> Intake<A> {
     fn read(&self, one: &Pending) -> Result<NewJob, String> {
         let value = one.record.payload().ok_or("the record has no value")?;
         let key = idempotency_key(&one.record)?;
-        self.acceptor.read(value, one.partition.0, key, trace(&one.record))
+        self.acceptor.read(value, one.partition.0, key, one.span.as_ref().map(RecordSpan::context))
     }
 
     /// The brokers have the dead letters before any position moves behind them.
@@ -353,6 +362,18 @@ impl<A: Acceptor> Intake<A> {
         Ok(())
     }
 
+    fn end_span(&self, one: &Pending) {
+        let outcome = match (&one.cause, one.job) {
+            (Some(cause), _) => Err(cause.as_str()),
+            (None, Some(job)) => Ok(job),
+            (None, None) => return,
+        };
+        if let Some(span) = &one.span {
+            let (topic, partition, offset) = (one.record.topic(), one.partition.1, one.offset);
+            self.acceptor.ended(EndedRecord { span, topic, partition, offset, outcome });
+        }
+    }
+
     fn settle(
         &self,
         session: &mut Session,
@@ -368,6 +389,10 @@ impl<A: Acceptor> Intake<A> {
             }
             match answer {
                 Ok(Advanced::Moved | Advanced::Submitted(_)) => {
+                    if let Ok(Advanced::Submitted(Submission::Existing(job))) = answer {
+                        one.job = Some(job);
+                    }
+                    self.end_span(&one);
                     taken += u64::from(one.cause.is_none());
                     if let Some(place) = session.places.get_mut(&one.partition) {
                         place.stored = to;

@@ -1,9 +1,11 @@
-//! A TCP proxy on 127.0.0.1 that fails as a test says.
+//! A TCP proxy that fails as a test says.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use crate::own_ip;
 
 /// What the proxy does with what it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +23,10 @@ pub enum Mode {
     Refuse,
 }
 
-/// A proxy in front of a port of 127.0.0.1. It ends with the process.
+/// A proxy in front of an address. It ends with the process.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -58,14 +60,14 @@ impl Shared {
 }
 
 impl Proxy {
-    /// A proxy in front of a port.
+    /// A proxy in front of an address, at one of its own.
     ///
     /// # Panics
     /// There is no free port.
     #[must_use]
-    pub fn start(target: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
+    pub fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((own_ip(), 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared::default());
         let accepting = shared.clone();
         thread::spawn(move || {
@@ -75,13 +77,13 @@ impl Proxy {
                 }
             }
         });
-        Self { port, shared }
+        Self { address, shared }
     }
 
-    /// Its port.
+    /// Its address.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// From now on it does so.
@@ -104,8 +106,8 @@ impl Proxy {
     }
 }
 
-fn serve(client: TcpStream, target: u16, shared: &Arc<Shared>) {
-    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)) else { return };
+fn serve(client: TcpStream, target: SocketAddr, shared: &Arc<Shared>) {
+    let Ok(server) = TcpStream::connect(target) else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone()) else { return };
     if let (Ok(one), Ok(two)) = (client.try_clone(), server.try_clone()) {

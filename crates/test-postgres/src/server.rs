@@ -1,7 +1,7 @@
 //! The server.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
+use crate::own_addresses;
+
 /// How long the server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Debian's `nobody` and `nogroup`, as whom a test that runs as root runs the server.
@@ -21,7 +23,7 @@ const NOBODY: u32 = 65534;
 #[derive(Debug)]
 pub struct Server {
     directory: TempDir,
-    port: u16,
+    address: SocketAddr,
     options: Vec<String>,
     /// Shell that runs before the server, in name spaces of its own; empty for none.
     mount: String,
@@ -105,21 +107,21 @@ impl Server {
             initdb.arg("-X").arg(directory.path().join("wal"));
         }
         succeed(&mut initdb);
-        let port = free_port();
+        let [address] = own_addresses();
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let mount = megabytes.map(|megabytes| small_disk(&data, megabytes)).unwrap_or_default();
-        let postmaster = spawn(&data, port, &options, &mount);
+        let postmaster = spawn(&data, address, &options, &mount);
         let guard = Mutex::new(guard(&postmaster, directory.path()));
         let (postmaster, databases) = (Mutex::new(postmaster), AtomicU32::new(0));
-        let server = Self { directory, port, options, mount, postmaster, guard, databases };
+        let server = Self { directory, address, options, mount, postmaster, guard, databases };
         server.wait_until_ready();
         server
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its address.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The directory of its data.
@@ -152,16 +154,16 @@ impl Server {
         fs::rename(self.directory.path().join("copy"), self.data_directory()).expect("there is a copy");
     }
 
-    /// The URL of a database by way of a port, its own or a proxy's.
+    /// The URL of a database by way of an address, its own or a proxy's.
     #[must_use]
-    pub fn url_by(port: u16, database: &str) -> String {
-        format!("postgres://divvy@127.0.0.1:{port}/{database}?sslmode=disable")
+    pub fn url_by(address: SocketAddr, database: &str) -> String {
+        format!("postgres://divvy@{address}/{database}?sslmode=disable")
     }
 
     /// The URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        Self::url_by(self.port, database)
+        Self::url_by(self.address, database)
     }
 
     /// Makes a database that is empty. Returns its name.
@@ -187,8 +189,8 @@ impl Server {
     #[must_use]
     pub fn psql_command(&self, database: &str, sql: &str) -> Command {
         let mut command = command("psql");
-        command.args(["-h", "127.0.0.1", "-U", "divvy", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
-        command.args(["-p", &self.port.to_string(), "-d", database, "-c", sql]).stdin(Stdio::null());
+        command.args(["-U", "divvy", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).args(self.place());
+        command.args(["-d", database, "-c", sql]).stdin(Stdio::null());
         command
     }
 
@@ -219,7 +221,7 @@ impl Server {
         let since = Instant::now();
         let data = self.data_directory();
         loop {
-            let mut postmaster = spawn(&data, self.port, &self.options, &self.mount);
+            let mut postmaster = spawn(&data, self.address, &self.options, &self.mount);
             // Processes of a server that was killed may be there for a moment, and then another does not start.
             while !self.answers() && postmaster.try_wait().expect("it is ours").is_none() {
                 assert!(since.elapsed() < PATIENCE, "the server does not start");
@@ -237,8 +239,13 @@ impl Server {
     }
 
     fn answers(&self) -> bool {
-        let ready = command("pg_isready").args(["-h", "127.0.0.1", "-q", "-p", &self.port.to_string()]).status();
+        let ready = command("pg_isready").arg("-q").args(self.place()).status();
         ready.is_ok_and(|status| status.success())
+    }
+
+    /// Where its programs find it, as their arguments.
+    fn place(&self) -> [String; 4] {
+        ["-h".to_owned(), self.address.ip().to_string(), "-p".to_owned(), self.address.port().to_string()]
     }
 
     fn wait_until_ready(&self) {
@@ -264,14 +271,6 @@ fn data(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    drop(listener);
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "somebody else has port {port}");
-    port
-}
-
 /// Shell that puts a disk of so many megabytes in the place of a directory, with what is in it.
 fn small_disk(data: &Path, megabytes: u32) -> String {
     let (data, aside) = (data.display(), data.with_file_name("aside"));
@@ -282,16 +281,17 @@ fn small_disk(data: &Path, megabytes: u32) -> String {
     )
 }
 
-fn spawn(data: &Path, port: u16, options: &[String], mount: &str) -> Child {
+fn spawn(data: &Path, address: SocketAddr, options: &[String], mount: &str) -> Child {
     let mut server = command("postgres");
     if !mount.is_empty() {
         let inner = std::mem::replace(&mut server, Command::new("unshare"));
         server.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"]);
         server.arg(inner.get_program()).args(inner.get_args());
     }
-    server.arg("-D").arg(data).args(["-p", &port.to_string()]);
-    let sockets = format!("unix_socket_directories={}", data.display());
-    for option in ["listen_addresses=127.0.0.1", &sockets, "fsync=off", "full_page_writes=off"] {
+    server.arg("-D").arg(data).args(["-p", &address.port().to_string()]);
+    let (listen, sockets) =
+        (format!("listen_addresses={}", address.ip()), format!("unix_socket_directories={}", data.display()));
+    for option in [listen.as_str(), &sockets, "fsync=off", "full_page_writes=off"] {
         server.args(["-c", option]);
     }
     for option in options {

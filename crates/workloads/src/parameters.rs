@@ -92,6 +92,12 @@ fn input(schema: &Value) -> Input {
     }
 }
 
+/// What a schema says of itself; a type with a description of its own is followed by the one of its field.
+fn description(schema: &Value) -> Option<&str> {
+    let parts = || schema["allOf"].as_array().into_iter().flatten().rev();
+    schema["description"].as_str().or_else(|| parts().find_map(|part| part["description"].as_str()))
+}
+
 fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
     let shape = beside_null(schema);
     let number = |name: &str| shape[name].as_number().cloned();
@@ -103,7 +109,7 @@ fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
     Parameter {
         name: name.to_owned(),
         input: input(shape),
-        hint: schema["description"].as_str().unwrap_or_default().to_owned(),
+        hint: description(schema).unwrap_or_default().to_owned(),
         is_required,
         minimum: number("minimum"),
         maximum: number("maximum"),
@@ -128,6 +134,18 @@ mod tests {
         assert_eq!((seconds.name.as_str(), &seconds.input, seconds.is_required), ("seconds", &Input::Real, true));
         assert_eq!(parameters(JobKind::TASKS)[0].input, Input::List);
         assert_eq!(parameters(JobKind::new("unknown")), []);
+    }
+
+    #[test]
+    fn every_parameter_says_what_it_means() {
+        for kind in KINDS {
+            for parameter in parameters(kind.name()) {
+                assert!(!parameter.hint.is_empty(), "{} of {}", parameter.name, kind.name());
+            }
+        }
+        let combine = KINDS.iter().find(|kind| kind.name() == JobKind::PROGRAM).expect("a kind").params_schema().1;
+        let combine = serde_json::to_value(combine).expect("JSON")["properties"]["combine"].clone();
+        assert!(combine["allOf"].is_null(), "a word is no object: {combine}");
     }
 
     #[test]

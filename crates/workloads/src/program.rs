@@ -177,14 +177,13 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
     if output_bytes > MAX_OUTPUT_BYTES {
         return wrong(format!("limits.output_bytes must be at most {MAX_OUTPUT_BYTES}"));
     }
-    let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
-    if params.env.len() > MAX_ENV || !params.env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
-        return wrong(format!("env has at most {MAX_ENV} variables, whose names are not empty and have no '='"));
+    check_env(&params.env)?;
+    let names_one = is_named(&params.program) || params.combine.program().is_some_and(is_named);
+    if let Some(name) = params.env.keys().find(|name| names_one && steers_interpreters(name)) {
+        let which = "env must not set what makes a program that workers bring run something else";
+        return wrong(format!("{which}: {name}"));
     }
-    if params.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
-        return wrong(format!("env has at most {MAX_ENV_BYTES} bytes: give what is longer as payloads"));
-    }
-    if params.reproducible && (is_named(&params.program) || params.combine.program().is_some_and(is_named)) {
+    if params.reproducible && names_one {
         let which = "reproducible is for uploaded WASI programs, whose clocks and random numbers the worker provides";
         return wrong(format!("{which}: a program that workers bring by name has its own"));
     }
@@ -204,6 +203,57 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
         }
         (None | Some(_), _) => Ok(()),
     }
+}
+
+/// Whether a variable makes a loader, shell or interpreter run code that its command does not name. What the operator has named
+/// runs outside the cage: with one of these a job could run anything there, such as what it sends as stdin.
+fn steers_interpreters(name: &str) -> bool {
+    const STARTS: [&str; 4] = ["LD_", "BASH_FUNC_", "PERL5", "RUBY"];
+    const NAMES: [&str; 30] = [
+        "BASHOPTS",
+        "BASH_ENV",
+        "CLASSPATH",
+        "ENV",
+        "GCONV_PATH",
+        "GLIBC_TUNABLES",
+        "JAVA_TOOL_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "LOCPATH",
+        "LUA_INIT",
+        "NODE_OPTIONS",
+        "NODE_PATH",
+        "PATH",
+        "PERLLIB",
+        "PHPRC",
+        "PHP_INI_SCAN_DIR",
+        "PROMPT_COMMAND",
+        "PS4",
+        "PYTHONBREAKPOINT",
+        "PYTHONHOME",
+        "PYTHONINSPECT",
+        "PYTHONPATH",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONSTARTUP",
+        "PYTHONUSERBASE",
+        "PYTHONWARNINGS",
+        "R_ENVIRON",
+        "R_PROFILE",
+        "SHELLOPTS",
+        "_JAVA_OPTIONS",
+    ];
+    STARTS.iter().any(|start| name.starts_with(start)) || NAMES.contains(&name)
+}
+
+fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidJob> {
+    let wrong = |message: String| Err(InvalidJob::new("params", message));
+    let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
+    if env.len() > MAX_ENV || !env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
+        return wrong(format!("env has at most {MAX_ENV} variables, whose names are not empty and have no '='"));
+    }
+    if env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
+        return wrong(format!("env has at most {MAX_ENV_BYTES} bytes: give what is longer as payloads"));
+    }
+    Ok(())
 }
 
 /// What the store keeps for each task: nothing for a range without payloads.
@@ -264,17 +314,21 @@ impl Workload for StoredParams {
     fn lease(&self, tasks: &Range<u64>, _: u64) -> Box<RawValue> {
         let fold = self.combine.program().filter(|_| tasks.start >= self.parts());
         let has_list = self.range.is_none() || self.has_payloads;
+        let is_added = self.combine == Combine::Sum;
+        // What is added stays in the worker's memory, and no integer is long.
+        let most = if is_added { INLINE_OUTPUT_BYTES } else { u64::MAX };
+        let output_bytes = self.limits.output_bytes.min(most);
         let work = ProgramWork {
             program: fold.unwrap_or(&self.program).clone(),
-            limits: self.limits,
+            limits: ProgramLimits { output_bytes, ..self.limits },
             seconds: self.seconds,
             env: self.env.clone(),
             reproducible: self.reproducible,
             range: self.range.filter(|_| !has_list),
             has_inputs: has_list && fold.is_none(),
-            is_integer: self.combine == Combine::Sum,
+            is_integer: is_added,
             is_fold: fold.is_some(),
-            hand_in_above: (self.combine != Combine::Sum).then_some(INLINE_OUTPUT_BYTES),
+            hand_in_above: (!is_added).then_some(INLINE_OUTPUT_BYTES),
         };
         serde_json::value::to_raw_value(&work).expect("text and numbers are JSON")
     }

@@ -292,6 +292,9 @@ fn outcome_counts_only_with_outputs_that_its_own_attempt_has_handed_in() {
         assert_eq!(put(&second, 0, &right).status, 204, "idempotent");
     }
     assert!(put(&first, 0, &right).problem(409).contains("holds no lease of the task"));
+    let target = format!("/worker/outputs/{job}/{}/0?{right}", second.as_str().expect("an id"));
+    let other = request(internal, "PUT", &target, &[], &"y".repeat(70_000));
+    assert_eq!(other.status, 204, "it is there, and nothing else can take its place");
     assert_eq!(complete(&second, &second).status, 204);
     assert_eq!(outputs.grid.result(&job), json!({"tasks": [content]}));
     assert!(put(&second, 0, &right).problem(409).contains("holds no lease of the task"), "it is done");

@@ -18,6 +18,7 @@ mod disks;
 mod doors;
 mod draining;
 mod failing_workers;
+mod front;
 mod helpers;
 mod hostile_programs;
 mod identity;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{ProgramGrid, Signal, Worker, eventually, heavy, path, processes_marked, within};
+use crate::helpers::{ProgramGrid, Proxy, Signal, Worker, eventually, heavy, path, processes_marked, within};
 
 /// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
 const SUM: &str = "124999999750000000";
@@ -124,6 +124,24 @@ fn stored_program_is_listed_and_deleted_unless_a_job_needs_it() {
     assert_eq!(grid.printed(&["program", "list", "--output", "quiet"]), "");
     let missing = grid.divvy(&["job", "submit", "program", "--program", &program, "--range", "0..9", "--step", "1"]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no program"), "{missing:?}");
+}
+
+#[test]
+fn upload_whose_answer_is_lost_is_sent_again_and_one_without_a_grid_is_not() {
+    let mut grid = ProgramGrid::start();
+    let module = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("WAT");
+    let module = grid.write("nothing.wasm", module);
+    let proxy = Proxy::to(grid.coordinator.public);
+    proxy.swallow(b"HTTP/1.1 201 ");
+    let url = format!("http://{}", proxy.address());
+    let put = ["program", "put", path(&module), "--coordinator", &url];
+    let program = grid.printed(&put);
+    assert!(proxy.has_swallowed());
+    assert_eq!(grid.printed(&["program", "list", "--output", "quiet"]), program);
+
+    grid.coordinator.kill();
+    let nobody = grid.divvy(&["program", "put", path(&module)]);
+    assert_eq!(nobody.status.code(), Some(3), "at once: {nobody:?}");
 }
 
 const TALKER: &str = r#"

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,7 +19,18 @@ struct Uploads {
     bearer: String,
     program: Vec<u8>,
     hash: String,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+/// Whether a connection to a port has bytes that its process has not read.
+fn has_unread_bytes(port: u16) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").expect("Linux");
+    sockets.lines().any(|socket| {
+        let fields: Vec<_> = socket.split_whitespace().collect();
+        let (local, queues) = (fields.get(1).copied().unwrap_or_default(), fields.get(4).copied().unwrap_or_default());
+        local.ends_with(&format!(":{port:04X}"))
+            && queues.split_once(':').is_some_and(|(_, unread)| unread.bytes().any(|digit| digit != b'0'))
+    })
 }
 
 impl Uploads {
@@ -36,7 +48,7 @@ impl Uploads {
         let sum = std::process::Command::new("sha256sum").arg(&file).output().expect("this test needs coreutils");
         let hash = String::from_utf8(sum.stdout).expect("digits").split(' ').next().expect("a sum").to_owned();
         let bearer = format!("Bearer {}", token.trim_end());
-        Self { group, bearer, program, hash, _directory: directory }
+        Self { group, bearer, program, hash, directory }
     }
 
     /// Begins to send the program to a coordinator.
@@ -120,6 +132,26 @@ fn an_upload_that_its_leader_took_half_of_is_not_there_and_can_be_made_again() {
     assert!(uploads.files().0.is_empty());
     assert_eq!(uploads.put(next).status, 201);
     uploads.group.start_again(leader);
+    uploads.is_stored();
+}
+
+#[test]
+fn the_command_makes_an_upload_again_that_its_coordinator_died_with() {
+    let mut uploads = Uploads::start(1);
+    let address = uploads.group.coordinators[0].public;
+    // It takes the upload, and nothing comes of it.
+    uploads.group.coordinators[0].signal(Signal::STOP);
+    let file = uploads.directory.path().join("program.wasm");
+    let token = uploads.bearer.trim_start_matches("Bearer ");
+    let mut put = divvy(&["program", "put", path(&file)]);
+    put.env("DIVVY_URL", format!("http://{address}")).env("DIVVY_TOKEN", token);
+    let put = put.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run divvy");
+    eventually("the upload is on its way", || has_unread_bytes(address.port()).then_some(()));
+    uploads.group.coordinators[0].kill();
+    uploads.group.start_again(0);
+    let done = put.wait_with_output().expect("it ends");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(String::from_utf8_lossy(&done.stdout).trim_end(), uploads.hash);
     uploads.is_stored();
 }
 

@@ -7,6 +7,7 @@ mod api_server;
 mod autoscaling;
 mod chart;
 mod defaults;
+mod front;
 mod helpers;
 mod high_availability;
 mod images;

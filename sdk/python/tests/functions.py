@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,63 @@ def count_call(directory: str, seconds: float) -> int:
 
 def allocate(size: int) -> int:
     return len(bytearray(size))
+
+
+def fork_and_return(marker: str) -> str:
+    """Forks, and returns in both processes."""
+    child = os.fork()
+    if child == 0:
+        Path(marker).write_text(str(os.getpid()))
+        return "child"
+    os.waitpid(child, 0)
+    return "parent"
+
+
+def start_and_wait(marker: str) -> NoReturn:
+    """Starts a process that outlives its parent unless it is killed, and waits for ever."""
+    started = subprocess.Popen(["sleep", "600"])
+    Path(marker).write_text(str(started.pid))
+    time.sleep(600)
+    raise AssertionError("unreachable")
+
+
+def start_and_die(marker: str) -> NoReturn:
+    """Starts a process that outlives its parent unless it is killed, and dies."""
+    started = subprocess.Popen(["sleep", "600"])
+    Path(marker).write_text(str(started.pid))
+    die()
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def raise_wordless() -> NoReturn:
+    raise WordlessError
+
+
+class WordlessAtUnpickle:
+    def __reduce__(self) -> Any:
+        return raise_wordless, ()
+
+
+class CountedAtUnpickle:
+    """A function that notes in a directory each time that it is unpickled."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __reduce__(self) -> Any:
+        return unpickle_counted, (self._directory,)
+
+    def __call__(self, value: int) -> int:
+        return 2 * value
+
+
+def unpickle_counted(directory: str) -> CountedAtUnpickle:
+    (Path(directory) / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+    return CountedAtUnpickle(directory)
 
 
 class ErrorAtPickle:
@@ -159,6 +217,11 @@ def price(amount: float, *, factor: float = 1.0) -> dict[str, float]:
 @divvy.task("refuse")
 def refuse(reason: str) -> NoReturn:
     raise ValueError(reason)
+
+
+@divvy.task("names")
+def names(*args: Any, **kwargs: Any) -> list[Any]:
+    return [list(args), kwargs]
 
 
 def make_bytes(size: int) -> bytes:

@@ -88,7 +88,6 @@ class Process:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        self.lines.extend(())
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
 
@@ -119,9 +118,16 @@ class Process:
             self.process.stdout.close()
 
     def logged(self, text: str) -> str:
-        """The first line with a text, when there is one."""
+        """The first line with a text, when there is one. Fails at once where the process has ended without it."""
+
+        def look() -> str | None:
+            has_ended = not self._reader.is_alive()
+            found = next((line for line in self.lines if text in line), None)
+            assert found or not has_ended, f"it has ended and did not log {text!r}"
+            return found
+
         try:
-            return eventually(f"it logs {text!r}", lambda: next((line for line in self.lines if text in line), None))
+            return eventually(f"it logs {text!r}", look)
         except AssertionError as error:
             raise AssertionError(f"{error}: {self.lines}") from None
 
@@ -145,7 +151,11 @@ class Coordinator(Process):
                 **variables,
             },
         )
-        serving = json.loads(self.logged('"serving"'))
+        try:
+            serving = json.loads(self.logged('"serving"'))
+        except BaseException:
+            self.kill()
+            raise
         self.public, self.internal = serving["public"], serving["internal"]
         scheme = "https" if "DIVVY_TLS_CERT" in variables else "http"
         self.url, self.internal_url = f"{scheme}://{self.public}", f"{scheme}://{self.internal}"
@@ -210,6 +220,13 @@ def executing(grid: str | Client, **options: Any) -> Iterator[GridExecutor]:
         executor.shutdown(wait=False, cancel_futures=True)
         raise
     executor.shutdown()
+
+
+@contextmanager
+def together(executor: GridExecutor) -> Iterator[None]:
+    """All calls that the block submits become one job: none is sent before the last one is there."""
+    with executor._engine._changed:
+        yield
 
 
 class Proxy:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from divvy import AsyncClient, errors
+from divvy import AsyncClient, AsyncJob, Client, Job, errors
 
 from .helpers import DEADLINE, Coordinator, Worker
 
@@ -80,6 +80,101 @@ def test_waiting_and_events_go_on_over_a_restart(start: Callable[..., Any]) -> N
             assert [event["type"] async for event in events][-1] == "succeeded"
 
     run(test())
+
+
+def test_closing_ends_what_waits_with_a_named_error(grid: Coordinator) -> None:
+    async def test() -> None:
+        client = AsyncClient(grid.url)
+        never = await client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
+        waiting = [asyncio.create_task(wait) for wait in (never.wait(), never.result(), next_of(client.events()))]
+        await asyncio.sleep(0.1)
+        await client.close()
+        for task in waiting:
+            with pytest.raises(errors.ClientClosed):
+                await asyncio.wait_for(task, 5.0)
+        with pytest.raises(errors.ClientClosed):
+            await client.stats()
+        with pytest.raises(errors.ClientClosed):
+            await never.wait()
+        await client.close()
+        async with AsyncClient(grid.url) as other:
+            assert (await other.cancel(never.id)).state == "canceled"
+
+    run(test())
+
+
+async def next_of(events: Any) -> Any:
+    return await anext(events)
+
+
+def test_a_close_that_is_canceled_says_so(grid: Coordinator) -> None:
+    async def test() -> None:
+        client = AsyncClient(grid.url)
+        ended = asyncio.Event()
+
+        async def stubborn() -> None:
+            try:
+                await asyncio.sleep(DEADLINE)
+            finally:
+                await asyncio.shield(ended.wait())
+
+        client._follower = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        ended.set()
+        await client.close()
+
+    run(test())
+
+
+def test_a_job_is_waited_for_no_longer_than_asked_while_the_grid_is_away(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+
+    async def test() -> None:
+        async with AsyncClient(coordinator.url) as client:
+            job = await client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
+            coordinator.kill()
+            with pytest.raises(TimeoutError, match="was queued when the grid was last there"):
+                await job.wait(0.2)
+
+    asyncio.run(asyncio.wait_for(test(), 20.0))
+
+
+def public(kind: type[Any]) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def test_the_async_client_has_all_that_the_client_has(grid: Coordinator) -> None:
+    assert public(Client) - public(AsyncClient) == set()
+    assert public(Job) - public(AsyncJob) == set()
+
+    async def test() -> None:
+        async with AsyncClient(grid.url) as client:
+            job = await client.submit("sleep", {"seconds": 1}, requires=NOWHERE, output="nothing-yet")
+            assert (job.kind, job.error, job.progress["fraction"]) == ("sleep", None, 0.0)
+            assert (await job.pause()).state == "paused"
+            assert (await client.resume(job.id)).state == "queued"
+            assert await job.explain() == await client.explain(job.id)
+            with pytest.raises(errors.Conflict):
+                await client.result(job.id, wait=0.1)
+            with pytest.raises(errors.NotFound):
+                await client.named_result("nothing-yet")
+            assert isinstance(await client.workers(), list)
+            assert (await client.cancel_all(kind="sleep", state="queued"))["changed"] >= 1
+            failed = await (await client.call_each("refuse", [["no"]], max_attempts=1))
+            assert (failed.state, failed.error) == ("failed", "1 of 1 tasks failed")
+            assert (await failed.retry()).state != "failed"
+
+    run(test())
+
+
+def test_tokens_that_no_header_can_have_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="visible ASCII"):
+        AsyncClient("http://localhost", token="two words")
 
 
 def test_a_grid_that_is_gone_is_named(start: Callable[..., Any]) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +23,7 @@ from divvy.progress import TerminalProgress, describe, to_html
 
 from . import functions
 from .helpers import DEADLINE, Coordinator, Worker, eventually, executing
+from .programs import run_program
 
 NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
 
@@ -110,6 +116,32 @@ def test_wait_times_out_and_the_job_goes_on(client: Client) -> None:
     job.cancel()
 
 
+def test_a_job_is_waited_for_no_longer_than_asked_while_the_grid_is_away(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    with Client(coordinator.url) as client:
+        job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
+        for end in (lambda: coordinator.signal(signal.SIGSTOP), coordinator.kill):
+            end()
+            began = time.monotonic()
+            with pytest.raises(TimeoutError, match=f"job {job.id} was queued when the grid was last there"):
+                job.wait(0.2)
+            # Without a bound it is 30 s for an answer, and 60 s in all.
+            assert time.monotonic() - began < 20
+
+
+def test_a_named_task_takes_keywords_of_any_name(client: Client) -> None:
+    job = client.call("names", 1, name="a", self="b")
+    assert job.wait(DEADLINE).result == {"tasks": [[[1], {"name": "a", "self": "b"}]]}
+
+
+def test_a_process_without_a_stderr_waits_without_a_bar(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert client.call("price", 1).wait(DEADLINE).state == "succeeded"
+
+
 def test_lists_are_read_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("divvy.client.PAGE", 3)
     submitted = [client.submit("sleep", {"seconds": 1}, tags={"page": "wise"}, requires=NOWHERE).id for _ in range(8)]
@@ -164,13 +196,18 @@ def test_waiting_goes_on_over_a_restart(start: Callable[..., Any]) -> None:
         assert waited == ["succeeded"] * 3
 
 
+def event_threads() -> int:
+    return sum(thread.name == "divvy-events" for thread in threading.enumerate())
+
+
 def test_all_jobs_that_are_waited_for_share_one_stream(client: Client) -> None:
+    before = event_threads()
     jobs = [client.submit("sleep", {"seconds": 1}, requires=NOWHERE) for _ in range(5)]
     threads = [threading.Thread(target=job.wait, args=(DEADLINE,)) for job in jobs]
     for thread in threads:
         thread.start()
     eventually("all are watched", lambda: len(client.hub._watchers) == 5)
-    assert sum(thread.name == "divvy-events" and thread.is_alive() for thread in threading.enumerate()) == 1
+    assert event_threads() == before + 1
     for job in jobs:
         client.cancel(job.id)
     for thread in threads:
@@ -232,6 +269,27 @@ def test_a_worker_needs_the_token_of_its_grid(start: Callable[..., Any]) -> None
         assert executor.submit(functions.variable, "DIVVY_WORKER_TOKEN").result(DEADLINE) is None
 
 
+def test_a_terminal_shows_a_bar_without_being_asked(grid: Coordinator) -> None:
+    program = """
+from divvy import Client
+with Client() as client:
+    client.call_each("price", [[amount] for amount in range(20)]).wait()
+"""
+    ours, terminal = pty.openpty()
+    with open(ours, "rb", buffering=0) as screen:
+        try:
+            ended = run_program(grid, program, stderr=terminal)
+        finally:
+            os.close(terminal)
+        shown = b""
+        # A terminal that nobody writes to any more ends with an error.
+        with suppress(OSError):
+            while piece := screen.read(65536):
+                shown += piece
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert shown.startswith(b"\r[") and b"tasks succeeded, 100 %, 20 of 20 tasks" in shown
+
+
 def test_the_progress_of_a_job_is_a_line_on_a_terminal(client: Client) -> None:
     stream = io.StringIO()
     job = client.call_each("price", [[amount] for amount in range(20)])
@@ -265,6 +323,28 @@ def test_ids_sort_by_time() -> None:
     ids = [new_job_id() for _ in range(3)]
     assert all((id.version, id.variant) == (7, uuid.RFC_4122) for id in ids)
     assert len(set(ids)) == 3
+
+
+def test_closing_a_client_ends_its_streams_with_a_named_error(grid: Coordinator) -> None:
+    client = Client(grid.url)
+    job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
+    events = client.events(job.id)
+    assert next(events)["type"] == "submitted"
+    ended: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            next(events)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    client.close()
+    thread.join(DEADLINE)
+    assert [type(error) for error in ended] == [errors.ClientClosed]
+    with Client(grid.url) as other:
+        other.cancel(job.id)
 
 
 def test_closing_a_client_leaves_futures_that_are_done(grid: Coordinator) -> None:

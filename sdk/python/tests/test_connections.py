@@ -17,11 +17,12 @@ from divvy.worker.claims import Coordinator as Claims
 from divvy.worker.claims import Source, WaitingClaim
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Proxy, Worker, eventually
+from .helpers import DEADLINE, Coordinator, Proxy, Worker, dead_url, eventually
 
 SOURCE = Source("one", {}, {"cpus": 1, "memory_bytes": 0}, is_chunks=False)
 
 ANSWER = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
 
 class CountingProxy(Proxy):
@@ -97,8 +98,10 @@ def has_request(requests: IO[bytes]) -> bool:
 
 
 @contextmanager
-def serving(answer_to: Callable[[int, int], bool]) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """A service that answers 204, or closes its connection where ``answer_to(connection, request)`` is false."""
+def serving(
+    answer_to: Callable[[int, int], bool], answer: bytes = ANSWER
+) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false."""
     seen: list[tuple[int, int]] = []
 
     def serve(number: int, connection: socket.socket) -> None:
@@ -108,7 +111,7 @@ def serving(answer_to: Callable[[int, int], bool]) -> Iterator[tuple[str, list[t
                 seen.append((number, request))
                 if not answer_to(number, request):
                     return
-                connection.sendall(ANSWER)
+                connection.sendall(answer)
                 request += 1
 
     def accept(listener: socket.socket) -> None:
@@ -145,12 +148,56 @@ def test_a_claim_whose_idle_connection_ends_is_sent_again_once_over_a_new_one() 
         transport.close()
 
 
+class CountingSocket:
+    """A socket whose sends are counted."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self._made = made
+        self.sent: list[int] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.sent.append(len(data))
+        self._made.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def test_a_short_request_goes_out_at_once_and_a_long_body_by_itself() -> None:
+    with serving(lambda *_: True) as (url, seen):
+        transport = Transport(url)
+        connection = transport._connect(transport._addresses.current, DEADLINE)
+        connection.connect()
+        counted = CountingSocket(connection.sock)
+        connection.sock = counted
+        for body in (None, "", "x" * 1000, b"x" * 1_000_000):
+            assert transport.exchange(connection, "POST", "/", body).status == 204
+        assert len(counted.sent) == 5 and counted.sent[2] > 1000 and counted.sent[4] == 1_000_000
+        assert len(seen) == 4
+        connection.close()
+        transport.close()
+
+
 def test_what_may_not_be_repeated_takes_no_idle_connection() -> None:
     with serving(lambda *_: True) as (url, seen):
         transport = Transport(url)
         for method in ("GET", "POST", "GET"):
             assert transport.request(method, "/").status == 204
         assert seen[:2] == [(0, 0), (1, 0)] and seen[2][1] == 1
+        transport.close()
+
+
+def test_what_may_not_be_repeated_is_sent_once_also_to_a_busy_grid() -> None:
+    with serving(lambda *_: True, BUSY) as (url, seen):
+        for other in ("", f",{dead_url()}"):
+            transport = Transport(url + other, retry_for=0.3)
+            assert transport.request("POST", "/").status == 503
+            assert len(seen) == 1
+            seen.clear()
+            transport.close()
+        transport = Transport(url, retry_for=0.3)
+        assert transport.request("GET", "/").status == 503
+        assert len(seen) > 1
         transport.close()
 
 

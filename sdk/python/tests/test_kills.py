@@ -53,17 +53,31 @@ def test_a_call_that_always_ends_its_process_crashes_alone(
 
 
 def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
-    with executing(grid.url, task_timeout=0.5, max_attempts=2) as executor:
+    # Long enough for a machine that is busy: the quick call may take as long twice.
+    with executing(grid.url, task_timeout=2.0, max_attempts=2) as executor:
         hanging = executor.submit(functions.count_call, str(tmp_path), 60.0)
         quick = executor.submit(functions.double, 4)
         error = hanging.exception(DEADLINE)
         assert isinstance(error, errors.TaskTimedOut) and isinstance(error, TimeoutError)
-        assert "longer than 0.5 s, 2 times" in str(error)
+        assert "longer than 2.0 s, 2 times" in str(error)
         assert quick.result(DEADLINE) == 8
     calls = list(tmp_path.iterdir())
     assert len(calls) == 2
     for call in calls:
         assert not is_alive(int(call.name.rpartition("-")[2]))
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [(functions.start_and_wait, errors.TaskTimedOut), (functions.start_and_die, errors.TaskCrashed)],
+)
+def test_what_a_killed_call_has_started_is_killed_too(
+    grid: Coordinator, tmp_path: Path, call: Callable[[str], object], expected: type[Exception]
+) -> None:
+    marker = tmp_path / "started"
+    with executing(grid.url, task_timeout=5.0, max_attempts=1) as executor:
+        assert isinstance(executor.submit(call, str(marker)).exception(DEADLINE), expected)
+        eventually("it is gone", lambda: not is_alive(int(read(marker) or 0)))
 
 
 def test_a_call_that_takes_more_memory_than_its_slot_may_gets_an_error(start: Callable[..., Any]) -> None:
@@ -132,6 +146,25 @@ def test_a_worker_that_is_stopped_hands_back_what_takes_too_long(start: Callable
         eventually("it runs again", lambda: read(tmp_path / "runs"))
         (tmp_path / "go").touch()
         assert future.result(DEADLINE) == str(tmp_path / "go")
+
+
+def test_ctrl_c_at_a_worker_drains_and_the_second_one_gives_up(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, "--drain-timeout", "600", slots=1).ready()
+    with executing(coordinator.url) as executor:
+        future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+        slot = int(eventually("it runs", lambda: read(tmp_path / "runs")) or 0)
+        # A terminal signals the whole group.
+        os.killpg(worker.pid, signal.SIGINT)
+        worker.logged("stopping")
+        assert is_alive(slot) and worker.process.poll() is None
+        os.killpg(worker.pid, signal.SIGINT)
+        assert worker.wait() == 0, worker.lines
+        assert not is_alive(slot)
+        (tmp_path / "go").touch()
+        start(Worker, coordinator, slots=1).ready()
+        assert future.result(DEADLINE) == str(tmp_path / "go")
+    assert not any("Traceback" in line for line in worker.lines), worker.lines
 
 
 def test_an_idle_worker_stops_at_once(start: Callable[..., Any]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from divvy import GridExecutor, errors
+from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, TIMED_OUT, Coordinator, executing
+from .helpers import DEADLINE, TIMED_OUT, Coordinator, eventually, executing, jobs_of
 
 
 def test_results_come_in_order_and_end_with_the_shortest_iterable(executor: GridExecutor) -> None:
@@ -50,6 +52,13 @@ def test_the_time_of_a_map_runs_from_its_call(executor: GridExecutor, tmp_path: 
         )
     assert results == []
     (tmp_path / "go").touch()
+
+
+def test_a_process_unpickles_the_function_of_a_map_once(executor: GridExecutor, tmp_path: Path) -> None:
+    function = functions.CountedAtUnpickle(str(tmp_path))
+    assert list(executor.map(function, range(40))) == [2 * value for value in range(40)]
+    processes = [path.name.partition("-")[2] for path in tmp_path.iterdir()]
+    assert 1 <= len(processes) == len(set(processes)) <= 2
 
 
 def test_iterables_are_read_at_once_without_a_buffer(executor: GridExecutor) -> None:
@@ -99,6 +108,46 @@ def test_a_map_that_is_given_up_cancels_what_waits(grid: Coordinator, tmp_path: 
 def test_what_cannot_be_pickled_fails_in_map(executor: GridExecutor) -> None:
     with pytest.raises(errors.NotPicklable):
         executor.map(functions.capture, [threading.Lock()])
+
+
+@pytest.mark.parametrize("buffersize", [None, 2])
+def test_what_an_iterable_raises_comes_out_as_it_is(executor: GridExecutor, buffersize: int | None) -> None:
+    def failing() -> Iterator[int]:
+        yield from range(5)
+        raise LookupError("no more of them")
+
+    with pytest.raises(LookupError, match="no more of them"):
+        list(executor.map(functions.double, failing(), buffersize=buffersize))
+
+
+def test_what_cannot_be_pickled_beyond_the_buffer_is_named(executor: GridExecutor) -> None:
+    results = executor.map(functions.capture, [1, 2, threading.Lock(), 4], buffersize=2)
+    with pytest.raises(errors.NotPicklable, match="lock"):
+        list(results)
+
+
+def test_calls_of_a_map_whose_input_fails_are_canceled(grid: Coordinator, client: Client) -> None:
+    nowhere: Any = {"labels": {"gpu": "no worker has this"}}
+
+    def failing() -> Iterator[int]:
+        yield from range(500)
+        raise LookupError
+
+    with executing(grid.url, requires=nowhere) as executor, pytest.raises(LookupError):
+        executor.map(functions.double, failing())
+    # The shutdown would wait for ever for calls that no worker can run.
+    assert all(job.is_over for job in jobs_of(client, executor.id))
+
+
+@pytest.mark.parametrize("chunksize", [1, 10])
+def test_results_that_were_taken_are_not_kept_alive(executor: GridExecutor, chunksize: int) -> None:
+    class Marked:
+        """Something that can be referred to weakly."""
+
+    results = executor.map(lambda _: Marked(), range(20), chunksize=chunksize)
+    for _ in range(20):
+        taken = weakref.ref(next(results))
+        eventually("it is gone", lambda taken=taken: gc.collect() is not None and taken() is None)  # type: ignore[misc]
 
 
 def test_calls_of_a_map_run_at_the_same_time(executor: GridExecutor, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import subprocess
+import signal
 import sys
 import threading
 import time
@@ -17,7 +17,8 @@ import pytest
 from divvy import Client, GridExecutor
 
 from . import functions
-from .helpers import DEADLINE, SDK, Coordinator, Worker, eventually, executing, jobs_of, read
+from .helpers import DEADLINE, Coordinator, Process, Worker, eventually, executing, jobs_of, read, together
+from .programs import run_program
 
 NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
 
@@ -65,15 +66,26 @@ def test_an_executor_that_nobody_holds_brings_its_calls_to_an_end(grid: Coordina
     eventually("its threads end", lambda: threads_of_executors() == [])
 
 
-def test_cancel_futures_spares_what_runs(grid: Coordinator, tmp_path: Path) -> None:
+def nothing_waits(client: Client, executor: GridExecutor) -> bool:
+    """Whether the grid will begin none of an executor's calls any more."""
+    jobs = [job.data for job in jobs_of(client, executor.id) if not job.is_over]
+    return all(job["tasks"]["pending"] == 0 for job in jobs)
+
+
+def test_cancel_futures_spares_what_runs(grid: Coordinator, client: Client, tmp_path: Path) -> None:
     calls, go = tmp_path / "calls", tmp_path / "go"
     calls.mkdir()
     executor = GridExecutor(grid.url)
     running = [executor.submit(functions.touch_and_wait, str(tmp_path / name), str(go)) for name in ("a", "b")]
     eventually("both run", lambda: all(future.running() for future in running))
     waiting = [executor.submit(functions.count_call, str(calls), 0.0) for _ in range(20)]
-    threading.Timer(0.5, go.touch).start()
-    executor.shutdown(cancel_futures=True)
+    stopping = threading.Thread(target=lambda: executor.shutdown(cancel_futures=True))
+    stopping.start()
+    eventually("they are canceled", lambda: all(future.cancelled() for future in waiting))
+    eventually("the grid knows", lambda: nothing_waits(client, executor))
+    assert stopping.is_alive()
+    go.touch()
+    stopping.join(DEADLINE)
     assert [future.result(0) for future in running] == [str(go)] * 2
     for future in waiting:
         with pytest.raises(CancelledError):
@@ -88,12 +100,14 @@ def test_cancel_futures_spares_what_runs_of_a_job_and_then_cancels_the_rest(
     go = tmp_path / "go"
     executor = GridExecutor(grid.url)
     names = [str(tmp_path / str(number)) for number in range(12)]
-    futures = [executor.submit(functions.touch_and_wait, name, str(go)) for name in names]
+    with together(executor):
+        futures = [executor.submit(functions.touch_and_wait, name, str(go)) for name in names]
     eventually("two run", lambda: sum(future.running() for future in futures) == 2)
-    assert len(jobs_of(client, executor.id)) <= 2
+    assert len(jobs_of(client, executor.id)) == 1
     executor.shutdown(wait=False, cancel_futures=True)
     running = [future for future in futures if not future.cancelled()]
     assert len(running) == 2
+    eventually("the grid knows", lambda: nothing_waits(client, executor))
     go.touch()
     assert [future.result(DEADLINE) for future in running] == [str(go)] * 2
     eventually("its jobs are over", lambda: all(job.is_over for job in jobs_of(client, executor.id)))
@@ -130,20 +144,6 @@ def test_a_client_that_was_passed_stays_open(grid: Coordinator, client: Client) 
         assert executor.submit(functions.double, 2).result(DEADLINE) == 4
 
 
-def run_program(grid: Coordinator, program: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program in an interpreter of its own."""
-    environment = {"PYTHONPATH": str(SDK), "DIVVY_URL": grid.url, "PATH": "/usr/bin:/bin"}
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment,
-        cwd=SDK,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-
-
 def test_the_interpreter_ends_after_the_calls_that_nobody_waited_for(grid: Coordinator, tmp_path: Path) -> None:
     program = f"""
 from divvy import GridExecutor
@@ -154,6 +154,35 @@ future.add_done_callback(lambda future: print("done", future.result(), flush=Tru
 """
     ended = run_program(grid, program)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done 1\n", "")
+
+
+def test_ctrl_c_interrupts_what_waits_and_the_program_ends_with_its_calls(
+    grid: Coordinator, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    program = f"""
+import time
+from divvy import GridExecutor
+from tests import functions
+executor = GridExecutor({grid.url!r})
+future = executor.submit(functions.touch_and_wait, {str(runs)!r}, {str(go)!r})
+future.add_done_callback(lambda future: print("done", future.result() == {str(go)!r}, flush=True))
+while not future.running():
+    time.sleep(0.01)
+try:
+    print("waits", flush=True)
+    future.result()
+except KeyboardInterrupt:
+    executor.shutdown(wait=False, cancel_futures=True)
+    print("interrupted", future.done(), flush=True)
+"""
+    running = start(Process, [sys.executable, "-c", program], {})
+    running.logged("waits")
+    running.signal(signal.SIGINT)
+    running.logged("interrupted False")
+    go.touch()
+    assert running.wait() == 0, running.lines
+    assert running.lines == ["waits", "interrupted False", "done True"]
 
 
 def test_no_call_is_taken_when_the_interpreter_ends(grid: Coordinator) -> None:

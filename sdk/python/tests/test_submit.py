@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,10 @@ from typing import Any
 import pytest
 
 import divvy
-from divvy import GridExecutor, errors
+from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, TIMED_OUT, Coordinator, eventually, executing
+from .helpers import DEADLINE, TIMED_OUT, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read, together
 
 
 def test_a_call_returns_its_value(executor: GridExecutor) -> None:
@@ -150,6 +152,49 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_traceback(execut
         assert name in str(error.__cause__)
 
 
+def test_an_exception_without_a_message_of_its_own_arrives(executor: GridExecutor) -> None:
+    assert type(executor.submit(functions.raise_wordless).exception(DEADLINE)) is functions.WordlessError
+    for call in (functions.capture, functions.make):
+        argument: Any = functions.WordlessAtUnpickle if call is functions.make else functions.WordlessAtUnpickle()
+        error = executor.submit(call, argument).exception(DEADLINE)
+        assert isinstance(error, errors.NotPicklable) and "WordlessError" in str(error)
+    assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+
+
+def test_where_no_thread_can_start_submit_says_so_and_works_later(
+    grid: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, ["divvy-sender", "divvy-collector"]
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name in refused:
+            refused.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    with executing(grid.url) as executor:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                executor.submit(functions.double, 1)
+        assert executor.submit(functions.double, 2).result(DEADLINE) == 4
+        assert refused == []
+
+
+def test_an_event_loop_runs_calls_in_the_executor(executor: GridExecutor) -> None:
+    async def run() -> list[int]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(executor, functions.double, value) for value in range(5)))
+
+    assert asyncio.run(asyncio.wait_for(run(), DEADLINE)) == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_limit_of_time_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="task_timeout must be a positive number"):
+        GridExecutor("http://localhost", task_timeout=seconds)
+
+
 def test_a_call_that_is_too_long_fails_in_submit(grid: Coordinator) -> None:
     with executing(grid.url, max_call_bytes=10_000) as executor:
         with pytest.raises(errors.PayloadTooLarge, match="max_call_bytes is 10000"):
@@ -255,6 +300,63 @@ def test_a_canceled_future_tells_those_who_wait(grid: Coordinator) -> None:
         assert list(as_completed([future], timeout=0)) == [future]
         with pytest.raises(CancelledError):
             future.exception()
+
+
+def test_a_canceled_call_never_runs_and_the_others_of_its_job_do(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    directories = [tmp_path / str(number) for number in range(6)]
+    for directory in directories:
+        directory.mkdir()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        with together(executor):
+            futures = [executor.submit(functions.count_call, str(directory), 0.0) for directory in directories]
+        (job,) = eventually("the job is there", lambda: jobs_of(client, executor.id))
+        assert futures[1].cancel() and futures[4].cancel()
+        eventually("the grid knows", lambda: [task["index"] for task in job.tasks(state="succeeded")] == [1, 4])
+        start(Worker, coordinator, slots=1).ready()
+        assert [futures[number].result(DEADLINE) for number in (0, 2, 3, 5)] == [1, 1, 1, 1]
+    assert [len(list(directory.iterdir())) for directory in directories] == [1, 0, 1, 1, 0, 1]
+    assert futures[1].cancelled() and futures[4].cancelled()
+
+
+def test_a_call_that_is_canceled_as_it_runs_is_killed_when_no_other_of_its_job_is_left(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=2).ready()
+    runs, ends = [[str(tmp_path / f"{name}-{what}") for name in ("a", "b")] for what in ("runs", "ends")]
+    with Client(coordinator.url) as client, executing(client) as executor:
+        with together(executor):
+            futures = [executor.submit(functions.touch_and_wait, *files) for files in zip(runs, ends, strict=True)]
+            # Its future does not hear that it runs, and lets itself be canceled.
+            futures[0].note_running = lambda: None  # type: ignore[attr-defined]
+        pids = [int(eventually("it runs", lambda run=run: read(Path(run))) or 0) for run in runs]  # type: ignore[misc]
+        assert futures[0].cancel()
+        Path(ends[1]).touch()
+        assert futures[1].result(DEADLINE) == ends[1]
+        eventually("the process of the canceled call is gone", lambda: not is_alive(pids[0]))
+        assert executor.submit(functions.double, 4).result(DEADLINE) == 8
+
+
+def test_cancels_at_any_moment_leave_each_future_canceled_or_with_its_result(executor: GridExecutor) -> None:
+    chance = random.Random(7)
+    futures = [executor.submit(functions.double, value) for value in range(400)]
+    order = chance.sample(futures, len(futures))
+
+    def cancel() -> None:
+        for future in order[:300]:
+            future.cancel()
+            time.sleep(chance.random() / 200)
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    finished, pending = wait(futures, timeout=DEADLINE)
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert pending == set() and len(finished) == 400
+    assert all(future.cancelled() or future.result(0) == 2 * value for value, future in enumerate(futures))
+    assert not any(future.cancelled() for future in order[300:])
 
 
 def test_many_threads_may_submit_at_once(executor: GridExecutor) -> None:

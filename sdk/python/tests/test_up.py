@@ -27,8 +27,11 @@ def url_of(grid: Process) -> str:
 def test_up_starts_python_workers_and_stops_them(start: Callable[..., Any], scripts: str) -> None:
     options = ["up", "--port", "0", "--workers", "1", "--python-workers", "2"]
     grid = start(Process, [str(COMMAND), *options], {"PATH": scripts, "DIVVY_LOG": "error"})
-    with GridExecutor(url_of(grid)) as executor:
+    with Client(url_of(grid)) as client, GridExecutor(client) as executor:
         pids = set(eventually("both run calls", lambda: both(executor)))
+        # OEIS A046731.
+        job = client.submit("sum-of-primes", {"a": 1, "b": 10**8}, priority=7)
+        assert int(job.wait(DEADLINE).result["sum"]) == 279209790387276
     grid.signal(signal.SIGTERM)
     assert grid.wait() == 0, grid.lines
     eventually("all of it is gone", lambda: not any(is_alive(pid) for pid in pids))

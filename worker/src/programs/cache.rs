@@ -8,18 +8,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use model::ProgramHash;
 use reqwest::Response;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::contact::describe;
-use crate::courier::{Courier, FetchError};
+use crate::courier::{Courier, FetchError, piece_of};
 
 /// Executable and readable by the worker alone, writable by nobody.
 const MODE: u32 = 0o500;
+
+/// A file in the making is older than this only where its worker was killed: no task takes so long to begin.
+const LEFTOVER_AGE: Duration = Duration::from_hours(6);
 
 /// Fetches of one program wait for each other; so many programs are remembered.
 const MAX_LOCKS: usize = 1_024;
@@ -100,7 +102,7 @@ impl ProgramCache {
         let part = Part(self.directory.join(format!("{hash}.{}.{number}.part", std::process::id())));
         let mut file = File::create_new(&part.0).map_err(FetchError::Local)?;
         let (mut digest, mut bytes) = (Sha256::new(), 0);
-        while let Some(piece) = response.chunk().await.map_err(|error| FetchError::Unreachable(describe(&error)))? {
+        while let Some(piece) = piece_of(&mut response).await? {
             bytes += piece.len() as u64;
             if bytes > self.max_bytes {
                 return Err(FetchError::Local(io::Error::other(
@@ -120,18 +122,24 @@ impl ProgramCache {
         fs::rename(&part.0, path).map_err(FetchError::Local)
     }
 
-    /// Removes the files that were not used for the longest time until all fit, but not `keep`.
+    /// Removes the programs that were not used for the longest time until all fits, but not `keep`. Files on their way into
+    /// the cache, or out of it to a program, are left to those that made them, unless these ended without removing them.
     fn evict(&self, keep: &Path) -> io::Result<()> {
-        let mut files = Vec::new();
+        let (mut programs, mut total) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             // Another worker may have removed it.
             let Ok(metadata) = entry.metadata() else { continue };
-            files.push((metadata.modified()?, metadata.len(), entry.path()));
+            let (modified_at, bytes, path) = (metadata.modified()?, metadata.len(), entry.path());
+            total += bytes;
+            if entry.file_name().to_str().is_some_and(|name| name.parse::<ProgramHash>().is_ok()) {
+                programs.push((modified_at, bytes, path));
+            } else if modified_at.elapsed().is_ok_and(|age| age > LEFTOVER_AGE) && fs::remove_file(&path).is_ok() {
+                total -= bytes;
+            }
         }
-        let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        files.sort_unstable();
-        for (_, bytes, path) in files {
+        programs.sort_unstable();
+        for (_, bytes, path) in programs {
             if total <= self.max_bytes {
                 break;
             }
@@ -149,5 +157,33 @@ struct Part(PathBuf);
 impl Drop for Part {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_make_room_for_others_and_files_that_are_in_use_do_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = ProgramCache::open(directory.path(), 25).expect("a cache");
+        let make = |name: &str, age: Duration| {
+            let path = directory.path().join(name);
+            fs::write(&path, "ten bytes.").expect("written");
+            let file = File::options().append(true).open(&path).expect("there");
+            file.set_modified(SystemTime::now() - age).expect("its owner");
+            path
+        };
+        let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
+        let [old, newer, kept] =
+            [("aa", 3), ("bb", 2), ("cc", 4)].map(|(byte, age)| make(&byte.repeat(32), minute * age));
+        let [part, lines] =
+            [format!("{}.7.0.part", "dd".repeat(32)), ".tmpAbCdEf".to_owned()].map(|name| make(&name, minute * 9));
+        let abandoned = make(&format!("{}.7.1.part", "ee".repeat(32)), day);
+        cache.evict(&kept).expect("readable");
+        assert!(part.exists() && lines.exists(), "a fetch and a fold go on");
+        assert!(kept.exists() && !old.exists() && !newer.exists(), "what is in use takes room too");
+        assert!(!abandoned.exists());
     }
 }

@@ -29,12 +29,11 @@ impl Programs {
         let file = Arc::new(file);
         let object = examine(owner, &file, stop)?;
         let OutputObject { attempt, bytes, sha256, text } = object;
-        let [job, attempt, task] = [owner.job.to_string(), attempt.to_string(), task.to_string()];
+        let path = [owner.job.to_string(), attempt.to_string(), task.to_string()];
+        let path = ["worker", "outputs", &path[0], &path[1], &path[2]];
         let query = [("bytes", bytes.to_string()), ("sha256", sha256.to_string()), ("text", text.to_string())];
         let content = Content { file, bytes };
-        self.courier
-            .hand_in(&["worker", "outputs", &job, &attempt, &task], &query, &content, stop)
-            .map_err(from_fetch)?;
+        self.courier.hand_in(attempt, &path, &query, &content, stop).map_err(from_fetch)?;
         Ok(object)
     }
 }

@@ -17,7 +17,7 @@ use workloads::{ExecuteError, ProgramInput, ProgramWork, Report};
 use super::Programs;
 use super::log::TaskLog;
 use crate::contact::describe;
-use crate::courier::FetchError;
+use crate::courier::{FetchError, piece_of};
 
 /// The longest answer with inputs: a job's body is not longer, unless its coordinator says so.
 const MAX_INPUT_BYTES: usize = 256 << 20;
@@ -131,7 +131,8 @@ impl Programs {
         Ok(output)
     }
 
-    /// Runs an uploaded program. A file that was changed on disk is fetched once again.
+    /// Runs an uploaded program. A file that was changed on disk is fetched once again, and so is one that was removed to make
+    /// room for others before it was opened.
     fn run_uploaded(
         &self,
         hash: ProgramHash,
@@ -144,12 +145,16 @@ impl Programs {
         loop {
             let path = self.cache.get(hash, &self.courier, stop).map_err(from_fetch)?;
             let program = match is_wasm(&path) {
-                Ok(true) => Program::Wasm { sha256, source: Source::File(path) },
-                Ok(false) => Program::Native { sha256, path },
+                Ok(true) => Program::Wasm { sha256, source: Source::File(path.clone()) },
+                Ok(false) => Program::Native { sha256, path: path.clone() },
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_second => {
+                    is_second = true;
+                    continue;
+                }
                 Err(error) => return Err(ExecuteError::Unsupported(format!("the program cannot be read: {error}"))),
             };
             match self.sandbox.run(&program, call, stop, on_stderr) {
-                Err(failure) if matches!(failure.reason, Reason::HashMismatch { .. }) && !is_second => {
+                Err(failure) if is_of_file(&failure.reason, &path) && !is_second => {
                     self.cache.drop_file(hash);
                     is_second = true;
                 }
@@ -164,7 +169,7 @@ impl Programs {
         let fetched = self.courier.fetch(&path, &[], stop, async |mut response| {
             let mut file = self.cache.temporary_file().map_err(FetchError::Local)?;
             let mut bytes = 0;
-            while let Some(piece) = response.chunk().await.map_err(|error| FetchError::Unreachable(describe(&error)))? {
+            while let Some(piece) = piece_of(&mut response).await? {
                 bytes += piece.len() as u64;
                 if bytes > self.cache.max_bytes() {
                     let message = "the outputs to combine are longer than DIVVY_PROGRAM_CACHE_BYTES";
@@ -177,6 +182,12 @@ impl Programs {
         });
         fetched.map_err(from_fetch)
     }
+}
+
+/// Whether the file in the cache is the reason, and not the program.
+fn is_of_file(reason: &Reason, path: &Path) -> bool {
+    let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. });
+    matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists()
 }
 
 fn is_wasm(path: &Path) -> io::Result<bool> {

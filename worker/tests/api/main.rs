@@ -5,4 +5,5 @@ mod draining;
 mod epochs;
 mod held;
 mod helpers;
+mod programs;
 mod readiness;

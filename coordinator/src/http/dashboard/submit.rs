@@ -16,9 +16,9 @@ use super::super::errors::{from_accept, from_read};
 use super::super::programs::{admit_carried_code, demand_programs};
 use super::super::stats::simulate_checked;
 use super::page::{PageError, Visit, html, see_other};
+use crate::accepting::{AcceptError, Proposal};
 use crate::carried_code::carries_code;
 use crate::fingerprint::{Fingerprints, fingerprint};
-use crate::jobs::{AcceptError, Proposal};
 use crate::programs::{AdmitError, is_program};
 
 /// How long a form may take to arrive.

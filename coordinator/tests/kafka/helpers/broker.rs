@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
-use test_postgres::Proxy;
+use test_postgres::{Proxy, own_addresses};
 
 use super::{eventually, spawn};
 
@@ -26,7 +26,7 @@ const JAVA: [&str; 5] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
-    /// By TLS, with a certificate for 127.0.0.1.
+    /// By TLS, with a certificate for its address.
     Tls,
     /// By name and password, each for what access lists allow. The first one may do anything.
     Named,
@@ -39,7 +39,8 @@ const NAMED: [(&str, &str); 2] = [("admin", "admin-secret"), ("divvy", "divvy-se
 pub(crate) struct Broker {
     child: Option<Child>,
     directory: TempDir,
-    port: u16,
+    /// Its own, so that it is free when the broker is started again.
+    own: SocketAddr,
     door: Door,
     /// The proxy between the broker and its clients.
     proxy: Option<Proxy>,
@@ -62,11 +63,11 @@ impl Broker {
     pub(crate) fn shared() -> Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         static TESTS: AtomicU32 = AtomicU32::new(1);
-        let port = SHARED.get_or_init(Self::start_to_stay).port;
+        let own = SHARED.get_or_init(Self::start_to_stay).own;
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
         let directory = TempDir::new().expect("a directory");
         let prefix = format!("test-{number}");
-        Self { child: None, directory, port, door: Door::Open, proxy: None, prefix, is_shared: true, disk: None }
+        Self { child: None, directory, own, door: Door::Open, proxy: None, prefix, is_shared: true, disk: None }
     }
 
     fn start_to_stay() -> Self {
@@ -93,7 +94,7 @@ impl Broker {
         self.proxy.as_ref().expect("a proxy")
     }
 
-    /// A broker that takes TLS only, with a certificate for 127.0.0.1.
+    /// A broker that takes TLS only, with a certificate for its address.
     pub(crate) fn start_secure() -> Self {
         let mut broker = Self::prepare_behind(Door::Tls, None);
         broker.go();
@@ -153,11 +154,11 @@ impl Broker {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("a process").is_some())
     }
 
-    fn prepare_behind(door: Door, proxy: Option<fn(u16) -> Proxy>) -> Self {
+    fn prepare_behind(door: Door, proxy: Option<fn(SocketAddr) -> Proxy>) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let (port, controller) = (free_port(), free_port());
-        let (proxy, prefix) = (proxy.map(|start| start(port)), "divvy".to_owned());
-        let broker = Self { child: None, directory, port, door, proxy, prefix, is_shared: false, disk: None };
+        let [own, controller] = own_addresses();
+        let (proxy, prefix) = (proxy.map(|start| start(own)), "divvy".to_owned());
+        let broker = Self { child: None, directory, own, door, proxy, prefix, is_shared: false, disk: None };
         if door == Door::Tls {
             broker.certify();
         }
@@ -168,8 +169,8 @@ impl Broker {
         broker
     }
 
-    fn settings(&self, controller: u16) -> String {
-        let (port, directory, address) = (self.port, self.path("data"), self.address());
+    fn settings(&self, controller: SocketAddr) -> String {
+        let (own, directory, address) = (self.own, self.path("data"), self.address());
         let protocol = match self.door {
             Door::Open => "PLAINTEXT",
             Door::Tls => "SSL",
@@ -177,9 +178,9 @@ impl Broker {
         };
         let mut settings = format!(
             "process.roles=broker,controller\nnode.id=1\n\
-             listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             listeners={protocol}://{own},CONTROLLER://{controller}\n\
              advertised.listeners={protocol}://{address}\ncontroller.listener.names=CONTROLLER\n\
-             inter.broker.listener.name={protocol}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             inter.broker.listener.name={protocol}\ncontroller.quorum.voters=1@{controller}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
@@ -217,10 +218,15 @@ impl Broker {
         let lines = "set -e; cd \"$0\"
             openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority
             openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=broker
-            printf 'subjectAltName=IP:127.0.0.1' > names
+            printf \"subjectAltName=IP:$1\" > names
             openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt
             cat server.key server.crt ca.pem > server.pem";
-        let made = Command::new("sh").args(["-c", lines]).arg(self.directory.path()).output().expect("openssl");
+        let made = Command::new("sh")
+            .args(["-c", lines])
+            .arg(self.directory.path())
+            .arg(self.own.ip().to_string())
+            .output()
+            .expect("openssl");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
@@ -236,8 +242,7 @@ impl Broker {
             command = inside;
         }
         self.child = Some(spawn(command));
-        let address = format!("127.0.0.1:{}", self.port);
-        eventually("the broker listens", || TcpStream::connect(&address).ok());
+        eventually("the broker listens", || TcpStream::connect(self.own).ok());
         eventually("the broker answers", || self.answers().then_some(()));
     }
 
@@ -276,7 +281,7 @@ impl Broker {
 
     /// Where clients reach it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
+        self.proxy.as_ref().map_or(self.own, Proxy::address).to_string()
     }
 
     /// The value of `DIVVY_KAFKA_PREFIX` for a coordinator of this test.
@@ -380,8 +385,4 @@ fn java() -> Command {
     }
     command.args(JAVA).arg(libs.join("*"));
     command
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }

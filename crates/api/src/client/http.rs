@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, Response};
 use serde::de::DeserializeOwned;
 
 use super::tls::{ClientTls, TlsError};
@@ -39,7 +39,21 @@ pub fn http_client(connect_timeout: Duration) -> Result<Client, StartError> {
 /// # Errors
 /// A file of TLS cannot be used, or the system refuses the client's resources.
 pub fn http_client_with(connect_timeout: Duration, tls: &ClientTls, is_https: bool) -> Result<Client, StartError> {
-    let client = tls
+    Ok(builder(connect_timeout, tls, is_https)?.build()?)
+}
+
+/// As [`http_client`], for long bodies that their server may leave unread for up to `unread_timeout`: to the kernel a window
+/// that stays shut is a peer that is gone.
+///
+/// # Errors
+/// As [`http_client`].
+pub fn upload_client(connect_timeout: Duration, unread_timeout: Duration) -> Result<Client, StartError> {
+    let builder = builder(connect_timeout, &ClientTls::from_env()?, true)?;
+    Ok(builder.tcp_user_timeout(unread_timeout.max(PEER_GONE_TIMEOUT)).build()?)
+}
+
+fn builder(connect_timeout: Duration, tls: &ClientTls, is_https: bool) -> Result<ClientBuilder, StartError> {
+    let builder = tls
         .apply(Client::builder(), is_https)?
         .redirect(Policy::none())
         .no_proxy()
@@ -47,9 +61,8 @@ pub fn http_client_with(connect_timeout: Duration, tls: &ClientTls, is_https: bo
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .tcp_nodelay(true)
         .tcp_keepalive(PEER_GONE_TIMEOUT)
-        .tcp_user_timeout(PEER_GONE_TIMEOUT)
-        .build()?;
-    Ok(client)
+        .tcp_user_timeout(PEER_GONE_TIMEOUT);
+    Ok(builder)
 }
 
 /// An answer cannot be read.

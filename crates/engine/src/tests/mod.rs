@@ -4,4 +4,5 @@ mod harness;
 mod jobs;
 mod reconciling;
 mod sending;
+mod skipping;
 mod verifying;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, WorkerId};
 
-use super::{LeaseRecord, Scheduler};
+use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
 use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
@@ -43,6 +43,19 @@ impl Scheduler {
         self.refresh(id);
         self.end_if_over(id);
         Ok(Counted { job: id, tasks: record.run.tasks })
+    }
+
+    /// Counts tasks as done that no attempt has run, if all of them are open. Tells whether it did.
+    ///
+    /// # Errors
+    /// The job is over or unknown.
+    pub fn skip(&mut self, id: JobId, tasks: &Range<u64>) -> Result<bool, UnknownJob> {
+        let job = self.jobs.get_mut(&id).ok_or(UnknownJob)?;
+        let Some(run) = job.tasks.take_exactly(tasks, None) else { return Ok(false) };
+        job.tasks.finish(&run);
+        self.refresh(id);
+        self.end_if_over(id);
+        Ok(true)
     }
 
     /// Ends a lease whose outcome is to be compared: its tasks go, whole, to a worker of another name than `voter` and those
@@ -157,6 +170,23 @@ impl Scheduler {
         record.expires_at = until;
         self.expiries.insert((until, attempt));
         Ok(until)
+    }
+
+    /// Lets the time limit of a lease's tasks begin anew, where they have one: its worker has done its part, and what is left
+    /// takes as long as this side does.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn restart_limit(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
+        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let spec = &self.jobs[&record.job].spec;
+        let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return Ok(()) };
+        let time = times(limit, record.run.len()).saturating_add(spec.lease_slack);
+        let limit_at = before.max(now + time.min(MAX_LEASE_TIME));
+        self.expiries.remove(&(record.expires_at, attempt));
+        (record.expires_at, record.limit_at) = (limit_at, Some(limit_at));
+        self.expiries.insert((limit_at, attempt));
+        Ok(())
     }
 
     /// Whether the attempt's worker is retired.

@@ -241,6 +241,24 @@ fn an_attempt_ends_at_the_jobs_timeout_for_one_and_cannot_be_renewed_beyond() {
 }
 
 #[test]
+fn a_time_limit_that_begins_anew_ends_as_much_later_and_never_sooner() {
+    let mut grid = Harness::with_workers(2);
+    let (limit, slack) = (Duration::from_secs(90), Duration::from_secs(30));
+    grid.submit_spec(1, JobSpec { task_timeout: Some(limit), lease_slack: slack, max_lease_tasks: 1, ..individual(2) });
+    let (lease, other) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.wait(Duration::from_secs(100));
+    assert_eq!(grid.scheduler.restart_limit(lease.attempt, grid.now), Ok(()));
+    grid.scheduler.check();
+    grid.wait(Duration::from_secs(20));
+    assert_eq!(grid.ends(), [revoked(&other, 2, Revocation::TimedOut)]);
+    grid.wait(Duration::from_secs(99));
+    assert_eq!(grid.scheduler.renew(lease.attempt, grid.now), Ok(lease.expires_at + Duration::from_secs(100)));
+    grid.wait(Duration::from_secs(1));
+    assert_eq!(grid.ends(), [revoked(&lease, 1, Revocation::TimedOut)]);
+    assert!(grid.scheduler.restart_limit(lease.attempt, grid.now).is_err());
+}
+
+#[test]
 fn a_renewed_lease_lasts_longer() {
     let mut grid = Harness::with_workers(1);
     grid.submit_spec(1, individual(1));

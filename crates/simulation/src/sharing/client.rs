@@ -62,7 +62,7 @@ impl Sharing {
         if self.members[member].power != Power::Up {
             return;
         }
-        let entry = Entry::Submission(Box::new(self.jobs[job].new.clone()));
+        let entry = Entry::Submission(Arc::new(self.jobs[job].new.clone()));
         if self.members[member].is_trusted(self.local_now(member)) {
             return self.record(member, entry);
         }

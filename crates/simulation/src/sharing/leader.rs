@@ -354,7 +354,7 @@ impl Sharing {
             }
             return;
         }
-        let unfinished = ready(term.reads.unfinished(Some(job))).and_then(|mut jobs| jobs.pop());
+        let unfinished = ready(term.reads.unfinished(Some(vec![job]))).and_then(|mut jobs| jobs.pop());
         if let Some(unfinished) = unfinished {
             self.note(format_args!("member {member} takes job {job} up"));
             if !matches!(self.input(member, |engine, now| engine.take_up(unfinished, now)), Some(Ok(()))) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use model::JobState;
 use store::shared::{Acquired, LEASE};
 use store::{
-    Batch, ChangeKind, Entry, JobFilter, LeadershipError, ReadError, Shared, Store, Submission, SubmitError, WriteError,
+    Batch, ChangeKind, Entry, Epoch, JobFilter, LeadershipError, ReadError, Shared, Store, Submission, SubmitError,
+    WriteError,
 };
 use store_postgres::PostgresStore;
 use tempfile::TempDir;
@@ -25,8 +26,8 @@ struct Behind {
 impl Behind {
     fn new() -> Self {
         let database = Database::new();
-        let proxy = Proxy::start(Server::shared().port());
-        let shared = open(&Server::url_by(proxy.port(), &database.name), &database.results);
+        let proxy = Proxy::start(Server::shared().address());
+        let shared = open(&Server::url_by(proxy.address(), &database.name), &database.results);
         Self { database, proxy, shared }
     }
 
@@ -267,7 +268,7 @@ async fn with_all_connections_taken_the_leader_goes_on() {
     server.psql("postgres", "CREATE ROLE app LOGIN");
     server.psql("postgres", "CREATE DATABASE app OWNER app");
     let results = TempDir::new().expect("there is room");
-    let url = format!("postgres://app@127.0.0.1:{}/app?sslmode=disable", server.port());
+    let url = format!("postgres://app@{}/app?sslmode=disable", server.address());
     let shared = open(&url, &results);
     let mut leadership = shared.leadership();
     let Acquired::Leads(term) = leadership.acquire(Uuid::from_u128(1)).expect("reachable") else {
@@ -284,6 +285,8 @@ async fn with_all_connections_taken_the_leader_goes_on() {
         let mut taker = server.psql_command("app", "SELECT pg_sleep(60)");
         taker.args(["-U", "app"]).stderr(std::process::Stdio::null());
         takers.push(taker.spawn().expect("psql is there"));
+        // All of them may take longer to start than a lease lasts.
+        assert_eq!(leadership.renew(term.epoch).map(|renewed| renewed.epoch), Ok(term.epoch));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for round in 0..10 {
@@ -329,6 +332,35 @@ async fn a_read_whose_caller_leaves_is_canceled_at_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_gets_the_jobs_that_are_not_over_however_long_they_take_to_read() {
+    let database = Database::new();
+    let shared = database.open();
+    let store = Arc::new(Store::start(lead(&shared), KEEP_ALL).expect("a thread"));
+    store.submit(range_job(1, 10)).await.expect("room");
+    // Prepares the statements, which the lock would hold up too.
+    assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
+    let (client, connection) =
+        tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE divvy.jobs").await.expect("locked");
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { store.unfinished().await }
+    });
+    // Any other read is over by then.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '15500 ms'";
+    let since = Instant::now();
+    while !reading.is_finished() && database.ask(waiting) == "0" {
+        assert!(since.elapsed() < Duration::from_secs(60), "it is not read at all");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(reading.await.expect("no panic").map(|jobs| jobs.len()), Ok(1));
+    driving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_with_a_zero_in_them_are_kept_without_it() {
     let database = Database::new();
     let shared = database.open();
@@ -368,12 +400,50 @@ async fn a_follower_and_the_leader_that_accept_the_same_jobs_at_once_agree() {
     assert_eq!(database.ask("SELECT count(*), max(seq) FROM events"), "60|60");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_waits_for_names_of_another_one_that_waits_for_its_own_is_written() {
+    let database = Database::new();
+    // Time to make the deadlock, less than a writer waits for a lock.
+    database.ask(&format!("ALTER DATABASE {} SET deadlock_timeout = '3s'", database.name));
+    let shared = database.open();
+    let mut submitter = shared.follow().expect("reachable").submitter;
+    let batch = |id, numbers: &[u128]| {
+        let entries = numbers.iter().map(|number| Entry::Submission(Arc::new(range_job(*number, 10)))).collect();
+        Batch { id, epoch: Epoch::default(), entries }
+    };
+    submitter.apply(&batch(1, &[1])).expect("room");
+    let (client, connection) =
+        tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    // As another coordinator that stores the same two jobs the other way around.
+    let copy = |number: u128| {
+        let names = format!("jsonb_build_object('id', '{}', 'key', -{number})", id(number));
+        format!("INSERT INTO divvy.jobs SELECT (jsonb_populate_record(job, {names})).* FROM divvy.jobs AS job LIMIT 1")
+    };
+    client.batch_execute(&format!("BEGIN; {}", copy(3))).await.expect("stored");
+    let applying = tokio::task::spawn_blocking(move || submitter.apply(&batch(2, &[2, 3])));
+    let since = Instant::now();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while database.ask(waiting) == "0" {
+        assert!(since.elapsed() < Duration::from_secs(40), "the batch never waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The batch has waited longer, and so it is the one that the server ends.
+    client.batch_execute(&copy(2)).await.expect("the batch is rolled back");
+    client.batch_execute("ROLLBACK").await.expect("rolled back");
+    let applied = applying.await.expect("no panic").expect("written once nothing is in its way");
+    assert_eq!(applied.answers, [store::Answer::Submitted(Submission::New), store::Answer::Submitted(Submission::New)]);
+    assert_eq!(database.ask("SELECT count(*), max(seq) FROM events"), "3|3");
+    driving.abort();
+}
+
 #[test]
 fn a_batch_of_another_epoch_is_refused_by_number_as_well() {
     let database = Database::new();
     let shared = database.open();
     let mut parts = lead(&shared);
-    let submission = |number| Entry::Submission(Box::new(range_job(number, 10)));
+    let submission = |number| Entry::Submission(Arc::new(range_job(number, 10)));
     let batch = Batch { id: 1, epoch: parts.epoch, entries: vec![submission(1)] };
     parts.backend.apply(&batch).expect("it leads");
     // Another connection of the same leader, as one that was made again.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "lease",
     "fence",
     "counter",
@@ -37,6 +37,7 @@ const TABLES: [&str; 20] = [
     "programs",
     "logs",
     "positions",
+    "drains",
 ];
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {

@@ -1,13 +1,14 @@
 //! What is refused at the start, and TLS.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use store::Shared;
 use store_postgres::{OpenError, StoreSettings};
 use tempfile::TempDir;
-use test_postgres::Server;
+use test_postgres::{Server, own_addresses};
 
 use crate::helpers::*;
 
@@ -53,27 +54,37 @@ fn a_wrong_password_or_database_is_told_at_once() {
     assert!(error.to_string().contains("nowhere") && since.elapsed() < Duration::from_secs(5), "{error}");
 }
 
+#[test]
+fn a_database_that_cannot_store_every_text_is_refused() {
+    let (server, results) = (Server::shared(), TempDir::new().expect("there is room"));
+    server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    let error = refused(&server.url("latin"), &results);
+    assert!(matches!(&error, OpenError::Encoding { found, .. } if found == "LATIN1"), "{error}");
+    assert_eq!(server.psql("latin", "SELECT to_regclass('divvy.jobs') IS NULL"), "t");
+}
+
 /// pgbouncer in front of the server, as `nobody` where the test is root.
 struct Pooler {
     process: std::process::Child,
-    port: u16,
+    address: SocketAddr,
     _directory: TempDir,
 }
 
 impl Pooler {
     fn start(mode: &str) -> Self {
         let directory = TempDir::with_prefix("divvy-pooler-").expect("a directory");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
+        let ([address], server) = (own_addresses(), Server::shared().address());
         let config = directory.path().join("pgbouncer.ini");
         let users = directory.path().join("users.txt");
         fs::write(&users, "\"divvy\" \"\"\n").expect("room");
         // With `any`, the user that the pooler connects as is in the line of the database.
         let text = format!(
-            "[databases]\n* = host=127.0.0.1 port={} user=divvy\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {port}\nauth_type = any\nauth_file = {}\npool_mode = {mode}\nunix_socket_dir =\n",
-            Server::shared().port(),
+            "[databases]\n* = host={} port={} user=divvy\n[pgbouncer]\nlisten_addr = {}\n\
+             listen_port = {}\nauth_type = any\nauth_file = {}\npool_mode = {mode}\nunix_socket_dir =\n",
+            server.ip(),
+            server.port(),
+            address.ip(),
+            address.port(),
             users.display()
         );
         fs::write(&config, text).expect("room");
@@ -91,11 +102,11 @@ impl Pooler {
         let process = command.arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = process.expect("pgbouncer is not installed: apt-get install pgbouncer (scripts/test.sh does so)");
         let since = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while std::net::TcpStream::connect(address).is_err() {
             assert!(since.elapsed() < Duration::from_secs(20), "pgbouncer does not start");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { process, port, _directory: directory }
+        Self { process, address, _directory: directory }
     }
 }
 
@@ -110,11 +121,11 @@ impl Drop for Pooler {
 fn a_pooler_that_mixes_sessions_is_refused_and_one_that_keeps_them_works() {
     let database = Database::new();
     let pooler = Pooler::start("transaction");
-    let error = refused(&Server::url_by(pooler.port, &database.name), &database.results);
+    let error = refused(&Server::url_by(pooler.address, &database.name), &database.results);
     assert!(matches!(error, OpenError::Pooler { .. }) && error.to_string().contains("session mode"), "{error}");
     drop(pooler);
     let pooler = Pooler::start("session");
-    let shared = open(&Server::url_by(pooler.port, &database.name), &database.results);
+    let shared = open(&Server::url_by(pooler.address, &database.name), &database.results);
     assert_eq!(lead(&shared).last_batch, 0);
 }
 
@@ -146,7 +157,7 @@ async fn each_sslmode_reaches_a_server_with_tls_as_far_as_its_certificate_is_rig
 
     let results = TempDir::new().expect("there is room");
     let root = directory.join("root.crt").display().to_string();
-    let url = |rest: &str| format!("postgres://divvy@127.0.0.1:{}/postgres?{rest}", server.port());
+    let url = |rest: &str| format!("postgres://divvy@{}/postgres?{rest}", server.address());
     for works in
         ["sslmode=allow", "sslmode=prefer", "sslmode=require", &format!("sslmode=verify-ca&sslrootcert={root}")]
     {
@@ -155,8 +166,9 @@ async fn each_sslmode_reaches_a_server_with_tls_as_far_as_its_certificate_is_rig
     }
     // By name the certificate is right; by address it is not.
     let by_name = format!(
-        "postgres://divvy@db.example:{}/postgres?hostaddr=127.0.0.1&sslmode=verify-full&sslrootcert={root}",
-        server.port()
+        "postgres://divvy@db.example:{}/postgres?hostaddr={}&sslmode=verify-full&sslrootcert={root}",
+        server.address().port(),
+        server.address().ip()
     );
     drop(open(&by_name, &results));
     for fails in [format!("sslmode=verify-full&sslrootcert={root}"), "sslmode=disable".to_owned()] {

@@ -85,10 +85,10 @@ impl Reads for MemoryReads {
         })
     }
 
-    fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
         self.read(|state| {
             let mut jobs: Vec<_> = match only {
-                Some(id) => state.job(id).into_iter().collect(),
+                Some(ids) => ids.into_iter().filter_map(|id| state.job(id)).collect(),
                 None => state.jobs.values().collect(),
             };
             jobs.retain(|job| !job.ledger.state.is_over());

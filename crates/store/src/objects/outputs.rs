@@ -113,6 +113,24 @@ impl Objects {
         }
     }
 
+    /// Whether the object is there, whole, and stays: a process may have ended between its renaming and the directory's way to
+    /// the disk.
+    pub(crate) async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
+        if !self.has_output(job, task, object).await? {
+            return Ok(false);
+        }
+        let Some(directory) = self.directory_of_outputs(job) else { return Ok(true) };
+        let syncing = tokio::task::spawn_blocking(move || std::fs::File::open(directory)?.sync_all());
+        let synced = syncing.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        synced.map(|()| true).map_err(|error| ReadError::Unavailable(error.to_string()))
+    }
+
+    /// Where a job's outputs are, if that is a directory of this machine.
+    fn directory_of_outputs(&self, job: JobId) -> Option<std::path::PathBuf> {
+        let directory = self.directory.as_ref()?;
+        Some(directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string()))
+    }
+
     /// An output in pieces.
     pub(crate) async fn read_output(
         &self,
@@ -148,9 +166,8 @@ impl Objects {
         for (path, _) in &found {
             self.delete_at(path).await?;
         }
-        if let Some(directory) = &self.directory {
+        if let Some(directory) = self.directory_of_outputs(job) {
             // With it go the parts of uploads that were cut off.
-            let directory = directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string());
             let deleting = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
             match deleting.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -59,6 +59,8 @@ impl Store {
         for (key, job) in unswept {
             self.blocks.forget(job);
             if have_outputs.contains(&job) {
+                // Another owner may have swept it, and accepted a job under the same id since.
+                self.confirm().await?;
                 self.objects.delete_outputs(job).await?;
             }
             while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
@@ -162,7 +164,7 @@ impl Store {
             // What names an object may be waiting to be committed.
             self.confirm().await?;
             let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
-            deleted += self.objects.delete_leftover_programs(&*self.reads, now).await?;
+            deleted += self.delete_leftover_programs(now).await?;
             deleted += self.objects.delete_uncounted_outputs(&*self.reads, now).await?;
             if deleted > 0 {
                 tracing::info!(objects = deleted, "deleted objects that no row names");
@@ -170,5 +172,11 @@ impl Store {
             *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         Ok(())
+    }
+
+    async fn delete_leftover_programs(&self, now: Timestamp) -> Result<u64, PruneError> {
+        // The same program may be on its way: its object must not go between the look for its row and the row.
+        let _lock = self.programs.lock().await;
+        self.objects.delete_leftover_programs(&*self.reads, now).await
     }
 }

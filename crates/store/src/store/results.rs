@@ -102,6 +102,14 @@ impl Store {
         Ok(self.objects.upload_output(job, task, object))
     }
 
+    /// Whether an output is there, whole, and stays: as after [`OutputUpload::finish`].
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
+        self.objects.keeps_output(job, task, object).await
+    }
+
     /// Whether an output is there, whole.
     ///
     /// # Errors

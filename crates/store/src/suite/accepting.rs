@@ -4,7 +4,7 @@ use model::{Affinity, JobKind, JobOptions, JobState, Priority, Requirements, Tim
 
 use super::Harness;
 use super::helpers::*;
-use crate::{Submission, SubmitError, WriteError};
+use crate::{ChangeKind, Submission, SubmitError, WriteError};
 
 pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harness: &dyn Harness) {
     let store = harness.open();
@@ -56,6 +56,20 @@ pub async fn a_repeated_submission_is_the_same_job_and_another_body_under_its_na
     same_id.fingerprint = [9; 32];
     assert_eq!(store.submit(same_id).await, Err(SubmitError::Mismatch { existing: first.id }));
     assert_eq!(store.unfinished().await.expect("readable").len(), 1);
+}
+
+pub async fn of_named_jobs_those_that_are_not_over_are_read_with_what_is_done_of_them(harness: &dyn Harness) {
+    let store = harness.open();
+    for number in 1..=5 {
+        store.submit(range_job(number, 10)).await.expect("room");
+    }
+    store.record(completed(id(2), 0..4, 7));
+    store.commit(change(id(3), at(9), ChangeKind::Canceled)).await.expect("room");
+    let found = store.unfinished_jobs(vec![id(4), id(9), id(3), id(2)]).await.expect("readable");
+    assert_eq!(found.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(2), id(4)]);
+    assert!(found[0].done.iter().cloned().eq(std::iter::once(0..4)), "{found:?}");
+    assert_eq!((found[0].record.value, found[1].done.len()), (7, 0));
+    assert!(store.unfinished_jobs(Vec::new()).await.expect("readable").is_empty());
 }
 
 pub async fn of_submissions_at_once_under_one_key_exactly_one_is_new(harness: &dyn Harness) {

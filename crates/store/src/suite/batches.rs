@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::backend::{Applied, BatchError};
 use crate::{Answer, Batch, ChangeKind, Entry, Epoch, Parts, Store, Submission, SubmitError, WriteError};
 
@@ -5,7 +7,7 @@ use super::Harness;
 use super::helpers::*;
 
 fn submission(number: u128) -> Entry {
-    Entry::Submission(Box::new(range_job(number, 10)))
+    Entry::Submission(Arc::new(range_job(number, 10)))
 }
 
 fn batch(parts: &Parts, id: u64, entries: Vec<Entry>) -> Batch {
@@ -75,7 +77,7 @@ pub async fn an_entry_that_is_refused_leaves_the_rest_of_its_batch(harness: &dyn
     wrong.tasks = 4;
     let entries = vec![
         submission(1),
-        Entry::Submission(Box::new(wrong)),
+        Entry::Submission(Arc::new(wrong)),
         Entry::Change(completed(id(1), 5..50, 1)),
         Entry::Nothing,
         Entry::Change(completed(id(1), 5..6, 1)),

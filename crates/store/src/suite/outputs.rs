@@ -95,6 +95,8 @@ pub async fn an_output_is_there_after_a_restart_if_it_is_what_was_announced(harn
     let content = binary(20_000_000);
     let object = object(by, &content);
     assert_eq!(store.has_output(job, 1, &object).await, Ok(true));
+    assert_eq!(store.keeps_output(job, 1, &object).await, Ok(true));
+    assert_eq!(store.keeps_output(job, 0, &object).await, Ok(false), "of another task");
     assert_eq!(store.has_output(job, 0, &object).await, Ok(false), "of another task");
     let mut bytes = store.output_bytes(job, 1, ProgramOutput::Object { object }).await.expect("there");
     assert_eq!(bytes.bytes(), object.bytes);

@@ -124,7 +124,7 @@ pub async fn a_leader_that_was_followed_writes_prunes_and_deletes_nothing(harnes
     let (mut first, mut second) = (one.leadership(), two.leadership());
     let old = leads(first.acquire(Uuid::from_u128(1)));
     let mut parts = one.lead(old.epoch).expect("it leads");
-    let submission = |number| Entry::Submission(Box::new(range_job(number, 10)));
+    let submission = |number| Entry::Submission(Arc::new(range_job(number, 10)));
     let batch = Batch { id: 1, epoch: old.epoch, entries: vec![submission(1)] };
     parts.backend.apply(&batch).expect("it leads");
     parts.last_batch = 1;

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -164,7 +165,7 @@ pub async fn what_was_not_counted_before_a_restart_is_counted_with_the_next_even
 
 pub async fn a_batch_that_is_sent_again_and_one_that_is_refused_count_once_and_not_at_all(harness: &dyn Harness) {
     let mut parts = harness.parts();
-    let submission = |number| Entry::Submission(Box::new(range_job(number, 10)));
+    let submission = |number| Entry::Submission(Arc::new(range_job(number, 10)));
     let batch = |parts: &Parts, id, entries| Batch { id, epoch: parts.epoch, entries };
     let first = batch(&parts, 1, vec![submission(1), submission(1), submission(2)]);
     for _ in 0..2 {

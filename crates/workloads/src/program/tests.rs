@@ -87,6 +87,41 @@ fn long_outputs_are_objects_unless_they_are_added() {
 }
 
 #[test]
+fn outputs_that_are_added_have_a_bound_of_their_own_since_they_stay_in_memory() {
+    let limits = json!({"output_bytes": 1_u64 << 30});
+    let of = |combine: &str| parse(json!({"program": "p", "args": [[]], "combine": combine, "limits": limits}));
+    let most = |combine: &str| work(&of(combine).expect("valid"), &(0..1)).limits.output_bytes;
+    assert_eq!((most("concat"), most("sum")), (1 << 30, 65_536));
+}
+
+#[test]
+fn the_environment_of_a_named_program_cannot_make_its_interpreter_run_something_else() {
+    let (uploaded, named) = ("ab".repeat(32), "render".to_owned());
+    let with = |program: &str, fold: Option<&str>, name: &str| {
+        let combine = fold.map_or_else(|| json!("none"), |fold| json!({"program": fold}));
+        parse(json!({"program": program, "args": [[]], "combine": combine, "env": {name: "1"}})).map(|_| ())
+    };
+    for name in ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"] {
+        for (program, fold) in [(&named, None), (&uploaded, Some(named.as_str()))] {
+            let error = with(program, fold, name).expect_err(name);
+            assert!(error.message.contains(name), "{}", error.message);
+        }
+        assert!(with(&uploaded, None, name).is_ok(), "it is caged, or has no loader");
+    }
+    assert!(with(&named, None, "PYTHONUNBUFFERED").is_ok() && with(&named, None, "SCENE").is_ok());
+}
+
+#[test]
+fn an_environment_fits_into_every_lease_or_is_refused() {
+    let with = |value: &str| parse(json!({"program": "p", "args": [[]], "env": {"A": value}}));
+    // A control character is six bytes of JSON; a worker takes a lease of a MiB.
+    let longest = with(&"\u{1}".repeat((64 << 10) - 1)).expect("valid");
+    assert!(longest.workload.lease(&(0..1), 1).get().len() < 512 << 10);
+    let message = with(&"x".repeat(64 << 10)).map(|_| ()).expect_err("too long").message;
+    assert!(message.contains("env has at most 65536 bytes"), "{message}");
+}
+
+#[test]
 fn parameters_out_of_bounds_are_refused() {
     for wrong in [
         json!({"program": "p"}),

@@ -2,7 +2,7 @@
 //! may ask it.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,9 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use test_postgres::own_ip;
 
 use super::Process;
-use super::services::own_ip;
 
 /// What services show the API server.
 const OWN_TOKEN: &str = "token-of-the-service-itself";
@@ -22,7 +22,7 @@ const OWN_TOKEN: &str = "token-of-the-service-itself";
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     directory: TempDir,
-    ip: IpAddr,
+    ip: Ipv4Addr,
     port: String,
     process: Process,
     state: Value,
@@ -109,7 +109,7 @@ pub(crate) fn account_token(account: &str, audience: &str, seconds: i64) -> Stri
     format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#.to_owned()), encode(claims.to_string()), encode("x".repeat(256)))
 }
 
-fn serve(directory: &Path, ip: IpAddr, port: &str) -> Process {
+fn serve(directory: &Path, ip: Ipv4Addr, port: &str) -> Process {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/grid/helpers/api_server.py");
     let mut command = Command::new("python3");
     Process::spawn(command.arg(script).arg(directory).arg(format!("{ip}:{port}")))
@@ -121,7 +121,7 @@ fn write_state(directory: &Path, state: &Value) {
     fs::rename(directory.join("state.new"), directory.join("state.json")).expect("exchange the state");
 }
 
-fn write_certificate(directory: &Path, ip: IpAddr) {
+fn write_certificate(directory: &Path, ip: Ipv4Addr) {
     let mut of_authority = CertificateParams::new([]).expect("parameters");
     of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect("a key");

@@ -1,6 +1,6 @@
 //! Several coordinators over one PostgreSQL, each with ways to the database and to its workers that a test can cut.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use model::JobEvent;
@@ -54,12 +54,11 @@ impl Group {
 
     fn start_on(own_server: Option<Server>, program: &str, count: usize, settings: &[(&str, &str)]) -> Self {
         let server = own_server.as_ref().unwrap_or_else(|| Server::shared());
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let database = server.create_database();
         let results = TempDir::new().expect("a directory");
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let settings = settings.iter().map(owned).collect();
-        let to_database = (0..count).map(|_| Proxy::to(address)).collect();
+        let to_database = (0..count).map(|_| Proxy::to(server.address())).collect();
         let (coordinators, to_coordinator) = (Vec::new(), Vec::new());
         let mut group = Self { coordinators, to_database, to_coordinator, own_server, database, results, settings };
         for number in 0..count {

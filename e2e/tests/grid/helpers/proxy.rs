@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::services::own_ip;
+use test_postgres::own_ip;
 
 /// Bytes that are passed on at a time.
 const PIECE: usize = 64 * 1024;

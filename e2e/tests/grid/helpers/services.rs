@@ -1,13 +1,13 @@
 //! Coordinators and workers as processes, and what they show of themselves.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use test_postgres::own_ip;
 
 use super::{Answer, InFlight, Process, eventually, get, send};
 
@@ -254,15 +254,6 @@ fn settings(data_dir: &TempDir) -> [(&'static str, &str); 3] {
 /// An address that nobody else uses, so that a port of it cannot be taken while nobody listens on it.
 pub(crate) fn own_address() -> String {
     format!("{}:0", own_ip())
-}
-
-/// An address of this host that nobody else uses.
-pub(crate) fn own_ip() -> IpAddr {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(number < 256, "eight bits of the address tell the listeners of one process apart");
-    let [_, x, y, z] = (number << 16 | (std::process::id() & 0xffff)).to_be_bytes();
-    IpAddr::from([127, x, y, z])
 }
 
 fn address(field: &Value) -> SocketAddr {

@@ -40,6 +40,10 @@ class Addresses:
     def __len__(self) -> int:
         return len(self.all)
 
+    def after_fork(self) -> None:
+        """Takes a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
     @property
     def current(self) -> Address:
         """The coordinator that is asked now."""

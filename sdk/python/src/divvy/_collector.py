@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from .calls import failed_task, give, settle
 from .client import Client, job_path
-from .errors import BrokenGridExecutor, DivvyError, GridError, JobCanceled, JobLost, NotFound, TaskFailed
+from .errors import (
+    BrokenGridExecutor,
+    Conflict,
+    DivvyError,
+    GridError,
+    JobCanceled,
+    JobLost,
+    NotFound,
+    TaskFailed,
+    Unavailable,
+)
 from .events import END_TYPES
 from .models import JobEvent
 
@@ -46,6 +56,9 @@ FIRST_PAGE, LARGEST_PAGE = 100, 1000
 #: Ranges of open tasks that one look reads.
 MAX_RANGES = 16
 
+#: Tasks of one request to skip some; the grid takes as many.
+MAX_SKIPPED = 1000
+
 #: A thread without anything to do ends after this time.
 LINGER_SECONDS = 1.0
 
@@ -61,7 +74,10 @@ class Batch:
         self.pause = FIRST_PAUSE
         self.due_at = self.added_at + FIRST_PAUSE
         self.is_over = False
+        #: Whether futures were canceled that the grid has not been told of.
         self.has_cancels = False
+        #: Whether some of these run, or have run, as far as the grid knows.
+        self.has_late_cancels = False
         self.has_noticed = False
         self.state_known_at = time.monotonic()
         self.watcher: Callable[[JobEvent | None], None] | None = None
@@ -81,6 +97,10 @@ class Batch:
             end = index + 1
         if start >= 0:
             yield start, end
+
+    def are_all_canceled(self) -> bool:
+        """Whether nobody waits for any task that is open."""
+        return bool(self.open) and all(future.cancelled() for future in self.open.values())
 
     def pace(self, *, is_news: bool, jobs: int) -> None:
         """When to look again: when the rest should be done at the rate so far, else less and less often."""
@@ -118,8 +138,15 @@ class Collector:
         """Starts the thread unless it runs."""
         with self._changed:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._guarded, name="divvy-collector")
-                self._thread.start()
+                thread = threading.Thread(target=self._guarded, name="divvy-collector")
+                thread.start()
+                self._thread = thread
+
+    def after_fork(self) -> list[GridFuture]:
+        """Leaves the jobs to the parent. Returns the futures of their tasks."""
+        futures = [future for batch in self._batches.values() for future in batch.open.values()]
+        self._changed, self._thread, self._batches = threading.Condition(), None, {}
+        return futures
 
     def add(self, batch: Batch) -> None:
         """Takes a job that was submitted."""
@@ -246,11 +273,13 @@ class Collector:
 
     def _look(self, batch: Batch) -> None:
         is_over = batch.is_over
-        is_news = self._read(batch, is_over)
-        if batch.open and not is_over and not is_news and time.monotonic() - batch.state_known_at > STATE_INTERVAL:
-            self._see_state(batch)
         if batch.has_cancels and not is_over:
             self._bring_cancels(batch)
+        is_news = bool(batch.open) and self._read(batch, is_over)
+        if batch.has_late_cancels and not is_over and batch.are_all_canceled():
+            self._cancel_whole(batch)
+        if batch.open and not is_over and not is_news and time.monotonic() - batch.state_known_at > STATE_INTERVAL:
+            self._see_state(batch)
         if is_over and batch.open:
             return self._end_over(batch)
         if not batch.open:
@@ -287,7 +316,12 @@ class Collector:
         """Settles the future of a task that is over. Whether that is news."""
         future = batch.open.get(task["index"])
         state = task["state"]
-        if future is None or state == "pending":
+        if future is None:
+            return False
+        if state == "pending":
+            # It may run no more, also where it has just come back from a worker that was lost.
+            if future.cancelled():
+                batch.has_cancels = True
             return False
         if state == "running":
             future.note_running()
@@ -312,10 +346,33 @@ class Collector:
             log.warning("job %s waits: %s", batch.id, notice)
 
     def _bring_cancels(self, batch: Batch) -> None:
-        """Cancels the job when nobody waits for any of its tasks. The grid cancels no single one of them."""
-        if all(future.cancelled() for future in batch.open.values()):
-            self._cancel(batch)
-            batch.open.clear()
+        """Cancels the job when nobody waits for any of its tasks, else skips those that have not begun."""
+        with self._changed:
+            batch.has_cancels = False
+        canceled = [index for index, future in batch.open.items() if future.cancelled()]
+        if len(canceled) == len(batch.open):
+            return self._cancel_whole(batch)
+        for first in range(0, len(canceled), MAX_SKIPPED):
+            for index in self._skip(batch, canceled[first : first + MAX_SKIPPED]):
+                batch.open.pop(index, None)
+        batch.has_late_cancels = any(index in batch.open for index in canceled)
+        return None
+
+    def _skip(self, batch: Batch, tasks: Sequence[int]) -> list[int]:
+        """Lets tasks that have not begun never begin. Returns them."""
+        try:
+            return self._client.skip(batch.id, tasks)
+        except (Conflict, NotFound):
+            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
+            return []
+        except Unavailable:
+            # Such as while its disk is full.
+            batch.has_cancels = True
+            return []
+
+    def _cancel_whole(self, batch: Batch) -> None:
+        self._cancel(batch)
+        batch.open.clear()
 
     def _cancel(self, batch: Batch) -> None:
         try:

@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED, PENDING
+from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._collector import Batch, Collector
+from ._fork import remember
 from .calls import call_labels, give
 from .client import Client, job_path, job_request, new_job_id
 from .errors import BrokenGridExecutor, DivvyError, GridUnreachable, PayloadTooLarge, Unavailable
@@ -66,6 +67,12 @@ class GridFuture(Future[Any]):
         with self._condition:
             if self._state == PENDING:
                 self.set_running_or_notify_cancel()
+
+    def abandon(self, error: BaseException) -> None:
+        """Ends it with an error in a forked child. What is to be called then is the parent's, and is not called."""
+        self._condition = threading.Condition()
+        if self._state in (PENDING, RUNNING):
+            self._exception, self._state = error, FINISHED
 
 
 class Call:
@@ -121,6 +128,15 @@ class Engine:
         self._is_shut_down = False
         self._broken: BaseException | None = None
         self._collector = Collector(client, self.break_down, self._is_sending, self._close_client_when_done)
+        remember(self)
+
+    def after_fork(self) -> None:
+        """Leaves the calls there are to the parent: their futures end with an error here. New calls are taken."""
+        futures = [call.future for call in (*self._sending, *self._queue)] + self._collector.after_fork()
+        self._changed, self._sender = threading.Condition(), None
+        self._queue, self._sending = deque(), []
+        for future in futures:
+            future.abandon(BrokenGridExecutor("the call was submitted by the process that this one was forked from"))
 
     def check_open(self) -> None:
         """Raises what ``submit`` must raise where no more calls are taken."""
@@ -135,12 +151,17 @@ class Engine:
         """Takes calls, in their order."""
         with self._changed:
             self.check_open()
-            self._queue.extend(calls)
             if self._sender is None:
-                self._sender = threading.Thread(target=self._guarded, name="divvy-sender")
-                self._sender.start()
+                sender = threading.Thread(target=self._guarded, name="divvy-sender")
+                # Where no thread can start this raises, and nothing is queued that nobody would send.
+                sender.start()
+                self._sender = sender
             self._collector.start()
-            self._changed.notify_all()
+            before = len(self._queue)
+            self._queue.extend(calls)
+            # The sender waits for the first call, and then for enough of them: to wake for each would slow both.
+            if before == 0 or before < FULL_ENOUGH <= len(self._queue):
+                self._changed.notify_all()
 
     def shut_down(self, *, cancel_futures: bool = False) -> None:
         """Takes no more calls, and perhaps cancels those that do not run."""
@@ -208,10 +229,12 @@ class Engine:
                     self._sender = None
                     return None
                 self._changed.wait(min(left, 0.1))
-            if len(self._queue) < FULL_ENOUGH and not self._is_shut_down:
-                coalesce_until = time.monotonic() + COALESCE_SECONDS
-                while (left := coalesce_until - time.monotonic()) > 0:
-                    self._changed.wait(left)
+            coalesce_until = time.monotonic() + COALESCE_SECONDS
+            while len(self._queue) < FULL_ENOUGH and not self._is_shut_down:
+                left = coalesce_until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
             self._sending = self._take_group()
             return self._sending
 

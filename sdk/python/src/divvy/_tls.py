@@ -53,6 +53,10 @@ class ClientTls:
             server_name=os.environ.get(SERVER_NAME) or None,
         )
 
+    def after_fork(self) -> None:
+        """Takes a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
     def context(self) -> ssl.SSLContext:
         """The context of a new connection. A certificate whose files have changed is read again first."""
         if self._identity is not None:

@@ -27,6 +27,10 @@ class TokenFile:
         self._seen = _stamp(path)
         self._token = _read(path)
 
+    def after_fork(self) -> None:
+        """Takes a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
+
     def token(self) -> str:
         """The token as the file has it now."""
         stamp = _stamp(self._path)

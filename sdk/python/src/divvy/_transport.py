@@ -11,21 +11,23 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import select
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from ._addresses import Address, Addresses
+from ._connection import Connection, Stream
+from ._fork import remember
 from ._tls import ClientTls
 from ._token import TokenFile, check_token
-from .errors import GridUnreachable, grid_error
+from .errors import ClientClosed, GridUnreachable, grid_error
 
 USER_AGENT = "divvy-python/0.1"
 
@@ -92,8 +94,21 @@ class Transport:
         if isinstance(token, str) and token:
             self._headers["Authorization"] = f"Bearer {check_token(token)}"
         self._idle: deque[tuple[float, Connection]] = deque()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        remember(self)
+
+    def after_fork(self) -> None:
+        """Leaves the connections to the parent: an answer must not come to the wrong one of both."""
+        idle, self._idle = self._idle, deque()
+        self._lock, self._streams = threading.RLock(), weakref.WeakSet()
+        self._closed = renewed(self._closed)
+        for part in (self._addresses, self._token_file, self._tls):
+            if part is not None:
+                part.after_fork()
+        for _, connection in idle:
+            connection.close()
 
     @property
     def is_closed(self) -> bool:
@@ -101,12 +116,15 @@ class Transport:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Closes idle connections and ends all waits for another try."""
+        """Closes idle connections, and ends streams and all waits for another try."""
         self._closed.set()
         with self._lock:
             idle, self._idle = self._idle, deque()
+            streams = list(self._streams)
         for _, connection in idle:
             connection.close()
+        for stream in streams:
+            stream.abort()
 
     def request(
         self,
@@ -141,6 +159,9 @@ class Transport:
                 if response.status not in _BUSY or self._closed.is_set():
                     return response
                 self._addresses.move_on(address)
+                if not is_safe:
+                    # A coordinator that passed it on may have lost the leader's answer.
+                    return response
                 if time.monotonic() >= deadline and others <= 0:
                     return response
                 pause = max(pause, _retry_after(response)) if others <= 0 else pause
@@ -156,11 +177,11 @@ class Transport:
         return self.request("GET", path, **options).checked().json()
 
     def stream(self, path: str, headers: Mapping[str, str], idle_timeout: float) -> Stream:
-        """Opens an answer that is read line by line. One try."""
+        """Opens an answer that is read line by line. One try. ``ClientClosed`` after a ``close``, which ends it."""
         address = self._addresses.current
         connection = self._connect(address, idle_timeout)
         try:
-            connection.request("GET", address.prefix + path, headers={**self._own_headers(), **headers})
+            connection.send_request("GET", address.prefix + path, None, {**self._own_headers(), **headers})
             opened = connection.sock
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
@@ -173,7 +194,13 @@ class Transport:
             if response.status in _BUSY:
                 self._addresses.move_on(address)
             raise problem(response.status, body)
-        return Stream(connection, opened, response)
+        stream = Stream(connection, opened, response)
+        with self._lock:
+            self._streams.add(stream)
+        if self._closed.is_set():
+            stream.close()
+            raise ClientClosed("the client is closed")
+        return stream
 
     def ask(self, use: Callable[[Connection], Response], timeout: float) -> Response:
         """The answer that ``use`` gets over an idle connection or a new one; one try, but that ``use`` is called again
@@ -237,7 +264,8 @@ class Transport:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """One request and its answer on a connection."""
-        connection.request(method, connection.address.prefix + path, body, {**self._own_headers(), **(headers or {})})
+        headers = {**self._own_headers(), **(headers or {})}
+        connection.send_request(method, connection.address.prefix + path, body, headers)
         response = connection.getresponse()
         content = response.read()
         return Response(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
@@ -270,33 +298,6 @@ class Transport:
         connection.close()
 
 
-class Connection(http.client.HTTPConnection):
-    """A connection to one coordinator, over TLS where ``tls`` is given."""
-
-    def __init__(self, address: Address, timeout: float, tls: ClientTls | None) -> None:
-        super().__init__(address.host, address.port, timeout=timeout)
-        self.address = address
-        self._tls = tls
-        if tls is not None:
-            # The port that is not named in the request's `Host`.
-            self.default_port = 443
-
-    def connect(self) -> None:
-        """Connects, and shakes hands."""
-        super().connect()
-        if self._tls is not None:
-            name = self._tls.server_name or self.address.host
-            self.sock = self._tls.context().wrap_socket(self.sock, server_hostname=name)
-
-    def is_open(self) -> bool:
-        """Whether an idle connection can be used: not if its end, or what nobody asked for, is there to read."""
-        if self.sock is None:
-            return False
-        looked_at = select.poll()
-        looked_at.register(self.sock, select.POLLIN)
-        return not looked_at.poll(0)
-
-
 def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTls | None:
     """What the addresses are asked with: a context of the caller's, or the one that the variables describe."""
     if not addresses.has_tls:
@@ -304,46 +305,17 @@ def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTl
     return ClientTls.from_env() if context is None else ClientTls(context)
 
 
+def renewed(event: threading.Event) -> threading.Event:
+    """Another event in the same state, whose lock no thread of a forked process' parent holds."""
+    made = threading.Event()
+    if event.is_set():
+        made.set()
+    return made
+
+
 def unreachable(address: Address, error: BaseException) -> GridUnreachable:
     """The exception for a coordinator that does not answer."""
     return GridUnreachable(f"{address.url} does not answer: {type(error).__name__}: {error}")
-
-
-class Stream:
-    """An answer that arrives over time. One thread reads and closes it; another may ``abort`` it, which ends a read."""
-
-    def __init__(
-        self, connection: http.client.HTTPConnection, opened: socket.socket | None, response: http.client.HTTPResponse
-    ) -> None:
-        self._connection = connection
-        self._socket = opened
-        self._response = response
-        self.status = response.status
-
-    def lines(self) -> Iterator[str]:
-        """Lines without their ends, until the answer ends. Raises ``GridUnreachable`` when it is cut."""
-        try:
-            while line := self._response.readline(MAX_LINE_BYTES):
-                yield line.decode(errors="replace").rstrip("\r\n")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise GridUnreachable(f"the stream was cut: {type(error).__name__}: {error}") from error
-        finally:
-            self.close()
-
-    def abort(self) -> None:
-        """Ends the stream."""
-        with suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Frees the connection."""
-        self._response.close()
-        self._connection.close()
-
-
-#: An event's data is a job event, whose longest part is an error of 1000 characters.
-MAX_LINE_BYTES = 1024 * 1024
 
 
 def _retry_after(response: Response) -> float:

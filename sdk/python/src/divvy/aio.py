@@ -1,6 +1,6 @@
 """``AsyncClient``: the client for asyncio. Needs aiohttp: ``pip install 'divvy[async]'``.
 
-It has what ``Client`` has for jobs, as coroutines, and keeps one event stream for all jobs that are awaited.
+It has what ``Client`` has, as coroutines, and keeps one event stream for all jobs that are awaited.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ import ssl
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
 from ._addresses import Address, Addresses
+from ._async_job import AsyncJob
+from ._token import check_token
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, client_tls, problem, unreachable
 from .calls import named_call, task_label
 from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
-from .errors import Conflict, GridUnreachable, JobCanceled, JobFailed, Unavailable
+from .errors import ClientClosed, DivvyError, GridUnreachable, Unavailable
 from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, StreamReset
-from .job import LOOK_INTERVAL, OVER
 from .models import JobEvent
 
 if TYPE_CHECKING:
     from . import models
+
+__all__ = ["AsyncClient", "AsyncJob"]
 
 #: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile.
 _BUSY = frozenset({408, 429, 503})
@@ -57,7 +60,7 @@ class AsyncClient:
         self._headers = {
             "User-Agent": USER_AGENT,
             "Content-Type": "application/json",
-            **({"Authorization": f"Bearer {token}"} if token else {}),
+            **({"Authorization": f"Bearer {check_token(token)}"} if token else {}),
         }
         self._timeout = timeout
         self._retry_for = retry_for
@@ -67,6 +70,8 @@ class AsyncClient:
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
+        self._streams: set[aiohttp.ClientResponse] = set()
+        self._is_closed = False
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -77,11 +82,16 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes connections and the event stream. Jobs go on."""
+        """Closes connections and the event stream. Jobs go on; what waits for one here gets ``ClientClosed``."""
+        self._is_closed = True
+        self._wake(None)
         if self._follower is not None:
             self._follower.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._follower
+            # Unlike an await of it, this ends with an error only if this very task is canceled.
+            await asyncio.wait([self._follower])
+        for response in list(self._streams):
+            # Closing the session would leave those waiting that read it.
+            response.close()
         if self._opened is not None:
             await self._opened.close()
             # Transports that were aborted are closed by the loop's next turn.
@@ -95,7 +105,7 @@ class AsyncClient:
         path = job_path(uuid.UUID(str(id)) if id is not None else new_job_id())
         return AsyncJob(self, await self._json("PUT", path, body))
 
-    async def call(self, name: str, *args: Any, **kwargs: Any) -> AsyncJob:
+    async def call(self, name: str, /, *args: Any, **kwargs: Any) -> AsyncJob:
         """Submits one call of the function that workers have registered as ``name``."""
         return await self.call_each(name, [args], kwargs)
 
@@ -110,7 +120,12 @@ class AsyncClient:
 
     async def job(self, id: str | uuid.UUID) -> AsyncJob:
         """A job as it is now."""
-        return AsyncJob(self, await self._json("GET", job_path(id)))
+        return AsyncJob(self, await self.show(str(id)))
+
+    async def show(self, id: str) -> models.Job:
+        """A job's description as it is now."""
+        shown: models.Job = await self._json("GET", job_path(id))
+        return shown
 
     async def jobs(
         self,
@@ -130,14 +145,58 @@ class AsyncClient:
             for task in page["tasks"]:
                 yield task
 
-    async def result(self, id: str | uuid.UUID) -> Any:
-        """A job's result; ``Conflict`` while there is none."""
-        return await self._json("GET", job_path(id, "/result"))
+    async def result(self, id: str | uuid.UUID, *, wait: float = 0.0) -> Any:
+        """A job's result. ``Conflict`` while there is none, which is waited for up to ``wait`` seconds, at most 60."""
+        path = job_path(id, "/result") + (f"?wait={wait}s" if wait else "")
+        return await self._json("GET", path, more_time=wait)
+
+    async def named_result(self, output: str) -> Any:
+        """The newest result that a job stored under its ``output`` name."""
+        return await self._json("GET", f"/v1/results/{quote(output, safe='')}")
+
+    async def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
+        """Lets tasks of a job of the kind ``tasks`` never begin, as ``Client.skip`` does."""
+        body = json.dumps({"tasks": list(tasks)})
+        skipped: models.Skipped = await self._json("POST", job_path(id, "/tasks/skip"), body, is_safe=True)
+        return skipped["skipped"]
 
     async def explain(self, id: str | uuid.UUID) -> list[str]:
         """Why a job's tasks wait."""
         explained: models.Explanation = await self._json("GET", job_path(id, "/explain"))
         return explained["reasons"]
+
+    async def cancel(self, id: str | uuid.UUID) -> AsyncJob:
+        """Cancels a job. Idempotent."""
+        return await self.act(id, "cancel")
+
+    async def pause(self, id: str | uuid.UUID) -> AsyncJob:
+        """Lets nothing more of a job start. Idempotent."""
+        return await self.act(id, "pause")
+
+    async def resume(self, id: str | uuid.UUID) -> AsyncJob:
+        """Lets a paused job go on. Idempotent."""
+        return await self.act(id, "resume")
+
+    async def retry(self, id: str | uuid.UUID) -> AsyncJob:
+        """Runs again what failed of a job."""
+        return await self.act(id, "retry")
+
+    async def cancel_all(
+        self,
+        *,
+        state: models.JobState | Iterable[models.JobState] = (),
+        kind: models.JobKind | None = None,
+        tag: str | Iterable[str] = (),
+    ) -> models.Changed:
+        """Cancels every job that the filter finds; at least one of its fields must be given."""
+        path = "/v1/jobs/all/cancel?" + urlencode(filter_query(state, kind, tag))
+        changed: models.Changed = await self._json("POST", path)
+        return changed
+
+    async def workers(self) -> list[models.WorkerSummary]:
+        """The workers that are registered now. Workers that fetch their tasks, such as Python workers, are not."""
+        workers: list[models.WorkerSummary] = await self._json("GET", "/workers")
+        return workers
 
     async def act(self, id: str | uuid.UUID, action: str) -> AsyncJob:
         """Changes a job: ``cancel``, ``pause``, ``resume`` or ``retry``."""
@@ -178,15 +237,18 @@ class AsyncClient:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     @asynccontextmanager
-    async def watching(self, id: str) -> AsyncIterator[asyncio.Event]:
+    async def watching(self, id: str, timeout: float | None = None) -> AsyncIterator[asyncio.Event]:
         """An event that is set when the job may be over, for as long as the block runs."""
+        if self._is_closed:
+            raise ClientClosed("the client is closed")
         event = asyncio.Event()
         self._waiting.setdefault(id, set()).add(event)
         if self._follower is None or self._follower.done():
             self._follower = asyncio.create_task(self._follow())
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._connected.wait(), CONNECT_TIMEOUT)
         try:
+            with suppress(asyncio.TimeoutError):
+                patience = CONNECT_TIMEOUT if timeout is None else max(0.0, min(timeout, CONNECT_TIMEOUT))
+                await asyncio.wait_for(self._connected.wait(), patience)
             yield event
         finally:
             self._waiting[id].discard(event)
@@ -212,7 +274,7 @@ class AsyncClient:
                             self._wake(event)
                         if not self._waiting:
                             break
-            except (GridUnreachable, Unavailable):
+            except (DivvyError, ValueError):
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
                 self._connected.clear()
@@ -226,12 +288,14 @@ class AsyncClient:
         for waiter in woken:
             waiter.set()
 
-    async def _json(self, method: str, path: str, body: str | None = None, *, is_safe: bool = True) -> Any:
+    async def _json(
+        self, method: str, path: str, body: str | None = None, *, is_safe: bool = True, more_time: float = 0.0
+    ) -> Any:
         deadline, pause, others = time.monotonic() + self._retry_for, FIRST_PAUSE, len(self._addresses) - 1
         while True:
             address, is_last = self._addresses.current, time.monotonic() >= deadline and others <= 0
             try:
-                status, content = await self._exchange(address, method, path, body)
+                status, content = await self._exchange(address, method, path, body, more_time)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 self._addresses.move_on(address)
                 never_arrived = isinstance(error, aiohttp.ClientConnectorError)
@@ -251,8 +315,10 @@ class AsyncClient:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _exchange(self, address: Address, method: str, path: str, body: str | None) -> tuple[int, bytes]:
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
+    async def _exchange(
+        self, address: Address, method: str, path: str, body: str | None, more_time: float
+    ) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=self._timeout + more_time)
         options = self._request_options(address)
         async with self._session().request(
             method, address.url + path, data=body, timeout=timeout, **options
@@ -281,9 +347,11 @@ class AsyncClient:
                 if response.status >= 400:
                     raise problem(response.status, await response.read())
                 connection = response.connection
+                self._streams.add(response)
                 try:
                     yield response
                 finally:
+                    self._streams.discard(response)
                     # The goodbye of TLS would outlast an event loop that ends now.
                     if self._tls is not None and connection is not None and connection.transport is not None:
                         connection.transport.abort()
@@ -300,6 +368,8 @@ class AsyncClient:
         return {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}
 
     def _session(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise ClientClosed("the client is closed")
         if self._opened is None:
             self._opened = aiohttp.ClientSession(headers=self._headers)
         return self._opened
@@ -310,83 +380,3 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | 
     async for line in response.content:
         for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):
             yield event
-
-
-class AsyncJob:
-    """A job as it was when it was last looked at. ``await job`` waits until it is over and returns it."""
-
-    def __init__(self, client: AsyncClient, shown: models.Job) -> None:
-        self._client = client
-        self.data = shown
-
-    def __repr__(self) -> str:
-        return f"<AsyncJob {self.id} {self.data['kind']} {self.state}>"
-
-    def __await__(self) -> Generator[Any, None, AsyncJob]:
-        return self.wait().__await__()
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.data["id"]
-
-    @property
-    def state(self) -> models.JobState:
-        """Where it was in its life."""
-        return self.data["state"]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more happens to it, unless it is retried."""
-        return self.state in OVER
-
-    async def refresh(self) -> AsyncJob:
-        """Looks at it again."""
-        self.data = (await self._client.job(self.id)).data
-        return self
-
-    async def wait(self, timeout: float | None = None) -> AsyncJob:
-        """Waits until it is over, also over restarts of the coordinator. ``TimeoutError`` after ``timeout`` seconds."""
-        until = None if timeout is None else time.monotonic() + timeout
-        async with self._client.watching(self.id) as news:
-            while True:
-                news.clear()
-                if (await self.refresh()).is_over:
-                    return self
-                left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
-                if left <= 0:
-                    raise TimeoutError(f"job {self.id} is {self.state} after {timeout} s")
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(news.wait(), left)
-
-    async def result(self) -> Any:
-        """Waits until it is over, and returns its result. ``JobFailed`` or ``JobCanceled`` if there is none."""
-        if not self.is_over:
-            await self.wait()
-        if self.state == "canceled":
-            raise JobCanceled(self.id, "it was canceled")
-        if self.state == "failed":
-            raise JobFailed(self.id, await self._failure())
-        return await self._client.result(self.id)
-
-    async def _failure(self) -> str:
-        """Why it failed, and the reason of the first task that did."""
-        reason = self.data.get("error") or "it failed"
-        # Other kinds have no tasks with a state of their own.
-        with suppress(Conflict):
-            async for first in self.tasks(state="failed"):
-                return f"{reason}, task {first['index']} with {first.get('last_error')}"
-        return reason
-
-    async def cancel(self) -> AsyncJob:
-        """Cancels it. Idempotent."""
-        self.data = (await self._client.act(self.id, "cancel")).data
-        return self
-
-    def tasks(self, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
-        """Its individual tasks."""
-        return self._client.tasks(self.id, state=state)
-
-    def events(self, *, after: int | None = None, follow: bool = True) -> AsyncIterator[JobEvent]:
-        """What happened and happens to it, until its end."""
-        return self._client.events(self.id, after=after, follow=follow)

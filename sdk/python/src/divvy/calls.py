@@ -25,6 +25,7 @@ import pickle
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -54,6 +55,7 @@ _PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})
 Payload = Mapping[str, Any]
 
 
+@cache
 def cloudpickle_version() -> str:
     """cloudpickle's ``major.minor``."""
     import cloudpickle
@@ -133,11 +135,14 @@ def single_call(common: str, function: Callable[..., object], args: tuple[Any, .
     return f'{common},"call":"{to_text(dumps((function, args, kwargs)))}"}}'
 
 
-def chunk_calls(common: str, function: Callable[..., object], chunks: Iterable[list[tuple[Any, ...]]]) -> Iterable[str]:
-    """The payloads of the chunks of a ``map``."""
-    head = f'{common},"function":"{to_text(dumps(function))}","chunk":"'
-    for chunk in chunks:
-        yield f'{head}{to_text(dumps(chunk))}"}}'
+def chunk_head(common: str, function: Callable[..., object]) -> str:
+    """What the payloads of all chunks of a ``map`` begin with."""
+    return f'{common},"function":"{to_text(dumps(function))}","chunk":"'
+
+
+def chunk_call(head: str, chunk: list[tuple[Any, ...]]) -> str:
+    """The payload of a chunk of a ``map``."""
+    return f'{head}{to_text(dumps(chunk))}"}}'
 
 
 def named_call(name: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +163,8 @@ def mismatch(payload: Any) -> str | None:
     if payload.get("cloudpickle") != cloudpickle_version():
         theirs = payload.get("cloudpickle")
         return f"VersionMismatch: the call is from cloudpickle {theirs}, this worker has {cloudpickle_version()}"
-    if major_minor(payload.get("sdk")) != major_minor(__version__):
+    # Most calls come from the very same version.
+    if payload.get("sdk") != __version__ and major_minor(payload.get("sdk")) != major_minor(__version__):
         return f"VersionMismatch: the call is from divvy {payload.get('sdk')}, this worker has {__version__}"
     return None
 
@@ -182,6 +188,14 @@ def chunk_outcome(values: list[Any], error: str | None) -> str:
 def error_outcome(error: str) -> str:
     """The outcome of a call that has no value."""
     return f'{{"divvy":{FORMAT},"error":{error}}}'
+
+
+def words_of(error: BaseException) -> str:
+    """An exception's message, also where its own code for it fails."""
+    try:
+        return str(error)
+    except BaseException as problem:
+        return f"its message cannot be made: {type(problem).__name__}"
 
 
 def error_field(kind: str, message: str, *, type_name: str = "", traceback: str = "", pickled: bytes = b"") -> str:
@@ -212,7 +226,7 @@ def _unpickled(field: Mapping[str, Any], message: str) -> BaseException:
         try:
             error = pickle.loads(blob)
         except BaseException as problem:
-            return errors.RemoteError(type_name, f"{message} (it cannot be unpickled here: {problem})")
+            return errors.RemoteError(type_name, f"{message} (it cannot be unpickled here: {words_of(problem)})")
         if isinstance(error, BaseException):
             return error
     return errors.RemoteError(type_name, message)
@@ -232,7 +246,8 @@ def settle(future: Future[Any], outcome: Any) -> None:
     try:
         value, error = _parse(outcome)
     except BaseException as problem:
-        value, error = None, errors.NotPicklable(f"the result cannot be unpickled here: {problem!r}")
+        words = f"{type(problem).__name__}: {words_of(problem)}"
+        value, error = None, errors.NotPicklable(f"the result cannot be unpickled here: {words}")
     give(future, value, error)
 
 

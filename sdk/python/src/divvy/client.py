@@ -100,7 +100,7 @@ class Client:
         path = f"/v1/jobs/{uuid.UUID(str(id)) if id is not None else new_job_id()}"
         return Job(self, self.transport.request("PUT", path, json.dumps(body)).checked().json())
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> Job:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Job:
         """Submits one call of the function that workers have registered as ``name``, with JSON arguments.
 
         Its result is ``job.result["tasks"][0]``.
@@ -123,9 +123,9 @@ class Client:
         """A job as it is now."""
         return Job(self, self.show(str(id)))
 
-    def show(self, id: str) -> models.Job:
-        """A job's description as it is now."""
-        shown: models.Job = self.transport.get_json(job_path(id))
+    def show(self, id: str, **options: float) -> models.Job:
+        """A job's description as it is now. ``options`` may be a ``timeout`` and a ``retry_for`` of this request."""
+        shown: models.Job = self.transport.get_json(job_path(id), **options)
         return shown
 
     def jobs(
@@ -144,6 +144,16 @@ class Client:
         query: list[tuple[str, str]] = [("state", state)] if state else []
         for page in self._pages(job_path(id, "/tasks"), query):
             yield from page["tasks"]
+
+    def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
+        """Lets tasks of a job of the kind ``tasks`` never begin; each succeeds with the result None. At most 1000.
+
+        Returns those that this request has ended: a task that runs or is over stays as it is.
+        """
+        body = json.dumps({"tasks": list(tasks)})
+        response = self.transport.request("POST", job_path(id, "/tasks/skip"), body, is_safe=True)
+        skipped: models.Skipped = response.checked().json()
+        return skipped["skipped"]
 
     def result(self, id: str | uuid.UUID, *, wait: float = 0.0) -> Any:
         """A job's result. ``Conflict`` while there is none, which is waited for up to ``wait`` seconds, at most 60."""

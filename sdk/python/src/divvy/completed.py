@@ -26,7 +26,7 @@ def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterato
             if isinstance(item, Job):
                 watcher = _watcher(item, ended)
                 watchers.append((item, watcher))
-                item._client.hub.watch(item.id, watcher)
+                item._client.hub.add(item.id, watcher)
                 ended.put(item)
             else:
                 item.add_done_callback(ended.put)  # type: ignore[arg-type]
@@ -34,7 +34,10 @@ def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterato
             item = _next(ended, until, len(pending), pending)
             if item in pending and (not isinstance(item, Job) or item.is_over or item.refresh().is_over):
                 pending.remove(item)
-                yield item
+                # What was given away is not kept alive here.
+                ended_now = [item]
+                del item
+                yield ended_now.pop()
     finally:
         for job, watcher in watchers:
             job._client.hub.remove(job.id, watcher)

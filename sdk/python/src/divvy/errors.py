@@ -13,6 +13,10 @@ class DivvyError(Exception):
     """Base of all exceptions of this package."""
 
 
+class ClientClosed(DivvyError, RuntimeError):
+    """The client was closed: its streams of events end, and an ``AsyncClient`` cannot be used any more."""
+
+
 class GridUnreachable(DivvyError, ConnectionError):
     """The coordinator did not answer within the client's ``retry_for``."""
 

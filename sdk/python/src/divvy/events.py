@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Stream, Transport
+from ._connection import Stream
+from ._fork import remember
+from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport, renewed
 from .errors import DivvyError
 from .models import JobEvent
 
@@ -89,14 +91,16 @@ class EventHub:
         self._closed = threading.Event()
         self._last_seq: int | None = None
         self._watched_at = time.monotonic()
+        remember(self)
 
-    def watch(self, job_id: str, watcher: Watcher) -> None:
-        """Calls ``watcher`` with each event of a job from now on; waits until the stream is there, but not for long."""
-        self.add(job_id, watcher)
-        self._connected.wait(CONNECT_TIMEOUT)
+    def after_fork(self) -> None:
+        """Leaves the stream and those that watch to the parent."""
+        self._lock = threading.RLock()
+        self._watchers, self._thread, self._stream = {}, None, None
+        self._connected, self._closed = threading.Event(), renewed(self._closed)
 
     def add(self, job_id: str, watcher: Watcher) -> None:
-        """Like ``watch``, but does not wait: what happens before the stream is there shows as None."""
+        """Calls ``watcher`` with each event of a job. What happens before the stream is there shows as None."""
         with self._lock:
             self._watchers.setdefault(job_id, []).append(watcher)
             self._watched_at = time.monotonic()
@@ -117,11 +121,12 @@ class EventHub:
                 self._watchers.pop(job_id, None)
 
     @contextmanager
-    def watching(self, job_id: str) -> Iterator[Watch]:
-        """Watches a job for as long as the block runs."""
+    def watching(self, job_id: str, timeout: float | None = None) -> Iterator[Watch]:
+        """Watches a job for as long as the block runs. Waits until the stream is there, but not for long."""
         watch = Watch()
-        self.watch(job_id, watch)
+        self.add(job_id, watch)
         try:
+            self._connected.wait(CONNECT_TIMEOUT if timeout is None else max(0.0, min(timeout, CONNECT_TIMEOUT)))
             yield watch
         finally:
             self.remove(job_id, watch)

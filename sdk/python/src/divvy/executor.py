@@ -7,26 +7,32 @@ another collects outcomes. Both end when there is nothing to do, and keep the in
 from __future__ import annotations
 
 import itertools
+import math
 import time
 import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._engine import Call, Engine, GridFuture, JobOptions
-from .calls import chunk_calls, common_fields, single_call
+from .calls import chunk_call, chunk_head, common_fields, single_call, words_of
 from .client import Client
 from .errors import NotPicklable, PayloadTooLarge
 
 if TYPE_CHECKING:
     from . import models
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: The longest call, as JSON. The grid takes jobs of ``DIVVY_MAX_JOB_BYTES``, 64 MiB by default.
 MAX_CALL_BYTES = 32 * 1024 * 1024
+
+
+#: Chunks of a map that are handed over while the next ones are made.
+MAP_PART = 200
 
 
 class GridExecutor(Executor):
@@ -59,17 +65,16 @@ class GridExecutor(Executor):
             raise TypeError("initializer must be a callable")
         if not 1 <= max_attempts <= 100:
             raise ValueError("max_attempts must be from 1 to 100")
-        if task_timeout is not None and not task_timeout > 0:
-            raise ValueError("task_timeout must be positive")
+        if task_timeout is not None and not 0 < task_timeout < math.inf:
+            raise ValueError("task_timeout must be a positive number of seconds")
         self.id = str(uuid.uuid4())
         self._max_call_bytes = max_call_bytes
         self._common = _picklable(
-            lambda: common_fields(
-                attempts=max_attempts,
-                timeout=task_timeout,
-                session=self.id,
-                initializer=None if initializer is None else (initializer, tuple(initargs)),
-            )
+            common_fields,
+            attempts=max_attempts,
+            timeout=task_timeout,
+            session=self.id,
+            initializer=None if initializer is None else (initializer, tuple(initargs)),
         )
         client, owns_client = (grid, False) if isinstance(grid, Client) else (Client(grid, token=token), True)
         self.client = client
@@ -91,7 +96,7 @@ class GridExecutor(Executor):
         shutdown, ``BrokenExecutor`` when the executor is broken.
         """
         self._engine.check_open()
-        payload = _picklable(lambda: single_call(self._common, fn, args, kwargs))
+        payload = _picklable(single_call, self._common, fn, args, kwargs)
         return self._enqueue([payload], is_chunk=False)[0]
 
     def map(
@@ -118,11 +123,19 @@ class GridExecutor(Executor):
         until = None if timeout is None else time.monotonic() + timeout
         zipped = zip(*iterables)  # noqa: B905 (as the standard library's map)
         chunks = iter(lambda: list(itertools.islice(zipped, chunksize)), [])
-        payloads = chunk_calls(self._common, fn, chunks)
+        head = _picklable(chunk_head, self._common, fn)
+        payloads = (_picklable(chunk_call, head, chunk) for chunk in chunks)
         first = itertools.islice(payloads, buffersize)
-        futures = deque(self._enqueue(_picklable(lambda: list(first)), is_chunk=True))
-        more = payloads if buffersize is not None else iter(())
-        return _results(weakref.ref(self), futures, iter(more), until)
+        futures: deque[GridFuture] = deque()
+        try:
+            while part := list(itertools.islice(first, MAP_PART)):
+                futures.extend(self._enqueue(part, is_chunk=True))
+        except BaseException:
+            # Nobody gets their results.
+            for future in futures:
+                future.cancel()
+            raise
+        return _results(weakref.ref(self), futures, payloads if buffersize is not None else iter(()), until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls; waits for those there are, or cancels those that do not run."""
@@ -141,14 +154,14 @@ class GridExecutor(Executor):
         return [call.future for call in calls]
 
 
-def _picklable(pickling: Callable[[], T]) -> T:
+def _picklable(pickling: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``pickling`` makes. All that pickle raises becomes ``NotPicklable``, with the original as its cause."""
     try:
-        return pickling()
+        return pickling(*args, **kwargs)
     except ImportError:
         raise
     except Exception as error:
-        raise NotPicklable(f"the call cannot be pickled: {type(error).__name__}: {error}") from error
+        raise NotPicklable(f"the call cannot be pickled: {type(error).__name__}: {words_of(error)}") from error
 
 
 def _results(
@@ -168,7 +181,10 @@ def _results(
                 # Without effect once it is done.
                 future.cancel()
             del future
-            yield from values
+            # A value that was taken is not kept alive here.
+            values.reverse()
+            while values:
+                yield values.pop()
             if error is not None:
                 raise error
     finally:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .errors import Conflict, JobCanceled, JobFailed
+from .errors import Conflict, GridUnreachable, JobCanceled, JobFailed, Unavailable
 from .models import JobEvent
 from .progress import Progress, progress_for
 
@@ -19,6 +19,9 @@ LOOK_INTERVAL = 10.0
 
 #: The same while its progress is shown.
 SHOW_INTERVAL = 1.0
+
+#: The time for an answer although less is left to wait for.
+SHORTEST_TIMEOUT = 1.0
 
 OVER = frozenset({"succeeded", "failed", "canceled"})
 
@@ -95,14 +98,19 @@ class Job:
         ``progress`` shows a bar on stderr or in a notebook; by default where there is a terminal or a notebook.
         Raises ``TimeoutError`` after ``timeout`` seconds.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        with progress_for(progress) as shown, self._client.hub.watching(self.id) as watch:
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        with progress_for(progress) as shown, self._client.hub.watching(self.id, timeout) as watch:
             while True:
-                self.refresh()
+                try:
+                    self._refresh_until(until)
+                except (GridUnreachable, Unavailable) as error:
+                    if time.monotonic() < until:
+                        raise
+                    raise TimeoutError(f"job {self.id} was {self.state} when the grid was last there") from error
                 shown.update(self.data)
                 if self.is_over:
                     return self
-                left = float("inf") if until is None else until - time.monotonic()
+                left = until - time.monotonic()
                 if left <= 0:
                     raise TimeoutError(f"job {self.id} is {self.state} after {timeout} s")
                 interval = SHOW_INTERVAL if shown.is_visible else LOOK_INTERVAL
@@ -135,6 +143,12 @@ class Job:
     def retry(self) -> Job:
         """Runs again what failed of it."""
         return self._renewed(self._client.retry(self.id).data)
+
+    def _refresh_until(self, until: float) -> None:
+        """Looks at it again, and tries no longer than that where the grid is away."""
+        transport, left = self._client.transport, max(0.0, until - time.monotonic())
+        timeout, retry_for = min(transport.timeout, max(left, SHORTEST_TIMEOUT)), min(transport.retry_for, left)
+        self._renewed(self._client.show(self.id, timeout=timeout, retry_for=retry_for))
 
     def _failure(self) -> str:
         """Why it failed, and the reason of the first task that did."""

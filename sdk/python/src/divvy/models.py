@@ -379,6 +379,14 @@ class SimulationStarted(TypedDict):
     jobs: list[Job]
 
 
+class SkipRequest(TypedDict):
+    tasks: list[int]
+
+
+class Skipped(TypedDict):
+    skipped: list[int]
+
+
 class StatisticsPage(TypedDict):
     grain: Grain
     next_page_token: NotRequired[str | None]

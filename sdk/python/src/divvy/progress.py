@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import shutil
 import sys
 import uuid
@@ -32,7 +33,7 @@ class TerminalProgress(Progress):
     is_visible = True
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream or sys.stderr or io.StringIO()
         self._is_begun = False
 
     def update(self, job: models.Job) -> None:
@@ -108,6 +109,11 @@ def is_notebook() -> bool:
     return shell is not None and getattr(shell, "kernel", None) is not None
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether people read a stream as it is written. A process without a terminal may have none, or a closed one."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 @contextmanager
 def progress_for(wanted: bool | Progress | None) -> Iterator[Progress]:
     """What shows progress, as ``wanted``, or by default as fits where this runs."""
@@ -117,7 +123,7 @@ def progress_for(wanted: bool | Progress | None) -> Iterator[Progress]:
         shown = Progress()
     elif is_notebook():
         shown = NotebookProgress()
-    elif wanted or sys.stderr.isatty():
+    elif wanted or is_terminal(sys.stderr):
         shown = TerminalProgress()
     else:
         shown = Progress()

@@ -7,7 +7,7 @@ use std::thread;
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use api::{Heartbeat, HeartbeatAnswer, HeldLease, HeldState};
 use model::AttemptId;
@@ -37,6 +37,14 @@ pub(crate) struct State {
     pub(crate) settles_reports: bool,
     /// The status of the answers to reports; 204 where it is none.
     pub(crate) report_status: Option<u16>,
+    /// Lengths of the outputs that came.
+    pub(crate) outputs: Vec<usize>,
+    /// The status of the answers to outputs; 204 where it is none.
+    pub(crate) output_status: Option<u16>,
+    /// How often a program was asked for, which is not there.
+    pub(crate) fetches: u32,
+    /// Whether it takes outputs, and requests for programs, and does not answer.
+    pub(crate) is_silent: bool,
     /// Paths and `Host` headers of heartbeats.
     pub(crate) asked: Vec<(String, String)>,
 }
@@ -154,7 +162,33 @@ fn configure(config: &mut ServiceConfig) {
         .app_data(web::JsonConfig::default().limit(MAX_BODY_BYTES))
         .route("/{prefix:.*}worker/register/{worker}", web::put().to(take_heartbeat))
         .route("/{prefix:.*}worker/register/{worker}", web::delete().to(deregister))
+        .route("/{prefix:.*}worker/outputs/{job}/{attempt}/{task}", web::put().to(take_output))
+        .route("/{prefix:.*}worker/programs/{hash}", web::get().to(give_program))
         .route("/{prefix:.*}v1/worker/tasks/{attempt}/{what}", web::post().to(take_report));
+}
+
+async fn take_output(state: Data<watch::Sender<State>>, output: Bytes) -> HttpResponse {
+    let (mut is_silent, mut status) = (false, 204);
+    state.send_modify(|state| {
+        state.outputs.push(output.len());
+        (is_silent, status) = (state.is_silent, state.output_status.unwrap_or(status));
+    });
+    if is_silent {
+        std::future::pending::<()>().await;
+    }
+    HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
+}
+
+async fn give_program(state: Data<watch::Sender<State>>) -> HttpResponse {
+    let mut is_silent = false;
+    state.send_modify(|state| {
+        state.fetches += 1;
+        is_silent = state.is_silent;
+    });
+    if is_silent {
+        std::future::pending::<()>().await;
+    }
+    HttpResponse::NotFound().finish()
 }
 
 async fn take_heartbeat(

@@ -132,6 +132,11 @@ impl Model {
                     let _ = self.grid.scheduler.renew(lease.attempt, self.grid.now);
                 }
             }
+            LeaseOperation::RestartLimit { pick } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    let _ = self.grid.scheduler.restart_limit(lease.attempt, self.grid.now);
+                }
+            }
             LeaseOperation::Complete { pick } => {
                 if let Some(lease) = self.pick_lease(pick)
                     && self.grid.complete(&lease).is_ok()

@@ -46,6 +46,7 @@ pub(super) enum WorkerOperation {
 pub(super) enum LeaseOperation {
     Claim { pick: usize, slot: u32, size: Option<u64> },
     Renew { pick: usize },
+    RestartLimit { pick: usize },
     Complete { pick: usize },
     Fail { pick: usize },
     Release { pick: usize },
@@ -71,6 +72,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         8 => (pick.clone(), 0u32..3, prop::option::of(1u64..50))
             .prop_map(|(pick, slot, size)| Operation::Lease(LeaseOperation::Claim { pick, slot, size })),
         1 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Renew { pick })),
+        1 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::RestartLimit { pick })),
         6 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Complete { pick })),
         2 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Fail { pick })),
         2 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Release { pick })),

@@ -9,17 +9,20 @@ import contextlib
 import ctypes
 import importlib
 import json
+import os
 import pickle
 import resource
 import signal
 import traceback
 from base64 import b64decode
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from ..calls import chunk_outcome, dumps, error_field, error_outcome, value_outcome
+from ..calls import chunk_outcome, dumps, error_field, error_outcome, value_outcome, words_of
 from ..registry import registered
+from .framing import write_message
 
 PR_SET_PDEATHSIG = 1
 
@@ -28,6 +31,10 @@ MAX_OUTCOME_BYTES = 60 * 1024 * 1024
 
 #: The longest traceback and message that travel, in characters.
 MAX_TRACEBACK_CHARS = 100_000
+
+#: Functions of maps that a process keeps, and the longest of them, as base64.
+KEPT_FUNCTIONS = 4
+MAX_KEPT_CHARS = 256 * 1024
 
 #: First character of an answer: the text after it is an outcome, or a reason for the grid to try the task again.
 OUTCOME, FAILURE = "=", "!"
@@ -42,18 +49,30 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
+    # A group of its own: what calls start is killed with it.
+    os.setpgid(0, 0)
     _be_the_first_to_die()
     if max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     for module in modules:
         importlib.import_module(module)
-    pipe.send_bytes(READY)
+    write_message(pipe.fileno(), READY)
     session: str | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            for payload in pickle.loads(pipe.recv_bytes()):
-                answer, session = run(payload, session)
-                pipe.send_bytes(answer.encode())
+            session = _serve(pipe, session)
+
+
+def _serve(pipe: Connection, session: str | None) -> str | None:
+    """Answers the calls of one message, and keeps none of them in memory."""
+    own = os.getpid()
+    for payload in pickle.loads(pipe.recv_bytes()):
+        answer, session = run(payload, session)
+        if os.getpid() != own:
+            # The call has forked, and this is the child: the answers are its parent's.
+            os._exit(0)
+        write_message(pipe.fileno(), answer.encode())
+    return session
 
 
 def die_with_parent() -> None:
@@ -77,7 +96,7 @@ def run(payload: dict[str, Any], session: str | None) -> tuple[str, str | None]:
             initializer, arguments = pickle.loads(b64decode(payload["initializer"]))
             initializer(*arguments)
         except BaseException as error:
-            message = f"the initializer failed with {type(error).__name__}: {error}"
+            message = f"the initializer failed with {type(error).__name__}: {words_of(error)}"
             field = error_field("BrokenGridExecutor", message, traceback=_traceback(error))
             return OUTCOME + error_outcome(field), session
         session = wanted
@@ -103,9 +122,22 @@ def _run_single(payload: dict[str, Any]) -> str:
         return error_outcome(_not_picklable(error))
 
 
+def _function(text: str) -> Callable[..., Any]:
+    """The function of a map. Unpickling one that travels by value takes longer than a short call: it is kept."""
+    return _kept_function(text) if len(text) <= MAX_KEPT_CHARS else _unpickle(text)
+
+
+def _unpickle(text: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(b64decode(text))
+    return function
+
+
+_kept_function = lru_cache(maxsize=KEPT_FUNCTIONS)(_unpickle)
+
+
 def _run_chunk(payload: dict[str, Any]) -> str:
     try:
-        function: Callable[..., Any] = pickle.loads(b64decode(payload["function"]))
+        function = _function(payload["function"])
         chunk = pickle.loads(b64decode(payload["chunk"]))
     except BaseException as error:
         return error_outcome(_unreadable(error))
@@ -130,7 +162,7 @@ def _run_named(payload: dict[str, Any]) -> str:
     try:
         outcome = json.dumps(function(*payload.get("args", ()), **payload.get("kwargs", {})), allow_nan=False)
     except BaseException as error:
-        return f"{FAILURE}{type(error).__name__}: {error}"
+        return f"{FAILURE}{type(error).__name__}: {words_of(error)}"
     if len(outcome) > MAX_OUTCOME_BYTES:
         return f"{FAILURE}ResultTooLarge: the result takes {len(outcome)} bytes, {MAX_OUTCOME_BYTES} can be reported"
     return OUTCOME + outcome
@@ -141,17 +173,17 @@ def _raised(error: BaseException) -> str:
     with contextlib.suppress(BaseException):
         pickled = dumps(error)
         pickle.loads(pickled)
-    message = str(error)[:MAX_TRACEBACK_CHARS]
+    message = words_of(error)[:MAX_TRACEBACK_CHARS]
     return error_field("raised", message, type_name=type(error).__name__, traceback=_traceback(error), pickled=pickled)
 
 
 def _unreadable(error: BaseException) -> str:
-    message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {error}"
+    message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {words_of(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
 
 
 def _not_picklable(error: BaseException) -> str:
-    message = f"the result cannot be pickled: {type(error).__name__}: {error}"
+    message = f"the result cannot be pickled: {type(error).__name__}: {words_of(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
 
 

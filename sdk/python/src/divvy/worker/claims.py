@@ -19,8 +19,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
+from .._connection import Connection
 from .._token import TokenFile
-from .._transport import _BUSY, Connection, Response, Transport
+from .._transport import _BUSY, Response, Transport
 from ..errors import DivvyError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")

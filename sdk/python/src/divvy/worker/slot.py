@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import select
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from . import child
+from .framing import Inbox
 
 #: How long a killed process may take to be gone.
 END_TIMEOUT = 10.0
@@ -57,6 +60,7 @@ class Slot:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
         self._poll = select.poll()
+        self._inbox = Inbox()
         self._was_killed = False
         #: The session whose initializer ran in the process.
         self.session: str | None = None
@@ -78,6 +82,7 @@ class Slot:
             process.start()
             theirs.close()
             self._process, self._pipe, self.session = process, ours, None
+            self._inbox = Inbox()
             self._poll = select.poll()
             self._poll.register(ours.fileno(), select.POLLIN)
             self._poll.register(process.sentinel, select.POLLIN)
@@ -103,23 +108,32 @@ class Slot:
         return self._read(timeout).decode()
 
     def _read(self, timeout: float | None) -> bytes:
+        until = None if timeout is None else time.monotonic() + timeout
+        while (message := self._inbox.take()) is None:
+            assert self._pipe is not None
+            ready = self._poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000)
+            if not ready:
+                self.stop()
+                raise SlotTimedOut
+            # Both may be ready: what was answered before the end counts.
+            if self._pipe.fileno() not in (file for file, _ in ready) or not self._has_read():
+                raise SlotEnded(self.stop())
+        return message
+
+    def _has_read(self) -> bool:
+        """Reads what there is to read. False if that is the end."""
         assert self._pipe is not None
-        ready = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        if not ready:
-            self.stop()
-            raise SlotTimedOut
-        # Both may be ready: what was answered before the end counts.
-        if any(file == self._pipe.fileno() for file, _ in ready):
-            with suppress(OSError, EOFError):
-                return self._pipe.recv_bytes()
-        raise SlotEnded(self.stop())
+        try:
+            return self._inbox.read(self._pipe.fileno())
+        except OSError:
+            return False
 
     def kill(self) -> None:
         """Kills the process, which ends a ``receive`` of another thread."""
         with self._lock:
             if self._process is not None:
                 self._was_killed = True
-                self._process.kill()
+                kill(self._process)
 
     def forgive(self) -> bool:
         """Whether its last process was killed by ``kill``: then its end is nobody's fault."""
@@ -136,13 +150,21 @@ class Slot:
             return "was not running"
         # Its exit status may be on its way already.
         process.join(timeout=0.2)
-        if process.is_alive():
-            process.kill()
-            process.join(timeout=END_TIMEOUT)
+        # Also where it has ended: what its calls have started may go on.
+        kill(process)
+        process.join(timeout=END_TIMEOUT)
         words = describe_exit(process.exitcode)
         if process.exitcode is not None:
             process.close()
         return words
+
+
+def kill(process: BaseProcess) -> None:
+    """Kills a slot's process and what its calls have started, as far as that has not left its group."""
+    if process.pid is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
 
 
 def describe_exit(code: int | None) -> str:

@@ -1,0 +1,163 @@
+//! One client's connection: what it has sent so far is kept until the coordinator's first byte, to be sent once more.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// The longest beginning of a connection that is kept.
+const MAX_KEPT_BYTES: usize = 64 * 1024;
+
+/// What is read at once.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// What begins a connection that may be repeated: methods whose requests do the same when they come twice, and TLS, whose
+/// handshake has not begun before the coordinator's first byte.
+const REPEATABLE: [&[u8]; 5] = [b"GET ", b"HEAD ", b"PUT ", b"OPTIONS ", b"\x16\x03"];
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    client: TcpStream,
+    kept: Vec<u8>,
+    /// Whether the client has sent more than what is kept.
+    is_longer: bool,
+    /// Whether it sends nothing more.
+    has_ended: bool,
+}
+
+/// How the beginning of an exchange is left.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// The coordinator has begun to answer.
+    Answered(TcpStream),
+    /// It went away without a word.
+    Broken,
+    /// The client is gone.
+    Ended,
+}
+
+/// What came first.
+enum Came {
+    OfClient(usize),
+    OfServer(usize),
+    ClientIsGone,
+    ServerIsGone,
+}
+
+impl Exchange {
+    pub(super) fn new(client: TcpStream) -> Self {
+        Self { client, kept: Vec::new(), is_longer: false, has_ended: false }
+    }
+
+    /// Whether all that the client has sent is there, and may be done twice.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        // A connection that broke before the client has said anything had no request.
+        let is_repeatable = self.kept.is_empty() || REPEATABLE.iter().any(|method| self.kept.starts_with(method));
+        (is_repeatable || has_idempotency_key(&self.kept)) && !self.is_longer
+    }
+
+    /// Resolves when the client has closed its connection without having sent anything that is unread.
+    pub(super) async fn is_left(&self) {
+        if !self.has_ended && matches!(self.client.peek(&mut [0]).await, Ok(0) | Err(_)) {
+            return;
+        }
+        // What it has sent hides its end: that shows once the coordinator takes it.
+        std::future::pending().await
+    }
+
+    /// Sends what is kept and goes on until the coordinator's first byte.
+    pub(super) async fn begin(&mut self, mut server: TcpStream) -> Left {
+        let (mut from_server, mut to_server) = server.split();
+        if to_server.write_all(&self.kept).await.is_err() || (self.has_ended && to_server.shutdown().await.is_err()) {
+            return Left::Broken;
+        }
+        let (mut upward, mut downward) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
+        loop {
+            let (mut from_client, mut to_client) = self.client.split();
+            match next(&mut from_client, &mut upward, self.has_ended, &mut from_server, &mut downward).await {
+                Came::ClientIsGone => return Left::Ended,
+                Came::ServerIsGone => return Left::Broken,
+                Came::OfServer(length) => {
+                    return match to_client.write_all(&downward[..length]).await {
+                        Ok(()) => Left::Answered(server),
+                        Err(_) => Left::Ended,
+                    };
+                }
+                Came::OfClient(length) => {
+                    self.keep(&upward[..length]);
+                    if !pass_up(&mut to_server, &upward[..length]).await {
+                        return self.last_words(server).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        self.has_ended = piece.is_empty();
+        if self.kept.len() + piece.len() > MAX_KEPT_BYTES {
+            self.is_longer = true;
+        }
+        if !self.is_longer {
+            self.kept.extend_from_slice(piece);
+        }
+    }
+
+    /// The coordinator takes no more: it may have answered before, such as that a body is too long.
+    async fn last_words(&mut self, mut server: TcpStream) -> Left {
+        let mut piece = vec![0; PIECE_BYTES];
+        match server.read(&mut piece).await {
+            Ok(length) if length > 0 => match self.client.write_all(&piece[..length]).await {
+                Ok(()) => Left::Answered(server),
+                Err(_) => Left::Ended,
+            },
+            Ok(_) | Err(_) => Left::Broken,
+        }
+    }
+
+    /// Passes everything on, both ways, to the end.
+    pub(super) async fn go_on(mut self, mut server: TcpStream) {
+        // However it ends, both connections end with it.
+        let _ = copy_bidirectional(&mut self.client, &mut server).await;
+    }
+}
+
+/// Whether a request has a key by which the coordinator knows it again.
+fn has_idempotency_key(request: &[u8]) -> bool {
+    const NAME: &[u8] = b"idempotency-key:";
+    let mut lines = request.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+    lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
+}
+
+/// Sends a piece on; an empty one is the client's end.
+async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8]) -> bool {
+    let passed = if piece.is_empty() { server.shutdown().await } else { server.write_all(piece).await };
+    passed.is_ok()
+}
+
+async fn next(
+    client: &mut ReadHalf<'_>,
+    upward: &mut [u8],
+    has_ended: bool,
+    server: &mut ReadHalf<'_>,
+    downward: &mut [u8],
+) -> Came {
+    tokio::select! {
+        read = client.read(upward), if !has_ended => read.map_or(Came::ClientIsGone, Came::OfClient),
+        read = server.read(downward) => match read {
+            Ok(length) if length > 0 => Came::OfServer(length),
+            Ok(_) | Err(_) => Came::ServerIsGone,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_header_and_nothing_in_a_body() {
+        assert!(has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\n\r\n"));
+        assert!(!has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\n\r\nidempotency-key: 7\r\n"));
+        assert!(!has_idempotency_key(b""));
+    }
+}

@@ -1,0 +1,35 @@
+//! `/v1/jobs/{id}/tasks/skip`: tasks that a client does not want any more while their job goes on.
+
+use actix_web::web::{Data, Json, Path, Payload};
+use api::{MAX_SKIPPED, Problem, SkipRequest, Skipped};
+use service::ApiError;
+
+use super::State;
+use super::errors::from_change;
+use super::jobs::job_id;
+
+/// Ends tasks that have not begun: each has succeeded with the result `null`, and no worker runs it.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/tasks/skip",
+    operation_id = "skip_tasks",
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job's id")),
+    request_body = SkipRequest,
+    responses(
+        (status = 200, description = "Those that had not begun, and do not begin any more", body = Skipped),
+        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is over, or not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn skip(state: Data<State>, path: Path<String>, body: Payload) -> Result<Json<Skipped>, ApiError> {
+    let id = job_id(&path)?;
+    let SkipRequest { tasks } = service::read_json(body).await?;
+    if !(1..=MAX_SKIPPED).contains(&tasks.len()) {
+        return Err(ApiError::InvalidField { field: "tasks", message: format!("must name 1 to {MAX_SKIPPED} tasks") });
+    }
+    state.term()?.jobs.skip(id, tasks).await.map(|skipped| Json(Skipped { skipped })).map_err(from_change)
+}

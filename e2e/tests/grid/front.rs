@@ -1,0 +1,128 @@
+//! `divvy-coordinator front`: what clients of a grid with one coordinator notice while that is stopped, killed and started
+//! again.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::helpers::{
+    Answer, Coordinator, Process, Signal, Worker, command, connect, eventually, own_address, published_sum, send,
+    try_request,
+};
+
+struct Front {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Front {
+    fn before(coordinator: SocketAddr) -> Self {
+        let mut command = command("divvy-coordinator");
+        let (listen, to) = (own_address(), coordinator.to_string());
+        command.args(["front", "--listen", &listen, "--to", &to]).env("DIVVY_LOG_FORMAT", "json");
+        let process = Process::spawn(&mut command);
+        let address = process.logged("serving")["address"].as_str().and_then(|address| address.parse().ok());
+        Self { address: address.expect("an address"), process }
+    }
+}
+
+#[test]
+fn no_question_fails_while_the_one_coordinator_is_stopped_and_killed() {
+    let mut coordinator = Coordinator::start_to_stay(&[]);
+    let _workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
+    let front = Front::before(coordinator.public);
+    let (is_over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ask = || {
+        while !is_over.load(Ordering::Relaxed) {
+            // Over a connection of its own, as clients without a pool ask.
+            let answer = try_request(front.address, "GET", "/sum-of-primes?a=1&b=1000000", &[], "");
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.sum(), published_sum(6));
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        for round in 0..4 {
+            let goal = answered.load(Ordering::Relaxed) + 12;
+            let is_reached = || (answered.load(Ordering::Relaxed) >= goal).then_some(());
+            eventually("answers come", is_reached);
+            if round % 2 == 0 {
+                coordinator.signal(Signal::TERM);
+                assert_eq!(coordinator.exit_status().code(), Some(0));
+            } else {
+                coordinator.kill();
+            }
+            coordinator.start_again(&[]);
+        }
+        let goal = answered.load(Ordering::Relaxed) + 12;
+        eventually("answers come again", || (answered.load(Ordering::Relaxed) >= goal).then_some(()));
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("no question failed"));
+    });
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// Reads a request up to the end of its head.
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    while !text.contains("\r\n\r\n") {
+        let mut piece = [0; 1024];
+        let length = stream.read(&mut piece).expect("a request");
+        assert_ne!(length, 0, "the connection ended: {text:?}");
+        text.push_str(std::str::from_utf8(&piece[..length]).expect("UTF-8"));
+    }
+    text
+}
+
+#[test]
+fn request_that_a_coordinator_took_and_left_is_sent_again_only_if_that_does_no_harm() {
+    let listener = TcpListener::bind(own_address()).expect("bind");
+    let front = Front::before(listener.local_addr().expect("an address"));
+    let accept = || listener.accept().expect("a connection").0;
+
+    let question = send(front.address, "GET", "/workers", &[], "");
+    let first = read_request(&mut accept());
+    let mut again = accept();
+    assert_eq!(read_request(&mut again), first);
+    again.write_all(ANSWER).expect("answer");
+    drop(again);
+    assert_eq!(question.answer().body, "ok");
+
+    let mut order = connect(front.address);
+    order.write_all(b"POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").expect("send");
+    assert!(read_request(&mut accept()).starts_with("POST "));
+    let mut answer = Vec::new();
+    // Its connection ends or is reset.
+    let _ = order.read_to_end(&mut answer);
+    assert_eq!(String::from_utf8_lossy(&answer), "", "it may have been done");
+
+    let named = send(front.address, "POST", "/v1/jobs", &[("idempotency-key", "7")], "");
+    let first = read_request(&mut accept());
+    let mut again = accept();
+    assert_eq!(read_request(&mut again), first, "it has a name");
+    again.write_all(ANSWER).expect("answer");
+    drop(again);
+    assert_eq!(named.answer().body, "ok");
+
+    let question = send(front.address, "GET", "/livez", &[], "");
+    assert!(read_request(&mut accept()).starts_with("GET /livez "), "the order was not sent again");
+    drop(question);
+}
+
+#[test]
+fn front_that_is_stopped_takes_no_connection_and_lets_open_ones_end() {
+    let coordinator = Coordinator::start(&[]);
+    let _worker = Worker::join(&coordinator, &[]);
+    let mut front = Front::before(coordinator.public);
+    let sum = send(front.address, "GET", "/sum-of-primes?a=1&b=1000000000&algorithm=sieve", &[], "");
+    eventually("it is computed", || (coordinator.busy() > 0).then_some(()));
+    front.process.signal(Signal::TERM);
+    eventually("it takes no more", || TcpStream::connect(front.address).is_err().then_some(()));
+    let answer: Answer = sum.answer();
+    assert_eq!(answer.sum(), published_sum(9));
+    assert_eq!(front.process.exit_status().code(), Some(0));
+}

@@ -1,0 +1,145 @@
+"""``AsyncJob``: a handle of a job on the grid, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from .errors import Conflict, JobCanceled, JobFailed
+from .job import LOOK_INTERVAL, OVER, SHORTEST_TIMEOUT
+from .models import JobEvent
+
+if TYPE_CHECKING:
+    from . import models
+    from .aio import AsyncClient
+
+
+class AsyncJob:
+    """A job as it was when it was last looked at. ``await job`` waits until it is over and returns it."""
+
+    def __init__(self, client: AsyncClient, shown: models.Job) -> None:
+        self._client = client
+        self.data = shown
+
+    def __repr__(self) -> str:
+        return f"<AsyncJob {self.id} {self.kind} {self.state}>"
+
+    def __await__(self) -> Generator[Any, None, AsyncJob]:
+        return self.wait().__await__()
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.data["id"]
+
+    @property
+    def kind(self) -> models.JobKind:
+        """What it computes."""
+        return self.data["kind"]
+
+    @property
+    def state(self) -> models.JobState:
+        """Where it was in its life."""
+        return self.data["state"]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more happens to it, unless it is retried."""
+        return self.state in OVER
+
+    @property
+    def progress(self) -> models.JobProgress:
+        """How far it was."""
+        return self.data["progress"]
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+        return self.data.get("error")
+
+    @property
+    def notice(self) -> str | None:
+        """Why it cannot run as things were, such as no worker with what it requires."""
+        return self.data.get("notice")
+
+    async def refresh(self) -> AsyncJob:
+        """Looks at it again."""
+        self.data = await self._client.show(self.id)
+        return self
+
+    async def wait(self, timeout: float | None = None) -> AsyncJob:
+        """Waits until it is over, also over restarts of the coordinator. ``TimeoutError`` after ``timeout`` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        async with self._client.watching(self.id, timeout) as news:
+            while True:
+                news.clear()
+                await self._refresh_until(until)
+                if self.is_over:
+                    return self
+                left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
+                if left <= 0:
+                    raise TimeoutError(f"job {self.id} is {self.state} after {timeout} s")
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(news.wait(), left)
+
+    async def result(self) -> Any:
+        """Waits until it is over, and returns its result. ``JobFailed`` or ``JobCanceled`` if there is none."""
+        if not self.is_over:
+            await self.wait()
+        if self.state == "canceled":
+            raise JobCanceled(self.id, "it was canceled")
+        if self.state == "failed":
+            raise JobFailed(self.id, await self._failure())
+        return await self._client.result(self.id)
+
+    async def _refresh_until(self, until: float | None) -> None:
+        """Looks at it again, and tries no longer than that where the grid is away."""
+        left = None if until is None else max(SHORTEST_TIMEOUT, until - time.monotonic())
+        try:
+            await asyncio.wait_for(self.refresh(), left)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"job {self.id} was {self.state} when the grid was last there") from None
+
+    async def _failure(self) -> str:
+        """Why it failed, and the reason of the first task that did."""
+        reason = self.data.get("error") or "it failed"
+        # Other kinds have no tasks with a state of their own.
+        with suppress(Conflict):
+            async for first in self.tasks(state="failed"):
+                return f"{reason}, task {first['index']} with {first.get('last_error')}"
+        return reason
+
+    async def explain(self) -> list[str]:
+        """Why its tasks wait."""
+        return await self._client.explain(self.id)
+
+    async def cancel(self) -> AsyncJob:
+        """Cancels it. Idempotent."""
+        return await self._act("cancel")
+
+    async def pause(self) -> AsyncJob:
+        """Lets nothing more of it start. Idempotent."""
+        return await self._act("pause")
+
+    async def resume(self) -> AsyncJob:
+        """Lets it go on. Idempotent."""
+        return await self._act("resume")
+
+    async def retry(self) -> AsyncJob:
+        """Runs again what failed of it."""
+        return await self._act("retry")
+
+    async def _act(self, action: str) -> AsyncJob:
+        self.data = (await self._client.act(self.id, action)).data
+        return self
+
+    def tasks(self, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
+        """Its individual tasks."""
+        return self._client.tasks(self.id, state=state)
+
+    def events(self, *, after: int | None = None, follow: bool = True) -> AsyncIterator[JobEvent]:
+        """What happened and happens to it, until its end."""
+        return self._client.events(self.id, after=after, follow=follow)

@@ -1,0 +1,43 @@
+"""Messages from a slot's process: one read brings as many as there are, so that a busy worker needs fewer of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+#: Before each message: its length.
+HEADER = struct.Struct("!Q")
+
+#: The most bytes of one read.
+READ_BYTES = 256 * 1024
+
+
+def write_message(file: int, message: bytes) -> None:
+    """Writes a message to a pipe that blocks."""
+    left = memoryview(HEADER.pack(len(message)) + message)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+class Inbox:
+    """What has been read and not taken yet."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def read(self, file: int) -> bool:
+        """Reads what is there. False at the pipe's end."""
+        read = os.read(file, READ_BYTES)
+        self._bytes += read
+        return bool(read)
+
+    def take(self) -> bytes | None:
+        """The next message, if the whole of it is there."""
+        if len(self._bytes) < HEADER.size:
+            return None
+        end = HEADER.size + HEADER.unpack_from(self._bytes)[0]
+        if len(self._bytes) < end:
+            return None
+        message = bytes(memoryview(self._bytes)[HEADER.size : end])
+        del self._bytes[:end]
+        return message

@@ -1,0 +1,68 @@
+//! How long a coordinator is waited for that is away, and how soon it is asked again.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a coordinator may be away before what needs it fails: as long as a restart may take, and a little.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So often the patience begins anew, because a coordinator that had a request went away.
+const MAX_BROKEN: u32 = 5;
+/// A coordinator that is away has not had a request for so long: longer than a connection takes to open.
+const HAD_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a coordinator is waited for that is away, and how soon it is asked again.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Instant,
+    broken: u32,
+    pause: Duration,
+    last_pause: Duration,
+}
+
+impl Patience {
+    pub(super) fn begin(last_pause: Duration) -> Self {
+        Self { until: Instant::now() + PATIENCE, broken: 0, pause: FIRST_PAUSE, last_pause }
+    }
+
+    /// Notes that a request which began then has failed. A coordinator that had it was there: it begins anew.
+    pub(super) fn note(&mut self, begun_at: Instant) {
+        if begun_at.elapsed() >= HAD_AFTER && self.broken < MAX_BROKEN {
+            self.broken += 1;
+            self.until = Instant::now() + PATIENCE;
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() > self.until
+    }
+
+    pub(super) async fn pause(&mut self) {
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(self.last_pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_had_a_request_is_waited_for_anew_but_not_for_ever() {
+        let mut patience = Patience::begin(Duration::from_secs(1));
+        let begun_at = Instant::now().checked_sub(PATIENCE).expect("the machine runs for longer");
+        patience.until = begun_at;
+        patience.note(Instant::now());
+        assert!(patience.is_over(), "it was away all the time");
+        for _ in 0..MAX_BROKEN {
+            patience.note(begun_at);
+            assert!(!patience.is_over());
+            patience.until = begun_at;
+        }
+        patience.note(begun_at);
+        assert!(patience.is_over());
+    }
+}

@@ -1,0 +1,103 @@
+//! What programs need of a coordinator and hand in at it, where it says nothing or refuses.
+
+use std::fs;
+use std::time::Duration;
+
+use api::HeldState;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{FakeCoordinator, Worker};
+
+/// Prints more than what stands in an outcome.
+const FLOOD: &str = "[program.flood]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 70000 /dev/zero | tr '\\\\0' x\"]\n";
+
+fn work(program: &str) -> Value {
+    json!({"program": program, "limits": {"memory_bytes": 64 << 20, "output_bytes": 1 << 20}, "seconds": 60,
+        "range": {"from": 0, "to": 9, "step": 1}, "hand_in_above": 65_536})
+}
+
+/// A worker of coordinators of which the first leads.
+async fn worker(first: &FakeCoordinator, second: &FakeCoordinator, directory: &TempDir) -> Worker {
+    let names = directory.path().join("programs.toml");
+    fs::write(&names, FLOOD).expect("write a file");
+    let programs = directory.path().join("programs");
+    let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
+    let variables = [("DIVVY_PROGRAMS", path(&names)), ("DIVVY_PROGRAM_DIR", path(&programs))];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let urls = format!("http://{},http://{}", first.address, second.address);
+    let worker = Worker::start(&urls, &variables).await;
+    for coordinator in [first, second] {
+        coordinator.wait("two heartbeats", |state| state.heartbeats.len() >= 2).await;
+    }
+    worker
+}
+
+#[tokio::test]
+async fn an_output_goes_to_the_next_leader_where_the_first_one_took_it_and_says_nothing() {
+    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
+    let directory = TempDir::new().expect("a directory");
+    let worker = worker(&first, &second, &directory).await;
+    first.change(|state| state.is_silent = true);
+    let mut lease = worker.lease("program", work("flood"));
+    lease.body["epoch"] = json!(2);
+    let _connection = worker.begin(&lease);
+    first.wait("the output comes", |state| state.outputs == [70_000]).await;
+    second.change(|state| state.epoch = 3);
+    second.wait("it comes to the next one", |state| state.outputs == [70_000]).await;
+    second.wait("it is done", |state| state.is_held(lease.attempt, HeldState::Finished)).await;
+}
+
+#[tokio::test]
+async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothing() {
+    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
+    let directory = TempDir::new().expect("a directory");
+    let worker = worker(&first, &second, &directory).await;
+    first.change(|state| state.is_silent = true);
+    let mut lease = worker.lease("program", work(&"ab".repeat(32)));
+    lease.body["epoch"] = json!(2);
+    let _connection = worker.begin(&lease);
+    first.wait("it is asked", |state| state.fetches == 1).await;
+    second.change(|state| state.epoch = 3);
+    second.wait("the next one is asked", |state| state.fetches == 1).await;
+}
+
+#[tokio::test]
+async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
+    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
+    let directory = TempDir::new().expect("a directory");
+    let worker = worker(&first, &second, &directory).await;
+    first.change(|state| state.is_silent = true);
+    let mut lease = worker.lease("program", work("flood"));
+    lease.body["epoch"] = json!(2);
+    let _connection = worker.begin(&lease);
+    first.wait("the output comes", |state| state.outputs == [70_000]).await;
+    first.wait_for_new_heartbeats().await;
+    let age = |state: &crate::helpers::State| state.held(lease.attempt).map(|held| held.elapsed_ms);
+    let before = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
+    first.wait_for_new_heartbeats().await;
+    let after = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
+    let between = Duration::from_millis(after.saturating_sub(before));
+    assert!(between < Duration::from_millis(500), "two heartbeats, which leave once a second: {between:?}");
+}
+
+#[tokio::test]
+async fn an_output_waits_for_its_worker_to_be_known_again_where_its_credential_is_refused() {
+    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
+    let directory = TempDir::new().expect("a directory");
+    let worker = worker(&first, &second, &directory).await;
+    first.change(|state| state.output_status = Some(401));
+    let mut lease = worker.lease("program", work("flood"));
+    lease.body["epoch"] = json!(2);
+    let _connection = worker.begin(&lease);
+    first.wait("it comes again", |state| state.outputs.len() >= 2).await;
+    first.change(|state| state.output_status = None);
+    first.wait("its outcome is kept", |state| state.is_held(lease.attempt, HeldState::Finished)).await;
+    first.change(|state| state.asks_for_outcomes = true);
+    let report = first.wait_for(
+        "a report",
+        |state| state.report(lease.attempt).is_some(),
+        |state| state.report(lease.attempt).cloned(),
+    );
+    assert_eq!(report.await.expect("reported").what, "complete");
+}

@@ -56,7 +56,7 @@ try {
     for (const [name, target] of Object.entries(pages)) {
       await page.goto(grid.url + target);
       if (await page.locator("#live").count()) await page.locator('#live[data-is="live"]').waitFor();
-      if (name === "task-stream") await page.locator(".slots tbody tr").first().waitFor();
+      if (name === "task-stream") await page.locator("#stream-jobs a").first().waitFor();
       await page.screenshot({ path: path.join(OUT, `${name}-${form}.png`), fullPage: true });
     }
     await context.close();

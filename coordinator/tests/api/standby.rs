@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use api::{CoordinatorList, CoordinatorRole, Job};
+use api::{CoordinatorList, CoordinatorRole, Job, JobPage, TaskPage};
 use coordinator::config::Config;
 use futures_util::future::join_all;
 use model::{Algorithm, JobState};
@@ -118,8 +118,14 @@ async fn a_standby_shows_what_only_the_leader_knows() {
     assert_eq!(instance(&own), instance(&passed_on));
     let ticks = tick(standby).await;
     assert!(ticks.starts_with(&instance(&own)), "{ticks}");
+    let list = html(standby.get("/jobs").await, 200).await;
+    assert_eq!(instance(&own), instance(&list));
+    let listed: JobPage = read(standby.get("/v1/jobs").await, 200).await;
+    assert_eq!(listed.jobs[0].tasks.running, 1);
+    let running: TaskPage = read(standby.get(&format!("/v1/jobs/{job}/tasks?state=running")).await, 200).await;
+    assert_eq!(running.tasks.len(), 1);
     // What is stored the standby shows itself, in versions that the same ticks tell of.
-    let stored = version(&html(standby.get("/jobs").await, 200).await);
+    let stored = version(&html(standby.get("/statistics").await, 200).await);
     assert!(stored.starts_with('e'), "{stored}");
     let deadline = Instant::now() + PATIENCE;
     while !tick(standby).await.split(' ').any(|told| told == stored) {
@@ -192,7 +198,7 @@ async fn every_job_of_many_that_a_standby_accepts_at_once_is_worked_on() {
     let jobs = join_all((0..600).map(|_| standby.submit(&body))).await;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let done: api::JobPage = read(standby.get("/v1/jobs?state=succeeded&limit=1000").await, 200).await;
+        let done: JobPage = read(standby.get("/v1/jobs?state=succeeded&limit=1000").await, 200).await;
         if done.jobs.len() == jobs.len() {
             break;
         }
@@ -214,6 +220,27 @@ async fn a_standby_accepts_a_job_in_the_way_that_the_workers_can_compute() {
     let params = with(params, &json!({"algorithm": "combinatorial"}));
     let demanded = grid.coordinators[1].submit(&json!({"kind": "sum-of-primes", "params": params})).await;
     assert!(demanded.notice.is_some(), "no worker can run it");
+}
+
+#[actix_web::test]
+async fn a_list_at_a_standby_says_which_jobs_wait_and_why() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let job = standby.submit(&numbered_tasks(2)).await.id;
+    // It has started, and its only worker gives a task back and is drained.
+    let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
+    assert_eq!(claimed.job, job);
+    assert_eq!(standby.post("/workers/puller/drain", &Value::Null).await.status(), StatusCode::NO_CONTENT);
+    standby.complete(&claimed, &json!([1])).await;
+    standby.job_when(job, |job| job.notice.is_some() && job.tasks.running == 0).await;
+    let listed: JobPage = read(standby.get("/v1/jobs?state=running").await, 200).await;
+    let notice = listed.jobs[0].notice.clone().expect("a reason");
+    for path in ["/jobs", "/jobs?state=running", "/jobs/all/cancel?kind=tasks"] {
+        let page = html(standby.get(path).await, 200).await;
+        assert!(page.contains("</svg>waiting</span>"), "{path}: {page}");
+    }
+    let page = html(standby.get("/jobs").await, 200).await;
+    assert!(page.contains(&notice), "{notice}: {page}");
 }
 
 #[actix_web::test]

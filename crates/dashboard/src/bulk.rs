@@ -24,6 +24,27 @@ pub struct BulkChange<'a> {
     pub newest: &'a [Job],
 }
 
+fn done(action: &str) -> Option<&'static str> {
+    match action {
+        "cancel" => Some("canceled"),
+        "pause" => Some("paused"),
+        "resume" => Some("resumed"),
+        "retry" => Some("retried"),
+        _ => None,
+    }
+}
+
+/// What a change of many jobs has done, in words; none for an action that is unknown.
+#[must_use]
+pub fn bulk_outcome(action: &str, changed: u64, matched: u64) -> Option<String> {
+    let done = done(action)?;
+    let rest = match matched.saturating_sub(changed) {
+        0 => String::new(),
+        rest => format!("; {} had changed meanwhile", count(rest)),
+    };
+    Some(format!("{} {done}{rest}.", counted(changed, "job was", "jobs were")))
+}
+
 /// The page at `/jobs/all/{action}`.
 #[must_use]
 pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
@@ -38,7 +59,7 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         h1 { (title) "?" }
         p { "The filter: " @for (name, value) in query.fields() { span.tag { (name) "=" (value) } " " } }
         @if *jobs == 0 {
-            p.empty { "No job of this filter can " (action) "." }
+            p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." }
         } @else {
             form.selection method="post" action=(format!("/jobs/all/{action}?{}", query.filter())) {
                 button type="submit" class=(if *action == "cancel" { "danger" } else { "main" }) { (title) }
@@ -53,4 +74,17 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         @if *jobs == 0 { p { a href=(back) { "Back to the list" } } }
     };
     page(&Page { title: &title, place: Place::Jobs, is_live: false, viewer }, &content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_told_with_its_thousands_apart() {
+        let told = |changed, matched| bulk_outcome("cancel", changed, matched).expect("an action");
+        assert_eq!(told(50_000, 51_000), "50,000 jobs were canceled; 1,000 had changed meanwhile.");
+        assert_eq!(told(1, 1), "1 job was canceled.");
+        assert_eq!(bulk_outcome("explode", 1, 1), None);
+    }
 }

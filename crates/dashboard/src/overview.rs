@@ -30,6 +30,17 @@ pub struct Sample {
     pub running: u64,
 }
 
+/// Jobs of a kind that failed for one reason.
+#[derive(Clone, Debug)]
+pub struct Failures {
+    /// The job that failed last.
+    pub newest: Job,
+    /// How many others there are.
+    pub others: u64,
+    /// Whether there may be more.
+    pub is_more: bool,
+}
+
 /// What the overview shows.
 #[derive(Debug)]
 pub struct Overview<'a> {
@@ -39,10 +50,10 @@ pub struct Overview<'a> {
     pub history: &'a [Sample],
     /// Jobs that run.
     pub running: &'a [Job],
-    /// Jobs that no worker can run as things are.
+    /// Jobs that no worker can run as things are, one of each sort.
     pub stuck: &'a [Job],
-    /// Jobs that failed last, the newest first.
-    pub failed: &'a [Job],
+    /// Failures of the last hour by their reason, the newest first.
+    pub failed: &'a [Failures],
     /// Slots of the workers that are there: those that compute, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
@@ -88,7 +99,7 @@ fn tiles(stats: &Stats, (busy, slots): (u64, u64)) -> Markup {
             div { dt { "Tasks waiting" } dd { (short(to_f64(stats.demand_of_all().runnable))) } dd.more { (count(stats.tasks.running)) " running" } }
             div {
                 dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(slots)) } }
-                dd.more { (bar(&[(busy, "done")], slots)) }
+                dd.more.free { (bar(&[(busy, "running")], slots)) span { (count(slots.saturating_sub(busy))) " free" } }
             }
             div {
                 dt { "Jobs running" } dd { (count(jobs("running"))) }
@@ -107,15 +118,16 @@ fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
+/// What was sampled, up to the value that is shown as the present one.
+fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64, present: f64) -> Vec<(f64, f64)> {
     let minutes = |at: Timestamp| now.duration_since(at).as_secs_f64() / -60.0;
-    let points = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));
-    points.filter(|(at, _)| (-MINUTES..=0.0).contains(at)).collect()
+    let sampled = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));
+    sampled.filter(|(at, _)| (-MINUTES..0.0).contains(at)).chain([(0.0, present)]).collect()
 }
 
 fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
-    let points = over_time(overview, now, |sample| sample.tasks_per_second);
-    let most = points.iter().map(|(_, value)| *value).fold(stats.tasks_per_second, f64::max);
+    let points = over_time(overview, now, |sample| sample.tasks_per_second, stats.tasks_per_second);
+    let most = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let summary = format!("{} now, at most {} in the last hour", short(stats.tasks_per_second), short(most));
     chart(&Chart {
         id: "throughput",
@@ -132,10 +144,10 @@ fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup 
 }
 
 fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
-    let waiting = over_time(overview, now, |sample| to_f64(sample.waiting));
-    let running = over_time(overview, now, |sample| to_f64(sample.running));
-    let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let (waits, runs) = (stats.demand_of_all().runnable, stats.tasks.running);
+    let waiting = over_time(overview, now, |sample| to_f64(sample.waiting), to_f64(waits));
+    let running = over_time(overview, now, |sample| to_f64(sample.running), to_f64(runs));
+    let most = waiting.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let summary = format!("{} waiting and {} running now, at most {} waiting", count(waits), count(runs), short(most));
     chart(&Chart {
         id: "queue",
@@ -145,7 +157,7 @@ fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
         x_labels: 5,
         x_label: &minutes_ago,
         y_label: short,
-        least_top: 0.0,
+        least_top: 5.0,
         gap: GAP_MINUTES,
         series: &[
             Series { name: "waiting", tone: 0, points: waiting },
@@ -228,6 +240,33 @@ fn priorities(stats: &Stats) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::KindDemand;
+
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn the_charts_tell_of_the_present_before_the_first_sample() {
+        let demand = KindDemand { runnable: 3_832, ..KindDemand::default() };
+        let stats = Stats { tasks_per_second: 47.0, demand: [("sleep".to_owned(), demand)].into(), ..Stats::default() };
+        let overview = Overview {
+            stats: Some(&stats),
+            history: &[],
+            running: &[],
+            stuck: &[],
+            failed: &[],
+            slots: (0, 3),
+            suspended: &[],
+        };
+        let html = overview_page(&samples::viewer(), &overview).0;
+        for expected in ["47 now, at most 47 in the last hour", "at most 3.8k waiting", "<circle", "3 free"] {
+            assert!(html.contains(expected), "{expected}: {html}");
         }
     }
 }

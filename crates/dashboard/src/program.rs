@@ -21,7 +21,7 @@ pub struct TaskLogs {
 /// The form at `/submit?kind=program` that uploads a program.
 pub(crate) fn upload_form(viewer: &Viewer, uploaded: Option<&str>) -> Markup {
     html! {
-        @if let Some(hash) = uploaded { p.notice role="status" { "The program is stored as " code { (hash) } "." } }
+        @if let Some(hash) = uploaded { p.notice role="status" { span { "The program is stored as " code { (hash) } "." } } }
         @if viewer.may_run_programs {
             form.form method="post" action="/submit/program" enctype="multipart/form-data" {
                 div.field {
@@ -34,7 +34,7 @@ pub(crate) fn upload_form(viewer: &Viewer, uploaded: Option<&str>) -> Markup {
                 div { button type="submit" { "Upload" } }
             }
         } @else {
-            p.notice { "Programs need a token with the right " code { "programs" } "." }
+            p.notice { span { "Programs need a token with the right " code { "programs" } "." } }
         }
     }
 }

@@ -63,8 +63,22 @@ fn worker_that_never_answers_spoils_nothing() {
 
 #[test]
 fn lease_that_its_worker_has_not_read_costs_no_attempt() {
+    costs_no_attempt(Fault::RequestTimeout);
+}
+
+#[test]
+fn lease_that_comes_to_another_process_than_was_meant_costs_no_attempt() {
+    costs_no_attempt(Fault::Conflict);
+}
+
+#[test]
+fn lease_for_which_its_worker_has_no_room_costs_no_attempt() {
+    costs_no_attempt(Fault::TooManyRequests);
+}
+
+fn costs_no_attempt(fault: Fault) {
     let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
-    let fake = FakeWorker::join(&coordinator, Fault::RequestTimeout);
+    let fake = FakeWorker::join(&coordinator, fault);
     let job = coordinator.ask_sum(1, 1000);
     eventually("the lease comes to it twice", || (fake.leases() >= 2).then_some(()));
     let _good = Worker::join(&coordinator, &[]);
@@ -93,7 +107,10 @@ fn client_is_told_what_is_wrong_with_the_only_worker() {
 }
 
 fn a_lone_worker_fails(fault: Fault, cause: &str) {
-    let coordinator = Coordinator::start(&[SHORT_LEASES, ("DIVVY_MAX_ATTEMPTS", "2")]);
+    // The other faults are to be found out by the answer, however slow the machine is.
+    let lease_timeout =
+        if matches!(fault, Fault::Silence) { SHORT_LEASES } else { ("DIVVY_LEASE_TIMEOUT_MS", "30000") };
+    let coordinator = Coordinator::start(&[lease_timeout, ("DIVVY_MAX_ATTEMPTS", "2")]);
     let fake = FakeWorker::join(&coordinator, fault);
     let message = coordinator.sum(1, 1000).problem(502);
     assert!(message.starts_with("the job failed: tasks 0 to 0 failed 2 times"), "{fault:?}: {message}");

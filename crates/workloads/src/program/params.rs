@@ -35,7 +35,7 @@ pub struct ProgramParams {
     pub env: BTreeMap<String, String>,
     /// How the tasks' results become the job's.
     #[serde(default)]
-    #[schema(inline)]
+    #[schema(schema_with = Combine::schema)]
     pub combine: Combine,
     /// What a task may take; its time is `timeout.task_seconds`, 3600 unless the job says otherwise.
     #[serde(default)]

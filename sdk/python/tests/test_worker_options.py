@@ -1,0 +1,53 @@
+"""The options of the worker and its variables, before anything starts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from divvy.worker.cli import configure, main
+
+from .helpers import ROOT
+
+
+def test_a_label_is_written_with_an_equals_sign_or_a_colon() -> None:
+    config = configure(["--label", "zone=a:b", "--label", "gpu:x=y"])
+    assert config.labels == {"zone": "a:b", "gpu": "x=y"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--label", "zone"], "give KEY=VALUE or KEY:VALUE"),
+        (["--label", "=a"], "give KEY=VALUE or KEY:VALUE"),
+        (["--slots", "0"], "--slots must be from 1 to 1024"),
+        (["--slots", "100000"], "--slots must be from 1 to 1024"),
+        (["--drain-timeout", "nan"], "give seconds from 0 to 604800"),
+        (["--drain-timeout", "-1"], "give seconds from 0 to 604800"),
+    ],
+)
+def test_wrong_usage_is_told_with_what_is_allowed(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        configure(options)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_help_names_every_variable_that_the_package_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        configure(["--help"])
+    shown = capsys.readouterr().out
+    of_clients = {"DIVVY_TOKEN", "DIVVY_URL", "DIVVY_MAX_JOB_BYTES"}
+    sources = (ROOT / "sdk" / "python" / "src" / "divvy").rglob("*.py")
+    read = {name for source in sources for name in re.findall(r"DIVVY_[A-Z_]+", source.read_text())}
+    assert {name for name in read - of_clients if name not in shown} == set()
+
+
+@pytest.mark.parametrize("name", ["DIVVY_SLOTS", "DIVVY_DRAIN_TIMEOUT_MS"])
+def test_a_wrong_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(SystemExit, match=f"{name} is not valid: it must be a whole number, but is 'many'"):
+        main([])

@@ -1,6 +1,8 @@
 //! The clock of the coordinator: monotonic time, and calendar time that is derived from it and runs forward. Lists, results
 //! under one name and retention are ordered by calendar time, so that it must not run backward where the system's clock is
-//! set back: it runs at half the speed then until the system's clock has come up to it.
+//! set back: it runs at half the speed then until the system's clock has come up to it. A clock that leaps far ahead is
+//! followed once it has stayed there for some minutes: what is dated meanwhile would stand before all that comes after the
+//! clock is right again.
 //!
 //! Coordinators that share a store follow the store's clock instead of their systems', so that all date alike what happens.
 
@@ -12,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::shared::ClockReading;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
 
 /// The calendar may be off by this much from the system's: less is the rate at which clocks drift.
 const TOLERANCE: SignedDuration = SignedDuration::from_millis(20);
@@ -22,6 +25,12 @@ const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// A clock that is set back by more than this was wrong before: the calendar is set back with it.
 const LONGEST_SLOWDOWN: SignedDuration = SignedDuration::from_hours(2);
 
+/// A clock that is further ahead than this may be wrong.
+const LONGEST_STEP: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long a clock must stay so far ahead, by time that really passes.
+const CONFIRMATION: Duration = Duration::from_mins(10);
+
 static CLOCK: LazyLock<RwLock<Calendar>> = LazyLock::new(|| RwLock::new(Calendar::at_system(Instant::now())));
 
 /// A moment by both clocks, and how fast the calendar goes on from there.
@@ -30,11 +39,13 @@ struct Calendar {
     instant: Instant,
     at: Timestamp,
     is_slow: bool,
+    /// The clock that is followed, as it was when it was first seen far ahead.
+    leap: Option<Now>,
 }
 
 impl Calendar {
     fn new(instant: Instant, system: Timestamp) -> Self {
-        Self { instant, at: system, is_slow: false }
+        Self { instant, at: system, is_slow: false, leap: None }
     }
 
     fn at_system(instant: Instant) -> Self {
@@ -50,13 +61,29 @@ impl Calendar {
     fn follow(self, instant: Instant, system: Timestamp) -> Self {
         let here = self.at(instant);
         let ahead = here.duration_since(system);
+        if ahead < -LONGEST_STEP {
+            return self.await_leap(Now { instant, at: system });
+        }
         let (is_close, is_behind) = (ahead.abs() <= TOLERANCE, ahead < SignedDuration::ZERO);
         match self.is_slow {
-            false if is_close => self,
-            true if is_close => Self { instant, at: here, is_slow: false },
+            false if is_close => Self { leap: None, ..self },
+            true if is_close => Self::new(instant, here),
             _ if is_behind || ahead > LONGEST_SLOWDOWN => Self::new(instant, system),
-            _ => Self { instant, at: here, is_slow: true },
+            _ => Self { instant, at: here, is_slow: true, leap: None },
         }
+    }
+
+    /// The calendar where the clock is far ahead: it goes on as if nothing was, until the clock has stayed there.
+    fn await_leap(self, seen: Now) -> Self {
+        let is_as_before = |leap: &Now| {
+            let expected = leap.at.saturating_add(seen.instant.saturating_duration_since(leap.instant));
+            expected.is_ok_and(|expected| seen.at.duration_since(expected).abs() <= LONGEST_STEP)
+        };
+        let leap = self.leap.filter(is_as_before).unwrap_or(seen);
+        if seen.instant.saturating_duration_since(leap.instant) >= CONFIRMATION {
+            return Self::new(seen.instant, seen.at);
+        }
+        Self { leap: Some(leap), ..Self::new(seen.instant, self.at(seen.instant)) }
     }
 
     /// The calendar after something that has happened at `past`.
@@ -65,7 +92,8 @@ impl Calendar {
         if ahead <= SignedDuration::ZERO || ahead > LONGEST_SLOWDOWN {
             return self;
         }
-        Self { instant, at: past.saturating_add(Duration::from_micros(1)).unwrap_or(past), is_slow: true }
+        let at = past.saturating_add(Duration::from_micros(1)).unwrap_or(past);
+        Self { instant, at, is_slow: true, leap: None }
     }
 }
 
@@ -93,14 +121,22 @@ pub(crate) async fn run(shared: Option<watch::Receiver<ClockReading>>) {
     loop {
         ticks.tick().await;
         match &shared {
-            None => set(|calendar| calendar.follow(Instant::now(), Timestamp::now())),
+            None => follow(Instant::now(), Timestamp::now()),
             Some(shared) => {
                 let reading = *shared.borrow();
                 if last.replace(reading) != Some(reading) {
-                    set(|calendar| calendar.follow(reading.instant, reading.at));
+                    follow(reading.instant, reading.at);
                 }
             }
         }
+    }
+}
+
+fn follow(instant: Instant, clock: Timestamp) {
+    let (before, after) = set(|calendar| calendar.follow(instant, clock));
+    if before.leap.is_none() && after.leap.is_some() {
+        let seconds = clock.duration_since(after.at(instant)).as_secs();
+        warn!(seconds, "the clock has leapt ahead: it is followed once it has stayed there for ten minutes");
     }
 }
 
@@ -109,9 +145,12 @@ pub(crate) fn go_on_after(past: Timestamp) {
     set(|calendar| calendar.after(past, Instant::now()));
 }
 
-fn set(change: impl FnOnce(Calendar) -> Calendar) {
+/// Changes the calendar. Returns how it was and how it is.
+fn set(change: impl FnOnce(Calendar) -> Calendar) -> (Calendar, Calendar) {
     let mut calendar = CLOCK.write().unwrap_or_else(PoisonError::into_inner);
-    *calendar = change(*calendar);
+    let (before, after) = (*calendar, change(*calendar));
+    *calendar = after;
+    (before, after)
 }
 
 #[cfg(test)]
@@ -119,6 +158,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MONTH: i64 = 31 * 24 * 3_600;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).expect("a time of this century")
@@ -144,13 +184,41 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_forward_or_is_far_behind_is_followed_at_once() {
+    fn a_clock_that_was_set_forward_by_minutes_or_is_far_behind_is_followed_at_once() {
         let start = Instant::now();
         let calendar = Calendar::new(start, at(0));
         assert_eq!(calendar.follow(start + SECOND, at(500)).at(start + SECOND), at(500));
-        let month = at(31 * 24 * 3_600);
-        let jumped = calendar.follow(start, month);
-        assert_eq!(jumped.follow(start + SECOND, at(1)).at(start + SECOND), at(1));
+        let wrong = Calendar::new(start, at(MONTH));
+        assert_eq!(wrong.follow(start + SECOND, at(1)).at(start + SECOND), at(1));
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_for_a_minute_moves_nothing_and_one_that_stays_there_is_followed() {
+        let start = Instant::now();
+        let mut calendar = Calendar::new(start, at(0));
+        for second in 1..=130 {
+            let (instant, real) = (start + SECOND * second, i64::from(second));
+            let leap = if (10..70).contains(&second) { MONTH } else { 0 };
+            calendar = calendar.follow(instant, at(real + leap));
+            assert_eq!((calendar.at(instant), calendar.leap.is_some()), (at(real), leap > 0), "after {second} s");
+        }
+        for second in 131..=800 {
+            let (instant, real) = (start + SECOND * second, i64::from(second));
+            calendar = calendar.follow(instant, at(real + MONTH));
+            let is_believed = second >= 131 + 600;
+            assert_eq!(calendar.at(instant), at(real + if is_believed { MONTH } else { 0 }), "after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_on_and_on_is_not_followed() {
+        let start = Instant::now();
+        let mut calendar = Calendar::new(start, at(0));
+        for minute in 1..=30 {
+            let instant = start + 60 * SECOND * minute;
+            calendar = calendar.follow(instant, at(i64::from(minute) * MONTH));
+            assert_eq!(calendar.at(instant), at(i64::from(minute) * 60), "after {minute} min");
+        }
     }
 
     #[test]

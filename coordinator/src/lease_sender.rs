@@ -160,10 +160,12 @@ impl LeaseSender {
                 Ok((report, busy, permit)) => Sent::Completed(report, busy, permit),
                 Err(sent) => sent,
             },
-            StatusCode::SERVICE_UNAVAILABLE => Sent::Failed(LeaseFailure::HandedBack),
+            // It stops, or has no room.
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Sent::Failed(LeaseFailure::HandedBack),
             // Its server gave the request up before it had read the head: a worker that was halted for some seconds
-            // finds the head's time over when it goes on.
-            StatusCode::REQUEST_TIMEOUT => Sent::Failed(LeaseFailure::Undeliverable),
+            // finds the head's time over when it goes on. Or another process than the one that was meant is there, or it
+            // follows a coordinator of a later epoch.
+            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Sent::Failed(LeaseFailure::Undeliverable),
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
                 let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);

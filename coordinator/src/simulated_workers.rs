@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use engine::{Delivery, LeaseFailure, LeaseOrder, WorkerAnnouncement};
+use engine::{Delivery, LeaseFailure, LeaseOrder, SIMULATION_LABEL, WorkerAnnouncement};
 use model::{BootId, JobId, JobKind, Labels, Requirements, Resources, WorkerId};
 use scheduler::WorkerKey;
 use serde::Deserialize;
@@ -16,9 +16,6 @@ use workloads::Report;
 use crate::driver::Driver;
 use crate::lease_log::End;
 use crate::supervisor::Supervisor;
-
-/// The label that binds simulated workers and jobs together.
-const LABEL: &str = "divvy.simulation";
 
 /// Simulated workers of all simulations together.
 pub(crate) const MAX_WORKERS: usize = 10_000;
@@ -48,12 +45,12 @@ pub(crate) struct SimulatedWorkers {
 
 /// Whether a job is for simulated workers, which end with their coordinator.
 pub(crate) fn is_simulated(requires: &Requirements) -> bool {
-    requires.labels.contains_key(LABEL)
+    requires.labels.contains_key(SIMULATION_LABEL)
 }
 
 /// What the jobs of a simulation require.
 pub(crate) fn labels(simulation: Uuid) -> Labels {
-    Labels::from([(LABEL.to_owned(), simulation.to_string())])
+    Labels::from([(SIMULATION_LABEL.to_owned(), simulation.to_string())])
 }
 
 impl SimulatedWorkers {

@@ -506,11 +506,11 @@ impl Workers {
     }
 }
 
-/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
 fn has_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
 fn all_labels(heartbeat: &Heartbeat) -> Labels {
     let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
     let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];

@@ -37,6 +37,27 @@ test("a visitor is led to sign in and back, and a wrong token is told", async ()
   await context.close();
 });
 
+test("a page whose visitor is signed out says so, also after a restart, and goes on once they are back", async () => {
+  const { context, page } = await open("/");
+  await signIn(page, tokens.reader);
+  await page.waitForURL(`${grid.url}/`);
+  await isLive(page);
+  const other = await context.newPage();
+  await other.goto(`${grid.url}/jobs`);
+  await other.click('button:has-text("Sign out")');
+  await other.waitForURL(/\/sign-in/);
+  const out = page.locator('#live[data-is="out"]', { hasText: "signed out" });
+  await out.waitFor();
+  await grid.kill("SIGKILL");
+  await page.locator('#live[data-is="lost"]').waitFor();
+  await grid.run(grid.port);
+  await out.waitFor();
+  await signIn(other, tokens.reader);
+  await other.waitForURL(`${grid.url}/`);
+  await isLive(page);
+  await context.close();
+});
+
 test("a token that may only read sees no way to change, and is refused one", async () => {
   const { context, page } = await open("/");
   const headers = { authorization: `Bearer ${tokens.submitter}` };

@@ -163,7 +163,8 @@ test("the task stream names the lease under the pointer, leads to its job, zooms
   await page.mouse.click(named.x, named.y);
   await page.mouse.move(2, 2);
   assert.equal(await page.locator("#lease-job").getAttribute("href"), `/jobs/${job.id}`);
-  assert.match(await said.innerText(), /sleep .* for 3\.\d\d s · 1 task/);
+  assert.match(await said.innerText(), /sleep .* UTC for 3\.\d\d s · 1 task/);
+  assert.equal(await page.locator(`#stream-jobs a[href="/jobs/${job.id}"]`).count(), 1);
 
   await page.click('[data-zoom="in"]');
   await page.locator("#stream-note", { hasText: "Zoomed to 15.0 s" }).waitFor();

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     pub(crate) urls: Vec<Url>,
 
     /// Seed of the requests, to repeat those of an earlier run [default: a new one, printed]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 
     /// Name of this run in the report [default: the hosts]
@@ -42,6 +42,10 @@ pub(crate) struct Args {
     /// What goes to stdout
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("give a whole number from 0 to {}", u64::MAX))
 }
 
 /// Ends the program as clap does, but for a refused URL: it may hold a password, which clap would print.

@@ -14,6 +14,9 @@ use service::kubernetes::{ACCOUNT_DIR, PodName};
 use service::{Credential, DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
 
+/// The longest time that any setting may have, a week: it is added to clocks.
+const MAX_TIMEOUT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
@@ -37,11 +40,12 @@ pub struct Config {
     #[serde(default)]
     pub worker_labels: WorkerLabels,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long after SIGTERM leases may go on and outcomes may wait to be settled before they
-    /// are handed back. Default 10000.
+    /// are handed back; a week at most. Default 10000.
     #[serde(default = "default_drain_timeout_ms")]
     pub drain_timeout_ms: u64,
     /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has taken a heartbeat for so long, leases of stored jobs are stopped
-    /// and their outcomes dropped; at least 1. Longer than a coordinator may be away is worth it where tasks are long.
+    /// and their outcomes dropped; at least 1, a week at most. Longer than a coordinator may be away is worth it where tasks
+    /// are long.
     /// A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
     #[serde(default = "default_orphan_timeout_ms")]
     pub orphan_timeout_ms: u64,
@@ -166,7 +170,16 @@ impl Config {
     fn validate(&self) -> anyhow::Result<()> {
         let slots = 1..=MAX_SLOTS_PER_WORKER;
         ensure!(slots.contains(&self.slots), "DIVVY_SLOTS must be from 1 to {MAX_SLOTS_PER_WORKER}");
-        ensure!(self.orphan_timeout_ms > 0, "DIVVY_ORPHAN_TIMEOUT_MS must be at least 1");
+        for (name, least_ms, value_ms) in [
+            ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
+            ("DIVVY_ORPHAN_TIMEOUT_MS", 1, self.orphan_timeout_ms),
+        ] {
+            let allowed = least_ms..=MAX_TIMEOUT_MS;
+            ensure!(
+                allowed.contains(&value_ms),
+                "{name} must be from {least_ms} to {MAX_TIMEOUT_MS}, but is {value_ms}"
+            );
+        }
         ensure!(self.max_held_bytes > 0, "DIVVY_MAX_HELD_BYTES must be at least 1");
         Ok(())
     }
@@ -280,7 +293,10 @@ mod tests {
     #[test]
     fn values_out_of_their_range_are_refused_before_anything_starts() {
         assert!(config(&[]).validate().is_ok());
-        for (name, value) in [("slots", "0"), ("slots", "1025"), ("orphan_timeout_ms", "0"), ("max_held_bytes", "0")] {
+        for (name, value) in [("slots", "0"), ("slots", "1025"), ("orphan_timeout_ms", "0"), ("max_held_bytes", "0")]
+            .into_iter()
+            .chain(["orphan_timeout_ms", "drain_timeout_ms"].map(|name| (name, "18446744073709551615")))
+        {
             assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
         }
     }

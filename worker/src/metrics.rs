@@ -28,6 +28,8 @@ pub(crate) enum LeaseEnd {
 }
 
 impl LeaseEnd {
+    const ALL: [Self; 4] = [Self::Completed, Self::Failed, Self::Canceled, Self::Returned];
+
     fn label(self) -> OutcomeLabel {
         let outcome = match self {
             Self::Completed => "completed",
@@ -54,7 +56,9 @@ pub(crate) struct WorkerMetrics {
 
 impl WorkerMetrics {
     pub(crate) fn register(registry: &mut Registry, slots: u32, executor: Arc<Executor>) -> Self {
-        let leases = Family::default();
+        let leases = Family::<OutcomeLabel, Counter>::default();
+        // A label set that is known starts at zero, so that its first increase shows.
+        LeaseEnd::ALL.iter().for_each(|end| drop(leases.get_or_create(&end.label())));
         registry.register("divvy_worker_leases", "Leases by how they ended", leases.clone());
         // 100 µs to about 28 minutes, by factors of four.
         let compute = Histogram::new(exponential_buckets(1e-4, 4.0, 12));

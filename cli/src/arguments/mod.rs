@@ -35,7 +35,10 @@ use values::{count, decimal, http_url, integer, names, number, priority};
 #[command(
     version,
     arg_required_else_help = false,
-    after_help = "Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable, 4 the job was canceled, \
+    after_help = "Variables of the environment: DIVVY_URL, the grid to ask; DIVVY_TOKEN, an access token; DIVVY_CA_FILE, \
+                  DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and DIVVY_CLIENT_KEY, the TLS of https:// URLs. `divvy up` and \
+                  `divvy sum-of-primes` read those of the services, too.\n\n\
+                  Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable, 4 the job was canceled, \
                   5 not there yet, 129 the terminal is gone, 141 the reader of stdout is gone."
 )]
 pub(crate) struct Arguments {
@@ -329,14 +332,14 @@ pub(crate) struct Up {
     /// Workers to start, 1 to 256, one slot each [default: one per core]
     #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) workers: Option<NonZeroU32>,
-    /// Python workers to start beside them, one slot each; needs the command divvy-python-worker
-    #[arg(long, value_name = "N")]
+    /// Python workers to start beside them, 1 to 256, one slot each; needs the command divvy-python-worker
+    #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) python_workers: Option<NonZeroU32>,
     /// Public port; 0 picks a free one
-    #[arg(long, default_value_t = 8080)]
+    #[arg(long, value_name = "PORT", value_parser = integer::<u16>(0..=65_535), default_value = "8080", allow_negative_numbers = true)]
     pub(crate) port: u16,
     /// Port on 127.0.0.1 for workers of your own and for metrics; 0 picks a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    #[arg(long, value_name = "PORT", value_parser = integer::<u16>(0..=65_535), default_value = "0", allow_negative_numbers = true)]
     pub(crate) internal_port: u16,
     /// Public address; 0.0.0.0 lets other machines ask
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]

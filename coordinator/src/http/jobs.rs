@@ -10,13 +10,14 @@ use futures_util::{StreamExt, stream};
 use model::{JobId, JobState, split_word};
 use serde::Deserialize;
 use service::{ApiError, Caller, Query, read_body, trace, with_body_counted};
-use store::{Cursor, JobFilter, ReadError, ResultStream, Submission};
+use store::{JobFilter, ReadError, ResultStream, Submission};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_change, from_invalid, from_read};
 use super::following::as_leader_sees_it;
+use super::job_pages;
 use super::programs::{admit_carried_code, demand_programs};
 use super::query::{page_limit, page_token, seconds};
 use crate::carried_code::carries_code;
@@ -52,7 +53,7 @@ pub(super) struct FilterQuery {
 pub(super) struct PageQuery {
     /// From `next_page_token` of the page before.
     page_token: Option<String>,
-    /// The most to list, 1 to 1000. Default 100.
+    /// The most to list, 1 to 1000; a page ends early after 8 MiB. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
@@ -167,14 +168,10 @@ async fn accept(
 pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<JobPage>, ApiError> {
     let query = Query::parse(request.query_string())?;
     let (filter, limit) = (filter(&query)?, page_limit(&query)?);
-    let before: Option<Cursor> = page_token(&query)?;
-    // One more than asked for tells whether there is another page.
-    let mut records = state.store.jobs(filter, before, limit + 1).await.map_err(from_read)?;
-    let has_more = records.len() > limit;
-    records.truncate(limit);
-    let last = records.last().filter(|_| has_more);
-    let next_page_token = last.map(|last| Cursor::from(last).to_string());
-    Ok(Json(JobPage { jobs: records.into_iter().map(|record| state.view(record)).collect(), next_page_token }))
+    let (records, next) =
+        job_pages::page(&state.store, &filter, page_token(&query)?, limit).await.map_err(from_read)?;
+    let jobs = records.into_iter().map(|record| state.view(record)).collect();
+    Ok(Json(JobPage { jobs, next_page_token: next.map(|next| next.to_string()) }))
 }
 
 fn filter(query: &Query) -> Result<JobFilter, ApiError> {

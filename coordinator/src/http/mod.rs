@@ -7,6 +7,7 @@ mod docs;
 mod errors;
 mod events;
 mod following;
+mod job_pages;
 mod jobs;
 mod logs;
 mod outputs;
@@ -129,7 +130,9 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/sum-of-primes", Right::Read).query(&["a", "b", "priority", "algorithm", "verify"]).by_leader(),
     Route::new("GET", "/workers", Right::Read).by_leader_if_any(),
     Route::new("POST", "/workers/{id}/drain", Right::Admin).by_leader().repeatable(),
-    Route::new("GET", "/v1/jobs", Right::Read).query(&["state", "kind", "tag", "page_token", "limit"]),
+    Route::new("GET", "/v1/jobs", Right::Read)
+        .query(&["state", "kind", "tag", "page_token", "limit"])
+        .by_leader_if_any(),
     Route::new("POST", "/v1/jobs", Right::Submit),
     Route::new("POST", "/v1/jobs/all/{action}", Right::Submit)
         .query(&["state", "kind", "tag"])
@@ -137,7 +140,7 @@ pub(crate) const PUBLIC: &[Route] = &[
         .repeatable(),
     Route::new("GET", "/v1/jobs/{id}", Right::Read).by_leader_if_any(),
     Route::new("PUT", "/v1/jobs/{id}", Right::Submit),
-    Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]),
+    Route::new("GET", "/v1/jobs/{id}/tasks", Right::Read).query(&["state", "page_token", "limit"]).by_leader_if_any(),
     Route::new("POST", "/v1/jobs/{id}/tasks/skip", Right::Submit).by_leader().repeatable(),
     Route::new("GET", "/v1/jobs/{id}/tasks/{task}/result", Right::Read),
     Route::new("GET", "/v1/jobs/{id}/result", Right::Read).query(&["wait"]),
@@ -153,7 +156,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/programs/{sha256}", Right::Read),
     Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).file().by_leader().repeatable(),
     Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader().repeatable(),
-    Route::new("GET", "/v1/results/{name}", Right::Read).query(&["wait"]),
+    Route::new("GET", "/v1/results/{name}", Right::Read),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),
     Route::new("GET", "/v1/coordinators", Right::Read),
     Route::new("GET", "/v1/statistics", Right::Read).query(statistics::PERIOD_PARAMETERS),

@@ -16,6 +16,7 @@ use super::State;
 use super::errors::{from_read, from_write};
 use super::jobs::job_id;
 use super::programs::program_hash;
+use super::pull::SERVED_BYTES;
 use crate::task_logs::Attempt;
 
 /// JSON may take six bytes for one of a log's.
@@ -65,7 +66,14 @@ pub(super) async fn inputs(
         }
         inputs.extend(payloads);
     }
-    Ok(HttpResponse::Ok().json(inputs))
+    if bytes <= SERVED_BYTES {
+        return Ok(HttpResponse::Ok().json(inputs));
+    }
+    // Heartbeats come over this listener.
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&inputs));
+    let written = written.await.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let json = written.map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(json))
 }
 
 /// `GET /worker/jobs/{id}/outputs`: the outputs of a job's tasks, each ending a line, in the order of the tasks.

@@ -41,7 +41,7 @@ pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Payloads of more bytes are made JSON on a thread that serves nothing else: heartbeats come over this listener.
-const SERVED_BYTES: usize = 64 * 1024;
+pub(super) const SERVED_BYTES: usize = 64 * 1024;
 
 /// The most bytes of payloads in the answer to a claim, which has one task at least.
 const MAX_CLAIM_BYTES: usize = 8 << 20;

@@ -113,7 +113,7 @@ pub(super) async fn simulate_checked(
     // A client that leaves must not leave jobs without the workers that they are for.
     let state = state.clone();
     let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller, key).await });
-    starting.await.unwrap_or_else(|error| Err(ApiError::Failed(error.to_string())))
+    starting.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
 }
 
 async fn start(

@@ -12,7 +12,7 @@ use engine::JobFailure;
 use model::{Algorithm, DEFAULT_CHUNK_SIZE, InvalidJob, JobId, JobKind, JobOptions, JobState, NumberRange, Priority};
 use scheduler::JobError;
 use serde_json::value::RawValue;
-use service::{ApiError, Caller, Query, range_from_query};
+use service::{ApiError, Caller, Query, Right, range_from_query};
 use sha2::{Digest, Sha256};
 use store::JobRecord;
 use tracing::error;
@@ -48,7 +48,7 @@ enum Preference {
     params(
         ("a" = u64, Query, description = "The first number"),
         ("b" = u64, Query, description = "The last number, not below `a`"),
-        ("algorithm" = Option<String>, Query, description = "`sieve`, `combinatorial`, or `auto` for the one that is expected to take less. Default auto", pattern = "^(auto|sieve|combinatorial)$"),
+        ("algorithm" = inline(Option<api::schema::Algorithm>), Query, description = "`sieve`, `combinatorial`, or `auto` for the one that is expected to take less. Default auto"),
         ("verify" = Option<bool>, Query, description = "Whether the other algorithm computes it as well: the answer is an error if the two differ. Default false"),
         ("priority" = Option<u8>, Query, description = "1 to 9, larger sooner. Default 5", minimum = 1, maximum = 9),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for a job instead of the answer; with `wait=10`, only if it is not there after 10 s"),
@@ -72,10 +72,12 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let priority = priority(&query)?;
     let full = |_| ApiError::Unavailable("as many requests as allowed are in flight".to_owned());
     let _permit = state.inflight.try_acquire().map_err(full)?;
-    let submitted_by = Caller::of(&request).name().map(|name| name.to_string());
+    let caller = Caller::of(&request);
+    let submitted_by = caller.name().map(|name| name.to_string());
     let (max_attempts, trace) = (state.max_attempts, service::trace::current());
     let options = JobOptions { max_attempts, priority, submitted_by, trace, ..JobOptions::default() };
     if let Preference::Job { after } = preference(&request) {
+        demand_submit(&caller)?;
         return store_instead(&state, question, options, after, started_at).await;
     }
     let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
@@ -88,6 +90,17 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let answer = question.answer(&*work, started_at);
     let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(|failure| explain(&state, failure))?;
     Ok(HttpResponse::Ok().json(answer(sum)))
+}
+
+/// To be told a sum is reading; a job that outlives the request is submitted.
+fn demand_submit(caller: &Caller) -> Result<(), ApiError> {
+    if caller.may(Right::Submit) {
+        return Ok(());
+    }
+    Err(match caller.name() {
+        None => ApiError::NoToken,
+        Some(name) => ApiError::Forbidden(format!("the token {name:?} lacks the right \"submit\", which a job needs")),
+    })
 }
 
 async fn store_instead(

@@ -32,6 +32,22 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405_with_what_is_allowed() {
 }
 
 #[actix_web::test]
+async fn a_path_with_a_part_that_is_no_id_or_number_gets_a_problem() {
+    let grid = TestCoordinator::start(config());
+    let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+    for path in [
+        format!("/worker/outputs/{id}/x/0"),
+        format!("/worker/outputs/{id}/{id}/-1"),
+        format!("/worker/logs/{id}/first/{id}"),
+        format!("/worker/logs/{id}/0/x"),
+    ] {
+        let request = grid.client.put(format!("http://{}{path}", grid.internal)).json(&serde_json::json!({}));
+        let refused = problem(request.send().await.expect("an answer"), 404).await;
+        assert_eq!(refused.detail, format!("there is nothing at {path}"));
+    }
+}
+
+#[actix_web::test]
 async fn the_public_port_knows_nothing_of_registration_and_metrics() {
     let grid = TestCoordinator::start(config());
     for path in ["/worker/register/x", "/metrics"] {

@@ -48,6 +48,33 @@ async fn the_public_port_demands_tokens_and_the_internal_one_does_not() {
 }
 
 #[actix_web::test]
+async fn a_sum_is_told_to_a_reader_but_stored_for_a_submitter_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let (reader, both) = (add(&file, "reader", "read"), add(&file, "both", "read,submit"));
+    let mut config = guarded(&file);
+    config.doors.anonymous_read = true;
+    let grid = TestCoordinator::start(config);
+    let url = format!("http://{}/sum-of-primes?a=0&b=100", grid.public);
+    let ask = async |token: &str, prefer: &str| {
+        let request = grid.client.get(&url).header("Prefer", prefer);
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        request.send().await.expect("an answer")
+    };
+    for prefer in ["respond-async", "wait=0"] {
+        let refused = problem(ask(&reader, prefer).await, 403).await;
+        assert_eq!(refused.detail, "the token \"reader\" lacks the right \"submit\", which a job needs");
+        problem(ask("", prefer).await, 401).await;
+        let job: Job = read(ask(&both, prefer).await, 202).await;
+        assert_eq!(job.submitted_by.as_deref(), Some("both"));
+    }
+    let _worker = grid.add_real_worker("one", 1, model::Labels::new()).await;
+    for token in [reader.as_str(), ""] {
+        assert_eq!(ask(token, "").await.status(), 200);
+    }
+}
+
+#[actix_web::test]
 async fn every_described_path_has_its_right_in_the_table() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("tokens.toml");

@@ -1,7 +1,7 @@
 //! Lists of jobs.
 
 use api::{Job, JobPage};
-use model::JobState;
+use model::{JobState, Labels};
 use serde_json::json;
 
 use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps, with};
@@ -43,6 +43,26 @@ async fn pages_hold_every_job_once_newest_first_while_new_ones_come() {
     assert_eq!(sizes, [50, 50, 21]);
     let exact = grid.pages("?limit=121").await;
     assert_eq!(exact.len(), 1, "no token leads to an empty page");
+}
+
+#[actix_web::test]
+async fn a_page_of_jobs_with_many_long_words_ends_early_and_the_pages_have_every_job_once() {
+    const JOBS: usize = 260;
+    let grid = TestCoordinator::start(config());
+    // As long as they may be: 48 KiB a job.
+    let words = |first: char| -> Labels {
+        let long = |number: u32| (format!("{first}{number:0255}"), "v".repeat(256));
+        (0..32).map(long).collect()
+    };
+    let labels = json!({"tags": words('t'), "affinity": {"labels": words('a')}, "requires": {"labels": words('r')}});
+    let mut newest_first = Vec::new();
+    for _ in 0..JOBS {
+        newest_first.insert(0, grid.submit(&with(numbered_tasks(1), &labels)).await.id);
+    }
+    let pages = grid.pages("?limit=1000").await;
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [200, 60]);
+    let listed: Vec<_> = pages.concat().iter().map(|job| job.id).collect();
+    assert_eq!(listed, newest_first);
 }
 
 #[actix_web::test]

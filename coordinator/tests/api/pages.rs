@@ -5,7 +5,7 @@ use model::{JobState, Labels};
 use reqwest::header;
 use serde_json::json;
 
-use crate::helpers::{PATIENCE, TestCoordinator, config, pause, read};
+use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, read, with};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -71,6 +71,8 @@ async fn a_list_shows_the_jobs_that_its_address_asks_for() {
     };
     assert_eq!(rows("").await, 3);
     assert_eq!(rows("?tag=team:blue&state=&kind=").await, 2);
+    assert_eq!(rows("?tag=team&tag=team:red").await, 1);
+    assert_eq!(rows("?tag=team:blue&tag=team:red").await, 0);
     assert_eq!(rows("?text=SECONDS%22%3A3").await, 1);
     assert_eq!(rows("?state=queued&since=1h&kind=sleep").await, 3);
     assert_eq!(rows("?state=failed").await, 0);
@@ -160,28 +162,34 @@ async fn a_simulation_of_several_priorities_names_all_its_jobs_and_starts_once_f
 }
 
 #[tokio::test]
-async fn the_overview_tells_of_failures_by_when_they_happened_and_of_work_that_no_worker_runs() {
+async fn the_overview_tells_of_failures_once_for_a_reason_and_of_work_that_no_worker_runs() {
     let coordinator = TestCoordinator::start(config());
+    let one_task = json!({"max_tasks": 1});
     let mut claimed = Vec::new();
-    for number in 0..2 {
-        let body = json!({"kind": "tasks", "params": {"list": [number]}, "max_attempts": 1});
-        coordinator.submit(&body).await;
-        claimed.push(coordinator.claimed("puller", &json!({})).await);
+    for tasks in [1, 1, 2] {
+        coordinator.submit(&with(numbered_tasks(tasks), &json!({"max_attempts": 1}))).await;
+        claimed.push(coordinator.claimed("puller", &one_task).await);
     }
-    // The one that came last fails first.
-    for lease in claimed.iter().rev() {
-        coordinator.fail(lease, "on purpose").await;
-        coordinator.job_in(lease.job, JobState::Failed).await;
+    // The third job fails first, and the second one for the reason of the first one.
+    for place in [2, 0, 1] {
+        coordinator.fail(&claimed[place], "on purpose").await;
+        if place == 2 {
+            let rest = coordinator.claimed("puller", &one_task).await;
+            coordinator.complete(&rest, &json!([1])).await;
+        }
+        coordinator.job_in(claimed[place].job, JobState::Failed).await;
     }
-    let requires = json!({"labels": {"gpu": "yes"}});
-    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2]}, "requires": requires})).await;
+    let requires = json!({"requires": {"labels": {"gpu": "yes"}}});
+    coordinator.submit(&with(numbered_tasks(2), &requires)).await;
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let html = coordinator.get("/").await.text().await.expect("text");
-        let place = |id: String| html.find(&format!("attention-failed-{id}"));
-        if html.contains("2 tasks of tasks") && html.contains("gpu=yes") {
-            let (first, last) = (place(claimed[0].job.to_string()), place(claimed[1].job.to_string()));
-            assert!(first.is_some() && first < last, "{html}");
+        let place = |claimed: &api::Claimed| html.find(&format!("attention-failed-{}", claimed.job));
+        if html.contains("2 tasks of tasks") && html.contains("gpu=yes") && html.contains(">1 more</a>") {
+            let [first, second, third] = [&claimed[0], &claimed[1], &claimed[2]].map(place);
+            assert!(first.is_none() && second.is_some() && second < third, "{html}");
+            let listed = html.split_once("id=\"needs\"").expect("a list").1.split_once("</ul>").expect("its end").0;
+            assert_eq!(listed.matches("<li id=").count(), 3, "{listed}");
             return;
         }
         // A snapshot lasts for a second.

@@ -1,6 +1,9 @@
 //! `GET /sum-of-primes` for clients that would rather not wait.
 
+use std::num::NonZeroU64;
+
 use api::{Job, SumOfPrimes};
+use coordinator::config::Config;
 use model::{JobState, Labels};
 use reqwest::Response;
 use serde_json::json;
@@ -55,6 +58,18 @@ async fn a_preference_that_nobody_understands_is_none() {
     }
     let jobs: api::JobPage = read(grid.get("/v1/jobs").await, 200).await;
     assert!(jobs.jobs.is_empty(), "who waits for the sum leaves no job");
+}
+
+#[actix_web::test]
+async fn a_range_of_too_many_tasks_is_stored_by_no_way() {
+    let grid = TestCoordinator::start(Config { chunk_size: NonZeroU64::MIN, ..config() });
+    let params = json!({"a": 0, "b": u64::MAX, "algorithm": "sieve"});
+    let submitted = grid.post("/v1/jobs", &json!({"kind": "sum-of-primes", "params": params})).await;
+    let asked = grid.sum(&format!("a=0&b={}&algorithm=sieve", u64::MAX), "respond-async").await;
+    for refused in [submitted, asked] {
+        let refused = problem(refused, 400).await;
+        assert!(refused.detail.ends_with("it has more than 2^53 tasks"), "{refused:?}");
+    }
 }
 
 #[actix_web::test]

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use api::{Heartbeat, WorkerState, WorkerSummary};
+use reqwest::Client;
 
-use crate::helpers::{TestCoordinator, closed_port, compute, config, heartbeat, problem};
+use crate::helpers::{PATIENCE, TestCoordinator, closed_port, compute, config, heartbeat, pause, problem};
 
 #[actix_web::test]
 async fn a_heartbeat_that_makes_no_sense_is_refused_with_the_reason() {
@@ -49,6 +50,33 @@ async fn another_process_under_a_known_name_is_a_new_worker() {
 }
 
 #[actix_web::test]
+async fn a_name_belongs_to_the_process_that_lives_under_it_until_its_connection_ends() {
+    let grid = TestCoordinator::start(config());
+    let url = format!("http://{}/worker/register/one", grid.internal);
+    let beat = async |client: &Client, heartbeat: &Heartbeat| {
+        client.put(&url).json(heartbeat).send().await.expect("an answer")
+    };
+    let connection = || api::client::http_client(Duration::from_secs(1)).expect("a client");
+    let (living, other) = ((connection(), heartbeat(closed_port())), (connection(), heartbeat(closed_port())));
+    for _ in 0..3 {
+        for _ in 0..2 {
+            assert_eq!(beat(&living.0, &living.1).await.status(), 200);
+        }
+        let refused = problem(beat(&other.0, &other.1).await, 409).await;
+        assert!(refused.detail.starts_with("the name one belongs to a living worker at 127.0.0.1:"), "{refused:?}");
+        assert!(refused.detail.ends_with("give each worker a DIVVY_WORKER_ID of its own"), "{refused:?}");
+    }
+    let workers: Vec<WorkerSummary> = grid.get("/workers").await.json().await.expect("a list");
+    assert_eq!(workers.iter().map(|worker| worker.boot_id).collect::<Vec<_>>(), [Some(living.1.boot_id)]);
+    drop(living);
+    let deadline = Instant::now() + PATIENCE;
+    while beat(&other.0, &other.1).await.status() != 200 {
+        assert!(Instant::now() < deadline, "the name is never free");
+        pause().await;
+    }
+}
+
+#[actix_web::test]
 async fn a_worker_leaves_only_as_itself() {
     let grid = TestCoordinator::start(config());
     let worker = heartbeat(closed_port());
@@ -75,6 +103,8 @@ async fn the_token_is_demanded_where_it_is_set() {
         let request = grid.client.put(&url).bearer_auth(token).json(&worker);
         assert_eq!(request.send().await.expect("an answer").status(), status, "{token:?}");
     }
+    let lower = grid.client.put(&url).header("authorization", "bearer secret").json(&worker);
+    assert_eq!(lower.send().await.expect("an answer").status(), 200, "a scheme has no case");
 }
 
 #[actix_web::test]

@@ -64,6 +64,8 @@ async fn a_result_is_found_by_the_name_that_its_job_gave_it_the_newest_first() {
     let grid = TestCoordinator::start(config());
     let _worker = grid.add_real_worker("one", 1, Labels::new()).await;
     problem(grid.get("/v1/results/daily").await, 404).await;
+    let refused = problem(grid.get("/v1/results/daily?wait=1").await, 400).await;
+    assert_eq!(refused.field.as_deref(), Some("wait"), "it is not waited for here");
     for (b, sum) in [(10, "17"), (100, "1060")] {
         let body = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": b}, "output": "daily"});
         let job = grid.submit(&body).await;

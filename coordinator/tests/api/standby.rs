@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::Job;
+use api::{Job, JobPage, TaskPage};
 use coordinator::config::Config;
 use model::JobState;
 use reqwest::{Response, StatusCode, header};
@@ -116,8 +116,14 @@ async fn a_standby_shows_what_only_the_leader_knows() {
     assert_eq!(instance(&own), instance(&passed_on));
     let ticks = tick(standby).await;
     assert!(ticks.starts_with(&instance(&own)), "{ticks}");
+    let list = html(standby.get("/jobs").await, 200).await;
+    assert_eq!(instance(&own), instance(&list));
+    let listed: JobPage = read(standby.get("/v1/jobs").await, 200).await;
+    assert_eq!(listed.jobs[0].tasks.running, 1);
+    let running: TaskPage = read(standby.get(&format!("/v1/jobs/{job}/tasks?state=running")).await, 200).await;
+    assert_eq!(running.tasks.len(), 1);
     // What is stored the standby shows itself, in versions that the same ticks tell of.
-    let stored = version(&html(standby.get("/jobs").await, 200).await);
+    let stored = version(&html(standby.get("/statistics").await, 200).await);
     assert!(stored.starts_with('e'), "{stored}");
     let deadline = Instant::now() + PATIENCE;
     while !tick(standby).await.split(' ').any(|told| told == stored) {
@@ -135,6 +141,27 @@ async fn a_job_that_no_worker_can_run_is_told_so_at_a_standby_too() {
     assert!(job.notice.is_some(), "{job:?}");
     let shown: Job = read(standby.get(&format!("/v1/jobs/{}", job.id)).await, 200).await;
     assert_eq!(shown.notice, job.notice);
+}
+
+#[actix_web::test]
+async fn a_list_at_a_standby_says_which_jobs_wait_and_why() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let job = standby.submit(&numbered_tasks(2)).await.id;
+    // It has started, and its only worker gives a task back and is drained.
+    let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
+    assert_eq!(claimed.job, job);
+    assert_eq!(standby.post("/workers/puller/drain", &Value::Null).await.status(), StatusCode::NO_CONTENT);
+    standby.complete(&claimed, &json!([1])).await;
+    standby.job_when(job, |job| job.notice.is_some() && job.tasks.running == 0).await;
+    let listed: JobPage = read(standby.get("/v1/jobs?state=running").await, 200).await;
+    let notice = listed.jobs[0].notice.clone().expect("a reason");
+    for path in ["/jobs", "/jobs?state=running", "/jobs/all/cancel?kind=tasks"] {
+        let page = html(standby.get(path).await, 200).await;
+        assert!(page.contains("</svg>waiting</span>"), "{path}: {page}");
+    }
+    let page = html(standby.get("/jobs").await, 200).await;
+    assert!(page.contains(&notice), "{notice}: {page}");
 }
 
 #[actix_web::test]

@@ -50,6 +50,18 @@ impl PartialSchema for JobKind {
 
 impl ToSchema for JobKind {}
 
+/// How the sum or the count of the primes in a range is computed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// The one that is expected to take less.
+    Auto,
+    /// A sieve over the range.
+    Sieve,
+    /// Two sums of all primes up to a number, in about x^(2/3) steps each.
+    Combinatorial,
+}
+
 /// How soon a job's tasks run: 1 to 9, larger sooner.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u8, minimum = 1, maximum = 9, default = 5)]
@@ -412,6 +424,7 @@ mod tests {
     fn described_enums_list_every_name_that_the_model_writes() {
         let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name()).collect();
         assert_describes_names::<JobKind, _>(&kinds);
+        assert_describes_names::<Algorithm, _>(&model::Algorithm::ALL);
         assert_describes_names::<EventKind, _>(&model::EventKind::ALL);
         assert_describes_names::<JobState, _>(&model::JobState::ALL);
         assert_describes_names::<TaskState, _>(&model::TaskState::ALL);

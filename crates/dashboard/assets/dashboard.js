@@ -16,6 +16,7 @@
   let grid = { is: "lost", version: "" };
   let isPaused = sessionStorage.getItem("paused") === "yes";
   let isFetching = false;
+  let isSignedOut = false;
   let fetchedAt = Date.now();
   let movedAt = 0;
   let postponed = 0;
@@ -122,10 +123,11 @@
     const words = {
       live: postponed > 0 ? `live · ${postponed} ${postponed === 1 ? "change waits" : "changes wait"} for the pointer` : "live",
       lost: "connection lost, trying again",
-      out: "signed out",
+      out: "signed out: reload to sign in",
       paused: "paused",
     };
-    const is = isPaused && grid.is === "live" ? "paused" : grid.is;
+    const known = isSignedOut && grid.is === "live" ? "out" : grid.is;
+    const is = isPaused && known === "live" ? "paused" : known;
     if (status.dataset.is !== is) status.dataset.is = is;
     if (status.textContent !== words[is]) status.textContent = words[is];
     pause.hidden = false;
@@ -138,10 +140,8 @@
     isFetching = true;
     try {
       const response = await fetch(location.href, { cache: "no-store", headers: { accept: "text/html" } });
-      if (response.redirected && new URL(response.url).pathname === "/sign-in") {
-        grid = { ...grid, is: "out" };
-        return;
-      }
+      isSignedOut = response.redirected && new URL(response.url).pathname === "/sign-in";
+      if (isSignedOut) return;
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("main");
       if (fresh === null || !("version" in fresh.dataset)) return;
@@ -163,7 +163,7 @@
     if (status === null || isPaused || document.hidden || grid.is !== "live") return;
     const isOld = Date.now() - fetchedAt > RENEW_MS;
     const isShown = grid.version.split(" ").includes(main.dataset.version);
-    if (!isShown || postponed > 0 || isOld) refresh();
+    if (!isShown || postponed > 0 || isOld || isSignedOut) refresh();
   }
 
   function connect() {
@@ -214,9 +214,13 @@
 
   function notify(job, text) {
     if (!("Notification" in window) || Notification.permission !== "granted") return;
-    // Tabs tell of a job once: the tag replaces what another tab has shown.
-    const note = new Notification("divvy", { body: text, tag: job.id });
-    note.onclick = () => window.open(`/jobs/${job.id}`);
+    try {
+      // Tabs tell of a job once: the tag replaces what another tab has shown.
+      const note = new Notification("divvy", { body: text, tag: job.id });
+      note.onclick = () => window.open(`/jobs/${job.id}`);
+    } catch {
+      // Chrome on Android has notifications of service workers alone; the page has told of it.
+    }
   }
 
   function announce(job) {

@@ -5,7 +5,9 @@
   const GAP = 3;
   const AXIS = 22;
   const MIN_SPAN_MS = 200;
-  /** Hues of jobs, none of them the red of a failure; a job keeps its own by its id. */
+  /** Jobs that are named beside their color. */
+  const MAX_NAMED = 8;
+  /** Hues of jobs, none of them the red of a failure. */
   const HUES = [212, 40, 150, 280, 190, 96, 250, 310];
   const [ROW_OF, START, LENGTH, JOB, LEASES, FAILED, SECONDS, BUSY, TASKS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
@@ -16,6 +18,9 @@
   const output = section.querySelector("output");
   const note = document.getElementById("stream-note");
   const jobLink = document.getElementById("lease-job");
+  const named = document.getElementById("stream-jobs");
+  /** By id: a job keeps its own while it is in the window. */
+  const hues = new Map();
   const seconds = Number(section.dataset.seconds);
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -25,15 +30,56 @@
   let isHeld = false;
   let labels = 0;
   let isFetching = false;
+  let namedNow = "";
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const isAll = () => view.from === 0 && view.to === seconds * 1000;
 
+  /** Gives new jobs the hues that the fewest have: the one of its id, where that is one of them. */
+  function chooseHues() {
+    const present = new Set(stream.jobs.map(([id]) => id));
+    for (const id of [...hues.keys()]) if (!present.has(id)) hues.delete(id);
+    const uses = new Map(HUES.map((hue) => [hue, 0]));
+    for (const hue of hues.values()) uses.set(hue, uses.get(hue) + 1);
+    for (const id of present) {
+      if (hues.has(id)) continue;
+      const own = HUES[Number.parseInt(id.slice(-6), 16) % HUES.length];
+      const hue = HUES.reduce((best, other) => (uses.get(other) < uses.get(best) ? other : best), own);
+      hues.set(id, hue);
+      uses.set(hue, uses.get(hue) + 1);
+    }
+  }
+
   function fill(job) {
-    const id = stream.jobs[job][0];
-    const number = Number.parseInt(id.slice(-6), 16);
     const [saturation, lightness] = dark.matches ? ["52%", "58%"] : ["58%", "52%"];
-    return `hsl(${HUES[number % HUES.length]} ${saturation} ${lightness})`;
+    return `hsl(${hues.get(stream.jobs[job][0])} ${saturation} ${lightness})`;
+  }
+
+  function jobName(job) {
+    const [id, kind] = stream.jobs[job];
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    svg.setAttribute("class", "sign");
+    svg.setAttribute("viewBox", "0 0 20 12");
+    svg.setAttribute("aria-hidden", "true");
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ width: 20, height: 12, rx: 2, fill: fill(job) })) rect.setAttribute(name, value);
+    svg.append(rect);
+    const link = Object.assign(document.createElement("a"), { href: `/jobs/${id}` });
+    link.append(svg, ` ${kind} ${id.slice(-12)}`);
+    return link;
+  }
+
+  /** Names the jobs with the most leases; the links stay while the jobs do. */
+  function nameJobs() {
+    const leases = new Map();
+    for (const bar of stream.bars) leases.set(bar[JOB], (leases.get(bar[JOB]) ?? 0) + Math.max(bar[LEASES], 1));
+    const most = [...leases.keys()].sort((one, other) => leases.get(other) - leases.get(one)).slice(0, MAX_NAMED);
+    most.sort((one, other) => (stream.jobs[one][0] < stream.jobs[other][0] ? -1 : 1));
+    const more = leases.size - most.length;
+    const wanted = `${dark.matches} ${more} ${most.map((job) => stream.jobs[job][0])}`;
+    if (wanted === namedNow || named.matches(":hover, :focus-within")) return;
+    namedNow = wanted;
+    named.replaceChildren(...most.map(jobName), ...(more > 0 ? [`and ${more} more ${more === 1 ? "job" : "jobs"}`] : []));
   }
 
   /** As the tables write it: without the middle of a long id. */
@@ -98,14 +144,14 @@
       context.fillStyle = color("--rule");
       context.fillRect(Math.round(place), 0, 1, bottom);
       context.fillStyle = color("--soft");
-      const clock = new Date(at).toLocaleTimeString([], { hour12: false });
-      const text = step < 1 ? `${clock}.${String(at % 1000).padStart(3, "0")[0]}` : clock;
+      const text = new Date(at).toISOString().slice(11, step < 1 ? 21 : 19);
       if (place - 30 > labels && place + 30 < width) context.fillText(text, place, bottom + 15);
     }
   }
 
   function draw() {
     if (stream === null) return;
+    nameJobs();
     const width = canvas.clientWidth;
     const bottom = Math.max(stream.rows.length, 1) * (ROW + GAP);
     const scale = window.devicePixelRatio || 1;
@@ -143,7 +189,7 @@
 
   function describe(bar) {
     const [id, kind] = stream.jobs[bar[JOB]];
-    const start = new Date(stream.ends_at_ms - seconds * 1000 + bar[START]).toLocaleTimeString([], { hour12: false });
+    const start = `${new Date(stream.ends_at_ms - seconds * 1000 + bar[START]).toISOString().slice(11, 19)} UTC`;
     const row = stream.rows[bar[ROW_OF]];
     const what = [`${shortName(row.worker)} slot ${row.slot}`, `${kind} ${id.slice(-12)}`, `from ${start} for ${time(bar[LENGTH])}`];
     if (stream.is_aggregated) what.push(`${bar[LEASES]} leases ended, busy ${bar[BUSY]} %`);
@@ -216,6 +262,7 @@
       const before = stream?.bars[picked];
       const shift = stream === null ? 0 : stream.ends_at_ms;
       stream = await response.json();
+      chooseHues();
       // The picked bar stays picked while time goes on.
       const moved = stream.ends_at_ms - shift;
       picked = before ? stream.bars.findIndex((bar) => bar[ROW_OF] === before[ROW_OF] && Math.abs(bar[START] + moved - before[START]) < 3) : -1;

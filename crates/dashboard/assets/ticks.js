@@ -1,6 +1,7 @@
 "use strict";
 // One event stream for all tabs of a browser: a shared worker, or a worker of its own tab where there are none. It tells
-// every port whether the coordinator is there and which versions its pages have now, with spaces between.
+// every port whether the coordinator is there, or wants a token first, and which versions its pages have now, with spaces
+// between.
 
 /** A stream without a tick for so long is taken for broken. */
 const SILENCE_MS = 5000;
@@ -16,12 +17,24 @@ function tell(next) {
   for (const port of ports) port.postMessage(state);
 }
 
-function lose() {
+/** Whether the coordinator is there and wants a token first. */
+async function isSignedOut() {
+  try {
+    const response = await fetch("/jobs/states", { cache: "no-store", redirect: "manual" });
+    return response.type === "opaqueredirect";
+  } catch {
+    return false;
+  }
+}
+
+async function lose() {
   source?.close();
   source = null;
   clearTimeout(timer);
-  tell({ is: "lost", version: state.version });
+  if (state.is === "live") tell({ ...state, is: "lost" });
   if (ports.size > 0) timer = setTimeout(open, RETRY_MS);
+  const is = (await isSignedOut()) ? "out" : "lost";
+  if (state.is !== "live" && state.is !== is) tell({ ...state, is });
 }
 
 function expectMore() {

@@ -4,9 +4,9 @@ use api::{Job, KafkaStats, Stats};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::columns::short_id;
+use crate::columns::{short_id, worker_name};
 use crate::marks;
-use crate::overview::Overview;
+use crate::overview::{Failures, Overview};
 use crate::words::{ago, count, counted};
 
 /// Entries of one sort that are listed.
@@ -44,7 +44,7 @@ pub(crate) fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
             h2 #attention-title { "Needs attention" }
             @if entries.is_empty() { p.quiet #calm { "Nothing at the moment." } } @else {
                 ul #needs data-rows="" {
-                    @for Entry { id, mark, text, .. } in &entries { li id=(format!("attention-{id}")) { (mark) span { (text) } } }
+                    @for Entry { id, mark, text, .. } in &entries { li id=(format!("attention-{id}")) { (mark) div { (text) } } }
                 }
             }
         }
@@ -55,27 +55,23 @@ pub(crate) fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
 fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
     let mut entries = Vec::new();
     match overview.stats {
-        Some(stats) => of_stats(stats, &mut entries),
+        Some(stats) => {
+            of_stats(stats, &mut entries);
+            of_demand(stats, overview.stuck, &mut entries);
+        }
         None => entries.push(Entry::failure(
             "leader",
             "no leader",
             html! { "No coordinator leads now: no task is given out, and counts are not known. " a href="/grid/coordinators" { "Coordinators" } },
         )),
     }
-    for worker in overview.suspended.iter().take(SHOWN) {
-        let text = html! { a href="/grid/workers" { (worker) } " failed lately and gets no tasks for now." };
-        entries.push(Entry::warning(format!("worker-{worker}"), "suspended", text));
+    of_suspended(overview.suspended, &mut entries);
+    for failures in overview.failed.iter().take(SHOWN) {
+        entries.push(of_failures(failures, now));
     }
-    for job in overview.stuck.iter().take(SHOWN) {
-        let text = html! { (link(job)) ": " (job.notice.as_deref().unwrap_or("no worker can run it")) };
-        entries.push(Entry::warning(format!("stuck-{}", job.id), "cannot run", text));
-    }
-    for job in overview.failed.iter().take(SHOWN) {
-        let text = html! {
-            (link(job)) " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
-            (job.error.as_deref().unwrap_or("no reason given"))
-        };
-        entries.push(Entry::failure(format!("failed-{}", job.id), "failed", text));
+    if overview.failed.len() > SHOWN {
+        let text = html! { a href="/jobs?state=failed" { "More jobs" } " failed in the last hour." };
+        entries.push(Entry::failure("failed-more", "failed", text));
     }
     entries.sort_by_key(|entry| !entry.is_failure);
     entries
@@ -92,18 +88,60 @@ fn of_stats(stats: &Stats, entries: &mut Vec<Entry>) {
     if let Some(kafka) = &stats.kafka {
         of_kafka(kafka, entries);
     }
-    if stats.workers.ready + stats.workers.pulling == 0 && stats.tasks.pending > 0 {
-        entries.push(Entry::warning("workers", "no worker", html! { "Tasks wait and no worker is there." }));
-        // What no worker can run is all of it.
-        return;
+}
+
+fn of_suspended(suspended: &[String], entries: &mut Vec<Entry>) {
+    for worker in suspended.iter().take(SHOWN) {
+        let text = html! { a href="/grid/workers" { (worker_name(worker)) } " gets no tasks for now: it failed lately, or its results were wrong." };
+        entries.push(Entry::warning(format!("worker-{worker}"), "suspended", text));
     }
-    for (kind, demand) in stats.demand.iter().filter(|(_, demand)| demand.unservable > 0) {
+    let more = suspended.len().saturating_sub(SHOWN) as u64;
+    if more > 0 {
+        let text = html! { a href="/grid/workers" { (counted(more, "more worker", "more workers")) } " set aside." };
+        entries.push(Entry::warning("worker-more", "suspended", text));
+    }
+}
+
+/// An entry for each kind whose tasks no worker can run, with the reasons beside it: a reason is told once.
+fn of_demand(stats: &Stats, stuck: &[Job], entries: &mut Vec<Entry>) {
+    let unservable = || stats.demand.iter().filter(|(_, demand)| demand.unservable > 0);
+    let tasks: u64 = unservable().map(|(_, demand)| demand.unservable).sum();
+    if stats.workers.ready + stats.workers.pulling == 0 && tasks > 0 {
+        let text = html! {
+            a href="/jobs?state=queued&state=running" { (counted(tasks, "task waits", "tasks wait")) } ", and no "
+            a href="/grid/workers" { "worker" } " is ready."
+        };
+        return entries.push(Entry::warning("workers", "no worker", text));
+    }
+    for (kind, demand) in unservable() {
+        let mut told: Vec<&Job> = Vec::new();
+        for job in stuck.iter().filter(|job| job.kind.as_str() == kind) {
+            if told.iter().all(|other| other.notice != job.notice) {
+                told.push(job);
+            }
+        }
         let text = html! {
             a href=(format!("/jobs?state=queued&state=running&kind={kind}")) { (counted(demand.unservable, "task", "tasks")) " of " (kind) }
-            " can be run by no worker that is there."
+            " can be run by no worker that is ready."
+            @for job in told.into_iter().take(SHOWN) {
+                @if let Some(notice) = &job.notice { div.reason { (link(job)) ": " (notice) } }
+            }
         };
         entries.push(Entry::warning(format!("unservable-{kind}"), "cannot run", text));
     }
+}
+
+fn of_failures(failures: &Failures, now: Timestamp) -> Entry {
+    let Failures { newest: job, others, is_more } = failures;
+    let text = html! {
+        (link(job))
+        @if *others > 0 {
+            " and " a href=(format!("/jobs?state=failed&kind={}", job.kind)) { @if *is_more { "at least " } (count(*others)) " more" }
+        }
+        " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
+        (job.error.as_deref().unwrap_or("no reason given"))
+    };
+    Entry::failure(format!("failed-{}", job.id), "failed", text)
 }
 
 fn of_kafka(kafka: &KafkaStats, entries: &mut Vec<Entry>) {
@@ -150,13 +188,28 @@ mod tests {
     use std::collections::BTreeMap;
 
     use api::KindDemand;
+    use serde_json::json;
 
     use super::*;
+    use crate::samples::job;
+
+    const EMPTY: Overview<'_> =
+        Overview { stats: None, history: &[], running: &[], stuck: &[], failed: &[], slots: (0, 0), suspended: &[] };
+
+    fn listed(overview: &Overview<'_>) -> String {
+        attention(overview, Timestamp::UNIX_EPOCH).into_string()
+    }
 
     fn shown(stats: Option<&Stats>) -> String {
-        let overview =
-            Overview { stats, history: &[], running: &[], stuck: &[], failed: &[], slots: (0, 0), suspended: &[] };
-        attention(&overview, Timestamp::UNIX_EPOCH).into_string()
+        listed(&Overview { stats, ..EMPTY })
+    }
+
+    fn with_demand(ready: u64, unservable: &[(&str, u64)]) -> Stats {
+        let demand = |unservable: u64| KindDemand { unservable, ..KindDemand::default() };
+        let demand = unservable.iter().map(|(kind, tasks)| ((*kind).to_owned(), demand(*tasks))).collect();
+        let mut stats = Stats { demand, ..Stats::default() };
+        stats.workers.ready = ready;
+        stats
     }
 
     #[test]
@@ -188,6 +241,49 @@ mod tests {
             assert!(html.contains(expected), "{expected}: {html}");
         }
         assert_eq!(html.matches("<li id=").count(), 5);
+    }
+
+    #[test]
+    fn work_that_no_worker_can_run_is_told_of_once_with_its_reasons() {
+        let stuck = [
+            job(1, &json!({"notice": "the label gpu=yes"})),
+            job(2, &json!({"notice": "the label gpu=yes"})),
+            job(3, &json!({"notice": "64 cores"})),
+            job(4, &json!({"kind": "tasks", "notice": "no worker runs tasks"})),
+        ];
+        let stats = with_demand(2, &[("sleep", 70), ("tasks", 1)]);
+        let html = listed(&Overview { stats: Some(&stats), stuck: &stuck, ..EMPTY });
+        assert_eq!(html.matches("<li id=").count(), 2, "{html}");
+        for (reason, times) in [("the label gpu=yes", 1), ("64 cores", 1), ("no worker runs tasks", 1)] {
+            assert_eq!(html.matches(reason).count(), times, "{reason}: {html}");
+        }
+        let stats = with_demand(0, &[("sleep", 70), ("tasks", 1)]);
+        let html = listed(&Overview { stats: Some(&stats), stuck: &stuck, ..EMPTY });
+        assert!(html.contains("71 tasks wait") && html.matches("<li id=").count() == 1, "{html}");
+    }
+
+    #[test]
+    fn tasks_that_are_paused_or_have_simulated_workers_are_no_reason_to_look_for_a_worker() {
+        let mut stats = with_demand(0, &[("sleep", 0)]);
+        stats.tasks.pending = 1_000;
+        assert!(shown(Some(&stats)).contains("Nothing at the moment"));
+    }
+
+    #[test]
+    fn failures_for_one_reason_are_one_entry_and_what_is_not_listed_is_told_of() {
+        let failures = |number: u128, others: u64| Failures {
+            newest: job(number, &json!({"state": "failed", "error": "1 of 1 tasks failed"})),
+            others,
+            is_more: others > 90,
+        };
+        let failed = [failures(1, 0), failures(2, 4), failures(3, 97), failures(4, 0)];
+        let suspended = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        let html = listed(&Overview { failed: &failed, suspended: &suspended, ..EMPTY });
+        for expected in [">4 more</a>", ">at least 97 more</a>", "More jobs</a> failed", "2 more workers</a> set aside"]
+        {
+            assert!(html.contains(expected), "{expected}: {html}");
+        }
+        assert_eq!(html.matches("and <a").count(), 2, "{html}");
     }
 
     #[test]

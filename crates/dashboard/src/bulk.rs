@@ -24,6 +24,23 @@ pub struct BulkChange<'a> {
     pub newest: &'a [Job],
 }
 
+/// What a change of many jobs has done, in words; none for an action that is unknown.
+#[must_use]
+pub fn bulk_outcome(action: &str, changed: u64, matched: u64) -> Option<String> {
+    let done = match action {
+        "cancel" => "canceled",
+        "pause" => "paused",
+        "resume" => "resumed",
+        "retry" => "retried",
+        _ => return None,
+    };
+    let rest = match matched.saturating_sub(changed) {
+        0 => String::new(),
+        rest => format!("; {} had changed meanwhile", count(rest)),
+    };
+    Some(format!("{} {done}{rest}.", counted(changed, "job was", "jobs were")))
+}
+
 /// The page at `/jobs/all/{action}`.
 #[must_use]
 pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
@@ -53,4 +70,17 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         @if *jobs == 0 { p { a href=(back) { "Back to the list" } } }
     };
     page(&Page { title: &title, place: Place::Jobs, is_live: false, viewer }, &content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_told_with_its_thousands_apart() {
+        let told = |changed, matched| bulk_outcome("cancel", changed, matched).expect("an action");
+        assert_eq!(told(50_000, 51_000), "50,000 jobs were canceled; 1,000 had changed meanwhile.");
+        assert_eq!(told(1, 1), "1 job was canceled.");
+        assert_eq!(bulk_outcome("explode", 1, 1), None);
+    }
 }

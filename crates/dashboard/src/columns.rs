@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::words::{between, count, percent, span};
+use crate::words::{between, count, span};
 
 /// The most characters of parameters in a row.
 const SHOWN_PARAMS: usize = 120;
@@ -13,16 +13,41 @@ const SHOWN_PARAMS: usize = 120;
 /// A bar with its figures: how far a job is.
 pub(crate) fn progress(job: &Job) -> Markup {
     let (done, failed, total) = (job.tasks.succeeded, job.tasks.failed, job.tasks.total);
+    let [done_parts, _, failed_parts] = parts(job);
     html! {
         div.progress {
-            (bar(&[(done, "done"), (failed, "lost")], total))
-            span.figures { (percent(done, total)) " %" }
+            (bar(&[done_parts, failed_parts], PARTS))
+            span.figures { (percent_done(job)) " %" }
         }
         small.num {
             (count(done)) " / " (count(total))
             @if failed > 0 { span.bad { " · " (count(failed)) " failed" } }
         }
     }
+}
+
+/// Parts that a job's work is divided into where it is drawn.
+pub(crate) const PARTS: u64 = 10_000;
+
+/// The parts of a job that are done, those with workers, and those that failed. Tasks may differ in their work.
+pub(crate) fn parts(job: &Job) -> [(u64, &'static str); 3] {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 10,000")]
+    let done = (job.progress.fraction.clamp(0.0, 1.0) * 10_000.0) as u64;
+    let share = |tasks: u64| u128::from(tasks) * u128::from(PARTS) / u128::from(job.tasks.total.max(1));
+    let share = |tasks: u64| u64::try_from(share(tasks)).unwrap_or(PARTS);
+    let failed = share(job.tasks.failed).min(PARTS - done);
+    [(done, "done"), (share(job.tasks.running).min(PARTS - done - failed), "running"), (failed, "lost")]
+}
+
+/// How much of a job is done, in whole percent: 100 only when all tasks are.
+pub(crate) fn percent_done(job: &Job) -> u64 {
+    if job.tasks.succeeded == job.tasks.total {
+        return 100;
+    }
+    // A share such as 0.29 is a little less as a sum of tasks.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 100")]
+    let percent = (job.progress.fraction.clamp(0.0, 1.0) * 100.0 + 1e-9) as u64;
+    percent.min(99)
 }
 
 /// A bar of parts of a whole; its figures stand beside it.
@@ -126,7 +151,22 @@ pub(crate) fn lasted(job: &Job, now: Timestamp) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::samples;
+
+    #[test]
+    fn progress_is_the_share_of_the_work_and_full_only_when_all_tasks_are_done() {
+        let job = |fraction: f64, [running, succeeded, failed]: [u64; 3]| {
+            let tasks = json!({"total": 4, "pending": 0, "running": running, "succeeded": succeeded, "failed": failed});
+            samples::job(1, &json!({"progress": {"fraction": fraction}, "tasks": tasks}))
+        };
+        let percents = [(0.29, [0, 3, 0]), (1.0, [0, 3, 1]), (1.0, [0, 4, 0]), (0.999, [1, 3, 0])];
+        assert_eq!(percents.map(|(fraction, tasks)| percent_done(&job(fraction, tasks))), [29, 99, 100, 99]);
+        let parts = parts(&job(0.9, [1, 2, 1])).map(|(parts, _)| parts);
+        assert_eq!(parts, [9_000, 0, 1_000]);
+    }
 
     #[test]
     fn the_middle_of_a_long_id_in_a_workers_name_is_left_out() {

@@ -2,7 +2,7 @@
 //! `POST /v1/jobs` takes.
 
 use maud::{Markup, html};
-use model::{InvalidJob, JobKind, split_word};
+use model::{InvalidJob, JobKind, Labels, split_word};
 use serde_json::{Map, Number, Value};
 use workloads::{Input, Parameter, parameters};
 
@@ -79,24 +79,37 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
                 input id=(id) name=(name) value=[shown] placeholder=[default.as_deref()] required[*is_required] autocomplete="off"
                     aria-describedby=[described] aria-invalid=[invalid];
             },
-            Input::Choice(choices) => html! {
-                select id=(id) name=(name) aria-describedby=[described] aria-invalid=[invalid] {
-                    @if !is_required { option value="" { "default" } }
-                    @for choice in choices { option selected[shown == Some(choice)] { (choice) } }
-                }
-            },
-            Input::Switch => html! {
-                select id=(id) name=(name) aria-describedby=[described] aria-invalid=[invalid] {
-                    @if !is_required { option value="" { "default" } }
-                    @for choice in ["true", "false"] { option selected[shown == Some(choice)] { (choice) } }
-                }
-            },
+            Input::Choice(choices) => {
+                let choices: Vec<_> = choices.iter().map(String::as_str).collect();
+                select((id, name.as_str()), (described, invalid), parameter, &choices, shown)
+            }
+            Input::Switch => select((id, name.as_str()), (described, invalid), parameter, &["true", "false"], shown),
             Input::List | Input::Json => html! {
                 textarea id=(id) name=(name) required[*is_required] spellcheck="false"
                     aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
             },
         }
     })
+}
+
+/// A list to choose from. What is left out is named by its value where that is known.
+fn select(
+    (id, name): (&str, &str),
+    (described, invalid): (Option<&str>, Option<&str>),
+    parameter: &Parameter,
+    choices: &[&str],
+    shown: Option<&str>,
+) -> Markup {
+    let default = parameter.default.as_deref();
+    let others = choices.iter().copied().filter(|choice| parameter.is_required || Some(*choice) != default);
+    html! {
+        select id=(id) name=(name) required[parameter.is_required] aria-describedby=[described] aria-invalid=[invalid] {
+            @if !parameter.is_required {
+                option value="" { @match default { Some(default) => { (default) " (default)" } None => "default" } }
+            }
+            @for choice in others { option selected[shown == Some(choice)] { (choice) } }
+        }
+    }
 }
 
 /// The body of `POST /v1/jobs` from a form. Fields that are left empty are left out.
@@ -117,6 +130,7 @@ pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (St
     put(&mut body, values, "tags", &["tags"], labels)?;
     put(&mut body, values, "max_attempts", &["max_attempts"], whole)?;
     put(&mut body, values, "output", &["output"], |text| Ok(Value::from(text)))?;
+    put(&mut body, values, "verify", &["verify"], |text| read(&Input::Real, text))?;
     put(&mut body, values, "job_seconds", &["timeout", "job_seconds"], whole)?;
     put(&mut body, values, "task_seconds", &["timeout", "task_seconds"], whole)?;
     put(&mut body, values, "requires", &["requires", "labels"], labels)?;
@@ -165,6 +179,8 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
+    // Some editors begin a text with a byte order mark.
+    let text = text.trim_start_matches('\u{feff}');
     serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))
 }
 
@@ -210,6 +226,13 @@ pub fn form_field(kind: JobKind, error: &InvalidJob) -> (String, String) {
     (field.unwrap_or_else(|| "kind".to_owned()), error.message.clone())
 }
 
+/// Labels as [`labels`] reads them; none where it would read others.
+pub(crate) fn labels_text(all: &Labels) -> Option<String> {
+    let text = all.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ");
+    let expected = serde_json::to_value(all).ok()?;
+    (labels(&text).ok()? == expected).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -228,14 +251,43 @@ mod tests {
             ("priority", "9"),
             ("tags", "team=blue, at:b=c, x"),
             ("cpus", "4"),
+            ("verify", "0.25"),
             ("output", ""),
         ]);
         let body = job_body(JobKind::SUM_OF_PRIMES, &sent).expect("valid");
         let expected = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000}, "priority": 9,
-            "tags": {"at": "b=c", "team": "blue", "x": ""}, "requires": {"cpus": 4}});
+            "tags": {"at": "b=c", "team": "blue", "x": ""}, "requires": {"cpus": 4}, "verify": 0.25});
         assert_eq!(body, expected);
         let body = job_body(JobKind::TASKS, &values(&[("p.list", "{\"n\": 1}\n\n2\n")])).expect("valid");
         assert_eq!(body["params"], json!({"list": [{"n": 1}, 2]}));
+    }
+
+    #[test]
+    fn a_choice_names_its_values_and_what_it_is_where_it_is_left_out() {
+        let parameters = parameters(JobKind::SUM_OF_PRIMES);
+        let shown = |name: &str, values: &[(&str, &str)]| {
+            let parameter = parameters.iter().find(|parameter| parameter.name == name).expect("a parameter");
+            parameter_field(parameter, &self::values(values), None).0
+        };
+        let html = shown("algorithm", &[("p.algorithm", "sieve")]);
+        for option in [
+            "<option value=\"\">auto (default)</option>",
+            "<option selected>sieve</option>",
+            "<option>combinatorial</option>",
+        ] {
+            assert!(html.contains(option), "{option}: {html}");
+        }
+        assert!(shown("verify", &[]).contains("<option value=\"\">false (default)</option><option>true</option>"));
+    }
+
+    #[test]
+    fn labels_are_written_as_they_are_read_or_not_at_all() {
+        let labels = |pairs: &[(&str, &str)]| Labels::from_iter(values(pairs));
+        assert_eq!(labels_text(&labels(&[("a", "b=c"), ("x", "")])).as_deref(), Some("a=b=c, x="));
+        assert_eq!(labels_text(&labels(&[])).as_deref(), Some(""));
+        for unreadable in [("a", "b, c"), ("a:b", "c"), (" a", "b")] {
+            assert_eq!(labels_text(&labels(&[unreadable])), None, "{unreadable:?}");
+        }
     }
 
     #[test]

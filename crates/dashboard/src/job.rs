@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use api::{Explanation, Job, Task, TaskPage};
+use api::{Explanation, Job, JobVerification, Task, TaskPage};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use model::{JobEvent, JobKind, JobState, TaskState};
+use model::{JobEvent, JobState, TaskState};
 use serde_json::Value;
 
-use crate::columns::{bar, plain, short_id, tag, worker_name};
+use crate::again::again;
+use crate::columns::{PARTS, bar, parts, percent_done, plain, short_id, tag, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
-use crate::words::{between, clock, count, count_wide, counted, percent, sentence, short, span};
+use crate::words::{between, clock, count, count_wide, counted, sentence, short, span};
 
 /// The longest result or error that a cell shows.
 const SHOWN_CHARS: usize = 2_000;
@@ -59,22 +60,35 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             @if viewer.may_submit { div.actions { (actions(&id, job)) } }
         }
         p.sub { code { (id) } @for (key, value) in &job.tags { " " (tag(key, value)) } }
-        @if let Some(error) = &job.error { p.error #error { (marks::failure("failed")) " " span { (error) } } }
+        @if let Some(error) = &job.error {
+            p.error #error {
+                (marks::failure("failed")) " "
+                span {
+                    (error)
+                    @if shown.tasks.is_some() && job.tasks.failed > 0 { ". " a href=(format!("/jobs/{id}?tasks=failed#tasks")) { "Its failed tasks" } }
+                }
+            }
+        }
         @if let Some(notice) = &job.notice { p.notice #notice { (marks::warning(if marks::cannot_run(job) { "cannot run" } else { "note" })) " " span { (notice) } } }
         (figures(job, viewer.now))
         @if let Some(result) = &shown.result { (result_of(&id, result)) }
         div.columns {
-            section { h2 { "Stages" } (stages(job, viewer.now)) }
+            section { h2 { "Stages" (utc()) } (stages(job, viewer.now)) }
             section { h2 { "Parameters" } (settings(job)) }
         }
         @if let Some(explanation) = shown.explanation.filter(|explanation| !explanation.reasons.is_empty()) {
             section #why { h2 { "Why it waits" } ul { @for reason in &explanation.reasons { li { (sentence(reason)) } } } }
         }
-        section #events { h2 { "Events" } (events(shown.events, viewer.now)) }
+        section #events { h2 { "Events" (utc()) } (events(shown.events, viewer.now)) }
         @if let Some(logs) = &shown.stderr { (stderr_of(logs)) }
         @if let Some(tasks) = shown.tasks { (tasks_of(&id, tasks, shown.stderr.is_some(), viewer.now)) }
     };
     page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
+}
+
+/// What a heading says where times by the clock stand below it.
+fn utc() -> Markup {
+    html! { span.zone { "times in UTC" } }
 }
 
 /// The changes that this job can undergo.
@@ -100,38 +114,15 @@ fn actions(id: &str, job: &Job) -> Markup {
     }
 }
 
-/// The form of another job like this; none where its parameters are more than an address should hold, or are lists.
-fn again(job: &Job) -> Option<String> {
-    const MAX_BYTES: usize = 2_000;
-    let Ok(Value::Object(params)) = serde_json::from_str::<Value>(job.params.get()) else { return None };
-    if job.kind == JobKind::TASKS || job.tags.contains_key("simulation") {
-        return None;
-    }
-    let mut fields = vec![("kind".to_owned(), job.kind.to_string())];
-    for (name, value) in params {
-        let text = match value {
-            Value::Array(_) => return None,
-            Value::Null => continue,
-            Value::String(text) => text,
-            other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
-        };
-        fields.push((format!("p.{name}"), text));
-    }
-    let tags: Vec<_> = job.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    fields.extend([("priority".to_owned(), job.priority.to_string()), ("tags".to_owned(), tags.join(", "))]);
-    let query = serde_urlencoded::to_string(fields).ok()?;
-    (query.len() <= MAX_BYTES).then(|| format!("/submit?{query}"))
-}
-
 fn figures(job: &Job, now: Timestamp) -> Markup {
     let tasks = &job.tasks;
     let took = job.finished_at.map(|end| between(job.started_at.unwrap_or(job.submitted_at), end));
     html! {
         section.meter {
-            (bar(&[(tasks.succeeded, "done"), (tasks.running, "running"), (tasks.failed, "lost")], tasks.total))
+            (bar(&parts(job), PARTS))
             dl.tiles {
                 div {
-                    dt { "Done" } dd { (percent(tasks.succeeded, tasks.total)) " %" }
+                    dt { "Done" } dd { (percent_done(job)) " %" }
                     dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) }
                 }
                 div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
@@ -220,6 +211,7 @@ fn settings(job: &Job) -> Markup {
     html! {
         dl.settings {
             @for (name, value) in params { dt { (name) } dd { (value) } }
+            @if let Some(algorithm) = job.algorithm { dt { "computed by" } dd { (algorithm) } }
             dt { "priority" } dd { (job.priority) }
             dt { "max_attempts" } dd { (job.max_attempts) }
             @if let Some(timeout) = timeout(job.timeout.job_seconds) { dt { "job timeout" } dd { (timeout) } }
@@ -230,7 +222,29 @@ fn settings(job: &Job) -> Markup {
             @if let Some(memory) = job.requires.memory_bytes { dt { "requires" } dd { (crate::words::bytes(memory)) } }
             @for (key, value) in &job.affinity.labels { dt { "prefers" } dd { (key) "=" (value) } }
             @if let Some(key) = &job.affinity.key { dt { "affinity key" } dd { (key) } }
+            @if let Some(name) = &job.submitted_by { dt { "submitted by" } dd { (name) } }
+            @if let Some(verification) = &job.verification { (compared(verification)) }
         }
+    }
+}
+
+/// How a share of the job was computed twice.
+fn compared(verification: &JobVerification) -> Markup {
+    let JobVerification { share, compared_leases, waiting_leases, mismatches, recomputed_tasks, workers_set_aside } =
+        verification;
+    html! {
+        dt { "compared" }
+        dd {
+            (counted(*compared_leases, "lease", "leases")) " of a share of " (share.as_f64())
+            @if *waiting_leases > 0 { ", " (count(*waiting_leases)) " wait for another worker" }
+        }
+        dt { "differed" }
+        dd {
+            @if *mismatches > 0 {
+                span.bad { (count(*mismatches)) } ", " (counted(*recomputed_tasks, "task", "tasks")) " computed again"
+            } @else { "none" }
+        }
+        @for worker in workers_set_aside { dt { "set aside" } dd { (worker_name(worker.as_str())) } }
     }
 }
 
@@ -263,11 +277,16 @@ fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Mar
                     a href=(path(Some(state), None)) aria-current=[(tasks.state == Some(state)).then_some("true")] { (state.as_str()) }
                 }
             }
-            @if tasks.page.tasks.is_empty() { p.empty #tasks-none { "There is no such task." } } @else {
+            @if tasks.page.tasks.is_empty() {
+                p.empty #tasks-none {
+                    @if tasks.page.next_page_token.is_some() { "None among the tasks that were looked at; there are more." }
+                    @else { "There is no such task." }
+                }
+            } @else {
                 table #tasks-table {
                     thead { tr {
                         th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
-                        th.num.wide { "Given out" } th.num { "Took" } th { "Result or error" }
+                        th.num.wide { "Given out, UTC" } th.num { "Took" } th { "Result or error" }
                     } }
                     tbody data-rows="" { @for task in &tasks.page.tasks { (task_row(task, has_stderr.then(|| stderr(task)), now)) } }
                 }
@@ -314,5 +333,48 @@ fn events(events: &[JobEvent], now: Timestamp) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::samples;
+
+    fn shown(fields: &Value, tasks: Option<&TaskList>) -> String {
+        let job = samples::job(1, fields);
+        let page = JobPage { job: &job, explanation: None, tasks, events: &[], result: None, stderr: None };
+        job_page(&samples::viewer(), &page).0
+    }
+
+    #[test]
+    fn a_job_says_by_which_algorithm_and_for_whom_it_is_computed_and_what_was_compared() {
+        let compared = json!({"share": 0.25, "compared_leases": 12, "waiting_leases": 3, "mismatches": 1, "recomputed_tasks": 40,
+            "workers_set_aside": ["liar"]});
+        let html = shown(&json!({"algorithm": "combinatorial", "submitted_by": "ci", "verification": compared}), None);
+        for expected in [
+            "<dt>computed by</dt><dd>combinatorial</dd>",
+            "<dt>submitted by</dt><dd>ci</dd>",
+            "12 leases of a share of 0.25, 3 wait for another worker",
+            "40 tasks computed again",
+            "<dt>set aside</dt><dd><span>liar</span></dd>",
+        ] {
+            assert!(html.contains(expected), "{expected}: {html}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_tasks_without_any_says_whether_there_may_be_others_and_a_failure_leads_to_its_tasks() {
+        let page =
+            |next_page_token| TaskList { page: TaskPage { tasks: Vec::new(), next_page_token }, state: None, first: 0 };
+        let failed = json!({"state": "failed", "error": "1 of 9 tasks failed",
+            "tasks": {"total": 9, "pending": 0, "running": 0, "succeeded": 8, "failed": 1}});
+        let html = shown(&failed, Some(&page(Some("5000".to_owned()))));
+        assert!(html.contains("there are more") && html.contains("first=5000"), "{html}");
+        assert!(html.contains("?tasks=failed#tasks\">Its failed tasks</a>"), "{html}");
+        assert!(shown(&failed, Some(&page(None))).contains("There is no such task"));
+        assert!(!shown(&failed, None).contains("Its failed tasks"));
     }
 }

@@ -39,8 +39,8 @@ pub struct JobQuery {
     pub states: Vec<JobState>,
     /// Of this kind.
     pub kind: Option<JobKind>,
-    /// With this tag: `key` or `key:value`.
-    pub tag: Option<String>,
+    /// With all of these tags: `key` or `key:value`.
+    pub tags: Vec<String>,
     /// With this text in the id, the kind, the parameters, a tag or the error.
     pub text: Option<String>,
     /// Submitted no longer ago.
@@ -63,7 +63,7 @@ impl JobQuery {
             match name.as_str() {
                 "state" => wanted.states.push(value.parse()?),
                 "kind" => wanted.kind = Some(value.parse()?),
-                "tag" => wanted.tag = Some(value),
+                "tag" => wanted.tags.push(value),
                 "text" => wanted.text = Some(value.chars().take(MAX_TEXT_CHARS).collect()),
                 "since" => wanted.since = Some(since(&value)?),
                 "page" => wanted.page = Some(value),
@@ -79,8 +79,8 @@ impl JobQuery {
     /// Whether it leaves no job out.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        let Self { states, kind, tag, text, since, page: _ } = self;
-        states.is_empty() && kind.is_none() && tag.is_none() && text.is_none() && since.is_none()
+        let Self { states, kind, tags, text, since, page: _ } = self;
+        states.is_empty() && kind.is_none() && tags.is_empty() && text.is_none() && since.is_none()
     }
 
     /// The filter as a query string, without the page.
@@ -93,7 +93,7 @@ impl JobQuery {
     pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields: Vec<_> = self.states.iter().map(|state| ("state", state.as_str().to_owned())).collect();
         fields.extend(self.kind.map(|kind| ("kind", kind.to_string())));
-        fields.extend(self.tag.clone().map(|tag| ("tag", tag)));
+        fields.extend(self.tags.iter().map(|tag| ("tag", tag.clone())));
         fields.extend(self.text.clone().map(|text| ("text", text)));
         fields.extend(self.since.map(|since| ("since", since.name.to_owned())));
         fields
@@ -121,10 +121,11 @@ mod tests {
 
     #[test]
     fn a_filter_survives_its_way_through_an_address() {
-        let query = "state=failed&state=running&kind=sleep&tag=team%3Ablue&text=a+b%26c&since=1h";
+        let query = "state=failed&state=running&kind=sleep&tag=team%3Ablue&tag=a%2C+b&text=a+b%26c&since=1h";
         let wanted = JobQuery::parse(query).expect("valid");
         assert_eq!(wanted.states, [JobState::Running, JobState::Failed]);
-        assert_eq!((wanted.text.as_deref(), wanted.tag.as_deref()), (Some("a b&c"), Some("team:blue")));
+        assert_eq!(wanted.text.as_deref(), Some("a b&c"));
+        assert_eq!(wanted.tags, ["team:blue", "a, b"]);
         assert_eq!(JobQuery::parse(&wanted.filter()).expect("valid"), wanted);
         assert!(!wanted.is_all());
     }

@@ -72,7 +72,8 @@ fn filter(query: &JobQuery) -> Markup {
                         }
                     }
                 }
-                label { span { "Tag" } input name="tag" value=[query.tag.as_deref()] placeholder="key:value" autocomplete="off"; }
+                @if query.tags.is_empty() { (tag_field("")) }
+                @for tag in &query.tags { (tag_field(tag)) }
                 label { span { "Text" }
                     input type="search" name="text" value=[query.text.as_deref()] placeholder="id, parameter, error"
                         autocomplete="off";
@@ -89,6 +90,12 @@ fn filter(query: &JobQuery) -> Markup {
                 @if !query.is_all() { a.clear href="/jobs" { "Clear" } }
             }
         }
+    }
+}
+
+fn tag_field(tag: &str) -> Markup {
+    html! {
+        label { span { "Tag" } input name="tag" value=(tag) placeholder="key:value" autocomplete="off"; }
     }
 }
 

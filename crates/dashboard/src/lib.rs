@@ -1,6 +1,7 @@
 //! The dashboard's pages, as HTML from what the coordinator knows: pure functions from views of the API to markup, one
 //! style sheet and two small scripts. Every page works without the scripts; with them it follows the grid live.
 
+mod again;
 mod assets;
 mod attention;
 mod bulk;
@@ -16,6 +17,8 @@ mod layout;
 mod marks;
 mod overview;
 mod program;
+#[cfg(test)]
+mod samples;
 mod sign_in;
 mod statistics;
 mod submit;
@@ -24,7 +27,7 @@ mod words;
 mod workers;
 
 pub use assets::{Asset, asset};
-pub use bulk::{BulkChange, bulk_page};
+pub use bulk::{BulkChange, bulk_outcome, bulk_page};
 pub use coordinators::coordinators_page;
 pub use error_page::error_page;
 pub use form::{form_field, job_body};
@@ -32,7 +35,7 @@ pub use job::{JobPage, TaskList, job_page};
 pub use job_query::{JobQuery, Since};
 pub use jobs::{JobList, jobs_page};
 pub use layout::Viewer;
-pub use overview::{Overview, Sample, overview_page};
+pub use overview::{Failures, Overview, Sample, overview_page};
 pub use program::TaskLogs;
 pub use sign_in::sign_in_page;
 pub use statistics::{Period, Statistics, statistics_page};

@@ -30,6 +30,17 @@ pub struct Sample {
     pub running: u64,
 }
 
+/// Jobs of a kind that failed for one reason.
+#[derive(Clone, Debug)]
+pub struct Failures {
+    /// The job that failed last.
+    pub newest: Job,
+    /// How many others there are.
+    pub others: u64,
+    /// Whether there may be more.
+    pub is_more: bool,
+}
+
 /// What the overview shows.
 #[derive(Debug)]
 pub struct Overview<'a> {
@@ -39,10 +50,10 @@ pub struct Overview<'a> {
     pub history: &'a [Sample],
     /// Jobs that run.
     pub running: &'a [Job],
-    /// Jobs that no worker can run as things are.
+    /// Jobs that no worker can run as things are, one of each sort.
     pub stuck: &'a [Job],
-    /// Jobs that failed last, the newest first.
-    pub failed: &'a [Job],
+    /// Failures of the last hour by their reason, the newest first.
+    pub failed: &'a [Failures],
     /// Slots of the workers that are there: those that compute, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
@@ -88,7 +99,7 @@ fn tiles(stats: &Stats, (busy, slots): (u64, u64)) -> Markup {
             div { dt { "Tasks waiting" } dd { (short(to_f64(stats.demand_of_all().runnable))) } dd.more { (count(stats.tasks.running)) " running" } }
             div {
                 dt { "Slots busy" } dd { (count(busy)) span.of { " / " (count(slots)) } }
-                dd.more { (bar(&[(busy, "done")], slots)) }
+                dd.more.free { (bar(&[(busy, "running")], slots)) span { (count(slots.saturating_sub(busy))) " free" } }
             }
             div {
                 dt { "Jobs running" } dd { (count(jobs("running"))) }

@@ -103,6 +103,7 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
                     (number(form, "cpus", "Required cores", "at least"))
                     (number(form, "memory_bytes", "Required memory", "bytes at least"))
                 }
+                (share(form))
                 div.row {
                     (text(form, "prefers", "Preferred labels", "key=value of the workers that suit best"))
                     (text(form, "affinity_key", "Affinity key", "tasks under it go to workers that had it before"))
@@ -112,12 +113,25 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
     }
 }
 
+/// How much of the job is computed twice.
+fn share(form: &SubmitForm<'_>) -> Markup {
+    let hint = "of its leases that another worker computes again, above 0 and up to 1; for kinds whose tasks add up to a number";
+    let wrong = wrong(form, "verify");
+    field("verify", "Compared share", hint, wrong, |id, described| {
+        html! {
+            input type="number" id=(id) name="verify" value=[value(form.values, "verify")] autocomplete="off" step="any" min="0" max="1"
+                aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
+        }
+    })
+}
+
 /// The fields that are folded away.
-const OPTIONS: &[&str] = &[
+pub(crate) const OPTIONS: &[&str] = &[
     "max_attempts",
     "job_seconds",
     "task_seconds",
     "output",
+    "verify",
     "requires",
     "cpus",
     "memory_bytes",

@@ -110,6 +110,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
                 output aria-live="polite" { "Point at a bar, click to keep it, or walk through them with the arrow keys." }
                 " " a #lease-job hidden { "Its job" }
             }
+            p.quiet #stream-jobs {}
             p.quiet #stream-note {}
         }
         section {

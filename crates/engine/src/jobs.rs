@@ -20,6 +20,9 @@ use crate::rates::Rate;
 use crate::time::Now;
 use crate::verification::Verification;
 
+/// The label that simulated workers have and that the jobs which they come and go with require.
+pub const SIMULATION_LABEL: &str = "divvy.simulation";
+
 /// A job that is not over.
 #[derive(Debug)]
 pub(crate) struct LiveJob {
@@ -375,6 +378,7 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
         task_timeout,
         lease_slack: profile.lease_slack,
         last_task_waits: profile.last_task_waits,
+        brings_workers: options.requires.labels.contains_key(SIMULATION_LABEL),
         ..JobSpec::new(kind, work.tasks())
     }
 }

@@ -37,6 +37,7 @@ pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease, TracedLease
 pub use crate::engine::{Engine, Settings};
 #[cfg(any(test, feature = "invariants"))]
 pub use crate::invariants::Footprint;
+pub use crate::jobs::SIMULATION_LABEL;
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
 pub use crate::skipping::SkipError;

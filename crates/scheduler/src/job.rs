@@ -106,6 +106,9 @@ impl Job {
 
     /// Slots that could work on it now: its leases, and as many more as its open tasks make full leases.
     fn wanted_slots(&self, target: Duration) -> u64 {
+        if self.spec.brings_workers {
+            return 0;
+        }
         let target = lease_target(target, self.spec.setup);
         let tasks = self.latest_speed.map_or(1, |speed| speed.tasks_in(target)).min(self.spec.max_lease_tasks);
         let more = if self.is_paused { 0 } else { self.tasks.unclaimed().div_ceil(tasks.max(1)) };

@@ -57,6 +57,8 @@ pub struct JobSpec {
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
+    /// Whether workers come and go with it, so that it has no use for slots of others.
+    pub brings_workers: bool,
 }
 
 impl JobSpec {
@@ -82,6 +84,7 @@ impl JobSpec {
             deadline: None,
             retry_timeout: None,
             worker_wait: None,
+            brings_workers: false,
         }
     }
 }

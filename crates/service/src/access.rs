@@ -25,6 +25,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tracing::{error, info};
 
 use crate::ApiError;
+use crate::auth::bearer;
 use crate::reload::{Stamps, watch};
 use crate::routes::{Demand, Route};
 
@@ -229,7 +230,7 @@ impl Access {
             (None, None) => Right::Read,
         };
         let is_page = route.is_some_and(|route| route.refusal().is_some());
-        let token = bearer_token(headers).or_else(|| cookie(headers).filter(|_| is_page));
+        let token = bearer(headers).or_else(|| cookie(headers).filter(|_| is_page));
         let Some(token) = token else {
             let may_pass = tokens.anonymous_read && right == Right::Read && !headers.contains_key(AUTHORIZATION);
             return if may_pass { Ok(Caller::anonymous(&[Right::Read])) } else { Err(ApiError::NoToken) };
@@ -271,11 +272,6 @@ impl Tokens {
             ),
         }
     }
-}
-
-fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
 }
 
 /// The token in the cookie. A token is of characters that stand in a cookie as they are.

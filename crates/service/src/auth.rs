@@ -3,11 +3,17 @@
 use std::fmt;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use crate::ApiError;
+
+/// The token of a header `Authorization: Bearer`, whose scheme has no case.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
+}
 
 /// The worker token, or none: then every peer is trusted.
 #[derive(Clone, Default, Deserialize)]
@@ -60,7 +66,7 @@ impl WorkerToken {
     /// The token that a request carries, whatever it is.
     #[must_use]
     pub fn shown(request: &HttpRequest) -> Option<&[u8]> {
-        request.headers().get(AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
+        bearer(request.headers())
     }
 
     /// Adds the token, where it is set, to a request that leaves.

@@ -47,7 +47,7 @@ pub enum BodySize {
 /// Who may use a route, where there are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
-    /// Everybody, without a token, a client certificate or an allowed name: probes.
+    /// Everybody, without a token or a client certificate: probes, which ask by an address.
     Nothing,
     /// Everybody whose connection is allowed, without a token: signing in.
     NoToken,

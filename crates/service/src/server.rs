@@ -10,9 +10,10 @@ use actix_http::error::DispatchError;
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::AppConfig;
+use actix_web::error::PathError;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, Data, PathConfig, ServiceConfig};
 use actix_web::{App, HttpRequest, Resource, Responder};
 use tracing::{debug, warn};
 
@@ -171,6 +172,7 @@ where
             .app_data(Data::new(guard.access.clone()))
             .app_data(Data::new(guard.clone()))
             .app_data(Data::new(routes.unwrap_or_default()))
+            .app_data(PathConfig::default().error_handler(unreadable_path))
             .wrap(from_fn(pass_on))
             .wrap(from_fn(admit))
             .wrap(from_fn(observe))
@@ -223,6 +225,11 @@ async fn open(
 pub fn resource(path: &str, allow: &'static str) -> Resource {
     let refuse = move || async move { Err::<&str, _>(ApiError::MethodNotAllowed { allow: with_head(allow) }) };
     web::resource(path).default_service(web::to(refuse))
+}
+
+/// A part of the path is not what its handler takes: nothing is there.
+fn unreadable_path(_: PathError, request: &HttpRequest) -> actix_web::Error {
+    ApiError::NotFound(request.path().to_owned()).into()
 }
 
 /// Services of other crates leave a path alone when its method is not theirs.

@@ -24,7 +24,7 @@ impl Reads for Readers {
     }
 
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
-        Box::pin(self.any.read(move |db| listing::count(db, &filter, since)))
+        Box::pin(self.lists.read(move |db| listing::count(db, &filter, since)))
     }
 
     fn unfinished(&self, only: Option<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {

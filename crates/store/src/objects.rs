@@ -58,6 +58,16 @@ fn lacking_feature(scheme: &str) -> Option<&'static str> {
     }
 }
 
+/// A URL for messages, without what may be secret in it.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    // A URL without a host has no password.
+    let _ = shown.set_password(None);
+    shown.set_query(None);
+    shown.set_fragment(None);
+    shown.to_string()
+}
+
 impl Objects {
     /// An object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. What its URL does not say is in
     /// the environment, as its own tools have it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
@@ -77,7 +87,13 @@ impl Objects {
     /// # Errors
     /// The URL or a setting means nothing here, or the directory cannot be made.
     pub fn open_with(url: &Url, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self, ObjectsError> {
-        let unusable = |detail: String| ObjectsError { url: url.to_string(), detail };
+        let place = shown(url);
+        let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
+        if url.password().is_some() {
+            return Err(unusable(
+                "it must not have a password: keys are in the environment, such as AWS_SECRET_ACCESS_KEY".to_owned(),
+            ));
+        }
         if url.scheme() == "file" {
             let directory = url.to_file_path();
             return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
@@ -91,7 +107,7 @@ impl Objects {
         // Its client takes the process's cryptography. Another part of the process may have said the same before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (store, root) = object_store::parse_url_opts(url, settings).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { store: store.into(), root, place: url.to_string(), directory: None, tag: String::new() })
+        Ok(Self { store: store.into(), root, place, directory: None, tag: String::new() })
     }
 
     /// A directory, made where it is not there.

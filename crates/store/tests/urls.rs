@@ -18,6 +18,14 @@ fn a_url_that_means_nothing_is_refused_with_its_name() {
     }
 }
 
+#[test]
+fn a_password_in_a_url_is_refused_and_not_repeated() {
+    for url in ["s3://me:hush@bucket/results", "https://me:hush@host/results?key=hush"] {
+        let error = Objects::open_with(&url.parse().expect("a URL"), []).expect_err("it is refused").to_string();
+        assert!(error.contains("must not have a password") && !error.contains("hush"), "{error}");
+    }
+}
+
 #[cfg(not(feature = "azure"))]
 #[test]
 fn without_the_feature_azure_its_urls_are_refused_with_the_feature_that_they_need() {

@@ -59,24 +59,42 @@ fn described(schema: &Value) -> Vec<Parameter> {
     found
 }
 
-fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
-    let types: Vec<&str> = match &schema["type"] {
+/// The types of a schema without `null`.
+fn types(schema: &Value) -> Vec<&str> {
+    match &schema["type"] {
         Value::String(only) => vec![only.as_str()],
         Value::Array(some) => some.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
-    };
+    }
+}
+
+/// What a schema allows beside `null`.
+fn beside_null(schema: &Value) -> &Value {
+    let all = schema["oneOf"].as_array().into_iter().flatten();
+    let mut others = all.filter(|one| one["type"] != "null");
+    match (others.next(), others.next()) {
+        (Some(only), None) => only,
+        (Some(_), Some(_)) | (None, _) => schema,
+    }
+}
+
+fn input(schema: &Value) -> Input {
     let choices =
         schema["enum"].as_array().map(|all| all.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-    let input = match (types.first().copied(), choices) {
+    match (types(schema).as_slice(), choices) {
         (_, Some(choices)) => Input::Choice(choices),
-        (Some("integer"), None) => Input::Whole,
-        (Some("number"), None) => Input::Real,
-        (Some("boolean"), None) => Input::Switch,
-        (Some("string"), None) => Input::Text,
-        (Some("array"), None) => Input::List,
-        (Some(_) | None, None) => Input::Json,
-    };
-    let number = |name: &str| schema[name].as_number().cloned();
+        (["integer"], None) => Input::Whole,
+        (["number"], None) => Input::Real,
+        (["boolean"], None) => Input::Switch,
+        (["string"], None) => Input::Text,
+        (["array"], None) => Input::List,
+        (_, None) => Input::Json,
+    }
+}
+
+fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
+    let shape = beside_null(schema);
+    let number = |name: &str| shape[name].as_number().cloned();
     let default = match &schema["default"] {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
@@ -84,7 +102,7 @@ fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
     };
     Parameter {
         name: name.to_owned(),
-        input,
+        input: input(shape),
         hint: schema["description"].as_str().unwrap_or_default().to_owned(),
         is_required,
         minimum: number("minimum"),
@@ -110,6 +128,35 @@ mod tests {
         assert_eq!((seconds.name.as_str(), &seconds.input, seconds.is_required), ("seconds", &Input::Real, true));
         assert_eq!(parameters(JobKind::TASKS)[0].input, Input::List);
         assert_eq!(parameters(JobKind::new("unknown")), []);
+    }
+
+    #[test]
+    fn a_range_of_primes_names_its_algorithms() {
+        for kind in [JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES] {
+            let found = parameters(kind);
+            let of = |name: &str| found.iter().find(|found| found.name == name).expect("a parameter");
+            let choices = Input::Choice(["auto", "sieve", "combinatorial"].map(str::to_owned).into());
+            let (algorithm, verify) = (of("algorithm"), of("verify"));
+            assert_eq!((&algorithm.input, algorithm.is_required), (&choices, false));
+            assert_eq!(algorithm.default.as_deref(), Some("auto"));
+            assert!(algorithm.hint.contains("expected to take less"), "{}", algorithm.hint);
+            assert_eq!((&verify.input, verify.is_required), (&Input::Switch, false));
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_left_out_or_null_is_described_by_what_else_it_may_be() {
+        let choice = json!({"type": "string", "enum": ["x", "y"]});
+        let schema = json!({"properties": {
+            "any": {"oneOf": [{"type": "null"}, {"type": "string"}, {"type": "integer"}]},
+            "choice": {"description": "Words.", "oneOf": [{"type": "null"}, choice]},
+            "either": {"type": ["string", "integer"]},
+        }});
+        let found = described(&schema);
+        let inputs: Vec<_> = found.iter().map(|found| found.input.clone()).collect();
+        let choices = Input::Choice(vec!["x".to_owned(), "y".to_owned()]);
+        assert_eq!(inputs, [Input::Json, choices, Input::Json]);
+        assert_eq!(found[1].hint, "Words.");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use model::{Algorithm, InvalidJob, NumberRange, Payloads};
 use primes::{Plan, Quantity, Sieve, Stopped};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
 
 use crate::execute::{Execute, ExecuteError, parse_work};
 use crate::prefix_parts::{Parts, PartsExecutor, PrefixParts};
@@ -57,12 +59,21 @@ pub(crate) struct RangeParams {
     a: u64,
     /// The last number, at least `a`.
     b: u64,
-    /// `sieve`, `combinatorial`, or `auto` for the one that is expected to take less.
-    #[schema(pattern = "^(auto|sieve|combinatorial)$", default = "auto")]
-    algorithm: Option<String>,
+    #[schema(schema_with = algorithms, required = false)]
+    algorithm: Algorithm,
     /// Whether the other algorithm computes it as well; a job whose results differ fails.
-    #[schema(default = false)]
-    verify: Option<bool>,
+    #[schema(default = false, required = false)]
+    verify: bool,
+}
+
+/// Describes the algorithms that a client can ask for.
+fn algorithms() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(Algorithm::ALL.map(Algorithm::as_str)))
+        .default(Some(Algorithm::default().as_str().into()))
+        .description(Some("`sieve`, `combinatorial`, or `auto` for the one that is expected to take less."))
+        .into()
 }
 
 /// The parameters of a client.

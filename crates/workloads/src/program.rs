@@ -44,6 +44,8 @@ const LEASE_SLACK: Duration = Duration::from_secs(180);
 /// So is handing in what it has printed, at this rate at least.
 const HANDED_IN_PER_SECOND: u64 = 8 << 20;
 const MAX_ENV: usize = 256;
+/// Bytes of all variables: each lease carries them, and each list of jobs shows them.
+const MAX_ENV_BYTES: usize = 64 * 1024;
 
 /// The parameters as they are stored and shown: arguments and payloads have their own place in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -178,6 +180,9 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
     let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
     if params.env.len() > MAX_ENV || !params.env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
         return wrong(format!("env has at most {MAX_ENV} variables, whose names are not empty and have no '='"));
+    }
+    if params.env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
+        return wrong(format!("env has at most {MAX_ENV_BYTES} bytes: give what is longer as payloads"));
     }
     if params.reproducible && (is_named(&params.program) || params.combine.program().is_some_and(is_named)) {
         let which = "reproducible is for uploaded WASI programs, whose clocks and random numbers the worker provides";

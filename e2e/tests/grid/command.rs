@@ -82,7 +82,7 @@ fn help_names_every_default() {
     for (arguments, defaults) in [
         (&["up", "--help"][..], &["[default: one per core]", "[default: 8080]", "[default: 127.0.0.1]"][..]),
         (&["sum-of-primes", "--help"], &["[default: one per core]", "[default: text]", "DIVVY_URL"]),
-        (&["--help"], &["sum-of-primes", "up", "Exit codes"]),
+        (&["--help"], &["sum-of-primes", "up", "Exit codes", "DIVVY_URL", "DIVVY_TOKEN", "DIVVY_CA_FILE"]),
     ] {
         let output = run(arguments);
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));

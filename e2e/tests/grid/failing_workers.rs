@@ -63,8 +63,22 @@ fn worker_that_never_answers_spoils_nothing() {
 
 #[test]
 fn lease_that_its_worker_has_not_read_costs_no_attempt() {
+    costs_no_attempt(Fault::RequestTimeout);
+}
+
+#[test]
+fn lease_that_comes_to_another_process_than_was_meant_costs_no_attempt() {
+    costs_no_attempt(Fault::Conflict);
+}
+
+#[test]
+fn lease_for_which_its_worker_has_no_room_costs_no_attempt() {
+    costs_no_attempt(Fault::TooManyRequests);
+}
+
+fn costs_no_attempt(fault: Fault) {
     let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
-    let fake = FakeWorker::join(&coordinator, Fault::RequestTimeout);
+    let fake = FakeWorker::join(&coordinator, fault);
     let job = coordinator.ask_sum(1, 1000);
     eventually("the lease comes to it twice", || (fake.leases() >= 2).then_some(()));
     let _good = Worker::join(&coordinator, &[]);

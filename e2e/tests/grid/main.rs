@@ -8,6 +8,7 @@ mod abuse;
 mod admission;
 mod alerts;
 mod algorithms;
+mod clock_steps;
 mod command;
 mod coordinator_outages;
 mod crashes;

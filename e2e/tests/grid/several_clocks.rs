@@ -11,7 +11,7 @@ use crate::helpers::{Group, Order, eventually, request};
 const CLOSE_SECONDS: i64 = 60;
 
 /// The library that gives a process another time than the machine's.
-fn faketime() -> String {
+pub(crate) fn faketime() -> String {
     let directories = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
     let mut libraries = directories.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
     let found = libraries.find(|library| library.exists()).expect("this test needs Debian's package libfaketime");

@@ -11,7 +11,7 @@ fn bad_usage_exits_2_and_names_what_is_wrong() {
     let cases: [(&[&str], &[&str], &str); 6] = [
         (&[], &[], "--url"),
         (&["ftp://host"], &[], "http://"),
-        (&[&url], &["--seed", "x"], "--seed"),
+        (&[&url], &["--seed", "-1"], "give a whole number from 0 to 18446744073709551615"),
         (&[&url], &["--baseline", "missing.json"], "missing.json"),
         (&[&url], &["--baseline", "scenario.toml"], "no report of loadtest"),
         (&[&url], &["--output", "xml"], "--output"),

@@ -28,6 +28,16 @@ async fn a_worker_is_ready_while_a_coordinator_takes_its_heartbeats() {
 }
 
 #[tokio::test]
+async fn the_ends_of_leases_are_counted_from_zero() {
+    let worker = Worker::start(&format!("http://{}", own_address()), &[]).await;
+    let metrics = worker.get("/metrics").await.text().await.expect("text");
+    for outcome in ["completed", "failed", "canceled", "returned"] {
+        let sample = format!("divvy_worker_leases_total{{outcome=\"{outcome}\"}} 0\n");
+        assert!(metrics.contains(&sample), "{sample} in {metrics}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_answers_sums_by_itself_without_any_coordinator() {
     let worker = Worker::start(&format!("http://{}", own_address()), &[]).await;
     let answer: Value = worker.get("/sum-of-primes?a=10&b=3700000").await.json().await.expect("an answer");

@@ -3,7 +3,7 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use dashboard::{JobList, JobQuery, jobs_page};
+use dashboard::{JobList, JobQuery, bulk_outcome, jobs_page};
 use jiff::Timestamp;
 use model::{InvalidJob, JobId};
 use serde::Serialize;
@@ -68,17 +68,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
 fn changed(query: &str) -> Option<String> {
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).ok()?;
     let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
-    let done = match field("done")? {
-        "cancel" => "canceled",
-        "pause" => "paused",
-        "resume" => "resumed",
-        "retry" => "retried",
-        _ => return None,
-    };
-    let (changed, matched): (u64, u64) = (field("changed")?.parse().ok()?, field("matched")?.parse().ok()?);
-    let jobs = if changed == 1 { "1 job was".to_owned() } else { format!("{changed} jobs were") };
-    let rest = if matched > changed { format!("; {} had ended meanwhile", matched - changed) } else { String::new() };
-    Some(format!("{jobs} {done}{rest}."))
+    bulk_outcome(field("done")?, field("changed")?.parse().ok()?, field("matched")?.parse().ok()?)
 }
 
 /// The states of the jobs that a browser waits for, as JSON: those that are over.
@@ -112,7 +102,7 @@ struct Ended {
 /// The filter of a query as the store knows it: text and time are looked at job by job.
 pub(super) fn filter(query: &JobQuery) -> Result<JobFilter, InvalidJob> {
     let kind = query.kind.map(|kind| workloads::kind(kind).map(|known| known.name())).transpose()?;
-    let tags = query.tag.iter().map(|text| tag(text));
+    let tags = query.tags.iter().map(|text| tag(text));
     Ok(JobFilter { states: query.states.clone(), kind, tags: tags.collect() })
 }
 

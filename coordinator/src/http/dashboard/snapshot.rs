@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 use api::{Job, Stats, WorkerState, WorkerSummary};
-use dashboard::Sample;
+use dashboard::{Failures, Sample};
 use jiff::Timestamp;
 use model::JobState;
 use service::ApiError;
@@ -36,9 +36,11 @@ const SWEPT_AFTER: Duration = Duration::from_secs(10);
 /// Running jobs that the overview lists.
 const SHOWN_RUNNING: usize = 12;
 
-/// Jobs that no worker can run, and jobs that failed, of which the overview tells.
-const SHOWN_STUCK: usize = 3;
-const SHOWN_FAILED: usize = 3;
+/// Jobs that no worker can run, of which the overview tells.
+const SHOWN_STUCK: usize = 9;
+
+/// Reasons of failures that the overview tells of, and one more that says that there are more.
+const SHOWN_REASONS: usize = 4;
 
 /// How long the overview tells of a failed job.
 const FAILED_LATELY: Duration = Duration::from_hours(1);
@@ -59,7 +61,7 @@ pub(super) struct Snapshot {
     pub(super) workers: Vec<WorkerSummary>,
     pub(super) running: Vec<Job>,
     pub(super) stuck: Vec<Job>,
-    pub(super) failed: Vec<Job>,
+    pub(super) failed: Vec<Failures>,
 }
 
 /// The state that all pages share.
@@ -216,10 +218,11 @@ async fn stuck(state: &State) -> Result<Vec<Job>, ApiError> {
 }
 
 /// The jobs that failed last, by when they failed.
-async fn failed(state: &State) -> Result<Vec<Job>, ApiError> {
+async fn failed(state: &State) -> Result<Vec<Failures>, ApiError> {
     let lately = now().at.checked_sub(FAILED_LATELY).unwrap_or(Timestamp::MIN);
     let heard_of = state.role.term().map(|term| term.driver.failed_lately()).unwrap_or_default();
     let mut failed = records(state, JobState::Failed, LOOKED_AT_FAILED).await?;
+    let is_more = failed.len() == LOOKED_AT_FAILED;
     for id in heard_of {
         if failed.iter().any(|record| record.id == id) {
             continue;
@@ -230,8 +233,21 @@ async fn failed(state: &State) -> Result<Vec<Job>, ApiError> {
     }
     failed.retain(|record| record.finished_at.is_some_and(|at| at >= lately));
     failed.sort_by_key(|record| Reverse(record.finished_at));
-    failed.truncate(SHOWN_FAILED);
-    Ok(failed.into_iter().map(|record| state.view(record)).collect())
+    let by_reason = by_reason(failed).into_iter().take(SHOWN_REASONS);
+    Ok(by_reason.map(|(newest, others)| Failures { newest: state.view(newest), others, is_more }).collect())
+}
+
+/// The first job of each kind and error, and how many others have the same.
+fn by_reason(failed: Vec<JobRecord>) -> Vec<(JobRecord, u64)> {
+    let mut reasons: Vec<(JobRecord, u64)> = Vec::new();
+    for record in failed {
+        let is_same = |(first, _): &&mut (JobRecord, u64)| first.kind == record.kind && first.error == record.error;
+        match reasons.iter_mut().find(is_same) {
+            Some((_, others)) => *others += 1,
+            None => reasons.push((record, 0)),
+        }
+    }
+    reasons
 }
 
 async fn jobs(state: &State, of: JobState, limit: usize) -> Result<Vec<Job>, ApiError> {

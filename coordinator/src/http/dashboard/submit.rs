@@ -180,7 +180,7 @@ fn from_body(error: ApiError) -> Refused {
     let ApiError::InvalidBody { field, message } = error else { return Refused::Other(error) };
     let Some(path) = field else { return whole(message) };
     let name = path.rsplit('.').next().unwrap_or_default().to_owned();
-    let shown = message.split(" at line ").next().unwrap_or_default().to_owned();
+    let shown = message.split(" (line ").next().unwrap_or_default().to_owned();
     Refused::Wrong((name, shown))
 }
 

@@ -40,6 +40,17 @@ fn demand_tells_runnable_from_paused_and_unservable_tasks() {
 }
 
 #[test]
+fn a_job_that_brings_its_workers_wants_no_slots_of_others() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit_spec(1, JobSpec { brings_workers: true, ..spec(100) });
+    grid.submit(2, 3);
+    assert_eq!(grid.scheduler.wanted_slots(), 3);
+    grid.claim(1).expect("a task of job 1");
+    assert_eq!(grid.scheduler.wanted_slots(), 3);
+    grid.scheduler.check();
+}
+
+#[test]
 fn wanted_slots_count_full_leases_once_the_speed_is_known() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 1_001);

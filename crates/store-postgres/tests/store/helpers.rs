@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use store::shared::Acquired;
+use store::shared::{Acquired, Member};
 pub(crate) use store::suite::helpers::*;
 use store::suite::{Harness, SharedHarness};
 use store::{Parts, Shared};
@@ -11,6 +11,9 @@ use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
 use test_postgres::Server;
 use uuid::Uuid;
+
+/// Longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tables in an order in which they can be copied.
 const TABLES: [&str; 20] = [
@@ -73,11 +76,27 @@ impl Database {
 /// Takes the lease over, whoever holds it: what was opened before is closed.
 pub(crate) fn lead(shared: &dyn Shared) -> Parts {
     let mut leadership = shared.leadership();
+    eventually("the lease is there to be taken", || match leadership.acquire(Uuid::from_u128(1)) {
+        Ok(Acquired::Leads(term)) => Ok(shared.lead(term.epoch).expect("it leads")),
+        Ok(held @ Acquired::Held { .. }) => Err(format!("{held:?}")),
+        // A busy machine does not answer within the time of a lease.
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Tells the others of a member.
+pub(crate) fn announce(shared: &dyn Shared, member: &Member) {
+    let mut leadership = shared.leadership();
+    eventually("the member is told of", || leadership.announce(member).map_err(|error| error.to_string()));
+}
+
+/// What `attempt` comes to, once it does.
+fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {
-        match leadership.acquire(Uuid::from_u128(1)).expect("the database is there") {
-            Acquired::Leads(term) => return shared.lead(term.epoch).expect("it leads"),
-            Acquired::Held { .. } => assert!(since.elapsed() < Duration::from_secs(10), "the lease never expires"),
+        match attempt() {
+            Ok(found) => return found,
+            Err(error) => assert!(since.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {error}"),
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -54,33 +54,33 @@ impl Objects {
     }
 
     /// Deletes parts of objects that nobody completes any more, from a directory of this machine: those to which nothing was
-    /// added for [`PART_AGE`]. An object store elsewhere has rules of its own for them.
-    pub(crate) async fn delete_old_parts(&self) -> Result<u64, ReadError> {
+    /// added for [`PART_AGE`], by the machine's clock and by `now`, the time that is believed. An object store elsewhere has
+    /// rules of its own for them.
+    pub(crate) async fn delete_old_parts(&self, now: Timestamp) -> Result<u64, ReadError> {
         let Some(directory) = self.directory.clone() else { return Ok(0) };
         let objects = self.clone();
-        let deleting = tokio::task::spawn_blocking(move || objects.delete_old_parts_in(&directory));
+        let deleting = tokio::task::spawn_blocking(move || objects.delete_old_parts_in(&directory, now));
         let failed = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         deleting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
     }
 
-    fn delete_old_parts_in(&self, directory: &Path) -> io::Result<u64> {
-        let mut deleted = delete_parts(directory, |name| self.is_own(name))?;
-        deleted += delete_parts(&directory.join("programs").join(self.tag_or_none()), |_| true)?;
+    fn delete_old_parts_in(&self, directory: &Path, now: Timestamp) -> io::Result<u64> {
+        let mut deleted = delete_parts(directory, now, |name| self.is_own(name))?;
+        deleted += delete_parts(&directory.join("programs").join(self.tag_or_none()), now, |_| true)?;
         for job in entries(&directory.join("outputs").join(self.tag_or_none()))? {
-            deleted += delete_parts(&job.path(), |_| true)?;
+            deleted += delete_parts(&job.path(), now, |_| true)?;
         }
         Ok(deleted)
     }
 }
 
 /// Deletes the old ones of those parts in a directory whose names are fit.
-fn delete_parts(directory: &Path, is_fit: impl Fn(&str) -> bool) -> io::Result<u64> {
+fn delete_parts(directory: &Path, now: Timestamp, is_fit: impl Fn(&str) -> bool) -> io::Result<u64> {
     let mut deleted = 0;
     for entry in entries(directory)? {
         // As `LocalFileSystem` names them until they are complete.
         let is_part = entry.file_name().to_str().is_some_and(|name| name.contains('#') && is_fit(name));
-        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if is_part && age().is_some_and(|age| age > PART_AGE) {
+        if is_part && is_old(&entry, now).unwrap_or(false) {
             match fs::remove_file(entry.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => deleted += 1,
@@ -88,6 +88,13 @@ fn delete_parts(directory: &Path, is_fit: impl Fn(&str) -> bool) -> io::Result<u
         }
     }
     Ok(deleted)
+}
+
+/// Whether nothing was added to a part for long, by both clocks: each of them may be wrong. None where that is not known.
+fn is_old(part: &DirEntry, now: Timestamp) -> Option<bool> {
+    let modified = part.metadata().ok()?.modified().ok()?;
+    let believed = Duration::try_from(now.duration_since(Timestamp::try_from(modified).ok()?)).ok()?;
+    Some(modified.elapsed().ok()?.min(believed) > PART_AGE)
 }
 
 /// What is in a directory that may not be there, or be gone.
@@ -148,12 +155,15 @@ mod tests {
         }
         let parts = files(directory.path());
         assert_eq!(parts.len(), 6, "{parts:?}");
-        assert_eq!(own.delete_old_parts().await, Ok(0), "they are on their way");
+        assert_eq!(own.delete_old_parts(Timestamp::now()).await, Ok(0), "they are on their way");
         for part in &parts {
             let file = File::options().append(true).open(part).expect("it is there");
             file.set_modified(SystemTime::now() - 2 * PART_AGE).expect("its owner");
         }
-        assert_eq!(own.delete_old_parts().await, Ok(3));
+        // As where the machine's clock has leapt ahead.
+        let believed = Timestamp::now().checked_sub(3 * PART_AGE / 2).expect("a time");
+        assert_eq!(own.delete_old_parts(believed).await, Ok(0), "half an hour ago something was added");
+        assert_eq!(own.delete_old_parts(Timestamp::now()).await, Ok(3));
         let left = files(directory.path());
         assert_eq!(left.len(), 3, "{left:?}");
         let tag = Uuid::from_u128(2).simple().to_string();

@@ -151,7 +151,7 @@ impl Store {
         }
         let last = *self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > PARTS_INTERVAL) {
-            let deleted = self.objects.delete_old_parts().await?;
+            let deleted = self.objects.delete_old_parts(now).await?;
             if deleted > 0 {
                 tracing::info!(parts = deleted, "deleted parts of objects that were never completed");
             }

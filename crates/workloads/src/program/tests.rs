@@ -99,6 +99,7 @@ fn parameters_out_of_bounds_are_refused() {
         json!({"program": "p", "range": {"from": 0, "to": u64::MAX, "step": 1}}),
         json!({"program": "p", "args": [[], []], "payloads": [1]}),
         json!({"program": "p", "args": [[]], "env": {"a=b": "c"}}),
+        json!({"program": "p", "args": [[]], "env": {"a": "x".repeat(65_536)}}),
         json!({"program": "p", "args": [[]], "tasks_per_lease": 1001}),
         json!({"program": "p", "args": [[]], "limits": {"output_bytes": (64_u64 << 30) + 1}}),
         json!({"program": "p", "args": [[]], "limits": {"memory_bytes": 1}}),

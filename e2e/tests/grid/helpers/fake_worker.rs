@@ -24,6 +24,10 @@ pub(crate) enum Fault {
     Status500,
     /// The server of a worker that was halted gives up the request that came meanwhile.
     RequestTimeout,
+    /// It is another process than the lease is for.
+    Conflict,
+    /// It has no room.
+    TooManyRequests,
     Garbage,
     HalfAnAnswer,
     WrongAttempt,
@@ -144,9 +148,9 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
     // The coordinator may close first, which is its right.
     let _ = match fault {
         Fault::Status500 => write(stream, "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"),
-        Fault::RequestTimeout => {
-            write(stream, "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-        }
+        Fault::RequestTimeout => refuse(stream, "408 Request Timeout"),
+        Fault::Conflict => refuse(stream, "409 Conflict"),
+        Fault::TooManyRequests => refuse(stream, "429 Too Many Requests"),
         Fault::Garbage => write(stream, "\0\u{1}\u{2} this is no HTTP\r\n\r\n"),
         Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
         Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),
@@ -187,6 +191,10 @@ pub(super) fn ok(body: &str) -> String {
     // The connection ends with the answer; unannounced, the next lease would be sent on it and lost.
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn refuse(stream: &TcpStream, status: &str) -> std::io::Result<()> {
+    write(stream, &format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"))
 }
 
 fn half(answer: &str) -> String {

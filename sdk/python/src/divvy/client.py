@@ -203,7 +203,7 @@ class Client:
         return stats
 
     def workers(self) -> list[models.WorkerSummary]:
-        """The workers that are registered now. Workers that fetch their tasks, such as Python workers, are not."""
+        """The workers that are there now, those that fetch their tasks, such as Python workers, among them."""
         workers: list[models.WorkerSummary] = self.transport.get_json("/workers")
         return workers
 

@@ -23,12 +23,23 @@ from .service import Config, Worker, WorkerFailed
 
 MAX_SLOTS = 1024
 
+#: The longest drain: a week.
+MAX_SECONDS = 7 * 24 * 3600.0
+
 PR_SET_DUMPABLE = 4
 
 TOKEN, TOKEN_FILE = "DIVVY_WORKER_TOKEN", "DIVVY_WORKER_TOKEN_FILE"
 
 #: The grid takes so many labels of a worker.
 MAX_LABELS = 32
+
+VARIABLES = (
+    "Variables of the environment: DIVVY_COORDINATOR, DIVVY_SLOTS, DIVVY_WORKER_ID and DIVVY_DRAIN_TIMEOUT_MS stand "
+    "for --coordinator, --slots, --name and --drain-timeout; DIVVY_WORKER_TOKEN, or the file DIVVY_WORKER_TOKEN_FILE, "
+    "is the token that the coordinators demand; DIVVY_CA_FILE, DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and "
+    "DIVVY_CLIENT_KEY are the TLS of https:// URLs; DIVVY_LOG is debug, info, warning or error. An empty variable "
+    "counts as unset."
+)
 
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -39,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         prog="divvy-python-worker",
         description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: "
         "whoever has a token with the rights 'submit' and 'programs' runs what they like here.",
+        epilog=VARIABLES,
     )
     add = made.add_argument
     add(
@@ -57,17 +69,16 @@ def parser() -> argparse.ArgumentParser:
         help="a module with @divvy.task functions",
     )
     add("--name", default=os.environ.get("DIVVY_WORKER_ID") or None, help="its name at the grid")
-    add("--label", dest="labels", metavar="KEY=VALUE", action="append", default=[])
+    add("--label", dest="labels", type=label, metavar="KEY=VALUE", action="append", default=[])
     add("--no-functions", action="store_true", help="run named tasks only, no code that clients send")
     add(
         "--memory-per-slot", type=memory, metavar="SIZE", help="such as 512MiB; a call that needs more gets MemoryError"
     )
-    drain_timeout = int(_from_env("DIVVY_DRAIN_TIMEOUT_MS", 10000) or 0) / 1000
     add(
         "--drain-timeout",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
-        default=drain_timeout,
+        default=(_from_env("DIVVY_DRAIN_TIMEOUT_MS", 10000) or 0) / 1000,
         help="for what runs at SIGTERM [%(default)s]",
     )
     add("--version", action="version", version=f"%(prog)s {__version__}")
@@ -82,6 +93,25 @@ def memory(text: str) -> int:
     return int(match[1]) * _UNITS[match[2] or ""]
 
 
+def seconds(text: str) -> float:
+    """A time of at most a week."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"give seconds from 0 to {MAX_SECONDS:.0f}, not {text!r}")
+    return value
+
+
+def label(text: str) -> tuple[str, str]:
+    """A label as ``KEY=VALUE`` or ``KEY:VALUE``: the first of either character ends the key."""
+    match = re.fullmatch(r"([^=:]+)[=:](.*)", text, re.DOTALL)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"give KEY=VALUE or KEY:VALUE, not {text!r}")
+    return match[1], match[2]
+
+
 def configure(arguments: Sequence[str] | None) -> Config:
     """The worker's configuration; wrong usage ends the process with status 2."""
     made = parser()
@@ -89,11 +119,7 @@ def configure(arguments: Sequence[str] | None) -> Config:
     slots = available_cores() if options.slots is None else options.slots
     if not 1 <= slots <= MAX_SLOTS:
         made.error(f"--slots must be from 1 to {MAX_SLOTS}")
-    if not options.drain_timeout >= 0:
-        made.error("--drain-timeout must be 0 or more")
-    labels = dict(label.partition("=")[::2] for label in options.labels)
-    if not all(labels) or any("=" not in label for label in options.labels):
-        made.error("--label takes KEY=VALUE")
+    labels = dict(options.labels)
     sys.path.insert(0, os.getcwd())
     for module in options.modules:
         try:
@@ -160,10 +186,9 @@ def _from_env(name: str, default: int | None) -> int | None:
     text = os.environ.get(name)
     if not text:
         return default
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{name} is not valid: it must be a whole number, but is {text!r}")
+    return int(text)
 
 
 def default_name() -> str:

@@ -1,0 +1,86 @@
+//! The clock of the coordinator's machine is set while it runs.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{Coordinator, JobClient, Order, Worker, eventually, get, path};
+use crate::several_clocks::faketime;
+
+/// Longer than the coordinator takes to notice that its clock was set.
+const TASK_SECONDS: f64 = 3.0;
+
+/// Sets the clock of the process that reads it from this file, such as to `-1h`.
+fn set(file: &Path, ahead: &str) {
+    let new = file.with_extension("new");
+    fs::write(&new, ahead).expect("room");
+    fs::rename(new, file).expect("renamed");
+}
+
+/// Starts a coordinator whose clock is that of a file.
+fn start(file: &Path) -> Coordinator {
+    let library = faketime();
+    Coordinator::start(&[
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", path(file)),
+        ("FAKETIME_CACHE_DURATION", "1"),
+        // Only the calendar: a monotonic clock cannot be wrong.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("NO_FAKE_STAT", "1"),
+    ])
+}
+
+/// How many primes there are up to `b`, under a name.
+fn count(b: u64, primes: &str) -> Order {
+    let params = json!({"a": 1, "b": b, "algorithm": "sieve"});
+    let body = json!({"kind": "count-primes", "params": params, "output": "newest"});
+    Order { body: body.to_string(), result: json!({"a": 1, "b": b, "count": primes}), ..Order::sleep(1, 0.0) }
+}
+
+fn time(of: &Value, field: &str) -> Timestamp {
+    of[field].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {field}: {of}"))
+}
+
+/// What happens later has a later time.
+fn is_in_order(client: JobClient, id: &str) {
+    let job = client.job(id);
+    assert!(time(&job, "submitted_at") <= time(&job, "started_at"), "{job}");
+    assert!(time(&job, "started_at") <= time(&job, "finished_at"), "{job}");
+}
+
+#[test]
+fn steps_of_the_clock_repeat_no_task_and_leave_what_came_last_the_newest() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("clock");
+    set(&file, "+0");
+    let coordinator = start(&file);
+    let worker = Worker::join(&coordinator, &[]);
+    let client = coordinator.client();
+    let mut newest_first = Vec::new();
+    for (ahead, b, primes) in [("+0", 10, "4"), ("-1h", 100, "25"), ("+31d", 1000, "168"), ("+0", 10_000, "1229")] {
+        let long = coordinator.submit(&Order::sleep(1, TASK_SECONDS));
+        eventually("its worker has it", || {
+            (worker.metric(r#"divvy_worker_held_leases{state="running"}"#) == 1.0).then_some(())
+        });
+        set(&file, ahead);
+        if ahead == "+31d" {
+            coordinator.logged("the clock has leapt ahead: it is followed once it has stayed there for ten minutes");
+        }
+        eventually("it ends", || client.result(&long));
+        assert_eq!(client.job(&long)["attempts"], 1, "after {ahead}");
+        is_in_order(client, &long);
+        let order = count(b, primes);
+        let named = coordinator.submit(&order);
+        assert_eq!(eventually("its result", || client.result(&named)), order.result);
+        is_in_order(client, &named);
+        assert_eq!(get(coordinator.public, "/v1/results/newest").json(), order.result, "after {ahead}");
+        newest_first.splice(0..0, [named, long]);
+        let listed: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
+        assert_eq!(listed, newest_first, "after {ahead}");
+    }
+    let workers = coordinator.workers();
+    assert_eq!((workers.len(), &workers[0]["state"]), (1, &"ready".into()), "{workers:?}");
+}

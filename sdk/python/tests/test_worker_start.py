@@ -1,0 +1,55 @@
+"""What the options of ``divvy-python-worker`` change at the grid."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from divvy import Client, calls
+
+from . import functions
+from .helpers import DEADLINE, Coordinator, Process, Worker, eventually, executing, jobs_of
+
+
+def test_a_worker_without_functions_runs_named_tasks_only(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    options = ["--import", "tests.functions", "--no-functions"]
+    worker = start(Worker, coordinator, *options, slots=1).ready()
+    with Client(coordinator.url) as client, executing(client) as executor:
+        assert client.call("price", 2).wait(DEADLINE).result == {"tasks": [{"price": 2.0}]}
+        future = executor.submit(functions.double, 1)
+        (job,) = eventually("the job is there", lambda: jobs_of(client, executor.id))
+        eventually("the worker waits", lambda: client.stats()["workers"]["pulling"] >= 1)
+        assert "the label python-calls=single-1" in " ".join(job.explain())
+        assert future.cancel()
+        # One that asks for no label comes all the same, and is declined.
+        common = calls.common_fields(attempts=1, timeout=None, session=None, initializer=None)
+        body = f'{{"kind":"tasks","max_attempts":1,"params":{{"list":[{calls.single_call(common, print, (), {})}]}}}}'
+        made = client.transport.request("POST", "/v1/jobs", body).checked().json()
+        (task,) = client.job(made["id"]).wait(DEADLINE).tasks()
+        assert "UnknownTask: this worker runs named tasks only" in str(task.get("last_error"))
+    assert worker.stop() == 0, worker.lines
+
+
+def test_labels_and_the_name_of_a_worker_reach_the_grid(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=1).ready()
+    start(Worker, coordinator, "--label", "gpu=a100", "--name", "with-a-gpu", slots=1).ready()
+    wanted: Any = {"labels": {"gpu": "a100"}}
+    with Client(coordinator.url) as client, executing(client, requires=wanted) as executor:
+        assert [executor.submit(functions.double, value).result(DEADLINE) for value in range(5)] == [0, 2, 4, 6, 8]
+        assert {task.get("worker") for job in jobs_of(client, executor.id) for task in job.tasks()} == {"with-a-gpu"}
+
+
+def test_slots_come_from_the_environment(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    command = [sys.executable, "-m", "divvy.worker", "--coordinator", coordinator.internal_url]
+    worker = start(Process, command, {"DIVVY_SLOTS": "3"})
+    worker.logged("with 3 slots")
+
+
+def test_a_coordinator_that_is_none_is_named(start: Callable[..., Any]) -> None:
+    worker = start(Process, [sys.executable, "-m", "divvy.worker", "--coordinator", "ftp://host"], {})
+    assert worker.wait() == 1
+    assert worker.lines == ["error: 'ftp://host' is not an http:// or https:// URL of a service"]

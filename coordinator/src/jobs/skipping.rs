@@ -19,11 +19,13 @@ impl Jobs {
                 Err(SkipError::Kind(kind)) => Err(ChangeError::NotSkippable(kind)),
                 Err(SkipError::Unknown(_)) => {
                     let JobRecord { state, kind, .. } = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
-                    match state {
-                        _ if state.is_over() => Err(ChangeError::Over { state }),
-                        _ if kind != JobKind::TASKS => Err(ChangeError::NotSkippable(kind)),
+                    if state.is_over() {
+                        Err(ChangeError::Over { state })
+                    } else if kind != JobKind::TASKS {
+                        Err(ChangeError::NotSkippable(kind))
+                    } else {
                         // Its submission is yet to be heard of here.
-                        _ => Ok(Vec::new()),
+                        Ok(Vec::new())
                     }
                 }
             }

@@ -249,12 +249,13 @@ fn bodies_share_one_budget_which_they_give_back() {
 #[test]
 fn a_listener_that_stops_finishes_what_is_in_flight_and_closes_what_idles() {
     let service = start(Options::default());
-    let mut idle = service.connect();
-    write!(idle, "GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
-    read_up_to(&mut idle, "nobody");
     let mut busy = service.connect();
     busy.write_all(SLOW).expect("send");
     begun(&service, 1);
+    // Connections learn of the stop in the order in which they came: the end of this one shows that the busy one knows.
+    let mut idle = service.connect();
+    write!(idle, "GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
+    read_up_to(&mut idle, "nobody");
     let stopping = thread::spawn(service.stop());
     assert_eq!(idle.read(&mut [0]).expect("closed"), 0);
     service.shared.go_on.notify_waiters();

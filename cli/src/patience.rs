@@ -15,7 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a request is answered in the end.
+/// The answer to a request, which is repeated while the grid cannot serve for now; the last error where it stays so.
 pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
     let (mut failing_since, mut pause) = (None, FIRST_PAUSE);
     loop {

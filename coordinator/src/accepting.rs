@@ -59,14 +59,14 @@ pub(crate) struct Proposal {
 #[derive(Clone, Debug)]
 pub(crate) struct Accepting {
     pub(crate) new: Arc<NewJob>,
-    /// What its workers must have.
+    /// The labels and resources that its workers must have.
     pub(crate) requires: Requirements,
     /// Hash of the request's body.
     pub(crate) body: [u8; 32],
     _reservation: Arc<Option<Reservation>>,
 }
 
-/// What a coordinator knows of the workers that are ready.
+/// The abilities of the workers that are ready, as this coordinator knows them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ready<'a> {
     /// The leader's engine knows all.

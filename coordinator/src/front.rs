@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use exchange::{Exchange, Left};
 
-/// How it is called.
+/// The usage of the command, for `--help` and errors.
 pub const USAGE: &str = "divvy-coordinator front --listen ADDRESS:PORT --to HOST:PORT [--patience SECONDS]\n\n\
     Keeps the connections of clients while the coordinator at HOST:PORT is restarted, for 60 seconds at most by default.\n";
 
@@ -44,7 +44,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What it is told.
+/// The arguments of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Arguments {
     listen: SocketAddr,

@@ -4,34 +4,29 @@
 //! is lost when it falls silent. Everything else about workers is the engine's, while this coordinator leads. A standby
 //! keeps the map too, so that it knows whom to ask for their leases when it takes over.
 
+mod heartbeats;
+mod registration;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use api::{
-    Heartbeat, HeartbeatAnswer, MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES, MAX_SLOTS_PER_WORKER, NamedAbility,
-    ProgramAbilities,
-};
+use api::{Heartbeat, HeartbeatAnswer};
 use dashmap::{DashMap, Entry};
-use engine::{Delivery, Engine, HeldLease, HeldState, Now, Reconciled, Standing, WorkerAnnouncement};
-use model::{ABLE, BootId, InvalidJob, JobKind, Labels, ProgramKind, Requirements, WorkerId, check_words};
+use engine::{Engine, HeldLease, Now, Reconciled, Standing};
+use model::{BootId, JobKind, Labels, Requirements, WorkerId};
 use scheduler::WorkerKey;
+
+use heartbeats::{check, held_lease};
+use registration::all_labels;
+pub(crate) use registration::{Destination, Origin, Registration};
 
 use crate::driver::Driver;
 
 /// Slots of all workers together: the bound on what the engine keeps for them.
 const MAX_SLOTS: u64 = 65_536;
-
-/// Leases of one slot: one computes while the next waits at the worker, so that no slot idles for a round trip.
-const LEASES_PER_SLOT: u8 = 2;
-
-/// The longest version that a worker may have, in bytes.
-const MAX_VERSION_BYTES: usize = 64;
-
-/// The most kinds that a worker may run.
-const MAX_KINDS: usize = 64;
 
 /// How often [`Workers::sweep`] is to be called.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,20 +35,8 @@ pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// another connection within a second.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// A worker that was seen this recently over an open connection lives: another process may not take its name.
-const NAME_HELD_FOR: Duration = Duration::from_millis(2_500);
-
 /// A worker that was seen this recently is asked for its leases when a term begins; of others nothing is expected.
 const SEEN_LATELY: Duration = Duration::from_millis(2_500);
-
-/// Where a heartbeat came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    /// Where the worker takes leases.
-    pub(crate) address: SocketAddr,
-    /// The connection of the heartbeat.
-    pub(crate) connection: u64,
-}
 
 /// What a heartbeat changed.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,29 +99,6 @@ impl WorkerStates {
     }
 }
 
-/// Where the leases of a worker go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Destination {
-    pub(crate) address: SocketAddr,
-    pub(crate) boot_id: BootId,
-}
-
-/// One registered worker.
-#[derive(Clone, Debug)]
-pub(crate) struct Registration {
-    /// In the engine of the present term; none while this coordinator does not lead.
-    pub(crate) key: Option<WorkerKey>,
-    pub(crate) address: SocketAddr,
-    /// The last heartbeat, without the leases that it listed.
-    pub(crate) heartbeat: Heartbeat,
-    pub(crate) last_seen_at: Instant,
-    connection: u64,
-    /// Heartbeats in a row on that connection.
-    heartbeats_on_connection: u32,
-    /// When the connection closed, if it did after more than one heartbeat.
-    disconnected_at: Option<Instant>,
-}
-
 /// The last-seen map.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -151,46 +111,6 @@ pub(crate) struct Workers {
     drained: DashMap<WorkerId, BootId>,
     evict_after: Duration,
     last_sweep_at: Mutex<Instant>,
-}
-
-impl Registration {
-    fn is_same_process(&self, origin: Origin, heartbeat: &Heartbeat) -> bool {
-        let known = &self.heartbeat;
-        known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && self.address == origin.address
-    }
-
-    /// Whether the process lives that registered: it was seen lately over a connection that is open.
-    fn is_alive(&self, now: Instant) -> bool {
-        self.heartbeats_on_connection > 1
-            && self.disconnected_at.is_none()
-            && now.saturating_duration_since(self.last_seen_at) < NAME_HELD_FOR
-    }
-
-    fn destination(&self) -> Destination {
-        Destination { address: self.address, boot_id: self.heartbeat.boot_id }
-    }
-
-    fn announcement(&self, worker_id: &WorkerId) -> WorkerAnnouncement {
-        WorkerAnnouncement {
-            id: worker_id.clone(),
-            delivery: Delivery::Pushed { boot_id: self.heartbeat.boot_id },
-            slots: self.heartbeat.slots,
-            kinds: self.heartbeat.kinds.clone(),
-            labels: all_labels(&self.heartbeat),
-            resources: self.heartbeat.resources,
-            is_reserved: false,
-            leases_per_slot: LEASES_PER_SLOT,
-        }
-    }
-
-    fn see(&mut self, origin: Origin, heartbeat: Heartbeat, now: Instant) {
-        let is_draining = self.heartbeat.is_draining || heartbeat.is_draining;
-        let is_same_connection = self.connection == origin.connection;
-        self.heartbeats_on_connection =
-            if is_same_connection { self.heartbeats_on_connection.saturating_add(1) } else { 1 };
-        (self.connection, self.last_seen_at, self.disconnected_at) = (origin.connection, now, None);
-        self.heartbeat = Heartbeat { is_draining, ..heartbeat };
-    }
 }
 
 impl Workers {
@@ -508,60 +428,4 @@ impl Workers {
 
 fn has_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
-fn all_labels(heartbeat: &Heartbeat) -> Labels {
-    let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
-    let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];
-    let kinds = kinds.into_iter().filter(|(is_able, _)| *is_able).map(|(_, kind)| kind.label().to_owned());
-    let mut labels = heartbeat.labels.clone();
-    labels.extend(heartbeat.abilities.clone());
-    labels.extend(kinds.chain(names.iter().map(|ability| ability.name.label())).map(|label| (label, ABLE.to_owned())));
-    labels
-}
-
-fn held_lease(held: api::HeldLease) -> HeldLease {
-    HeldLease {
-        attempt: held.attempt,
-        job: held.job,
-        tasks: held.first..held.beyond,
-        slot: held.slot,
-        age: Duration::from_millis(held.elapsed_ms),
-        state: match held.state {
-            api::HeldState::Running => HeldState::Running,
-            api::HeldState::Finished => HeldState::Finished,
-        },
-    }
-}
-
-fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
-    let is_pulled_only = |kind: &JobKind| workloads::kind(*kind).is_ok_and(|kind| !kind.is_pushed());
-    let is_described = |ability: &NamedAbility| {
-        ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
-    };
-    for (field, is_valid, allowed) in [
-        ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
-        ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
-        ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
-        ("kinds", heartbeat.kinds.len() <= MAX_KINDS, format!("at most {MAX_KINDS} kinds")),
-        // Their payloads go to workers that pull.
-        ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), "kinds that a worker is sent, not tasks".to_owned()),
-        ("programs", heartbeat.programs.names.len() <= MAX_PROGRAM_NAMES, format!("at most {MAX_PROGRAM_NAMES} names")),
-        (
-            "programs",
-            heartbeat.programs.names.iter().all(is_described),
-            "described in few words, without control characters".to_owned(),
-        ),
-        ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, format!("at most {MAX_VERSION_BYTES} bytes long")),
-    ] {
-        if !is_valid {
-            return Err(RegisterError::Field { field, allowed });
-        }
-    }
-    for (field, words) in [("labels", &heartbeat.labels), ("abilities", &heartbeat.abilities)] {
-        let allowed = |error: InvalidJob| format!("such that it {}", error.message);
-        check_words(field, words).map_err(|error| RegisterError::Field { field, allowed: allowed(error) })?;
-    }
-    Ok(())
 }

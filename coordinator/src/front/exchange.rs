@@ -7,10 +7,10 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 /// The longest beginning of a connection that is kept.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 
-/// What is read at once.
+/// Bytes of one read.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What begins a connection that may be repeated: methods whose requests do the same when they come twice, and TLS, whose
+/// The first bytes of a connection that may be repeated: methods whose requests do the same when they come twice, and TLS, whose
 /// handshake has not begun before the coordinator's first byte.
 const REPEATABLE: [&[u8]; 5] = [b"GET ", b"HEAD ", b"PUT ", b"OPTIONS ", b"\x16\x03"];
 
@@ -35,7 +35,7 @@ pub(super) enum Left {
     Ended,
 }
 
-/// What came first.
+/// The first event of a connection.
 enum Came {
     OfClient(usize),
     OfServer(usize),
@@ -60,7 +60,7 @@ impl Exchange {
         if !self.has_ended && matches!(self.client.peek(&mut [0]).await, Ok(0) | Err(_)) {
             return;
         }
-        // What it has sent hides its end: that shows once the coordinator takes it.
+        // Unread bytes hide the end of the connection, which shows once the coordinator takes them.
         std::future::pending().await
     }
 

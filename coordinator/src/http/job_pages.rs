@@ -36,7 +36,7 @@ pub(super) async fn page(
     }
 }
 
-/// What a job takes beside its figures.
+/// Bytes of the texts of a job: its parameters, labels and error.
 fn text_bytes(job: &JobRecord) -> usize {
     let JobOptions { tags, affinity, requires, .. } = &job.options;
     let labels = [tags, &affinity.labels, &requires.labels].into_iter().flatten();

@@ -65,7 +65,7 @@ pub(crate) struct State {
     pub(crate) programs: Programs,
     pub(crate) events: Arc<EventHub>,
     pub(crate) workers: Arc<Workers>,
-    /// What is being asked of the leader about jobs that were accepted here.
+    /// Requests to the leader, under way, about jobs that were accepted here.
     pub(crate) notices: Notices,
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) metrics: CoordinatorMetrics,

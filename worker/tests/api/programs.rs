@@ -4,21 +4,27 @@ use std::fs;
 use std::time::Duration;
 
 use api::HeldState;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::helpers::{FakeCoordinator, Worker};
+use crate::helpers::{FakeCoordinator, Lease, Worker};
 
 /// Prints more than what stands in an outcome.
 const FLOOD: &str = "[program.flood]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 70000 /dev/zero | tr '\\\\0' x\"]\n";
 
-fn work(program: &str) -> Value {
-    json!({"program": program, "limits": {"memory_bytes": 64 << 20, "output_bytes": 1 << 20}, "seconds": 60,
-        "range": {"from": 0, "to": 9, "step": 1}, "hand_in_above": 65_536})
+/// A lease of a program by the first leader.
+fn lease(worker: &Worker, program: &str) -> Lease {
+    let work = json!({"program": program, "limits": {"memory_bytes": 64 << 20, "output_bytes": 1 << 20}, "seconds": 60,
+        "range": {"from": 0, "to": 9, "step": 1}, "hand_in_above": 65_536});
+    let mut lease = worker.lease("program", work);
+    lease.body["epoch"] = json!(2);
+    lease
 }
 
-/// A worker of coordinators of which the first leads.
-async fn worker(first: &FakeCoordinator, second: &FakeCoordinator, directory: &TempDir) -> Worker {
+/// Two coordinators, of which the first leads, and their worker, with its directory.
+async fn grid() -> (FakeCoordinator, FakeCoordinator, Worker, TempDir) {
+    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
+    let directory = TempDir::new().expect("a directory");
     let names = directory.path().join("programs.toml");
     fs::write(&names, FLOOD).expect("write a file");
     let programs = directory.path().join("programs");
@@ -27,20 +33,17 @@ async fn worker(first: &FakeCoordinator, second: &FakeCoordinator, directory: &T
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let urls = format!("http://{},http://{}", first.address, second.address);
     let worker = Worker::start(&urls, &variables).await;
-    for coordinator in [first, second] {
+    for coordinator in [&first, &second] {
         coordinator.wait("two heartbeats", |state| state.heartbeats.len() >= 2).await;
     }
-    worker
+    (first, second, worker, directory)
 }
 
 #[tokio::test]
 async fn an_output_goes_to_the_next_leader_where_the_first_one_took_it_and_says_nothing() {
-    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
-    let directory = TempDir::new().expect("a directory");
-    let worker = worker(&first, &second, &directory).await;
+    let (first, second, worker, _directory) = grid().await;
     first.change(|state| state.is_silent = true);
-    let mut lease = worker.lease("program", work("flood"));
-    lease.body["epoch"] = json!(2);
+    let lease = lease(&worker, "flood");
     let _connection = worker.begin(&lease);
     first.wait("the output comes", |state| state.outputs == [70_000]).await;
     second.change(|state| state.epoch = 3);
@@ -50,12 +53,9 @@ async fn an_output_goes_to_the_next_leader_where_the_first_one_took_it_and_says_
 
 #[tokio::test]
 async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothing() {
-    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
-    let directory = TempDir::new().expect("a directory");
-    let worker = worker(&first, &second, &directory).await;
+    let (first, second, worker, _directory) = grid().await;
     first.change(|state| state.is_silent = true);
-    let mut lease = worker.lease("program", work(&"ab".repeat(32)));
-    lease.body["epoch"] = json!(2);
+    let lease = lease(&worker, &"ab".repeat(32));
     let _connection = worker.begin(&lease);
     first.wait("it is asked", |state| state.fetches == 1).await;
     second.change(|state| state.epoch = 3);
@@ -64,12 +64,9 @@ async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothin
 
 #[tokio::test]
 async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
-    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
-    let directory = TempDir::new().expect("a directory");
-    let worker = worker(&first, &second, &directory).await;
+    let (first, second, worker, _directory) = grid().await;
     first.change(|state| state.is_silent = true);
-    let mut lease = worker.lease("program", work("flood"));
-    lease.body["epoch"] = json!(2);
+    let lease = lease(&worker, "flood");
     let _connection = worker.begin(&lease);
     first.wait("the output comes", |state| state.outputs == [70_000]).await;
     first.wait_for_new_heartbeats().await;
@@ -83,12 +80,9 @@ async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
 
 #[tokio::test]
 async fn an_output_waits_for_its_worker_to_be_known_again_where_its_credential_is_refused() {
-    let (first, second) = (FakeCoordinator::start(2).await, FakeCoordinator::start(1).await);
-    let directory = TempDir::new().expect("a directory");
-    let worker = worker(&first, &second, &directory).await;
+    let (first, second, worker, _directory) = grid().await;
     first.change(|state| state.output_status = Some(401));
-    let mut lease = worker.lease("program", work("flood"));
-    lease.body["epoch"] = json!(2);
+    let lease = lease(&worker, "flood");
     let _connection = worker.begin(&lease);
     first.wait("it comes again", |state| state.outputs.len() >= 2).await;
     first.change(|state| state.output_status = None);

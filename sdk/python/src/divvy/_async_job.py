@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ._shown_job import ShownJob
 from .errors import Conflict, JobCanceled, JobFailed
-from .job import LOOK_INTERVAL, OVER, SHORTEST_TIMEOUT
+from .job import LOOK_INTERVAL, SHORTEST_TIMEOUT
 from .models import JobEvent
 
 if TYPE_CHECKING:
@@ -17,53 +18,15 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
 
 
-class AsyncJob:
+class AsyncJob(ShownJob):
     """A job as it was when it was last looked at. ``await job`` waits until it is over and returns it."""
 
     def __init__(self, client: AsyncClient, shown: models.Job) -> None:
         self._client = client
-        self.data = shown
-
-    def __repr__(self) -> str:
-        return f"<AsyncJob {self.id} {self.kind} {self.state}>"
+        super().__init__(shown)
 
     def __await__(self) -> Generator[Any, None, AsyncJob]:
         return self.wait().__await__()
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.data["id"]
-
-    @property
-    def kind(self) -> models.JobKind:
-        """What it computes."""
-        return self.data["kind"]
-
-    @property
-    def state(self) -> models.JobState:
-        """Where it was in its life."""
-        return self.data["state"]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more happens to it, unless it is retried."""
-        return self.state in OVER
-
-    @property
-    def progress(self) -> models.JobProgress:
-        """How far it was."""
-        return self.data["progress"]
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed."""
-        return self.data.get("error")
-
-    @property
-    def notice(self) -> str | None:
-        """Why it cannot run as things were, such as no worker with what it requires."""
-        return self.data.get("notice")
 
     async def refresh(self) -> AsyncJob:
         """Looks at it again."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ._shown_job import ShownJob
 from .errors import Conflict, GridUnreachable, JobCanceled, JobFailed, Unavailable
 from .models import JobEvent
 from .progress import Progress, progress_for
@@ -23,55 +24,15 @@ SHOW_INTERVAL = 1.0
 #: The time for an answer although less is left to wait for.
 SHORTEST_TIMEOUT = 1.0
 
-OVER = frozenset({"succeeded", "failed", "canceled"})
 
-
-class Job:
+class Job(ShownJob):
     """A job as it was when it was last looked at; ``refresh`` looks again."""
 
     def __init__(self, client: Client, shown: models.Job) -> None:
         self._client = client
         self._result: Any = None
         self._has_result = False
-        self.data = shown
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id} {self.kind} {self.state}>"
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.data["id"]
-
-    @property
-    def kind(self) -> models.JobKind:
-        """What it computes."""
-        return self.data["kind"]
-
-    @property
-    def state(self) -> models.JobState:
-        """Where it was in its life."""
-        return self.data["state"]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more happens to it, unless it is retried."""
-        return self.data["state"] in OVER
-
-    @property
-    def progress(self) -> models.JobProgress:
-        """How far it was."""
-        return self.data["progress"]
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed."""
-        return self.data.get("error")
-
-    @property
-    def notice(self) -> str | None:
-        """Why it cannot run as things were, such as no worker with what it requires."""
-        return self.data.get("notice")
+        super().__init__(shown)
 
     @property
     def result(self) -> Any:

@@ -6,7 +6,7 @@ mod worker;
 use std::time::Duration;
 
 pub(crate) use coordinator::{FakeCoordinator, State, own_address};
-pub(crate) use worker::Worker;
+pub(crate) use worker::{Lease, Worker};
 
 /// How long anything may take that a test waits for.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

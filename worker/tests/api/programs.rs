@@ -64,7 +64,7 @@ async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothin
 
 #[tokio::test]
 async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
-    let (first, second, worker, _directory) = grid().await;
+    let (first, _second, worker, _directory) = grid().await;
     first.change(|state| state.is_silent = true);
     let lease = lease(&worker, "flood");
     let _connection = worker.begin(&lease);
@@ -80,7 +80,7 @@ async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
 
 #[tokio::test]
 async fn an_output_waits_for_its_worker_to_be_known_again_where_its_credential_is_refused() {
-    let (first, second, worker, _directory) = grid().await;
+    let (first, _second, worker, _directory) = grid().await;
     first.change(|state| state.output_status = Some(401));
     let lease = lease(&worker, "flood");
     let _connection = worker.begin(&lease);

@@ -87,6 +87,28 @@ fn tasks_of(ledger: &JobLedger, kind: SpanKind) -> Vec<(u64, u32)> {
     ledger.spans(kind).flat_map(|(tasks, failures)| tasks.map(move |task| (task, failures))).collect()
 }
 
+/// Events count all that has happened, at the latest the next one.
+fn events_count_all(ledger: &JobLedger, counted: &Counts, ends: u64, reopened: u64) -> Result<(), TestCaseError> {
+    let mut all = counted.clone();
+    all.add(&ledger.uncounted);
+    let open = TASKS - ledger.tasks_done() - ledger.tasks_failed();
+    let is_open = !ledger.state.is_over();
+    prop_assert_eq!(
+        (all.jobs_pending, all.tasks_pending),
+        (i64::from(is_open), if is_open { signed(open) } else { 0 })
+    );
+    prop_assert_eq!((all.tasks_succeeded, all.attempts), (ledger.tasks_done() + reopened, ledger.attempts));
+    prop_assert_eq!(all.jobs_succeeded + all.jobs_failed + all.jobs_canceled, ends);
+    prop_assert_eq!(all.jobs_started, u64::from(ledger.started_at.is_some()));
+    prop_assert_eq!(all.computing.count(), all.attempts - all.attempts_failed);
+    prop_assert_eq!(
+        all.tasks_succeeded + all.tasks_failed + all.tasks_canceled + open.min(if is_open { open } else { 0 }),
+        TASKS + all.tasks_retried
+    );
+    prop_assert!(all.tasks_started <= all.task_starts && all.tasks_started >= all.tasks_succeeded.min(TASKS));
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn no_change_breaks_what_must_hold(kinds in kinds()) {
@@ -142,18 +164,7 @@ proptest! {
                     prop_assert_eq!(ledger.attempts, before.attempts + u64::from(counts));
                 }
             }
-            // Events count all that has happened, at the latest the next one.
-            let mut all = counted.clone();
-            all.add(&ledger.uncounted);
-            let open = TASKS - ledger.tasks_done() - ledger.tasks_failed();
-            let is_open = !ledger.state.is_over();
-            prop_assert_eq!((all.jobs_pending, all.tasks_pending), (i64::from(is_open), if is_open { signed(open) } else { 0 }));
-            prop_assert_eq!((all.tasks_succeeded, all.attempts), (ledger.tasks_done() + reopened, ledger.attempts));
-            prop_assert_eq!(all.jobs_succeeded + all.jobs_failed + all.jobs_canceled, ends);
-            prop_assert_eq!(all.jobs_started, u64::from(ledger.started_at.is_some()));
-            prop_assert_eq!(all.computing.count(), all.attempts - all.attempts_failed);
-            prop_assert_eq!(all.tasks_succeeded + all.tasks_failed + all.tasks_canceled + open.min(if is_open { open } else { 0 }), TASKS + all.tasks_retried);
-            prop_assert!(all.tasks_started <= all.task_starts && all.tasks_started >= all.tasks_succeeded.min(TASKS));
+            events_count_all(&ledger, &counted, ends, reopened)?;
             // What is stored is all that matters.
             let mut copy = stored(&ledger);
             prop_assert_eq!(copy.bytes(), ledger.bytes());

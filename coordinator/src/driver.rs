@@ -11,6 +11,7 @@ use model::{AttemptId, JobId, JobKind, JobOptions};
 use scheduler::WorkerKey;
 use store::Store;
 use tokio::sync::{Notify, oneshot};
+use tracing::info;
 use workloads::Workload;
 
 use crate::clock::now;
@@ -245,6 +246,9 @@ impl Driver {
                 }
             }
             Effect::Deliver { claim, lease } => self.deliver(claim, lease),
+            Effect::Suspended { worker, reason } => {
+                info!(worker_id = %worker, %reason, "a worker gets nothing for a while");
+            }
             Effect::Compose { job } => {
                 let _ = self.compositions.try_send(job);
             }

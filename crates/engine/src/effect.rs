@@ -44,11 +44,32 @@ pub enum Effect {
         /// Its tasks.
         lease: PulledLease,
     },
+    /// Say that the worker gets nothing for a while.
+    Suspended {
+        /// The worker.
+        worker: WorkerId,
+        /// Why.
+        reason: SuspensionReason,
+    },
     /// Put the job's result together from its tasks' results, and call [`crate::Engine::composed`].
     Compose {
         /// The job.
         job: JobId,
     },
+}
+
+/// Why a worker is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SuspensionReason {
+    /// A lease could not be delivered, was handed back, or never came to it.
+    #[error("it did not take a lease")]
+    Undelivered,
+    /// It failed a lease, or let one expire.
+    #[error("it failed a lease")]
+    FailedLease,
+    /// The connection of its heartbeats has closed.
+    #[error("the connection of its heartbeats has closed")]
+    Disconnected,
 }
 
 /// Why a job has no answer.

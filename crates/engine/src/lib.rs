@@ -33,7 +33,7 @@ mod workers;
 pub use crate::candidacy::{Candidacy, LeaseAnswer, Question, Turn};
 pub use crate::claims::ClaimId;
 pub use crate::composing::ComposeFailure;
-pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease, TracedLease};
+pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease, SuspensionReason, TracedLease};
 pub use crate::engine::{Engine, Settings};
 #[cfg(any(test, feature = "invariants"))]
 pub use crate::invariants::Footprint;

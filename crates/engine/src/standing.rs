@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use model::JobId;
 use scheduler::WorkerKey;
 
+use crate::effect::{Effect, SuspensionReason};
 use crate::engine::Engine;
 use crate::time::Now;
 use crate::workers::{Standing, Worker};
@@ -96,14 +97,18 @@ impl Engine {
         };
         let pause =
             if is_worker { FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
-        self.suspend(key, failures + u32::from(is_worker), now.instant + pause, now);
+        let reason = match blame {
+            Blame::Connection => SuspensionReason::Undelivered,
+            Blame::WorkerOrJob(_) => SuspensionReason::FailedLease,
+        };
+        self.suspend(key, failures + u32::from(is_worker), now.instant + pause, reason, now);
     }
 
     /// The connection of a worker's heartbeats has closed: its process is probably gone. It gets nothing until its next
     /// heartbeat.
     pub fn disconnected(&mut self, key: WorkerKey, now: Now) {
         if let Some(State::Ready { failures }) = self.workers.get(&key).map(|worker| &worker.standing) {
-            self.suspend(key, *failures, now.instant, now);
+            self.suspend(key, *failures, now.instant, SuspensionReason::Disconnected, now);
         }
     }
 
@@ -159,9 +164,10 @@ impl Engine {
         }
     }
 
-    fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, now: Now) {
+    fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, reason: SuspensionReason, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.standing = State::Suspended { failures, since: now.instant, until, is_alive: false };
+        self.effects.push(Effect::Suspended { worker: worker.id.clone(), reason });
         self.pauses.insert((until, key));
         self.scheduler.worker_suspended(key, now.instant);
     }

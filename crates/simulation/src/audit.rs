@@ -100,7 +100,11 @@ impl World {
                     let job = self.held_attempt_job(*attempt);
                     self.audit.outrun.extend(job);
                 }
-                Effect::Revoke { .. } | Effect::Store(_) | Effect::Answer { .. } | Effect::Compose { .. } => (),
+                Effect::Revoke { .. }
+                | Effect::Store(_)
+                | Effect::Answer { .. }
+                | Effect::Suspended { .. }
+                | Effect::Compose { .. } => (),
             }
         }
     }

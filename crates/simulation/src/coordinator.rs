@@ -105,6 +105,7 @@ impl World {
             | Effect::Revoke { .. }
             | Effect::Answer { .. }
             | Effect::Deliver { .. }
+            | Effect::Suspended { .. }
             | Effect::Compose { .. } => true,
         });
         for effect in effects {
@@ -133,6 +134,9 @@ impl World {
                     Some((puller, boot)) => self.deliver_claim(puller, boot, lease),
                     None => drop(self.input(|engine, now| engine.release(lease.attempt, now))),
                 }
+            }
+            Effect::Suspended { worker, reason } => {
+                self.note("coordinator", format_args!("suspends {worker}: {reason}"));
             }
             Effect::Compose { job } => {
                 let (run, delay) = (self.run_number(), self.delay());

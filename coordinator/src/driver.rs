@@ -11,7 +11,7 @@ use model::{AttemptId, JobId, JobKind, JobOptions};
 use scheduler::WorkerKey;
 use store::Store;
 use tokio::sync::{Notify, oneshot};
-use tracing::info;
+use tracing::{info, warn};
 use workloads::Workload;
 
 use crate::clock::now;
@@ -248,6 +248,9 @@ impl Driver {
             Effect::Deliver { claim, lease } => self.deliver(claim, lease),
             Effect::Suspended { worker, reason } => {
                 info!(worker_id = %worker, %reason, "a worker gets nothing for a while");
+            }
+            Effect::Lacks { worker, kind } => {
+                warn!(worker_id = %worker, %kind, "a worker does not run a kind that it named: it gets no more of it");
             }
             Effect::Compose { job } => {
                 let _ = self.compositions.try_send(job);

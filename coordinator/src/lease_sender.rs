@@ -24,7 +24,7 @@ use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
 use crate::serving_threads::Clients;
 use crate::simulated_workers::SimulatedWorkers;
-use crate::spans::{LeaseSpanEnd, lease_span, order_ended};
+use crate::spans::{lease_span, order_ended};
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
 
@@ -112,7 +112,7 @@ impl LeaseSender {
         if let Some(end) = End::of(end) {
             self.lease_log.ended(order.attempt, end, Instant::now());
         }
-        if let Some(end) = span_end(end) {
+        if end != LeaseEnd::Disconnected {
             order_ended(&order, started_at, end);
         }
         self.metrics.lease_ended(end, started_at.elapsed());
@@ -168,6 +168,8 @@ impl LeaseSender {
             // finds the head's time over when it goes on. Or another process than the one that was meant is there, or it
             // follows a coordinator of a later epoch.
             StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Sent::Failed(LeaseFailure::Undeliverable),
+            // It is of another release, such as in the middle of an upgrade.
+            StatusCode::NOT_IMPLEMENTED => Sent::Failed(LeaseFailure::Unsupported),
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
                 let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);
@@ -257,6 +259,10 @@ impl LeaseSender {
                         warn!(%job_id, %attempt, %worker_id, "worker cannot be reached");
                         LeaseEnd::Returned
                     }
+                    LeaseFailure::Unsupported => {
+                        debug!(%job_id, %attempt, %worker_id, "worker does not run this kind");
+                        LeaseEnd::Returned
+                    }
                     LeaseFailure::TaskFailed(cause) => {
                         debug!(%job_id, %attempt, %worker_id, %cause, "task failed");
                         LeaseEnd::Failed
@@ -293,19 +299,6 @@ impl LeaseSender {
 fn begun(order: &LeaseOrder) -> Begun<'_> {
     let LeaseOrder { attempt, worker_id: worker, slot, job, kind, tasks, .. } = order;
     Begun { attempt: *attempt, worker, slot: Some(*slot), job: *job, kind: *kind, tasks }
-}
-
-/// None where the worker goes on: the span ends with the outcome that it delivers.
-fn span_end(end: LeaseEnd) -> Option<LeaseSpanEnd> {
-    match end {
-        LeaseEnd::Completed => Some(LeaseSpanEnd::Completed),
-        LeaseEnd::Failed => Some(LeaseSpanEnd::Failed),
-        LeaseEnd::Returned => Some(LeaseSpanEnd::Returned),
-        LeaseEnd::Revoked => Some(LeaseSpanEnd::Revoked),
-        LeaseEnd::Expired => Some(LeaseSpanEnd::Expired),
-        LeaseEnd::Refused => Some(LeaseSpanEnd::Refused),
-        LeaseEnd::Disconnected => None,
-    }
 }
 
 fn worker_failed(cause: String) -> Sent {

@@ -98,8 +98,8 @@ impl LeaseEnd {
         Self::Disconnected,
     ];
 
-    fn label(self) -> OutcomeLabel {
-        let outcome = match self {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Returned => "returned",
@@ -107,8 +107,11 @@ impl LeaseEnd {
             Self::Expired => "expired",
             Self::Refused => "refused",
             Self::Disconnected => "disconnected",
-        };
-        OutcomeLabel { outcome }
+        }
+    }
+
+    fn label(self) -> OutcomeLabel {
+        OutcomeLabel { outcome: self.as_str() }
     }
 }
 

@@ -13,17 +13,7 @@ use tracing::debug;
 
 use crate::driver::Driver;
 use crate::event_hub::EventHub;
-
-/// How a lease ended, as its span says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LeaseSpanEnd {
-    Completed,
-    Failed,
-    Returned,
-    Revoked,
-    Expired,
-    Refused,
-}
+use crate::metrics::LeaseEnd;
 
 /// The span of a lease, as the worker's request names it.
 pub(crate) fn lease_span(parent: &TraceContext, attempt: AttemptId) -> TraceContext {
@@ -39,7 +29,7 @@ pub(crate) fn traced_lease(driver: &Driver, attempt: AttemptId) -> Option<Traced
 }
 
 /// Writes the span of a lease that was sent.
-pub(crate) fn order_ended(order: &LeaseOrder, started_at: Instant, end: LeaseSpanEnd) {
+pub(crate) fn order_ended(order: &LeaseOrder, started_at: Instant, end: LeaseEnd) {
     let Some(parent) = order.trace.as_ref().filter(|_| is_on()) else { return };
     let lease = TracedLease {
         parent: parent.clone(),
@@ -53,13 +43,13 @@ pub(crate) fn order_ended(order: &LeaseOrder, started_at: Instant, end: LeaseSpa
 }
 
 /// Writes the span of a lease that was claimed, or whose outcome was delivered.
-pub(crate) fn lease_ended(lease: Option<TracedLease>, attempt: AttemptId, end: LeaseSpanEnd) {
+pub(crate) fn lease_ended(lease: Option<TracedLease>, attempt: AttemptId, end: LeaseEnd) {
     if let Some(lease) = lease {
         write_lease(&lease, attempt, None, end);
     }
 }
 
-fn write_lease(lease: &TracedLease, attempt: AttemptId, slot: Option<u32>, end: LeaseSpanEnd) {
+fn write_lease(lease: &TracedLease, attempt: AttemptId, slot: Option<u32>, end: LeaseEnd) {
     let TracedLease { parent, job, kind, tasks, worker_id, claimed_at } = lease;
     let mut attributes = vec![
         ("divvy.job.id", Value::from(job.to_string())),
@@ -72,8 +62,10 @@ fn write_lease(lease: &TracedLease, attempt: AttemptId, slot: Option<u32>, end: 
     ];
     attributes.extend(slot.map(|slot| ("divvy.worker.slot", Value::from(u64::from(slot)))));
     let error = match end {
-        LeaseSpanEnd::Failed | LeaseSpanEnd::Expired => Some(format!("the lease {}", end.as_str())),
-        LeaseSpanEnd::Completed | LeaseSpanEnd::Returned | LeaseSpanEnd::Revoked | LeaseSpanEnd::Refused => None,
+        LeaseEnd::Failed | LeaseEnd::Expired => Some(format!("the lease {}", end.as_str())),
+        LeaseEnd::Completed | LeaseEnd::Returned | LeaseEnd::Revoked | LeaseEnd::Refused | LeaseEnd::Disconnected => {
+            None
+        }
     };
     let ended = Ended {
         name: format!("lease {kind}"),
@@ -86,19 +78,6 @@ fn write_lease(lease: &TracedLease, attempt: AttemptId, slot: Option<u32>, end: 
         error,
     };
     ended.send();
-}
-
-impl LeaseSpanEnd {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Returned => "returned",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::Refused => "refused",
-        }
-    }
 }
 
 /// Writes the span of each stored job that ends. Runs for ever; does nothing where traces are off.

@@ -22,9 +22,9 @@ pub(crate) enum Outcome {
     Done(Arc<LeaseOutcome>),
     /// The tasks failed by themselves.
     TaskFailed(Arc<str>),
-    /// The computation failed in a way that no task should.
+    /// The worker could not do its part, or the computation failed in a way that no task should.
     Broken(Arc<str>),
-    /// The worker cannot run this.
+    /// The worker does not run this at all.
     Unsupported(Arc<str>),
 }
 
@@ -34,6 +34,7 @@ impl Outcome {
             Ok(computed) => Self::Done(Arc::new(report(attempt, computed))),
             Err(ComputeError::Execute(ExecuteError::Failed(error))) => Self::TaskFailed(shortened(&error)),
             Err(ComputeError::Execute(ExecuteError::Unsupported(error))) => Self::Unsupported(shortened(&error)),
+            Err(ComputeError::Execute(ExecuteError::Broken(error))) => Self::Broken(shortened(&error)),
             Err(error @ (ComputeError::Execute(ExecuteError::Stopped) | ComputeError::Panicked(_))) => {
                 Self::Broken(shortened(&error.to_string()))
             }
@@ -103,6 +104,7 @@ mod tests {
         };
         assert_eq!(status(ExecuteError::Failed("no".to_owned()).into()), 422);
         assert_eq!(status(ExecuteError::Unsupported("no".to_owned()).into()), 501);
+        assert_eq!(status(ExecuteError::Broken("no".to_owned()).into()), 500);
         assert_eq!(status(ComputeError::Panicked("no".to_owned())), 500);
     }
 

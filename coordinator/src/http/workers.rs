@@ -82,6 +82,7 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
     let heartbeat = &registration.heartbeat;
     let view = term.zip(registration.key).and_then(|(term, key)| term.driver.view(|engine| engine.worker(key)));
     let is_unknown = view.is_none();
+    let lacks = view.as_ref().map_or_else(Vec::new, |view| view.lacks.clone());
     let mut summary = WorkerSummary {
         delivery: Delivery::Pushed,
         boot_id: Some(heartbeat.boot_id),
@@ -92,7 +93,7 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
         free_memory_bytes: heartbeat.free_memory_bytes,
         labels: heartbeat.labels.clone(),
         resources: heartbeat.resources,
-        kinds: heartbeat.kinds.clone(),
+        kinds: heartbeat.kinds.iter().copied().filter(|kind| !lacks.contains(kind)).collect(),
         version: heartbeat.version.clone(),
         ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
     };

@@ -1,9 +1,13 @@
 //! Every kind of job to its result, on a real worker. The sums and counts are from published tables.
 
+use std::time::Instant;
+
+use actix_web::HttpResponse;
+use api::WorkerState;
 use model::{JobState, Labels, TaskState};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, sleeps, with};
+use crate::helpers::{PATIENCE, TestCoordinator, compute, config, numbered_tasks, pause, problem, sleeps, with};
 
 #[actix_web::test]
 async fn a_range_is_summed_and_counted_exactly() {
@@ -53,6 +57,27 @@ async fn sleeps_that_always_fail_fail_each_after_its_attempts() {
         assert_eq!(task.attempts, 2);
         assert!(task.error_at.is_some() && task.last_error.is_some(), "{task:?}");
     }
+}
+
+#[actix_web::test]
+async fn a_worker_that_does_not_run_a_kind_costs_no_attempt_and_gets_no_more_of_it() {
+    let grid = TestCoordinator::start(config());
+    let serving = grid.add_worker("old", |_| HttpResponse::NotImplemented().body("of an earlier release")).await;
+    let body = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 100, "algorithm": "sieve"}, "max_attempts": 1});
+    let job = grid.submit(&body).await;
+    let deadline = Instant::now() + PATIENCE;
+    while grid.workers().await.iter().any(|worker| !worker.kinds.is_empty()) {
+        assert!(Instant::now() < deadline, "it still runs the kind");
+        pause().await;
+    }
+    assert_eq!(grid.state_of("old").await, WorkerState::Ready, "other kinds may go on");
+    let why: Value = grid.get(&format!("/v1/jobs/{}/explain", job.id)).await.json().await.expect("JSON");
+    assert!(why.to_string().contains("no worker runs sum-of-primes"), "{why}");
+    assert_eq!(grid.job(job.id).await.attempts, 0);
+    let _new = grid.add_worker("new", compute).await;
+    assert_eq!(grid.result(job.id).await, json!({"a": 1, "b": 100, "sum": "1060"}));
+    assert_eq!(grid.job(job.id).await.attempts, 1);
+    serving.abort();
 }
 
 #[actix_web::test]

@@ -53,10 +53,14 @@ impl Claims {
         self.lanes.len()
     }
 
+    fn of_worker(&self, worker: WorkerKey) -> impl Iterator<Item = ClaimId> {
+        let lanes = Lane { worker, slot: 0 }..=Lane { worker, slot: u32::MAX };
+        self.lanes.range(lanes).map(|(_, waiting)| waiting.id)
+    }
+
     pub(crate) fn forget_worker(&mut self, worker: WorkerKey) {
         self.next_slot.remove(&worker);
-        let lanes = Lane { worker, slot: 0 }..=Lane { worker, slot: u32::MAX };
-        let waiting: Vec<_> = self.lanes.range(lanes).map(|(_, waiting)| waiting.id).collect();
+        let waiting: Vec<_> = self.of_worker(worker).collect();
         for id in waiting {
             self.remove(id);
         }
@@ -76,6 +80,12 @@ impl Engine {
             self.scheduler.slot_idle(lane);
             self.dispatch(now);
         }
+    }
+
+    /// Whether a claim of the worker waits.
+    #[must_use]
+    pub fn has_waiting_claim(&self, worker: WorkerKey) -> bool {
+        self.claims.of_worker(worker).next().is_some()
     }
 
     /// A claim does not wait any longer. Without effect on one that was answered.

@@ -51,6 +51,13 @@ pub enum Effect {
         /// Why.
         reason: SuspensionReason,
     },
+    /// Say that the worker gets no more jobs of a kind, which it named and does not run.
+    Lacks {
+        /// The worker.
+        worker: WorkerId,
+        /// The kind.
+        kind: JobKind,
+    },
     /// Put the job's result together from its tasks' results, and call [`crate::Engine::composed`].
     Compose {
         /// The job.

@@ -31,6 +31,8 @@ pub enum LeaseFailure {
     HandedBack,
     /// It never came to the worker.
     Undeliverable,
+    /// The worker does not run its kind, though it named it.
+    Unsupported,
     /// The tasks failed, through no fault of the worker.
     TaskFailed(String),
     /// The worker failed: it was lost or did not answer as it should.
@@ -122,15 +124,21 @@ impl Engine {
         // Before the tasks are open again, or the same worker could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
+            LeaseFailure::Unsupported => self.note_lacking(lane.worker, job, now),
             LeaseFailure::WorkerFailed(_) => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
             LeaseFailure::TaskFailed(_) => (),
         }
-        if matches!(failure, LeaseFailure::TaskFailed(_) | LeaseFailure::WorkerFailed(_)) && self.is_stored(job) {
+        // A heartbeat that was written before may list it.
+        let may_be_listed = match &failure {
+            LeaseFailure::TaskFailed(_) | LeaseFailure::WorkerFailed(_) | LeaseFailure::Unsupported => true,
+            LeaseFailure::Undeliverable | LeaseFailure::HandedBack => false,
+        };
+        if may_be_listed && self.is_stored(job) {
             self.voided.insert(attempt);
         }
         match failure {
             LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
-            LeaseFailure::Undeliverable => self.scheduler.undeliverable(attempt)?,
+            LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
             LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error), now.instant)?,
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }

@@ -104,6 +104,16 @@ impl Engine {
         self.suspend(key, failures + u32::from(is_worker), now.instant + pause, reason, now);
     }
 
+    /// The worker does not run the job's kind: until it joins anew it gets no more of it.
+    pub(crate) fn note_lacking(&mut self, key: WorkerKey, job: JobId, now: Now) {
+        let (Some(worker), Some(live)) = (self.workers.get_mut(&key), self.jobs.get(&job)) else { return };
+        if !worker.lacks.contains(&live.kind) {
+            worker.lacks.push(live.kind);
+            self.effects.push(Effect::Lacks { worker: worker.id.clone(), kind: live.kind });
+            self.scheduler.worker_lacks(key, live.kind, now.instant);
+        }
+    }
+
     /// The connection of a worker's heartbeats has closed: its process is probably gone. It gets nothing until its next
     /// heartbeat.
     pub fn disconnected(&mut self, key: WorkerKey, now: Now) {

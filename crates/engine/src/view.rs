@@ -50,6 +50,8 @@ pub struct WorkerView {
     pub is_pushed: bool,
     /// Whether it gets leases.
     pub standing: Standing,
+    /// Kinds that it named and does not run.
+    pub lacks: Vec<JobKind>,
     /// Leases that it has.
     pub leases: usize,
     /// Tasks that it has completed since it joined.
@@ -112,6 +114,7 @@ impl Engine {
             id: worker.id.clone(),
             is_pushed: worker.is_pushed(),
             standing: worker.standing(),
+            lacks: worker.lacks.clone(),
             leases: self.scheduler.leases_of(key),
             completed_tasks: worker.completed_tasks,
             numbers_per_second: worker.speed.numbers_per_second(),

@@ -73,6 +73,8 @@ pub(crate) struct Worker {
     pub(crate) speed: Speed,
     /// Jobs that this worker failed since its last success, at most two.
     pub(crate) failed_jobs: Vec<JobId>,
+    /// Kinds that it named and does not run.
+    pub(crate) lacks: Vec<JobKind>,
 }
 
 /// Numbers that leases searched, and the seconds that took: over the last few leases as one, since a short lease may
@@ -129,6 +131,7 @@ impl Engine {
             completed_tasks: 0,
             speed: Speed::default(),
             failed_jobs: Vec::new(),
+            lacks: Vec::new(),
         };
         let is_set_aside = self.set_aside.contains(&worker.id, &worker.delivery);
         let spec = WorkerSpec { id: worker.id.clone(), slots, kinds, labels, resources, is_reserved };

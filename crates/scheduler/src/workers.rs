@@ -1,5 +1,7 @@
 //! The workers: which classes of jobs they can serve, the leases that they hold, and their idle slots.
 
+mod ability;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
@@ -84,19 +86,9 @@ impl Workers {
         classes: impl Iterator<Item = (ClassId, JobKind, &'a Requirements)>,
     ) -> Vec<ClassId> {
         let (name, slots) = (spec.id.clone(), spec.slots);
-        let (id, is_new) = self.abilities.enter(spec);
-        if is_new {
-            let ability = self.abilities.get_mut(id);
-            let matching = classes.filter(|(_, kind, requires)| ability.matches(*kind, requires));
-            let matching: BTreeSet<_> = matching.map(|(class, ..)| class).collect();
-            for class in &matching {
-                self.served_mut(*class).abilities.insert(id);
-            }
-            self.abilities.get_mut(id).classes = matching;
-        }
         let worker = Worker {
             id: name,
-            ability: id,
+            ability: self.enter_ability(spec, classes),
             slots,
             held: BTreeSet::new(),
             standing: Standing::Active,
@@ -173,11 +165,7 @@ impl Workers {
     pub(crate) fn remove(&mut self, key: WorkerKey) -> Option<Worker> {
         let worker = self.workers.remove(&key)?;
         worker.keys.iter().for_each(|key| forget_holder(&mut self.key_holders, key));
-        if let Some(ability) = self.abilities.leave(worker.ability) {
-            for class in &ability.classes {
-                self.served_mut(*class).abilities.remove(&worker.ability);
-            }
-        }
+        self.leave_ability(worker.ability);
         Some(worker)
     }
 

@@ -104,6 +104,7 @@ impl World {
                 | Effect::Store(_)
                 | Effect::Answer { .. }
                 | Effect::Suspended { .. }
+                | Effect::Lacks { .. }
                 | Effect::Compose { .. } => (),
             }
         }

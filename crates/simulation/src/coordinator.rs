@@ -106,6 +106,7 @@ impl World {
             | Effect::Answer { .. }
             | Effect::Deliver { .. }
             | Effect::Suspended { .. }
+            | Effect::Lacks { .. }
             | Effect::Compose { .. } => true,
         });
         for effect in effects {
@@ -137,6 +138,9 @@ impl World {
             }
             Effect::Suspended { worker, reason } => {
                 self.note("coordinator", format_args!("suspends {worker}: {reason}"));
+            }
+            Effect::Lacks { worker, kind } => {
+                self.note("coordinator", format_args!("learns that {worker} does not run {kind}"));
             }
             Effect::Compose { job } => {
                 let (run, delay) = (self.run_number(), self.delay());

@@ -29,9 +29,12 @@ pub enum ExecuteError {
     /// The tasks failed, through no fault of the worker.
     #[error("{0}")]
     Failed(String),
-    /// The worker does not run this kind, or cannot read the work.
+    /// The worker does not run this kind, or cannot read the work: it is of another release than the coordinator.
     #[error("{0}")]
     Unsupported(String),
+    /// The worker could not do its part.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// The computations of one slot: one for each kind that it has run.

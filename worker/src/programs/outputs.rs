@@ -40,7 +40,7 @@ impl Programs {
 
 /// Reads a file once, for what it is announced with.
 fn examine(owner: Owner<'_>, file: &File, stop: &AtomicBool) -> Result<OutputObject, ExecuteError> {
-    let unreadable = |error: io::Error| ExecuteError::Unsupported(format!("its stdout cannot be read again: {error}"));
+    let unreadable = |error: io::Error| ExecuteError::Broken(format!("its stdout cannot be read again: {error}"));
     let (mut digest, mut check, mut bytes) = (Sha256::new(), TextCheck::default(), 0);
     let mut piece = vec![0; PIECE_BYTES];
     loop {

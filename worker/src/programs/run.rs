@@ -56,7 +56,7 @@ impl Programs {
                     Some(input) => input,
                     None => {
                         inputs = self.inputs(owner.job, task..tasks.end, stop)?.into_iter();
-                        inputs.next().ok_or_else(|| ExecuteError::Unsupported("a task has no input".to_owned()))?
+                        inputs.next().ok_or_else(|| ExecuteError::Broken("a task has no input".to_owned()))?
                     }
                 },
             };
@@ -64,7 +64,10 @@ impl Programs {
                 ExecuteError::Failed(error) if tasks.end - tasks.start > 1 => {
                     ExecuteError::Failed(format!("task {task}: {error}"))
                 }
-                error @ (ExecuteError::Stopped | ExecuteError::Failed(_) | ExecuteError::Unsupported(_)) => error,
+                error @ (ExecuteError::Stopped
+                | ExecuteError::Failed(_)
+                | ExecuteError::Unsupported(_)
+                | ExecuteError::Broken(_)) => error,
             })?;
             results.push(serde_json::value::to_raw_value(&output).expect("text is JSON"));
         }
@@ -151,7 +154,7 @@ impl Programs {
                     is_second = true;
                     continue;
                 }
-                Err(error) => return Err(ExecuteError::Unsupported(format!("the program cannot be read: {error}"))),
+                Err(error) => return Err(ExecuteError::Broken(format!("the program cannot be read: {error}"))),
             };
             match self.sandbox.run(&program, call, stop, on_stderr) {
                 Err(failure) if is_of_file(&failure.reason, &path) && !is_second => {
@@ -209,7 +212,7 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
         FetchError::Stopped => ExecuteError::Stopped,
         // The program, or the job, is gone: no other worker would get it.
         FetchError::Refused { .. } => ExecuteError::Failed(error.to_string()),
-        FetchError::Unreachable(_) | FetchError::Local(_) => ExecuteError::Unsupported(error.to_string()),
+        FetchError::Unreachable(_) | FetchError::Local(_) => ExecuteError::Broken(error.to_string()),
     }
 }
 
@@ -219,7 +222,8 @@ fn from_failure(failure: Failure) -> ExecuteError {
     let is_clients = matches!(reason, Reason::NotExecutable { .. });
     match reason.blame() {
         Blame::Stopped => ExecuteError::Stopped,
-        Blame::Worker if !is_clients => ExecuteError::Unsupported(reason.to_string()),
+        // Not `Unsupported`, which costs no attempt: what a program brings about here must not be tried for ever.
+        Blame::Worker if !is_clients => ExecuteError::Broken(reason.to_string()),
         Blame::Worker | Blame::Program => ExecuteError::Failed(with_stderr(&reason, &stderr_tail)),
     }
 }

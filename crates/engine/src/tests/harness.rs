@@ -94,6 +94,7 @@ impl Harness {
                 format!("deliver {} {:?} to claim {}", name(lease.job), lease.tasks, claim.0)
             }
             Effect::Suspended { worker, reason } => format!("suspend {worker}: {reason}"),
+            Effect::Lacks { worker, kind } => format!("{worker} lacks {kind}"),
             Effect::Compose { job } => format!("compose {}", name(job)),
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use model::JobKind;
 use scheduler::Failure;
 
-use super::harness::{Harness, MAX_UNSTORED, job};
-use crate::{ClaimId, JobFailure, LeaseFailure, Standing};
+use super::harness::{Harness, MAX_UNSTORED, held, job};
+use crate::{ClaimId, HeldState, JobFailure, LeaseFailure, Standing};
 
 const HEAD_START: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,6 +118,24 @@ fn an_unreachable_worker_gets_nothing_until_its_pause_is_over_and_it_lives() {
 }
 
 #[test]
+fn a_worker_that_does_not_run_a_kind_gets_no_more_of_it_and_no_attempt_is_counted() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let refused = grid.order(1, 0);
+    grid.engine.fail(refused.attempt, LeaseFailure::Unsupported, grid.now).expect("leased");
+    assert_eq!(grid.effects(), ["w lacks sleep"], "no attempt is counted");
+    grid.engine.heartbeat(key, &[held(&refused, HeldState::Running)], grid.now);
+    assert_eq!(grid.wait(SECOND), Vec::<String>::new());
+    let worker = grid.engine.worker(key).expect("known");
+    assert_eq!((worker.standing, worker.lacks), (Standing::Ready, vec![JobKind::SLEEP]));
+    assert!(grid.take_up(2, JobKind::SUM_OF_PRIMES, 1).contains(&"send 2 0..1 to 1.0".to_owned()));
+    grid.worker("x", 1, &[]);
+    assert_eq!(grid.effects(), ["send 1 0..1 to 2.0"], "another worker runs it");
+    assert_eq!(grid.engine.job(job(1)).expect("open").attempts, 1);
+}
+
+#[test]
 fn a_draining_worker_finishes_and_gets_nothing_more() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);
@@ -137,7 +155,9 @@ fn claims_that_wait_are_answered_in_their_order() {
     grid.engine.wait_for_tasks(ClaimId(1), first, 1, grid.now);
     grid.engine.wait_for_tasks(ClaimId(2), second, 1, grid.now);
     grid.engine.wait_for_tasks(ClaimId(3), first, 1, grid.now);
+    assert!(grid.engine.has_waiting_claim(second));
     grid.engine.forget_claim(ClaimId(2));
+    assert!(!grid.engine.has_waiting_claim(second));
     assert_eq!(grid.engine.footprint().claims, 2);
     let effects = grid.take_up(1, JobKind::TASKS, 3);
     assert_eq!(effects, ["store 1 started", "deliver 1 0..1 to claim 1", "deliver 1 1..2 to claim 3"]);

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use model::JobKind;
+
 use super::Scheduler;
 use crate::lease::{Failure, Lane, Revocation, WorkerKey};
 use crate::queue::ClassId;
@@ -27,6 +29,13 @@ impl Scheduler {
     pub fn worker_resumed(&mut self, worker: WorkerKey) {
         let newly_served = self.workers.resume(worker);
         self.note_served(&newly_served, true);
+    }
+
+    /// Gives a worker no more jobs of a kind, which it named but does not run. It keeps its leases.
+    pub fn worker_lacks(&mut self, worker: WorkerKey, kind: JobKind, now: Instant) {
+        let unserved = self.workers.drop_kind(worker, kind, self.queue.classes(), now);
+        self.note_served(&unserved, false);
+        self.end_walks(worker);
     }
 
     /// Stops giving leases to a worker for good. It keeps its leases.

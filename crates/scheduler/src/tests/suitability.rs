@@ -2,7 +2,7 @@
 
 use model::{Affinity, JobKind, Labels, Requirements, Resources};
 
-use super::harness::{Harness, job, labels, slots, spec, worker};
+use super::harness::{Harness, job, labels, lane, slots, spec, worker};
 use crate::{Failure, JobSpec, WaitReason, WorkerSpec};
 
 fn requiring(requires: Requirements) -> JobSpec {
@@ -25,6 +25,36 @@ fn a_worker_gets_only_the_kinds_that_it_runs() {
     assert_eq!(grid.claim(1), None);
     grid.submit_spec(2, JobSpec::new(JobKind::TASKS, 10));
     assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
+}
+
+#[test]
+fn a_worker_that_lacks_a_kind_keeps_its_leases_and_gets_other_kinds() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 10);
+    let (first, other) = (grid.claim(1).expect("a task"), grid.claim(2).expect("a task"));
+    grid.scheduler.worker_lacks(worker(1), JobKind::SUM_OF_PRIMES, grid.now);
+    grid.scheduler.undeliverable(other.attempt).expect("leased");
+    assert_eq!(grid.claim(1), None);
+    grid.complete(&first).expect("it holds its lease");
+    grid.submit_spec(2, JobSpec::new(JobKind::SLEEP, 1));
+    assert_eq!(grid.claim_tasks(1), Some((job(2), 0..1)));
+    assert_eq!(grid.claim_tasks(2).map(|(id, _)| id), Some(job(1)));
+    grid.scheduler.worker_lacks(worker(2), JobKind::SUM_OF_PRIMES, grid.now);
+    let reason = grid.scheduler.explain(job(1)).expect("a reason").to_string();
+    assert!(reason.ends_with("no worker runs sum-of-primes"), "{reason}");
+}
+
+#[test]
+fn a_suspended_worker_lacks_a_kind_when_it_is_resumed() {
+    let mut grid = Harness::with_workers(1);
+    grid.scheduler.slot_idle(lane(1));
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    grid.scheduler.worker_lacks(worker(1), JobKind::SUM_OF_PRIMES, grid.now);
+    grid.submit(1, 1);
+    grid.scheduler.worker_resumed(worker(1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), None);
+    grid.submit_spec(2, JobSpec::new(JobKind::SLEEP, 1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(1)));
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl Sharing {
                 Effect::Store(change) => self.record(member, Entry::Change(change)),
                 Effect::Send(order) => self.send(member, epoch, *order),
                 Effect::Revoke { attempt, worker, .. } => self.revoke(member, epoch, attempt, worker),
-                Effect::Suspended { .. } => (),
+                Effect::Suspended { .. } | Effect::Lacks { .. } => (),
                 Effect::Answer { .. } | Effect::Deliver { .. } | Effect::Compose { .. } => {
                     self.violate("an effect of what no client has asked for");
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::harness::{broken, job, lane, worker};
-use super::operations::{JobOperation, LeaseOperation, Operation, WorkerOperation, shaped, shaped_worker};
+use super::operations::{JobOperation, KINDS, LeaseOperation, Operation, WorkerOperation, shaped, shaped_worker};
 use super::{Known, Model};
 use crate::{Lane, LeaseSize};
 
@@ -100,6 +100,14 @@ impl Model {
                 if let Some(liar) = self.pick_worker(pick) {
                     self.grid.scheduler.worker_set_aside(worker(liar), self.grid.now);
                     self.forget_worker(liar);
+                }
+            }
+            WorkerOperation::Lack { pick, kind } => {
+                if let Some(lacking) = self.pick_worker(pick) {
+                    let kind = KINDS[kind];
+                    self.grid.scheduler.worker_lacks(worker(lacking), kind, self.grid.now);
+                    let spec = self.specs.get_mut(&lacking).expect("a worker of the pool");
+                    spec.kinds.retain(|known| *known != kind);
                 }
             }
             WorkerOperation::Idle { pick, slot } => {

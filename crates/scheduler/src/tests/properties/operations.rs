@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::super::harness::{labels, slots, spec};
 use crate::{JobSpec, OnExhausted, Order, WorkerSpec};
 
+/// The kinds of the jobs.
+pub(super) const KINDS: [JobKind; 2] = [JobKind::SUM_OF_PRIMES, JobKind::TASKS];
+
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
     Job(JobOperation),
@@ -37,6 +40,7 @@ pub(super) enum WorkerOperation {
     Suspend { pick: usize },
     Resume { pick: usize },
     SetAside { pick: usize },
+    Lack { pick: usize, kind: usize },
     Idle { pick: usize, slot: u32 },
     Gone { pick: usize, slot: u32 },
 }
@@ -79,6 +83,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         2 => (pick.clone(), 0u64..20).prop_map(|(pick, tasks)| Operation::Lease(LeaseOperation::Shorten { pick, tasks })),
         2 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Contest { pick })),
         1 => pick.clone().prop_map(|pick| Operation::Worker(WorkerOperation::SetAside { pick })),
+        1 => (pick.clone(), 0usize..2).prop_map(|(pick, kind)| Operation::Worker(WorkerOperation::Lack { pick, kind })),
         1 => pick.clone().prop_map(|pick| Operation::Job(JobOperation::Reopen { pick })),
         2 => (pick.clone(), pick.clone(), 0u64..200, 1u64..8, 0u64..90_000)
             .prop_map(|(pick, worker, from, tasks, age_ms)| Operation::Lease(LeaseOperation::Adopt { pick, worker, from, tasks, age_ms })),
@@ -94,7 +99,7 @@ pub(super) fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
     let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
     JobSpec {
         priority: Priority::try_from(priority).expect("1 to 9"),
-        kind: [JobKind::SUM_OF_PRIMES, JobKind::TASKS][shape % 2],
+        kind: KINDS[shape % 2],
         order: [Order::Stripes, Order::FirstInFirstOut][shape / 2 % 2],
         on_exhausted: [OnExhausted::FailJob, OnExhausted::SkipTask][shape / 4 % 2],
         requires: match shape {

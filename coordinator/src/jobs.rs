@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::{Changed, Explanation, Job};
 use dashmap::DashSet;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId, JobKind, JobState};
+use model::{InvalidJob, JobId, JobKind, JobState, ProgramHash, uploaded_programs};
 use store::{
     Change, ChangeKind, JobFilter, JobRecord, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
 };
@@ -47,6 +47,8 @@ pub(crate) enum ChangeError {
     Over { state: JobState },
     #[error("the simulated workers of this job are gone: start another simulation")]
     SimulationOver,
+    #[error("the job cannot run again: its program {0} has been deleted; upload it again first")]
+    ProgramGone(ProgramHash),
     #[error("only tasks of a job of the kind tasks can be skipped, not those of the kind {0}")]
     NotSkippable(JobKind),
     #[error(transparent)]
@@ -343,6 +345,7 @@ impl Jobs {
                         ChangeError::Over { .. }
                         | ChangeError::Unknown(_)
                         | ChangeError::SimulationOver
+                        | ChangeError::ProgramGone(_)
                         | ChangeError::NotSkippable(_),
                     ) => (),
                     Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
@@ -383,6 +386,12 @@ impl Jobs {
         }
         if self.driver.input(|engine, now| engine.retry(id, now)).is_ok() {
             return Ok(self.store.flush().await?);
+        }
+        // A job that is over keeps no program.
+        for program in uploaded_programs(record.kind, record.params.get()) {
+            if self.store.program(program).await?.is_none() {
+                return Err(ChangeError::ProgramGone(program));
+            }
         }
         self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Retried }).await?;
         // It is open on the disk now: the engine must get it, whatever a single read says.

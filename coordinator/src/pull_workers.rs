@@ -1,5 +1,6 @@
 //! Workers that pull their tasks. They need no registration: a claim makes them known, and a worker that neither claims
-//! nor holds anything for a while is forgotten.
+//! nor holds anything for a while is forgotten. A name belongs to the worker whose claim waits, as far as workers can be told
+//! apart: by what they can do.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,9 +26,17 @@ const MAX_WORKERS: usize = 65_536;
 /// The most kinds that a claim may name.
 const MAX_KINDS: usize = 64;
 
+/// Why a claim is refused.
 #[derive(Debug, thiserror::Error)]
-#[error("{MAX_WORKERS} pulling workers are known already")]
-pub(crate) struct TooManyWorkers;
+pub(crate) enum ClaimError {
+    #[error("{MAX_WORKERS} pulling workers are known already")]
+    TooManyWorkers,
+    #[error(
+        "the name {0} belongs to a living worker with other kinds, labels or resources: give each worker a worker_id of \
+         its own"
+    )]
+    NameTaken(WorkerId),
+}
 
 /// A pulling worker.
 #[derive(Clone, Debug)]
@@ -106,8 +115,9 @@ impl PullWorkers {
     }
 
     /// A worker that claims, whose abilities were checked. A worker that comes back with other abilities is a new one; the
-    /// old one keeps its leases until they end.
-    pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<Claimant, TooManyWorkers> {
+    /// old one keeps its leases until they end. While a claim of the old one waits, both live, and the new one is refused:
+    /// else the claim would wait in vain.
+    pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<Claimant, ClaimError> {
         if let Some(mut known) = self.known.get_mut(&claim.worker_id)
             && known.is_as(claim)
             && !known.is_gone(now)
@@ -121,6 +131,9 @@ impl PullWorkers {
             Entry::Occupied(mut known) if known.get().is_as(claim) && !known.get().is_gone(now) => {
                 known.get_mut().last_seen_at = now;
                 Ok(known.get().claimant())
+            }
+            Entry::Occupied(known) if self.driver.view(|engine| engine.has_waiting_claim(known.get().key)) => {
+                Err(ClaimError::NameTaken(claim.worker_id.clone()))
             }
             Entry::Occupied(mut known) => {
                 let is_draining = known.get().is_draining && !known.get().is_gone(now);
@@ -139,7 +152,7 @@ impl PullWorkers {
                 self.replaced.lock().unwrap_or_else(PoisonError::into_inner).push(before);
                 Ok(claimant)
             }
-            Entry::Vacant(_) if is_full => Err(TooManyWorkers),
+            Entry::Vacant(_) if is_full => Err(ClaimError::TooManyWorkers),
             Entry::Vacant(unknown) => {
                 let worker = self.join(claim, now);
                 let before = self.drained_before.remove(&claim.worker_id);
@@ -167,7 +180,7 @@ impl PullWorkers {
 
     /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. A worker that is
     /// not known gets no tasks until it claims.
-    pub(crate) fn recall(&self, worker_id: &WorkerId, now: Instant) -> Result<WorkerKey, TooManyWorkers> {
+    pub(crate) fn recall(&self, worker_id: &WorkerId, now: Instant) -> Result<WorkerKey, ClaimError> {
         if let Some(mut known) = self.known.get_mut(worker_id) {
             known.last_seen_at = now;
             return Ok(known.key);

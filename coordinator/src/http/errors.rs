@@ -5,7 +5,7 @@ use store::{ReadError, SubmitError, WriteError};
 
 use crate::accepting::AcceptError;
 use crate::jobs::ChangeError;
-use crate::pull_workers::TooManyWorkers;
+use crate::pull_workers::ClaimError;
 
 pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
@@ -41,16 +41,20 @@ pub(super) fn from_accept(error: AcceptError) -> ApiError {
 pub(super) fn from_change(error: ChangeError) -> ApiError {
     match error {
         ChangeError::Unknown(_) => ApiError::Unknown(error.to_string()),
-        ChangeError::Over { .. } | ChangeError::SimulationOver | ChangeError::NotSkippable(_) => {
-            ApiError::Conflict(error.to_string())
-        }
+        ChangeError::Over { .. }
+        | ChangeError::SimulationOver
+        | ChangeError::ProgramGone(_)
+        | ChangeError::NotSkippable(_) => ApiError::Conflict(error.to_string()),
         ChangeError::Write(error) => from_write(error),
         ChangeError::Read(error) => from_read(error),
     }
 }
 
-pub(super) fn from_full(error: TooManyWorkers) -> ApiError {
-    ApiError::Unavailable(error.to_string())
+pub(super) fn from_claim(error: ClaimError) -> ApiError {
+    match error {
+        ClaimError::TooManyWorkers => ApiError::Unavailable(error.to_string()),
+        ClaimError::NameTaken(_) => ApiError::Conflict(error.to_string()),
+    }
 }
 
 pub(crate) fn from_invalid(error: model::InvalidJob) -> ApiError {

@@ -22,12 +22,13 @@ use uuid::Uuid;
 use workloads::Report;
 
 use super::State;
-use super::errors::{from_full, from_invalid, from_read};
+use super::errors::{from_claim, from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::{Begun, End};
+use crate::metrics::LeaseEnd;
 use crate::outputs::{Reported, UncountedError};
 use crate::pull_workers::{Claimant, check_abilities};
-use crate::spans::{LeaseSpanEnd, lease_ended, lease_span, traced_lease};
+use crate::spans::{lease_ended, lease_span, traced_lease};
 use crate::term::Term;
 use crate::undelivered::{ATTEMPT, UNDELIVERED};
 
@@ -64,6 +65,7 @@ const DRAINED_RETRY_AFTER_S: u32 = 30;
         (status = 204, description = "There is nothing for this worker now; with `Retry-After` where it is drained and gets nothing more"),
         (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "A worker of this name waits for tasks that can do something else", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -120,8 +122,8 @@ pub(super) async fn complete(
     permit.keep_until_durable(&term.store, &term.supervisor);
     state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
     let span_end = match &completed {
-        Ok(()) => Some(LeaseSpanEnd::Completed),
-        Err(CompleteError::Stale(_)) => Some(LeaseSpanEnd::Refused),
+        Ok(()) => Some(LeaseEnd::Completed),
+        Err(CompleteError::Stale(_)) => Some(LeaseEnd::Refused),
         // A worker that pulls keeps its lease and may report again.
         Err(CompleteError::Invalid(_)) => None,
     };
@@ -166,7 +168,7 @@ pub(super) async fn fail(
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
     let traced = traced_lease(&term.driver, attempt);
     term.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
-    lease_ended(traced, attempt, LeaseSpanEnd::Failed);
+    lease_ended(traced, attempt, LeaseEnd::Failed);
     state.lease_log.ended(attempt, End::Failed, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -233,7 +235,7 @@ pub(super) async fn release(
     } else {
         term.driver.input(|engine, now| engine.release(attempt, now)).map_err(|_| stale())?;
     }
-    lease_ended(traced, attempt, LeaseSpanEnd::Returned);
+    lease_ended(traced, attempt, LeaseEnd::Returned);
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
 }
@@ -247,7 +249,7 @@ fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName
     let LeaseName { worker_id, job, first, beyond } = lease.ok_or_else(stale)?;
     let worker = match state.workers.key(worker_id) {
         Some(key) => key,
-        None => term.pull_workers.recall(worker_id, Instant::now()).map_err(from_full)?,
+        None => term.pull_workers.recall(worker_id, Instant::now()).map_err(from_claim)?,
     };
     let held = HeldLease {
         attempt,
@@ -312,7 +314,7 @@ async fn fetch(
     request: &HttpRequest,
     claim: &ClaimRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let Claimant { key: worker, is_draining } = term.pull_workers.see(claim, Instant::now()).map_err(from_full)?;
+    let Claimant { key: worker, is_draining } = term.pull_workers.see(claim, Instant::now()).map_err(from_claim)?;
     let max_tasks = u64::from(claim.max_tasks);
     if state.health.is_draining() {
         return Err(stopping(state));

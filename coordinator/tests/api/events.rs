@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use coordinator::config::Config;
 use model::{EventKind, JobState, Labels};
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -193,9 +194,12 @@ async fn a_wrong_place_in_the_stream_is_named() {
     let job = grid.submit(&numbered_tasks(1)).await;
     for path in ["/v1/events".to_owned(), format!("/v1/jobs/{}/events", job.id)] {
         assert_eq!(problem(grid.get(&format!("{path}?after=x")).await, 400).await.field.as_deref(), Some("after"));
-        let request = grid.client.get(format!("http://{}{path}", grid.public)).header("Last-Event-ID", "x");
-        let answer = request.send().await.expect("an answer");
-        assert_eq!(problem(answer, 400).await.field.as_deref(), Some("Last-Event-ID"));
+        for id in [&b"x"[..], b"-1", b"1.0", b"\xff"] {
+            let id = HeaderValue::from_bytes(id).expect("a value");
+            let request = grid.client.get(format!("http://{}{path}", grid.public)).header("Last-Event-ID", id);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(problem(answer, 400).await.field.as_deref(), Some("Last-Event-ID"));
+        }
         let far = u64::MAX.to_string();
         assert_eq!(grid.get(&format!("{path}?after={far}")).await.status(), 200, "a reset, which is no error");
     }

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from divvy.worker.cli import configure, main
+from divvy.worker.variables import _KNOWN, unknown_variables
 
 from .helpers import ROOT
 
@@ -51,3 +52,20 @@ def test_a_wrong_variable_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(name, "many")
     with pytest.raises(SystemExit, match=f"{name} is not valid: it must be a whole number, but is 'many'"):
         main([])
+
+
+def test_the_known_variables_are_those_of_the_documentation() -> None:
+    documented = set(re.findall(r"DIVVY_[A-Z_]+", (ROOT / "docs" / "configuration.md").read_text()))
+    assert unknown_variables(dict.fromkeys(documented, "1")) == []
+    assert {f"DIVVY_{name}" for name in _KNOWN} == documented
+
+
+def test_variables_that_kubernetes_sets_for_services_are_no_misspelt_ones() -> None:
+    links = {
+        "DIVVY_COORDINATOR_SERVICE_HOST": "10.0.0.1",
+        "DIVVY_COORDINATOR_SERVICE_PORT_HTTP": "80",
+        "DIVVY_COORDINATOR_PORT": "tcp://10.0.0.1:80",
+        "DIVVY_COORDINATOR_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    environment = {**links, "DIVVY_PORT": "8080", "DIVVY_FOO": "1", "PATH": "/"}
+    assert unknown_variables(environment) == ["DIVVY_FOO", "DIVVY_PORT"]

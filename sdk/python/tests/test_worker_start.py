@@ -53,3 +53,14 @@ def test_a_coordinator_that_is_none_is_named(start: Callable[..., Any]) -> None:
     worker = start(Process, [sys.executable, "-m", "divvy.worker", "--coordinator", "ftp://host"], {})
     assert worker.wait() == 1
     assert worker.lines == ["error: 'ftp://host' is not an http:// or https:// URL of a service"]
+
+
+def test_a_variable_that_no_program_reads_is_warned_about(start: Callable[..., Any]) -> None:
+    variables = {"DIVVY_SLOT": "3", "DIVVY_CHUNK_SIZE": "10", "DIVVY_LOG": "worker=debug"}
+    worker = start(Process, [sys.executable, "-m", "divvy.worker", "--coordinator", "ftp://host"], variables)
+    assert worker.wait() == 1
+    warnings = [line.partition(" WARNING ")[2] for line in worker.lines[:-1]]
+    assert warnings == [
+        "DIVVY_LOG is 'worker=debug': this worker takes debug, info, warning or error, and takes it as info",
+        "no program reads the variable DIVVY_SLOT: it has no effect",
+    ]

@@ -20,6 +20,9 @@ from .._version import __version__
 from ..calls import OWN_LABELS
 from ..registry import registered
 from .service import Config, Worker, WorkerFailed
+from .variables import unknown_variables
+
+log = logging.getLogger("divvy.worker")
 
 MAX_SLOTS = 1024
 
@@ -144,14 +147,20 @@ def configure(arguments: Sequence[str] | None) -> Config:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a worker until SIGTERM or Ctrl-C."""
-    level = os.environ.get("DIVVY_LOG", "info").upper()
+    level = os.environ.get("DIVVY_LOG") or "info"
+    is_level = level.upper() in ("DEBUG", "INFO", "WARNING", "ERROR")
     logging.basicConfig(
         stream=sys.stderr,
-        level=level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else "INFO",
+        level=level.upper() if is_level else "INFO",
         format="%(asctime)s %(levelname)s %(message)s",
     )
     try:
         config = configure(arguments)
+        if not is_level:
+            # Other programs of the grid take filters, and one variable may be set for all of them.
+            log.warning("DIVVY_LOG is %r: this worker takes debug, info, warning or error, and takes it as info", level)
+        for name in unknown_variables(os.environ):
+            log.warning("no program reads the variable %s: it has no effect", name)
         hide_token()
         worker = Worker(config)
     except ValueError as error:

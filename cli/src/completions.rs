@@ -1,13 +1,13 @@
 //! `divvy completions SHELL`.
 
-use std::io::{Write, stdout};
+use std::io::Write;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::arguments::{Arguments, Completions};
 use crate::failure::Failure;
-use crate::print::unwritable;
+use crate::print::{out, unwritable};
 
 pub(crate) fn run(arguments: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &Completions) -> Result<(), Failure> {
     if arguments.shell == Shell::Zsh {
         script = zsh_that_loads_its_completion(&script);
     }
-    stdout().write_all(&script).map_err(|error| unwritable(&error))
+    out()?.write_all(&script).map_err(|error| unwritable(&error))
 }
 
 /// The script registers itself by `compdef`, which exists only after `compinit`: where it is read earlier, such as at the

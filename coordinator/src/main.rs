@@ -1,6 +1,6 @@
 //! The `divvy-coordinator` binary: configuration from the environment, logs on stderr, SIGTERM drains.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -38,16 +38,13 @@ async fn serve() -> ExitCode {
 
 fn move_store(arguments: &[String]) -> ExitCode {
     if asks_for_help(arguments) {
-        tell(&mut stdout(), migrate::USAGE);
-        return ExitCode::SUCCESS;
+        return service::print(migrate::USAGE);
     }
     match migrate::migrate(arguments) {
-        Ok(moved) => {
-            tell(&mut stdout(), &moved);
-            ExitCode::SUCCESS
-        }
+        Ok(moved) => service::print(&moved),
         Err(error) => {
-            tell(&mut stderr(), &format!("error: {error:#}\n"));
+            // People may have gone: the exit code tells all the same.
+            let _ = writeln!(stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -56,8 +53,7 @@ fn move_store(arguments: &[String]) -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn stand_before(arguments: &[String]) -> ExitCode {
     if asks_for_help(arguments) {
-        tell(&mut stdout(), front::USAGE);
-        return ExitCode::SUCCESS;
+        return service::print(front::USAGE);
     }
     let standing = async {
         service::init_logs(service::DEFAULT_LOG)?;
@@ -69,11 +65,6 @@ async fn stand_before(arguments: &[String]) -> ExitCode {
 
 fn asks_for_help(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == "--help" || argument == "-h")
-}
-
-/// Writes for people, who may have gone: the exit code tells all the same.
-fn tell(place: &mut impl Write, text: &str) {
-    let _ = place.write_all(text.as_bytes()).and_then(|()| place.flush());
 }
 
 async fn run() -> anyhow::Result<()> {

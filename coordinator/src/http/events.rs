@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use actix_web_lab::sse::{self, Sse};
@@ -129,10 +130,10 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
 /// After which event, and whether those that come too.
 fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
     let query = Query::parse(request.query_string())?;
-    let header = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
-    let invalid =
-        |_| ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
-    let header = header.map(|id| id.parse().map_err(invalid)).transpose()?;
+    let header = request.headers().get("last-event-id").filter(|id| !id.is_empty());
+    let invalid = || ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
+    let number = |id: &HeaderValue| id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(invalid);
+    let header = header.map(number).transpose()?;
     Ok((header.or(query.parsed("after")?), query.parsed("follow")?.unwrap_or(true)))
 }
 

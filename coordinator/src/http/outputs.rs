@@ -9,7 +9,7 @@ use api::Problem;
 use futures_util::{StreamExt, stream};
 use model::{AttemptId, JobId, OutputObject, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
-use service::{ApiError, Query};
+use service::{ApiError, Query, body_error};
 use store::{AttemptEnd, ComposeError, OutputError, OutputUpload, ReadError};
 use tokio::time::error::Elapsed;
 use uuid::Uuid;
@@ -85,7 +85,7 @@ async fn receive(upload: &mut OutputUpload, mut body: Payload, handed: Handed, t
     let mut looked_at = 0;
     let late = |_| ApiError::BodyTimeout(PIECE_TIMEOUT);
     while let Some(piece) = tokio::time::timeout(PIECE_TIMEOUT, body.next()).await.map_err(late)? {
-        let piece = piece.map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
+        let piece = piece.map_err(body_error)?;
         upload.push(&piece).await.map_err(from_output)?;
         if upload.bytes() >= looked_at + LOOKED_AT_BYTES {
             handed.demand_lease(term)?;

@@ -10,7 +10,7 @@ use api::{ParsedJob, Problem, Program, ProgramNames, ProgramPage};
 use futures_util::StreamExt;
 use model::{JobKind, ProgramHash, ProgramKind};
 use serde::Deserialize;
-use service::{ApiError, Caller, Query, Right};
+use service::{ApiError, Caller, Query, Right, body_error};
 use sha2::{Digest, Sha256};
 use store::{ProgramRecord, ProgramUpload, Store, UploadError};
 use utoipa::IntoParams;
@@ -143,7 +143,7 @@ async fn receive(
     let mut start = Vec::new();
     let late = |_| ApiError::BodyTimeout(PIECE_TIMEOUT);
     while let Some(part) = tokio::time::timeout(PIECE_TIMEOUT, body.next()).await.map_err(late)? {
-        let part = part.map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
+        let part = part.map_err(body_error)?;
         if upload.bytes() + part.len() as u64 > max_bytes {
             return Err(too_large());
         }

@@ -39,8 +39,35 @@ pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     match predicate(&cause) {
         Some(predicate) => format!("{subject} {predicate}"),
         None if error.is_data() => cause,
-        None => format!("it is no JSON: {cause}"),
+        None => format!("it is no JSON: {}", syntax(&cause)),
     }
+}
+
+/// What is wrong with the syntax of a JSON text.
+fn syntax(cause: &str) -> String {
+    if let Some(unfinished) = cause.strip_prefix("EOF while parsing ") {
+        return match unfinished {
+            "a value" => "it ends where a value must be".to_owned(),
+            other => format!("it ends within {other}"),
+        };
+    }
+    let plain = match cause {
+        "recursion limit exceeded" => "it is nested too deeply, more than 127 levels",
+        "expected value" => "a value must be here",
+        "expected ident" => "a value must be here, such as true, false or null",
+        "trailing characters" => "something follows its end",
+        "key must be a string" => "a name in quotes must be here",
+        "invalid escape" => "a backslash in a text must be followed by one of \"\\/bfnrtu",
+        "control character (\\u0000-\\u001F) found while parsing a string" => {
+            "a control character in a text must be written as \\u and four digits"
+        }
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+            "a \\u of a surrogate must be followed by that of the other half"
+        }
+        "invalid unicode code point" => "a text must be UTF-8",
+        other => other,
+    };
+    plain.to_owned()
 }
 
 /// The text of an error of serde_json without the place.
@@ -145,8 +172,25 @@ mod tests {
     fn a_text_that_is_no_json_is_called_so_with_its_place() {
         let wrong = |json: &str| json_error_at("it", &serde_json::from_str::<Vec<u8>>(json).expect_err(json));
         assert_eq!(wrong("[1, 300]"), "it must be a whole number from 0 to 255, but is 300 (line 1, column 7)");
-        assert!(wrong("[1\n").starts_with("it is no JSON: EOF while parsing a list (line 2"));
-        assert!(wrong("").starts_with("it is no JSON: EOF while parsing a value (line 1"));
+        let starts = |json: &str, start: &str| {
+            let told = wrong(json);
+            assert!(told.starts_with(&format!("it is no JSON: {start} (line ")), "{told}");
+        };
+        starts("[1\n", "it ends within a list");
+        starts("", "it ends where a value must be");
+        starts("[1,]", "trailing comma");
+        starts("[x]", "a value must be here");
+        starts("[trux]", "a value must be here, such as true, false or null");
+        starts("[1] 2", "something follows its end");
+        let nested = |json: &str| json_error("it", &serde_json::from_str::<serde_json::Value>(json).expect_err(json));
+        assert_eq!(nested(&"[".repeat(200)), "it is no JSON: it is nested too deeply, more than 127 levels");
+        assert_eq!(nested("{1: 2}"), "it is no JSON: a name in quotes must be here");
+        let escape = "it is no JSON: a backslash in a text must be followed by one of \"\\/bfnrtu";
+        assert_eq!(nested(r#""\x""#), escape);
+        let control = "it is no JSON: a control character in a text must be written as \\u and four digits";
+        assert_eq!(nested("\"\n\""), control);
+        let surrogate = "it is no JSON: a \\u of a surrogate must be followed by that of the other half";
+        assert_eq!(nested(r#""\ud800x""#), surrogate);
     }
 
     #[test]

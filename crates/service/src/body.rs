@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ApiError;
 use crate::budget::{BodyBudget, Reservation};
+use crate::encoding::is_utf8;
 
 /// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -82,7 +83,7 @@ async fn read_small(payload: Payload) -> Result<Bytes, ApiError> {
         .await
         .map_err(|_| ApiError::BodyTimeout(BODY_TIMEOUT))?
         .map_err(|_| ApiError::BodyTooLarge(MAX_BODY_BYTES))?
-        .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })
+        .map_err(|error| unread(error.as_error()))
 }
 
 /// Reads a body of at most `max_bytes` within `timeout`. Its memory is reserved from `budget`: all of it before the first
@@ -111,7 +112,7 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
     reservation.extend(length)?;
     let mut bytes = BytesMut::with_capacity(length);
     while let Some(part) = payload.next().await {
-        let part = part.map_err(cut_off)?;
+        let part = part.map_err(body_error)?;
         let needed = bytes.len() + part.len();
         if needed > max_bytes {
             return Err(ApiError::BodyTooLarge(max_bytes));
@@ -127,8 +128,21 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
     Ok(Body { bytes: bytes.freeze(), reservation })
 }
 
-fn cut_off(error: PayloadError) -> ApiError {
-    ApiError::InvalidBody { field: None, message: error.to_string() }
+/// Why a body could not be read to its end.
+#[must_use]
+pub fn body_error(error: PayloadError) -> ApiError {
+    unread(Some(&error))
+}
+
+fn unread(error: Option<&PayloadError>) -> ApiError {
+    let message = if matches!(error, Some(PayloadError::Incomplete(_) | PayloadError::Io(_))) {
+        "it is cut off: the connection ended before all of it came"
+    } else if matches!(error, Some(PayloadError::EncodingCorrupted)) {
+        "its chunks are not as HTTP/1.1 has them"
+    } else {
+        "it cannot be read to its end"
+    };
+    ApiError::InvalidBody { field: None, message: message.to_owned() }
 }
 
 /// Works on a body: on this thread if it is short, else on one that may take its time, so that no other request waits.
@@ -181,6 +195,23 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
         let message = json_error_at(field.as_deref().unwrap_or("it"), &error);
         ApiError::InvalidBody { field, message }
+    })
+}
+
+/// Parses the body of a form that is no file (`application/x-www-form-urlencoded`).
+///
+/// # Errors
+/// It is not UTF-8, or not the form of a `T`.
+pub fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let invalid = |message: String| ApiError::InvalidBody { field: None, message };
+    let text = std::str::from_utf8(body).ok().filter(|text| is_utf8(text));
+    let text = text.ok_or_else(|| invalid("it must be UTF-8 when it is decoded, but is not".to_owned()))?;
+    serde_urlencoded::from_str(text).map_err(|error| {
+        let error = error.to_string();
+        match error.strip_prefix("missing field ") {
+            Some(field) => invalid(format!("it has no field {}", field.trim_matches('`'))),
+            None => invalid(format!("it is no form: {error}")),
+        }
     })
 }
 
@@ -264,6 +295,16 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_of_utf8_and_has_its_fields() {
+        assert_eq!(parse_form::<Report>(b"error=%C3%A9").expect("valid").error, "\u{e9}");
+        let wrong = |form: &[u8]| parse_form::<Report>(form).expect_err("no form").to_string();
+        assert_eq!(wrong(b"other=1"), "the body is not valid: it has no field error");
+        for form in [&b"error=%ff"[..], b"error=\xff"] {
+            assert_eq!(wrong(form), "the body is not valid: it must be UTF-8 when it is decoded, but is not");
+        }
+    }
+
+    #[test]
     fn structs_come_from_objects_at_every_depth() {
         let job = |fields: &str| {
             let body = format!(r#"{{"kind": "count-primes", "params": {{"a": 1, "b": "2"}}{fields}}}"#);
@@ -292,7 +333,7 @@ mod tests {
         let expected = r#"timeout.job_seconds must be a whole number from 1 to 4294967295, but is "x""#;
         assert!(error.starts_with(&format!("the body is not valid: {expected} (line 1, ")), "{error}");
         let error = parse_json::<Report>(br#"{"error": "why"} {}"#).expect_err("two values").to_string();
-        assert!(error.starts_with("the body is not valid: it is no JSON: trailing characters"), "{error}");
+        assert!(error.starts_with("the body is not valid: it is no JSON: something follows its end"), "{error}");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub enum ApiError {
     /// The body has another type than the path takes.
     #[error("the body must be JSON, sent with 'Content-Type: application/json'")]
     NotJson,
+    /// The body is encoded, such as compressed.
+    #[error("the body must be sent as it is, without 'Content-Encoding: {0}': no encoding is taken but identity")]
+    Encoded(String),
     /// Nothing is at this path.
     #[error("there is nothing at {0}")]
     NotFound(String),
@@ -120,7 +123,7 @@ impl ResponseError for ApiError {
             Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::NoCertificate | Self::CrossSite(_) => StatusCode::FORBIDDEN,
             Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::Encoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotFound(_) | Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -175,6 +178,9 @@ impl ApiError {
     fn insert_headers(&self, response: &mut HttpResponseBuilder) {
         if let Self::MethodNotAllowed { allow } = self {
             response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        if matches!(self, Self::Encoded(_)) {
+            response.insert_header((header::ACCEPT_ENCODING, "identity"));
         }
         if matches!(self, Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING};
+use actix_web::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING,
+};
 use actix_web::http::{Method, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -20,7 +22,8 @@ use tracing::info;
 
 use crate::access::Access;
 use crate::connection::has_client_certificate;
-use crate::query::Query;
+use crate::encoding::shown;
+use crate::query::{Query, demand_utf8};
 use crate::routes::{Demand, Matched, Route, Routes};
 use crate::{ApiError, Caller};
 
@@ -53,6 +56,7 @@ impl Guard {
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
         let Matched { pattern, route } = Matched::of(request);
         self.check_host(request.head())?;
+        demand_utf8(request.uri())?;
         if route.is_some_and(|route| route.demand() == Demand::Nothing) {
             return Ok(Caller::default());
         }
@@ -67,8 +71,11 @@ impl Guard {
         if let (None, Some(routes), Some(pattern)) = (route, self.routes, &pattern) {
             routes.refuse_method(pattern)?;
         }
-        if has_body(request.headers()) && !route.is_some_and(Route::takes_any_body) {
-            check_content_type(request.headers())?;
+        if has_body(request.headers()) {
+            check_encoding(request.headers())?;
+            if !route.is_some_and(Route::takes_any_body) {
+                check_content_type(request.headers())?;
+            }
         }
         if let (Some(_), Some(_)) = (self.routes, &pattern) {
             self.check_parameters(request, route)?;
@@ -151,6 +158,18 @@ fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
         (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
         _ => Err(ApiError::CrossSite("Origin is not the host that is asked".to_owned())),
     }
+}
+
+/// Nothing here decodes bodies: what is compressed would be read, or stored, as it is.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    for value in headers.get_all(CONTENT_ENCODING) {
+        let encodings = String::from_utf8_lossy(value.as_bytes());
+        let is_identity = |encoding: &str| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+        if !encodings.split(',').all(|encoding| is_identity(encoding.trim())) {
+            return Err(ApiError::Encoded(shown(&encodings)));
+        }
+    }
+    Ok(())
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod credential;
 mod doors;
+mod encoding;
 mod error;
 mod fields;
 mod guard;
@@ -32,8 +33,8 @@ pub mod trace;
 pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{
-    Body, MAX_BODY_BYTES, parse_json, parse_json_leniently, read_body, read_json, read_json_leniently,
-    read_json_or_default, with_body, with_body_counted,
+    Body, MAX_BODY_BYTES, body_error, parse_form, parse_json, parse_json_leniently, read_body, read_json,
+    read_json_leniently, read_json_or_default, with_body, with_body_counted,
 };
 pub use budget::{BodyBudget, Reservation};
 pub use config::{from_env, is_variable_of_a_program, warn_about_unknown_variables};
@@ -46,7 +47,7 @@ pub use guard::AllowedHosts;
 pub use health::Health;
 pub use metrics::Metrics;
 pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
-pub use program::{Program, Variable, variables_of};
+pub use program::{Program, Variable, print, variables_of};
 pub use query::{Query, range_from_query};
 pub use relay::{Passed, Place, Relay};
 pub use routes::{BodySize, Refusal, Route};

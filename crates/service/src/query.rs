@@ -5,19 +5,18 @@ use std::fmt::Display;
 use std::num::IntErrorKind;
 use std::str::FromStr;
 
+use actix_web::http::Uri;
 use model::NumberRange;
 
 use crate::ApiError;
-
-/// The most of a parameter's name or value that an error repeats.
-const MAX_SHOWN_CHARS: usize = 64;
+use crate::encoding::{is_utf8, shown};
 
 /// The parameters of a query string, some of which may come more than once.
 #[derive(Clone, Debug)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query string.
+    /// Reads a query string, which the guard of a listener has found to be UTF-8.
     ///
     /// # Errors
     /// It is not readable.
@@ -81,12 +80,26 @@ impl Query {
     }
 }
 
-fn invalid(name: &str, message: impl Into<String>) -> ApiError {
-    ApiError::InvalidParameter { name: shown(name), message: message.into() }
+/// Refuses a target whose path or parameters are not UTF-8 when they are decoded: decoders would replace what is not, and a
+/// handler be given another name than the client's.
+pub(crate) fn demand_utf8(target: &Uri) -> Result<(), ApiError> {
+    let refused = |name: &str, text: &str| {
+        Err(invalid(name, format!("must be UTF-8 when it is decoded, but is not: {}", shown(text))))
+    };
+    if !is_utf8(target.path()) {
+        return refused("path", target.path());
+    }
+    match target.query().unwrap_or_default().split('&').find(|parameter| !is_utf8(parameter)) {
+        None => Ok(()),
+        Some(parameter) => {
+            let name = parameter.split('=').next().filter(|name| is_utf8(name));
+            refused(name.unwrap_or("query"), parameter)
+        }
+    }
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN_CHARS).collect()
+fn invalid(name: &str, message: impl Into<String>) -> ApiError {
+    ApiError::InvalidParameter { name: shown(name), message: message.into() }
 }
 
 /// What is wrong with a value. The words of the standard library are meant for programmers.
@@ -151,6 +164,19 @@ mod tests {
         let unknown = query.demand_known(&["limit", "n", "m", "w"]).expect_err("unknown").to_string();
         assert_eq!(unknown, "lim it is no parameter here: this path takes limit, n, m, w");
         assert_eq!(query.parsed::<u32>("absent").expect("absent"), None);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_and_not_replaced() {
+        for (target, name, shown) in [
+            ("/jobs?limit=1&tag=%ff", "tag", "tag=%ff"),
+            ("/jobs?%C3=1", "query", "%C3=1"),
+            ("/results/%80?tag=%ff", "path", "/results/%80"),
+        ] {
+            let error = demand_utf8(&Uri::from_static(target)).expect_err(target).to_string();
+            assert_eq!(error, format!("{name} must be UTF-8 when it is decoded, but is not: {shown}"));
+        }
+        assert!(demand_utf8(&Uri::from_static("/results/%C3%A9?tag=%F0%9F%98%80&tag=%")).is_ok());
     }
 
     fn message(query: &str) -> String {

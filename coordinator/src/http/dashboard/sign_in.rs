@@ -7,7 +7,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use dashboard::sign_in_page;
 use serde::Deserialize;
-use service::{Access, ApiError, TOKEN_COOKIE, read_body};
+use service::{Access, TOKEN_COOKIE, parse_form, read_body};
 
 use super::super::State;
 use super::page::{PageError, Visit, html, see_other};
@@ -42,9 +42,7 @@ pub(super) async fn sign_in(
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
     let body = read_body(&request, body, MAX_BYTES, BODY_TIMEOUT, &state.bodies).await?;
-    let invalid =
-        |error: serde_urlencoded::de::Error| ApiError::InvalidBody { field: None, message: error.to_string() };
-    let Form { token, next } = serde_urlencoded::from_bytes(&body).map_err(invalid)?;
+    let Form { token, next } = parse_form(&body)?;
     let (token, next) = (token.trim(), own_path(&next));
     if access.is_open() {
         return Ok(see_other(next));

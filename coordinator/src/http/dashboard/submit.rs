@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::{JobRequest, Simulation};
 use dashboard::{SubmitForm, form_field, job_body, submit_page};
 use model::{JobKind, Priority};
-use service::{ApiError, Caller, Reservation, parse_json, read_body, with_body_counted};
+use service::{ApiError, Caller, Reservation, parse_form, parse_json, read_body, with_body_counted};
 use uuid::Uuid;
 
 use super::super::State;
@@ -53,8 +53,7 @@ pub(super) async fn submit(
     let most = state.max_job_bytes.saturating_mul(FORM_EXPANSION);
     let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
     let decoded = with_body_counted(body, |body| {
-        let fields: Vec<(String, String)> = serde_urlencoded::from_bytes(body)
-            .map_err(|error| ApiError::InvalidBody { field: None, message: error.to_string() })?;
+        let fields: Vec<(String, String)> = parse_form(body)?;
         Ok((fields, body.len()))
     });
     let (fields, reservation) = decoded.await?;

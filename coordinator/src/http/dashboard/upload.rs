@@ -51,9 +51,10 @@ pub(super) async fn program(
 async fn file(request: &HttpRequest, body: Bytes) -> Result<Vec<Bytes>, ApiError> {
     let invalid = |message: String| ApiError::InvalidBody { field: None, message };
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let boundary = parse_boundary(content_type).map_err(|error| invalid(error.to_string()))?;
+    let no_form = |_| invalid("it must be a form with a file (multipart/form-data with a boundary)".to_owned());
+    let boundary = parse_boundary(content_type).map_err(no_form)?;
     let mut form = Multipart::new(stream::iter([Ok::<_, multer::Error>(body)]), boundary);
-    let broken = |error: multer::Error| invalid(format!("the form cannot be read: {error}"));
+    let broken = |_| invalid("the form cannot be read: it is cut off, or not as multipart/form-data has it".to_owned());
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
         if field.name() != Some(FIELD) {
             continue;

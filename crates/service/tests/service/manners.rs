@@ -1,6 +1,7 @@
 //! Methods, parameters, bodies, malformed requests.
 
 use std::io::Write;
+use std::net::Shutdown;
 
 use crate::helpers::{Options, read_to_end, read_up_to, start};
 
@@ -102,4 +103,58 @@ fn a_head_that_does_not_come_gets_a_problem() {
     let service = start(Options { limits, ..Options::default() });
     let answer = service.ask("GET / HTTP/1.1\r\n");
     assert_eq!((answer.status, answer.detail()), (408, "the head of the request did not arrive in time".into()));
+}
+
+#[test]
+fn an_encoded_body_is_refused_with_the_encoding_that_is_taken() {
+    let service = start(Options::default());
+    let post = |target: &str, encoding: &str| {
+        service.post(target, &["content-type: application/json", encoding], r#"{"name": "n"}"#)
+    };
+    for target in ["/things", "/programs", "/upload"] {
+        for encoding in ["gzip", "GZIP", "br", "identity, deflate", "nonsense"] {
+            let answer = post(target, &format!("content-encoding: {encoding}"));
+            assert_eq!(
+                (answer.status, answer.header("accept-encoding")),
+                (415, Some("identity")),
+                "{target} {encoding}"
+            );
+            let expected = format!(
+                "the body must be sent as it is, without 'Content-Encoding: {encoding}': no encoding is taken but \
+                 identity"
+            );
+            assert_eq!(answer.detail(), expected);
+        }
+        assert!(matches!(post(target, "content-encoding: Identity").status, 200 | 201), "{target}");
+    }
+    assert_eq!(service.get("/things", &["content-encoding: gzip"]).status, 200, "there is no body");
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_called_so() {
+    let service = start(Options::default());
+    for target in ["/things", "/upload"] {
+        let mut stream = service.connect();
+        let head = "host: localhost\r\ncontent-type: application/json\r\ncontent-length: 100";
+        write!(stream, "POST {target} HTTP/1.1\r\n{head}\r\n\r\n{{\"name\":").expect("send");
+        stream.shutdown(Shutdown::Write).expect("open");
+        let answer = read_to_end(&mut stream);
+        let detail = "the body is not valid: it is cut off: the connection ended before all of it came";
+        assert_eq!((answer.status, answer.detail()), (400, detail.to_owned()), "{target}");
+    }
+}
+
+#[test]
+fn what_is_not_utf8_in_a_target_is_refused_and_not_replaced() {
+    let service = start(Options::default());
+    for (target, detail) in [
+        ("/things?tag=%ff", "tag must be UTF-8 when it is decoded, but is not: tag=%ff"),
+        ("/things?limit=1&%C3=x", "query must be UTF-8 when it is decoded, but is not: %C3=x"),
+        ("/things/%ff", "path must be UTF-8 when it is decoded, but is not: /things/%ff"),
+    ] {
+        let answer = service.get(target, &[]);
+        assert_eq!((answer.status, answer.detail()), (400, detail.to_owned()));
+    }
+    assert_eq!(service.get("/things?tag=%C3%A9", &[]).status, 200);
+    assert_eq!(service.get("/things/%C3%A9", &[]).status, 404);
 }

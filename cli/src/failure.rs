@@ -214,6 +214,10 @@ mod tests {
             ("divvy job submit sleep --seconds 1 --require-cpus many", "from 1 to 65536"),
             ("divvy job events --after -1", "from 0 to 18446744073709551615"),
             ("divvy job result 0190a5b0-0000-7000-8000-000000000001 --wait 9223372036854775807s", "136 years"),
+            ("divvy job result 0190a5b0-0000-7000-8000-000000000001 --wait -1s", "give a duration such as 30s"),
+            ("divvy job result 0190a5b0-0000-7000-8000-000000000001 --task -1", "from 0 to 18446744073709551615"),
+            ("divvy job submit sleep --seconds 1 --job-timeout -5s", "give a duration such as 30s"),
+            ("divvy up --host nope", "give an IP address such as 127.0.0.1"),
         ] {
             let message = message(line);
             assert!(message.contains(bounds), "{line}: {message}");

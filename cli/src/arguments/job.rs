@@ -134,10 +134,10 @@ pub(crate) struct SubmitOptions {
     #[arg(long, global = true, value_name = "N", value_parser = count(100), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) max_attempts: Option<NonZeroU32>,
     /// How long an attempt at a task may take, such as 30s or 5m [default: no limit]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) task_timeout: Option<NonZeroU32>,
     /// How long the job may take from its submission to its end [default: no limit]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
     /// Let another worker compute this share of its leases again and compare, above 0 and up to 1
     #[arg(long, global = true, value_name = "R", value_parser = share, value_hint = ValueHint::Other)]
@@ -213,10 +213,10 @@ pub(crate) struct ResultOf {
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
     /// Only of this task: as JSON, of a program the bytes that it has printed
-    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), conflicts_with = "wait", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), conflicts_with = "wait", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub(crate) task: Option<u64>,
     /// Wait for it this long, such as 30s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = duration, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) wait: Option<Duration>,
     /// Write it to this file instead of stdout
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -28,7 +28,7 @@ pub(crate) use job::{
 };
 pub(crate) use program::{CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram};
 pub(crate) use statistics::{Statistics, StatisticsFormat};
-use values::{count, decimal, http_url, integer, names, number, priority};
+use values::{count, decimal, http_url, integer, ip_address, names, number, priority};
 
 /// Divides big computations over a pool of workers.
 #[derive(Debug, Parser)]
@@ -342,7 +342,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "PORT", value_parser = integer::<u16>(0..=65_535), default_value = "0", allow_negative_numbers = true)]
     pub(crate) internal_port: u16,
     /// Public address; 0.0.0.0 lets other machines ask
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip_address, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
     /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]

@@ -60,7 +60,7 @@ pub(crate) struct RunProgram {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) stdin: Option<PathBuf>,
     /// Time that it may take, such as 30s or 5m [default: 1h]
-    #[arg(long, value_name = "DURATION", value_parser = duration, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

@@ -1,6 +1,7 @@
 //! How single values of the command line are read.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -87,6 +88,10 @@ pub(super) fn priority(text: &str) -> Result<Priority, String> {
 pub(super) fn share(text: &str) -> Result<Share, String> {
     let share = text.parse::<f64>().ok().and_then(|share| Share::try_from(share).ok());
     share.ok_or_else(|| "give a share above 0 and up to 1, such as 0.05".to_owned())
+}
+
+pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "give an IP address such as 127.0.0.1 or ::1".to_owned())
 }
 
 pub(super) fn job_id(text: &str) -> Result<JobId, String> {

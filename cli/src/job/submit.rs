@@ -158,7 +158,8 @@ pub(super) fn payloads(text: &str) -> Result<Vec<Box<RawValue>>, Failure> {
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
     let parsed = lines.map(|(line, number)| {
         let payload: serde_json::Result<Box<RawValue>> = serde_json::from_str(line);
-        payload.map_err(|error| Failure::Usage(format!("line {number} of the tasks is no JSON value: {error}")))
+        payload
+            .map_err(|error| Failure::Usage(format!("line {number} of the tasks: {}", model::json_error("it", &error))))
     });
     let list: Vec<_> = parsed.collect::<Result<_, _>>()?;
     if list.is_empty() {
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn line_that_is_no_json_is_named() {
         let Err(Failure::Usage(message)) = payloads("1\n{x}\n3") else { panic!("refused") };
-        assert!(message.starts_with("line 2 of the tasks is no JSON value"), "{message}");
+        assert!(message.starts_with("line 2 of the tasks: it is no JSON: "), "{message}");
         assert!(payloads("\n \n").is_err());
     }
 

@@ -9,7 +9,9 @@ use crate::pull_workers::ClaimError;
 
 pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
-        ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
+        ReadError::TooManyTags { .. } => {
+            ApiError::InvalidField { field: "tag", message: format!("is given too often: {error}") }
+        }
         ReadError::Unavailable(_) => ApiError::Unavailable(error.to_string()),
         ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } => ApiError::Internal(error.to_string()),
     }

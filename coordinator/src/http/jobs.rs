@@ -124,9 +124,12 @@ async fn accept(
     caller: &Caller,
     body: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let key = request.headers().get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
-    let readable = |_| ApiError::InvalidField { field: "Idempotency-Key", message: "must be readable text".to_owned() };
-    let idempotency_key = key.transpose().map_err(readable)?;
+    let invalid = |message: &str| ApiError::InvalidField { field: "Idempotency-Key", message: message.to_owned() };
+    let mut keys = request.headers().get_all("idempotency-key").map(|key| key.to_str().map(str::to_owned));
+    let idempotency_key = keys.next().transpose().map_err(|_| invalid("must be readable text"))?;
+    if keys.next().is_some() {
+        return Err(invalid("is given more than once: give it once"));
+    }
     let body = read_body(request, body, state.max_job_bytes, BODY_TIMEOUT, &state.bodies).await?;
     let chunk_size = state.chunk_size;
     let parsed = with_body_counted(body, move |body| {

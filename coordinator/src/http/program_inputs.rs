@@ -7,14 +7,14 @@ use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{LogReport, MAX_LOG_BYTES};
 use futures_util::stream;
-use model::AttemptId;
+use model::{AttemptId, JobId};
 use service::{ApiError, Query, parse_json_leniently, read_body};
 use store::{ComposeError, ReadError};
 use uuid::Uuid;
 
 use super::State;
 use super::errors::{from_read, from_write};
-use super::jobs::job_id;
+use super::jobs::{job_id, unknown};
 use super::programs::program_hash;
 use super::pull::SERVED_BYTES;
 use crate::task_logs::Attempt;
@@ -57,6 +57,7 @@ pub(super) async fn inputs(
     if first >= beyond {
         return Err(ApiError::InvalidField { field: "beyond", message: "must be above first".to_owned() });
     }
+    demand_job(&state, id).await?;
     let (mut inputs, mut bytes) = (Vec::new(), 0);
     for task in first..beyond.min(first.saturating_add(MAX_INPUTS)) {
         let payloads = state.programs.store().payloads(id, task..task + 1).await.map_err(from_read)?;
@@ -84,6 +85,7 @@ pub(super) async fn outputs(
 ) -> Result<HttpResponse, ApiError> {
     state.identity.demand(&request).await?;
     let id = job_id(&path)?;
+    demand_job(&state, id).await?;
     let store = &state.term()?.store;
     // The last of them may be waiting to be committed.
     store.flush().await.map_err(from_write)?;
@@ -107,4 +109,10 @@ pub(super) async fn report_log(
     let attempt = Attempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
     state.programs.logs.report(attempt, report, &state.term()?.store).await.map_err(from_write)?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// A worker must not take a job that is gone for one without inputs, or for a fault that passes.
+async fn demand_job(state: &State, id: JobId) -> Result<(), ApiError> {
+    let record = state.programs.store().job(id).await.map_err(from_read)?;
+    record.map(drop).ok_or_else(|| unknown(id))
 }

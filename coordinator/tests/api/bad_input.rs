@@ -24,7 +24,9 @@ async fn a_wrong_parameter_is_named_with_what_is_allowed() {
 #[actix_web::test]
 async fn an_unknown_path_is_404_and_a_wrong_method_405_with_what_is_allowed() {
     let grid = TestCoordinator::start(config());
-    assert_eq!(problem(grid.get("/nothing").await, 404).await.detail, "there is nothing at /nothing");
+    for path in ["/nothing", "/docs/nothing"] {
+        assert_eq!(problem(grid.get(path).await, 404).await.detail, format!("there is nothing at {path}"));
+    }
     let url = format!("http://{}/sum-of-primes?a=1&b=2", grid.public);
     let response = grid.client.post(url).send().await.expect("an answer");
     assert_eq!(response.headers()["allow"], "GET, HEAD");
@@ -45,6 +47,22 @@ async fn a_path_with_a_part_that_is_no_id_or_number_gets_a_problem() {
         let refused = problem(request.send().await.expect("an answer"), 404).await;
         assert_eq!(refused.detail, format!("there is nothing at {path}"));
     }
+}
+
+#[actix_web::test]
+async fn workers_that_ask_for_a_job_that_is_gone_are_told_so() {
+    let grid = TestCoordinator::start(config());
+    let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+    for path in ["inputs?first=0&beyond=1", "outputs"] {
+        let gone = problem(grid.get_internal(&format!("/worker/jobs/{id}/{path}")).await, 404).await;
+        assert_eq!(gone.detail, format!("there is no job {id}"));
+    }
+    let url = format!("http://{}/worker/register/x?boot_id=x", grid.internal);
+    let refused = problem(grid.client.delete(url).send().await.expect("an answer"), 400).await;
+    assert_eq!(refused.detail, "boot_id must be a UUID, but is \"x\"");
+    let url = format!("http://{}/worker/outputs/{id}/{id}/0?bytes=1&text=true&sha256=x", grid.internal);
+    let refused = problem(grid.client.put(url).send().await.expect("an answer"), 400).await;
+    assert_eq!(refused.detail, "sha256 must be a SHA-256: 64 hexadecimal digits");
 }
 
 #[actix_web::test]

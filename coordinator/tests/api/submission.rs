@@ -138,6 +138,10 @@ async fn a_request_under_a_known_name_answers_the_same_job() {
         let refused = problem(post(key, RANGE).await.expect("an answer"), 400).await;
         assert_eq!(refused.field.as_deref(), Some("Idempotency-Key"));
     }
+    let twice = grid.client.post(format!("http://{}/v1/jobs", grid.public)).header("Idempotency-Key", "mine");
+    let twice = twice.header("Idempotency-Key", "yours").header("content-type", "application/json").body(RANGE).send();
+    let refused = problem(twice.await.expect("an answer"), 400).await;
+    assert_eq!(refused.detail, "Idempotency-Key is given more than once: give it once");
     // Many at once are one job.
     let many = futures_util::future::join_all((0..8).map(|_| post("crowd", RANGE))).await;
     let mut statuses: Vec<_> = many.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();

@@ -13,11 +13,17 @@ pub fn predicate(error: &str) -> Option<String> {
         "invalid float literal" => "must be a number",
         "cannot parse float from empty string" => "must be a number, but is empty",
         "provided string was not `true` or `false`" => "must be true or false",
+        "invalid IP address syntax" => "must be an IP address, such as 127.0.0.1",
         "invalid socket address syntax" => "must be an IP address and a port, such as 127.0.0.1:8080",
+        // What the library of UUIDs says.
+        uuid if UUID_ERRORS.iter().any(|start| uuid.starts_with(start)) => "must be a UUID",
         _ => return wrong_value(error),
     };
     Some(fixed.to_owned())
 }
+
+const UUID_ERRORS: [&str; 4] =
+    ["invalid character: ", "invalid length: ", "invalid group count: ", "invalid group length in group "];
 
 /// What is wrong with a text that was parsed alone, from the text of the error: `must be a whole number, but is "x"`. None as for
 /// [`predicate`].
@@ -38,6 +44,7 @@ pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     let cause = json_cause(error);
     match predicate(&cause) {
         Some(predicate) => format!("{subject} {predicate}"),
+        None if error.is_data() && cause.starts_with("must ") => format!("{subject} {cause}"),
         None if error.is_data() => cause,
         None => format!("it is no JSON: {}", syntax(&cause)),
     }

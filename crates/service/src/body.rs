@@ -136,7 +136,7 @@ pub fn body_error(error: PayloadError) -> ApiError {
 
 fn unread(error: Option<&PayloadError>) -> ApiError {
     let message = if matches!(error, Some(PayloadError::Incomplete(_) | PayloadError::Io(_))) {
-        "it is cut off: the connection ended before all of it came"
+        "it is cut off: the connection ended before all of it came, or a chunk of it is malformed"
     } else if matches!(error, Some(PayloadError::EncodingCorrupted)) {
         "its chunks are not as HTTP/1.1 has them"
     } else {

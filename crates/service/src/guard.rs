@@ -8,15 +8,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING,
 };
-use actix_web::http::{Method, Version};
+use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage};
+use actix_web::{Error, HttpMessage, ResponseError};
 use serde::Deserialize;
 use tracing::info;
 
@@ -200,13 +200,24 @@ pub(crate) async fn admit<B: MessageBody>(
     };
     let changing = (request.method() != Method::GET).then(|| caller.name().cloned()).flatten();
     request.extensions_mut().insert(caller);
-    let Some(name) = changing else { return Ok(next.call(request).await?.map_into_left_body()) };
+    let Some(name) = changing else { return Ok(told(next.call(request).await?)) };
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let response = next.call(request).await;
     let status =
         response.as_ref().map_or_else(|error| error.as_response_error().status_code(), ServiceResponse::status);
     info!(caller = %name, %method, path, status = status.as_u16(), "asked for a change");
-    Ok(response?.map_into_left_body())
+    Ok(told(response?))
+}
+
+/// The answer of a handler. One of another crate that says with an empty body that there is nothing gets a problem.
+fn told<B: MessageBody>(response: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let is_bare = matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0));
+    if response.status() != StatusCode::NOT_FOUND || !is_bare {
+        return response.map_into_left_body();
+    }
+    let nothing = ApiError::NotFound(response.request().path().to_owned()).error_response();
+    let (request, _) = response.into_parts();
+    ServiceResponse::new(request, nothing).map_into_right_body()
 }
 
 #[cfg(test)]

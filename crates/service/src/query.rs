@@ -57,7 +57,7 @@ impl Query {
     where
         T::Err: Display,
     {
-        let read = |value: &str| value.parse().map_err(|error| invalid(name, parse_message(value, &error)));
+        let read = |value: &str| value.parse().map_err(|error| invalid(name, parse_message(name, value, &error)));
         self.one(name)?.map(read).transpose()
     }
 
@@ -75,6 +75,7 @@ impl Query {
     /// Refuses parameters that are not in `known`.
     pub(crate) fn demand_known(&self, known: &[&str]) -> Result<(), ApiError> {
         let Some((name, _)) = self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+        let name = if name.is_empty() { "a parameter without a name" } else { name };
         let takes = if known.is_empty() { "no parameters".to_owned() } else { known.join(", ") };
         Err(invalid(name, format!("is no parameter here: this path takes {takes}")))
     }
@@ -103,8 +104,11 @@ fn invalid(name: &str, message: impl Into<String>) -> ApiError {
 }
 
 /// What is wrong with a value. The words of the standard library are meant for programmers.
-fn parse_message(value: &str, error: &impl Display) -> String {
+fn parse_message(name: &str, value: &str, error: &impl Display) -> String {
     let error = error.to_string();
+    if let Some(predicate) = error.strip_prefix(name).and_then(|error| error.strip_prefix(' ')) {
+        return predicate.to_owned();
+    }
     model::parse_error(&shown(value), &error).unwrap_or_else(|| format!("is wrong: {error}"))
 }
 
@@ -164,6 +168,8 @@ mod tests {
         let unknown = query.demand_known(&["limit", "n", "m", "w"]).expect_err("unknown").to_string();
         assert_eq!(unknown, "lim it is no parameter here: this path takes limit, n, m, w");
         assert_eq!(query.parsed::<u32>("absent").expect("absent"), None);
+        let nameless = Query::parse("=1").expect("readable").demand_known(&[]).expect_err("unknown").to_string();
+        assert_eq!(nameless, "a parameter without a name is no parameter here: this path takes no parameters");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn with_problem(answer: &[u8]) -> Option<Bytes> {
 
 fn detail(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_REQUEST => "the request is not valid HTTP/1.1",
+        StatusCode::BAD_REQUEST => "the request is not valid HTTP/1.1, or its target is longer than 65534 bytes",
         StatusCode::REQUEST_TIMEOUT => "the head of the request did not arrive in time",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too long",
         _ => "the request cannot be answered",

@@ -1,13 +1,13 @@
 //! `divvy completions SHELL`.
 
-use std::io::Write;
+use std::io::{Write, stdout};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::arguments::{Arguments, Completions};
 use crate::failure::Failure;
-use crate::print::{out, unwritable};
+use crate::print::unwritable;
 
 pub(crate) fn run(arguments: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &Completions) -> Result<(), Failure> {
     if arguments.shell == Shell::Zsh {
         script = zsh_that_loads_its_completion(&script);
     }
-    out()?.write_all(&script).map_err(|error| unwritable(&error))
+    stdout().write_all(&script).map_err(|error| unwritable(&error))
 }
 
 /// The script registers itself by `compdef`, which exists only after `compinit`: where it is read earlier, such as at the

@@ -33,9 +33,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Command, JobCommand};
+use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
-use crate::print::{out, unwritable};
 
 fn main() -> ExitCode {
     // A grid in this process, and `divvy program run`, start their helpers from this binary.
@@ -48,18 +47,10 @@ async fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version are no errors: they go to stdout.
-        Err(shown) if !shown.use_stderr() => {
-            return ended(out().and_then(|_| shown.print().map_err(|error| unwritable(&error))));
-        }
+        Err(shown) if !shown.use_stderr() => shown.exit(),
         Err(wrong) => return Failure::from(&wrong).report(),
     };
-    // Before anything is changed: the id of a job, or a token, would be lost.
-    if prints(&arguments.command)
-        && let Err(closed) = out()
-    {
-        return closed.report();
-    }
-    ended(match arguments.command {
+    let result = match arguments.command {
         Command::SumOfPrimes(arguments) => sum_of_primes::run(&arguments).await,
         Command::Job(arguments) => job::run(&arguments).await,
         Command::Program(arguments) => program::run(&arguments).await,
@@ -74,18 +65,9 @@ async fn run() -> ExitCode {
         Command::Up(arguments) => up::run(&arguments).await,
         Command::Token(arguments) => token::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
-    })
-}
-
-fn ended(result: Result<(), Failure>) -> ExitCode {
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-/// Whether a command has something for stdout.
-fn prints(command: &Command) -> bool {
-    let Command::Job(job) = command else { return true };
-    !matches!(&job.command, JobCommand::Result(result) if result.file.is_some())
 }

@@ -1,6 +1,6 @@
 //! How answers are printed: data to stdout, in the format that was asked for.
 
-use std::io::{ErrorKind, Stdout, Write, stderr};
+use std::io::{ErrorKind, Write, stderr, stdout};
 
 use api::Job;
 use jiff::Timestamp;
@@ -12,19 +12,14 @@ use crate::failure::Failure;
 use crate::table::{Cell, Table, Tone, is_coloured};
 use crate::words::{between, figure, percent, span, span_of_seconds};
 
-/// Where data is printed, unless it was closed from the beginning.
-pub(crate) fn out() -> Result<Stdout, Failure> {
-    stdio::stdout().map_err(|error| unwritable(&error))
-}
-
 /// Prints data to stdout; a reader that has closed it is a failure, not a panic.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
-    writeln!(out()?, "{line}").map_err(|error| unwritable(&error))
+    writeln!(stdout(), "{line}").map_err(|error| unwritable(&error))
 }
 
 /// Prints text to stdout as it is.
 pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
-    out()?.write_all(text.as_bytes()).map_err(|error| unwritable(&error))
+    stdout().write_all(text.as_bytes()).map_err(|error| unwritable(&error))
 }
 
 /// The failure of a write to stdout.

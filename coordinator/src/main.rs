@@ -1,6 +1,6 @@
 //! The `divvy-coordinator` binary: configuration from the environment, logs on stderr, SIGTERM drains.
 
-use std::io::{Write, stderr};
+use std::io::{Write, stderr, stdout};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -38,13 +38,16 @@ async fn serve() -> ExitCode {
 
 fn move_store(arguments: &[String]) -> ExitCode {
     if asks_for_help(arguments) {
-        return service::print(migrate::USAGE);
+        tell(&mut stdout(), migrate::USAGE);
+        return ExitCode::SUCCESS;
     }
     match migrate::migrate(arguments) {
-        Ok(moved) => service::print(&moved),
+        Ok(moved) => {
+            tell(&mut stdout(), &moved);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            // People may have gone: the exit code tells all the same.
-            let _ = writeln!(stderr(), "error: {error:#}");
+            tell(&mut stderr(), &format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -53,7 +56,8 @@ fn move_store(arguments: &[String]) -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn stand_before(arguments: &[String]) -> ExitCode {
     if asks_for_help(arguments) {
-        return service::print(front::USAGE);
+        tell(&mut stdout(), front::USAGE);
+        return ExitCode::SUCCESS;
     }
     let standing = async {
         service::init_logs(service::DEFAULT_LOG)?;
@@ -65,6 +69,11 @@ async fn stand_before(arguments: &[String]) -> ExitCode {
 
 fn asks_for_help(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument == "--help" || argument == "-h")
+}
+
+/// Writes for people, who may have gone: the exit code tells all the same.
+fn tell(place: &mut impl Write, text: &str) {
+    let _ = place.write_all(text.as_bytes()).and_then(|()| place.flush());
 }
 
 async fn run() -> anyhow::Result<()> {

@@ -69,23 +69,6 @@ fn a_front_tells_its_options_and_refuses_what_it_cannot_do() {
 }
 
 #[test]
-fn what_cannot_be_printed_is_an_error() {
-    for (arguments, redirection, cause) in [
-        ("--help", ">&-", "it is closed"),
-        ("--version", ">/dev/full", "No space left on device (os error 28)"),
-        ("front --help", ">&-", "it is closed"),
-        ("migrate --help", ">&-", "it is closed"),
-    ] {
-        let line = format!("exec \"$0\" {arguments} {redirection}");
-        let output = Command::new("sh").args(["-c", &line, env!("CARGO_BIN_EXE_divvy-coordinator")]).output();
-        let output = output.expect("run a shell");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let told = format!("error: cannot write to stdout: {cause}\n");
-        assert_eq!((output.status.code(), stderr.as_ref()), (Some(1), told.as_str()), "{line}");
-    }
-}
-
-#[test]
 fn failure_to_start_is_an_exit_code_even_without_a_stderr() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

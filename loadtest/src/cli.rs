@@ -1,15 +1,12 @@
 //! The command line.
 
 use std::error::Error;
-use std::io;
 use std::path::PathBuf;
-use std::process::exit;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, ValueEnum};
 use reqwest::Url;
 
-use crate::run::tell;
 use crate::target::parse_url;
 
 /// Load GET /sum-of-primes at a fixed rate, check every answer and report.
@@ -51,18 +48,8 @@ fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("give a whole number from 0 to {}", u64::MAX))
 }
 
-/// Ends the program as clap does, but for a refused URL: it may hold a password, which clap would print. Help that cannot be
-/// printed is an error.
+/// Ends the program as clap does, but for a refused URL: it may hold a password, which clap would print.
 pub(crate) fn refuse(error: &clap::Error) -> ! {
-    if !error.use_stderr() {
-        match stdio::stdout().and_then(|_| error.print()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                tell(&format!("loadtest: cannot write to stdout: {error}"));
-                exit(1);
-            }
-            _ => exit(0),
-        }
-    }
     if let (Some(ContextValue::String(option)), Some(cause)) = (error.get(ContextKind::InvalidArg), error.source())
         && option.ends_with("<URL>")
     {

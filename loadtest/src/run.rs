@@ -65,8 +65,6 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
     let scenario = Scenario::read(&args.scenario).map_err(RunError::Usage)?;
     let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(RunError::Usage)?;
     make_room(scenario.request.outstanding_max).map_err(RunError::Usage)?;
-    // Before minutes of load.
-    stdio::stdout().context("write to stdout")?;
     let token = token_from_environment().map_err(RunError::Usage)?;
     let targets =
         Targets::new(args.urls.clone(), scenario.request.timeout(), token.as_ref()).map_err(RunError::Usage)?;
@@ -88,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
         Output::Json => report.to_json()? + "\n",
         Output::Text => text::summary(&report, baseline.as_ref(), &directory),
     };
-    match stdio::stdout().and_then(|mut out| out.write_all(printed.as_bytes())) {
+    match io::stdout().write_all(printed.as_bytes()) {
         // The report is written: a reader that has seen enough of the summary is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(RunError::Io(error.into())),
         _ => (),

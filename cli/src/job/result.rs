@@ -1,7 +1,7 @@
 //! `divvy job result`.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write, stderr};
+use std::io::{self, Write, stderr, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::arguments::ResultOf;
 use crate::failure::Failure;
-use crate::print::{out, unwritable};
+use crate::print::unwritable;
 
 /// Symbolic links that are followed: as many as Linux follows.
 const MAX_LINKS: u32 = 40;
@@ -25,13 +25,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failure> {
     let response = ask(grid, arguments).await?;
     let Some(path) = &arguments.file else {
-        let mut out = out()?;
-        let last = copy(grid, response, &mut out, |error| unwritable(&error)).await?;
+        let last = copy(grid, response, &mut stdout(), |error| unwritable(&error)).await?;
         // A task's output is printed as it is.
         return if last == Some(b'\n') || arguments.task.is_some() {
             Ok(())
         } else {
-            out.write_all(b"\n").map_err(|error| unwritable(&error))
+            stdout().write_all(b"\n").map_err(|error| unwritable(&error))
         };
     };
     let unwritable = |error: io::Error| {
@@ -141,7 +140,7 @@ fn open_descriptor(path: &Path) -> io::Result<Option<File>> {
             let own = folder == Path::new(&format!("/proc/{}/fd", std::process::id()));
             // A copy of the descriptor keeps its position and its O_APPEND; a socket cannot be opened by its path at all.
             return match name.to_str() {
-                Some("1") if own => Ok(Some(stdio::stdout()?.as_fd().try_clone_to_owned()?.into())),
+                Some("1") if own => Ok(Some(stdout().as_fd().try_clone_to_owned()?.into())),
                 Some("2") if own => Ok(Some(stderr().as_fd().try_clone_to_owned()?.into())),
                 _ => File::options().append(true).open(at).map(Some),
             };

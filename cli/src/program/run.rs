@@ -1,7 +1,7 @@
 //! `divvy program run`.
 
 use std::fs;
-use std::io::{Write, stderr};
+use std::io::{Write, stderr, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ use workloads::ProgramLimits;
 use super::put::{hash_of, read};
 use crate::arguments::RunProgram;
 use crate::failure::Failure;
-use crate::print::{out, unwritable};
+use crate::print::unwritable;
 
 const DEFAULT_TIME: Duration = Duration::from_hours(1);
 
@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
         let _ = stderr().write_all(chunk);
     });
     let finished = finished.map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
-    let mut out = out()?;
+    let mut out = stdout();
     out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
 }
 

@@ -143,48 +143,6 @@ fn reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn stdout_that_is_closed_is_an_error_and_nothing_is_changed() {
-    let grid = Grid::start();
-    let id = grid.submit(&["count-primes", "1", "10"]);
-    grid.stdout(&["job", "wait", &id]);
-    let folder = tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).into_os_string().into_string().expect("UTF-8");
-    let (tokens, result) = (path("tokens.toml"), path("result.json"));
-    let run = |arguments: &[&str]| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$0\" \"$@\" >&-", env!("CARGO_BIN_EXE_divvy")]).args(arguments);
-        shell.env("DIVVY_URL", &grid.url).stdin(Stdio::null()).output().expect("run a shell")
-    };
-    for arguments in [
-        &["--help"][..],
-        &["--version"],
-        &["job", "list", "--help"],
-        &["completions", "bash"],
-        &["stats"],
-        &["statistics", "--output", "csv"],
-        &["worker", "list"],
-        &["job", "list", "--output", "json"],
-        &["job", "wait", &id],
-        &["job", "result", &id],
-        &["job", "events", &id],
-        &["job", "submit", "sleep", "--seconds", "0"],
-        &["job", "cancel", "--all"],
-        &["simulate", "--tasks", "1", "--seconds", "0", "--workers", "1"],
-        &["sum-of-primes", "1", "10"],
-        &["sum-of-primes", "1", "10", "--workers", "1"],
-        &["token", "new", "someone", "--rights", "read", "--file", &tokens],
-        &["up", "--port", "0"],
-    ] {
-        let error = assert_fails(&run(arguments), 1);
-        assert_eq!(error, "error: cannot write to stdout: it is closed\n", "{arguments:?}");
-    }
-    let page: JobPage = grid.json(&["job", "list"]);
-    assert_eq!((page.jobs.len(), fs::exists(&tokens).expect("a look")), (1, false), "nothing was begun");
-    assert_eq!(run(&["job", "result", &id, "--file", &result]).status.code(), Some(0), "it prints nothing");
-    assert!(fs::read_to_string(&result).expect("a file").contains("count"));
-}
-
-#[test]
 fn failed_tasks_are_told_with_a_cause_and_what_to_do() {
     let grid = Grid::start();
     let failing =

@@ -2,7 +2,7 @@
 //! `--version` and `--check-config` only.
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write};
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use crate::{exit_code, telemetry};
@@ -80,7 +80,9 @@ impl Program {
                 return Some(ExitCode::from(USAGE));
             }
         };
-        Some(print(&text))
+        // A reader that has gone needs no help any more.
+        let _ = stdout().write_all(text.as_bytes());
+        Some(ExitCode::SUCCESS)
     }
 
     fn help(&self) -> String {
@@ -95,19 +97,6 @@ impl Program {
         }
         text.push_str("\nAn empty variable counts as unset. A value out of its range stops the start.\n");
         text
-    }
-}
-
-/// Prints a text to stdout. A reader that has gone needs no more of it.
-#[must_use]
-pub fn print(text: &str) -> ExitCode {
-    let written = stdio::stdout().and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.flush()));
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            telemetry::report_fatal(&format!("cannot write to stdout: {error}"));
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -54,19 +54,3 @@ fn an_unreachable_target_exits_3() {
     assert!(ended.stderr.contains(&free.to_string()), "{}", ended.stderr);
     assert!(reachable.requests().is_empty());
 }
-
-#[test]
-fn stdout_that_is_closed_is_told_before_any_load_is_sent() {
-    let server = Server::start(Behavior::Correct);
-    let folder = tempfile::tempdir().expect("a folder");
-    let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/small.toml");
-    for arguments in [vec!["--help"], vec![scenario, "--url", &server.url()]] {
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "exec \"$0\" \"$@\" >&-", env!("CARGO_BIN_EXE_loadtest")]).args(&arguments);
-        let output = shell.current_dir(folder.path()).output().expect("run a shell");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.ends_with("to stdout: it is closed\n"), "{stderr}");
-    }
-    assert!(server.requests().is_empty());
-}

@@ -105,6 +105,11 @@ impl Grid {
         workers.map(|workers| GridCpu { coordinator, workers })
     }
 
+    /// Seconds of the coordinator: see [`Process::cpu_with_ended_threads`].
+    pub(crate) fn coordinator_cpu(&self) -> anyhow::Result<f64> {
+        self.coordinator.cpu_with_ended_threads()
+    }
+
     /// Bytes of memory of the coordinator.
     pub(crate) fn memory(&self) -> anyhow::Result<f64> {
         self.coordinator.memory()

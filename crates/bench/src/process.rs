@@ -15,6 +15,9 @@ use crate::tables::kafka;
 /// What a compute thread's name begins with.
 const COMPUTE_THREAD: &str = "slot-";
 
+/// Fields of `/proc/PID/stat` between the name and the ticks of user and system.
+const USER_TICKS_AFTER_NAME: usize = 11;
+
 /// Where the services are.
 #[derive(Debug)]
 pub(crate) struct Binaries(PathBuf);
@@ -96,6 +99,18 @@ impl Process {
     /// What its threads have used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         cpu_of(&format!("/proc/{}", self.child.id()))
+    }
+
+    /// Seconds that all its threads have used so far, those that have ended included, in the steps of the system's clock:
+    /// usually 10 ms.
+    pub(crate) fn cpu_with_ended_threads(&self) -> anyhow::Result<f64> {
+        let account = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("read its account")?;
+        // The name of the program, in parentheses, may have spaces.
+        let (_, fields) = account.rsplit_once(')').context("its account has no name")?;
+        let ticks = fields.split_whitespace().skip(USER_TICKS_AFTER_NAME).take(2);
+        let ticks: f64 = ticks.map(str::parse::<f64>).sum::<Result<_, _>>().context("its account")?;
+        #[expect(clippy::cast_precision_loss, reason = "a hundred or a thousand")]
+        Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
     }
 
     /// Bytes of memory that are its own: heap and stacks, without its program.

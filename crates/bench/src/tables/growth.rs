@@ -29,7 +29,7 @@ const QUIET_JOBS: usize = 1_000;
 /// How long each figure is taken.
 const RUNNING: Duration = Duration::from_secs(10);
 
-/// Threads that have nothing more to do end after ten seconds, and take what they used out of the account.
+/// What came before may still be at work.
 const SETTLING: Duration = Duration::from_secs(12);
 
 /// The heartbeats of a second are sent in so many parts.
@@ -217,9 +217,9 @@ fn open(grid: &Grid, count: usize, request: impl Fn(usize) -> String) -> anyhow:
 
 /// What the coordinator uses of one core, in percent.
 fn cpu_share(grid: &Grid) -> anyhow::Result<f64> {
-    let (before, started_at) = (grid.cpu()?.coordinator, Instant::now());
+    let (before, started_at) = (grid.coordinator_cpu()?, Instant::now());
     sleep(RUNNING);
-    Ok((grid.cpu()?.coordinator - before) / started_at.elapsed().as_secs_f64() * 100.0)
+    Ok((grid.coordinator_cpu()? - before) / started_at.elapsed().as_secs_f64() * 100.0)
 }
 
 /// How many clients may wait: the services inherit the limit of open files.

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn every_program_knows_the_variables_of_the_others() {
-        let variables = [coordinator::config::variables(), worker::config::variables()].concat();
+        let front = coordinator::front::program().variables;
+        let variables = [coordinator::config::variables(), worker::config::variables(), front].concat();
         assert!(variables.len() > 50, "{variables:?}");
         for variable in variables.iter().filter(|variable| variable.name.starts_with("DIVVY_")) {
             let name = &variable.name;

@@ -7,12 +7,14 @@
 mod exchange;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use service::mind_peer;
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use service::{Program, mind_peer, variables_of};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -21,12 +23,9 @@ use tracing::{debug, info, warn};
 
 use exchange::{Exchange, Left};
 
-/// The usage of the command, for `--help` and errors.
-pub const USAGE: &str = "divvy-coordinator front --listen ADDRESS:PORT --to HOST:PORT [--patience SECONDS]\n\n\
-    Keeps the connections of clients while the coordinator at HOST:PORT is restarted, for 60 seconds at most by default.\n";
-
-/// Clients at the same time: each takes two descriptors and some kilobytes. Further ones wait in the backlog.
-const MAX_CLIENTS: usize = 4_096;
+/// Clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold. Further ones
+/// wait in the backlog.
+const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
@@ -39,53 +38,67 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often a request is sent once more: it may be the cause.
 const MAX_BROKEN: u32 = 3;
 
-/// How long open connections may go on after SIGTERM.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
-
-/// The arguments of the command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Arguments {
-    listen: SocketAddr,
-    to: String,
-    patience: Duration,
+/// The environment of `divvy-coordinator front`, beside the variables of the logs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+struct Config {
+    /// `DIVVY_PUBLIC_ADDR`: where clients ask. Default `0.0.0.0:8080`; port 0 picks a free one.
+    public_addr: SocketAddr,
+    /// `DIVVY_FRONT_TARGET`: the public port of the coordinator, as `HOST:PORT`; the host is looked up for each connection.
+    /// It has no default.
+    front_target: String,
+    /// `DIVVY_FRONT_PATIENCE_MS`: how long a client waits while the coordinator is away. Default 60000.
+    front_patience_ms: u32,
+    /// `DIVVY_DRAIN_TIMEOUT_MS`: how long open connections may go on after SIGTERM. Default 10000.
+    drain_timeout_ms: u32,
 }
 
-impl Arguments {
-    fn parse(arguments: &[String]) -> anyhow::Result<Self> {
-        let (mut listen, mut to, mut patience) = (None, None, DEFAULT_PATIENCE);
-        let mut rest = arguments.iter();
-        while let Some(name) = rest.next() {
-            let value = rest.next().with_context(|| format!("{name} needs a value (see --help)"))?;
-            match name.as_str() {
-                "--listen" => listen = Some(value.parse().with_context(|| format!("--listen {value}"))?),
-                "--to" => to = Some(value.clone()),
-                "--patience" => {
-                    let seconds = value.parse::<u64>().ok().filter(|seconds| (1..=3_600).contains(seconds));
-                    let seconds =
-                        seconds.with_context(|| format!("--patience must be from 1 to 3600, but is {value}"))?;
-                    patience = Duration::from_secs(seconds);
-                }
-                _ => bail!("there is no option {name} (see --help)"),
-            }
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_addr: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            front_target: String::new(),
+            front_patience_ms: 60_000,
+            drain_timeout_ms: 10_000,
         }
-        let to: String = to.context("--to is missing (see --help)")?;
-        let port = to.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-        ensure!(matches!(port, Some(Ok(1..))), "--to must be HOST:PORT, but is {to}");
-        Ok(Self { listen: listen.context("--listen is missing (see --help)")?, to, patience })
+    }
+}
+
+impl Config {
+    fn from_env() -> anyhow::Result<Self> {
+        let config: Self = service::from_env()?;
+        let target = config.front_target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        ensure!(
+            target.is_some_and(|(_, port)| port.parse::<NonZeroU16>().is_ok()),
+            "DIVVY_FRONT_TARGET must be HOST:PORT of the coordinator's public port, but is {:?}",
+            config.front_target
+        );
+        Ok(config)
+    }
+}
+
+/// The command as its command line shows it.
+#[must_use]
+pub fn program() -> Program {
+    Program {
+        name: "divvy-coordinator front",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Keeps the connections of clients while the one coordinator of a grid is restarted.",
+        variables: variables_of(include_str!("front.rs")),
+        check: || Config::from_env().map(drop),
     }
 }
 
 /// Runs until `stop` resolves; connections that are open then have a while to end.
 ///
 /// # Errors
-/// An option is wrong, or the address cannot be bound.
-pub async fn run(arguments: &[String], stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let Arguments { listen, to, patience } = Arguments::parse(arguments)?;
-    let listener = bind(listen).with_context(|| format!("listen on {listen}"))?;
+/// A variable is wrong, or the address cannot be bound.
+pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    service::warn_about_unknown_variables(&[&program().variables]);
+    let Config { public_addr, front_target: to, front_patience_ms, drain_timeout_ms } = Config::from_env()?;
+    let listener = bind(public_addr).with_context(|| format!("listen on {public_addr} (DIVVY_PUBLIC_ADDR)"))?;
     info!(address = %listener.local_addr()?, %to, "serving");
-    let front = Arc::new(Front { to, patience });
+    let front = Arc::new(Front { to, patience: Duration::from_millis(front_patience_ms.into()) });
     let (room, mut clients) = (Arc::new(Semaphore::new(MAX_CLIENTS)), JoinSet::new());
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -114,8 +127,9 @@ pub async fn run(arguments: &[String], stop: impl Future<Output = ()>) -> anyhow
         }
     }
     drop(listener);
+    let drain_timeout = Duration::from_millis(drain_timeout_ms.into());
     info!(clients = clients.len(), "stopping: open connections go on for a while");
-    let _ = timeout(DRAIN_TIMEOUT, async { while clients.join_next().await.is_some() {} }).await;
+    let _ = timeout(drain_timeout, async { while clients.join_next().await.is_some() {} }).await;
     info!("stopped");
     Ok(())
 }
@@ -188,31 +202,12 @@ impl Front {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> anyhow::Result<Arguments> {
-        Arguments::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    }
-
     #[test]
-    fn it_is_told_where_to_listen_and_whom_to_stand_before() {
-        let all = parse("--listen 0.0.0.0:8080 --to coordinator:80 --patience 5").expect("valid");
-        assert_eq!(
-            (all.listen.port(), all.to.as_str(), all.patience),
-            (8080, "coordinator:80", Duration::from_secs(5))
-        );
-        assert_eq!(parse("--to [::1]:80 --listen [::]:1").expect("valid").patience, DEFAULT_PATIENCE);
-        for (wrong, told) in [
-            ("--listen 0.0.0.0:1", "--to is missing"),
-            ("--to a:1", "--listen is missing"),
-            ("--to a:1 --listen", "--listen needs a value"),
-            ("--to a --listen 0.0.0.0:1", "--to must be HOST:PORT"),
-            ("--to :1 --listen 0.0.0.0:1", "--to must be HOST:PORT"),
-            ("--to a:0 --listen 0.0.0.0:1", "--to must be HOST:PORT"),
-            ("--to a:1 --listen localhost", "--listen localhost"),
-            ("--to a:1 --listen 0.0.0.0:1 --patience 0", "--patience must be from 1 to 3600"),
-            ("--to a:1 --listen 0.0.0.0:1 --port 2", "there is no option --port"),
-        ] {
-            let error = format!("{:#}", parse(wrong).expect_err(wrong));
-            assert!(error.contains(told), "{wrong}: {error}");
-        }
+    fn every_variable_is_described() {
+        let described = program().variables;
+        let named: Vec<_> = described.iter().map(|variable| variable.name.as_str()).collect();
+        let fields = service::fields_of::<Config>();
+        let fields: Vec<_> = fields.iter().map(|field| format!("DIVVY_{}", field.to_uppercase())).collect();
+        assert_eq!(named, fields);
     }
 }

@@ -1,5 +1,6 @@
 //! The `divvy-coordinator` binary: configuration from the environment, logs on stderr, SIGTERM drains.
 
+use std::ffi::OsString;
 use std::io::{Write, stderr, stdout};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -11,22 +12,23 @@ use coordinator::succession;
 use service::Program;
 
 fn main() -> ExitCode {
-    let program = Program {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    let (program, start, rest): (Program, fn() -> ExitCode, &[String]) = match arguments.split_first() {
+        Some((command, rest)) if command == "migrate" => return move_store(rest),
+        Some((command, rest)) if command == "front" => (front::program(), stand_before, rest),
+        _ => (program(), serve, &arguments),
+    };
+    program.answer(rest.iter().map(OsString::from)).unwrap_or_else(start)
+}
+
+fn program() -> Program {
+    Program {
         name: "divvy-coordinator",
         version: env!("CARGO_PKG_VERSION"),
         about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store, \
             `divvy-coordinator front` keeps clients while the one coordinator of a grid is restarted.",
         variables: config::variables(),
         check: || Config::from_env().map(drop),
-    };
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
-    match arguments.split_first() {
-        Some((command, rest)) if command == "migrate" => move_store(rest),
-        Some((command, rest)) if command == "front" => stand_before(rest),
-        _ => match program.answer(std::env::args_os().skip(1)) {
-            Some(answered) => answered,
-            None => serve(),
-        },
     }
 }
 
@@ -37,7 +39,7 @@ async fn serve() -> ExitCode {
 }
 
 fn move_store(arguments: &[String]) -> ExitCode {
-    if asks_for_help(arguments) {
+    if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
         tell(&mut stdout(), migrate::USAGE);
         return ExitCode::SUCCESS;
     }
@@ -54,21 +56,13 @@ fn move_store(arguments: &[String]) -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn stand_before(arguments: &[String]) -> ExitCode {
-    if asks_for_help(arguments) {
-        tell(&mut stdout(), front::USAGE);
-        return ExitCode::SUCCESS;
-    }
+async fn stand_before() -> ExitCode {
     let standing = async {
         service::init_logs(service::DEFAULT_LOG)?;
         service::raise_open_files_limit();
-        front::run(arguments, service::shutdown_signal()?).await
+        front::run(service::shutdown_signal()?).await
     };
     service::exit_code(&standing.await)
-}
-
-fn asks_for_help(arguments: &[String]) -> bool {
-    arguments.iter().any(|argument| argument == "--help" || argument == "-h")
 }
 
 /// Writes for people, who may have gone: the exit code tells all the same.

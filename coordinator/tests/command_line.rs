@@ -54,17 +54,29 @@ fn every_other_argument_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_front_tells_its_options_and_refuses_what_it_cannot_do() {
+fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
     let help = run(&["front", "--help"]);
     assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");
-    assert!(String::from_utf8_lossy(&help.stdout).contains("--to HOST:PORT"), "{help:?}");
-    for (arguments, told) in [
-        (&["front", "--listen", "127.0.0.1:0"][..], "--to is missing"),
-        (&["front", "--listen", "192.0.2.1:1", "--to", "localhost:1"], "listen on 192.0.2.1:1"),
+    let lists = |name: &str| String::from_utf8_lossy(&help.stdout).lines().any(|line| line.trim() == name);
+    for variable in coordinator::front::program().variables {
+        assert!(lists(&variable.name), "{} in {help:?}", variable.name);
+    }
+    assert!(lists("DIVVY_LOG") && !lists("DIVVY_DATA_DIR"), "{help:?}");
+    for (arguments, target, code, told) in [
+        (&["front", "--check-config"][..], "localhost:1", 0, ""),
+        (&["front", "--check-config"], "[::1]:80", 0, ""),
+        (&["front", "--check-config"], "", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front", "--check-config"], ":80", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front", "--check-config"], "localhost:0", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front"], "localhost", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front"], "localhost:1", 1, "listen on 192.0.2.1:1 (DIVVY_PUBLIC_ADDR)"),
+        (&["front", "--to", "localhost:1"], "localhost:1", 2, "--help"),
     ] {
-        let output = run(arguments);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        command.env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1").env("DIVVY_FRONT_TARGET", target);
+        let output = command.args(arguments).output().expect("run the service");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
+        assert!(output.status.code() == Some(code) && stderr.contains(told), "{arguments:?} {target}: {stderr}");
     }
 }
 

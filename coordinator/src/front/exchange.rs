@@ -115,9 +115,12 @@ impl Exchange {
     }
 
     /// Passes everything on, both ways, to the end.
-    pub(super) async fn go_on(mut self, mut server: TcpStream) {
+    pub(super) async fn go_on(self, mut server: TcpStream) {
+        let Self { mut client, kept, .. } = self;
+        // A connection lasts longer than its first request.
+        drop(kept);
         // However it ends, both connections end with it.
-        let _ = copy_bidirectional(&mut self.client, &mut server).await;
+        let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }
 

@@ -102,10 +102,14 @@ pub(crate) async fn observe(
     let route = matched.pattern.as_deref().unwrap_or("unmatched").to_owned();
     let mut observation =
         Observation { metrics: &metrics, route, code: CLIENT_GONE.to_owned(), started_at: Instant::now() };
-    let response = match span_of_request(&request, &matched) {
-        None => next.call(request).await?,
-        Some(span) => span.around(next.call(request)).await?,
+    let answered = match span_of_request(&request, &matched) {
+        None => next.call(request).await,
+        Some(span) => span.around(next.call(request)).await,
     };
-    observation.code = response.status().as_str().to_owned();
-    Ok(response)
+    let status = match &answered {
+        Ok(response) => response.status(),
+        Err(error) => error.as_response_error().status_code(),
+    };
+    observation.code = status.as_str().to_owned();
+    answered
 }

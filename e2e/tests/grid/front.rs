@@ -19,8 +19,8 @@ struct Front {
 impl Front {
     fn before(coordinator: SocketAddr) -> Self {
         let mut command = command("divvy-coordinator");
-        let (listen, to) = (own_address(), coordinator.to_string());
-        command.args(["front", "--listen", &listen, "--to", &to]).env("DIVVY_LOG_FORMAT", "json");
+        command.arg("front").env("DIVVY_LOG_FORMAT", "json");
+        command.env("DIVVY_PUBLIC_ADDR", own_address()).env("DIVVY_FRONT_TARGET", coordinator.to_string());
         let process = Process::spawn(&mut command);
         let address = process.logged("serving")["address"].as_str().and_then(|address| address.parse().ok());
         Self { address: address.expect("an address"), process }

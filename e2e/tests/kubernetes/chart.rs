@@ -50,6 +50,15 @@ fn chart_renders_the_objects_of_the_tls_components() {
 }
 
 #[test]
+fn chart_renders_the_objects_of_the_front_with_and_without_tls() {
+    let front = json!({ "front": { "enabled": true } });
+    assert_equal(&helm(&front), &with_component("front"));
+    let over_tls = joined(&[&front, &json!({ "tls": { "enabled": true } })]);
+    let both = ["k8s/components/front", "k8s/components/tls"];
+    assert_equal(&helm(&over_tls), &render_overlay(&["k8s"], &both));
+}
+
+#[test]
 fn place_of_results_is_the_secrets_unless_a_value_says_it() {
     let mut values = several_coordinators();
     values["store"]["resultsUrl"] = json!("s3://results/grid");
@@ -103,6 +112,11 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "coordinator": { "storage": { "size": "20GB" } } }), "size"),
         (json!({ "imagePullPolicy": "Sometimes" }), "imagePullPolicy"),
         (json!({ "coordinator": { "replicas": 3 } }), "secretName"),
+        (
+            json!({ "coordinator": { "replicas": 3 }, "store": { "secretName": "divvy-store" }, "front": { "enabled": true } }),
+            "front",
+        ),
+        (json!({ "front": { "env": { "DIVVY_FRONT_TARGET": "elsewhere:80" } } }), "DIVVY_FRONT_TARGET"),
         (json!({ "coordinator": { "replicas": 0 }, "store": { "secretName": "divvy-store" } }), "replicas"),
         (json!({ "store": { "secretName": "divvy-store", "resultsUrl": "results" } }), "resultsUrl"),
         (json!({ "tls": { "secret": "divvy-tls" } }), "secret"),
@@ -130,6 +144,7 @@ fn values_reach_the_objects_they_are_for() {
             "storage": { "className": "fast" },
             "extraEnv": [{ "name": "AWS_REGION", "value": "eu-central-1" }],
         },
+        "front": { "enabled": true, "replicas": 3, "env": { "DIVVY_FRONT_PATIENCE_MS": "5000" } },
     })));
     let deployment = &objects[&("Deployment".to_owned(), "divvy-worker".to_owned())];
     assert_eq!(deployment["metadata"]["labels"]["app.kubernetes.io/version"], "1.2.3");
@@ -147,6 +162,10 @@ fn values_reach_the_objects_they_are_for() {
     ] {
         assert!(variables(container).contains(&json!({ "name": name, "value": value })), "{name}");
     }
+    let front = &objects[&("Deployment".to_owned(), "divvy-front".to_owned())];
+    assert_eq!(front["spec"]["replicas"], 3);
+    let patience = json!({ "name": "DIVVY_FRONT_PATIENCE_MS", "value": "5000" });
+    assert!(variables(&front["spec"]["template"]["spec"]["containers"][0]).contains(&patience));
     assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
     assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
 }

@@ -22,6 +22,12 @@ fn pod() -> PodSpec {
     front().spec.template.spec.expect("a pod")
 }
 
+fn variable(name: &str) -> String {
+    let mut variables = pod().containers.remove(0).env.unwrap_or_default().into_iter();
+    let found = variables.find(|variable| variable.name == name);
+    found.and_then(|variable| variable.value).unwrap_or_else(|| panic!("the front has {name}"))
+}
+
 fn service(name: &str) -> ServiceSpec {
     let found = all_of::<Service>(&FRONT).into_iter().find(|it| it.metadata.name.as_deref() == Some(name));
     found.and_then(|service| service.spec).unwrap_or_else(|| panic!("a Service {name}"))
@@ -35,14 +41,16 @@ fn clients_reach_the_front_and_the_front_the_coordinator() {
     let selector = pairs(public.selector);
     assert!(!selector.is_empty() && selector.iter().all(|pair| labels.contains(pair)), "{selector:?}");
     assert!(!coordinator().is_selected(&selector));
+    // A front that starts or ends takes no connections.
+    assert_eq!(public.publish_not_ready_addresses, None);
     assert!(coordinator().is_selected(&pairs(own.selector)));
     assert_eq!((own.type_.as_deref(), own.publish_not_ready_addresses), (Some("ClusterIP"), Some(true)));
 
     let container = pod().containers.remove(0);
-    let args = container.args.expect("arguments");
+    assert_eq!(container.args.expect("arguments"), ["front"]);
     let port = own.ports.and_then(|ports| Some(ports.first()?.port)).expect("a port");
-    let to = format!("divvy-coordinator-public:{port}");
-    assert_eq!(args, ["front", "--listen", "0.0.0.0:8080", "--to", &to]);
+    assert_eq!(variable("DIVVY_FRONT_TARGET"), format!("divvy-coordinator-public:{port}"));
+    assert_eq!(variable("DIVVY_PUBLIC_ADDR"), "0.0.0.0:8080");
     let ports: Vec<_> = container.ports.unwrap_or_default().into_iter().map(|port| port.container_port).collect();
     assert_eq!(ports, [8080]);
 }
@@ -60,7 +68,7 @@ fn front_is_the_coordinators_own_image_and_two_are_there() {
 fn front_ends_once_its_connections_had_their_time() {
     let pod = pod();
     let hook = pod.containers[0].lifecycle.clone().and_then(|lifecycle| lifecycle.pre_stop?.sleep).expect("a sleep");
-    let drain = Duration::from_secs(10);
+    let drain = Duration::from_millis(variable("DIVVY_DRAIN_TIMEOUT_MS").parse().expect("a number"));
     let grace = pod.termination_grace_period_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let sleep = u64::try_from(hook.seconds).expect("a duration");
     assert!(Duration::from_secs(grace.expect("stated")) >= Duration::from_secs(sleep) + drain + Duration::from_secs(5));

@@ -11,9 +11,9 @@ app.kubernetes.io/part-of: divvy
 app.kubernetes.io/managed-by: {{ .context.Release.Service }}
 {{- end }}
 
-{{/* The version label follows the tag of the component's image. */}}
+{{/* The version label follows the tag of the component's image; the front's is the coordinator's. */}}
 {{- define "divvy.labels" -}}
-{{- $image := (get .context.Values .component).image -}}
+{{- $image := (get .context.Values .component).image | default .context.Values.coordinator.image -}}
 {{ include "divvy.unversioned" . }}
 app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | quote }}
 {{- end }}
@@ -78,5 +78,6 @@ tlsConfig:
 {{- define "divvy.adopted" -}}
 {{- .text
   | replace "app.kubernetes.io/managed-by: kustomize" (printf "app.kubernetes.io/managed-by: %s" .context.Release.Service)
-  | replace "app.kubernetes.io/instance: divvy" (printf "app.kubernetes.io/instance: %s" .context.Release.Name) -}}
+  | replace "app.kubernetes.io/instance: divvy" (printf "app.kubernetes.io/instance: %s" .context.Release.Name)
+  | replace "\n  namespace: divvy\n" "\n" -}}
 {{- end }}

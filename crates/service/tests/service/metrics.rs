@@ -33,3 +33,16 @@ fn the_routes_of_a_listener_start_at_zero() {
     let count = value(&metrics, "divvy_http_request_duration_seconds_count{route=\"/things\"}");
     assert!(count.abs() < f64::EPSILON, "{count}");
 }
+
+#[test]
+fn a_request_that_is_refused_before_its_handler_is_counted_by_its_status() {
+    let service = start(Options::default());
+    assert_eq!(service.get("/things?color=red", &[]).status, 400);
+    assert_eq!(service.post("/things", &["content-type: text/plain"], "x").status, 415);
+    let metrics = service.get("/metrics", &[]).body;
+    for code in [400, 415] {
+        let count = value(&metrics, &format!("divvy_http_requests_total{{route=\"/things\",code=\"{code}\"}}"));
+        assert!((count - 1.0).abs() < f64::EPSILON, "{code}: {count}");
+    }
+    assert!(!metrics.contains("client-gone"), "{metrics}");
+}

@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 use engine::{Candidacy, LeaseAnswer, Question, Turn};
 use store::shared::{Acquired, Member, Term};
 use store::{Epoch, Leadership, LeadershipError};
-use tokio::sync::mpsc as signals;
+use tokio::sync::{mpsc as signals, oneshot};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::role::Trust;
 
 /// How often this member says that it is there.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the store may take to answer a coordinator that gives the leadership up: about as long as the lease lasts anyway.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Signals that wait for the coordinator: a term begins and ends.
 const MAX_SIGNALS: usize = 16;
@@ -34,8 +38,8 @@ pub(crate) enum Signal {
 enum Order {
     /// Give the lease of this epoch up and let others try.
     StandBack(Epoch),
-    /// Give any lease up and take none any more.
-    Retire,
+    /// Give any lease up, take none any more, and drop the sender.
+    Retire(oneshot::Sender<()>),
 }
 
 /// The way to the thread, which ends when this is dropped.
@@ -80,9 +84,15 @@ impl Election {
         let _ = self.orders.send(Order::StandBack(epoch));
     }
 
-    /// Gives the lease up and takes none any more.
-    pub(crate) fn retire(&self) {
-        let _ = self.orders.send(Order::Retire);
+    /// Gives the lease up and takes none any more. Resolves when the store has it, or does not answer in time: a process that
+    /// ends before would keep the others waiting until the lease expires.
+    pub(crate) async fn retire(&self) {
+        let (sender, has_resigned) = oneshot::channel();
+        // The thread may be gone, and with it the sender.
+        let _ = self.orders.send(Order::Retire(sender));
+        if timeout(RESIGN_TIMEOUT, has_resigned).await.is_err() {
+            warn!("the store does not take the leadership back in time: it expires");
+        }
     }
 }
 
@@ -112,7 +122,7 @@ impl Candidate {
             let pause = self.candidacy.due().saturating_duration_since(Instant::now());
             match self.orders.recv_timeout(pause) {
                 Ok(Order::StandBack(epoch)) => self.resign(epoch.0),
-                Ok(Order::Retire) => {
+                Ok(Order::Retire(_has_resigned)) => {
                     if let Some(epoch) = self.candidacy.retire() {
                         self.resign(epoch);
                     }

@@ -141,13 +141,15 @@ impl Leadership {
             self.ending.spawn(close(store));
         }
         if let Some(candidacy) = &self.candidacy {
-            candidacy.election.retire();
+            candidacy.election.retire().await;
         }
     }
 
-    /// Ends the term of a store that no other coordinator can open.
+    /// Ends the term if it still runs. A shared store can be led by another coordinator then.
     pub(crate) async fn stop(mut self) {
-        if let Some(running) = self.running.take() {
+        if self.candidacy.is_some() {
+            self.step_down().await;
+        } else if let Some(running) = self.running.take() {
             running.stop().await;
         }
         self.role.end();

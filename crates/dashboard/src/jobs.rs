@@ -75,7 +75,7 @@ fn filter(query: &JobQuery) -> Markup {
                 @if query.tags.is_empty() { (tag_field("")) }
                 @for tag in &query.tags { (tag_field(tag)) }
                 label { span { "Text" }
-                    input type="search" name="text" value=[query.text.as_deref()] placeholder="id, parameter, error"
+                    input type="search" name="text" value=[query.text.as_deref()] placeholder="id or error"
                         autocomplete="off";
                 }
                 label { span { "Submitted" }

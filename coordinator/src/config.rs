@@ -115,7 +115,7 @@ pub struct Config {
     pub recovery_ms: u64,
     /// `DIVVY_MAX_INFLIGHT`: requests computed or waiting at the same time; further ones get 503. Default 1000.
     pub max_inflight: u32,
-    /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is registered. Default 10000.
+    /// `DIVVY_NO_WORKER_TIMEOUT_MS`: how long a request waits while no worker is ready for work. Default 10000.
     pub no_worker_timeout_ms: u64,
     /// `DIVVY_DASHBOARD`: `on` or `off`, the pages for people at `/` of the public port. Default `on`.
     pub dashboard: Switch,
@@ -125,7 +125,7 @@ pub struct Config {
     /// Default: none, and no Kafka.
     pub kafka_brokers: String,
     /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
-    /// `\\,`. Default: none.
+    /// `\,`. Default: none.
     pub kafka_config: KafkaConfig,
     /// `DIVVY_KAFKA_PREFIX`: what the names of topics begin with, by which several grids share brokers. Default divvy.
     pub kafka_prefix: String,

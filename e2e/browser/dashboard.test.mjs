@@ -30,7 +30,8 @@ test("each kind is submitted by its form, and its page shows it run and end with
   await page.click('button:has-text("Submit job")');
   await page.locator("#why").waitFor();
   assert.match(await page.locator(".settings").innerText(), /count\s+2/);
-  await page.click('button:has-text("Cancel")');
+  await page.click("#do-cancel");
+  await page.click('dialog button:has-text("Cancel job")');
   await page.locator(".title .state", { hasText: "canceled" }).waitFor();
   assert.deepEqual(errors, []);
   await context.close();
@@ -89,7 +90,7 @@ test("many jobs are canceled by filter, with a count beforehand", async () => {
   }
   const { context, page } = await open("/jobs?tag=bulk%3Ayes");
   await page.click('.selection a:has-text("Cancel")');
-  await page.locator("h1", { hasText: "Cancel 7 jobs?" }).waitFor();
+  await page.locator("dialog h2", { hasText: "Cancel 7 jobs?" }).waitFor();
   await page.click('button:has-text("Cancel 7 jobs")');
   await page.locator('[role="status"]', { hasText: "7 jobs were canceled." }).waitFor();
   assert.equal(await page.locator("#jobs .state", { hasText: "canceled" }).count(), 7);
@@ -250,8 +251,9 @@ test("every page is reached and used by the keyboard alone", async () => {
 test("axe finds nothing, light and dark, wide and narrow, and no page scrolls sideways", async () => {
   const job = await grid.submit({ kind: "sleep", params: { seconds: 0.01, tasks: 5, fail_rate: 1 }, max_attempts: 1 });
   await grid.ended(job.id);
+  const waits = await grid.submit({ kind: "sleep", params: { seconds: 1 }, requires: { labels: { nowhere: "yes" } } });
   const targets = ["/", "/task-stream", "/jobs", "/jobs?state=failed", `/jobs/${job.id}`, "/jobs/all/retry?state=failed"].concat(
-    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/grid/coordinators", "/statistics?grain=minute", "/sign-in", "/jobs/nothing"],
+    ["/submit", "/submit?kind=sleep", "/submit?kind=tasks", "/submit?kind=simulation", "/grid/workers", "/grid/coordinators", "/statistics?grain=minute", "/sign-in", "/jobs/nothing", "/nosuch", `/jobs/${waits.id}/cancel`, "/grid/workers/worker-1/drain"],
   );
   const forms = [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "light", viewport: { width: 390, height: 844 } }];
   for (const options of forms) {
@@ -273,12 +275,16 @@ test("without scripts every page is a plain page, and forms post and lead on", a
   await page.click('button:has-text("Submit job")');
   await page.locator(".title .state").waitFor();
   assert.equal(await page.locator("#live").innerText(), "updated when loaded");
-  await page.click('button:has-text("Cancel")');
-  await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+  const cancel = async () => {
+    await page.click("#do-cancel");
+    await page.locator("h1", { hasText: "Cancel job?" }).waitFor();
+    await page.click('button:has-text("Cancel job")');
+    await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+  };
+  await cancel();
   await page.click('button:has-text("Retry")');
   await page.locator(".title .state").waitFor();
-  await page.click('button:has-text("Cancel")');
-  await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+  await cancel();
   await page.goto(`${grid.url}/task-stream`);
   await page.locator("h2", { hasText: "Slots in this window" }).waitFor();
   await context.close();

@@ -47,7 +47,7 @@ async function cancelAll(page, filter, expected) {
   await page.goto(`${grid.url}/jobs?${filter}`);
   await page.click('.selection a:has-text("Cancel")');
   const all = `${expected.toLocaleString("en-US")} jobs`;
-  assert.equal(await page.locator("h1").innerText(), `Cancel ${all}?`);
+  assert.equal(await page.locator("#question-title").innerText(), `Cancel ${all}?`);
   await page.click(`button:has-text("Cancel ${all}")`, { timeout: CANCELING_MS });
   await page.locator('[role="status"]', { hasText: `${all} were canceled` }).waitFor({ timeout: CANCELING_MS });
 }

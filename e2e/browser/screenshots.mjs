@@ -40,6 +40,8 @@ try {
     "job-failed": `/jobs/${ids.failed}`,
     "job-done": `/jobs/${ids.done}`,
     "bulk-change": "/jobs/all/retry?state=failed",
+    "question-cancel": `/jobs/${ids.running}/cancel`,
+    "question-drain": "/grid/workers/worker-1/drain",
     submit: "/submit",
     "submit-tasks": "/submit?kind=tasks",
     "submit-simulation": "/submit?kind=simulation",
@@ -47,7 +49,7 @@ try {
     coordinators: "/grid/coordinators",
     statistics: "/statistics?grain=minute",
     "sign-in": "/sign-in",
-    missing: "/jobs/nothing",
+    missing: "/nosuch",
   };
   for (const [form, options] of Object.entries(FORMS)) {
     const context = await browser.newContext(options);

@@ -74,6 +74,24 @@ test("a token that may only read sees no way to change, and is refused one", asy
   await context.close();
 });
 
+test("an address without a page is told to those who are signed in, and a refused change is asked again after signing in", async () => {
+  const { context, page } = await open("/nosuch?a=1");
+  await signIn(page, tokens.submitter);
+  await page.locator("h1", { hasText: "Not found" }).waitFor();
+  assert.equal(new URL(page.url()).pathname, "/nosuch");
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 600 } }, { authorization: `Bearer ${tokens.submitter}` });
+  await page.goto(`${grid.url}/jobs/${job.id}`);
+  await isLive(page);
+  await page.click("#do-cancel");
+  await page.locator("dialog").waitFor();
+  await context.clearCookies();
+  await page.click('dialog button:has-text("Cancel job")');
+  await signIn(page, tokens.submitter);
+  await page.click('button:has-text("Cancel job")');
+  await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+  await context.close();
+});
+
 test("the cookie counts for pages alone: the interface wants the header", async () => {
   const cookie = `divvy_token=${tokens.submitter}`;
   assert.equal((await grid.call("GET", "/v1/jobs", undefined, { cookie })).status, 401);

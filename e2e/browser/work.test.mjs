@@ -131,9 +131,10 @@ test("workers of both sorts are drained, and stand first then", async () => {
   assert.equal(await grid.claim("zeta", { wait_seconds: 0 }), null);
   const { context, page } = await open("/grid/workers");
   for (const name of ["worker-2", "zeta"]) {
-    await page.click(`button[aria-label="Drain ${name}"]`);
+    await page.click(`a[aria-label="Drain ${name}…"]`);
+    await page.click(`dialog button:has-text("Drain ${name}")`);
     await page.locator(`#worker-${name} .state`, { hasText: "draining" }).waitFor();
-    assert.equal(await page.locator(`button[aria-label="Drain ${name}"]`).count(), 0);
+    assert.equal(await page.locator(`a[aria-label="Drain ${name}…"]`).count(), 0);
   }
   const first = await page.locator("table.workers tbody .name").first().innerText();
   assert.equal(first, "worker-2");

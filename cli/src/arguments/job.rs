@@ -238,6 +238,7 @@ pub(crate) struct Change {
 /// Prints what happened to a job, or to all of them.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
+    /// The job; all jobs where none is named
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<JobId>,
     /// Go on with what happens from now on: of a job until its end, of all until Ctrl-C

@@ -1,6 +1,5 @@
 //! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
 
-mod accept;
 mod coordinators;
 mod dashboard;
 mod docs;

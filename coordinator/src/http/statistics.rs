@@ -11,12 +11,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::{Grain, JobKind};
 use serde::{Deserialize, Serialize};
-use service::ApiError;
+use service::{ApiError, prefers_to_json};
 use store::statistics::{PeriodKey, Query, TaskKey};
 use utoipa::IntoParams;
 
 use super::State;
-use super::accept::prefers_csv;
 use super::errors::{from_invalid, from_read};
 use super::query::{MAX_LIMIT, invalid_page_token, limit_or};
 use crate::clock::now;
@@ -200,7 +199,7 @@ fn answer(
     next_page_token: Option<&str>,
     table: impl FnOnce() -> (Vec<String>, Vec<Vec<String>>),
 ) -> HttpResponse {
-    if !prefers_csv(request.headers()) {
+    if !prefers_to_json(request.headers(), ("text", "csv")) {
         return HttpResponse::Ok().insert_header((header::VARY, "Accept")).json(page);
     }
     let mut response = HttpResponse::Ok();

@@ -2,10 +2,10 @@
 
 use coordinator::config::Switch;
 use model::{JobState, Labels};
-use reqwest::header;
+use reqwest::{Method, header};
 use serde_json::json;
 
-use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, read, with};
+use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, read, with};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -47,7 +47,7 @@ async fn a_job_and_its_tasks_are_shown_from_their_submission_to_their_end() {
     let job = coordinator.submit(&body).await;
     let page = async || coordinator.get(&format!("/jobs/{}", job.id)).await.text().await.expect("text");
     let waiting = page().await;
-    assert!(waiting.contains("Why it waits") && waiting.contains("team=&lt;b&gt;&amp;"), "{waiting}");
+    assert!(waiting.contains("Why it waits") && waiting.contains("<bdi>&lt;b&gt;&amp;</bdi>"), "{waiting}");
     assert!(!waiting.contains("<b>"), "what a client wrote is text");
     let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
     coordinator.job_in(job.id, JobState::Succeeded).await;
@@ -88,6 +88,79 @@ async fn what_is_not_there_is_a_page_that_says_so() {
     let response = coordinator.get("/jobs/01a217f3-16da-73c8-80fe-4b9068aec5a7").await;
     assert_eq!(response.status(), 404);
     assert!(response.text().await.expect("text").contains("There is no job 01a217f3"));
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_where_nothing_is_and_a_program_the_problem() {
+    const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let coordinator = TestCoordinator::start(config());
+    let ask = async |method: Method, path: &str, accept: &str| {
+        let request = coordinator.client.request(method, format!("http://{}{path}", coordinator.public));
+        request.header(header::ACCEPT, accept).send().await.expect("an answer")
+    };
+    for (path, status, words) in [
+        ("/nosuch", 404, "There is nothing at /nosuch."),
+        ("/v1/nosuch?a=1", 404, "There is nothing at /v1/nosuch."),
+        ("/jobs/one/two/three", 404, "href=\"/jobs\""),
+        ("/jobs/%FF", 404, "href=\"/jobs\""),
+        ("/jobs/nothing", 404, "href=\"/jobs\""),
+        ("/sign-out", 405, "This path takes POST only."),
+    ] {
+        let response = ask(Method::GET, path, BROWSER).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert!(response.headers()[header::CONTENT_TYPE].to_str().expect("text").starts_with("text/html"), "{path}");
+        assert_eq!(response.headers().get(header::ALLOW).is_some(), status == 405, "{path}");
+        let html = response.text().await.expect("text");
+        assert!(html.contains(words) && html.contains("<nav aria-label=\"Pages\""), "{path} {html}");
+    }
+    for accept in ["*/*", "application/json", "application/json, text/html;q=0.5"] {
+        let told = problem(ask(Method::GET, "/nosuch", accept).await, 404).await;
+        assert_eq!(told.detail, "there is nothing at /nosuch");
+    }
+    // A form of a page that is no more is answered as before, and so is what is wrong with the interface.
+    problem(ask(Method::POST, "/nosuch", BROWSER).await, 404).await;
+    problem(ask(Method::GET, "/v1/jobs/nothing", BROWSER).await, 404).await;
+    let off = TestCoordinator::start(coordinator::config::Config { dashboard: Switch::Off, ..config() });
+    let request = off.client.get(format!("http://{}/nosuch", off.public)).header(header::ACCEPT, BROWSER);
+    problem(request.send().await.expect("an answer"), 404).await;
+}
+
+#[tokio::test]
+async fn a_question_comes_before_a_job_is_canceled_or_a_worker_drained() {
+    let coordinator = TestCoordinator::start(config());
+    let job = coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": 1}})).await;
+    let page = async |path: &str| coordinator.get(path).await.text().await.expect("text");
+    let question = page(&format!("/jobs/{}/cancel", job.id)).await;
+    assert!(question.contains("Cancel job?") && question.contains("Tasks done so far: 0 of 1."), "{question}");
+    assert_eq!(
+        read::<api::Job>(coordinator.get(&format!("/v1/jobs/{}", job.id)).await, 200).await.state,
+        JobState::Queued
+    );
+    assert!(page(&format!("/jobs/{}/resume", job.id)).await.contains("there is nothing to resume"));
+    assert_eq!(coordinator.get(&format!("/jobs/{}/explode", job.id)).await.status(), 404);
+    let _worker = coordinator.add_real_worker("one", 1, Labels::new()).await;
+    assert!(page("/grid/workers/one/drain").await.contains("until its process is started again"));
+    assert_eq!(coordinator.state_of("one").await, api::WorkerState::Ready);
+    assert_eq!(coordinator.get("/grid/workers/two/drain").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_form_that_comes_again_with_other_values_is_shown_again_for_another_job() {
+    let coordinator = TestCoordinator::start(config());
+    let post = async |seconds: u32, key: &str| {
+        let form = format!("kind=sleep&p.seconds={seconds}&priority=5&key={key}");
+        let request = coordinator.client.post(format!("http://{}/submit", coordinator.public)).body(form);
+        request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").send().await.expect("an answer")
+    };
+    let first = post(1, "a").await;
+    assert_eq!(first.status(), 303);
+    assert_eq!(post(1, "a").await.headers()[header::LOCATION], first.headers()[header::LOCATION], "sent twice");
+    let again = post(2, "a").await;
+    assert_eq!(again.status(), 422);
+    let html = again.text().await.expect("text");
+    assert!(html.contains("was sent before with other values"), "{html}");
+    let key = html.split_once("name=\"key\" value=\"").and_then(|(_, rest)| rest.split_once('"')).expect("a key").0;
+    assert_eq!(post(2, key).await.status(), 303);
 }
 
 #[tokio::test]

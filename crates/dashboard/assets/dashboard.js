@@ -17,6 +17,7 @@
   let isPaused = sessionStorage.getItem("paused") === "yes";
   let isFetching = false;
   let isSignedOut = false;
+  let isGone = false;
   let fetchedAt = Date.now();
   let movedAt = 0;
   let postponed = 0;
@@ -124,9 +125,11 @@
       live: postponed > 0 ? `live · ${postponed} ${postponed === 1 ? "change waits" : "changes wait"} for the pointer` : "live",
       lost: "connection lost, trying again",
       out: "signed out: reload to sign in",
+      gone: "what this page shows is not there any more",
       paused: "paused",
     };
-    const known = isSignedOut && grid.is === "live" ? "out" : grid.is;
+    const refused = isSignedOut ? "out" : isGone ? "gone" : "live";
+    const known = grid.is === "live" ? refused : grid.is;
     const is = isPaused && known === "live" ? "paused" : known;
     if (status.dataset.is !== is) status.dataset.is = is;
     if (status.textContent !== words[is]) status.textContent = words[is];
@@ -141,7 +144,9 @@
     try {
       const response = await fetch(location.href, { cache: "no-store", headers: { accept: "text/html" } });
       isSignedOut = response.redirected && new URL(response.url).pathname === "/sign-in";
-      if (isSignedOut) return;
+      isGone = response.status === 404;
+      if (isGone) fetchedAt = Date.now();
+      if (isSignedOut || isGone) return;
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const fresh = page.getElementById("main");
       if (fresh === null || !("version" in fresh.dataset)) return;
@@ -163,7 +168,7 @@
     if (status === null || isPaused || document.hidden || grid.is !== "live") return;
     const isOld = Date.now() - fetchedAt > RENEW_MS;
     const isShown = grid.version.split(" ").includes(main.dataset.version);
-    if (!isShown || postponed > 0 || isOld || isSignedOut) refresh();
+    if (isGone ? isOld : !isShown || postponed > 0 || isOld || isSignedOut) refresh();
   }
 
   function connect() {

@@ -29,6 +29,9 @@ pub(crate) static STYLE: LazyLock<Asset> =
 pub(crate) static SCRIPT: LazyLock<Asset> =
     LazyLock::new(|| script("dashboard", include_str!("../assets/dashboard.js")));
 
+pub(crate) static CONTROLS: LazyLock<Asset> =
+    LazyLock::new(|| script("controls", include_str!("../assets/controls.js")));
+
 pub(crate) static TICKS: LazyLock<Asset> = LazyLock::new(|| script("ticks", include_str!("../assets/ticks.js")));
 
 pub(crate) static STREAM: LazyLock<Asset> = LazyLock::new(|| script("stream", include_str!("../assets/stream.js")));
@@ -43,7 +46,7 @@ fn script(stem: &str, content: &'static str) -> Asset {
 /// The asset at a path.
 #[must_use]
 pub fn asset(path: &str) -> Option<&'static Asset> {
-    [&*STYLE, &*SCRIPT, &*TICKS, &*STREAM, &*ICON].into_iter().find(|asset| asset.path == path)
+    [&*STYLE, &*SCRIPT, &*CONTROLS, &*TICKS, &*STREAM, &*ICON].into_iter().find(|asset| asset.path == path)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::columns::{short_id, worker_name};
 use crate::marks;
 use crate::overview::{Failures, Overview};
-use crate::words::{ago, count, counted};
+use crate::words::{ago, count, counted, cut};
 
 /// Entries of one sort that are listed.
 const SHOWN: usize = 3;
@@ -18,6 +18,9 @@ const MANY_CHANGES: u64 = 10_000;
 
 /// Events that wait to be published from which on they are told of: more than are on their way at once.
 const MANY_EVENTS: u64 = 10_000;
+
+/// The longest reason of a failure that is told.
+const SHOWN_CHARS: usize = 300;
 
 /// One entry. Its id tells it from the others, so that it stays where it is while the list changes.
 struct Entry {
@@ -139,7 +142,7 @@ fn of_failures(failures: &Failures, now: Timestamp) -> Entry {
             " and " a href=(format!("/jobs?state=failed&kind={}", job.kind)) { @if *is_more { "at least " } (count(*others)) " more" }
         }
         " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
-        (job.error.as_deref().unwrap_or("no reason given"))
+        bdi { (cut(SHOWN_CHARS, job.error.as_deref().unwrap_or("no reason given"))) }
     };
     Entry::failure(format!("failed-{}", job.id), "failed", text)
 }
@@ -210,6 +213,14 @@ mod tests {
         let mut stats = Stats { demand, ..Stats::default() };
         stats.workers.ready = ready;
         stats
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_told_by_its_beginning() {
+        let newest = job(1, &json!({"state": "failed", "error": "x".repeat(1_000)}));
+        let failed = [Failures { newest, others: 0, is_more: false }];
+        let html = listed(&Overview { failed: &failed, ..EMPTY });
+        assert!(html.contains(&format!("<bdi>{}…</bdi>", "x".repeat(SHOWN_CHARS))), "{html}");
     }
 
     #[test]

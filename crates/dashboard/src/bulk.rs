@@ -7,6 +7,7 @@ use crate::columns::job_name;
 use crate::job_query::JobQuery;
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
+use crate::question::{Question, question};
 use crate::words::{count, counted};
 
 /// A change of every job that a filter finds.
@@ -55,24 +56,28 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         (_, false) => format!("{verb} {}", counted(*jobs, "job", "jobs")),
     };
     let back = format!("/jobs?{}", query.filter());
-    let content = html! {
-        h1 { (title) "?" }
+    let target = format!("/jobs/all/{action}?{}", query.filter());
+    let about = html! {
         p { "The filter: " @for (name, value) in query.fields() { span.tag { (name) "=" (value) } " " } }
-        @if *jobs == 0 {
-            p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." }
-        } @else {
-            form.selection method="post" action=(format!("/jobs/all/{action}?{}", query.filter())) {
-                button type="submit" class=(if *action == "cancel" { "danger" } else { "main" }) { (title) }
-                a.button href=(back) { "Back" }
-            }
+        @if *jobs == 0 { p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." } }
+    };
+    let details = html! {
+        @if *jobs > 0 {
             table.jobs.stack {
                 thead { tr { th { "State" } th { "Job" } } }
                 tbody { @for job in *newest { tr { td { (marks::job(job)) } td.job { (job_name(job)) } } } }
             }
             @if *jobs > newest.len() as u64 { p.quiet { "The newest " (newest.len()) " are shown." } }
         }
-        @if *jobs == 0 { p { a href=(back) { "Back to the list" } } }
     };
+    let content = question(&Question {
+        title: &title,
+        is_dangerous: *action == "cancel",
+        action: (*jobs > 0).then_some(target.as_str()),
+        back: &back,
+        about,
+        details,
+    });
     page(&Page { title: &title, place: Place::Jobs, is_live: false, viewer }, &content)
 }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::words::{between, count, span};
+use crate::words::{between, count, cut, span};
 
 /// The most characters of parameters in a row.
 const SHOWN_PARAMS: usize = 120;
@@ -86,7 +86,7 @@ pub(crate) fn job_name(job: &Job) -> Markup {
 
 pub(crate) fn tag(key: &str, value: &str) -> Markup {
     let wanted = serde_urlencoded::to_string([("tag", format!("{key}:{value}"))]).unwrap_or_default();
-    html! { a.tag href=(format!("/jobs?{wanted}")) { (key) @if !value.is_empty() { "=" (value) } } }
+    html! { a.tag href=(format!("/jobs?{wanted}")) { bdi { (key) } @if !value.is_empty() { "=" bdi { (value) } } } }
 }
 
 /// The fewest hexadecimal digits in a row that a worker's name is shown without.
@@ -123,10 +123,7 @@ pub(crate) fn params(json: &str) -> String {
         }
         _ => json.to_owned(),
     };
-    match text.char_indices().nth(SHOWN_PARAMS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    cut(SHOWN_PARAMS, &text)
 }
 
 pub(crate) fn plain(value: &Value) -> String {

@@ -5,13 +5,13 @@ use maud::{Markup, html};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::words::sentence;
 
-/// A page that says why there is no other.
+/// A page that says why there is no other, with a link to `back`: its path and what the link says.
 #[must_use]
-pub fn error_page(viewer: &Viewer, title: &str, detail: &str) -> Markup {
+pub fn error_page(viewer: &Viewer, title: &str, detail: &str, (path, name): (&str, &str)) -> Markup {
     let content = html! {
         h1 { (title) }
         p.lead { (sentence(detail)) "." }
-        p { a href="/" { "To the overview" } }
+        p { a href=(path) { (name) } }
     };
     page(&Page { title, place: Place::Elsewhere, is_live: false, viewer }, &content)
 }

@@ -14,7 +14,8 @@ use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
-use crate::words::{between, clock, count, count_wide, counted, sentence, short, span};
+use crate::question::possible;
+use crate::words::{self, between, clock, count, count_wide, counted, sentence, short, span};
 
 /// The longest error or parameter that is shown.
 const SHOWN_CHARS: usize = 2_000;
@@ -55,7 +56,8 @@ pub struct JobPage<'a> {
 pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
     let job = shown.job;
     let id = job.id.to_string();
-    let title = format!("{} {}", job.kind, short_id(&id));
+    // The state first: a tab shows only the beginning.
+    let title = format!("{} · {} {}", stage(job), job.kind, short_id(&id));
     let reasons = shown.explanation.map(|explanation| explanation.reasons.as_slice()).unwrap_or_default();
     let content = html! {
         div.title {
@@ -63,12 +65,15 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             (marks::job(job))
             @if viewer.may_submit { div.actions { (actions(&id, job)) } }
         }
-        p.sub { code { (id) } @for (key, value) in &job.tags { " " (tag(key, value)) } }
+        p.sub {
+            code.id { (id) } " " button.copy type="button" data-copy=(id) data-keep="" aria-label="Copy the job's id" hidden { "Copy" }
+            @for (key, value) in &job.tags { " " (tag(key, value)) }
+        }
         @if let Some(error) = &job.error {
             p.error #error {
                 (marks::failure("failed")) " "
                 span {
-                    (error)
+                    bdi { (error) }
                     @if shown.tasks.is_some() && job.tasks.failed > 0 { ". " a href=(format!("/jobs/{id}?tasks=failed#tasks")) { "Its failed tasks" } }
                 }
             }
@@ -95,6 +100,11 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
     page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
 }
 
+/// How far a job is, in a word for the title.
+fn stage(job: &Job) -> String {
+    if job.state == JobState::Running { format!("{} %", percent_done(job)) } else { job.state.as_str().to_owned() }
+}
+
 /// What a heading says where times by the clock stand below it.
 fn utc() -> Markup {
     html! { span.zone { "times in UTC" } }
@@ -102,22 +112,15 @@ fn utc() -> Markup {
 
 /// The changes that this job can undergo.
 fn actions(id: &str, job: &Job) -> Markup {
-    let has_failed_tasks = job.tasks.failed > 0;
-    let possible: &[(&str, &str)] = match job.state {
-        JobState::Queued | JobState::Running if has_failed_tasks => {
-            &[("pause", "Pause"), ("retry", "Retry failed"), ("cancel", "Cancel")]
-        }
-        JobState::Queued | JobState::Running => &[("pause", "Pause"), ("cancel", "Cancel")],
-        JobState::Paused => &[("resume", "Resume"), ("cancel", "Cancel")],
-        JobState::Failed | JobState::Canceled => &[("retry", "Retry")],
-        JobState::Succeeded => &[],
-    };
     html! {
         @if let Some(path) = again(job) { a.button #again href=(path) { "Submit again…" } }
         @if !job.state.is_over() { button #notify type="button" data-job=(id) hidden { "Notify me" } }
-        @for (action, label) in possible {
-            form id=(format!("do-{action}")) method="post" action=(format!("/jobs/{id}/{action}")) {
-                button type="submit" class=[(*action == "cancel").then_some("danger")] { (label) }
+        @for (action, label) in possible(job) {
+            @let (anchor, path) = (format!("do-{action}"), format!("/jobs/{id}/{action}"));
+            @if *action == "cancel" {
+                a.button.danger id=(anchor) href=(path) data-ask="" { (label) }
+            } @else {
+                form id=(anchor) method="post" action=(path) { button type="submit" { (label) } }
             }
         }
     }
@@ -258,14 +261,7 @@ fn compared(verification: &JobVerification) -> Markup {
 }
 
 fn cut(text: &str) -> String {
-    cut_to(SHOWN_CHARS, text)
-}
-
-fn cut_to(chars: usize, text: &str) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    words::cut(SHOWN_CHARS, text)
 }
 
 fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Markup {
@@ -323,7 +319,7 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
             td.num.wide { @match task.allocated_at { Some(at) => (clock(at, now)), None => "–" } }
             td.num { (took.unwrap_or_else(|| "–".to_owned())) }
             td.outcome {
-                @if let Some(result) = &task.result { code { (cut_to(SHOWN_RESULT_CHARS, result.get())) } }
+                @if let Some(result) = &task.result { code { (words::cut(SHOWN_RESULT_CHARS, result.get())) } }
                 @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
                 @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
             }
@@ -334,7 +330,7 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
 fn events(events: &[JobEvent], now: Timestamp) -> Markup {
     html! {
         @if events.is_empty() { p.empty #events-none { "No event yet." } } @else {
-            ol.events #events-list data-rows="" {
+            ol.events #events-list data-rows="" tabindex="0" aria-label="Events, the newest first" {
                 @for event in events {
                     li id=(format!("event-{}", event.seq)) {
                         (clock(event.at, now)) " " strong { (event.kind.as_str()) }

@@ -75,7 +75,7 @@ fn filter(query: &JobQuery) -> Markup {
                 @if query.tags.is_empty() { (tag_field("")) }
                 @for tag in &query.tags { (tag_field(tag)) }
                 label { span { "Text" }
-                    input type="search" name="text" value=[query.text.as_deref()] placeholder="id, parameter, error"
+                    input type="search" name="text" value=[query.text.as_deref()] placeholder="id or error"
                         autocomplete="off";
                 }
                 label { span { "Submitted" }
@@ -106,7 +106,7 @@ fn selection(query: &JobQuery) -> Markup {
             @if query.is_all() { span.quiet { "Filter the jobs to change many of them at once." } } @else {
                 span.quiet { "All jobs of this filter:" }
                 @for (action, label) in [("cancel", "Cancel…"), ("pause", "Pause…"), ("resume", "Resume…"), ("retry", "Retry…")] {
-                    a.button href=(format!("/jobs/all/{action}?{}", query.filter())) { (label) }
+                    a.button href=(format!("/jobs/all/{action}?{}", query.filter())) data-ask="" { (label) }
                 }
             }
         }

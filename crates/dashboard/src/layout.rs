@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::assets::{ICON, SCRIPT, STYLE, TICKS};
+use crate::assets::{CONTROLS, ICON, SCRIPT, STYLE, TICKS};
 
 /// Who looks at a page, and when.
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ pub(crate) fn page(page: &Page<'_>, content: &Markup) -> Markup {
                 link rel="icon" href=(ICON.path) type="image/svg+xml";
                 link rel="stylesheet" href=(STYLE.path);
                 script src=(SCRIPT.path) data-ticks=(TICKS.path) defer {}
+                script src=(CONTROLS.path) defer {}
             }
             body {
                 a.skip href="#main" { "Skip to the content" }

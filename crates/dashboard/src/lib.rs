@@ -1,5 +1,5 @@
 //! The dashboard's pages, as HTML from what the coordinator knows: pure functions from views of the API to markup, one
-//! style sheet and two small scripts. Every page works without the scripts; with them it follows the grid live.
+//! style sheet and some small scripts. Every page works without the scripts; with them it follows the grid live.
 
 mod again;
 mod assets;
@@ -17,6 +17,7 @@ mod layout;
 mod marks;
 mod overview;
 mod program;
+mod question;
 #[cfg(test)]
 mod samples;
 mod sign_in;
@@ -37,6 +38,7 @@ pub use jobs::{JobList, jobs_page};
 pub use layout::Viewer;
 pub use overview::{Failures, Overview, Sample, overview_page};
 pub use program::TaskLogs;
+pub use question::{drain_question_page, job_question_page};
 pub use sign_in::sign_in_page;
 pub use statistics::{Period, Statistics, statistics_page};
 pub use submit::{SubmitForm, submit_page};

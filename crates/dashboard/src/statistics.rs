@@ -44,7 +44,7 @@ const GRAINS: [(Grain, &str); 5] = [
 #[must_use]
 pub fn statistics_page(viewer: &Viewer, shown: &Statistics<'_>) -> Markup {
     let content = html! {
-        div.title { h1 { "Statistics" } (grains(shown)) }
+        div.title { h1 { "Statistics" } (grains(shown)) p.quiet { "times in UTC" } }
         (kinds(shown))
         div.charts {
             (amounts(shown, "tasks-done", "Tasks", |counts| [counts.tasks_succeeded, counts.tasks_failed]))

@@ -95,7 +95,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
         }
         section #stream data-keep="" data-seconds=(seconds) hidden {
             div.keys {
-                span.quiet { "A row is a slot, a bar a lease, a color a job." }
+                span.quiet { "A row is a slot, a bar a lease, a color a job. Times in UTC." }
                 (sign("failed", &html! { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} }))
                 (sign("second attempt", &html! { rect.seconds x="1" y="1" width="18" height="10" {} }))
                 (sign("stopped", &html! { rect.stops width="20" height="12" {} }))

@@ -133,6 +133,14 @@ pub(crate) fn sentence(text: &str) -> String {
     first + chars.as_str()
 }
 
+/// A text without what is beyond its first characters.
+pub(crate) fn cut(chars: usize, text: &str) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// `1 job`, `2 jobs`.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })

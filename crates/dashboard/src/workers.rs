@@ -26,7 +26,7 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary], after: Option<&s
             table.workers.stack {
                 thead { tr {
                     th { "State" } th { "Worker" } th.num { "Slots" } th.wide { "Load" } th.num.wide { "Free memory" }
-                    th.num.wide { "Speed" } th.num { "Tasks done" } th.num { "Seen" } @if viewer.may_administer { th { "Drain" } }
+                    th.num.wide { "Numbers/s" } th.num { "Tasks done" } th.num { "Seen" } @if viewer.may_administer { th { "Drain" } }
                 } }
                 tbody data-rows="" { @for worker in rest.iter().take(SHOWN) { (row(viewer, worker)) } }
             }
@@ -69,7 +69,7 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
                 div.sub {
                     @if is_pushed { @if !worker.version.is_empty() { span { "version " (worker.version) } } } @else { span { "pulls" } }
                     @if let Some(address) = worker.address { " " span { "at " (address) } }
-                    @for (key, value) in &worker.labels { " " span.tag { (key) "=" (value) } }
+                    @for (key, value) in &worker.labels { " " span.tag { bdi { (key) } "=" bdi { (value) } } }
                 }
             }
             td.num data-label="slots" { (busy) " / " (worker.slots) }
@@ -77,15 +77,14 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
                 @if is_pushed { div.progress { (bar(&[(load, "running")], 100)) span.figures { (load) " %" } } } @else { "–" }
             }
             td.num.wide { @if worker.free_memory_bytes > 0 { (bytes(worker.free_memory_bytes)) } @else { "–" } }
-            td.num.wide { @if let Some(speed) = worker.speed_numbers_per_s { (short(to_f64(speed))) "/s" } @else { "–" } }
+            td.num.wide { @if let Some(speed) = worker.speed_numbers_per_s { (short(to_f64(speed))) } @else { "–" } }
             td.num data-label="done" { (count(worker.completed_tasks)) }
             td.num data-label="seen" { (seen(worker.last_seen_ms_ago)) }
             @if viewer.may_administer {
                 td {
                     @if worker.state != WorkerState::Draining {
-                        form method="post" action=(format!("/grid/workers/{}/drain", worker.id)) {
-                            button type="submit" aria-label=(format!("Drain {}", worker.id)) { "Drain" }
-                        }
+                        a.button href=(format!("/grid/workers/{}/drain", worker.id)) data-ask=""
+                            aria-label=(format!("Drain {}…", worker.id)) { "Drain…" }
                     }
                 }
             }

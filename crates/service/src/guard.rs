@@ -24,7 +24,7 @@ use crate::access::Access;
 use crate::connection::has_client_certificate;
 use crate::encoding::shown;
 use crate::query::{Query, demand_utf8};
-use crate::routes::{Demand, Matched, Route, Routes};
+use crate::routes::{Demand, Matched, Route, Routes, target};
 use crate::{ApiError, Caller};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -54,7 +54,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// Who the caller is, if the request may go to its handler.
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
-        let Matched { pattern, route } = Matched::of(request);
+        let Matched { pattern, route, elsewhere } = Matched::of(request);
         self.check_host(request.head())?;
         demand_utf8(request.uri())?;
         if route.is_some_and(|route| route.demand() == Demand::Nothing) {
@@ -66,7 +66,7 @@ impl Guard {
         if !request.method().is_safe() {
             check_site(request.headers())?;
         }
-        let caller = self.access.demand(request.headers(), pattern.as_deref(), route)?;
+        let caller = self.access.demand(request.headers(), pattern.as_deref(), route.or(elsewhere))?;
         // An unknown path or method is the better answer where there is no route.
         if let (None, Some(routes), Some(pattern)) = (route, self.routes, &pattern) {
             routes.refuse_method(pattern)?;
@@ -193,9 +193,9 @@ pub(crate) async fn admit<B: MessageBody>(
     let caller = match guard.admit(&request) {
         Ok(caller) => caller,
         Err(error) => {
-            let Some(refusal) = Matched::of(&request).route.and_then(Route::refusal) else { return Err(error.into()) };
-            let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
-            return Ok(request.into_response(refusal(error, &target)).map_into_right_body());
+            let Some(refusal) = Matched::of(&request).refusal() else { return Err(error.into()) };
+            let answer = refusal(error, target(request.request()));
+            return Ok(request.into_response(answer).map_into_right_body());
         }
     };
     let changing = (request.method() != Method::GET).then(|| caller.name().cloned()).flatten();

@@ -1,6 +1,7 @@
 //! What the coordinator and the worker share as HTTP services: errors as problem details, bounded requests, the worker
 //! token, metrics, health, logs and signals. Nothing here knows what either of them does.
 
+mod accept;
 pub mod access;
 mod auth;
 mod body;
@@ -30,6 +31,7 @@ mod telemetry;
 mod tls;
 pub mod trace;
 
+pub use accept::prefers_to_json;
 pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use actix_web::dev::{ResourceDef, ServiceRequest};
 use actix_web::http::Method;
 use actix_web::web::Data;
-use actix_web::{HttpMessage, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
+use crate::accept::prefers_to_json;
 use crate::relay::Place;
 use crate::{ApiError, Right};
 
@@ -61,6 +62,9 @@ const OWN: &[Route] = &[
     Route::new("GET", "/metrics", Right::Read).any_query().begins_no_trace(),
 ];
 
+/// The pattern of [`Route::elsewhere`], which no resource has.
+const ELSEWHERE: &str = "";
+
 impl Route {
     /// A route that demands `right`, takes no parameter and no body but JSON. `GET` is `HEAD` too.
     #[must_use]
@@ -89,6 +93,13 @@ impl Route {
     pub const fn page(method: &'static str, pattern: &'static str, right: Right, refusal: Refusal) -> Self {
         let route = Self::new(method, pattern, right);
         Self { parameters: None, takes_any_body: true, refusal: Some(refusal), ..route }
+    }
+
+    /// What a browser gets that opens an address without a page: `refusal` makes a page of the error. A client that would
+    /// not rather have HTML than JSON gets the problem.
+    #[must_use]
+    pub const fn elsewhere(refusal: Refusal) -> Self {
+        Self::page("GET", ELSEWHERE, Right::Read, refusal)
     }
 
     /// Demands no token.
@@ -223,7 +234,18 @@ impl Routes {
 
     /// The patterns of the listener's own routes.
     pub(crate) fn patterns(self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|route| route.pattern)
+        self.0.iter().map(|route| route.pattern).filter(|pattern| *pattern != ELSEWHERE)
+    }
+
+    /// The page for a browser that opens an address for which there is no other: nothing is there, or it takes other methods.
+    fn elsewhere(self, request: &ServiceRequest, pattern: Option<&str>) -> Option<&'static Route> {
+        // A resource that was forgotten in the table stays the administrator's.
+        let is_known = pattern.is_none_or(|pattern| self.all().any(|route| route.pattern == pattern));
+        let is_wanted = || prefers_to_json(request.headers(), ("text", "html"));
+        if request.method() != Method::GET || !is_known || !is_wanted() {
+            return None;
+        }
+        self.find(&Method::GET, ELSEWHERE)
     }
 
     /// The route of a request whose resource has `pattern`.
@@ -239,7 +261,7 @@ impl Routes {
 
     /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
     pub(crate) fn methods_of(self, path: &str) -> String {
-        self.methods(|route| ResourceDef::new(route.pattern).is_match(path))
+        self.methods(|route| route.pattern != ELSEWHERE && ResourceDef::new(route.pattern).is_match(path))
     }
 
     fn methods(self, fits: impl Fn(&Route) -> bool) -> String {
@@ -255,6 +277,8 @@ pub(crate) struct Matched {
     pub(crate) pattern: Option<Rc<str>>,
     /// None where the listener's table does not have it.
     pub(crate) route: Option<&'static Route>,
+    /// The page for a browser, where the table does not have the route.
+    pub(crate) elsewhere: Option<&'static Route>,
 }
 
 impl Matched {
@@ -266,10 +290,30 @@ impl Matched {
         let pattern: Option<Rc<str>> = request.match_pattern().map(Rc::from);
         let routes = request.app_data::<Data<Routes>>().map(|routes| ***routes).unwrap_or_default();
         let route = pattern.as_deref().and_then(|pattern| routes.find(request.method(), pattern));
-        let matched = Self { pattern, route };
+        let elsewhere = if route.is_none() { routes.elsewhere(request, pattern.as_deref()) } else { None };
+        let matched = Self { pattern, route, elsewhere };
         request.extensions_mut().insert(matched.clone());
         matched
     }
+
+    /// What makes a page of an error, where the request is for a page.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.route.or(self.elsewhere).and_then(Route::refusal)
+    }
+}
+
+/// The answer to a request that no handler takes: a page where a page was asked for, else the problem.
+pub(crate) fn refuse(request: &HttpRequest, error: ApiError) -> HttpResponse {
+    let refusal = request.extensions().get::<Matched>().and_then(Matched::refusal);
+    match refusal {
+        Some(refusal) => refusal(error, target(request)),
+        None => error.error_response(),
+    }
+}
+
+/// The path of a request with its query.
+pub(crate) fn target(request: &HttpRequest) -> &str {
+    request.uri().path_and_query().map_or("/", |target| target.as_str())
 }
 
 /// `HEAD` beside `GET`.

@@ -10,11 +10,11 @@ use actix_http::error::DispatchError;
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::AppConfig;
-use actix_web::error::PathError;
+use actix_web::error::{InternalError, PathError};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, PathConfig, ServiceConfig};
-use actix_web::{App, HttpRequest, Resource, Responder};
+use actix_web::{App, HttpRequest, HttpResponse, Resource};
 use tracing::{debug, warn};
 
 use crate::connection::{self, Link};
@@ -23,7 +23,7 @@ use crate::guard::{Guard, admit};
 use crate::head::answer_head;
 use crate::metrics::observe;
 use crate::relay::pass_on;
-use crate::routes::{Route, Routes, with_head};
+use crate::routes::{Route, Routes, refuse, with_head};
 use crate::stream::{Io, Stream};
 use crate::tls::Tls;
 use crate::{ApiError, Metrics};
@@ -228,17 +228,19 @@ pub fn resource(path: &str, allow: &'static str) -> Resource {
 }
 
 /// A part of the path is not what its handler takes: nothing is there.
-fn unreadable_path(_: PathError, request: &HttpRequest) -> actix_web::Error {
-    ApiError::NotFound(request.path().to_owned()).into()
+fn unreadable_path(error: PathError, request: &HttpRequest) -> actix_web::Error {
+    let answer = refuse(request, ApiError::NotFound(request.path().to_owned()));
+    InternalError::from_response(error, answer).into()
 }
 
 /// Services of other crates leave a path alone when its method is not theirs.
-async fn not_found(request: HttpRequest, routes: Data<Routes>) -> impl Responder {
+async fn not_found(request: HttpRequest, routes: Data<Routes>) -> HttpResponse {
     let allow = routes.methods_of(request.path());
     let takes_it = allow.split(", ").any(|method| method == request.method().as_str());
-    Err::<&str, _>(if allow.is_empty() || takes_it {
+    let error = if allow.is_empty() || takes_it {
         ApiError::NotFound(request.path().to_owned())
     } else {
         ApiError::MethodNotAllowed { allow }
-    })
+    };
+    refuse(&request, error)
 }

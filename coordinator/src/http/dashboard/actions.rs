@@ -4,16 +4,16 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Changed, Job};
-use dashboard::{BulkChange, JobQuery, bulk_page};
+use dashboard::{BulkChange, JobQuery, bulk_page, job_question_page};
 use model::JobState;
 use service::ApiError;
 
 use super::super::State;
 use super::super::errors::{from_change, from_invalid, from_read};
-use super::super::jobs::{action, job_id};
+use super::super::jobs::{action, job_id, unknown};
 use super::jobs::{MAX_LOOKED_AT, filter, find, oldest};
 use super::page::{PageError, Visit, html, see_other};
-use crate::jobs::Action;
+use crate::jobs::{Action, ChangeError};
 
 /// Jobs that the question shows.
 const SHOWN: usize = 10;
@@ -24,9 +24,28 @@ pub(super) async fn act(
     request: HttpRequest,
 ) -> Result<HttpResponse, PageError> {
     let (id, name) = path.into_inner();
-    let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.term()?.jobs.act(id, action).await.map_err(from_change)?;
-    Ok(see_other(&format!("/jobs/{id}")))
+    let action = action(&name, &request).map_err(PageError::of_jobs)?;
+    let id = job_id(&id).map_err(PageError::of_jobs)?;
+    let page = format!("/jobs/{id}");
+    match state.term()?.jobs.act(id, action).await {
+        Ok(_) => Ok(see_other(&page)),
+        Err(error @ ChangeError::Unknown(_)) => Err(PageError::of_jobs(from_change(error))),
+        Err(error) => Err(PageError::with_way(from_change(error), page, "To the job")),
+    }
+}
+
+/// The question before one job changes.
+pub(super) async fn ask_of_one(
+    state: Data<State>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    visit: Visit,
+) -> Result<HttpResponse, PageError> {
+    let (id, name) = path.into_inner();
+    let action = action(&name, &request).map_err(PageError::of_jobs)?;
+    let id = job_id(&id).map_err(PageError::of_jobs)?;
+    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| PageError::of_jobs(unknown(id)))?;
+    Ok(html(StatusCode::OK, &job_question_page(&visit.viewer(""), &state.view(record), action.name())))
 }
 
 /// The question, with how many jobs would change.

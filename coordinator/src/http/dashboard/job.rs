@@ -32,20 +32,24 @@ pub(super) async fn show(
     request: HttpRequest,
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
-    let dashboard = dashboard_of(&state)?;
-    let version = dashboard.version_of_stored(&state).await?;
-    let id = job_id(&path)?;
+    shown(&state, &path, request.query_string(), &visit).await.map_err(PageError::of_jobs)
+}
+
+async fn shown(state: &State, path: &str, query: &str, visit: &Visit) -> Result<HttpResponse, ApiError> {
+    let dashboard = dashboard_of(state)?;
+    let version = dashboard.version_of_stored(state).await?;
+    let id = job_id(path)?;
     let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     // Only the leader knows why a job waits.
     let explanation = match state.role.term().filter(|_| !record.state.is_over()) {
         Some(term) => term.jobs.explain(id).await.map_err(from_read)?,
         None => None,
     };
-    let tasks = tasks_of(&state, &record, request.query_string()).await?;
+    let tasks = tasks_of(state, &record, query).await?;
     let events = state.store.last_events(id, SHOWN_EVENTS).await.map_err(from_read)?;
-    let result = beginning_of_result(&state, id).await?;
+    let result = beginning_of_result(state, id).await?;
     let job = state.view(record);
-    let stderr = stderr_of(&state, &job, tasks.as_ref(), request.query_string()).await?;
+    let stderr = stderr_of(state, &job, tasks.as_ref(), query).await?;
     let (explanation, tasks) = (explanation.as_ref(), tasks.as_ref());
     let page = JobPage { job: &job, explanation, tasks, events: &events, result, stderr };
     Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
@@ -53,9 +57,12 @@ pub(super) async fn show(
 
 /// The result, to be kept as a file.
 pub(super) async fn result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
-    let id = job_id(&path)?;
+    let id = job_id(&path).map_err(PageError::of_jobs)?;
     let result = state.store.result_stream(id).await.map_err(from_read)?;
-    let result = result.ok_or_else(|| ApiError::Unknown(format!("there is no result of the job {id}")))?;
+    let result = result.ok_or_else(|| {
+        let error = ApiError::Unknown(format!("there is no result of the job {id}"));
+        PageError::with_way(error, format!("/jobs/{id}"), "To the job")
+    })?;
     let mut response = stream(result).await?;
     let name = format!("attachment; filename=\"{id}.json\"");
     let name = header::HeaderValue::try_from(name).map_err(|error| ApiError::Internal(error.to_string()))?;

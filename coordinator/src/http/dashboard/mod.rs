@@ -39,12 +39,14 @@ const ROUTES: &[Route] = &[
     Route::page("GET", "/jobs/{id}/result", Right::Read, refused),
     Route::page("GET", "/jobs/all/{action}", Right::Submit, refused).by_leader_if_any(),
     Route::page("POST", "/jobs/all/{action}", Right::Submit, refused).by_leader().repeatable(),
+    Route::page("GET", "/jobs/{id}/{action}", Right::Submit, refused).by_leader_if_any(),
     Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader().repeatable(),
     Route::page("GET", "/submit", Right::Read, refused),
     // Its key makes it the same submission each time.
     Route::page("POST", "/submit", Right::Submit, refused).form().by_leader().repeatable(),
     Route::page("POST", "/submit/program", Right::Programs, refused).file().by_leader().repeatable(),
     Route::page("GET", "/grid/workers", Right::Read, refused).by_leader_if_any(),
+    Route::page("GET", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader_if_any(),
     Route::page("POST", "/grid/workers/{id}/drain", Right::Admin, refused).by_leader().repeatable(),
     Route::page("GET", "/grid/coordinators", Right::Read, refused),
     Route::page("GET", "/statistics", Right::Read, refused),
@@ -53,6 +55,7 @@ const ROUTES: &[Route] = &[
     Route::page("POST", "/sign-in", Right::Read, refused).without_token(),
     Route::page("POST", "/sign-out", Right::Read, refused).without_token(),
     Route::page("GET", "/assets/{name}", Right::Read, refused).without_token(),
+    Route::elsewhere(refused),
 ];
 
 static WITH_PAGES: LazyLock<Vec<Route>> = LazyLock::new(|| [super::PUBLIC, ROUTES].concat());
@@ -72,11 +75,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(resource("/jobs/{id}", "GET").get(job::show))
         .service(resource("/jobs/all/{action}", "GET, POST").get(actions::ask).post(actions::act_on_all))
         .service(resource("/jobs/{id}/result", "GET").get(job::result))
-        .service(resource("/jobs/{id}/{action}", "POST").post(actions::act))
+        .service(resource("/jobs/{id}/{action}", "GET, POST").get(actions::ask_of_one).post(actions::act))
         .service(resource("/submit", "GET, POST").get(submit::form).post(submit::submit))
         .service(resource("/submit/program", "POST").post(upload::program))
         .service(resource("/grid/workers", "GET").get(workers::list))
-        .service(resource("/grid/workers/{id}/drain", "POST").post(workers::drain))
+        .service(resource("/grid/workers/{id}/drain", "GET, POST").get(workers::ask).post(workers::drain))
         .service(resource("/grid/coordinators", "GET").get(coordinators::list))
         .service(resource("/statistics", "GET").get(statistics::show))
         .service(resource("/live", "GET").get(live::ticks))

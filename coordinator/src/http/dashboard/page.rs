@@ -51,23 +51,39 @@ impl FromRequest for Visit {
 
 /// An error of a page, answered as a page.
 #[derive(Debug)]
-pub(super) struct PageError(pub(super) ApiError);
+pub(super) struct PageError {
+    error: ApiError,
+    /// The page to go on with, and what the link to it says.
+    back: (String, &'static str),
+}
+
+impl PageError {
+    /// An error whose page leads to `path`.
+    pub(super) fn with_way(error: ApiError, path: impl Into<String>, name: &'static str) -> Self {
+        Self { error, back: (path.into(), name) }
+    }
+
+    /// An error about a job, whose page leads to the list of jobs.
+    pub(super) fn of_jobs(error: ApiError) -> Self {
+        Self::with_way(error, "/jobs", "To the list of jobs")
+    }
+}
 
 impl std::fmt::Display for PageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl From<ApiError> for PageError {
     fn from(error: ApiError) -> Self {
-        Self(error)
+        Self::with_way(error, "/", "To the overview")
     }
 }
 
 impl ResponseError for PageError {
     fn status_code(&self) -> StatusCode {
-        self.0.status_code()
+        self.error.status_code()
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -81,13 +97,31 @@ impl ResponseError for PageError {
             version: String::new(),
         };
         let status = self.status_code();
-        let page = error_page(&viewer, status.canonical_reason().unwrap_or("Error"), &self.0.to_string());
+        let (path, name) = &self.back;
+        let page = error_page(&viewer, title(status), &self.error.to_string(), (path.as_str(), *name));
         let mut response = html(status, &page);
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
-        mark_not_leading(&self.0, &mut response);
+        if let ApiError::MethodNotAllowed { allow } = &self.error
+            && let Ok(allow) = header::HeaderValue::try_from(allow)
+        {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        mark_not_leading(&self.error, &mut response);
         response
+    }
+}
+
+/// What is wrong, in the words of a page.
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::METHOD_NOT_ALLOWED => "No page is here",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::CONFLICT => "Not possible",
+        StatusCode::SERVICE_UNAVAILABLE => "Not available now",
+        other => other.canonical_reason().unwrap_or("Error"),
     }
 }
 
@@ -97,9 +131,18 @@ pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
         let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
         return see_other(&format!("/sign-in?{next}"));
     }
-    let mut response = PageError(error).error_response();
-    // The cookie of a token without the right stays; the page says which right is missing.
+    let error = if matches!(error, ApiError::Forbidden(_)) {
+        // The cookie stays; the page says which right is missing.
+        PageError::with_way(error, "/sign-in", "Sign in with another token")
+    } else if target.starts_with("/jobs/") {
+        PageError::of_jobs(error)
+    } else {
+        error.into()
+    };
+    let mut response = error.error_response();
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    // At an address without a page the answer is a problem for clients that do not prefer a page.
+    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
     response
 }
 

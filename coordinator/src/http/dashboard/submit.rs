@@ -30,6 +30,9 @@ pub(crate) const FORM_EXPANSION: usize = 3;
 /// The name that stands for a simulation in place of a kind.
 const SIMULATION: &str = "simulation";
 
+/// Told where a form that became a job comes again with other values, such as after a way back without scripts.
+const SENT_BEFORE: &str = "This form was sent before with other values. Send it again to submit another job.";
+
 /// A form that was not accepted: the field and why.
 type Wrong = (String, String);
 
@@ -70,6 +73,12 @@ pub(super) async fn submit(
             let key = Uuid::new_v4().to_string();
             let form = SubmitForm { kind, values: &fields, wrong: Some(wrong), key: &key };
             Ok(html(StatusCode::BAD_REQUEST, &submit_page(&visit.viewer(""), &form)))
+        }
+        Err(Refused::Other(ApiError::Mismatch(_))) => {
+            let key = Uuid::new_v4().to_string();
+            let wrong = Some(("job".to_owned(), SENT_BEFORE.to_owned()));
+            let form = SubmitForm { kind, values: &fields, wrong, key: &key };
+            Ok(html(StatusCode::UNPROCESSABLE_ENTITY, &submit_page(&visit.viewer(""), &form)))
         }
         Err(Refused::Other(error)) => Err(error.into()),
     }

@@ -72,7 +72,15 @@ def parser() -> argparse.ArgumentParser:
         help="a module with @divvy.task functions",
     )
     add("--name", default=os.environ.get("DIVVY_WORKER_ID") or None, help="its name at the grid")
-    add("--label", dest="labels", type=label, metavar="KEY=VALUE", action="append", default=[])
+    add(
+        "--label",
+        dest="labels",
+        type=label,
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="what jobs can require; may be repeated",
+    )
     add("--no-functions", action="store_true", help="run named tasks only, no code that clients send")
     add(
         "--memory-per-slot", type=memory, metavar="SIZE", help="such as 512MiB; a call that needs more gets MemoryError"

@@ -11,16 +11,17 @@ struct Wish {
     precision: u8,
 }
 
-/// Whether a client would rather have CSV than JSON. Where it has no preference it gets the one that it names, and JSON where
-/// it names neither or both would do as well, but for CSV that it names.
-pub(super) fn prefers_csv(headers: &HeaderMap) -> bool {
+/// Whether a client would rather have the form `main/sub`, such as `text/csv`, than JSON. Where both would do as well it gets
+/// JSON, unless it names the other form.
+#[must_use]
+pub fn prefers_to_json(headers: &HeaderMap, (main, sub): (&str, &str)) -> bool {
     let ranges: Vec<_> =
         headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).collect();
-    let (csv, json) = (wish(&ranges, "text", "csv"), wish(&ranges, "application", "json"));
-    let Some(csv) = csv.filter(|csv| csv.quality > 0) else { return false };
-    match json.map_or(0, |json| json.quality).cmp(&csv.quality) {
+    let (form, json) = (wish(&ranges, main, sub), wish(&ranges, "application", "json"));
+    let Some(form) = form.filter(|form| form.quality > 0) else { return false };
+    match json.map_or(0, |json| json.quality).cmp(&form.quality) {
         std::cmp::Ordering::Less => true,
-        std::cmp::Ordering::Equal => csv.precision == 2,
+        std::cmp::Ordering::Equal => form.precision == 2,
         std::cmp::Ordering::Greater => false,
     }
 }
@@ -88,7 +89,21 @@ mod tests {
             accept.split_inclusive(", ").for_each(|part| {
                 headers.append(ACCEPT, HeaderValue::from_str(part.trim_end_matches(", ")).expect("a value"));
             });
-            assert_eq!(prefers_csv(&headers), is_csv, "{accept}");
+            assert_eq!(prefers_to_json(&headers, ("text", "csv")), is_csv, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_browser_that_opens_an_address_prefers_a_page_and_a_program_does_not() {
+        for (accept, is_page) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            ("*/*", false),
+            ("application/problem+json, application/json", false),
+            ("text/event-stream", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(prefers_to_json(&headers, ("text", "html")), is_page, "{accept}");
         }
     }
 }

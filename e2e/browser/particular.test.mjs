@@ -1,0 +1,146 @@
+// What particular users look at: texts from anywhere in the world, long ones and hostile ones, tabs, ids, and the way back.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { axe, until } from "./helpers.mjs";
+import { useGrid } from "./site.mjs";
+
+const { grid, open: openPage, openLive: open } = useGrid();
+
+const HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
+const tasks = (list, more = {}) => grid.submit({ kind: "tasks", params: { list }, ...more });
+
+async function failed(error, more = {}) {
+  const job = await tasks([1], { max_attempts: 1, ...more });
+  await grid.report(await grid.claim("puller"), "fail", { error });
+  return grid.ended(job.id);
+}
+
+/** That nothing is cut off at the right, and that the page does not scroll sideways. */
+const sideways = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+
+test("markup in tags, labels, parameters and errors is text on every page", async () => {
+  await grid.claim("puller", { wait_seconds: 0, labels: { note: HOSTILE } });
+  const job = await failed(HOSTILE, { tags: { note: HOSTILE } });
+  const { context, page, errors } = await openPage("/");
+  for (const target of ["/", "/jobs", `/jobs?tag=${encodeURIComponent(`note:${HOSTILE}`)}`, `/jobs/${job.id}`, "/grid/workers", "/task-stream",
+    `/jobs/all/retry?text=${encodeURIComponent(HOSTILE)}`, `/submit?kind=sleep&tags=${encodeURIComponent(HOSTILE)}`, `/jobs/${encodeURIComponent(HOSTILE)}`]) {
+    await page.goto(grid.url + target);
+    assert.equal(await page.locator("main img, main script:not([src])").count(), 0, target);
+    assert.match(await page.title(), / · divvy$/, target);
+  }
+  await page.goto(`${grid.url}/jobs/${job.id}`);
+  assert.ok((await page.innerText("#tasks .outcome .bad")).includes(HOSTILE));
+  assert.deepEqual(errors.filter((error) => !error.includes("404")), []);
+  await context.close();
+});
+
+test("a text from right to left turns nothing beside it, and emoji and long words fit", async () => {
+  const job = await failed("\u202egnorw si siht: שגיאה\nsecond line 🧮", {
+    tags: { aaa: "\u202eעברית", abb: "short", bbb: "日本語のとても長い名前".repeat(5), ccc: "x".repeat(200), ddd: "🧮" },
+  });
+  for (const options of [{ viewport: { width: 1280, height: 900 } }, { viewport: { width: 360, height: 800 } }]) {
+    const { context, page } = await openPage(`/jobs/${job.id}`, options);
+    const [first, second] = [await page.locator("p.sub a.tag").nth(0).boundingBox(), await page.locator("p.sub a.tag").nth(1).boundingBox()];
+    assert.ok(second.y > first.y || second.x > first.x, "tags stand in their order");
+    assert.match(await page.locator("p.sub a.tag").nth(0).innerText(), /^aaa=/);
+    for (const target of [`/jobs/${job.id}`, "/jobs", "/", "/jobs/all/retry?tag=aaa"]) {
+      await page.goto(grid.url + target);
+      assert.equal(await sideways(page), 0, target);
+      assert.deepEqual(await axe(page), [], target);
+    }
+    await context.close();
+  }
+});
+
+test("an error of many lines keeps them on the job's page", async () => {
+  const lines = Array.from({ length: 40 }, (_, number) => `  File "solve.py", line ${number}, in step`);
+  const job = await failed(`Traceback:\n${lines.join("\n")}`.slice(0, 990));
+  const { context, page } = await openPage(`/jobs/${job.id}`);
+  const shown = await page.locator("#tasks .outcome .bad").innerText();
+  assert.ok(shown.includes('\n  File "solve.py", line 3'), shown);
+  await context.close();
+});
+
+test("a tab's title says how its job is", async () => {
+  const job = await tasks([1, 2]);
+  const { context, page } = await open(`/jobs/${job.id}`);
+  const short = job.id.slice(-12);
+  assert.equal(await page.title(), `queued · tasks ${short} · divvy`);
+  const first = await grid.claim("puller", { max_tasks: 1 });
+  await grid.report(first, "complete", { results: [1] });
+  await until("it is half done", async () => (await page.title()) === `50 % · tasks ${short} · divvy`);
+  await grid.report(await grid.claim("puller"), "complete", { results: [2] });
+  await until("it has ended", async () => (await page.title()) === `succeeded · tasks ${short} · divvy`);
+  await context.close();
+});
+
+test("a job's id is copied, and the button stays while the page follows the grid", async () => {
+  const job = await tasks([1], { requires: { labels: { nowhere: "yes" } } });
+  const prepare = (context) => context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: grid.url });
+  const { context, page } = await open(`/jobs/${job.id}`, { prepare });
+  const copy = page.locator("[data-copy]");
+  await copy.click();
+  await page.locator("[data-copy]", { hasText: "Copied" }).waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), job.id);
+  await grid.call("POST", `/v1/jobs/${job.id}/pause`);
+  await page.mouse.move(2, 2);
+  await page.locator(".title .state", { hasText: "paused" }).waitFor();
+  assert.ok(await copy.isVisible());
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});
+
+test("a form that its user has come back to makes another job", async () => {
+  const { context, page } = await openPage("/submit?kind=sleep&p.seconds=0&tags=way%3Dback");
+  const submit = async () => {
+    await page.click('button:has-text("Submit job")');
+    await page.waitForURL(/\/jobs\/[0-9a-f-]{36}/);
+    return new URL(page.url()).pathname;
+  };
+  const first = await submit();
+  await page.goBack();
+  await page.waitForURL(/\/submit/);
+  const second = await submit();
+  assert.notEqual(first, second);
+  await page.goBack();
+  await page.waitForURL(/\/submit/);
+  await page.selectOption('[name="priority"]', "9");
+  const third = await submit();
+  assert.equal((await grid.job(third.split("/").pop())).priority, 9);
+  await context.close();
+});
+
+test("the way back and forward goes through filters and pages, and each follows the grid", async () => {
+  await grid.submit({ kind: "sleep", params: { seconds: 0 }, tags: { way: "forth" } });
+  const { context, page } = await open("/jobs?tag=way");
+  await page.click('nav[aria-label="Pages"] a:has-text("Overview")');
+  await page.waitForURL(`${grid.url}/`);
+  await page.goBack();
+  await page.waitForURL(/tag=way/);
+  const before = await page.locator("#jobs tbody tr").count();
+  await grid.submit({ kind: "sleep", params: { seconds: 0 }, tags: { way: "forth" } });
+  await until("the list that came back follows", async () => (await page.locator("#jobs tbody tr").count()) === before + 1);
+  await page.goForward();
+  await page.waitForURL(`${grid.url}/`);
+  await page.locator('#live[data-is="live"]').waitFor();
+  await context.close();
+});
+
+test("a job of 10,000 tasks is shown page by page, and a deep link leads to its failed ones", async () => {
+  const list = Array.from({ length: 10_000 }, (_, number) => number);
+  const job = await tasks(list, { max_attempts: 1 });
+  const claimed = await grid.claim("puller", { max_tasks: 1 });
+  await grid.report(claimed, "fail", { error: "the only one" });
+  const { context, page } = await open(`/jobs/${job.id}`);
+  assert.match(await page.locator(".meter").innerText(), /of 10,000/);
+  assert.equal(await page.locator("#tasks-table tbody tr").count(), 100);
+  await page.click('nav[aria-label="Pages of tasks"] a:has-text("Next")');
+  await page.locator("#task-100").waitFor();
+  await page.goto(`${grid.url}/jobs/${job.id}?tasks=failed#tasks`);
+  await page.locator("#task-0 .bad", { hasText: "the only one" }).waitFor();
+  assert.equal(await page.locator("#tasks-table tbody tr").count(), 1);
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});

@@ -1,0 +1,117 @@
+// What is asked before a change that cannot be taken back, and what is told where no page is.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { axe } from "./helpers.mjs";
+import { useGrid } from "./site.mjs";
+
+const { grid, open: openPage, openLive: open } = useGrid();
+
+const waiting = (more = {}) => grid.submit({ kind: "sleep", params: { seconds: 1 }, requires: { labels: { nowhere: "yes" } }, ...more });
+const focused = (page) => page.evaluate(() => document.activeElement.id || document.activeElement.textContent);
+const dialogOf = (page) => page.locator("dialog[open]");
+
+test("a job is canceled by the keyboard after a question, and the focus returns where it was", async () => {
+  const job = await waiting();
+  const { context, page, errors } = await open(`/jobs/${job.id}`);
+  for (const leave of [() => page.keyboard.press("Escape"), () => page.keyboard.press("Enter"), () => page.mouse.click(5, 5)]) {
+    await page.focus("#do-cancel");
+    await page.keyboard.press("Enter");
+    await dialogOf(page).waitFor();
+    assert.equal(await focused(page), "Back", "Enter changes nothing");
+    await leave();
+    await dialogOf(page).waitFor({ state: "detached" });
+    assert.equal(await focused(page), "do-cancel");
+  }
+  assert.equal((await grid.job(job.id)).state, "queued");
+  await page.keyboard.press("Enter");
+  await dialogOf(page).waitFor();
+  assert.equal(await dialogOf(page).getAttribute("aria-labelledby"), "question-title");
+  assert.equal(await page.locator("h1").count(), 1);
+  await page.keyboard.press("Shift+Tab");
+  assert.equal(await focused(page), "Cancel job");
+  await page.keyboard.press("Enter");
+  await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+  // The page that comes back asks nothing.
+  await page.goBack();
+  assert.equal(await page.locator("dialog").count(), 0);
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
+test("axe finds nothing in a question, light and dark, wide and narrow, and it fits", async () => {
+  const jobs = [];
+  for (let number = 0; number < 12; number += 1) jobs.push(await waiting({ tags: { asked: "x".repeat(60) } }));
+  const forms = [{ colorScheme: "light" }, { colorScheme: "dark" }, { colorScheme: "dark", viewport: { width: 360, height: 600 } }];
+  for (const options of forms) {
+    for (const [target, control] of [
+      [`/jobs/${jobs[0].id}`, "#do-cancel"],
+      ["/jobs?tag=asked", '.selection a:has-text("Cancel")'],
+      ["/grid/workers", 'a[aria-label="Drain worker-1…"]'],
+    ]) {
+      const { context, page } = await open(target, options);
+      await page.click(control);
+      await dialogOf(page).waitFor();
+      assert.deepEqual(await axe(page), [], `${target} ${JSON.stringify(options)}`);
+      const box = await dialogOf(page).boundingBox();
+      const { width, height } = page.viewportSize();
+      assert.ok(box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height, target);
+      const sideways = await dialogOf(page).evaluate((dialog) => dialog.scrollWidth - dialog.clientWidth);
+      assert.equal(sideways, 0, target);
+      await context.close();
+    }
+  }
+  for (const { id } of jobs) await grid.call("POST", `/v1/jobs/${id}/cancel`);
+});
+
+test("a question that a coordinator does not answer says so, and one that is too late leads to the job", async () => {
+  const job = await waiting();
+  const { context, page } = await open(`/jobs/${job.id}`);
+  await page.click("#do-cancel");
+  await dialogOf(page).waitFor();
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await grid.call("POST", `/v1/jobs/${job.id}/retry`);
+  await page.click('dialog button:has-text("Cancel job")');
+  await page.locator(".title .state", { hasText: "canceled" }).waitFor();
+
+  const done = await grid.submit({ kind: "sleep", params: { seconds: 0 } });
+  await grid.ended(done.id);
+  await page.goto(`${grid.url}/jobs/${done.id}/cancel`);
+  await page.locator(".question", { hasText: "there is nothing to cancel" }).waitFor();
+  await page.evaluate((id) => {
+    const form = Object.assign(document.createElement("form"), { method: "post", action: `/jobs/${id}/cancel` });
+    document.body.append(form);
+    form.submit();
+  }, done.id);
+  await page.locator("h1", { hasText: "Not possible" }).waitFor();
+  await page.click('a:has-text("To the job")');
+  await page.locator(".title .state", { hasText: "succeeded" }).waitFor();
+
+  const other = await waiting();
+  await page.goto(`${grid.url}/jobs/${other.id}`);
+  await grid.kill("SIGKILL");
+  await page.click("#do-cancel");
+  await page.locator("dialog h2", { hasText: "does not answer" }).waitFor();
+  await page.keyboard.press("Enter");
+  await dialogOf(page).waitFor({ state: "detached" });
+  await grid.run(grid.port);
+  await context.close();
+});
+
+test("an address without a page is told on a page that leads on, also without scripts", async () => {
+  for (const javaScriptEnabled of [true, false]) {
+    const { context, page } = await openPage("/", { javaScriptEnabled });
+    for (const [target, link] of [["/nosuch", "/"], ["/jobs/nothing", "/jobs"], ["/v1/nosuch", "/"], ["/grid/workers/nobody/drain", "/grid/workers"]]) {
+      const response = await page.goto(grid.url + target);
+      assert.equal(response.status(), 404, target);
+      await page.locator("h1", { hasText: "Not found" }).waitFor();
+      assert.match(await page.title(), /^Not found · divvy$/);
+      await page.click(`main a[href="${link}"]`);
+      await page.waitForURL(grid.url + link);
+    }
+    await context.close();
+  }
+  const problem = await grid.call("GET", "/nosuch");
+  assert.deepEqual([problem.status, problem.headers.get("content-type")], [404, "application/problem+json"]);
+});

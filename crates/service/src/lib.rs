@@ -48,7 +48,7 @@ pub use metrics::Metrics;
 pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
 pub use query::{Query, range_from_query};
-pub use relay::{Passed, Place, Relay};
+pub use relay::{Passed, Place, Relay, payload_of};
 pub use routes::{BodySize, Refusal, Route};
 pub use server::{Limits, Listener, resource, serve};
 pub use telemetry::{DEFAULT_LOG, init_logs};

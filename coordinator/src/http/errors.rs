@@ -11,7 +11,9 @@ pub(super) fn from_read(error: ReadError) -> ApiError {
     match error {
         ReadError::TooManyTags { .. } => ApiError::InvalidField { field: "tag", message: error.to_string() },
         ReadError::Unavailable(_) => ApiError::Unavailable(error.to_string()),
-        ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } => ApiError::Internal(error.to_string()),
+        ReadError::Corrupt { .. } | ReadError::Unreadable { .. } | ReadError::NoSuchTasks { .. } => {
+            ApiError::Internal(error.to_string())
+        }
     }
 }
 

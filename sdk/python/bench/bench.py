@@ -2,9 +2,10 @@
 
     python bench/bench.py --coordinator ../../target/release/divvy-coordinator
 
-The contenders take turns, round by round; a ratio is the median of the rounds' ratios with the least and the greatest.
-Each is driven by a process of its own and has run before it is measured. What they need comes from PyPI into an
-environment of its own, ``target/python-bench-VERSION``; with ``--no-dask`` Dask is left out.
+This grid and one rival take turns, round by round; the next rival starts when the last one has ended. A ratio is the
+median of the rounds' ratios with the least and the greatest. Each is driven by a process of its own and has run before
+it is measured. What they need comes from PyPI into an environment of its own, ``target/python-bench-VERSION``; with
+``--no-dask`` Dask is left out.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def ratios(times: dict[str, list[float]], ours: str, other: str) -> list[float]:
 
 def report(times: dict[str, list[float]], rounds: int) -> None:
     """Prints the tables."""
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, {rounds} rounds, map over {ITEMS} items\n")
+    print(f"\n{os.cpu_count()} cores, Python {platform.python_version()}, {rounds} rounds, map over {ITEMS} items\n")
     print("| contender | ms, median (min–max) | items a second |\n|---|---|---|")
     for name, each in times.items():
         median = statistics.median(each)
@@ -216,10 +217,15 @@ def main() -> None:
     if options.drive is not None:
         drive(options.drive, options.coordinator)
         return
+    for rival in ["pool"] if options.no_dask else ["pool", "dask"]:
+        report(compare(rival, options), options.rounds)
+
+
+def compare(rival: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """The seconds of each round of this grid and of a rival."""
     times: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        drivers = [name for name in DRIVERS if not (options.no_dask and name == "dask")]
-        made = {k: run for name in drivers for k, run in start_driver(stack, name, options.coordinator).items()}
+        made = {k: run for name in ("grid", rival) for k, run in start_driver(stack, name, options.coordinator).items()}
         measured = {name: run for name, run in made.items() if options.only in name}
         for number in range(options.rounds + 1):
             for name, run in measured.items():
@@ -227,7 +233,7 @@ def main() -> None:
                 print(f"round {number}, {name}: {1000 * seconds:.1f} ms", file=sys.stderr)
                 if number > 0:
                     times.setdefault(name, []).append(seconds)
-    report(times, options.rounds)
+    return times
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ use model::{InvalidJob, JobId, JobKind, JobState, ProgramHash, uploaded_programs
 use store::{
     Change, ChangeKind, JobFilter, JobRecord, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::accepting::{AcceptError, Accepting, Proposal, Ready, submit_to};
 use crate::clock::now;
@@ -151,7 +151,7 @@ impl Jobs {
             false => engine.recover(jobs, now),
         });
         for (job_id, error) in &unreadable {
-            warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
+            self.store.unreadable().note_job(*job_id, error);
         }
         Ok(count - unreadable.len())
     }
@@ -206,7 +206,7 @@ impl Jobs {
                 for job in jobs.by_ref().take(TAKEN_UP_AT_ONCE) {
                     let job_id = job.record.id;
                     if let Err(error) = engine.take_up(job, now) {
-                        warn!(%job_id, %error, "a stored job cannot be read: it waits for a version that can");
+                        self.store.unreadable().note_job(job_id, &error);
                     }
                 }
             });
@@ -257,18 +257,18 @@ impl Jobs {
         if self.take_up_together(ids).await.is_ok() {
             return;
         }
-        // One that is damaged is not in the way of the others.
+        // One that the server itself cannot read is not in the way of the others.
         for id in ids {
             if let Err(error) = self.take_up_together(&[*id]).await {
-                error!(job_id = %id, %error, "a stored job cannot be read");
+                self.store.unreadable().note_job(*id, &error);
             }
         }
     }
 
-    /// The same, as soon as they can be read.
+    /// The same, as soon as they can be read. Those that this version cannot read are left out.
     ///
     /// # Errors
-    /// One of them is damaged.
+    /// The server cannot read one of them.
     async fn take_up_together(&self, ids: &[JobId]) -> Result<(), ReadError> {
         loop {
             let unknown: Vec<_> =
@@ -346,7 +346,8 @@ impl Jobs {
                         | ChangeError::Unknown(_)
                         | ChangeError::SimulationOver
                         | ChangeError::ProgramGone(_)
-                        | ChangeError::NotSkippable(_),
+                        | ChangeError::NotSkippable(_)
+                        | ChangeError::Read(ReadError::Unreadable { .. }),
                     ) => (),
                     Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),
                 }
@@ -399,7 +400,7 @@ impl Jobs {
             match self.store.unfinished_job(id).await {
                 Ok(Some(job)) => {
                     if let Err(error) = self.driver.input(|engine, now| engine.take_up(job, now)) {
-                        warn!(job_id = %id, %error, "a retried job cannot be read: it waits for a version that can");
+                        self.store.unreadable().note_job(id, &error);
                     }
                     return Ok(());
                 }
@@ -430,7 +431,10 @@ impl Jobs {
                 None => format!("it is over: {}", record.state),
             }),
             (false, Some(reason)) => reasons.push(reason),
-            (false, None) => reasons.push("its end is being stored".to_owned()),
+            (false, None) => reasons.push(match self.store.unreadable().why(id) {
+                Some(error) => format!("this version cannot read it, and it waits for one that can: {error}"),
+                None => "its end is being stored".to_owned(),
+            }),
         }
         if let Some(failing) = self.store.is_failing() {
             reasons.push(format!("nothing can be stored at the moment: {failing}"));

@@ -260,6 +260,13 @@ impl Collector for Gauges {
             term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
         });
         gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
+        let help = "Stored jobs that this version cannot read and that wait for one that can";
+        gauge(
+            &mut encoder,
+            "divvy_unreadable_jobs",
+            help,
+            term.as_ref().map_or(0, |term| term.store.unreadable().jobs()),
+        )?;
         let help = "Event streams and clients that wait for a job";
         gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
         let states = term.as_ref().map(|_| self.workers.states()).unwrap_or_default();

@@ -1,18 +1,20 @@
 //! Passes requests on to the coordinator that leads, and to the next one when it goes away.
 
+mod upload;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, dev};
 use api::client::{ClientTls, http_client_with, read_bounded_json};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::{Client, Response};
 use serde::de::DeserializeOwned;
-use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, read_body, trace};
+use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -23,6 +25,8 @@ use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
+
+use upload::Upload;
 
 /// Marks a request that a coordinator has passed on: it goes no further.
 const PASSED_ON: &str = "divvy-passed-on";
@@ -128,13 +132,39 @@ struct Passing<'a> {
     request: &'a HttpRequest,
     method: &'a Method,
     target: &'a str,
-    body: Bytes,
+    body: Outgoing,
     is_repeatable: bool,
     patience: Duration,
 }
 
+/// The body of a request that is passed on.
+enum Outgoing {
+    /// All of it.
+    Whole(Bytes),
+    /// What is too long to be held, and goes on as it comes.
+    Upload(Upload),
+}
+
+impl Outgoing {
+    /// For this process itself.
+    fn into_payload(self) -> dev::Payload {
+        match self {
+            Self::Whole(bytes) => payload_of(bytes),
+            Self::Upload(upload) => upload.into_payload(),
+        }
+    }
+
+    /// Whether all of it can be sent once more.
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Upload(upload) => upload.is_there(),
+        }
+    }
+}
+
 impl<'a> Passing<'a> {
-    fn new(request: &'a HttpRequest, route: &Route, body: Bytes) -> Self {
+    fn new(request: &'a HttpRequest, route: &Route, body: Outgoing) -> Self {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let is_repeatable = request.method().is_safe() || route.is_repeatable();
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
@@ -149,6 +179,8 @@ enum Asked {
     NotTaken,
     /// The leader went away with the request, or is the leader no longer.
     Broken,
+    /// The client's body cannot be passed on.
+    Refused(ApiError),
 }
 
 impl LeaderRelay {
@@ -169,20 +201,24 @@ impl LeaderRelay {
         })
     }
 
-    async fn ask_leaders(&self, passing: Passing<'_>) -> Result<Passed, ApiError> {
+    async fn ask_leaders(&self, mut passing: Passing<'_>) -> Result<Passed, ApiError> {
         let (mut until, mut broken) = (Instant::now() + passing.patience, 0);
         let mut leaders = self.members.leader();
         loop {
+            if !passing.body.is_there() {
+                break;
+            }
             if self.role.term().is_some() {
-                return Ok(Passed::Here(passing.body));
+                return Ok(Passed::Here(passing.body.into_payload()));
             }
             let leader = leaders.borrow_and_update().clone().filter(|leader| leader.id != self.members.own().id);
             let asked_at = Instant::now();
             let asked = match &leader {
-                Some(leader) => self.ask(&passing, leader).await,
+                Some(leader) => self.ask(&mut passing, leader).await,
                 None => Asked::NotTaken,
             };
             match asked {
+                Asked::Refused(error) => return Err(error),
                 Asked::Answered(response) => {
                     self.metrics.forwarded(Forwarded::Answered);
                     if let Some(leader) = &leader {
@@ -215,31 +251,31 @@ impl LeaderRelay {
     }
 
     /// One try of what each coordinator could answer, without a body.
-    async fn ask_if_any(&self, passing: Passing<'_>) -> Passed {
-        match self.ask_once(&passing).await {
+    async fn ask_if_any(&self, mut passing: Passing<'_>) -> Passed {
+        match self.ask_once(&mut passing).await {
             Some(response) => {
                 self.metrics.forwarded(Forwarded::Answered);
                 Passed::Answered(answer(response))
             }
-            None => Passed::Here(passing.body),
+            None => Passed::Here(passing.body.into_payload()),
         }
     }
 
     /// The leader's answer if it begins soon and is no error. It may go on for as long as it likes.
-    async fn ask_once(&self, passing: &Passing<'_>) -> Option<Response> {
+    async fn ask_once(&self, passing: &mut Passing<'_>) -> Option<Response> {
         let leader = self.members.leader().borrow().clone().filter(|leader| leader.id != self.members.own().id)?;
         match timeout(IF_ANY_TIMEOUT, self.ask(passing, &leader)).await {
             Ok(Asked::Answered(response)) if response.status().is_success() => Some(response),
-            Ok(Asked::Answered(_) | Asked::NotTaken | Asked::Broken) | Err(_) => None,
+            Ok(Asked::Answered(_) | Asked::NotTaken | Asked::Broken | Asked::Refused(_)) | Err(_) => None,
         }
     }
 
     /// What the leader knows of a target, for the client of `request`; none where it does not say so soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
-        let (body, patience) = (Bytes::new(), Duration::ZERO);
-        let passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
+        let (body, patience) = (Outgoing::Whole(Bytes::new()), Duration::ZERO);
+        let mut passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
         let reading = async {
-            let response = self.ask_once(&passing).await?;
+            let response = self.ask_once(&mut passing).await?;
             read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
         };
         timeout(IF_ANY_TIMEOUT, reading).await.ok().flatten()
@@ -255,7 +291,7 @@ impl LeaderRelay {
     }
 
     /// Asks until the leader answers, goes away or leads no longer.
-    async fn ask(&self, passing: &Passing<'_>, leader: &Leader) -> Asked {
+    async fn ask(&self, passing: &mut Passing<'_>, leader: &Leader) -> Asked {
         let (base, target) = (self.base_of(leader), passing.target);
         let Ok(method) = passing.method.as_str().parse::<reqwest::Method>() else { return Asked::NotTaken };
         let mut request = self.client.request(method, format!("{base}{target}"));
@@ -270,19 +306,32 @@ impl LeaderRelay {
         for (name, value) in span.iter().flat_map(trace::headers) {
             request = request.header(name, value);
         }
-        request = request.header(PASSED_ON, self.members.own().id.to_string()).body(passing.body.clone());
+        request = request.header(PASSED_ON, self.members.own().id.to_string());
+        let sending = async {
+            match &mut passing.body {
+                Outgoing::Whole(bytes) => Ok(request.body(bytes.clone()).send().await),
+                Outgoing::Upload(upload) => upload.send(request).await,
+            }
+        };
         tokio::select! {
-            answered = request.send() => match answered {
-                Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
-                // The server of a leader that was halted has given the request up unread: this process sends each whole.
-                Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
-                Ok(response) => Asked::Answered(response),
-                Err(error) => {
-                    debug!(%base, %error, "the leader does not answer");
-                    if error.is_connect() { Asked::NotTaken } else { Asked::Broken }
-                }
+            sent = sending => match sent {
+                Err(error) => Asked::Refused(error),
+                Ok(answered) => Self::asked(&base, answered),
             },
             () = superseded(self.members.leader(), leader.epoch) => Asked::Broken,
+        }
+    }
+
+    fn asked(base: &str, answered: reqwest::Result<Response>) -> Asked {
+        match answered {
+            Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
+            // The server of a leader that was halted has given the request up unread: this process sends each whole.
+            Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
+            Ok(response) => Asked::Answered(response),
+            Err(error) => {
+                debug!(%base, %error, "the leader does not answer");
+                if error.is_connect() { Asked::NotTaken } else { Asked::Broken }
+            }
         }
     }
 }
@@ -315,12 +364,16 @@ impl Relay for LeaderRelay {
                 return Ok(Passed::Answered(refusal));
             }
             if route.place() == Place::LeaderIfAny {
-                return Ok(self.ask_if_any(Passing::new(request, route, Bytes::new())).await);
+                return Ok(self.ask_if_any(Passing::new(request, route, Outgoing::Whole(Bytes::new()))).await);
+            }
+            let (most, time) = self.bounds.of(route.body_size());
+            if route.body_size() == BodySize::File && upload::is_long(request) {
+                let upload = Upload::new(request, body, most, time, &self.bodies)?;
+                return self.ask_leaders(Passing::new(request, route, Outgoing::Upload(upload))).await;
             }
             // Kept until the answer is there: another leader may have to be asked.
-            let (most, time) = self.bounds.of(route.body_size());
             let body = read_body(request, body, most, time, &self.bodies).await?;
-            self.ask_leaders(Passing::new(request, route, body.bytes())).await
+            self.ask_leaders(Passing::new(request, route, Outgoing::Whole(body.bytes()))).await
         })
     }
 }

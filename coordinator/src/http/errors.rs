@@ -13,7 +13,9 @@ pub(super) fn from_read(error: ReadError) -> ApiError {
             ApiError::InvalidField { field: "tag", message: format!("is given too often: {error}") }
         }
         ReadError::Unavailable(_) => ApiError::Unavailable(error.to_string()),
-        ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. } => ApiError::Internal(error.to_string()),
+        ReadError::Corrupt { .. } | ReadError::Unreadable { .. } | ReadError::NoSuchTasks { .. } => {
+            ApiError::Internal(error.to_string())
+        }
     }
 }
 

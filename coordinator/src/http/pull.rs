@@ -18,6 +18,7 @@ use model::{AttemptId, JobId, TraceContext};
 use scheduler::Failure;
 use serde_json::value::RawValue;
 use service::{ApiError, parse_json, read_body, trace, when_answer_is_lost, with_body};
+use store::ReadError;
 use uuid::Uuid;
 use workloads::Report;
 
@@ -366,8 +367,8 @@ async fn to_claimed(
         None => match stored_payloads(term, job, attempt, &mut tasks).await {
             Ok(payloads) => payloads,
             Err(error) => {
-                let _ = give_back(term, attempt);
-                return Err(error);
+                fail_unread(term, attempt, &error);
+                return Err(error.into());
             }
         },
     };
@@ -404,6 +405,35 @@ fn give_back(term: &Term, attempt: AttemptId) -> Result<(), ApiError> {
     term.driver.input(|engine, now| engine.fail(attempt, undeliverable, now)).map_err(|_| stale())
 }
 
+/// The payloads of an attempt could not be read. Tasks whose payloads are damaged have failed: given back, they would come to
+/// the same worker again and keep it from all others.
+fn fail_unread(term: &Term, attempt: AttemptId, error: &UnreadPayloads) {
+    let failure = match error {
+        UnreadPayloads::Read(error @ (ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. })) => {
+            LeaseFailure::TaskFailed(format!("its payload cannot be read: {error}"))
+        }
+        UnreadPayloads::Read(_) | UnreadPayloads::Stale => LeaseFailure::Undeliverable,
+    };
+    // The failure of an attempt without a lease changes nothing.
+    let _ = term.driver.input(|engine, now| engine.fail(attempt, failure, now));
+}
+
+/// Why a claim comes without payloads.
+enum UnreadPayloads {
+    Read(ReadError),
+    /// The attempt holds no lease any more.
+    Stale,
+}
+
+impl From<UnreadPayloads> for ApiError {
+    fn from(error: UnreadPayloads) -> Self {
+        match error {
+            UnreadPayloads::Read(error) => from_read(error),
+            UnreadPayloads::Stale => stale(),
+        }
+    }
+}
+
 /// Tasks that do not come to their worker's host are not tried: they are given back.
 fn release_if_lost(state: &State, term: &Arc<Term>, request: &HttpRequest, attempt: AttemptId) {
     let (term, lease_log) = (Arc::downgrade(term), Arc::clone(&state.lease_log));
@@ -422,18 +452,19 @@ async fn stored_payloads(
     job: JobId,
     attempt: AttemptId,
     tasks: &mut Range<u64>,
-) -> Result<Vec<Box<RawValue>>, ApiError> {
-    let payloads = term.store.first_payloads(job, tasks.clone(), MAX_CLAIM_BYTES).await.map_err(from_read)?;
+) -> Result<Vec<Box<RawValue>>, UnreadPayloads> {
+    let read = UnreadPayloads::Read;
+    let payloads = term.store.first_payloads(job, tasks.clone(), MAX_CLAIM_BYTES).await.map_err(read)?;
     let beyond = tasks.start + payloads.len() as u64;
     if beyond == tasks.end {
         return Ok(payloads);
     }
-    if term.driver.input(|engine, now| engine.shorten(attempt, beyond, now)).map_err(|_| stale())? {
+    if term.driver.input(|engine, now| engine.shorten(attempt, beyond, now)).map_err(|_| UnreadPayloads::Stale)? {
         tasks.end = beyond;
         return Ok(payloads);
     }
     // Another attempt at the same tasks goes on: the two stay equal.
-    term.store.payloads(job, tasks.clone()).await.map_err(from_read)
+    term.store.payloads(job, tasks.clone()).await.map_err(read)
 }
 
 fn stopping(state: &State) -> ApiError {

@@ -41,7 +41,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let term = state.term()?;
     let (pulling, drained) = (term.pull_workers.asking(), term.pull_workers.draining());
     let store_backlog = term.store.backlog();
-    let store_error = term.store.is_failing();
+    let (store_error, unreadable_jobs) = (term.store.is_failing(), term.store.unreadable().jobs());
     let kafka = state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow()));
     Ok(term.driver.view(|engine| {
         let jobs = engine.job_counts();
@@ -72,6 +72,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
             tasks_per_second,
             numbers_per_second,
             store_backlog,
+            unreadable_jobs,
             kafka,
             store_error: store_error.or_else(|| engine.composing_error().map(str::to_owned)),
         }

@@ -185,6 +185,9 @@ pub struct Stats {
     pub numbers_per_second: f64,
     /// Changes that wait to be committed.
     pub store_backlog: u64,
+    /// Stored jobs that this version cannot read, because they are damaged or of a later one. They are left alone.
+    #[serde(default)]
+    pub unreadable_jobs: u64,
     /// Why nothing can be stored at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub store_error: Option<String>,

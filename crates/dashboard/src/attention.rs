@@ -84,6 +84,11 @@ fn of_stats(stats: &Stats, entries: &mut Vec<Entry>) {
     if let Some(error) = &stats.store_error {
         entries.push(Entry::failure("store", "storage", html! { (error) }));
     }
+    if stats.unreadable_jobs > 0 {
+        let jobs = counted(stats.unreadable_jobs, "stored job", "stored jobs");
+        let text = html! { (jobs) " cannot be read by this version and wait for one that can. The log of the coordinator that leads names them." };
+        entries.push(Entry::failure("unreadable", "unreadable", text));
+    }
     if stats.store_backlog > MANY_CHANGES {
         let text = html! { (count(stats.store_backlog)) " changes wait for the store: what they tell of would be done again after a crash." };
         entries.push(Entry::warning("backlog", "storage", text));
@@ -227,6 +232,12 @@ mod tests {
     fn a_calm_grid_needs_no_attention() {
         let stats = Stats { kafka: Some(KafkaStats::default()), ..Stats::default() };
         assert!(shown(Some(&stats)).contains("Nothing at the moment"));
+    }
+
+    #[test]
+    fn stored_jobs_that_cannot_be_read_are_counted() {
+        let one = shown(Some(&Stats { unreadable_jobs: 1, ..Stats::default() }));
+        assert!(one.contains("1 stored job cannot be read by this version"), "{one}");
     }
 
     #[test]

@@ -125,6 +125,10 @@ impl Engine {
         let record = job.record;
         let chunk_size = record.options.chunk_size.unwrap_or(self.settings.chunk_size);
         let work = workloads::kind(record.kind)?.restore(&record.params, chunk_size)?;
+        if work.tasks() != record.tasks {
+            let message = format!("make {} tasks now, and made {} when the job was stored", work.tasks(), record.tasks);
+            return Err(InvalidJob::new("params", message));
+        }
         let mut spec = spec(record.kind, &*work, &record.options);
         spec.retry_timeout =
             record.options.timeout.job_seconds.map(|seconds| Duration::from_secs(seconds.get().into()));

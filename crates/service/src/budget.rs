@@ -45,6 +45,16 @@ impl BodyBudget {
         self.units.available_permits() * UNIT_BYTES
     }
 
+    /// Sets so many bytes aside. Never waits.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub fn reserve(&self, bytes: usize) -> Result<Reservation, ApiError> {
+        let mut reservation = self.reserve_nothing();
+        reservation.resize(bytes)?;
+        Ok(reservation)
+    }
+
     pub(crate) fn reserve_nothing(&self) -> Reservation {
         Reservation { budget: self.clone(), permit: None }
     }

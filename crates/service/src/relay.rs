@@ -1,7 +1,7 @@
 //! Requests that another process of the same service answers: this one passes them on, and the client notices nothing but
 //! a slower answer.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -46,12 +46,20 @@ pub trait Relay: Debug + Send + Sync {
 }
 
 /// What became of a request that was passed on.
-#[derive(Debug)]
 pub enum Passed {
     /// The leader's answer.
     Answered(HttpResponse),
     /// This process is to answer itself: it leads now, or no leader is at hand. The body is given back.
-    Here(Bytes),
+    Here(Payload),
+}
+
+impl Debug for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(answer) => f.debug_tuple("Answered").field(&answer.status()).finish(),
+            Self::Here(_) => f.debug_tuple("Here").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// Middleware: lets the leader answer what this process cannot.
@@ -109,7 +117,7 @@ async fn ask_leader(relay: &dyn Relay, request: ServiceRequest, route: &'static 
     let body = web::Payload::from_request(&head, &mut payload).await?;
     Ok(match relay.pass(&head, body, route).await {
         Ok(Passed::Answered(answer)) => Asked::Answered(ServiceResponse::new(head, answer)),
-        Ok(Passed::Here(bytes)) => Asked::Here(ServiceRequest::from_parts(head, payload_of(bytes))),
+        Ok(Passed::Here(body)) => Asked::Here(ServiceRequest::from_parts(head, body)),
         Err(error) => Asked::Answered(refused(ServiceRequest::from_parts(head, Payload::None), route, error)),
     })
 }
@@ -125,7 +133,9 @@ fn is_not_leading<B>(response: &ServiceResponse<B>) -> bool {
     response.response().extensions().contains::<LeaderWanted>()
 }
 
-fn payload_of(bytes: Bytes) -> Payload {
+/// The body of a request whose bytes are in memory.
+#[must_use]
+pub fn payload_of(bytes: Bytes) -> Payload {
     let (_, mut payload) = actix_http::h1::Payload::create(true);
     payload.unread_data(bytes);
     payload.into()

@@ -33,9 +33,11 @@ struct Line {
 }
 
 /// Whether another coordinator has accepted a job under the same name meanwhile, or waited for one of these names while it
-/// held another one.
+/// held another one; or the server says by itself that the same again may succeed.
 fn was_in_the_way(error: &DbError) -> bool {
-    error.is(&SqlState::UNIQUE_VIOLATION) || error.is(&SqlState::T_R_DEADLOCK_DETECTED)
+    error.is(&SqlState::UNIQUE_VIOLATION)
+        || error.is(&SqlState::T_R_DEADLOCK_DETECTED)
+        || error.is(&SqlState::T_R_SERIALIZATION_FAILURE)
 }
 
 impl Line {
@@ -61,17 +63,25 @@ impl Line {
     ) -> Result<Applied, Failed> {
         let Self { io, target, link } = self;
         let written = io.run(async {
-            let link = Self::link(link, target).await.map_err(Failed::RolledBack)?;
-            let mut tries = 0;
+            let (mut tries, mut was_ended) = (0, false);
             loop {
-                match work.write(link, batch, manner, prepared).await {
+                let written = match Self::link(link, target).await {
+                    Ok(link) => work.write(link, batch, manner, prepared).await,
+                    Err(error) => Err(Failed::RolledBack(error)),
+                };
+                match written {
                     Err(Failed::RolledBack(error)) if was_in_the_way(&error) && tries < TRIES => tries += 1,
+                    // A session that was ended says nothing of the next one.
+                    Err(Failed::RolledBack(error)) if error.is_of_the_session() && !was_ended => {
+                        was_ended = true;
+                        *link = None;
+                    }
                     written => return written,
                 }
             }
         });
         if let Err(Failed::RolledBack(error) | Failed::Unknown(error)) = &written
-            && !error.is_answer()
+            && (!error.is_answer() || error.is_of_the_session())
         {
             self.link = None;
         }

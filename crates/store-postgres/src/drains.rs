@@ -1,7 +1,7 @@
 //! Rows of drained workers.
 
 use model::{BootId, WorkerId};
-use store::{Drain, DrainChange, DrainedWorker};
+use store::{Drain, DrainChange, DrainedWorker, Unreadable};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -25,8 +25,12 @@ pub(crate) async fn apply(link: &Link, change: &DrainChange) -> Result<(), DbErr
     Ok(())
 }
 
-pub(crate) async fn all(link: &Link) -> Result<Vec<Drain>, DbError> {
-    link.query(ALL, &[]).await?.iter().map(drain).collect()
+pub(crate) async fn all(link: &Link, unreadable: &Unreadable) -> Result<Vec<Drain>, DbError> {
+    let read = |row: &Row| {
+        let worker = rows::get::<&str>(row, 0).unwrap_or_default();
+        unreadable.skip("drain of a worker", worker, drain(row))
+    };
+    Ok(link.query(ALL, &[]).await?.iter().filter_map(read).collect())
 }
 
 fn boot(drained: &DrainedWorker) -> Uuid {
@@ -35,7 +39,7 @@ fn boot(drained: &DrainedWorker) -> Uuid {
 
 fn drain(row: &Row) -> Result<Drain, DbError> {
     let name: String = rows::get(row, 0)?;
-    let worker = WorkerId::try_from(name).map_err(|error| DbError::Damaged(format!("column 0: {error}")))?;
+    let worker = WorkerId::try_from(name).map_err(|error| rows::damaged(row, 0, error))?;
     let boot: Uuid = rows::get(row, 1)?;
     let boot = (!boot.is_nil()).then_some(BootId(boot));
     Ok(Drain { drained: DrainedWorker { worker, boot }, at: rows::time(row, 2)? })

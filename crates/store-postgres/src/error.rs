@@ -1,7 +1,7 @@
 //! Why a store cannot be opened, and what an error of PostgreSQL means to a reader and to a writer.
 
 use store::backend::BatchError;
-use store::{LeadershipError, ObjectsError, ReadError, WriteError};
+use store::{LeadershipError, ObjectsError, ROW, ReadError, WriteError};
 use tokio_postgres::error::SqlState;
 
 /// Why a store could not be opened.
@@ -113,7 +113,13 @@ impl DbError {
     /// Whether the server has answered, so that the transaction is known to be rolled back.
     pub(crate) fn is_answer(&self) -> bool {
         // After one of class 57P the connection is closed behind it: it may be about the statement after COMMIT.
-        self.state().is_some_and(|state| !state.code().starts_with("57P")) || matches!(self, Self::Damaged(_))
+        self.state().is_some_and(|state| !is_end_of_session(state)) || matches!(self, Self::Damaged(_))
+    }
+
+    /// Whether another session may do better: this one was ended, or was told at its beginning that it can only read.
+    pub(crate) fn is_of_the_session(&self) -> bool {
+        let is_closed = matches!(self, Self::Sql(error) if error.is_closed());
+        is_closed || self.is(&SqlState::READ_ONLY_SQL_TRANSACTION) || self.state().is_some_and(is_end_of_session)
     }
 
     /// Whether the database may be there a little later: it does not listen, starts, or has no connection left.
@@ -124,18 +130,26 @@ impl DbError {
         }
     }
 
+    /// Whether what was asked for is damaged, as this program or the server finds.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged(_)) || self.state().is_some_and(|state| state.code().starts_with("XX"))
+    }
+
     pub(crate) fn is(&self, state: &SqlState) -> bool {
         self.state() == Some(state)
     }
 }
 
+/// Class 57P: an operator, a crash or a timeout has ended the session.
+fn is_end_of_session(state: &SqlState) -> bool {
+    state.code().starts_with("57P")
+}
+
 pub(crate) fn read_error(error: &DbError) -> ReadError {
-    match error {
-        DbError::Damaged(detail) => ReadError::Corrupt { place: "the database".to_owned(), detail: detail.clone() },
-        DbError::Sql(_) if error.state().is_some_and(|state| state.code().starts_with("XX")) => {
-            ReadError::Corrupt { place: "the database".to_owned(), detail: error.to_string() }
-        }
-        DbError::Sql(_) | DbError::NoAnswer | DbError::Busy(_) => ReadError::Unavailable(error.to_string()),
+    if error.is_damage() {
+        ReadError::Corrupt { place: ROW.to_owned(), detail: error.to_string() }
+    } else {
+        ReadError::Unavailable(error.to_string())
     }
 }
 

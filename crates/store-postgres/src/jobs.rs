@@ -1,11 +1,8 @@
 //! Reading jobs: one, those that are not over, and their events.
 
-use std::collections::HashMap;
-
 use model::{JobEvent, JobId};
-use store::rules::SpanKind;
 use store::stored::{options_from_stored, values_from_stored};
-use store::{JobRecord, UnfinishedJob, Verified};
+use store::{JobRecord, UnfinishedJob, UnfinishedRows, Unreadable, Verified};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -26,7 +23,7 @@ pub(crate) const RECORD: &str = record_columns!();
 
 pub(crate) fn record(row: &Row) -> Result<JobRecord, DbError> {
     let (value, check) = rows::stored(row, 8, values_from_stored)?;
-    Ok(JobRecord {
+    let record = JobRecord {
         id: rows::job_id(row, 0)?,
         kind: rows::parse(row, 1)?,
         params: rows::raw_json(row, 2)?,
@@ -44,7 +41,8 @@ pub(crate) fn record(row: &Row) -> Result<JobRecord, DbError> {
         retried_at: rows::optional_time(row, 13)?,
         attempts: rows::count(row, 14)?,
         verified: rows::verified(row, 15)?,
-    })
+    };
+    record.checked().map_err(|error| DbError::Damaged(error.to_string()))
 }
 
 pub(crate) async fn one(link: &Link, job: JobId) -> Result<Option<JobRecord>, DbError> {
@@ -53,69 +51,100 @@ pub(crate) async fn one(link: &Link, job: JobId) -> Result<Option<JobRecord>, Db
 }
 
 /// How the verification of the newest jobs has gone.
-pub(crate) async fn verified(link: &Link, limit: usize) -> Result<Vec<Verified>, DbError> {
-    const SQL: &str = "SELECT verified FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT $1";
+pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize) -> Result<Vec<Verified>, DbError> {
+    const SQL: &str = "SELECT verified, id FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT $1";
     let limit = (limit as u64).column();
-    link.query(SQL, &[&limit]).await?.iter().map(|row| rows::verified(row, 0)).collect()
+    let read = |row: &Row| {
+        let id = rows::job_id(row, 1).map(|id| id.to_string()).unwrap_or_default();
+        unreadable.skip("verification of a job", &id, rows::verified(row, 0))
+    };
+    Ok(link.query(SQL, &[&limit]).await?.iter().filter_map(read).collect())
 }
 
-/// All jobs that are not over, or those of them that are named.
-pub(crate) async fn unfinished(link: &Link, only: Option<&[Uuid]>) -> Result<Vec<UnfinishedJob>, DbError> {
+const UNFINISHED: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
+);
+const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
+     WHERE state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
+
+/// All jobs that are not over. Each row is let go of once it is read: there may be very many.
+pub(crate) async fn unfinished(link: &Link, unreadable: &Unreadable) -> Result<Vec<UnfinishedJob>, DbError> {
+    // One snapshot, so that spans and jobs are of the same moment. However many there are, no coordinator leads without them.
+    link.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0").await?;
+    let mut found = UnfinishedRows::default();
+    let reading = async {
+        link.each(UNFINISHED, |row| add_job(&mut found, row)).await?;
+        link.each(SPANS, |row| add_span(&mut found, row)).await
+    };
+    let read = reading.await;
+    // Also after an error, so that the next read finds no transaction.
+    let ended = link.client.batch_execute("COMMIT").await;
+    match read {
+        Err(error) if error.is_damage() => one_by_one(link, unreadable).await,
+        read => {
+            read?;
+            ended?;
+            Ok(found.finish(unreadable))
+        }
+    }
+}
+
+/// The same where the server itself cannot read some row.
+async fn one_by_one(link: &Link, unreadable: &Unreadable) -> Result<Vec<UnfinishedJob>, DbError> {
+    const IDS: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id";
+    let mut found = Vec::new();
+    for row in link.query(IDS, &[]).await? {
+        let id: Uuid = rows::get(&row, 0)?;
+        match some_unfinished(link, unreadable, &[id]).await {
+            Ok(jobs) => found.extend(jobs),
+            Err(error) if error.is_damage() => unreadable.note_job(JobId(id), &error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Those of some jobs that are not over.
+pub(crate) async fn some_unfinished(
+    link: &Link,
+    unreadable: &Unreadable,
+    only: &[Uuid],
+) -> Result<Vec<UnfinishedJob>, DbError> {
     const JOBS: &str = concat!(
-        "SELECT ",
-        record_columns!(),
-        " FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
-    );
-    const SOME: &str = concat!(
         "SELECT ",
         record_columns!(),
         " FROM jobs WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
     );
     const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
-         WHERE state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
-    const SPANS_OF_SOME: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
          WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
-    let (jobs, spans) = if only.is_some() { (SOME, SPANS_OF_SOME) } else { (JOBS, SPANS) };
-    let question = |sql| Step::Run { sql, params: only.iter().map(|jobs| Box::new(*jobs) as Param<'_>).collect() };
-    // One snapshot, so that spans and jobs are of the same moment.
-    let mut steps = vec![Step::Plain("BEGIN ISOLATION LEVEL REPEATABLE READ")];
-    if only.is_none() {
-        // However many there are, no coordinator leads without them.
-        steps.push(Step::Plain("SET LOCAL statement_timeout = 0"));
-    }
-    let first = steps.len();
-    steps.extend([question(jobs), question(spans), Step::Plain("COMMIT")]);
-    let answers = match link.fly(steps).await {
+    let question = |sql| Step::Run { sql, params: vec![Box::new(only) as Param<'_>] };
+    let begin = Step::Plain("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let answers = match link.fly(vec![begin, question(JOBS), question(SPANS), Step::Plain("COMMIT")]).await {
         Ok(answers) => answers,
         Err(FlightError { error, .. }) => return Err(error),
     };
-    read_unfinished(&answers[first], &answers[first + 1])
+    let mut found = UnfinishedRows::default();
+    answers[1].iter().try_for_each(|row| add_job(&mut found, row))?;
+    answers[2].iter().try_for_each(|row| add_span(&mut found, row))?;
+    Ok(found.finish(unreadable))
 }
 
-fn read_unfinished(jobs: &[Row], spans: &[Row]) -> Result<Vec<UnfinishedJob>, DbError> {
-    let mut found = Vec::with_capacity(jobs.len());
-    let mut places = HashMap::with_capacity(jobs.len());
-    for row in jobs {
-        let record = record(row)?;
-        places.insert(record.id, found.len());
-        found.push(UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
-    }
-    for row in spans {
-        let job = places.get(&rows::job_id(row, 0)?).and_then(|&place: &usize| found.get_mut(place));
-        let Some(job): Option<&mut UnfinishedJob> = job else { continue };
-        let tasks = rows::count(row, 2)?..rows::count(row, 3)?;
-        match rows::span_kind(row, 1)? {
-            SpanKind::Done => job.done.push(tasks),
-            SpanKind::Failed => job.failed.push(tasks),
-            SpanKind::Retry => job.retries.push((tasks, rows::small(row, 4)?)),
-        }
-    }
-    found.iter_mut().for_each(UnfinishedJob::add_failed_to_done);
-    Ok(found)
+fn add_job(found: &mut UnfinishedRows<JobId>, row: &Row) -> Result<(), DbError> {
+    let id = rows::job_id(row, 0)?;
+    found.add_job(id, id, record(row));
+    Ok(())
+}
+
+fn add_span(found: &mut UnfinishedRows<JobId>, row: &Row) -> Result<(), DbError> {
+    found.add_span(&rows::job_id(row, 0)?, rows::span(row, 1));
+    Ok(())
 }
 
 pub(crate) async fn events(
     link: &Link,
+    unreadable: &Unreadable,
     after: u64,
     job: Option<JobId>,
     limit: usize,
@@ -126,23 +155,44 @@ pub(crate) async fn events(
     const OF_ONE: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
          jobs.kind, jobs.task, counts, source FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $3 AND seq > $1 ORDER BY seq LIMIT $2";
-    let (after, limit) = (after.column(), (limit as u64).column());
-    let found = match job {
-        None => link.query(ALL, &[&after, &limit]).await?,
-        Some(job) => link.query(OF_ONE, &[&after, &limit, &job.0]).await?,
-    };
-    found.iter().map(event).collect()
+    let (mut after, limit) = (after.column(), (limit as u64).column());
+    loop {
+        let found = match job {
+            None => link.query(ALL, &[&after, &limit]).await?,
+            Some(job) => link.query(OF_ONE, &[&after, &limit, &job.0]).await?,
+        };
+        let events: Vec<_> = found.iter().filter_map(|row| readable_event(row, unreadable)).collect();
+        match found.last() {
+            // A caller goes on from the last event that it gets.
+            Some(last) if events.is_empty() => after = rows::get(last, 0)?,
+            Some(_) | None => return Ok(events),
+        }
+    }
 }
 
 /// The newest first.
-pub(crate) async fn last_events(link: &Link, job: JobId, limit: usize) -> Result<Vec<JobEvent>, DbError> {
+pub(crate) async fn last_events(
+    link: &Link,
+    unreadable: &Unreadable,
+    job: JobId,
+    limit: usize,
+) -> Result<Vec<JobEvent>, DbError> {
     const LAST: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
          jobs.kind, jobs.task, counts, source FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $1 ORDER BY seq DESC LIMIT $2";
     let found = link.query(LAST, &[&job.0, &(limit as u64).column()]).await?;
-    found.iter().map(event).collect()
+    Ok(found.iter().filter_map(|row| readable_event(row, unreadable)).collect())
 }
 
+fn readable_event(row: &Row, unreadable: &Unreadable) -> Option<JobEvent> {
+    let seq = rows::get::<i64>(row, 0).unwrap_or(0);
+    let mut event = unreadable.skip("event", &seq, event(row))?;
+    event.source = unreadable.skip("source of an event", &seq, positions::source(row, 10)).flatten();
+    event.counts = Box::new(unreadable.skip("counts of an event", &seq, rows::counts(row, 9)).unwrap_or_default());
+    Some(event)
+}
+
+/// Without what it counts and its source.
 fn event(row: &Row) -> Result<JobEvent, DbError> {
     Ok(JobEvent {
         seq: rows::count(row, 0)?,
@@ -152,9 +202,10 @@ fn event(row: &Row) -> Result<JobEvent, DbError> {
         tasks_done: Some(rows::count(row, 4)?),
         tasks_total: Some(rows::count(row, 5)?),
         error: rows::get(row, 6)?,
-        job_kind: Some(rows::parse(row, 7)?),
+        // Of a job that cannot be read.
+        job_kind: rows::parse(row, 7).ok(),
         task: rows::get(row, 8)?,
-        source: positions::source(row, 10)?,
-        counts: Box::new(rows::counts(row, 9)?),
+        source: None,
+        counts: Box::default(),
     })
 }

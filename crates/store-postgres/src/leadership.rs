@@ -83,12 +83,16 @@ impl PostgresLeadership {
         let asking = async {
             if let Some(link) = open {
                 let answer = question(link.clone()).await;
-                if answer.is_ok() || !link.client.is_closed() {
+                if !is_of_the_session(&answer, &link) {
                     return (answer, Some(link));
                 }
             }
             match Link::connect(&self.target, Purpose::Leasing).await.map(Arc::new) {
-                Ok(link) => (question(link.clone()).await, Some(link)),
+                Ok(link) => {
+                    let answer = question(link.clone()).await;
+                    let keeps = !is_of_the_session(&answer, &link);
+                    (answer, keeps.then_some(link))
+                }
                 Err(error) => (Err(error), None),
             }
         };
@@ -96,6 +100,11 @@ impl PostgresLeadership {
         self.link = link;
         answer.map_err(|error| leadership_error(&error))
     }
+}
+
+/// Whether the session is at fault, so that another one may do better.
+fn is_of_the_session<T>(answer: &Result<T, DbError>, link: &Link) -> bool {
+    answer.as_ref().is_err_and(|error| error.is_of_the_session() || link.client.is_closed())
 }
 
 /// How long a lease lasts that ends so many milliseconds from now.

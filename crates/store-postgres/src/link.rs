@@ -1,11 +1,12 @@
 //! One connection: how it is made, its session, its prepared statements, and several statements in one flight.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, TryStreamExt};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
@@ -17,9 +18,11 @@ use crate::target::Target;
 /// How long a connection may take to be made in all, over all ways and hosts.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// Plans by index alone: tables that have just grown have no statistics yet.
+/// Plans by index alone: tables that have just grown have no statistics yet. A stricter isolation, which a role or a database
+/// may have as its default, would refuse every other of two writers that number events.
 const COMMON: &str = "SET search_path = divvy; SET client_min_messages = warning; SET jit = off; SET enable_seqscan = off; \
-     SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'";
+     SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'; \
+     SET default_transaction_isolation = 'read committed'";
 /// A read that takes longer is ended by the server.
 const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'";
 /// No timeout of statements: it would cut through a COMMIT that waits for a replica. A writer that is paused half way through
@@ -129,6 +132,22 @@ impl Link {
     ) -> Result<Option<Row>, DbError> {
         let statement = self.statement(sql).await?;
         Ok(self.client.query_opt(&statement, params).await?)
+    }
+
+    /// Hands on the rows of a statement without parameters, one by one as they come: no more are held than fit into the
+    /// connection.
+    pub(crate) async fn each(
+        &self,
+        sql: &'static str,
+        mut take: impl FnMut(&Row) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        let statement = self.statement(sql).await?;
+        let none: [i64; 0] = [];
+        let mut rows = pin!(self.client.query_raw(&statement, none).await?);
+        while let Some(row) = rows.try_next().await? {
+            take(&row)?;
+        }
+        Ok(())
     }
 
     /// Sends all steps without waiting in between, as far as they are prepared, and returns the rows of each.

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use model::{JobKind, JobState};
 use store::stored::StoredName;
-use store::{Cursor, JobFilter, JobRecord};
+use store::{Cursor, JobFilter, JobRecord, Unreadable};
 use tokio_postgres::types::ToSql;
 
 use crate::error::DbError;
@@ -14,6 +14,8 @@ use crate::rows::{self, Column};
 
 /// How far the jobs of a part are counted to find the smallest.
 const COUNTED: i64 = 2000;
+/// Jobs that are looked at, at least, in place of those that cannot be read.
+const MORE: usize = 200;
 
 /// A statement in the making.
 #[derive(Default)]
@@ -56,15 +58,40 @@ struct Pairs {
 
 pub(crate) async fn page(
     link: &Link,
+    unreadable: &Unreadable,
     filter: &JobFilter,
-    before: Option<Cursor>,
+    mut before: Option<Cursor>,
     limit: usize,
 ) -> Result<Vec<JobRecord>, DbError> {
     let pairs = pairs(link, filter).await?;
     let lead = choose(link, filter, pairs.as_ref()).await?;
+    let (mut page, mut wanted) = (Vec::new(), limit);
+    loop {
+        let found = page_of(lead, pairs.as_ref(), filter, before, wanted).query(link).await?;
+        for row in &found {
+            match record(row) {
+                Ok(record) => page.push(record),
+                Err(error) => unreadable.note_job(rows::job_id(row, 0)?, &error),
+            }
+        }
+        match found.last() {
+            // Some cannot be read, and others take their places.
+            Some(last) if page.len() < limit && found.len() >= wanted => {
+                before = Some(Cursor { submitted_at: rows::time(last, 9)?, id: rows::job_id(last, 0)? });
+                wanted = (limit - page.len()).max(MORE);
+            }
+            Some(_) | None => {
+                page.truncate(limit);
+                return Ok(page);
+            }
+        }
+    }
+}
+
+fn page_of(lead: Lead, pairs: Option<&Pairs>, filter: &JobFilter, before: Option<Cursor>, limit: usize) -> Statement {
     let mut statement = Statement::default();
     statement.push("SELECT ").push(RECORD).push(" FROM ");
-    match (lead, &pairs) {
+    match (lead, pairs) {
         (Lead::Tag(place), _) => {
             statement.push("tags JOIN jobs ON jobs.key = tags.job WHERE tags.name = ");
             by_tag(&mut statement, &filter.tags[place]);
@@ -86,7 +113,7 @@ pub(crate) async fn page(
             end(&mut statement, "jobs", limit);
         }
     }
-    statement.query(link).await?.iter().map(record).collect()
+    statement
 }
 
 /// How many jobs a filter finds, of those that were submitted at `since` or later.

@@ -107,8 +107,8 @@ impl<'a> Needs<'a> {
         }
         for row in next(!self.jobs.is_empty()) {
             let Some((_, ledger)) = loaded.jobs.get_mut(&rows::job_id(&row, 0)?) else { continue };
-            let tasks = rows::count(&row, 2)?..rows::count(&row, 3)?;
-            ledger.load_span(rows::span_kind(&row, 1)?, &tasks, rows::small(&row, 4)?);
+            let (kind, tasks, failures) = rows::span(&row, 1)?;
+            ledger.load_span(kind, &tasks, failures).map_err(|error| DbError::Damaged(error.to_string()))?;
         }
         for row in next(!self.ids.is_empty()) {
             let same = same(&row)?;

@@ -61,7 +61,8 @@ impl Pool {
         Self(Arc::new(Inner { io, target, idle: Mutex::default(), permits: Arc::new(Semaphore::new(size)), size }))
     }
 
-    /// Reads with a connection. The closure is called again where an idle connection turns out to be broken.
+    /// Reads with a connection. The closure is called again where an idle connection turns out to be broken, and once where a
+    /// new one is ended meanwhile.
     pub(crate) fn read<T, R, F>(&self, read: R) -> Reading<'static, T>
     where
         T: Send + 'static,
@@ -107,11 +108,24 @@ where
     let Ok(Ok(permit)) = turn else { return Err(DbError::Busy(inner.size)) };
     let mut lent = Lent { inner: inner.clone(), link: None, permit: Some(permit) };
     let reading = async {
+        let mut was_ended = false;
         loop {
-            let (link, was_idle) = inner.link().await?;
+            let (link, was_idle) = match inner.link().await {
+                Err(error) if error.is_of_the_session() && !was_ended => {
+                    was_ended = true;
+                    continue;
+                }
+                found => found?,
+            };
             let link = lent.lend(link);
             let found = read(link.clone()).await;
-            if found.is_err() && was_idle && link.client.is_closed() {
+            if let Err(error) = &found
+                && (error.is_of_the_session() || link.client.is_closed())
+                && (was_idle || !was_ended)
+            {
+                // Reading twice does no harm, and a session that was ended says nothing of the next one.
+                was_ended |= !was_idle;
+                lent.end();
                 continue;
             }
             drop(link);
@@ -135,6 +149,11 @@ struct Lent {
 impl Lent {
     fn lend(&mut self, link: Link) -> Arc<Link> {
         self.link.insert(Arc::new(link)).clone()
+    }
+
+    /// Closes the connection.
+    fn end(&mut self) {
+        self.link = None;
     }
 
     fn give_back(&mut self) {

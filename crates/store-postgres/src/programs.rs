@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use model::{AttemptId, JobId, JobKind, ProgramHash, uploaded_programs};
-use store::{Answer, Entry, ProgramChange, ProgramRecord, TaskLog, in_use};
+use store::{Answer, Entry, ProgramChange, ProgramRecord, TaskLog, Unreadable, in_use};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
@@ -86,14 +86,35 @@ pub(crate) async fn one(link: &Link, hash: ProgramHash) -> Result<Option<Program
     link.query_opt(ONE, &[&hash.0.as_slice()]).await?.as_ref().map(record).transpose()
 }
 
-pub(crate) async fn page(link: &Link, after: Option<ProgramHash>, limit: usize) -> Result<Vec<ProgramRecord>, DbError> {
+pub(crate) async fn page(
+    link: &Link,
+    unreadable: &Unreadable,
+    after: Option<ProgramHash>,
+    limit: usize,
+) -> Result<Vec<ProgramRecord>, DbError> {
     let after = after.map(|after| after.0.to_vec()).unwrap_or_default();
-    link.query(PAGE, &[&after, &(limit as u64).column()]).await?.iter().map(record).collect()
+    let read = |row: &Row| {
+        let hash = hash(row, 0).map(|hash| hash.to_string()).unwrap_or_default();
+        unreadable.skip("program", &hash, record(row))
+    };
+    let mut asked = limit;
+    loop {
+        let found = link.query(PAGE, &[&after, &(asked as u64).column()]).await?;
+        if let Some(page) = rows::page(&found, limit, &mut asked, read) {
+            return Ok(page);
+        }
+    }
 }
 
-pub(crate) async fn logs(link: &Link, job: JobId, tasks: &Range<u64>, limit: usize) -> Result<Vec<TaskLog>, DbError> {
+pub(crate) async fn logs(
+    link: &Link,
+    unreadable: &Unreadable,
+    job: JobId,
+    tasks: &Range<u64>,
+    limit: usize,
+) -> Result<Vec<TaskLog>, DbError> {
     let log = |row: &Row| {
-        Ok(TaskLog {
+        Ok::<_, DbError>(TaskLog {
             job,
             task: rows::count(row, 0)?,
             attempt: AttemptId(rows::get(row, 1)?),
@@ -104,7 +125,8 @@ pub(crate) async fn logs(link: &Link, job: JobId, tasks: &Range<u64>, limit: usi
         })
     };
     let (first, beyond) = (tasks.start.column(), tasks.end.column());
-    link.query(LOGS, &[&job.0, &first, &beyond, &(limit as u64).column()]).await?.iter().map(log).collect()
+    let found = link.query(LOGS, &[&job.0, &first, &beyond, &(limit as u64).column()]).await?;
+    Ok(found.iter().filter_map(|row| unreadable.skip("log of a job", &job, log(row))).collect())
 }
 
 fn record(row: &Row) -> Result<ProgramRecord, DbError> {
@@ -119,5 +141,5 @@ fn record(row: &Row) -> Result<ProgramRecord, DbError> {
 
 fn hash(row: &Row, column: usize) -> Result<ProgramHash, DbError> {
     let bytes: &[u8] = rows::get(row, column)?;
-    bytes.try_into().map(ProgramHash).map_err(|_| DbError::Damaged(format!("column {column}: no SHA-256")))
+    bytes.try_into().map(ProgramHash).map_err(|_| rows::damaged(row, column, "no SHA-256"))
 }

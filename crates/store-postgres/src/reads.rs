@@ -10,7 +10,7 @@ use store::rules::ATTEMPT_TASKS;
 use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, AttemptEnd, Cursor, Drain, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog,
-    UnfinishedJob, Verified,
+    UnfinishedJob, Unreadable, Verified,
 };
 use tokio_postgres::Row;
 
@@ -38,24 +38,42 @@ pub(crate) struct Readers {
     pub(crate) any: Pool,
     /// For payloads, so that a worker never waits behind clients' lists.
     payloads: Pool,
+    unreadable: Arc<Unreadable>,
 }
 
 impl Readers {
     pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>) -> Self {
-        Self { any: Pool::new(io, target, READERS), payloads: Pool::new(io, target, 1) }
+        let unreadable = Arc::default();
+        Self { any: Pool::new(io, target, READERS), payloads: Pool::new(io, target, 1), unreadable }
+    }
+
+    /// Reads a list, whose rows that cannot be read are noted.
+    fn list<T, R, F>(&self, read: R) -> Reading<'static, Vec<T>>
+    where
+        T: Send + 'static,
+        R: Fn(Arc<Link>, Arc<Unreadable>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<T>, DbError>> + Send + 'static,
+    {
+        let unreadable = self.unreadable.clone();
+        self.any.read(move |link| read(link, unreadable.clone()))
     }
 }
 
 impl Reads for Readers {
+    fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
+    }
+
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
-        self.any.read(move |link| async move { jobs::one(&link, id).await })
+        let reading = self.any.read(move |link| async move { jobs::one(&link, id).await });
+        Box::pin(async move { reading.await.map_err(|error| error.of_job(id)) })
     }
 
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
         let filter = Arc::new(filter);
-        self.any.read(move |link| {
+        self.list(move |link, unreadable| {
             let filter = filter.clone();
-            async move { listing::page(&link, &filter, before, limit).await }
+            async move { listing::page(&link, &unreadable, &filter, before, limit).await }
         })
     }
 
@@ -69,17 +87,21 @@ impl Reads for Readers {
 
     fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
         let Some(only) = only else {
-            return self.any.read_long(|link| async move { jobs::unfinished(&link, None).await });
+            let unreadable = self.unreadable.clone();
+            return self.any.read_long(move |link| {
+                let unreadable = unreadable.clone();
+                async move { jobs::unfinished(&link, &unreadable).await }
+            });
         };
         let only: Arc<[_]> = only.into_iter().map(|job| job.0).collect();
-        self.any.read(move |link| {
+        self.list(move |link, unreadable| {
             let only = only.clone();
-            async move { jobs::unfinished(&link, Some(&only)).await }
+            async move { jobs::some_unfinished(&link, &unreadable, &only).await }
         })
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
-        self.any.read(move |link| async move { jobs::verified(&link, limit).await })
+        self.list(move |link, unreadable| async move { jobs::verified(&link, &unreadable, limit).await })
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
@@ -94,31 +116,31 @@ impl Reads for Readers {
     }
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        self.any.read(move |link| async move { jobs::events(&link, after, job, limit).await })
+        self.list(move |link, unreadable| async move { jobs::events(&link, &unreadable, after, job, limit).await })
     }
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
         let query = Arc::new(query);
-        self.any.read(move |link| {
+        self.list(move |link, unreadable| {
             let query = query.clone();
-            async move { statistics::periods(&link, &query, after, limit).await }
+            async move { statistics::periods(&link, &unreadable, &query, after, limit).await }
         })
     }
 
     fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
-        self.any.read(move |link| async move { statistics::pending(&link, grain, before).await })
+        self.list(move |link, unreadable| async move { statistics::pending(&link, &unreadable, grain, before).await })
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
         let asked = Arc::new((query, after));
-        self.any.read(move |link| {
+        self.list(move |link, unreadable| {
             let asked = asked.clone();
-            async move { statistics::task_starts(&link, &asked.0, asked.1.as_ref(), limit).await }
+            async move { statistics::task_starts(&link, &unreadable, &asked.0, asked.1.as_ref(), limit).await }
         })
     }
 
     fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        self.any.read(move |link| async move { jobs::last_events(&link, job, limit).await })
+        self.list(move |link, unreadable| async move { jobs::last_events(&link, &unreadable, job, limit).await })
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
@@ -146,17 +168,17 @@ impl Reads for Readers {
     }
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
-        self.any.read(move |link| async move { programs::page(&link, after, limit).await })
+        self.list(move |link, unreadable| async move { programs::page(&link, &unreadable, after, limit).await })
     }
 
     fn drains(&self) -> Reading<'_, Vec<Drain>> {
-        self.any.read(|link| async move { drains::all(&link).await })
+        self.list(|link, unreadable| async move { drains::all(&link, &unreadable).await })
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
-        self.any.read(move |link| {
+        self.list(move |link, unreadable| {
             let tasks = tasks.clone();
-            async move { programs::logs(&link, job, &tasks, limit).await }
+            async move { programs::logs(&link, &unreadable, job, &tasks, limit).await }
         })
     }
 
@@ -274,7 +296,7 @@ async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Ve
     const BY_SIZE: &str = "SELECT key, bytes FROM (SELECT key, bytes, finished_at, \
          sum(bytes) OVER (ORDER BY finished_at, key) - bytes AS before FROM jobs WHERE finished_at IS NOT NULL) AS over_ \
          WHERE finished_at <= $1 OR before < $3::bigint ORDER BY finished_at, key LIMIT $2";
-    let total = link.query_opt(TOTAL, &[]).await?.map_or(Ok(0), |row| rows::count(&row, 0))?;
+    let total = link.query_opt(TOTAL, &[]).await?.map_or(Ok(0), |row| rows::about(&row, 0))?;
     let excess = total.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
     let found = if excess == 0 {
@@ -282,5 +304,5 @@ async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Ve
     } else {
         link.query(BY_SIZE, &[&oldest, &EXPIRED, &excess.column()]).await?
     };
-    found.iter().map(|row| Ok((JobKey(rows::get(row, 0)?), rows::count(row, 1)?))).collect()
+    found.iter().map(|row| Ok((JobKey(rows::get(row, 0)?), rows::about(row, 1)?))).collect()
 }

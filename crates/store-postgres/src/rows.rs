@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use model::{Counts, JobId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use store::Verified;
 use store::rules::SpanKind;
 use store::stored::{InvalidStored, StoredName, counts_from_stored, verified_from_stored};
+use store::{StoredSpan, Verified};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 use uuid::Uuid;
@@ -35,36 +35,43 @@ impl Column for Timestamp {
     }
 }
 
-fn damaged(column: usize, error: impl std::fmt::Display) -> DbError {
-    DbError::Damaged(format!("column {column}: {error}"))
+/// The error of a value in a column.
+pub(crate) fn damaged(row: &Row, column: usize, error: impl std::fmt::Display) -> DbError {
+    let name = row.columns().get(column).map_or("?", |column| column.name());
+    DbError::Damaged(format!("column {name}: {error}"))
 }
 
 pub(crate) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, DbError> {
-    row.try_get(column).map_err(|error| damaged(column, error))
+    row.try_get(column).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn count(row: &Row, column: usize) -> Result<u64, DbError> {
-    u64::try_from(get::<i64>(row, column)?).map_err(|error| damaged(column, error))
+    u64::try_from(get::<i64>(row, column)?).map_err(|error| damaged(row, column, error))
+}
+
+/// A count that only says how much there is to do: one that cannot be is taken for none.
+pub(crate) fn about(row: &Row, column: usize) -> Result<u64, DbError> {
+    get::<i64>(row, column).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
 pub(crate) fn small(row: &Row, column: usize) -> Result<u32, DbError> {
-    u32::try_from(get::<i64>(row, column)?).map_err(|error| damaged(column, error))
+    u32::try_from(get::<i64>(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn time(row: &Row, column: usize) -> Result<Timestamp, DbError> {
-    to_time(column, get(row, column)?)
+    to_time(row, column, get(row, column)?)
 }
 
 pub(crate) fn optional_time(row: &Row, column: usize) -> Result<Option<Timestamp>, DbError> {
-    get::<Option<i64>>(row, column)?.map(|nanos| to_time(column, nanos)).transpose()
+    get::<Option<i64>>(row, column)?.map(|nanos| to_time(row, column, nanos)).transpose()
 }
 
-fn to_time(column: usize, nanos: i64) -> Result<Timestamp, DbError> {
-    Timestamp::from_nanosecond(i128::from(nanos)).map_err(|error| damaged(column, error))
+fn to_time(row: &Row, column: usize, nanos: i64) -> Result<Timestamp, DbError> {
+    Timestamp::from_nanosecond(i128::from(nanos)).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(row: &Row, column: usize) -> Result<T, DbError> {
-    get::<&str>(row, column)?.parse().map_err(|error| damaged(column, error))
+    get::<&str>(row, column)?.parse().map_err(|error| damaged(row, column, error))
 }
 
 /// A value that stands in the column by its name.
@@ -78,38 +85,61 @@ pub(crate) fn stored<T>(
     column: usize,
     from_stored: impl FnOnce(&str) -> Result<T, InvalidStored>,
 ) -> Result<T, DbError> {
-    from_stored(get(row, column)?).map_err(|error| damaged(column, error))
+    from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, DbError> {
-    serde_json::from_str(get(row, column)?).map_err(|error| damaged(column, error))
+    serde_json::from_str(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn raw_json(row: &Row, column: usize) -> Result<Box<RawValue>, DbError> {
-    RawValue::from_string(get(row, column)?).map_err(|error| damaged(column, error))
+    RawValue::from_string(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 /// What an event counts.
 pub(crate) fn counts(row: &Row, column: usize) -> Result<Counts, DbError> {
-    counts_from_stored(get(row, column)?).map_err(|error| damaged(column, error))
+    counts_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 /// How a job's verification has gone.
 pub(crate) fn verified(row: &Row, column: usize) -> Result<Verified, DbError> {
-    verified_from_stored(get(row, column)?).map_err(|error| damaged(column, error))
+    verified_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
 pub(crate) fn job_id(row: &Row, column: usize) -> Result<JobId, DbError> {
     get::<Uuid>(row, column).map(JobId)
 }
 
-pub(crate) fn span_kind(row: &Row, column: usize) -> Result<SpanKind, DbError> {
+fn span_kind(row: &Row, column: usize) -> Result<SpanKind, DbError> {
     match get::<i16>(row, column)? {
         0 => Ok(SpanKind::Done),
         1 => Ok(SpanKind::Failed),
         2 => Ok(SpanKind::Retry),
-        other => Err(damaged(column, format!("{other} is no kind of run"))),
+        other => Err(damaged(row, column, format!("{other} is no kind of run"))),
     }
+}
+
+/// The rows of a list that can be read, at most `limit` of the `asked` that were asked for. None where some cannot and there
+/// are more: more are to be asked for then.
+pub(crate) fn page<T>(
+    found: &[Row],
+    limit: usize,
+    asked: &mut usize,
+    read: impl FnMut(&Row) -> Option<T>,
+) -> Option<Vec<T>> {
+    let mut page: Vec<_> = found.iter().filter_map(read).collect();
+    if page.len() < limit && found.len() >= *asked {
+        *asked = asked.saturating_mul(4);
+        return None;
+    }
+    page.truncate(limit);
+    Some(page)
+}
+
+/// A run of tasks: what it has come to, its tasks and its failures, in four columns from this one on.
+pub(crate) fn span(row: &Row, column: usize) -> Result<StoredSpan, DbError> {
+    let tasks = count(row, column + 1)?..count(row, column + 2)?;
+    Ok((span_kind(row, column)?, tasks, small(row, column + 3)?))
 }
 
 pub(crate) fn what(kind: SpanKind) -> i16 {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use model::{BEYOND_US, Counts, Grain, JobKind};
+use store::Unreadable;
 use store::statistics::{
     self, MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow,
 };
@@ -169,7 +170,7 @@ fn second(at: Timestamp) -> i64 {
 
 fn start(row: &Row, column: usize) -> Result<Timestamp, DbError> {
     let second = rows::get(row, column)?;
-    Timestamp::from_second(second).map_err(|error| DbError::Damaged(format!("column {column}: {error}")))
+    Timestamp::from_second(second).map_err(|error| rows::damaged(row, column, error))
 }
 
 /// Before every kind and every moment.
@@ -188,8 +189,15 @@ static PERIODS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// What tells a row of statistics from others, as far as that can be read.
+fn key_of(row: &Row) -> String {
+    let (start, kind) = (rows::get::<i64>(row, 0).unwrap_or(0), rows::get::<&str>(row, 1).unwrap_or_default());
+    format!("{start} {kind}")
+}
+
 pub(crate) async fn periods(
     link: &Link,
+    unreadable: &Unreadable,
     query: &Query,
     after: Option<PeriodKey>,
     limit: usize,
@@ -197,9 +205,16 @@ pub(crate) async fn periods(
     let (after_start, after_kind) = place(after);
     let kind = query.kind.map(|kind| kind.as_str().to_owned());
     let (from, to) = (second(query.starts.start), second(query.starts.end));
-    let (grain, limit) = (query.grain.stored_name(), (limit as u64).column());
-    let params: [&(dyn ToSql + Sync); 7] = [&grain, &from, &to, &kind, &after_start, &after_kind, &limit];
-    link.query(&PERIODS, &params).await?.iter().map(period).collect()
+    let (grain, mut asked) = (query.grain.stored_name(), limit);
+    loop {
+        let most = (asked as u64).column();
+        let params: [&(dyn ToSql + Sync); 7] = [&grain, &from, &to, &kind, &after_start, &after_kind, &most];
+        let found = link.query(&PERIODS, &params).await?;
+        let read = |row: &Row| unreadable.skip("statistics", &key_of(row), period(row));
+        if let Some(page) = rows::page(&found, limit, &mut asked, read) {
+            return Ok(page);
+        }
+    }
 }
 
 fn period(row: &Row) -> Result<PeriodRow, DbError> {
@@ -232,17 +247,23 @@ fn period(row: &Row) -> Result<PeriodRow, DbError> {
 const PENDING: &str = "SELECT DISTINCT ON (kind) start, kind, jobs_pending, tasks_pending FROM statistics \
      WHERE grain = $1 AND start < $2 ORDER BY kind, start DESC";
 
-pub(crate) async fn pending(link: &Link, grain: Grain, before: Timestamp) -> Result<Vec<PendingRow>, DbError> {
+pub(crate) async fn pending(
+    link: &Link,
+    unreadable: &Unreadable,
+    grain: Grain,
+    before: Timestamp,
+) -> Result<Vec<PendingRow>, DbError> {
     let rows = link.query(PENDING, &[&grain.stored_name(), &second(before)]).await?;
     let pending = |row: &Row| {
         let (kind, jobs, tasks) = (rows::parse(row, 1)?, rows::get(row, 2)?, rows::get(row, 3)?);
-        Ok(PendingRow { start: start(row, 0)?, kind, jobs, tasks })
+        Ok::<_, DbError>(PendingRow { start: start(row, 0)?, kind, jobs, tasks })
     };
-    rows.iter().map(pending).collect()
+    Ok(rows.iter().filter_map(|row| unreadable.skip("statistics", &key_of(row), pending(row))).collect())
 }
 
 pub(crate) async fn task_starts(
     link: &Link,
+    unreadable: &Unreadable,
     query: &Query,
     after: Option<&TaskKey>,
     limit: usize,
@@ -253,13 +274,21 @@ pub(crate) async fn task_starts(
     let after_task = after.map_or("", |(_, _, task)| task.as_str());
     let kind = query.kind.map(|kind| kind.as_str().to_owned());
     let (from, to) = (second(query.starts.start), second(query.starts.end));
-    let (grain, limit) = (query.grain.stored_name(), (limit as u64).column());
-    let params: [&(dyn ToSql + Sync); 8] = [&grain, &from, &to, &kind, &after_start, &after_kind, &after_task, &limit];
     let read = |row: &Row| {
         let (kind, task) = (rows::parse(row, 1)?, rows::get(row, 2)?);
-        Ok(TaskRow { start: start(row, 0)?, kind, task, starts: rows::count(row, 3)? })
+        Ok::<_, DbError>(TaskRow { start: start(row, 0)?, kind, task, starts: rows::count(row, 3)? })
     };
-    link.query(SQL, &params).await?.iter().map(read).collect()
+    let (grain, mut asked) = (query.grain.stored_name(), limit);
+    loop {
+        let most = (asked as u64).column();
+        let params: [&(dyn ToSql + Sync); 8] =
+            [&grain, &from, &to, &kind, &after_start, &after_kind, &after_task, &most];
+        let found = link.query(SQL, &params).await?;
+        let read = |row: &Row| unreadable.skip("statistics of tasks", &key_of(row), read(row));
+        if let Some(page) = rows::page(&found, limit, &mut asked, read) {
+            return Ok(page);
+        }
+    }
 }
 
 /// Deletes some rows that begin before a moment. Returns how many.

@@ -2,7 +2,7 @@
 //! server's clock is read with it.
 //!
 //! A counter that has gone back tells that the database is another one than before: a replica, or a backup, that lacks the
-//! last commits. What a coordinator knows is then wrong, and only its end makes it right.
+//! last commits; so do tables that are gone. What a coordinator knows is then wrong, and only its end makes it right.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use store::backend::raise_latest;
 use store::shared::ClockReading;
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Row};
 
 use crate::error::DbError;
@@ -47,6 +48,11 @@ pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<
     let (mut is_away, mut epoch) = (false, 0);
     while alive.strong_count() > 0 {
         let Err(error) = follow(&target, &watch, &mut epoch, &alive).await else { return };
+        if error.is(&SqlState::UNDEFINED_TABLE) {
+            let lost = format!("the database {} has lost everything: its tables are gone", target.place);
+            watch.lost.send_replace(Some(lost));
+            return;
+        }
         if !std::mem::replace(&mut is_away, true) {
             tracing::warn!(%error, "cannot hear of new events");
         } else {

@@ -1,17 +1,20 @@
 //! How values stand in columns.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use model::{Counts, JobId};
 use rusqlite::types::Type;
-use rusqlite::{Error as SqlError, Row};
+use rusqlite::{Error as SqlError, Row, Rows};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use store::Verified;
 use store::stored::{InvalidStored, StoredName, counts_from_stored, verified_from_stored};
+use store::{Unreadable, Verified};
 use uuid::Uuid;
+
+use crate::error::is_of_a_row;
 
 /// As a column's integer.
 pub(crate) trait Column {
@@ -33,7 +36,36 @@ impl Column for Timestamp {
     }
 }
 
-fn wrong(index: usize, kind: Type, error: impl Error + Send + Sync + 'static) -> SqlError {
+/// What was stored, or nothing where its row cannot be read, which is noted. Other errors are those of the whole read.
+pub(crate) fn skip<T>(
+    unreadable: &Unreadable,
+    what: &'static str,
+    key: &(impl Display + ?Sized),
+    read: rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    match read {
+        Err(error) if !is_of_a_row(&error) => Err(error),
+        read => Ok(unreadable.skip(what, key, read)),
+    }
+}
+
+/// Steps through rows up to `limit` that can be read.
+pub(crate) fn readable<T>(
+    rows: &mut Rows<'_>,
+    limit: usize,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<Option<T>>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        found.extend(read(row)?);
+    }
+    Ok(found)
+}
+
+/// The error of a value in a column.
+pub(crate) fn wrong(index: usize, kind: Type, error: impl Error + Send + Sync + 'static) -> SqlError {
     SqlError::FromSqlConversionFailure(index, kind, Box::new(error))
 }
 
@@ -42,17 +74,23 @@ pub(crate) fn count(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| SqlError::IntegralValueOutOfRange(index, number))
 }
 
+/// A count that only says how much there is to do: one that cannot be is taken for none.
+pub(crate) fn about(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(|number| u64::try_from(number).unwrap_or(0))
+}
+
 pub(crate) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
-    to_time(row.get(index)?).map_err(|error| wrong(index, Type::Integer, error))
+    to_time(row.get(index)?)
 }
 
 pub(crate) fn optional_time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Timestamp>> {
     let nanos: Option<i64> = row.get(index)?;
-    nanos.map(|nanos| to_time(nanos).map_err(|error| wrong(index, Type::Integer, error))).transpose()
+    nanos.map(to_time).transpose()
 }
 
-fn to_time(nanos: i64) -> Result<Timestamp, jiff::Error> {
-    Timestamp::from_nanosecond(i128::from(nanos))
+/// A time from its column's integer.
+pub(crate) fn to_time(nanos: i64) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(nanos)).map_err(|error| wrong(0, Type::Integer, error))
 }
 
 pub(crate) fn parse<T>(row: &Row<'_>, index: usize) -> rusqlite::Result<T>

@@ -3,7 +3,7 @@
 use model::{BootId, WorkerId};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Row};
-use store::{Drain, DrainChange, DrainedWorker};
+use store::{Drain, DrainChange, DrainedWorker, Unreadable};
 use uuid::Uuid;
 
 use crate::column::{self, Column};
@@ -23,9 +23,12 @@ pub(crate) fn apply(db: &Connection, change: &DrainChange) -> rusqlite::Result<(
     Ok(())
 }
 
-pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<Drain>> {
+pub(crate) fn all(db: &Connection, unreadable: &Unreadable) -> rusqlite::Result<Vec<Drain>> {
     let mut select = db.prepare_cached("SELECT worker, boot, at FROM drains ORDER BY worker, boot")?;
-    select.query_map([], drain)?.collect()
+    column::readable(&mut select.query([])?, usize::MAX, |row| {
+        let worker = row.get_ref(0)?.as_str().unwrap_or_default();
+        column::skip(unreadable, "drain of a worker", worker, drain(row))
+    })
 }
 
 fn boot(drained: &DrainedWorker) -> Uuid {

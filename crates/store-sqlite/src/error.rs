@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 use store::backend::BatchError;
-use store::{ObjectsError, ReadError, WriteError};
+use store::{ObjectsError, ROW, ReadError, WriteError};
 
 /// Why a store could not be opened. Nothing that was found has been changed or deleted then.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +90,19 @@ pub enum OpenError {
     Results(#[from] ObjectsError),
 }
 
+/// Whether a value in a row is not what was stored there: the file itself is fine.
+pub(crate) fn is_of_a_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
+}
+
 /// What an error means to a reader.
 pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             ReadError::Corrupt { place: crate::open::DATABASE_FILE.to_owned(), detail: error.to_string() }
         }
+        None if is_of_a_row(error) => ReadError::Corrupt { place: ROW.to_owned(), detail: error.to_string() },
         _ => ReadError::Unavailable(error.to_string()),
     }
 }

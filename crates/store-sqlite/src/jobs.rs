@@ -1,14 +1,13 @@
 //! Reading jobs: one, a page, those that are not over, and their events.
 
-use std::collections::HashMap;
-
 use model::{JobEvent, JobId};
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
-use store::rules::SpanKind;
 use store::stored::{options_from_stored, values_from_stored};
-use store::{JobRecord, UnfinishedJob, Verified};
+use store::{JobRecord, StoredSpan, UnfinishedJob, UnfinishedRows, Unreadable, Verified};
 
 use crate::column::{self, Column};
+use crate::error::is_of_a_row;
 use crate::ledger::span_kind;
 use crate::positions;
 
@@ -25,7 +24,7 @@ const SOME_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id IN (SELECT unhex(v
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     let (value, check) = column::stored(row, 8, values_from_stored)?;
-    Ok(JobRecord {
+    let record = JobRecord {
         id: column::job_id(row, 0)?,
         kind: column::parse(row, 1)?,
         params: column::raw_json(row, 2)?,
@@ -43,7 +42,8 @@ pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
         retried_at: column::optional_time(row, 13)?,
         attempts: column::count(row, 14)?,
         verified: column::verified(row, 15)?,
-    })
+    };
+    record.checked().map_err(|error| column::wrong(5, Type::Integer, error))
 }
 
 pub(crate) fn one(db: &Connection, job: JobId) -> rusqlite::Result<Option<JobRecord>> {
@@ -52,14 +52,20 @@ pub(crate) fn one(db: &Connection, job: JobId) -> rusqlite::Result<Option<JobRec
 }
 
 /// How the verification of the newest jobs has gone.
-pub(crate) fn verified(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Verified>> {
+pub(crate) fn verified(db: &Connection, unreadable: &Unreadable, limit: usize) -> rusqlite::Result<Vec<Verified>> {
     let mut select =
-        db.prepare_cached("SELECT verified FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT ?1")?;
-    select.query_map([(limit as u64).column()], |row| column::verified(row, 0))?.collect()
+        db.prepare_cached("SELECT verified, key FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT ?1")?;
+    column::readable(&mut select.query([(limit as u64).column()])?, limit, |row| {
+        column::skip(unreadable, "verification of a job", &row.get::<_, i64>(1)?, column::verified(row, 0))
+    })
 }
 
 /// All jobs that are not over, or those of them that are named.
-pub(crate) fn unfinished(db: &Connection, only: Option<&[JobId]>) -> rusqlite::Result<Vec<UnfinishedJob>> {
+pub(crate) fn unfinished(
+    db: &Connection,
+    unreadable: &Unreadable,
+    only: Option<&[JobId]>,
+) -> rusqlite::Result<Vec<UnfinishedJob>> {
     let keys = if only.is_some() { SOME_UNFINISHED } else { UNFINISHED };
     let only = only.map(|jobs| {
         let digits: Vec<_> = jobs.iter().map(|job| job.0.simple().to_string()).collect();
@@ -67,66 +73,88 @@ pub(crate) fn unfinished(db: &Connection, only: Option<&[JobId]>) -> rusqlite::R
     });
     // One transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
-    let mut jobs = Vec::new();
-    let mut places = HashMap::new();
+    let mut found = UnfinishedRows::default();
     let mut select = transaction.prepare(&format!("SELECT {RECORD}, key FROM jobs WHERE key IN {keys}"))?;
     let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
-        let record = record(row)?;
-        places.insert(row.get::<_, i64>(16)?, jobs.len());
-        jobs.push(UnfinishedJob { record, done: Vec::new(), failed: Vec::new(), retries: Vec::new() });
+        found.add_job(row.get::<_, i64>(16)?, column::job_id(row, 0)?, of_row(record(row))?);
     }
     let mut select =
         transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {keys}"))?;
     let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
-        let Some(job) = places.get(&row.get(0)?).and_then(|&place: &usize| jobs.get_mut(place)) else { continue };
-        let tasks = column::count(row, 2)?..column::count(row, 3)?;
-        match span_kind(row, 1)? {
-            SpanKind::Done => job.done.push(tasks),
-            SpanKind::Failed => job.failed.push(tasks),
-            SpanKind::Retry => job.retries.push((tasks, row.get(4)?)),
-        }
+        found.add_span(&row.get::<_, i64>(0)?, of_row(span(row))?);
     }
-    jobs.iter_mut().for_each(UnfinishedJob::add_failed_to_done);
-    jobs.sort_unstable_by_key(|job| (job.record.submitted_at, job.record.id));
-    Ok(jobs)
+    Ok(found.finish(unreadable))
+}
+
+/// The error of a row apart from those of the whole read.
+fn of_row<T>(read: rusqlite::Result<T>) -> rusqlite::Result<rusqlite::Result<T>> {
+    match read {
+        Err(error) if !is_of_a_row(&error) => Err(error),
+        read => Ok(read),
+    }
+}
+
+fn span(row: &Row<'_>) -> rusqlite::Result<StoredSpan> {
+    Ok((span_kind(row, 1)?, column::count(row, 2)?..column::count(row, 3)?, row.get(4)?))
 }
 
 const EVENT: &str = "seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, jobs.kind, jobs.task, \
                      counts, source";
 
-pub(crate) fn events(db: &Connection, after: u64, job: Option<JobId>, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
-    let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?3) AND" } else { "?3 IS NULL AND" };
+pub(crate) fn events(
+    db: &Connection,
+    unreadable: &Unreadable,
+    after: u64,
+    job: Option<JobId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobEvent>> {
+    let of_one = if job.is_some() { "events.job = (SELECT key FROM jobs WHERE id = ?2) AND" } else { "?2 IS NULL AND" };
     let mut select = db.prepare_cached(&format!(
-        "SELECT {EVENT} FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq LIMIT ?2"
+        "SELECT {EVENT} FROM events CROSS JOIN jobs ON jobs.key = events.job WHERE {of_one} seq > ?1 ORDER BY seq"
     ))?;
-    let rows = select.query_map((after.column(), (limit as u64).column(), job.map(|job| *job.0.as_bytes())), event)?;
-    rows.collect()
+    let mut rows = select.query((after.column(), job.map(|job| *job.0.as_bytes())))?;
+    column::readable(&mut rows, limit, |row| readable_event(row, unreadable))
 }
 
 /// The newest first.
-pub(crate) fn last_events(db: &Connection, job: JobId, limit: usize) -> rusqlite::Result<Vec<JobEvent>> {
+pub(crate) fn last_events(
+    db: &Connection,
+    unreadable: &Unreadable,
+    job: JobId,
+    limit: usize,
+) -> rusqlite::Result<Vec<JobEvent>> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {EVENT} FROM events CROSS JOIN jobs ON jobs.key = events.job
-         WHERE events.job = (SELECT key FROM jobs WHERE id = ?1) ORDER BY seq DESC LIMIT ?2"
+         WHERE events.job = (SELECT key FROM jobs WHERE id = ?1) ORDER BY seq DESC"
     ))?;
-    let rows = select.query_map((*job.0.as_bytes(), (limit as u64).column()), event)?;
-    rows.collect()
+    column::readable(&mut select.query([*job.0.as_bytes()])?, limit, |row| readable_event(row, unreadable))
 }
 
+fn readable_event(row: &Row<'_>, unreadable: &Unreadable) -> rusqlite::Result<Option<JobEvent>> {
+    let seq: i64 = row.get(0)?;
+    let Some(mut event) = column::skip(unreadable, "event", &seq, event(row))? else { return Ok(None) };
+    event.source = column::skip(unreadable, "source of an event", &seq, positions::source(row, 10))?.flatten();
+    let counts = column::skip(unreadable, "counts of an event", &seq, column::counts(row, 9))?;
+    event.counts = Box::new(counts.unwrap_or_default());
+    Ok(Some(event))
+}
+
+/// Without what it counts and its source.
 fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
     Ok(JobEvent {
         seq: column::count(row, 0)?,
         job: column::job_id(row, 1)?,
         kind: column::name(row, 2)?,
         at: column::time(row, 3)?,
-        job_kind: Some(column::parse(row, 7)?),
+        // Of a job that cannot be read.
+        job_kind: column::parse(row, 7).ok(),
         task: row.get(8)?,
         tasks_done: Some(column::count(row, 4)?),
         tasks_total: Some(column::count(row, 5)?),
         error: row.get(6)?,
-        source: positions::source(row, 10)?,
-        counts: Box::new(column::counts(row, 9)?),
+        source: None,
+        counts: Box::default(),
     })
 }

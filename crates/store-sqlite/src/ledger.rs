@@ -1,6 +1,7 @@
 //! Ledgers from their rows and back.
 
 use model::{JobId, JobState};
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::rules::{JobLedger, SpanKind};
 use store::statistics::Subject;
@@ -58,7 +59,9 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
     let mut rows = select.query([key])?;
     while let Some(row) = rows.next()? {
         let tasks = column::count(row, 1)?..column::count(row, 2)?;
-        ledger.load_span(span_kind(row, 0)?, &tasks, row.get(3)?);
+        ledger
+            .load_span(span_kind(row, 0)?, &tasks, row.get(3)?)
+            .map_err(|error| column::wrong(1, Type::Integer, error))?;
     }
     Ok(Some((key, ledger)))
 }

@@ -8,13 +8,16 @@ use model::{JobId, JobKind, JobState};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use store::stored::StoredName;
-use store::{Cursor, JobFilter, JobRecord};
+use store::{Cursor, JobFilter, JobRecord, Unreadable};
 
 use crate::column::{self, Column};
+use crate::error::is_of_a_row;
 use crate::jobs::{RECORD, record};
 
 /// How far the jobs of a part are counted to find the smallest.
 const COUNTED: i64 = 2000;
+/// Jobs that are looked at, at least, in place of those that cannot be read.
+const MORE: usize = 200;
 
 /// One way through the jobs, newest first.
 struct Way {
@@ -27,21 +30,41 @@ struct Way {
 
 pub(crate) fn page(
     db: &Connection,
+    unreadable: &Unreadable,
     filter: &JobFilter,
-    before: Option<Cursor>,
+    mut before: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<Vec<JobRecord>> {
     let transaction = db.unchecked_transaction()?;
-    let mut found = Vec::new();
     let (ways, led_by) = choose(&transaction, filter)?;
-    for way in &ways {
-        found.extend(walk(&transaction, filter, way, led_by, before, limit)?);
-    }
-    found.sort_unstable_by_key(|&found| Reverse(found));
-    found.truncate(limit);
     let mut select = transaction.prepare_cached(&format!("SELECT {RECORD} FROM jobs WHERE key = ?1"))?;
-    let records = found.into_iter().map(|(_, _, key)| select.query_row([key], record));
-    records.collect()
+    let (mut page, mut wanted) = (Vec::new(), limit);
+    loop {
+        let mut found = Vec::new();
+        for way in &ways {
+            found.extend(walk(&transaction, filter, way, led_by, before, wanted)?);
+        }
+        found.sort_unstable_by_key(|&found| Reverse(found));
+        found.truncate(wanted);
+        for &(_, id, key) in &found {
+            match select.query_row([key], record) {
+                Ok(record) => page.push(record),
+                Err(error) if is_of_a_row(&error) => unreadable.note_job(id, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        match found.last() {
+            // Some cannot be read, and others take their places.
+            Some(&(submitted_at, id, _)) if page.len() < limit && found.len() >= wanted => {
+                before = Some(Cursor { submitted_at: column::to_time(submitted_at)?, id });
+                wanted = (limit - page.len()).max(MORE);
+            }
+            Some(_) | None => {
+                page.truncate(limit);
+                return Ok(page);
+            }
+        }
+    }
 }
 
 /// How many jobs a filter finds, of those that were submitted at `since` or later.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use model::{AttemptId, JobId, JobKind, JobState, ProgramHash, uploaded_programs};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::stored::StoredName;
-use store::{Answer, ProgramChange, ProgramRecord, TaskLog, in_use};
+use store::{Answer, ProgramChange, ProgramRecord, TaskLog, Unreadable, in_use};
 
 use crate::column::{self, Column};
 
@@ -58,11 +58,19 @@ pub(crate) fn one(db: &Connection, hash: ProgramHash) -> rusqlite::Result<Option
     select.query_row([hash.0.as_slice()], record).optional()
 }
 
-pub(crate) fn page(db: &Connection, after: Option<ProgramHash>, limit: usize) -> rusqlite::Result<Vec<ProgramRecord>> {
+pub(crate) fn page(
+    db: &Connection,
+    unreadable: &Unreadable,
+    after: Option<ProgramHash>,
+    limit: usize,
+) -> rusqlite::Result<Vec<ProgramRecord>> {
     let after = after.map(|after| after.0.to_vec()).unwrap_or_default();
-    let sql = format!("SELECT {COLUMNS} FROM programs WHERE sha256 > ?1 ORDER BY sha256 LIMIT ?2");
+    let sql = format!("SELECT {COLUMNS} FROM programs WHERE sha256 > ?1 ORDER BY sha256");
     let mut select = db.prepare_cached(&sql)?;
-    select.query_map((after, (limit as u64).column()), record)?.collect()
+    column::readable(&mut select.query([after])?, limit, |row| {
+        let hash = row.get(0).map(|hash| ProgramHash(hash).to_string()).unwrap_or_default();
+        column::skip(unreadable, "program", &hash, record(row))
+    })
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ProgramRecord> {
@@ -93,10 +101,16 @@ pub(crate) fn put_log(db: &Connection, log: &TaskLog) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(crate) fn logs(db: &Connection, job: JobId, tasks: &Range<u64>, limit: usize) -> rusqlite::Result<Vec<TaskLog>> {
+pub(crate) fn logs(
+    db: &Connection,
+    unreadable: &Unreadable,
+    job: JobId,
+    tasks: &Range<u64>,
+    limit: usize,
+) -> rusqlite::Result<Vec<TaskLog>> {
     let mut select = db.prepare_cached(
         "SELECT task, attempt, worker, ended_at, omitted, text FROM logs
-         WHERE job = (SELECT key FROM jobs WHERE id = ?1) AND task >= ?2 AND task < ?3 ORDER BY task, rowid LIMIT ?4",
+         WHERE job = (SELECT key FROM jobs WHERE id = ?1) AND task >= ?2 AND task < ?3 ORDER BY task, rowid",
     )?;
     let log = |row: &Row<'_>| {
         Ok(TaskLog {
@@ -109,6 +123,6 @@ pub(crate) fn logs(db: &Connection, job: JobId, tasks: &Range<u64>, limit: usize
             text: row.get(5)?,
         })
     };
-    let values = (job.0.as_bytes(), tasks.start.column(), tasks.end.column(), (limit as u64).column());
-    select.query_map(values, log)?.collect()
+    let mut rows = select.query((job.0.as_bytes(), tasks.start.column(), tasks.end.column()))?;
+    column::readable(&mut rows, limit, |row| column::skip(unreadable, "log of a job", &job, log(row)))
 }

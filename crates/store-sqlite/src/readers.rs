@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, InterruptHandle};
-use store::ReadError;
+use store::{ReadError, Unreadable};
 use tokio::sync::Semaphore;
 
 use crate::error::read_error;
@@ -25,12 +25,13 @@ pub(crate) struct Readers {
     pub(crate) lists: Pool,
     /// For payloads, so that a worker never waits behind clients' lists.
     pub(crate) payloads: Pool,
+    pub(crate) unreadable: Arc<Unreadable>,
 }
 
 impl Readers {
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         let (any, lists) = (Pool::open(path, READERS)?, Pool::open(path, LISTS)?);
-        Ok(Self { any, lists, payloads: Pool::open(path, 1)? })
+        Ok(Self { any, lists, payloads: Pool::open(path, 1)?, unreadable: Arc::default() })
     }
 }
 

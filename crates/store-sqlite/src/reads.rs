@@ -4,23 +4,41 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 use model::{Grain, JobEvent, JobId, ProgramHash};
+use rusqlite::Connection;
 use store::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow};
 use store::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
 use store::{
     Attempt, Cursor, Drain, JobFilter, JobKey, JobRecord, Position, ProgramRecord, Retention, TaskLog, UnfinishedJob,
-    Verified,
+    Unreadable, Verified,
 };
 
-use crate::readers::Readers;
+use crate::readers::{Pool, Readers};
 use crate::{attempts, drains, jobs, listing, positions, programs, results, retention, statistics};
 
+impl Readers {
+    /// Reads a list, whose rows that cannot be read are noted.
+    fn list<'a, T: Send + 'static>(
+        &self,
+        pool: &'a Pool,
+        read: impl FnOnce(&Connection, &Unreadable) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Reading<'a, T> {
+        let unreadable = self.unreadable.clone();
+        Box::pin(pool.read(move |db| read(db, &unreadable)))
+    }
+}
+
 impl Reads for Readers {
+    fn unreadable(&self) -> &Unreadable {
+        &self.unreadable
+    }
+
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
-        Box::pin(self.any.read(move |db| jobs::one(db, id)))
+        let reading = self.any.read(move |db| jobs::one(db, id));
+        Box::pin(async move { reading.await.map_err(|error| error.of_job(id)) })
     }
 
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
-        Box::pin(self.lists.read(move |db| listing::page(db, &filter, before, limit)))
+        self.list(&self.lists, move |db, unreadable| listing::page(db, unreadable, &filter, before, limit))
     }
 
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
@@ -28,11 +46,11 @@ impl Reads for Readers {
     }
 
     fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
-        Box::pin(self.any.read(move |db| jobs::unfinished(db, only.as_deref())))
+        self.list(&self.any, move |db, unreadable| jobs::unfinished(db, unreadable, only.as_deref()))
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
-        Box::pin(self.lists.read(move |db| jobs::verified(db, limit)))
+        self.list(&self.lists, move |db, unreadable| jobs::verified(db, unreadable, limit))
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
@@ -44,11 +62,11 @@ impl Reads for Readers {
     }
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        Box::pin(self.any.read(move |db| jobs::events(db, after, job, limit)))
+        self.list(&self.any, move |db, unreadable| jobs::events(db, unreadable, after, job, limit))
     }
 
     fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        Box::pin(self.any.read(move |db| jobs::last_events(db, job, limit)))
+        self.list(&self.any, move |db, unreadable| jobs::last_events(db, unreadable, job, limit))
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
@@ -89,15 +107,15 @@ impl Reads for Readers {
     }
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
-        Box::pin(self.lists.read(move |db| programs::page(db, after, limit)))
+        self.list(&self.lists, move |db, unreadable| programs::page(db, unreadable, after, limit))
     }
 
     fn drains(&self) -> Reading<'_, Vec<Drain>> {
-        Box::pin(self.any.read(drains::all))
+        self.list(&self.any, drains::all)
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
-        Box::pin(self.any.read(move |db| programs::logs(db, job, &tasks, limit)))
+        self.list(&self.any, move |db, unreadable| programs::logs(db, unreadable, job, &tasks, limit))
     }
 
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
@@ -105,14 +123,16 @@ impl Reads for Readers {
     }
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
-        Box::pin(self.lists.read(move |db| statistics::periods(db, &query, after.as_ref(), limit)))
+        self.list(&self.lists, move |db, unreadable| statistics::periods(db, unreadable, &query, after.as_ref(), limit))
     }
 
     fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
-        Box::pin(self.any.read(move |db| statistics::pending(db, grain, before)))
+        self.list(&self.any, move |db, unreadable| statistics::pending(db, unreadable, grain, before))
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
-        Box::pin(self.lists.read(move |db| statistics::task_starts(db, &query, after.as_ref(), limit)))
+        self.list(&self.lists, move |db, unreadable| {
+            statistics::task_starts(db, unreadable, &query, after.as_ref(), limit)
+        })
     }
 }

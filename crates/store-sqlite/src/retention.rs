@@ -16,7 +16,7 @@ const SWEPT_AT_ONCE: i64 = 2000;
 /// Jobs to be forgotten, with the bytes that they take up, those that ended first in front.
 pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
     let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
-    let total = db.prepare_cached(total)?.query_row([], |row| column::count(row, 0))?;
+    let total = db.prepare_cached(total)?.query_row([], |row| column::about(row, 0))?;
     let mut excess = total.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
     let mut select = db.prepare_cached(
@@ -28,7 +28,7 @@ pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> 
         if excess == 0 && row.get::<_, i64>(2)? > oldest {
             break;
         }
-        let bytes = column::count(row, 1)?;
+        let bytes = column::about(row, 1)?;
         excess = excess.saturating_sub(bytes);
         expired.push((JobKey(row.get(0)?), bytes));
     }

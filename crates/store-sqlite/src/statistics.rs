@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use model::{BEYOND_US, Counts, Grain, JobKind};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use store::Unreadable;
 use store::statistics::{
     self, MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Tally, TaskKey, TaskRow,
 };
@@ -126,32 +127,44 @@ fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
 }
 
+/// What tells a row of statistics from others, as far as that can be read.
+fn key_of(row: &Row<'_>) -> String {
+    let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
+    format!("{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
+}
+
 pub(crate) fn periods(
     db: &Connection,
+    unreadable: &Unreadable,
     query: &Query,
     after: Option<&PeriodKey>,
     limit: usize,
 ) -> rusqlite::Result<Vec<PeriodRow>> {
     // Both tables as of one moment.
     let transaction = db.unchecked_transaction()?;
-    let (condition, mut values) = condition(query, after.map(|(start, kind)| (start, *kind, None)));
-    values.push((limit as u64).column().into());
+    let (condition, values) = condition(query, after.map(|(start, kind)| (start, *kind, None)));
     let columns = FIGURES.join(", ");
     let mut select = transaction.prepare_cached(&format!(
         "SELECT start, kind, jobs_pending, tasks_pending, {columns} FROM statistics WHERE {condition}
-         ORDER BY start, kind LIMIT ?"
+         ORDER BY start, kind"
     ))?;
-    let rows = select.query_map(params_from_iter(values), period)?;
-    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut rows = column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
+        column::skip(unreadable, "statistics", &key_of(row), period(row))
+    })?;
     let mut buckets = transaction.prepare_cached(
         "SELECT what, up_to_us, count FROM statistics_durations WHERE grain = ?1 AND start = ?2 AND kind = ?3",
     )?;
     for row in &mut rows {
         let key = (query.grain.stored_name(), row.start.as_second(), row.kind.as_str());
-        let mut some = buckets.query(key)?;
-        while let Some(bucket) = some.next()? {
-            let (bound, count) = (column::count(bucket, 1)?.min(BEYOND_US), column::count(bucket, 2)?);
-            if let Some(durations) = row.counts.durations_mut(bucket.get_ref(0)?.as_str()?) {
+        let read = |bucket: &Row<'_>| {
+            Ok((bucket.get::<_, String>(0)?, column::count(bucket, 1)?.min(BEYOND_US), column::count(bucket, 2)?))
+        };
+        let some = column::readable(&mut buckets.query(key)?, usize::MAX, |bucket| {
+            let key = format!("{} {}", key.1, key.2);
+            column::skip(unreadable, "durations of statistics", &key, read(bucket))
+        })?;
+        for (what, bound, count) in some {
+            if let Some(durations) = row.counts.durations_mut(&what) {
                 durations.buckets.insert(bound, count);
             }
         }
@@ -175,33 +188,41 @@ fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
 }
 
 /// Of each kind the last row whose period begins before a moment: the columns beside a maximum are those of its row.
-pub(crate) fn pending(db: &Connection, grain: Grain, before: Timestamp) -> rusqlite::Result<Vec<PendingRow>> {
+pub(crate) fn pending(
+    db: &Connection,
+    unreadable: &Unreadable,
+    grain: Grain,
+    before: Timestamp,
+) -> rusqlite::Result<Vec<PendingRow>> {
     let mut select = db.prepare_cached(
         "SELECT max(start), kind, jobs_pending, tasks_pending FROM statistics WHERE grain = ?1 AND start < ?2 GROUP BY kind",
     )?;
-    let rows = select.query_map((grain.stored_name(), second(before)), |row| {
+    let read = |row: &Row<'_>| {
         Ok(PendingRow { start: start(row, 0)?, kind: column::parse(row, 1)?, jobs: row.get(2)?, tasks: row.get(3)? })
-    })?;
-    rows.collect()
+    };
+    column::readable(&mut select.query((grain.stored_name(), second(before)))?, usize::MAX, |row| {
+        column::skip(unreadable, "statistics", &key_of(row), read(row))
+    })
 }
 
 pub(crate) fn task_starts(
     db: &Connection,
+    unreadable: &Unreadable,
     query: &Query,
     after: Option<&TaskKey>,
     limit: usize,
 ) -> rusqlite::Result<Vec<TaskRow>> {
-    let (condition, mut values) =
-        condition(query, after.map(|(start, kind, task)| (start, *kind, Some(task.as_str()))));
-    values.push((limit as u64).column().into());
+    let (condition, values) = condition(query, after.map(|(start, kind, task)| (start, *kind, Some(task.as_str()))));
     let mut select = db.prepare_cached(&format!(
-        "SELECT start, kind, task, starts FROM statistics_tasks WHERE {condition} ORDER BY start, kind, task LIMIT ?"
+        "SELECT start, kind, task, starts FROM statistics_tasks WHERE {condition} ORDER BY start, kind, task"
     ))?;
-    let rows = select.query_map(params_from_iter(values), |row| {
+    let read = |row: &Row<'_>| {
         let (kind, task) = (column::parse(row, 1)?, row.get(2)?);
         Ok(TaskRow { start: start(row, 0)?, kind, task, starts: column::count(row, 3)? })
-    })?;
-    rows.collect()
+    };
+    column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
+        column::skip(unreadable, "statistics of tasks", &key_of(row), read(row))
+    })
 }
 
 /// Deletes some rows that begin before a moment. Returns how many.

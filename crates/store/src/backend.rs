@@ -17,6 +17,7 @@ use crate::programs::{ProgramRecord, TaskLog};
 use crate::record::{Attempt, Cursor, JobFilter, JobRecord, UnfinishedJob};
 use crate::retention::Retention;
 use crate::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::unreadable::Unreadable;
 use crate::verified::Verified;
 
 /// The writing half, on the one thread that writes; its methods may block.
@@ -100,9 +101,14 @@ pub enum BatchError {
 /// What a read resolves to. Dropped, the read ends as soon as the store can stop it.
 pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
 
-/// The reading half. Reads see what is committed.
+/// The reading half. Reads see what is committed. A row that cannot be read is left out of a list and noted in
+/// [`Reads::unreadable`], so that a list has fewer rows only where there are no more; what is asked for by itself is an
+/// error then.
 pub trait Reads: Send + Sync {
-    /// One job.
+    /// What could not be read.
+    fn unreadable(&self) -> &Unreadable;
+
+    /// One job. [`ReadError::Unreadable`] where it is damaged.
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>>;
 
     /// At most `limit` jobs, the newest first, from before a place in that order. The filter has at most
@@ -119,13 +125,15 @@ pub trait Reads: Send + Sync {
     /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;
 
-    /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended.
+    /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended. An error
+    /// where one of them cannot be read: what a task came to must not look open.
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>>;
 
     /// The block of payloads that the task is in.
     fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>>;
 
-    /// At most `limit` events with a number above `after`, of one job or of all, ascending.
+    /// At most `limit` events with a number above `after`, of one job or of all, ascending; none only where there are no
+    /// more. What an event counts and where it is from is left out where it cannot be read.
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>>;
 
     /// The last events of a job, at most `limit`, the newest first.

@@ -78,14 +78,25 @@ pub enum SubmitError {
     Write(#[from] WriteError),
 }
 
+/// The place of damage that a store has found in one of its rows.
+pub const ROW: &str = "a row of the database";
+
 /// Why something could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// What is stored is not what was stored.
     #[error("{place} is damaged: {detail}")]
     Corrupt {
-        /// The file or object, or the row's table and job.
+        /// The file or object, or [`ROW`].
         place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// A job is stored in a way that this version cannot read.
+    #[error("job {job} is stored, but cannot be read by this version: {detail}")]
+    Unreadable {
+        /// The job.
+        job: JobId,
         /// What was found.
         detail: String,
     },
@@ -108,6 +119,17 @@ pub enum ReadError {
     /// Reading failed.
     #[error("the store cannot be read: {0}")]
     Unavailable(String),
+}
+
+impl ReadError {
+    /// What the error of reading one job means.
+    #[must_use]
+    pub fn of_job(self, job: JobId) -> Self {
+        match self {
+            Self::Corrupt { place, detail } if place == ROW => Self::Unreadable { job, detail },
+            other => other,
+        }
+    }
 }
 
 /// Why a program was not stored.

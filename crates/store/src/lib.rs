@@ -34,6 +34,8 @@ pub mod stored;
 #[cfg(feature = "suite")]
 pub mod suite;
 pub mod transfer;
+mod unfinished;
+mod unreadable;
 mod verified;
 mod writer;
 
@@ -41,7 +43,7 @@ pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
 pub use drains::{Drain, DrainChange, DrainedWorker};
 pub use error::{
-    ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ReadError, SubmitError, UploadError,
+    ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ROW, ReadError, SubmitError, UploadError,
     WriteError,
 };
 pub use json::array;
@@ -57,4 +59,6 @@ pub use record::{
 pub use retention::Retention;
 pub use shared::{Leadership, Shared};
 pub use store::{FollowerParts, Parts, Store};
+pub use unfinished::{StoredSpan, UnfinishedRows};
+pub use unreadable::Unreadable;
 pub use verified::{SetAsideWorker, Verified};

@@ -21,6 +21,7 @@ use crate::error::WriteError;
 use crate::objects::Objects;
 use crate::retention::Retention;
 use crate::store::{Parts, Store};
+use crate::unreadable::Unreadable;
 
 pub use shared::{MemoryShared, StoreClock};
 
@@ -38,6 +39,8 @@ struct Shared {
     state: Mutex<State>,
     control: Mutex<Control>,
     released: Condvar,
+    /// Nothing, always: rows in memory are as they were written.
+    unreadable: Unreadable,
     /// The number of the newest event, for all who have it open.
     latest_event: watch::Sender<u64>,
 }

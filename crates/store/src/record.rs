@@ -10,6 +10,7 @@ use model::{AttemptId, JobId, JobKind, JobOptions, JobState, Payloads};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::stored::{InvalidStored, invalid};
 use crate::verified::Verified;
 
 /// A job to be accepted.
@@ -118,6 +119,21 @@ impl JobRecord {
     pub fn timed_since(&self) -> Timestamp {
         self.retried_at.unwrap_or(self.submitted_at)
     }
+
+    /// The record, if its counts of tasks can be: for a store that reads them from columns.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn checked(self) -> Result<Self, InvalidStored> {
+        let (what, Self { tasks, tasks_done, tasks_failed, .. }) = ("a job's number of tasks", &self);
+        if *tasks == 0 {
+            return Err(invalid(what, "it has none"));
+        }
+        match tasks_done.checked_add(*tasks_failed) {
+            Some(over) if over <= *tasks => Ok(self),
+            _ => Err(invalid(what, format!("of {tasks}, {tasks_done} are done and {tasks_failed} failed"))),
+        }
+    }
 }
 
 /// A job that is not over, as a coordinator takes it up again.
@@ -134,6 +150,27 @@ pub struct UnfinishedJob {
 }
 
 impl UnfinishedJob {
+    /// Whether its runs of tasks can be: none empty, none beyond the last task, no two that overlap. To be called after
+    /// [`Self::add_failed_to_done`].
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn check(&self) -> Result<(), InvalidStored> {
+        let what = "a job's runs of tasks";
+        let mut runs: Vec<_> = self.done.iter().chain(self.retries.iter().map(|(tasks, _)| tasks)).collect();
+        runs.sort_unstable_by_key(|tasks| tasks.start);
+        if let Some(run) = runs.iter().find(|run| run.is_empty()) {
+            return Err(invalid(what, format!("{run:?} is empty")));
+        }
+        if let Some(run) = runs.last().filter(|run| run.end > self.record.tasks) {
+            return Err(invalid(what, format!("{run:?} is beyond the last task of {}", self.record.tasks)));
+        }
+        match runs.windows(2).find(|pair| pair[0].end > pair[1].start) {
+            Some(pair) => Err(invalid(what, format!("{:?} and {:?} overlap", pair[0], pair[1]))),
+            None => Ok(()),
+        }
+    }
+
     /// Counts the tasks that are out of attempts as done, too: for a store whose `done` lacks them so far.
     pub fn add_failed_to_done(&mut self) {
         if self.failed.is_empty() {

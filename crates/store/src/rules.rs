@@ -16,6 +16,7 @@ use crate::change::{Change, ChangeKind, Outcome, ResultBody};
 use crate::retention::{EVENT_BYTES, SPAN_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
 use crate::statistics::Subject;
+use crate::stored::{InvalidStored, invalid};
 use crate::verified::Verified;
 
 pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, submitted, without_effect};
@@ -108,9 +109,17 @@ impl JobLedger {
     }
 
     /// Puts in a run of tasks as it is stored. Not a change.
-    pub fn load_span(&mut self, kind: SpanKind, tasks: &Range<u64>, failures: u32) {
+    ///
+    /// # Errors
+    /// There can be no such run.
+    pub fn load_span(&mut self, kind: SpanKind, tasks: &Range<u64>, failures: u32) -> Result<(), InvalidStored> {
+        let cannot_be = tasks.is_empty() || tasks.end > self.tasks;
+        if cannot_be || [&self.done, &self.failed, &self.retries].iter().any(|spans| spans.overlaps(tasks)) {
+            return Err(invalid("a job's runs of tasks", format!("{tasks:?} cannot be")));
+        }
         self.spans_mut(kind).load(tasks.start, tasks.end, failures);
         self.bytes = self.bytes.saturating_sub(SPAN_BYTES);
+        Ok(())
     }
 
     /// Runs that changed since the last time: the first task, and the task after the last with the number of failures,

@@ -24,6 +24,7 @@ use crate::position::{Advance, Advanced, Position};
 use crate::queue::Work;
 use crate::record::{NewJob, Submission, UnfinishedJob};
 use crate::retention::Retention;
+use crate::unreadable::Unreadable;
 use crate::writer::Writer;
 
 /// An opened store, of which a [`Store`] is made.
@@ -161,15 +162,22 @@ impl Store {
         if self.leads() { Ok(()) } else { Err(WriteError::Following) }
     }
 
-    /// Every job that is not over, in the order in which they came.
+    /// What could not be read. Also what a caller cannot make sense of is noted there.
+    #[must_use]
+    pub fn unreadable(&self) -> &Unreadable {
+        self.reads.unreadable()
+    }
+
+    /// Every job that is not over and can be read, in the order in which they came; [`Store::unreadable`] has the others.
     ///
     /// # Errors
     /// They could not be read.
     pub async fn unfinished(&self) -> Result<Vec<UnfinishedJob>, ReadError> {
+        self.unreadable().forget_jobs();
         self.reads.unfinished(None).await
     }
 
-    /// One job, if it is not over.
+    /// One job, if it is not over and can be read.
     ///
     /// # Errors
     /// It could not be read.
@@ -177,7 +185,7 @@ impl Store {
         Ok(self.unfinished_jobs(vec![id]).await?.pop())
     }
 
-    /// Those of the jobs that are not over, in the order in which they came.
+    /// Those of the jobs that are not over and can be read, in the order in which they came.
     ///
     /// # Errors
     /// They could not be read.

@@ -10,6 +10,8 @@ pub mod completing;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod crashes;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
+pub mod damaged;
+#[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod draining;
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod following;
@@ -51,6 +53,13 @@ pub trait Harness: Send + Sync {
     /// How many random histories are tried: fewer where each opening takes long.
     fn cases(&self) -> u32 {
         60
+    }
+
+    /// Changes rows of a store that is closed by a statement of SQL that damages them, with the tables and columns that all
+    /// stores have. False where the store has no rows that could be damaged.
+    fn damage(&self, sql: &str) -> bool {
+        let _ = sql;
+        false
     }
 
     /// Opens the data with a writer.
@@ -137,6 +146,15 @@ macro_rules! suite {
             }
             sync crashes {
                 after_a_crash_there_is_all_that_was_acknowledged_and_nothing_half_or_twice,
+            }
+            async damaged {
+                a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on,
+                changes_of_a_job_that_cannot_be_read_are_refused,
+                pages_of_jobs_go_on_behind_any_number_that_cannot_be_read,
+                events_go_on_behind_those_that_cannot_be_read,
+                a_damaged_block_of_payloads_is_told_from_an_outage,
+                rows_beside_jobs_that_cannot_be_read_are_left_out,
+                retention_goes_on_over_a_job_whose_length_cannot_be,
             }
             async draining {
                 drained_workers_are_there_after_a_restart_until_they_are_forgotten,

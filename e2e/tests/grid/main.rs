@@ -12,6 +12,7 @@ mod clock_steps;
 mod command;
 mod coordinator_outages;
 mod crashes;
+mod damaged_rows;
 mod database_trouble;
 mod deletion_cost;
 mod disks;

@@ -5,14 +5,18 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::helpers::{Answer, Group, Signal, connect, divvy, eventually, path, request};
+use crate::helpers::{Answer, Group, Signal, connect, divvy, eventually, heavy, path, request};
 
-/// So long that some parts are on the disk before the last one comes.
-const BYTES: usize = 40 << 20;
+/// So long that some parts are on the disk before the last one comes, and a coordinator that passes it on does not hold it.
+const BYTES: usize = 60 << 20;
+
+/// What a coordinator may take to pass it on: the part that it keeps, and some buffers.
+const PASSING_BYTES: u64 = 32 << 20;
 
 struct Uploads {
     group: Group,
@@ -110,13 +114,63 @@ fn an_upload_that_a_standby_has_passed_on_is_stored_by_the_next_leader() {
     let standby = (leader + 1) % 3;
     // It takes some of the upload, and nothing comes of it.
     uploads.group.coordinators[leader].signal(Signal::STOP);
-    let mut stream = uploads.begin(standby);
-    stream.write_all(&uploads.program).expect("send a body");
+    let (mut stream, program) = (uploads.begin(standby), uploads.program.clone());
+    let sending = thread::spawn(move || {
+        stream.write_all(&program).expect("send a body");
+        answer(stream)
+    });
+    let port = uploads.group.coordinators[leader].public.port();
+    eventually("the upload is on its way", || has_unread_bytes(port).then_some(()));
     uploads.group.coordinators[leader].kill();
-    let stored = answer(stream);
+    let stored = sending.join().expect("no panic");
     assert_eq!(stored.status, 201, "{stored:?}");
     uploads.is_stored();
     assert_eq!(uploads.put(standby).status, 200, "idempotent");
+}
+
+#[test]
+fn a_coordinator_that_passes_a_long_upload_on_does_not_hold_it() {
+    let _turn = heavy();
+    let uploads = Uploads::start(2);
+    let standby = &uploads.group.coordinators[1 - uploads.group.leader()];
+    let before = standby.peak_bytes();
+    assert_eq!(uploads.put(1 - uploads.group.leader()).status, 201);
+    let grown = standby.peak_bytes() - before;
+    eprintln!("{} MiB more at the peak for a program of {} MiB", grown >> 20, BYTES >> 20);
+    assert!(grown < PASSING_BYTES, "{} MiB", grown >> 20);
+    uploads.is_stored();
+}
+
+#[test]
+fn an_upload_that_its_leader_takes_half_of_by_way_of_another_coordinator_is_refused_and_can_be_made_again() {
+    let mut uploads = Uploads::start(3);
+    let leader = uploads.group.leader();
+    let standby = (leader + 1) % 3;
+    let mut stream = uploads.begin(standby);
+    stream.write_all(&uploads.program[..BYTES / 2]).expect("send half a body");
+    eventually("some of it is on the disk", || (!uploads.files().1.is_empty()).then_some(()));
+    uploads.group.coordinators[leader].kill();
+    let refused = answer(stream);
+    assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
+    refused.problem(503);
+    uploads.group.leader_after(leader);
+    assert!(uploads.files().0.is_empty());
+    assert_eq!(uploads.put(standby).status, 201);
+    uploads.is_stored();
+}
+
+#[test]
+fn an_upload_that_its_client_gives_up_half_way_is_given_up_by_the_leader() {
+    let uploads = Uploads::start(2);
+    let leader = uploads.group.leader();
+    let mut stream = uploads.begin(1 - leader);
+    stream.write_all(&uploads.program[..BYTES / 2]).expect("send half a body");
+    eventually("some of it is on the disk", || (!uploads.files().1.is_empty()).then_some(()));
+    drop(stream);
+    eventually("nothing of it is on its way", || uploads.files().1.is_empty().then_some(()));
+    assert_eq!(uploads.ask(leader).status, 404);
+    assert_eq!(uploads.put(1 - leader).status, 201);
+    uploads.is_stored();
 }
 
 #[test]

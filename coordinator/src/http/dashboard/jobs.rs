@@ -78,7 +78,7 @@ pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<H
     let mut over = Vec::new();
     for (_, id) in ids {
         let Ok(id) = job_id(id) else { continue };
-        let record = state.store.job(id).await.map_err(from_read)?;
+        let record = state.store.job_if_readable(id).await.map_err(from_read)?;
         let ended = match record {
             Some(record) if record.state.is_over() => {
                 Ended { id, kind: record.kind.to_string(), state: record.state.as_str() }

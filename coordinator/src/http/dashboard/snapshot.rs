@@ -211,7 +211,7 @@ async fn stuck(state: &State) -> Result<Vec<Job>, ApiError> {
     let Some(term) = state.role.term() else { return Ok(Vec::new()) };
     let mut stuck = Vec::new();
     for id in term.driver.view(|engine| engine.unserved(SHOWN_STUCK)) {
-        let record = state.store.job(id).await.map_err(from_read)?;
+        let record = state.store.job_if_readable(id).await.map_err(from_read)?;
         stuck.extend(record.filter(|record| !record.state.is_over()).map(|record| state.view(record)));
     }
     Ok(stuck)
@@ -228,7 +228,7 @@ async fn failed(state: &State) -> Result<Vec<Failures>, ApiError> {
             continue;
         }
         // It may be retried or forgotten.
-        let record = state.store.job(id).await.map_err(from_read)?;
+        let record = state.store.job_if_readable(id).await.map_err(from_read)?;
         failed.extend(record.filter(|record| record.state == JobState::Failed));
     }
     failed.retain(|record| record.finished_at.is_some_and(|at| at >= lately));

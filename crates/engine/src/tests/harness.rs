@@ -153,7 +153,7 @@ impl Harness {
         let params = match kind {
             JobKind::TASKS => format!(r#"{{"count":{tasks}}}"#),
             JobKind::SLEEP => format!(r#"{{"seconds":1,"tasks":{tasks}}}"#),
-            _ => format!(r#"{{"a":0,"b":{}}}"#, tasks * 10_000_000 - 1),
+            _ => format!(r#"{{"a":0,"b":{}}}"#, tasks * 10_000_001 - 1),
         };
         let new = NewJob {
             id: job(number),

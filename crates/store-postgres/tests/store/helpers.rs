@@ -146,6 +146,12 @@ impl Harness for Database {
         }
         Box::new(copy)
     }
+
+    fn damage(&self, sql: &str) -> bool {
+        let changed = self.ask(&format!("WITH changed AS ({sql} RETURNING 1) SELECT count(*) FROM changed"));
+        assert_ne!(changed, "0", "{sql}");
+        true
+    }
 }
 
 /// The server may write there.

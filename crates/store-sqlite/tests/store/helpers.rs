@@ -48,6 +48,12 @@ impl Harness for Directory {
         copy(self.0.path(), crashed.0.path());
         Box::new(crashed)
     }
+
+    fn damage(&self, sql: &str) -> bool {
+        let db = rusqlite::Connection::open(self.0.path().join("divvy.db")).expect("it is there");
+        assert!(db.execute(sql, []).expect("SQL") > 0, "{sql}");
+        true
+    }
 }
 
 /// Copies database and log as they are at one moment, but for the log's end.

@@ -22,6 +22,7 @@ use crate::record::{Attempt, AttemptEnd, Cursor, JobFilter, JobRecord, Unfinishe
 use crate::retention::Retention;
 use crate::rules::ATTEMPT_TASKS;
 use crate::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRow};
+use crate::unreadable::Unreadable;
 use crate::verified::Verified;
 
 /// Attempts of which the answers are read at once.
@@ -60,6 +61,10 @@ fn result_row(job: JobId, result: &ResultBody) -> ResultRow {
 }
 
 impl Reads for MemoryReads {
+    fn unreadable(&self) -> &Unreadable {
+        &self.shared.unreadable
+    }
+
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>> {
         self.read(|state| Some(state.job(id)?.record()))
     }

@@ -187,10 +187,10 @@ impl Objects {
         for job in self.jobs_with_outputs().await? {
             // What is listed before the job is looked at belongs to attempts that have ended if the job is over.
             let found = self.outputs_that_are_there(job).await?;
-            match reads.job(job).await? {
-                None => deleted += self.delete_outputs(job).await?,
-                Some(record) if !record.state.is_over() => {}
-                Some(_) => {
+            match reads.job(job).await {
+                Ok(None) => deleted += self.delete_outputs(job).await?,
+                Ok(Some(record)) if !record.state.is_over() => {}
+                Ok(Some(_)) => {
                     for (path, _) in found.iter().filter(|(_, at)| *at < oldest) {
                         if !is_counted(reads, job, path).await? {
                             self.delete_at(path).await?;
@@ -198,6 +198,9 @@ impl Objects {
                         }
                     }
                 }
+                // All that is its stays.
+                Err(ReadError::Unreadable { detail, .. }) => reads.unreadable().note_job(job, &detail),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(deleted)
@@ -224,7 +227,15 @@ impl Objects {
 /// Whether the attempt that has written an output is the one that completed its task.
 async fn is_counted(reads: &dyn Reads, job: JobId, path: &Path) -> Result<bool, ReadError> {
     let Some((attempt, task)) = path.filename().and_then(attempt_and_task) else { return Ok(false) };
-    let attempts = reads.attempts(job, task..task.saturating_add(1)).await?;
+    let attempts = match reads.attempts(job, task..task.saturating_add(1)).await {
+        Ok(attempts) => attempts,
+        // It may be the one.
+        Err(error @ ReadError::Corrupt { .. }) => {
+            reads.unreadable().note_row("attempt at a task", &format!("{task} of job {job}"), &error);
+            return Ok(true);
+        }
+        Err(error) => return Err(error),
+    };
     Ok(attempts.iter().any(|found| matches!(found.end, AttemptEnd::Completed { attempt: by, .. } if by == attempt)))
 }
 

@@ -124,12 +124,23 @@ impl Objects {
             let hash = object.location.filename().and_then(|name| name.parse().ok());
             if object.last_modified.timestamp() < oldest
                 && let Some(hash) = hash
-                && reads.program(hash).await?.is_none()
+                && has_no_row(reads, hash).await?
             {
                 self.delete_program(hash).await?;
                 deleted += 1;
             }
         }
         Ok(deleted)
+    }
+}
+
+async fn has_no_row(reads: &dyn Reads, hash: ProgramHash) -> Result<bool, ReadError> {
+    match reads.program(hash).await {
+        Ok(program) => Ok(program.is_none()),
+        Err(error @ ReadError::Corrupt { .. }) => {
+            reads.unreadable().note_row("program", &hash, &error);
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }

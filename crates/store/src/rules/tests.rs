@@ -77,7 +77,7 @@ fn stored(ledger: &JobLedger) -> JobLedger {
     copy.verified.clone_from(&ledger.verified);
     for kind in [SpanKind::Done, SpanKind::Failed, SpanKind::Retry] {
         for (tasks, failures) in ledger.spans(kind) {
-            copy.load_span(kind, &tasks, failures);
+            copy.load_span(kind, &tasks, failures).expect("the runs of a ledger can be");
         }
     }
     copy

@@ -24,9 +24,24 @@ impl Store {
     /// One job.
     ///
     /// # Errors
-    /// It could not be read.
+    /// It could not be read; [`ReadError::Unreadable`] where it never will be by this version.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
-        self.reads.job(id).await
+        self.reads.job(id).await.inspect_err(|error| {
+            if let ReadError::Unreadable { detail, .. } = error {
+                self.unreadable().note_job(id, detail);
+            }
+        })
+    }
+
+    /// As [`Self::job`]; none also where the job cannot be read, for a list that goes on without it.
+    ///
+    /// # Errors
+    /// It could not be read for another reason.
+    pub async fn job_if_readable(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
+        match self.job(id).await {
+            Err(ReadError::Unreadable { .. }) => Ok(None),
+            read => read,
+        }
     }
 
     /// Workers that were set aside, each as it was last: by those of the newest jobs that were verified and are kept.

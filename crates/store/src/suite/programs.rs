@@ -23,7 +23,7 @@ fn record(bytes: &[u8]) -> ProgramRecord {
     }
 }
 
-async fn put(store: &Store, bytes: &[u8]) -> Result<bool, UploadError> {
+pub(super) async fn put(store: &Store, bytes: &[u8]) -> Result<bool, UploadError> {
     let mut upload = store.upload_program(hash_of(bytes));
     for piece in bytes.chunks(1_000_003) {
         upload.push(piece).await.expect("room");

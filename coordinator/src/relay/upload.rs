@@ -1,0 +1,159 @@
+//! A file on its way to the leader, which is too long to be held whole: it goes on as it comes, as fast as the leader takes
+//! it. Its beginning is kept, so that another leader can be asked as long as no more than that has come.
+
+use std::io;
+use std::time::Duration;
+
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::{Bytes, Payload};
+use actix_web::{HttpRequest, dev};
+use futures_util::{StreamExt, stream};
+use reqwest::{Body, RequestBuilder, Response, header};
+use service::{ApiError, BodyBudget, Reservation};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+/// Bytes that are kept: more than the buffers between this process and a leader hold that takes nothing, so that a leader
+/// that hangs or is gone from the start costs the client nothing. A shorter file is held whole.
+const KEPT_BYTES: usize = 16 << 20;
+
+/// Pieces that wait for the leader to take them.
+const PIECES: usize = 2;
+
+/// See the module.
+pub(super) struct Upload {
+    rest: Payload,
+    /// What its head says, if it does.
+    length: Option<u64>,
+    kept: Vec<Bytes>,
+    read_bytes: usize,
+    most: usize,
+    time: Duration,
+    until: Instant,
+    is_read: bool,
+    _reservation: Reservation,
+}
+
+/// What is sent to the leader.
+enum Piece {
+    Bytes(Bytes),
+    /// The end of the file, which a client that leaves does not reach.
+    End,
+}
+
+fn length_of(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a body is longer than what is kept of it, as far as its head says.
+pub(super) fn is_long(request: &HttpRequest) -> bool {
+    length_of(request).is_none_or(|length| length > KEPT_BYTES as u64)
+}
+
+impl Upload {
+    pub(super) fn new(
+        request: &HttpRequest,
+        rest: Payload,
+        most: usize,
+        time: Duration,
+        budget: &BodyBudget,
+    ) -> Result<Self, ApiError> {
+        let length = length_of(request);
+        if length.is_some_and(|length| length > most as u64) {
+            return Err(ApiError::BodyTooLarge(most));
+        }
+        Ok(Self {
+            rest,
+            length,
+            kept: Vec::new(),
+            read_bytes: 0,
+            most,
+            time,
+            until: Instant::now() + time,
+            is_read: false,
+            _reservation: budget.reserve(KEPT_BYTES)?,
+        })
+    }
+
+    /// Whether all that has come is kept.
+    pub(super) fn is_there(&self) -> bool {
+        self.read_bytes <= KEPT_BYTES
+    }
+
+    /// For this process itself; only while [`Self::is_there`].
+    pub(super) fn into_payload(self) -> dev::Payload {
+        let Self { kept, rest, is_read, .. } = self;
+        let kept = stream::iter(kept.into_iter().map(Ok));
+        let rest = rest.take(if is_read { 0 } else { usize::MAX });
+        dev::Payload::Stream { payload: Box::pin(kept.chain(rest)) }
+    }
+
+    /// Sends the request with the file as its body; only while [`Self::is_there`].
+    ///
+    /// # Errors
+    /// The client's body is too long, too slow or cut off.
+    pub(super) async fn send(&mut self, mut request: RequestBuilder) -> Result<reqwest::Result<Response>, ApiError> {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        if let Some(length) = self.length {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
+        let mut answered = std::pin::pin!(request.body(body(receiver)).send());
+        tokio::select! {
+            answer = &mut answered => return Ok(answer),
+            pumped = self.pump(sender) => pumped?,
+        }
+        Ok(answered.await)
+    }
+
+    /// Hands the file to the leader's request. Ends when all of it is, or when the request takes no more.
+    async fn pump(&mut self, sender: mpsc::Sender<Piece>) -> Result<(), ApiError> {
+        for piece in &self.kept {
+            if sender.send(Piece::Bytes(piece.clone())).await.is_err() {
+                return Ok(());
+            }
+        }
+        while !self.is_read {
+            // Before it is read: what has no place stays with the client.
+            let Ok(place) = sender.reserve().await else { return Ok(()) };
+            match timeout_at(self.until, self.rest.next()).await {
+                Ok(Some(Ok(piece))) => {
+                    self.keep(&piece)?;
+                    place.send(Piece::Bytes(piece));
+                }
+                Ok(Some(Err(error))) => {
+                    return Err(ApiError::InvalidBody { field: None, message: error.to_string() });
+                }
+                Ok(None) => self.is_read = true,
+                Err(_) => return Err(ApiError::BodyTimeout(self.time)),
+            }
+        }
+        // A request that takes nothing any more has its answer.
+        let _ = sender.send(Piece::End).await;
+        Ok(())
+    }
+
+    fn keep(&mut self, piece: &Bytes) -> Result<(), ApiError> {
+        self.read_bytes += piece.len();
+        if self.read_bytes > self.most {
+            return Err(ApiError::BodyTooLarge(self.most));
+        }
+        if self.is_there() {
+            self.kept.push(piece.clone());
+        } else {
+            self.kept = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// The body of the leader's request. It is cut off where the file is: an end that nobody has said must not look like one.
+fn body(pieces: mpsc::Receiver<Piece>) -> Body {
+    Body::wrap_stream(stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        match pieces.recv().await {
+            Some(Piece::Bytes(bytes)) => Some((Ok(bytes), Some(pieces))),
+            Some(Piece::End) => None,
+            None => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
+        }
+    }))
+}

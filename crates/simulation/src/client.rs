@@ -14,7 +14,7 @@ use store::{Answer, Change, ChangeKind, Entry, NewJob, Submission};
 use crate::disk::Waiter;
 use crate::outcome::{answer_to, json, value};
 use crate::plan::{Faults, MS, Micros, SECOND};
-use crate::world::{Event, World};
+use crate::world::{Event, SETTLING, World};
 
 pub(crate) const CHUNK: NonZeroU64 = NonZeroU64::new(999).expect("not zero");
 
@@ -201,7 +201,11 @@ impl World {
     pub(crate) fn compute_time(&mut self, job: JobId, tasks: u64) -> Micros {
         let task = self.by_id.get(&job).map_or(2 * MS, |number| self.jobs[*number].task_time);
         let is_slow = self.plan.faults == Faults::All && !self.is_calm && self.rng.random_bool(0.02);
-        (task * tasks * if is_slow { 30 } else { 1 }).max(100)
+        let busy = task * tasks;
+        // However slow, it ends while the world settles: the first lease of a job has no rival that could outrun it, since
+        // nothing is known of the cost of the job before it ends.
+        let slowed = if is_slow { busy.max((busy * 30).min(SETTLING / 3)) } else { busy };
+        slowed.max(100)
     }
 
     /// Whether an attempt at these tasks fails as planned.

@@ -21,7 +21,7 @@ use crate::trace::Trace;
 use crate::worker::SimWorker;
 
 /// How long everything may take once the faults have stopped.
-const SETTLING: Micros = 1_800 * SECOND;
+pub(crate) const SETTLING: Micros = 1_800 * SECOND;
 
 /// More steps than any run needs: a run that takes more goes round in circles.
 const MAX_STEPS: u64 = 3_000_000;

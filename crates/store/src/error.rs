@@ -127,7 +127,11 @@ impl ReadError {
     pub fn of_job(self, job: JobId) -> Self {
         match self {
             Self::Corrupt { place, detail } if place == ROW => Self::Unreadable { job, detail },
-            other => other,
+            other @ (Self::Corrupt { .. }
+            | Self::Unreadable { .. }
+            | Self::NoSuchTasks { .. }
+            | Self::TooManyTags { .. }
+            | Self::Unavailable(_)) => other,
         }
     }
 }

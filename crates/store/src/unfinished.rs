@@ -88,7 +88,8 @@ mod tests {
     fn runs_that_cannot_be_make_their_job_unreadable() {
         use SpanKind::{Done, Failed, Retry};
         let job = read(vec![(Done, 0..3, 0), (Done, 5..6, 0), (Failed, 3..4, 4), (Retry, 8..10, 1)]).expect("runs");
-        assert_eq!((job.done, job.failed, job.retries), (vec![0..4, 5..6], vec![3..4], vec![(8..10, 1)]));
+        assert_eq!((job.done, job.retries), (vec![0..4, 5..6], vec![(8..10, 1)]));
+        assert!(job.failed.into_iter().eq(std::iter::once(3..4)));
         for (wrong, why) in [
             (vec![(Done, 9..11, 0)], "beyond the last task"),
             (vec![(Done, 3..3, 0)], "empty"),

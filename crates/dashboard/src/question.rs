@@ -85,7 +85,9 @@ fn canceling(job: &Job) -> Markup {
     let tasks = &job.tasks;
     html! {
         @if tasks.running > 0 { (counted(tasks.running, "task is", "tasks are")) " stopped, and " @if tasks.running == 1 { "its" } @else { "their" } " work is lost. " }
-        "Tasks done so far: " (count(tasks.succeeded)) " of " (count(tasks.total)) ". A job that is canceled has no result; it can be retried."
+        "Tasks done so far: " (count(tasks.succeeded)) " of " (count(tasks.total)) ". A job that is canceled has no result"
+        // Its workers end with it.
+        @if !job.tags.contains_key("simulation") { "; it can be retried" } "."
     }
 }
 

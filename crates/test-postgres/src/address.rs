@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// not: any connection that is opened on the machine may take it as its local port meanwhile.
 ///
 /// # Panics
-/// A process asks for more than 255.
+/// A process asks for more than 1022.
 #[must_use]
 pub fn own_ip() -> Ipv4Addr {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    assert!(number < 256, "eight bits of the address tell the listeners of one process apart");
-    let [_, x, y, z] = ((number << 16) | (std::process::id() & 0xffff)).to_be_bytes();
+    assert!(number < 1023, "ten bits of the address tell the listeners of one process apart");
+    // The other 14 tell processes apart that run at the same time: their numbers are close together.
+    let [_, x, y, z] = ((number << 14) | (std::process::id() & 0x3fff)).to_be_bytes();
     Ipv4Addr::new(127, x, y, z)
 }
 

@@ -403,6 +403,7 @@ class Stats(TypedDict):
     store_error: NotRequired[str | None]
     tasks: TaskCounts
     tasks_per_second: float
+    unreadable_jobs: NotRequired[int]
     wanted_slots: int
     workers: WorkerStats
 

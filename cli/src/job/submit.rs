@@ -220,7 +220,7 @@ mod tests {
                 r#"{"kind":"sleep","params":{},"max_attempts":0}"#,
                 "must be a whole number from 1 to 4294967295, but is 0",
             ),
-            ("{", "it is no JSON: EOF while parsing an object (line 1"),
+            ("{", "it is no JSON: it ends within an object (line 1"),
             (r#"{"kind":"sleep","params":{}} x"#, "it is no JSON: trailing characters (line 1"),
         ] {
             let Err(Failure::Usage(message)) = parse(file, Path::new("job.json")) else { panic!("{file}") };

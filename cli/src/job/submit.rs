@@ -221,7 +221,7 @@ mod tests {
                 "must be a whole number from 1 to 4294967295, but is 0",
             ),
             ("{", "it is no JSON: it ends within an object (line 1"),
-            (r#"{"kind":"sleep","params":{}} x"#, "it is no JSON: trailing characters (line 1"),
+            (r#"{"kind":"sleep","params":{}} x"#, "it is no JSON: something follows its end (line 1"),
         ] {
             let Err(Failure::Usage(message)) = parse(file, Path::new("job.json")) else { panic!("{file}") };
             assert!(message.starts_with("job.json is no job: ") && message.contains(told), "{file}: {message}");

@@ -1,9 +1,11 @@
 //! A coordinator that records heartbeats and reports, and answers as it is told.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
@@ -87,7 +89,7 @@ impl FakeCoordinator {
 
     /// Starts one at an address where none is.
     pub(crate) async fn listen(address: SocketAddr, epoch: u64) -> Self {
-        let listener = TcpListener::bind(address).expect("bind an address");
+        let listener = listen_again(address).await;
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(watch::Sender::new(State { epoch, ..State::default() }));
         let (send_handle, handle) = oneshot::channel();
@@ -148,13 +150,28 @@ impl Drop for FakeCoordinator {
     }
 }
 
-/// A loopback address that no other test uses, so that its ports stay free while nobody listens on them.
+/// Below the ports that the system gives to connections and to listeners that leave the choice to it.
+const PORT: u16 = 17_600;
+
+/// A loopback address that no other test uses: its port stays free while nobody listens on it.
+///
+/// No listener looks for it: a process that is forked meanwhile would keep it open until its `exec`, and the port taken.
 pub(crate) fn own_address() -> SocketAddr {
     static LAST: AtomicU32 = AtomicU32::new(0);
     let number = (std::process::id() << 8) + LAST.fetch_add(1, Ordering::Relaxed) + 1;
     let [_, high, middle, low] = number.to_be_bytes();
-    let listener = TcpListener::bind(SocketAddr::from(([127, high, middle, low], 0))).expect("bind a loopback address");
-    listener.local_addr().expect("an address")
+    SocketAddr::from(([127, high, middle, low], PORT))
+}
+
+/// Listens at an address at which there may have been a listener a moment ago: see [`own_address`].
+async fn listen_again(address: SocketAddr) -> TcpListener {
+    for _ in 0..1_000 {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(Duration::from_millis(5)).await,
+            bound => return bound.expect("bind an address"),
+        }
+    }
+    panic!("{address} is in use");
 }
 
 fn configure(config: &mut ServiceConfig) {

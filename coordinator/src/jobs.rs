@@ -257,7 +257,7 @@ impl Jobs {
         if self.take_up_together(ids).await.is_ok() {
             return;
         }
-        // One that the server itself cannot read is not in the way of the others.
+        // The database fails a read of several jobs where it cannot read the row of one: each job is read by itself.
         for id in ids {
             if let Err(error) = self.take_up_together(&[*id]).await {
                 self.store.unreadable().note_job(*id, &error);

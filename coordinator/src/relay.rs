@@ -141,7 +141,7 @@ struct Passing<'a> {
 enum Outgoing {
     /// All of it.
     Whole(Bytes),
-    /// What is too long to be held, and goes on as it comes.
+    /// A body that is too long to be held: it is passed on as it arrives.
     Upload(Upload),
 }
 

@@ -23,7 +23,7 @@ const PIECES: usize = 2;
 /// See the module.
 pub(super) struct Upload {
     rest: Payload,
-    /// What its head says, if it does.
+    /// The body's `Content-Length`, unless the request has none.
     length: Option<u64>,
     kept: Vec<Bytes>,
     read_bytes: usize,
@@ -34,7 +34,7 @@ pub(super) struct Upload {
     _reservation: Reservation,
 }
 
-/// What is sent to the leader.
+/// A part of the body of the request to the leader.
 enum Piece {
     Bytes(Bytes),
     /// The end of the file, which a client that leaves does not reach.

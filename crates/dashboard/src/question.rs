@@ -1,5 +1,5 @@
-//! What is asked before a change that cannot be taken back: a page of its own, which the script shows as a dialog over the page
-//! that leads to it.
+//! Confirmation of a change that cannot be undone: a page of its own, which the script shows as a dialog over the page that
+//! links to it.
 
 use api::{Job, WorkerSummary};
 use maud::{Markup, html};
@@ -12,7 +12,7 @@ use crate::words::{count, counted};
 
 /// A question with the form that says yes.
 pub(crate) struct Question<'a> {
-    /// What is done, as the button says it: `Cancel job`.
+    /// The action, which is the label of the button too: `Cancel job`.
     pub(crate) title: &'a str,
     /// Whether it stops work.
     pub(crate) is_dangerous: bool,
@@ -20,9 +20,9 @@ pub(crate) struct Question<'a> {
     pub(crate) action: Option<&'a str>,
     /// The page that was there before.
     pub(crate) back: &'a str,
-    /// What is changed, and what that means.
+    /// The object of the change and its consequences.
     pub(crate) about: Markup,
-    /// What is shown below the buttons.
+    /// Markup below the buttons.
     pub(crate) details: Markup,
 }
 

@@ -113,7 +113,7 @@ impl ResponseError for PageError {
     }
 }
 
-/// What is wrong, in the words of a page.
+/// The heading of the page that shows an error of this status.
 fn title(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "Not found",

@@ -29,7 +29,7 @@ const QUIET_JOBS: usize = 1_000;
 /// How long each figure is taken.
 const RUNNING: Duration = Duration::from_secs(10);
 
-/// What came before may still be at work.
+/// Pause before an idle coordinator is measured: it may still be at work on the jobs of the row before.
 const SETTLING: Duration = Duration::from_secs(12);
 
 /// The heartbeats of a second are sent in so many parts.

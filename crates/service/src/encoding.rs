@@ -1,5 +1,7 @@
 //! Percent-encoding and the encodings of bodies, as far as they can be wrong.
 
+use percent_encoding::percent_decode_str;
+
 /// The most of what a client wrote that an error repeats, in characters.
 const MAX_SHOWN_CHARS: usize = 64;
 
@@ -11,29 +13,7 @@ pub(crate) fn shown(text: &str) -> String {
 /// Whether a text of UTF-8 is UTF-8 once its `%XX` are decoded. Decoders replace what is not, so that it becomes another
 /// text.
 pub(crate) fn is_utf8(encoded: &str) -> bool {
-    let Some(start) = encoded.find('%') else { return true };
-    let (mut decoded, mut rest) = (Vec::with_capacity(encoded.len()), &encoded.as_bytes()[start..]);
-    while let [first, after @ ..] = rest {
-        match (first, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                decoded.push(nibble(*high) << 4 | nibble(*low));
-                rest = after;
-            }
-            _ => {
-                decoded.push(*first);
-                rest = after;
-            }
-        }
-    }
-    std::str::from_utf8(&decoded).is_ok()
-}
-
-/// The value of a hexadecimal digit.
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => (digit | 0x20) - b'a' + 10,
-    }
+    percent_decode_str(encoded).decode_utf8().is_ok()
 }
 
 #[cfg(test)]

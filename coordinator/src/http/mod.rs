@@ -257,15 +257,15 @@ pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
         .app_data(state.clone())
         // Tried one after the other: what workers ask most comes first.
         .service(resource("/v1/worker/claim", "POST").post(pull::claim))
-        .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
-        .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
-        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew))
-        .service(resource("/v1/worker/tasks/{attempt}/release", "POST").post(pull::release))
         .service(
             resource("/worker/register/{worker_id}", "PUT, DELETE")
                 .put(registration::register)
                 .delete(registration::deregister),
         )
+        .service(resource("/v1/worker/tasks/{attempt}/complete", "POST").post(pull::complete))
+        .service(resource("/v1/worker/tasks/{attempt}/fail", "POST").post(pull::fail))
+        .service(resource("/v1/worker/tasks/{attempt}/renew", "POST").post(pull::renew))
+        .service(resource("/v1/worker/tasks/{attempt}/release", "POST").post(pull::release))
         .service(resource("/worker/programs/{sha256}", "GET").get(program_inputs::program))
         .service(resource("/worker/jobs/{id}/inputs", "GET").get(program_inputs::inputs))
         .service(resource("/worker/jobs/{id}/outputs", "GET").get(program_inputs::outputs))

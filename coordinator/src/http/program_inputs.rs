@@ -16,7 +16,7 @@ use super::State;
 use super::errors::{from_read, from_write};
 use super::jobs::{job_id, unknown};
 use super::programs::program_hash;
-use super::pull::SERVED_BYTES;
+use super::pull::claims::SERVED_BYTES;
 use crate::task_logs::Attempt;
 
 /// JSON may take six bytes for one of a log's.

@@ -10,30 +10,28 @@
 //! answers with a reset. Nothing can be sent beside TLS: there a client is gone when its socket ends, not with its
 //! `close_notify`.
 
+mod track;
+mod watch;
+
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Extensions, ServiceRequest, ServiceResponse};
-use actix_web::http::Version;
-use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use actix_web::middleware::Next;
-use actix_web::rt::{self, net, time::sleep};
-use actix_web::web::Bytes;
-use actix_web::{Error, HttpRequest};
+use actix_web::HttpRequest;
+use actix_web::dev::Extensions;
+use actix_web::rt::{self, net};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::ApiError;
+pub(crate) use self::track::track;
+use self::watch::{ask, await_end, watch};
 use crate::server::Limits;
 use crate::stream::Stream;
 
@@ -42,9 +40,6 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A client whose sending half is closed is asked this often whether it is there.
-const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pause before the first look for its answer, which doubles up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -316,155 +311,4 @@ pub(crate) fn accept(stream: &Stream, data: &mut Extensions) {
     data.insert(Connection::new());
     data.insert(Rc::clone(stream.link()));
     rt::spawn(watch(Rc::downgrade(stream.link())));
-}
-
-/// Middleware that tells the connection's watch when a request is in a handler and when its answer is on its way.
-pub(crate) async fn track(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(link) = request.request().conn_data::<Rc<Link>>().cloned() else {
-        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
-    };
-    let in_flight = InFlight::enter(Rc::clone(&link), &request);
-    let response = tokio::select! {
-        answer = next.call(request) => answer?,
-        () = link.until_cut() => {
-            return Err(ApiError::TooManyRequests("this connection sends more than is read".to_owned()).into());
-        }
-    };
-    link.phase.set(Phase::Answering);
-    Ok(response.map_body(|_, body| BoxBody::new(TrackedBody { body: body.boxed(), in_flight })))
-}
-
-struct InFlight {
-    link: Rc<Link>,
-    timeout_after: Duration,
-}
-
-impl InFlight {
-    fn enter(link: Rc<Link>, request: &ServiceRequest) -> Self {
-        let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-        let has_body = is_chunked || request.headers().contains_key(CONTENT_LENGTH);
-        link.phase.set(Phase::InHandler { has_body, can_be_asked: request.version() == Version::HTTP_11 });
-        link.owes_answer.set(true);
-        // Whoever asks again has got its answer.
-        link.when_lost.set(None);
-        link.mind_end();
-        // The rest of a body that has a length is actix-web's to bound, by the same time.
-        let limits = link.limits;
-        let timeout_after = if is_chunked { limits.disconnect_timeout } else { limits.between_requests() };
-        Self { link, timeout_after }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.link.phase.set(Phase::Between { until: Instant::now() + self.timeout_after });
-    }
-}
-
-/// An answer's body, which belongs to its request until it has left.
-struct TrackedBody {
-    body: BoxBody,
-    in_flight: InFlight,
-}
-
-impl MessageBody for TrackedBody {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let this = self.get_mut();
-        if this.in_flight.link.is_cut.get() {
-            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())));
-        }
-        let part = Pin::new(&mut this.body).poll_next(cx);
-        if let Poll::Ready(Some(Err(error))) = &part {
-            tracing::warn!(%error, "an answer has ended early");
-        }
-        if part.is_pending() {
-            this.in_flight.link.answer.set(Some(cx.waker().clone()));
-        }
-        part
-    }
-}
-
-/// Looks at a connection from time to time.
-async fn watch(link: Weak<Link>) {
-    let mut stuck_since = None;
-    let mut last_reads = 0;
-    loop {
-        let Some(interval) = link.upgrade().map(|link| link.limits.watch_interval) else { return };
-        sleep(interval).await;
-        let Some(link) = link.upgrade() else { return };
-        let now = Instant::now();
-        let reads = link.reads.get();
-        let is_stuck = reads == last_reads && !link.waits_for_more.get() && link.has_unread();
-        last_reads = reads;
-        stuck_since = is_stuck.then(|| stuck_since.unwrap_or(now));
-        let patience = match link.phase.get() {
-            Phase::Between { until } if until < now => {
-                if link.has_written_all.get() {
-                    // The system would have ended the connection of a client that has not got its answer by now.
-                    link.when_lost.set(None);
-                }
-                return link.cut();
-            }
-            Phase::Between { .. } | Phase::Answering => continue,
-            // The handler may have its reasons not to read its body yet, and bounds that time itself.
-            Phase::InHandler { has_body: true, .. } => link.limits.unread_body_timeout,
-            Phase::InHandler { has_body: false, .. } => link.limits.watch_interval,
-        };
-        if stuck_since.is_some_and(|since: Instant| now - since >= patience) {
-            return link.cut();
-        }
-    }
-}
-
-/// Asks a client whose sending half is closed whether it is there, while it is owed an answer.
-async fn ask(link: Weak<Link>) {
-    let (mut asked_at, mut pause) = (None, FIRST_LOOK);
-    let started_at = Instant::now();
-    loop {
-        let Some(this) = link.upgrade() else { return };
-        if this.is_between_requests() {
-            return this.is_asked_about.set(false);
-        }
-        let is_due = match asked_at {
-            None => started_at.elapsed() >= this.limits.ask_after,
-            Some(asked_at) => Instant::elapsed(&asked_at) >= ASK_INTERVAL,
-        };
-        if is_due && this.ask_whether_there() {
-            asked_at = Some(Instant::now());
-        }
-        let in_handler = matches!(this.phase.get(), Phase::InHandler { .. });
-        let is_unknown = in_handler && asked_at.is_none() && started_at.elapsed() > this.limits.half_closed_timeout;
-        if this.is_reset() || is_unknown {
-            return this.cut();
-        }
-        drop(this);
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-}
-
-/// Cuts a connection whose client has said through TLS that it sends nothing more, when its socket ends.
-async fn await_end(link: Weak<Link>) {
-    let mut pause = FIRST_LOOK;
-    loop {
-        let Some(this) = link.upgrade() else { return };
-        if this.is_between_requests() {
-            return this.is_asked_about.set(false);
-        }
-        if this.has_socket_ended() {
-            return this.cut();
-        }
-        drop(this);
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
 }

@@ -3,6 +3,7 @@
 //! A run drives [`engine::Engine`] through the inputs that the coordinator uses, performs its effects in virtual time and
 //! checks the invariants after each step. The same seed is the same run.
 
+mod asks;
 mod audit;
 mod client;
 mod coordinator;

@@ -12,7 +12,8 @@ use scheduler::WorkerKey;
 use store::memory::Memory;
 
 use crate::audit::Audit;
-use crate::client::{Action, Asked, SimJob};
+use crate::asks::Asked;
+use crate::client::{Action, SimJob};
 use crate::coordinator::Coordinator;
 use crate::outcome::{Answer, Outcome};
 use crate::plan::{Faults, Micros, Plan, SECOND};

@@ -3,36 +3,33 @@
 
 pub(super) mod claims;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{
-    ClaimRequest, Claimed, ClaimedTask, Completion, LeaseName, MAX_CLAIM_TASKS, Problem, ReleaseRequest, RenewRequest,
-    Renewed, TaskFailure,
+    ClaimRequest, Claimed, Completion, LeaseName, MAX_CLAIM_TASKS, Problem, ReleaseRequest, RenewRequest, Renewed,
+    TaskFailure,
 };
-use engine::{CompleteError, HeldLease, HeldState, LeaseFailure, PulledLease};
+use engine::{CompleteError, HeldLease, HeldState, LeaseFailure};
 use jiff::Timestamp;
-use model::{AttemptId, JobId, TraceContext};
+use model::AttemptId;
 use scheduler::Failure;
 use serde_json::value::RawValue;
-use service::{ApiError, parse_json, read_body, trace, when_answer_is_lost, with_body};
-use store::ReadError;
+use service::{ApiError, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
 use super::State;
 use super::errors::{from_claim, from_invalid, from_read};
 use crate::clock::now;
-use crate::lease_log::{Begun, End};
+use crate::lease_log::End;
 use crate::metrics::LeaseEnd;
 use crate::outputs::{Reported, UncountedError};
-use crate::pull_workers::{Claimant, check_abilities};
-use crate::spans::{lease_ended, lease_span, traced_lease};
+use crate::pull_workers::check_abilities;
+use crate::spans::{lease_ended, traced_lease};
 use crate::term::Term;
-use crate::undelivered::{ATTEMPT, UNDELIVERED};
+use crate::undelivered::UNDELIVERED;
 
 /// The longest that a claim waits for a task.
 const MAX_WAIT_SECONDS: f64 = 60.0;
@@ -66,7 +63,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     state.identity.demand(&request).await?;
     let claim: ClaimRequest = service::read_json(body).await?;
     check(&claim)?;
-    fetch(&state, &state.term()?, &request, &claim).await
+    claims::fetch(&state, &state.term()?, &request, &claim).await
 }
 
 /// Reports that the tasks of an attempt are done, and fetches the next if asked to.
@@ -126,7 +123,7 @@ pub(super) async fn complete(
     completed.map_err(from_complete)?;
     match claim {
         // Nothing that keeps it from its next tasks takes back what it has done.
-        Some(claim) => Ok(fetch(&state, &term, &request, &claim).await.unwrap_or_else(|_| nothing())),
+        Some(claim) => Ok(claims::fetch(&state, &term, &request, &claim).await.unwrap_or_else(|_| nothing())),
         None => Ok(nothing()),
     }
 }

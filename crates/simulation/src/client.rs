@@ -6,7 +6,6 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Range;
 use std::sync::Arc;
 
-use engine::JobFailure;
 use model::{JobId, JobKind, JobOptions, JobState, Priority, Share};
 use rand::RngExt;
 use store::{Answer, Change, ChangeKind, Entry, NewJob, Submission};

@@ -11,8 +11,8 @@ use rand::{RngExt, SeedableRng};
 use scheduler::WorkerKey;
 use store::memory::Memory;
 
-use crate::audit::Audit;
 use crate::asks::Asked;
+use crate::audit::Audit;
 use crate::client::{Action, SimJob};
 use crate::coordinator::Coordinator;
 use crate::outcome::{Answer, Outcome};

@@ -84,6 +84,7 @@ pub fn program() -> Program {
         name: "divvy-coordinator front",
         version: env!("CARGO_PKG_VERSION"),
         about: "Keeps the connections of clients while the one coordinator of a grid is restarted.",
+        commands: &[],
         variables: variables_of(include_str!("front.rs")),
         check: || Config::from_env().map(drop),
     }

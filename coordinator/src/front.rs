@@ -224,8 +224,10 @@ mod tests {
     async fn last_addresses_serve_while_the_name_is_not_found() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("an address");
-        let front = |to: &str, last: &[SocketAddr]| {
-            Front { to: to.to_owned(), patience: Duration::ZERO, last_addresses: Mutex::new(last.to_vec()) }
+        let front = |to: &str, last: &[SocketAddr]| Front {
+            to: to.to_owned(),
+            patience: Duration::ZERO,
+            last_addresses: Mutex::new(last.to_vec()),
         };
         // No name may end like this (RFC 6761).
         let lost = front("coordinator.invalid:80", &[]);

@@ -161,7 +161,10 @@ mod tests {
         };
         let help = program.help();
         assert!(help.lines().all(|line| line.len() <= WIDTH), "{help}");
-        assert!(help.contains("\nUsage: divvy-x [--help | --version | --check-config]\n       divvy-x undo [--help]\n\n"), "{help}");
+        assert!(
+            help.contains("\nUsage: divvy-x [--help | --version | --check-config]\n       divvy-x undo [--help]\n\n"),
+            "{help}"
+        );
         assert!(help.contains("  DIVVY_X\n") && help.contains("  DIVVY_LOG_FORMAT\n"), "{help}");
     }
 }

@@ -186,13 +186,20 @@ fn values_say_where_pods_run_what_they_mount_and_who_may_pull_their_images() {
     let placed = json!({ "nodeSelector": nodes, "tolerations": taints, "podAnnotations": { "team/owner": "grid" } });
     let mounted = json!({ "extraVolumes": [volume], "extraVolumeMounts": [mount] });
     for store in [json!({}), several_coordinators()] {
-        let own = json!({ "image": { "digest": digest }, "service": { "annotations": { "cloud/check": "5s" },
-            "sourceRanges": ["192.0.2.0/24", "2001:db8::/32"] }, "replicas": store["coordinator"].get("replicas").unwrap_or(&json!(1)) });
-        let objects = by_name(&helm(&joined(&[&store, &json!({
-            "imagePullSecrets": [{ "name": "registry" }],
-            "coordinator": joined(&[&own, &placed, &mounted]),
-            "worker": joined(&[&placed, &mounted]),
-        })])));
+        let ranges = json!(["192.0.2.0/24", "2001:db8::/32"]);
+        let own = json!({
+            "replicas": store["coordinator"].get("replicas").unwrap_or(&json!(1)),
+            "image": { "digest": digest },
+            "service": { "annotations": { "cloud/check": "5s" }, "sourceRanges": ranges },
+        });
+        let objects = by_name(&helm(&joined(&[
+            &store,
+            &json!({
+                "imagePullSecrets": [{ "name": "registry" }],
+                "coordinator": joined(&[&own, &placed, &mounted]),
+                "worker": joined(&[&placed, &mounted]),
+            }),
+        ])));
         for (kind, name) in [("StatefulSet", "divvy-coordinator"), ("Deployment", "divvy-worker")] {
             let template = &objects[&(kind.to_owned(), name.to_owned())]["spec"]["template"];
             let pod = &template["spec"];
@@ -208,7 +215,7 @@ fn values_say_where_pods_run_what_they_mount_and_who_may_pull_their_images() {
         assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], image);
         let service = &objects[&("Service".to_owned(), "divvy-coordinator".to_owned())];
         assert_eq!(service["metadata"]["annotations"], json!({ "cloud/check": "5s" }));
-        assert_eq!(service["spec"]["loadBalancerSourceRanges"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+        assert_eq!(service["spec"]["loadBalancerSourceRanges"], ranges);
     }
 }
 

@@ -121,7 +121,8 @@ fn api_tokens_are_read_from_a_whole_directory_of_their_secret() {
         let mount = mounts.find(|it| it.name == "api-tokens").expect("a mount");
         assert_eq!((file, &mount.sub_path), (Some(format!("{}/tokens.toml", mount.mount_path)), &None));
         let volumes = pod.volumes.unwrap_or_default();
-        let secret = volumes.iter().find(|it| it.name == mount.name).and_then(|it| it.secret.clone()).expect("a Secret");
+        let secret =
+            volumes.iter().find(|it| it.name == mount.name).and_then(|it| it.secret.clone()).expect("a Secret");
         assert_eq!(secret.secret_name.as_deref(), Some("divvy-api-tokens"));
     }
 }

@@ -29,7 +29,8 @@ esac
 #[test]
 fn jobs_start_the_images_with_the_settings_of_the_pods_and_touch_nothing() {
     let preflight = "k8s/components/preflight";
-    let (services, with_front) = (["divvy-coordinator", "divvy-worker"], ["divvy-coordinator", "divvy-worker", "divvy-front"]);
+    let (services, with_front) =
+        (["divvy-coordinator", "divvy-worker"], ["divvy-coordinator", "divvy-worker", "divvy-front"]);
     for (grid, components, workloads) in [
         ("k8s", vec![preflight], &services[..]),
         ("k8s", vec!["k8s/components/front", preflight, "k8s/components/preflight-front"], &with_front),

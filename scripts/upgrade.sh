@@ -37,20 +37,32 @@ refuse() {
   exit 1
 }
 
+components=(preflight)
+workloads=(deployment/divvy-worker)
+if kubectl kustomize "$overlay" | grep --line-regexp '  name: divvy-front' >/dev/null; then
+  components+=(preflight-front)
+  workloads+=(deployment/divvy-front)
+fi
+# A Job for the coordinator and for each of them.
+wanted=$((1 + ${#workloads[@]}))
+
 # Kustomize takes relative paths only.
 cat >"$work/kustomization.yaml" <<END
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources: ["$(realpath --relative-to "$work" "$overlay")"]
-components: ["$(realpath --relative-to "$work" "$repository/k8s/components/preflight")"]
+components:
 END
+for component in "${components[@]}"; do
+  echo "  - $(realpath --relative-to "$work" "$repository/k8s/components/$component")" >>"$work/kustomization.yaml"
+done
 kubectl kustomize "$work" >"$work/all.yaml"
 
 # A Job cannot be changed.
 in_namespace delete job --selector "$jobs" --ignore-not-found --wait >/dev/null
 in_namespace apply --filename "$work/all.yaml" --selector "$jobs"
 deadline=$((SECONDS + preflight_seconds))
-until now=$(states) && [[ $now =~ ^[^=]+=1/$'\n'[^=]+=1/$ ]]; do
+until now=$(states) && [ "$(grep --count '=1/$' <<<"$now")" = "$wanted" ]; do
   if [[ $now =~ =[0-9]*/[1-9] ]]; then refuse 'an image does not start with these settings'; fi
   if [ "$SECONDS" -ge "$deadline" ]; then refuse "the images were not started within $preflight_seconds s"; fi
   sleep 1
@@ -63,4 +75,6 @@ if ! in_namespace rollout status statefulset/divvy-coordinator --timeout "${roll
   in_namespace rollout undo statefulset/divvy-coordinator
   exit 1
 fi
-in_namespace rollout status deployment/divvy-worker --timeout "${rollout_seconds}s"
+for workload in "${workloads[@]}"; do
+  in_namespace rollout status "$workload" --timeout "${rollout_seconds}s"
+done

@@ -9,12 +9,12 @@ mod exchange;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use service::{Program, mind_peer, variables_of};
+use service::{Program, mind_peer, mind_service, variables_of};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -29,7 +29,7 @@ const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
-/// How long the coordinator's host may take to answer a connection: where a pod is gone with its address nobody answers.
+/// How long the name server and then the coordinator's host may take: where a pod is gone with its address nobody answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Between two tries to reach it.
@@ -84,6 +84,7 @@ pub fn program() -> Program {
         name: "divvy-coordinator front",
         version: env!("CARGO_PKG_VERSION"),
         about: "Keeps the connections of clients while the one coordinator of a grid is restarted.",
+        commands: &[],
         variables: variables_of(include_str!("front.rs")),
         check: || Config::from_env().map(drop),
     }
@@ -98,7 +99,8 @@ pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let Config { public_addr, front_target: to, front_patience_ms, drain_timeout_ms } = Config::from_env()?;
     let listener = bind(public_addr).with_context(|| format!("listen on {public_addr} (DIVVY_PUBLIC_ADDR)"))?;
     info!(address = %listener.local_addr()?, %to, "serving");
-    let front = Arc::new(Front { to, patience: Duration::from_millis(front_patience_ms.into()) });
+    let patience = Duration::from_millis(front_patience_ms.into());
+    let front = Arc::new(Front { to, patience, last_addresses: Mutex::default() });
     let (room, mut clients) = (Arc::new(Semaphore::new(MAX_CLIENTS)), JoinSet::new());
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -145,6 +147,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 struct Front {
     to: String,
     patience: Duration,
+    /// Those that `to` had when it was found last.
+    last_addresses: Mutex<Vec<SocketAddr>>,
 }
 
 impl Front {
@@ -184,11 +188,12 @@ impl Front {
     }
 
     async fn try_to_connect(&self) -> io::Result<TcpStream> {
+        let addresses = self.addresses().await?;
         let connecting = async {
             let mut last = io::Error::other("the name has no address");
-            for address in lookup_host(&self.to).await? {
+            for address in addresses {
                 match TcpStream::connect(address).await {
-                    Ok(server) => return mind_peer(&server).map(|()| server),
+                    Ok(server) => return mind_service(&server).map(|()| server),
                     Err(error) => last = error,
                 }
             }
@@ -196,11 +201,43 @@ impl Front {
         };
         timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+
+    /// The coordinator's addresses. While the name server is away they are the last ones: a Service keeps its own.
+    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let found = timeout(CONNECT_TIMEOUT, lookup_host(&self.to)).await;
+        let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Vec::from_iter);
+        let mut last = self.last_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) => last.clone_from(&found),
+            Err(error) if last.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        Ok(last.clone())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn last_addresses_serve_while_the_name_is_not_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let front = |to: &str, last: &[SocketAddr]| Front {
+            to: to.to_owned(),
+            patience: Duration::ZERO,
+            last_addresses: Mutex::new(last.to_vec()),
+        };
+        // No name may end like this (RFC 6761).
+        let lost = front("coordinator.invalid:80", &[]);
+        assert!(lost.try_to_connect().await.is_err());
+        let remembering = front("coordinator.invalid:80", &[address]);
+        assert_eq!(remembering.try_to_connect().await.expect("the last address").peer_addr().ok(), Some(address));
+        let found = front(&address.to_string(), &[(Ipv4Addr::LOCALHOST, 1).into()]);
+        assert_eq!(found.try_to_connect().await.expect("the new address").peer_addr().ok(), Some(address));
+        assert_eq!(*found.last_addresses.lock().expect("not poisoned"), [address]);
+    }
 
     #[test]
     fn every_variable_is_described() {

@@ -27,6 +27,7 @@ fn program() -> Program {
         version: env!("CARGO_PKG_VERSION"),
         about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store, \
             `divvy-coordinator front` keeps clients while the one coordinator of a grid is restarted.",
+        commands: &["front [--help | --version | --check-config]", "migrate [--help | --from STORE --to STORE …]"],
         variables: config::variables(),
         check: || Config::from_env().map(drop),
     }

@@ -21,6 +21,10 @@ fn help_lists_every_variable() {
         for name in ["DIVVY_DATA_DIR", "DIVVY_WORKER_TOKEN", "DIVVY_LOG", "DIVVY_LOG_FORMAT"] {
             assert!(help.contains(name), "{name} in {help}");
         }
+        for command in ["front", "migrate"] {
+            let usage = format!("       divvy-coordinator {command} ");
+            assert!(help.lines().any(|line| line.starts_with(&usage)), "{command} in {help}");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ async fn serve() -> ExitCode {
         name: "divvy-worker",
         version: env!("CARGO_PKG_VERSION"),
         about: "Computes the leases that a divvy coordinator gives it.",
+        commands: &[],
         variables: config::variables(),
         check: || Config::from_env().map(drop),
     };

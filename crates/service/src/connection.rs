@@ -41,6 +41,10 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A service whose host answers none of so many probes, so far apart, is gone.
+const SERVICE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const SERVICE_PROBES: u32 = 3;
+
 /// The pause before the first look for its answer, which doubles up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
@@ -53,6 +57,18 @@ pub fn mind_peer(stream: &net::TcpStream) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL))?;
     socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))
+}
+
+/// Has the system notice that the host of a service is gone, however long that service computes, and send what is written at
+/// once. A service may read as slowly as it wants to.
+///
+/// # Errors
+/// The system refuses it.
+pub fn mind_service(stream: &net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(SERVICE_PROBE_INTERVAL).with_interval(SERVICE_PROBE_INTERVAL);
+    socket.set_tcp_keepalive(&probes.with_retries(SERVICE_PROBES))
 }
 
 /// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.

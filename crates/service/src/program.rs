@@ -10,6 +10,9 @@ use crate::{exit_code, telemetry};
 /// Columns of a line of help.
 const WIDTH: usize = 96;
 
+/// What every program takes.
+const OPTIONS: &str = "[--help | --version | --check-config]";
+
 /// Wrong usage, as of every program of the project.
 const USAGE: u8 = 2;
 
@@ -55,6 +58,8 @@ pub struct Program {
     pub version: &'static str,
     /// What it does, in one sentence.
     pub about: &'static str,
+    /// How its commands are called, a line each, without its name.
+    pub commands: &'static [&'static str],
     /// The variables that configure it, save those of the logs.
     pub variables: Vec<Variable>,
     /// Reads the environment as a start does, and refuses what a start would refuse.
@@ -86,10 +91,10 @@ impl Program {
     }
 
     fn help(&self) -> String {
-        let Self { name, about, .. } = self;
-        let mut text = format!(
-            "{about}\n\nUsage: {name} [--help | --version | --check-config]\n\nVariables of the environment:\n"
-        );
+        let Self { name, about, commands, .. } = self;
+        let mut text = format!("{}\n\nUsage: {name} {OPTIONS}\n", wrap(about, WIDTH).join("\n"));
+        commands.iter().for_each(|command| text.push_str(&format!("       {name} {command}\n")));
+        text.push_str("\nVariables of the environment:\n");
         let logs = telemetry::variables();
         for Variable { name, help } in self.variables.iter().chain(&logs) {
             text.push_str(&format!("  {name}\n"));
@@ -146,8 +151,20 @@ mod tests {
     #[test]
     fn help_fits_its_width_and_ends_with_the_variables_of_the_logs() {
         let variables = vec![Variable { name: "DIVVY_X".to_owned(), help: "word ".repeat(60) }];
-        let help = Program { name: "divvy-x", version: "1", about: "Does it.", variables, check: || Ok(()) }.help();
+        let program = Program {
+            name: "divvy-x",
+            version: "1",
+            about: "Does it.",
+            commands: &["undo [--help]"],
+            variables,
+            check: || Ok(()),
+        };
+        let help = program.help();
         assert!(help.lines().all(|line| line.len() <= WIDTH), "{help}");
+        assert!(
+            help.contains("\nUsage: divvy-x [--help | --version | --check-config]\n       divvy-x undo [--help]\n\n"),
+            "{help}"
+        );
         assert!(help.contains("  DIVVY_X\n") && help.contains("  DIVVY_LOG_FORMAT\n"), "{help}");
     }
 }

@@ -122,6 +122,13 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "tls": { "secret": "divvy-tls" } }), "secret"),
         (json!({ "worker": { "extraEnv": [{ "value": "1" }] } }), "name"),
         (json!({ "worker": { "extraEnv": [{ "name": "DIVVY_TLS_CERT", "value": "/tmp" }] } }), "extraEnv"),
+        (json!({ "worker": { "extraEnv": [{ "name": "NODE", "value": "n" }] } }), "extraEnv"),
+        (json!({ "worker": { "extraVolumes": [{ "name": "programs", "emptyDir": {} }] } }), "extraVolumes"),
+        (json!({ "worker": { "resources": { "limits": { "cpu": "1Gi" } } } }), "cpu"),
+        (json!({ "coordinator": { "image": { "tag": "not/a/tag" } } }), "tag"),
+        (json!({ "coordinator": { "image": { "digest": "0123" } } }), "digest"),
+        (json!({ "imagePullSecrets": ["registry"] }), "imagePullSecrets"),
+        (json!({ "autoscaling": { "kind": "hpa", "minReplicas": 0 } }), "minReplicas"),
     ] {
         let output = template(&values);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -168,6 +175,76 @@ fn values_reach_the_objects_they_are_for() {
     assert!(variables(&front["spec"]["template"]["spec"]["containers"][0]).contains(&patience));
     assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
     assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn values_say_where_pods_run_what_they_mount_and_who_may_pull_their_images() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let (nodes, taints) = (json!({ "pool": "batch" }), json!([{ "key": "batch", "operator": "Exists" }]));
+    let volume = json!({ "name": "tokens", "secret": { "secretName": "divvy-api-tokens" } });
+    let mount = json!({ "name": "tokens", "mountPath": "/etc/divvy/tokens", "readOnly": true });
+    let placed = json!({ "nodeSelector": nodes, "tolerations": taints, "podAnnotations": { "team/owner": "grid" } });
+    let mounted = json!({ "extraVolumes": [volume], "extraVolumeMounts": [mount] });
+    for store in [json!({}), several_coordinators()] {
+        let ranges = json!(["192.0.2.0/24", "2001:db8::/32"]);
+        let own = json!({
+            "replicas": store["coordinator"].get("replicas").unwrap_or(&json!(1)),
+            "image": { "digest": digest },
+            "service": { "annotations": { "cloud/check": "5s" }, "sourceRanges": ranges },
+        });
+        let objects = by_name(&helm(&joined(&[
+            &store,
+            &json!({
+                "imagePullSecrets": [{ "name": "registry" }],
+                "coordinator": joined(&[&own, &placed, &mounted]),
+                "worker": joined(&[&placed, &mounted]),
+            }),
+        ])));
+        for (kind, name) in [("StatefulSet", "divvy-coordinator"), ("Deployment", "divvy-worker")] {
+            let template = &objects[&(kind.to_owned(), name.to_owned())]["spec"]["template"];
+            let pod = &template["spec"];
+            assert_eq!(template["metadata"]["annotations"], json!({ "team/owner": "grid" }), "{name}");
+            assert_eq!((&pod["nodeSelector"], &pod["tolerations"]), (&nodes, &taints), "{name}");
+            assert_eq!(pod["imagePullSecrets"], json!([{ "name": "registry" }]), "{name}");
+            assert!(pod["volumes"].as_array().is_some_and(|volumes| volumes.contains(&volume)), "{name}");
+            let mounts = pod["containers"][0]["volumeMounts"].as_array();
+            assert!(mounts.is_some_and(|mounts| mounts.contains(&mount)), "{name}");
+        }
+        let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
+        let image = format!("divvy-coordinator:{}@{digest}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], image);
+        let service = &objects[&("Service".to_owned(), "divvy-coordinator".to_owned())];
+        assert_eq!(service["metadata"]["annotations"], json!({ "cloud/check": "5s" }));
+        assert_eq!(service["spec"]["loadBalancerSourceRanges"], ranges);
+    }
+}
+
+#[test]
+fn autoscalers_count_the_slots_that_workers_have() {
+    for (worker, slots) in [
+        (json!({ "resources": { "limits": { "cpu": 4 } } }), "4"),
+        (json!({ "resources": { "limits": { "cpu": "2500m" } } }), "2"),
+        (json!({ "resources": { "limits": { "cpu": "0.5" } } }), "1"),
+        (json!({ "env": { "DIVVY_SLOTS": "8" } }), "8"),
+    ] {
+        let hpa = by_name(&helm(&json!({ "worker": worker, "autoscaling": { "kind": "hpa" } })));
+        let metric = &hpa[&("HorizontalPodAutoscaler".to_owned(), "divvy-worker".to_owned())]["spec"]["metrics"][0];
+        assert_eq!(metric["external"]["target"]["averageValue"], slots, "{worker}");
+        let keda = by_name(&helm(&json!({ "worker": worker, "autoscaling": { "kind": "keda", "maxReplicas": 3 } })));
+        let scaled = &keda[&("ScaledObject".to_owned(), "divvy-worker".to_owned())]["spec"];
+        assert_eq!(scaled["triggers"][0]["metadata"]["threshold"], slots, "{worker}");
+        assert_eq!(scaled["fallback"]["replicas"], 3, "no more than there may be");
+    }
+    let output = template(&json!({ "autoscaling": { "kind": "keda", "minReplicas": 9, "maxReplicas": 3 } }));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("minReplicas is more than"), "{output:?}");
+}
+
+/// A policy that selects a pod shuts all that no policy opens.
+#[test]
+fn monitoring_without_network_policies_brings_none() {
+    let objects = helm(&json!({ "monitoring": { "enabled": true }, "networkPolicies": { "enabled": false } }));
+    assert!(objects.iter().any(|object| object["kind"] == "ServiceMonitor"));
+    assert!(objects.iter().all(|object| object["kind"] != "NetworkPolicy"));
 }
 
 /// The values of `k8s/overlays/high-availability`.

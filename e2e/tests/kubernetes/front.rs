@@ -64,6 +64,21 @@ fn front_is_the_coordinators_own_image_and_two_are_there() {
     assert_eq!(rolling.max_unavailable, Some(IntOrString::Int(0)));
 }
 
+/// A lost node takes the coordinator or a front, where there is room for it, and the connections of neither for long.
+#[test]
+fn front_keeps_away_from_the_coordinators_node_and_load_balancers_from_nodes_without_one() {
+    let affinity = pod().affinity.and_then(|affinity| affinity.pod_anti_affinity).expect("an anti-affinity");
+    assert_eq!(affinity.required_during_scheduling_ignored_during_execution, None, "one node is enough");
+    let terms = affinity.preferred_during_scheduling_ignored_during_execution.unwrap_or_default();
+    let [term] = terms.as_slice() else { panic!("one term, not {}", terms.len()) };
+    let (term, selector) = (&term.pod_affinity_term, term.pod_affinity_term.label_selector.clone());
+    assert_eq!(term.topology_key, "kubernetes.io/hostname");
+    assert!(coordinator().is_selected(&pairs(selector.and_then(|selector| selector.match_labels))));
+    assert_eq!(service("divvy-coordinator").external_traffic_policy.as_deref(), Some("Local"));
+    let hook = pod().containers[0].lifecycle.clone().and_then(|lifecycle| lifecycle.pre_stop?.sleep).expect("a sleep");
+    assert!(hook.seconds >= 10, "two questions of a load balancer, five seconds apart");
+}
+
 #[test]
 fn front_ends_once_its_connections_had_their_time() {
     let pod = pod();

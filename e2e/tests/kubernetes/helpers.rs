@@ -27,7 +27,12 @@ pub(crate) static COMPONENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let directories = std::fs::read_dir(repository("k8s/components")).expect("the components");
     let names = directories.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
     let over = |name: &str| if name.starts_with("monitoring") { "k8s/monitoring" } else { "k8s" };
-    names.flat_map(|name| render_overlay(&[over(&name)], &[&format!("k8s/components/{name}")])).collect()
+    let with = |name: &str| if name == "preflight-front" { vec!["k8s/components/front"] } else { Vec::new() };
+    let rendered = names.flat_map(|name| {
+        let own = format!("k8s/components/{name}");
+        render_overlay(&[over(&name)], &[with(&name), vec![own.as_str()]].concat())
+    });
+    rendered.collect()
 });
 
 /// The grid with a component of `k8s/components`.
@@ -37,6 +42,11 @@ pub(crate) fn with_component(component: &str) -> Vec<Value> {
 
 /// What an overlay of someone's own renders that names these directories of the repository.
 pub(crate) fn render_overlay(resources: &[&str], components: &[&str]) -> Vec<Value> {
+    render(overlay(resources, components, "divvy").path())
+}
+
+/// An overlay of someone's own that names these directories of the repository, in a namespace.
+pub(crate) fn overlay(resources: &[&str], components: &[&str], namespace: &str) -> TempDir {
     let overlay = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     // Kustomize takes relative paths only.
     let depth = overlay.path().canonicalize().expect("a path").components().count() - 1;
@@ -47,11 +57,12 @@ pub(crate) fn render_overlay(resources: &[&str], components: &[&str]) -> Vec<Val
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        "namespace": namespace,
         "resources": resources.iter().map(relative).collect::<Vec<_>>(),
         "components": components.iter().map(relative).collect::<Vec<_>>(),
     });
     std::fs::write(overlay.path().join("kustomization.yaml"), kustomization.to_string()).expect("write an overlay");
-    render(overlay.path())
+    overlay
 }
 
 /// A copy of the files of a directory, without those below it.

@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPort};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::helpers::{HIGH_AVAILABILITY, all_of, pairs, read};
+use crate::helpers::{HIGH_AVAILABILITY, all_of, pairs, read, render_overlay};
 
 fn coordinators() -> StatefulSet {
     let mut sets = all_of::<StatefulSet>(&HIGH_AVAILABILITY);
@@ -107,6 +107,24 @@ fn coordinators_reach_each_other_the_database_and_the_object_store() {
     assert_eq!(inward, [8081]);
     let outward: Vec<_> = spec.egress.into_iter().flatten().flat_map(|rule| numbers(rule.ports)).collect();
     assert_eq!(outward, [8080, 8081, 5432, 443, 53, 53]);
+}
+
+#[test]
+fn api_tokens_are_read_from_a_whole_directory_of_their_secret() {
+    for grid in ["k8s", "k8s/overlays/high-availability"] {
+        let objects = render_overlay(&[grid], &["k8s/components/api-tokens"]);
+        let pod = all_of::<StatefulSet>(&objects).remove(0).spec.template.spec.expect("a pod");
+        let container = &pod.containers[0];
+        let mut variables = container.env.iter().flatten();
+        let file = variables.find(|it| it.name == "DIVVY_API_TOKENS_FILE").and_then(|it| it.value.clone());
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let mount = mounts.find(|it| it.name == "api-tokens").expect("a mount");
+        assert_eq!((file, &mount.sub_path), (Some(format!("{}/tokens.toml", mount.mount_path)), &None));
+        let volumes = pod.volumes.unwrap_or_default();
+        let secret =
+            volumes.iter().find(|it| it.name == mount.name).and_then(|it| it.secret.clone()).expect("a Secret");
+        assert_eq!(secret.secret_name.as_deref(), Some("divvy-api-tokens"));
+    }
 }
 
 fn numbers(ports: Option<Vec<NetworkPolicyPort>>) -> Vec<i32> {

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{render_overlay, repository};
+use crate::helpers::{overlay, render_overlay, repository};
 
 /// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
@@ -19,6 +20,7 @@ if [ "$1" = kustomize ]; then
 fi
 echo "$*" >>"$CALLS"
 case "$*" in
+  "--namespace "*" apply --filename "*) cp "$5" "$APPLIED" ;;
   *"get job"*) printf '%b' "$JOBS" ;;
   *"rollout status statefulset"*) exit "$ROLLOUT" ;;
 esac
@@ -27,18 +29,22 @@ esac
 #[test]
 fn jobs_start_the_images_with_the_settings_of_the_pods_and_touch_nothing() {
     let preflight = "k8s/components/preflight";
-    for (grid, components) in [
-        ("k8s", vec![preflight]),
-        ("k8s/overlays/high-availability", vec!["k8s/components/tls", "k8s/components/kafka", preflight]),
+    let (services, with_front) =
+        (["divvy-coordinator", "divvy-worker"], ["divvy-coordinator", "divvy-worker", "divvy-front"]);
+    for (grid, components, workloads) in [
+        ("k8s", vec![preflight], &services[..]),
+        ("k8s", vec!["k8s/components/front", preflight, "k8s/components/preflight-front"], &with_front),
+        ("k8s/overlays/high-availability", vec!["k8s/components/tls", "k8s/components/kafka", preflight], &services),
     ] {
         let objects = render_overlay(&[grid], &components);
-        for workload in ["divvy-coordinator", "divvy-worker"] {
+        for workload in workloads {
             let (own, job) = (pod(&objects, workload), pod(&objects, &format!("{workload}-preflight")));
             let (of_own, of_job) = (&own["containers"][0], &job["containers"][0]);
             for field in ["image", "env", "imagePullPolicy", "securityContext"] {
                 assert_eq!(of_job[field], of_own[field], "{field} of {workload} in {grid}");
             }
-            assert_eq!(of_job["args"], json!(["--check-config"]));
+            let command = of_own["args"].as_array().cloned().unwrap_or_default();
+            assert_eq!(of_job["args"], Value::from([command, vec![json!("--check-config")]].concat()));
             // No volume: that of the coordinator is in use.
             assert_eq!((&job["volumes"], &of_job["volumeMounts"]), (&Value::Null, &Value::Null));
             assert_eq!(job["restartPolicy"], "Never");
@@ -69,7 +75,7 @@ fn an_image_that_does_not_start_takes_nothing_away() {
     let failed = "divvy-coordinator-preflight=/1\\ndivvy-worker-preflight=1/\\n";
     let absent = "divvy-coordinator-preflight=/\\ndivvy-worker-preflight=1/\\n";
     for (jobs, why) in [(failed, "does not start"), (absent, "were not started within 1 s"), ("", "within 1 s")] {
-        let (output, calls) = upgrade(jobs, 0);
+        let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, 0);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(why) && said.contains("nothing was changed"), "{said}");
         let applied: Vec<_> = calls.iter().filter(|call| call.contains("apply")).collect();
@@ -85,7 +91,7 @@ fn an_image_that_does_not_start_takes_nothing_away() {
 fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
     let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
     for (rollout, is_undone) in [(0, false), (1, true)] {
-        let (output, calls) = upgrade(jobs, rollout);
+        let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, rollout);
         assert_eq!(output.status.success(), !is_undone, "{output:?}");
         let place = |part: &str| calls.iter().position(|call| call.contains(part));
         let (tried, applied) = (place("--selector app.kubernetes.io/component=preflight"), place("apply --kustomize"));
@@ -94,24 +100,51 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
     }
 }
 
+#[test]
+fn a_front_is_tried_and_waited_for_too() {
+    let overlay = overlay(&["k8s"], &["k8s/components/front"], "divvy");
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(overlay.path(), "divvy", jobs, 0);
+    assert!(!output.status.success() && !calls.iter().any(|call| call.contains("apply --kustomize")), "{calls:?}");
+    let (output, calls) = upgrade(overlay.path(), "divvy", &format!("{jobs}divvy-front-preflight=1/\\n"), 0);
+    assert!(output.status.success(), "{output:?}");
+    assert!(calls.iter().any(|call| call.contains("rollout status deployment/divvy-front")), "{calls:?}");
+}
+
+#[test]
+fn jobs_go_where_the_grid_is() {
+    let overlay = overlay(&["k8s"], &[], "other");
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(overlay.path(), "other", jobs, 0);
+    assert!(output.status.success(), "{output:?}");
+    assert!(calls.iter().any(|call| call.starts_with("--namespace other apply --filename")), "{calls:?}");
+}
+
 /// What the script says and which calls it makes, where the Jobs end like this.
-fn upgrade(jobs: &str, rollout: u8) -> (Output, Vec<String>) {
+fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output, Vec<String>) {
     let directory = TempDir::new().expect("a directory");
-    let (kubectl, calls) = (directory.path().join("kubectl"), directory.path().join("calls"));
+    let [kubectl, calls, applied] = ["kubectl", "calls", "applied.yaml"].map(|name| directory.path().join(name));
     fs::write(&kubectl, KUBECTL).expect("write a script");
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).expect("make it executable");
     let path = std::env::var("PATH").expect("a path");
     let real = path.split(':').map(|part| format!("{part}/kubectl")).find(|path| fs::exists(path).unwrap_or_default());
     let output = Command::new(repository("scripts/upgrade.sh"))
+        .args([overlay, Path::new(namespace)])
         .env("PATH", format!("{}:{path}", directory.path().display()))
         .env("REAL_KUBECTL", real.unwrap_or_default())
         .env("KUSTOMIZE", repository("target/tools/bin/kustomize"))
         .env("CALLS", &calls)
+        .env("APPLIED", &applied)
         .env("JOBS", jobs)
         .env("ROLLOUT", rollout.to_string())
         .env("PREFLIGHT_SECONDS", "1")
         .output()
         .expect("run the script");
+    let applied = fs::read_to_string(applied).expect("the Jobs are applied");
+    for object in serde_saphyr::from_multiple::<Value>(&applied).expect("valid YAML") {
+        let named = &object["metadata"]["namespace"];
+        assert!(object["kind"] != "Job" || named.is_null() || named == namespace, "kubectl refuses {object:#}");
+    }
     let calls = fs::read_to_string(calls).unwrap_or_default();
     (output, calls.lines().map(str::to_owned).collect())
 }

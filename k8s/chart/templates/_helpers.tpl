@@ -19,7 +19,7 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- end }}
 
 {{- define "divvy.image" -}}
-{{ .image.repository }}:{{ .image.tag | default .context.Chart.AppVersion }}
+{{ .image.repository }}:{{ .image.tag | default .context.Chart.AppVersion }}{{ with .image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{- define "divvy.env" -}}
@@ -35,6 +35,24 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- with (get .context.Values .component).extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* On which nodes the pods of a component run, and with which Secrets their images are pulled. */}}
+{{- define "divvy.placement" -}}
+{{- $own := get .context.Values .component -}}
+{{- range $field, $value := dict "imagePullSecrets" .context.Values.imagePullSecrets "nodeSelector" $own.nodeSelector "tolerations" $own.tolerations }}
+{{- with $value }}
+{{ $field }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Slots of a worker: what is set, or the whole cores of its CPU limit. */}}
+{{- define "divvy.slots" -}}
+{{- $cpu := toString .Values.worker.resources.limits.cpu -}}
+{{- $cores := hasSuffix "m" $cpu | ternary (div (trimSuffix "m" $cpu | int) 1000) (floor $cpu | int) -}}
+{{ .Values.worker.env.DIVVY_SLOTS | default (max 1 $cores) }}
 {{- end }}
 
 {{/* Not empty where jobs are in a database instead of on a volume. */}}

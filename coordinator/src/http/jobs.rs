@@ -149,6 +149,12 @@ async fn accept(
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
     let accepted = state.accept(proposal).await?;
     let submission = accepted.submission;
+    if let Submission::Existing(existing) = submission
+        && id.is_some_and(|id| id != existing)
+    {
+        // The key names a job of another id: the client would look for its own in vain.
+        return Err(ApiError::Mismatch(format!("job {existing} has the same idempotency key and another id")));
+    }
     let job = as_leader_sees_it(state, request, accepted).await;
     let mut response = match submission {
         Submission::New => HttpResponse::Created(),
@@ -182,9 +188,13 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Jso
 fn filter(query: &Query) -> Result<JobFilter, ApiError> {
     let states = query.all("state").map(|state| state.parse::<JobState>().map_err(from_invalid));
     let tags = query.all("tag").map(tag);
+    Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind: kind(query)?, tags: tags.collect() })
+}
+
+/// The kind that a query names.
+pub(super) fn kind(query: &Query) -> Result<Option<model::JobKind>, ApiError> {
     let known = |kind: model::JobKind| workloads::kind(kind).map(|known| known.name());
-    let kind = query.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()?;
-    Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind, tags: tags.collect() })
+    query.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()
 }
 
 /// A tag that jobs are asked for by: `key`, `key:value` or `key=value`.

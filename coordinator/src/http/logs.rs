@@ -72,7 +72,7 @@ struct Wanted {
     responses(
         (status = 200, description = "By task; with `after` in the order of the changes", body = LogPage),
         (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job or task", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -91,6 +91,12 @@ pub(super) async fn of_job(
     let (store, epoch) = (Arc::clone(&term.store), term.epoch);
     // A request that waits must not hold up the end of the term.
     drop(term);
+    if let Some(task) = task {
+        let record = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?;
+        if task >= record.tasks {
+            return Err(ApiError::Unknown(format!("job {job} has no task {task}")));
+        }
+    }
     let wanted = Wanted { job, tasks, wait };
     if let Some(after) = after.filter(|after| after.epoch == epoch)
         && let Some(page) = changes(&state, &store, &wanted, after).await?

@@ -236,6 +236,10 @@ fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName
     if let Some((.., held_for)) = term.driver.view(|engine| engine.lease(attempt, now())) {
         return Ok(held_for);
     }
+    // One that was made here and has ended is over, whatever comes late: its worker may renew it beside handing it back.
+    if term.driver.view(|engine| engine.has_ended(attempt)) {
+        return Err(stale());
+    }
     let LeaseName { worker_id, job, first, beyond } = lease.ok_or_else(stale)?;
     let worker = match state.workers.key(worker_id) {
         Some(key) => key,

@@ -193,10 +193,14 @@ fn priority(query: &Query) -> Result<Priority, ApiError> {
 fn preference(request: &HttpRequest) -> Preference {
     let headers = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let (mut is_async, mut wait) = (false, None);
-    for word in headers.flat_map(|value| value.split(',')).map(str::trim) {
-        is_async |= word.eq_ignore_ascii_case("respond-async");
-        if let Some(seconds) = word.strip_prefix("wait=") {
-            wait = seconds.trim().parse().ok().map(Duration::from_secs);
+    for preference in headers.flat_map(|value| value.split(',')) {
+        let word = preference.split(';').next().unwrap_or_default();
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let is = |known: &str| name.trim().eq_ignore_ascii_case(known);
+        is_async |= is("respond-async");
+        // Of a preference that comes twice the first counts.
+        if is("wait") && wait.is_none() {
+            wait = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
         }
     }
     match wait {

@@ -129,7 +129,7 @@ fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], leased: 
     let mut seen: BTreeMap<u64, Task> = tasks.map(|index| (index, pending(index))).collect();
     for attempt in attempts {
         for (_, task) in seen.range_mut(attempt.tasks.clone()) {
-            note_attempt(task, attempt);
+            note_attempt(task, attempt, record.retried_at);
         }
     }
     for lease in leased {
@@ -149,7 +149,7 @@ fn ended_at(attempt: &Attempt) -> Timestamp {
     }
 }
 
-fn note_attempt(task: &mut Task, attempt: &Attempt) {
+fn note_attempt(task: &mut Task, attempt: &Attempt, retried_at: Option<Timestamp>) {
     task.attempts += 1;
     match &attempt.end {
         AttemptEnd::Completed { allocated_at, running_at, completed_at, results, .. } => {
@@ -171,7 +171,9 @@ fn note_attempt(task: &mut Task, attempt: &Attempt) {
             // A task that is done stays done, whatever the clock of another coordinator said of its failures.
             if task.state != TaskState::Succeeded {
                 task.worker = attempt.worker.parse().ok();
-                task.state = if *given_up { TaskState::Failed } else { TaskState::Pending };
+                // A retry of the job opens the tasks that were out of attempts.
+                let is_out = *given_up && retried_at.is_none_or(|retried_at| *at >= retried_at);
+                task.state = if is_out { TaskState::Failed } else { TaskState::Pending };
             }
         }
     }

@@ -20,9 +20,12 @@ impl TestCoordinator {
 #[actix_web::test]
 async fn who_would_rather_not_wait_gets_a_job() {
     let grid = TestCoordinator::start(config());
-    for (prefer, query) in
-        [("respond-async", "a=0&b=100"), ("x, Respond-Async", "a=0&b=100&priority=9"), ("wait=0", "a=0&b=100")]
-    {
+    for (prefer, query) in [
+        ("respond-async", "a=0&b=100"),
+        ("x, Respond-Async", "a=0&b=100&priority=9"),
+        ("wait=0", "a=0&b=100"),
+        ("Wait = \"0\"; x=1, wait=60", "a=0&b=100"),
+    ] {
         let response = grid.sum(query, prefer).await;
         assert_eq!(response.headers()["preference-applied"], "respond-async");
         let location = response.headers()["location"].to_str().expect("text").to_owned();

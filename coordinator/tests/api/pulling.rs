@@ -39,6 +39,27 @@ async fn a_claim_gives_consecutive_tasks_of_one_job_or_nothing() {
 }
 
 #[actix_web::test]
+async fn a_report_that_comes_after_its_attempt_was_handed_back_takes_no_lease_up() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(2)).await;
+    let claimed = grid.claimed("one", &json!({"max_tasks": 2})).await;
+    let lease = json!({ "lease": claimed.lease });
+    assert_eq!(grid.report(&claimed, "release", &lease).await.status(), 204);
+    for (how, body) in [
+        ("renew", lease.clone()),
+        ("release", lease.clone()),
+        ("fail", with(lease.clone(), &json!({"error": "late"}))),
+        ("complete", with(lease.clone(), &json!({"results": [1, 2]}))),
+    ] {
+        assert_eq!(grid.report(&claimed, how, &body).await.status(), 409, "{how}");
+    }
+    let again = grid.claimed("two", &json!({"max_tasks": 2})).await;
+    assert_eq!(indices(&again), [0, 1], "they were free");
+    grid.complete(&again, &json!([1, 2])).await;
+    assert_eq!(grid.job_in(job.id, JobState::Succeeded).await.attempts, 1);
+}
+
+#[actix_web::test]
 async fn a_claim_that_waits_wakes_when_a_job_comes() {
     let grid = TestCoordinator::start(config());
     let request = grid.client.post(format!("http://{}/v1/worker/claim", grid.internal));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{StatisticsPage, TaskStartsPage};
 use model::{EventKind, Grain, JobKind, JobState, Labels};
 use reqwest::header::ACCEPT;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::helpers::{EventStream, TestCoordinator, config, problem, read};
 
@@ -57,6 +57,26 @@ async fn figures_are_those_of_the_jobs_in_every_grain_over_a_restart() {
     }
     assert!(periods(&grid, "kind=tasks").await.periods.is_empty());
     assert!(periods(&grid, "grain=day&from=2020-01-01&to=2020-02-01").await.periods.is_empty());
+}
+
+#[actix_web::test]
+async fn the_attempt_that_a_job_fails_with_is_counted() {
+    let grid = TestCoordinator::start(config());
+    let range = json!({"kind": "count-primes", "params": {"a": 1, "b": 10}, "max_attempts": 2});
+    let job = grid.submit(&range).await;
+    for worker in ["one", "two"] {
+        grid.fail(&grid.claimed(worker, &Value::Null).await, "no luck").await;
+    }
+    let failed = grid.job_in(job.id, JobState::Failed).await;
+    let why = "task 0 failed 2 times, the last time because no luck";
+    assert_eq!((failed.attempts, failed.error.as_deref()), (2, Some(why)));
+    assert_eq!((failed.tasks.failed, failed.tasks.pending), (1, 0));
+    let page = periods(&grid, "grain=day").await;
+    let sum = |figure: fn(&api::PeriodStatistics) -> u64| page.periods.iter().map(figure).sum::<u64>();
+    assert_eq!((sum(|p| p.attempts.ended), sum(|p| p.attempts.failed), sum(|p| p.tasks.starts)), (2, 2, 2));
+    assert_eq!((sum(|p| p.tasks.failed), sum(|p| p.tasks.canceled), sum(|p| p.tasks.pending)), (1, 0, 0));
+    assert_eq!(grid.act(job.id, "retry").await.status(), 200);
+    assert_eq!(grid.job(job.id).await.tasks.pending, 1);
 }
 
 #[actix_web::test]

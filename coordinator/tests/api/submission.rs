@@ -138,6 +138,11 @@ async fn a_request_under_a_known_name_answers_the_same_job() {
         let refused = problem(post(key, RANGE).await.expect("an answer"), 400).await;
         assert_eq!(refused.field.as_deref(), Some("Idempotency-Key"));
     }
+    // Its client would look for the job of its own id in vain.
+    let own = format!("http://{}/v1/jobs/{}", grid.public, uuid::Uuid::from_u128(7));
+    let put = grid.client.put(own).header("Idempotency-Key", "mine").header("content-type", "application/json");
+    let refused = problem(put.body(RANGE).send().await.expect("an answer"), 422).await;
+    assert!(refused.detail.ends_with("has the same idempotency key and another id"), "{}", refused.detail);
     let twice = grid.client.post(format!("http://{}/v1/jobs", grid.public)).header("Idempotency-Key", "mine");
     let twice = twice.header("Idempotency-Key", "yours").header("content-type", "application/json").body(RANGE).send();
     let refused = problem(twice.await.expect("an answer"), 400).await;

@@ -67,6 +67,31 @@ async fn a_task_that_failed_alone_and_succeeded_with_others_has_succeeded() {
 }
 
 #[actix_web::test]
+async fn a_task_that_failed_is_pending_after_a_retry_of_its_job() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await;
+    for _ in 0..2 {
+        grid.fail(&grid.claimed("one", &Value::Null).await, "not yet").await;
+    }
+    grid.job_in(job.id, JobState::Failed).await;
+    assert_eq!(grid.tasks(job.id, "?state=failed").await.len(), 2);
+    assert_eq!(grid.act(job.id, "retry").await.status(), 200);
+    for canceled in [false, true] {
+        if canceled {
+            assert_eq!(grid.act(job.id, "cancel").await.status(), 200);
+        }
+        assert_eq!(grid.tasks(job.id, "?state=failed").await.len(), 0);
+        let pending = grid.tasks(job.id, "?state=pending").await;
+        let seen: Vec<_> = pending.iter().map(|task| (task.attempts, task.last_error.as_deref())).collect();
+        assert_eq!(seen, [(1, Some("not yet")); 2]);
+        assert_eq!(grid.job(job.id).await.tasks.pending, 2);
+    }
+    assert_eq!(grid.act(job.id, "retry").await.status(), 200);
+    grid.fail(&grid.claimed("one", &Value::Null).await, "again").await;
+    assert_eq!(grid.first_task(job.id, "?state=failed").await.last_error.as_deref(), Some("again"));
+}
+
+#[actix_web::test]
 async fn attempts_are_counted_also_where_their_failures_are_not_kept() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&with(numbered_tasks(1), &json!({"max_attempts": 100}))).await;

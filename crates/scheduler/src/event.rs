@@ -11,7 +11,7 @@ use crate::lease::{Failure, Lane, Revocation};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
     /// A task that the result needs used up its attempts.
-    #[error("tasks {} to {} failed {attempts} times, the last time because {cause}", tasks.start, tasks.end - 1)]
+    #[error("{} failed {} because {cause}", run(tasks), times(*attempts))]
     AttemptsExhausted {
         /// The run of tasks in the last attempt.
         tasks: Range<u64>,
@@ -102,6 +102,20 @@ pub enum Event {
         /// Why.
         reason: Revocation,
     },
+}
+
+fn run(tasks: &Range<u64>) -> String {
+    match tasks.end - tasks.start {
+        1 => format!("task {}", tasks.start),
+        _ => format!("tasks {} to {}", tasks.start, tasks.end - 1),
+    }
+}
+
+fn times(attempts: u32) -> String {
+    match attempts {
+        1 => "once,".to_owned(),
+        _ => format!("{attempts} times, the last time"),
+    }
 }
 
 /// Why a job's tasks wait.

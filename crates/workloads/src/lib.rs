@@ -19,8 +19,8 @@ use model::{InvalidJob, JobKind};
 pub use execute::{Execute, ExecuteError, Executors};
 pub use parameters::{Input, Parameter, parameters};
 pub use program::{
-    Combine, MAX_OUTPUT_BYTES, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork,
-    program_is_reproducible, program_output_bytes,
+    Combine, InvalidBase64, MAX_OUTPUT_BYTES, ProgramInput, ProgramLimits, ProgramParams, ProgramRange, ProgramWork,
+    program_is_reproducible, program_output_bytes, stdin_of,
 };
 pub use sleep::SleepParams;
 pub use tasks::TasksParams;

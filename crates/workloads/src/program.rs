@@ -20,7 +20,7 @@ use utoipa::PartialSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 pub use params::{Combine, ProgramLimits, ProgramParams, ProgramRange};
-pub use work::{ProgramInput, ProgramWork};
+pub use work::{InvalidBase64, ProgramInput, ProgramWork, stdin_of};
 
 use crate::execute::Execute;
 use crate::workload::{
@@ -248,7 +248,9 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidJob> {
     let wrong = |message: String| Err(InvalidJob::new("params", message));
     let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
     if env.len() > MAX_ENV || !env.iter().all(|(name, value)| is_name(name) && !value.contains('\0')) {
-        return wrong(format!("env has at most {MAX_ENV} variables, whose names are not empty and have no '='"));
+        return wrong(format!(
+            "env has at most {MAX_ENV} variables, whose names are not empty and have no '=', and no NUL"
+        ));
     }
     if env.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENV_BYTES {
         return wrong(format!("env has at most {MAX_ENV_BYTES} bytes: give what is longer as payloads"));
@@ -280,9 +282,12 @@ fn inputs(params: &ProgramParams) -> Result<Payloads, InvalidJob> {
         };
         let payload = params.payloads.as_ref().and_then(|payloads| payloads.get(place)).map(ToOwned::to_owned);
         let payload = payload.map(|payload| RawValue::from_string(payload).expect("it was JSON before"));
-        serde_json::value::to_raw_value(&ProgramInput { args, payload }).expect("text is JSON")
+        if let Some(Err(error)) = payload.as_deref().filter(|json| json.get().starts_with('{')).map(stdin_of) {
+            return Err(InvalidJob::new("params", format!("payloads[{task}] {error}")));
+        }
+        Ok(serde_json::value::to_raw_value(&ProgramInput { args, payload }).expect("text is JSON"))
     };
-    Ok((0..tasks).map(input).collect())
+    (0..tasks).map(input).collect()
 }
 
 impl StoredParams {

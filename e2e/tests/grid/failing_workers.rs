@@ -113,7 +113,7 @@ fn a_lone_worker_fails(fault: Fault, cause: &str) {
     let coordinator = Coordinator::start(&[lease_timeout, ("DIVVY_MAX_ATTEMPTS", "2")]);
     let fake = FakeWorker::join(&coordinator, fault);
     let message = coordinator.sum(1, 1000).problem(502);
-    assert!(message.starts_with("the job failed: tasks 0 to 0 failed 2 times"), "{fault:?}: {message}");
+    assert!(message.starts_with("the job failed: task 0 failed 2 times"), "{fault:?}: {message}");
     assert!(message.contains(cause), "{fault:?}: {message}");
     assert_eq!(fake.leases(), 2, "{fault:?}");
 }

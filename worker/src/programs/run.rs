@@ -12,7 +12,7 @@ use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRe
 use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
-use workloads::{ExecuteError, ProgramInput, ProgramWork, Report};
+use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
 
 use super::Programs;
 use super::log::TaskLog;
@@ -95,7 +95,10 @@ impl Programs {
         let lines = if work.is_fold { Some(self.outputs(owner.job, stop)?) } else { None };
         let stdin = match (&lines, input.payload) {
             (Some(lines), _) => Input::File(lines.path().to_owned()),
-            (None, Some(payload)) => Input::Bytes(stdin(&payload)?.into()),
+            (None, Some(payload)) => {
+                let bytes = stdin_of(&payload).map_err(|error| ExecuteError::Failed(format!("its payload {error}")))?;
+                Input::Bytes(bytes.into())
+            }
             (None, None) => Input::Empty,
         };
         let limits = Limits {
@@ -199,14 +202,6 @@ fn is_wasm(path: &Path) -> io::Result<bool> {
     Ok(ProgramKind::of(&start) == Some(ProgramKind::Wasm))
 }
 
-/// What a task reads: a string's text, what base64 stands for, else the JSON itself.
-fn stdin(payload: &RawValue) -> Result<Vec<u8>, ExecuteError> {
-    match serde_json::from_str::<ProgramOutput>(payload.get()) {
-        Ok(output) => output.into_bytes().ok_or_else(|| ExecuteError::Failed("its payload is no base64".to_owned())),
-        Err(_) => Ok(payload.get().as_bytes().to_vec()),
-    }
-}
-
 pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     match error {
         FetchError::Stopped => ExecuteError::Stopped,
@@ -240,16 +235,6 @@ fn with_stderr(reason: &Reason, stderr: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_payload_is_text_bytes_or_json() {
-        let read = |json: &str| stdin(&RawValue::from_string(json.to_owned()).expect("JSON"));
-        assert_eq!(read("\"a\\n\"").expect("text"), b"a\n");
-        assert_eq!(read(r#"{"base64":"/w=="}"#).expect("bytes"), b"\xff");
-        assert_eq!(read(r#"{"a": [1, 2]}"#).expect("JSON"), br#"{"a": [1, 2]}"#);
-        assert_eq!(read("7").expect("JSON"), b"7");
-        assert!(matches!(read(r#"{"base64":"!"}"#), Err(ExecuteError::Failed(_))));
-    }
 
     #[test]
     fn an_error_ends_with_the_end_of_stderr() {

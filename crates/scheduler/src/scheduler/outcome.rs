@@ -254,7 +254,10 @@ impl Scheduler {
         let (tasks, failures) = (run.tasks.clone(), run.failures);
         match job.spec.on_exhausted {
             OnExhausted::FailJob if is_exhausted => {
-                return self.fail_job(id, JobError::AttemptsExhausted { tasks, attempts: failures, cause });
+                let error =
+                    JobError::AttemptsExhausted { tasks: tasks.clone(), attempts: failures, cause: cause.clone() };
+                self.events.push_back(Event::TasksFailed { job: id, tasks, failures, attempt, lane, cause });
+                return self.fail_job(id, error);
             }
             // Which of several tasks fails shows when each is tried alone.
             OnExhausted::SkipTask if is_exhausted && run.len() == 1 => {

@@ -87,9 +87,15 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
         grid.fail(&lease).expect("leased");
     }
     let error = JobError::AttemptsExhausted { tasks: 1..2, attempts: 4, cause: broken() };
-    let message = "tasks 1 to 1 failed 4 times, the last time because it answered 500";
+    let message = "task 1 failed 4 times, the last time because it answered 500";
     assert_eq!(error.to_string(), message);
-    assert_eq!(grid.ends(), [revoked(&other, 2, Revocation::JobOver), Event::JobFailed { job: job(1), error }]);
+    let last: Vec<_> = grid.events().into_iter().rev().take(3).collect();
+    let [Event::JobFailed { job: failed, error: reason }, over, Event::TasksFailed { tasks, failures, .. }] = &last[..]
+    else {
+        panic!("the last attempt is told of before the job ends: {last:?}")
+    };
+    assert_eq!((*failed, reason, over), (job(1), &error, &revoked(&other, 2, Revocation::JobOver)));
+    assert_eq!((tasks.clone(), *failures), (1..2, MAX_ATTEMPTS));
     assert!(!grid.scheduler.has_work());
 }
 

@@ -198,8 +198,9 @@ impl Model {
                 }
                 Event::JobFailed { job, .. } => drop(self.forget(job)),
                 Event::TasksFailed { job, tasks, .. } => {
-                    assert_eq!(tasks.end - tasks.start, 1);
-                    self.jobs.get_mut(&job).expect("a live job").failed.extend(tasks);
+                    let known = self.jobs.get_mut(&job).expect("a live job");
+                    assert!(tasks.end - tasks.start == 1 || known.spec.on_exhausted == OnExhausted::FailJob);
+                    known.failed.extend(tasks);
                 }
                 Event::JobStarted { .. } | Event::AttemptFailed { .. } => (),
                 Event::LeaseRevoked { attempt, .. } => {

@@ -122,6 +122,29 @@ fn an_environment_fits_into_every_lease_or_is_refused() {
 }
 
 #[test]
+fn a_payload_is_text_bytes_or_the_json_itself() {
+    let read = |json: &str| stdin_of(&raw(json.to_owned()));
+    assert_eq!(read("\"a\\n\"").expect("text"), b"a\n");
+    assert_eq!(read(r#"{"base64":"/w=="}"#).expect("bytes"), b"\xff");
+    assert_eq!(read(r#"{"base64":"!"}"#), Err(InvalidBase64));
+    let object = r#"{"object":{"attempt":"00000000-0000-0000-0000-000000000007","bytes":1,"sha256":"","text":true}}"#;
+    let others = [r#"{"base64": "/w==", "x": 1}"#, r#"{"base64":5}"#, r#"["/w=="]"#, object];
+    for json in [r#"{"a": [1, 2]}"#, "7", "null"].into_iter().chain(others) {
+        assert_eq!(read(json).expect("JSON"), json.as_bytes());
+    }
+}
+
+#[test]
+fn a_payload_null_is_not_the_lack_of_a_payload() {
+    let parsed = parse(json!({"program": "p", "payloads": [null]})).expect("valid");
+    let input: ProgramInput = serde_json::from_str(parsed.payloads.get(0).expect("an input")).expect("an input");
+    assert_eq!(input.payload.expect("a payload").get(), "null");
+    let parsed = parse(json!({"program": "p", "args": [["a"]]})).expect("valid");
+    let input: ProgramInput = serde_json::from_str(parsed.payloads.get(0).expect("an input")).expect("an input");
+    assert!(input.payload.is_none());
+}
+
+#[test]
 fn parameters_out_of_bounds_are_refused() {
     for wrong in [
         json!({"program": "p"}),
@@ -133,6 +156,8 @@ fn parameters_out_of_bounds_are_refused() {
         json!({"program": "p", "range": {"from": 0, "to": 1, "step": 0}}),
         json!({"program": "p", "range": {"from": 0, "to": u64::MAX, "step": 1}}),
         json!({"program": "p", "args": [[], []], "payloads": [1]}),
+        json!({"program": "p", "payloads": ["a", {"base64": "!"}]}),
+        json!({"program": "p", "payloads": [{"base64": "_w"}]}),
         json!({"program": "p", "args": [[]], "env": {"a=b": "c"}}),
         json!({"program": "p", "args": [[]], "env": {"a": "x".repeat(65_536)}}),
         json!({"program": "p", "args": [[]], "tasks_per_lease": 1001}),

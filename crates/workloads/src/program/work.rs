@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use model::ProgramRef;
-use serde::{Deserialize, Serialize};
+use model::{ProgramOutput, ProgramRef};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{ProgramLimits, ProgramRange};
@@ -48,6 +48,38 @@ pub struct ProgramInput {
     #[serde(default)]
     pub args: Vec<String>,
     /// What it reads from stdin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub payload: Option<Box<RawValue>>,
+}
+
+/// A payload whose `base64` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no base64 of the standard alphabet with padding")]
+pub struct InvalidBase64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bytes {
+    base64: String,
+}
+
+/// The payload `null` is one.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(deserializer).map(Some)
+}
+
+/// What a task with this payload reads from stdin: a string's text, what base64 stands for, else the JSON itself.
+///
+/// # Errors
+/// What should be base64 is none.
+pub fn stdin_of(payload: &RawValue) -> Result<Vec<u8>, InvalidBase64> {
+    let json = payload.get();
+    if let Ok(text) = serde_json::from_str::<String>(json) {
+        return Ok(text.into_bytes());
+    }
+    // A list would be read as the fields in their order.
+    match json.starts_with('{').then(|| serde_json::from_str::<Bytes>(json)) {
+        Some(Ok(Bytes { base64 })) => ProgramOutput::Binary { base64 }.into_bytes().ok_or(InvalidBase64),
+        Some(Err(_)) | None => Ok(json.as_bytes().to_vec()),
+    }
 }

@@ -87,8 +87,9 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
         grid.fail(&lease).expect("leased");
     }
     let error = JobError::AttemptsExhausted { tasks: 1..2, attempts: 4, cause: broken() };
-    let message = "tasks 1 to 1 failed 4 times, the last time because it answered 500";
-    assert_eq!(error.to_string(), message);
+    assert_eq!(error.to_string(), "task 1 failed 4 times, the last time because it answered 500");
+    let of_many = JobError::AttemptsExhausted { tasks: 1..4, attempts: 1, cause: broken() };
+    assert_eq!(of_many.to_string(), "tasks 1 to 3 failed because it answered 500");
     assert_eq!(grid.ends(), [revoked(&other, 2, Revocation::JobOver), Event::JobFailed { job: job(1), error }]);
     assert!(!grid.scheduler.has_work());
 }

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import child
 from .framing import Inbox
+from .watcher import Watcher, kill_groups
 
 #: How long a killed process may take to be gone.
 END_TIMEOUT = 10.0
@@ -53,9 +54,10 @@ def start_context(modules: Sequence[str]) -> ForkServerContext:
 class Slot:
     """One process. One thread sends calls and reads answers; any thread may kill it."""
 
-    def __init__(self, context: ForkServerContext, options: SlotOptions) -> None:
+    def __init__(self, context: ForkServerContext, options: SlotOptions, watcher: Watcher) -> None:
         self._context = context
         self._options = options
+        self._watcher = watcher
         self._lock = threading.Lock()
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -81,6 +83,8 @@ class Slot:
             process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
             process.start()
             theirs.close()
+            if process.pid is not None:
+                self._watcher.watch(process.pid)
             self._process, self._pipe, self.session = process, ours, None
             self._inbox = Inbox()
             self._poll = select.poll()
@@ -155,6 +159,8 @@ class Slot:
         process.join(timeout=END_TIMEOUT)
         words = describe_exit(process.exitcode)
         if process.exitcode is not None:
+            if process.pid is not None:
+                self._watcher.forget(process.pid)
             process.close()
         return words
 
@@ -162,8 +168,7 @@ class Slot:
 def kill(process: BaseProcess) -> None:
     """Kills a slot's process and what its calls have started, as far as that has not left its group."""
     if process.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_groups([process.pid])
     process.kill()
 
 

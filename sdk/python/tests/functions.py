@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -180,6 +181,15 @@ class UnpicklableError(Exception):
 
 def raise_unpicklable() -> NoReturn:
     raise UnpicklableError
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses every attribute that is set."""
+
+
+def raise_frozen() -> NoReturn:
+    raise FrozenError
 
 
 class FussyError(Exception):

@@ -43,8 +43,8 @@ def raise_value_error(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def die(number: int = signal.SIGKILL) -> NoReturn:
-    os.kill(os.getpid(), number)
+def die(number: int = signal.SIGKILL, *, parent: bool = False) -> NoReturn:
+    os.kill(os.getppid() if parent else os.getpid(), number)
     time.sleep(60)
     raise AssertionError("unreachable")
 
@@ -55,6 +55,15 @@ def die_once(marker: str) -> int:
     if not path.exists():
         path.write_text(str(os.getpid()))
         die()
+    return os.getpid()
+
+
+def kill_parent_once(marker: str) -> int:
+    """Kills the process that slots are forked from, and so its own, the first time that it is called with a marker."""
+    path = Path(marker)
+    if not path.exists():
+        path.write_text(str(os.getpid()))
+        die(parent=True)
     return os.getpid()
 
 

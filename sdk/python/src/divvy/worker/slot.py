@@ -81,8 +81,14 @@ class Slot:
             ours, theirs = self._context.Pipe()
             arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
             process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
-            process.start()
-            theirs.close()
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                # The process that slots are forked from has just ended, and the next start makes another one.
+                ours.close()
+                raise SlotEnded(f"did not start: {type(error).__name__}: {error}") from error
+            finally:
+                theirs.close()
             if process.pid is not None:
                 self._watcher.watch(process.pid)
             self._process, self._pipe, self.session = process, ours, None

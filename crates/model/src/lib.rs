@@ -24,6 +24,7 @@ mod requirements;
 mod share;
 mod state;
 mod trace;
+mod whole_number;
 
 pub use algorithm::Algorithm;
 pub use counts::Counts;
@@ -47,3 +48,4 @@ pub use requirements::{Affinity, Requirements, Resources, SIMULATION_LABEL};
 pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};
 pub use trace::TraceContext;
+pub use whole_number::whole_number;

@@ -27,6 +27,9 @@ END_TIMEOUT = 10.0
 #: How long a new process may take to import its modules.
 START_TIMEOUT = 120.0
 
+#: Before a process that could not be forked is tried to be forked again.
+START_PAUSES = (0.05, 0.5)
+
 
 class SlotEnded(Exception):
     """The process ended before it answered. ``str()`` says how."""
@@ -81,14 +84,8 @@ class Slot:
             ours, theirs = self._context.Pipe()
             arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
             process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
-            try:
-                process.start()
-            except (EOFError, OSError) as error:
-                # The process that slots are forked from has just ended, and the next start makes another one.
-                ours.close()
-                raise SlotEnded(f"did not start: {type(error).__name__}: {error}") from error
-            finally:
-                theirs.close()
+            fork(process)
+            theirs.close()
             if process.pid is not None:
                 self._watcher.watch(process.pid)
             self._process, self._pipe, self.session = process, ours, None
@@ -169,6 +166,16 @@ class Slot:
                 self._watcher.forget(process.pid)
             process.close()
         return words
+
+
+def fork(process: BaseProcess) -> None:
+    """Starts a process, also where the one that it is forked from has just ended: the next try makes another one."""
+    for pause in START_PAUSES:
+        try:
+            return process.start()
+        except (EOFError, OSError):
+            time.sleep(pause)
+    return process.start()
 
 
 def kill(process: BaseProcess) -> None:

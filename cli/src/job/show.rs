@@ -72,8 +72,7 @@ fn describe(job: &Job) -> Table<2> {
 
 fn verified(verification: &JobVerification) -> String {
     let JobVerification { compared_leases, waiting_leases, mismatches, recomputed_tasks, .. } = verification;
-    let (leases, tasks) =
-        (counted(*compared_leases, "lease", "leases"), counted(*recomputed_tasks, "task", "tasks"));
+    let (leases, tasks) = (counted(*compared_leases, "lease", "leases"), counted(*recomputed_tasks, "task", "tasks"));
     format!("{leases} compared, {waiting_leases} waiting, {mismatches} of them wrong, {tasks} computed anew")
 }
 

@@ -176,7 +176,9 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
         Input::Switch => text.parse::<bool>().map(Value::from).map_err(|_| "must be true or false".to_owned()),
         Input::List => {
             let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-            let entries = lines.map(|(number, line)| json(line).map_err(|error| format!("line {number}: {}", json_error("it", &error))));
+            let entries = lines.map(|(number, line)| {
+                json(line).map_err(|error| format!("line {number}: {}", json_error("it", &error)))
+            });
             entries.collect::<Result<Vec<_>, _>>().map(Value::from)
         }
         Input::Json => json(text).map_err(|error| json_error_at("it", &error)),
@@ -321,8 +323,12 @@ mod tests {
         for text in ["-5", "1.5", "many", "١٠"] {
             assert!(sum(text).starts_with("must be a whole number"), "{text}");
         }
-        assert_eq!(wrong(JobKind::TASKS, &[("p.list", "1\n[1,")]), "line 2: it is no JSON: it ends where a value must be");
-        let body = job_body(JobKind::SUM_OF_PRIMES, &values(&[("p.a", "1\u{202f}000"), ("p.b", "2.5e6")])).expect("valid");
+        assert_eq!(
+            wrong(JobKind::TASKS, &[("p.list", "1\n[1,")]),
+            "line 2: it is no JSON: it ends where a value must be"
+        );
+        let body =
+            job_body(JobKind::SUM_OF_PRIMES, &values(&[("p.a", "1\u{202f}000"), ("p.b", "2.5e6")])).expect("valid");
         assert_eq!(body["params"], json!({"a": 1_000, "b": 2_500_000}));
     }
 }

@@ -155,7 +155,11 @@ pub enum WaitReason {
 }
 
 fn none_runs(workers: usize) -> String {
-    if workers == 1 { "the only ready worker does not run".to_owned() } else { format!("none of the {workers} ready workers runs") }
+    if workers == 1 {
+        "the only ready worker does not run".to_owned()
+    } else {
+        format!("none of the {workers} ready workers runs")
+    }
 }
 
 fn all_busy(slots: u64) -> String {
@@ -167,7 +171,11 @@ fn all_busy(slots: u64) -> String {
 }
 
 fn at_work(running: u64, pending: u64) -> String {
-    let running = if running == 1 { "1 of its tasks is with a worker".to_owned() } else { format!("{running} of its tasks are with workers") };
+    let running = if running == 1 {
+        "1 of its tasks is with a worker".to_owned()
+    } else {
+        format!("{running} of its tasks are with workers")
+    };
     match pending {
         0 => running,
         1 => format!("{running}, and 1 waits for its turn"),

@@ -206,7 +206,18 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
         Some(last) => last.version + 1,
         None => 1,
     };
-    Ok(Snapshot { taken: Instant::now(), content, version, latest_event, stats, workers, slots, running, stuck, failed })
+    Ok(Snapshot {
+        taken: Instant::now(),
+        content,
+        version,
+        latest_event,
+        stats,
+        workers,
+        slots,
+        running,
+        stuck,
+        failed,
+    })
 }
 
 fn slots(state: &State, workers: &[WorkerSummary]) -> (u64, u64) {

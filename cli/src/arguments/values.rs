@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::client::base_url;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, JobKind, Priority, Share, split_word, whole_number};
+use model::{JobId, JobKind, Priority, Share, digits, split_word, whole_number};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";

@@ -275,7 +275,7 @@ impl Engine {
         if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
             return Some(reason.to_string());
         }
-        let leases = counted(waiting, "lease", "leases");
+        let leases = counted(waiting as u64, "lease", "leases");
         Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))
     }
 

@@ -48,4 +48,4 @@ pub use requirements::{Affinity, Requirements, Resources, SIMULATION_LABEL};
 pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};
 pub use trace::TraceContext;
-pub use whole_number::whole_number;
+pub use whole_number::{digits, whole_number};

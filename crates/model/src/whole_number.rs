@@ -19,8 +19,9 @@ pub fn whole_number(text: &str) -> Option<u64> {
     if value == 0 { Some(0) } else { value.checked_mul(10_u64.checked_pow(zeros)?) }
 }
 
-/// Digits with single underscores between them.
-fn digits(text: &str) -> Option<u64> {
+/// Digits with single underscores between them. None for anything else, and for more than 64 bits.
+#[must_use]
+pub fn digits(text: &str) -> Option<u64> {
     let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
     grouped.then(|| text.replace('_', "").parse().ok()).flatten()
 }

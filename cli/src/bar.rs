@@ -2,7 +2,7 @@
 
 use api::JobProgress;
 use indicatif::{ProgressBar, ProgressStyle};
-use model::TaskCounts;
+use model::{TaskCounts, counted};
 
 use crate::words::{figure, span_of_seconds};
 
@@ -34,7 +34,7 @@ pub(crate) fn show(bar: &ProgressBar, tasks: &TaskCounts, progress: &JobProgress
 
 /// `12/40 tasks, 3/s, 9s left`. Before the first task has ended nothing is known of the pace.
 fn figures(tasks: &TaskCounts, progress: &JobProgress) -> String {
-    let mut text = format!("{}/{} tasks", tasks.succeeded, tasks.total);
+    let mut text = format!("{}/{}", tasks.succeeded, counted(tasks.total, "task", "tasks"));
     if let Some(rate) = progress.tasks_per_second.filter(|rate| *rate > 0.0) {
         text.push_str(&format!(", {}/s", figure(rate)));
     }

@@ -26,6 +26,7 @@ fn stats_table(stats: &Stats) -> Table<2> {
     let by_priority = stats.queue_depth_by_priority.iter().rev();
     let by_priority =
         by_priority.map(|(priority, depth)| format!("{priority}: {depth}")).collect::<Vec<_>>().join(", ");
+    let simulated = if workers.simulated == 0 { String::new() } else { format!(", {} simulated", workers.simulated) };
     let mut table = Table::without_head();
     for (name, value) in [
         ("jobs under way", if by_state.is_empty() { "none".to_owned() } else { by_state }),
@@ -48,7 +49,7 @@ fn stats_table(stats: &Stats) -> Table<2> {
         (
             "workers",
             format!(
-                "{} ready, {} suspended, {} draining, {} pulling",
+                "{} ready, {} suspended, {} draining, {} pulling{simulated}",
                 workers.ready, workers.suspended, workers.draining, workers.pulling
             ),
         ),
@@ -86,12 +87,14 @@ mod tests {
         let sleep = KindDemand { runnable: 13, paused: 4, unservable: 2, running: 1, wanted_slots: 14 };
         stats.demand.insert("sleep".to_owned(), sleep);
         stats.wanted_slots = 14;
+        stats.workers.simulated = 24;
         (stats.store_backlog, stats.store_error) = (7, Some("the disk is full".to_owned()));
         let text = stats_table(&stats).render(false);
         for line in [
             "jobs under way     2 running",
             "pending tasks      13 runnable, 4 paused, 2 that no worker can run",
             "wanted slots       14",
+            "workers            0 ready, 0 suspended, 0 draining, 0 pulling, 24 simulated",
             "queue by priority  9: 3, 1: 10",
             "throughput         12.5 tasks/s, 30.0M numbers/s",
             "store backlog      7: the disk is full",

@@ -20,7 +20,6 @@ use crate::clock::now;
 use crate::driver::Driver;
 use crate::job_locks::JobLocks;
 use crate::job_view;
-use crate::simulated_workers::is_simulated;
 use crate::supervisor::Supervisor;
 
 /// Jobs that one page of a change by filter covers.
@@ -136,7 +135,7 @@ impl Jobs {
         self.driver.input(|engine, now| engine.keep_set_aside(set_aside, now));
         let jobs = self.store.unfinished().await?;
         let (simulated, jobs): (Vec<_>, Vec<_>) =
-            jobs.into_iter().partition(|job| is_simulated(&job.record.options.requires));
+            jobs.into_iter().partition(|job| job.record.options.requires.are_of_simulation());
         // Committed, not recorded: the engine numbers the recorded changes.
         let cancel = |id| self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Canceled });
         for canceled in join_all(simulated.iter().map(|job| cancel(job.record.id))).await {
@@ -382,7 +381,7 @@ impl Jobs {
     }
 
     async fn retry(&self, id: JobId, record: &JobRecord) -> Result<(), ChangeError> {
-        if is_simulated(&record.options.requires) && !self.driver.view(|engine| engine.knows(id)) {
+        if record.options.requires.are_of_simulation() && !self.driver.view(|engine| engine.knows(id)) {
             return Err(ChangeError::SimulationOver);
         }
         if self.driver.input(|engine, now| engine.retry(id, now)).is_ok() {

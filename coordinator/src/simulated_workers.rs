@@ -2,11 +2,12 @@
 //! given to them as to any other worker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use engine::{Delivery, LeaseFailure, LeaseOrder, SIMULATION_LABEL, WorkerAnnouncement};
-use model::{BootId, JobId, JobKind, Labels, Requirements, Resources, WorkerId};
+use engine::{Delivery, LeaseFailure, LeaseOrder, WorkerAnnouncement};
+use model::{BootId, JobId, JobKind, Labels, Resources, SIMULATION_LABEL, WorkerId};
 use scheduler::WorkerKey;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -41,11 +42,7 @@ pub(crate) struct SimulatedWorkers {
     driver: Arc<Driver>,
     supervisor: Supervisor,
     keys: Arc<DashMap<WorkerKey, ()>>,
-}
-
-/// Whether a job is for simulated workers, which end with their coordinator.
-pub(crate) fn is_simulated(requires: &Requirements) -> bool {
-    requires.labels.contains_key(SIMULATION_LABEL)
+    busy: Arc<AtomicU64>,
 }
 
 /// What the jobs of a simulation require.
@@ -55,7 +52,17 @@ pub(crate) fn labels(simulation: Uuid) -> Labels {
 
 impl SimulatedWorkers {
     pub(crate) fn new(driver: Arc<Driver>, supervisor: Supervisor) -> Self {
-        Self { driver, supervisor, keys: Arc::new(DashMap::new()) }
+        Self { driver, supervisor, keys: Arc::new(DashMap::new()), busy: Arc::default() }
+    }
+
+    /// How many there are, of one slot each.
+    pub(crate) fn count(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// Those that have a lease.
+    pub(crate) fn busy(&self) -> u64 {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Whether there is room for so many more.
@@ -107,9 +114,14 @@ impl SimulatedWorkers {
         let started_at = Instant::now();
         let tasks = u32::try_from(order.tasks.end - order.tasks.start).unwrap_or(u32::MAX);
         let work = Duration::try_from_secs_f64(seconds).unwrap_or_default().saturating_mul(tasks);
-        tokio::select! {
-            () = tokio::time::sleep(work) => (),
-            Ok(()) = revoked => return End::Stopped,
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let is_done = tokio::select! {
+            () = tokio::time::sleep(work) => true,
+            Ok(()) = revoked => false,
+        };
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        if !is_done {
+            return End::Stopped;
         }
         self.driver.sent(order.attempt);
         self.driver.input(|engine, now| {

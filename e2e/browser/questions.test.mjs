@@ -115,3 +115,23 @@ test("an address without a page is told on a page that leads on, also without sc
   const problem = await grid.call("GET", "/nosuch");
   assert.deepEqual([problem.status, problem.headers.get("content-type")], [404, "application/problem+json"]);
 });
+
+test("what a change has done is told once: neither a reload nor the address tells it again", async () => {
+  for (let number = 0; number < 2; number += 1) await waiting({ tags: { told: "once" } });
+  const { context, page, errors } = await open("/jobs?tag=told");
+  await page.click('.selection a:has-text("Cancel")');
+  await page.click('dialog button:has-text("Cancel 2 jobs")');
+  const told = page.locator("p.notice", { hasText: "2 jobs were canceled." });
+  await told.waitFor();
+  await page.locator('#live[data-is="live"]').waitFor();
+  assert.equal(new URL(page.url()).search, "?tag=told");
+  const another = await waiting({ tags: { told: "once" } });
+  await page.locator(`#job-${another.id}`).waitFor();
+  assert.equal(await told.count(), 1, "it stays while the list changes");
+  await page.reload();
+  await page.locator(`#job-${another.id}`).waitFor();
+  assert.equal(await told.count(), 0);
+  await grid.call("POST", `/v1/jobs/${another.id}/cancel`);
+  assert.deepEqual(errors, []);
+  await context.close();
+});

@@ -10,42 +10,20 @@ use std::time::Duration;
 use api::client::base_url;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, JobKind, Priority, Share, split_word};
+use model::{JobId, JobKind, Priority, Share, digits, split_word, whole_number};
 use url::Url;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
 
 /// An integer, also as `10_000`, `1e9` or `2.5e6`: read exactly, never through a float.
 pub(super) fn number(text: &str) -> Result<u64, String> {
-    parse_number(text).ok_or_else(|| NUMBER.to_owned())
-}
-
-fn parse_number(text: &str) -> Option<u64> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<u8>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(a, b)| (a, Some(b)));
-    let mut value = digits(whole)?;
-    let mut zeros = u32::from(exponent);
-    if let Some(fraction) = fraction {
-        let length = u32::try_from(fraction.len()).ok()?;
-        zeros = zeros.checked_sub(length)?;
-        value = value.checked_mul(10_u64.checked_pow(length)?)?.checked_add(digits(fraction)?)?;
-    }
-    if value == 0 { Some(0) } else { value.checked_mul(10_u64.checked_pow(zeros)?) }
-}
-
-/// Digits with single underscores between them.
-fn digits(text: &str) -> Option<u64> {
-    let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));
-    grouped.then(|| text.replace('_', "").parse().ok()).flatten()
+    whole_number(text).ok_or_else(|| NUMBER.to_owned())
 }
 
 /// An integer within bounds, in every spelling of [`number`].
 pub(super) fn integer<T: TryFrom<u64>>(bounds: RangeInclusive<u64>) -> impl Fn(&str) -> Result<T, String> + Clone {
     move |text| {
-        let value = parse_number(text).filter(|value| bounds.contains(value)).and_then(|value| value.try_into().ok());
+        let value = whole_number(text).filter(|value| bounds.contains(value)).and_then(|value| value.try_into().ok());
         value.ok_or_else(|| format!("give an integer from {} to {}", bounds.start(), bounds.end()))
     }
 }

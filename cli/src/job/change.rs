@@ -1,7 +1,8 @@
 //! `divvy job cancel`, `pause`, `resume` and `retry`.
 
+use api::Changed;
 use api::client::{Action, Client};
-use model::JobState;
+use model::{JobState, counted};
 
 use crate::arguments::{Change, Filter, Format};
 use crate::failure::Failure;
@@ -47,10 +48,15 @@ async fn change_all(grid: &Client, format: Format, action: Action, filter: &Filt
     }
     let changed = patiently(async || grid.change_all(&query, action).await).await?;
     match format {
-        Format::Table => print_line(&format!("{} of {} jobs changed", changed.changed, changed.matched)),
+        Format::Table => print_line(&told(changed)),
         Format::Json => print_json(&changed),
         Format::Quiet => print_line(&changed.changed.to_string()),
     }
+}
+
+fn told(Changed { matched, changed }: Changed) -> String {
+    let all = counted(matched, "job", "jobs");
+    if changed == matched { format!("{all} changed") } else { format!("{changed} of {all} changed") }
 }
 
 /// The states of the jobs that are meant by all: what was canceled on purpose is not retried by the way.

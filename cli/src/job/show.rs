@@ -2,7 +2,7 @@
 
 use api::client::Client;
 use api::{Job, JobVerification};
-use model::JobId;
+use model::{JobId, counted};
 
 use crate::arguments::Format;
 use crate::failure::Failure;
@@ -72,10 +72,8 @@ fn describe(job: &Job) -> Table<2> {
 
 fn verified(verification: &JobVerification) -> String {
     let JobVerification { compared_leases, waiting_leases, mismatches, recomputed_tasks, .. } = verification;
-    format!(
-        "{compared_leases} leases compared, {waiting_leases} waiting, {mismatches} of them wrong, {recomputed_tasks} tasks \
-         computed anew"
-    )
+    let (leases, tasks) = (counted(*compared_leases, "lease", "leases"), counted(*recomputed_tasks, "task", "tasks"));
+    format!("{leases} compared, {waiting_leases} waiting, {mismatches} of them wrong, {tasks} computed anew")
 }
 
 fn some(text: String) -> Option<String> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use api::client::{Client, Query as Parameters};
 use api::{PeriodStatistics, TaskStarts};
-use model::{Grain, JobEvent};
+use model::{Grain, JobEvent, counted};
 use streams::{Followed, Follower, From, Settings, Topic};
 
 use crate::arguments::Statistics;
@@ -52,9 +52,9 @@ pub(super) async fn run(grid: &Client, arguments: &Statistics, brokers: Option<&
     let (check, events) = read.await.map_err(|error| Failure::Failed(error.to_string()))??;
     let during =
         if last > first { format!(", {} of them while the figures were read", last - first) } else { String::new() };
-    tell(&format!("{events} events up to number {last}{during}"));
+    tell(&format!("{} up to number {last}{during}", counted(events, "event", "events")));
     if events < last {
-        tell(&format!("warning: {} events are not in Kafka", last - events));
+        tell(&format!("warning: {} not in Kafka", counted(last - events, "event is", "events are")));
     }
     let mut differences = Vec::new();
     for grain in STORED {

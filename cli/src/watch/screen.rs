@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use api::{Job, Stats, WorkerSummary};
+use model::counted;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -149,7 +150,8 @@ fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
     let others = [(demand.paused, "paused"), (demand.unservable, "without a worker")];
     let others = others.into_iter().filter(|(tasks, _)| *tasks > 0);
     let others: String = others.map(|(tasks, why)| format!(", {} {why}", count(tasks))).collect();
-    let block = framed(format!("Queue: {} tasks wait{others}", count(demand.runnable)));
+    let wait = if demand.runnable == 1 { "task waits" } else { "tasks wait" };
+    let block = framed(format!("Queue: {} {wait}{others}", count(demand.runnable)));
     let depths: Vec<(u8, u64)> =
         stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
     let rows = usize::from(block.inner(area).height);
@@ -177,10 +179,13 @@ fn draw_workers(frame: &mut Frame, area: Rect, stats: &Stats, workers: &[WorkerS
         (counts.suspended, "suspended"),
         (counts.draining, "draining"),
         (counts.pulling, "pulling"),
+        (counts.simulated, "simulated"),
     ];
     let states = states.iter().filter(|(count, state)| *count > 0 || *state == "ready");
     let states = states.map(|(count, state)| format!("{count} {state}")).collect::<Vec<_>>().join(", ");
-    let title = format!("Workers: {states}; {} slots, {} leases", counts.slots, counts.leases);
+    // The leases are also those of simulated workers.
+    let slots = counted(counts.slots + counts.simulated, "slot", "slots");
+    let title = format!("Workers: {states}; {slots}, {}", counted(counts.leases, "lease", "leases"));
     let bar_width = bar_width(area.width);
     let each = |cell: fn(&WorkerSummary) -> String| workers.iter().map(move |worker| Line::from(cell(worker)));
     let gauges = |share: fn(&WorkerSummary) -> (f64, String)| {
@@ -370,6 +375,7 @@ mod tests {
     #[test]
     fn screen_of_80_columns_shows_every_figure_whole() {
         let mut view = view(true);
+        (view.snapshot.stats.workers.simulated, view.snapshot.stats.workers.leases) = (24, 24);
         let mut done = view.snapshot.jobs[0].clone();
         (done.progress.fraction, done.tasks.succeeded) = (1.0, 200);
         view.snapshot.jobs.push(done);
@@ -380,7 +386,7 @@ mod tests {
         assert_line(&lines, &["JOB", "KIND", "STATE", "PRI", "DONE", "TASKS", "RATE", "LEFT"]);
         assert_line(&lines, &["00000000beef", "sleep", "running", " 9 ", "50%", "100/200", "12.5/s", "8s"]);
         assert_line(&lines, &["00000000beef", "100%", "200/200"]);
-        assert_line(&lines, &["Workers: 0 ready, 1 suspended; 0 slots, 0 leases"]);
+        assert_line(&lines, &["Workers: 0 ready, 1 suspended, 24 simulated; 24 slots, 24 leases"]);
         // At half of that the figures that are left are whole, too.
         let lines = render(&view, 40, 24);
         assert_line(&lines, &["00000000beef", "running", "100%", "200/200"]);

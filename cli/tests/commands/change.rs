@@ -44,8 +44,8 @@ fn all_jobs_that_a_filter_finds_are_changed() {
     assert_eq!((changed.matched, changed.changed), (2, 2));
     let left: JobPage = grid.json(&["job", "list", "--state", "queued", "--state", "running"]);
     assert_eq!(left.jobs.iter().map(|job| job.tags["team"].as_str()).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(grid.stdout(&["job", "cancel", "--all"]), "1 of 1 jobs changed\n");
-    assert_eq!(grid.stdout(&["job", "retry", "--all"]), "0 of 0 jobs changed\n", "canceled jobs stay canceled");
+    assert_eq!(grid.stdout(&["job", "cancel", "--all"]), "1 job changed\n");
+    assert_eq!(grid.stdout(&["job", "retry", "--all"]), "0 jobs changed\n", "canceled jobs stay canceled");
     assert_eq!(grid.stdout(&["job", "retry", "--all", "--state", "canceled", "--output", "quiet"]), "3\n");
 }
 

@@ -40,6 +40,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let workers = state.workers.states();
     let term = state.term()?;
     let (pulling, drained) = (term.pull_workers.asking(), term.pull_workers.draining());
+    let simulated = term.simulated.count();
     let store_backlog = term.store.backlog();
     let (store_error, unreadable_jobs) = (term.store.is_failing(), term.store.unreadable().jobs());
     let kafka = state.kafka.as_ref().map(|kafka| kafka.stats(*state.store.latest_event().borrow()));
@@ -67,6 +68,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
                 draining: workers.draining + drained,
                 pulling,
                 slots: workers.slots,
+                simulated,
                 leases: engine.leases() as u64,
             },
             tasks_per_second,

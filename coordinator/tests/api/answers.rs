@@ -37,8 +37,7 @@ async fn a_job_that_fails_on_every_attempt_is_a_clear_error() {
     let grid = TestCoordinator::start(one_attempt);
     let _worker = grid.add_worker("broken", refuse).await;
     let problem = problem(grid.get("/sum-of-primes?a=1&b=10").await, 502).await;
-    let detail = "the job failed: task 0 failed once, because its worker answered 500 Internal \
-                  Server Error";
+    let detail = "the job failed: task 0 failed because its worker answered 500 Internal Server Error";
     assert_eq!(problem.detail, detail);
 }
 

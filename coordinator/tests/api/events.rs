@@ -46,7 +46,7 @@ async fn failures_are_told_with_their_reason() {
         (EventKind::Submitted, None),
         (EventKind::Started, None),
         (EventKind::TaskFailed, Some("no luck".to_owned())),
-        (EventKind::Failed, Some("1 of 1 tasks failed".to_owned())),
+        (EventKind::Failed, Some("its only task failed".to_owned())),
     ];
     assert_eq!(told, reasons);
 }

@@ -110,7 +110,7 @@ async fn a_task_that_outlives_its_timeout_has_failed_an_attempt() {
     let limits = json!({"timeout": {"task_seconds": 1}, "max_attempts": 1});
     let job = grid.submit(&with(sleeps(3_600.0, 1), &limits)).await;
     let job = grid.job_in(job.id, JobState::Failed).await;
-    assert_eq!(job.error.as_deref(), Some("1 of 1 tasks failed"));
+    assert_eq!(job.error.as_deref(), Some("its only task failed"));
     let task = grid.tasks(job.id, "").await.remove(0);
     assert_eq!((task.attempts, task.last_error.as_deref()), (1, Some("it took longer than its time limit of 1s")));
 }

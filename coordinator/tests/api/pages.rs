@@ -1,5 +1,8 @@
 //! The pages for people, as a browser without scripts gets them.
 
+use std::time::Instant;
+
+use api::SimulationStarted;
 use coordinator::config::Switch;
 use model::{JobState, Labels};
 use reqwest::{Method, header};
@@ -267,6 +270,23 @@ async fn the_overview_tells_of_failures_once_for_a_reason_and_of_work_that_no_wo
         }
         // A snapshot lasts for a second.
         assert!(std::time::Instant::now() < deadline, "{html}");
+        pause().await;
+    }
+}
+
+#[tokio::test]
+async fn the_slots_of_simulated_workers_are_among_those_of_the_overview() {
+    let coordinator = TestCoordinator::start(config());
+    let simulation = json!({"tasks": 9, "seconds": 3_600, "workers": 3});
+    let started: SimulationStarted = read(coordinator.post("/v1/simulate", &simulation).await, 201).await;
+    coordinator.job_when(started.jobs[0].id, |job| job.tasks.running == 3).await;
+    let since = Instant::now();
+    loop {
+        let html = coordinator.get("/").await.text().await.expect("text");
+        if html.contains("3<span class=\"of\"> / 3</span>") && html.contains("3 simulated") {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "{html}");
         pause().await;
     }
 }

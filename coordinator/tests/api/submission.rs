@@ -230,7 +230,7 @@ async fn a_job_that_nobody_can_run_says_so_until_somebody_can() {
     assert_eq!(job.notice.as_deref(), Some("no worker is ready"));
     let _plain = grid.add_real_worker("plain", 1, Labels::new()).await;
     let notice = grid.job(job.id).await.notice.expect("a notice");
-    assert!(notice.starts_with("none of the 1 ready workers runs sleep with what the job requires"), "{notice}");
+    assert!(notice.starts_with("the only ready worker does not run sleep with what the job requires"), "{notice}");
     let explained: Value = read(grid.get(&format!("/v1/jobs/{}/explain", job.id)).await, 200).await;
     assert_eq!(explained, json!({"state": "queued", "reasons": [notice]}));
     let _fitting = grid.add_real_worker("fitting", 1, crate::helpers::labels(&[("gpu", "yes")])).await;

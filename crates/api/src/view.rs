@@ -239,6 +239,9 @@ pub struct WorkerStats {
     pub pulling: u64,
     /// Slots of the workers that get leases.
     pub slots: u64,
-    /// Leases they hold.
+    /// Simulated workers, of one slot each. The other counts are without them, save for the leases.
+    #[serde(default)]
+    pub simulated: u64,
+    /// Leases that all of them hold.
     pub leases: u64,
 }

@@ -3,6 +3,10 @@
 // differs is patched in, so that scroll position, selection and focus stay.
 (() => {
   const TICKS = document.currentScript.dataset.ticks;
+  /** What the page was asked for, also what its address does not say any more. */
+  const ASKED_FOR = location.href;
+  /** Fields of an address that tell of what has just been done. A reload or a bookmark must not tell it again. */
+  const TOLD_ONCE = ["submitted", "done", "changed", "matched", "uploaded"];
   /** Ages such as "3 min ago" are renewed this often where nothing else changes. */
   const RENEW_MS = 15000;
   /** No row and no block comes or goes while the pointer moves, and so long after. */
@@ -142,7 +146,7 @@
     if (isFetching) return;
     isFetching = true;
     try {
-      const response = await fetch(location.href, { cache: "no-store", headers: { accept: "text/html" } });
+      const response = await fetch(ASKED_FOR, { cache: "no-store", headers: { accept: "text/html" } });
       isSignedOut = response.redirected && new URL(response.url).pathname === "/sign-in";
       isGone = response.status === 404;
       if (isGone) fetchedAt = Date.now();
@@ -260,7 +264,9 @@
   if (here.searchParams.has("submitted")) {
     const ids = here.searchParams.get("submitted").split(",").filter((id) => id !== "");
     setAwaited([...awaited().filter((other) => !ids.includes(other)), ...ids]);
-    here.searchParams.delete("submitted");
+  }
+  if (TOLD_ONCE.some((name) => here.searchParams.has(name))) {
+    for (const name of TOLD_ONCE) here.searchParams.delete(name);
     history.replaceState(null, "", here);
   }
 

@@ -11,7 +11,7 @@ use crate::form::labels_text;
 pub(crate) fn again(job: &Job) -> Option<String> {
     const MAX_BYTES: usize = 2_000;
     let Ok(Value::Object(params)) = serde_json::from_str::<Value>(job.params.get()) else { return None };
-    if job.kind == JobKind::TASKS || job.tags.contains_key("simulation") {
+    if job.kind == JobKind::TASKS || job.requires.are_of_simulation() {
         return None;
     }
     let mut fields = vec![("kind".to_owned(), job.kind.to_string())];
@@ -87,7 +87,7 @@ mod tests {
     fn a_job_that_no_form_can_hold_is_not_submitted_again() {
         for fields in [
             json!({"kind": "tasks", "params": {"count": 2}}),
-            json!({"tags": {"simulation": "true"}}),
+            json!({"requires": {"labels": {"divvy.simulation": "s"}}}),
             json!({"tags": {"note": "one, two"}}),
             json!({"params": {"list": [1]}}),
             json!({"kind": "program", "params": {"program": "x".repeat(3_000)}}),

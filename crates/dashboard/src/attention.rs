@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn failures_for_one_reason_are_one_entry_and_what_is_not_listed_is_told_of() {
         let failures = |number: u128, others: u64| Failures {
-            newest: job(number, &json!({"state": "failed", "error": "1 of 1 tasks failed"})),
+            newest: job(number, &json!({"state": "failed", "error": "its only task failed"})),
             others,
             is_more: others > 90,
         };

@@ -41,7 +41,7 @@ pub fn bulk_outcome(action: &str, changed: u64, matched: u64) -> Option<String> 
     let done = done(action)?;
     let rest = match matched.saturating_sub(changed) {
         0 => String::new(),
-        rest => format!("; {} had changed meanwhile", count(rest)),
+        rest => format!("; {} could not be", count(rest)),
     };
     Some(format!("{} {done}{rest}.", counted(changed, "job was", "jobs were")))
 }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn an_outcome_is_told_with_its_thousands_apart() {
         let told = |changed, matched| bulk_outcome("cancel", changed, matched).expect("an action");
-        assert_eq!(told(50_000, 51_000), "50,000 jobs were canceled; 1,000 had changed meanwhile.");
+        assert_eq!(told(50_000, 51_000), "50,000 jobs were canceled; 1,000 could not be.");
         assert_eq!(told(1, 1), "1 job was canceled.");
         assert_eq!(bulk_outcome("explode", 1, 1), None);
     }

@@ -2,7 +2,7 @@
 //! `POST /v1/jobs` takes.
 
 use maud::{Markup, html};
-use model::{InvalidJob, JobKind, Labels, split_word};
+use model::{InvalidJob, JobKind, Labels, json_error, json_error_at, split_word, whole_number};
 use serde_json::{Map, Number, Value};
 use workloads::{Input, Parameter, parameters};
 
@@ -120,7 +120,12 @@ pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (St
     let mut params = Map::new();
     for parameter in parameters(kind) {
         let name = field_name(&parameter);
-        let Some(text) = value(values, &name).map(str::trim).filter(|text| !text.is_empty()) else { continue };
+        let text = value(values, &name).map(str::trim).unwrap_or_default();
+        if text.is_empty() && parameter.is_required {
+            return Err((name, "must not be empty".to_owned()));
+        } else if text.is_empty() {
+            continue;
+        }
         let read = read(&parameter.input, text).map_err(|message| (name, message))?;
         params.insert(parameter.name, read);
     }
@@ -171,26 +176,33 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
         Input::Switch => text.parse::<bool>().map(Value::from).map_err(|_| "must be true or false".to_owned()),
         Input::List => {
             let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-            let entries = lines.map(|(number, line)| json(line).map_err(|error| format!("line {number} {error}")));
+            let entries = lines.map(|(number, line)| {
+                json(line).map_err(|error| format!("line {number}: {}", json_error("it", &error)))
+            });
             entries.collect::<Result<Vec<_>, _>>().map(Value::from)
         }
-        Input::Json => json(text),
+        Input::Json => json(text).map_err(|error| json_error_at("it", &error)),
     }
 }
 
-fn json(text: &str) -> Result<Value, String> {
+fn json(text: &str) -> serde_json::Result<Value> {
     // Some editors begin a text with a byte order mark.
-    let text = text.trim_start_matches('\u{feff}');
-    serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
 }
 
-/// A whole number, also one with its thousands apart.
 fn whole(text: &str) -> Result<Value, String> {
-    let digits = text.replace([',', '_', ' '], "");
-    digits
-        .parse::<u64>()
-        .map(Value::from)
-        .map_err(|_| "must be a whole number from 0 to 18446744073709551615".to_owned())
+    form_number(text).map(Value::from)
+}
+
+/// A whole number of a form, also one with its thousands apart, or such as `1e6`.
+///
+/// # Errors
+/// It is none, or takes more than 64 bits.
+pub fn form_number(text: &str) -> Result<u64, String> {
+    let text: String = text.chars().filter(|c| *c != ',' && !c.is_whitespace()).collect();
+    let is_long = text.len() > 19 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let wrong = if is_long { "is too large" } else { "must be a whole number, such as 1000, 1,000 or 1e3" };
+    whole_number(&text).ok_or_else(|| wrong.to_owned())
 }
 
 /// `key=value, key:value`: the first of either character ends the key.
@@ -296,8 +308,27 @@ mod tests {
         assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.b", "many")]), "p.b");
         assert_eq!(wrong(JobKind::TASKS, &[("p.list", "1\n{")]), "p.list");
         assert_eq!(wrong(JobKind::SLEEP, &[("p.seconds", "1"), ("tags", "=x")]), "tags");
+        assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.a", " ")]), "p.a");
         let error = InvalidJob::new("params", "seconds must be from 0 to 86400");
         assert_eq!(form_field(JobKind::SLEEP, &error).0, "p.seconds");
         assert_eq!(form_field(JobKind::SLEEP, &InvalidJob::new("output", "has …")).0, "output");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_field_is_told_in_words_for_it() {
+        let wrong = |kind, pairs: &[(&str, &str)]| job_body(kind, &values(pairs)).expect_err("wrong").1;
+        let sum = |a: &str| wrong(JobKind::SUM_OF_PRIMES, &[("p.a", a), ("p.b", "1e3")]);
+        assert_eq!(sum(""), "must not be empty");
+        assert_eq!(sum("99999999999999999999999"), "is too large");
+        for text in ["-5", "1.5", "many", "١٠"] {
+            assert!(sum(text).starts_with("must be a whole number"), "{text}");
+        }
+        assert_eq!(
+            wrong(JobKind::TASKS, &[("p.list", "1\n[1,")]),
+            "line 2: it is no JSON: it ends where a value must be"
+        );
+        let body =
+            job_body(JobKind::SUM_OF_PRIMES, &values(&[("p.a", "1\u{202f}000"), ("p.b", "2.5e6")])).expect("valid");
+        assert_eq!(body["params"], json!({"a": 1_000, "b": 2_500_000}));
     }
 }

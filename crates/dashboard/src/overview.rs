@@ -54,7 +54,7 @@ pub struct Overview<'a> {
     pub stuck: &'a [Job],
     /// Failures of the last hour by their reason, the newest first.
     pub failed: &'a [Failures],
-    /// Slots of the workers that are there: those that compute, and all.
+    /// Slots of the workers that are there, also of simulated ones: those that compute, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
     pub suspended: &'a [String],
@@ -107,7 +107,10 @@ fn tiles(stats: &Stats, (busy, slots): (u64, u64)) -> Markup {
             }
             div {
                 dt { "Workers" } dd { (count(workers)) }
-                dd.more { @if aside > 0 { (count(aside)) " set aside" } @else { "all ready" } }
+                dd.more {
+                    @if aside > 0 { (count(aside)) " set aside" } @else if workers > 0 { "all ready" } @else { "none is there" }
+                    @if stats.workers.simulated > 0 { " · " (count(stats.workers.simulated)) " simulated" }
+                }
             }
         }
     }

@@ -52,6 +52,8 @@ pub(crate) fn possible(job: &Job) -> &'static [(&'static str, &'static str)] {
         }
         JobState::Queued | JobState::Running => &[("pause", "Pause"), ("cancel", "Cancel…")],
         JobState::Paused => &[("resume", "Resume"), ("cancel", "Cancel…")],
+        // Its workers have ended with it.
+        JobState::Failed | JobState::Canceled if job.requires.are_of_simulation() => &[],
         JobState::Failed | JobState::Canceled => &[("retry", "Retry")],
         JobState::Succeeded => &[],
     }
@@ -67,7 +69,9 @@ pub fn job_question_page(viewer: &Viewer, job: &Job, action: &'static str) -> Ma
     let about = html! {
         p { (marks::job(job)) }
         div.about { (job_name(job)) }
-        @if !is_possible { p { "The job is " (job.state.as_str()) ": there is nothing to " (action) "." } }
+        @if !is_possible && action == "retry" && job.requires.are_of_simulation() {
+            p { "Its simulated workers have ended with it. Start another simulation instead." }
+        } @else if !is_possible { p { "The job is " (job.state.as_str()) ": there is nothing to " (action) "." } }
         @else if action == "cancel" { p { (canceling(job)) } }
     };
     let shown = question(&Question {
@@ -86,8 +90,7 @@ fn canceling(job: &Job) -> Markup {
     html! {
         @if tasks.running > 0 { (counted(tasks.running, "task is", "tasks are")) " stopped, and " @if tasks.running == 1 { "its" } @else { "their" } " work is lost. " }
         "Tasks done so far: " (count(tasks.succeeded)) " of " (count(tasks.total)) ". A job that is canceled has no result"
-        // Its workers end with it.
-        @if !job.tags.contains_key("simulation") { "; it can be retried" } "."
+        @if !job.requires.are_of_simulation() { "; it can be retried" } "."
     }
 }
 
@@ -138,5 +141,16 @@ mod tests {
         let over = samples::job(1, &json!({"state": "succeeded"}));
         let html = job_question_page(&samples::viewer(), &over, "cancel").0;
         assert!(html.contains("there is nothing to cancel") && !html.contains("<form class=\"selection\""), "{html}");
+    }
+
+    #[test]
+    fn a_simulation_that_is_over_is_not_offered_to_be_retried() {
+        let fields = json!({"state": "canceled", "requires": {"labels": {"divvy.simulation": "s"}}});
+        let simulation = samples::job(1, &fields);
+        assert_eq!(possible(&simulation), []);
+        let html = job_question_page(&samples::viewer(), &simulation, "retry").0;
+        assert!(html.contains("Start another simulation") && !html.contains("<form class=\"selection\""), "{html}");
+        let tagged = samples::job(1, &json!({"state": "canceled", "tags": {"simulation": "true"}}));
+        assert_eq!(possible(&tagged), [("retry", "Retry")], "the tag is anybody's");
     }
 }

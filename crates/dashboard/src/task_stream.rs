@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::assets::STREAM;
 use crate::columns::{bar, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
-use crate::words::{count, percent, span};
+use crate::words::{count, counted, percent, span};
 
 /// The windows of time that the stream shows, in seconds.
 pub const WINDOWS: [u32; 6] = [30, 60, 300, 900, 1_800, 3_600];
@@ -149,7 +149,7 @@ fn table(stream: &TaskStream) -> Markup {
                 }
             }
             @if stream.hidden_rows > 0 {
-                p.quiet { (count(stream.hidden_rows as u64)) " more slots had leases; the busiest " (stream.rows.len()) " are shown." }
+                p.quiet { (counted(stream.hidden_rows as u64, "more slot", "more slots")) " had leases; the busiest " (stream.rows.len()) " are shown." }
             }
         }
     }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::columns::{bar, worker_name};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
-use crate::words::{bytes, count, seen, short};
+use crate::words::{bytes, count, counted, seen, short};
 
 /// Rows of a page.
 const SHOWN: usize = 500;
@@ -19,7 +19,7 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary], after: Option<&s
     let next = rest.get(SHOWN - 1).filter(|_| rest.len() > SHOWN);
     let slots: u64 = workers.iter().map(|worker| u64::from(worker.slots)).sum();
     let content = html! {
-        div.title { h1 { "Workers" } p.quiet { (count(workers.len() as u64)) " workers · " (count(slots)) " slots" } }
+        div.title { h1 { "Workers" } p.quiet { (counted(workers.len() as u64, "worker", "workers")) " · " (counted(slots, "slot", "slots")) } }
         @if workers.is_empty() {
             p.empty { "No worker is there. Start one with " code { "DIVVY_COORDINATOR=http://HOST:8081 divvy-worker" } "." }
         } @else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, TraceContext, WorkerId};
+use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, TraceContext, WorkerId, counted};
 use rangemap::RangeSet;
 use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
 use store::{ChangeKind, ResultBody, UnfinishedJob};
@@ -19,9 +19,6 @@ use crate::progress::Progress;
 use crate::rates::Rate;
 use crate::time::Now;
 use crate::verification::Verification;
-
-/// The label that simulated workers have and that the jobs which they come and go with require.
-pub const SIMULATION_LABEL: &str = "divvy.simulation";
 
 /// A job that is not over.
 #[derive(Debug)]
@@ -278,7 +275,8 @@ impl Engine {
         if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
             return Some(reason.to_string());
         }
-        Some(format!("{reason}; the outcomes of {waiting} leases wait for another worker to compute the same"))
+        let leases = counted(waiting as u64, "lease", "leases");
+        Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))
     }
 
     /// What keeps all workers that are ready now from running such a job; `None` if some could.
@@ -382,7 +380,7 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
         task_timeout,
         lease_slack: profile.lease_slack,
         last_task_waits: profile.last_task_waits,
-        brings_workers: options.requires.labels.contains_key(SIMULATION_LABEL),
+        brings_workers: options.requires.are_of_simulation(),
         ..JobSpec::new(kind, work.tasks())
     }
 }

@@ -37,7 +37,7 @@ pub use crate::effect::{Effect, JobFailure, LeaseOrder, PulledLease, SuspensionR
 pub use crate::engine::{Engine, Settings};
 #[cfg(any(test, feature = "invariants"))]
 pub use crate::invariants::Footprint;
-pub use crate::jobs::{SIMULATION_LABEL, requirements};
+pub use crate::jobs::requirements;
 pub use crate::leases::{CompleteError, LeaseFailure};
 pub use crate::reconcile::{HeldLease, HeldState, Reconciled};
 pub use crate::skipping::SkipError;

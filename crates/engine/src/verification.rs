@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use model::{AttemptId, BootId, JobId, Share, WorkerId};
+use model::{AttemptId, BootId, JobId, Share, WorkerId, counted};
 use rangemap::RangeSet;
 use scheduler::{ActiveLease, StaleAttempt, WorkerKey};
 use store::{ChangeKind, SetAsideWorker, Verified};
@@ -338,8 +338,8 @@ impl Engine {
         live.progress.add(-runs.iter().map(|run| live.work.weight(run)).sum::<f64>());
         // The job is there, or it would have ended.
         let _ = self.scheduler.reopen(job, &runs, value);
-        let notice =
-            format!("the worker {name} was set aside: its results were wrong; {tasks} tasks were computed anew");
+        let tasks = counted(tasks, "task was", "tasks were");
+        let notice = format!("the worker {name} was set aside: its results were wrong; {tasks} computed anew");
         self.record(job, ChangeKind::Reopened { tasks: runs, value, check, notice, worker: worker.clone() }, now);
     }
 }

@@ -24,6 +24,7 @@ mod requirements;
 mod share;
 mod state;
 mod trace;
+mod whole_number;
 
 pub use algorithm::Algorithm;
 pub use counts::Counts;
@@ -38,12 +39,13 @@ pub use labels::{Labels, MAX_WORD_BYTES, check_tags, check_words, read_words, sp
 pub use named_fields::NamedFields;
 pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
 pub use payloads::Payloads;
-pub use plain_words::{json_cause, json_error, json_error_at, parse_error, predicate};
+pub use plain_words::{counted, json_cause, json_error, json_error_at, parse_error, predicate};
 pub use priority::Priority;
 pub use program::{ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, uploaded_programs};
 pub use program_output::{INLINE_OUTPUT_BYTES, OutputObject, ProgramOutput, TextCheck};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
-pub use requirements::{Affinity, Requirements, Resources};
+pub use requirements::{Affinity, Requirements, Resources, SIMULATION_LABEL};
 pub use share::{InvalidShare, Share};
 pub use state::{JobState, TaskCounts, TaskState};
 pub use trace::TraceContext;
+pub use whole_number::{digits, whole_number};

@@ -1,4 +1,11 @@
-//! What serde and the standard library say of a value that they cannot read, in words for people who use no Rust.
+//! What serde and the standard library say of a value that they cannot read, in words for people who use no Rust, and numbers
+//! with their nouns.
+
+/// A number with its noun: `1 task`, `2 tasks`.
+#[must_use]
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
 
 /// What a value must be, and what it is, from the text of an error: `must be a whole number from 0 to 255, but is "x"`. None
 /// where the text is none of serde's or the standard library's for a wrong value.

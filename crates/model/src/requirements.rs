@@ -31,6 +31,17 @@ pub struct Requirements {
     pub memory_bytes: Option<u64>,
 }
 
+/// The label that simulated workers have and that the jobs which they come and go with require.
+pub const SIMULATION_LABEL: &str = "divvy.simulation";
+
+impl Requirements {
+    /// Whether they are those of a job for simulated workers, which leave when it ends.
+    #[must_use]
+    pub fn are_of_simulation(&self) -> bool {
+        self.labels.contains_key(SIMULATION_LABEL)
+    }
+}
+
 /// What a worker has for [`Requirements`] and [`Affinity`] to be compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -11,7 +11,7 @@ use crate::lease::{Failure, Lane, Revocation};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
     /// A task that the result needs used up its attempts.
-    #[error("{} failed {} because {cause}", run(tasks), times(*attempts))]
+    #[error("{} failed {}because {cause}", run_of(tasks), times(*attempts))]
     AttemptsExhausted {
         /// The run of tasks in the last attempt.
         tasks: Range<u64>,
@@ -21,7 +21,7 @@ pub enum JobError {
         cause: Failure,
     },
     /// Every task is over, and some have failed.
-    #[error("{failed} of {total} tasks failed")]
+    #[error("{}", tasks_failed(*failed, *total))]
     TasksFailed {
         /// Tasks without attempts left.
         failed: u64,
@@ -37,6 +37,19 @@ pub enum JobError {
     /// The job's time was over.
     #[error("it was not done within its timeout")]
     TimedOut,
+}
+
+fn run_of(tasks: &Range<u64>) -> String {
+    let (first, last) = (tasks.start, tasks.end.saturating_sub(1));
+    if first == last { format!("task {first}") } else { format!("tasks {first} to {last}") }
+}
+
+fn times(attempts: u32) -> String {
+    if attempts == 1 { String::new() } else { format!("{attempts} times, the last time ") }
+}
+
+fn tasks_failed(failed: u64, total: u64) -> String {
+    if total == 1 { "its only task failed".to_owned() } else { format!("{failed} of {total} tasks failed") }
 }
 
 /// A change that the caller has to act on.
@@ -104,20 +117,6 @@ pub enum Event {
     },
 }
 
-fn run(tasks: &Range<u64>) -> String {
-    match tasks.end - tasks.start {
-        1 => format!("task {}", tasks.start),
-        _ => format!("tasks {} to {}", tasks.start, tasks.end - 1),
-    }
-}
-
-fn times(attempts: u32) -> String {
-    match attempts {
-        1 => "once,".to_owned(),
-        _ => format!("{attempts} times, the last time"),
-    }
-}
-
 /// Why a job's tasks wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
@@ -128,7 +127,7 @@ pub enum WaitReason {
     #[error("no worker is ready")]
     NoWorker,
     /// No worker that is ready can run it.
-    #[error("none of the {workers} ready workers runs {kind} with what the job requires: {missing}")]
+    #[error("{} {kind} with what the job requires: {missing}", none_runs(*workers))]
     NoMatch {
         /// Workers that are ready.
         workers: usize,
@@ -138,9 +137,7 @@ pub enum WaitReason {
         missing: String,
     },
     /// Every slot that could run it is busy.
-    #[error(
-        "all {slots} slots of the workers that can run it are busy; jobs of its priority or above that wait with it: {ahead}"
-    )]
+    #[error("{}; jobs of its priority or above that wait with it: {ahead}", all_busy(*slots))]
     Busy {
         /// Slots of the workers that can run it.
         slots: u64,
@@ -148,11 +145,40 @@ pub enum WaitReason {
         ahead: usize,
     },
     /// Its tasks are with workers.
-    #[error("{running} of its tasks are with workers, and {pending} wait for their turn")]
+    #[error("{}", at_work(*running, *pending))]
     Running {
         /// Tasks with workers.
         running: u64,
         /// Tasks that wait.
         pending: u64,
     },
+}
+
+fn none_runs(workers: usize) -> String {
+    if workers == 1 {
+        "the only ready worker does not run".to_owned()
+    } else {
+        format!("none of the {workers} ready workers runs")
+    }
+}
+
+fn all_busy(slots: u64) -> String {
+    if slots == 1 {
+        "the only slot of the worker that can run it is busy".to_owned()
+    } else {
+        format!("all {slots} slots of the workers that can run it are busy")
+    }
+}
+
+fn at_work(running: u64, pending: u64) -> String {
+    let running = if running == 1 {
+        "1 of its tasks is with a worker".to_owned()
+    } else {
+        format!("{running} of its tasks are with workers")
+    };
+    match pending {
+        0 => running,
+        1 => format!("{running}, and 1 waits for its turn"),
+        _ => format!("{running}, and {pending} wait for their turn"),
+    }
 }

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,8 +43,8 @@ def raise_value_error(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def die(number: int = signal.SIGKILL) -> NoReturn:
-    os.kill(os.getpid(), number)
+def die(number: int = signal.SIGKILL, *, parent: bool = False) -> NoReturn:
+    os.kill(os.getppid() if parent else os.getpid(), number)
     time.sleep(60)
     raise AssertionError("unreachable")
 
@@ -54,6 +55,15 @@ def die_once(marker: str) -> int:
     if not path.exists():
         path.write_text(str(os.getpid()))
         die()
+    return os.getpid()
+
+
+def kill_parent_once(marker: str) -> int:
+    """Kills the process that slots are forked from, and so its own, the first time that it is called with a marker."""
+    path = Path(marker)
+    if not path.exists():
+        path.write_text(str(os.getpid()))
+        die(parent=True)
     return os.getpid()
 
 
@@ -180,6 +190,15 @@ class UnpicklableError(Exception):
 
 def raise_unpicklable() -> NoReturn:
     raise UnpicklableError
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses every attribute that is set."""
+
+
+def raise_frozen() -> NoReturn:
+    raise FrozenError
 
 
 class FussyError(Exception):

@@ -166,7 +166,7 @@ def test_the_async_client_has_all_that_the_client_has(grid: Coordinator) -> None
             assert isinstance(await client.workers(), list)
             assert (await client.cancel_all(kind="sleep", state="queued"))["changed"] >= 1
             failed = await (await client.call_each("refuse", [["no"]], max_attempts=1))
-            assert (failed.state, failed.error) == ("failed", "1 of 1 tasks failed")
+            assert (failed.state, failed.error) == ("failed", "its only task failed")
             assert (await failed.retry()).state != "failed"
 
     run(test())

@@ -130,6 +130,22 @@ def serving(
         thread.join(DEADLINE)
 
 
+def test_a_claim_that_is_taken_back_ends_although_the_coordinator_keeps_its_connection() -> None:
+    may_end = threading.Event()
+    with serving(lambda *_: not may_end.wait()) as (url, seen):
+        transport = Transport(url, retry_for=0.0)
+        waiting = WaitingClaim(transport, SOURCE, SOURCE.claim(1, 600.0))
+        ended: list[Any] = []
+        thread = threading.Thread(target=lambda: ended.append(waiting.run()), daemon=True)
+        thread.start()
+        eventually("it is asked", lambda: seen)
+        waiting.take_back()
+        thread.join(DEADLINE)
+        may_end.set()
+        assert ended == [None]
+        transport.close()
+
+
 def test_an_idle_connection_that_is_closed_as_it_is_used_is_replaced_once_without_a_word() -> None:
     with serving(lambda connection, request: (connection, request) != (0, 1)) as (url, seen):
         transport = Transport(url, retry_for=0.0)

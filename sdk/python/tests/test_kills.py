@@ -119,6 +119,35 @@ def test_slots_die_with_their_worker_however_deep_they_are_in_a_call(start: Call
         assert future.exception(DEADLINE) is not None
 
 
+def test_a_worker_goes_on_where_the_process_is_killed_that_its_slots_are_forked_from(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=2).ready()
+    with executing(coordinator.url) as executor:
+        marker = tmp_path / "marker"
+        assert executor.submit(functions.kill_parent_once, str(marker)).result(DEADLINE) != int(read(marker) or 0)
+        assert list(executor.map(functions.double, range(20))) == [2 * value for value in range(20)]
+    assert worker.stop() == 0, worker.lines
+
+
+def test_what_calls_have_started_dies_with_a_killed_worker(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=2).ready()
+    markers = [tmp_path / "first", tmp_path / "second"]
+    with Client(coordinator.url) as client, executing(client) as executor:
+        for marker in markers:
+            executor.submit(functions.start_and_wait, str(marker))
+        started = [int(eventually("it is started", lambda marker=marker: read(marker)) or 0) for marker in markers]
+        # A signal to the whole group must not end what ends the others.
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.kill()
+        for pid in started:
+            eventually("it is gone", lambda pid=pid: not is_alive(pid))
+        for job in jobs_of(client, executor.id):
+            job.cancel()
+
+
 def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:
     coordinator = start(Coordinator)
     worker = start(Worker, coordinator, slots=1).ready()

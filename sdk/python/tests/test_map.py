@@ -89,6 +89,12 @@ def test_a_buffer_takes_endless_iterables(executor: GridExecutor) -> None:
     assert [next(results) for _ in range(20)] == [2 * number for number in range(20)]
 
 
+def test_a_map_with_a_buffer_comes_to_its_end_although_nobody_holds_its_executor(grid: Coordinator) -> None:
+    results = GridExecutor(grid.url).map(functions.double, range(20), buffersize=2)
+    gc.collect()
+    assert list(results) == [2 * number for number in range(20)]
+
+
 @pytest.mark.parametrize(
     ("buffersize", "error"), [("8", TypeError), (3.5, TypeError), (0, ValueError), (-1, ValueError)]
 )

@@ -152,6 +152,12 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_traceback(execut
         assert name in str(error.__cause__)
 
 
+def test_an_exception_whose_attributes_cannot_be_set_arrives_with_its_traceback(executor: GridExecutor) -> None:
+    error = executor.submit(functions.raise_frozen).exception(DEADLINE)
+    assert type(error) is functions.FrozenError
+    assert "in raise_frozen" in str(error.__cause__)
+
+
 def test_an_exception_without_a_message_of_its_own_arrives(executor: GridExecutor) -> None:
     assert type(executor.submit(functions.raise_wordless).exception(DEADLINE)) is functions.WordlessError
     for call in (functions.capture, functions.make):

@@ -59,6 +59,8 @@ pub(super) struct Snapshot {
     /// None while this coordinator does not lead: only the leader knows them.
     pub(super) stats: Option<Stats>,
     pub(super) workers: Vec<WorkerSummary>,
+    /// Slots of all workers, also of simulated ones: those that compute, and all.
+    pub(super) slots: (u64, u64),
     pub(super) running: Vec<Job>,
     pub(super) stuck: Vec<Job>,
     pub(super) failed: Vec<Failures>,
@@ -195,6 +197,7 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
         Err(error) => return Err(error),
     };
     let workers = workers::summaries(state);
+    let slots = slots(state, &workers);
     let running = jobs(state, JobState::Running, SHOWN_RUNNING).await?;
     let (stuck, failed) = (stuck(state).await?, failed(state).await?);
     let content = fingerprint(stats.as_ref(), &workers, latest_event);
@@ -203,7 +206,27 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
         Some(last) => last.version + 1,
         None => 1,
     };
-    Ok(Snapshot { taken: Instant::now(), content, version, latest_event, stats, workers, running, stuck, failed })
+    Ok(Snapshot {
+        taken: Instant::now(),
+        content,
+        version,
+        latest_event,
+        stats,
+        workers,
+        slots,
+        running,
+        stuck,
+        failed,
+    })
+}
+
+fn slots(state: &State, workers: &[WorkerSummary]) -> (u64, u64) {
+    let (mut busy, mut all) = state.role.term().map_or((0, 0), |term| (term.simulated.busy(), term.simulated.count()));
+    for worker in workers {
+        busy += u64::from(worker.running.max(worker.busy.min(worker.slots)));
+        all += u64::from(worker.slots);
+    }
+    (busy.min(all), all)
 }
 
 /// Jobs that no worker can run, one of each sort.

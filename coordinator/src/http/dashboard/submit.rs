@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{JobRequest, Simulation};
-use dashboard::{SubmitForm, form_field, job_body, submit_page};
+use dashboard::{SubmitForm, form_field, form_number, job_body, submit_page};
 use model::{JobKind, Priority};
 use service::{ApiError, Caller, Reservation, parse_form, parse_json, read_body, with_body_counted};
 use uuid::Uuid;
@@ -154,20 +154,18 @@ async fn start_simulation(
     caller: Caller,
     key: Option<Uuid>,
 ) -> Result<String, Refused> {
-    fn number<T: std::str::FromStr>(fields: &[(String, String)], name: &str) -> Result<T, Wrong> {
-        let text = fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
-        let digits = text.trim().replace([',', '_'], "");
-        digits.parse().map_err(|_| (name.to_owned(), "must be a number".to_owned()))
-    }
-    let priorities = fields.iter().find(|(field, _)| field == "priorities").map_or("", |(_, value)| value.as_str());
-    let priorities = priorities.split([',', ' ']).filter(|part| !part.is_empty()).map(|part| {
+    let field = |name: &str| fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str());
+    let whole = |name: &str| form_number(field(name)).map_err(|wrong| (name.to_owned(), wrong));
+    let seconds = field("seconds").trim().parse::<f64>();
+    let priorities = field("priorities").split([',', ' ']).filter(|part| !part.is_empty()).map(|part| {
         let priority = part.parse::<u8>().ok().and_then(|number| Priority::try_from(number).ok());
         priority.ok_or_else(|| ("priorities".to_owned(), "must be numbers from 1 to 9 with commas between".to_owned()))
     });
     let simulation = Simulation {
-        tasks: number(fields, "tasks")?,
-        seconds: number(fields, "seconds")?,
-        workers: number(fields, "workers")?,
+        tasks: whole("tasks")?,
+        seconds: seconds.map_err(|_| ("seconds".to_owned(), "must be a number, such as 0.5".to_owned()))?,
+        // More than the most of them are told of as too many.
+        workers: u32::try_from(whole("workers")?).unwrap_or(u32::MAX),
         priorities: priorities.collect::<Result<_, Wrong>>()?,
     };
     match simulate_checked(state, simulation, caller, key).await {

@@ -87,8 +87,9 @@ fn a_task_that_fails_on_every_attempt_fails_its_job_and_frees_the_rest() {
         grid.fail(&lease).expect("leased");
     }
     let error = JobError::AttemptsExhausted { tasks: 1..2, attempts: 4, cause: broken() };
-    let message = "task 1 failed 4 times, the last time because it answered 500";
-    assert_eq!(error.to_string(), message);
+    assert_eq!(error.to_string(), "task 1 failed 4 times, the last time because it answered 500");
+    let of_many = JobError::AttemptsExhausted { tasks: 1..4, attempts: 1, cause: broken() };
+    assert_eq!(of_many.to_string(), "tasks 1 to 3 failed because it answered 500");
     let last: Vec<_> = grid.events().into_iter().rev().take(3).collect();
     let [Event::JobFailed { job: failed, error: reason }, over, Event::TasksFailed { tasks, failures, .. }] = &last[..]
     else {

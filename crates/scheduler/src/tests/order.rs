@@ -104,6 +104,7 @@ fn an_individual_task_that_fails_leaves_the_others_to_go_on() {
     }
     let error = JobError::TasksFailed { failed: 1, total: 3 };
     assert_eq!(error.to_string(), "1 of 3 tasks failed");
+    assert_eq!(JobError::TasksFailed { failed: 1, total: 1 }.to_string(), "its only task failed");
     assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
 }
 

@@ -98,7 +98,7 @@ fn a_job_that_nobody_can_run_says_what_is_missing() {
     let reason = grid.scheduler.explain(job(1)).expect("a reason");
     assert_eq!(
         reason.to_string(),
-        "none of the 1 ready workers runs sum-of-primes with what the job requires: the label gpu=yes, 64 cores"
+        "the only ready worker does not run sum-of-primes with what the job requires: the label gpu=yes, 64 cores"
     );
     assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires), Some(reason));
     assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &Requirements::default()), None);

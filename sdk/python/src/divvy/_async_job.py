@@ -72,7 +72,7 @@ class AsyncJob(ShownJob):
         # Other kinds have no tasks with a state of their own.
         with suppress(Conflict):
             async for first in self.tasks(state="failed"):
-                return f"{reason}, task {first['index']} with {first.get('last_error')}"
+                return f"{reason}; task {first['index']}: {first.get('last_error')}"
         return reason
 
     async def explain(self) -> list[str]:

@@ -215,7 +215,8 @@ def to_exception(field: Mapping[str, Any]) -> BaseException:
         is_ours = isinstance(named, type) and issubclass(named, (errors.TaskError, errors.BrokenGridExecutor))
         error = named(message) if is_ours and named is not errors.RemoteError else errors.TaskFailed(message)
     if text:
-        error.__cause__ = errors.RemoteTraceback(text)
+        # Not by the class's own way, which may refuse it, such as that of a frozen dataclass.
+        BaseException.__setattr__(error, "__cause__", errors.RemoteTraceback(text))
     return error
 
 

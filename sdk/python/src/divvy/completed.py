@@ -58,7 +58,8 @@ def _next(ended: queue.SimpleQueue[Item], until: float | None, count: int, pendi
             return ended.get(timeout=max(0.0, left))
         except queue.Empty:
             if until is not None and time.monotonic() >= until:
-                raise TimeoutError(f"{count} jobs and futures are not done") from None
+                left_over = "1 job or future is" if count == 1 else f"{count} jobs and futures are"
+                raise TimeoutError(f"{left_over} not done") from None
             # An event may have been missed: the jobs are looked at now and then.
             for item in pending:
                 if isinstance(item, Job):

@@ -135,7 +135,7 @@ class GridExecutor(Executor):
             for future in futures:
                 future.cancel()
             raise
-        return _results(weakref.ref(self), futures, payloads if buffersize is not None else iter(()), until)
+        return _results(self if buffersize is not None else None, futures, payloads, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls; waits for those there are, or cancels those that do not run."""
@@ -165,14 +165,16 @@ def _picklable(pickling: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
 
 def _results(
-    executor: weakref.ref[GridExecutor], futures: deque[GridFuture], more: Iterator[str], until: float | None
+    executor: GridExecutor | None, futures: deque[GridFuture], more: Iterator[str], until: float | None
 ) -> Iterator[Any]:
+    """The results of ``futures`` and of what ``executor`` makes of ``more``: it lasts until that is at its end."""
     try:
         while futures:
-            current = executor()
-            if current is not None and (payload := next(more, None)) is not None:
-                futures.extend(current._enqueue([payload], is_chunk=True))
-            del current
+            if executor is not None:
+                if (payload := next(more, None)) is not None:
+                    futures.extend(executor._enqueue([payload], is_chunk=True))
+                else:
+                    executor = None
             left = None if until is None else until - time.monotonic()
             future = futures.popleft()
             try:

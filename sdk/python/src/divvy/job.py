@@ -119,7 +119,7 @@ class Job(ShownJob):
         except Conflict:
             # Its tasks have no state of their own.
             return reason
-        return reason if first is None else f"{reason}, task {first['index']} with {first.get('last_error')}"
+        return reason if first is None else f"{reason}; task {first['index']}: {first.get('last_error')}"
 
     def _renewed(self, shown: models.Job) -> Job:
         self.data = shown

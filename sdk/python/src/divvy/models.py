@@ -501,6 +501,7 @@ class WorkerStats(TypedDict):
     leases: int
     pulling: int
     ready: int
+    simulated: NotRequired[int]
     slots: int
     suspended: int
 

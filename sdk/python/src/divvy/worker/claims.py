@@ -188,13 +188,14 @@ class WaitingClaim:
         return read_lease(response, self._source)
 
     def take_back(self) -> None:
-        """Ends the wait. A lease that was given just now is still read, so that it can be handed back."""
+        """Ends the wait. A lease that has come already is read, to be handed back; a later one goes back by itself."""
         with self._lock:
             self._is_taken_back = True
             if self._socket is not None:
                 with suppress(OSError):
-                    # Not by `SSLSocket.shutdown`, after which the answer could not be deciphered.
-                    socket.socket.shutdown(self._socket, socket.SHUT_WR)
+                    # Not by `SSLSocket.shutdown`, after which the answer could not be deciphered. Both directions: to
+                    # a half-closed connection a coordinator owes its answer.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _claim(self, connection: Connection) -> Response:
         if connection.sock is None and not self._is_taken_back:

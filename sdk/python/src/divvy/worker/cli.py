@@ -26,6 +26,9 @@ log = logging.getLogger("divvy.worker")
 
 MAX_SLOTS = 1024
 
+#: The largest size: 8 EiB less one byte, as the system counts.
+MAX_BYTES = 2**63 - 1
+
 #: The longest drain: a week.
 MAX_SECONDS = 7 * 24 * 3600.0
 
@@ -98,10 +101,11 @@ def parser() -> argparse.ArgumentParser:
 
 def memory(text: str) -> int:
     """Bytes, as a number with KiB, MiB or GiB."""
-    match = re.fullmatch(r"(\d+)([KMG]iB)?", text)
-    if match is None:
+    match = re.fullmatch(r"([0-9]{1,18})([KMG]iB)?", text)
+    size = int(match[1]) * _UNITS[match[2] or ""] if match is not None else 0
+    if not 0 < size <= MAX_BYTES:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512MiB")
-    return int(match[1]) * _UNITS[match[2] or ""]
+    return size
 
 
 def seconds(text: str) -> float:

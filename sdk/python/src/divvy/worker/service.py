@@ -19,6 +19,7 @@ from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
 from .slot import Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
+from .watcher import Watcher
 
 log = logging.getLogger("divvy.worker")
 
@@ -66,7 +67,8 @@ class Worker:
         self._coordinator = Coordinator(config.coordinator, config.token)
         context = start_context(config.modules)
         options = SlotOptions(config.modules, config.max_memory_bytes)
-        self._slots = [Slot(context, options) for _ in range(config.slots)]
+        watcher = Watcher(context)
+        self._slots = [Slot(context, options, watcher) for _ in range(config.slots)]
         self._board = Board(config.slots)
         self._stopping = threading.Event()
         self._giving_up = threading.Event()

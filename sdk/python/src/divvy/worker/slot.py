@@ -19,12 +19,16 @@ from typing import Any
 
 from . import child
 from .framing import Inbox
+from .watcher import Watcher, kill_groups
 
 #: How long a killed process may take to be gone.
 END_TIMEOUT = 10.0
 
 #: How long a new process may take to import its modules.
 START_TIMEOUT = 120.0
+
+#: Before a process that could not be forked is tried to be forked again.
+START_PAUSES = (0.05, 0.5)
 
 
 class SlotEnded(Exception):
@@ -53,9 +57,10 @@ def start_context(modules: Sequence[str]) -> ForkServerContext:
 class Slot:
     """One process. One thread sends calls and reads answers; any thread may kill it."""
 
-    def __init__(self, context: ForkServerContext, options: SlotOptions) -> None:
+    def __init__(self, context: ForkServerContext, options: SlotOptions, watcher: Watcher) -> None:
         self._context = context
         self._options = options
+        self._watcher = watcher
         self._lock = threading.Lock()
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -79,8 +84,10 @@ class Slot:
             ours, theirs = self._context.Pipe()
             arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
             process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
-            process.start()
+            fork(process)
             theirs.close()
+            if process.pid is not None:
+                self._watcher.watch(process.pid)
             self._process, self._pipe, self.session = process, ours, None
             self._inbox = Inbox()
             self._poll = select.poll()
@@ -155,15 +162,26 @@ class Slot:
         process.join(timeout=END_TIMEOUT)
         words = describe_exit(process.exitcode)
         if process.exitcode is not None:
+            if process.pid is not None:
+                self._watcher.forget(process.pid)
             process.close()
         return words
+
+
+def fork(process: BaseProcess) -> None:
+    """Starts a process, also where the one that it is forked from has just ended: the next try makes another one."""
+    for pause in START_PAUSES:
+        try:
+            return process.start()
+        except (EOFError, OSError):
+            time.sleep(pause)
+    return process.start()
 
 
 def kill(process: BaseProcess) -> None:
     """Kills a slot's process and what its calls have started, as far as that has not left its group."""
     if process.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_groups([process.pid])
     process.kill()
 
 

@@ -2,6 +2,7 @@
 //! survives a crash.
 
 mod skipping;
+mod unreadable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -300,7 +301,10 @@ impl Jobs {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
             this.change(id, action).await?;
-            let record = this.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
+            let record = match this.store.job(id).await {
+                Err(why @ ReadError::Unreadable { .. }) if action == Action::Cancel => this.unread_record(id, why).await?,
+                read => read?.ok_or(ChangeError::Unknown(id))?,
+            };
             // It may have ended just before; a retried job may have ended again since.
             if action != Action::Retry {
                 this.is_changed(&record, action)?;
@@ -363,14 +367,22 @@ impl Jobs {
             // Its end may be on its way to the store.
             self.store.flush().await?;
         }
-        let record = self.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
+        let record = match self.store.job(id).await {
+            Err(ReadError::Unreadable { detail, .. }) if action == Action::Cancel => {
+                return self.cancel_unread(id, detail).await;
+            }
+            read => read?.ok_or(ChangeError::Unknown(id))?,
+        };
         if !self.is_changed(&record, action)? {
             return Ok(false);
         }
         if action == Action::Retry {
             return self.retry(id, &record).await.map(|()| true);
         }
-        self.store.commit(Change { job: id, at: now().at, kind: action.change() }).await?;
+        match self.store.commit(Change { job: id, at: now().at, kind: action.change() }).await {
+            Err(WriteError::Corrupt(why)) if action == Action::Cancel => return self.cancel_unread(id, why).await,
+            written => written?,
+        }
         self.driver.input(|engine, now| match action {
             Action::Cancel => engine.cancel(id, now),
             // A job that has ended meanwhile is not there any more.

@@ -87,6 +87,15 @@ pub enum BatchError {
         /// Why.
         reason: String,
     },
+    /// Nothing of it is written: a row that it needs is damaged, which may be so of one of its jobs or of all of them. Its id
+    /// may be used for another batch.
+    #[error("not written: {error}")]
+    Damaged {
+        /// What is damaged.
+        error: WriteError,
+        /// Whether a row was read that is not as it was written: it is one job's. Else the database says so itself.
+        of_one: bool,
+    },
     /// It may be committed. The same batch must be sent again until that is known.
     #[error("not known to be written: {0}")]
     Unknown(WriteError),

@@ -6,10 +6,12 @@ mod pruning;
 mod reading;
 mod results;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use model::JobId;
 use tokio::sync::watch;
 
@@ -256,6 +258,18 @@ impl Store {
         self.call(Entry::Change(change)).await.map(|_| ())
     }
 
+    /// Cancels a job that cannot be read; durable when it resolves. Tells whether it was not over. What is left of its row
+    /// stays, and it is not told of any more.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn cancel_unread(&self, job: JobId, at: Timestamp, why: String) -> Result<bool, WriteError> {
+        self.refuse_to_follow()?;
+        let canceled = self.housekeep(Housekeeping::CancelUnread { job, at, why }).await?;
+        self.unreadable().dismiss(job);
+        Ok(canceled > 0)
+    }
+
     async fn call(&self, entry: Entry) -> Result<Answer, WriteError> {
         self.writer.call(Work::Entry(entry)).await
     }
@@ -296,6 +310,13 @@ impl Store {
     #[must_use]
     pub fn is_replaced(&self) -> watch::Receiver<bool> {
         self.writer.replaced()
+    }
+
+    /// Jobs whose changes cannot be written though those of others can, with the reason: what is stored of them is damaged.
+    /// Every change of theirs is left out from then on.
+    #[must_use]
+    pub fn unwritable(&self) -> watch::Receiver<BTreeMap<JobId, WriteError>> {
+        self.writer.unwritable()
     }
 
     /// The number of the newest committed event; 0 before the first.

@@ -1,12 +1,15 @@
 //! The one thread that writes. It takes what is queued, hands it to the store as one batch, and tells the callers that
 //! wait. While nothing can be written, recorded changes wait in order and every caller gets the error.
 
+mod suspects;
 mod thread;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use model::JobId;
 use tokio::sync::{oneshot, watch};
 
 use crate::backend::Backend;
@@ -23,6 +26,7 @@ pub(crate) struct Writer {
     latest_event: watch::Receiver<u64>,
     durable: watch::Receiver<u64>,
     replaced: watch::Receiver<bool>,
+    unwritable: watch::Receiver<BTreeMap<JobId, WriteError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,11 +42,12 @@ impl Writer {
         let stop = StopOnDrop(queue.clone());
         let mut thread = WriterThread::new(queue.clone(), backend, epoch, last_batch, events);
         let (durable, replaced) = (thread.durable.subscribe(), thread.replaced.subscribe());
+        let unwritable = thread.unwritable.subscribe();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _stop = stop;
             thread.run();
         })?;
-        Ok(Self { queue, latest_event, durable, replaced, thread: Some(thread) })
+        Ok(Self { queue, latest_event, durable, replaced, unwritable, thread: Some(thread) })
     }
 
     pub(crate) fn record(&self, entry: Entry) -> u64 {
@@ -85,6 +90,10 @@ impl Writer {
 
     pub(crate) fn replaced(&self) -> watch::Receiver<bool> {
         self.replaced.clone()
+    }
+
+    pub(crate) fn unwritable(&self) -> watch::Receiver<BTreeMap<JobId, WriteError>> {
+        self.unwritable.clone()
     }
 
     /// Commits what is queued and ends the thread. Returns how many changes could not be committed.

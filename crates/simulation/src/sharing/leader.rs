@@ -311,7 +311,7 @@ impl Sharing {
                 let pause = self.rng.random_range(20 * MS..200 * MS);
                 self.after(pause, Event::BatchArrives { member, boot, epoch });
             }
-            Err(error @ BatchError::Deterministic { .. }) => self.violate(format!("a batch is refused: {error}")),
+            Err(error @ (BatchError::Deterministic { .. } | BatchError::Damaged { .. })) => self.violate(format!("a batch is refused: {error}")),
         }
     }
 

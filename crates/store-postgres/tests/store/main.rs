@@ -1,6 +1,7 @@
 //! The store in PostgreSQL through its public face, on a real server.
 
 mod contract;
+mod damage;
 mod ended_sessions;
 mod failing;
 mod helpers;

@@ -1,10 +1,13 @@
 //! What the writer's thread does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::JobId;
 use tokio::sync::watch;
 
+use super::suspects::{Suspects, changed_job};
 use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Answer, Batch, Entry, Epoch};
 use crate::error::WriteError;
@@ -34,6 +37,10 @@ pub(super) struct WriterThread {
     pub(super) durable: watch::Sender<u64>,
     /// Whether the store's files are gone or others have taken their place.
     pub(super) replaced: watch::Sender<bool>,
+    /// Jobs whose changes cannot be written, though those of others can.
+    pub(super) unwritable: watch::Sender<BTreeMap<JobId, WriteError>>,
+    /// The highest number of a recorded change that is written.
+    last_written: u64,
     epoch: Epoch,
     /// The id of the next batch.
     next_batch: u64,
@@ -67,6 +74,8 @@ impl WriterThread {
             events,
             durable: watch::Sender::default(),
             replaced: watch::Sender::default(),
+            unwritable: watch::Sender::default(),
+            last_written: 0,
             epoch,
             next_batch: last_batch + 1,
             pause: FIRST_PAUSE,
@@ -133,14 +142,20 @@ impl WriterThread {
         self.closing_time() > CLOSE_PATIENCE
     }
 
-    fn commit(&mut self, group: Group) -> Committed {
+    fn commit(&mut self, mut group: Group) -> Committed {
+        self.refuse_unwritable(&mut group);
         if group.entries.is_empty() && !group.barriers.is_empty() && self.pause == FIRST_PAUSE {
             self.answer(group, Vec::new());
             return Committed::Yes;
         }
         // The rest of the group, last part first.
         let mut parts = vec![group];
+        let mut suspects = Suspects::default();
         while let Some(mut part) = parts.pop() {
+            suspects.hold_back(&mut part);
+            if part.entries.is_empty() && !suspects.errors.is_empty() {
+                continue;
+            }
             let batch = Batch { id: self.next_batch, epoch: self.epoch, entries: std::mem::take(&mut part.entries) };
             let since = Instant::now();
             let outcome = self.apply(&batch, &mut part);
@@ -148,13 +163,18 @@ impl WriterThread {
             match outcome {
                 Ok(Applied { answers, latest_event }) => {
                     self.next_batch += 1;
-                    self.recovered();
                     raise_latest(&self.events, latest_event);
                     let patience = (since.elapsed() / PART_OF_COMMIT).min(LONGEST_WAIT);
                     self.queue.expect_again(part.callers(), patience);
+                    suspects.note_written(&part);
                     self.answer(part, answers);
+                    if suspects.errors.is_empty() {
+                        self.written();
+                    }
                 }
-                Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {
+                Err(BatchError::Deterministic { entry: None, .. } | BatchError::Damaged { .. })
+                    if part.entries.len() > 1 =>
+                {
                     let (first, second) = part.halve();
                     parts.extend([second, first]);
                 }
@@ -166,20 +186,87 @@ impl WriterThread {
                         self.answer(part, answers);
                     }
                 }
+                Err(BatchError::Damaged { error, of_one }) => {
+                    if let Err(error) = Self::suspect(&mut suspects, &mut part, error, of_one) {
+                        parts.push(part);
+                        return self.put_back(suspects, parts, &error);
+                    }
+                    parts.push(part);
+                }
                 Err(BatchError::RolledBack(error) | BatchError::Unknown(error)) => {
                     parts.push(part);
-                    parts.reverse();
-                    self.failed(parts, &error);
-                    return Committed::NotYet;
+                    return self.put_back(suspects, parts, &error);
                 }
                 Err(BatchError::Superseded { current }) => {
-                    parts.push(part);
+                    parts.extend([part, suspects.held]);
                     self.superseded(parts, current);
                     return Committed::Never;
                 }
             }
         }
-        Committed::Yes
+        match suspects.errors.first_key_value().map(|(_, error)| error.clone()) {
+            Some(error) if !suspects.are_alone => self.put_back(suspects, parts, &error),
+            Some(_) => {
+                self.set_aside(suspects);
+                Committed::Yes
+            }
+            None => Committed::Yes,
+        }
+    }
+
+    /// Nothing more can be written now: what is left waits again, the last part first.
+    fn put_back(&mut self, suspects: Suspects, mut parts: Vec<Group>, error: &WriteError) -> Committed {
+        parts.push(suspects.held);
+        parts.reverse();
+        self.failed(parts, error);
+        Committed::NotYet
+    }
+
+    /// The only entry of a part meets damage. A recorded change is held back; a caller gets the error.
+    ///
+    /// # Errors
+    /// There is no entry: the damage is not of one.
+    fn suspect(suspects: &mut Suspects, part: &mut Group, error: WriteError, of_one: bool) -> Result<(), WriteError> {
+        let Some((entry, ticket)) = part.entries.first_mut().zip(part.tickets.first_mut()) else { return Err(error) };
+        if ticket.refuse(&error) {
+            *entry = Entry::Nothing;
+            return Ok(());
+        }
+        let Some(job) = changed_job(entry) else { return Err(error) };
+        suspects.errors.insert(job, error);
+        suspects.are_alone |= of_one;
+        suspects.hold_back(part);
+        Ok(())
+    }
+
+    /// Jobs that cannot be written go no further, and all others do.
+    fn set_aside(&mut self, Suspects { errors, held, .. }: Suspects) {
+        self.unwritable.send_modify(|unwritable| unwritable.extend(errors));
+        let answers = vec![Answer::Done; held.entries.len()];
+        self.answer(held, answers);
+        self.written();
+    }
+
+    /// Takes out what changes jobs that cannot be written.
+    fn refuse_unwritable(&self, group: &mut Group) {
+        let unwritable = self.unwritable.borrow();
+        if unwritable.is_empty() {
+            return;
+        }
+        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets) {
+            if let Some(error) = changed_job(entry).and_then(|job| unwritable.get(&job)) {
+                ticket.refuse(error);
+                *entry = Entry::Nothing;
+            }
+        }
+    }
+
+    /// All that came before is written or refused.
+    fn written(&mut self) {
+        self.recovered();
+        if self.last_written > 0 {
+            self.durable.send_replace(self.last_written);
+        }
     }
 
     /// Sends a batch until it is known what became of it, or the store closes. While it is in doubt, callers behind it
@@ -301,8 +388,8 @@ impl WriterThread {
         true
     }
 
-    fn answer(&self, group: Group, answers: Vec<Answer>) {
-        let number = group.last_number();
+    fn answer(&mut self, group: Group, answers: Vec<Answer>) {
+        self.last_written = self.last_written.max(group.last_number().unwrap_or(0));
         self.queue.finished(group.len());
         for ((entry, ticket), answer) in group.entries.into_iter().zip(group.tickets).zip(answers) {
             if let Answer::Refused(reason) = &answer {
@@ -315,9 +402,6 @@ impl WriterThread {
         }
         for reply in group.barriers {
             let _ = reply.send(Ok(Answer::Done));
-        }
-        if let Some(number) = number {
-            self.durable.send_replace(number);
         }
     }
 }

@@ -33,7 +33,7 @@ const CHANGED_TOGETHER: usize = 128;
 /// Jobs that the engine gets at a time.
 const TAKEN_UP_AT_ONCE: usize = 64;
 
-/// Jobs of other coordinators that are read at a time: changes of these wait meanwhile.
+/// Jobs that are read at a time. Changes of jobs of other coordinators wait meanwhile.
 const READ_AT_ONCE: usize = 256;
 
 /// Pause before the store is read again for a job that it has opened and the engine does not know yet.
@@ -135,7 +135,16 @@ impl Jobs {
     pub(crate) async fn recover(&self) -> Result<usize, ReadError> {
         let set_aside = self.store.set_aside_workers().await?;
         self.driver.input(|engine, now| engine.keep_set_aside(set_aside, now));
-        let jobs = self.store.unfinished().await?;
+        let mut count = 0;
+        let jobs = self.store.open_jobs().await?;
+        // Some at a time: rows are larger than what the engine keeps of them.
+        for some in jobs.chunks(READ_AT_ONCE) {
+            count += self.recover_some(self.store.unfinished_jobs(some.to_vec()).await?).await;
+        }
+        Ok(count)
+    }
+
+    async fn recover_some(&self, jobs: Vec<UnfinishedJob>) -> usize {
         let (simulated, jobs): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| is_simulated(&job.record.options.requires));
         // Committed, not recorded: the engine numbers the recorded changes.
@@ -154,7 +163,7 @@ impl Jobs {
         for (job_id, error) in &unreadable {
             self.store.unreadable().note_job(*job_id, error);
         }
-        Ok(count - unreadable.len())
+        count - unreadable.len()
     }
 
     /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
@@ -253,36 +262,16 @@ impl Jobs {
         }
     }
 
-    /// Gives the engine those of some jobs that it does not know, under their locks.
+    /// Gives the engine those of some jobs that it does not know, under their locks, as soon as they can be read.
     async fn take_up_stored(&self, ids: &[JobId]) {
-        if self.take_up_together(ids).await.is_ok() {
-            return;
-        }
-        // The database fails a read of several jobs where it cannot read the row of one: each job is read by itself.
-        for id in ids {
-            if let Err(error) = self.take_up_together(&[*id]).await {
-                self.store.unreadable().note_job(*id, &error);
-            }
-        }
-    }
-
-    /// The same, as soon as they can be read. Those that this version cannot read are left out.
-    ///
-    /// # Errors
-    /// The server cannot read one of them.
-    async fn take_up_together(&self, ids: &[JobId]) -> Result<(), ReadError> {
         loop {
             let unknown: Vec<_> =
                 self.driver.view(|engine| ids.iter().copied().filter(|id| !engine.knows(*id)).collect());
             if unknown.is_empty() {
-                return Ok(());
+                return;
             }
             match self.unfinished(unknown).await {
-                Ok(Ok(jobs)) => {
-                    self.take_up(jobs);
-                    return Ok(());
-                }
-                Ok(Err(error @ ReadError::Corrupt { .. })) => return Err(error),
+                Ok(Ok(jobs)) => return self.take_up(jobs),
                 Ok(Err(error)) => debug!(%error, "jobs that others have stored cannot be read yet"),
                 Err(error) => debug!(%error, "jobs that others have stored cannot be read yet"),
             }

@@ -128,8 +128,11 @@ pub trait Reads: Send + Sync {
     /// [`Reads::jobs`].
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64>;
 
-    /// Every job that is not over, or those of them that are named, in the order in which they came; all of one moment.
-    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>>;
+    /// Every job that is not over, in the order in which they came.
+    fn open_jobs(&self) -> Reading<'_, Vec<JobId>>;
+
+    /// Those of the jobs that are not over, in the order in which they came; all of one moment.
+    fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
     /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;

@@ -170,13 +170,22 @@ impl Store {
         self.reads.unreadable()
     }
 
+    /// Every job that is not over, in the order in which they came, to be read by [`Store::unfinished_jobs`] some at a time.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn open_jobs(&self) -> Result<Vec<JobId>, ReadError> {
+        self.unreadable().forget_jobs();
+        self.reads.open_jobs().await
+    }
+
     /// Every job that is not over and can be read, in the order in which they came; [`Store::unreadable`] has the others.
     ///
     /// # Errors
     /// They could not be read.
     pub async fn unfinished(&self) -> Result<Vec<UnfinishedJob>, ReadError> {
-        self.unreadable().forget_jobs();
-        self.reads.unfinished(None).await
+        let jobs = self.open_jobs().await?;
+        self.unfinished_jobs(jobs).await
     }
 
     /// One job, if it is not over and can be read.
@@ -192,7 +201,7 @@ impl Store {
     /// # Errors
     /// They could not be read.
     pub async fn unfinished_jobs(&self, ids: Vec<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
-        self.reads.unfinished(Some(ids)).await
+        self.reads.unfinished(ids).await
     }
 
     /// Accepts a job; durable when it resolves. Dropped before, it may or may not accept the job.

@@ -7,4 +7,5 @@ mod failing;
 mod helpers;
 mod moving;
 mod opening;
+mod roles;
 mod statistics;

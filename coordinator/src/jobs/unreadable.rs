@@ -35,7 +35,8 @@ impl Jobs {
 
     /// A canceled job that cannot be read, as its events tell of it.
     pub(super) async fn unread_record(&self, id: JobId, why: ReadError) -> Result<JobRecord, ChangeError> {
-        let (first, last) = (self.store.events(0, Some(id), 1).await?.pop(), self.store.last_events(id, 1).await?.pop());
+        let (first, last) =
+            (self.store.events(0, Some(id), 1).await?.pop(), self.store.last_events(id, 1).await?.pop());
         let (Some(first), Some(last)) = (first, last) else { return Err(why.into()) };
         if last.kind != EventKind::Canceled {
             return Err(why.into());

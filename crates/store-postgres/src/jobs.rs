@@ -100,11 +100,7 @@ pub(crate) async fn unfinished(
     Ok(found)
 }
 
-async fn read_unfinished(
-    link: &Link,
-    unreadable: &Unreadable,
-    only: &[Uuid],
-) -> Result<Vec<UnfinishedJob>, DbError> {
+async fn read_unfinished(link: &Link, unreadable: &Unreadable, only: &[Uuid]) -> Result<Vec<UnfinishedJob>, DbError> {
     const JOBS: &str = concat!(
         "SELECT ",
         record_columns!(),
@@ -113,7 +109,8 @@ async fn read_unfinished(
     const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
          WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
     let question = |sql| Step::Run { sql, params: vec![Box::new(only) as Param<'_>] };
-    let answers = match link.fly(vec![Step::Plain(BEGIN), question(JOBS), question(SPANS), Step::Plain("COMMIT")]).await {
+    let answers = match link.fly(vec![Step::Plain(BEGIN), question(JOBS), question(SPANS), Step::Plain("COMMIT")]).await
+    {
         Ok(answers) => answers,
         Err(FlightError { error, .. }) => return Err(error),
     };

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use model::{JobId, JobState};
 use rusqlite::Connection;
-use store::rules::{
-    self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect, RowTasks, canceled_unread,
-};
+use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect, RowTasks, canceled_unread};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};

@@ -81,8 +81,8 @@ pub(crate) fn unfinished(
     while let Some(row) = rows.next()? {
         found.add_job(row.get::<_, i64>(16)?, column::job_id(row, 0)?, of_row(record(row))?);
     }
-    let mut select =
-        transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {UNFINISHED}"))?;
+    let mut select = transaction
+        .prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {UNFINISHED}"))?;
     let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
         found.add_span(&row.get::<_, i64>(0)?, of_row(span(row))?);

@@ -98,7 +98,10 @@ fn a_coordinator_of_its_own_starts_and_leaves_a_job_that_it_cannot_read_alone() 
     for _ in 0..2 {
         let canceled = request(coordinator.public, "POST", &format!("/v1/jobs/{}/cancel", jobs[1]), &[], "");
         let job = canceled.json();
-        assert_eq!((canceled.status, &job["id"], &job["state"]), (200, &Value::from(jobs[1].clone()), &Value::from("canceled")));
+        assert_eq!(
+            (canceled.status, &job["id"], &job["state"]),
+            (200, &Value::from(jobs[1].clone()), &Value::from("canceled"))
+        );
         assert!(job["notice"].as_str().is_some_and(|notice| notice.contains("version 99 is not known")), "{job}");
     }
     assert_eq!(coordinator.metric("divvy_unreadable_jobs"), 0.0);

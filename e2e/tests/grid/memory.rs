@@ -71,7 +71,8 @@ fn a_takeover_holds_a_few_of_the_rows_at_a_time() {
     let mut group = Group::start(2, &[]);
     let leader = group.leader();
     let tags: String = (0..15).map(|tag| format!(r#""{}{tag:02}": "{}","#, "k".repeat(250), "v".repeat(250))).collect();
-    let body = format!(r#"{{"kind": "sleep", "params": {{"tasks": 1, "seconds": 1}}, "tags": {{{tags} "last": "1"}}}}"#);
+    let body =
+        format!(r#"{{"kind": "sleep", "params": {{"tasks": 1, "seconds": 1}}, "tags": {{{tags} "last": "1"}}}}"#);
     let submitted = request(group.coordinators[leader].public, "POST", "/v1/jobs", &[], &body);
     assert_eq!(submitted.status, 201, "{submitted:?}");
     let copies = format!(

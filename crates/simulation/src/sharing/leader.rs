@@ -312,7 +312,9 @@ impl Sharing {
                 let pause = self.rng.random_range(20 * MS..200 * MS);
                 self.after(pause, Event::BatchArrives { member, boot, epoch });
             }
-            Err(error @ (BatchError::Deterministic { .. } | BatchError::Damaged { .. })) => self.violate(format!("a batch is refused: {error}")),
+            Err(error @ (BatchError::Deterministic { .. } | BatchError::Damaged { .. })) => {
+                self.violate(format!("a batch is refused: {error}"))
+            }
         }
     }
 

@@ -14,7 +14,8 @@ fn damage(database: &Database, number: i64) {
     database.ask("CREATE EXTENSION IF NOT EXISTS pg_surgery");
     let toast = database.ask("SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'divvy.jobs'::regclass");
     database.ask(&format!("SELECT heap_force_kill('{toast}', ARRAY(SELECT ctid FROM {toast}))"));
-    let read = Server::shared().psql_command(&database.name, &format!("SELECT md5(error) FROM divvy.jobs WHERE {of_job}"));
+    let read =
+        Server::shared().psql_command(&database.name, &format!("SELECT md5(error) FROM divvy.jobs WHERE {of_job}"));
     let said = { read }.output().expect("psql is there").stderr;
     assert!(String::from_utf8_lossy(&said).contains("missing chunk"), "{}", String::from_utf8_lossy(&said));
 }
@@ -45,7 +46,10 @@ async fn a_row_that_the_server_cannot_read_stops_its_job_alone() {
     for number in [1, 3] {
         assert_eq!(record_of(&store, id(number)).await.tasks_done, 3);
     }
-    store.commit(change(id(1), at(5), ChangeKind::Ended { state: JobState::Failed, result: None, error: None })).await.expect("room");
+    store
+        .commit(change(id(1), at(5), ChangeKind::Ended { state: JobState::Failed, result: None, error: None }))
+        .await
+        .expect("room");
     store.submit(range_job(4, 10)).await.expect("room");
 }
 

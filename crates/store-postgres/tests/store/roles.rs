@@ -37,7 +37,8 @@ impl Guarded {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_time_on_the_role_do_not_reach_the_writer_and_the_lease() {
     let guarded = Guarded::new();
-    for limit in ["statement_timeout = '50ms'", "lock_timeout = '10ms'", "idle_in_transaction_session_timeout = '50ms'"] {
+    for limit in ["statement_timeout = '50ms'", "lock_timeout = '10ms'", "idle_in_transaction_session_timeout = '50ms'"]
+    {
         guarded.server.psql(&guarded.database, &format!("ALTER ROLE keeper SET {limit}"));
     }
     let shared = open(&guarded.url(guarded.server.address(), "first"), &guarded.results);
@@ -65,13 +66,19 @@ async fn another_password_leaves_connections_alone_and_is_told_of_where_a_new_on
     proxy.cut();
     let said = "password authentication failed for user \"keeper\"";
     let refused = store.submit(range_job(3, 10)).await;
-    assert!(matches!(&refused, Err(SubmitError::Write(WriteError::Unavailable(why))) if why.contains(said)), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(SubmitError::Write(WriteError::Unavailable(why))) if why.contains(said)),
+        "{refused:?}"
+    );
     let unread = store.job(id(1)).await;
     assert!(matches!(&unread, Err(ReadError::Unavailable(why)) if why.contains(said)), "{unread:?}");
     let lost = shared.leadership().acquire(Uuid::from_u128(1));
     assert!(matches!(&lost, Err(LeadershipError::Unavailable(why)) if why.contains(said)), "{lost:?}");
     let closed = store_postgres::open(&settings(&guarded.url(proxy.address(), "first"), &guarded.results));
-    assert!(matches!(&closed, Err(error @ OpenError::Unavailable { .. }) if error.to_string().contains(said)), "{closed:?}");
+    assert!(
+        matches!(&closed, Err(error @ OpenError::Unavailable { .. }) if error.to_string().contains(said)),
+        "{closed:?}"
+    );
     // The old password again, as a role may have for a while: nothing has to be started again.
     guarded.server.psql(&guarded.database, "ALTER ROLE keeper PASSWORD 'first'");
     let acquired = shared.leadership().acquire(Uuid::from_u128(1));

@@ -123,7 +123,9 @@ pub async fn a_program_stays_while_parameters_that_cannot_be_read_name_it(harnes
     store.submit(program_job(1, one, None)).await.expect("room");
     store.close().expect("all is committed");
     // As a later release may write them.
-    if !harness.damage(&format!(r#"UPDATE jobs SET params = '{{"v": 9, "steps": ["{}"]}}'"#, one.to_string().to_uppercase())) {
+    if !harness
+        .damage(&format!(r#"UPDATE jobs SET params = '{{"v": 9, "steps": ["{}"]}}'"#, one.to_string().to_uppercase()))
+    {
         return;
     }
     let store = harness.open();

@@ -167,10 +167,9 @@ impl WriterThread {
                     let patience = (since.elapsed() / PART_OF_COMMIT).min(LONGEST_WAIT);
                     self.queue.expect_again(part.callers(), patience);
                     suspects.note_written(&part);
+                    // A caller that is answered finds the number.
+                    self.written(&part, suspects.errors.is_empty());
                     self.answer(part, answers);
-                    if suspects.errors.is_empty() {
-                        self.written();
-                    }
                 }
                 Err(BatchError::Deterministic { entry: None, .. } | BatchError::Damaged { .. })
                     if part.entries.len() > 1 =>
@@ -242,9 +241,9 @@ impl WriterThread {
     /// Jobs that cannot be written go no further, and all others do.
     fn set_aside(&mut self, Suspects { errors, held, .. }: Suspects) {
         self.unwritable.send_modify(|unwritable| unwritable.extend(errors));
+        self.written(&held, true);
         let answers = vec![Answer::Done; held.entries.len()];
         self.answer(held, answers);
-        self.written();
     }
 
     /// Takes out what changes jobs that cannot be written.
@@ -261,10 +260,13 @@ impl WriterThread {
         }
     }
 
-    /// All that came before is written or refused.
-    fn written(&mut self) {
-        self.recovered();
-        if self.last_written > 0 {
+    /// A part is written or refused, and all that came before it where `is_all`.
+    fn written(&mut self, part: &Group, is_all: bool) {
+        self.last_written = self.last_written.max(part.last_number().unwrap_or(0));
+        if is_all {
+            self.recovered();
+        }
+        if is_all && self.last_written > 0 {
             self.durable.send_replace(self.last_written);
         }
     }
@@ -388,8 +390,7 @@ impl WriterThread {
         true
     }
 
-    fn answer(&mut self, group: Group, answers: Vec<Answer>) {
-        self.last_written = self.last_written.max(group.last_number().unwrap_or(0));
+    fn answer(&self, group: Group, answers: Vec<Answer>) {
         self.queue.finished(group.len());
         for ((entry, ticket), answer) in group.entries.into_iter().zip(group.tickets).zip(answers) {
             if let Answer::Refused(reason) = &answer {

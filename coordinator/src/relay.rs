@@ -1,5 +1,6 @@
 //! Passes requests on to the coordinator that leads, and to the next one when it goes away.
 
+mod bounds;
 mod upload;
 
 use std::sync::Arc;
@@ -20,12 +21,13 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::config::Config;
-use crate::http::{FORM_EXPANSION, REPORT_OVERHEAD_BYTES, State, UPLOAD_OVERHEAD_BYTES, UPLOAD_TIMEOUT};
+use crate::http::State;
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
+use bounds::Bounds;
 use upload::Upload;
 
 /// Marks a request that a coordinator has passed on: it goes no further.
@@ -57,9 +59,6 @@ const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest answer that is looked into: a job whose parameters are of a usual length.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
-
-/// How long a body may take to arrive, unless it is a file.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Headers of one connection (RFC 9110, 7.6.1), and those that this request's own client writes. `Origin` was compared with
 /// the host that the caller asked.
@@ -97,34 +96,6 @@ pub(crate) struct LeaderRelay {
     bounds: Bounds,
     bodies: BodyBudget,
     metrics: CoordinatorMetrics,
-}
-
-/// The longest bodies that the leader takes.
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    usual: usize,
-    form: usize,
-    file: usize,
-}
-
-impl Bounds {
-    fn new(config: &Config) -> Self {
-        let file = usize::try_from(config.max_program_bytes).unwrap_or(usize::MAX);
-        Self {
-            usual: config.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES).max(config.max_job_bytes),
-            form: config.max_job_bytes.saturating_mul(FORM_EXPANSION),
-            file: file.saturating_add(UPLOAD_OVERHEAD_BYTES),
-        }
-    }
-
-    /// Bytes, and how long they may take to arrive.
-    fn of(self, size: BodySize) -> (usize, Duration) {
-        match size {
-            BodySize::Usual => (self.usual, BODY_TIMEOUT),
-            BodySize::Form => (self.form, BODY_TIMEOUT),
-            BodySize::File => (self.file, UPLOAD_TIMEOUT),
-        }
-    }
 }
 
 /// A request that is passed on.
@@ -404,19 +375,4 @@ fn answer(response: Response) -> HttpResponse {
         Ok::<_, reqwest::Error>(piece.map(|piece| (piece, response)))
     });
     answer.streaming(Box::pin(pieces))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_that_a_handler_takes_is_passed_on() {
-        let config =
-            Config { max_program_bytes: 1 << 30, max_job_bytes: 3 << 20, max_result_bytes: 1_024, ..Config::default() };
-        let bounds = Bounds::new(&config);
-        assert_eq!(bounds.of(BodySize::Usual), (3 << 20, BODY_TIMEOUT));
-        assert_eq!(bounds.of(BodySize::Form), (9 << 20, BODY_TIMEOUT));
-        assert_eq!(bounds.of(BodySize::File), ((1 << 30) + UPLOAD_OVERHEAD_BYTES, UPLOAD_TIMEOUT));
-    }
 }

@@ -154,6 +154,7 @@ impl Term {
         background.spawn(compositions::run(queues.compositions, store, driver, self.supervisor.clone()));
         background.spawn(Arc::clone(&self.driver).run_timers());
         background.spawn(Arc::clone(&self.driver).follow_store());
+        background.spawn(self.jobs.clone().follow_unwritable());
         background.spawn(tick(Arc::clone(&self.driver), Arc::clone(&self.pull_workers)));
         let statistics = parts.config.statistics_retention();
         background.spawn(prune(Arc::clone(&self.store), self.trust.clone(), statistics));

@@ -6,6 +6,7 @@
 
 mod heartbeats;
 mod registration;
+mod states;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use api::{Heartbeat, HeartbeatAnswer};
 use dashmap::{DashMap, Entry};
-use engine::{Engine, HeldLease, Now, Reconciled, Standing};
+use engine::{Engine, HeldLease, Now, Reconciled};
 use model::{BootId, JobKind, Labels, Requirements, WorkerId};
 use scheduler::WorkerKey;
 
@@ -73,30 +74,6 @@ pub(crate) struct Evicted {
     pub(crate) worker_id: WorkerId,
     /// Whether it had said that it leaves, and held nothing.
     pub(crate) had_left: bool,
-}
-
-/// Workers by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WorkerStates {
-    pub(crate) ready: u64,
-    pub(crate) suspended: u64,
-    pub(crate) draining: u64,
-    /// Slots of the ready workers.
-    pub(crate) slots: u64,
-}
-
-impl WorkerStates {
-    fn add(&mut self, standing: Option<Standing>, slots: u32) {
-        match standing {
-            Some(Standing::Ready) => {
-                self.ready += 1;
-                self.slots += u64::from(slots);
-            }
-            Some(Standing::Suspended) => self.suspended += 1,
-            Some(Standing::Draining) => self.draining += 1,
-            None => (),
-        }
-    }
 }
 
 /// The last-seen map.
@@ -316,29 +293,6 @@ impl Workers {
             self.registrations.iter().map(|worker| (worker.key().clone(), worker.value().clone())).collect();
         workers.sort_by(|(one, _), (other, _)| one.cmp(other));
         workers
-    }
-
-    /// Workers by state, and the slots of those that are ready. A standby knows which of them drain.
-    pub(crate) fn states(&self) -> WorkerStates {
-        let standing = |worker: &Registration| {
-            if worker.heartbeat.is_draining { Standing::Draining } else { Standing::Ready }
-        };
-        let workers: Vec<_> = self
-            .registrations
-            .iter()
-            .map(|worker| (worker.key, worker.heartbeat.slots, standing(worker.value())))
-            .collect();
-        let mut states = WorkerStates::default();
-        match self.driver() {
-            Some(driver) => driver.view(|engine| {
-                for (key, slots, _) in workers {
-                    let worker = key.and_then(|key| engine.worker(key));
-                    states.add(worker.map(|worker| worker.standing), slots);
-                }
-            }),
-            None => workers.into_iter().for_each(|(_, slots, standing)| states.add(Some(standing), slots)),
-        }
-        states
     }
 
     /// The registration under a name.

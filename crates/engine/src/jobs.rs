@@ -84,7 +84,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes up the jobs that the last coordinator left. Tasks of those that had started wait for
+    /// Takes up jobs that the last coordinator left, some at a time. Tasks of those that had started wait for
     /// [`crate::Settings::recovery`], so that the workers that hold them can say so. Returns the jobs that cannot be read.
     pub fn recover(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
         self.recover_jobs(jobs, false, now)
@@ -107,7 +107,10 @@ impl Engine {
             }
         }
         if !held.is_empty() {
-            self.recovering = Some((now.instant + self.settings.recovery, held));
+            let end = now.instant + self.settings.recovery;
+            let (until, jobs) = self.recovering.get_or_insert_with(|| (end, Vec::new()));
+            *until = end;
+            jobs.extend(held);
         }
         self.settle(now);
         self.dispatch(now);

@@ -41,7 +41,9 @@ pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
 pub use payloads::Payloads;
 pub use plain_words::{counted, json_cause, json_error, json_error_at, parse_error, predicate};
 pub use priority::Priority;
-pub use program::{ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, uploaded_programs};
+pub use program::{
+    ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, needs_program, uploaded_programs,
+};
 pub use program_output::{INLINE_OUTPUT_BYTES, OutputObject, ProgramOutput, TextCheck};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};
 pub use requirements::{Affinity, Requirements, Resources, SIMULATION_LABEL};

@@ -274,6 +274,16 @@ pub fn uploaded_programs(kind: JobKind, params: &str) -> Vec<ProgramHash> {
     [program].into_iter().chain(fold).filter_map(hash).collect()
 }
 
+/// Whether a job of the kind `program` with these parameters needs the program: also where another version has written them,
+/// and this one cannot read them.
+#[must_use]
+pub fn needs_program(params: &str, hash: ProgramHash) -> bool {
+    if serde_json::from_str::<Named>(params).is_ok() {
+        return uploaded_programs(JobKind::PROGRAM, params).contains(&hash);
+    }
+    params.to_ascii_lowercase().contains(&hash.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

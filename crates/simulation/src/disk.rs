@@ -85,7 +85,8 @@ impl Disk {
     }
 
     pub(crate) fn unfinished(&self, only: Option<JobId>) -> Vec<UnfinishedJob> {
-        ready(self.reads.unfinished(only.map(|id| vec![id])))
+        let jobs = only.map_or_else(|| ready(self.reads.open_jobs()), |id| vec![id]);
+        ready(self.reads.unfinished(jobs))
     }
 
     /// Workers that were set aside, the latest last.

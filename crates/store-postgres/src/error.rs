@@ -158,7 +158,7 @@ pub(crate) fn write_error(error: &DbError) -> WriteError {
     match code {
         "53100" => WriteError::Full("the disk of the database is full".to_owned()),
         "25006" => WriteError::ReadOnly("the database is read-only".to_owned()),
-        _ if code.starts_with("XX") => WriteError::Corrupt(error.to_string()),
+        _ if error.is_damage() => WriteError::Corrupt(error.to_string()),
         _ => WriteError::Unavailable(error.to_string()),
     }
 }
@@ -167,8 +167,10 @@ pub(crate) fn write_error(error: &DbError) -> WriteError {
 pub(crate) fn batch_error(error: &DbError) -> BatchError {
     // Data exceptions, violated constraints and limits of the server: the same entry would meet them again.
     let class = error.state().map_or("", |state| &state.code()[..2]);
-    if matches!(class, "22" | "23" | "54") || matches!(error, DbError::Damaged(_)) {
+    if matches!(class, "22" | "23" | "54") {
         BatchError::Deterministic { entry: None, reason: error.to_string() }
+    } else if error.is_damage() {
+        BatchError::Damaged { error: write_error(error), of_one: matches!(error, DbError::Damaged(_)) }
     } else {
         BatchError::RolledBack(write_error(error))
     }

@@ -1,9 +1,15 @@
 //! Deleting what is not kept any more, piece by piece, within the writer's transaction.
 
+use jiff::Timestamp;
+use model::JobId;
+use store::rules::{RowTasks, canceled_unread};
+use store::statistics::Subject;
 use store::{Housekeeping, JobKey};
 
 use crate::error::DbError;
 use crate::link::Link;
+use crate::plan::Plan;
+use crate::rows::Column;
 use crate::{rows, statistics};
 
 /// Takes jobs out of sight, those that are still over, and counts their events that are not published
@@ -35,6 +41,34 @@ const SWEPT: &str = "DELETE FROM swept WHERE job = $1";
 const OBJECTS_DELETED: &str =
     "WITH gone AS (DELETE FROM dropped_objects WHERE object = ANY($1::text[]) RETURNING 1) SELECT count(*) FROM gone";
 
+const CANCEL_UNREAD: &str = "UPDATE jobs SET state = 'canceled', finished_at = $2 WHERE id = $1 AND finished_at IS NULL \
+     RETURNING key, tasks_done, tasks_failed, tasks, uncounted, kind, task, submitted_at";
+
+/// Cancels a job of which no more is read than can be. Returns how many.
+pub(crate) async fn cancel_unread<'a>(
+    link: &Link,
+    plan: &mut Plan<'a>,
+    job: JobId,
+    at: Timestamp,
+    why: &'a str,
+) -> Result<u64, DbError> {
+    let Some(row) = link.query_opt(CANCEL_UNREAD, &[&job.0, &at.column()]).await? else { return Ok(0) };
+    let number = |column| rows::about(&row, column).unwrap_or(0);
+    let tasks = RowTasks { done: number(1), failed: number(2), total: number(3) };
+    let (key, uncounted) = (rows::get::<i64>(&row, 0)?, rows::counts(&row, 4));
+    if uncounted.is_ok() {
+        link.query("UPDATE jobs SET uncounted = NULL WHERE key = $1", &[&key]).await?;
+    }
+    let event = canceled_unread(at, why, tasks, uncounted.unwrap_or_default());
+    let subject = match (rows::parse(&row, 5), rows::get(&row, 6), rows::time(&row, 7)) {
+        (Ok(kind), Ok(task), Ok(submitted_at)) => Some(Subject { kind, task, submitted_at }),
+        // It is counted nowhere: nobody knows as what.
+        _ => None,
+    };
+    plan.put_event(key, subject.as_ref(), &event);
+    Ok(1)
+}
+
 /// Returns how many jobs, rows or names were deleted.
 pub(crate) async fn housekeep(link: &Link, housekeeping: &Housekeeping) -> Result<u64, DbError> {
     let counted = match housekeeping {
@@ -44,6 +78,7 @@ pub(crate) async fn housekeep(link: &Link, housekeeping: &Housekeeping) -> Resul
         }
         Housekeeping::Sweep(JobKey(key)) => link.query_opt(SWEEP, &[key]).await?,
         Housekeeping::ForgetStatistics(grain, before) => return statistics::forget(link, *grain, *before).await,
+        Housekeeping::CancelUnread { .. } => return Ok(0),
         Housekeeping::ObjectsDeleted(names) => link.query_opt(OBJECTS_DELETED, &[names]).await?,
     };
     let count = counted.map_or(Ok(0), |row| rows::count(&row, 0))?;

@@ -61,57 +61,46 @@ pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize)
     Ok(link.query(SQL, &[&limit]).await?.iter().filter_map(read).collect())
 }
 
-const UNFINISHED: &str = concat!(
-    "SELECT ",
-    record_columns!(),
-    " FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id"
-);
-const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
-     WHERE state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
-
-/// All jobs that are not over. Each row is let go of once it is read: there may be very many.
-pub(crate) async fn unfinished(link: &Link, unreadable: &Unreadable) -> Result<Vec<UnfinishedJob>, DbError> {
-    // One snapshot, so that spans and jobs are of the same moment. However many there are, no coordinator leads without them.
-    link.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0").await?;
-    let mut found = UnfinishedRows::default();
-    let reading = async {
-        link.each(UNFINISHED, |row| add_job(&mut found, row)).await?;
-        link.each(SPANS, |row| add_span(&mut found, row)).await
-    };
-    let read = reading.await;
+/// Every job that is not over. However many there are, no coordinator leads without them.
+pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
+    const OPEN: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id";
+    link.client.batch_execute(BEGIN).await?;
+    let mut jobs = Vec::new();
+    let note = |row: &Row| rows::job_id(row, 0).map(|id| jobs.push(id));
+    let read = link.each(OPEN, note).await;
     // Also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
-    match read {
-        Err(error) if error.is_damage() => one_by_one(link, unreadable).await,
-        read => {
-            read?;
-            ended?;
-            Ok(found.finish(unreadable))
-        }
-    }
+    read?;
+    ended?;
+    Ok(jobs)
 }
 
-/// The same where the server itself cannot read some row.
-async fn one_by_one(link: &Link, unreadable: &Unreadable) -> Result<Vec<UnfinishedJob>, DbError> {
-    const IDS: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id";
-    let mut found = Vec::new();
-    for row in link.query(IDS, &[]).await? {
-        let id: Uuid = rows::get(&row, 0)?;
-        match some_unfinished(link, unreadable, &[id]).await {
-            Ok(jobs) => found.extend(jobs),
-            Err(error) if error.is_damage() => unreadable.note_job(JobId(id), &error),
-            Err(error) => return Err(error),
+/// One snapshot, and no bound on the time of a statement.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
+
+/// Those of the jobs that are not over.
+pub(crate) async fn unfinished(
+    link: &Link,
+    unreadable: &Unreadable,
+    jobs: &[Uuid],
+) -> Result<Vec<UnfinishedJob>, DbError> {
+    let (mut found, mut parts) = (Vec::new(), vec![jobs]);
+    while let Some(part) = parts.pop() {
+        match (read_unfinished(link, unreadable, part).await, part) {
+            (Ok(jobs), _) => found.extend(jobs),
+            // The server itself cannot read a row.
+            (Err(error), [job]) if error.is_damage() => unreadable.note_job(JobId(*job), &error),
+            (Err(error), _) if error.is_damage() => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+            }
+            (Err(error), _) => return Err(error),
         }
     }
     Ok(found)
 }
 
-/// Those of some jobs that are not over.
-pub(crate) async fn some_unfinished(
-    link: &Link,
-    unreadable: &Unreadable,
-    only: &[Uuid],
-) -> Result<Vec<UnfinishedJob>, DbError> {
+async fn read_unfinished(link: &Link, unreadable: &Unreadable, only: &[Uuid]) -> Result<Vec<UnfinishedJob>, DbError> {
     const JOBS: &str = concat!(
         "SELECT ",
         record_columns!(),
@@ -120,8 +109,8 @@ pub(crate) async fn some_unfinished(
     const SPANS: &str = "SELECT jobs.id, what, first, beyond, failures FROM jobs JOIN spans ON spans.job = jobs.key \
          WHERE jobs.id = ANY($1::uuid[]) AND state IN ('queued', 'running', 'paused') ORDER BY spans.job, what, first";
     let question = |sql| Step::Run { sql, params: vec![Box::new(only) as Param<'_>] };
-    let begin = Step::Plain("BEGIN ISOLATION LEVEL REPEATABLE READ");
-    let answers = match link.fly(vec![begin, question(JOBS), question(SPANS), Step::Plain("COMMIT")]).await {
+    let answers = match link.fly(vec![Step::Plain(BEGIN), question(JOBS), question(SPANS), Step::Plain("COMMIT")]).await
+    {
         Ok(answers) => answers,
         Err(FlightError { error, .. }) => return Err(error),
     };

@@ -119,7 +119,7 @@ impl<'a> Plan<'a> {
             let (first, beyond) = (places.start as u64, places.end as u64);
             self.payloads.push(key, first.column(), beyond.column(), payloads.array(places));
         }
-        self.put_event(key, &subject, &EventRow { source, ..submitted(new) });
+        self.put_event(key, Some(&subject), &EventRow { source, ..submitted(new) });
         self.fresh.insert(new.id, (key, new, bytes));
         let same = Same { job: new.id, fingerprint: new.fingerprint.to_vec(), submitted_at: new.submitted_at.column() };
         if let Some(name) = &new.idempotency_key {
@@ -194,7 +194,7 @@ impl<'a> Plan<'a> {
         self.abandon(&effects.result);
         let key = known.key;
         if let Some(event) = &effects.event {
-            self.put_event(key, &ledger.subject, event);
+            self.put_event(key, Some(&ledger.subject), event);
         }
         Ok(Answer::Done)
     }
@@ -221,8 +221,10 @@ impl<'a> Plan<'a> {
         self.results.put(known.key, result);
     }
 
-    fn put_event(&mut self, key: i64, subject: &Subject, event: &EventRow<'a>) {
-        self.tally.count(subject, event.at, &event.counts);
+    pub(crate) fn put_event(&mut self, key: i64, subject: Option<&Subject>, event: &EventRow<'a>) {
+        if let Some(subject) = subject {
+            self.tally.count(subject, event.at, &event.counts);
+        }
         self.events.push(key, event, event.error.map(clean));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use model::{AttemptId, JobId, JobKind, ProgramHash, uploaded_programs};
+use model::{AttemptId, JobId, JobKind, ProgramHash, needs_program, uploaded_programs};
 use store::{Answer, Entry, ProgramChange, ProgramRecord, TaskLog, Unreadable, in_use};
 use tokio_postgres::Row;
 
@@ -44,7 +44,7 @@ async fn delete(link: &Link, hash: ProgramHash) -> Result<Answer, DbError> {
         return Ok(Answer::Deleted(0));
     }
     for row in link.query(USERS, &[&JobKind::PROGRAM.as_str()]).await? {
-        if uploaded_programs(JobKind::PROGRAM, rows::get(&row, 1)?).contains(&hash) {
+        if needs_program(rows::get(&row, 1)?, hash) {
             return Ok(Answer::Refused(in_use(rows::job_id(&row, 0)?)));
         }
     }

@@ -85,18 +85,15 @@ impl Reads for Readers {
         })
     }
 
-    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
-        let Some(only) = only else {
-            let unreadable = self.unreadable.clone();
-            return self.any.read_long(move |link| {
-                let unreadable = unreadable.clone();
-                async move { jobs::unfinished(&link, &unreadable).await }
-            });
-        };
-        let only: Arc<[_]> = only.into_iter().map(|job| job.0).collect();
-        self.list(move |link, unreadable| {
-            let only = only.clone();
-            async move { jobs::some_unfinished(&link, &unreadable, &only).await }
+    fn open_jobs(&self) -> Reading<'_, Vec<JobId>> {
+        self.any.read_long(|link| async move { jobs::open(&link).await })
+    }
+
+    fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        let (jobs, unreadable): (Arc<[_]>, _) = (jobs.into_iter().map(|job| job.0).collect(), self.unreadable.clone());
+        self.any.read_long(move |link| {
+            let (jobs, unreadable) = (jobs.clone(), unreadable.clone());
+            async move { jobs::unfinished(&link, &unreadable, &jobs).await }
         })
     }
 

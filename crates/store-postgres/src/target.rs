@@ -90,6 +90,10 @@ impl Uri {
             match name {
                 "sslmode" => uri.mode = decoded(value).parse()?,
                 "sslrootcert" => uri.root_cert = Some(decoded(value)),
+                "options" if decoded(value).contains("search_path") => {
+                    let why = "search_path cannot be set: the tables are in the schema divvy; give each grid its own database";
+                    return Err(OpenError::Url(why.to_owned()));
+                }
                 _ => {
                     uri.rest.push(separator);
                     uri.rest.push_str(parameter);
@@ -238,6 +242,7 @@ mod tests {
             ("postgres://me:secret@db/jobs?sslmode=maybe", "sslmode must be"),
             ("postgres://me:secret@db/jobs?colour=red", "colour"),
             ("postgres:///jobs", "names no host"),
+            ("postgres://me:secret@db/jobs?options=-c%20search_path%3Dother", "give each grid its own database"),
             ("mysql://me:secret@db/jobs", "begin with postgres://"),
             ("postgres://me:secret@one:5432,two:many/jobs", "port"),
             ("postgres://me:secret@db/jobs?sslmode=require&sslrootcert=/nowhere.pem", "/nowhere.pem"),

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use store::backend::Applied;
 use store::rules::Ledgers;
-use store::{Answer, Batch, Entry, WriteError};
+use store::{Answer, Batch, Entry, Housekeeping, WriteError};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 
 use crate::columns::DROP_OBJECTS;
 use crate::error::DbError;
-use crate::housekeeping::housekeep;
+use crate::housekeeping::{cancel_unread, housekeep};
 use crate::ids::Ids;
 use crate::link::{FlightError, Link, Step};
 use crate::loading::{AttemptNeeds, Needs, read_failures};
@@ -138,7 +138,7 @@ impl<'a> Writing<'_, 'a> {
                     self.put(&mut plan);
                     self.work.ledgers.forget();
                     self.fly().await?;
-                    answers.push(apart(self.link, entry).await.map_err(Failed::RolledBack)?);
+                    answers.push(apart(self.link, &mut plan, entry).await.map_err(Failed::RolledBack)?);
                 }
             }
             let programs = programs::needed(part);
@@ -271,8 +271,11 @@ fn looks_at_rows(entry: &Entry) -> bool {
 }
 
 /// Does an entry that is not planned.
-async fn apart(link: &Link, entry: &Entry) -> Result<Answer, DbError> {
+async fn apart<'a>(link: &Link, plan: &mut Plan<'a>, entry: &'a Entry) -> Result<Answer, DbError> {
     match entry {
+        Entry::Housekeeping(Housekeeping::CancelUnread { job, at, why }) => {
+            cancel_unread(link, plan, *job, *at, why).await.map(Answer::Deleted)
+        }
         Entry::Housekeeping(housekeeping) => housekeep(link, housekeeping).await.map(Answer::Deleted),
         Entry::Program(change) => programs::apply(link, change).await,
         Entry::Log(log) => programs::put_log(link, log).await.map(|()| Answer::Done),

@@ -1,7 +1,9 @@
 //! One entry after another, inside the writer's transaction. An entry that is refused has written nothing.
 
+use jiff::Timestamp;
+use model::{JobId, JobState};
 use rusqlite::Connection;
-use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect};
+use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect, RowTasks, canceled_unread};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, counts_to_stored};
 use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
@@ -25,6 +27,11 @@ pub(crate) fn apply(
             ledgers.forget();
             retention::forget(db, keys).map(Answer::Deleted)
         }
+        Entry::Housekeeping(Housekeeping::CancelUnread { job, at, why }) => {
+            store_touched(db, ledgers)?;
+            ledgers.forget();
+            cancel_unread(db, tally, *job, *at, why).map(Answer::Deleted)
+        }
         Entry::Housekeeping(Housekeeping::Sweep(key)) => retention::sweep(db, *key).map(Answer::Deleted),
         Entry::Housekeeping(Housekeeping::ObjectsDeleted(names)) => {
             retention::objects_deleted(db, names).map(Answer::Deleted)
@@ -41,6 +48,30 @@ pub(crate) fn apply(
         Entry::Drain(change) => drains::apply(db, change).map(|()| Answer::Done),
         Entry::Nothing => Ok(Answer::Done),
     }
+}
+
+fn cancel_unread(db: &Connection, tally: &mut Tally, job: JobId, at: Timestamp, why: &str) -> rusqlite::Result<u64> {
+    let mut update = db.prepare_cached(
+        "UPDATE jobs SET state = ?2, finished_at = ?3 WHERE id = ?1 AND finished_at IS NULL
+         RETURNING key, tasks_done, tasks_failed, tasks, uncounted, kind, task, submitted_at",
+    )?;
+    let mut rows = update.query((job.0.as_bytes(), JobState::Canceled.stored_name(), at.column()))?;
+    let Some(row) = rows.next()? else { return Ok(0) };
+    let number = |index| column::about(row, index).unwrap_or(0);
+    let tasks = RowTasks { done: number(1), failed: number(2), total: number(3) };
+    let (key, uncounted) = (row.get(0)?, column::counts(row, 4));
+    if uncounted.is_ok() {
+        db.prepare_cached("UPDATE jobs SET uncounted = NULL WHERE key = ?1")?.execute([key])?;
+    }
+    let event = canceled_unread(at, why, tasks, uncounted.unwrap_or_default());
+    match (column::parse(row, 5), row.get(6), column::time(row, 7)) {
+        (Ok(kind), Ok(task), Ok(submitted_at)) => {
+            put_event(db, tally, key, &Subject { kind, task, submitted_at }, &event)?;
+        }
+        // It is counted nowhere: nobody knows as what.
+        _ => insert_event(db, key, &event)?,
+    }
+    Ok(1)
 }
 
 /// Writes what the batch has changed in ledgers.
@@ -135,8 +166,12 @@ pub(crate) fn put_event(
     subject: &Subject,
     event: &EventRow<'_>,
 ) -> rusqlite::Result<()> {
+    tally.count(subject, event.at, &event.counts);
+    insert_event(db, key, event)
+}
+
+fn insert_event(db: &Connection, key: i64, event: &EventRow<'_>) -> rusqlite::Result<()> {
     let EventRow { kind, at, tasks_done, tasks_total, error, source, counts } = event;
-    tally.count(subject, *at, counts);
     let (kind, counts, source) =
         (kind.stored_name(), counts_to_stored(counts), source.map(positions::source_to_stored));
     db.prepare_cached(

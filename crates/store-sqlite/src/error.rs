@@ -109,7 +109,10 @@ pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
 
 /// What an error means to a batch that was rolled back; `entry` is the one at fault, where it was at one.
 pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> BatchError {
-    if is_of_the_file(error) {
+    let of_one = is_of_a_row(error);
+    if of_one || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
+        BatchError::Damaged { error: write_error(error), of_one }
+    } else if is_of_the_file(error) {
         BatchError::RolledBack(write_error(error))
     } else {
         BatchError::Deterministic { entry, reason: error.to_string() }
@@ -123,7 +126,6 @@ fn is_of_the_file(error: &rusqlite::Error) -> bool {
         Some(
             ErrorCode::CannotOpen
                 | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseCorrupt
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::DiskFull
                 | ErrorCode::FileLockingProtocolFailed
@@ -142,6 +144,7 @@ pub(crate) fn write_error(error: &rusqlite::Error) -> WriteError {
         Some(ErrorCode::DiskFull) => WriteError::Full("the disk is full".to_owned()),
         Some(ErrorCode::ReadOnly) => WriteError::ReadOnly("the database is read-only".to_owned()),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => WriteError::Corrupt(error.to_string()),
+        None if is_of_a_row(error) => WriteError::Corrupt(error.to_string()),
         _ => WriteError::Unavailable(error.to_string()),
     }
 }

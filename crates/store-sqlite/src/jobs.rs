@@ -15,12 +15,9 @@ use crate::positions;
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, \
      jobs.retried_at, jobs.attempts, jobs.verified";
-/// As a set of keys, which SQLite goes through in the order of the table, so that it reads no page twice. The parameter
-/// names no job.
-const UNFINISHED: &str = "(SELECT key FROM jobs WHERE state IN ('queued', 'running', 'paused') AND ?1 IS NULL)";
-/// The same of the jobs whose ids are in a JSON array, as hexadecimal digits.
-const SOME_UNFINISHED: &str = "(SELECT key FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
-                               AND state IN ('queued', 'running', 'paused'))";
+/// The keys of jobs that are not over, of those whose ids are in a JSON array, as hexadecimal digits.
+const UNFINISHED: &str = "(SELECT key FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
+                          AND state IN ('queued', 'running', 'paused'))";
 
 pub(crate) fn record(row: &Row<'_>) -> rusqlite::Result<JobRecord> {
     let (value, check) = column::stored(row, 8, values_from_stored)?;
@@ -60,27 +57,32 @@ pub(crate) fn verified(db: &Connection, unreadable: &Unreadable, limit: usize) -
     })
 }
 
-/// All jobs that are not over, or those of them that are named.
+/// Every job that is not over.
+pub(crate) fn open(db: &Connection) -> rusqlite::Result<Vec<JobId>> {
+    let mut select = db.prepare_cached(
+        "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id",
+    )?;
+    select.query_map([], |row| column::job_id(row, 0))?.collect()
+}
+
+/// Those of the jobs that are not over.
 pub(crate) fn unfinished(
     db: &Connection,
     unreadable: &Unreadable,
-    only: Option<&[JobId]>,
+    only: &[JobId],
 ) -> rusqlite::Result<Vec<UnfinishedJob>> {
-    let keys = if only.is_some() { SOME_UNFINISHED } else { UNFINISHED };
-    let only = only.map(|jobs| {
-        let digits: Vec<_> = jobs.iter().map(|job| job.0.simple().to_string()).collect();
-        serde_json::json!(digits).to_string()
-    });
+    let digits: Vec<_> = only.iter().map(|job| job.0.simple().to_string()).collect();
+    let only = serde_json::json!(digits).to_string();
     // One transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut found = UnfinishedRows::default();
-    let mut select = transaction.prepare(&format!("SELECT {RECORD}, key FROM jobs WHERE key IN {keys}"))?;
+    let mut select = transaction.prepare(&format!("SELECT {RECORD}, key FROM jobs WHERE key IN {UNFINISHED}"))?;
     let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
         found.add_job(row.get::<_, i64>(16)?, column::job_id(row, 0)?, of_row(record(row))?);
     }
-    let mut select =
-        transaction.prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {keys}"))?;
+    let mut select = transaction
+        .prepare(&format!("SELECT job, what, first, beyond, failures FROM spans WHERE job IN {UNFINISHED}"))?;
     let mut rows = select.query([&only])?;
     while let Some(row) = rows.next()? {
         found.add_span(&row.get::<_, i64>(0)?, of_row(span(row))?);

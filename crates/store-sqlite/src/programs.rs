@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use model::{AttemptId, JobId, JobKind, JobState, ProgramHash, uploaded_programs};
+use model::{AttemptId, JobId, JobKind, JobState, ProgramHash, needs_program};
 use rusqlite::{Connection, OptionalExtension, Row};
 use store::stored::StoredName;
 use store::{Answer, ProgramChange, ProgramRecord, TaskLog, Unreadable, in_use};
@@ -41,7 +41,7 @@ fn find_user(db: &Connection, hash: ProgramHash) -> rusqlite::Result<Option<JobI
     for state in JobState::ALL.into_iter().filter(|state| !state.is_over()) {
         let mut rows = select.query((state.stored_name(), JobKind::PROGRAM.as_str()))?;
         while let Some(row) = rows.next()? {
-            if uploaded_programs(JobKind::PROGRAM, row.get_ref(1)?.as_str()?).contains(&hash) {
+            if needs_program(row.get_ref(1)?.as_str()?, hash) {
                 return column::job_id(row, 0).map(Some);
             }
         }

@@ -45,8 +45,12 @@ impl Reads for Readers {
         Box::pin(self.lists.read(move |db| listing::count(db, &filter, since)))
     }
 
-    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
-        self.list(&self.any, move |db, unreadable| jobs::unfinished(db, unreadable, only.as_deref()))
+    fn open_jobs(&self) -> Reading<'_, Vec<JobId>> {
+        Box::pin(self.any.read(jobs::open))
+    }
+
+    fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        self.list(&self.any, move |db, unreadable| jobs::unfinished(db, unreadable, &jobs))
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {

@@ -87,6 +87,15 @@ pub enum BatchError {
         /// Why.
         reason: String,
     },
+    /// Nothing of it is written: a row that it needs is damaged, which may be so of one of its jobs or of all of them. Its id
+    /// may be used for another batch.
+    #[error("not written: {error}")]
+    Damaged {
+        /// What is damaged.
+        error: WriteError,
+        /// Whether a row was read that is not as it was written: it is one job's. Else the database says so itself.
+        of_one: bool,
+    },
     /// It may be committed. The same batch must be sent again until that is known.
     #[error("not known to be written: {0}")]
     Unknown(WriteError),
@@ -119,8 +128,11 @@ pub trait Reads: Send + Sync {
     /// [`Reads::jobs`].
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64>;
 
-    /// Every job that is not over, or those of them that are named, in the order in which they came; all of one moment.
-    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>>;
+    /// Every job that is not over, in the order in which they came.
+    fn open_jobs(&self) -> Reading<'_, Vec<JobId>>;
+
+    /// Those of the jobs that are not over, in the order in which they came; all of one moment.
+    fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
     /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;

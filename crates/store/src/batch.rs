@@ -87,6 +87,16 @@ pub enum Housekeeping {
     /// Deletes some rows of statistics, of a stored grain, that begin before a moment. Answered with how many: 0 when all
     /// are gone.
     ForgetStatistics(Grain, Timestamp),
+    /// Cancels a job that cannot be read, if it is not over: only its state, its end and the event are written, so that what
+    /// is left of its row stays as it is. Answered with how many.
+    CancelUnread {
+        /// The job.
+        job: JobId,
+        /// When.
+        at: Timestamp,
+        /// Why it cannot be read: the event's error.
+        why: String,
+    },
 }
 
 /// The answer to an entry.

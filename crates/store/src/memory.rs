@@ -7,16 +7,17 @@ mod reads;
 mod shared;
 mod state;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use model::JobId;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::backend::{Applied, Backend, BatchError, raise_latest};
-use crate::batch::{Batch, Epoch};
+use crate::batch::{Batch, Entry, Epoch};
 use crate::error::WriteError;
 use crate::objects::Objects;
 use crate::retention::Retention;
@@ -50,6 +51,7 @@ struct Shared {
 struct Control {
     faults: VecDeque<Fault>,
     failing: Option<WriteError>,
+    damaged: BTreeSet<JobId>,
     delay: Duration,
     is_held: bool,
     /// Batches that wait until they are released.
@@ -138,6 +140,11 @@ impl Memory {
         lock(&self.shared.control).failing = error;
     }
 
+    /// No batch is written that changes one of these jobs.
+    pub fn damage(&self, jobs: impl IntoIterator<Item = JobId>) {
+        lock(&self.shared.control).damaged = jobs.into_iter().collect();
+    }
+
     /// Every batch takes so long, on the writer's own thread.
     pub fn set_delay(&self, delay: Duration) {
         lock(&self.shared.control).delay = delay;
@@ -211,6 +218,11 @@ impl Backend for MemoryBackend {
         let fault = self.next_fault();
         let lost = || BatchError::Unknown(WriteError::Unavailable("the connection was lost".to_owned()));
         self.link.check().map_err(|cut| BatchError::RolledBack(WriteError::Unavailable(cut)))?;
+        let damaged = lock(&self.shared.control).damaged.clone();
+        if batch.entries.iter().any(|entry| matches!(entry, Entry::Change(change) if damaged.contains(&change.job))) {
+            let error = WriteError::Corrupt("a page".to_owned());
+            return Err(BatchError::Damaged { error, of_one: false });
+        }
         match fault {
             Fault::None => self.write(batch),
             Fault::RolledBack(error) => Err(BatchError::RolledBack(error)),

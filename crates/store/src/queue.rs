@@ -45,6 +45,14 @@ pub(crate) struct Ticket {
     pub(crate) number: u64,
 }
 
+impl Ticket {
+    /// Answers a caller with an error. Tells whether there is one.
+    pub(crate) fn refuse(&mut self, error: &WriteError) -> bool {
+        // The caller may have left.
+        self.reply.take().map(|reply| reply.send(Err(error.clone()))).is_some()
+    }
+}
+
 /// What the writer commits together.
 #[derive(Debug, Default)]
 pub(crate) struct Group {

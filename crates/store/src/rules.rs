@@ -19,7 +19,10 @@ use crate::statistics::Subject;
 use crate::stored::{InvalidStored, invalid};
 use crate::verified::Verified;
 
-pub use effects::{AttemptRow, Effects, EventRow, FailureRow, ResultEffect, result_bytes, submitted, without_effect};
+pub use effects::{
+    AttemptRow, Effects, EventRow, FailureRow, ResultEffect, RowTasks, canceled_unread, result_bytes, submitted,
+    without_effect,
+};
 pub use failures::{KeptFailure, OmittedFailures, omit_failures};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};

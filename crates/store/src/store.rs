@@ -6,10 +6,12 @@ mod pruning;
 mod reading;
 mod results;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use model::JobId;
 use tokio::sync::watch;
 
@@ -168,13 +170,22 @@ impl Store {
         self.reads.unreadable()
     }
 
+    /// Every job that is not over, in the order in which they came, to be read by [`Store::unfinished_jobs`] some at a time.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn open_jobs(&self) -> Result<Vec<JobId>, ReadError> {
+        self.unreadable().forget_jobs();
+        self.reads.open_jobs().await
+    }
+
     /// Every job that is not over and can be read, in the order in which they came; [`Store::unreadable`] has the others.
     ///
     /// # Errors
     /// They could not be read.
     pub async fn unfinished(&self) -> Result<Vec<UnfinishedJob>, ReadError> {
-        self.unreadable().forget_jobs();
-        self.reads.unfinished(None).await
+        let jobs = self.open_jobs().await?;
+        self.unfinished_jobs(jobs).await
     }
 
     /// One job, if it is not over and can be read.
@@ -190,7 +201,7 @@ impl Store {
     /// # Errors
     /// They could not be read.
     pub async fn unfinished_jobs(&self, ids: Vec<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
-        self.reads.unfinished(Some(ids)).await
+        self.reads.unfinished(ids).await
     }
 
     /// Accepts a job; durable when it resolves. Dropped before, it may or may not accept the job.
@@ -256,6 +267,18 @@ impl Store {
         self.call(Entry::Change(change)).await.map(|_| ())
     }
 
+    /// Cancels a job that cannot be read; durable when it resolves. Tells whether it was not over. What is left of its row
+    /// stays, and it is not told of any more.
+    ///
+    /// # Errors
+    /// It could not be made durable.
+    pub async fn cancel_unread(&self, job: JobId, at: Timestamp, why: String) -> Result<bool, WriteError> {
+        self.refuse_to_follow()?;
+        let canceled = self.housekeep(Housekeeping::CancelUnread { job, at, why }).await?;
+        self.unreadable().dismiss(job);
+        Ok(canceled > 0)
+    }
+
     async fn call(&self, entry: Entry) -> Result<Answer, WriteError> {
         self.writer.call(Work::Entry(entry)).await
     }
@@ -296,6 +319,13 @@ impl Store {
     #[must_use]
     pub fn is_replaced(&self) -> watch::Receiver<bool> {
         self.writer.replaced()
+    }
+
+    /// Jobs whose changes cannot be written though those of others can, with the reason: what is stored of them is damaged.
+    /// Every change of theirs is left out from then on.
+    #[must_use]
+    pub fn unwritable(&self) -> watch::Receiver<BTreeMap<JobId, WriteError>> {
+        self.writer.unwritable()
     }
 
     /// The number of the newest committed event; 0 before the first.

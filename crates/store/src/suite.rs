@@ -150,6 +150,8 @@ macro_rules! suite {
             async damaged {
                 a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on,
                 changes_of_a_job_that_cannot_be_read_are_refused,
+                a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_old_ones,
+                the_figures_are_right_after_a_job_was_canceled_unread,
                 pages_of_jobs_go_on_behind_any_number_that_cannot_be_read,
                 events_go_on_behind_those_that_cannot_be_read,
                 a_damaged_block_of_payloads_is_told_from_an_outage,
@@ -187,6 +189,7 @@ macro_rules! suite {
                 bytes_of_another_hash_are_no_program,
                 programs_are_listed_in_pages_by_hash,
                 a_program_stays_while_a_job_that_is_not_over_needs_it,
+                a_program_stays_while_parameters_that_cannot_be_read_name_it,
                 retention_leaves_programs_alone,
                 logs_are_found_by_task_and_go_with_their_job,
                 outputs_are_added_exactly_or_not_at_all,

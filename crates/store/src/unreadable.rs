@@ -23,6 +23,8 @@ struct Found {
     /// The sort of each row, and what tells it from the others of the sort.
     rows: BTreeSet<(&'static str, String)>,
     told_of_more: bool,
+    /// Jobs that are over though they cannot be read.
+    dismissed: BTreeSet<JobId>,
 }
 
 impl Unreadable {
@@ -33,7 +35,7 @@ impl Unreadable {
     /// A job is left alone.
     pub fn note_job(&self, job_id: JobId, error: &(impl Display + ?Sized)) {
         let mut found = self.lock();
-        if found.jobs.contains_key(&job_id) {
+        if found.jobs.contains_key(&job_id) || found.dismissed.contains(&job_id) {
             return;
         }
         if found.jobs.len() < MAX_REMEMBERED {
@@ -44,6 +46,15 @@ impl Unreadable {
         found.more_jobs += 1;
         if !std::mem::replace(&mut found.told_of_more, true) {
             tracing::warn!("more stored jobs cannot be read than are told of one by one");
+        }
+    }
+
+    /// The job is over: it waits for nothing any more.
+    pub(crate) fn dismiss(&self, job_id: JobId) {
+        let mut found = self.lock();
+        found.jobs.remove(&job_id);
+        if found.dismissed.len() < MAX_REMEMBERED {
+            found.dismissed.insert(job_id);
         }
     }
 

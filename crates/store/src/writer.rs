@@ -1,34 +1,23 @@
 //! The one thread that writes. It takes what is queued, hands it to the store as one batch, and tells the callers that
 //! wait. While nothing can be written, recorded changes wait in order and every caller gets the error.
 
+mod suspects;
+mod thread;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
+use model::JobId;
 use tokio::sync::{oneshot, watch};
 
-use crate::backend::{Applied, Backend, BatchError, raise_latest};
-use crate::batch::{Answer, Batch, Entry, Epoch};
+use crate::backend::Backend;
+use crate::batch::{Answer, Entry, Epoch};
 use crate::error::WriteError;
-use crate::queue::{Group, Next, Queue, Work};
+use crate::queue::{Queue, Work};
 
-/// Pauses between attempts while nothing can be written.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a store that cannot write any more tries to when it is closed.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
-/// The store does what no change waits for when nothing has come for so long,
-const QUIET: Duration = Duration::from_millis(200);
-/// and is asked so often whether it could write.
-const CHECK_INTERVAL: Duration = Duration::from_millis(400);
-/// A commit waits at most this long for the callers of the last one,
-const LONGEST_WAIT: Duration = Duration::from_millis(5);
-/// and no longer than this part of the time that it took: what PostgreSQL's manual advises for `commit_delay`. Otherwise the
-/// callers fall apart into two groups that take turns, each with every second commit.
-const PART_OF_COMMIT: u32 = 2;
-/// How long a caller waits for what may have been committed.
-const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
+use thread::WriterThread;
 
 /// The way to the thread. Dropped, it waits until all is committed.
 #[derive(Debug)]
@@ -37,6 +26,7 @@ pub(crate) struct Writer {
     latest_event: watch::Receiver<u64>,
     durable: watch::Receiver<u64>,
     replaced: watch::Receiver<bool>,
+    unwritable: watch::Receiver<BTreeMap<JobId, WriteError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,26 +39,15 @@ impl Writer {
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let latest_event = events.subscribe();
-        let (durable_sender, durable) = watch::channel(0);
-        let (replaced_sender, replaced) = watch::channel(false);
         let stop = StopOnDrop(queue.clone());
-        let mut thread = WriterThread {
-            queue: queue.clone(),
-            backend,
-            events,
-            durable: durable_sender,
-            replaced: replaced_sender,
-            epoch,
-            next_batch: last_batch + 1,
-            pause: FIRST_PAUSE,
-            no_room: None,
-            closing_since: None,
-        };
-        let thread = thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+        let mut thread = WriterThread::new(queue.clone(), backend, epoch, last_batch, events);
+        let (durable, replaced) = (thread.durable.subscribe(), thread.replaced.subscribe());
+        let unwritable = thread.unwritable.subscribe();
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _stop = stop;
             thread.run();
         })?;
-        Ok(Self { queue, latest_event, durable, replaced, thread: Some(thread) })
+        Ok(Self { queue, latest_event, durable, replaced, unwritable, thread: Some(thread) })
     }
 
     pub(crate) fn record(&self, entry: Entry) -> u64 {
@@ -113,6 +92,10 @@ impl Writer {
         self.replaced.clone()
     }
 
+    pub(crate) fn unwritable(&self) -> watch::Receiver<BTreeMap<JobId, WriteError>> {
+        self.unwritable.clone()
+    }
+
     /// Commits what is queued and ends the thread. Returns how many changes could not be committed.
     pub(crate) fn close(&mut self) -> u64 {
         self.queue.close();
@@ -148,291 +131,6 @@ impl Drop for StopOnDrop {
         if lost > 0 {
             tracing::error!(changes = lost, "the store stopped before all changes were committed");
         }
-    }
-}
-
-struct WriterThread {
-    queue: Arc<Queue>,
-    backend: Box<dyn Backend>,
-    events: watch::Sender<u64>,
-    durable: watch::Sender<u64>,
-    /// Whether the store's files are gone or others have taken their place.
-    replaced: watch::Sender<bool>,
-    epoch: Epoch,
-    /// The id of the next batch.
-    next_batch: u64,
-    pause: Duration,
-    /// Why nothing new is accepted.
-    no_room: Option<String>,
-    closing_since: Option<Instant>,
-}
-
-/// What became of a group.
-enum Committed {
-    /// All of it is written or refused.
-    Yes,
-    /// It waits again.
-    NotYet,
-    /// This owner writes nothing any more.
-    Never,
-}
-
-impl WriterThread {
-    fn run(&mut self) {
-        let mut more_to_do = true;
-        loop {
-            let is_failing = self.pause != FIRST_PAUSE;
-            match self.queue.next(if more_to_do || is_failing { QUIET } else { CHECK_INTERVAL }) {
-                Next::Commit(mut group) => {
-                    self.refuse_without_room(&mut group);
-                    match self.commit(group) {
-                        Committed::Yes => {}
-                        Committed::NotYet if self.is_out_of_patience() => return,
-                        Committed::NotYet => {}
-                        Committed::Never => return,
-                    }
-                    more_to_do = self.maintain(false);
-                }
-                // The end of a failure is found without another change.
-                Next::Idle if is_failing => {
-                    if matches!(self.commit(Group::default()), Committed::Never) {
-                        return;
-                    }
-                }
-                Next::Idle => {
-                    // Said by itself where it has changed.
-                    let _ = self.look_for_room();
-                    if let Err(error) = self.backend.check() {
-                        self.failed(Vec::new(), &error);
-                    } else if more_to_do {
-                        more_to_do = self.maintain(true);
-                    }
-                }
-                Next::End => {
-                    while more_to_do {
-                        more_to_do = self.maintain(true) && self.closing_time() < CLOSE_PATIENCE;
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn maintain(&mut self, is_idle: bool) -> bool {
-        let more_to_do = self.backend.maintain(is_idle);
-        self.queue.set_log_bytes(self.backend.log_bytes());
-        more_to_do
-    }
-
-    /// How long the store has been closing.
-    fn closing_time(&mut self) -> Duration {
-        if !self.queue.is_closed() {
-            return Duration::ZERO;
-        }
-        self.closing_since.get_or_insert_with(Instant::now).elapsed()
-    }
-
-    fn is_out_of_patience(&mut self) -> bool {
-        self.closing_time() > CLOSE_PATIENCE
-    }
-
-    fn commit(&mut self, group: Group) -> Committed {
-        if group.entries.is_empty() && !group.barriers.is_empty() && self.pause == FIRST_PAUSE {
-            self.answer(group, Vec::new());
-            return Committed::Yes;
-        }
-        // The rest of the group, last part first.
-        let mut parts = vec![group];
-        while let Some(mut part) = parts.pop() {
-            let batch = Batch { id: self.next_batch, epoch: self.epoch, entries: std::mem::take(&mut part.entries) };
-            let since = Instant::now();
-            let outcome = self.apply(&batch, &mut part);
-            part.entries = batch.entries;
-            match outcome {
-                Ok(Applied { answers, latest_event }) => {
-                    self.next_batch += 1;
-                    self.recovered();
-                    raise_latest(&self.events, latest_event);
-                    let patience = (since.elapsed() / PART_OF_COMMIT).min(LONGEST_WAIT);
-                    self.queue.expect_again(part.callers(), patience);
-                    self.answer(part, answers);
-                }
-                Err(BatchError::Deterministic { entry: None, .. }) if part.entries.len() > 1 => {
-                    let (first, second) = part.halve();
-                    parts.extend([second, first]);
-                }
-                Err(BatchError::Deterministic { entry, reason }) => {
-                    if Self::refuse(&mut part, entry.unwrap_or(0), reason) {
-                        parts.push(part);
-                    } else {
-                        let answers = vec![Answer::Done; part.entries.len()];
-                        self.answer(part, answers);
-                    }
-                }
-                Err(BatchError::RolledBack(error) | BatchError::Unknown(error)) => {
-                    parts.push(part);
-                    parts.reverse();
-                    self.failed(parts, &error);
-                    return Committed::NotYet;
-                }
-                Err(BatchError::Superseded { current }) => {
-                    parts.push(part);
-                    self.superseded(parts, current);
-                    return Committed::Never;
-                }
-            }
-        }
-        Committed::Yes
-    }
-
-    /// Sends a batch until it is known what became of it, or the store closes. While it is in doubt, callers behind it
-    /// get the error at once and callers for a part of it after a while.
-    fn apply(&mut self, batch: &Batch, part: &mut Group) -> Result<Applied, BatchError> {
-        let since = Instant::now();
-        let mut was_in_doubt = false;
-        loop {
-            let error = match self.backend.apply(batch) {
-                Err(BatchError::Unknown(error)) => error,
-                known => {
-                    if was_in_doubt && matches!(known, Err(BatchError::Superseded { .. })) {
-                        self.answer_in_doubt(part);
-                    }
-                    return known;
-                }
-            };
-            was_in_doubt = true;
-            self.failed(Vec::new(), &error);
-            let is_over = self.is_out_of_patience();
-            if is_over || since.elapsed() > DOUBT_PATIENCE {
-                self.answer_in_doubt(part);
-            }
-            if is_over {
-                return Err(BatchError::Unknown(error));
-            }
-        }
-    }
-
-    /// Callers need not wait until it is known what became of a batch.
-    fn answer_in_doubt(&self, part: &mut Group) {
-        self.queue.finished(part.barriers.len() as u64);
-        let replies = part.tickets.iter_mut().filter_map(|ticket| ticket.reply.take());
-        for reply in replies.chain(part.barriers.drain(..)) {
-            // The caller may have left.
-            let _ = reply.send(Err(WriteError::InDoubt));
-        }
-    }
-
-    /// Nothing can be written: says so, puts back what waits and pauses.
-    fn failed(&mut self, parts: Vec<Group>, error: &WriteError) {
-        self.queue.set_failing(Some(error.to_string()));
-        self.note_replaced(matches!(error, WriteError::Replaced(_)));
-        if self.pause == FIRST_PAUSE {
-            tracing::error!(%error, backlog = self.queue.backlog(), "changes cannot be committed");
-        }
-        self.queue.put_back(parts, error);
-        self.queue.pause(self.pause);
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
-    }
-
-    fn recovered(&mut self) {
-        if self.pause != FIRST_PAUSE {
-            self.pause = FIRST_PAUSE;
-            self.queue.set_failing(self.no_room.clone());
-            self.note_replaced(false);
-            tracing::info!("changes are committed again");
-        }
-    }
-
-    fn note_replaced(&self, is_replaced: bool) {
-        self.replaced.send_if_modified(|known| std::mem::replace(known, is_replaced) != is_replaced);
-    }
-
-    /// Answers the callers that bring something new where there is no room for it.
-    fn refuse_without_room(&mut self, group: &mut Group) {
-        if !group.entries.iter().any(Entry::is_new) {
-            return;
-        }
-        let Err(error) = self.look_for_room() else { return };
-        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets) {
-            if entry.is_new()
-                && let Some(reply) = ticket.reply.take()
-            {
-                *entry = Entry::Nothing;
-                // The caller may have left.
-                let _ = reply.send(Err(error.clone()));
-            }
-        }
-    }
-
-    fn look_for_room(&mut self) -> Result<(), WriteError> {
-        let room = self.backend.has_room();
-        let no_room = room.as_ref().err().map(ToString::to_string);
-        if no_room == self.no_room {
-            return room;
-        }
-        match &no_room {
-            Some(error) => tracing::error!(%error, "nothing new is accepted: jobs that are there go on"),
-            None => tracing::info!("new jobs are accepted again"),
-        }
-        if self.pause == FIRST_PAUSE {
-            self.queue.set_failing(no_room.clone());
-        }
-        self.no_room = no_room;
-        room
-    }
-
-    fn superseded(&self, parts: Vec<Group>, current: Epoch) {
-        let error = WriteError::Superseded { current, own: self.epoch };
-        tracing::error!(%error, "nothing is written any more");
-        self.queue.set_failing(Some(error.to_string()));
-        self.queue.put_back(parts, &error);
-        self.queue.stop(&error);
-    }
-
-    /// Answers an entry that cannot be written; nothing takes its place. False: nothing is there already.
-    fn refuse(part: &mut Group, index: usize, reason: String) -> bool {
-        let Some(entry) = part.entries.get_mut(index).filter(|entry| !matches!(entry, Entry::Nothing)) else {
-            tracing::error!(%reason, "a batch was refused");
-            return false;
-        };
-        log_refusal(entry, &reason);
-        *entry = Entry::Nothing;
-        if let Some(reply) = part.tickets.get_mut(index).and_then(|ticket| ticket.reply.take()) {
-            // The caller may have left.
-            let _ = reply.send(Ok(Answer::Refused(reason)));
-        }
-        true
-    }
-
-    fn answer(&self, group: Group, answers: Vec<Answer>) {
-        let number = group.last_number();
-        self.queue.finished(group.len());
-        for ((entry, ticket), answer) in group.entries.into_iter().zip(group.tickets).zip(answers) {
-            if let Answer::Refused(reason) = &answer {
-                log_refusal(&entry, reason);
-            }
-            if let Some(reply) = ticket.reply {
-                // The caller may have left; the change is kept.
-                let _ = reply.send(Ok(answer));
-            }
-        }
-        for reply in group.barriers {
-            let _ = reply.send(Ok(Answer::Done));
-        }
-        if let Some(number) = number {
-            self.durable.send_replace(number);
-        }
-    }
-}
-
-fn log_refusal(entry: &Entry, reason: &str) {
-    match entry {
-        Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
-        Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
-        Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
-        Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),
-        Entry::Log(log) => tracing::error!(job_id = %log.job, %reason, "a log was refused"),
-        Entry::Housekeeping(_) | Entry::Drain(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }
 

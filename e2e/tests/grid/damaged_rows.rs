@@ -18,7 +18,7 @@ fn tells_of(coordinator: &Coordinator, damaged: &str) {
     assert_eq!(coordinator.client().stats()["unreadable_jobs"], 1);
     let problem = get(coordinator.public, &format!("/v1/jobs/{damaged}")).problem(500);
     assert!(problem.contains(damaged) && problem.contains("version 99 is not known"), "{problem}");
-    let refused = request(coordinator.public, "POST", &format!("/v1/jobs/{damaged}/cancel"), &[], "");
+    let refused = request(coordinator.public, "POST", &format!("/v1/jobs/{damaged}/pause"), &[], "");
     assert!(refused.problem(500).contains("cannot be read"), "{refused:?}");
     for page in ["/", "/jobs", "/grid/coordinators"] {
         assert_eq!(get(coordinator.public, page).status, 200, "{page}");
@@ -94,6 +94,53 @@ fn a_coordinator_of_its_own_starts_and_leaves_a_job_that_it_cannot_read_alone() 
         let result = eventually("its result", || coordinator.client().result(&jobs[number]));
         assert_eq!(result, orders[number].result);
     }
+    // Its owner gives it up, as often as that is asked for.
+    for _ in 0..2 {
+        let canceled = request(coordinator.public, "POST", &format!("/v1/jobs/{}/cancel", jobs[1]), &[], "");
+        let job = canceled.json();
+        assert_eq!(
+            (canceled.status, &job["id"], &job["state"]),
+            (200, &Value::from(jobs[1].clone()), &Value::from("canceled"))
+        );
+        assert!(job["notice"].as_str().is_some_and(|notice| notice.contains("version 99 is not known")), "{job}");
+    }
+    assert_eq!(coordinator.metric("divvy_unreadable_jobs"), 0.0);
+    let waited = get(coordinator.public, &format!("/v1/jobs/{}/events?follow=false", jobs[1]));
+    assert!(waited.body.contains("canceled"), "{waited:?}");
+}
+
+#[test]
+fn a_row_that_the_database_cannot_read_stops_its_job_and_no_other() {
+    let _turn = heavy();
+    let group = Group::start_on_own_server(2, &SMALL);
+    let leader = group.leader();
+    let orders = [Order::sum(1, 6), Order::count(1, 6), Order::sum(2, 6)];
+    let jobs: Vec<_> =
+        orders.iter().zip(["a", "b", "c"]).map(|(order, key)| group.client(leader).submit(order, key)).collect();
+    // A long text whose chunks are gone, as by a lost page.
+    let ask = |sql: &str| group.psql(sql);
+    let text = "(SELECT string_agg(md5(number::text), '') FROM generate_series(1, 1000) AS number)";
+    ask(&format!("UPDATE divvy.jobs SET error = {text} WHERE id = '{}'", jobs[1]));
+    ask("CREATE EXTENSION pg_surgery");
+    let toast = ask("SELECT reltoastrelid::regclass FROM pg_class WHERE oid = 'divvy.jobs'::regclass");
+    ask(&format!("SELECT heap_force_kill('{toast}', ARRAY(SELECT ctid FROM {toast}))"));
+
+    let _worker = group.worker(&[]);
+    let client = group.client(leader);
+    for number in [0, 2] {
+        assert_eq!(eventually("its result", || client.result(&jobs[number])), orders[number].result);
+    }
+    let coordinator = &group.coordinators[leader];
+    let is_told = |line: &String| line.contains("a stored job cannot be read") && line.contains("missing chunk");
+    eventually("the log names the job", || coordinator.log().into_iter().find(is_told));
+    assert_eq!(coordinator.metric("divvy_unreadable_jobs"), 1.0);
+    eventually("nothing fails", || (client.stats()["store_error"] == Value::Null).then_some(()));
+    let later = client.submit(&orders[0], "d");
+    assert_eq!(eventually("its result", || client.result(&later)), orders[0].result);
+    let path = format!("/v1/jobs/{}/cancel", jobs[1]);
+    let canceled = request(group.other_than(leader).public, "POST", &path, &[], "");
+    assert_eq!((canceled.status, &canceled.json()["state"]), (200, &Value::from("canceled")), "{canceled:?}");
+    assert_eq!(coordinator.metric("divvy_unreadable_jobs"), 0.0);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The coordinator stays within the memory that the manifests give it, whatever it is sent.
+//! The coordinator stays within the memory that the manifests give it, whatever it is sent or takes over.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::helpers::{Coordinator, get, heavy, try_request};
+use crate::helpers::{Coordinator, Group, eventually, get, heavy, request, try_request};
 
 /// Three times as many as have room at once.
 const CLIENTS: usize = 12;
@@ -59,6 +59,38 @@ fn jobs_of_very_many_tiny_tasks_take_no_more_memory_than_is_set_aside_for_bodies
     eprintln!("{} MiB more at the peak: {statuses:?}", grown >> 20);
     // The database's caches and log come on top.
     assert!(grown < 2 * (128 << 20), "{} MiB", grown >> 20);
+}
+
+/// Open jobs, and the length of the largest part of each one's row.
+const OPEN_JOBS: u64 = 20_000;
+const ROW_BYTES: u64 = 8_000;
+
+#[test]
+fn a_takeover_holds_a_few_of_the_rows_at_a_time() {
+    let _turn = heavy();
+    let mut group = Group::start(2, &[]);
+    let leader = group.leader();
+    let tags: String = (0..15).map(|tag| format!(r#""{}{tag:02}": "{}","#, "k".repeat(250), "v".repeat(250))).collect();
+    let body =
+        format!(r#"{{"kind": "sleep", "params": {{"tasks": 1, "seconds": 1}}, "tags": {{{tags} "last": "1"}}}}"#);
+    let submitted = request(group.coordinators[leader].public, "POST", "/v1/jobs", &[], &body);
+    assert_eq!(submitted.status, 201, "{submitted:?}");
+    let copies = format!(
+        "SET search_path = divvy; INSERT INTO jobs SELECT (jsonb_populate_record(job, jsonb_build_object('id', \
+         gen_random_uuid(), 'key', -number))).* FROM jobs AS job, generate_series(1, {OPEN_JOBS}) AS number"
+    );
+    group.psql(&copies);
+    let bytes: u64 = group.psql("SELECT sum(octet_length(options)) FROM divvy.jobs").parse().expect("a number");
+    assert!(bytes > OPEN_JOBS * ROW_BYTES * 9 / 10, "{bytes}");
+    let next = 1 - leader;
+    let before = group.coordinators[next].peak_bytes();
+    group.coordinators[leader].kill();
+    assert_eq!(group.leader_after(leader), next);
+    let client = group.client(next);
+    eventually("it has them", || (client.stats()["jobs"]["queued"] == OPEN_JOBS + 1).then_some(()));
+    let grown = group.coordinators[next].peak_bytes() - before;
+    eprintln!("{} MiB more at the peak, rows of {} MiB", grown >> 20, bytes >> 20);
+    assert!(grown < bytes / 2, "{} MiB for rows of {} MiB", grown >> 20, bytes >> 20);
 }
 
 /// The coordinator's container in the manifests.

@@ -93,7 +93,8 @@ impl Sharing {
             secret: self.rng.random(),
         };
         let after_event = *parts.latest_event.borrow();
-        let Some(unfinished) = ready(parts.reads.unfinished(None)) else { return self.cannot_lead(member, epoch) };
+        let unfinished = ready(parts.reads.open_jobs()).and_then(|jobs| ready(parts.reads.unfinished(jobs)));
+        let Some(unfinished) = unfinished else { return self.cannot_lead(member, epoch) };
         let Some(verified) = ready(parts.reads.verified(usize::MAX)) else { return self.cannot_lead(member, epoch) };
         let term = Term {
             epoch,
@@ -311,7 +312,9 @@ impl Sharing {
                 let pause = self.rng.random_range(20 * MS..200 * MS);
                 self.after(pause, Event::BatchArrives { member, boot, epoch });
             }
-            Err(error @ BatchError::Deterministic { .. }) => self.violate(format!("a batch is refused: {error}")),
+            Err(error @ (BatchError::Deterministic { .. } | BatchError::Damaged { .. })) => {
+                self.violate(format!("a batch is refused: {error}"))
+            }
         }
     }
 
@@ -355,7 +358,7 @@ impl Sharing {
             }
             return;
         }
-        let unfinished = ready(term.reads.unfinished(Some(vec![job]))).and_then(|mut jobs| jobs.pop());
+        let unfinished = ready(term.reads.unfinished(vec![job])).and_then(|mut jobs| jobs.pop());
         if let Some(unfinished) = unfinished {
             self.note(format_args!("member {member} takes job {job} up"));
             if !matches!(self.input(member, |engine, now| engine.take_up(unfinished, now)), Some(Ok(()))) {

@@ -1,9 +1,11 @@
 //! The store in PostgreSQL through its public face, on a real server.
 
 mod contract;
+mod damage;
 mod ended_sessions;
 mod failing;
 mod helpers;
 mod moving;
 mod opening;
+mod roles;
 mod statistics;

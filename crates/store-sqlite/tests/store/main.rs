@@ -2,6 +2,7 @@
 
 mod contract;
 mod crashes;
+mod damage;
 mod full_disk;
 mod helpers;
 mod log;

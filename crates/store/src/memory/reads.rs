@@ -90,12 +90,17 @@ impl Reads for MemoryReads {
         })
     }
 
-    fn unfinished(&self, only: Option<Vec<JobId>>) -> Reading<'_, Vec<UnfinishedJob>> {
+    fn open_jobs(&self) -> Reading<'_, Vec<JobId>> {
         self.read(|state| {
-            let mut jobs: Vec<_> = match only {
-                Some(ids) => ids.into_iter().filter_map(|id| state.job(id)).collect(),
-                None => state.jobs.values().collect(),
-            };
+            let mut jobs: Vec<_> = state.jobs.values().filter(|job| !job.ledger.state.is_over()).collect();
+            jobs.sort_unstable_by_key(|job| (job.new.submitted_at, job.new.id));
+            jobs.into_iter().map(|job| job.new.id).collect()
+        })
+    }
+
+    fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        self.read(|state| {
+            let mut jobs: Vec<_> = jobs.into_iter().filter_map(|id| state.job(id)).collect();
             jobs.retain(|job| !job.ledger.state.is_over());
             jobs.sort_unstable_by_key(|job| (job.new.submitted_at, job.new.id));
             jobs.into_iter().map(|job| job.unfinished()).collect()

@@ -53,6 +53,35 @@ pub fn submitted(new: &NewJob) -> EventRow<'static> {
     EventRow { kind, at, tasks_done, tasks_total, error: None, source: None, counts }
 }
 
+/// The event of a job that is canceled though it cannot be read, from what its row says of its tasks and of what no event has
+/// counted yet.
+#[must_use]
+pub fn canceled_unread(at: Timestamp, why: &str, tasks: RowTasks, uncounted: Counts) -> EventRow<'_> {
+    let RowTasks { done, failed, total } = tasks;
+    // What cannot be is not counted.
+    let open = done.checked_add(failed).map_or(0, |over| total.saturating_sub(over));
+    let counts = Counts {
+        jobs_canceled: uncounted.jobs_canceled + 1,
+        jobs_pending: uncounted.jobs_pending - 1,
+        tasks_canceled: uncounted.tasks_canceled + open,
+        tasks_pending: uncounted.tasks_pending - i64::try_from(open).unwrap_or(i64::MAX),
+        ..uncounted
+    };
+    let kind = EventKind::Canceled;
+    EventRow { kind, at, tasks_done: done, tasks_total: total, error: Some(why), source: None, counts }
+}
+
+/// Numbers of a job's tasks as its row has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowTasks {
+    /// Tasks that have succeeded.
+    pub done: u64,
+    /// Tasks that are out of attempts.
+    pub failed: u64,
+    /// Tasks in all.
+    pub total: u64,
+}
+
 /// An attempt at individual tasks.
 #[derive(Debug)]
 pub enum AttemptRow<'a> {

@@ -15,7 +15,7 @@ fn batch(parts: &Parts, id: u64, entries: Vec<Entry>) -> Batch {
 }
 
 async fn jobs(parts: &Parts) -> usize {
-    parts.reads.unfinished(None).await.expect("readable").len()
+    parts.reads.open_jobs().await.expect("readable").len()
 }
 
 pub fn each_opening_is_an_epoch_above_all_before(harness: &dyn Harness) {
@@ -57,7 +57,7 @@ pub async fn the_same_batch_again_is_applied_once_and_has_the_same_answers(harne
     let second = batch(&parts, 2, vec![Entry::Change(completed(id(1), 0..3, 7))]);
     let applied = parts.backend.apply(&second).expect("room");
     assert_eq!(parts.backend.apply(&second), Ok(applied));
-    let found = parts.reads.unfinished(None).await.expect("readable");
+    let found = parts.reads.unfinished(vec![id(1)]).await.expect("readable");
     assert_eq!((found[0].record.value, found[0].record.attempts), (7, 1));
     assert_eq!(parts.reads.events(0, None, 100).await.expect("readable").len(), 2);
 }
@@ -85,7 +85,7 @@ pub async fn an_entry_that_is_refused_leaves_the_rest_of_its_batch(harness: &dyn
     let applied = parts.backend.apply(&batch(&parts, 1, entries)).expect("room");
     let is_refused: Vec<_> = applied.answers.iter().map(|answer| matches!(answer, Answer::Refused(_))).collect();
     assert_eq!(is_refused, [false, true, true, false, false], "{:?}", applied.answers);
-    let found = parts.reads.unfinished(None).await.expect("readable");
+    let found = parts.reads.unfinished(vec![id(1)]).await.expect("readable");
     assert!(found.len() == 1 && found[0].done == [std::ops::Range { start: 5, end: 6 }], "{found:?}");
 }
 

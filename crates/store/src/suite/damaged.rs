@@ -85,8 +85,55 @@ pub async fn changes_of_a_job_that_cannot_be_read_are_refused(harness: &dyn Harn
     }
     let store = harness.open();
     let refused = store.commit(completed(id(2), 5..6, 1)).await;
-    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
-    assert_eq!(store.is_failing(), None);
+    assert!(matches!(refused, Err(WriteError::Corrupt(_))), "{refused:?}");
+    assert!(store.unwritable().borrow().is_empty());
+    // Nobody is told of these: the job goes no further.
+    let last = store.record(completed(id(2), 5..6, 1));
+    store.flush().await.expect("nothing waits");
+    assert!(store.unwritable().borrow().keys().eq([&id(2)]));
+    assert_eq!((store.is_failing(), *store.durable().borrow()), (None, last));
+}
+
+pub async fn a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_old_ones(harness: &dyn Harness) {
+    for (damage, is_of_record) in DAMAGES {
+        let harness = harness.crashed();
+        three_jobs(&*harness).await;
+        let rows = if is_of_record { of_job(2) } else { format!("job = (SELECT key FROM jobs WHERE {})", of_job(2)) };
+        if !harness.damage(&format!("{damage} WHERE {rows}")) {
+            return;
+        }
+        let store = harness.open();
+        store.unfinished().await.expect("readable");
+        let cancel = || store.cancel_unread(id(2), at(9), "why".to_owned());
+        assert_eq!((cancel().await, cancel().await), (Ok(true), Ok(false)), "{damage}");
+        let last = store.last_events(id(2), 1).await.expect("readable").remove(0);
+        assert_eq!((last.kind, last.at, last.error.as_deref()), (EventKind::Canceled, at(9), Some("why")), "{damage}");
+        // Nobody waits for it, also when it is asked for.
+        assert_eq!(store.job(id(2)).await.is_err(), is_of_record, "{damage}");
+        assert_eq!(store.unreadable().jobs(), 0, "{damage}");
+        // What comes late has no effect, and all others go on.
+        store.record(completed(id(2), 5..6, 1));
+        store.commit(completed(id(3), 5..6, 1)).await.expect(damage);
+        store.close().expect("all is committed");
+        let store = harness.open_with(Retention { max_age: std::time::Duration::ZERO, max_bytes: u64::MAX });
+        let open: Vec<_> = store.unfinished().await.expect(damage).iter().map(|job| job.record.id).collect();
+        assert_eq!((open, store.unreadable().jobs()), (vec![id(1), id(3)], 0), "{damage}");
+        assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1), "{damage}");
+        assert!(matches!(store.job(id(2)).await, Ok(None)), "{damage}");
+    }
+}
+
+pub async fn the_figures_are_right_after_a_job_was_canceled_unread(harness: &dyn Harness) {
+    three_jobs(harness).await;
+    if !harness.damage(&format!("UPDATE jobs SET options = '' WHERE {}", of_job(2))) {
+        return;
+    }
+    let store = harness.open();
+    assert_eq!(store.cancel_unread(id(2), at(9), "why".to_owned()).await, Ok(true));
+    let days = Query { grain: Grain::Day, starts: Timestamp::MIN..Timestamp::MAX, kind: None };
+    let counts = store.periods(days, None, 9).await.expect("readable").pop().expect("the day").counts;
+    assert_eq!((counts.jobs_pending, counts.tasks_pending), (2, 20));
+    assert_eq!((counts.jobs_canceled, counts.tasks_canceled, counts.tasks_succeeded), (1, 7, 3));
 }
 
 pub async fn pages_of_jobs_go_on_behind_any_number_that_cannot_be_read(harness: &dyn Harness) {

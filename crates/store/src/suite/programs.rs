@@ -114,6 +114,28 @@ pub async fn a_program_stays_while_a_job_that_is_not_over_needs_it(harness: &dyn
     }
 }
 
+pub async fn a_program_stays_while_parameters_that_cannot_be_read_name_it(harness: &dyn Harness) {
+    let store = harness.open();
+    let (one, other) = (hash_of(b"one"), hash_of(b"other"));
+    for bytes in [&b"one"[..], b"other"] {
+        put(&store, bytes).await.expect("room");
+    }
+    store.submit(program_job(1, one, None)).await.expect("room");
+    store.close().expect("all is committed");
+    // As a later release may write them.
+    if !harness
+        .damage(&format!(r#"UPDATE jobs SET params = '{{"v": 9, "steps": ["{}"]}}'"#, one.to_string().to_uppercase()))
+    {
+        return;
+    }
+    let store = harness.open();
+    let refused = store.delete_program(one).await;
+    assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+    assert_eq!(store.delete_program(other).await, Ok(true));
+    store.commit(change(id(1), at(2), ChangeKind::Canceled)).await.expect("room");
+    assert_eq!(store.delete_program(one).await, Ok(true));
+}
+
 pub async fn retention_leaves_programs_alone(harness: &dyn Harness) {
     let store = harness.open_with(Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 });
     put(&store, b"one").await.expect("room");

@@ -159,3 +159,83 @@ async fn an_owner_that_loses_the_store_while_a_batch_is_in_doubt_does_not_guess(
     assert_eq!(answer, Err(SubmitError::Write(WriteError::InDoubt)));
     assert_eq!(new.submit(range_job(1, 10)).await, Ok(Submission::Existing(id(1))));
 }
+
+#[tokio::test]
+async fn a_job_whose_changes_cannot_be_written_is_set_aside_and_the_rest_of_its_batch_stands() {
+    let memory = Memory::new();
+    let store = open(&memory);
+    for number in 1..4 {
+        store.submit(range_job(number, 10)).await.expect("room");
+    }
+    memory.damage([id(2)]);
+    memory.hold_commits(true);
+    store.record(change(id(9), at(1), ChangeKind::Progress));
+    wait_until("the writer is held", || memory.held() == 1).await;
+    let mut last = 0;
+    for task in 0..5 {
+        for number in 1..4 {
+            last = store.record(completed(id(number), task..task + 1, 1 << task));
+        }
+    }
+    memory.hold_commits(false);
+    store.flush().await.expect("all others are written");
+    assert_eq!((store.is_failing(), *store.durable().borrow()), (None, last));
+    assert!(store.unwritable().borrow().keys().eq([&id(2)]));
+    for (number, value) in [(1, 0b11111), (2, 0), (3, 0b11111)] {
+        assert_eq!(record_of(&store, id(number)).await.value, value);
+    }
+    // What comes later of it is left out without another try, which would write it now.
+    memory.damage([]);
+    store.record(completed(id(2), 5..6, 1));
+    let refused = store.commit(change(id(2), at(2), ChangeKind::Paused)).await;
+    assert!(matches!(refused, Err(WriteError::Corrupt(_))), "{refused:?}");
+    assert_eq!(record_of(&store, id(2)).await.tasks_done, 0);
+    // The next owner tries anew.
+    drop(store);
+    let store = open(&memory);
+    store.commit(completed(id(2), 0..1, 1)).await.expect("repaired");
+}
+
+#[tokio::test]
+async fn where_no_other_job_can_be_written_changes_wait_until_one_can() {
+    let memory = Memory::new();
+    let store = open(&memory);
+    for number in 1..3 {
+        store.submit(range_job(number, 10)).await.expect("room");
+    }
+    memory.damage([id(1), id(2)]);
+    let numbers = [1, 2].map(|number| store.record(completed(id(number), 0..1, 1)));
+    wait_until("it is told of", || store.is_failing().is_some_and(|why| why.contains("damaged"))).await;
+    assert!(matches!(store.flush().await, Err(WriteError::Corrupt(_))));
+    let refused = store.commit(change(id(1), at(1), ChangeKind::Paused)).await;
+    assert!(matches!(refused, Err(WriteError::Corrupt(_))), "{refused:?}");
+    assert!(store.unwritable().borrow().is_empty());
+    assert_eq!((store.backlog(), *store.durable().borrow()), (2, 0));
+    // Repaired in part: the other one is what is damaged.
+    memory.damage([id(2)]);
+    wait_until("it goes on", || store.is_failing().is_none() && store.backlog() == 0).await;
+    assert!(store.unwritable().borrow().keys().eq([&id(2)]));
+    assert_eq!(*store.durable().borrow(), numbers[1]);
+    assert_eq!(record_of(&store, id(1)).await.tasks_done, 1);
+}
+
+#[tokio::test]
+async fn a_new_job_shows_that_the_damage_is_that_of_another_one() {
+    let memory = Memory::new();
+    let store = open(&memory);
+    store.submit(range_job(1, 10)).await.expect("room");
+    memory.damage([id(1)]);
+    store.record(completed(id(1), 0..1, 1));
+    wait_until("it is told of", || store.is_failing().is_some()).await;
+    wait_until_submitted(&store).await;
+    wait_until("it goes on", || store.is_failing().is_none() && store.backlog() == 0).await;
+    assert!(store.unwritable().borrow().keys().eq([&id(1)]));
+}
+
+/// A submission that comes while the writer pauses after an error gets it, too.
+async fn wait_until_submitted(store: &Store) {
+    let since = std::time::Instant::now();
+    while store.submit(range_job(2, 10)).await.is_err() {
+        assert!(since.elapsed() < Duration::from_secs(20), "it is never accepted");
+    }
+}

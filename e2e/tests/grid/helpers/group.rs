@@ -98,6 +98,11 @@ impl Group {
         self.own_server.as_ref().expect("a server of its own")
     }
 
+    /// What its database answers to a statement.
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        self.own_server.as_ref().unwrap_or_else(|| Server::shared()).psql(&self.database, sql)
+    }
+
     /// The directory of its results.
     pub(crate) fn results(&self) -> &Path {
         self.results.path()

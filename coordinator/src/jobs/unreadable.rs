@@ -1,0 +1,65 @@
+//! Jobs that this version cannot read or the store cannot write: nothing of them runs, and their owner can cancel them.
+
+use model::{EventKind, JobId, JobKind, JobOptions, JobState};
+use serde_json::value::RawValue;
+use store::{JobRecord, ReadError, Verified};
+
+use super::{ChangeError, Jobs};
+use crate::clock::now;
+
+/// The kind of a job whose kind cannot be read.
+const UNKNOWN_KIND: JobKind = JobKind::new("unknown");
+
+impl Jobs {
+    /// Leaves jobs alone whose changes cannot be written. Runs for ever.
+    pub(crate) async fn follow_unwritable(self) {
+        let mut unwritable = self.store.unwritable();
+        while unwritable.changed().await.is_ok() {
+            let jobs = unwritable.borrow_and_update().clone();
+            for (id, error) in jobs {
+                self.store.unreadable().note_job(id, &error);
+                // It is not canceled in the store: the next term tries again.
+                self.driver.input(|engine, now| engine.cancel(id, now));
+            }
+        }
+        // The writer has stopped: the store is closed.
+        std::future::pending().await
+    }
+
+    /// Cancels a job, under its lock, without reading it. Tells whether it was not over.
+    pub(super) async fn cancel_unread(&self, id: JobId, why: String) -> Result<bool, ChangeError> {
+        let is_changed = self.store.cancel_unread(id, now().at, why).await?;
+        self.driver.input(|engine, now| engine.cancel(id, now));
+        Ok(is_changed)
+    }
+
+    /// A canceled job that cannot be read, as its events tell of it.
+    pub(super) async fn unread_record(&self, id: JobId, why: ReadError) -> Result<JobRecord, ChangeError> {
+        let (first, last) =
+            (self.store.events(0, Some(id), 1).await?.pop(), self.store.last_events(id, 1).await?.pop());
+        let (Some(first), Some(last)) = (first, last) else { return Err(why.into()) };
+        if last.kind != EventKind::Canceled {
+            return Err(why.into());
+        }
+        let tasks = last.tasks_total.unwrap_or(0);
+        Ok(JobRecord {
+            id,
+            kind: last.job_kind.unwrap_or(UNKNOWN_KIND),
+            params: RawValue::NULL.to_owned(),
+            options: JobOptions::default(),
+            state: JobState::Canceled,
+            tasks,
+            tasks_done: last.tasks_done.unwrap_or(0).min(tasks),
+            tasks_failed: 0,
+            value: 0,
+            check: 0,
+            submitted_at: first.at,
+            started_at: None,
+            finished_at: Some(last.at),
+            retried_at: None,
+            attempts: 0,
+            error: Some(why.to_string()),
+            verified: Verified::default(),
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! What an operator sets on the role: limits of time, another password.
+
+use std::time::Duration;
+
+use store::shared::Acquired;
+use store::{LeadershipError, ReadError, Shared, Store, SubmitError, WriteError};
+use store_postgres::OpenError;
+use test_postgres::{Proxy, Server};
+use uuid::Uuid;
+
+use crate::helpers::*;
+
+/// A server that asks for passwords, with a database of a role of its own.
+struct Guarded {
+    server: Server,
+    database: String,
+    results: tempfile::TempDir,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let server = Server::start(&[]);
+        let database = server.create_database();
+        server.psql(&database, "CREATE ROLE keeper LOGIN PASSWORD 'first'");
+        server.psql(&database, &format!("ALTER DATABASE {database} OWNER TO keeper"));
+        let rules = "local all all trust\nhost all divvy all trust\nhost all all all scram-sha-256\n";
+        std::fs::write(server.data_directory().join("pg_hba.conf"), rules).expect("it is ours");
+        server.psql(&database, "SELECT pg_reload_conf()");
+        Self { server, database, results: tempfile::TempDir::new().expect("there is room") }
+    }
+
+    fn url(&self, way: std::net::SocketAddr, password: &str) -> String {
+        format!("postgres://keeper:{password}@{way}/{}?sslmode=disable", self.database)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_time_on_the_role_do_not_reach_the_writer_and_the_lease() {
+    let guarded = Guarded::new();
+    for limit in ["statement_timeout = '50ms'", "lock_timeout = '10ms'", "idle_in_transaction_session_timeout = '50ms'"]
+    {
+        guarded.server.psql(&guarded.database, &format!("ALTER ROLE keeper SET {limit}"));
+    }
+    let shared = open(&guarded.url(guarded.server.address(), "first"), &guarded.results);
+    let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+    store.submit(range_job(1, 10)).await.expect("room");
+    // The batch waits longer than the role's limits allow.
+    let lock = "BEGIN; SELECT * FROM divvy.fence FOR UPDATE; SELECT pg_sleep(0.5)";
+    let mut locker = guarded.server.psql_command(&guarded.database, lock).spawn().expect("psql is there");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    store.commit(completed(id(1), 0..3, 1)).await.expect("it waits for its turn");
+    assert!(locker.wait().expect("it ends").success());
+    assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
+    assert_eq!(store.is_failing(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_password_leaves_connections_alone_and_is_told_of_where_a_new_one_is_needed() {
+    let guarded = Guarded::new();
+    let proxy = Proxy::start(guarded.server.address());
+    let shared = open(&guarded.url(proxy.address(), "first"), &guarded.results);
+    let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+    store.submit(range_job(1, 10)).await.expect("room");
+    guarded.server.psql(&guarded.database, "ALTER ROLE keeper PASSWORD 'second'");
+    store.submit(range_job(2, 10)).await.expect("its connection is as it was");
+    proxy.cut();
+    let said = "password authentication failed for user \"keeper\"";
+    let refused = store.submit(range_job(3, 10)).await;
+    assert!(
+        matches!(&refused, Err(SubmitError::Write(WriteError::Unavailable(why))) if why.contains(said)),
+        "{refused:?}"
+    );
+    let unread = store.job(id(1)).await;
+    assert!(matches!(&unread, Err(ReadError::Unavailable(why)) if why.contains(said)), "{unread:?}");
+    let lost = shared.leadership().acquire(Uuid::from_u128(1));
+    assert!(matches!(&lost, Err(LeadershipError::Unavailable(why)) if why.contains(said)), "{lost:?}");
+    let closed = store_postgres::open(&settings(&guarded.url(proxy.address(), "first"), &guarded.results));
+    assert!(
+        matches!(&closed, Err(error @ OpenError::Unavailable { .. }) if error.to_string().contains(said)),
+        "{closed:?}"
+    );
+    // The old password again, as a role may have for a while: nothing has to be started again.
+    guarded.server.psql(&guarded.database, "ALTER ROLE keeper PASSWORD 'first'");
+    let acquired = shared.leadership().acquire(Uuid::from_u128(1));
+    assert!(matches!(acquired, Ok(Acquired::Leads(_))), "{acquired:?}");
+    assert!(store.job(id(1)).await.expect("readable").is_some());
+}

@@ -141,7 +141,7 @@ impl Wanted {
         if from > to {
             return Err(ApiError::InvalidField { field: "from", message: "must not be after \"to\"".to_owned() });
         }
-        let kind = super::jobs::kind(&fields)?;
+        let kind = super::jobs::kind(fields)?;
         let limit = limit_or(fields, MAX_LIMIT)?;
         let page_token = fields.one("page_token")?.map(str::to_owned);
         Ok(Self { query: Query { grain, starts: from..to, kind }, page_token, limit })

@@ -49,7 +49,7 @@ async fn a_report_that_comes_after_its_attempt_was_handed_back_takes_no_lease_up
         ("renew", lease.clone()),
         ("release", lease.clone()),
         ("fail", with(lease.clone(), &json!({"error": "late"}))),
-        ("complete", with(lease.clone(), &json!({"results": [1, 2]}))),
+        ("complete", with(lease, &json!({"results": [1, 2]}))),
     ] {
         assert_eq!(grid.report(&claimed, how, &body).await.status(), 409, "{how}");
     }

@@ -147,7 +147,7 @@ mod tests {
     fn a_simulation_that_is_over_is_not_offered_to_be_retried() {
         let fields = json!({"state": "canceled", "requires": {"labels": {"divvy.simulation": "s"}}});
         let simulation = samples::job(1, &fields);
-        assert_eq!(possible(&simulation), []);
+        assert!(possible(&simulation).is_empty());
         let html = job_question_page(&samples::viewer(), &simulation, "retry").0;
         assert!(html.contains("Start another simulation") && !html.contains("<form class=\"selection\""), "{html}");
         let tagged = samples::job(1, &json!({"state": "canceled", "tags": {"simulation": "true"}}));

@@ -9,6 +9,9 @@ use model::{JobId, JobState};
 use crate::print::tell;
 use crate::printable::printable;
 
+/// The status of a request without a valid token.
+const UNAUTHORIZED: u16 = 401;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -89,6 +92,9 @@ impl From<client::Error> for Failure {
         match error {
             client::Error::Unreachable { url, source } => {
                 Self::Unreachable { url: url.to_string(), cause: root_cause(&source) }
+            }
+            client::Error::Refused { status, detail } if status.as_u16() == UNAUTHORIZED => {
+                Self::Usage(format!("{detail}: give one in DIVVY_TOKEN"))
             }
             client::Error::Refused { status, detail } if is_callers_fault(status.as_u16()) => Self::Usage(detail),
             client::Error::Refused { detail, .. } => Self::Failed(detail),

@@ -9,7 +9,6 @@ mod completions;
 mod coordinator_list;
 mod failure;
 mod follow;
-mod hang_up;
 mod job;
 #[cfg(feature = "kafka")]
 mod monitor;

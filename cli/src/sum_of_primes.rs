@@ -12,7 +12,6 @@ use url::Url;
 use crate::arguments::{Method, Output, SumOfPrimes, client, worker_count};
 use crate::bar;
 use crate::failure::Failure;
-use crate::hang_up::stop_signal;
 use crate::print::print_line;
 use crate::up::warn_about_variables;
 
@@ -58,7 +57,7 @@ async fn question(grid: &Client, arguments: &SumOfPrimes) -> Result<api::SumOfPr
 }
 
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
-    let stop = stop_signal().context("catch signals")?;
+    let stop = service::shutdown_signal().context("catch signals")?;
     let mut grid = EmbeddedGrid::start(Ports::any(), Shape::of_workers(worker_count(arguments.workers)))?;
     let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {

@@ -9,7 +9,6 @@ use service::warn_about_unknown_variables;
 
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
-use crate::hang_up::stop_signal;
 use crate::print::{print_line, tell};
 use crate::python_workers::PythonWorkers;
 
@@ -30,7 +29,7 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
 async fn serve(arguments: &Up) -> Result<(), Failure> {
     service::raise_open_files_limit();
     warn_about_variables();
-    let stop = stop_signal().context("catch signals")?;
+    let stop = service::shutdown_signal().context("catch signals")?;
     let (public_addr, data_dir) = (SocketAddr::new(arguments.host, arguments.port), arguments.data_dir());
     let kept = match &data_dir {
         _ if arguments.store_url.is_some() => "jobs are kept in the database".to_owned(),
@@ -57,7 +56,7 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
         error = grid.failed() => return Err(error.into()),
         error = python_workers.failed() => return Err(error.into()),
     }
-    let second = stop_signal().context("catch signals")?;
+    let second = service::shutdown_signal().context("catch signals")?;
     let stopped = async {
         python_workers.stop().await?;
         grid.stop().await

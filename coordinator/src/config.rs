@@ -1,11 +1,11 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use jiff::Timestamp;
 use model::{DEFAULT_CHUNK_SIZE, DEFAULT_MAX_ATTEMPTS, INLINE_OUTPUT_BYTES};
 use scheduler::Policy;
@@ -218,6 +218,22 @@ impl std::fmt::Debug for StoreUrl {
     }
 }
 
+/// The address that the downward API of Kubernetes gives.
+fn pod_ip(text: String) -> anyhow::Result<Option<IpAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().ok();
+    ensure!(address.is_some(), "POD_IP must be an IP address, but is {text:?}");
+    Ok(address)
+}
+
+/// Whether a text is `HOST:PORT` with a port that can be asked.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
+    parts.is_some_and(|(_, port)| port.parse::<NonZeroU16>().is_ok())
+}
+
 /// Every variable, as the comments of [`Config`] and [`DoorSettings`] describe it.
 #[must_use]
 pub fn variables() -> Vec<Variable> {
@@ -233,13 +249,14 @@ impl Config {
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
         let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
-        config.pod_ip = std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok());
+        config.pod_ip = pod_ip(std::env::var("POD_IP").unwrap_or_default())?;
         config.validate()?;
+        config.doors.to_workers()?;
         Ok(config)
     }
 
     fn validate(&self) -> anyhow::Result<()> {
-        ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1");
+        ensure!(self.max_inflight >= 1, "DIVVY_MAX_INFLIGHT must be at least 1, but is 0");
         let longest_body = self.max_job_bytes.max(self.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES));
         ensure!(
             self.max_body_memory >= longest_body,
@@ -274,6 +291,14 @@ impl Config {
             "DIVVY_WORKER_REVIEW_AGE_MS must be from 1000 to 59000, but is {}",
             self.worker_review_age_ms
         );
+        for (name, address) in [
+            ("DIVVY_ADVERTISE_PUBLIC_ADDR", &self.advertise_public_addr),
+            ("DIVVY_ADVERTISE_INTERNAL_ADDR", &self.advertise_internal_addr),
+        ] {
+            if let Some(address) = address.as_ref().filter(|address| !is_host_and_port(address)) {
+                bail!("{name} must be HOST:PORT, but is {address:?}");
+            }
+        }
         ensure!(!self.worker_audience.is_empty(), "DIVVY_WORKER_AUDIENCE must not be empty");
         for (name, least_ms, value_ms) in [
             ("DIVVY_LEASE_TARGET_MS", 1, self.lease_target_ms),

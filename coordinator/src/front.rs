@@ -8,7 +8,6 @@ mod exchange;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use crate::config::is_host_and_port;
 use exchange::{Exchange, Left};
 
 /// Clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold. Further ones
@@ -67,9 +67,8 @@ impl Default for Config {
 impl Config {
     fn from_env() -> anyhow::Result<Self> {
         let config: Self = service::from_env()?;
-        let target = config.front_target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
         ensure!(
-            target.is_some_and(|(_, port)| port.parse::<NonZeroU16>().is_ok()),
+            is_host_and_port(&config.front_target),
             "DIVVY_FRONT_TARGET must be HOST:PORT of the coordinator's public port, but is {:?}",
             config.front_target
         );

@@ -182,3 +182,43 @@ fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() 
 fn directory() -> tempfile::TempDir {
     tempfile::TempDir::new().expect("there is room")
 }
+
+#[test]
+fn a_wrong_value_of_any_variable_is_one_line_with_its_name() {
+    let front = coordinator::front::program().variables.into_iter().map(|variable| (&["front"][..], variable));
+    let own = coordinator::config::variables().into_iter().map(|variable| (&[][..], variable));
+    for (command, variable) in own.chain(front) {
+        for value in ["word", "-1"] {
+            let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+            check.env("DIVVY_FRONT_TARGET", "localhost:1");
+            check.args(command).arg("--check-config").env(&variable.name, value);
+            let output = check.output().expect("run the service");
+            let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+            let is_refused = stderr.starts_with("error: ") && stderr.contains(&variable.name);
+            let is_as_expected = match output.status.code() {
+                Some(0) => stderr.is_empty(),
+                Some(1) => is_refused && stderr.lines().count() == 1,
+                _ => false,
+            };
+            assert!(is_as_expected, "{}={value:?}: {:?} {stderr}", variable.name, output.status);
+        }
+    }
+}
+
+#[test]
+fn a_file_of_tls_that_cannot_be_used_is_told_with_its_variable_before_anything_is_served() {
+    for (variables, told) in [
+        (&[("DIVVY_CA_FILE", "/nowhere")][..], "DIVVY_CA_FILE cannot be used: read /nowhere as PEM: "),
+        (
+            &[("DIVVY_CLIENT_CERT", "/nowhere"), ("DIVVY_CLIENT_KEY", "/nowhere")],
+            "DIVVY_CLIENT_CERT with DIVVY_CLIENT_KEY cannot be used: read /nowhere as PEM: ",
+        ),
+        (&[("DIVVY_TLS_SERVER_NAME", "two words")], "DIVVY_TLS_SERVER_NAME cannot be used: \"two words\" is no name"),
+        (&[("DIVVY_WORKER_TLS_NAME", "two words")], "DIVVY_WORKER_TLS_NAME cannot be used: \"two words\" is no name"),
+    ] {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        let output = check.arg("--check-config").envs(variables.iter().copied()).output().expect("run the service");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.code() == Some(1) && stderr.starts_with(&format!("error: {told}")), "{stderr}");
+    }
+}

@@ -8,7 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use model::toml_error;
 use serde::{Deserialize, Serialize};
 
 /// Largest number of requests in one steady run or one step of a ramp; each costs about 200 bytes until the report.
@@ -106,7 +107,8 @@ impl Scenario {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let file: ScenarioFile = toml::from_str(text)?;
+        let file: ScenarioFile =
+            toml::from_str(text).map_err(|error| anyhow!(toml_error(text, error.message(), error.span())))?;
         let load = match (file.steady, file.ramp) {
             (Some(steady), None) => Load::Steady(steady),
             (None, Some(ramp)) => Load::Ramp(ramp),

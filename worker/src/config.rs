@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use api::MAX_SLOTS_PER_WORKER;
-use api::client::base_url;
-use model::{Labels, WorkerId, split_word};
-use serde::{Deserialize, Deserializer};
+use api::client::{ClientTls, base_url};
+use model::{Labels, WorkerId, distinct, split_word};
+use serde::Deserialize;
 use service::kubernetes::{ACCOUNT_DIR, PodName};
 use service::{Credential, DoorSettings, Variable, WorkerToken, variables_of};
 use url::Url;
@@ -56,7 +56,7 @@ pub struct Config {
     /// `DIVVY_PROGRAMS`: a TOML file of programs that this worker brings, each with a name and a command. Default: none.
     pub programs: Option<PathBuf>,
     /// `DIVVY_ALLOW_NATIVE`: 1 to run uploaded native executables, caged. Default 0.
-    #[serde(default, deserialize_with = "flag")]
+    #[serde(default, deserialize_with = "service::flag")]
     pub allow_native: bool,
     /// `DIVVY_PROGRAM_DIR`: where uploaded programs, their compiled forms and scratch directories are; made with mode 0700.
     /// Workers of one user may share it. Default: `divvy-programs-UID` in the directory for temporary files.
@@ -140,7 +140,8 @@ impl TryFrom<String> for WorkerLabels {
             let value = value.with_context(wrong)?;
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         };
-        let mut labels = pairs.map(label).collect::<anyhow::Result<Labels>>()?;
+        let pairs = pairs.map(label).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut labels = distinct(pairs).map_err(|key| anyhow!("the list has {key:?} twice"))?;
         labels.retain(|_, value| !value.is_empty());
         model::check_words("the list", &labels)?;
         Ok(Self(labels))
@@ -164,12 +165,17 @@ impl Config {
         let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
         config.pod_ip = std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty());
         config.validate()?;
+        ClientTls::from_env()?;
         Ok(config)
     }
 
     fn validate(&self) -> anyhow::Result<()> {
         let slots = 1..=MAX_SLOTS_PER_WORKER;
-        ensure!(slots.contains(&self.slots), "DIVVY_SLOTS must be from 1 to {MAX_SLOTS_PER_WORKER}");
+        ensure!(
+            slots.contains(&self.slots),
+            "DIVVY_SLOTS must be from 1 to {MAX_SLOTS_PER_WORKER}, but is {}",
+            self.slots
+        );
         for (name, least_ms, value_ms) in [
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
             ("DIVVY_ORPHAN_TIMEOUT_MS", 1, self.orphan_timeout_ms),
@@ -180,7 +186,7 @@ impl Config {
                 "{name} must be from {least_ms} to {MAX_TIMEOUT_MS}, but is {value_ms}"
             );
         }
-        ensure!(self.max_held_bytes > 0, "DIVVY_MAX_HELD_BYTES must be at least 1");
+        ensure!(self.max_held_bytes > 0, "DIVVY_MAX_HELD_BYTES must be at least 1, but is 0");
         Ok(())
     }
 
@@ -262,14 +268,6 @@ fn default_program_memory_bytes() -> u64 {
     1 << 30
 }
 
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "1" | "true" => Ok(true),
-        "0" | "false" | "" => Ok(false),
-        _ => Err(serde::de::Error::custom("it must be 1 or 0")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +320,7 @@ mod tests {
         let labels = config(&[("worker_labels", "gpu:yes, zone=a=b,rack=,")]).worker_labels.0;
         let expected = [("gpu", "yes"), ("zone", "a=b")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         assert_eq!(labels, Labels::from(expected));
-        for wrong in ["gpu", "=yes", "a=b,c"] {
+        for wrong in ["gpu", "=yes", "a=b,c", "a=b,a=c"] {
             assert!(WorkerLabels::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }
     }

@@ -80,3 +80,23 @@ fn failure_to_start_is_a_line_of_json_where_the_log_is() {
         assert!(error["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{stderr}");
     }
 }
+
+#[test]
+fn a_wrong_value_of_any_variable_is_one_line_with_its_name() {
+    for variable in worker::config::variables() {
+        let command: &[&str] = &[];
+        for value in ["word", "-1"] {
+            let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-worker"));
+            check.args(command).arg("--check-config").env(&variable.name, value);
+            let output = check.output().expect("run the service");
+            let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+            let is_refused = stderr.starts_with("error: ") && stderr.contains(&variable.name);
+            let is_as_expected = match output.status.code() {
+                Some(0) => stderr.is_empty(),
+                Some(1) => is_refused && stderr.lines().count() == 1,
+                _ => false,
+            };
+            assert!(is_as_expected, "{}={value:?}: {:?} {stderr}", variable.name, output.status);
+        }
+    }
+}

@@ -99,7 +99,7 @@ fn real(text: &str) -> Result<Value, String> {
 }
 
 fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("give JSON: {error}"))
+    serde_json::from_str(text).map_err(|error| format!("give JSON: {}", model::json_error("it", &error)))
 }
 
 /// The parameters that were given; the others are left to the grid.

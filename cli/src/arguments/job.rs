@@ -108,6 +108,7 @@ pub(crate) struct TasksArguments {
 }
 
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of every job")]
 pub(crate) struct SubmitOptions {
     /// How soon it runs, 9 soonest [default: 5]
     #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other)]

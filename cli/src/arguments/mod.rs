@@ -28,6 +28,7 @@ pub(crate) use job::{
 };
 pub(crate) use program::{CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram};
 pub(crate) use statistics::{Statistics, StatisticsFormat};
+pub(crate) use values::each_once;
 use values::{count, decimal, http_url, integer, ip_address, names, number, priority};
 
 /// Divides big computations over a pool of workers.

@@ -10,8 +10,11 @@ use std::time::Duration;
 use api::client::base_url;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
-use model::{JobId, JobKind, Priority, Share, digits, split_word, whole_number};
+use model::{JobId, JobKind, Labels, Priority, Share, digits, distinct, split_word, whole_number};
 use url::Url;
+
+use crate::failure::Failure;
+use crate::printable::printable;
 
 const NUMBER: &str = "give an integer from 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9";
 
@@ -83,6 +86,15 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
         (key, Some(value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("give KEY=VALUE or KEY:VALUE".to_owned()),
     }
+}
+
+/// What an option that may be repeated gives, each key once.
+///
+/// # Errors
+/// A key is there twice.
+pub(crate) fn each_once(option: &str, given: &[(String, String)]) -> Result<Labels, Failure> {
+    distinct(given.iter().cloned())
+        .map_err(|key| Failure::Usage(format!("{option} gives {} twice: give it once", printable(&key))))
 }
 
 /// `KEY`, `KEY=VALUE` or `KEY:VALUE`, in the form that the API takes.

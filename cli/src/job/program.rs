@@ -1,10 +1,11 @@
 //! The parameters of a `program` job, from arguments and files.
 
+use model::json_error;
 use serde_json::value::RawValue;
 use workloads::{Combine, ProgramLimits, ProgramParams, ProgramRange};
 
 use super::submit::{payloads, read};
-use crate::arguments::{CombineName, ProgramArguments};
+use crate::arguments::{CombineName, ProgramArguments, each_once};
 use crate::failure::Failure;
 
 pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Failure> {
@@ -28,7 +29,7 @@ pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Fail
         args,
         range,
         payloads: payloads.map(Into::into),
-        env: given.env.iter().cloned().collect(),
+        env: each_once("--env", &given.env)?,
         combine,
         limits: ProgramLimits {
             memory_bytes: given.memory.unwrap_or(default.memory_bytes),
@@ -54,8 +55,8 @@ fn argument_list(line: &str, number: u64) -> Result<Vec<String>, Failure> {
         return Ok(vec![line.to_owned()]);
     }
     let wrong = |what: &str| Failure::Usage(format!("line {number} of the arguments {what}"));
-    let values: Vec<serde_json::Value> =
-        serde_json::from_str(line).map_err(|error| wrong(&format!("is no JSON array: {error}")))?;
+    let values: Vec<serde_json::Value> = serde_json::from_str(line)
+        .map_err(|error| wrong(&format!("is no JSON array: {}", json_error("it", &error))))?;
     let text = |value: serde_json::Value| match value {
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) => Ok(number.to_string()),

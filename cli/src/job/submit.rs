@@ -16,7 +16,7 @@ use service::{ApiError, parse_json};
 use uuid::Uuid;
 use workloads::TasksParams;
 
-use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, Work, WorkCommand};
+use crate::arguments::{Format, Method, RangeArguments, Submit, SubmitOptions, Work, WorkCommand, each_once};
 use crate::failure::Failure;
 use crate::job::wait;
 use crate::patience::patiently;
@@ -38,7 +38,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Re
         }
     };
     let options = &arguments.options;
-    apply(options, &mut request);
+    apply(options, &mut request)?;
     let (id, key) = (options.id.map(JobId), key(options));
     let job = patiently(async || grid.submit(&request, id, key.as_deref()).await).await?;
     if let Some(notice) = job.notice.as_ref().filter(|_| job.kind == JobKind::PROGRAM) {
@@ -108,10 +108,10 @@ fn plain(kind: JobKind, params: &impl Serialize) -> Result<JobRequest, Failure> 
     })
 }
 
-fn apply(options: &SubmitOptions, request: &mut JobRequest) {
-    request.tags.extend(options.tag.iter().cloned());
-    request.affinity.labels.extend(options.affinity_label.iter().cloned());
-    request.requires.labels.extend(options.require.iter().cloned());
+fn apply(options: &SubmitOptions, request: &mut JobRequest) -> Result<(), Failure> {
+    request.tags.extend(each_once("--tag", &options.tag)?);
+    request.affinity.labels.extend(each_once("--affinity-label", &options.affinity_label)?);
+    request.requires.labels.extend(each_once("--require", &options.require)?);
     set(&mut request.priority, options.priority);
     set(&mut request.max_attempts, options.max_attempts);
     set(&mut request.affinity.key, options.affinity_key.clone().map(Some));
@@ -121,6 +121,7 @@ fn apply(options: &SubmitOptions, request: &mut JobRequest) {
     set(&mut request.timeout.job_seconds, options.job_timeout.map(Some));
     set(&mut request.verify, options.verify_share.map(Some));
     set(&mut request.output, options.output_name.clone().map(Some));
+    Ok(())
 }
 
 fn set<T>(field: &mut T, option: Option<T>) {
@@ -196,7 +197,8 @@ mod tests {
             r#"{"kind":"count-primes","params":{"a":1,"b":9},"priority":2,"tags":{"a":"1","b":"2"},"output":"x"}"#;
         let mut request = parse(file, Path::new("job.json")).expect("a job");
         let tag = vec![("b".to_owned(), "3".to_owned())];
-        apply(&SubmitOptions { tag, priority: Priority::try_from(9).ok(), ..SubmitOptions::default() }, &mut request);
+        let options = SubmitOptions { tag, priority: Priority::try_from(9).ok(), ..SubmitOptions::default() };
+        apply(&options, &mut request).expect("each key once");
         let parsed = request.parse(model::DEFAULT_CHUNK_SIZE).expect("valid").options;
         assert_eq!(parsed.tags, Labels::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "3".to_owned())]));
         assert_eq!((parsed.priority.get(), parsed.output.as_deref()), (9, Some("x")));
@@ -208,7 +210,10 @@ mod tests {
         else {
             panic!("refused")
         };
-        assert!(message.starts_with("job.json is no job: unknown field `prio`"), "{message}");
+        assert!(
+            message.starts_with("job.json is no job: prio is no field here: this object takes kind, "),
+            "{message}"
+        );
     }
 
     #[test]
@@ -218,7 +223,7 @@ mod tests {
             (r#"{"kind":"sleep","params":{},"timeout":[5]}"#, "timeout must be an object, but is an array (line 1"),
             (
                 r#"{"kind":"sleep","params":{},"max_attempts":0}"#,
-                "must be a whole number from 1 to 4294967295, but is 0",
+                "max_attempts must be a whole number from 1 to 100, but is 0",
             ),
             ("{", "it is no JSON: it ends within an object (line 1"),
             (r#"{"kind":"sleep","params":{}} x"#, "it is no JSON: something follows its end (line 1"),

@@ -8,7 +8,7 @@ use crate::arguments::Format;
 use crate::failure::Failure;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table};
-use crate::words::memory;
+use crate::words::{instant, memory};
 
 /// The most programs that one request asks for.
 const PAGE_SIZE: usize = 1000;
@@ -48,7 +48,7 @@ fn table(programs: &[Program]) -> Table<5> {
             Cell::new(program.sha256.to_string()),
             Cell::new(program.kind.as_str()),
             Cell::number(memory(program.bytes)),
-            Cell::new(program.uploaded_at.to_string()),
+            Cell::new(instant(program.uploaded_at)),
             Cell::new(program.uploaded_by.as_deref().unwrap_or_default()),
         ]);
     }

@@ -12,7 +12,7 @@ use sandbox::{Call, Config, Input, Limits, Program, Sandbox, Source};
 use workloads::ProgramLimits;
 
 use super::put::{hash_of, read};
-use crate::arguments::RunProgram;
+use crate::arguments::{RunProgram, each_once};
 use crate::failure::Failure;
 use crate::print::unwritable;
 
@@ -22,7 +22,7 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
     let directory = tempfile::tempdir().map_err(|error| Failure::Failed(format!("make a directory: {error}")))?;
     let config = Config { allow_native: true, ..Config::new(directory.path().join("sandbox"), 1) };
     let sandbox = Sandbox::open(config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let (program, call) = (program(&arguments.file, directory.path())?, call(arguments));
+    let (program, call) = (program(&arguments.file, directory.path())?, call(arguments)?);
     // Compiling is no part of a task's time.
     let stop = AtomicBool::new(false);
     sandbox.prepare(&program, &stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
@@ -56,7 +56,7 @@ fn program(path: &Path, directory: &Path) -> Result<Program, Failure> {
     }
 }
 
-fn call(arguments: &RunProgram) -> Call {
+fn call(arguments: &RunProgram) -> Result<Call, Failure> {
     let (given, default) = (&arguments.limits, ProgramLimits::default());
     let limits = Limits {
         wall_time: arguments.timeout.unwrap_or(DEFAULT_TIME),
@@ -64,12 +64,12 @@ fn call(arguments: &RunProgram) -> Call {
         output_bytes: given.output_limit.unwrap_or(default.output_bytes),
         ..Limits::default()
     };
-    Call {
+    Ok(Call {
         args: arguments.args.clone(),
         stdin: arguments.stdin.clone().map_or(Input::Empty, Input::File),
-        env: given.env.iter().cloned().collect(),
+        env: each_once("--env", &given.env)?,
         limits,
         reproducible: given.reproducible,
         spool: None,
-    }
+    })
 }

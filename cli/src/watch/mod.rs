@@ -24,7 +24,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::Watch;
 use crate::failure::Failure;
-use crate::hang_up::hang_up;
 use crate::table::{is_coloured, is_dumb};
 use crate::watch::screen::{Palette, View, draw};
 use crate::watch::snapshot::Snapshot;
@@ -50,7 +49,7 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
     // A grid that is not there is told before the screen is cleared.
     let first = Snapshot::take(&grid).await?;
     let mut stop = Box::pin(service::shutdown_signal().context("catch signals")?);
-    let mut hang_up = Box::pin(hang_up().context("catch signals")?);
+    let mut hang_up = Box::pin(service::hang_up().context("catch signals")?);
     let is_coloured = is_coloured();
     // Without colours none is asked for; crossterm's own way would cut the other attributes too.
     force_color_output(true);
@@ -62,6 +61,10 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
         // A terminal that takes no more is gone, and nothing can be told on it.
         screen.0.draw(|frame| draw(frame, &view)).map_err(|_| Failure::Quiet(TERMINAL_GONE))?;
         tokio::select! {
+            // A hang-up is one of the signals to stop.
+            biased;
+            () = &mut hang_up => return Err(Failure::Quiet(TERMINAL_GONE)),
+            () = &mut stop => return Ok(()),
             Some(snapshot) = snapshots.recv() => view.show(snapshot),
             event = input.recv() => match event {
                 Some(Event::Key(key)) if is_quit(key) => return Ok(()),
@@ -69,8 +72,6 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
                 Some(_) => (),
                 None => return Err(Failure::Quiet(TERMINAL_GONE)),
             },
-            () = &mut stop => return Ok(()),
-            () = &mut hang_up => return Err(Failure::Quiet(TERMINAL_GONE)),
         }
     }
 }

@@ -54,6 +54,19 @@ fn every_option_reaches_the_job() {
 }
 
 #[test]
+fn key_that_is_given_twice_is_refused_with_its_option() {
+    let grid = Grid::start();
+    for option in ["--tag", "--require", "--affinity-label"] {
+        let arguments = ["job", "submit", "sleep", "--seconds", "0", option, "a=1", option, "b=1", option, "a=2"];
+        let stderr = assert_fails(&grid.run(&arguments), 2);
+        assert!(stderr.contains(&format!("{option} gives a twice: give it once")), "{stderr}");
+    }
+    let arguments = ["job", "submit", "program", "--program", "p", "--range", "0..1", "--step", "1", "--env", "A=1"];
+    let stderr = assert_fails(&grid.run(&[&arguments[..], &["--env", "A=1"]].concat()), 2);
+    assert!(stderr.contains("--env gives A twice: give it once"), "{stderr}");
+}
+
+#[test]
 fn idempotency_key_submits_once_and_refuses_another_job() {
     let grid = Grid::start();
     let first = grid.submit(&["sleep", "--seconds", "0", "--idempotency-key", "k"]);

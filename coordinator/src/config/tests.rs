@@ -32,11 +32,21 @@ fn values_out_of_their_range_are_refused_before_anything_starts() {
         ("drain_timeout_ms", "86400001"),
         ("public_addr", "8080"),
         ("results_url", "memory:///"),
+        ("advertise_public_addr", "host"),
+        ("advertise_internal_addr", "host name:80"),
         ("store_url", "postgres://host/database"),
         ("store_url", "mysql://host/database"),
     ] {
         assert!(read(&[(name, value)]).is_err(), "{name}={value}");
     }
+}
+
+#[test]
+fn the_address_of_the_pod_is_one_or_is_not_set() {
+    assert_eq!(pod_ip(String::new()).expect("unset"), None);
+    assert_eq!(pod_ip("10.1.2.3".to_owned()).expect("an address"), Some([10, 1, 2, 3].into()));
+    let error = pod_ip("here".to_owned()).expect_err("no address").to_string();
+    assert_eq!(error, "POD_IP must be an IP address, but is \"here\"");
 }
 
 #[test]

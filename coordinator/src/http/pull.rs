@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{
-    ClaimRequest, Claimed, Completion, LeaseName, MAX_CLAIM_TASKS, Problem, ReleaseRequest, RenewRequest, Renewed,
-    TaskFailure,
-};
+use api::{ClaimRequest, Claimed, Completion, LeaseName, Problem, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure};
 use jiff::Timestamp;
 use model::AttemptId;
@@ -290,10 +287,10 @@ fn nothing() -> HttpResponse {
 fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
     let invalid = |field, message: String| ApiError::InvalidField { field, message };
     if !(0.0..=MAX_WAIT_SECONDS).contains(&claim.wait_seconds) {
-        return Err(invalid("wait_seconds", format!("must be from 0 to {MAX_WAIT_SECONDS}")));
-    }
-    if !(1..=MAX_CLAIM_TASKS).contains(&claim.max_tasks) {
-        return Err(invalid("max_tasks", format!("must be from 1 to {MAX_CLAIM_TASKS}")));
+        return Err(invalid(
+            "wait_seconds",
+            format!("must be from 0 to {MAX_WAIT_SECONDS}, but is {}", claim.wait_seconds),
+        ));
     }
     check_abilities(claim).map_err(from_invalid)
 }

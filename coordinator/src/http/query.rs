@@ -8,6 +8,9 @@ use service::{ApiError, Query};
 /// Entries of a page when the client does not say.
 const DEFAULT_LIMIT: usize = 100;
 
+/// The most of a wrong limit that is repeated.
+const MAX_SHOWN_CHARS: usize = 32;
+
 /// The most entries of a page.
 pub(super) const MAX_LIMIT: usize = 1_000;
 
@@ -18,11 +21,13 @@ pub(super) fn page_limit(query: &Query) -> Result<usize, ApiError> {
 
 /// How many entries a page should have, `default` where the client does not say.
 pub(super) fn limit_or(query: &Query, default: usize) -> Result<usize, ApiError> {
-    let limit = query.parsed("limit")?.unwrap_or(default);
-    if (1..=MAX_LIMIT).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(ApiError::InvalidField { field: "limit", message: format!("must be from 1 to {MAX_LIMIT}, but is {limit}") })
+    let Some(text) = query.one("limit")? else { return Ok(default) };
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| {
+        let shown: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+        let message = format!("must be a whole number from 1 to {MAX_LIMIT}, but is {shown:?}");
+        ApiError::InvalidField { field: "limit", message }
+    })
 }
 
 /// Where a page begins: the token of the page before.

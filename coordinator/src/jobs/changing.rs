@@ -197,13 +197,15 @@ impl Jobs {
         if self.driver.input(|engine, now| engine.retry(id, now)).is_ok() {
             return Ok(self.store.flush().await?);
         }
-        // A job that is over keeps no program.
+        // A job that is over keeps no program. From the commit on, an open one does.
+        let kept = self.store.keep_programs().await;
         for program in uploaded_programs(record.kind, record.params.get()) {
             if self.store.program(program).await?.is_none() {
                 return Err(ChangeError::ProgramGone(program));
             }
         }
         self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Retried }).await?;
+        drop(kept);
         // It is open on the disk now: the engine must get it, whatever a single read says.
         loop {
             match self.store.unfinished_job(id).await {

@@ -126,19 +126,20 @@ async fn a_wrong_parameter_is_told_in_plain_words() {
     let job = grid.submit(&sleeps(0.0, 1)).await.id;
     let no_token = "page_token is none that this list has given: leave it out for the first page";
     for (path, detail) in [
-        ("/v1/jobs?limit=x".to_owned(), "limit must be a whole number, but is \"x\""),
-        ("/v1/jobs?limit=-1".to_owned(), "limit must be a whole number, but is \"-1\""),
-        ("/v1/jobs?limit=1001".to_owned(), "limit must be from 1 to 1000, but is 1001"),
+        ("/v1/jobs?limit=x".to_owned(), "limit must be a whole number from 1 to 1000, but is \"x\""),
+        ("/v1/jobs?limit=-1".to_owned(), "limit must be a whole number from 1 to 1000, but is \"-1\""),
+        ("/v1/jobs?limit=1001".to_owned(), "limit must be a whole number from 1 to 1000, but is \"1001\""),
         ("/v1/jobs?limit=1&limit=2".to_owned(), "limit is given more than once: give it once"),
         ("/v1/jobs?page_token=x".to_owned(), no_token),
         ("/v1/programs?page_token=x".to_owned(), no_token),
         (format!("/v1/jobs/{job}/tasks?page_token=x"), no_token),
         (format!("/v1/jobs/{job}/logs?page_token=x"), no_token),
         ("/v1/statistics?page_token=x".to_owned(), no_token),
-        ("/v1/statistics?limit=0".to_owned(), "limit must be from 1 to 1000, but is 0"),
+        ("/v1/statistics?limit=0".to_owned(), "limit must be a whole number from 1 to 1000, but is \"0\""),
         (format!("/v1/jobs/{job}/events?after=x"), "after must be a whole number, but is \"x\""),
         (format!("/v1/jobs/{job}/events?follow=maybe"), "follow must be true or false, but is \"maybe\""),
         (format!("/v1/jobs/{job}/logs?task=x"), "task must be a whole number, but is \"x\""),
+        (format!("/v1/jobs/{job}/logs?task=-1"), "task must not be negative, but is -1"),
         ("/sum-of-primes?a=1&b=2&verify=yes".to_owned(), "verify must be true or false, but is \"yes\""),
     ] {
         assert_eq!(problem(grid.get(&path).await, 400).await.detail, detail, "{path}");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId, decimal};
+use model::{AttemptId, JobId, JobKind, Labels, Resources, WorkerId, decimal, read_whole, read_words};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -25,7 +25,7 @@ pub struct ClaimRequest {
     #[schema(value_type = Vec<schema::JobKind>)]
     pub kinds: Vec<JobKind>,
     /// Its labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_words")]
     #[schema(value_type = schema::Labels)]
     pub labels: Labels,
     /// What it has.
@@ -33,7 +33,7 @@ pub struct ClaimRequest {
     #[schema(value_type = schema::Resources)]
     pub resources: Resources,
     /// The most tasks that it takes at once, 1 to 10000.
-    #[serde(default = "one_claimed")]
+    #[serde(default = "one_claimed", deserialize_with = "read_whole::<1, 10_000, _, _>")]
     #[schema(minimum = 1, maximum = 10000)]
     pub max_tasks: u32,
     /// How long to wait for a task, 0 to 60.

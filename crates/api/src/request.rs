@@ -4,9 +4,9 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use model::{
     Affinity, DEFAULT_MAX_ATTEMPTS, InvalidJob, JobKind, JobOptions, Labels, MAX_WORD_BYTES, Priority, Requirements,
-    Share, Timeout, check_tags, check_words, read_words,
+    Share, Timeout, check_tags, check_words, read_whole, read_words,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use workloads::Parsed;
@@ -40,7 +40,7 @@ pub struct JobRequest {
     #[schema(value_type = schema::Requirements)]
     pub requires: Requirements,
     /// Attempts at a task before it has failed.
-    #[serde(default = "default_max_attempts")]
+    #[serde(default = "default_max_attempts", deserialize_with = "read_max_attempts")]
     #[schema(value_type = u32, minimum = 1, maximum = 100, default = 4)]
     pub max_attempts: NonZeroU32,
     /// How long it may take.
@@ -61,6 +61,11 @@ fn default_max_attempts() -> NonZeroU32 {
     DEFAULT_MAX_ATTEMPTS
 }
 
+fn read_max_attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let attempts = read_whole::<1, MAX_ATTEMPTS, _, D>(deserializer)?;
+    Ok(NonZeroU32::new(attempts).unwrap_or(NonZeroU32::MIN))
+}
+
 /// A job that has been checked.
 #[derive(Debug)]
 pub struct ParsedJob {
@@ -75,6 +80,8 @@ pub struct ParsedJob {
 /// Labels of this prefix are the grid's own.
 const RESERVED_LABELS: &str = "divvy.";
 const MAX_OUTPUT_BYTES: usize = 200;
+/// Each failed attempt of a task is a row of the store.
+const MAX_ATTEMPTS: u64 = 100;
 
 impl ParsedJob {
     /// The bytes of memory that its work takes up. All else is bounded.
@@ -102,9 +109,6 @@ impl JobRequest {
         }
         if self.affinity.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_WORD_BYTES) {
             return Err(InvalidJob::new("affinity", format!("key has 1 to {MAX_WORD_BYTES} bytes")));
-        }
-        if self.max_attempts.get() > 100 {
-            return Err(InvalidJob::new("max_attempts", "must be from 1 to 100"));
         }
         if !self.output.as_deref().is_none_or(is_output_name) {
             let allowed = "has 1 to 200 of A-Z, a-z, 0-9, '.', '-' and '_', and does not begin with a dot";
@@ -144,12 +148,14 @@ fn is_output_name(name: &str) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Simulation {
     /// Tasks in all, 1 to 1000000.
+    #[serde(deserialize_with = "read_whole::<1, 1_000_000, _, _>")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub tasks: u64,
     /// Time that each takes, 0 to 3600.
     #[schema(minimum = 0, maximum = 3600)]
     pub seconds: f64,
     /// Simulated workers of one slot each, 1 to 1000. They run nothing else and leave when the simulation is over.
+    #[serde(deserialize_with = "read_whole::<1, 1000, _, _>")]
     #[schema(minimum = 1, maximum = 1000)]
     pub workers: u32,
     /// The priorities that the tasks are spread over, one job for each. Default: one job of priority 5.

@@ -7,6 +7,7 @@ use serde::Deserializer;
 use serde::de::{Error, MapAccess, Visitor};
 
 use crate::InvalidJob;
+use crate::plain_words::shown;
 
 /// Words about things that a client chose: tags of a job, labels of a worker.
 pub type Labels = BTreeMap<String, String>;
@@ -22,11 +23,19 @@ const MAX_READ_WORDS: usize = 1_024;
 /// Reads words, of which a text of any length gives no more than is kept in memory without a thought.
 ///
 /// # Errors
-/// There are more than 1,024.
+/// There are more than 1,024, or a key is there twice.
 pub fn read_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
-    struct Words;
+    read_pairs::<MAX_READ_WORDS, D>(deserializer)
+}
 
-    impl<'de> Visitor<'de> for Words {
+/// Reads keys with their values.
+///
+/// # Errors
+/// There are more than `MOST`, or a key is there twice.
+pub fn read_pairs<'de, const MOST: usize, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
+    struct Words<const MOST: usize>;
+
+    impl<'de, const MOST: usize> Visitor<'de> for Words<MOST> {
         type Value = Labels;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,9 +44,12 @@ pub fn read_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, 
 
         fn visit_map<A: MapAccess<'de>>(self, mut words: A) -> Result<Labels, A::Error> {
             let mut read = Labels::new();
-            while let Some((key, value)) = words.next_entry()? {
-                if read.len() >= MAX_READ_WORDS {
-                    return Err(A::Error::custom(format!("there are more than {MAX_TAGS} keys")));
+            while let Some((key, value)) = words.next_entry::<String, _>()? {
+                if read.len() >= MOST {
+                    return Err(A::Error::custom(format!("must have at most {MOST} keys")));
+                }
+                if read.contains_key(&key) {
+                    return Err(A::Error::custom(format!("must have each key once, but has {} twice", shown(&key))));
                 }
                 read.insert(key, value);
             }
@@ -45,7 +57,22 @@ pub fn read_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, 
         }
     }
 
-    deserializer.deserialize_map(Words)
+    deserializer.deserialize_map(Words::<MOST>)
+}
+
+/// Words of a list, such as that of an option that may be repeated.
+///
+/// # Errors
+/// A key is there twice: it.
+pub fn distinct(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Labels, String> {
+    let mut words = Labels::new();
+    for (key, value) in pairs {
+        if words.contains_key(&key) {
+            return Err(key);
+        }
+        words.insert(key, value);
+    }
+    Ok(words)
 }
 
 /// Checks words that a client or a worker chose.
@@ -88,6 +115,22 @@ pub fn split_word(text: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_and_named() {
+        let read = |json: &str| {
+            let words = read_words(&mut serde_json::Deserializer::from_str(json));
+            words.map_err(|error| crate::json_error("tags", &error))
+        };
+        assert_eq!(read(r#"{"a": "1", "b": "1"}"#).expect("words").len(), 2);
+        assert_eq!(
+            read(r#"{"a": "1", "a": "1"}"#).expect_err("twice"),
+            "tags must have each key once, but has a twice"
+        );
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(distinct([pair("a", "1"), pair("b", "1")]).expect("words").len(), 2);
+        assert_eq!(distinct([pair("a", "1"), pair("b", "1"), pair("a", "2")]), Err("a".to_owned()));
+    }
 
     #[test]
     fn a_tag_is_split_where_its_key_ends_and_no_key_holds_what_ends_it() {

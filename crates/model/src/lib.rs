@@ -2,6 +2,7 @@
 //! I/O, no clock, no randomness, and nothing about HTTP or a database.
 
 mod algorithm;
+mod bounds;
 mod counts;
 pub mod decimal;
 mod division;
@@ -27,6 +28,7 @@ mod trace;
 mod whole_number;
 
 pub use algorithm::Algorithm;
+pub use bounds::read_whole;
 pub use counts::Counts;
 pub use division::{MAX_TASKS, OnExhausted, Order};
 pub use durations::{BEYOND_US, BOUNDS_US, Durations};
@@ -35,11 +37,11 @@ pub use grain::Grain;
 pub use ids::{AttemptId, BootId, InvalidWorkerId, JobId, WorkerId};
 pub use invalid::InvalidJob;
 pub use kind::JobKind;
-pub use labels::{Labels, MAX_WORD_BYTES, check_tags, check_words, read_words, split_word};
+pub use labels::{Labels, MAX_WORD_BYTES, check_tags, check_words, distinct, read_pairs, read_words, split_word};
 pub use named_fields::NamedFields;
 pub use options::{DEFAULT_MAX_ATTEMPTS, JobOptions, Timeout};
 pub use payloads::Payloads;
-pub use plain_words::{counted, json_cause, json_error, json_error_at, parse_error, predicate};
+pub use plain_words::{counted, json_cause, json_error, json_error_at, json_place, parse_error, predicate, toml_error};
 pub use priority::Priority;
 pub use program::{
     ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, needs_program, uploaded_programs,

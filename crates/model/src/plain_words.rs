@@ -7,6 +7,11 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+use std::ops::Range;
+
+/// The most of a name of a client's that is repeated.
+const MAX_SHOWN_CHARS: usize = 64;
+
 /// What a value must be, and what it is, from the text of an error: `must be a whole number from 0 to 255, but is "x"`. None
 /// where the text is none of serde's or the standard library's for a wrong value.
 #[must_use]
@@ -24,7 +29,10 @@ pub fn predicate(error: &str) -> Option<String> {
         "invalid socket address syntax" => "must be an IP address and a port, such as 127.0.0.1:8080",
         // What the library of UUIDs says.
         uuid if UUID_ERRORS.iter().any(|start| uuid.starts_with(start)) => "must be a UUID",
-        _ => return wrong_value(error),
+        _ => {
+            let field = field_error(error).map(|(_, predicate)| predicate);
+            return field.or_else(|| wrong_variant(error)).or_else(|| no_url(error)).or_else(|| wrong_value(error));
+        }
     };
     Some(fixed.to_owned())
 }
@@ -36,6 +44,10 @@ const UUID_ERRORS: [&str; 4] =
 /// [`predicate`].
 #[must_use]
 pub fn parse_error(value: &str, error: &str) -> Option<String> {
+    let is_negative = value.strip_prefix('-').is_some_and(|digits| digits.parse::<u128>().is_ok());
+    if is_negative && error == "invalid digit found in string" {
+        return Some(format!("must not be negative, but is {value}"));
+    }
     let predicate = predicate(error)?;
     Some(match &predicate {
         is if is.starts_with("is ") => format!("{is}: {value}"),
@@ -102,6 +114,71 @@ pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     format!("{message} (line {}, column {})", error.line(), error.column())
 }
 
+/// What an error of serde_json is about: the value at `path`, which is empty for the whole, or the field there that the error
+/// names. Empty for the whole.
+#[must_use]
+pub fn json_place(path: &str, error: &serde_json::Error) -> String {
+    let cause = json_cause(error);
+    match field_error(&cause) {
+        // The path of an unknown field ends with its name.
+        Some(_) if cause.starts_with("unknown ") && !path.is_empty() => path.to_owned(),
+        Some((name, _)) if path.is_empty() => shown(name),
+        Some((name, _)) => format!("{path}.{name}"),
+        None => path.to_owned(),
+    }
+}
+
+/// The start of a name that a client may have chosen, in quotes where it is no usual one.
+pub(crate) fn shown(name: &str) -> String {
+    let start: String = name.chars().take(MAX_SHOWN_CHARS).collect();
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if start.is_empty() || !start.chars().all(is_usual) { format!("{start:?}") } else { start }
+}
+
+/// The field of an object that is missing, unknown or doubled, and the predicate for it.
+fn field_error(error: &str) -> Option<(&str, String)> {
+    let quoted = |start: &str| error.strip_prefix(start)?.strip_suffix('`');
+    if let Some(name) = quoted("missing field `") {
+        return Some((name, "is missing".to_owned()));
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        return Some((name, "is given more than once: give it once".to_owned()));
+    }
+    let unknown = error.strip_prefix("unknown field `")?;
+    let (name, takes) = match unknown.rsplit_once("`, expected ") {
+        // Of "one of `a`, `b`" or "`a` or `b`".
+        Some((name, known)) => (name, known.trim_start_matches("one of ").replace("` or `", "`, `").replace('`', "")),
+        None => (unknown.strip_suffix("`, there are no fields")?, "none".to_owned()),
+    };
+    Some((name, format!("is no field here: this object takes {takes}")))
+}
+
+/// The predicate for ``unknown variant `a`, expected `b` or `c` ``.
+fn wrong_variant(error: &str) -> Option<String> {
+    let (found, known) = error.strip_prefix("unknown variant `")?.rsplit_once("`, expected ")?;
+    Some(format!("must be {}, but is {found:?}", known.replace('`', "")))
+}
+
+/// The predicate for what the library of URLs says of a text without a scheme.
+fn no_url(error: &str) -> Option<String> {
+    let found = error.strip_prefix("relative URL without a base: ")?;
+    Some(format!("must be a URL with its scheme, such as file:///mnt/results, but is {found}"))
+}
+
+/// What is wrong with a text of TOML, from the message and the place of the parser's error: `line 3: name is missing`.
+#[must_use]
+pub fn toml_error(text: &str, message: &str, at: Option<Range<usize>>) -> String {
+    let message = match (field_error(message), predicate(message)) {
+        (Some((name, predicate)), _) => format!("{} {predicate}", shown(name)),
+        (None, Some(predicate)) => format!("the value {predicate}"),
+        (None, None) => message.trim_end().replace('\n', ", "),
+    };
+    match at.and_then(|at| text.get(..at.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
 /// The predicate for `invalid type: …, expected …` and its like.
 fn wrong_value(error: &str) -> Option<String> {
     let rest = error.strip_prefix("invalid type: ").or_else(|| error.strip_prefix("invalid value: "));
@@ -159,6 +236,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::num::{NonZeroU32, NonZeroU64};
 
+    use serde::Deserialize;
     use serde::de::DeserializeOwned;
 
     use super::*;
@@ -180,6 +258,53 @@ mod tests {
         assert_eq!(wrong::<Vec<u8>>("{}"), "it must be an array, but is an object");
         assert_eq!(wrong::<BTreeMap<String, u8>>("[]"), "it must be an object, but is an array");
         assert_eq!(wrong::<(u8, u8)>("[1]"), "it must be an array of 2 entries, but has 1 entries");
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Two {
+        #[serde(rename = "first")]
+        _first: u8,
+        #[serde(rename = "second")]
+        _second: Choice,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Choice {
+        On,
+        Off,
+        Auto,
+    }
+
+    #[test]
+    fn fields_and_choices_are_told_in_plain_words_at_their_place() {
+        let wrong = |json: &str, path: &str| {
+            let error = serde_json::from_str::<Two>(json).expect_err(json);
+            json_error(&json_place(path, &error), &error)
+        };
+        assert_eq!(wrong(r#"{"first": 1}"#, ""), "second is missing");
+        assert_eq!(wrong(r#"{"first": 1}"#, "a.b"), "a.b.second is missing");
+        assert_eq!(wrong(r#"{"first": 1, "first": 1}"#, ""), "first is given more than once: give it once");
+        let unknown = "is no field here: this object takes first, second";
+        assert_eq!(wrong(r#"{"third": 1}"#, "a.third"), format!("a.third {unknown}"));
+        assert_eq!(wrong(r#"{"third": 1}"#, ""), format!("third {unknown}"));
+        assert_eq!(wrong(r#"{"a `b`, expected c": 1}"#, ""), format!("\"a `b`, expected c\" {unknown}"));
+        let choice = wrong(r#"{"first": 1, "second": "x"}"#, "second");
+        assert_eq!(choice, r#"second must be one of on, off, auto, but is "x""#);
+    }
+
+    #[test]
+    fn a_text_of_toml_is_told_of_in_one_line_with_its_place() {
+        let text = "[a]\nx = 1\n";
+        assert_eq!(
+            toml_error(text, "unknown field `x`, expected `y`", Some(4..5)),
+            "line 2: x is no field here: this object takes y"
+        );
+        assert_eq!(toml_error(text, "missing field `y`", Some(0..3)), "line 1: y is missing");
+        let wrong = "invalid type: integer `1`, expected a string";
+        assert_eq!(toml_error(text, wrong, Some(8..9)), "line 2: the value must be a string, but is 1");
+        assert_eq!(toml_error(text, "first\nsecond\n", None), "first, second");
     }
 
     #[test]
@@ -221,6 +346,7 @@ mod tests {
         let parsed = |value: &str| parse_error(value, &value.parse::<u8>().expect_err(value).to_string());
         assert_eq!(parsed("x").as_deref(), Some("must be a whole number, but is \"x\""));
         assert_eq!(parsed("300").as_deref(), Some("is too large: 300"));
+        assert_eq!(parsed("-1").as_deref(), Some("must not be negative, but is -1"));
         assert_eq!(parsed("").as_deref(), Some("must be a whole number, but is empty"));
     }
 }

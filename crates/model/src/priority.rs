@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::InvalidJob;
+use crate::{InvalidJob, read_whole};
 
 /// How soon a job's tasks run: 1 to 9, larger sooner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "u8")]
 pub struct Priority(u8);
 
 impl Priority {
@@ -44,6 +44,12 @@ impl TryFrom<u8> for Priority {
         } else {
             Err(InvalidJob::new("priority", "must be from 1 to 9, larger sooner"))
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Priority {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_whole::<1, 9, _, D>(deserializer).map(Self)
     }
 }
 

@@ -18,7 +18,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+use model::toml_error;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -290,7 +291,8 @@ fn parse(file: impl Read) -> anyhow::Result<Vec<Entry>> {
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_FILE_BYTES, "it is longer than {MAX_FILE_BYTES} bytes");
-    let file: TokensFile = toml::from_str(&text)?;
+    let file: TokensFile =
+        toml::from_str(&text).map_err(|error| anyhow!(toml_error(&text, error.message(), error.span())))?;
     let mut entries: Vec<Entry> = Vec::with_capacity(file.tokens.len());
     for FileEntry { name, sha256, rights } in file.tokens {
         check_name(&name)?;
@@ -419,8 +421,11 @@ mod tests {
         assert!(parse(entry("a", &hash, "[\"read\"]").as_bytes()).is_ok());
         assert!(wrong(&entry("a", "ab", "[\"read\"]")).contains("sha256 of \"a\" has 64 hexadecimal digits"));
         assert!(wrong(&entry("a", &hash, "[]")).contains("the token \"a\" has no rights"));
-        assert!(wrong(&entry("a", &hash, "[\"write\"]")).contains("unknown variant `write`"));
+        assert!(
+            wrong(&entry("a", &hash, "[\"write\"]"))
+                .contains("line 4: the value must be one of read, submit, programs, admin, but is \"write\"")
+        );
         assert!(wrong(&entry("a", &hash, "[\"read\"]").repeat(2)).contains("is there twice"));
-        assert!(wrong("token = 1").contains("invalid type"));
+        assert_eq!(wrong("token = 1"), "line 1: the value must be an array, but is 1");
     }
 }

@@ -9,7 +9,7 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::StreamExt;
-use model::{NamedFields, json_error_at};
+use model::{NamedFields, json_error_at, json_place};
 use serde::de::DeserializeOwned;
 
 use crate::ApiError;
@@ -191,9 +191,11 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
             .err()
             .map(|error| error.path().to_string());
         // A path that leads nowhere is ".", or ends in "?".
-        let field =
-            path.filter(|path| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".");
-        let message = json_error_at(field.as_deref().unwrap_or("it"), &error);
+        let is_name =
+            |path: &str| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".";
+        let place = json_place(&path.filter(|path| is_name(path)).unwrap_or_default(), &error);
+        let message = json_error_at(if place.is_empty() { "it" } else { &place }, &error);
+        let field = Some(place).filter(|place| !place.is_empty() && is_name(place));
         ApiError::InvalidBody { field, message }
     })
 }

@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 
 use anyhow::{Context, anyhow, bail};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 use tracing::warn;
 
 use crate::doors::DoorSettings;
@@ -37,6 +38,18 @@ fn from_variables<T: DeserializeOwned>(variables: impl Iterator<Item = (OsString
 
 fn read<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String)>) -> envy::Result<T> {
     envy::prefixed(PREFIX).from_iter(variables)
+}
+
+/// Reads a variable that is `1` or `0`.
+///
+/// # Errors
+/// It is something else.
+pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "1" | "true" => Ok(true),
+        "" | "0" | "false" => Ok(false),
+        other => Err(de::Error::custom(format!("it must be 1 or 0, but is {other:?}"))),
+    }
 }
 
 /// The error without the variable, which envy tells in its own form, and without words for programmers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use api::client::{ClientTls, tls};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::access::Access;
 use crate::guard::AllowedHosts;
@@ -19,7 +19,7 @@ pub struct DoorSettings {
     /// `DIVVY_API_TOKENS_FILE`: a TOML file of the tokens that the public port demands. Default: none, the port is open.
     pub api_tokens_file: Option<PathBuf>,
     /// `DIVVY_ANONYMOUS_READ`: `1` leaves reading open where there are tokens. Default 0.
-    #[serde(deserialize_with = "flag")]
+    #[serde(deserialize_with = "crate::config::flag")]
     pub anonymous_read: bool,
     /// `DIVVY_ALLOWED_HOSTS`: the names, with commas between, by which the listeners may be asked; addresses always may.
     /// Default: any name, but for a listener on a loopback address, which answers for `localhost` and loopback addresses.
@@ -38,14 +38,6 @@ pub struct DoorSettings {
     /// alone and need no TLS.
     #[serde(skip)]
     pub is_one_process: bool,
-}
-
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "1" | "true" => Ok(true),
-        "" | "0" | "false" => Ok(false),
-        other => Err(de::Error::custom(format!("must be 1 or 0, but is {other:?}"))),
-    }
 }
 
 /// What a listener demands. The default demands nothing but a loopback name of who asks a loopback address.
@@ -108,8 +100,9 @@ impl DoorSettings {
     /// The environment of clients' TLS is incomplete.
     pub fn to_workers(&self) -> anyhow::Result<(&'static str, ClientTls)> {
         let scheme = if self.worker_tls_name.is_some() { "https" } else { "http" };
-        let tls = ClientTls { server_name: self.worker_tls_name.clone(), ..ClientTls::from_env()? };
-        Ok((scheme, tls))
+        let server_name = self.worker_tls_name.clone();
+        server_name.as_deref().map(tls::server_name_of).transpose().context("DIVVY_WORKER_TLS_NAME cannot be used")?;
+        Ok((scheme, ClientTls { server_name, ..ClientTls::from_env()? }))
     }
 
     /// Whether the listeners speak TLS.
@@ -131,7 +124,7 @@ impl DoorSettings {
             (None, None) => bail!("DIVVY_TLS_CLIENT_CA needs DIVVY_TLS_CERT and DIVVY_TLS_KEY"),
             (Some(_), None) | (None, Some(_)) => bail!("set both DIVVY_TLS_CERT and DIVVY_TLS_KEY, or neither"),
         };
-        let tls = files.map(Tls::from_files).transpose().context("read DIVVY_TLS_CERT and DIVVY_TLS_KEY")?;
+        let tls = files.map(Tls::from_files).transpose()?;
         Ok(Doors { access: Access::open(), allowed_hosts: Arc::new(self.allowed_hosts.clone()), tls })
     }
 }

@@ -39,7 +39,7 @@ pub use body::{
     read_json_leniently, read_json_or_default, with_body, with_body_counted,
 };
 pub use budget::{BodyBudget, Reservation};
-pub use config::{from_env, is_variable_of_a_program, warn_about_unknown_variables};
+pub use config::{flag, from_env, is_variable_of_a_program, warn_about_unknown_variables};
 pub use connection::{Connection, mind_peer, mind_service, when_answer_is_lost};
 pub use credential::Credential;
 pub use doors::{DoorSettings, Doors};
@@ -48,7 +48,7 @@ pub use fields::fields_of;
 pub use guard::AllowedHosts;
 pub use health::Health;
 pub use metrics::Metrics;
-pub use process::{exit_code, raise_open_files_limit, shutdown_signal};
+pub use process::{exit_code, hang_up, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
 pub use query::{Query, range_from_query};
 pub use relay::{Passed, Place, Relay, payload_of};

@@ -1,26 +1,53 @@
 //! The process: signals that ask it to stop, its limit of open files, its exit code.
 
-use std::io;
 use std::process::ExitCode;
+use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::telemetry;
 
-/// Catches SIGTERM and SIGINT from this call on; the answer resolves at the first of them.
+/// The number of SIGHUP, the same on every Linux.
+const SIGHUP: u32 = 1;
+
+/// Catches SIGTERM, SIGINT and the hang-up of the terminal from this call on; the answer resolves at the first of them.
 ///
 /// # Errors
 /// The system refuses the handlers.
 pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hang_up = hang_up()?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => (),
             _ = interrupt.recv() => (),
+            () = hang_up => (),
         }
     })
+}
+
+/// Resolves when the terminal hangs up (SIGHUP). A program that was started to outlive its terminal, as by `nohup`, goes on
+/// ignoring that.
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn hang_up() -> io::Result<impl Future<Output = ()>> {
+    let mut hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+    Ok(async move {
+        match &mut hang_up {
+            Some(hang_up) => drop(hang_up.recv().await),
+            None => std::future::pending().await,
+        }
+    })
+}
+
+/// Whether this process was started with SIGHUP ignored, by the mask of its status (proc(5)).
+fn ignores_hang_up() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// Lets the process open as many files as the system allows it: the usual limit of 1024 is below what two listeners may

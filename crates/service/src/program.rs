@@ -76,7 +76,7 @@ impl Program {
             [] => return None,
             ["--help" | "-h"] => self.help(),
             ["--version" | "-V"] => format!("{} {}\n", self.name, self.version),
-            ["--check-config"] => return Some(exit_code(&(self.check)())),
+            ["--check-config"] => return Some(exit_code(&telemetry::check().and_then(|()| (self.check)()))),
             [first, ..] => {
                 let name = self.name;
                 telemetry::report_fatal(&format!(

@@ -15,6 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::Link;
 
+/// The longest target of a request that actix-web reads, in bytes.
+const MAX_TARGET_BYTES: usize = 65_534;
+
 /// The longest head of an error that actix-web writes by itself.
 const MAX_ERROR_HEAD_BYTES: usize = 512;
 
@@ -23,6 +26,24 @@ pub(crate) struct Stream {
     link: Rc<Link>,
     /// What goes out instead of an error that was taken from actix-web.
     problem: Bytes,
+    line: RequestLine,
+}
+
+/// What has come of the first line of the next request.
+#[derive(Default)]
+struct RequestLine {
+    bytes: usize,
+    has_ended: bool,
+}
+
+impl RequestLine {
+    fn count(&mut self, bytes: &[u8]) {
+        if !self.has_ended {
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            self.bytes += end.unwrap_or(bytes.len());
+            self.has_ended = end.is_some();
+        }
+    }
 }
 
 pub(crate) enum Io {
@@ -32,7 +53,7 @@ pub(crate) enum Io {
 
 impl Stream {
     pub(crate) fn new(io: Io, link: Rc<Link>) -> Self {
-        Self { io, link, problem: Bytes::new() }
+        Self { io, link, problem: Bytes::new(), line: RequestLine::default() }
     }
 
     pub(crate) fn link(&self) -> &Rc<Link> {
@@ -78,7 +99,12 @@ impl AsyncRead for Stream {
                 this.link.note_failure();
                 this.link.note_end();
             }
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => this.link.note_read(false),
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                if this.link.owes_nothing() {
+                    this.line.count(&buffer.filled()[before..]);
+                }
+                this.link.note_read(false);
+            }
             Poll::Ready(_) => this.link.note_end(),
         }
         read
@@ -92,13 +118,14 @@ impl AsyncWrite for Stream {
             return Poll::Pending;
         }
         if this.link.owes_nothing()
-            && let Some(problem) = with_problem(bytes)
+            && let Some(problem) = with_problem(bytes, this.line.bytes > MAX_TARGET_BYTES)
         {
             this.problem = problem;
             // Taken: what cannot leave now leaves with the flush.
             let _ = this.poll_problem(cx)?;
             return Poll::Ready(Ok(bytes.len()));
         }
+        this.line = RequestLine::default();
         let written = this.io.as_dyn().poll_write(cx, bytes);
         if matches!(written, Poll::Ready(Err(_))) {
             this.link.note_failure();
@@ -127,8 +154,9 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// An answer with a problem as its body, made of one that is an error with no body at all.
-fn with_problem(answer: &[u8]) -> Option<Bytes> {
+/// An answer with a problem as its body, made of one that is an error with no body at all. actix-web has no words of its
+/// own for a target that is too long.
+fn with_problem(answer: &[u8], is_target_too_long: bool) -> Option<Bytes> {
     if answer.len() > MAX_ERROR_HEAD_BYTES {
         return None;
     }
@@ -140,10 +168,13 @@ fn with_problem(answer: &[u8]) -> Option<Bytes> {
     if !(status.is_client_error() || status.is_server_error()) || !fields.split("\r\n").any(|field| is_length(&field)) {
         return None;
     }
+    let is_of_head = matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let status = if is_target_too_long && is_of_head { StatusCode::URI_TOO_LONG } else { status };
     let title = status.canonical_reason().unwrap_or("Error").into();
     let problem = Problem { title, status: status.as_u16(), detail: detail(status).to_owned(), field: None };
     let body = serde_json::to_string(&problem).ok()?;
-    let mut whole = format!("{status_line}\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n", body.len());
+    let (length, of_status) = (body.len(), status.to_string());
+    let mut whole = format!("HTTP/1.1 {of_status}\r\ncontent-length: {length}\r\ncontent-type: {PROBLEM_JSON}\r\n");
     for field in fields.split("\r\n").filter(|field| !is_length(field)) {
         whole.extend([field, "\r\n"]);
     }
@@ -153,7 +184,8 @@ fn with_problem(answer: &[u8]) -> Option<Bytes> {
 
 fn detail(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::BAD_REQUEST => "the request is not valid HTTP/1.1, or its target is longer than 65534 bytes",
+        StatusCode::BAD_REQUEST => "the request is not valid HTTP/1.1",
+        StatusCode::URI_TOO_LONG => "the target of the request is longer than 65534 bytes",
         StatusCode::REQUEST_TIMEOUT => "the head of the request did not arrive in time",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the head of the request is too long",
         _ => "the request cannot be answered",
@@ -167,12 +199,15 @@ mod tests {
     #[test]
     fn an_error_without_a_body_gets_a_problem_and_nothing_else_is_touched() {
         let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\ndate: x\r\n\r\n";
-        let problem = with_problem(answer).expect("an error without a body");
+        let problem = with_problem(answer, false).expect("an error without a body");
         let text = std::str::from_utf8(&problem).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.ends_with("connection: close\r\ndate: x"), "{head}");
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         assert!(body.contains("the request is not valid HTTP/1.1"), "{body}");
+        let problem = with_problem(answer, true).expect("an error without a body");
+        assert!(problem.starts_with(b"HTTP/1.1 414 URI Too Long\r\n"), "{problem:?}");
         for other in [
             "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}",
@@ -180,7 +215,7 @@ mod tests {
             "4",
             "",
         ] {
-            assert!(with_problem(other.as_bytes()).is_none(), "{other}");
+            assert!(with_problem(other.as_bytes(), false).is_none(), "{other}");
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
@@ -26,7 +27,8 @@ enum LogFormat {
 
 #[derive(Deserialize)]
 struct LogConfig {
-    /// `DIVVY_LOG`: a filter of the log, such as `warn` or `coordinator=debug`. Default `info,actix_server=warn`.
+    /// `DIVVY_LOG`: a filter of the log: `off`, `error`, `warn`, `info`, `debug` or `trace`, or levels by module, such as
+    /// `warn,coordinator=debug`. Default `info,actix_server=warn`.
     log: Option<String>,
     /// `DIVVY_LOG_FORMAT`: `text` or `json`, a line each. Default `text`.
     #[serde(default)]
@@ -48,11 +50,10 @@ pub(crate) fn variables() -> Vec<Variable> {
 /// # Errors
 /// One of the two variables has no valid value.
 pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
-    let config: LogConfig = crate::from_env()?;
-    let filter = filter(config.log.as_deref().unwrap_or(default_filter))?;
+    let (filter, log_format) = settings(default_filter)?;
     // An error in writing a line would itself be written to stderr, by a macro that panics where that fails.
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
-    match config.log_format {
+    match log_format {
         LogFormat::Text => {
             logs.with_ansi(is_coloured()).map_event_format(|inner| WithTrace { inner, is_json: false }).init();
         }
@@ -64,9 +65,31 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The filter of a text, which has clients' connections only if it names their module.
+/// Looks whether logging can be started.
+///
+/// # Errors
+/// Those of [`init_logs`].
+pub(crate) fn check() -> anyhow::Result<()> {
+    settings(DEFAULT_LOG).map(drop)
+}
+
+fn settings(default_filter: &str) -> anyhow::Result<(EnvFilter, LogFormat)> {
+    let config: LogConfig = crate::from_env()?;
+    Ok((filter(config.log.as_deref().unwrap_or(default_filter))?, config.log_format))
+}
+
+/// The filter of a text, which has clients' connections only if it names their module. A word that is no level would be taken
+/// for the name of a module, of which there is none, and nothing would be logged.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let filter = EnvFilter::try_new(text).context("DIVVY_LOG is not valid")?;
+    let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    for part in &parts {
+        let is_directive = part.contains(['=', '[']);
+        ensure!(
+            is_directive || part.parse::<LevelFilter>().is_ok(),
+            "DIVVY_LOG is not valid: {part:?} must be off, error, warn, info, debug or trace, or such as coordinator=debug"
+        );
+    }
+    let filter = EnvFilter::try_new(parts.join(",")).with_context(|| format!("DIVVY_LOG is not valid: {text:?}"))?;
     if text.contains("actix_http") {
         return Ok(filter);
     }
@@ -94,4 +117,22 @@ fn fatal_json(message: &str) -> String {
 fn is_coloured() -> bool {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     stderr().is_terminal() && variable("NO_COLOR").is_none() && variable("TERM").is_some_and(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_instead_of_silencing_the_log() {
+        for valid in [DEFAULT_LOG, "off", "INFO", "warn, coordinator=debug", "coordinator::jobs=trace", "[lease]=debug"]
+        {
+            assert!(filter(valid).is_ok(), "{valid}");
+        }
+        for (wrong, named) in [("verbose", "\"verbose\""), ("info,warning", "\"warning\""), ("-1", "\"-1\"")] {
+            let error = filter(wrong).expect_err(wrong).to_string();
+            assert!(error.starts_with(&format!("DIVVY_LOG is not valid: {named} must be off, error, ")), "{error}");
+        }
+        assert!(filter("=x=").is_err());
+    }
 }

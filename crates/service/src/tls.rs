@@ -66,7 +66,7 @@ impl Settings {
             Err(error) => error!(
                 %cert,
                 error = format!("{error:#}"),
-                "the files of TLS do not go together (DIVVY_TLS_CERT, DIVVY_TLS_KEY): the ones read before stay in use"
+                "the files of TLS cannot be used: the ones read before stay in use"
             ),
         }
     }
@@ -78,15 +78,17 @@ fn read(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            add_roots(&mut roots, path)?;
+            add_roots(&mut roots, path).context("DIVVY_TLS_CLIENT_CA cannot be used")?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
             // Kubernetes' probes have no certificate: what else comes without one is refused when its path is known.
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
         }
     };
-    let mut config = builder
-        .with_single_cert(read_certificates(&files.cert)?, read_key(&files.key)?)
-        .with_context(|| format!("use {} with {}", files.cert.display(), files.key.display()))?;
+    let chain = read_certificates(&files.cert).context("DIVVY_TLS_CERT cannot be used")?;
+    let key = read_key(&files.key).context("DIVVY_TLS_KEY cannot be used")?;
+    let mut config = builder.with_single_cert(chain, key).with_context(|| {
+        format!("use {} (DIVVY_TLS_CERT) with {} (DIVVY_TLS_KEY)", files.cert.display(), files.key.display())
+    })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

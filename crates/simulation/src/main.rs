@@ -2,12 +2,13 @@
 
 mod watchdog;
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use simulation::{Failure, Run, run, run_shared};
 
@@ -16,35 +17,37 @@ use crate::watchdog::Watchdog;
 /// Runs the engine in a simulated world and checks its invariants.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Seeds, from the first to before the last.
+    /// Seeds from FROM to before TO [default: 0..1000]
     #[arg(long, value_name = "FROM..TO", value_parser = parse_range, conflicts_with = "seed")]
     seeds: Option<Range<u64>>,
-    /// One seed.
-    #[arg(long)]
+    /// One seed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     seed: Option<u64>,
-    /// Several coordinators over one store instead of one coordinator.
+    /// Several coordinators over one store instead of one coordinator
     #[arg(long)]
     shared: bool,
-    /// Prints what happens.
+    /// Prints what happens
     #[arg(long)]
     trace: bool,
-    /// Stops after this many steps.
-    #[arg(long, default_value_t = u64::MAX)]
-    until_step: u64,
-    /// Prints the steps of each seed.
+    /// Stops a seed after this many steps [default: at its end]
+    #[arg(long, value_name = "N", conflicts_with = "shared")]
+    until_step: Option<u64>,
+    /// Prints the steps of each seed
     #[arg(long)]
     steps: bool,
-    /// Seeds that run at the same time.
-    #[arg(long, default_value_t = 1)]
-    jobs: usize,
-    /// Goes on after this many failing seeds.
-    #[arg(long, default_value_t = 0)]
+    /// Seeds that run at the same time
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    jobs: NonZeroUsize,
+    /// Goes on after this many failing seeds
+    #[arg(long, value_name = "N", default_value_t = 0)]
     keep_going: u64,
 }
 
 fn parse_range(text: &str) -> anyhow::Result<Range<u64>> {
-    let (from, to) = text.split_once("..").context("write FROM..TO")?;
-    Ok(from.parse().context("read FROM")?..to.parse().context("read TO")?)
+    let (from, to) = text.split_once("..").context("write FROM..TO, such as 0..1000")?;
+    let seeds = from.parse().context("FROM is no whole number")?..to.parse().context("TO is no whole number")?;
+    ensure!(!seeds.is_empty(), "FROM must be below TO");
+    Ok(seeds)
 }
 
 fn main() -> ExitCode {
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
     });
     let (next, failed, steps) = (AtomicU64::new(seeds.start), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
-        for _ in 0..args.jobs.max(1) {
+        for _ in 0..args.jobs.get() {
             scope.spawn(|| {
                 while failed.load(Ordering::Relaxed) <= args.keep_going {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
                     }
                     let run = watchdog.watch(seed, || match args.shared {
                         true => run_shared(seed, args.trace),
-                        false => run(seed, args.until_step, args.trace),
+                        false => run(seed, args.until_step.unwrap_or(u64::MAX), args.trace),
                     });
                     steps.fetch_add(run.steps, Ordering::Relaxed);
                     if args.steps {

@@ -111,12 +111,14 @@ pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
 }
 
 async fn connect(target: &Target) -> Result<Link, OpenError> {
-    let since = Instant::now();
+    let (since, mut is_told) = (Instant::now(), false);
     loop {
         match Link::connect(target, Purpose::Leasing).await {
             Ok(link) => return Ok(link),
             Err(error) if error.may_pass() && since.elapsed() < PATIENCE => {
-                tracing::warn!(%error, database = target.place, "waiting for the database");
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(%error, database = target.place, "waiting for the database");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(unusable(target, &error)),

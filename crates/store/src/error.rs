@@ -190,7 +190,7 @@ pub enum PruneError {
 
 /// An object store that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("results cannot be stored at {url}: {detail}; check the URL")]
+#[error("results cannot be stored at {url}: {detail}; check the URL (DIVVY_RESULTS_URL)")]
 pub struct ObjectsError {
     /// The place.
     pub url: String,

@@ -83,7 +83,7 @@ pub struct Store {
     leftovers: Mutex<Option<Instant>>,
     parts: Mutex<Option<Instant>>,
     /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
-    programs: tokio::sync::Mutex<()>,
+    programs: tokio::sync::RwLock<()>,
     /// The first event that is to be published; `u64::MAX` where none is.
     unpublished_from: AtomicU64,
     /// By which old jobs are forgotten.
@@ -105,7 +105,7 @@ impl Store {
         let Parts { backend, reads, objects, epoch, last_batch, latest_event } = parts;
         let writer = Writer::start(backend, epoch, last_batch, latest_event)?;
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
-        let (epoch, programs) = (Some(epoch), tokio::sync::Mutex::new(()));
+        let (epoch, programs) = (Some(epoch), tokio::sync::RwLock::new(()));
         let unpublished_from = AtomicU64::new(u64::MAX);
         let parts = Mutex::new(None);
         Ok(Self {
@@ -132,7 +132,7 @@ impl Store {
         let FollowerParts { submitter, reads, objects, latest_event } = parts;
         let writer = Writer::start(submitter, Epoch::default(), 0, latest_event)?;
         let (blocks, leftovers, calendar) = (Blocks::default(), Mutex::new(None), Mutex::default());
-        let (programs, unpublished_from) = (tokio::sync::Mutex::new(()), AtomicU64::new(u64::MAX));
+        let (programs, unpublished_from) = (tokio::sync::RwLock::new(()), AtomicU64::new(u64::MAX));
         Ok(Self {
             reads,
             writer,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use model::{InvalidJob, JobKind, OnExhausted, Payloads};
+use model::{InvalidJob, JobKind, OnExhausted, Payloads, read_whole};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::openapi::{RefOr, Schema};
@@ -39,11 +39,15 @@ pub struct SleepParams {
     #[schema(minimum = 0, maximum = 1)]
     pub fail_rate: f64,
     /// How many tasks, 1 to 10000000.
-    #[serde(default = "one_task")]
+    #[serde(default = "one_task", deserialize_with = "read_whole::<1, MAX_TASKS, _, _>")]
     #[schema(minimum = 1, maximum = 10_000_000)]
     pub tasks: u64,
     /// The most tasks in one lease, 1 to 1000.
-    #[serde(default = "default_tasks_per_lease", skip_serializing_if = "is_default_tasks_per_lease")]
+    #[serde(
+        default = "default_tasks_per_lease",
+        deserialize_with = "read_whole::<1, MAX_TASKS_PER_LEASE, _, _>",
+        skip_serializing_if = "is_default_tasks_per_lease"
+    )]
     #[schema(minimum = 1, maximum = 1000, default = 1000)]
     pub tasks_per_lease: u64,
 }
@@ -91,12 +95,6 @@ impl Kind for Sleep {
         }
         if !(0.0..=1.0).contains(&work.fail_rate) {
             return wrong("fail_rate must be from 0 to 1");
-        }
-        if !(1..=MAX_TASKS).contains(&work.tasks) {
-            return wrong("tasks must be from 1 to 10000000");
-        }
-        if !(1..=MAX_TASKS_PER_LEASE).contains(&work.tasks_per_lease) {
-            return wrong("tasks_per_lease must be from 1 to 1000");
         }
         Ok(Parsed::new(Arc::new(work), params.to_owned(), Payloads::default()))
     }
@@ -211,9 +209,9 @@ mod tests {
         let message = |json: &str| Sleep.parse(&raw(json.to_owned()), NonZeroU64::MIN).expect_err(json).message;
         assert_eq!(message("[0.5]"), "must be an object, but is an array");
         assert_eq!(message(r#"{"seconds":"1"}"#), r#"seconds must be a number, but is "1""#);
-        let whole = "must be a whole number from 0 to 18446744073709551615";
+        let whole = "must be a whole number from 1 to 10000000";
         assert_eq!(message(r#"{"seconds":1,"tasks":1.5}"#), format!("tasks {whole}, but is 1.5"));
-        assert_eq!(message("{}"), "is wrong: missing field `seconds`");
+        assert_eq!(message("{}"), "seconds is missing");
         // A release before this rule may have stored one.
         assert!(Sleep.restore(&raw("[0.5]".to_owned()), NonZeroU64::MIN).is_ok());
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::{
     Algorithm, Composition, InvalidJob, JobKind, JobOptions, Labels, NamedFields, NumberRange, OnExhausted, Order,
-    Payloads, Requirements, json_cause, predicate,
+    Payloads, Requirements, json_cause, json_place, predicate,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -282,11 +282,13 @@ pub(crate) fn restore_params<'a, T: Deserialize<'a>>(stored: &'a RawValue) -> Re
 
 /// `path` is the parameter that is wrong, empty where it is not known.
 fn invalid_params(path: &str, error: &serde_json::Error) -> InvalidJob {
-    let cause = json_cause(error);
+    let (place, cause) = (json_place(path, error), json_cause(error));
     let message = match predicate(&cause) {
-        Some(predicate) => format!("{path} {predicate}").trim_start().to_owned(),
+        Some(predicate) => format!("{place} {predicate}"),
+        None if cause.starts_with("must ") => format!("{place} {cause}"),
         None => format!("is wrong: {cause}"),
     };
+    let message = message.trim_start();
     InvalidJob::new("params", message)
 }
 

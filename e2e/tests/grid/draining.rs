@@ -1,9 +1,16 @@
-//! SIGTERM: what is in flight is answered or handed back, and the exit code is 0.
+//! SIGTERM, Ctrl-C and the end of the terminal: what is in flight is answered or handed back, and the exit code is 0.
 
 use std::collections::VecDeque;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, get, heavy, published_sum};
+use tempfile::TempDir;
+
+use crate::helpers::{
+    Coordinator, LONG_TASKS, Process, Signal, Worker, command, eventually, get, heavy, published_sum,
+};
 
 /// The promise of the coordinator's drain.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -110,8 +117,8 @@ fn coordinator_gives_up_what_takes_longer_than_its_drain() {
 }
 
 #[test]
-fn idle_services_stop_on_either_signal() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn idle_services_stop_on_each_signal() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut coordinator = Coordinator::start(&[]);
         let mut worker = Worker::join(&coordinator, &[]);
         worker.signal(signal);
@@ -119,4 +126,22 @@ fn idle_services_stop_on_either_signal() {
         coordinator.signal(signal);
         assert_eq!(coordinator.exit_status().code(), Some(0));
     }
+}
+
+#[test]
+fn what_nohup_starts_goes_on_ignoring_the_end_of_its_terminal() {
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command("divvy-coordinator").get_program()).stdout(Stdio::null());
+    nohup.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    nohup.env("DIVVY_DATA_DIR", data_dir.path()).env("DIVVY_LOG_FORMAT", "json");
+    let mut coordinator = Coordinator::of(Process::spawn(&mut nohup), data_dir);
+    coordinator.signal(Signal::HUP);
+    let status = format!("/proc/{}/status", coordinator.pid().as_raw_nonzero());
+    let status = fs::read_to_string(status).expect("a process");
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    assert_eq!(ignored.expect("a mask") & 1, 1, "SIGHUP is signal 1");
+    assert_eq!(get(coordinator.public, "/livez").status, 200);
+    coordinator.signal(Signal::TERM);
+    assert_eq!(coordinator.exit_status().code(), Some(0));
 }

@@ -22,6 +22,7 @@ def test_a_label_is_written_with_an_equals_sign_or_a_colon() -> None:
     [
         (["--label", "zone"], "give KEY=VALUE or KEY:VALUE"),
         (["--label", "=a"], "give KEY=VALUE or KEY:VALUE"),
+        (["--label", "a=1", "--label", "a=2"], "--label gives a key twice: give each once"),
         (["--slots", "0"], "--slots must be from 1 to 1024"),
         (["--slots", "100000"], "--slots must be from 1 to 1024"),
         (["--memory-per-slot", "0"], "'0' is no size such as 512MiB"),

@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use api::{MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES};
-use model::ProgramName;
+use model::{ProgramName, toml_error};
 use sandbox::{Limits, NamedCommand};
 use serde::Deserialize;
 
@@ -86,7 +86,8 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<NamedPrograms> {
 }
 
 fn parse(text: &str) -> anyhow::Result<NamedPrograms> {
-    let File { program } = toml::from_str(text)?;
+    let wrong = |error: toml::de::Error| anyhow!(toml_error(text, error.message(), error.span()));
+    let File { program } = toml::from_str(text).map_err(wrong)?;
     ensure!(program.len() <= MAX_PROGRAM_NAMES, "it names more than {MAX_PROGRAM_NAMES} programs");
     let named = program.into_iter().map(|(name, entry)| {
         let checked = check(entry).with_context(|| format!("program {name}"))?;
@@ -133,8 +134,11 @@ mod tests {
             ("[program.render]\ncommand = []", "program render: command is empty"),
             ("[program.render]\ncommand = [\"/no/such/file\"]", "program render: /no/such/file is not there"),
             ("[program.Render]\ncommand = [\"a\"]", "program must be the SHA-256"),
-            ("[program.render]\ncommand = [\"a\"]\nmemory = 1", "unknown field `memory`"),
-            ("programs = 1", "unknown field `programs`"),
+            (
+                "[program.render]\ncommand = [\"a\"]\nmemory = 1",
+                "line 3: memory is no field here: this object takes command, ",
+            ),
+            ("programs = 1", "line 1: programs is no field here: this object takes program"),
         ] {
             let error = format!("{:#}", parse(text).expect_err(text));
             assert!(error.contains(message), "{error}");

@@ -6,7 +6,7 @@ use url::Url;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// It is no URL.
-    #[error("it is no URL ({0})")]
+    #[error("it is no URL{}", why(.0))]
     Malformed(url::ParseError),
     /// It is the URL of something else.
     #[error("a URL must begin with http:// or https:// and a host")]
@@ -17,6 +17,11 @@ pub enum InvalidUrl {
     /// It has more than the beginning of the service's paths.
     #[error("a URL must not have a query or a fragment")]
     QueryOrFragment,
+}
+
+/// What is wrong with it, where that is more than the lack of a scheme.
+fn why(error: &url::ParseError) -> String {
+    if *error == url::ParseError::RelativeUrlWithoutBase { String::new() } else { format!(" ({error})") }
 }
 
 /// Parses the URL of a service. Its path, where it has one, goes before the service's own.

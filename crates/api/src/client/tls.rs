@@ -9,7 +9,7 @@ use std::sync::Arc;
 use reqwest::ClientBuilder;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
 use rustls::{ClientConfig, RootCertStore};
 
 use identity::Identity;
@@ -19,6 +19,7 @@ const CA_FILE: &str = "DIVVY_CA_FILE";
 const SERVER_NAME: &str = "DIVVY_TLS_SERVER_NAME";
 const CERT: &str = "DIVVY_CLIENT_CERT";
 const KEY: &str = "DIVVY_CLIENT_KEY";
+const CERT_AND_KEY: &str = "DIVVY_CLIENT_CERT with DIVVY_CLIENT_KEY";
 
 /// The variables that [`ClientTls::from_env`] reads, each with its meaning.
 pub const VARIABLES: [(&str, &str); 4] = [
@@ -65,6 +66,9 @@ pub enum TlsError {
     /// A text cannot be the name in a certificate.
     #[error("{0:?} is no name of a server")]
     ServerName(String),
+    /// What a variable of the environment names cannot be used.
+    #[error("{0} cannot be used")]
+    Variable(&'static str, #[source] Box<TlsError>),
     /// One of two variables is set alone.
     #[error("set both {0} and {1}, or neither")]
     HalfSet(&'static str, &'static str),
@@ -75,7 +79,7 @@ impl ClientTls {
     /// absent or empty.
     ///
     /// # Errors
-    /// One of the last two is set alone.
+    /// One of the last two is set alone, or what one names cannot be used: the error names it.
     pub fn from_env() -> Result<Self, TlsError> {
         let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let identity = match (path(CERT), path(KEY)) {
@@ -84,7 +88,18 @@ impl ClientTls {
             (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
         };
         let server_name = std::env::var(SERVER_NAME).ok().filter(|name| !name.is_empty());
-        Ok(Self { ca_file: path(CA_FILE), identity, server_name })
+        let tls = Self { ca_file: path(CA_FILE), identity, server_name };
+        let of = |variable| move |error| TlsError::Variable(variable, Box::new(error));
+        if let Some(file) = &tls.ca_file {
+            add_roots(&mut RootCertStore::empty(), file).map_err(of(CA_FILE))?;
+        }
+        if let Some((cert, key)) = &tls.identity {
+            Identity::read(cert, key).map_err(of(CERT_AND_KEY))?;
+        }
+        if let Some(name) = &tls.server_name {
+            server_name_of(name).map_err(of(SERVER_NAME))?;
+        }
+        Ok(tls)
     }
 
     /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's
@@ -121,6 +136,14 @@ impl ClientTls {
             Some((cert, key)) => Ok(config.with_client_cert_resolver(Arc::new(Identity::read(cert, key)?))),
         }
     }
+}
+
+/// A name as certificates have it.
+///
+/// # Errors
+/// It cannot be one.
+pub fn server_name_of(text: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(text.to_owned()).map_err(|_| TlsError::ServerName(text.to_owned()))
 }
 
 /// The cryptography of every TLS connection.

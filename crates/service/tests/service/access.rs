@@ -149,5 +149,5 @@ fn a_file_that_is_broken_at_the_start_is_refused() {
     fs::write(&file, "[[token]]\nname = \"x\"\n").expect("written");
     let settings = DoorSettings { api_tokens_file: Some(file), ..DoorSettings::default() };
     let error = format!("{:#}", settings.public().expect_err("broken"));
-    assert!(error.contains("DIVVY_API_TOKENS_FILE") && error.contains("missing field `sha256`"), "{error}");
+    assert!(error.contains("DIVVY_API_TOKENS_FILE") && error.contains("line 1: sha256 is missing"), "{error}");
 }

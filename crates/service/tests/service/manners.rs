@@ -91,10 +91,21 @@ fn a_json_body_is_an_object_and_may_begin_with_a_byte_order_mark() {
 fn what_is_no_http_gets_a_problem() {
     let service = start(Options::default());
     let answer = service.ask("GET / HTTP/1.1\r\nhost localhost\r\n\r\n");
-    assert_eq!(
-        (answer.status, answer.detail()),
-        (400, "the request is not valid HTTP/1.1, or its target is longer than 65534 bytes".into())
-    );
+    assert_eq!((answer.status, answer.detail()), (400, "the request is not valid HTTP/1.1".into()));
+    let whole = service.get(&format!("/{}", "a".repeat(65_000)), &[]);
+    assert_eq!(whole.status, 404, "it is read");
+    for length in [65_535, 140_000] {
+        let answer = service.ask(&format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(length)));
+        let told = "the target of the request is longer than 65534 bytes";
+        assert_eq!((answer.status, answer.detail()), (414, told.into()), "{length}");
+    }
+    // After another request on the same connection, too.
+    let first = "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut stream = service.connect();
+    stream.write_all(first.as_bytes()).expect("send");
+    read_up_to(&mut stream, "\r\n\r\n");
+    stream.write_all(format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(70_000)).as_bytes()).expect("send");
+    assert_eq!(read_to_end(&mut stream).status, 414);
     let long = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "y".repeat(140_000));
     let answer = service.ask(&long);
     assert_eq!((answer.status, answer.detail()), (431, "the head of the request is too long".into()));

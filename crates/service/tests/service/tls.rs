@@ -120,7 +120,18 @@ fn a_client_without_files_says_which_one_is_missing() {
     let settings =
         DoorSettings { tls_cert: Some(empty.clone()), tls_key: Some(empty.clone()), ..DoorSettings::default() };
     let error = format!("{:#}", settings.public().expect_err("no certificate"));
-    assert!(error.ends_with("empty.pem has no certificate"), "{error}");
+    assert!(
+        error.starts_with("DIVVY_TLS_CERT cannot be used: ") && error.ends_with("empty.pem has no certificate"),
+        "{error}"
+    );
+    let cert = write(&directory, "cert.pem", &Authority::new("ours").issue().0);
+    let no_key =
+        DoorSettings { tls_cert: Some(cert.clone()), tls_key: Some("/nowhere".into()), ..DoorSettings::default() };
+    let error = format!("{:#}", no_key.public().expect_err("no key"));
+    assert!(error.starts_with("DIVVY_TLS_KEY cannot be used: read /nowhere as PEM: "), "{error}");
+    let no_ca = DoorSettings { tls_client_ca: Some("/nowhere".into()), tls_key: Some(cert), ..settings };
+    let error = format!("{:#}", no_ca.internal().expect_err("no authority"));
+    assert!(error.starts_with("DIVVY_TLS_CLIENT_CA cannot be used: read /nowhere as PEM: "), "{error}");
     let half = DoorSettings { tls_cert: Some(empty), ..DoorSettings::default() };
     let error = half.public().expect_err("no key").to_string();
     assert_eq!(error, "set both DIVVY_TLS_CERT and DIVVY_TLS_KEY, or neither");

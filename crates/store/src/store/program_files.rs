@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use model::{JobId, ProgramHash};
+use tokio::sync::RwLockReadGuard;
 
 use super::Store;
 use crate::batch::{Answer, Entry};
@@ -24,7 +25,7 @@ impl Store {
     /// The bytes are not those of its hash, or it could not be stored; nothing of it is there then.
     pub async fn put_program(&self, mut upload: ProgramUpload, record: ProgramRecord) -> Result<bool, UploadError> {
         self.refuse_to_follow()?;
-        let _lock = self.programs.lock().await;
+        let _lock = self.programs.write().await;
         upload.finish().await?;
         let unreadable = |error: ReadError| WriteError::Unavailable(error.to_string());
         let is_new = self.reads.program(record.hash).await.map_err(unreadable)?.is_none();
@@ -73,7 +74,7 @@ impl Store {
     /// [`WriteError::Refused`] where a job that is not over needs it; or it could not be deleted.
     pub async fn delete_program(&self, hash: ProgramHash) -> Result<bool, WriteError> {
         self.refuse_to_follow()?;
-        let _lock = self.programs.lock().await;
+        let _lock = self.programs.write().await;
         match self.call(Entry::Program(ProgramChange::Delete(hash))).await? {
             Answer::Deleted(count) if count > 0 => {
                 self.objects.delete_program(hash).await?;
@@ -86,6 +87,11 @@ impl Store {
             | Answer::Elsewhere(_)
             | Answer::Refused(_) => Ok(false),
         }
+    }
+
+    /// While the guard is held, no program is deleted.
+    pub async fn keep_programs(&self) -> RwLockReadGuard<'_, ()> {
+        self.programs.read().await
     }
 
     /// Keeps what an attempt wrote to stderr; durable when it resolves. Without effect where the job is not there.

@@ -176,7 +176,7 @@ impl Store {
 
     async fn delete_leftover_programs(&self, now: Timestamp) -> Result<u64, PruneError> {
         // The same program may be on its way: its object must not go between the look for its row and the row.
-        let _lock = self.programs.lock().await;
+        let _lock = self.programs.write().await;
         self.objects.delete_leftover_programs(&*self.reads, now).await
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use model::{Payloads, ProgramRef};
+use model::{Payloads, ProgramRef, read_pairs, read_whole};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+use super::{MAX_ENV, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES};
 
 const DEFAULT_OUTPUT_BYTES: u64 = 1 << 20;
 const DEFAULT_MEMORY_BYTES: u64 = 256 << 20;
@@ -31,7 +33,7 @@ pub struct ProgramParams {
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
     pub payloads: Option<Payloads>,
     /// Variables of the program's environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "read_pairs::<MAX_ENV, _>", skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// How the tasks' results become the job's.
     #[serde(default)]
@@ -46,7 +48,7 @@ pub struct ProgramParams {
     pub reproducible: bool,
     /// The most tasks in one lease, 1 to 1000. More than one pays where tasks take less than some milliseconds; a task
     /// that fails then takes the others of its lease with it.
-    #[serde(default = "one_task", skip_serializing_if = "is_one")]
+    #[serde(default = "one_task", deserialize_with = "read_whole::<1, 1000, _, _>", skip_serializing_if = "is_one")]
     #[schema(minimum = 1, maximum = 1000, default = 1)]
     pub tasks_per_lease: u64,
 }
@@ -106,9 +108,11 @@ impl ToSchema for Combine {}
 #[serde(default, deny_unknown_fields)]
 pub struct ProgramLimits {
     /// Memory of all its processes. Default 268435456, 256 MiB.
+    #[serde(deserialize_with = "read_whole::<65_536, MAX_MEMORY_BYTES, _, _>")]
     #[schema(minimum = 65536)]
     pub memory_bytes: u64,
     /// Length of stdout, at most `DIVVY_MAX_OUTPUT_BYTES` of the coordinator. Default 1048576, 1 MiB.
+    #[serde(deserialize_with = "read_whole::<0, MAX_OUTPUT_BYTES, _, _>")]
     pub output_bytes: u64,
 }
 

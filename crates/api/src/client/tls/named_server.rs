@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
-use super::{TlsError, provider};
+use super::{TlsError, provider, server_name_of};
 
 /// Checks a certificate as usual, but for its own name instead of the address.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct NamedServer {
 
 impl NamedServer {
     pub(super) fn new(name: &str, roots: RootCertStore, ca_file: Option<&Path>) -> Result<Self, TlsError> {
-        let parsed = ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))?;
+        let parsed = server_name_of(name)?;
         let unusable = |error| TlsError::Unusable {
             path: ca_file.map_or_else(|| PathBuf::from("DIVVY_CA_FILE"), Path::to_owned),
             source: Error::Other(OtherError(Arc::new(error))),

@@ -135,6 +135,8 @@ def configure(arguments: Sequence[str] | None) -> Config:
     if not 1 <= slots <= MAX_SLOTS:
         made.error(f"--slots must be from 1 to {MAX_SLOTS}")
     labels = dict(options.labels)
+    if len(labels) < len(options.labels):
+        made.error("--label gives a key twice: give each once")
     sys.path.insert(0, os.getcwd())
     for module in options.modules:
         try:

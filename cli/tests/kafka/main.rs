@@ -106,7 +106,11 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     let other = replay();
     assert_eq!(other.status.code(), Some(1), "{other:?}");
     let warned = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(warned.contains(&format!("warning: {} events are not in Kafka", partitions.len())), "{warned}");
+    let lost = match partitions.len() {
+        1 => "1 event is".to_owned(),
+        lost => format!("{lost} events are"),
+    };
+    assert!(warned.contains(&format!("warning: {lost} not in Kafka")), "{warned}");
     assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
 }
 

@@ -206,7 +206,7 @@ async fn an_outcome_with_a_wrong_claim_does_not_count() {
     let claimed = grid.claimed("one", &Value::Null).await;
     let wrong = claim("one", &json!({"max_tasks": 0}));
     let refused = problem(grid.report(&claimed, "complete", &json!({"results": [1], "claim": wrong})).await, 400).await;
-    assert_eq!(refused.field.as_deref(), Some("max_tasks"));
+    assert_eq!(refused.field.as_deref(), Some("claim.max_tasks"));
     assert_eq!(grid.job(job.id).await.tasks.running, 1);
     grid.complete(&claimed, &json!([2])).await;
     assert_eq!(grid.result(job.id).await, json!({"tasks": [2]}));

@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_field_that_cannot_be_read_is_named_as_the_form_has_it() {
         let wrong = |kind, pairs: &[(&str, &str)]| job_body(kind, &values(pairs)).expect_err("wrong").0;
-        assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.b", "many")]), "p.b");
+        assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.a", "1"), ("p.b", "many")]), "p.b");
         assert_eq!(wrong(JobKind::TASKS, &[("p.list", "1\n{")]), "p.list");
         assert_eq!(wrong(JobKind::SLEEP, &[("p.seconds", "1"), ("tags", "=x")]), "tags");
         assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.a", " ")]), "p.a");

@@ -170,13 +170,24 @@ fn no_url(error: &str) -> Option<String> {
 pub fn toml_error(text: &str, message: &str, at: Option<Range<usize>>) -> String {
     let message = match (field_error(message), predicate(message)) {
         (Some((name, predicate)), _) => format!("{} {predicate}", shown(name)),
-        (None, Some(predicate)) => format!("the value {predicate}"),
+        (None, Some(predicate)) => {
+            let key = at.as_ref().and_then(|at| toml_key(text, at.start));
+            format!("{} {predicate}", key.unwrap_or("the value"))
+        }
         (None, None) => message.trim_end().replace('\n', ", "),
     };
     match at.and_then(|at| text.get(..at.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
         None => message,
     }
+}
+
+/// The key of the line in which a value begins.
+fn toml_key(text: &str, value: usize) -> Option<&str> {
+    let (key, _) = text.get(..value)?.rsplit('\n').next()?.split_once('=')?;
+    let key = key.trim();
+    let is_bare = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
+    is_bare.then_some(key)
 }
 
 /// The predicate for `invalid type: …, expected …` and its like.
@@ -303,7 +314,7 @@ mod tests {
         );
         assert_eq!(toml_error(text, "missing field `y`", Some(0..3)), "line 1: y is missing");
         let wrong = "invalid type: integer `1`, expected a string";
-        assert_eq!(toml_error(text, wrong, Some(8..9)), "line 2: the value must be a string, but is 1");
+        assert_eq!(toml_error(text, wrong, Some(8..9)), "line 2: x must be a string, but is 1");
         assert_eq!(toml_error(text, "first\nsecond\n", None), "first, second");
     }
 

@@ -423,9 +423,9 @@ mod tests {
         assert!(wrong(&entry("a", &hash, "[]")).contains("the token \"a\" has no rights"));
         assert!(
             wrong(&entry("a", &hash, "[\"write\"]"))
-                .contains("line 4: the value must be one of read, submit, programs, admin, but is \"write\"")
+                .contains("line 4: rights must be one of read, submit, programs, admin, but is \"write\"")
         );
         assert!(wrong(&entry("a", &hash, "[\"read\"]").repeat(2)).contains("is there twice"));
-        assert_eq!(wrong("token = 1"), "line 1: the value must be an array, but is 1");
+        assert_eq!(wrong("token = 1"), "line 1: token must be an array, but is 1");
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,11 @@ def test_what_calls_have_started_dies_with_a_killed_worker(start: Callable[..., 
     with Client(coordinator.url) as client, executing(client) as executor:
         for marker in markers:
             executor.submit(functions.start_and_wait, str(marker))
-        started = [int(eventually("it is started", lambda marker=marker: read(marker)) or 0) for marker in markers]
+        started = [int(eventually("it is started", partial(read, marker))) for marker in markers]
         # A signal to the whole group must not end what ends the others.
         os.killpg(worker.pid, signal.SIGKILL)
         worker.kill()
-        for pid in started:
-            eventually("it is gone", lambda pid=pid: not is_alive(pid))
+        eventually("they are gone", lambda: not any(is_alive(pid) for pid in started))
         for job in jobs_of(client, executor.id):
             job.cancel()
 

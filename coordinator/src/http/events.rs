@@ -14,6 +14,7 @@ use api::{Problem, RESET_EVENT, StreamReset, schema};
 use bytestring::ByteString;
 use model::{JobEvent, JobId};
 use service::{ApiError, Query};
+use store::ReadError;
 use tokio::sync::mpsc;
 
 use super::State;
@@ -54,11 +55,11 @@ pub(super) async fn of_job(
     let id = job_id(&path)?;
     let (after, follow) = wanted(&request)?;
     let after = after.unwrap_or(0);
-    let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
+    let is_over = has_ended(&state, id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let reset = reset(&state, after, Some(id)).await?;
     let after = reset.map_or(after, |reset| reset.resumes_after);
     let first = state.store.events(after, Some(id), 1).await.map_err(from_read)?;
-    if record.state.is_over() && first.is_empty() {
+    if is_over && first.is_empty() {
         // What makes a browser stop asking.
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -171,7 +172,7 @@ async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) 
             if event.seq > after {
                 after = event.seq;
                 client.send(to_sse(&event)?).await.ok()?;
-                if job.is_some() && event.kind.is_end() && is_over_now(state, event.job).await? {
+                if job.is_some() && event.kind.is_end() && has_ended(state, event.job).await.ok()?.unwrap_or(true) {
                     return None;
                 }
             }
@@ -188,7 +189,7 @@ async fn send_stored(
 ) -> Option<bool> {
     loop {
         let is_over = match job {
-            Some(job) => is_over_now(state, job).await?,
+            Some(job) => has_ended(state, job).await.ok()?.unwrap_or(true),
             None => false,
         };
         let page = state.store.events(*after, job, PAGE).await.ok()?;
@@ -205,9 +206,15 @@ async fn send_stored(
     }
 }
 
-/// Whether a job is over, or gone.
-async fn is_over_now(state: &State, job: JobId) -> Option<bool> {
-    Some(state.store.job(job).await.ok()?.is_none_or(|record| record.state.is_over()))
+/// Whether a job is over; nothing where it is gone. The events of a job that cannot be read tell of it all the same.
+async fn has_ended(state: &State, job: JobId) -> Result<Option<bool>, ReadError> {
+    match state.store.job(job).await {
+        Err(ReadError::Unreadable { .. }) => {
+            let last = state.store.last_events(job, 1).await?.pop();
+            Ok(Some(last.is_some_and(|event| event.kind.is_end())))
+        }
+        record => Ok(record?.map(|record| record.state.is_over())),
+    }
 }
 
 fn to_sse(event: &JobEvent) -> Option<sse::Event> {

@@ -15,7 +15,8 @@ use crate::several_coordinators::{SMALL, Work, check_events};
 fn coordinators_end_when_the_database_has_lost_commits_and_go_on_with_what_it_has() {
     let _turn = heavy();
     let mut group = Group::start_on_own_server(2, &SMALL);
-    let _worker = group.worker(&[]);
+    // It forgets an epoch that no coordinator shows after this time.
+    let _worker = group.worker(&[("DIVVY_ORPHAN_TIMEOUT_MS", "10000")]);
     let order = Order::sum(1, 6);
     let kept = group.client(0).submit(&order, "kept");
     eventually("its result", || group.client(0).result(&kept));

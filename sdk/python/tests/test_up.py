@@ -59,5 +59,5 @@ def test_a_job_of_a_program_fails_with_the_reason_of_its_first_task(
     with Client(url_of(grid), token="mine") as client:
         job = client.submit("program", {"program": "refuse", "args": [["a"]]}, max_attempts=1).wait(DEADLINE)
         assert job.state == "failed", job.explain()
-        with pytest.raises(errors.JobFailed, match=r"task 0 with .*no such curve"):
+        with pytest.raises(errors.JobFailed, match=r"task 0: .*no such curve"):
             job.result  # noqa: B018

@@ -54,13 +54,17 @@ impl Jobs {
     pub(crate) async fn recover(&self) -> Result<usize, ReadError> {
         let set_aside = self.store.set_aside_workers().await?;
         self.driver.input(|engine, now| engine.keep_set_aside(set_aside, now));
-        let mut count = 0;
         let jobs = self.store.open_jobs().await?;
-        // Some at a time: rows are larger than what the engine keeps of them.
-        for some in jobs.chunks(READ_AT_ONCE) {
-            count += self.recover_some(self.store.unfinished_jobs(some.to_vec()).await?).await;
+        // Some at a time, since rows are larger than what the engine keeps of them, and the next ones meanwhile.
+        let mut parts = jobs.chunks(READ_AT_ONCE).map(<[JobId]>::to_vec);
+        let Some(first) = parts.next() else { return Ok(0) };
+        let (mut count, mut read) = (0, self.store.unfinished_jobs(first).await?);
+        for part in parts {
+            let (next, taken) = tokio::join!(self.store.unfinished_jobs(part), self.recover_some(read));
+            count += taken;
+            read = next?;
         }
-        Ok(count)
+        Ok(count + self.recover_some(read).await)
     }
 
     async fn recover_some(&self, jobs: Vec<UnfinishedJob>) -> usize {

@@ -90,7 +90,8 @@ fn a_takeover_holds_a_few_of_the_rows_at_a_time() {
     eventually("it has them", || (client.stats()["jobs"]["queued"] == OPEN_JOBS + 1).then_some(()));
     let grown = group.coordinators[next].peak_bytes() - before;
     eprintln!("{} MiB more at the peak, rows of {} MiB", grown >> 20, bytes >> 20);
-    assert!(grown < bytes / 2, "{} MiB for rows of {} MiB", grown >> 20, bytes >> 20);
+    // All rows at once take nearly twice their bytes.
+    assert!(grown < bytes * 3 / 4, "{} MiB for rows of {} MiB", grown >> 20, bytes >> 20);
 }
 
 /// The coordinator's container in the manifests.

@@ -146,7 +146,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 struct Front {
     to: String,
     patience: Duration,
-    /// Those that `to` had when it was found last.
+    /// The addresses that the last look-up of `to` found.
     last_addresses: Mutex<Vec<SocketAddr>>,
 }
 

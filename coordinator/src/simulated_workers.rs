@@ -60,7 +60,7 @@ impl SimulatedWorkers {
         self.keys.len() as u64
     }
 
-    /// Those that have a lease.
+    /// The simulated workers that have a lease.
     pub(crate) fn busy(&self) -> u64 {
         self.busy.load(Ordering::Relaxed)
     }

@@ -88,7 +88,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What an option that may be repeated gives, each key once.
+/// The labels of a repeated option, each key once.
 ///
 /// # Errors
 /// A key is there twice.

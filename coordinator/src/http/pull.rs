@@ -233,7 +233,8 @@ fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName
     if let Some((.., held_for)) = term.driver.view(|engine| engine.lease(attempt, now())) {
         return Ok(held_for);
     }
-    // One that was made here and has ended is over, whatever comes late: its worker may renew it beside handing it back.
+    // An attempt that this coordinator made and that has ended takes no lease up again: a worker may renew it in the moment
+    // in which it hands it back.
     if term.driver.view(|engine| engine.has_ended(attempt)) {
         return Err(stale());
     }

@@ -1,4 +1,4 @@
-//! What serde and the standard library say of a value that they cannot read, in words for people who use no Rust, and numbers
+//! Puts the errors of serde and of the standard library into words for people who use no Rust, and numbers
 //! with their nouns.
 
 /// A number with its noun: `1 task`, `2 tasks`.
@@ -114,8 +114,8 @@ pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     format!("{message} (line {}, column {})", error.line(), error.column())
 }
 
-/// What an error of serde_json is about: the value at `path`, which is empty for the whole, or the field there that the error
-/// names. Empty for the whole.
+/// The place of an error of serde_json: the field that the error names at `path`, else `path`. Empty where the whole value is
+/// wrong.
 #[must_use]
 pub fn json_place(path: &str, error: &serde_json::Error) -> String {
     let cause = json_cause(error);

@@ -1,4 +1,4 @@
-//! What a claim gets: tasks with their payloads, bounded by bytes, or nothing after a wait.
+//! Answers claims: with tasks and their payloads, whose bytes are bounded, or after a wait with nothing.
 
 use std::ops::Range;
 use std::sync::Arc;

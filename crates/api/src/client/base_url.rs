@@ -19,7 +19,7 @@ pub enum InvalidUrl {
     QueryOrFragment,
 }
 
-/// What is wrong with it, where that is more than the lack of a scheme.
+/// The parser's cause in parentheses; empty where the URL only lacks its scheme, which the message demands anyway.
 fn why(error: &url::ParseError) -> String {
     if *error == url::ParseError::RelativeUrlWithoutBase { String::new() } else { format!(" ({error})") }
 }

@@ -66,7 +66,7 @@ pub enum TlsError {
     /// A text cannot be the name in a certificate.
     #[error("{0:?} is no name of a server")]
     ServerName(String),
-    /// What a variable of the environment names cannot be used.
+    /// A variable names a file or a server that cannot be used.
     #[error("{0} cannot be used")]
     Variable(&'static str, #[source] Box<TlsError>),
     /// One of two variables is set alone.
@@ -79,7 +79,8 @@ impl ClientTls {
     /// absent or empty.
     ///
     /// # Errors
-    /// One of the last two is set alone, or what one names cannot be used: the error names it.
+    /// Only one of the last two variables is set, or a variable names a file or a server that cannot be used: the error names the
+    /// variable.
     pub fn from_env() -> Result<Self, TlsError> {
         let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
         let identity = match (path(CERT), path(KEY)) {

@@ -84,10 +84,9 @@ fn failure_to_start_is_a_line_of_json_where_the_log_is() {
 #[test]
 fn a_wrong_value_of_any_variable_is_one_line_with_its_name() {
     for variable in worker::config::variables() {
-        let command: &[&str] = &[];
         for value in ["word", "-1"] {
             let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-worker"));
-            check.args(command).arg("--check-config").env(&variable.name, value);
+            check.arg("--check-config").env(&variable.name, value);
             let output = check.output().expect("run the service");
             let stderr = String::from_utf8(output.stderr).expect("UTF-8");
             let is_refused = stderr.starts_with("error: ") && stderr.contains(&variable.name);

@@ -45,12 +45,17 @@ async fn three_jobs(harness: &dyn Harness) {
     store.close().expect("all is committed");
 }
 
+/// Damages a row of the second job. False where the store has no rows.
+fn damage_second(harness: &dyn Harness, damage: &str, is_of_record: bool) -> bool {
+    let rows = if is_of_record { of_job(2) } else { format!("job = (SELECT key FROM jobs WHERE {})", of_job(2)) };
+    harness.damage(&format!("{damage} WHERE {rows}"))
+}
+
 pub async fn a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on(harness: &dyn Harness) {
     for (damage, is_of_record) in DAMAGES {
         let harness = harness.crashed();
         three_jobs(&*harness).await;
-        let rows = if is_of_record { of_job(2) } else { format!("job = (SELECT key FROM jobs WHERE {})", of_job(2)) };
-        if !harness.damage(&format!("{damage} WHERE {rows}")) {
+        if !damage_second(&*harness, damage, is_of_record) {
             return;
         }
 
@@ -98,8 +103,7 @@ pub async fn a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_ol
     for (damage, is_of_record) in DAMAGES {
         let harness = harness.crashed();
         three_jobs(&*harness).await;
-        let rows = if is_of_record { of_job(2) } else { format!("job = (SELECT key FROM jobs WHERE {})", of_job(2)) };
-        if !harness.damage(&format!("{damage} WHERE {rows}")) {
+        if !damage_second(&*harness, damage, is_of_record) {
             return;
         }
         let store = harness.open();

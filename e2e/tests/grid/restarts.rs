@@ -25,8 +25,9 @@ const STOPS: usize = 3;
 
 const WAITING_JOBS: u128 = 100_000;
 
-/// From the start of the process to readiness with [`WAITING_JOBS`]; unoptimised code takes several times as long.
-const READY_LIMIT: Duration = if cfg!(debug_assertions) { Duration::from_secs(5) } else { Duration::from_secs(1) };
+/// Seconds that the coordinator computes until it is ready with [`WAITING_JOBS`]; unoptimised code computes several times as long.
+/// Not the time of a clock: other tests run beside this one.
+const READY_CPU_LIMIT: f64 = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
 
 #[test]
 fn stopped_coordinator_ends_in_time_and_the_next_one_repeats_nothing_that_was_done() {
@@ -99,11 +100,11 @@ fn coordinator_is_ready_at_once_with_a_hundred_thousand_waiting_jobs() {
     let started_at = Instant::now();
     let coordinator = Coordinator::start_on(data_dir, &[]);
     assert_eq!(get(coordinator.public, "/readyz").status, 200);
-    let ready_after = started_at.elapsed();
-    eprintln!("ready with {WAITING_JOBS} waiting jobs after {} ms", ready_after.as_millis());
+    let cpu = coordinator.metric("process_cpu_seconds_total");
+    eprintln!("ready with {WAITING_JOBS} waiting jobs after {} ms, {cpu} s of CPU", started_at.elapsed().as_millis());
     let stats = coordinator.client().stats();
     assert_eq!(stats["jobs"]["queued"], u64::try_from(WAITING_JOBS).expect("few"), "{stats}");
-    assert!(ready_after < READY_LIMIT, "{ready_after:?}");
+    assert!(cpu > 0.0 && cpu < READY_CPU_LIMIT, "{cpu} s");
     let _worker = Worker::join(&coordinator, &[]);
     let first = Uuid::from_u128(1).to_string();
     let result = eventually("the first of them is done", || coordinator.client().result(&first));

@@ -32,7 +32,8 @@ pub(crate) struct Puller {
 }
 
 impl Puller {
-    /// Fetches up to `max_tasks` tasks; none where there are none, or nobody is there or about to go.
+    /// Fetches up to `max_tasks` tasks; none where there are none, or where no coordinator gives any out: it is gone, about to
+    /// stop, or has just begun and still reads its jobs.
     pub(crate) fn claim(&self, max_tasks: u32) -> Option<Claim> {
         let body = json!({
             "worker_id": self.name, "kinds": ["tasks"], "max_tasks": max_tasks, "wait_seconds": 0.2,
@@ -42,7 +43,10 @@ impl Puller {
             200 => (),
             204 => return None,
             status => {
-                assert_eq!(answer.problem(status), "the coordinator is stopping; try again later");
+                assert_eq!(status, 503);
+                let reasons = ["the coordinator is stopping", "no coordinator leads at the moment"];
+                let told = answer.problem(status);
+                assert!(reasons.iter().any(|reason| told == format!("{reason}; try again later")), "{told}");
                 return None;
             }
         }

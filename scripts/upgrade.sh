@@ -37,6 +37,9 @@ refuse() {
   exit 1
 }
 
+# The revision that the coordinator's pods are to have; none before the first apply.
+revision() { in_namespace get statefulset divvy-coordinator --ignore-not-found --output 'jsonpath={.status.updateRevision}'; }
+
 components=(preflight)
 workloads=(deployment/divvy-worker)
 if kubectl kustomize "$overlay" | grep --line-regexp '  name: divvy-front' >/dev/null; then
@@ -69,10 +72,16 @@ until now=$(states) && [ "$(grep --count '=1/$' <<<"$now")" = "$wanted" ]; do
 done
 echo 'the images start with these settings'
 
+before=$(revision)
 kubectl apply --kustomize "$overlay"
 if ! in_namespace rollout status statefulset/divvy-coordinator --timeout "${rollout_seconds}s"; then
-  echo 'the coordinator does not get ready: its rollout is undone' >&2
-  in_namespace rollout undo statefulset/divvy-coordinator
+  # An undo of pods that this apply has not changed would bring back a revision that is older still.
+  if [ -n "$before" ] && [ "$(revision)" != "$before" ]; then
+    echo 'the coordinator does not get ready: its rollout is undone' >&2
+    in_namespace rollout undo statefulset/divvy-coordinator
+  else
+    echo 'the coordinator does not get ready, and this apply has no earlier revision of its pods to go back to' >&2
+  fi
   exit 1
 fi
 for workload in "${workloads[@]}"; do

@@ -23,7 +23,7 @@ impl PythonWorkers {
                 .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", &coordinators])
                 .kill_on_drop(true)
                 .spawn()
-                .context("start divvy-python-worker, which `pip install 'divvy[executor]'` brings")
+                .context("start divvy-python-worker, which `pip install './sdk/python[executor]'` in a checkout of divvy brings")
         };
         (1..=count.map_or(0, NonZeroU32::get)).map(start).collect::<anyhow::Result<_>>().map(Self)
     }

@@ -238,7 +238,13 @@ impl Collector for Gauges {
         )?;
         let help = "Slots that pending and running work could use now";
         gauge(&mut encoder, "divvy_wanted_slots", help, wanted_slots)?;
-        let (help, zero) = ("Tasks that wait, by kind and by what they wait for", ConstGauge::new(0_u64));
+        // Slots for the kind `tasks` are those of workers that pull: whoever adds others for it adds idle ones.
+        let (help, zero) = ("The same, by kind", ConstGauge::new(0_u64));
+        let mut slots = encoder.encode_descriptor("divvy_wanted_slots_by_kind", help, None, zero.metric_type())?;
+        for (kind, demand) in &demands {
+            ConstGauge::new(demand.wanted_slots).encode(slots.encode_family(&[("kind", kind.as_str())])?)?;
+        }
+        let help = "Tasks that wait, by kind and by what they wait for";
         let mut tasks = encoder.encode_descriptor("divvy_waiting_tasks", help, None, zero.metric_type())?;
         for (kind, demand) in &demands {
             for (reason, count) in

@@ -40,7 +40,7 @@ use values::{count, decimal, http_url, integer, ip_address, names, number, prior
                   DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and DIVVY_CLIENT_KEY, the TLS of https:// URLs. `divvy up` and \
                   `divvy sum-of-primes` read those of the services, too.\n\n\
                   Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable, 4 the job was canceled, \
-                  5 not there yet, 129 the terminal is gone, 141 the reader of stdout is gone."
+                  5 not there yet, 129 the terminal is gone, 130 interrupted, 141 the reader of stdout is gone."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

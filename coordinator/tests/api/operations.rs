@@ -1,5 +1,7 @@
 //! Probes and metrics.
 
+use serde_json::json;
+
 use crate::helpers::{TestCoordinator, compute, config};
 
 #[actix_web::test]
@@ -29,6 +31,23 @@ async fn metrics_tell_requests_leases_queue_and_workers() {
         "divvy_workers{state=\"ready\"} 1",
         "divvy_workers{state=\"suspended\"} 0",
         "# EOF",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no line {line:?} in:\n{metrics}");
+    }
+}
+
+/// What only pulling workers can run must add no others.
+#[actix_web::test]
+async fn metrics_tell_wanted_slots_by_kind() {
+    let grid = TestCoordinator::start(config());
+    grid.submit(&json!({ "kind": "tasks", "params": { "list": [1, 2, 3] } })).await;
+    grid.submit(&json!({ "kind": "sleep", "params": { "seconds": 1, "tasks": 2, "tasks_per_lease": 1 } })).await;
+    let metrics = grid.get_internal("/metrics").await.text().await.expect("text");
+    for line in [
+        "divvy_wanted_slots 5",
+        "divvy_wanted_slots_by_kind{kind=\"tasks\"} 3",
+        "divvy_wanted_slots_by_kind{kind=\"sleep\"} 2",
+        "divvy_wanted_slots_by_kind{kind=\"program\"} 0",
     ] {
         assert!(metrics.lines().any(|found| found == line), "no line {line:?} in:\n{metrics}");
     }

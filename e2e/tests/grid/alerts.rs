@@ -6,6 +6,7 @@
 mod promtool;
 mod scrapes;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -208,6 +209,20 @@ fn every_query_of_the_dashboard_finds_what_a_grid_shows() {
         }
     }
     assert_eq!(Promtool::without_rules().empty_queries(&queries, &scrapes), [""; 0]);
+}
+
+#[test]
+fn every_metric_is_described_where_operators_read() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let scrapes = [Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] }.scrape()];
+    let manual = fs::read_to_string(repository("docs/operation.md")).expect("a manual");
+    let own = metric_names(&scrapes).into_iter().filter(|name| name.starts_with("divvy_"));
+    // Of a histogram there are three.
+    let parts = ["_bucket", "_sum", "_count"];
+    let names: BTreeSet<_> = own.map(|name| parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect();
+    let missing: Vec<_> = names.iter().filter(|name| !manual.contains(&format!("`{name}`"))).collect();
+    assert!(names.len() > 30 && missing.is_empty(), "{missing:?} of {names:?}");
 }
 
 /// The `spec` of the PrometheusRule, which is what Prometheus reads.

@@ -79,7 +79,11 @@ fn autoscaler_of_the_cluster_gives_a_worker_to_every_wanted_slot() {
     );
     let metrics = spec.metrics.expect("a metric");
     let external = metrics[0].external.clone().expect("it is an external one");
-    assert_eq!(external.metric.name, "divvy_wanted_slots");
+    assert_eq!(external.metric.name, "divvy_wanted_slots_by_kind");
+    let selector = external.metric.selector.and_then(|selector| selector.match_expressions).expect("kinds");
+    let [kinds] = selector.as_slice() else { panic!("one condition") };
+    let without_tasks = ("kind", "NotIn", Some(vec!["tasks".to_owned()]));
+    assert_eq!((kinds.key.as_str(), kinds.operator.as_str(), kinds.values.clone()), without_tasks);
     let slots = external.target.average_value.expect("slots of a worker").0;
     assert_eq!(slots, worker(&objects)["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]);
 }
@@ -94,7 +98,8 @@ fn keda_scales_by_what_is_waiting_and_running_to_zero_and_back() {
     assert_eq!(scaled.spec.fallback.replicas, 10);
     let [trigger] = scaled.spec.triggers.as_slice() else { panic!("one trigger") };
     assert_eq!((trigger.r#type.as_str(), trigger.metric_type.as_str()), ("prometheus", "AverageValue"));
-    assert!(trigger.metadata["query"].contains("divvy_wanted_slots"));
+    let query = &trigger.metadata["query"];
+    assert!(query.contains("divvy_wanted_slots_by_kind{") && query.contains(r#"kind!="tasks""#), "{query}");
     assert_eq!(trigger.metadata["threshold"], "1");
     // No worker is there when the first request comes.
     let wait = variable(find(&objects, "StatefulSet"), "DIVVY_NO_WORKER_TIMEOUT_MS");
@@ -134,8 +139,9 @@ fn components_change_nothing_else() {
 
 #[test]
 fn metric_of_the_autoscalers_is_described() {
-    assert!(read("docs/operation.md").contains("divvy_wanted_slots"));
-    assert!(read("k8s/README.md").contains("divvy_wanted_slots"));
+    for manual in ["docs/operation.md", "k8s/README.md"] {
+        assert!(read(manual).contains("`divvy_wanted_slots_by_kind`"), "{manual}");
+    }
 }
 
 fn find<'a>(objects: &'a [Value], kind: &str) -> &'a Value {

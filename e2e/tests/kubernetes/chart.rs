@@ -94,6 +94,20 @@ fn value_says_where_the_run_book_of_every_alert_is() {
 }
 
 #[test]
+fn monitors_and_rules_have_the_labels_that_a_prometheus_selects_them_by() {
+    let labels = json!({ "release": "kube-prometheus-stack", "team": "42" });
+    let plain = by_name(&helm(&json!({ "monitoring": { "enabled": true } })));
+    let labeled = by_name(&helm(&json!({ "monitoring": { "enabled": true, "labels": labels } })));
+    for name in [("ServiceMonitor", "divvy-coordinator"), ("PodMonitor", "divvy-worker"), ("PrometheusRule", "divvy")] {
+        let name = (name.0.to_owned(), name.1.to_owned());
+        let mut expected = plain[&name].clone();
+        let own = expected["metadata"]["labels"].as_object_mut().expect("labels");
+        own.extend(labels.as_object().expect("labels").clone());
+        assert_eq!(labeled[&name], expected);
+    }
+}
+
+#[test]
 fn chart_names_the_release_of_the_program() {
     let chart: Value = serde_saphyr::from_str(&read(&format!("{CHART}/Chart.yaml"))).expect("YAML");
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));

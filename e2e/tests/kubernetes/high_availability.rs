@@ -23,7 +23,7 @@ fn variables() -> Vec<EnvVar> {
 }
 
 #[test]
-fn three_coordinators_never_share_a_node() {
+fn three_coordinators_share_no_node_of_three() {
     let set = coordinators();
     assert_eq!(set.spec.replicas, Some(3));
     let spread = pod().topology_spread_constraints.expect("they spread");

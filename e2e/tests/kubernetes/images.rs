@@ -72,7 +72,12 @@ fn recipes_name_nothing_that_is_fetched_besides_their_pinned_bases() {
 #[test]
 fn image_says_which_release_it_is() {
     let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));
-    for recipe in ["Dockerfile.coordinator", "Dockerfile.worker", "Dockerfile.worker-slim"] {
+    for (recipe, base) in [
+        ("Dockerfile.coordinator", "RUNTIME_IMAGE"),
+        ("Dockerfile.worker", "RUNTIME_IMAGE"),
+        ("Dockerfile.worker-slim", "RUNTIME_IMAGE"),
+        ("sdk/python/Dockerfile.python-worker", "PYTHON_IMAGE"),
+    ] {
         let text = read(recipe);
         assert!(instructions_of(&text, "ARG").contains(&version), "{recipe}");
         for label in ["title", "description", "version", "revision", "base.name"] {
@@ -80,7 +85,7 @@ fn image_says_which_release_it_is() {
         }
         // Arguments before the first stage have no value in a stage that does not name them.
         let stage = text.rsplit_once("\nFROM ").expect("a last stage").1;
-        for argument in ["RUNTIME_IMAGE", "VERSION", "REVISION"] {
+        for argument in [base, "VERSION", "REVISION"] {
             assert!(stage.contains(&format!("\nARG {argument}")), "{argument} is empty in {recipe}");
         }
     }

@@ -9,9 +9,10 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{overlay, render_overlay, repository};
+use crate::helpers::{overlay, read, render_overlay, repository};
 
-/// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says.
+/// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says. The overlay changes the
+/// coordinator's revision from `BEFORE` to `AFTER`.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 if [ "$1" = kustomize ]; then
@@ -22,6 +23,8 @@ echo "$*" >>"$CALLS"
 case "$*" in
   "--namespace "*" apply --filename "*) cp "$5" "$APPLIED" ;;
   *"get job"*) printf '%b' "$JOBS" ;;
+  "apply --kustomize"*) touch "$CALLS.overlay" ;;
+  *"get statefulset"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
   *"rollout status statefulset"*) exit "$ROLLOUT" ;;
 esac
 "#;
@@ -90,13 +93,36 @@ fn an_image_that_does_not_start_takes_nothing_away() {
 #[test]
 fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
     let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
-    for (rollout, is_undone) in [(0, false), (1, true)] {
-        let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, rollout);
-        assert_eq!(output.status.success(), !is_undone, "{output:?}");
+    for (rollout, revisions, is_undone) in [
+        (0, ["one", "two"], false),
+        (1, ["one", "two"], true),
+        // What this apply has not changed, or made, has no revision to go back to.
+        (1, ["one", "one"], false),
+        (1, ["", "one"], false),
+    ] {
+        let (output, calls) = upgrade_between(revisions, &repository("k8s"), "divvy", jobs, rollout);
+        assert_eq!(output.status.success(), rollout == 0, "{output:?}");
         let place = |part: &str| calls.iter().position(|call| call.contains(part));
         let (tried, applied) = (place("--selector app.kubernetes.io/component=preflight"), place("apply --kustomize"));
         assert!(tried.is_some() && tried < place("get job") && place("get job") < applied, "{calls:?}");
         assert_eq!(place("rollout undo statefulset/divvy-coordinator").is_some(), is_undone, "{calls:?}");
+    }
+}
+
+/// Their pods say why they wait, and the deadline of a Job takes them away.
+#[test]
+fn jobs_outlast_the_time_that_they_are_waited_for() {
+    let script = read("scripts/upgrade.sh");
+    let waited = script.lines().find_map(|line| line.strip_prefix("preflight_seconds=${PREFLIGHT_SECONDS:-")?.strip_suffix('}'));
+    let waited: i64 = waited.expect("a default").parse().expect("seconds");
+    let objects = render_overlay(
+        &["k8s"],
+        &["k8s/components/front", "k8s/components/preflight", "k8s/components/preflight-front"],
+    );
+    let jobs: Vec<_> = objects.iter().filter(|object| object["kind"] == "Job").collect();
+    assert_eq!(jobs.len(), 3);
+    for job in jobs {
+        assert!(job["spec"]["activeDeadlineSeconds"].as_i64() > Some(waited + 60), "{job:#}");
     }
 }
 
@@ -122,6 +148,17 @@ fn jobs_go_where_the_grid_is() {
 
 /// What the script says and which calls it makes, where the Jobs end like this.
 fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output, Vec<String>) {
+    upgrade_between(["one", "two"], overlay, namespace, jobs, rollout)
+}
+
+/// The same, of a coordinator whose pods have these revisions before and after the apply.
+fn upgrade_between(
+    revisions: [&str; 2],
+    overlay: &Path,
+    namespace: &str,
+    jobs: &str,
+    rollout: u8,
+) -> (Output, Vec<String>) {
     let directory = TempDir::new().expect("a directory");
     let [kubectl, calls, applied] = ["kubectl", "calls", "applied.yaml"].map(|name| directory.path().join(name));
     fs::write(&kubectl, KUBECTL).expect("write a script");
@@ -136,6 +173,8 @@ fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output,
         .env("CALLS", &calls)
         .env("APPLIED", &applied)
         .env("JOBS", jobs)
+        .env("BEFORE", revisions[0])
+        .env("AFTER", revisions[1])
         .env("ROLLOUT", rollout.to_string())
         .env("PREFLIGHT_SECONDS", "1")
         .output()

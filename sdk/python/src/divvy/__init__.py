@@ -1,7 +1,7 @@
 """divvy: a grid's client, its executor and ``@task``.
 
-``Client`` needs the standard library only, ``GridExecutor`` cloudpickle (``divvy[executor]``), ``AsyncClient``
-aiohttp (``divvy[async]``).
+``Client`` needs the standard library only, ``GridExecutor`` cloudpickle (the extra ``executor``), ``AsyncClient``
+aiohttp (``async``).
 """
 
 from __future__ import annotations

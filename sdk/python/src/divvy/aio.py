@@ -1,4 +1,4 @@
-"""``AsyncClient``: the client for asyncio. Needs aiohttp: ``pip install 'divvy[async]'``.
+"""``AsyncClient``: the client for asyncio. Needs aiohttp, as the extra ``async`` brings it.
 
 It has what ``Client`` has, as coroutines, and keeps one event stream for all jobs that are awaited.
 """

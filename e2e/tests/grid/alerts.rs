@@ -220,7 +220,8 @@ fn every_metric_is_described_where_operators_read() {
     let own = metric_names(&scrapes).into_iter().filter(|name| name.starts_with("divvy_"));
     // Of a histogram there are three.
     let parts = ["_bucket", "_sum", "_count"];
-    let names: BTreeSet<_> = own.map(|name| parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect();
+    let names: BTreeSet<_> =
+        own.map(|name| parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect();
     let missing: Vec<_> = names.iter().filter(|name| !manual.contains(&format!("`{name}`"))).collect();
     assert!(names.len() > 30 && missing.is_empty(), "{missing:?} of {names:?}");
 }

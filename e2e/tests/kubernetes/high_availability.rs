@@ -6,7 +6,10 @@ use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPort};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::helpers::{HIGH_AVAILABILITY, all_of, pairs, read, render_overlay};
+use serde_json::{Value, json};
+
+use crate::helpers::{HIGH_AVAILABILITY, all_of, coordinator, object, pairs, read, render_overlay};
+use crate::schema::faults;
 
 fn coordinators() -> StatefulSet {
     let mut sets = all_of::<StatefulSet>(&HIGH_AVAILABILITY);
@@ -125,6 +128,37 @@ fn api_tokens_are_read_from_a_whole_directory_of_their_secret() {
             volumes.iter().find(|it| it.name == mount.name).and_then(|it| it.secret.clone()).expect("a Secret");
         assert_eq!(secret.secret_name.as_deref(), Some("divvy-api-tokens"));
     }
+}
+
+#[test]
+fn job_of_the_manual_moves_what_the_volume_of_one_coordinator_has_to_where_several_look() {
+    let manual = read("k8s/README.md");
+    let blocks = manual.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+    let job = blocks.into_iter().find(|block| block.contains("kind: Job")).expect("a Job in the manual");
+    let job: Value = serde_saphyr::from_str(job).expect("YAML");
+    assert_eq!(faults(&job), [""; 0]);
+    let template = &job["spec"]["template"];
+    let labels = coordinators().spec.selector.match_labels.expect("labels");
+    assert_eq!(template["metadata"]["labels"], json!(labels), "the policies let it out");
+
+    let (pod, container) = (&template["spec"], &template["spec"]["containers"][0]);
+    let one = coordinator();
+    let set: StatefulSet = object(one.name);
+    let [claim] = &set.spec.volume_claim_templates.expect("a claim")[..] else { panic!("one claim") };
+    let claim = format!("{}-{}-0", claim.metadata.name.as_deref().expect("a name"), one.name);
+    assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], claim.as_str());
+    let mounts = one.container().volume_mounts.clone().expect("a mount");
+    assert_eq!(container["volumeMounts"][0]["mountPath"], mounts[0].mount_path.as_str());
+    let data_dir = one.env("DIVVY_DATA_DIR");
+    let arguments = ["migrate", "--from", data_dir, "--to", "$(STORE)", "--to-results", "$(RESULTS)"];
+    assert_eq!(container["args"], json!(arguments));
+    for (number, name) in [(0, "DIVVY_STORE_URL"), (1, "DIVVY_RESULTS_URL")] {
+        let secret = variables().into_iter().find(|variable| variable.name == name).and_then(|it| it.value_from);
+        assert_eq!(container["env"][number]["valueFrom"], json!(secret), "{name}");
+    }
+    assert_eq!(container["envFrom"], json!(self::pod().containers[0].env_from));
+    let rights = one.pod.security_context.expect("the pod is secured");
+    assert_eq!(pod["securityContext"]["fsGroup"], json!(rights.fs_group), "it may read the volume");
 }
 
 fn numbers(ports: Option<Vec<NetworkPolicyPort>>) -> Vec<i32> {

@@ -6,6 +6,7 @@
 mod api_server;
 mod autoscaling;
 mod chart;
+mod checks;
 mod defaults;
 mod front;
 mod helpers;

@@ -94,7 +94,7 @@ fn deployment() -> Value {
     deployments.next().expect("there is a Deployment").clone()
 }
 
-fn faults(object: &Value) -> Vec<String> {
+pub(crate) fn faults(object: &Value) -> Vec<String> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let mut faults = match (object["apiVersion"].as_str().unwrap_or_default(), kind) {
         ("autoscaling/v2", "HorizontalPodAutoscaler") => typed_faults::<HorizontalPodAutoscaler>(object),

@@ -113,7 +113,8 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
 #[test]
 fn jobs_outlast_the_time_that_they_are_waited_for() {
     let script = read("scripts/upgrade.sh");
-    let waited = script.lines().find_map(|line| line.strip_prefix("preflight_seconds=${PREFLIGHT_SECONDS:-")?.strip_suffix('}'));
+    let waited =
+        script.lines().find_map(|line| line.strip_prefix("preflight_seconds=${PREFLIGHT_SECONDS:-")?.strip_suffix('}'));
     let waited: i64 = waited.expect("a default").parse().expect("seconds");
     let objects = render_overlay(
         &["k8s"],

@@ -248,10 +248,20 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
+        let config = Self::without_files()?;
+        config.doors.to_workers()?;
+        Ok(config)
+    }
+
+    /// The same without a look at the files that the variables name: a check may run where they are not.
+    ///
+    /// # Errors
+    /// A variable is out of its range.
+    pub fn without_files() -> anyhow::Result<Self> {
         let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
         config.pod_ip = pod_ip(std::env::var("POD_IP").unwrap_or_default())?;
         config.validate()?;
-        config.doors.to_workers()?;
+        config.doors.check()?;
         Ok(config)
     }
 

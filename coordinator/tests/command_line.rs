@@ -216,9 +216,35 @@ fn a_file_of_tls_that_cannot_be_used_is_told_with_its_variable_before_anything_i
         (&[("DIVVY_TLS_SERVER_NAME", "two words")], "DIVVY_TLS_SERVER_NAME cannot be used: \"two words\" is no name"),
         (&[("DIVVY_WORKER_TLS_NAME", "two words")], "DIVVY_WORKER_TLS_NAME cannot be used: \"two words\" is no name"),
     ] {
-        let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-        let output = check.arg("--check-config").envs(variables.iter().copied()).output().expect("run the service");
+        let mut start = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        let data_dir = directory();
+        start.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+        start.env("DIVVY_DATA_DIR", data_dir.path()).envs(variables.iter().copied());
+        let output = start.output().expect("run the service");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
         assert!(output.status.code() == Some(1) && stderr.starts_with(&format!("error: {told}")), "{stderr}");
     }
+}
+
+/// The Jobs that try an upgrade have the variables of the pods and none of their volumes.
+#[test]
+fn check_needs_none_of_the_files_that_variables_name() {
+    let files = ["API_TOKENS_FILE", "CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"];
+    let output = check(&files.map(|name| (format!("DIVVY_{name}"), "/nowhere")));
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for (variables, told) in [
+        (&[("DIVVY_TLS_CERT", "/nowhere")][..], "set both DIVVY_TLS_CERT and DIVVY_TLS_KEY, or neither"),
+        (&[("DIVVY_CLIENT_KEY", "/nowhere")], "set both DIVVY_CLIENT_CERT and DIVVY_CLIENT_KEY, or neither"),
+        (&[("DIVVY_TLS_SERVER_NAME", "two words")], "DIVVY_TLS_SERVER_NAME cannot be used: \"two words\" is no name"),
+    ] {
+        let output = check(variables);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.starts_with(&format!("error: {told}")), "{stderr}");
+    }
+}
+
+fn check<N: AsRef<std::ffi::OsStr>>(variables: &[(N, &str)]) -> Output {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    let variables = variables.iter().map(|(name, value)| (name, value));
+    check.arg("--check-config").envs(variables).output().expect("run the service")
 }

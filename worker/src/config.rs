@@ -162,10 +162,20 @@ impl Config {
     /// # Errors
     /// A variable is out of its range.
     pub fn from_env() -> anyhow::Result<Self> {
+        let config = Self::without_files()?;
+        ClientTls::from_env()?;
+        Ok(config)
+    }
+
+    /// The same without a look at the files that the variables name: a check may run where they are not.
+    ///
+    /// # Errors
+    /// A variable is out of its range.
+    pub fn without_files() -> anyhow::Result<Self> {
         let mut config = Self { doors: service::from_env()?, ..service::from_env()? };
         config.pod_ip = std::env::var("POD_IP").ok().filter(|ip| !ip.is_empty());
         config.validate()?;
-        ClientTls::from_env()?;
+        config.doors.check()?;
         Ok(config)
     }
 

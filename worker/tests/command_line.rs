@@ -99,3 +99,16 @@ fn a_wrong_value_of_any_variable_is_one_line_with_its_name() {
         }
     }
 }
+
+/// The Jobs that try an upgrade have the variables of the pods and none of their volumes.
+#[test]
+fn check_needs_none_of_the_files_that_variables_name() {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-worker"));
+    check.arg("--check-config");
+    let of_tls = ["CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"];
+    for name in of_tls.into_iter().chain(["PROGRAMS", "WORKER_TOKEN_FILE"]) {
+        check.env(format!("DIVVY_{name}"), "/nowhere");
+    }
+    let output = check.output().expect("run the service");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}

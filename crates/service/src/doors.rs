@@ -94,15 +94,30 @@ impl DoorSettings {
         Ok(Doors { tls: doors.tls.filter(|_| self.has_internal_tls()), ..doors })
     }
 
+    /// What the variables of TLS say, those of clients too, without a look at the files that they name.
+    ///
+    /// # Errors
+    /// They do not go together, or a name is none that a server can have.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.files(None)?;
+        self.worker_name()?;
+        ClientTls::named_by_env()?;
+        Ok(())
+    }
+
     /// How leases are sent: the scheme of a worker's URL, and the TLS of the client that sends them.
     ///
     /// # Errors
     /// The environment of clients' TLS is incomplete.
     pub fn to_workers(&self) -> anyhow::Result<(&'static str, ClientTls)> {
         let scheme = if self.worker_tls_name.is_some() { "https" } else { "http" };
-        let server_name = self.worker_tls_name.clone();
-        server_name.as_deref().map(tls::server_name_of).transpose().context("DIVVY_WORKER_TLS_NAME cannot be used")?;
-        Ok((scheme, ClientTls { server_name, ..ClientTls::from_env()? }))
+        Ok((scheme, ClientTls { server_name: self.worker_name()?, ..ClientTls::from_env()? }))
+    }
+
+    fn worker_name(&self) -> anyhow::Result<Option<String>> {
+        let name = self.worker_tls_name.clone();
+        name.as_deref().map(tls::server_name_of).transpose().context("DIVVY_WORKER_TLS_NAME cannot be used")?;
+        Ok(name)
     }
 
     /// Whether the listeners speak TLS.
@@ -118,14 +133,17 @@ impl DoorSettings {
     }
 
     fn doors(&self, client_ca: Option<PathBuf>) -> anyhow::Result<Doors> {
-        let files = match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca }),
-            (None, None) if self.tls_client_ca.is_none() => None,
+        let tls = self.files(client_ca)?.map(Tls::from_files).transpose()?;
+        Ok(Doors { access: Access::open(), allowed_hosts: Arc::new(self.allowed_hosts.clone()), tls })
+    }
+
+    fn files(&self, client_ca: Option<PathBuf>) -> anyhow::Result<Option<TlsFiles>> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: cert.clone(), key: key.clone(), client_ca })),
+            (None, None) if self.tls_client_ca.is_none() => Ok(None),
             (None, None) => bail!("DIVVY_TLS_CLIENT_CA needs DIVVY_TLS_CERT and DIVVY_TLS_KEY"),
             (Some(_), None) | (None, Some(_)) => bail!("set both DIVVY_TLS_CERT and DIVVY_TLS_KEY, or neither"),
-        };
-        let tls = files.map(Tls::from_files).transpose()?;
-        Ok(Doors { access: Access::open(), allowed_hosts: Arc::new(self.allowed_hosts.clone()), tls })
+        }
     }
 }
 

@@ -82,14 +82,7 @@ impl ClientTls {
     /// Only one of the last two variables is set, or a variable names a file or a server that cannot be used: the error names the
     /// variable.
     pub fn from_env() -> Result<Self, TlsError> {
-        let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let identity = match (path(CERT), path(KEY)) {
-            (Some(cert), Some(key)) => Some((cert, key)),
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
-        };
-        let server_name = std::env::var(SERVER_NAME).ok().filter(|name| !name.is_empty());
-        let tls = Self { ca_file: path(CA_FILE), identity, server_name };
+        let tls = Self::named_by_env()?;
         let of = |variable| move |error| TlsError::Variable(variable, Box::new(error));
         if let Some(file) = &tls.ca_file {
             add_roots(&mut RootCertStore::empty(), file).map_err(of(CA_FILE))?;
@@ -97,10 +90,25 @@ impl ClientTls {
         if let Some((cert, key)) = &tls.identity {
             Identity::read(cert, key).map_err(of(CERT_AND_KEY))?;
         }
-        if let Some(name) = &tls.server_name {
-            server_name_of(name).map_err(of(SERVER_NAME))?;
-        }
         Ok(tls)
+    }
+
+    /// The same without a look at the files.
+    ///
+    /// # Errors
+    /// Only one of the last two variables is set, or no server can have the name.
+    pub fn named_by_env() -> Result<Self, TlsError> {
+        let path = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let identity = match (path(CERT), path(KEY)) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(TlsError::HalfSet(CERT, KEY)),
+        };
+        let server_name = std::env::var(SERVER_NAME).ok().filter(|name| !name.is_empty());
+        if let Some(name) = &server_name {
+            server_name_of(name).map_err(|error| TlsError::Variable(SERVER_NAME, Box::new(error)))?;
+        }
+        Ok(Self { ca_file: path(CA_FILE), identity, server_name })
     }
 
     /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's

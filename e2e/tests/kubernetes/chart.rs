@@ -253,6 +253,25 @@ fn autoscalers_count_the_slots_that_workers_have() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("minReplicas is more than"), "{output:?}");
 }
 
+/// No name and no label may be a number: the API server refuses the object.
+#[test]
+fn names_that_look_like_numbers_stay_texts() {
+    let tls = json!({ "enabled": true, "coordinatorSecretName": "789", "workerSecretName": "789", "metricsSecretName": "789" });
+    let one = json!({
+        "tls": tls,
+        "monitoring": { "enabled": true },
+        "workerToken": { "secretName": "789" },
+        "coordinator": { "storage": { "className": "789" }, "image": { "tag": "789" } },
+        "worker": { "image": { "tag": "789" } },
+        "front": { "enabled": true },
+    });
+    let stored = json!({ "store": { "secretName": "789", "objectStoreSecretName": "789" } });
+    for values in [one, stored] {
+        let rendered = json!(helm(&values)).to_string();
+        assert!(rendered.contains(r#":"789""#) && !rendered.contains(":789"), "{values}");
+    }
+}
+
 /// A policy that selects a pod shuts all that no policy opens.
 #[test]
 fn monitoring_without_network_policies_brings_none() {

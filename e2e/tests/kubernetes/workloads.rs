@@ -78,19 +78,28 @@ fn coordinator_takes_the_place_of_workers_where_cpus_are_short() {
 
 #[test]
 fn label_of_the_version_follows_the_tags_of_the_images() {
-    let copy = copy_of_the_manifests();
-    let kustomization = copy.path().join("release/kustomization.yaml");
-    let text = fs::read_to_string(&kustomization).expect("a kustomization");
-    let tagged = text
-        .replacen("newTag: 0.1.0", "newTag: 1.2.3\n    newName: registry.example:5000/team/divvy-coordinator", 1)
-        .replacen("newTag: 0.1.0", "newTag: 4.5.6", 1);
-    fs::write(&kustomization, tagged).expect("write a copy");
-    for object in render(copy.path()) {
-        let is_worker = object["metadata"]["name"] == "divvy-worker";
-        let version = if is_worker { "4.5.6" } else { "1.2.3" };
-        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "in {object:#}");
-        let template = &object["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"];
-        assert!(template.is_null() || template == version, "in {object:#}");
+    // No label may be a number: the API server refuses the object.
+    for (of_coordinator, of_worker) in [("1.2.3", "4.5.6"), ("20261127", "1e5")] {
+        let copy = copy_of_the_manifests();
+        let kustomization = copy.path().join("release/kustomization.yaml");
+        let text = fs::read_to_string(&kustomization).expect("a kustomization");
+        let name = "newName: registry.example:5000/team/divvy-coordinator";
+        let tagged = text.replacen("newTag: 0.1.0", &format!("newTag: '{of_coordinator}'\n    {name}"), 1).replacen(
+            "newTag: 0.1.0",
+            &format!("newTag: '{of_worker}'"),
+            1,
+        );
+        fs::write(&kustomization, tagged).expect("write a copy");
+        let grid = copy.path().join("kustomization.yaml");
+        let text = fs::read_to_string(&grid).expect("a kustomization");
+        fs::write(&grid, text + "  - components/front\n").expect("write a copy");
+        for object in render(copy.path()) {
+            let is_worker = object["metadata"]["name"] == "divvy-worker";
+            let version = if is_worker { of_worker } else { of_coordinator };
+            assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "in {object:#}");
+            let template = &object["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"];
+            assert!(template.is_null() || template == version, "in {object:#}");
+        }
     }
 }
 
@@ -104,7 +113,7 @@ fn claims_of_the_coordinator_do_not_change_with_the_version() {
 
 fn copy_of_the_manifests() -> TempDir {
     let copy = TempDir::new().expect("a directory");
-    for directory in ["", "base", "release"] {
+    for directory in ["", "base", "release", "components/front"] {
         let to = copy.path().join(directory);
         fs::create_dir_all(&to).expect("make a directory");
         for entry in fs::read_dir(repository("k8s").join(directory)).expect("the manifests") {

@@ -1,6 +1,6 @@
 {{- define "divvy.selector" -}}
 app.kubernetes.io/name: divvy
-app.kubernetes.io/instance: {{ .context.Release.Name }}
+app.kubernetes.io/instance: {{ .context.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -73,7 +73,7 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- define "divvy.tlsVolume" -}}
 - name: tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 288
 {{- end }}
 
@@ -86,9 +86,9 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- $secret := .context.Values.tls.metricsSecretName -}}
 scheme: https
 tlsConfig:
-  ca: {secret: {name: {{ $secret }}, key: ca.crt}}
-  cert: {secret: {name: {{ $secret }}, key: tls.crt}}
-  keySecret: {name: {{ $secret }}, key: tls.key}
+  ca: {secret: {name: {{ $secret | quote }}, key: ca.crt}}
+  cert: {secret: {name: {{ $secret | quote }}, key: tls.crt}}
+  keySecret: {name: {{ $secret | quote }}, key: tls.key}
   serverName: {{ .name }}
 {{- end }}
 
@@ -96,6 +96,6 @@ tlsConfig:
 {{- define "divvy.adopted" -}}
 {{- .text
   | replace "app.kubernetes.io/managed-by: kustomize" (printf "app.kubernetes.io/managed-by: %s" .context.Release.Service)
-  | replace "app.kubernetes.io/instance: divvy" (printf "app.kubernetes.io/instance: %s" .context.Release.Name)
+  | replace "app.kubernetes.io/instance: divvy" (printf "app.kubernetes.io/instance: %q" .context.Release.Name)
   | replace "\n  namespace: divvy\n" "\n" -}}
 {{- end }}

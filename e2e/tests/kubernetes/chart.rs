@@ -268,7 +268,7 @@ fn names_that_look_like_numbers_stay_texts() {
     let stored = json!({ "store": { "secretName": "789", "objectStoreSecretName": "789" } });
     for values in [one, stored] {
         let rendered = json!(helm(&values)).to_string();
-        assert!(rendered.contains(r#":"789""#) && !rendered.contains(":789"), "{values}");
+        assert!(rendered.contains(r#":"789""#) && !rendered.contains(r#"":789"#), "{values}");
     }
 }
 

@@ -21,6 +21,8 @@ impl PythonWorkers {
         let start = |number: u32| {
             Command::new("divvy-python-worker")
                 .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", &coordinators])
+                // The signals of a terminal come to this process alone, which stops them: a second one would end their calls.
+                .process_group(0)
                 .kill_on_drop(true)
                 .spawn()
                 .context("start divvy-python-worker, which `pip install './sdk/python[executor]'` in a checkout of divvy brings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_the_help_names_every_variable_that_the_package_reads(capsys: pytest.Cap
     sources = (ROOT / "sdk" / "python" / "src" / "divvy").rglob("*.py")
     read = {name for source in sources for name in re.findall(r"DIVVY_[A-Z_]+", source.read_text())}
     assert {name for name in read - of_clients if name not in shown} == set()
+
+
+def test_a_module_that_raises_is_named_with_what_it_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "raises_at_import.py").write_text("int('seven')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        configure(["--import", "raises_at_import"])
+    assert ended.value.code == 2
+    assert "--import raises_at_import: ValueError: invalid literal" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["DIVVY_SLOTS", "DIVVY_DRAIN_TIMEOUT_MS"])

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import io
 import json
 import os
 import pickle
 import resource
 import signal
+import sys
 import traceback
 from base64 import b64decode
 from collections.abc import Callable, Sequence
@@ -47,11 +49,15 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     """Serves calls until the pipe ends. Each message is a list of payloads; each payload gets an answer."""
     # Ctrl-C on a terminal reaches the whole process group, and the worker decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent()
-    # A group of its own: what calls start is killed with it.
+    # A group of its own: what calls start is killed with it, and what is sent to the worker's does not end it.
     os.setpgid(0, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     _be_the_first_to_die()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a call prints shows as it is printed, and is not lost where its process is killed.
+        sys.stdout.reconfigure(line_buffering=True)
     if max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     for module in modules:
@@ -71,7 +77,8 @@ def _serve(pipe: Connection, session: str | None) -> str | None:
         if os.getpid() != own:
             # The call has forked, and this is the child: the answers are its parent's.
             os._exit(0)
-        write_message(pipe.fileno(), answer.encode())
+        # A message of an exception may hold what UTF-8 does not, such as the name of a file (PEP 383).
+        write_message(pipe.fileno(), answer.encode(errors="backslashreplace"))
     return session
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .._token import TokenFile
 from .._version import __version__
-from ..calls import OWN_LABELS
+from ..calls import OWN_LABELS, words_of
 from ..registry import registered
 from .service import Config, Worker, WorkerFailed
 from .variables import unknown_variables
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         type=seconds,
         metavar="SECONDS",
         default=(_from_env("DIVVY_DRAIN_TIMEOUT_MS", 10000) or 0) / 1000,
-        help="for what runs at SIGTERM [%(default)s]",
+        help="for what runs at SIGTERM, Ctrl-C and SIGHUP [%(default)s]",
     )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return made
@@ -143,6 +143,9 @@ def configure(arguments: Sequence[str] | None) -> Config:
             importlib.import_module(module)
         except ImportError as error:
             made.error(f"--import {module}: {error}")
+        except Exception as error:
+            log.exception("--import %s", module)
+            made.error(f"--import {module}: {type(error).__name__}: {words_of(error)}")
     if len(labels) + len(registered()) + OWN_LABELS > MAX_LABELS:
         made.error(f"labels and named tasks together must be at most {MAX_LABELS - OWN_LABELS}")
     return Config(
@@ -160,7 +163,7 @@ def configure(arguments: Sequence[str] | None) -> Config:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a worker until SIGTERM or Ctrl-C."""
+    """Runs a worker until SIGTERM, Ctrl-C or the end of its terminal."""
     level = os.environ.get("DIVVY_LOG") or "info"
     is_level = level.upper() in ("DEBUG", "INFO", "WARNING", "ERROR")
     logging.basicConfig(
@@ -179,12 +182,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         worker = Worker(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals_to_stop_at():
         signal.signal(number, lambda *_: worker.stop())
     try:
         worker.run()
     except WorkerFailed as error:
         sys.exit(f"error: {error}")
+
+
+def signals_to_stop_at() -> list[signal.Signals]:
+    """Those of a stop and the end of the terminal, unless that is ignored, as by ``nohup``."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([] if is_ignored else [signal.SIGHUP])]
 
 
 def token_from_env() -> str | TokenFile | None:

@@ -43,6 +43,8 @@ class Watcher:
 def main(pipe: Connection) -> None:
     """Waits for the worker's end, out of reach of signals to its group, and then kills the groups of its slots."""
     os.setsid()
+    # Its worker ends it by this signal.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     groups: set[int] = set()
     with suppress(EOFError, OSError):
         while True:

@@ -1,0 +1,66 @@
+"""Signals to a worker, as a shell, a terminal or an operator sends them: to the process or to its whole group."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from divvy import Client
+
+from . import functions
+from .helpers import COMMAND, DEADLINE, Coordinator, Process, Worker, eventually, executing, read
+from .test_up import url_of
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_worker_ends_after_the_call_that_runs_at_each_signal(
+    start: Callable[..., Any], tmp_path: Path, number: int, send: Callable[[int, int], None]
+) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, "--drain-timeout", "60", slots=1).ready()
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    # A call whose process is killed fails at its only attempt.
+    with executing(coordinator.url, max_attempts=1) as executor:
+        future = executor.submit(functions.touch_and_wait, str(runs), str(go))
+        eventually("it runs", lambda: read(runs))
+        send(worker.pid, number)
+        worker.logged("stopping")
+        go.touch()
+        assert future.result(DEADLINE) == str(go)
+    assert worker.wait() == 0, worker.lines
+
+
+def test_a_worker_that_nohup_starts_goes_on_at_the_end_of_its_terminal(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    command = [sys.executable, "-m", "divvy.worker", "--coordinator", coordinator.internal_url, "--slots", "1"]
+    worker = start(Process, ["nohup", *command], {})
+    worker.logged("fetches from")
+    os.killpg(worker.pid, signal.SIGHUP)
+    with executing(coordinator.url) as executor:
+        assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0, worker.lines
+
+
+def test_ctrl_c_at_a_grid_lets_the_call_of_its_python_worker_end(
+    start: Callable[..., Any], scripts: str, tmp_path: Path
+) -> None:
+    options = ["up", "--port", "0", "--workers", "1", "--python-workers", "1"]
+    grid = start(Process, [str(COMMAND), *options], {"PATH": scripts, "DIVVY_LOG": "info"})
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    with Client(url_of(grid)) as client, executing(client) as executor:
+        future = executor.submit(functions.touch_and_wait, str(runs), str(go))
+        eventually("it runs", lambda: read(runs))
+        # A terminal sends it to every process of the group.
+        os.killpg(grid.pid, signal.SIGINT)
+        grid.logged("INFO stopping")
+        go.touch()
+        assert future.result(DEADLINE) == str(go)
+    assert grid.wait() == 0, grid.lines

@@ -53,6 +53,12 @@ def test_a_call_that_always_ends_its_process_crashes_alone(
         assert others == list(executor.map(functions.double, range(10)))
 
 
+def test_a_call_that_ends_its_process_at_its_only_attempt_crashes(grid: Coordinator) -> None:
+    with executing(grid.url, max_attempts=1) as executor:
+        error = executor.submit(functions.die).exception(DEADLINE)
+        assert str(error) == "the process that ran the call was ended by SIGKILL, such as when memory runs out"
+
+
 def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
     # Long enough for a machine that is busy: the quick call may take as long twice.
     with executing(grid.url, task_timeout=2.0, max_attempts=2) as executor:

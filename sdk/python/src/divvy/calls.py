@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from ._version import __version__
+from .registry import check_name
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -48,6 +49,12 @@ SDK_LABEL = "divvy-sdk"
 
 #: Labels of a worker beside those of its options: ``python``, ``cloudpickle``, ``divvy-sdk``, ``python-calls``.
 OWN_LABELS = 4
+
+#: The most attempts of a call, as of a job.
+MAX_ATTEMPTS = 100
+
+#: The longest time of a call, in seconds: some 30 years.
+MAX_TIMEOUT = 1e9
 
 #: Pickled by the C pickler, which writes the same for these as cloudpickle, in a tenth of the time.
 _PLAIN = frozenset({int, float, str, bytes, bool, complex, type(None)})
@@ -79,7 +86,8 @@ def call_labels(kind: str) -> dict[str, str]:
 
 
 def task_label(name: str) -> str:
-    """The label of workers that have a function registered under a name."""
+    """The label of workers that have a function registered under a name. ``ValueError`` if none can."""
+    check_name(name)
     return f"python-task.{name}"
 
 
@@ -155,7 +163,9 @@ def mismatch(payload: Any) -> str | None:
     if not isinstance(payload, dict) or "divvy" not in payload:
         return "UnknownTask: the payload is no call for a Python worker"
     if payload["divvy"] != FORMAT:
-        return f"VersionMismatch: the call has format {payload['divvy']}, this worker takes {FORMAT}"
+        return f"VersionMismatch: the call has format {payload['divvy']!r}, this worker takes {FORMAT}"
+    if (malformed := _malformed(payload)) is not None:
+        return f"UnknownTask: {malformed}"
     if "task" in payload:
         return None
     if payload.get("python") != PYTHON:
@@ -166,6 +176,18 @@ def mismatch(payload: Any) -> str | None:
     # Most calls come from the very same version.
     if payload.get("sdk") != __version__ and major_minor(payload.get("sdk")) != major_minor(__version__):
         return f"VersionMismatch: the call is from divvy {payload.get('sdk')}, this worker has {__version__}"
+    return None
+
+
+def _malformed(payload: Payload) -> str | None:
+    """What is wrong with fields that a worker reads itself; None if nothing is."""
+    if "task" in payload and not isinstance(payload["task"], str):
+        return "the field 'task' of the payload must be a string"
+    timeout, attempts = payload.get("timeout"), payload.get("attempts", 1)
+    if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout <= MAX_TIMEOUT):
+        return f"the field 'timeout' of the payload must be seconds above 0 and up to {MAX_TIMEOUT:.0f}"
+    if not (isinstance(attempts, int) and 1 <= attempts <= MAX_ATTEMPTS):
+        return f"the field 'attempts' of the payload must be a whole number from 1 to {MAX_ATTEMPTS}"
     return None
 
 

@@ -7,7 +7,6 @@ another collects outcomes. Both end when there is nothing to do, and keep the in
 from __future__ import annotations
 
 import itertools
-import math
 import time
 import uuid
 import weakref
@@ -17,7 +16,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ._engine import Call, Engine, GridFuture, JobOptions
-from .calls import chunk_call, chunk_head, common_fields, single_call, words_of
+from .calls import MAX_ATTEMPTS, MAX_TIMEOUT, chunk_call, chunk_head, common_fields, single_call, words_of
 from .client import Client
 from .errors import NotPicklable, PayloadTooLarge
 
@@ -63,10 +62,10 @@ class GridExecutor(Executor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if not 1 <= max_attempts <= 100:
-            raise ValueError("max_attempts must be from 1 to 100")
-        if task_timeout is not None and not 0 < task_timeout < math.inf:
-            raise ValueError("task_timeout must be a positive number of seconds")
+        if not 1 <= max_attempts <= MAX_ATTEMPTS:
+            raise ValueError(f"max_attempts must be from 1 to {MAX_ATTEMPTS}")
+        if task_timeout is not None and not 0 < task_timeout <= MAX_TIMEOUT:
+            raise ValueError(f"task_timeout must be seconds above 0 and up to {MAX_TIMEOUT:.0f}")
         self.id = str(uuid.uuid4())
         self._max_call_bytes = max_call_bytes
         self._common = _picklable(
@@ -89,7 +88,7 @@ class GridExecutor(Executor):
         # Its threads know the engine only, so that an executor nobody refers to is done with.
         weakref.finalize(self, self._engine.shut_down).atexit = False
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedules ``fn(*args, **kwargs)``.
 
         Raises ``NotPicklable``, ``PayloadTooLarge``, and what the standard library does: ``RuntimeError`` after a

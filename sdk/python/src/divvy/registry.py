@@ -22,8 +22,7 @@ def task(name: str) -> Callable[[Function], Function]:
     Arguments and result are JSON, so that a client in any language can submit
     ``{"divvy": 1, "task": name, "args": [...], "kwargs": {...}}`` as a payload.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a task's name has 1 to 128 of A-Z, a-z, 0-9, '.', '-' and '_', not {name!r}")
+    check_name(name)
 
     def register(function: Function) -> Function:
         before = _registered.get(name)
@@ -38,6 +37,12 @@ def task(name: str) -> Callable[[Function], Function]:
         return function
 
     return register
+
+
+def check_name(name: str) -> None:
+    """``ValueError`` where no task can have the name."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a task's name has 1 to 128 of A-Z, a-z, 0-9, '.', '-' and '_', not {name!r}")
 
 
 def registered() -> dict[str, Callable[..., Any]]:

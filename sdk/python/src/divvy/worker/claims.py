@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from urllib.parse import quote
 from .._connection import Connection
 from .._token import TokenFile
 from .._transport import _BUSY, Response, Transport
-from ..errors import DivvyError, GridUnreachable, Unavailable
+from ..errors import DivvyError, GridError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
 
@@ -97,7 +98,13 @@ class Coordinator:
         more = {**({"claim": claim} if claim is not None else {}), **lease_field(lease)}
         tail = f",{json.dumps(more)[1:-1]}" if more else ""
         response = self._report(lease, "complete", f'{{"results":[{",".join(results)}]{tail}}}')
-        return read_lease(response, lease.source) if response is not None and response.status == 200 else None
+        if response is None or response.status != 200:
+            return None
+        try:
+            return read_lease(response, lease.source)
+        except GridUnreachable as error:
+            log.warning("the next claim failed: %s", error)
+            return None
 
     def fail(self, lease: Lease, reason: str) -> None:
         """Reports that an attempt has failed."""
@@ -123,7 +130,9 @@ class Coordinator:
         if response.status in _BUSY:
             return None
         if response.status == 200:
-            lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
+            # An answer of something else says nothing of the lease's end.
+            with suppress(GridError):
+                lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
         return response.status not in (404, 409)
 
     def _report(self, lease: Lease, what: str, body: str) -> Response | None:
@@ -215,7 +224,10 @@ class WaitingClaim:
 
 def read_lease(response: Response, source: Source) -> Lease:
     """The lease in an answer."""
-    claimed = response.json()
+    try:
+        claimed = json.loads(response.body)
+    except (ValueError, RecursionError) as error:
+        return unreadable_lease(response.body, source, error)
     renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
     return Lease(
         claimed["attempt"],
@@ -226,6 +238,15 @@ def read_lease(response: Response, source: Source) -> Lease:
         is_admitted=claimed.get("is_admitted") is True,
         name=claimed.get("lease"),
     )
+
+
+def unreadable_lease(body: bytes, source: Source, error: Exception) -> Lease:
+    """A lease to decline: its payloads are deeper than Python reads, or hold a number of too many digits."""
+    head = re.match(rb'\{"attempt":"([^"]+)","job":"([^"]+)"', body)
+    if head is None:
+        raise GridUnreachable(f"the answer to a claim cannot be read: {type(error).__name__}: {error}") from error
+    failure = f"UnknownTask: the payload cannot be read: {type(error).__name__}: {error}"
+    return Lease(head[1].decode(), head[2].decode(), [], 1.0, source, failure=failure)
 
 
 def lease_field(lease: Lease) -> dict[str, Any]:

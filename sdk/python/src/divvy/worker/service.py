@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._token import TokenFile
-from ..calls import CALLS_LABEL, call_labels, carries_code, error_field, error_outcome, mismatch, task_label
+from ..calls import (
+    CALLS_LABEL,
+    call_labels,
+    carries_code,
+    error_field,
+    error_outcome,
+    mismatch,
+    task_label,
+    words_of,
+)
 from ..errors import DivvyError
 from ..registry import registered
 from . import child
@@ -172,6 +181,9 @@ class Worker:
 
     def _accept(self, lease: Lease) -> None:
         """Takes a lease to run, declines it, or hands it back."""
+        if lease.failure is not None:
+            log.warning("declined a task of job %s: %s", lease.job, lease.failure)
+            return self._coordinator.fail(lease, lease.failure)
         for task in lease.tasks:
             payload = task["payload"]
             reason = not_admitted(lease, payload) or mismatch(payload) or self._not_for_this_worker(payload)
@@ -191,7 +203,13 @@ class Worker:
     def _run_slot(self, slot: Slot) -> None:
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
-            run_tasks(slot, lease, positions, self._giving_up.is_set)
+            try:
+                run_tasks(slot, lease, positions, self._giving_up.is_set)
+            except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+                # One payload ends no worker, whatever is wrong with it.
+                log.exception("attempt %s of job %s cannot be run", lease.attempt, lease.job)
+                lease.failure = f"UnknownTask: the payload cannot be run: {type(error).__name__}: {words_of(error)}"
+                slot.stop()
             if self._board.is_last_of(slot, lease):
                 self._report(lease)
 
@@ -291,4 +309,4 @@ def note_end(lease: Lease, position: int, kind: str, words: str, attempts: int) 
     if "task" in lease.tasks[position]["payload"]:
         lease.failure = lease.failure or f"{kind}: {words}"
         return
-    lease.outcomes[position] = error_outcome(error_field(kind, f"{words}, {attempts} times"))
+    lease.outcomes[position] = error_outcome(error_field(kind, words + (f", {attempts} times" if attempts > 1 else "")))

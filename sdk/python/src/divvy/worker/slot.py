@@ -26,6 +26,9 @@ END_TIMEOUT = 10.0
 #: How long a new process may take to import its modules.
 START_TIMEOUT = 120.0
 
+#: The longest wait of one poll, in seconds: the system takes milliseconds in 31 bits.
+LONGEST_POLL = 1e6
+
 #: Before a process that could not be forked is tried to be forked again.
 START_PAUSES = (0.05, 0.5)
 
@@ -117,8 +120,11 @@ class Slot:
         until = None if timeout is None else time.monotonic() + timeout
         while (message := self._inbox.take()) is None:
             assert self._pipe is not None
-            ready = self._poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000)
+            left = LONGEST_POLL if until is None else min(LONGEST_POLL, max(0.0, until - time.monotonic()))
+            ready = self._poll.poll(left * 1000)
             if not ready:
+                if until is None or time.monotonic() < until:
+                    continue
                 self.stop()
                 raise SlotTimedOut
             # Both may be ready: what was answered before the end counts.

@@ -73,6 +73,21 @@ print(ended)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{[0] * 10}\n", "")
 
 
+def test_no_thread_of_an_executor_imports_anything_so_that_no_fork_meets_it_there(grid: Coordinator) -> None:
+    program = """
+import sys
+from divvy import GridExecutor
+with GridExecutor() as executor:
+    before = set(sys.modules)
+    assert executor.submit(abs, -1).result(60) == 1
+    assert list(executor.map(abs, range(10), chunksize=3)) == list(range(10))
+    assert isinstance(executor.submit(int, "x").exception(60), ValueError)
+print(sorted(set(sys.modules) - before))
+"""
+    ended = run_program(grid, program)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[]\n", "")
+
+
 def test_a_call_that_forks_answers_once(grid: Coordinator, tmp_path: Path) -> None:
     from divvy import GridExecutor
 

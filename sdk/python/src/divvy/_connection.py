@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Looking up a host's name imports this, and a process that is forked meanwhile could never import it.
+import encodings.idna  # noqa: F401
 import http.client
 import select
 import socket

@@ -325,6 +325,17 @@ def test_ids_sort_by_time() -> None:
     assert len(set(ids)) == 3
 
 
+def test_as_completed_waits_no_longer_than_asked_while_the_grid_is_away(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    with Client(coordinator.url, retry_for=10 * DEADLINE) as client:
+        job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
+        coordinator.kill()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="1 job or future is not done"):
+            list(divvy.as_completed([job], timeout=0.2))
+        assert time.monotonic() - began < DEADLINE
+
+
 def test_closing_a_client_ends_its_streams_with_a_named_error(grid: Coordinator) -> None:
     client = Client(grid.url)
     job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, as_completed
+from typing import Any
 
 from typing_extensions import assert_type
 
@@ -43,6 +44,11 @@ def jobs(url: str) -> None:
         for event in client.events(job.id):
             assert_type(event, JobEvent)
             assert_type(event["seq"], int)
+        future: Future[int] = Future()
+        for each in divvy.as_completed([job]):
+            assert_type(each, Job)
+        for either in divvy.as_completed([job, future]):
+            assert_type(either, Job | Future[Any])
         assert_type(client.skip(job.id, [1]), list[int])
         assert_type(describe(1.0, unit="m"), str)
 

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
+from .errors import GridUnreachable, Unavailable
 from .events import END_TYPES, Watcher
 from .job import LOOK_INTERVAL, Job
 from .models import JobEvent
 
-Item = TypeVar("Item", bound="Job | Future[Any]")
+T = TypeVar("T")
 
 
-def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterator[Item]:
+@overload
+def as_completed(items: Iterable[Job], timeout: float | None = None) -> Iterator[Job]: ...
+
+
+@overload
+def as_completed(items: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]: ...
+
+
+@overload
+def as_completed(items: Iterable[Job | Future[Any]], timeout: float | None = None) -> Iterator[Job | Future[Any]]: ...
+
+
+def as_completed(items: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
     """Jobs and futures as they end, those that have ended first. ``TimeoutError`` after ``timeout`` seconds."""
     until = None if timeout is None else time.monotonic() + timeout
-    pending: set[Item] = set(items)
-    ended: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    pending: set[Any] = set(items)
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
     watchers: list[tuple[Job, Watcher]] = []
     try:
         for item in pending:
@@ -29,10 +43,12 @@ def as_completed(items: Iterable[Item], timeout: float | None = None) -> Iterato
                 item._client.hub.add(item.id, watcher)
                 ended.put(item)
             else:
-                item.add_done_callback(ended.put)  # type: ignore[arg-type]
+                item.add_done_callback(ended.put)
         while pending:
             item = _next(ended, until, len(pending), pending)
-            if item in pending and (not isinstance(item, Job) or item.is_over or item.refresh().is_over):
+            if item in pending and (
+                not isinstance(item, Job) or item.is_over or _looked_at(item, until, len(pending)).is_over
+            ):
                 pending.remove(item)
                 # What was given away is not kept alive here.
                 ended_now = [item]
@@ -51,15 +67,29 @@ def _watcher(job: Any, ended: queue.SimpleQueue[Any]) -> Watcher:
     return watcher
 
 
-def _next(ended: queue.SimpleQueue[Item], until: float | None, count: int, pending: Iterable[Item]) -> Item:
+def _looked_at(job: Job, until: float | None, count: int) -> Job:
+    """A job as it is now. ``TimeoutError`` where the grid is away for longer than is left."""
+    try:
+        job._refresh_until(math.inf if until is None else until)
+    except (GridUnreachable, Unavailable) as error:
+        if until is None or time.monotonic() < until:
+            raise
+        raise TimeoutError(_left_over(count)) from error
+    return job
+
+
+def _left_over(count: int) -> str:
+    return f"{'1 job or future is' if count == 1 else f'{count} jobs and futures are'} not done"
+
+
+def _next(ended: queue.SimpleQueue[Any], until: float | None, count: int, pending: Iterable[Any]) -> Any:
     while True:
         left = LOOK_INTERVAL if until is None else min(LOOK_INTERVAL, until - time.monotonic())
         try:
             return ended.get(timeout=max(0.0, left))
         except queue.Empty:
             if until is not None and time.monotonic() >= until:
-                left_over = "1 job or future is" if count == 1 else f"{count} jobs and futures are"
-                raise TimeoutError(f"{left_over} not done") from None
+                raise TimeoutError(_left_over(count)) from None
             # An event may have been missed: the jobs are looked at now and then.
             for item in pending:
                 if isinstance(item, Job):

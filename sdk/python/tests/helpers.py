@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from divvy import Client, GridExecutor
 
@@ -271,3 +271,59 @@ class Proxy:
                 sink.sendall(self._alter(data))
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+def answering(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """A whole answer of a service."""
+    lines = [
+        f"HTTP/1.1 {status} Status",
+        f"content-length: {len(body)}",
+        *(f"{key}: {headers[key]}" for key in headers),
+    ]
+    return "\r\n".join([*lines, "\r\n"]).encode() + body
+
+
+def has_request(requests: IO[bytes]) -> bool:
+    """Reads one whole request, however many packets it came in; False at the connection's end."""
+    length = 0
+    while (line := requests.readline()) != b"\r\n":
+        if not line:
+            return False
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    return len(requests.read(length)) == length
+
+
+@contextmanager
+def serving(
+    answer_to: Callable[[int, int], bool], answer: bytes | None = None
+) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false."""
+    seen: list[tuple[int, int]] = []
+    sent = answering(204) if answer is None else answer
+
+    def serve(number: int, connection: socket.socket) -> None:
+        with connection, suppress(OSError), connection.makefile("rb") as requests:
+            request = 0
+            while has_request(requests):
+                seen.append((number, request))
+                if not answer_to(number, request):
+                    return
+                connection.sendall(sent)
+                request += 1
+
+    def accept(listener: socket.socket) -> None:
+        number = 0
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(number, connection), daemon=True).start()
+                number += 1
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(DEADLINE)

@@ -11,6 +11,7 @@ import pytest
 from divvy import AsyncClient, AsyncJob, Client, Job, errors
 
 from .helpers import DEADLINE, Coordinator, Worker
+from .programs import run_program
 
 NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
 
@@ -170,6 +171,31 @@ def test_the_async_client_has_all_that_the_client_has(grid: Coordinator) -> None
             assert (await failed.retry()).state != "failed"
 
     run(test())
+
+
+def test_a_client_that_is_kept_open_serves_one_loop_after_the_other(grid: Coordinator) -> None:
+    # In a process of its own: connections of a loop that was closed are dropped, which warns where warnings are shown.
+    program = """
+import asyncio
+from divvy import AsyncClient
+client = AsyncClient()
+async def use():
+    job = await client.call("price", 2)
+    return (await job.result())["tasks"]
+print([asyncio.run(use()) for _ in range(3)])
+kept = asyncio.new_event_loop()
+print(kept.run_until_complete(use()))
+try:
+    asyncio.run(use())
+except RuntimeError as error:
+    print(error)
+kept.run_until_complete(client.close())
+kept.close()
+"""
+    ended = run_program(grid, program)
+    lines = [str([[{"price": 2.0}]] * 3), str([{"price": 2.0}])]
+    lines.append("another event loop uses this AsyncClient: make a client for each loop")
+    assert (ended.stdout.splitlines(), ended.stderr) == (lines, "")
 
 
 def test_tokens_that_no_header_can_have_are_refused_at_once() -> None:

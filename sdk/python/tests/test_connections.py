@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from typing import IO, Any
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
@@ -17,12 +17,9 @@ from divvy.worker.claims import Coordinator as Claims
 from divvy.worker.claims import Source, WaitingClaim
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Proxy, Worker, dead_url, eventually
+from .helpers import DEADLINE, Coordinator, Proxy, Worker, answering, dead_url, eventually, serving
 
 SOURCE = Source("one", {}, {"cpus": 1, "memory_bytes": 0}, is_chunks=False)
-
-ANSWER = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n"
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
 
 class CountingProxy(Proxy):
@@ -83,51 +80,6 @@ def test_a_claim_that_is_taken_back_ends_and_its_connection_is_not_used_again(
         assert ended == [None]
         assert claims.waiting_claim(SOURCE, 1, 0.0).run() is None
         assert proxy.taken == 2
-
-
-def has_request(requests: IO[bytes]) -> bool:
-    """Reads one whole request, however many packets it came in; False at the connection's end."""
-    length = 0
-    while (line := requests.readline()) != b"\r\n":
-        if not line:
-            return False
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            length = int(value)
-    return len(requests.read(length)) == length
-
-
-@contextmanager
-def serving(
-    answer_to: Callable[[int, int], bool], answer: bytes = ANSWER
-) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false."""
-    seen: list[tuple[int, int]] = []
-
-    def serve(number: int, connection: socket.socket) -> None:
-        with connection, suppress(OSError), connection.makefile("rb") as requests:
-            request = 0
-            while has_request(requests):
-                seen.append((number, request))
-                if not answer_to(number, request):
-                    return
-                connection.sendall(answer)
-                request += 1
-
-    def accept(listener: socket.socket) -> None:
-        number = 0
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=serve, args=(number, connection), daemon=True).start()
-                number += 1
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", seen
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(DEADLINE)
 
 
 def test_a_claim_that_is_taken_back_ends_although_the_coordinator_keeps_its_connection() -> None:
@@ -203,16 +155,17 @@ def test_what_may_not_be_repeated_takes_no_idle_connection() -> None:
         transport.close()
 
 
-def test_what_may_not_be_repeated_is_sent_once_also_to_a_busy_grid() -> None:
-    with serving(lambda *_: True, BUSY) as (url, seen):
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_what_may_not_be_repeated_is_sent_once_also_to_a_busy_grid(status: int) -> None:
+    with serving(lambda *_: True, answering(status)) as (url, seen):
         for other in ("", f",{dead_url()}"):
             transport = Transport(url + other, retry_for=0.3)
-            assert transport.request("POST", "/").status == 503
+            assert transport.request("POST", "/").status == status
             assert len(seen) == 1
             seen.clear()
             transport.close()
         transport = Transport(url, retry_for=0.3)
-        assert transport.request("GET", "/").status == 503
+        assert transport.request("GET", "/").status == status
         assert len(seen) > 1
         transport.close()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from divvy import Client, GridExecutor, errors
+from divvy import AsyncClient, Client, GridExecutor, errors
 
 from . import functions
 from .helpers import DEADLINE, Coordinator, Proxy, Worker
@@ -62,5 +64,15 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 ) -> None:
     coordinator = start(Coordinator)
     refused = pytest.raises(errors.GridUnreachable, match="certificate verify failed")
-    with Client(proxy(coordinator.public).url, retry_for=0.1) as client, refused:
+    began = time.monotonic()
+    # It is not trusted later either.
+    with Client(proxy(coordinator.public).url, retry_for=10 * DEADLINE) as client, refused:
         client.stats()
+
+    async def ask() -> None:
+        async with AsyncClient(client.url, retry_for=10 * DEADLINE) as other:
+            await other.stats()
+
+    with pytest.raises(errors.GridUnreachable, match="certificate verify failed"):
+        asyncio.run(ask())
+    assert time.monotonic() - began < DEADLINE

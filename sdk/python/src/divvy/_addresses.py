@@ -66,9 +66,17 @@ def parse(url: str) -> Address:
     if "@" in url:
         # The message must not show what stands before the sign.
         raise ValueError("the URL of a coordinator must not have a user or a password: access is by token")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not an http:// or https:// URL of a service")
+    refused = ValueError(f"{url!r} is not an http:// or https:// URL of a service")
+    # `urlsplit` leaves some white space out, and takes the rest.
+    if not url.isprintable() or " " in url:
+        raise refused
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{refused}: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or port == 0:
+        raise refused
     is_tls = parts.scheme == "https"
-    port = parts.port or (443 if is_tls else 80)
+    port = port or (443 if is_tls else 80)
     return Address(url.rstrip("/"), is_tls, parts.hostname, port, parts.path.rstrip("/"))

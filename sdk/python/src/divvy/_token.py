@@ -46,7 +46,9 @@ class TokenFile:
 
 
 def check_token(token: str) -> str:
-    """The token. ``ValueError``, which does not show it, if it cannot stand in a header."""
+    """The token. ``ValueError`` or ``TypeError``, which do not show it, if it cannot stand in a header."""
+    if not isinstance(token, str):
+        raise TypeError(f"a token is a string, not {type(token).__name__}")
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError("a token has visible ASCII characters only")
     return token

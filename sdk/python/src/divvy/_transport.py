@@ -27,7 +27,7 @@ from ._connection import Connection, Stream
 from ._fork import remember
 from ._tls import ClientTls
 from ._token import TokenFile, check_token
-from .errors import ClientClosed, GridUnreachable, grid_error
+from .errors import ClientClosed, GridError, GridUnreachable, grid_error
 
 USER_AGENT = "divvy-python/0.1"
 
@@ -37,11 +37,15 @@ MAX_IDLE_CONNECTIONS = 8
 #: The services close an idle connection after 75 s.
 MAX_IDLE_SECONDS = 60.0
 
+#: The longest timeout: a socket takes milliseconds in 31 bits.
+MAX_SECONDS = 1e6
+
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
-#: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile.
-_BUSY = frozenset({408, 429, 503})
+#: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile. 502
+#: and 504: a proxy whose coordinator is away.
+_BUSY = frozenset({408, 429, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,23 @@ class Response:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
+        """The body as JSON. ``GridError`` where it is none, as something else than a coordinator answers."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise GridError(self.status, f"the answer is not JSON: is a coordinator at this URL? {error}") from error
 
     def checked(self) -> Response:
         """This answer, or the exception that stands for its status."""
-        if self.status < 400:
+        if self.status < 300:
             return self
-        raise problem(self.status, self.body)
+        raise problem(self.status, self.body, self.headers.get("location"))
 
 
-def problem(status: int, body: bytes) -> Exception:
-    """The exception for an answer that is an RFC 9457 problem, or any other error."""
+def problem(status: int, body: bytes, location: str | None = None) -> Exception:
+    """The exception for an answer that is an RFC 9457 problem, any other error, or a redirect to ``location``."""
+    if location is not None and status < 400:
+        return GridError(status, f"the service redirects to {location}, which is not followed: give its URL")
     detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
     with suppress(ValueError, AttributeError):
         parsed = json.loads(body)
@@ -86,12 +95,13 @@ class Transport:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._addresses = Addresses(url)
+        check_times(timeout, retry_for)
         self._token_file = token if isinstance(token, TokenFile) else None
         self.timeout = timeout
         self.retry_for = retry_for
         self._tls = client_tls(self._addresses, ssl_context)
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
-        if isinstance(token, str) and token:
+        if token and not isinstance(token, TokenFile):
             self._headers["Authorization"] = f"Bearer {check_token(token)}"
         self._idle: deque[tuple[float, Connection]] = deque()
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -152,7 +162,9 @@ class Transport:
             except (OSError, http.client.HTTPException) as error:
                 self._addresses.move_on(address)
                 never_arrived = isinstance(error, (ConnectionRefusedError, socket.gaierror))
-                is_last = time.monotonic() >= deadline and others <= 0
+                # No wait changes a certificate that is not trusted.
+                is_final = isinstance(error, ssl.SSLCertVerificationError) or time.monotonic() >= deadline
+                is_last = is_final and others <= 0
                 if self._closed.is_set() or not (is_safe or never_arrived) or is_last:
                     raise unreachable(address, error) from error
             else:
@@ -188,12 +200,15 @@ class Transport:
             connection.close()
             self._addresses.move_on(address)
             raise unreachable(address, error) from error
-        if response.status >= 400:
+        if response.status >= 300:
             body = response.read(65536)
             connection.close()
             if response.status in _BUSY:
                 self._addresses.move_on(address)
-            raise problem(response.status, body)
+            raise problem(response.status, body, response.headers.get("location"))
+        if response.status == 200 and not is_event_stream(response.headers.get("content-type")):
+            connection.close()
+            raise not_a_stream(response.status)
         stream = Stream(connection, opened, response)
         with self._lock:
             self._streams.add(stream)
@@ -298,11 +313,29 @@ class Transport:
         connection.close()
 
 
+def is_event_stream(content_type: str | None) -> bool:
+    """Whether an answer is Server-Sent Events."""
+    return (content_type or "").lower().startswith("text/event-stream")
+
+
+def not_a_stream(status: int) -> GridError:
+    """The exception for an answer that is no stream of events."""
+    return GridError(status, "the answer is no stream of events: is a coordinator at this URL?")
+
+
 def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTls | None:
     """What the addresses are asked with: a context of the caller's, or the one that the variables describe."""
     if not addresses.has_tls:
         return None
     return ClientTls.from_env() if context is None else ClientTls(context)
+
+
+def check_times(timeout: float, retry_for: float) -> None:
+    """``ValueError`` where these are no times of a client."""
+    if not 0 < timeout <= MAX_SECONDS:
+        raise ValueError(f"timeout must be seconds above 0 and up to {MAX_SECONDS:.0f}, not {timeout!r}")
+    if not retry_for >= 0:
+        raise ValueError(f"retry_for must be seconds from 0, not {retry_for!r}")
 
 
 def renewed(event: threading.Event) -> threading.Event:

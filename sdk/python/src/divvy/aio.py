@@ -24,7 +24,19 @@ import aiohttp
 from ._addresses import Address, Addresses
 from ._async_job import AsyncJob
 from ._token import check_token
-from ._transport import FIRST_PAUSE, LONGEST_PAUSE, USER_AGENT, client_tls, problem, unreachable
+from ._transport import (
+    _BUSY,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    USER_AGENT,
+    Response,
+    check_times,
+    client_tls,
+    is_event_stream,
+    not_a_stream,
+    problem,
+    unreachable,
+)
 from .calls import named_call, task_label
 from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
 from .errors import ClientClosed, DivvyError, GridUnreachable, Unavailable
@@ -36,14 +48,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncClient", "AsyncJob"]
 
-#: Statuses after which a safe request is sent again. 408: a service that was halted gives up what came meanwhile.
-_BUSY = frozenset({408, 429, 503})
-
 
 class AsyncClient:
     """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``.
 
-    The arguments are those of ``Client``.
+    One that is kept open serves one loop after the other, such as those of several ``asyncio.run``; ``RuntimeError``
+    where another loop uses it that is not closed. The arguments are those of ``Client``.
     """
 
     def __init__(
@@ -62,16 +72,36 @@ class AsyncClient:
             "Content-Type": "application/json",
             **({"Authorization": f"Bearer {check_token(token)}"} if token else {}),
         }
+        check_times(timeout, retry_for)
         self._timeout = timeout
         self._retry_for = retry_for
         self._addresses = Addresses(self.url)
         self._tls = client_tls(self._addresses, ssl_context)
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Has nothing of any loop."""
         self._opened: aiohttp.ClientSession | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
         self._streams: set[aiohttp.ClientResponse] = set()
-        self._is_closed = False
+
+    async def _enter_loop(self) -> None:
+        """Goes on in the running loop. Connections of one that is closed ended with it."""
+        loop, before = asyncio.get_running_loop(), self._loop
+        if before is None:
+            self._loop = loop
+        if before is None or loop is before:
+            return
+        if not before.is_closed():
+            raise RuntimeError("another event loop uses this AsyncClient: make a client for each loop")
+        session, self._loop = self._opened, loop
+        self._begin()
+        if session is not None:
+            await session.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -83,6 +113,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes connections and the event stream. Jobs go on; what waits for one here gets ``ClientClosed``."""
+        await self._enter_loop()
         self._is_closed = True
         self._wake(None)
         if self._follower is not None:
@@ -241,6 +272,7 @@ class AsyncClient:
         """An event that is set when the job may be over, for as long as the block runs."""
         if self._is_closed:
             raise ClientClosed("the client is closed")
+        await self._enter_loop()
         event = asyncio.Event()
         self._waiting.setdefault(id, set()).add(event)
         if self._follower is None or self._follower.done():
@@ -295,19 +327,20 @@ class AsyncClient:
         while True:
             address, is_last = self._addresses.current, time.monotonic() >= deadline and others <= 0
             try:
-                status, content = await self._exchange(address, method, path, body, more_time)
+                response = await self._exchange(address, method, path, body, more_time)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 self._addresses.move_on(address)
                 never_arrived = isinstance(error, aiohttp.ClientConnectorError)
-                if not (is_safe or never_arrived) or is_last:
+                # No wait changes a certificate that is not trusted.
+                is_final = is_last or (isinstance(error, aiohttp.ClientConnectorCertificateError) and others <= 0)
+                if not (is_safe or never_arrived) or is_final:
                     raise unreachable(address, error) from error
             else:
-                if status in _BUSY:
+                is_busy = response.status in _BUSY
+                if is_busy:
                     self._addresses.move_on(address)
-                if status not in _BUSY or not is_safe or is_last:
-                    if status >= 400:
-                        raise problem(status, content)
-                    return json.loads(content)
+                if not is_busy or not is_safe or is_last:
+                    return response.checked().json()
             if others > 0:
                 # Another coordinator may answer at once.
                 others -= 1
@@ -315,15 +348,13 @@ class AsyncClient:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _exchange(
-        self, address: Address, method: str, path: str, body: str | None, more_time: float
-    ) -> tuple[int, bytes]:
+    async def _exchange(self, address: Address, method: str, path: str, body: str | None, more_time: float) -> Response:
         timeout = aiohttp.ClientTimeout(total=self._timeout + more_time)
         options = self._request_options(address)
-        async with self._session().request(
-            method, address.url + path, data=body, timeout=timeout, **options
-        ) as response:
-            return response.status, await response.read()
+        session = await self._session()
+        async with session.request(method, address.url + path, data=body, timeout=timeout, **options) as response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Response(response.status, headers, await response.read())
 
     async def _pages(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator[Any]:
         token: str | None = None
@@ -341,11 +372,14 @@ class AsyncClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=IDLE_TIMEOUT)
         options = self._request_options(address)
         try:
-            async with self._session().get(address.url + path, timeout=timeout, **options) as response:
+            session = await self._session()
+            async with session.get(address.url + path, timeout=timeout, **options) as response:
                 if response.status in _BUSY:
                     self._addresses.move_on(address)
-                if response.status >= 400:
-                    raise problem(response.status, await response.read())
+                if response.status >= 300:
+                    raise problem(response.status, await response.read(), response.headers.get("location"))
+                if response.status == 200 and not is_event_stream(response.headers.get("content-type")):
+                    raise not_a_stream(response.status)
                 connection = response.connection
                 self._streams.add(response)
                 try:
@@ -362,14 +396,16 @@ class AsyncClient:
             raise unreachable(address, error) from error
 
     def _request_options(self, address: Address) -> dict[str, Any]:
-        """What a request to an address has beside its target: TLS as it is now."""
+        """What a request to an address has beside its target: no redirects, TLS as it is now."""
         if self._tls is None or not address.is_tls:
-            return {}
-        return {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}
+            return {"allow_redirects": False}
+        tls = {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}
+        return {"allow_redirects": False, **tls}
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def _session(self) -> aiohttp.ClientSession:
         if self._is_closed:
             raise ClientClosed("the client is closed")
+        await self._enter_loop()
         if self._opened is None:
             self._opened = aiohttp.ClientSession(headers=self._headers)
         return self._opened

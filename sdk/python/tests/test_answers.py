@@ -1,0 +1,73 @@
+"""Answers that no coordinator gives: of a proxy, or of another service at the URL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from divvy import AsyncClient, Client, GridExecutor, errors
+
+from .helpers import answering, serving
+
+#: An answer, and what the error says of it.
+ANSWERS = [
+    (answering(200, b"<html>come back later</html>"), "is a coordinator at this URL"),
+    (answering(308, location="https://grid.example/"), "redirects to https://grid.example/"),
+]
+
+USES: list[Callable[[Client], object]] = [
+    lambda client: client.stats(),
+    lambda client: client.submit("sleep", {"seconds": 1}),
+    lambda client: list(client.events("one", follow=False)),
+]
+
+
+async def use_all(url: str) -> list[BaseException | object]:
+    async with AsyncClient(url, retry_for=0.0) as client:
+        events = anext(client.events("one", follow=False))
+        uses = [client.stats(), client.submit("sleep", {"seconds": 1}), events]
+        return list(await asyncio.gather(*uses, return_exceptions=True))
+
+
+@pytest.mark.parametrize(("answer", "told"), ANSWERS)
+def test_an_answer_that_is_no_coordinators_is_a_named_error(answer: bytes, told: str) -> None:
+    with serving(lambda *_: True, answer) as (url, _), Client(url, retry_for=0.0) as client:
+        for use in USES:
+            with pytest.raises(errors.GridError, match=told):
+                use(client)
+        raised = asyncio.run(use_all(url))
+        assert [(type(each), told in str(each)) for each in raised] == [(errors.GridError, True)] * 3, raised
+        # Only its own call fails: the executor goes on.
+        with GridExecutor(client) as executor:
+            for _ in range(2):
+                assert isinstance(executor.submit(abs, -1).exception(30), errors.GridError)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"timeout": 0}, "timeout must be seconds above 0"),
+        ({"timeout": float("nan")}, "timeout must be seconds above 0"),
+        ({"timeout": float("inf")}, "timeout must be seconds above 0"),
+        ({"retry_for": -1}, "retry_for must be seconds from 0"),
+        ({"retry_for": float("nan")}, "retry_for must be seconds from 0"),
+        ({"token": b"secret"}, "a token is a string, not bytes"),
+        ({"url": "http://a host"}, "'http://a host' is not an http:// or https:// URL"),
+        ({"url": "http://host\n:80"}, "is not an http:// or https:// URL"),
+        ({"url": "http://host:0"}, "'http://host:0' is not an http:// or https:// URL"),
+        ({"url": "http://host:port"}, "'http://host:port' is not an http:// or https:// URL of a service: Port could"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_wrong_options_of_a_client_are_told_at_once(kind: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as refused:
+        kind(**{"url": "http://localhost", **options})
+    assert told in str(refused.value)
+
+
+def test_a_call_under_a_name_that_no_function_can_have_is_refused() -> None:
+    with Client("http://localhost") as client, pytest.raises(ValueError, match="a task's name has 1 to 128"):
+        client.call("two words")

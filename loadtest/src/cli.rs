@@ -69,7 +69,7 @@ pub(crate) enum Output {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 all limits kept, 1 a limit missed or a wrong answer, 2 bad usage or scenario, 3 a target cannot be reached,
-130 interrupted: the report has what was measured until then.
+130 ended by Ctrl-C, SIGTERM or the end of the terminal: the report has what was measured until then.
 
 DIVVY_TOKEN: an access token, sent with every request as Authorization: Bearer.
 DIVVY_CA_FILE, DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT, DIVVY_CLIENT_KEY: TLS of https:// URLs, as of the divvy command.

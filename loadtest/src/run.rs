@@ -81,16 +81,18 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
     let results = runtime.block_on(bench.measure())?;
     let report = results.into_report(args, scenario, seed, started_at);
 
-    report.write(&directory, baseline.as_ref())?;
+    let written = report.write(&directory, baseline.as_ref());
     let printed = match args.output {
         Output::Json => report.to_json()? + "\n",
         Output::Text => text::summary(&report, baseline.as_ref(), &directory),
     };
     match io::stdout().write_all(printed.as_bytes()) {
-        // The report is written: a reader that has seen enough of the summary is no failure.
+        // A reader that has seen enough of the summary is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(RunError::Io(error.into())),
         _ => (),
     }
+    // What was measured is printed also where the disk is full.
+    written?;
     Ok(match (report.partial, report.passed) {
         (true, _) => Verdict::Partial,
         (false, true) => Verdict::Kept,

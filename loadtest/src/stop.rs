@@ -1,13 +1,14 @@
-//! The end of a run before its time: the first SIGINT or SIGTERM asks for the report, the second ends the process.
+//! The end of a run before its time: the first SIGINT, SIGTERM or SIGHUP asks for the report, the second ends the process.
 
+use std::future::pending;
 use std::io;
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -27,12 +28,13 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Catches both signals from now on.
+    /// Catches the signals from now on. A run that `nohup` started goes on at the end of its terminal.
     ///
     /// # Errors
     /// The system refuses a handler.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
         let stop = Self { asked: Arc::default(), notify: Arc::default() };
         let told = stop.clone();
         tokio::spawn(async move {
@@ -40,6 +42,7 @@ impl Stop {
                 tokio::select! {
                     _ = interrupt.recv() => (),
                     _ = terminate.recv() => (),
+                    () = hung_up(hang_up.as_mut()) => (),
                 }
                 if told.asked.swap(true, Ordering::Relaxed) {
                     exit(INTERRUPTED.into());
@@ -73,4 +76,18 @@ impl Stop {
         }
         sleep(GRACE).await;
     }
+}
+
+async fn hung_up(hang_up: Option<&mut Signal>) {
+    match hang_up {
+        Some(hang_up) => drop(hang_up.recv().await),
+        None => pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored: the first bit of a mask in its status (proc(5)).
+fn ignores_hang_up() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 != 0)
 }

@@ -11,6 +11,12 @@ use crate::helpers::{Behavior, Bench, Server};
 
 #[test]
 fn interrupted_run_writes_a_report_that_says_so() {
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        an_interrupted_run_writes_a_report(signal);
+    }
+}
+
+fn an_interrupted_run_writes_a_report(signal: &str) {
     let server = Server::start(Behavior::Correct);
     let bench = Bench::steady(50, 60.0, &[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
@@ -21,9 +27,9 @@ fn interrupted_run_writes_a_report_that_says_so() {
         assert!(Instant::now() < deadline, "no request came");
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("run kill").success());
+    assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().expect("run kill").success());
     let output = process.wait_with_output().expect("wait for the binary");
-    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.status.code(), Some(130), "{signal}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("PARTIAL"));
     let read = |name: &str| fs::read_to_string(bench.directory.path().join("report").join(name)).expect(name);
     let report: Value = serde_json::from_str(&read("report.json")).expect("JSON");
@@ -31,6 +37,40 @@ fn interrupted_run_writes_a_report_that_says_so() {
     let planned = report["measured"]["planned"].as_u64().expect("a number");
     assert!((10..3000).contains(&planned) && report["measured"]["correct"] == planned, "{report}");
     assert!(read("report.html").contains("Partial: interrupted before its end"));
+}
+
+#[test]
+fn run_of_nohup_goes_on_at_the_end_of_its_terminal() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 2.0, &[]);
+    let mut command = Command::new("nohup");
+    command.current_dir(bench.directory.path()).arg(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["scenario.toml", "--report", "report", "--url", &server.url()]);
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start nohup");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.requests().is_empty() {
+        assert!(Instant::now() < deadline, "no request came");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-HUP", &process.id().to_string()]).status().expect("run kill").success());
+    assert!(matches!(process.wait().expect("wait for nohup").code(), Some(0 | 1)));
+    let report = fs::read(bench.directory.path().join("report/report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!((&report["partial"], &report["measured"]["planned"]), (&false.into(), &100.into()));
+}
+
+#[test]
+fn result_is_printed_although_it_cannot_be_written() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 0.2, &[]);
+    // A directory where the page should be.
+    fs::create_dir_all(bench.directory.path().join("report/report.html")).expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.current_dir(bench.directory.path()).args(["scenario.toml", "--report", "report", "--url", &server.url()]);
+    let output = command.output().expect("run the binary");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("p50, ms"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("write report/report.html"));
 }
 
 #[test]

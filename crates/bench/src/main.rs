@@ -12,7 +12,6 @@ mod process;
 mod reference;
 mod tables;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -24,8 +23,8 @@ use crate::reference::{PRIMECOUNT, PRIMESIEVE, PRIMESUM, Reference};
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Rounds per row, the first of which only warms up
-    #[arg(long, default_value = "8")]
-    rounds: NonZeroUsize,
+    #[arg(long, default_value = "8", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
     /// Only these tables
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Table>,
@@ -92,7 +91,7 @@ fn main() -> anyhow::Result<()> {
     let primesieve = find(PRIMESIEVE, &arguments.primesieve)?;
     let primesum = find(PRIMESUM, &arguments.primesum)?;
     let primecount = find(PRIMECOUNT, &arguments.primecount)?;
-    let setting = Setting { rounds: arguments.rounds.get(), primesieve, primesum, primecount, binaries };
+    let setting = Setting { rounds: arguments.rounds.into(), primesieve, primesum, primecount, binaries };
     println!("{}\n", heading(&setting));
     for table in Table::value_variants() {
         if !arguments.only.is_empty() && !arguments.only.contains(table) {

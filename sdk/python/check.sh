@@ -8,7 +8,8 @@ cd "$(dirname "$0")"
 
 RUN=(aiohttp==3.14.5 cloudpickle==3.1.3 pytest==9.2.0)
 TOOLS=(
-  "${RUN[@]}" hatchling==1.33.0 ipykernel==7.3.0 mypy==2.4.1 nbclient==0.11.0 nbconvert==7.17.2 pyyaml==6.0.4 ruff==0.17.6
+  "${RUN[@]}" hatchling==1.33.0 ipykernel==7.3.0 mypy==2.4.1 nbclient==0.11.0 nbconvert==7.17.2 numpy==2.4.6
+  pyyaml==6.0.4 ruff==0.17.6
 )
 CORE=(submit map shutdown fork initializer client async connections addresses admission versions kills)
 

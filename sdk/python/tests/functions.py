@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -76,6 +77,17 @@ def touch_and_wait(touched: str, awaited: str) -> str:
             raise TimeoutError(awaited)
         time.sleep(0.01)
     return awaited
+
+
+def draw(directory: str, count: int) -> float:
+    """Waits until it runs in so many processes, and returns a number of numpy's global generator."""
+    (Path(directory) / str(os.getpid())).touch()
+    until = time.monotonic() + 60
+    while len(list(Path(directory).iterdir())) < count:
+        if time.monotonic() > until:
+            raise TimeoutError(directory)
+        time.sleep(0.01)
+    return float(importlib.import_module("numpy.random").random())
 
 
 def count_call(directory: str, seconds: float) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from divvy import Client, calls
 
@@ -47,6 +50,17 @@ def test_slots_come_from_the_environment(start: Callable[..., Any]) -> None:
     command = [sys.executable, "-m", "divvy.worker", "--coordinator", coordinator.internal_url]
     worker = start(Process, command, {"DIVVY_SLOTS": "3"})
     worker.logged("with 3 slots")
+
+
+def test_slots_draw_numbers_of_their_own_also_where_numpy_was_imported_before_they_were_forked(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("numpy")
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, "--import", "numpy.random", slots=2).ready()
+    with executing(coordinator.url) as executor:
+        futures = [executor.submit(functions.draw, str(tmp_path), 2) for _ in range(2)]
+        assert len({future.result(DEADLINE) for future in futures}) == 2
 
 
 def test_a_coordinator_that_is_none_is_named(start: Callable[..., Any]) -> None:

@@ -61,8 +61,9 @@ class Response:
         """The body as JSON. ``GridError`` where it is none, as something else than a coordinator answers."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
-            raise GridError(self.status, f"the answer is not JSON: is a coordinator at this URL? {error}") from error
+        except (ValueError, RecursionError) as error:
+            hint = ": is a coordinator at this URL?" if isinstance(error, json.JSONDecodeError) else ""
+            raise GridError(self.status, f"the answer cannot be read as JSON ({error}){hint}") from error
 
     def checked(self) -> Response:
         """This answer, or the exception that stands for its status."""

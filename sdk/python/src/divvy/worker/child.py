@@ -62,6 +62,7 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     for module in modules:
         importlib.import_module(module)
+    _draw_anew()
     write_message(pipe.fileno(), READY)
     session: str | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -91,6 +92,16 @@ def _be_the_first_to_die() -> None:
     """Asks the kernel to kill this process before the worker when memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
+
+
+def _draw_anew() -> None:
+    """Gives numpy's global generator a state of its own, as every fork gives one to Python's.
+
+    All slots are forked from the same state, and would draw the same numbers.
+    """
+    generator = sys.modules.get("numpy.random")
+    if generator is not None:
+        generator.seed()
 
 
 def run(payload: dict[str, Any], session: str | None) -> tuple[str, str | None]:

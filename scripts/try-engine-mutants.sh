@@ -30,7 +30,7 @@ mutant outcomes-are-not-asked-for $ENGINE/reconcile.rs 's/reconciled\.deliver\.p
 mutant void-leases-are-not-settled $ENGINE/reconcile.rs 's/\(false, _\) => reconciled\.settled\.push\(lease\.attempt\),/(false, _) => (),/'
 mutant an-adopted-lease-takes-no-slot $ENGINE/reconcile.rs 's/self\.occupy\(lane\);//'
 mutant a-hold-never-ends $ENGINE/engine.rs 's/self\.end_recovery\(\);//'
-mutant nothing-is-held-after-a-restart $ENGINE/jobs.rs 's/\(holds_all \|\| has_started\)/holds_all/'
+mutant nothing-is-held-after-a-restart $ENGINE/recovery.rs 's/\(holds_all \|\| has_started\)/holds_all/'
 mutant an-ended-lease-keeps-its-slot $ENGINE/slots.rs '/pub\(crate\) fn vacate/,/^    }/s/slot\.leases = slot\.leases\.saturating_sub\(1\);//'
 mutant three-leases-at-a-slot $ENGINE/slots.rs 's/leases < most \&\& may_fill/leases <= most \&\& may_fill/'
 mutant a-head-start-outlives-its-worker $ENGINE/workers.rs 's/self\.end_head_starts_of\(key\);//'

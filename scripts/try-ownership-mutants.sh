@@ -23,7 +23,7 @@ prepare ownership-mutants "$@"
 CANDIDACY=crates/engine/src/candidacy.rs
 SHARED=crates/store/src/memory/shared.rs
 APPLY=crates/store/src/memory/apply.rs
-JOBS=crates/engine/src/jobs.rs
+RECOVERY=crates/engine/src/recovery.rs
 
 mutant trust-counts-from-the-answer $CANDIDACY '/LeaseAnswer::(Taken|Renewed) \{/s/trusted_until\(asked_at, lasts\)/trusted_until(now, lasts)/'
 mutant a-lease-is-trusted-too-long $CANDIDACY 's/lasts\.saturating_sub\(MARGIN\)/lasts * 2/'
@@ -39,10 +39,10 @@ mutant a-takeover-keeps-the-epoch $SHARED 's/let epoch = state\.next_epoch\(\);/
 mutant a-lease-of-another-epoch-is-renewed $SHARED 's/Some\(\(_, expires_at\)\) if current == epoch \&\& /Some((_, expires_at)) if /'
 mutant an-earlier-epoch-writes $APPLY 's/if batch\.epoch != self\.epoch\(\) \{/if false {/'
 mutant a-batch-counts-twice $APPLY 's/Some\(\(id, applied\)\) if \*id == batch\.id =>/Some((id, applied)) if *id == u64::MAX \&\& batch.id == 0 =>/'
-mutant nothing-is-held-after-a-takeover $JOBS 's/let is_held = \(holds_all .*;/let is_held = false;/'
-mutant any-list-is-complete $JOBS 's/if seen_epoch >= self\.settings\.epoch \&\& /if seen_epoch < u64::MAX \&\& /'
-mutant lists-are-not-waited-for $JOBS 's/if self\.awaited\.is_empty\(\) \{/if !self.awaited.is_empty() {/'
-mutant the-last-list-ends-no-wait $JOBS 's/ \&\& self\.awaited\.remove\(worker\) \&\& self\.awaited\.is_empty\(\)/ \&\& self.awaited.remove(worker) \&\& self.awaited.len() > 9/'
+mutant nothing-is-held-after-a-takeover $RECOVERY 's/let is_held = \(holds_all .*;/let is_held = false;/'
+mutant any-list-is-complete $RECOVERY 's/if seen_epoch >= self\.settings\.epoch \&\& /if seen_epoch < u64::MAX \&\& /'
+mutant lists-are-not-waited-for $RECOVERY 's/if self\.awaited\.is_empty\(\) \{/if !self.awaited.is_empty() {/'
+mutant the-last-list-ends-no-wait $RECOVERY 's/ \&\& self\.awaited\.remove\(worker\) \&\& self\.awaited\.is_empty\(\)/ \&\& self.awaited.remove(worker) \&\& self.awaited.len() > 9/'
 mutant attempts-repeat-their-ids crates/engine/src/attempts.rs 's/let prefix = .*;/let prefix = 0 * (epoch + u128::from(instance));/'
 
 report

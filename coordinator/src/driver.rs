@@ -52,13 +52,21 @@ pub(crate) struct Driver {
     answers: DashMap<JobId, oneshot::Sender<Answer>>,
     /// Claims that wait for tasks.
     claims: DashMap<ClaimId, oneshot::Sender<PulledLease>>,
-    /// Leases that are being sent, with the way to end each.
-    sent: DashMap<AttemptId, oneshot::Sender<()>>,
+    /// Leases that are to be sent or are being sent.
+    sent: DashMap<AttemptId, Revocation>,
     last_claim: AtomicU64,
     /// Whether clients and claims that wait get no answer any more: the term is over.
     is_over: AtomicBool,
     /// Wakes the timer: a deadline came nearer.
     deadline: Notify,
+}
+
+/// The way to end a lease that is sent.
+#[derive(Debug)]
+struct Revocation {
+    revoke: oneshot::Sender<()>,
+    /// Goes with the lease.
+    revoked: Option<oneshot::Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -112,14 +120,20 @@ impl Driver {
 
     /// Gives the engine an input and performs the effects on this thread.
     ///
-    /// The registries of workers call this while they hold a worker's entry. So `input` must use nothing that holds a lock
-    /// of theirs, not even to count them: two threads would wait for each other for ever.
+    /// The registries of workers call this while they hold a worker's entry. So neither `input` nor the effects may use
+    /// anything that holds a lock of theirs, not even to count them: a thread would wait for itself or for another one for
+    /// ever.
     pub(crate) fn input<T>(&self, input: impl FnOnce(&mut Engine, Now) -> T) -> T {
         let mut locked = self.lock();
         let result = input(&mut locked.engine, now());
         let mut effects = locked.engine.take_effects();
-        // Changes are queued under the lock, so that the store gets them in the engine's order.
+        // Changes are queued and leases noted under the lock, so that the store gets changes in the engine's order, and
+        // another thread that revokes a lease finds it.
         effects.retain(|effect| {
+            if let Effect::Send(order) = effect {
+                let (revoke, revoked) = oneshot::channel();
+                self.sent.insert(order.attempt, Revocation { revoke, revoked: Some(revoked) });
+            }
             let Effect::Store(change) = effect else { return true };
             locked.failures.note(change);
             self.store.record(change.clone());
@@ -226,12 +240,14 @@ impl Driver {
             // Recorded under the lock.
             Effect::Store(_) => (),
             Effect::Send(order) => {
-                let (revoke, revoked) = oneshot::channel();
-                self.sent.insert(order.attempt, revoke);
-                self.send(Outgoing::Lease(order, revoked));
+                let revoked = self.sent.get_mut(&order.attempt).and_then(|mut sent| sent.revoked.take());
+                // Without it the lease was revoked meanwhile.
+                if let Some(revoked) = revoked {
+                    self.send(Outgoing::Lease(order, revoked));
+                }
             }
             Effect::Revoke { attempt, worker, outlives_connection, .. } => {
-                if let Some((_, revoke)) = self.sent.remove(&attempt) {
+                if let Some((_, Revocation { revoke, .. })) = self.sent.remove(&attempt) {
                     // The request may just have ended.
                     let _ = revoke.send(());
                 }
@@ -330,3 +346,6 @@ impl Drop for WaitingClaim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,10 @@ impl JobLocks {
     /// Waits for the right to change a job.
     pub(crate) async fn lock(&self, id: JobId) -> JobLock {
         let mutex = Arc::clone(&self.0.entry(id).or_default());
-        JobLock { locks: self.clone(), id, guard: Some(mutex.lock_owned().await) }
+        // Before the wait: a caller that gives it up may be the last that knows of the lock.
+        let mut lock = JobLock { locks: self.clone(), id, guard: None };
+        lock.guard = Some(mutex.lock_owned().await);
+        lock
     }
 
     /// Waits for the right to change several jobs. Each caller takes them in the same order, so that no two wait for each
@@ -67,6 +70,18 @@ mod tests {
         drop(held);
         drop(locks.lock(one).await);
         assert_eq!(locks.0.len(), 1, "a lock that nobody holds is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_lock_is_forgotten_whose_last_caller_gives_it_up() {
+        let (locks, id) = (JobLocks::default(), JobId(Uuid::from_u128(1)));
+        let held = locks.lock(id).await;
+        {
+            let mut waiting = pin!(locks.lock(id));
+            assert!((&mut waiting).now_or_never().is_none());
+            drop(held);
+        }
+        assert!(locks.0.is_empty());
     }
 
     #[tokio::test]

@@ -77,17 +77,15 @@ impl LeaseSender {
         }
     }
 
-    /// Sends on the runtime of this thread.
+    /// Sends on the runtime of this thread, once this thread is free: it may hold the lock of a worker's registration.
     pub(crate) fn send(self: Arc<Self>, outgoing: Outgoing) {
         if !self.trust.holds() {
             return;
         }
+        let supervisor = self.supervisor.clone();
         match outgoing {
-            Outgoing::Lease(order, revoked) => {
-                let supervisor = self.supervisor.clone();
-                supervisor.spawn(self.lease(order, revoked));
-            }
-            Outgoing::Stop { attempt, worker } => self.stop(attempt, worker),
+            Outgoing::Lease(order, revoked) => supervisor.spawn(self.lease(order, revoked)),
+            Outgoing::Stop { attempt, worker } => supervisor.spawn(self.stop(attempt, worker)),
         }
     }
 
@@ -100,12 +98,14 @@ impl LeaseSender {
             return self.lease_log.ended(attempt, end, Instant::now());
         }
         let end = tokio::select! {
-            sent = self.request(&order) => self.settle(&order, sent),
+            // A lease that was revoked before it was sent is not sent.
+            biased;
             // Dropping the request closes its connection, which stops a worker whose lease ends with it.
             Ok(()) = revoked => {
                 debug!(attempt = %order.attempt, worker_id = %order.worker_id, "lease revoked");
                 if Instant::now() < order.expires_at { LeaseEnd::Revoked } else { LeaseEnd::Expired }
             }
+            sent = self.request(&order) => self.settle(&order, sent),
         };
         self.driver.sent(order.attempt);
         // A lease whose connection broke goes on at its worker, and its outcome comes as that of a pulling worker.
@@ -280,19 +280,16 @@ impl LeaseSender {
     }
 
     /// Tells a worker to stop an attempt, where its connection does not.
-    fn stop(&self, attempt: AttemptId, worker: WorkerKey) {
+    async fn stop(self: Arc<Self>, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
         let request = self
             .clients
             .here()
             .delete(format!("{}://{address}/lease/{attempt}?epoch={}", self.scheme, self.epoch))
             .timeout(STOP_TIMEOUT);
-        let request = self.token.sign(request);
-        self.supervisor.spawn(async move {
-            if let Err(error) = request.send().await {
-                debug!(%attempt, %error, "a worker was not told to stop; its next heartbeat tells it");
-            }
-        });
+        if let Err(error) = self.token.sign(request).send().await {
+            debug!(%attempt, %error, "a worker was not told to stop; its next heartbeat tells it");
+        }
     }
 }
 

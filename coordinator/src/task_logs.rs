@@ -126,13 +126,19 @@ impl TaskLogs {
         text: String,
         store: &Store,
     ) -> Result<(), WriteError> {
-        if !self.logs().is_kept(attempt, text.len()) {
+        let bytes = text.len() as u64;
+        if !self.logs().is_kept(attempt, bytes) {
             return Ok(());
         }
         let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
-        store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await?;
-        self.logs().note_stored(attempt);
-        Ok(())
+        let stored =
+            store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await;
+        match &stored {
+            Ok(()) => self.logs().note_stored(attempt),
+            // It may be reported again.
+            Err(_) => self.logs().uncount(job, bytes),
+        }
+        stored
     }
 
     /// Takes the logs whose attempts have held no lease for [`ABANDONED_AFTER`].
@@ -223,14 +229,21 @@ impl Logs {
     }
 
     /// Whether a log that has ended is to be stored.
-    fn is_kept(&mut self, attempt: Attempt, bytes: usize) -> bool {
+    fn is_kept(&mut self, attempt: Attempt, bytes: u64) -> bool {
         self.live.remove(&attempt);
         if self.kept.len() >= MAX_COUNTED_JOBS {
             self.kept.clear();
         }
         let kept = self.kept.entry(attempt.job).or_default();
-        *kept += bytes as u64;
+        *kept += bytes;
         *kept <= MAX_JOB_LOG_BYTES
+    }
+
+    /// A log is not stored after all.
+    fn uncount(&mut self, job: JobId, bytes: u64) {
+        if let Some(kept) = self.kept.get_mut(&job) {
+            *kept = kept.saturating_sub(bytes);
+        }
     }
 
     fn note_stored(&mut self, attempt: Attempt) {
@@ -317,6 +330,20 @@ mod tests {
         assert_eq!(take(&leased(&[1]), ABANDONED_AFTER), gone);
         assert!(take(&leased(&[]), ABANDONED_AFTER * 3 / 2 - Duration::from_millis(1)).is_empty());
         assert!(logs.live(attempt(1, 0).job, &(0..9)).iter().all(|log| log.task == 1));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_stored_takes_no_room() {
+        let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
+        let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = memory.store(retention).expect("a thread");
+        memory.set_failing(Some(WriteError::Unavailable("no route".to_owned())));
+        let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
+        for _ in 0..3 {
+            let report = LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final: true };
+            assert!(logs.report(attempt, report, &store).await.is_err());
+        }
+        assert_eq!(logs.logs().kept[&attempt.job], 0);
     }
 
     #[test]

@@ -168,7 +168,14 @@ impl Workers {
                     return Err(RegisterError::NameTaken { worker_id, address });
                 }
                 let had_left = self.forget(old);
-                let mut registration = self.admit(origin, heartbeat, now)?;
+                let mut registration = match self.admit(origin, heartbeat, now) {
+                    Ok(registration) => registration,
+                    Err(error) => {
+                        // Its slots are free, and must not be given back again.
+                        entry.remove();
+                        return Err(error);
+                    }
+                };
                 let reconciled = reconcile(&mut registration);
                 entry.insert(registration);
                 (Registered::Replaced { had_left }, reconciled)

@@ -1,6 +1,6 @@
-//! `divvy-coordinator` with arguments, and with no one to read its log.
+//! `divvy-coordinator` with arguments of its own.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
@@ -29,13 +29,6 @@ fn help_lists_every_variable() {
 }
 
 #[test]
-fn version_is_printed() {
-    let output = run(&["--version"]);
-    let expected = concat!("divvy-coordinator ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()), (Some(0), expected));
-}
-
-#[test]
 fn a_configuration_is_checked_without_a_start() {
     let check = |value: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
@@ -45,16 +38,6 @@ fn a_configuration_is_checked_without_a_start() {
     assert_eq!((valid.status.code(), valid.stderr.len()), (Some(0), 0), "{valid:?}");
     let error = String::from_utf8(invalid.stderr).expect("UTF-8");
     assert!(invalid.status.code() == Some(1) && error.contains("DIVVY_MAX_INFLIGHT must be"), "{error}");
-}
-
-#[test]
-fn every_other_argument_is_refused_in_one_line() {
-    for arguments in [&["--port", "1"][..], &["serve"], &[""], &["--help", "x"], &["--version=1"]] {
-        let output = run(arguments);
-        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!((output.status.code(), output.stdout.len(), stderr.lines().count()), (Some(2), 0, 1), "{stderr}");
-        assert!(stderr.starts_with("error: ") && stderr.contains("--help"), "{stderr}");
-    }
 }
 
 #[test]
@@ -81,34 +64,6 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
         let output = command.args(arguments).output().expect("run the service");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
         assert!(output.status.code() == Some(code) && stderr.contains(told), "{arguments:?} {target}: {stderr}");
-    }
-}
-
-#[test]
-fn failure_to_start_is_an_exit_code_even_without_a_stderr() {
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    drop(reader);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-    command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
-    let status = command.stdout(Stdio::null()).stderr(writer).status().expect("run the service");
-    assert_eq!(status.code(), Some(1));
-}
-
-#[test]
-fn failure_to_start_is_a_line_of_json_where_the_log_is() {
-    // The second cannot even start its log.
-    for variables in [&[("DIVVY_LOG", "off")][..], &[("DIVVY_LOG", "a=b=c")]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-        command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
-        command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
-        let stderr = String::from_utf8(command.output().expect("run the service").stderr).expect("UTF-8");
-        let error: serde_json::Value = serde_json::from_str(&stderr).expect("one line of JSON");
-        assert_eq!(error["level"], "ERROR", "{stderr}");
-        assert!(
-            error["message"].as_str().is_some_and(|message| message.contains("DIVVY_L") || message.contains("DIVVY_P")),
-            "{stderr}"
-        );
-        assert!(error["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{stderr}");
     }
 }
 
@@ -181,28 +136,6 @@ fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() 
 
 fn directory() -> tempfile::TempDir {
     tempfile::TempDir::new().expect("there is room")
-}
-
-#[test]
-fn a_wrong_value_of_any_variable_is_one_line_with_its_name() {
-    let front = coordinator::front::program().variables.into_iter().map(|variable| (&["front"][..], variable));
-    let own = coordinator::config::variables().into_iter().map(|variable| (&[][..], variable));
-    for (command, variable) in own.chain(front) {
-        for value in ["word", "-1"] {
-            let mut check = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-            check.env("DIVVY_FRONT_TARGET", "localhost:1");
-            check.args(command).arg("--check-config").env(&variable.name, value);
-            let output = check.output().expect("run the service");
-            let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-            let is_refused = stderr.starts_with("error: ") && stderr.contains(&variable.name);
-            let is_as_expected = match output.status.code() {
-                Some(0) => stderr.is_empty(),
-                Some(1) => is_refused && stderr.lines().count() == 1,
-                _ => false,
-            };
-            assert!(is_as_expected, "{}={value:?}: {:?} {stderr}", variable.name, output.status);
-        }
-    }
 }
 
 #[test]

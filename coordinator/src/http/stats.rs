@@ -166,7 +166,7 @@ async fn start(
 }
 
 fn check(simulation: &Simulation) -> Result<(), ApiError> {
-    // That of the dashboard's form comes without a body.
+    // A simulation of the dashboard's form does not come through the reader of JSON, which has the same bounds.
     for (field, is_valid, allowed) in [
         ("tasks", (1..=1_000_000).contains(&simulation.tasks), "must be from 1 to 1000000"),
         ("seconds", (0.0..=3600.0).contains(&simulation.seconds), "must be from 0 to 3600"),

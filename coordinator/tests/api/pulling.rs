@@ -214,7 +214,7 @@ async fn an_outcome_with_a_wrong_claim_does_not_count() {
 
 #[actix_web::test]
 async fn a_renewed_lease_lasts_and_an_expired_one_runs_elsewhere() {
-    let short = Config { lease_timeout_ms: 1_000, ..config() };
+    let short = Config { lease_timeout_ms: 3_000, ..config() };
     let grid = TestCoordinator::start(short);
     let job = grid.submit(&numbered_tasks(2)).await;
     let (kept, lost) = (grid.claimed("keeps", &Value::Null).await, grid.claimed("vanishes", &Value::Null).await);

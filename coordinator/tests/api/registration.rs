@@ -1,9 +1,14 @@
 //! Who may register, and as what.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use api::{Heartbeat, WorkerState, WorkerSummary};
+use coordinator::config::Config;
+use model::JobState;
 use reqwest::Client;
+use serde_json::json;
+use tokio::time::timeout;
 
 use crate::helpers::{PATIENCE, TestCoordinator, closed_port, compute, config, heartbeat, pause, problem};
 
@@ -49,6 +54,50 @@ async fn another_process_under_a_known_name_is_a_new_worker() {
     assert!(metrics.contains("divvy_evictions_total{reason=\"replaced\"} 1"), "{metrics}");
 }
 
+/// Workers that send one heartbeat stay.
+fn silence_is_allowed() -> Config {
+    Config { evict_after_ms: 600_000, ..config() }
+}
+
+#[actix_web::test]
+async fn a_process_that_takes_a_name_whose_lease_fails_a_job_is_answered() {
+    // So many that some are kept beside each other in whatever holds them.
+    const WORKERS: u64 = 60;
+    let grid = TestCoordinator::start(silence_is_allowed());
+    // Leases come to it, and none is ever answered.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("bound").port();
+    for number in 0..WORKERS {
+        assert_eq!(grid.register(&format!("worker-{number}"), &heartbeat(port)).await.status(), 200);
+    }
+    let params = json!({"a": 1, "b": 1_000_000_000_000_u64, "algorithm": "sieve"});
+    let job = grid.submit(&json!({"kind": "sum-of-primes", "params": params, "max_attempts": 1})).await;
+    grid.job_when(job.id, |job| job.tasks.running >= WORKERS).await;
+    // The lost lease fails the job, and the leases of all other workers are stopped.
+    let next = heartbeat(port);
+    let answer = timeout(PATIENCE, grid.register("worker-0", &next)).await.expect("it is answered");
+    assert_eq!(answer.status(), 200);
+    grid.job_in(job.id, JobState::Failed).await;
+    assert_eq!(grid.workers().await.len() as u64, WORKERS);
+}
+
+#[actix_web::test]
+async fn slots_that_do_not_fit_are_refused_however_often_they_come() {
+    let grid = TestCoordinator::start(silence_is_allowed());
+    let of_slots = |slots| Heartbeat { slots, ..heartbeat(closed_port()) };
+    // All that there may be, but for one.
+    for number in 0..64 {
+        let slots = if number == 0 { 1_023 } else { 1_024 };
+        assert_eq!(grid.register(&format!("worker-{number}"), &of_slots(slots)).await.status(), 200);
+    }
+    assert_eq!(grid.register("last", &of_slots(1)).await.status(), 200);
+    for _ in 0..3 {
+        let refused = problem(grid.register("last", &of_slots(2)).await, 503).await;
+        assert!(refused.detail.contains("65536 slots"), "{refused:?}");
+    }
+    assert_eq!(grid.register("last", &of_slots(1)).await.status(), 200);
+}
+
 #[actix_web::test]
 async fn a_name_belongs_to_the_process_that_lives_under_it_until_its_connection_ends() {
     let grid = TestCoordinator::start(config());
@@ -91,8 +140,7 @@ async fn a_worker_leaves_only_as_itself() {
 
 #[actix_web::test]
 async fn the_token_is_demanded_where_it_is_set() {
-    let with_token =
-        coordinator::config::Config { worker_token: "secret".to_owned().try_into().expect("a token"), ..config() };
+    let with_token = Config { worker_token: "secret".to_owned().try_into().expect("a token"), ..config() };
     let grid = TestCoordinator::start(with_token);
     let worker = heartbeat(closed_port());
     let refused = grid.register("one", &worker).await;
@@ -119,8 +167,10 @@ async fn a_worker_whose_heartbeat_connection_closes_gets_no_lease_until_it_shows
         assert_eq!(answer.status(), 200);
     }
     drop(own_connection);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while grid.state_of("gone").await != WorkerState::Suspended {
+    let deadline = Instant::now() + PATIENCE;
+    let is_noticed = |worker: &WorkerSummary| worker.id.as_str() != "gone" || worker.state == WorkerState::Suspended;
+    // Soon it is not even listed.
+    while !grid.workers().await.iter().all(is_noticed) {
         assert!(Instant::now() < deadline, "nobody noticed");
         tokio::task::yield_now().await;
     }

@@ -12,7 +12,8 @@ use workloads::Contradiction;
 use crate::claims::ClaimId;
 
 /// One thing to do. Effects of one call, and of calls after another, are performed in their order as far as
-/// [`Effect::Store`] is concerned; the others do not depend on each other.
+/// [`Effect::Store`] is concerned, and [`Effect::Send`] and [`Effect::Revoke`] of one attempt; the others do not depend on
+/// each other.
 #[derive(Debug)]
 pub enum Effect {
     /// Record the change in the store.

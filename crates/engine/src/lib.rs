@@ -20,6 +20,7 @@ mod progress;
 mod rates;
 mod recent_attempts;
 mod reconcile;
+mod recovery;
 mod skipping;
 mod slots;
 mod standing;

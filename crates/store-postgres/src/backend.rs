@@ -16,7 +16,7 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once that another coordinator was in the way of.
+/// How often a batch is tried again at once that another coordinator was in the way of, or whose session was ended.
 const TRIES: usize = 4;
 /// How long an idle connection may take to answer whether it is still one.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -63,7 +63,7 @@ impl Line {
     ) -> Result<Applied, Failed> {
         let Self { io, target, link } = self;
         let written = io.run(async {
-            let (mut tries, mut was_ended) = (0, false);
+            let mut tries = 0;
             loop {
                 let written = match Self::link(link, target).await {
                     Ok(link) => work.write(link, batch, manner, prepared).await,
@@ -72,8 +72,8 @@ impl Line {
                 match written {
                     Err(Failed::RolledBack(error)) if was_in_the_way(&error) && tries < TRIES => tries += 1,
                     // A session that was ended says nothing of the next one.
-                    Err(Failed::RolledBack(error)) if error.is_of_the_session() && !was_ended => {
-                        was_ended = true;
+                    Err(Failed::RolledBack(error)) if error.is_of_the_session() && tries < TRIES => {
+                        tries += 1;
                         *link = None;
                     }
                     written => return written,
@@ -107,6 +107,19 @@ impl Line {
             self.link = None;
             write_error(&error)
         })
+    }
+}
+
+/// The error of a batch that was sent before, and what became of it then is not known. That it could not be sent again, as
+/// to a server that takes no connection, does not say it. What is wrong with its entries would have kept it from being
+/// committed.
+fn still_in_doubt(error: BatchError) -> BatchError {
+    match error {
+        BatchError::RolledBack(error) => BatchError::Unknown(error),
+        known @ (BatchError::Deterministic { .. }
+        | BatchError::Damaged { .. }
+        | BatchError::Unknown(_)
+        | BatchError::Superseded { .. }) => known,
     }
 }
 
@@ -164,10 +177,7 @@ impl Leader {
                 Ok(applied)
             }
             Err(Failed::Fenced) => self.find_out(batch),
-            // That it could not be sent again does not say what became of it before.
-            Err(Failed::RolledBack(error)) if was_in_doubt && !error.is_answer() => {
-                Err(BatchError::Unknown(write_error(&error)))
-            }
+            Err(Failed::RolledBack(error)) if was_in_doubt => Err(still_in_doubt(batch_error(&error))),
             Err(Failed::RolledBack(error)) => Err(batch_error(&error)),
             Err(Failed::Unknown(error)) => {
                 if let Some(answers) = prepared {
@@ -243,9 +253,7 @@ impl Backend for Submitter {
                 self.line.hint();
                 Ok(applied)
             }
-            Err(Failed::RolledBack(error)) if may_be_stored && !error.is_answer() => {
-                Err(BatchError::Unknown(write_error(&error)))
-            }
+            Err(Failed::RolledBack(error)) if may_be_stored => Err(still_in_doubt(batch_error(&error))),
             Err(Failed::RolledBack(error)) => Err(batch_error(&error)),
             Err(Failed::Unknown(error)) => {
                 self.in_doubt = Some(batch.id);

@@ -96,7 +96,7 @@ fn alert_tells_that_work_waits_for_a_first_worker() {
 
 #[test]
 fn alert_tells_that_workers_fall_silent() {
-    let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "2000")]);
+    let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "4000")]);
     let worker = Worker::join(&coordinator, &[]);
     let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
     let silent: Vec<_> = (0..3).map(|_| FakeWorker::join(&coordinator, Fault::Silence)).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::helpers::{Coordinator, FakeWorker, Fault, Worker, eventually, heavy, published_sum};
 
 /// A worker that never answers loses its lease after this time.
-const SHORT_LEASES: (&str, &str) = ("DIVVY_LEASE_TIMEOUT_MS", "300");
+const SHORT_LEASES: (&str, &str) = ("DIVVY_LEASE_TIMEOUT_MS", "1000");
 
 /// The pause after the first failure in a row; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -33,6 +33,7 @@ mod remains_of_programs;
 mod restarts;
 mod revocations;
 mod rolling_upgrade;
+mod service_commands;
 mod several_clocks;
 mod several_coordinators;
 mod several_crashes;

@@ -4,7 +4,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{ProgramGrid, Proxy, Signal, Worker, eventually, heavy, path, processes_marked, within};
+use crate::helpers::{
+    ProgramGrid, Proxy, Signal, Worker, eventually, heavy, in_time, path, processes_marked, until_gone, within,
+};
 
 /// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
 const SUM: &str = "124999999750000000";
@@ -299,7 +301,8 @@ fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile()
     let hostile = grid.put(&grid.hostile());
     let names = grid.names(TALKER);
     let variables = [("DIVVY_ALLOW_NATIVE", "1"), ("DIVVY_PROGRAMS", path(&names))];
-    let mut worker = grid.worker("worker", &variables);
+    let start_worker = || grid.worker("worker", &variables);
+    let mut worker = Some(start_worker());
 
     let talking = grid.submit("wait", &["--range", "0..1", "--step", "1"]);
     eventually("its stderr is seen", || (grid.printed(&["job", "logs", &talking]) == "[task 0] waits").then_some(()));
@@ -311,19 +314,21 @@ fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile()
         eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
         job
     };
-    let gone = |marker: &str| {
-        within(GONE_WITHIN, "its processes are gone", || processes_marked(marker).is_empty().then_some(()))
-    };
     let marker = format!("canceled-{}", std::process::id());
-    let job = run(&marker);
-    grid.printed(&["job", "cancel", &job]);
-    gone(&marker);
-
+    in_time(GONE_WITHIN, "the processes of a canceled job are gone", || {
+        let job = run(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        until_gone(&marker)
+    });
     let marker = format!("killed-{}", std::process::id());
-    let job = run(&marker);
-    worker.kill();
-    gone(&marker);
-    grid.printed(&["job", "cancel", &job]);
+    in_time(GONE_WITHIN, "the processes of a killed worker are gone", || {
+        let mut killed = worker.take().unwrap_or_else(start_worker);
+        let job = run(&marker);
+        killed.kill();
+        let took = until_gone(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        took
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::helpers::{ProgramGrid, Worker, eventually, heavy, path, processes_marked, within};
+use crate::helpers::{ProgramGrid, Worker, eventually, heavy, in_time, path, processes_marked, until_gone};
 
 /// What a canceled job's processes and those of a killed worker may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
@@ -68,25 +68,29 @@ fn worker_holds_no_more_descriptors_threads_children_and_files_after_hostile_pro
 fn processes_of_a_named_program_that_have_left_its_session_are_gone_with_their_job_and_their_worker() {
     let grid = ProgramGrid::start();
     let names = grid.names(&format!("[program.hostile]\ncommand = [{:?}]\n", path(&grid.hostile())));
-    let mut worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let start_worker = || grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    let mut worker = Some(start_worker());
     let run = |marker: &str| {
         let args = grid.write("args.jsonl", format!("[\"orphan in a session\", 1, {marker:?}]\n"));
         let job = grid.submit("hostile", &["--args-file", path(&args)]);
         eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
         job
     };
-    let gone = |marker: &str| {
-        within(GONE_WITHIN, "its processes are gone", || processes_marked(marker).is_empty().then_some(()))
-    };
     let marker = format!("canceled-named-{}", std::process::id());
-    let job = run(&marker);
-    grid.printed(&["job", "cancel", &job]);
-    gone(&marker);
-
+    in_time(GONE_WITHIN, "the processes of a canceled job are gone", || {
+        let job = run(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        until_gone(&marker)
+    });
     let marker = format!("killed-named-{}", std::process::id());
-    run(&marker);
-    worker.kill();
-    gone(&marker);
+    in_time(GONE_WITHIN, "the processes of a killed worker are gone", || {
+        let mut killed = worker.take().unwrap_or_else(start_worker);
+        let job = run(&marker);
+        killed.kill();
+        let took = until_gone(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        took
+    });
 }
 
 #[test]

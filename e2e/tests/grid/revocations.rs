@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::helpers::{Coordinator, Order, Sleeper, Worker, eventually, heavy, within};
+use crate::helpers::{Coordinator, Order, Sleeper, Worker, eventually, heavy, in_time};
 
 /// No lease of a job is given out later than this after the answer to its cancellation or pause.
 const GIVE_OUT_LIMIT: Duration = Duration::from_millis(50);
@@ -27,11 +27,12 @@ fn stops_at_once(action: &str, state: &str) {
     let _turn = heavy();
     // Many leases a second, of which one could slip through, and leases that would go on far beyond the limit.
     for lease_target_ms in ["100", "5000"] {
-        stops_leases_at_once(action, state, lease_target_ms);
+        in_time(Duration::ZERO, "nothing is late", || stop_leases(action, state, lease_target_ms));
     }
 }
 
-fn stops_leases_at_once(action: &str, state: &str, lease_target_ms: &str) {
+/// By how much the limits were missed.
+fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
     let coordinator = Coordinator::start(&[("DIVVY_LEASE_TARGET_MS", lease_target_ms)]);
     let client = coordinator.client();
     let workers = [(); 2].map(|()| Worker::join(&coordinator, &[("DIVVY_SLOTS", "2")]));
@@ -46,19 +47,20 @@ fn stops_leases_at_once(action: &str, state: &str, lease_target_ms: &str) {
     let job = client.act(&id, action);
     let (answered_at, answered) = (Instant::now(), SystemTime::now());
     assert_eq!(job["state"], state);
-    let left = STOP_LIMIT.saturating_sub(answered_at.elapsed());
-    within(left, "nobody computes", || {
+    eventually("nobody computes", || {
         (coordinator.busy() == 0 && workers.iter().all(|worker| running(worker) == 0.0)).then_some(())
     });
+    let stopped_after = answered_at.elapsed();
     // The time itself is what is tried: nothing may be given out in it.
     thread::sleep(Duration::from_millis(500));
     assert_eq!((coordinator.busy(), client.job(&id)["attempts"].as_u64()), (0, job["attempts"].as_u64()));
     let last = sleeper.leases().iter().map(|lease| lease.given_out_at).max().expect("some leases");
-    assert!(last <= answered + GIVE_OUT_LIMIT, "{:?} after the answer", last.duration_since(answered));
+    let given_out_after = last.duration_since(answered).unwrap_or_default();
 
     if action == "pause" {
         let done = job["tasks"]["succeeded"].as_u64();
         assert_eq!(client.act(&id, "resume")["state"], "running");
         eventually("it goes on", || (client.job(&id)["tasks"]["succeeded"].as_u64() > done).then_some(()));
     }
+    stopped_after.saturating_sub(STOP_LIMIT).max(given_out_after.saturating_sub(GIVE_OUT_LIMIT))
 }

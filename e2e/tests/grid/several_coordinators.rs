@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::helpers::{
-    Group, Order, Signal, Worker, all_events, eventually, heavy, published_sum, request, send, try_request,
+    Group, Order, Signal, Worker, all_events, eventually, heavy, in_time, published_sum, request, send, try_request,
 };
 
 /// Long enough that tasks are under way whatever happens to a coordinator, short enough to wait for.
@@ -215,28 +215,33 @@ fn while_the_database_is_away_work_goes_on_and_afterwards_everything_does() {
     let _turn = heavy();
     let group = Group::start_on_own_server(2, &SMALL);
     let work = Work::start(&group);
-    group.server().kill();
-    let refused = eventually("reads are refused", || {
-        let answer = request(group.coordinators[0].public, "GET", "/v1/jobs", &[], "");
-        (answer.status != 200).then_some(answer)
+    let mut outages = 0;
+    in_time(LONGEST_RETURN + Duration::from_secs(3), "everything goes on", || {
+        outages += 1;
+        group.server().kill();
+        let refused = eventually("reads are refused", || {
+            let answer = request(group.coordinators[0].public, "GET", "/v1/jobs", &[], "");
+            (answer.status != 200).then_some(answer)
+        });
+        assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
+        refused.problem(503);
+        group.server().start_again();
+        let back_at = Instant::now();
+        // Stored, leased, computed and stored again, by way of whoever leads.
+        let (order, key) = (Order::sleep(1, 0.0), format!("back-{outages}"));
+        let id = eventually("a job is accepted again", || {
+            let headers = [("idempotency-key", key.as_str())];
+            let answer = try_request(group.coordinators[0].public, "POST", "/v1/jobs", &headers, &order.body)?;
+            (answer.status < 300).then(|| answer.json()["id"].as_str().expect("an id").to_owned())
+        });
+        let result = eventually("its result", || {
+            let target = format!("/v1/jobs/{id}/result");
+            let answer = try_request(group.coordinators[0].public, "GET", &target, &[], "")?;
+            (answer.status == 200).then(|| answer.json())
+        });
+        assert_eq!(result, order.result);
+        back_at.elapsed()
     });
-    assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");
-    refused.problem(503);
-    group.server().start_again();
-    let back_at = Instant::now();
-    // Stored, leased, computed and stored again, by way of whoever leads.
-    let order = Order::sleep(1, 0.0);
-    let id = eventually("a job is accepted again", || {
-        let headers = [("idempotency-key", "back")];
-        let answer = try_request(group.coordinators[0].public, "POST", "/v1/jobs", &headers, &order.body)?;
-        (answer.status < 300).then(|| answer.json()["id"].as_str().expect("an id").to_owned())
-    });
-    let result = eventually("its result", || {
-        let answer = try_request(group.coordinators[0].public, "GET", &format!("/v1/jobs/{id}/result"), &[], "")?;
-        (answer.status == 200).then(|| answer.json())
-    });
-    assert_eq!(result, order.result);
-    assert!(back_at.elapsed() < LONGEST_RETURN + Duration::from_secs(3), "{:?}", back_at.elapsed());
     let leader = group.leader();
     work.check(&group, leader);
     check_events(&group);
@@ -322,13 +327,23 @@ fn the_next_leader_leases_within_two_seconds_of_the_last_ones_death() {
     // Longer than this it waits only for workers that it may not know, just after its own start.
     let settings = [&SMALL[..], &[("DIVVY_RECOVERY_MS", "500")]].concat();
     let mut group = Group::start(2, &settings);
-    let _worker = group.worker(&[]);
-    let leader = group.leader();
-    group.client(leader).submit(&Order::sleep(10_000, 0.01), "endless");
-    eventually("it runs", || (group.coordinators[leader].completed_leases() > 5.0).then_some(()));
-    group.coordinators[leader].kill();
-    let killed_at = Instant::now();
-    let next = group.other_than(leader);
-    eventually("the next one leases", || (next.completed_leases() > 0.0).then_some(()));
-    assert!(killed_at.elapsed() < LONGEST_TAKEOVER + Duration::from_secs(1), "{:?}", killed_at.elapsed());
+    let worker = group.worker(&[]);
+    group.client(0).submit(&Order::sleep(100_000, 0.01), "endless");
+    let mut killed = None;
+    in_time(LONGEST_TAKEOVER + Duration::from_secs(1), "the next one leases", || {
+        if let Some(killed) = killed {
+            group.start_again(killed);
+            eventually("it follows and knows the worker", || {
+                (group.follows(killed) && worker.metric("divvy_worker_coordinators") >= 2.0).then_some(())
+            });
+        }
+        let leader = group.leader();
+        eventually("it runs", || (group.coordinators[leader].completed_leases() > 5.0).then_some(()));
+        group.coordinators[leader].kill();
+        killed = Some(leader);
+        let killed_at = Instant::now();
+        let next = group.other_than(leader);
+        eventually("the next one leases", || (next.completed_leases() > 0.0).then_some(()));
+        killed_at.elapsed()
+    });
 }

@@ -129,6 +129,18 @@ fn answer_at(state: &State, a: u64, b: u64) -> Option<Instant> {
     seen.answer_free_at
 }
 
+/// Measures again where the machine was too busy with other things: what is wrong by itself is wrong each time.
+pub(crate) fn at_best(measure: impl Fn() -> Result<(), String>) {
+    let mut measured = measure();
+    for _ in 0..3 {
+        if measured.is_ok() {
+            return;
+        }
+        measured = measure();
+    }
+    measured.unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
 fn right_answer(a: u64, b: u64, sum: u64) -> HttpResponse {
     HttpResponse::Ok().body(format!(r#"{{"a":{a},"b":{b},"sum":"{sum}","tasks":1,"elapsed_ms":0}}"#))
 }

@@ -72,10 +72,13 @@ async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
     first.wait_for_new_heartbeats().await;
     let age = |state: &crate::helpers::State| state.held(lease.attempt).map(|held| held.elapsed_ms);
     let before = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
-    first.wait_for_new_heartbeats().await;
+    // At least two heartbeats each time, which leave once a second.
+    for _ in 0..2 {
+        first.wait_for_new_heartbeats().await;
+    }
     let after = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
     let between = Duration::from_millis(after.saturating_sub(before));
-    assert!(between < Duration::from_millis(500), "two heartbeats, which leave once a second: {between:?}");
+    assert!(between < Duration::from_millis(1_500), "{between:?} in three seconds or more");
 }
 
 #[tokio::test]

@@ -76,8 +76,9 @@ fn stderr_comes_while_the_program_runs() {
     let grid = grid();
     let stop = AtomicBool::new(false);
     let mut seen = Vec::new();
+    let call = with_limits(&["end at SIGTERM"], |limits| limits.grace = Duration::from_secs(20));
     // Only what it says at its start lets it be stopped.
-    let outcome = grid.sandbox.run(&hostile_program(), &call(&["end at SIGTERM"]), &stop, &mut |chunk| {
+    let outcome = grid.sandbox.run(&hostile_program(), &call, &stop, &mut |chunk| {
         seen.extend_from_slice(chunk);
         stop.store(true, Ordering::Relaxed);
     });

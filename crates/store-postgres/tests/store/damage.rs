@@ -1,7 +1,7 @@
 //! Rows that the server cannot read: chunks of their long texts are gone.
 
-use model::JobState;
-use store::{ChangeKind, ReadError, Store, WriteError};
+use store::suite::damaged::a_job_that_is_damaged_meanwhile_stops_alone;
+use store::{ReadError, Store, WriteError};
 use test_postgres::Server;
 
 use crate::helpers::*;
@@ -20,43 +20,21 @@ fn damage(database: &Database, number: i64) {
     assert!(String::from_utf8_lossy(&said).contains("missing chunk"), "{}", String::from_utf8_lossy(&said));
 }
 
-async fn three_jobs(database: &Database) -> Store {
-    let store = Store::start(lead(&database.open()), KEEP_ALL).expect("a thread");
-    for number in 1..4 {
-        store.submit(range_job(number, 10)).await.expect("room");
-    }
-    store
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_the_server_cannot_read_stops_its_job_alone() {
     let database = Database::new();
-    let store = three_jobs(&database).await;
-    damage(&database, 2);
-    for task in 0..3 {
-        for number in 1..4 {
-            store.record(completed(id(number), task..task + 1, 1));
-        }
-    }
-    store.flush().await.expect("all others are written");
-    assert_eq!(store.is_failing(), None);
-    let unwritable = store.unwritable().borrow().clone();
-    assert!(matches!(unwritable.get(&id(2)), Some(WriteError::Corrupt(why)) if why.contains("missing chunk")));
-    assert_eq!(unwritable.len(), 1);
-    for number in [1, 3] {
-        assert_eq!(record_of(&store, id(number)).await.tasks_done, 3);
-    }
-    store
-        .commit(change(id(1), at(5), ChangeKind::Ended { state: JobState::Failed, result: None, error: None }))
-        .await
-        .expect("room");
-    store.submit(range_job(4, 10)).await.expect("room");
+    let store = Store::start(lead(&database.open()), KEEP_ALL).expect("a thread");
+    let said = a_job_that_is_damaged_meanwhile_stops_alone(&store, || damage(&database, 2)).await;
+    assert!(matches!(&said, WriteError::Corrupt(why) if why.contains("missing chunk")), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_the_server_cannot_read_is_canceled_and_forgotten() {
     let database = Database::new();
-    let store = three_jobs(&database).await;
+    let store = Store::start(lead(&database.open()), KEEP_ALL).expect("a thread");
+    for number in 1..4 {
+        store.submit(range_job(number, 10)).await.expect("room");
+    }
     damage(&database, 2);
     assert!(matches!(store.job(id(2)).await, Err(ReadError::Unreadable { .. })));
     assert_eq!(store.cancel_unread(id(2), at(9), "why".to_owned()).await, Ok(true));

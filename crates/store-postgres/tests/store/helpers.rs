@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use store::shared::{Acquired, Member};
+use store::shared::{Acquired, Member, Term};
 pub(crate) use store::suite::helpers::*;
 use store::suite::{Harness, SharedHarness};
-use store::{Parts, Shared};
+use store::{Leadership, Parts, Shared, Store};
 use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
-use test_postgres::Server;
+use test_postgres::{Proxy, Server};
 use uuid::Uuid;
 
 /// Longer than anything takes on a busy machine.
@@ -74,15 +74,59 @@ impl Database {
     }
 }
 
+/// A database behind a proxy.
+pub(crate) struct Behind {
+    pub(crate) database: Database,
+    pub(crate) proxy: Proxy,
+    pub(crate) shared: PostgresStore,
+}
+
+impl Behind {
+    pub(crate) fn new() -> Self {
+        let database = Database::new();
+        let proxy = Proxy::start(Server::shared().address());
+        let shared = open(&Server::url_by(proxy.address(), &database.name), &database.results);
+        Self { database, proxy, shared }
+    }
+
+    pub(crate) fn leader(&self) -> Store {
+        Store::start(lead(&self.shared), KEEP_ALL).expect("a thread")
+    }
+
+    pub(crate) fn follower(&self) -> Store {
+        Store::follow(self.shared.follow().expect("reachable"), KEEP_ALL).expect("a thread")
+    }
+}
+
+/// Waits for a condition.
+pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Takes the lease over, whoever holds it: what was opened before is closed.
 pub(crate) fn lead(shared: &dyn Shared) -> Parts {
     let mut leadership = shared.leadership();
-    eventually("the lease is there to be taken", || match leadership.acquire(Uuid::from_u128(1)) {
-        Ok(Acquired::Leads(term)) => Ok(shared.lead(term.epoch).expect("it leads")),
-        Ok(held @ Acquired::Held { .. }) => Err(format!("{held:?}")),
-        // A busy machine does not answer within the time of a lease.
-        Err(error) => Err(error.to_string()),
+    eventually("the lease is there to be taken", || match acquire(&mut *leadership, 1) {
+        Acquired::Leads(term) => Ok(shared.lead(term.epoch).expect("it leads")),
+        held @ Acquired::Held { .. } => Err(format!("{held:?}")),
     })
+}
+
+/// The first answer to a member that asks for the lease: a busy machine does not always answer within the time of a lease.
+pub(crate) fn acquire(leadership: &mut dyn Leadership, member: u128) -> Acquired {
+    eventually("it is answered", || leadership.acquire(Uuid::from_u128(member)).map_err(|error| error.to_string()))
+}
+
+/// The term of a member that is given the lease by the first answer.
+pub(crate) fn acquire_free(leadership: &mut dyn Leadership, member: u128) -> Term {
+    match acquire(leadership, member) {
+        Acquired::Leads(term) => term,
+        held @ Acquired::Held { .. } => panic!("{held:?}"),
+    }
 }
 
 /// Tells the others of a member.
@@ -92,7 +136,7 @@ pub(crate) fn announce(shared: &dyn Shared, member: &Member) {
 }
 
 /// What `attempt` comes to, once it does.
-fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {
         match attempt() {

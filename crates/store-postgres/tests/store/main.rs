@@ -2,6 +2,7 @@
 
 mod contract;
 mod damage;
+mod doubt;
 mod ended_sessions;
 mod failing;
 mod helpers;

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use store::WriteError;
+use store::suite::damaged::a_job_that_is_damaged_meanwhile_stops_alone;
 
 use crate::helpers::*;
 
@@ -28,22 +29,7 @@ fn damage(database: &Path, number: i64) {
 #[tokio::test]
 async fn a_damaged_page_stops_the_job_that_is_on_it_alone() {
     let (directory, store) = new_store();
-    for number in 1..4 {
-        store.submit(range_job(number, 10)).await.expect("room");
-    }
-    damage(&directory.path().join("divvy.db"), 2);
-    for task in 0..3 {
-        for number in 1..4 {
-            store.record(completed(id(number), task..task + 1, 1));
-        }
-    }
-    store.flush().await.expect("all others are written");
-    assert_eq!(store.is_failing(), None);
-    let unwritable = store.unwritable().borrow().clone();
-    assert!(matches!(unwritable.get(&id(2)), Some(WriteError::Corrupt(_))), "{unwritable:?}");
-    assert_eq!(unwritable.len(), 1);
-    for number in [1, 3] {
-        assert_eq!(record_of(&store, id(number)).await.tasks_done, 3);
-    }
-    store.submit(range_job(4, 10)).await.expect("room");
+    let database = directory.path().join("divvy.db");
+    let said = a_job_that_is_damaged_meanwhile_stops_alone(&store, || damage(&database, 2)).await;
+    assert!(matches!(said, WriteError::Corrupt(_)), "{said:?}");
 }

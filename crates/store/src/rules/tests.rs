@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::change::StoredObject;
+use crate::retention::SPAN_BYTES;
 
 const TASKS: u64 = 30;
 

@@ -51,6 +51,30 @@ fn damage_second(harness: &dyn Harness, damage: &str, is_of_record: bool) -> boo
     harness.damage(&format!("{damage} WHERE {rows}"))
 }
 
+/// What the database finds damaged while the store is open stops the job that it is of, and no other one. `damage` damages
+/// the second of three jobs. Returns what is said of it.
+pub async fn a_job_that_is_damaged_meanwhile_stops_alone(store: &Store, damage: impl FnOnce()) -> WriteError {
+    for number in 1..4 {
+        store.submit(range_job(number, 10)).await.expect("room");
+    }
+    damage();
+    for task in 0..3 {
+        for number in 1..4 {
+            store.record(completed(id(number), task..task + 1, 1));
+        }
+    }
+    store.flush().await.expect("all others are written");
+    assert_eq!(store.is_failing(), None);
+    let unwritable = store.unwritable().borrow().clone();
+    assert!(unwritable.keys().eq([&id(2)]), "{unwritable:?}");
+    for number in [1, 3] {
+        assert_eq!(record_of(store, id(number)).await.tasks_done, 3);
+    }
+    store.commit(ended(id(1), JobState::Failed, None)).await.expect("room");
+    store.submit(range_job(4, 10)).await.expect("room");
+    unwritable[&id(2)].clone()
+}
+
 pub async fn a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on(harness: &dyn Harness) {
     for (damage, is_of_record) in DAMAGES {
         let harness = harness.crashed();

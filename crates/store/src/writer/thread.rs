@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use model::JobId;
 use tokio::sync::watch;
 
+use super::refusals::{log_refusal, refuse};
 use super::suspects::{Suspects, changed_job};
 use crate::backend::{Applied, Backend, BatchError, raise_latest};
 use crate::batch::{Answer, Batch, Entry, Epoch};
@@ -178,7 +179,7 @@ impl WriterThread {
                     parts.extend([second, first]);
                 }
                 Err(BatchError::Deterministic { entry, reason }) => {
-                    if Self::refuse(&mut part, entry.unwrap_or(0), reason) {
+                    if refuse(&mut part, entry.unwrap_or(0), reason) {
                         parts.push(part);
                     } else {
                         let answers = vec![Answer::Done; part.entries.len()];
@@ -375,21 +376,6 @@ impl WriterThread {
         self.queue.stop(&error);
     }
 
-    /// Answers an entry that cannot be written; nothing takes its place. False: nothing is there already.
-    fn refuse(part: &mut Group, index: usize, reason: String) -> bool {
-        let Some(entry) = part.entries.get_mut(index).filter(|entry| !matches!(entry, Entry::Nothing)) else {
-            tracing::error!(%reason, "a batch was refused");
-            return false;
-        };
-        log_refusal(entry, &reason);
-        *entry = Entry::Nothing;
-        if let Some(reply) = part.tickets.get_mut(index).and_then(|ticket| ticket.reply.take()) {
-            // The caller may have left.
-            let _ = reply.send(Ok(Answer::Refused(reason)));
-        }
-        true
-    }
-
     fn answer(&self, group: Group, answers: Vec<Answer>) {
         self.queue.finished(group.len());
         for ((entry, ticket), answer) in group.entries.into_iter().zip(group.tickets).zip(answers) {
@@ -404,16 +390,5 @@ impl WriterThread {
         for reply in group.barriers {
             let _ = reply.send(Ok(Answer::Done));
         }
-    }
-}
-
-fn log_refusal(entry: &Entry, reason: &str) {
-    match entry {
-        Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
-        Entry::Submission(job) => tracing::error!(job_id = %job.id, %reason, "a job was refused"),
-        Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
-        Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),
-        Entry::Log(log) => tracing::error!(job_id = %log.job, %reason, "a log was refused"),
-        Entry::Housekeeping(_) | Entry::Drain(_) | Entry::Nothing => tracing::error!(%reason, "a deletion was refused"),
     }
 }

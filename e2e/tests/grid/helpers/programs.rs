@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -234,6 +234,13 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
         arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes())
     };
     processes.filter(is_marked).collect()
+}
+
+/// Waits until no process is marked. Returns how long that took.
+pub(crate) fn until_gone(marker: &str) -> Duration {
+    let since = Instant::now();
+    eventually("its processes are gone", || processes_marked(marker).is_empty().then_some(()));
+    since.elapsed()
 }
 
 pub(crate) fn path(path: &Path) -> &str {

@@ -9,7 +9,7 @@ pub(crate) use coordinator::{FakeCoordinator, State, own_address};
 pub(crate) use worker::{Lease, Worker};
 
 /// How long anything may take that a test waits for.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Polls for something that the worker shows only when it is asked.
 pub(crate) async fn eventually<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T {

@@ -22,6 +22,8 @@ impl PythonWorkers {
             Command::new("divvy-python-worker")
                 .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", &coordinators])
                 .kill_on_drop(true)
+                // Ctrl-C reaches the group of this process, which then stops them: a second signal would end their calls.
+                .process_group(0)
                 .spawn()
                 .context("start divvy-python-worker, which `pip install './sdk/python[executor]'` in a checkout of divvy brings")
         };

@@ -119,6 +119,10 @@ impl Target {
         if config.get_hosts().is_empty() {
             return Err(OpenError::Url("it names no host".to_owned()));
         }
+        let is_rest_of_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(is_rest_of_password) {
+            return Err(OpenError::Url("an @ in the user's name or the password must be written as %40".to_owned()));
+        }
         set_defaults(&mut config);
         let roots = roots(mode, root_cert.as_deref())?;
         let tls = tls::connector(roots, mode == Mode::VerifyFull).map_err(OpenError::Url)?;
@@ -242,6 +246,7 @@ mod tests {
             ("postgres://me:secret@db/jobs?sslmode=maybe", "sslmode must be"),
             ("postgres://me:secret@db/jobs?colour=red", "colour"),
             ("postgres:///jobs", "names no host"),
+            ("postgres://me:my@secret@db/jobs", "must be written as %40"),
             ("postgres://me:secret@db/jobs?options=-c%20search_path%3Dother", "give each grid its own database"),
             ("mysql://me:secret@db/jobs", "begin with postgres://"),
             ("postgres://me:secret@one:5432,two:many/jobs", "port"),

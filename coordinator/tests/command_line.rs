@@ -117,7 +117,7 @@ fn failure_to_start_is_a_line_of_json_where_the_log_is() {
 #[test]
 fn start_that_waits_for_its_database_ends_well_at_a_signal() {
     let results = directory();
-    for signal in ["-TERM", "-INT", "-HUP"] {
+    for signal in ["-TERM", "-INT"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
         command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
         // Nobody ever listens there.

@@ -361,17 +361,17 @@ pub(crate) struct Up {
 impl Up {
     /// The directory for data; none where jobs end with the grid.
     pub(crate) fn data_dir(&self) -> Option<PathBuf> {
-        self.data_dir.clone().or_else(|| variable("DIVVY_DATA_DIR").map(PathBuf::from))
+        self.data_dir.clone().or_else(|| non_empty("DIVVY_DATA_DIR").map(PathBuf::from))
     }
 
     /// Whether jobs are in a database.
     pub(crate) fn has_database(&self) -> bool {
-        self.store_url.is_some() || variable("DIVVY_STORE_URL").is_some()
+        self.store_url.is_some() || non_empty("DIVVY_STORE_URL").is_some()
     }
 }
 
 /// A variable of the environment that is not empty.
-fn variable(name: &str) -> Option<OsString> {
+fn non_empty(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 

@@ -227,7 +227,7 @@ fn port_behind(port: u16, number: u32) -> anyhow::Result<u16> {
     if port == 0 {
         return Ok(0);
     }
-    u16::try_from(u32::from(port) + number).context("there are not enough ports behind the given one")
+    u16::try_from(u32::from(port) + number).ok().context("there are not enough ports behind the given one")
 }
 
 async fn join(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `divvy up`.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use anyhow::Context;
 
@@ -29,10 +30,10 @@ pub(crate) async fn run(arguments: &Up) -> Result<(), Failure> {
 async fn serve(arguments: &Up) -> Result<(), Failure> {
     service::raise_open_files_limit();
     warn_about_variables();
-    let stop = service::shutdown_signal().context("catch signals")?;
+    let mut stop = pin!(service::shutdown_signal().context("catch signals")?);
     let (public_addr, data_dir) = (SocketAddr::new(arguments.host, arguments.port), arguments.data_dir());
     let kept = match &data_dir {
-        _ if arguments.store_url.is_some() => "jobs are kept in the database".to_owned(),
+        _ if arguments.has_database() => "jobs are kept in the database".to_owned(),
         Some(directory) => format!("jobs and results are kept in {}", directory.display()),
         None => "jobs and results end with this grid: --data-dir DIRECTORY keeps them".to_owned(),
     };
@@ -43,7 +44,8 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
         data_dir,
         store_url: arguments.store_url.clone(),
     };
-    let mut grid = EmbeddedGrid::start(ports, shape)?;
+    let started = service::build_until(stop.as_mut(), move || EmbeddedGrid::start(ports, shape)).await?;
+    let Some(mut grid) = started.transpose()? else { return Ok(()) };
     let internal_urls = grid.internal_urls();
     let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_urls)?;
     tell(&format!("workers of your own: {}", internal_urls.join(" ")));

@@ -1,6 +1,6 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -228,10 +228,15 @@ fn pod_ip(text: String) -> anyhow::Result<Option<IpAddr>> {
     Ok(address)
 }
 
-/// Whether a text is `HOST:PORT` with a port that can be asked.
+/// Whether a text is `HOST:PORT` with a port that can be asked, and no URL.
 pub(crate) fn is_host_and_port(text: &str) -> bool {
-    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
-    parts.is_some_and(|(_, port)| port.parse::<NonZeroU16>().is_ok())
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let of_address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match of_address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    };
+    is_host && port.parse::<NonZeroU16>().is_ok()
 }
 
 /// Every variable, as the comments of [`Config`] and [`DoorSettings`] describe it.

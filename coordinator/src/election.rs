@@ -38,7 +38,7 @@ pub(crate) enum Signal {
 enum Order {
     /// Give the lease of this epoch up and let others try.
     StandBack(Epoch),
-    /// Give any lease up, take none any more, and drop the sender.
+    /// Give any lease up, take none any more, leave the list of members, and drop the sender.
     Retire(oneshot::Sender<()>),
 }
 
@@ -67,6 +67,7 @@ impl Election {
             noticed: Box::new(noticed),
             trust: None,
             announced_at: None,
+            has_left: false,
             is_failing: false,
         };
         thread::Builder::new().name("leadership".to_owned()).spawn(move || candidate.run())?;
@@ -84,14 +85,14 @@ impl Election {
         let _ = self.orders.send(Order::StandBack(epoch));
     }
 
-    /// Gives the lease up and takes none any more. Resolves when the store has it, or does not answer in time: a process that
-    /// ends before would keep the others waiting until the lease expires.
+    /// Gives the lease up, takes none any more and leaves the list of members. Resolves when the store has it, or does not
+    /// answer in time: a process that ends before would keep the others waiting until the lease expires.
     pub(crate) async fn retire(&self) {
         let (sender, has_resigned) = oneshot::channel();
         // The thread may be gone, and with it the sender.
         let _ = self.orders.send(Order::Retire(sender));
         if timeout(RESIGN_TIMEOUT, has_resigned).await.is_err() {
-            warn!("the store does not take the leadership back in time: it expires");
+            warn!("the store does not answer a coordinator that stops: the others find it silent");
         }
     }
 }
@@ -106,6 +107,7 @@ struct Candidate {
     /// Of the term that goes on.
     trust: Option<Trust>,
     announced_at: Option<Instant>,
+    has_left: bool,
     is_failing: bool,
 }
 
@@ -122,17 +124,9 @@ impl Candidate {
             let pause = self.candidacy.due().saturating_duration_since(Instant::now());
             match self.orders.recv_timeout(pause) {
                 Ok(Order::StandBack(epoch)) => self.resign(epoch.0),
-                Ok(Order::Retire(_has_resigned)) => {
-                    if let Some(epoch) = self.candidacy.retire() {
-                        self.resign(epoch);
-                    }
-                }
+                Ok(Order::Retire(_has_resigned)) => self.retire(),
                 Err(RecvTimeoutError::Timeout) => (),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return if let Some(epoch) = self.candidacy.retire() {
-                        self.resign(epoch);
-                    };
-                }
+                Err(RecvTimeoutError::Disconnected) => return self.retire(),
             }
         }
     }
@@ -197,8 +191,19 @@ impl Candidate {
         (self.noticed)();
     }
 
+    fn retire(&mut self) {
+        if let Some(epoch) = self.candidacy.retire() {
+            self.resign(epoch);
+        }
+        if !std::mem::replace(&mut self.has_left, true)
+            && let Err(error) = self.leadership.leave(self.member.id)
+        {
+            debug!(%error, "could not leave the list of members: the others find this one silent");
+        }
+    }
+
     fn announce_if_due(&mut self) {
-        if self.announced_at.is_some_and(|at| at.elapsed() < ANNOUNCE_INTERVAL) {
+        if self.has_left || self.announced_at.is_some_and(|at| at.elapsed() < ANNOUNCE_INTERVAL) {
             return;
         }
         self.announced_at = Some(Instant::now());

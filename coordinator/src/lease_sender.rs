@@ -256,7 +256,7 @@ impl LeaseSender {
                         LeaseEnd::Returned
                     }
                     LeaseFailure::Undeliverable => {
-                        warn!(%job_id, %attempt, %worker_id, "worker cannot be reached");
+                        warn!(%job_id, %attempt, %worker_id, "a worker cannot be reached or refuses a lease");
                         LeaseEnd::Returned
                     }
                     LeaseFailure::Unsupported => {

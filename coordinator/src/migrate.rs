@@ -14,7 +14,7 @@ pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--fr
     there are some.\n";
 
 /// A store by its name on the command line.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 enum Place {
     Directory(PathBuf),
     /// Its URI, which may hold a password.
@@ -72,17 +72,18 @@ impl Request {
         let (mut from, mut to, mut from_results, mut to_results) = (None, None, None, None);
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
-            let value = rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"))?;
+            let mut value = || rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"));
             match option.as_str() {
-                "--from" => from = Some(Place::parse(value)?),
-                "--to" => to = Some(Place::parse(value)?),
-                "--from-results" => from_results = Some(Url::parse(value).context("read --from-results")?),
-                "--to-results" => to_results = Some(Url::parse(value).context("read --to-results")?),
+                "--from" => from = Some(Place::parse(value()?)?),
+                "--to" => to = Some(Place::parse(value()?)?),
+                "--from-results" => from_results = Some(Url::parse(value()?).context("read --from-results")?),
+                "--to-results" => to_results = Some(Url::parse(value()?).context("read --to-results")?),
                 _ => bail!("{option} is no option of migrate\n\n{USAGE}"),
             }
         }
         let from = from.with_context(|| format!("--from is missing\n\n{USAGE}"))?;
         let to = to.with_context(|| format!("--to is missing\n\n{USAGE}"))?;
+        ensure!(from != to, "--from and --to name the same store");
         Ok(Self { from, to, from_results, to_results })
     }
 }

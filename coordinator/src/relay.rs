@@ -4,6 +4,7 @@ mod bounds;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::http::State;
@@ -96,6 +97,8 @@ pub(crate) struct LeaderRelay {
     bounds: Bounds,
     bodies: BodyBudget,
     metrics: CoordinatorMetrics,
+    /// Whether the leader cannot be reached, which is said once.
+    is_cut_off: AtomicBool,
 }
 
 /// A request that is passed on.
@@ -169,6 +172,7 @@ impl LeaderRelay {
             bounds: Bounds::new(config),
             bodies: state.bodies.clone(),
             metrics: state.metrics.clone(),
+            is_cut_off: AtomicBool::new(false),
         })
     }
 
@@ -218,6 +222,11 @@ impl LeaderRelay {
             }
         }
         self.metrics.forwarded(Forwarded::Failed);
+        // A leader that the store names is another matter than none.
+        let is_there = leaders.borrow().as_ref().is_some_and(|leader| leader.id != self.members.own().id);
+        if is_there && self.is_cut_off.load(Ordering::Relaxed) {
+            return Err(ApiError::Unavailable("the coordinator that leads cannot be reached from this one".to_owned()));
+        }
         Err(ApiError::NotLeading)
     }
 
@@ -287,21 +296,33 @@ impl LeaderRelay {
         tokio::select! {
             sent = sending => match sent {
                 Err(error) => Asked::Refused(error),
-                Ok(answered) => Self::asked(&base, answered),
+                Ok(answered) => self.asked(&base, answered),
             },
             () = superseded(self.members.leader(), leader.epoch) => Asked::Broken,
         }
     }
 
-    fn asked(base: &str, answered: reqwest::Result<Response>) -> Asked {
+    fn asked(&self, base: &str, answered: reqwest::Result<Response>) -> Asked {
+        let is_cut_off = answered.as_ref().is_err_and(reqwest::Error::is_connect);
+        let was_cut_off = self.is_cut_off.swap(is_cut_off, Ordering::Relaxed);
+        if was_cut_off && !is_cut_off {
+            info!(%base, "the coordinator that leads is reached again");
+        }
         match answered {
             Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
             // The server of a leader that was halted has given the request up unread: this process sends each whole.
             Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
             Ok(response) => Asked::Answered(response),
+            Err(error) if is_cut_off => {
+                if !was_cut_off {
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    warn!(%base, error, "the coordinator that leads cannot be reached");
+                }
+                Asked::NotTaken
+            }
             Err(error) => {
                 debug!(%base, %error, "the leader does not answer");
-                if error.is_connect() { Asked::NotTaken } else { Asked::Broken }
+                Asked::Broken
             }
         }
     }

@@ -315,10 +315,12 @@ async fn watch_workers(workers: Arc<Workers>, metrics: CoordinatorMetrics) {
 }
 
 fn listeners(config: &Config) -> anyhow::Result<(Listener, Listener)> {
-    let routes = http::public_routes(config.dashboard == Switch::On);
-    let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(config.doors.public()?, routes);
+    let (routes, mut doors) = (http::public_routes(config.dashboard == Switch::On), config.doors.clone());
+    let advertised = [&config.advertise_public_addr, &config.advertise_internal_addr];
+    advertised.into_iter().flatten().for_each(|address| doors.allowed_hosts.allow_own(address));
+    let public = bind(config.public_addr, "DIVVY_PUBLIC_ADDR")?.guarded(doors.public()?, routes);
     let internal = bind(config.internal_addr, "DIVVY_INTERNAL_ADDR")?;
-    Ok((public, internal.guarded(config.doors.internal()?, http::INTERNAL)))
+    Ok((public, internal.guarded(doors.internal()?, http::INTERNAL)))
 }
 
 /// What both listeners serve.

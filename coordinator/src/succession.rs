@@ -1,4 +1,5 @@
-//! A start beside a coordinator that still stops: both have the same data directory for as long as its drain takes.
+//! A start that can be given up: beside a coordinator that still stops, both have the same data directory for as long as its
+//! drain takes; and a database may be away.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,9 +26,11 @@ pub async fn build_after_predecessor(
     let deadline = Instant::now() + Duration::from_millis(config.lock_timeout_ms);
     let mut is_first = true;
     loop {
-        match Coordinator::build(config.clone()) {
-            Err(error) if is_in_use(&error) && Instant::now() < deadline => {}
-            built => return built.map(Some),
+        let own = config.clone();
+        match service::build_until(stop.as_mut(), move || Coordinator::build(own)).await? {
+            None => return Ok(None),
+            Some(Err(error)) if is_in_use(&error) && Instant::now() < deadline => {}
+            Some(built) => return built.map(Some),
         }
         if is_first {
             let timeout_ms = config.lock_timeout_ms;

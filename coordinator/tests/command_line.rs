@@ -1,6 +1,7 @@
 //! `divvy-coordinator` with arguments of its own.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
@@ -55,6 +56,7 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
         (&["front", "--check-config"], "", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front", "--check-config"], ":80", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front", "--check-config"], "localhost:0", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front", "--check-config"], "http://localhost:80", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front"], "localhost", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front"], "localhost:1", 1, "listen on 192.0.2.1:1 (DIVVY_PUBLIC_ADDR)"),
         (&["front", "--to", "localhost:1"], "localhost:1", 2, "--help"),
@@ -68,12 +70,46 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
 }
 
 #[test]
+fn start_that_waits_for_its_database_ends_well_at_a_signal() {
+    let results = directory();
+    for signal in ["-TERM", "-INT"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+        // Nobody ever listens there.
+        command.env("DIVVY_STORE_URL", "postgres://divvy@127.0.0.1:1/divvy");
+        command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("run the service");
+        let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("waiting for the database")));
+        let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().expect("run kill");
+        assert!(sent.success());
+        let rest: Vec<String> = lines.collect();
+        assert_eq!(process.wait().expect("it ends").code(), Some(0), "{signal}: {rest:?}");
+    }
+}
+
+#[test]
+fn files_of_a_service_account_are_told_with_the_variable_of_their_directory() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    command.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "1");
+    command.env("DIVVY_KUBERNETES_ACCOUNT_DIR", "/nowhere").env("DIVVY_WORKER_SERVICE_ACCOUNTS", "divvy:worker");
+    let data = directory();
+    let output = command.env("DIVVY_DATA_DIR", data.path()).output().expect("run the service");
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    let told = "use the service account's files in /nowhere (DIVVY_KUBERNETES_ACCOUNT_DIR)";
+    assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
+}
+
+#[test]
 fn migrate_says_what_it_needs() {
     for (arguments, said) in [
         (&["migrate"][..], "--from is missing"),
         (&["migrate", "--from", "somewhere"], "--to is missing"),
         (&["migrate", "--from"], "needs a value"),
         (&["migrate", "--form", "x"], "no option of migrate"),
+        (&["migrate", "--version"], "no option of migrate"),
+        (&["migrate", "--from", "x", "--to", "x"], "the same store"),
         (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql://host/db"),
         (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db"),
     ] {

@@ -22,6 +22,15 @@ pub(crate) struct Epoch {
 struct Highest {
     epoch: u64,
     seen_at: Instant,
+    /// The lower epoch that was refused last.
+    refused: Option<u64>,
+}
+
+impl Highest {
+    /// Whether another epoch is refused than the last time.
+    fn is_news(&mut self, refused: u64) -> bool {
+        self.refused.replace(refused) != Some(refused)
+    }
 }
 
 /// A coordinator of a lower epoch than the highest.
@@ -35,7 +44,7 @@ pub(crate) struct StaleEpoch {
 impl Epoch {
     pub(crate) fn new(orphan_timeout: Duration) -> Self {
         let timeout = orphan_timeout.max(LEAST_TIMEOUT);
-        Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now() }) }
+        Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now(), refused: None }) }
     }
 
     /// Remembers an epoch.
@@ -53,14 +62,20 @@ impl Epoch {
 
     fn see_at(&self, given: u64, now: Instant) -> Result<(), StaleEpoch> {
         let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
-        let Highest { epoch, seen_at } = *highest;
+        let Highest { epoch, seen_at, .. } = *highest;
         if given < epoch {
             if now.saturating_duration_since(seen_at) < self.timeout {
+                if highest.is_news(given) {
+                    warn!(
+                        epoch,
+                        given, "refusing a coordinator of a lower epoch: restart this worker if the store was restored"
+                    );
+                }
                 return Err(StaleEpoch { given, highest: epoch });
             }
             warn!(epoch, given, "no coordinator shows the highest epoch any more: a lower one leads");
         }
-        *highest = Highest { epoch: given, seen_at: now };
+        (highest.epoch, highest.seen_at) = (given, now);
         Ok(())
     }
 }
@@ -76,6 +91,13 @@ mod tests {
         let epoch = Epoch::new(TIMEOUT);
         assert_eq!((epoch.see(0), epoch.see(3), epoch.see(3)), (Ok(()), Ok(()), Ok(())));
         assert_eq!(epoch.see(2), Err(StaleEpoch { given: 2, highest: 3 }));
+    }
+
+    #[test]
+    fn an_epoch_that_is_refused_over_and_over_is_told_of_once() {
+        let mut highest = Highest { epoch: 5, seen_at: Instant::now(), refused: None };
+        let told = [3, 3, 4, 4, 3].map(|refused| highest.is_news(refused));
+        assert_eq!(told, [true, false, true, false, true]);
     }
 
     #[test]

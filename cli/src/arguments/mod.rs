@@ -8,6 +8,7 @@ mod statistics;
 mod values;
 
 use std::env;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -346,7 +347,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDRESS", value_parser = ip_address, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
     /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
-    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath, conflicts_with = "store_url")]
     data_dir: Option<PathBuf>,
     /// Coordinators to start, 1 to 16; several share a database, and each has ports of its own, behind the first one's
     #[arg(long, value_name = "N", default_value = "1", value_parser = count(MAX_COORDINATORS), allow_negative_numbers = true)]
@@ -360,9 +361,18 @@ pub(crate) struct Up {
 impl Up {
     /// The directory for data; none where jobs end with the grid.
     pub(crate) fn data_dir(&self) -> Option<PathBuf> {
-        let variable = || env::var_os("DIVVY_DATA_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.data_dir.clone().or_else(variable)
+        self.data_dir.clone().or_else(|| non_empty("DIVVY_DATA_DIR").map(PathBuf::from))
     }
+
+    /// Whether jobs are in a database.
+    pub(crate) fn has_database(&self) -> bool {
+        self.store_url.is_some() || non_empty("DIVVY_STORE_URL").is_some()
+    }
+}
+
+/// A variable of the environment that is not empty.
+fn non_empty(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The most coordinators in one process.

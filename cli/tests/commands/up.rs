@@ -1,7 +1,10 @@
 //! `divvy up`: its ports, its messages, its bounds.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -34,6 +37,53 @@ fn start_tells_whether_jobs_are_kept() {
         let stderr = run_until_it_serves(command.env("DIVVY_LOG", "error"));
         assert!(stderr.lines().any(|line| line == told), "{told:?} in {stderr}");
     }
+}
+
+#[test]
+fn start_tells_of_the_database_that_its_variable_names() {
+    let (server, results) = (Server::shared(), tempdir().expect("a folder"));
+    let database = server.url(&server.create_database());
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0"]);
+    command.env("DIVVY_STORE_URL", &database).env("DIVVY_LOG", "error");
+    command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
+    let stderr = run_until_it_serves(&mut command);
+    assert!(stderr.lines().any(|line| line == "jobs are kept in the database"), "{stderr}");
+    let both = divvy(&["up", "--port", "0", "--data-dir", "x", "--store-url", &database]).output().expect("run");
+    assert!(both.status.code() == Some(2) && String::from_utf8_lossy(&both.stderr).contains("--data-dir"), "{both:?}");
+}
+
+#[test]
+fn start_that_waits_for_its_database_ends_well_at_a_signal() {
+    let results = tempdir().expect("a folder");
+    let mut command = divvy(&["up", "--port", "0", "--store-url", "postgres://divvy@127.0.0.1:1/divvy"]);
+    command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
+    let mut process = command.stderr(Stdio::piped()).spawn().expect("start a grid");
+    let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("waiting for the database")));
+    assert!(Command::new("kill").arg(process.id().to_string()).status().expect("run kill").success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(process.wait().expect("it ends").code(), Some(0), "{rest:?}");
+}
+
+#[test]
+fn python_workers_are_told_to_stop_once_by_the_keys_that_stop_the_grid() {
+    let folder = tempdir().expect("a folder");
+    let (program, told) = (folder.path().join("divvy-python-worker"), folder.path().join("told"));
+    let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\necho ready >> TOLD\n\
+        while :; do sleep 0.1; done\n";
+    fs::write(&program, script.replace("TOLD", told.to_str().expect("UTF-8"))).expect("write a program");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it a program");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0", "--python-workers", "1"]);
+    command.env("PATH", path).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut grid = Running(command.spawn().expect("start a grid"));
+    let told = || fs::read_to_string(&told).ok().filter(|told| !told.is_empty());
+    eventually("the worker runs", told);
+    // Ctrl-C reaches every process of the terminal's group.
+    let group = format!("-{}", grid.0.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().expect("run kill").success());
+    assert_eq!(grid.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(told().as_deref(), Some("ready\nTERM\n"));
 }
 
 #[test]

@@ -13,6 +13,9 @@ fn nothing_set_is_valid_and_every_variable_is_read() {
     let config = read(&[("chunk_size", "1"), ("evict_after_ms", "2000"), ("public_addr", "[::1]:0")]).expect("valid");
     assert_eq!((config.chunk_size.get(), config.evict_after_ms), (1, 2_000));
     assert!(config.public_addr.is_ipv6());
+    for address in ["coordinator-0.divvy:80", "[::1]:80", "10.0.0.1:80"] {
+        assert!(read(&[("advertise_public_addr", address)]).is_ok(), "{address}");
+    }
 }
 
 #[test]
@@ -34,6 +37,9 @@ fn values_out_of_their_range_are_refused_before_anything_starts() {
         ("results_url", "memory:///"),
         ("advertise_public_addr", "host"),
         ("advertise_internal_addr", "host name:80"),
+        ("advertise_public_addr", "http://host:80"),
+        ("advertise_public_addr", "host/path:80"),
+        ("advertise_public_addr", "::1:80"),
         ("store_url", "postgres://host/database"),
         ("store_url", "mysql://host/database"),
     ] {

@@ -109,6 +109,17 @@ async fn foreign_hosts_other_types_of_bodies_and_unknown_parameters_are_refused_
 }
 
 #[actix_web::test]
+async fn a_coordinator_is_asked_by_the_others_under_its_own_name_whatever_hosts_are_listed() {
+    let mut config = Config { advertise_public_addr: Some("coordinator-0.divvy:80".to_owned()), ..config() };
+    config.doors.allowed_hosts = "grid.example".to_owned().try_into().expect("a name");
+    let grid = TestCoordinator::start(config);
+    for (host, status) in [("coordinator-0.divvy:80", 200), ("grid.example", 200), ("coordinator-1.divvy:80", 421)] {
+        let asked = grid.client.get(format!("http://{}/v1/stats", grid.public)).header("host", host);
+        assert_eq!(asked.send().await.expect("an answer").status(), status, "{host}");
+    }
+}
+
+#[actix_web::test]
 async fn bodies_that_take_up_the_memory_set_aside_keep_longer_ones_out_but_no_short_ones() {
     let grid = TestCoordinator::start(Config { max_body_memory: 200_000, ..config() });
     let head = "POST /v1/jobs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 150000";

@@ -100,6 +100,17 @@ async fn each_coordinator_lists_all_of_them_and_one_leads() {
 }
 
 #[actix_web::test]
+async fn coordinators_that_have_stopped_are_not_listed_any_more() {
+    let mut grid = Grid::start(3).await;
+    // The leader, then one that follows.
+    for left in [2, 1] {
+        grid.coordinators.remove(0).stop().await;
+        let list = grid.list().await;
+        assert_eq!(list.coordinators.len(), left, "{list:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_standby_takes_jobs_and_shows_them_and_their_events() {
     let grid = Grid::start(2).await;
     let standby = &grid.coordinators[1];

@@ -103,6 +103,19 @@ async fn without_a_leader_reads_of_its_own_give_up_sooner_than_changes_and_pages
 }
 
 #[actix_web::test]
+async fn a_leader_that_cannot_be_reached_is_told_from_none() {
+    // Nobody listens there.
+    let unreachable = Config { advertise_public_addr: Some("127.0.0.1:1".to_owned()), ..config() };
+    let grid = Grid::start_with(2, unreachable).await;
+    let refused = grid.coordinators[1].get("/v1/stats").await;
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    let detail = problem(refused, 503).await.detail;
+    assert!(detail.starts_with("the coordinator that leads cannot be reached"), "{detail}");
+    let none = problem(without_leader().get("/v1/stats").await, 503).await.detail;
+    assert!(none.starts_with("no coordinator leads"), "{none}");
+}
+
+#[actix_web::test]
 async fn a_standby_shows_what_only_the_leader_knows() {
     let grid = Grid::start(2).await;
     let (leader, standby) = (&grid.coordinators[0], &grid.coordinators[1]);

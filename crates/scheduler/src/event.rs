@@ -136,11 +136,13 @@ pub enum WaitReason {
         /// What the closest of them lacks.
         missing: String,
     },
-    /// Every slot that could run it is busy.
-    #[error("{}; jobs of its priority or above that wait with it: {ahead}", all_busy(*slots))]
+    /// Every slot that could run it is busy, or has not asked for work since.
+    #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *leases))]
     Busy {
         /// Slots of the workers that can run it.
         slots: u64,
+        /// Leases of all workers.
+        leases: u64,
         /// Jobs that go first or take turns with it.
         ahead: usize,
     },
@@ -162,8 +164,10 @@ fn none_runs(workers: usize) -> String {
     }
 }
 
-fn all_busy(slots: u64) -> String {
-    if slots == 1 {
+fn none_asks(slots: u64, leases: u64) -> String {
+    if leases < slots {
+        "workers that can run it have free slots and have not asked for work".to_owned()
+    } else if slots == 1 {
         "the only slot of the worker that can run it is busy".to_owned()
     } else {
         format!("all {slots} slots of the workers that can run it are busy")

@@ -27,7 +27,7 @@ impl Scheduler {
         }
         // The job itself is among them.
         let ahead = self.queue().jobs_from(job.spec.priority.get()).saturating_sub(1);
-        Some(WaitReason::Busy { slots, ahead })
+        Some(WaitReason::Busy { slots, leases: self.leases() as u64, ahead })
     }
 
     /// What keeps every worker that is ready now from running such a job; `None` if one could.

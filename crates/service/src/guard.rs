@@ -17,6 +17,7 @@ use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, ResponseError};
+use anyhow::bail;
 use serde::Deserialize;
 use tracing::info;
 
@@ -31,13 +32,37 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names by which a listener may be asked, beside addresses: `DIVVY_ALLOWED_HOSTS`, with commas between. None: any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-pub struct AllowedHosts(Vec<String>);
+#[serde(try_from = "String")]
+pub struct AllowedHosts {
+    listed: Vec<String>,
+    /// Names that other processes of the service ask by.
+    own: Vec<String>,
+}
 
-impl From<String> for AllowedHosts {
-    fn from(list: String) -> Self {
-        let names = list.split(',').map(|name| normal(name.trim())).filter(|name| !name.is_empty());
-        Self(names.collect())
+impl AllowedHosts {
+    /// Allows the host of `HOST:PORT`, by which other processes of the service ask.
+    pub fn allow_own(&mut self, address: &str) {
+        self.own.push(normal(name_of(address)));
+    }
+
+    fn include(&self, name: &str) -> bool {
+        self.listed.iter().chain(&self.own).any(|allowed| allowed == name)
+    }
+}
+
+impl TryFrom<String> for AllowedHosts {
+    type Error = anyhow::Error;
+
+    fn try_from(list: String) -> anyhow::Result<Self> {
+        let listed: Vec<_> = list.split(',').map(|name| normal(name.trim())).filter(|name| !name.is_empty()).collect();
+        let is_name = |name: &String| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            name.bytes().all(allowed) && name_of(name) == name.as_str()
+        };
+        if let Some(wrong) = listed.iter().find(|name| !is_name(name)) {
+            bail!("{wrong:?} must be a host's name alone, without scheme, port or path");
+        }
+        Ok(Self { listed, own: Vec::new() })
     }
 }
 
@@ -116,14 +141,14 @@ impl Guard {
     }
 
     fn allows(&self, name: &str) -> bool {
-        if self.allowed_hosts.0.iter().any(|allowed| allowed == name) {
+        if self.allowed_hosts.include(name) {
             return true;
         }
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         if self.is_loopback {
             return name == "localhost" || address.is_some_and(|address| address.to_canonical().is_loopback());
         }
-        self.allowed_hosts.0.is_empty() || address.is_some()
+        self.allowed_hosts.listed.is_empty() || address.is_some()
     }
 }
 
@@ -225,7 +250,7 @@ mod tests {
     use super::*;
 
     fn guard(is_loopback: bool, allowed: &str) -> Guard {
-        let allowed_hosts = Arc::new(AllowedHosts::from(allowed.to_owned()));
+        let allowed_hosts = Arc::new(AllowedHosts::try_from(allowed.to_owned()).expect("names"));
         Guard { routes: None, access: Access::open(), allowed_hosts, is_loopback, demands_certificate: false }
     }
 
@@ -248,5 +273,27 @@ mod tests {
             assert!(listed.allows(&normal(name_of(host))), "{host}");
         }
         assert!(!listed.allows("evil.example"));
+    }
+
+    #[test]
+    fn a_name_of_its_own_is_allowed_and_restricts_nothing() {
+        for (is_loopback, allowed, others) in [(false, "grid.example", false), (false, "", true), (true, "", false)] {
+            let mut hosts = AllowedHosts::try_from(allowed.to_owned()).expect("names");
+            hosts.allow_own("Coordinator-0.divvy:8080");
+            let guard = Guard { allowed_hosts: Arc::new(hosts), ..guard(is_loopback, "") };
+            assert!(guard.allows("coordinator-0.divvy"));
+            assert_eq!(guard.allows("other.example"), others, "{is_loopback} {allowed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_host_is_refused_in_the_list() {
+        for wrong in
+            ["https://grid.example", "grid.example:8080", "grid.example/x", "*.example", "two words", "[::1]:80"]
+        {
+            let error = AllowedHosts::try_from(format!("divvy, {wrong}")).expect_err(wrong).to_string();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
+        }
+        assert!(AllowedHosts::try_from("10.0.0.1,[::1],a_b.example".to_owned()).is_ok());
     }
 }

@@ -95,9 +95,11 @@ impl ApiServer {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let tls = ClientTls { ca_file: Some(account_dir.join("ca.crt")), ..ClientTls::default() };
         // Its own authority alone is trusted, not those of the system.
-        let client = http_client_with(CONNECT_TIMEOUT, &tls, false).context("build the client of the API server")?;
+        let files =
+            || format!("use the service account's files in {} (DIVVY_KUBERNETES_ACCOUNT_DIR)", account_dir.display());
+        let client = http_client_with(CONNECT_TIMEOUT, &tls, false).with_context(files)?;
         let server = Self { client, url: format!("https://{host}:{port}"), token_file: account_dir.join("token") };
-        read_token(&server.token_file).context("read the token of the service account")?;
+        read_token(&server.token_file).with_context(files)?;
         Ok(server)
     }
 

@@ -48,7 +48,7 @@ pub use fields::fields_of;
 pub use guard::AllowedHosts;
 pub use health::Health;
 pub use metrics::Metrics;
-pub use process::{exit_code, hang_up, raise_open_files_limit, shutdown_signal};
+pub use process::{build_until, exit_code, hang_up, raise_open_files_limit, shutdown_signal};
 pub use program::{Program, Variable, variables_of};
 pub use query::{Query, range_from_query};
 pub use relay::{Passed, Place, Relay, payload_of};

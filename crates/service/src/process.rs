@@ -1,10 +1,14 @@
 //! The process: signals that ask it to stop, its limit of open files, its exit code.
 
+use std::pin::Pin;
 use std::process::ExitCode;
-use std::{fs, io};
+use std::{fs, io, thread};
 
+use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::telemetry;
 
@@ -41,6 +45,28 @@ pub fn hang_up() -> io::Result<impl Future<Output = ()>> {
             None => std::future::pending().await,
         }
     })
+}
+
+/// What `build` makes, which may block for long, as while a database is away: it has a thread of its own. None when `stop`
+/// resolves before; the thread then ends with the process.
+///
+/// # Errors
+/// No thread can be started, or `build` has panicked.
+pub async fn build_until<T: Send + 'static>(
+    stop: Pin<&mut impl Future<Output = ()>>,
+    build: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<Option<T>> {
+    let ((sender, built), runtime) = (oneshot::channel(), Handle::current());
+    let building = move || {
+        let _entered = runtime.enter();
+        // Nobody takes it where the process stops.
+        let _ = sender.send(build());
+    };
+    thread::Builder::new().name("start".to_owned()).spawn(building).context("start a thread")?;
+    tokio::select! {
+        built = built => built.map(Some).context("the start has panicked"),
+        () = stop => Ok(None),
+    }
 }
 
 /// Whether this process was started with SIGHUP ignored, by the mask of its status (proc(5)).

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
@@ -89,7 +89,9 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
             "DIVVY_LOG is not valid: {part:?} must be off, error, warn, info, debug or trace, or such as coordinator=debug"
         );
     }
-    let filter = EnvFilter::try_new(parts.join(",")).with_context(|| format!("DIVVY_LOG is not valid: {text:?}"))?;
+    // The error's text has that of its cause.
+    let filter = EnvFilter::try_new(parts.join(","));
+    let filter = filter.map_err(|error| anyhow!("DIVVY_LOG is not valid: {text:?}: {error}"))?;
     if text.contains("actix_http") {
         return Ok(filter);
     }
@@ -133,6 +135,8 @@ mod tests {
             let error = filter(wrong).expect_err(wrong).to_string();
             assert!(error.starts_with(&format!("DIVVY_LOG is not valid: {named} must be off, error, ")), "{error}");
         }
+        let twice = filter("info,coordinator=verbose").expect_err("no level");
+        assert_eq!(format!("{twice:#}").matches("parsing level filter").count(), 1, "{twice:#}");
         assert!(filter("=x=").is_err());
     }
 }

@@ -33,6 +33,7 @@ const ANNOUNCE: &str = "INSERT INTO members (id, name, public_address, internal_
      public_address = excluded.public_address, internal_address = excluded.internal_address, \
      version = excluded.version, started_at = excluded.started_at, seen_at = excluded.seen_at";
 const FORGET: &str = "DELETE FROM members WHERE seen_at < clock_timestamp() - $1::bigint * interval '1 ms'";
+const LEAVE: &str = "DELETE FROM members WHERE id = $1";
 /// Ends the transaction of an earlier leader that is stuck with the fence: whoever has changed that row holds this lock.
 const END_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'divvy.fence'::regclass \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -193,5 +194,9 @@ impl Leadership for PostgresLeadership {
 
     fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError> {
         self.ask(async |link: Arc<Link>| link.query(RESIGN, &[&epoch.0.column()]).await.map(|_| ()))
+    }
+
+    fn leave(&mut self, member: Uuid) -> Result<(), LeadershipError> {
+        self.ask(async |link: Arc<Link>| link.query(LEAVE, &[&member]).await.map(|_| ()))
     }
 }

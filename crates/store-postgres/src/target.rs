@@ -83,11 +83,17 @@ impl Uri {
         }
         let host = text.find('@').unwrap_or(0);
         let end = text[host..].find('?').map_or(text.len(), |place| host + place);
+        // What follows would be taken for a host or a parameter, and shown: it is the rest of a password.
+        let unescaped = || OpenError::Url("an @ in the user's name or the password must be written as %40".to_owned());
+        if text[host..end].matches('@').count() > 1 {
+            return Err(unescaped());
+        }
         let mut uri = Self { rest: text[..end].to_owned(), mode: Mode::Prefer, root_cert: None };
         let mut separator = '?';
         for parameter in text[end..].trim_start_matches('?').split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name {
+                name if name.contains('@') => return Err(unescaped()),
                 "sslmode" => uri.mode = decoded(value).parse()?,
                 "sslrootcert" => uri.root_cert = Some(decoded(value)),
                 "options" if decoded(value).contains("search_path") => {
@@ -242,6 +248,9 @@ mod tests {
             ("postgres://me:secret@db/jobs?sslmode=maybe", "sslmode must be"),
             ("postgres://me:secret@db/jobs?colour=red", "colour"),
             ("postgres:///jobs", "names no host"),
+            ("postgres://me:my@secret@db/jobs", "must be written as %40"),
+            ("postgres://me:my@very/secret@db/jobs", "must be written as %40"),
+            ("postgres://me:my@very?secret@db/jobs", "must be written as %40"),
             ("postgres://me:secret@db/jobs?options=-c%20search_path%3Dother", "give each grid its own database"),
             ("mysql://me:secret@db/jobs", "begin with postgres://"),
             ("postgres://me:secret@one:5432,two:many/jobs", "port"),

@@ -69,8 +69,10 @@ impl Transfer {
         let io = Io::start("store-transfer-io").map_err(|error| TransferError::of("a thread", error))?;
         let place = target.place.clone();
         io.run(prepare(&target)).map_err(|error| TransferError(error.to_string()))?;
-        let in_use =
-            |who: &str| TransferError(format!("the database {place} is in use by {who}: stop every coordinator"));
+        let in_use = |who: &str| {
+            let advice = "stop every coordinator, and wait 10 s where one was killed";
+            TransferError(format!("the database {place} is in use by {who}: {advice}"))
+        };
         let opening = async {
             let link = Link::connect(&target, Purpose::Leasing).await.map_err(failed)?;
             // A transfer waits for the other side as long as that takes.

@@ -115,6 +115,12 @@ pub trait Leadership: Send {
     /// # Errors
     /// The store cannot be reached: the lease expires by itself.
     fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError>;
+
+    /// Takes a member that stops off the list.
+    ///
+    /// # Errors
+    /// The store cannot be reached: the others find it silent.
+    fn leave(&mut self, member: Uuid) -> Result<(), LeadershipError>;
 }
 
 /// Resolves, with what is known of it, when a store is found to have lost what was committed.

@@ -145,6 +145,21 @@ fn alert_tells_that_the_queue_does_not_get_shorter() {
 }
 
 #[test]
+fn no_alert_tells_of_a_queue_that_gets_shorter_whichever_coordinator_leads() {
+    // A standby counts no tasks.
+    let scrape = |leader: &str, waiting: u64| -> Scrape {
+        let of = |coordinator: &str| {
+            let tasks = if coordinator == leader { waiting } else { 0 };
+            (format!(r#"divvy_queue_depth_tasks{{namespace="divvy",instance="{coordinator}"}}"#), tasks.to_string())
+        };
+        [of("one"), of("other")].into()
+    };
+    let minutes = (0..=90).rev().map(|left| scrape(if left > 45 { "one" } else { "other" }, 100 * left));
+    let alerts = Promtool::new(&rules()).alerts(&minutes.collect::<Vec<_>>());
+    assert!(!alerts.contains(&"DivvyQueueWaits".to_owned()), "{alerts:?}");
+}
+
+#[test]
 fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));

@@ -113,9 +113,13 @@ fn an_explanation_names_pause_and_place() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 10);
     grid.submit(2, 10);
+    let unasked = grid.scheduler.explain(job(1)).expect("it waits").to_string();
+    assert!(unasked.starts_with("workers that can run it have free slots and have not asked for work; "), "{unasked}");
     let lease = grid.claim(1).expect("a task");
     assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::Running { running: 1, pending: 9 }));
-    assert_eq!(grid.scheduler.explain(job(2)), Some(WaitReason::Busy { slots: 1, ahead: 1 }));
+    let busy = WaitReason::Busy { slots: 1, leases: 1, ahead: 1 };
+    assert_eq!(grid.scheduler.explain(job(2)), Some(busy.clone()));
+    assert!(busy.to_string().starts_with("the only slot of the worker that can run it is busy; "), "{busy}");
     grid.scheduler.pause(job(2)).expect("it waits");
     assert_eq!(grid.scheduler.explain(job(2)), Some(WaitReason::Paused));
     grid.scheduler.cancel(job(1)).expect("it runs");

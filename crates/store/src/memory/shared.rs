@@ -100,6 +100,12 @@ impl Leadership for MemoryShared {
         }
         Ok(())
     }
+
+    fn leave(&mut self, member: Uuid) -> Result<(), LeadershipError> {
+        self.check()?;
+        lock(&self.memory.shared.state).members.remove(&member);
+        Ok(())
+    }
 }
 
 impl Shared for MemoryShared {

@@ -123,6 +123,9 @@ pub async fn members_are_listed_with_their_last_contact_and_who_leads(harness: &
     harness.pass(LEASE);
     let listed = two.members().await.expect("readable");
     assert!(listed.iter().all(|status| status.leads.is_none()), "{listed:?}");
+    second.leave(member(1).id).expect("reachable");
+    let listed = one.members().await.expect("readable");
+    assert_eq!(listed.iter().map(|status| status.member.clone()).collect::<Vec<_>>(), [member(2)]);
 }
 
 pub async fn a_leader_that_was_followed_writes_prunes_and_deletes_nothing(harness: &dyn SharedHarness) {

@@ -15,7 +15,7 @@ use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
 use crate::question::possible;
-use crate::words::{self, between, clock, count, count_wide, counted, sentence, short, span};
+use crate::words::{self, between, clock, count, count_wide, counted, excerpt, sentence, short, span};
 
 /// The longest error or parameter that is shown.
 const SHOWN_CHARS: usize = 2_000;
@@ -73,7 +73,7 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             p.error #error {
                 (marks::failure("failed")) " "
                 span {
-                    bdi { (error) }
+                    bdi { (excerpt(error)) }
                     @if shown.tasks.is_some() && job.tasks.failed > 0 { ". " a href=(format!("/jobs/{id}?tasks=failed#tasks")) { "Its failed tasks" } }
                 }
             }
@@ -320,7 +320,10 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
             td.num { (took.unwrap_or_else(|| "–".to_owned())) }
             td.outcome {
                 @if let Some(result) = &task.result { code { (words::cut(SHOWN_RESULT_CHARS, result.get())) } }
-                @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
+                @if let Some(error) = &task.last_error {
+                    @if task.state == TaskState::Succeeded { span.quiet { "an attempt failed: " (excerpt(error)) } }
+                    @else { span.bad { (excerpt(error)) } }
+                }
                 @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
             }
         }
@@ -337,7 +340,7 @@ fn events(events: &[JobEvent], now: Timestamp) -> Markup {
                         @if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
                             " " span.num { (count(done)) " / " (count(total)) }
                         }
-                        @if let Some(error) = &event.error { " " span.bad { (cut(error)) } }
+                        @if let Some(error) = &event.error { " " span.bad { (excerpt(error)) } }
                     }
                 }
             }

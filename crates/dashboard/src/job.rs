@@ -137,13 +137,16 @@ fn figures(job: &Job, now: Timestamp) -> Markup {
                     dt { "Done" } dd { (percent_done(job)) " %" }
                     dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) }
                 }
-                div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
+                div {
+                    dt { "Running" } dd { (short_count(tasks.running)) }
+                    dd.more { (count(tasks.pending)) @if job.state.is_over() { " not done" } @else { " waiting" } }
+                }
                 div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (counted(job.attempts, "lease", "leases")) " in all" } }
                 (speed(job, took))
                 div {
                     @if job.state.is_over() {
                         dt { "Took" } dd { (took.map_or_else(|| "–".to_owned(), span)) }
-                        dd.more { "from its start to its end" }
+                        dd.more { "from its " @if job.started_at.is_some() { "start" } @else { "submission" } " to its end" }
                     } @else {
                         dt { "Time left" } dd { (time_left(job)) }
                         dd.more { "for " (span(between(job.submitted_at, now))) " so far" }
@@ -205,7 +208,7 @@ fn stages(job: &Job, now: Timestamp) -> Markup {
                     @if let Some(at) = at {
                         (clock(at, now))
                         @if let Some(before) = before { span.quiet { "after " (span(between(before, at))) } }
-                    } @else { span.quiet { "not yet" } }
+                    } @else { span.quiet { @if job.state.is_over() { "never" } @else { "not yet" } } }
                 }
             }
         }
@@ -388,6 +391,18 @@ mod tests {
         assert!(html.contains("?tasks=failed#tasks\">Its failed tasks</a>"), "{html}");
         assert!(shown(&failed, Some(&page(None))).contains("There is no such task"));
         assert!(!shown(&failed, None).contains("Its failed tasks"));
+    }
+
+    #[test]
+    fn a_job_that_was_canceled_before_it_started_waits_for_nothing() {
+        let tasks = json!({"total": 9, "pending": 9, "running": 0, "succeeded": 0, "failed": 0});
+        let end = json!({"state": "canceled", "finished_at": "2026-03-21T10:00:09Z", "tasks": tasks});
+        let html = shown(&end, None);
+        for expected in ["9 not done", "from its submission to its end", "<span class=\"quiet\">never</span>"] {
+            assert!(html.contains(expected), "{expected}: {html}");
+        }
+        let html = shown(&json!({"tasks": tasks}), None);
+        assert!(html.contains("9 waiting") && html.contains("not yet") && !html.contains("never"), "{html}");
     }
 
     #[test]

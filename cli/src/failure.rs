@@ -224,6 +224,7 @@ mod tests {
             ("divvy job result 0190a5b0-0000-7000-8000-000000000001 --task -1", "from 0 to 18446744073709551615"),
             ("divvy job submit sleep --seconds 1 --job-timeout -5s", "give a duration such as 30s"),
             ("divvy up --host nope", "give an IP address such as 127.0.0.1"),
+            ("divvy job submit sleep --seconds 1 --id 1234", "give a UUID such as"),
         ] {
             let message = message(line);
             assert!(message.contains(bounds), "{line}: {message}");

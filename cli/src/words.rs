@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A span of time in its two largest units: `850ms`, `12s`, `3m 20s`, `5h 2m`, `12d 4h`.
+const DAY: u64 = 86_400;
+/// Of 365 days: nobody waits for the leap days of such a time.
+const YEAR: u64 = 365 * DAY;
+
+/// A span of time in its two largest units: `850ms`, `12s`, `3m 20s`, `5h 2m`, `12d 4h`, `2y 40d`; from 100 years on in years
+/// alone.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
@@ -15,8 +20,10 @@ pub(crate) fn span(time: Duration) -> String {
         0 => format!("{}ms", time.as_millis()),
         1..60 => format!("{seconds}s"),
         60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
-        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
-        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+        3600..DAY => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
+        DAY..YEAR => two(seconds / DAY, "d", seconds % DAY / 3600, "h"),
+        _ if seconds < 100 * YEAR => two(seconds / YEAR, "y", seconds % YEAR / DAY, "d"),
+        _ => format!("{}y", seconds / YEAR),
     }
 }
 
@@ -82,6 +89,9 @@ mod tests {
             (3_600_000, "1h"),
             (18_120_000, "5h 2m"),
             (1_051_200_000, "12d 4h"),
+            (31_536_000_000, "1y"),
+            (66_528_000_000, "2y 40d"),
+            (2_046_552_177_600_000, "64895y"),
         ] {
             assert_eq!(span(Duration::from_millis(milliseconds)), text);
         }

@@ -54,13 +54,25 @@ test("a text from right to left turns nothing beside it, and emoji and long word
   }
 });
 
-test("an error of many lines keeps them on the job's page", async () => {
-  const lines = Array.from({ length: 40 }, (_, number) => `  File "solve.py", line ${number}, in step`);
-  const job = await failed(`Traceback:\n${lines.join("\n")}`.slice(0, 990));
+test("an error of many lines keeps its first and its last ones on the job's page", async () => {
+  const lines = Array.from({ length: 25 }, (_, number) => `  File "solve.py", line ${number}, in step`);
+  const job = await failed(`Traceback:\n${lines.join("\n")}\nValueError: no column`);
   const { context, page } = await openPage(`/jobs/${job.id}`);
   const shown = await page.locator("#tasks .outcome .bad").innerText();
   assert.ok(shown.includes('\n  File "solve.py", line 3'), shown);
+  assert.ok(shown.endsWith("ValueError: no column") && shown.includes("\n…\n"), shown);
   await context.close();
+});
+
+test("a long label that no worker has fits the page of its job", async () => {
+  const job = await tasks([1], { requires: { labels: { [`label-${"n".repeat(200)}`]: "v".repeat(200) } } });
+  for (const viewport of [{ width: 1280, height: 900 }, { width: 390, height: 844 }]) {
+    const { context, page } = await openPage(`/jobs/${job.id}`, { viewport });
+    await page.locator("#why li", { hasText: "label-nnn" }).waitFor();
+    assert.equal(await sideways(page), 0, `${viewport.width}`);
+    await context.close();
+  }
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
 });
 
 test("a tab's title says how its job is", async () => {

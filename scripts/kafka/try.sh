@@ -25,7 +25,7 @@ until kcat -b "$brokers" -L -m 1 >/dev/null 2>&1; do pause_for "${processes[0]}"
 DIVVY_KAFKA_BROKERS=$brokers target/quick/divvy up --port 0 &
 processes+=($!)
 
-printf '%s\n' '{"kind":"count-primes","params":{"a":1,"b":"10000000000"}}' 'no job' |
+printf '%s\n' '{"kind":"count-primes","params":{"a":1,"b":10000000000}}' 'no job' |
   kcat -b "$brokers" -P -t divvy.submit.9
 until kcat -b "$brokers" -C -t divvy.submit.dead -e -q -f 'dead letter: %s (%h)\n' 2>/dev/null | grep .; do
   pause_for "${processes[1]}" 'the grid'

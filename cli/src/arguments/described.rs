@@ -125,7 +125,7 @@ mod tests {
 
     fn parameter(name: &str, input: Input, is_required: bool) -> Parameter {
         let (name, hint) = (name.to_owned(), "A hint.".to_owned());
-        Parameter { name, input, hint, is_required, minimum: None, maximum: None, default: None }
+        Parameter { name, input, hint, is_required, minimum: None, maximum: None, default: None, example: None }
     }
 
     fn read(line: &str) -> Result<Value, clap::Error> {

@@ -12,7 +12,7 @@ use super::Method;
 use super::described::Described;
 use super::program::{Logs, ProgramArguments};
 use super::values::{
-    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, priority, seconds, share,
+    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, own_id, priority, seconds, share,
     tag_filter,
 };
 
@@ -147,7 +147,7 @@ pub(crate) struct SubmitOptions {
     #[arg(long, global = true, value_name = "NAME", value_hint = ValueHint::Other)]
     pub(crate) output_name: Option<String>,
     /// The job's id, so that it is submitted once however often this is repeated
-    #[arg(long, global = true, value_name = "UUID", value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "UUID", value_parser = own_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<Uuid>,
     /// A key of your own, so that the job is submitted once however often this is repeated
     #[arg(long, global = true, value_name = "KEY", conflicts_with = "id", value_hint = ValueHint::Other)]

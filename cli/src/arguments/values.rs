@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 use model::{JobId, JobKind, Labels, Priority, Share, digits, distinct, split_word, whole_number};
 use url::Url;
+use uuid::Uuid;
 
 use crate::failure::Failure;
 use crate::printable::printable;
@@ -78,6 +79,10 @@ pub(super) fn ip_address(text: &str) -> Result<IpAddr, String> {
 pub(super) fn job_id(text: &str) -> Result<JobId, String> {
     let uuid = text.parse().map_err(|_| "give a job's id, a UUID as `divvy job list` shows it".to_owned())?;
     Ok(JobId(uuid))
+}
+
+pub(super) fn own_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "give a UUID such as 0190a5b0-0000-7000-8000-000000000001".to_owned())
 }
 
 /// `KEY=VALUE` or `KEY:VALUE`: the first of either character ends the key.

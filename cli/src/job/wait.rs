@@ -1,5 +1,7 @@
 //! `divvy job wait`.
 
+use std::borrow::Cow;
+
 use api::Job;
 use api::client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -58,10 +60,37 @@ pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
     if let Some(task) = page.as_ref().and_then(|page| page.tasks.first()) {
         let error = task.last_error.as_deref().unwrap_or("no error is known");
         if !message.contains(error) {
-            message.push_str(&format!("; task {}: {error}", task.index));
+            message.push_str(&format!("; task {}: {}", task.index, excerpt(error)));
         }
         message.push_str(&format!(". All of them: divvy job tasks {} --state failed.", failed.id));
     }
     message.push_str(&format!(" To run what failed again: divvy job retry {}", failed.id));
     Some(Failure::Failed(message))
+}
+
+/// The beginning and the end of a long error: a program's ends with the last that it wrote.
+fn excerpt(error: &str) -> Cow<'_, str> {
+    const START: usize = 100;
+    const END: usize = 300;
+    let place = |(place, _): (usize, char)| place;
+    match (error.char_indices().nth(START).map(place), error.char_indices().nth_back(END - 1).map(place)) {
+        (Some(start), Some(end)) if start < end => Cow::Owned(format!("{} … {}", &error[..start], &error[end..])),
+        _ => Cow::Borrowed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_told_by_its_beginning_and_its_end() {
+        let long =
+            format!("it exited with code 3; the end of its stderr: {}é: no column \"price\"", "e\n".repeat(2_000));
+        let told = excerpt(&long);
+        assert_eq!(told.chars().count(), 403, "{told}");
+        assert!(told.starts_with("it exited with code 3") && told.ends_with("é: no column \"price\""), "{told}");
+        let short = "x".repeat(400);
+        assert_eq!(excerpt(&short), short);
+    }
 }

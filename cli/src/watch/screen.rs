@@ -149,12 +149,12 @@ fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
     let demand = stats.demand_of_all();
     let others = [(demand.paused, "paused"), (demand.unservable, "without a worker")];
     let others = others.into_iter().filter(|(tasks, _)| *tasks > 0);
-    let others: String = others.map(|(tasks, why)| format!(", {} {why}", count(tasks))).collect();
+    let others: Vec<String> = others.map(|(tasks, why)| format!("{} {why}", count(tasks))).collect();
     let wait = if demand.runnable == 1 { "task waits" } else { "tasks wait" };
-    let block = framed(format!("Queue: {} {wait}{others}", count(demand.runnable)));
+    let block = framed(format!("Queue: {} {wait}", count(demand.runnable)));
     let depths: Vec<(u8, u64)> =
         stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
-    let rows = usize::from(block.inner(area).height);
+    let rows = usize::from(block.inner(area).height).saturating_sub(usize::from(!others.is_empty()));
     // The last row tells of those that have none.
     let shown = if depths.len() > rows { rows.saturating_sub(1) } else { depths.len() };
     let most = depths.iter().map(|&(_, depth)| depth).max().unwrap_or(0).max(1);
@@ -168,6 +168,9 @@ fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
     if shown < depths.len() {
         let rest: u64 = depths[shown..].iter().map(|&(_, depth)| depth).sum();
         lines.push(Line::from(format!("{} lower priorities: {}", depths.len() - shown, count(rest))));
+    }
+    if !others.is_empty() {
+        lines.push(Line::from(others.join(", ")));
     }
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
@@ -354,7 +357,8 @@ mod tests {
     fn screen_shows_workers_jobs_throughput_and_queue() {
         let lines = render(&view(true), 140, 30);
         assert_line(&lines, &["divvy http://127.0.0.1:8080  q quits, ? shows the keys"]);
-        assert_line(&lines, &["Throughput: 12.5 tasks/s, 0 numbers/s", "Queue: 90 tasks wait, 5 paused"]);
+        assert_line(&lines, &["Throughput: 12.5 tasks/s, 0 numbers/s", "Queue: 90 tasks wait"]);
+        assert_line(&lines, &["5 paused"]);
         assert_line(&lines, &["priority 9 ████████████████ 60"]);
         assert_line(&lines, &["priority 1 ████████········ 30"]);
         assert_line(&lines, &["Workers: 0 ready, 1 suspended"]);
@@ -376,6 +380,13 @@ mod tests {
     fn screen_of_80_columns_shows_every_figure_whole() {
         let mut view = view(true);
         (view.snapshot.stats.workers.simulated, view.snapshot.stats.workers.leases) = (24, 24);
+        let demand = KindDemand {
+            runnable: 7_400_000_000_000,
+            paused: 12_500_000,
+            unservable: 100_000,
+            ..KindDemand::default()
+        };
+        view.snapshot.stats.demand.insert("sleep".to_owned(), demand);
         let mut done = view.snapshot.jobs[0].clone();
         (done.progress.fraction, done.tasks.succeeded) = (1.0, 200);
         view.snapshot.jobs.push(done);
@@ -387,6 +398,8 @@ mod tests {
         assert_line(&lines, &["00000000beef", "sleep", "running", " 9 ", "50%", "100/200", "12.5/s", "8s"]);
         assert_line(&lines, &["00000000beef", "100%", "200/200"]);
         assert_line(&lines, &["Workers: 0 ready, 1 suspended, 24 simulated; 24 slots, 24 leases"]);
+        assert_line(&lines, &["Queue: 7.4T tasks wait"]);
+        assert_line(&lines, &["12.5M paused, 100000 without a worker"]);
         // At half of that the figures that are left are whole, too.
         let lines = render(&view, 40, 24);
         assert_line(&lines, &["00000000beef", "running", "100%", "200/200"]);
@@ -419,8 +432,8 @@ mod tests {
         let mut view = view(true);
         view.snapshot.stats.queue_depth_by_priority.extend((1..=9).map(|priority| (priority, 1)));
         let lines = render(&view, 80, 24);
-        assert_line(&lines, &["priority 6"]);
-        assert_line(&lines, &["5 lower priorities: 5"]);
+        assert_line(&lines, &["priority 7"]);
+        assert_line(&lines, &["6 lower priorities: 6"]);
     }
 
     #[test]

@@ -131,10 +131,15 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
 /// After which event, and whether those that come too.
 fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
     let query = Query::parse(request.query_string())?;
-    let header = request.headers().get("last-event-id").filter(|id| !id.is_empty());
-    let invalid = || ApiError::InvalidField { field: "Last-Event-ID", message: "must be an event's number".to_owned() };
-    let number = |id: &HeaderValue| id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(invalid);
-    let header = header.map(number).transpose()?;
+    let invalid = |message: &str| ApiError::InvalidField { field: "Last-Event-ID", message: message.to_owned() };
+    let mut headers = request.headers().get_all("last-event-id").filter(|id| !id.is_empty());
+    let number = |id: &HeaderValue| {
+        id.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(|| invalid("must be an event's number"))
+    };
+    let header = headers.next().map(number).transpose()?;
+    if headers.next().is_some() {
+        return Err(invalid("is given more than once: give it once"));
+    }
     Ok((header.or(query.parsed("after")?), query.parsed("follow")?.unwrap_or(true)))
 }
 

@@ -135,11 +135,13 @@ impl Wanted {
     fn parse(fields: &service::Query) -> Result<Self, ApiError> {
         let grain = fields.one("grain")?.map(|name| name.parse::<Grain>().map_err(from_invalid)).transpose()?;
         let grain = grain.unwrap_or(Grain::Hour);
-        let to = fields.one("to")?.map(|text| time("to", text)).transpose()?.unwrap_or_else(|| now().at);
+        let end = fields.one("to")?.map(|text| time("to", text)).transpose()?;
+        let to = end.unwrap_or_else(|| now().at);
         let from = fields.one("from")?.map(|text| time("from", text)).transpose()?;
         let from = from.unwrap_or_else(|| to.checked_sub(usual_span(grain)).unwrap_or(Timestamp::MIN));
         if from > to {
-            return Err(ApiError::InvalidField { field: "from", message: "must not be after \"to\"".to_owned() });
+            let bound = if end.is_some() { "\"to\"" } else { "now, where \"to\" is not given" };
+            return Err(ApiError::InvalidField { field: "from", message: format!("must not be after {bound}") });
         }
         let kind = super::jobs::kind(fields)?;
         let limit = limit_or(fields, MAX_LIMIT)?;
@@ -161,7 +163,9 @@ pub(super) fn usual_span(grain: Grain) -> Duration {
 }
 
 fn time(field: &'static str, text: &str) -> Result<Timestamp, ApiError> {
-    let date = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|midnight| midnight.timestamp());
+    // The last dates of the calendar, which stand for no end, lie beyond the last timestamp.
+    let of_midnight = |date: Date| date.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |midnight| midnight.timestamp());
+    let date = || text.parse::<Date>().ok().filter(|date| date.year() > 0).map(of_midnight);
     // A date with a time of day and no zone would be read as the date alone.
     let found = text.parse().ok().or_else(|| date().filter(|_| !text.contains([':', 'T', ' '])));
     found.ok_or_else(|| ApiError::InvalidField {

@@ -200,6 +200,9 @@ async fn a_wrong_place_in_the_stream_is_named() {
             let answer = request.send().await.expect("an answer");
             assert_eq!(problem(answer, 400).await.field.as_deref(), Some("Last-Event-ID"));
         }
+        let twice = grid.client.get(format!("http://{}{path}", grid.public));
+        let twice = twice.header("Last-Event-ID", "1").header("Last-Event-ID", "2").send().await.expect("an answer");
+        assert_eq!(problem(twice, 400).await.detail, "Last-Event-ID is given more than once: give it once");
         let far = u64::MAX.to_string();
         assert_eq!(grid.get(&format!("{path}?after={far}")).await.status(), 200, "a reset, which is no error");
     }

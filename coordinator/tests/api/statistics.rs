@@ -146,7 +146,9 @@ async fn a_query_that_cannot_be_is_refused_with_the_name_of_its_field() {
             assert!(problem.detail.starts_with(field), "{query}: {}", problem.detail);
         }
     }
-    for query in ["", "from=2026-03-21T10:00:00%2B02:00&to=2026-03-22", "grain=month&from=0001-01-01&to=9999-12-01"] {
+    let future = problem(grid.get("/v1/statistics?from=9999-01-01").await, 400).await;
+    assert_eq!(future.detail, "from must not be after now, where \"to\" is not given");
+    for query in ["", "from=2026-03-21T10:00:00%2B02:00&to=2026-03-22", "grain=month&from=0001-01-01&to=9999-12-31"] {
         periods(&grid, query).await;
     }
 }

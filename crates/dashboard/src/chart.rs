@@ -32,6 +32,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) x_label: &'a dyn Fn(f64) -> String,
     /// What the labels of the vertical axis say.
     pub(crate) y_label: fn(f64) -> String,
+    /// The unit in which the labels are round where the axis goes up to a value.
+    pub(crate) y_unit: fn(f64) -> f64,
     /// The least that the vertical axis ends at.
     pub(crate) least_top: f64,
     /// Points further apart than this are not joined.
@@ -65,7 +67,9 @@ fn fluid(svg: &str) -> String {
 
 fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
     let highest = chart.series.iter().flat_map(|series| &series.points).map(|(_, value)| *value).fold(0.0, f64::max);
-    let (top, steps) = round_top(highest.max(chart.least_top));
+    let highest = highest.max(chart.least_top);
+    let unit = (chart.y_unit)(highest);
+    let (top, steps) = round_top(highest / unit);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -73,7 +77,7 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .margin_top(10)
             .margin_right(18)
             .x_label_area_size(26)
-            .y_label_area_size(label_width(chart, top, steps))
+            .y_label_area_size(label_width(chart, top * unit, steps))
             .build_cartesian_2d(chart.x.clone(), 0.0..top)?;
         let label = ("sans-serif", 15).into_font().color(&INK);
         plot.configure_mesh()
@@ -84,20 +88,21 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .x_labels(chart.x_labels)
             .y_labels(steps + 1)
             .x_label_formatter(&|place: &f64| (chart.x_label)(*place))
-            .y_label_formatter(&|value: &f64| (chart.y_label)(*value))
+            .y_label_formatter(&|value: &f64| (chart.y_label)((*value * unit * 1e6).round() / 1e6))
             .label_style(label)
             .draw()?;
         for series in chart.series {
             let color = TONES[series.tone % TONES.len()];
             for part in series.points.chunk_by(|one, next| next.0 - one.0 <= chart.gap) {
+                let part: Vec<_> = part.iter().map(|(place, value)| (*place, value / unit)).collect();
                 if chart.series.len() == 1 {
-                    plot.draw_series(AreaSeries::new(part.to_vec(), 0.0, color.mix(0.14)))?;
+                    plot.draw_series(AreaSeries::new(part.clone(), 0.0, color.mix(0.14)))?;
                 }
-                plot.draw_series(LineSeries::new(part.to_vec(), color.stroke_width(2)))?;
                 // A line needs two points.
-                if let [alone] = part {
-                    plot.draw_series([Circle::new(*alone, 2, color.filled())])?;
+                if let [alone] = part[..] {
+                    plot.draw_series([Circle::new(alone, 2, color.filled())])?;
                 }
+                plot.draw_series(LineSeries::new(part, color.stroke_width(2)))?;
             }
         }
         area.present()?;
@@ -111,6 +116,16 @@ fn label_width(chart: &Chart<'_>, top: f64, steps: usize) -> u32 {
     let labels = (0..=steps).map(|step| (chart.y_label)(top * step as f64 / steps as f64).chars().count());
     let longest = labels.max().unwrap_or(0).clamp(3, 12);
     u32::try_from(longest).unwrap_or(12) * 9 + 14
+}
+
+/// The unit of plain numbers.
+pub(crate) fn ones(_: f64) -> f64 {
+    1.0
+}
+
+/// The unit of seconds up to a value: seconds, minutes, hours or days.
+pub(crate) fn unit_of_seconds(highest: f64) -> f64 {
+    [86_400.0, 3_600.0, 60.0].into_iter().find(|unit| highest > *unit).unwrap_or(1.0)
 }
 
 /// A label of an axis that ends now.
@@ -145,6 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn an_axis_of_times_has_round_ones() {
+        let series = [Series { name: "p50", tone: 0, points: vec![(0.0, 354.0), (1.0, 2.0)] }];
+        let times = Chart {
+            id: "c",
+            title: "Run time",
+            summary: "",
+            x: 0.0..1.0,
+            x_labels: 2,
+            x_label: &|_| String::new(),
+            y_label: |seconds| crate::words::span(std::time::Duration::from_secs_f64(seconds)),
+            y_unit: unit_of_seconds,
+            least_top: 0.0,
+            gap: 2.0,
+            series: &series,
+        };
+        let html = chart(&times).into_string();
+        for label in ["10 min", "8 min", "6 min", "4 min", "2 min"] {
+            assert!(html.lines().any(|line| line.trim() == label), "{label} in {html}");
+        }
+        assert_eq!([0.5, 60.0, 61.0, 3_601.0, 1e6].map(unit_of_seconds), [1.0, 1.0, 60.0, 3_600.0, 86_400.0]);
+    }
+
+    #[test]
     fn a_chart_has_its_axes_and_says_in_words_what_it_shows() {
         let series = [Series { name: "tasks", tone: 0, points: vec![(-10.0, 3.0), (-9.0, 7.0)] }];
         let figure = Chart {
@@ -155,6 +193,7 @@ mod tests {
             x_labels: 5,
             x_label: &minutes_ago,
             y_label: crate::words::short,
+            y_unit: ones,
             least_top: 0.0,
             gap: 2.0,
             series: &series,

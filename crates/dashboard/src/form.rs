@@ -61,7 +61,8 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
     let name = field_name(parameter);
     let shown = value(values, &name);
     let invalid = wrong.is_some().then_some("true");
-    let Parameter { input, is_required, minimum, maximum, default, .. } = parameter;
+    let Parameter { input, is_required, minimum, maximum, default, example, .. } = parameter;
+    let example = example.as_ref().map(|example| example_text(input, example));
     let hint = match input {
         Input::List => format!("{} One entry of JSON a line.", parameter.hint),
         Input::Json => format!("{} JSON.", parameter.hint),
@@ -85,11 +86,19 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
             }
             Input::Switch => select((id, name.as_str()), (described, invalid), parameter, &["true", "false"], shown),
             Input::List | Input::Json => html! {
-                textarea id=(id) name=(name) required[*is_required] spellcheck="false"
-                    aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
+                textarea id=(id) name=(name) required[*is_required] spellcheck="false" placeholder=[example.as_deref()]
+                    class=[(*input == Input::Json).then_some("short")] aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
             },
         }
     })
+}
+
+/// An example as it would be written into the field: a list has an entry a line.
+fn example_text(input: &Input, example: &Value) -> String {
+    match (input, example) {
+        (Input::List, Value::Array(entries)) => entries.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+        _ => example.to_string(),
+    }
 }
 
 /// A list to choose from. What is left out is named by its value where that is known.
@@ -181,7 +190,11 @@ fn read(input: &Input, text: &str) -> Result<Value, String> {
             });
             entries.collect::<Result<Vec<_>, _>>().map(Value::from)
         }
-        Input::Json => json(text).map_err(|error| json_error_at("it", &error)),
+        // A word is the name of a choice, without the quotes of JSON.
+        Input::Json => match json(text) {
+            Err(_) if text.bytes().all(|byte| byte.is_ascii_lowercase()) => Ok(Value::from(text)),
+            read => read.map_err(|error| json_error_at("it", &error)),
+        },
     }
 }
 
@@ -290,6 +303,28 @@ mod tests {
             assert!(html.contains(option), "{option}: {html}");
         }
         assert!(shown("verify", &[]).contains("<option value=\"\">false (default)</option><option>true</option>"));
+    }
+
+    #[test]
+    fn json_shows_its_form_and_a_choice_in_it_needs_no_quotes() {
+        let all = parameters(JobKind::PROGRAM);
+        let shown = |name: &str| {
+            let parameter = all.iter().find(|parameter| parameter.name == name).expect("a parameter");
+            parameter_field(parameter, &[], None).0
+        };
+        let range = shown("range");
+        assert!(range.contains("&quot;step&quot;:100000000") && range.contains("class=\"short\""), "{range}");
+        let args = shown("args");
+        assert!(args.contains("&quot;]\n[&quot;") && !args.contains("class=\"short\""), "{args}");
+        let combined = |text: &str| {
+            let sent = values(&[("p.program", "render"), ("p.combine", text)]);
+            job_body(JobKind::PROGRAM, &sent).map(|body| body["params"]["combine"].clone())
+        };
+        for text in ["sum", "\"sum\""] {
+            assert_eq!(combined(text), Ok(json!("sum")), "{text}");
+        }
+        assert_eq!(combined("{\"program\": \"fold\"}"), Ok(json!({"program": "fold"})));
+        assert_eq!(combined("{\"program\"").expect_err("no JSON").0, "p.combine");
     }
 
     #[test]

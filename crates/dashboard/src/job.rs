@@ -15,7 +15,7 @@ use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
 use crate::question::possible;
-use crate::words::{self, between, clock, count, count_wide, counted, sentence, short, span};
+use crate::words::{self, between, clock, count, count_wide, counted, excerpt, sentence, short, span};
 
 /// The longest error or parameter that is shown.
 const SHOWN_CHARS: usize = 2_000;
@@ -73,7 +73,7 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
             p.error #error {
                 (marks::failure("failed")) " "
                 span {
-                    bdi { (error) }
+                    bdi { (excerpt(error)) }
                     @if shown.tasks.is_some() && job.tasks.failed > 0 { ". " a href=(format!("/jobs/{id}?tasks=failed#tasks")) { "Its failed tasks" } }
                 }
             }
@@ -137,13 +137,16 @@ fn figures(job: &Job, now: Timestamp) -> Markup {
                     dt { "Done" } dd { (percent_done(job)) " %" }
                     dd.more { (count(tasks.succeeded)) " of " (count(tasks.total)) }
                 }
-                div { dt { "Running" } dd { (short_count(tasks.running)) } dd.more { (count(tasks.pending)) " waiting" } }
+                div {
+                    dt { "Running" } dd { (short_count(tasks.running)) }
+                    dd.more { (count(tasks.pending)) @if job.state.is_over() { " not done" } @else { " waiting" } }
+                }
                 div { dt { "Failed" } dd { (short_count(tasks.failed)) } dd.more { (counted(job.attempts, "lease", "leases")) " in all" } }
                 (speed(job, took))
                 div {
                     @if job.state.is_over() {
                         dt { "Took" } dd { (took.map_or_else(|| "–".to_owned(), span)) }
-                        dd.more { "from its start to its end" }
+                        dd.more { "from its " @if job.started_at.is_some() { "start" } @else { "submission" } " to its end" }
                     } @else {
                         dt { "Time left" } dd { (time_left(job)) }
                         dd.more { "for " (span(between(job.submitted_at, now))) " so far" }
@@ -205,7 +208,7 @@ fn stages(job: &Job, now: Timestamp) -> Markup {
                     @if let Some(at) = at {
                         (clock(at, now))
                         @if let Some(before) = before { span.quiet { "after " (span(between(before, at))) } }
-                    } @else { span.quiet { "not yet" } }
+                    } @else { span.quiet { @if job.state.is_over() { "never" } @else { "not yet" } } }
                 }
             }
         }
@@ -320,7 +323,10 @@ fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
             td.num { (took.unwrap_or_else(|| "–".to_owned())) }
             td.outcome {
                 @if let Some(result) = &task.result { code { (words::cut(SHOWN_RESULT_CHARS, result.get())) } }
-                @if let Some(error) = &task.last_error { span.bad { (cut(error)) } }
+                @if let Some(error) = &task.last_error {
+                    @if task.state == TaskState::Succeeded { span.quiet { "an attempt failed: " (excerpt(error)) } }
+                    @else { span.bad { (excerpt(error)) } }
+                }
                 @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
             }
         }
@@ -337,7 +343,7 @@ fn events(events: &[JobEvent], now: Timestamp) -> Markup {
                         @if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {
                             " " span.num { (count(done)) " / " (count(total)) }
                         }
-                        @if let Some(error) = &event.error { " " span.bad { (cut(error)) } }
+                        @if let Some(error) = &event.error { " " span.bad { (excerpt(error)) } }
                     }
                 }
             }
@@ -385,6 +391,18 @@ mod tests {
         assert!(html.contains("?tasks=failed#tasks\">Its failed tasks</a>"), "{html}");
         assert!(shown(&failed, Some(&page(None))).contains("There is no such task"));
         assert!(!shown(&failed, None).contains("Its failed tasks"));
+    }
+
+    #[test]
+    fn a_job_that_was_canceled_before_it_started_waits_for_nothing() {
+        let tasks = json!({"total": 9, "pending": 9, "running": 0, "succeeded": 0, "failed": 0});
+        let end = json!({"state": "canceled", "finished_at": "2026-03-21T10:00:09Z", "tasks": tasks});
+        let html = shown(&end, None);
+        for expected in ["9 not done", "from its submission to its end", "<span class=\"quiet\">never</span>"] {
+            assert!(html.contains(expected), "{expected}: {html}");
+        }
+        let html = shown(&json!({"tasks": tasks}), None);
+        assert!(html.contains("9 waiting") && html.contains("not yet") && !html.contains("never"), "{html}");
     }
 
     #[test]

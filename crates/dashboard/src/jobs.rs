@@ -39,7 +39,7 @@ pub fn jobs_page(viewer: &Viewer, list: &JobList<'_>) -> Markup {
         @if viewer.may_submit && !list.jobs.is_empty() { (selection(query)) }
         @if list.error.is_some() {} @else if list.jobs.is_empty() {
             p.empty #jobs-none {
-                @if query.is_all() { "No job has been submitted yet." } @else { "No job fits this filter. " a href="/jobs" { "All jobs" } }
+                @if query.is_all() { "No job has been submitted yet. " a href="/submit" { "Submit one" } } @else { "No job fits this filter. " a href="/jobs" { "All jobs" } }
             }
         } @else { (table(viewer, list.jobs)) }
         @if let Some(looked_at) = list.gave_up_after {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use model::{Counts, Durations, Grain, JobKind};
 
-use crate::chart::{Chart, Series, chart};
+use crate::chart::{Chart, Series, chart, ones, unit_of_seconds};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::words::{count, counted, short, span};
 
@@ -105,7 +105,7 @@ fn figure(
     id: &'static str,
     title: &'static str,
     summary: &str,
-    (y_label, least_top): (fn(f64) -> String, f64),
+    (y_label, y_unit, least_top): (fn(f64) -> String, fn(f64) -> f64, f64),
     series: &[Series],
 ) -> Markup {
     let x_label = |place: f64| {
@@ -126,6 +126,7 @@ fn figure(
         x_labels: 6,
         x_label: &x_label,
         y_label,
+        y_unit,
         least_top,
         gap: 1.0,
         series,
@@ -145,7 +146,7 @@ fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: im
     let series =
         [Series { name: "succeeded", tone: 0, points: line(0) }, Series { name: "failed", tone: 3, points: line(1) }];
     // Steps of less than a whole task say nothing.
-    figure(shown, id, title, &summary, (short, 5.0), &series)
+    figure(shown, id, title, &summary, (short, ones, 5.0), &series)
 }
 
 fn seconds(value: f64) -> String {
@@ -169,7 +170,7 @@ fn percentiles(
     shown.periods.iter().for_each(|period| all.add(of(&period.counts)));
     let figures = PERCENTILES.map(|(share, name, _)| format!("{name} {}", percentile(&all, share)));
     let summary = format!("{} of {}", figures.join(", "), counted(all.count(), "job", "jobs"));
-    figure(shown, id, title, &summary, (seconds, 0.0), &series)
+    figure(shown, id, title, &summary, (seconds, unit_of_seconds, 0.0), &series)
 }
 
 fn percentile(durations: &Durations, share: f64) -> String {

@@ -49,7 +49,11 @@ fn two_digits(number: f64) -> String {
     }
 }
 
-/// A time in its two largest units: `1 d 3 h`, `4 min 10 s`, `2.5 s`, `130 ms`.
+const DAY: u64 = 86_400;
+/// Of 365 days: nobody waits for the leap days of such a time.
+const YEAR: u64 = 365 * DAY;
+
+/// A time in its two largest units: `2 y 40 d`, `1 d 3 h`, `4 min 10 s`, `2.5 s`, `130 ms`; from 100 years on in years alone.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -57,8 +61,10 @@ pub(crate) fn span(time: Duration) -> String {
         1..10 => format!("{} s", two_digits(time.as_secs_f64())),
         10..60 => format!("{seconds} s"),
         60..3_600 => two_units(seconds / 60, "min", seconds % 60, "s"),
-        3_600..86_400 => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
-        _ => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        3_600..DAY => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        DAY..YEAR => two_units(seconds / DAY, "d", seconds % DAY / 3_600, "h"),
+        _ if seconds < 100 * YEAR => two_units(seconds / YEAR, "y", seconds % YEAR / DAY, "d"),
+        _ => format!("{} y", count(seconds / YEAR)),
     }
 }
 
@@ -141,6 +147,20 @@ pub(crate) fn cut(chars: usize, text: &str) -> String {
     }
 }
 
+/// An error by its beginning and its end, in few lines: one of a program ends with the last that it wrote.
+pub(crate) fn excerpt(error: &str) -> String {
+    const FIRST_LINES: usize = 5;
+    const LAST_LINES: usize = 11;
+    const LINE_CHARS: usize = 300;
+    let line = |line: &&str| cut(LINE_CHARS, line);
+    let lines: Vec<&str> = error.lines().collect();
+    if lines.len() <= FIRST_LINES + LAST_LINES + 1 {
+        return lines.iter().map(line).collect::<Vec<_>>().join("\n");
+    }
+    let (first, last) = (lines.iter().take(FIRST_LINES), lines.iter().skip(lines.len() - LAST_LINES));
+    first.map(line).chain(["…".to_owned()]).chain(last.map(line)).collect::<Vec<_>>().join("\n")
+}
+
 /// `1 job`, `2 jobs`.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
@@ -162,6 +182,19 @@ mod tests {
         let of = |milliseconds| span(Duration::from_millis(milliseconds));
         assert_eq!([of(130), of(2_540), of(59_900)], ["130 ms", "2.5 s", "59 s"].map(str::to_owned));
         assert_eq!([of(60_000), of(3_661_000), of(90_000_000)], ["1 min", "1 h 1 min", "1 d 1 h"].map(str::to_owned));
+        let long = [of(31_535_999_000), of(31_536_000_000), of(66_528_000_000), of(2_046_552_177_600_000)];
+        assert_eq!(long, ["364 d 23 h", "1 y", "2 y 40 d", "64,895 y"].map(str::to_owned));
+    }
+
+    #[test]
+    fn an_error_of_many_lines_is_told_by_its_first_and_its_last() {
+        let many: Vec<String> = (1..=500).map(|number| format!("line {number}")).collect();
+        let told = excerpt(&many.join("\n"));
+        let shown: Vec<&str> = told.lines().collect();
+        assert_eq!((shown.len(), &shown[3..7]), (17, &["line 4", "line 5", "…", "line 490"][..]));
+        assert_eq!(shown.last(), Some(&"line 500"));
+        assert_eq!(excerpt("it exited with code 3\n\nend\n"), "it exited with code 3\n\nend");
+        assert_eq!(excerpt(&"x".repeat(5_000)).chars().count(), 301);
     }
 
     #[test]

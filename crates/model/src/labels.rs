@@ -86,7 +86,8 @@ pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob
         return Ok(());
     }
     let allowed = format!(
-        "holds at most {MAX_TAGS} keys and values of at most {MAX_WORD_BYTES} bytes each, without control characters"
+        "holds at most {MAX_TAGS} keys of 1 to {MAX_WORD_BYTES} bytes and values of at most {MAX_WORD_BYTES}, without \
+         control characters"
     );
     Err(InvalidJob::new(field, allowed))
 }

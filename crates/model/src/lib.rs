@@ -44,7 +44,8 @@ pub use payloads::Payloads;
 pub use plain_words::{counted, json_cause, json_error, json_error_at, json_place, parse_error, predicate, toml_error};
 pub use priority::Priority;
 pub use program::{
-    ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, needs_program, uploaded_programs,
+    ABLE, Composition, ProgramHash, ProgramKind, ProgramName, ProgramRef, needs_program, program_ability,
+    uploaded_programs,
 };
 pub use program_output::{INLINE_OUTPUT_BYTES, OutputObject, ProgramOutput, TextCheck};
 pub use range::{DEFAULT_CHUNK_SIZE, InvalidRange, NumberRange, Split};

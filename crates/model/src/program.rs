@@ -13,6 +13,9 @@ const MAX_NAME_BYTES: usize = 63;
 /// The value of every label that stands for an ability.
 pub const ABLE: &str = "yes";
 
+/// What the labels of workers that bring programs begin with.
+const NAMED_LABEL: &str = "divvy.program.";
+
 /// The SHA-256 of an uploaded program's bytes, as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -116,7 +119,7 @@ impl ProgramName {
     /// The label of workers that bring the program.
     #[must_use]
     pub fn label(&self) -> String {
-        format!("divvy.program.{}", self.0)
+        format!("{NAMED_LABEL}{}", self.0)
     }
 }
 
@@ -216,6 +219,21 @@ impl ProgramKind {
             Self::Native => "divvy.native",
         }
     }
+}
+
+/// What a worker with this label can run, in words; none for a label that is not about programs.
+#[must_use]
+pub fn program_ability(label: &str) -> Option<String> {
+    if let Some(name) = label.strip_prefix(NAMED_LABEL) {
+        return Some(format!("the program {name}"));
+    }
+    [
+        (ProgramKind::Wasm, "to run uploaded WebAssembly"),
+        (ProgramKind::Native, "to run uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
+    ]
+    .into_iter()
+    .find(|(kind, _)| kind.label() == label)
+    .map(|(_, ability)| ability.to_owned())
 }
 
 impl FromStr for ProgramKind {

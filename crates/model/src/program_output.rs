@@ -79,7 +79,10 @@ impl ProgramOutput {
         };
         let digits = text.trim();
         let shown: String = digits.chars().take(50).collect();
-        digits.parse().map_err(|error| format!("{shown:?} is no decimal integer of 128 bits: {error}"))
+        digits.parse().map_err(|_| match digits {
+            "" => "it is empty, and no decimal integer".to_owned(),
+            _ => format!("{shown:?} is no decimal integer of 128 bits"),
+        })
     }
 }
 

@@ -92,9 +92,12 @@ pub enum Reason {
     /// It said so itself. The end of stderr tells more.
     #[error("it exited with code {code}")]
     Exit {
-        /// From 1 to 255; a WASI module may use any number but 0, a component has only 1.
+        /// From 1 to 255; a WASI module has those up to 125, a component only 1.
         code: i32,
     },
+    /// A WASI module exited with a code that WASI does not know, such as the -1 of a C program.
+    #[error("it exited with a code above 125, which WASI does not know")]
+    ExitUnknown,
     /// A signal ended it, such as 11 for a wrong address.
     #[error("it was ended by signal {signal}")]
     Signal {
@@ -175,6 +178,7 @@ impl Reason {
             | Self::ProcessLimit { .. }
             | Self::Hidden
             | Self::Exit { .. }
+            | Self::ExitUnknown
             | Self::Signal { .. }
             | Self::Trap { .. }
             | Self::BadModule { .. }
@@ -205,7 +209,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN_BYTES: usize = 1024;
         write!(f, "{}", self.reason)?;
-        let own = matches!(self.reason, Reason::Exit { .. } | Reason::Signal { .. } | Reason::Trap { .. });
+        let own = matches!(
+            self.reason,
+            Reason::Exit { .. } | Reason::ExitUnknown | Reason::Signal { .. } | Reason::Trap { .. }
+        );
         let shown = &self.stderr_tail[self.stderr_tail.len().saturating_sub(SHOWN_BYTES)..];
         let text = String::from_utf8_lossy(shown);
         if own && !text.trim().is_empty() {

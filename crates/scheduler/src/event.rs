@@ -136,6 +136,14 @@ pub enum WaitReason {
         /// What the closest of them lacks.
         missing: String,
     },
+    /// No worker that is ready runs jobs of its kind.
+    #[error("{} jobs of the kind {kind}", none_runs(*workers))]
+    NoKind {
+        /// Workers that are ready.
+        workers: usize,
+        /// The job's kind.
+        kind: model::JobKind,
+    },
     /// Every slot that could run it is busy, or has not asked for work since.
     #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *leases))]
     Busy {

@@ -1,6 +1,6 @@
 //! Why a job's tasks wait.
 
-use model::{JobId, Requirements};
+use model::{JobId, Requirements, program_ability};
 
 use crate::abilities::Ability;
 use crate::event::WaitReason;
@@ -44,17 +44,23 @@ impl Scheduler {
         let abilities: Vec<_> = self.workers().active_abilities().filter(|ability| !ability.is_reserved).collect();
         let runs_it = |ability: &&&Ability| ability.kinds.contains(&kind);
         let lacking = abilities.iter().filter(runs_it).map(|ability| missing(ability, requires));
-        let missing =
-            lacking.min_by_key(Vec::len).map_or_else(|| format!("no worker runs {kind}"), |closest| closest.join(", "));
         let workers = abilities.iter().map(|ability| ability.active_workers).sum();
-        WaitReason::NoMatch { workers, kind, missing }
+        if workers == 0 {
+            return WaitReason::NoWorker;
+        }
+        match lacking.min_by_key(Vec::len) {
+            Some(closest) => WaitReason::NoMatch { workers, kind, missing: closest.join(", ") },
+            None => WaitReason::NoKind { workers, kind },
+        }
     }
 }
 
 fn missing(ability: &Ability, requires: &Requirements) -> Vec<String> {
     let has = |key: &String, value: &String| ability.labels.get(key) == Some(value);
     let labels = requires.labels.iter().filter(|(key, value)| !has(key, value));
-    let mut missing: Vec<_> = labels.map(|(key, value)| format!("the label {key}={value}")).collect();
+    let named =
+        |(key, value): (&String, &String)| program_ability(key).unwrap_or_else(|| format!("the label {key}={value}"));
+    let mut missing: Vec<_> = labels.map(named).collect();
     if let Some(cpus) = requires.cpus.filter(|cpus| *cpus > ability.resources.cpus) {
         missing.push(format!("{cpus} cores"));
     }

@@ -164,8 +164,10 @@ fn with_problem(answer: &[u8], is_target_too_long: bool) -> Option<Bytes> {
     let (status_line, fields) = head.split_once("\r\n")?;
     let code = status_line.strip_prefix("HTTP/1.1 ")?.split(' ').next()?;
     let status = StatusCode::from_bytes(code.as_bytes()).ok()?;
-    let is_length = |field: &&str| field.to_ascii_lowercase().starts_with("content-length:");
-    if !(status.is_client_error() || status.is_server_error()) || !fields.split("\r\n").any(|field| is_length(&field)) {
+    let is = |field: &str, name: &str| field.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name));
+    if !(status.is_client_error() || status.is_server_error())
+        || !fields.split("\r\n").any(|field| is(field, "content-length"))
+    {
         return None;
     }
     let is_of_head = matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
@@ -175,10 +177,11 @@ fn with_problem(answer: &[u8], is_target_too_long: bool) -> Option<Bytes> {
     let body = serde_json::to_string(&problem).ok()?;
     let (length, of_status) = (body.len(), status.to_string());
     let mut whole = format!("HTTP/1.1 {of_status}\r\ncontent-length: {length}\r\ncontent-type: {PROBLEM_JSON}\r\n");
-    for field in fields.split("\r\n").filter(|field| !is_length(field)) {
+    for field in fields.split("\r\n").filter(|field| !is(field, "content-length") && !is(field, "connection")) {
         whole.extend([field, "\r\n"]);
     }
-    whole.extend(["\r\n", &body]);
+    // actix-web closes the connection behind a request that it cannot read, and does not always say so.
+    whole.extend(["connection: close\r\n\r\n", &body]);
     Some(whole.into())
 }
 
@@ -202,7 +205,10 @@ mod tests {
         let problem = with_problem(answer, false).expect("an error without a body");
         let text = std::str::from_utf8(&problem).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(head.ends_with("connection: close\r\ndate: x"), "{head}");
+        assert!(head.ends_with("date: x\r\nconnection: close"), "{head}");
+        assert_eq!(head.matches("connection").count(), 1, "{head}");
+        let silent = with_problem(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", false).expect("an error");
+        assert!(std::str::from_utf8(&silent).expect("text").contains("\r\nconnection: close\r\n"), "{silent:?}");
         assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         assert!(body.contains("the request is not valid HTTP/1.1"), "{body}");

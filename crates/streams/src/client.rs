@@ -58,8 +58,17 @@ impl ClientContext for Context {
         }
         // The roster hears of each record.
         if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
-            figures.failed(*part, reason);
+            figures.failed(*part, cause(&error, reason));
         }
+    }
+}
+
+/// librdkafka counts brokers that it has forgotten meanwhile: "0/2 brokers are down".
+fn cause<'a>(error: &KafkaError, reason: &'a str) -> &'a str {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        "no broker can be reached"
+    } else {
+        reason
     }
 }
 
@@ -81,5 +90,17 @@ impl ProducerContext for Context {
             Ok(_) => figures.recovered(*part),
             Err((error, _)) => figures.failed(*part, &error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_that_are_all_away_are_not_counted() {
+        let told = |code| cause(&KafkaError::Global(code), "0/2 brokers are down").to_owned();
+        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
+        assert_eq!(told(RDKafkaErrorCode::Authentication), "0/2 brokers are down");
     }
 }

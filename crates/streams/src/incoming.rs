@@ -68,7 +68,11 @@ pub(crate) fn trace(record: &OwnedMessage) -> Option<TraceContext> {
 
 /// What the client calls the job itself.
 pub(crate) fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, String> {
-    let Some(value) = header_values(record, KEY_HEADER).next() else { return Ok(None) };
+    let mut values = header_values(record, KEY_HEADER);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(format!("the header {KEY_HEADER} is given more than once: give it once"));
+    }
     std::str::from_utf8(value).map(Some).map_err(|_| format!("the header {KEY_HEADER} must be readable text"))
 }
 
@@ -101,5 +105,10 @@ mod tests {
     fn a_key_is_the_value_of_its_header_whatever_its_case() {
         assert_eq!(idempotency_key(&record(&[("Idempotency-Key", "mine")])), Ok(Some("mine")));
         assert_eq!(idempotency_key(&record(&[])), Ok(None));
+        let two = record(&[("idempotency-key", "mine"), ("Idempotency-Key", "mine")]);
+        assert_eq!(
+            idempotency_key(&two),
+            Err("the header idempotency-key is given more than once: give it once".to_owned())
+        );
     }
 }

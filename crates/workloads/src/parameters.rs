@@ -41,6 +41,8 @@ pub struct Parameter {
     pub maximum: Option<Number>,
     /// What it is where it is left out.
     pub default: Option<String>,
+    /// A value that shows its form, as JSON.
+    pub example: Option<Value>,
 }
 
 /// The parameters of a kind, the required ones first; none of an unknown kind.
@@ -98,6 +100,16 @@ fn description(schema: &Value) -> Option<&str> {
     schema["description"].as_str().or_else(|| parts().find_map(|part| part["description"].as_str()))
 }
 
+/// The example of a schema, or of the one part of it that has one.
+fn example(schema: &Value) -> Option<&Value> {
+    let parts = || schema["allOf"].as_array().into_iter().flatten();
+    own_example(schema).or_else(|| parts().find_map(own_example))
+}
+
+fn own_example(schema: &Value) -> Option<&Value> {
+    schema.get("example").or_else(|| schema.get("examples")?.get(0))
+}
+
 fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
     let shape = beside_null(schema);
     let number = |name: &str| shape[name].as_number().cloned();
@@ -114,6 +126,7 @@ fn parameter(name: &str, schema: &Value, is_required: bool) -> Parameter {
         minimum: number("minimum"),
         maximum: number("maximum"),
         default,
+        example: example(schema).or_else(|| example(shape)).cloned(),
     }
 }
 
@@ -137,11 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_says_what_it_means() {
+    fn every_parameter_says_what_it_means_and_json_has_an_example() {
         for kind in KINDS {
             for parameter in parameters(kind.name()) {
                 assert!(!parameter.hint.is_empty(), "{} of {}", parameter.name, kind.name());
             }
+        }
+        for parameter in KINDS.iter().flat_map(|kind| parameters(kind.name())) {
+            let is_shown = parameter.example.is_some();
+            assert_eq!(is_shown, matches!(parameter.input, Input::List | Input::Json), "{}", parameter.name);
         }
         let combine = KINDS.iter().find(|kind| kind.name() == JobKind::PROGRAM).expect("a kind").params_schema().1;
         let combine = serde_json::to_value(combine).expect("JSON")["properties"]["combine"].clone();

@@ -21,7 +21,7 @@ use crate::workload::{
 #[serde(deny_unknown_fields)]
 pub struct TasksParams {
     /// A payload for each task: any JSON, which a worker gets as it is.
-    #[schema(value_type = Vec<serde_json::Value>, min_items = 1)]
+    #[schema(value_type = Vec<serde_json::Value>, min_items = 1, example = json!([{"file": "a.csv"}, {"file": "b.csv"}]))]
     pub list: Payloads,
 }
 

@@ -176,7 +176,7 @@ fn named_programs_are_announced_and_get_arguments_payloads_and_a_fold() {
     let unknown =
         grid.divvy(&["job", "submit", "program", "--program", "nobody-has-it", "--range", "0..1", "--step", "1"]);
     let note = String::from_utf8_lossy(&unknown.stderr);
-    assert!(note.contains("divvy.program.nobody-has-it"), "{note}");
+    assert!(note.contains("the program nobody-has-it"), "{note}");
     let listed = grid.printed(&["program", "names", "--output", "quiet"]);
     assert_eq!(listed.lines().collect::<Vec<_>>(), ["gate", "join", "sum-integers", "talk", "wait"]);
 

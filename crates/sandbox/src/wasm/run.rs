@@ -231,10 +231,16 @@ impl Drive<'_> {
     }
 }
 
+/// What wasmtime says of an exit code above 125. The code is not in it.
+const UNKNOWN_CODE: &str = "exit with invalid exit status";
+
 /// Why a guest that ended by itself has no result; nothing when it exited with 0.
 fn reason_of(error: wasmtime::Error) -> Option<Reason> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return (*code != 0).then_some(Reason::Exit { code: *code });
+    }
+    if error.root_cause().to_string().starts_with(UNKNOWN_CODE) {
+        return Some(Reason::ExitUnknown);
     }
     let what = error.downcast_ref::<Trap>().map_or_else(|| error.root_cause().to_string(), Trap::to_string);
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();

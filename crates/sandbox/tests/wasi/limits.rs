@@ -169,6 +169,8 @@ fn an_exit_code_comes_with_the_end_of_stderr() {
     let failure = grid.hostile(&module(&leaves), &call(&[])).expect_err("failed");
     assert_eq!(failure.reason, Reason::Exit { code: 7 });
     assert_eq!(failure.to_string(), "it exited with code 7; the end of its stderr: leaving");
+    let leaves_in_a_way_unknown_to_wasi = writer("(func (export \"_start\") (call $exit (i32.const -1)))");
+    assert_eq!(reason(grid.hostile(&module(&leaves_in_a_way_unknown_to_wasi), &call(&[]))), Reason::ExitUnknown);
     let leaves_well = writer("(func (export \"_start\") (call $exit (i32.const 0)))");
     assert_eq!(text(&grid.hostile(&module(&leaves_well), &call(&[])).expect("finished").stdout), "");
 }

@@ -41,7 +41,7 @@ fn a_worker_that_lacks_a_kind_keeps_its_leases_and_gets_other_kinds() {
     assert_eq!(grid.claim_tasks(2).map(|(id, _)| id), Some(job(1)));
     grid.scheduler.worker_lacks(worker(2), JobKind::SUM_OF_PRIMES, grid.now);
     let reason = grid.scheduler.explain(job(1)).expect("a reason").to_string();
-    assert!(reason.ends_with("no worker runs sum-of-primes"), "{reason}");
+    assert!(reason.ends_with("runs jobs of the kind sum-of-primes"), "{reason}");
 }
 
 #[test]
@@ -105,7 +105,30 @@ fn a_job_that_nobody_can_run_says_what_is_missing() {
     grid.join(2, WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(1) });
     grid.scheduler.worker_suspended(worker(1), grid.now);
     let reason = grid.scheduler.explain(job(1)).expect("a reason");
-    assert!(reason.to_string().ends_with("requires: no worker runs sum-of-primes"), "{reason}");
+    assert_eq!(reason.to_string(), "the only ready worker does not run jobs of the kind sum-of-primes");
+}
+
+#[test]
+fn a_program_that_no_worker_can_run_is_told_in_words() {
+    let mut grid = Harness::new();
+    grid.join(1, slots(1));
+    for (label, told) in [
+        ("divvy.program.render", "the program render"),
+        ("divvy.native", "to run uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
+        ("gpu", "the label gpu=yes"),
+    ] {
+        let requires = Requirements { labels: labels(&[(label, "yes")]), ..Requirements::default() };
+        let reason = grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires).expect("a reason").to_string();
+        assert!(reason.ends_with(&format!("requires: {told}")), "{reason}");
+    }
+}
+
+#[test]
+fn workers_of_a_simulation_are_no_workers_for_other_jobs() {
+    let mut grid = Harness::new();
+    grid.join(1, WorkerSpec { is_reserved: true, ..with_labels(&[("divvy.simulation", "s")]) });
+    let none = Requirements::default();
+    assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &none), Some(WaitReason::NoWorker));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub struct ProgramParams {
     pub program: ProgramRef,
     /// A list of arguments for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([["frame-1", "--fast"], ["frame-2", "--fast"]]))]
     pub args: Option<Vec<Vec<String>>>,
     /// A task for each part of a range: its two arguments are the first number of the part and the first one after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,10 +31,11 @@ pub struct ProgramParams {
     pub range: Option<ProgramRange>,
     /// What each task reads from stdin: the text of a string, the bytes of `{"base64": …}`, else the JSON itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<serde_json::Value>>)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>, example = json!(["a text", {"base64": "AAH/"}]))]
     pub payloads: Option<Payloads>,
     /// Variables of the program's environment.
     #[serde(default, deserialize_with = "read_pairs::<MAX_ENV, _>", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"OMP_NUM_THREADS": "1"}))]
     pub env: BTreeMap<String, String>,
     /// How the tasks' results become the job's.
     #[serde(default)]
@@ -65,6 +67,7 @@ pub(super) fn is_one(tasks: &u64) -> bool {
 /// The numbers from `from` up to, but not including, `to`, in parts of `step`; the last part may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"from": 0, "to": 500_000_000, "step": 100_000_000}))]
 pub struct ProgramRange {
     /// The first number.
     pub from: u64,
@@ -97,7 +100,8 @@ impl PartialSchema for Combine {
         let program = ObjectBuilder::new().property("program", text()).required("program");
         let description = "How the results of the tasks become the job's: `none` lists them, `sum` adds decimal integers, \
             `concat` joins the outputs, and a program reads them as lines in one last task.";
-        OneOfBuilder::new().item(words).item(program).description(Some(description)).into()
+        let example = serde_json::Value::from("sum");
+        OneOfBuilder::new().item(words).item(program).description(Some(description)).examples([example]).into()
     }
 }
 
@@ -106,6 +110,7 @@ impl ToSchema for Combine {}
 /// What one task of a `program` job may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(example = json!({"memory_bytes": 1_073_741_824, "output_bytes": 16_777_216}))]
 pub struct ProgramLimits {
     /// Memory of all its processes. Default 268435456, 256 MiB.
     #[serde(deserialize_with = "read_whole::<65_536, MAX_MEMORY_BYTES, _, _>")]

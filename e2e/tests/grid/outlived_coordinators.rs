@@ -12,7 +12,7 @@ const TASK: Duration = Duration::from_secs(10);
 
 /// What the end of a job may take on a busy machine, once its task has ended and its coordinator is there: a heartbeat that
 /// offers the outcome, its delivery and a commit.
-const END: Duration = Duration::from_secs(15);
+const END: Duration = Duration::from_secs(5);
 
 /// From the cancellation of a job until its task computes no more, as far as a look at it shows.
 const STOP_LIMIT: Duration = Duration::from_secs(2);

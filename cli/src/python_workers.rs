@@ -24,8 +24,6 @@ impl PythonWorkers {
                 // The signals of a terminal come to this process alone, which stops them: a second one would end their calls.
                 .process_group(0)
                 .kill_on_drop(true)
-                // Ctrl-C reaches the group of this process, which then stops them: a second signal would end their calls.
-                .process_group(0)
                 .spawn()
                 .context("start divvy-python-worker, which `pip install './sdk/python[executor]'` in a checkout of divvy brings")
         };

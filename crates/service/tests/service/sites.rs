@@ -79,8 +79,10 @@ fn other_listeners_answer_for_any_name_unless_some_are_listed() {
     };
     assert_eq!(ask(&service, "divvy.example").status, 200);
 
-    let settings =
-        DoorSettings { allowed_hosts: "divvy.example, coordinator".to_owned().into(), ..DoorSettings::default() };
+    let settings = DoorSettings {
+        allowed_hosts: "divvy.example, coordinator".to_owned().try_into().expect("names"),
+        ..DoorSettings::default()
+    };
     let service = start(Options { address, doors: settings.internal().expect("doors"), ..Options::default() });
     for host in ["divvy.example", "coordinator:8080", "10.1.2.3:8080", "[fd00::1]:8080"] {
         assert_eq!(ask(&service, host).status, 200, "{host}");

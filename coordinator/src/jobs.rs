@@ -123,8 +123,7 @@ impl Jobs {
             if matches!(answer, Ok(store::Advanced::Submitted(Submission::New))) {
                 new.push(job);
             } else {
-                // It may be committed all the same: its event tells.
-                self.forget_own(job.record.id);
+                self.disown(job.record.id);
             }
         }
         self.take_up(new);
@@ -158,8 +157,7 @@ impl Jobs {
             }
             self.driver.input(|engine, now| engine.take_up(new.accepted(), now))?;
         } else {
-            // It may be committed all the same: its event tells.
-            self.forget_own(id);
+            self.disown(id);
         }
         let (record, submission) = submitted?;
         Ok((self.view(record), submission))
@@ -174,6 +172,15 @@ impl Jobs {
 
     fn forget_own(&self, id: JobId) -> bool {
         self.own.as_ref().is_some_and(|own| own.remove(&id).is_some())
+    }
+
+    /// A job is not stored by a submission here, though it may be in the store all the same: its event tells. Where the event
+    /// was read meanwhile, as that of an own job, the engine gets the job apart.
+    fn disown(&self, id: JobId) {
+        if self.own.is_some() && !self.forget_own(id) {
+            let this = self.clone();
+            self.supervisor.spawn(async move { this.note_submitted(vec![id]).await });
+        }
     }
 
     /// Jobs were stored, by this coordinator or another one: the engine gets those that it has not and had not.
@@ -233,5 +240,46 @@ impl Jobs {
     /// A stored job as clients see it, with what the engine knows of it now.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         self.driver.view(|engine| job_view::live(record, engine))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Engine;
+    use model::DEFAULT_CHUNK_SIZE;
+    use store::Retention;
+    use store::memory::Memory;
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::submission;
+
+    #[tokio::test]
+    async fn a_job_whose_event_is_read_while_it_is_submitted_once_more_is_worked_on() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let engine = Engine::new(Config::default().engine_settings(1), now());
+        let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
+        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), true);
+        let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
+        let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
+        let id = JobId(Uuid::from_u128(1));
+        let proposal = Proposal { id: Some(id), idempotency_key: None, job, fingerprints, reservation: None };
+        let accepting = jobs.prepare(proposal).expect("valid");
+        // As another coordinator does.
+        submit_to(&store, &accepting.new, accepting.body).await.expect("it is stored");
+        // The event comes between the two halves of the submission here.
+        jobs.note_own(id);
+        jobs.note_submitted(vec![id]).await;
+        assert!(!driver.view(|engine| engine.knows(id)), "its event is read as that of an own job");
+        jobs.disown(id);
+        let taken_up = async {
+            while !driver.view(|engine| engine.knows(id)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), taken_up).await.expect("the engine gets it");
     }
 }

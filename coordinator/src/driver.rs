@@ -227,12 +227,15 @@ impl Driver {
     /// Tells the engine what the store has committed. Runs for ever.
     pub(crate) async fn follow_store(self: Arc<Self>) {
         let mut durable = self.store.durable();
-        while durable.changed().await.is_ok() {
+        loop {
+            // What was committed before this began is no change to come.
             let number = *durable.borrow_and_update();
             self.input(|engine, now| engine.stored(number, now));
+            if durable.changed().await.is_err() {
+                // The writer has stopped, and the store says so to all that ask.
+                return std::future::pending().await;
+            }
         }
-        // The writer has stopped, and the store says so to all that ask.
-        std::future::pending().await
     }
 
     fn perform(&self, effect: Effect) {
@@ -340,7 +343,9 @@ impl Drop for WaitingClaim {
     fn drop(&mut self) {
         self.driver.claims.remove(&self.id);
         self.driver.input(|engine, _| engine.forget_claim(self.id));
-        // Delivered between the two, and taken by no one.
+        // A delivery that comes later fails, and gives its tasks back.
+        self.lease.close();
+        // Delivered before, and taken by no one.
         if let Ok(lease) = self.lease.try_recv() {
             self.driver.give_back(lease.attempt);
         }

@@ -28,6 +28,11 @@ impl Supervisor {
         self.tasks.spawn(trace::carried(task))
     }
 
+    /// Whether tasks that try something again and again are to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
     /// Drops the tasks that may be dropped and waits for the others.
     pub(crate) async fn stop(&self) {
         self.stopping.cancel();
@@ -52,7 +57,8 @@ mod tests {
             tokio::task::yield_now().await;
             finished.store(true, Ordering::Relaxed);
         });
+        assert!(!supervisor.is_stopping());
         supervisor.stop().await;
-        assert!(done.load(Ordering::Relaxed));
+        assert!(supervisor.is_stopping() && done.load(Ordering::Relaxed));
     }
 }

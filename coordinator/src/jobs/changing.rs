@@ -206,7 +206,7 @@ impl Jobs {
         }
         self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Retried }).await?;
         drop(kept);
-        // It is open on the disk now: the engine must get it, whatever a single read says.
+        // It is open on the disk now: the engine must get it, whatever a single read says, unless the term ends.
         loop {
             match self.store.unfinished_job(id).await {
                 Ok(Some(job)) => {
@@ -216,6 +216,7 @@ impl Jobs {
                     return Ok(());
                 }
                 Ok(None) => return Ok(()),
+                Err(error) if self.supervisor.is_stopping() => return Err(error.into()),
                 Err(error) => {
                     warn!(job_id = %id, %error, "a retried job cannot be read yet");
                     tokio::time::sleep(RETRY_PAUSE).await;

@@ -14,16 +14,19 @@ impl Jobs {
     /// Leaves jobs alone whose changes cannot be written. Runs for ever.
     pub(crate) async fn follow_unwritable(self) {
         let mut unwritable = self.store.unwritable();
-        while unwritable.changed().await.is_ok() {
+        loop {
+            // Some may have been found before this began.
             let jobs = unwritable.borrow_and_update().clone();
             for (id, error) in jobs {
                 self.store.unreadable().note_job(id, &error);
                 // It is not canceled in the store: the next term tries again.
                 self.driver.input(|engine, now| engine.cancel(id, now));
             }
+            if unwritable.changed().await.is_err() {
+                // The writer has stopped: the store is closed.
+                return std::future::pending().await;
+            }
         }
-        // The writer has stopped: the store is closed.
-        std::future::pending().await
     }
 
     /// Cancels a job, under its lock, without reading it. Tells whether it was not over.

@@ -1,6 +1,7 @@
 //! What workers fetch and report of programs, at the internal port: the programs' bytes, what tasks read, and what they
 //! write to stderr.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{Data, Path, Payload};
@@ -9,7 +10,7 @@ use api::{LogReport, MAX_LOG_BYTES};
 use futures_util::stream;
 use model::{AttemptId, JobId};
 use service::{ApiError, Query, parse_json_leniently, read_body};
-use store::{ComposeError, ReadError};
+use store::{ComposeError, ReadError, WriteError};
 use uuid::Uuid;
 
 use super::State;
@@ -107,7 +108,12 @@ pub(super) async fn report_log(
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;
     let attempt = Attempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
-    state.programs.logs.report(attempt, report, &state.term()?.store).await.map_err(from_write)?;
+    let term = state.term()?;
+    let (logs, store) = (Arc::clone(&state.programs.logs), Arc::clone(&term.store));
+    // A worker that leaves must not keep those that follow from hearing of a log that is stored.
+    let reporting = term.supervisor.spawn_whole(async move { logs.report(attempt, report, &store).await });
+    drop(term);
+    reporting.await.unwrap_or(Err(WriteError::Closed)).map_err(from_write)?;
     Ok(HttpResponse::NoContent().finish())
 }
 

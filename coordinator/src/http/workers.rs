@@ -1,5 +1,6 @@
 //! `GET /workers`: the workers that are there now.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
@@ -8,6 +9,7 @@ use api::{Delivery, Problem, WorkerState, WorkerSummary};
 use engine::{Standing, WorkerView};
 use model::WorkerId;
 use service::ApiError;
+use store::WriteError;
 
 use super::State;
 use super::errors::from_write;
@@ -69,7 +71,10 @@ pub(super) async fn drain_by_name(state: &State, name: &str) -> Result<(), ApiEr
     let term = state.term()?;
     let unknown = || ApiError::Unknown(format!("there is no worker {name:?}"));
     let worker: WorkerId = name.parse().map_err(|_| unknown())?;
-    if !drains::drain(&term, &state.workers, &worker).await.map_err(from_write)? {
+    let (own, workers) = (Arc::clone(&term), Arc::clone(&state.workers));
+    // A client that leaves must not leave a drain that is stored and has not begun.
+    let draining = term.supervisor.spawn_whole(async move { drains::drain(&own, &workers, &worker).await });
+    if !draining.await.unwrap_or(Err(WriteError::Closed)).map_err(from_write)? {
         return Err(unknown());
     }
     if let Some(dashboard) = &state.dashboard {

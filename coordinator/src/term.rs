@@ -144,9 +144,13 @@ impl Term {
             info!(jobs = recovered, "going on with the jobs that are not over");
         }
         drains::recall(&self, &parts.workers).await.context("read the drained workers")?;
+        let mut background = JoinSet::new();
+        // The last step that can fail: workers must not join the engine of a term that does not begin.
+        if let Some(kafka) = &parts.kafka {
+            kafka.start(&mut background, &self, &parts.workers)?;
+        }
         // Not before the jobs are there: what a worker holds of a job that is not known is void.
         parts.workers.begin_term(&self.driver);
-        let mut background = JoinSet::new();
         let lease_sender = Arc::new(self.lease_sender(parts));
         self.driver.send_with(&lease_sender);
         background.spawn(lease_sender.run(queues.outgoing));
@@ -167,9 +171,6 @@ impl Term {
             background.spawn(submitted::run(self.jobs.clone(), Arc::clone(&self.store), latest_event));
         } else {
             background.spawn(follow_files(self.store.is_replaced(), parts.health.clone()));
-        }
-        if let Some(kafka) = &parts.kafka {
-            kafka.start(&mut background, &self, &parts.workers)?;
         }
         Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
     }

@@ -199,7 +199,11 @@ impl Coordinator {
         while let Some(server) = serving.join_next().await {
             server.context("join a server")?.context("serve")?;
         }
-        store.flush().await.context("commit the last changes")?;
+        match store.flush().await {
+            // A follower has submissions alone, and each caller was told what became of its own.
+            Err(error) if !store.leads() => warn!(%error, "stopping while the store does not answer"),
+            flushed => flushed.context("commit the last changes")?,
+        }
         drop((state, metrics, faces));
         term::close(store).await.context("close the store")?;
         info!("stopped");

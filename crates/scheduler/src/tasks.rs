@@ -11,7 +11,8 @@ use crate::lease::{Lane, WorkerKey};
 use crate::runs::OpenRuns;
 use crate::spec::{History, Order};
 
-/// Returned runs that are looked at for a worker: if so many are held back from it, the open tasks come first.
+/// Returned runs that are looked at for a worker, beside those that are compared: if so many are held back from it, the open
+/// tasks come first.
 const MAX_RETURNED_LOOKED_AT: usize = 64;
 
 /// Runs of one job whose outcome waits for another worker's. No other tasks are given out when there are so many, so that
@@ -206,7 +207,8 @@ impl TaskSet {
     /// Where a lease for a lane would be cut: returned runs go first, except those held back from its worker. A run that
     /// another lane walks is split only if the far half is worth a set-up.
     pub(crate) fn offer(&self, order: Order, claimant: &Claimant<'_>) -> Option<Offer> {
-        let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT);
+        // A worker may have computed most of those that are compared: they must not hide the others from it.
+        let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT.saturating_add(self.contested));
         if let Some(index) = returned.position(|run| run.suits(claimant)) {
             return Some(Offer::Returned(index));
         }

@@ -86,6 +86,20 @@ fn so_many_contested_runs_keep_other_tasks_back() {
 }
 
 #[test]
+fn contested_runs_that_a_worker_has_computed_do_not_hide_those_of_others_from_it() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, JobSpec { max_lease_tasks: 1, ..spec(101) });
+    let of_other = grid.claim(2).expect("work");
+    for _ in 0..100 {
+        let lease = grid.claim(1).expect("an open task");
+        contest(&mut grid, &lease, 1);
+    }
+    contest(&mut grid, &of_other, 2);
+    assert_eq!(grid.claim(1).expect("the other worker's").tasks, of_other.tasks);
+    grid.scheduler.check();
+}
+
+#[test]
 fn tasks_that_are_opened_again_run_again_and_their_value_is_taken_back() {
     let mut grid = Harness::with_workers(2);
     grid.submit_spec(1, JobSpec { max_lease_tasks: 4, task_estimate: Some(Duration::from_millis(1)), ..spec(8) });

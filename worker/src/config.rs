@@ -196,7 +196,13 @@ impl Config {
                 "{name} must be from {least_ms} to {MAX_TIMEOUT_MS}, but is {value_ms}"
             );
         }
-        ensure!(self.max_held_bytes > 0, "DIVVY_MAX_HELD_BYTES must be at least 1, but is 0");
+        for (name, bytes) in [
+            ("DIVVY_MAX_HELD_BYTES", self.max_held_bytes),
+            ("DIVVY_PROGRAM_CACHE_BYTES", self.program_cache_bytes),
+            ("DIVVY_PROGRAM_MEMORY_BYTES", self.program_memory_bytes),
+        ] {
+            ensure!(bytes > 0, "{name} must be at least 1, but is 0");
+        }
         Ok(())
     }
 
@@ -301,10 +307,9 @@ mod tests {
     #[test]
     fn values_out_of_their_range_are_refused_before_anything_starts() {
         assert!(config(&[]).validate().is_ok());
-        for (name, value) in [("slots", "0"), ("slots", "1025"), ("orphan_timeout_ms", "0"), ("max_held_bytes", "0")]
-            .into_iter()
-            .chain(["orphan_timeout_ms", "drain_timeout_ms"].map(|name| (name, "18446744073709551615")))
-        {
+        let zeros = ["slots", "orphan_timeout_ms", "max_held_bytes", "program_cache_bytes", "program_memory_bytes"];
+        let most = ["orphan_timeout_ms", "drain_timeout_ms"].map(|name| (name, "18446744073709551615"));
+        for (name, value) in zeros.map(|name| (name, "0")).into_iter().chain(most).chain([("slots", "1025")]) {
             assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
         }
     }

@@ -73,6 +73,8 @@ impl Kafka {
             let trust = term.trust.clone();
             move || trust.holds()
         };
+        // Until the outbox knows its position, no job is forgotten for its age alone.
+        term.store.keep_events_from(0);
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
         background.spawn(streams::start("kafka-events", trust(), |stop| outbox.run(stop)).context("start a thread")?);
         let (driver, workers) = (Arc::clone(&term.driver), Arc::clone(workers));

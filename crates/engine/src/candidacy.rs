@@ -177,7 +177,10 @@ impl Candidacy {
     /// Gives up the lease of an epoch, which could not be used, and lets the others try.
     pub fn stand_back(&mut self, epoch: u64, now: Instant) -> Option<Turn> {
         let ended = self.held.is_some_and(|held| held.epoch == epoch).then(|| self.end(now)).flatten();
-        self.due = now + STAND_BACK;
+        // The lease of a later epoch is renewed in time.
+        if self.held.is_none() {
+            self.due = now + STAND_BACK;
+        }
         ended
     }
 
@@ -273,7 +276,7 @@ mod tests {
         let start = Instant::now();
         let mut leader = leader(start);
         assert_eq!(leader.stand_back(6, start), None, "an earlier term");
-        assert_eq!(leader.epoch(), Some(7));
+        assert_eq!((leader.epoch(), leader.due()), (Some(7), start + ms(305)));
         assert_eq!(leader.stand_back(7, start), Some(Turn::End { epoch: 7 }));
         assert_eq!(leader.question(start + ms(999)), None);
         assert_eq!(leader.question(start + ms(1_000)), Some(Question::Acquire));

@@ -138,6 +138,10 @@ impl Jobs {
     async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let mut total = Changed { matched: ids.len() as u64, changed: 0 };
         for some in ids.chunks(CHANGED_TOGETHER) {
+            // Nobody leads until the term has ended: the rest waits for a request to the next leader.
+            if self.supervisor.is_stopping() {
+                return Err(ChangeError::Write(WriteError::Closed));
+            }
             for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),

@@ -217,6 +217,19 @@ async fn a_leader_that_cannot_reach_the_store_steps_down_and_comes_back_as_a_sta
 }
 
 #[actix_web::test]
+async fn a_standby_that_has_nothing_to_commit_stops_cleanly_while_it_cannot_reach_the_store() {
+    let mut grid = Grid::start(2).await;
+    grid.ways[1].cut(true);
+    let standby = grid.coordinators.remove(1);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while standby.get("/readyz").await.status() == StatusCode::OK {
+        assert!(Instant::now() < deadline, "it does not find out");
+        pause().await;
+    }
+    standby.stop().await;
+}
+
+#[actix_web::test]
 async fn a_claim_that_waits_gets_its_task_from_the_next_leader() {
     let mut grid = Grid::start(2).await;
     let (client, internal) = (grid.coordinators[1].client.clone(), grid.coordinators[1].internal);

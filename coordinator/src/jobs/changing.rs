@@ -138,9 +138,10 @@ impl Jobs {
     async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let mut total = Changed { matched: ids.len() as u64, changed: 0 };
         for some in ids.chunks(CHANGED_TOGETHER) {
-            // Nobody leads until the term has ended: the rest waits for a request to the next leader.
+            // Nobody leads until the term has ended: where there is a next leader it is asked for the rest.
             if self.supervisor.is_stopping() {
-                return Err(ChangeError::Write(WriteError::Closed));
+                let error = if self.own.is_some() { WriteError::Following } else { WriteError::Closed };
+                return Err(error.into());
             }
             for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
                 match changed {

@@ -32,7 +32,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) x_label: &'a dyn Fn(f64) -> String,
     /// What the labels of the vertical axis say.
     pub(crate) y_label: fn(f64) -> String,
-    /// The unit in which the labels are round where the axis goes up to a value.
+    /// The unit of the vertical axis by its highest value: the labels are round numbers of it.
     pub(crate) y_unit: fn(f64) -> f64,
     /// The least that the vertical axis ends at.
     pub(crate) least_top: f64,

@@ -30,7 +30,7 @@ fn running(worker: &Worker) -> f64 {
     worker.metric(r#"divvy_worker_held_leases{state="running"}"#)
 }
 
-/// Of a coordinator that is there again.
+/// Waits for the end of a job, whose coordinator is back, and checks that it came in time and after one attempt.
 fn assert_ran_once(coordinator: &Coordinator, job: &str, started_at: Instant) {
     let limit = TASK.max(started_at.elapsed()) + END;
     let job = eventually("it ends", || {

@@ -90,7 +90,7 @@ fn outcome_of_a_task_that_ended_without_a_coordinator_is_kept_and_counts() {
 }
 
 #[test]
-fn canceled_task_stops_within_a_second_wherever_it_runs() {
+fn canceled_task_stops_within_two_seconds_wherever_it_runs() {
     let mut coordinator = Coordinator::start_to_stay(&[]);
     let workers = [Worker::join(&coordinator, &[])];
     let running = || running(&workers[0]);

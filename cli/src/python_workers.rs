@@ -21,7 +21,7 @@ impl PythonWorkers {
         let start = |number: u32| {
             Command::new("divvy-python-worker")
                 .args(["--slots", "1", "--name", &format!("python-{number}"), "--coordinator", &coordinators])
-                // The signals of a terminal come to this process alone, which stops them: a second one would end their calls.
+                // The signals of a terminal reach this process alone, which stops the workers: a second one would end their calls.
                 .process_group(0)
                 .kill_on_drop(true)
                 .spawn()

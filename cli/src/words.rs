@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 const DAY: u64 = 86_400;
-/// Of 365 days: nobody waits for the leap days of such a time.
+/// Of 365 days: a time this long is told without its leap days.
 const YEAR: u64 = 365 * DAY;
 
 /// A span of time in its two largest units: `850ms`, `12s`, `3m 20s`, `5h 2m`, `12d 4h`, `2y 40d`; from 100 years on in years

@@ -61,11 +61,11 @@ pub(crate) struct Driver {
     deadline: Notify,
 }
 
-/// The way to end a lease that is sent.
+/// The two ends of the channel that revokes a lease.
 #[derive(Debug)]
 struct Revocation {
     revoke: oneshot::Sender<()>,
-    /// Goes with the lease.
+    /// Given to the sender together with the lease; none afterwards.
     revoked: Option<oneshot::Receiver<()>>,
 }
 
@@ -121,7 +121,7 @@ impl Driver {
     /// Gives the engine an input and performs the effects on this thread.
     ///
     /// The registries of workers call this while they hold a worker's entry. So neither `input` nor the effects may use
-    /// anything that holds a lock of theirs, not even to count them: a thread would wait for itself or for another one for
+    /// anything that takes a lock of theirs, not even to count them: a thread would wait for itself or for another one for
     /// ever.
     pub(crate) fn input<T>(&self, input: impl FnOnce(&mut Engine, Now) -> T) -> T {
         let mut locked = self.lock();
@@ -244,7 +244,7 @@ impl Driver {
             Effect::Store(_) => (),
             Effect::Send(order) => {
                 let revoked = self.sent.get_mut(&order.attempt).and_then(|mut sent| sent.revoked.take());
-                // Without it the lease was revoked meanwhile.
+                // None: the lease was revoked meanwhile.
                 if let Some(revoked) = revoked {
                     self.send(Outgoing::Lease(order, revoked));
                 }

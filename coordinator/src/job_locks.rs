@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_is_forgotten_whose_last_caller_gives_it_up() {
+    async fn a_lock_whose_last_caller_gives_up_is_forgotten() {
         let (locks, id) = (JobLocks::default(), JobId(Uuid::from_u128(1)));
         let held = locks.lock(id).await;
         {

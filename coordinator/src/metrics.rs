@@ -238,8 +238,8 @@ impl Collector for Gauges {
         )?;
         let help = "Slots that pending and running work could use now";
         gauge(&mut encoder, "divvy_wanted_slots", help, wanted_slots)?;
-        // Slots for the kind `tasks` are those of workers that pull: whoever adds others for it adds idle ones.
-        let (help, zero) = ("The same, by kind", ConstGauge::new(0_u64));
+        // Only workers that pull run the kind `tasks`: an autoscaler of other workers leaves it out.
+        let (help, zero) = ("Slots that pending and running work could use now, by kind", ConstGauge::new(0_u64));
         let mut slots = encoder.encode_descriptor("divvy_wanted_slots_by_kind", help, None, zero.metric_type())?;
         for (kind, demand) in &demands {
             ConstGauge::new(demand.wanted_slots).encode(slots.encode_family(&[("kind", kind.as_str())])?)?;

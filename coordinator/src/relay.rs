@@ -97,7 +97,7 @@ pub(crate) struct LeaderRelay {
     bounds: Bounds,
     bodies: BodyBudget,
     metrics: CoordinatorMetrics,
-    /// Whether the leader cannot be reached, which is said once.
+    /// Whether the last request found no connection to the leader. Only a change is logged.
     is_cut_off: AtomicBool,
 }
 
@@ -222,7 +222,7 @@ impl LeaderRelay {
             }
         }
         self.metrics.forwarded(Forwarded::Failed);
-        // A leader that the store names is another matter than none.
+        // The store names a leader: the fault is between the two coordinators.
         let is_there = leaders.borrow().as_ref().is_some_and(|leader| leader.id != self.members.own().id);
         if is_there && self.is_cut_off.load(Ordering::Relaxed) {
             return Err(ApiError::Unavailable("the coordinator that leads cannot be reached from this one".to_owned()));

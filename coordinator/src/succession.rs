@@ -1,5 +1,5 @@
-//! A start that can be given up: beside a coordinator that still stops, both have the same data directory for as long as its
-//! drain takes; and a database may be away.
+//! A start that a signal ends while it waits: for a coordinator that still drains and has the data directory until then, or
+//! for a database that is away.
 
 use std::pin::Pin;
 use std::time::Duration;

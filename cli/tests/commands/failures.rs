@@ -201,6 +201,6 @@ fn up_names_the_package_that_brings_the_python_worker() {
     let shown = shown.expect("run divvy");
     assert_eq!(shown.status.code(), Some(1), "{shown:?}");
     let error = String::from_utf8_lossy(&shown.stderr);
-    // Of the checkout: what PyPI has under the name is another program.
+    // That of the checkout: the `divvy` on PyPI is another program.
     assert!(error.contains("divvy-python-worker") && error.contains("pip install './sdk/python[executor]'"), "{error}");
 }

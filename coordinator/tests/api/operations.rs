@@ -36,7 +36,7 @@ async fn metrics_tell_requests_leases_queue_and_workers() {
     }
 }
 
-/// What only pulling workers can run must add no others.
+/// An autoscaler must add no other workers for what only pulling workers can run.
 #[actix_web::test]
 async fn metrics_tell_wanted_slots_by_kind() {
     let grid = TestCoordinator::start(config());

@@ -61,7 +61,7 @@ fn silence_is_allowed() -> Config {
 
 #[actix_web::test]
 async fn a_process_that_takes_a_name_whose_lease_fails_a_job_is_answered() {
-    // So many that some are kept beside each other in whatever holds them.
+    // Enough that several of them share a shard, and with it the lock, of the map of workers.
     const WORKERS: u64 = 60;
     let grid = TestCoordinator::start(silence_is_allowed());
     // Leases come to it, and none is ever answered.

@@ -271,12 +271,16 @@ mod tests {
             job(1, &json!({"notice": "the label gpu=yes"})),
             job(2, &json!({"notice": "the label gpu=yes"})),
             job(3, &json!({"notice": "64 cores"})),
-            job(4, &json!({"kind": "tasks", "notice": "no worker runs tasks"})),
+            job(4, &json!({"kind": "tasks", "notice": "the only ready worker does not run jobs of the kind tasks"})),
         ];
         let stats = with_demand(2, &[("sleep", 70), ("tasks", 1)]);
         let html = listed(&Overview { stats: Some(&stats), stuck: &stuck, ..EMPTY });
         assert_eq!(html.matches("<li id=").count(), 2, "{html}");
-        for (reason, times) in [("the label gpu=yes", 1), ("64 cores", 1), ("no worker runs tasks", 1)] {
+        for (reason, times) in [
+            ("the label gpu=yes", 1),
+            ("64 cores", 1),
+            ("the only ready worker does not run jobs of the kind tasks", 1),
+        ] {
             assert_eq!(html.matches(reason).count(), times, "{reason}: {html}");
         }
         let stats = with_demand(0, &[("sleep", 70), ("tasks", 1)]);

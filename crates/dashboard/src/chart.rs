@@ -21,6 +21,16 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+#[derive(Clone, Copy)]
+pub(crate) struct VerticalAxis {
+    /// What its labels say.
+    pub(crate) label: fn(f64) -> String,
+    /// Its unit by its highest value: the labels are round numbers of it.
+    pub(crate) unit: fn(f64) -> f64,
+    /// The least that it ends at.
+    pub(crate) least_top: f64,
+}
+
 pub(crate) struct Chart<'a> {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
@@ -30,12 +40,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) x: Range<f64>,
     pub(crate) x_labels: usize,
     pub(crate) x_label: &'a dyn Fn(f64) -> String,
-    /// What the labels of the vertical axis say.
-    pub(crate) y_label: fn(f64) -> String,
-    /// The unit in which the labels are round where the axis goes up to a value.
-    pub(crate) y_unit: fn(f64) -> f64,
-    /// The least that the vertical axis ends at.
-    pub(crate) least_top: f64,
+    pub(crate) y: VerticalAxis,
     /// Points further apart than this are not joined.
     pub(crate) gap: f64,
     pub(crate) series: &'a [Series],
@@ -67,8 +72,8 @@ fn fluid(svg: &str) -> String {
 
 fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
     let highest = chart.series.iter().flat_map(|series| &series.points).map(|(_, value)| *value).fold(0.0, f64::max);
-    let highest = highest.max(chart.least_top);
-    let unit = (chart.y_unit)(highest);
+    let highest = highest.max(chart.y.least_top);
+    let unit = (chart.y.unit)(highest);
     let (top, steps) = round_top(highest / unit);
     let mut svg = String::new();
     {
@@ -88,7 +93,7 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
             .x_labels(chart.x_labels)
             .y_labels(steps + 1)
             .x_label_formatter(&|place: &f64| (chart.x_label)(*place))
-            .y_label_formatter(&|value: &f64| (chart.y_label)((*value * unit * 1e6).round() / 1e6))
+            .y_label_formatter(&|value: &f64| (chart.y.label)((*value * unit * 1e6).round() / 1e6))
             .label_style(label)
             .draw()?;
         for series in chart.series {
@@ -113,7 +118,7 @@ fn draw(chart: &Chart<'_>) -> Result<String, Box<dyn std::error::Error>> {
 /// Room for the longest label of the vertical axis, also where a narrow page draws labels larger.
 fn label_width(chart: &Chart<'_>, top: f64, steps: usize) -> u32 {
     #[expect(clippy::cast_precision_loss, reason = "a place in a drawing")]
-    let labels = (0..=steps).map(|step| (chart.y_label)(top * step as f64 / steps as f64).chars().count());
+    let labels = (0..=steps).map(|step| (chart.y.label)(top * step as f64 / steps as f64).chars().count());
     let longest = labels.max().unwrap_or(0).clamp(3, 12);
     u32::try_from(longest).unwrap_or(12) * 9 + 14
 }
@@ -169,9 +174,11 @@ mod tests {
             x: 0.0..1.0,
             x_labels: 2,
             x_label: &|_| String::new(),
-            y_label: |seconds| crate::words::span(std::time::Duration::from_secs_f64(seconds)),
-            y_unit: unit_of_seconds,
-            least_top: 0.0,
+            y: VerticalAxis {
+                label: |seconds| crate::words::span(std::time::Duration::from_secs_f64(seconds)),
+                unit: unit_of_seconds,
+                least_top: 0.0,
+            },
             gap: 2.0,
             series: &series,
         };
@@ -192,9 +199,7 @@ mod tests {
             x: -60.0..0.0,
             x_labels: 5,
             x_label: &minutes_ago,
-            y_label: crate::words::short,
-            y_unit: ones,
-            least_top: 0.0,
+            y: VerticalAxis { label: crate::words::short, unit: ones, least_top: 0.0 },
             gap: 2.0,
             series: &series,
         };

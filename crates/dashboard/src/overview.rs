@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use crate::attention::attention;
-use crate::chart::{Chart, Series, chart, minutes_ago, ones};
+use crate::chart::{Chart, Series, VerticalAxis, chart, minutes_ago, ones};
 use crate::columns::{bar, job_name, progress};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
@@ -139,9 +139,7 @@ fn throughput(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup 
         x: -MINUTES..0.0,
         x_labels: 5,
         x_label: &minutes_ago,
-        y_label: short,
-        y_unit: ones,
-        least_top: 0.0,
+        y: VerticalAxis { label: short, unit: ones, least_top: 0.0 },
         gap: GAP_MINUTES,
         series: &[Series { name: "done", tone: 0, points }],
     })
@@ -160,9 +158,7 @@ fn queue(overview: &Overview<'_>, stats: &Stats, now: Timestamp) -> Markup {
         x: -MINUTES..0.0,
         x_labels: 5,
         x_label: &minutes_ago,
-        y_label: short,
-        y_unit: ones,
-        least_top: 5.0,
+        y: VerticalAxis { label: short, unit: ones, least_top: 5.0 },
         gap: GAP_MINUTES,
         series: &[
             Series { name: "waiting", tone: 0, points: waiting },

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use model::{Counts, Durations, Grain, JobKind};
 
-use crate::chart::{Chart, Series, chart, ones, unit_of_seconds};
+use crate::chart::{Chart, Series, VerticalAxis, chart, ones, unit_of_seconds};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::words::{count, counted, short, span};
 
@@ -105,7 +105,7 @@ fn figure(
     id: &'static str,
     title: &'static str,
     summary: &str,
-    (y_label, y_unit, least_top): (fn(f64) -> String, fn(f64) -> f64, f64),
+    y: VerticalAxis,
     series: &[Series],
 ) -> Markup {
     let x_label = |place: f64| {
@@ -118,19 +118,7 @@ fn figure(
         shown.periods.get(index).map_or_else(String::new, |period| label(shown.grain, period.start))
     };
     let last = place(shown.periods.len().saturating_sub(1)).max(1.0);
-    chart(&Chart {
-        id,
-        title,
-        summary,
-        x: 0.0..last,
-        x_labels: 6,
-        x_label: &x_label,
-        y_label,
-        y_unit,
-        least_top,
-        gap: 1.0,
-        series,
-    })
+    chart(&Chart { id, title, summary, x: 0.0..last, x_labels: 6, x_label: &x_label, y, gap: 1.0, series })
 }
 
 fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: impl Fn(&Counts) -> [u64; 2]) -> Markup {
@@ -146,7 +134,7 @@ fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: im
     let series =
         [Series { name: "succeeded", tone: 0, points: line(0) }, Series { name: "failed", tone: 3, points: line(1) }];
     // Steps of less than a whole task say nothing.
-    figure(shown, id, title, &summary, (short, ones, 5.0), &series)
+    figure(shown, id, title, &summary, VerticalAxis { label: short, unit: ones, least_top: 5.0 }, &series)
 }
 
 fn seconds(value: f64) -> String {
@@ -170,7 +158,7 @@ fn percentiles(
     shown.periods.iter().for_each(|period| all.add(of(&period.counts)));
     let figures = PERCENTILES.map(|(share, name, _)| format!("{name} {}", percentile(&all, share)));
     let summary = format!("{} of {}", figures.join(", "), counted(all.count(), "job", "jobs"));
-    figure(shown, id, title, &summary, (seconds, unit_of_seconds, 0.0), &series)
+    figure(shown, id, title, &summary, VerticalAxis { label: seconds, unit: unit_of_seconds, least_top: 0.0 }, &series)
 }
 
 fn percentile(durations: &Durations, share: f64) -> String {

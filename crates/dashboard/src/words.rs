@@ -50,7 +50,7 @@ fn two_digits(number: f64) -> String {
 }
 
 const DAY: u64 = 86_400;
-/// Of 365 days: nobody waits for the leap days of such a time.
+/// Of 365 days: a time this long is told without its leap days.
 const YEAR: u64 = 365 * DAY;
 
 /// A time in its two largest units: `2 y 40 d`, `1 d 3 h`, `4 min 10 s`, `2.5 s`, `130 ms`; from 100 years on in years alone.

@@ -13,7 +13,7 @@ const MAX_NAME_BYTES: usize = 63;
 /// The value of every label that stands for an ability.
 pub const ABLE: &str = "yes";
 
-/// What the labels of workers that bring programs begin with.
+/// The prefix of the labels of workers that bring programs.
 const NAMED_LABEL: &str = "divvy.program.";
 
 /// The SHA-256 of an uploaded program's bytes, as 64 hexadecimal digits.

@@ -144,7 +144,7 @@ pub enum WaitReason {
         /// The job's kind.
         kind: model::JobKind,
     },
-    /// Every slot that could run it is busy, or has not asked for work since.
+    /// No slot that could run it has taken it yet: each is busy or has not asked for work.
     #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *leases))]
     Busy {
         /// Slots of the workers that can run it.

@@ -94,7 +94,7 @@ impl DoorSettings {
         Ok(Doors { tls: doors.tls.filter(|_| self.has_internal_tls()), ..doors })
     }
 
-    /// What the variables of TLS say, those of clients too, without a look at the files that they name.
+    /// Checks the variables of TLS, those of clients too, without a look at the files that they name.
     ///
     /// # Errors
     /// They do not go together, or a name is none that a server can have.

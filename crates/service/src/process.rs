@@ -47,8 +47,8 @@ pub fn hang_up() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// What `build` makes, which may block for long, as while a database is away: it has a thread of its own. None when `stop`
-/// resolves before; the thread then ends with the process.
+/// Runs `build` on a thread of its own, since it may block for long, as while a database is away. None when `stop` resolves
+/// first; the thread then ends with the process.
 ///
 /// # Errors
 /// No thread can be started, or `build` has panicked.
@@ -59,7 +59,7 @@ pub async fn build_until<T: Send + 'static>(
     let ((sender, built), runtime) = (oneshot::channel(), Handle::current());
     let building = move || {
         let _entered = runtime.enter();
-        // Nobody takes it where the process stops.
+        // The receiver is gone where the process stops.
         let _ = sender.send(build());
     };
     thread::Builder::new().name("start".to_owned()).spawn(building).context("start a thread")?;

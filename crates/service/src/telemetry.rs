@@ -89,7 +89,7 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
             "DIVVY_LOG is not valid: {part:?} must be off, error, warn, info, debug or trace, or such as coordinator=debug"
         );
     }
-    // The error's text has that of its cause.
+    // The text of this error already ends with that of its cause: as a context it would be shown twice.
     let filter = EnvFilter::try_new(parts.join(","));
     let filter = filter.map_err(|error| anyhow!("DIVVY_LOG is not valid: {text:?}: {error}"))?;
     if text.contains("actix_http") {

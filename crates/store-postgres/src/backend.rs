@@ -16,7 +16,7 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once that another coordinator was in the way of, or whose session was ended.
+/// How often a batch is tried again at once after another coordinator was in its way or its session was ended.
 const TRIES: usize = 4;
 /// How long an idle connection may take to answer whether it is still one.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -110,9 +110,8 @@ impl Line {
     }
 }
 
-/// The error of a batch that was sent before, and what became of it then is not known. That it could not be sent again, as
-/// to a server that takes no connection, does not say it. What is wrong with its entries would have kept it from being
-/// committed.
+/// The error of a batch that was sent before with an unknown outcome. That it cannot be sent again, as where the server
+/// refuses connections, leaves the outcome unknown. An error in its entries settles it: such a batch is never committed.
 fn still_in_doubt(error: BatchError) -> BatchError {
     match error {
         BatchError::RolledBack(error) => BatchError::Unknown(error),

@@ -116,7 +116,7 @@ pub trait Leadership: Send {
     /// The store cannot be reached: the lease expires by itself.
     fn resign(&mut self, epoch: Epoch) -> Result<(), LeadershipError>;
 
-    /// Takes a member that stops off the list.
+    /// Removes a member that stops from the list.
     ///
     /// # Errors
     /// The store cannot be reached: the others find it silent.

@@ -41,7 +41,7 @@ pub struct Parameter {
     pub maximum: Option<Number>,
     /// What it is where it is left out.
     pub default: Option<String>,
-    /// A value that shows its form, as JSON.
+    /// An example of its value, as JSON.
     pub example: Option<Value>,
 }
 

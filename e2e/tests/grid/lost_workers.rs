@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, heavy, published_sum};
 
-/// From the last sign of life to the eviction, in milliseconds, as far as the coordinator's own time goes.
+/// The longest silence of a worker that is still listed, in milliseconds, as the coordinator measures it.
 const EVICTION_LIMIT_MS: u64 = 6_000 + 500;
 
 /// Longer than any test: no eviction helps.

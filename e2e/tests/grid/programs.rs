@@ -5,14 +5,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::helpers::{
-    ProgramGrid, Proxy, Signal, Worker, eventually, heavy, in_time, path, processes_marked, until_gone, within,
+    GONE_WITHIN, ProgramGrid, Proxy, Signal, Worker, eventually, heavy, in_time, path, processes_marked, until_gone,
+    within,
 };
 
 /// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
 const SUM: &str = "124999999750000000";
-
-/// What a canceled job's processes and those of a killed worker may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The parts of the example, few as in the requirements or many, so that something is under way whenever a process is killed.
 const FIVE: [&str; 6] = ["--range", "0..500000000", "--step", "100000000", "--combine", "sum"];

@@ -4,12 +4,10 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::helpers::{ProgramGrid, Worker, eventually, heavy, in_time, path, processes_marked, until_gone};
-
-/// What a canceled job's processes and those of a killed worker may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(1);
+use crate::helpers::{
+    GONE_WITHIN, ProgramGrid, Worker, eventually, heavy, in_time, path, processes_marked, until_gone,
+};
 
 /// Ends when the worker stops it.
 const ENDLESS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;

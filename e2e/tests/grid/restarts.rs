@@ -25,8 +25,8 @@ const STOPS: usize = 3;
 
 const WAITING_JOBS: u128 = 100_000;
 
-/// Seconds that the coordinator computes until it is ready with [`WAITING_JOBS`]; unoptimised code computes several times as long.
-/// Not the time of a clock: other tests run beside this one.
+/// Seconds of CPU time until the coordinator is ready with [`WAITING_JOBS`]; unoptimised code takes several times as long. The
+/// time on the clock says less, since other tests run beside this one.
 const READY_CPU_LIMIT: f64 = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
 
 #[test]

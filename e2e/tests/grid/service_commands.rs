@@ -6,7 +6,7 @@ use crate::helpers::command;
 
 const SERVICES: [&str; 2] = ["divvy-coordinator", "divvy-worker"];
 
-/// The programs of the services, each by its arguments.
+/// The programs of the services, each as the beginning of a command line.
 const PROGRAMS: [&[&str]; 3] = [&["divvy-coordinator"], &["divvy-coordinator", "front"], &["divvy-worker"]];
 
 /// A service that ends at once where it does start: its address cannot be bound.

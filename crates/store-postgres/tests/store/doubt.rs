@@ -71,7 +71,7 @@ async fn a_batch_that_is_cut_off_on_its_way_is_written_once() {
     assert_eq!(behind.database.ask("SELECT count(*), max(seq) FROM events"), "11|11");
 }
 
-/// Has the server take connections to a database, or refuse them as it does with all that are too many.
+/// Lets the server take connections to a database or refuse them, as it does with those that are too many.
 fn take_connections(database: &Database, takes: bool) {
     Server::shared().psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS {takes}", database.name));
 }

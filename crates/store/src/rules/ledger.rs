@@ -1,4 +1,4 @@
-//! What a ledger is made of: from the rows of a job, and for them.
+//! A job's ledger and its rows: how it is made of those that are stored, and which of them have changed.
 
 use std::ops::Range;
 

@@ -51,8 +51,8 @@ fn damage_second(harness: &dyn Harness, damage: &str, is_of_record: bool) -> boo
     harness.damage(&format!("{damage} WHERE {rows}"))
 }
 
-/// What the database finds damaged while the store is open stops the job that it is of, and no other one. `damage` damages
-/// the second of three jobs. Returns what is said of it.
+/// A job that the database finds damaged while the store is open stops, and no other one does. `damage` damages the second
+/// of three jobs. Returns its error.
 pub async fn a_job_that_is_damaged_meanwhile_stops_alone(store: &Store, damage: impl FnOnce()) -> WriteError {
     for number in 1..4 {
         store.submit(range_job(number, 10)).await.expect("room");

@@ -3,7 +3,8 @@
 use crate::batch::{Answer, Entry};
 use crate::queue::Group;
 
-/// Answers an entry that cannot be written; nothing takes its place. False: nothing is there already.
+/// Answers an entry that cannot be written and puts [`Entry::Nothing`] in its place. False where that is there already, or
+/// no entry at all.
 pub(super) fn refuse(part: &mut Group, index: usize, reason: String) -> bool {
     let Some(entry) = part.entries.get_mut(index).filter(|entry| !matches!(entry, Entry::Nothing)) else {
         tracing::error!(%reason, "a batch was refused");

@@ -236,6 +236,9 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
     processes.filter(is_marked).collect()
 }
 
+/// What a canceled job's processes and those of a killed worker may take to be gone.
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Waits until no process is marked. Returns how long that took.
 pub(crate) fn until_gone(marker: &str) -> Duration {
     let since = Instant::now();

@@ -9,7 +9,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often something is done that has to be quick.
+/// How often something that has to be quick may be tried.
 const ATTEMPTS: u32 = 4;
 
 /// What `probe` finds, once it does.
@@ -31,8 +31,8 @@ pub(crate) fn within<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> 
     }
 }
 
-/// Does something that has to be done within `limit` of time, which `attempt` measures. It is done again when it is late, since
-/// other processes of the machine may have had its time; what is late by itself is so each time.
+/// Repeats `attempt` until the time that it measures is within `limit`, [`ATTEMPTS`] times at most. Other processes of the
+/// machine may make an attempt late; what is slow by itself is late each time.
 pub(crate) fn in_time(limit: Duration, what: &str, mut attempt: impl FnMut() -> Duration) {
     let mut took = Duration::MAX;
     for _ in 0..ATTEMPTS {

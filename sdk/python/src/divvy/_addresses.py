@@ -67,7 +67,7 @@ def parse(url: str) -> Address:
         # The message must not show what stands before the sign.
         raise ValueError("the URL of a coordinator must not have a user or a password: access is by token")
     refused = ValueError(f"{url!r} is not an http:// or https:// URL of a service")
-    # `urlsplit` leaves some white space out, and takes the rest.
+    # `urlsplit` drops some white space and accepts the rest.
     if not url.isprintable() or " " in url:
         raise refused
     try:

@@ -58,7 +58,7 @@ class Response:
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON. ``GridError`` where it is none, as something else than a coordinator answers."""
+        """The body as JSON. ``GridError`` where it is none, such as the page of a proxy."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:

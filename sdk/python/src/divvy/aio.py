@@ -52,8 +52,8 @@ __all__ = ["AsyncClient", "AsyncJob"]
 class AsyncClient:
     """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``.
 
-    One that is kept open serves one loop after the other, such as those of several ``asyncio.run``; ``RuntimeError``
-    where another loop uses it that is not closed. The arguments are those of ``Client``.
+    One that is kept open can be used in another loop, such as that of the next ``asyncio.run``, when the loop before is
+    closed, else it raises ``RuntimeError``. The arguments are those of ``Client``.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class AsyncClient:
         self._begin()
 
     def _begin(self) -> None:
-        """Has nothing of any loop."""
+        """Starts without anything that belongs to a loop."""
         self._opened: aiohttp.ClientSession | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = asyncio.Event()
@@ -90,7 +90,7 @@ class AsyncClient:
         self._streams: set[aiohttp.ClientResponse] = set()
 
     async def _enter_loop(self) -> None:
-        """Goes on in the running loop. Connections of one that is closed ended with it."""
+        """Binds the client to the running loop. The connections of a closed loop ended with it."""
         loop, before = asyncio.get_running_loop(), self._loop
         if before is None:
             self._loop = loop

@@ -1,8 +1,8 @@
 """Imported by the process that slots are forked from, and by nothing else.
 
 That process ends when no pipe to it is open, and slots hold one: without this it would outlive its worker as long
-as a slot is in a call. What a terminal or a shell sends to the worker's whole group would end it, and the slots in
-their calls with it, before the worker has drained.
+as a slot is in a call. Signals of a terminal or a shell to the worker's whole group are ignored: they would end this
+process, and the slots in their calls with it, before the worker has drained.
 """
 
 from __future__ import annotations

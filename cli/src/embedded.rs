@@ -182,15 +182,16 @@ impl EmbeddedGrid {
     /// # Errors
     /// A part of it had failed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
+        let mut stopped = Ok(());
         // Workers without a job say goodbye while there is somebody to hear it.
         if self.jobs.progress().is_empty() {
             self.stop_workers.send_replace(true);
-            join(&mut self.workers).await?;
+            stopped = join(&mut self.workers).await;
         }
         self.stop_coordinators.send_replace(true);
-        join(&mut self.coordinators).await?;
+        stopped = stopped.and(join(&mut self.coordinators).await);
         self.stop_workers.send_replace(true);
-        join(&mut self.workers).await
+        stopped.and(join(&mut self.workers).await)
     }
 
     /// Resolves when a part of it ends without having been told to.
@@ -230,11 +231,16 @@ fn port_behind(port: u16, number: u32) -> anyhow::Result<u16> {
     u16::try_from(u32::from(port) + number).ok().context("there are not enough ports behind the given one")
 }
 
+/// Waits for all parts, also where one has failed, and returns the first error.
 async fn join(parts: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut joined = Ok(());
     while let Some(ended) = parts.join_next().await {
-        ended.context("join a part of the grid")??;
+        joined = joined.and(match ended {
+            Ok(ended) => ended,
+            Err(error) => Err(error).context("join a part of the grid"),
+        });
     }
-    Ok(())
+    joined
 }
 
 fn told(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {

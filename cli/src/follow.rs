@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::client::{Client, Events, EventsError, StreamItem};
 use api::{Job, StreamReset};
 use model::{EventKind, JobEvent, JobId};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Failure;
 
@@ -17,6 +17,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a grid may be away, such as for a restart, before it counts as unreachable.
 const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A coordinator sends something every 15 s: one that has said nothing for so long is gone, or was halted and keeps its
+/// connections.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// What a stream of events brings.
 #[derive(Debug)]
@@ -64,30 +68,38 @@ impl<'a> EventStream<'a> {
         loop {
             let Some(connection) = &mut self.connection else {
                 self.away.pause().await;
-                match self.grid.events(self.id, self.after, self.follow).await {
-                    Ok(None) => return Ok(Step::Over),
-                    Ok(Some(events)) => self.connection = Some(Connection { opened_at: Instant::now(), events }),
-                    Err(error) => {
+                match timeout(SILENCE_TIMEOUT, self.grid.events(self.id, self.after, self.follow)).await {
+                    Ok(Ok(None)) => return Ok(Step::Over),
+                    Ok(Ok(Some(events))) => self.connection = Some(Connection { opened_at: Instant::now(), events }),
+                    Ok(Err(error)) => {
                         self.away.bear(error.into())?;
+                        continue;
+                    }
+                    Err(_) => {
+                        let (url, cause) = (self.grid.url().to_string(), "it does not answer".to_owned());
+                        self.away.bear(Failure::Unreachable { url, cause })?;
                         continue;
                     }
                 }
                 return Ok(Step::Opened);
             };
-            match connection.events.next().await {
-                Ok(Some(StreamItem::Reset(reset))) => {
+            match connection.events.take() {
+                Some(StreamItem::Reset(reset)) => {
                     self.after = Some(reset.resumes_after);
                     return Ok(Step::Reset(reset));
                 }
-                Ok(Some(StreamItem::Event(event))) => {
+                Some(StreamItem::Event(event)) => {
                     self.away = Away::default();
                     self.after = Some(event.seq);
                     return Ok(Step::Event(event));
                 }
-                Ok(None) if !self.follow => return Ok(Step::Over),
-                Ok(None) => self.lose(),
-                Err(EventsError::Connection(_)) => self.lose(),
-                Err(error @ (EventsError::TooLong(_) | EventsError::Invalid(_))) => {
+                None => (),
+            }
+            match timeout(SILENCE_TIMEOUT, connection.events.read()).await {
+                Ok(Ok(true)) => (),
+                Ok(Ok(false)) if !self.follow => return Ok(Step::Over),
+                Ok(Ok(false) | Err(EventsError::Connection(_))) | Err(_) => self.lose(),
+                Ok(Err(error @ (EventsError::TooLong(_) | EventsError::Invalid(_)))) => {
                     return Err(anyhow::Error::from(error).into());
                 }
             }

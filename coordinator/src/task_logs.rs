@@ -66,6 +66,10 @@ struct Logs {
     kept: HashMap<JobId, u64>,
     /// The latest attempts that ended, by the number of the change.
     ended: VecDeque<(u64, Attempt)>,
+    /// The attempts of `ended`: a worker that has not heard of it reports once more.
+    stored: HashSet<Attempt>,
+    /// Attempts whose logs are on their way into the store.
+    storing: HashSet<Attempt>,
     /// The newest change that is in `ended` no longer.
     forgotten: u64,
     newest: u64,
@@ -107,7 +111,7 @@ impl TaskLogs {
         let cut = text.len().saturating_sub(MAX_LOG_BYTES);
         let start = (cut..=text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len());
         let (offset, text, worker) = (offset + start as u64, text[start..].to_owned(), worker.as_str().to_owned());
-        if self.logs().abandoned.contains(&attempt) {
+        if self.logs().has_ended(&attempt) {
             return Ok(());
         }
         if !is_final {
@@ -127,9 +131,7 @@ impl TaskLogs {
         store: &Store,
     ) -> Result<(), WriteError> {
         let bytes = text.len() as u64;
-        if !self.logs().is_kept(attempt, bytes) {
-            return Ok(());
-        }
+        let Some(_storing) = self.begin_to_store(attempt, bytes) else { return Ok(()) };
         let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
         let stored =
             store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await;
@@ -139,6 +141,16 @@ impl TaskLogs {
             Err(_) => self.logs().uncount(job, bytes),
         }
         stored
+    }
+
+    /// None for a log that is not to be stored, or not once more.
+    fn begin_to_store(&self, attempt: Attempt, bytes: u64) -> Option<Storing<'_>> {
+        let mut logs = self.logs();
+        if logs.stored.contains(&attempt) || logs.storing.contains(&attempt) || !logs.is_kept(attempt, bytes) {
+            return None;
+        }
+        logs.storing.insert(attempt);
+        Some(Storing { logs: self, attempt })
     }
 
     /// Takes the logs whose attempts have held no lease for [`ABANDONED_AFTER`].
@@ -196,7 +208,24 @@ impl TaskLogs {
     }
 }
 
+/// A log on its way into the store, until this is dropped.
+struct Storing<'a> {
+    logs: &'a TaskLogs,
+    attempt: Attempt,
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.logs.logs().storing.remove(&self.attempt);
+    }
+}
+
 impl Logs {
+    /// Whether the log of an attempt is stored, or was given up: what comes of it now is late.
+    fn has_ended(&self, attempt: &Attempt) -> bool {
+        self.stored.contains(attempt) || self.abandoned.contains(attempt)
+    }
+
     fn live_of(&self, job: JobId, tasks: &Range<u64>) -> impl Iterator<Item = (&Attempt, &Live)> {
         self.live.iter().filter(move |(attempt, _)| attempt.job == job && tasks.contains(&attempt.task))
     }
@@ -251,10 +280,12 @@ impl Logs {
         self.live.remove(&attempt);
         let changed = self.change(attempt.job);
         self.ended.push_back((changed, attempt));
+        self.stored.insert(attempt);
         if self.ended.len() > MAX_ENDED
-            && let Some((changed, _)) = self.ended.pop_front()
+            && let Some((changed, attempt)) = self.ended.pop_front()
         {
             self.forgotten = changed;
+            self.stored.remove(&attempt);
         }
     }
 
@@ -344,6 +375,22 @@ mod tests {
             assert!(logs.report(attempt, report, &store).await.is_err());
         }
         assert_eq!(logs.logs().kept[&attempt.job], 0);
+    }
+
+    #[tokio::test]
+    async fn a_last_report_that_comes_twice_is_stored_once_and_a_late_one_shows_nothing() {
+        let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
+        let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = memory.store(retention).expect("a thread");
+        let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
+        for is_final in [false, true, true, false] {
+            let report = LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final };
+            logs.report(attempt, report, &store).await.expect("taken");
+        }
+        assert_eq!(logs.newest(), 2, "it was shown once and stored once");
+        assert!(logs.live(attempt.job, &(0..9)).is_empty());
+        assert_eq!(logs.logs().kept[&attempt.job], 4);
+        assert!(logs.logs().storing.is_empty());
     }
 
     #[test]

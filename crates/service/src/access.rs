@@ -174,7 +174,8 @@ impl Access {
         let stamps = Stamps::of([file.to_owned()]);
         let entries = RwLock::new(read(file)?);
         let tokens = Arc::new(Tokens { file: file.to_owned(), anonymous_read, entries });
-        watch(stamps, Arc::downgrade(&tokens), Tokens::reload).context("start the thread that reads tokens again")?;
+        watch(stamps, Arc::downgrade(&tokens), Tokens::reload, Tokens::complain)
+            .context("start the thread that reads tokens again")?;
         Ok(Self(Some(tokens)))
     }
 
@@ -235,19 +236,16 @@ impl Tokens {
         Some((Arc::clone(&entry.name), entry.rights.clone()))
     }
 
-    fn reload(&self) {
+    fn reload(&self) -> anyhow::Result<()> {
+        let entries = read(&self.file)?;
+        info!(file = %self.file.display(), tokens = entries.len(), "the file of tokens was read again");
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
+        Ok(())
+    }
+
+    fn complain(&self, error: &str) {
         let file = self.file.display();
-        match read(&self.file) {
-            Ok(entries) => {
-                info!(%file, tokens = entries.len(), "the file of tokens was read again");
-                *self.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
-            }
-            Err(error) => error!(
-                %file,
-                error = format!("{error:#}"),
-                "the file of tokens is broken (DIVVY_API_TOKENS_FILE): the tokens read before stay valid"
-            ),
-        }
+        error!(%file, error, "the file of tokens is broken (DIVVY_API_TOKENS_FILE): the tokens read before stay valid");
     }
 }
 

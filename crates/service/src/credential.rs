@@ -46,7 +46,7 @@ impl Credential {
         let stamps = Stamps::of([path.to_owned()]);
         let token = RwLock::new(read_token(path)?);
         let file = Arc::new(TokenFile { path: path.to_owned(), token });
-        watch(stamps, Arc::downgrade(&file), TokenFile::reload)
+        watch(stamps, Arc::downgrade(&file), TokenFile::reload, TokenFile::complain)
             .context("start the thread that reads the token again")?;
         Ok(Self(Source::File(file)))
     }
@@ -61,19 +61,16 @@ impl Credential {
 }
 
 impl TokenFile {
-    fn reload(&self) {
+    fn reload(&self) -> anyhow::Result<()> {
+        let token = read_token(&self.path)?;
+        info!(file = %self.path.display(), "the token was read again");
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+
+    fn complain(&self, error: &str) {
         let file = self.path.display();
-        match read_token(&self.path) {
-            Ok(token) => {
-                info!(%file, "the token was read again");
-                *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
-            }
-            Err(error) => error!(
-                %file,
-                error = format!("{error:#}"),
-                "the file has no token: the one read before stays in use"
-            ),
-        }
+        error!(%file, error, "the file has no token: the one read before stays in use");
     }
 }
 

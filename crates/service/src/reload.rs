@@ -47,23 +47,82 @@ fn stamp(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().map(of)
 }
 
-/// Calls `reload` when a file changed, on a thread of its own, until `owner` is gone.
+/// Calls `reload` when a file changed, on a thread of its own, until `owner` is gone. Where that fails it is called again at
+/// each look, since reading may fail for a while without any change of the file, such as while too many files are open.
+/// `complain` gets each error that is news.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub(crate) fn watch<T: Send + Sync + 'static>(
     mut stamps: Stamps,
     owner: Weak<T>,
-    reload: impl Fn(&T) + Send + 'static,
+    reload: impl Fn(&T) -> anyhow::Result<()> + Send + 'static,
+    complain: impl Fn(&T, &str) + Send + 'static,
 ) -> io::Result<()> {
-    let look = move || {
+    let looking = move || {
+        let mut failure: Option<String> = None;
         loop {
             thread::sleep(LOOK_INTERVAL);
             let Some(owner) = owner.upgrade() else { return };
-            if stamps.have_changed() {
-                reload(&owner);
-            }
+            failure = look(&mut stamps, failure.as_deref(), || reload(&owner), |error| complain(&owner, error));
         }
     };
-    thread::Builder::new().name("reload".to_owned()).spawn(look).map(drop)
+    thread::Builder::new().name("reload".to_owned()).spawn(looking).map(drop)
+}
+
+/// One look, after one that ended with `failure`. Returns why the files cannot be used, if that is so.
+fn look(
+    stamps: &mut Stamps,
+    failure: Option<&str>,
+    reload: impl FnOnce() -> anyhow::Result<()>,
+    complain: impl FnOnce(&str),
+) -> Option<String> {
+    let have_changed = stamps.have_changed();
+    if !have_changed && failure.is_none() {
+        return None;
+    }
+    let error = format!("{:#}", reload().err()?);
+    if have_changed || failure != Some(error.as_str()) {
+        complain(&error);
+    }
+    Some(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_read_again_although_it_does_not_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        fs::write(&path, "first").expect("written");
+        let mut stamps = Stamps::of([path.clone()]);
+        let (reads, complaints, is_broken) = (Cell::new(0), Cell::new(0), Cell::new(true));
+        let reload = || {
+            reads.set(reads.get() + 1);
+            if is_broken.get() {
+                bail!("too many open files");
+            }
+            Ok(())
+        };
+        let complain = |_: &str| complaints.set(complaints.get() + 1);
+
+        assert_eq!(look(&mut stamps, None, reload, complain), None);
+        assert_eq!((reads.get(), complaints.get()), (0, 0), "nothing has changed");
+        fs::write(&path, "second, which is longer").expect("written");
+        let failure = look(&mut stamps, None, reload, complain);
+        assert_eq!(failure.as_deref(), Some("too many open files"));
+        let failure = look(&mut stamps, failure.as_deref(), reload, complain);
+        assert_eq!((reads.get(), complaints.get()), (2, 1), "it is read at each look, and told once");
+        is_broken.set(false);
+        let failure = look(&mut stamps, failure.as_deref(), reload, complain);
+        assert_eq!((failure, reads.get()), (None, 3));
+        assert_eq!(look(&mut stamps, None, reload, complain), None);
+        assert_eq!((reads.get(), complaints.get()), (3, 1));
+    }
 }

@@ -40,7 +40,8 @@ impl Tls {
         let stamps = Stamps::of(paths.into_iter().flatten().cloned());
         let config = RwLock::new(read(&files)?);
         let settings = Arc::new(Settings { files, config });
-        watch(stamps, Arc::downgrade(&settings), Settings::reload).context("start the thread that reads TLS again")?;
+        watch(stamps, Arc::downgrade(&settings), Settings::reload, Settings::complain)
+            .context("start the thread that reads TLS again")?;
         Ok(Self(settings))
     }
 
@@ -55,20 +56,17 @@ impl Tls {
 }
 
 impl Settings {
-    fn reload(&self) {
+    /// Fails where the certificate is written a moment before its key: the next look takes both.
+    fn reload(&self) -> anyhow::Result<()> {
+        let config = read(&self.files)?;
+        info!(cert = %self.files.cert.display(), "TLS was read again");
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    fn complain(&self, error: &str) {
         let cert = self.files.cert.display();
-        match read(&self.files) {
-            Ok(config) => {
-                info!(%cert, "TLS was read again");
-                *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-            }
-            // The certificate may be written a moment before its key: the next look takes both.
-            Err(error) => error!(
-                %cert,
-                error = format!("{error:#}"),
-                "the files of TLS cannot be used: the ones read before stay in use"
-            ),
-        }
+        error!(%cert, error, "the files of TLS cannot be used: the ones read before stay in use");
     }
 }
 

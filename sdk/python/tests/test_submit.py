@@ -208,6 +208,16 @@ def test_a_call_that_is_too_long_fails_in_submit(grid: Coordinator) -> None:
         assert executor.submit(len, b"x" * 1_000).result(DEADLINE) == 1_000
 
 
+def test_a_call_that_is_too_long_for_the_grid_fails_alone(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator, DIVVY_MAX_JOB_BYTES="20000")
+    start(Worker, coordinator, slots=1).ready()
+    with executing(coordinator.url) as executor:
+        with together(executor):
+            short, long = (executor.submit(len, b"x" * length) for length in (1, 30_000))
+        assert isinstance(long.exception(DEADLINE), errors.PayloadTooLarge)
+        assert short.result(DEADLINE) == 1
+
+
 def test_large_arguments_and_results_travel(executor: GridExecutor) -> None:
     data = bytes(range(256)) * 20_000
     assert executor.submit(functions.capture, data).result(DEADLINE) == ((data,), {})

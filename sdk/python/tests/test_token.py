@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from divvy import Client
+from divvy import Client, _token
 from divvy._token import MAX_TOKEN_BYTES, TokenFile
 from divvy.worker.cli import token_from_env
 
@@ -57,6 +57,24 @@ def test_a_file_that_has_no_token_any_more_leaves_the_one_read_before(
     renewed.write_text("second")
     renewed.rename(path)
     assert file.token() == "second"
+
+
+def test_a_file_that_fails_once_to_be_read_is_read_again_although_it_does_not_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("first")
+    file = TokenFile(str(path))
+    path.write_text("second")
+    read, failures = _token._read, [ValueError("too many open files")]
+
+    def fail_once(name: str) -> str:
+        if failures:
+            raise failures.pop()
+        return read(name)
+
+    monkeypatch.setattr(_token, "_read", fail_once)
+    assert [file.token(), file.token()] == ["first", "second"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from divvy import Client, calls
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Process, Worker, eventually, executing, jobs_of
+from .helpers import DEADLINE, SDK, Coordinator, Process, Worker, dead_url, eventually, executing, jobs_of
 
 
 def test_a_worker_without_functions_runs_named_tasks_only(start: Callable[..., Any]) -> None:
@@ -61,6 +62,36 @@ def test_slots_draw_numbers_of_their_own_also_where_numpy_was_imported_before_th
     with executing(coordinator.url) as executor:
         futures = [executor.submit(functions.draw, str(tmp_path), 2) for _ in range(2)]
         assert len({future.result(DEADLINE) for future in futures}) == 2
+
+
+#: A module with which the process of every slot but the first ends at its start.
+ENDS_THE_SECOND_SLOT = """
+import os
+from pathlib import Path
+
+from divvy.worker import child
+
+serve, has_started = child.main, Path(__file__).with_name("has-started")
+
+
+def main(*arguments):
+    if has_started.exists():
+        os._exit(3)
+    has_started.touch()
+    serve(*arguments)
+
+
+child.main = main
+"""
+
+
+def test_a_worker_ends_where_its_second_slot_cannot_start(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "ends_the_second_slot.py").write_text(ENDS_THE_SECOND_SLOT)
+    command = [sys.executable, "-m", "divvy.worker", "--coordinator", dead_url(), "--slots", "2"]
+    path = os.pathsep.join([str(SDK), str(tmp_path)])
+    worker = start(Process, [*command, "--import", "ends_the_second_slot"], {"PYTHONPATH": path})
+    assert worker.wait() == 1, worker.lines
+    assert "error: a slot cannot start: its process exited with status 3; see above" in worker.lines
 
 
 def test_a_coordinator_that_is_none_is_named(start: Callable[..., Any]) -> None:

@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use model::ProgramHash;
@@ -22,6 +23,9 @@ const MODE: u32 = 0o500;
 
 /// A file in the making is older than this only where its worker was killed: no task takes so long to begin.
 const LEFTOVER_AGE: Duration = Duration::from_hours(6);
+
+/// How soon a task that waits for another one's fetch notices that it was stopped.
+const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Fetches of one program wait for each other; so many programs are remembered.
 const MAX_LOCKS: usize = 1_024;
@@ -47,7 +51,7 @@ impl ProgramCache {
             return Ok(path);
         }
         let lock = self.lock_of(hash);
-        let _fetching = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _fetching = lock_unless_stopped(&lock, stop).ok_or(FetchError::Stopped)?;
         if self.touch(&path) {
             return Ok(path);
         }
@@ -151,6 +155,18 @@ impl ProgramCache {
     }
 }
 
+/// Waits for a fetch to end, which may wait for a coordinator; none when `stop` is set before.
+fn lock_unless_stopped<'a>(lock: &'a Mutex<()>, stop: &AtomicBool) -> Option<MutexGuard<'a, ()>> {
+    while !stop.load(Ordering::Relaxed) {
+        match lock.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => thread::sleep(STOP_INTERVAL),
+        }
+    }
+    None
+}
+
 /// A file in the making, removed unless it was renamed.
 struct Part(PathBuf);
 
@@ -163,6 +179,20 @@ impl Drop for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_waits_for_a_fetch_can_be_stopped() {
+        let (lock, stop) = (Mutex::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let fetching = lock_unless_stopped(&lock, &stop).expect("nobody fetches");
+            let waiting = scope.spawn(|| lock_unless_stopped(&lock, &stop).is_some());
+            stop.store(true, Ordering::Relaxed);
+            assert!(!waiting.join().expect("no panic"), "the fetch has not ended");
+            drop(fetching);
+        });
+        stop.store(false, Ordering::Relaxed);
+        assert!(lock_unless_stopped(&lock, &stop).is_some());
+    }
 
     #[test]
     fn programs_make_room_for_others_and_files_that_are_in_use_do_not() {

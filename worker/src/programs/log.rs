@@ -90,6 +90,14 @@ impl<'a> TaskLog<'a> {
     }
 }
 
+impl Drop for TaskLog<'_> {
+    /// Ends the reports on the side also where the program's end is never told, as after a panic.
+    fn drop(&mut self) {
+        self.written.state().has_ended = true;
+        self.written.changed.notify_one();
+    }
+}
+
 /// Reports what is new while the program runs, at most once in [`INTERVAL`]. A coordinator that begins to lead gets all again:
 /// what was reported to the one before is lost with it, and the worker may be lost next.
 async fn report_until_the_end(courier: Arc<Courier>, path: Vec<String>, written: Arc<Written>) {

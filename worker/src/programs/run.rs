@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use api::client::read_bounded_json;
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
 use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source, Spool};
 use serde_json::value::RawValue;
@@ -16,7 +15,6 @@ use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
 
 use super::Programs;
 use super::log::TaskLog;
-use crate::contact::describe;
 use crate::courier::{FetchError, piece_of};
 
 /// The longest answer with inputs: a job's body is not longer, unless its coordinator says so.
@@ -76,11 +74,20 @@ impl Programs {
 
     fn inputs(&self, job: JobId, tasks: Range<u64>, stop: &AtomicBool) -> Result<Vec<ProgramInput>, ExecuteError> {
         let query = [("first", tasks.start), ("beyond", tasks.end)];
-        let read = async |response| {
-            let inputs = read_bounded_json(response, MAX_INPUT_BYTES).await;
-            inputs.map_err(|error| FetchError::Unreachable(describe(&error)))
-        };
-        self.courier.fetch(&["worker", "jobs", &job.to_string(), "inputs"], &query, stop, read).map_err(from_fetch)
+        let path = ["worker", "jobs", &job.to_string(), "inputs"];
+        let fetched = self.courier.fetch(&path, &query, stop, async |mut response| {
+            let mut inputs: Vec<u8> = Vec::new();
+            while let Some(piece) = piece_of(&mut response).await? {
+                if inputs.len() + piece.len() > MAX_INPUT_BYTES {
+                    let message = format!("the inputs are longer than {MAX_INPUT_BYTES} bytes");
+                    return Err(FetchError::Local(io::Error::other(message)));
+                }
+                inputs.extend_from_slice(&piece);
+            }
+            serde_json::from_slice(&inputs)
+                .map_err(|error| FetchError::Unreachable(format!("its inputs are not valid: {error}")))
+        });
+        fetched.map_err(from_fetch)
     }
 
     fn run_task(

@@ -44,18 +44,22 @@ impl Events {
         Self { response, parser: Parser::default(), items: VecDeque::new() }
     }
 
-    /// The next event, or none when the answer has ended. Loses nothing when it is dropped before it resolves.
+    /// The next of the events that have been read.
+    pub fn take(&mut self) -> Option<StreamItem> {
+        self.items.pop_front()
+    }
+
+    /// Waits for the next piece of the answer. It may have no event: while there is none, a coordinator sends a comment every
+    /// 15 s. False when the answer has ended. Loses nothing when it is dropped before it resolves.
     ///
     /// # Errors
     /// The connection broke, or the answer has something else than events.
-    pub async fn next(&mut self) -> Result<Option<StreamItem>, EventsError> {
-        while self.items.is_empty() {
-            let Some(bytes) = self.response.chunk().await.map_err(EventsError::Connection)? else { return Ok(None) };
-            for message in self.parser.push(&bytes)? {
-                self.items.push_back(parse(&message).map_err(EventsError::Invalid)?);
-            }
+    pub async fn read(&mut self) -> Result<bool, EventsError> {
+        let Some(bytes) = self.response.chunk().await.map_err(EventsError::Connection)? else { return Ok(false) };
+        for message in self.parser.push(&bytes)? {
+            self.items.push_back(parse(&message).map_err(EventsError::Invalid)?);
         }
-        Ok(self.items.pop_front())
+        Ok(true)
     }
 }
 

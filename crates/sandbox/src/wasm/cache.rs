@@ -105,8 +105,10 @@ impl Cache {
             if sum <= self.limit_bytes {
                 break;
             }
-            fs::remove_file(path)?;
-            sum -= bytes;
+            // Another worker may have removed it.
+            if fs::remove_file(path).is_ok() {
+                sum -= bytes;
+            }
         }
         Ok(())
     }

@@ -118,14 +118,18 @@ fn append(path: &Path, name: &str, rights: &Rights, token: &str) -> anyhow::Resu
     file.lock()?;
     let entries = parse(&file)?;
     ensure!(entries.iter().all(|entry| *entry.name != *name), "it has a token {name:?} already");
-    let is_empty = file.seek(SeekFrom::End(0))? == 0;
+    let length = file.seek(SeekFrom::End(0))?;
     let rights = rights.0.iter().map(|right| format!("{:?}", right.as_str())).collect::<Vec<_>>().join(", ");
     let hash = to_hex(&Sha256::digest(token));
-    let before = if is_empty { "" } else { "\n" };
+    let before = if length == 0 { "" } else { "\n" };
     let entry = format!("{before}[[token]]\nname = {name:?}\nsha256 = {hash:?}\nrights = [{rights}]\n");
     // In one piece, so that a reader sees all of it or nothing.
-    file.write_all(entry.as_bytes())?;
-    file.sync_all()?;
+    let written = file.write_all(entry.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half an entry, such as where the disk is full, would make the whole file unreadable.
+        let _ = file.set_len(length);
+    }
+    written?;
     Ok(())
 }
 

@@ -211,13 +211,7 @@ class Engine:
 
     def _send_all(self) -> None:
         while (group := self._next_group()) is not None:
-            try:
-                self._send(group)
-            except BaseException as error:
-                for call in group:
-                    give(call.future, None, error if isinstance(error, DivvyError) else broken_by(error))
-                if not isinstance(error, DivvyError):
-                    raise
+            self._send_or_fail(group)
 
     def _next_group(self) -> list[Call] | None:
         """Calls for one job, or None when the thread has ended."""
@@ -252,6 +246,16 @@ class Engine:
                 size += len(call.payload)
         return group
 
+    def _send_or_fail(self, group: list[Call]) -> None:
+        """Sends calls. What goes wrong becomes an exception of theirs."""
+        try:
+            self._send(group)
+        except BaseException as error:
+            for call in group:
+                give(call.future, None, error if isinstance(error, DivvyError) else broken_by(error))
+            if not isinstance(error, DivvyError):
+                raise
+
     def _send(self, group: list[Call]) -> None:
         if not group:
             return
@@ -262,10 +266,10 @@ class Engine:
         except PayloadTooLarge:
             if len(group) == 1:
                 raise
-            # The grid takes shorter jobs than this executor makes.
+            # The grid takes shorter jobs than this executor makes. A call that is too long by itself fails alone.
             half = len(group) // 2
             for part in (group[:half], group[half:]):
-                self._send(part)
+                self._send_or_fail(part)
             return
         self._collector.add(Batch(id, [call.future for call in group]))
 

@@ -26,6 +26,8 @@ class TokenFile:
         self._lock = threading.Lock()
         self._seen = _stamp(path)
         self._token = _read(path)
+        #: Why the file cannot be read now, as it was told.
+        self._told: str | None = None
 
     def after_fork(self) -> None:
         """Takes a lock that no thread of the parent holds."""
@@ -36,12 +38,15 @@ class TokenFile:
         stamp = _stamp(self._path)
         with self._lock:
             if stamp != self._seen:
-                self._seen = stamp
                 try:
                     self._token = _read(self._path)
+                    self._seen, self._told = stamp, None
                     log.info("%s: the token was read again", self._path)
                 except ValueError as error:
-                    log.warning("%s: the token read before stays in use", error)
+                    # The next request reads it again: it may fail for a while without any change of the file.
+                    if str(error) != self._told:
+                        log.warning("%s: the token read before stays in use", error)
+                    self._told = str(error)
             return self._token
 
 

@@ -30,6 +30,9 @@ log = logging.getLogger("divvy.worker")
 #: How long a report is tried again while the coordinator is away; an attempt that it forgets meanwhile does not count.
 REPORT_FOR = 120.0
 
+#: How long a coordinator may take to answer a renewal: one that is halted must not keep the other leases from theirs.
+RENEWAL_TIMEOUT = 5.0
+
 #: Room for the answer beyond the time that the coordinator waits for a task.
 CLAIM_SLACK = 15.0
 
@@ -124,7 +127,7 @@ class Coordinator:
         """Keeps a lease; False if it is lost, None where no coordinator can say."""
         try:
             body = json.dumps(lease_field(lease)) if lease.name is not None else ""
-            response = self._post(lease, "renew", body, is_safe=True)
+            response = self._post(lease, "renew", body, is_safe=True, timeout=RENEWAL_TIMEOUT)
         except GridUnreachable:
             return None
         if response.status in _BUSY:

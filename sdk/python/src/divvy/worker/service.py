@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..registry import registered
 from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
-from .slot import Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
+from .slot import START_TIMEOUT, Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
 from .watcher import Watcher
 
 log = logging.getLogger("divvy.worker")
@@ -43,6 +44,9 @@ RENEWAL_PAUSE = 0.25
 
 #: Outcomes of one report, in bytes; the coordinator takes 64 MiB.
 MAX_REPORT_BYTES = 63 * 1024 * 1024
+
+#: How long reports may take once nothing runs any more, all together.
+LAST_REPORTS = 5.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
@@ -79,6 +83,9 @@ class Worker:
         watcher = Watcher(context)
         self._slots = [Slot(context, options, watcher) for _ in range(config.slots)]
         self._board = Board(config.slots)
+        #: What ``stop`` was called for. The one kind of queue that a signal handler may put into while it interrupts
+        #: another call of the same queue: an event would lock itself out.
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
         self._failed: str | None = None
@@ -87,29 +94,45 @@ class Worker:
 
     def stop(self) -> None:
         """Begins to drain; the second time, gives up what runs. May be called by a signal handler."""
-        if self._stopping.is_set():
-            self._giving_up.set()
-        self._stopping.set()
+        self._stops.put(None)
 
     def run(self) -> None:
         """Works until it is stopped. Raises ``WorkerFailed`` if it cannot go on."""
-        try:
-            for slot in self._slots:
-                slot.start()
-        except SlotEnded as error:
-            raise WorkerFailed(f"a slot cannot start: its process {error}; see above") from error
+        self._start_slots()
         runners = [self._thread(f"slot-{number}", self._run_slot, slot) for number, slot in enumerate(self._slots)]
         others = [self._thread(f"claims-{source.worker_id}", self._claim, source) for source in self._sources()]
         others.append(self._thread("renewals", self._renew))
         log.info(
             "worker %s fetches from %s with %d slots", self._config.worker_id, self._config.coordinator, len(runners)
         )
-        while not self._stopping.wait(0.5):
+        while not self._is_to_stop(0.5):
             if self._failed is not None:
                 break
         self._drain(runners, others)
         if self._failed is not None:
             raise WorkerFailed(self._failed)
+
+    def _start_slots(self) -> None:
+        try:
+            for slot in self._slots:
+                slot.start()
+        except BaseException as error:
+            # The interpreter would wait at its end for those that have started.
+            for slot in self._slots:
+                slot.stop()
+            if isinstance(error, SlotEnded):
+                raise WorkerFailed(f"a slot cannot start: its process {error}; see above") from error
+            if isinstance(error, SlotTimedOut):
+                raise WorkerFailed(f"a slot cannot start: it takes longer than {START_TIMEOUT:.0f} s") from error
+            raise
+
+    def _is_to_stop(self, timeout: float) -> bool:
+        """Whether ``stop`` is called within a time."""
+        try:
+            self._stops.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        return True
 
     def _sources(self) -> list[Source]:
         config = self._config
@@ -142,22 +165,27 @@ class Worker:
             waiting = list(self._waiting.values())
         for claim in waiting:
             claim.take_back()
-        for lease in self._board.drain():
-            self._coordinator.hand_back(lease)
+        # A coordinator that is away must not keep what runs from its end.
+        others = [*others, self._thread("hand-backs", self._hand_back, self._board.drain())]
         deadline = time.monotonic() + self._config.drain_timeout
         while any(thread.is_alive() for thread in runners):
-            if time.monotonic() >= deadline or self._giving_up.is_set() or self._failed is not None:
+            if time.monotonic() >= deadline or not self._stops.empty() or self._failed is not None:
                 self._giving_up.set()
                 self._board.kill_all()
                 break
             runners[0].join(0.05) if runners[0].is_alive() else time.sleep(0.05)
+        until = time.monotonic() + LAST_REPORTS
         for thread in [*runners, *others]:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, until - time.monotonic()))
         for slot in self._slots:
             slot.kill()
             slot.stop()
         self._coordinator.close()
         log.info("stopped")
+
+    def _hand_back(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self._coordinator.hand_back(lease)
 
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE

@@ -228,8 +228,8 @@ pub fn program_ability(label: &str) -> Option<String> {
         return Some(format!("the program {name}"));
     }
     [
-        (ProgramKind::Wasm, "to run uploaded WebAssembly"),
-        (ProgramKind::Native, "to run uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
+        (ProgramKind::Wasm, "uploaded WebAssembly"),
+        (ProgramKind::Native, "uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
     ]
     .into_iter()
     .find(|(kind, _)| kind.label() == label)

@@ -111,7 +111,7 @@ fn worker_without_the_permission_runs_no_native_program() {
     let _worker = grid.worker("worker", &[]);
     let submitted = grid.divvy(&["job", "submit", "program", "--program", &program, "--range", "0..1", "--step", "1"]);
     let note = String::from_utf8_lossy(&submitted.stderr);
-    assert!(note.contains("divvy.native"), "{note}");
+    assert!(note.contains("DIVVY_ALLOW_NATIVE=1"), "{note}");
 }
 
 /// Stores a module that has `body` and a function `$write` of a length.

@@ -114,7 +114,7 @@ fn a_program_that_no_worker_can_run_is_told_in_words() {
     grid.join(1, slots(1));
     for (label, told) in [
         ("divvy.program.render", "the program render"),
-        ("divvy.native", "to run uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
+        ("divvy.native", "uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
         ("gpu", "the label gpu=yes"),
     ] {
         let requires = Requirements { labels: labels(&[(label, "yes")]), ..Requirements::default() };

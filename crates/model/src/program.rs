@@ -227,13 +227,10 @@ pub fn program_ability(label: &str) -> Option<String> {
     if let Some(name) = label.strip_prefix(NAMED_LABEL) {
         return Some(format!("the program {name}"));
     }
-    [
-        (ProgramKind::Wasm, "uploaded WebAssembly"),
-        (ProgramKind::Native, "uploaded executables (DIVVY_ALLOW_NATIVE=1)"),
-    ]
-    .into_iter()
-    .find(|(kind, _)| kind.label() == label)
-    .map(|(_, ability)| ability.to_owned())
+    [(ProgramKind::Wasm, "uploaded WebAssembly"), (ProgramKind::Native, "uploaded executables (DIVVY_ALLOW_NATIVE=1)")]
+        .into_iter()
+        .find(|(kind, _)| kind.label() == label)
+        .map(|(_, ability)| ability.to_owned())
 }
 
 impl FromStr for ProgramKind {

@@ -200,8 +200,9 @@ impl World {
         }
     }
 
-    /// What the store has committed: each task counts once, and a job that is over stays as it is.
-    pub(crate) fn audit_committed(&mut self, entry: &Entry, answer: &Answer) {
+    /// What the store has committed, with the number of a recorded change: each task counts once, and a job that is over stays
+    /// as it is.
+    pub(crate) fn audit_committed(&mut self, entry: &Entry, number: u64, answer: &Answer) {
         let change = match entry {
             Entry::Change(change) => change,
             Entry::Submission(new) => {
@@ -230,6 +231,10 @@ impl World {
         };
         match &change.kind {
             ChangeKind::Retried if !ledger.is_succeeded => ledger.is_over = false,
+            // It came while the end of its job was being committed: it does not count, and may after a retry.
+            ChangeKind::Completed { .. } | ChangeKind::Checked { .. } if ledger.is_over => {
+                self.audit.outcomes.retain(|_, counted| *counted != number);
+            }
             _ if ledger.is_over => (),
             ChangeKind::Completed { tasks, value, .. } => {
                 let again = tasks.clone().filter(|task| !ledger.done.insert(*task)).count();

@@ -234,7 +234,7 @@ impl World {
                 self.violate(what);
             }
             if let Some(entry) = &queued.entry {
-                self.audit_committed(entry, &answer);
+                self.audit_committed(entry, queued.number, &answer);
             }
             waiters.extend(queued.waiter.map(|waiter| (waiter, answer)));
         }
@@ -279,9 +279,9 @@ impl World {
             && (fate == Fate::WrittenAgain || self.rng.random_bool(0.5))
             && let Ok(applied) = disk.backend.apply(&batch)
         {
-            let entries = group.iter().filter_map(|queued| queued.entry.as_ref());
-            for (entry, answer) in entries.zip(&applied.answers) {
-                self.audit_committed(entry, answer);
+            let entries = group.iter().filter_map(|queued| queued.entry.as_ref().map(|entry| (entry, queued.number)));
+            for ((entry, number), answer) in entries.zip(&applied.answers) {
+                self.audit_committed(entry, number, answer);
             }
             self.note("disk", format_args!("the last batch is committed, {} are lost", disk.waiting.len()));
         } else {

@@ -25,7 +25,9 @@ fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cl
     let records = broker.records("events");
     let mut by_number: Vec<_> = records.iter().collect();
     by_number.sort_by_key(|record| record.json()["seq"].as_u64());
-    assert_eq!(by_number.iter().map(|record| record.json()).collect::<Vec<_>>(), events);
+    let places: Vec<_> =
+        by_number.iter().map(|record| (record.json()["seq"].as_u64(), record.partition, record.offset)).collect();
+    assert_eq!(by_number.iter().map(|record| record.json()).collect::<Vec<_>>(), events, "{places:?}");
     for record in &records {
         let event = record.json();
         let number = event["seq"].as_u64().expect("a number");

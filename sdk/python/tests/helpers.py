@@ -62,6 +62,18 @@ def own_address() -> str:
     return f"127.{number}.{process >> 8}.{process & 0xFF}"
 
 
+def processes_of_session(session: int) -> list[int]:
+    """The processes of a session that are there."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # The name of the program, in parentheses, may have spaces.
+            _state, _parent, _group, of_session = stat.read_text().rpartition(")")[2].split()[:4]
+            if int(of_session) == session:
+                found.append(int(stat.parent.name))
+    return found
+
+
 def dead_url() -> str:
     """A URL at which nothing answers."""
     return f"http://{own_address()}:9"
@@ -110,10 +122,12 @@ class Process:
             self.process.kill()
         self.wait()
         if self._reader.is_alive():
-            # Children that outlive it hold its output, such as workers of `divvy up`.
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            # Children that outlive it hold its output, such as workers of `divvy up`, which have groups of their own.
+            for process in processes_of_session(self.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
             self._reader.join(timeout=DEADLINE)
+        assert not self._reader.is_alive(), "something still has its output"
         if self.process.stdout is not None:
             self.process.stdout.close()
 

@@ -13,9 +13,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry as Metrics, Unit};
 
 use scheduler::{Demand, JobCounts};
+use store::Store;
 
 use crate::event_hub::EventHub;
 use crate::role::Role;
+use crate::term::Term;
 use crate::workers::Workers;
 
 /// Why a worker is not registered any more.
@@ -220,77 +222,86 @@ pub(crate) struct Gauges {
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let term = self.role.term();
-        let kinds = || workloads::KINDS.iter().map(|kind| kind.name());
-        // Figures of the grid are the leader's: those of all coordinators add up.
-        let (demands, jobs, wanted_slots) = match &term {
-            Some(term) => term.driver.view(|engine| {
-                let demands: Vec<_> = kinds().map(|kind| (kind, engine.demand(kind))).collect();
-                (demands, engine.job_counts(), engine.wanted_slots())
-            }),
-            None => (kinds().map(|kind| (kind, Demand::default())).collect(), JobCounts::default(), 0),
-        };
-        let runnable = demands.iter().map(|(_, demand)| demand.runnable).sum();
-        gauge(
-            &mut encoder,
-            "divvy_queue_depth_tasks",
-            "Tasks that a worker could run and that wait for a slot",
-            runnable,
-        )?;
-        let help = "Slots that pending and running work could use now";
-        gauge(&mut encoder, "divvy_wanted_slots", help, wanted_slots)?;
-        // Only workers that pull run the kind `tasks`: an autoscaler of other workers leaves it out.
-        let (help, zero) = ("Slots that pending and running work could use now, by kind", ConstGauge::new(0_u64));
-        let mut slots = encoder.encode_descriptor("divvy_wanted_slots_by_kind", help, None, zero.metric_type())?;
-        for (kind, demand) in &demands {
-            ConstGauge::new(demand.wanted_slots).encode(slots.encode_family(&[("kind", kind.as_str())])?)?;
-        }
-        let help = "Tasks that wait, by kind and by what they wait for";
-        let mut tasks = encoder.encode_descriptor("divvy_waiting_tasks", help, None, zero.metric_type())?;
-        for (kind, demand) in &demands {
-            for (reason, count) in
-                [("slot", demand.runnable), ("resumption", demand.paused), ("worker", demand.unservable)]
-            {
-                let labels = [("kind", kind.as_str()), ("waits_for", reason)];
-                ConstGauge::new(count).encode(tasks.encode_family(&labels)?)?;
-            }
-        }
-        let mut family = encoder.encode_descriptor("divvy_jobs", "Jobs that are not over", None, zero.metric_type())?;
-        for (state, count) in [("queued", jobs.queued), ("running", jobs.running), ("paused", jobs.paused)] {
-            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
-        }
-        let help = "Changes that wait to be committed";
-        gauge(&mut encoder, "divvy_store_backlog_changes", help, term.as_ref().map_or(0, |term| term.store.backlog()))?;
-        let help = "Length of the store's write-ahead log, which a reader that does not end keeps from shrinking";
-        gauge(&mut encoder, "divvy_store_log_bytes", help, term.as_ref().map_or(0, |term| term.store.log_bytes()))?;
-        let is_failing = term.as_ref().is_some_and(|term| {
-            term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
-        });
-        gauge(&mut encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
-        let help = "Stored jobs that this version cannot read and that wait for one that can";
-        gauge(
-            &mut encoder,
-            "divvy_unreadable_jobs",
-            help,
-            term.as_ref().map_or(0, |term| term.store.unreadable().jobs()),
-        )?;
+        let term = term.as_deref();
+        encode_demand(&mut encoder, term)?;
+        encode_store(&mut encoder, term)?;
+        self.encode_workers(&mut encoder, term)?;
         let help = "Event streams and clients that wait for a job";
         gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
-        let states = term.as_ref().map(|_| self.workers.states()).unwrap_or_default();
-        let mut family = encoder.encode_descriptor("divvy_workers", "Workers by state", None, zero.metric_type())?;
-        for (state, count) in [
-            ("ready", states.ready),
-            ("suspended", states.suspended),
-            ("draining", states.draining + term.as_ref().map_or(0, |term| term.pull_workers.draining())),
-            ("pulling", term.as_ref().map_or(0, |term| term.pull_workers.asking())),
-        ] {
-            ConstGauge::new(count).encode(family.encode_family(&[("state", state)])?)?;
-        }
         let help = "Whether this coordinator leads";
         gauge(&mut encoder, "divvy_leader", help, u64::from(term.is_some()))?;
         let help = "The epoch of the term that this coordinator leads; 0 while it does not";
-        gauge(&mut encoder, "divvy_epoch", help, term.as_ref().map_or(0, |term| term.epoch))?;
-        Ok(())
+        gauge(&mut encoder, "divvy_epoch", help, term.map_or(0, |term| term.epoch))
     }
+}
+
+impl Gauges {
+    fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>, term: Option<&Term>) -> Result<(), fmt::Error> {
+        let states = term.map(|_| self.workers.states()).unwrap_or_default();
+        let states = [
+            ("ready", states.ready),
+            ("suspended", states.suspended),
+            ("draining", states.draining + term.map_or(0, |term| term.pull_workers.draining())),
+            ("pulling", term.map_or(0, |term| term.pull_workers.asking())),
+        ];
+        gauges(encoder, "divvy_workers", "Workers by state", states.map(|(state, count)| ([("state", state)], count)))
+    }
+}
+
+/// Jobs, tasks and slots. They are the leader's alone, so that those of all coordinators add up.
+fn encode_demand(encoder: &mut DescriptorEncoder<'_>, term: Option<&Term>) -> Result<(), fmt::Error> {
+    let kinds = || workloads::KINDS.iter().map(|kind| kind.name());
+    let (demands, jobs, wanted_slots) = match term {
+        Some(term) => term.driver.view(|engine| {
+            let demands: Vec<_> = kinds().map(|kind| (kind, engine.demand(kind))).collect();
+            (demands, engine.job_counts(), engine.wanted_slots())
+        }),
+        None => (kinds().map(|kind| (kind, Demand::default())).collect(), JobCounts::default(), 0),
+    };
+    let help = "Tasks that a worker could run and that wait for a slot";
+    gauge(encoder, "divvy_queue_depth_tasks", help, demands.iter().map(|(_, demand)| demand.runnable).sum())?;
+    let help = "Slots that pending and running work could use now";
+    gauge(encoder, "divvy_wanted_slots", help, wanted_slots)?;
+    // Only workers that pull run the kind `tasks`: an autoscaler of other workers leaves it out.
+    let help = "Slots that pending and running work could use now, by kind";
+    let slots = demands.iter().map(|(kind, demand)| ([("kind", kind.as_str())], demand.wanted_slots));
+    gauges(encoder, "divvy_wanted_slots_by_kind", help, slots)?;
+    let tasks = demands.iter().flat_map(|(kind, demand)| {
+        let reasons = [("slot", demand.runnable), ("resumption", demand.paused), ("worker", demand.unservable)];
+        reasons.map(|(reason, count)| ([("kind", kind.as_str()), ("waits_for", reason)], count))
+    });
+    gauges(encoder, "divvy_waiting_tasks", "Tasks that wait, by kind and by what they wait for", tasks)?;
+    let states = [("queued", jobs.queued), ("running", jobs.running), ("paused", jobs.paused)];
+    gauges(encoder, "divvy_jobs", "Jobs that are not over", states.map(|(state, count)| ([("state", state)], count)))
+}
+
+fn encode_store(encoder: &mut DescriptorEncoder<'_>, term: Option<&Term>) -> Result<(), fmt::Error> {
+    let of_store = |figure: fn(&Store) -> u64| term.map_or(0, |term| figure(&term.store));
+    let help = "Changes that wait to be committed";
+    gauge(encoder, "divvy_store_backlog_changes", help, of_store(Store::backlog))?;
+    let help = "Length of the store's write-ahead log, which a reader that does not end keeps from shrinking";
+    gauge(encoder, "divvy_store_log_bytes", help, of_store(Store::log_bytes))?;
+    let is_failing = term.is_some_and(|term| {
+        term.store.is_failing().is_some() || term.driver.view(|engine| engine.composing_error().is_some())
+    });
+    gauge(encoder, "divvy_store_failing", "Whether something cannot be stored", u64::from(is_failing))?;
+    let help = "Stored jobs that this version cannot read and that wait for one that can";
+    gauge(encoder, "divvy_unreadable_jobs", help, of_store(|store| store.unreadable().jobs()))
+}
+
+/// A gauge for each set of labels.
+fn gauges<'a, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = ([(&'static str, &'a str); N], u64)>,
+) -> Result<(), fmt::Error> {
+    let kind = ConstGauge::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {

@@ -24,7 +24,7 @@ pub(crate) use group::{Group, all_events};
 pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_get_now, try_request};
 pub(crate) use jobs::{JobClient, Order, Tasks};
 pub(crate) use process::{Process, command, divvy};
-pub(crate) use programs::{GONE_WITHIN, ProgramGrid, path, processes_marked, until_gone};
+pub(crate) use programs::{ProgramGrid, assert_processes_go, path, processes_marked};
 pub(crate) use proxy::Proxy;
 pub(crate) use published::{published_count, published_sum, round_ranges};
 pub(crate) use puller::{Conduct, Puller};

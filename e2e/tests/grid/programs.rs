@@ -4,10 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{
-    GONE_WITHIN, ProgramGrid, Proxy, Signal, Worker, eventually, heavy, in_time, path, processes_marked, until_gone,
-    within,
-};
+use crate::helpers::{ProgramGrid, Proxy, Signal, Worker, assert_processes_go, eventually, heavy, path, within};
 
 /// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
 const SUM: &str = "124999999750000000";
@@ -300,32 +297,15 @@ fn canceled_job_and_killed_worker_leave_no_process_and_logs_are_seen_meanwhile()
     let names = grid.names(TALKER);
     let variables = [("DIVVY_ALLOW_NATIVE", "1"), ("DIVVY_PROGRAMS", path(&names))];
     let start_worker = || grid.worker("worker", &variables);
-    let mut worker = Some(start_worker());
+    let worker = start_worker();
 
     let talking = grid.submit("wait", &["--range", "0..1", "--step", "1"]);
     eventually("its stderr is seen", || (grid.printed(&["job", "logs", &talking]) == "[task 0] waits").then_some(()));
     grid.printed(&["job", "cancel", &talking]);
 
-    let run = |marker: &str| {
+    assert_processes_go(&grid, "uploaded", worker, start_worker, |marker| {
         let args = grid.write("args.jsonl", format!("[\"orphan\", 1, {marker:?}]\n"));
-        let job = grid.submit(&hostile, &["--args-file", path(&args)]);
-        eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
-        job
-    };
-    let marker = format!("canceled-{}", std::process::id());
-    in_time(GONE_WITHIN, "the processes of a canceled job are gone", || {
-        let job = run(&marker);
-        grid.printed(&["job", "cancel", &job]);
-        until_gone(&marker)
-    });
-    let marker = format!("killed-{}", std::process::id());
-    in_time(GONE_WITHIN, "the processes of a killed worker are gone", || {
-        let mut killed = worker.take().unwrap_or_else(start_worker);
-        let job = run(&marker);
-        killed.kill();
-        let took = until_gone(&marker);
-        grid.printed(&["job", "cancel", &job]);
-        took
+        grid.submit(&hostile, &["--args-file", path(&args)])
     });
 }
 

@@ -5,9 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::helpers::{
-    GONE_WITHIN, ProgramGrid, Worker, eventually, heavy, in_time, path, processes_marked, until_gone,
-};
+use crate::helpers::{ProgramGrid, Worker, assert_processes_go, eventually, heavy, path};
 
 /// Ends when the worker stops it.
 const ENDLESS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
@@ -67,27 +65,10 @@ fn processes_of_a_named_program_that_have_left_its_session_are_gone_with_their_j
     let grid = ProgramGrid::start();
     let names = grid.names(&format!("[program.hostile]\ncommand = [{:?}]\n", path(&grid.hostile())));
     let start_worker = || grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
-    let mut worker = Some(start_worker());
-    let run = |marker: &str| {
+    let worker = start_worker();
+    assert_processes_go(&grid, "named", worker, start_worker, |marker| {
         let args = grid.write("args.jsonl", format!("[\"orphan in a session\", 1, {marker:?}]\n"));
-        let job = grid.submit("hostile", &["--args-file", path(&args)]);
-        eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
-        job
-    };
-    let marker = format!("canceled-named-{}", std::process::id());
-    in_time(GONE_WITHIN, "the processes of a canceled job are gone", || {
-        let job = run(&marker);
-        grid.printed(&["job", "cancel", &job]);
-        until_gone(&marker)
-    });
-    let marker = format!("killed-named-{}", std::process::id());
-    in_time(GONE_WITHIN, "the processes of a killed worker are gone", || {
-        let mut killed = worker.take().unwrap_or_else(start_worker);
-        let job = run(&marker);
-        killed.kill();
-        let took = until_gone(&marker);
-        grid.printed(&["job", "cancel", &job]);
-        took
+        grid.submit("hostile", &["--args-file", path(&args)])
     });
 }
 

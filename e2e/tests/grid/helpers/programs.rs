@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Answer, Coordinator, Worker, divvy, eventually, request, try_request};
+use super::{Answer, Coordinator, Worker, divvy, eventually, in_time, request, try_request};
 
 /// The source of the document's example.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/sum_integers");
@@ -237,13 +237,45 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
 }
 
 /// What a canceled job's processes and those of a killed worker may take to be gone.
-pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(1);
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits until no process is marked. Returns how long that took.
-pub(crate) fn until_gone(marker: &str) -> Duration {
+fn until_gone(marker: &str) -> Duration {
     let since = Instant::now();
     eventually("its processes are gone", || processes_marked(marker).is_empty().then_some(()));
     since.elapsed()
+}
+
+/// Tries that the processes of a task are soon gone when its job is canceled, and when its worker is killed. `run` submits a
+/// job whose processes are marked.
+pub(crate) fn assert_processes_go(
+    grid: &ProgramGrid,
+    name: &str,
+    worker: Worker,
+    start_worker: impl Fn() -> Worker,
+    run: impl Fn(&str) -> String,
+) {
+    let run = |marker: &str| {
+        let job = run(marker);
+        eventually("its processes are there", || (processes_marked(marker).len() >= 2).then_some(()));
+        job
+    };
+    let marker = format!("canceled-{name}-{}", std::process::id());
+    in_time(GONE_WITHIN, "the processes of a canceled job are gone", || {
+        let job = run(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        until_gone(&marker)
+    });
+    let marker = format!("killed-{name}-{}", std::process::id());
+    let mut worker = Some(worker);
+    in_time(GONE_WITHIN, "the processes of a killed worker are gone", || {
+        let mut killed = worker.take().unwrap_or_else(&start_worker);
+        let job = run(&marker);
+        killed.kill();
+        let took = until_gone(&marker);
+        grid.printed(&["job", "cancel", &job]);
+        took
+    });
 }
 
 pub(crate) fn path(path: &Path) -> &str {

@@ -228,7 +228,7 @@ impl Driver {
     pub(crate) async fn follow_store(self: Arc<Self>) {
         let mut durable = self.store.durable();
         loop {
-            // What was committed before this began is no change to come.
+            // The receiver does not report commits from before it was made: the engine is told of them here.
             let number = *durable.borrow_and_update();
             self.input(|engine, now| engine.stored(number, now));
             if durable.changed().await.is_err() {

@@ -75,7 +75,7 @@ fn start_that_waits_for_its_database_ends_well_at_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
         command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
-        // Nobody ever listens there.
+        // No process listens on port 1.
         command.env("DIVVY_STORE_URL", "postgres://divvy@127.0.0.1:1/divvy");
         command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
         let mut process = command.stderr(Stdio::piped()).spawn().expect("run the service");

@@ -138,7 +138,7 @@ impl Jobs {
     async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let mut total = Changed { matched: ids.len() as u64, changed: 0 };
         for some in ids.chunks(CHANGED_TOGETHER) {
-            // Nobody leads until the term has ended: where there is a next leader it is asked for the rest.
+            // The term ends. With several coordinators the next leader is asked to change the remaining jobs.
             if self.supervisor.is_stopping() {
                 let error = if self.own.is_some() { WriteError::Following } else { WriteError::Closed };
                 return Err(error.into());

@@ -104,7 +104,7 @@ async fn without_a_leader_reads_of_its_own_give_up_sooner_than_changes_and_pages
 
 #[actix_web::test]
 async fn a_leader_that_cannot_be_reached_is_told_from_none() {
-    // Nobody listens there.
+    // No process listens on this port.
     let unreachable = Config { advertise_public_addr: Some("127.0.0.1:1".to_owned()), ..config() };
     let grid = Grid::start_with(2, unreachable).await;
     let refused = grid.coordinators[1].get("/v1/stats").await;

@@ -23,7 +23,7 @@ pub(crate) struct Series {
 
 #[derive(Clone, Copy)]
 pub(crate) struct VerticalAxis {
-    /// What its labels say.
+    /// Writes the label of a value.
     pub(crate) label: fn(f64) -> String,
     /// Its unit by its highest value: the labels are round numbers of it.
     pub(crate) unit: fn(f64) -> f64,

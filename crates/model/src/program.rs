@@ -221,7 +221,7 @@ impl ProgramKind {
     }
 }
 
-/// What a worker with this label can run, in words; none for a label that is not about programs.
+/// Names the programs that workers with this label can run; none for a label that is not about programs.
 #[must_use]
 pub fn program_ability(label: &str) -> Option<String> {
     if let Some(name) = label.strip_prefix(NAMED_LABEL) {

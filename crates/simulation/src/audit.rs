@@ -200,8 +200,8 @@ impl World {
         }
     }
 
-    /// What the store has committed, with the number of a recorded change: each task counts once, and a job that is over stays
-    /// as it is.
+    /// Checks an entry that the store has committed: each task counts once, and a job that is over stays as it is. `number` is
+    /// that of a recorded change.
     pub(crate) fn audit_committed(&mut self, entry: &Entry, number: u64, answer: &Answer) {
         let change = match entry {
             Entry::Change(change) => change,

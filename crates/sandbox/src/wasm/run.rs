@@ -231,7 +231,7 @@ impl Drive<'_> {
     }
 }
 
-/// What wasmtime says of an exit code above 125. The code is not in it.
+/// The beginning of wasmtime's error for an exit code above 125. The error does not contain the code.
 const UNKNOWN_CODE: &str = "exit with invalid exit status";
 
 /// Why a guest that ended by itself has no result; nothing when it exited with 0.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Entry, Rights};
 
-/// What every token begins with, so that scanners of leaked secrets can tell one.
+/// The prefix of every token, by which scanners of leaked secrets recognize one.
 const TOKEN_PREFIX: &str = "divvy_";
 
 const TOKEN_BYTES: usize = 32;

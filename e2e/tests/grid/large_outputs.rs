@@ -1,7 +1,7 @@
 //! Outputs of programs that are longer than what stands in a row: from the worker to the object store and to the client,
 //! whatever is killed, full or canceled on the way.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -236,14 +236,18 @@ fn output_waits_at_its_worker_while_the_disk_of_the_coordinator_is_full() {
     }
     let start = |variables: &[(&str, &str)]| Coordinator::start_with_mount(Arc::clone(&data_dir), &mount, variables);
     let outputs = Outputs::of(ProgramGrid::start_by(start));
-    let _worker = outputs.worker("worker");
     let coordinator = &outputs.grid.coordinator;
     let own = coordinator.root().join(coordinator.data_dir().strip_prefix("/").expect("absolute"));
     let job = outputs.submit("count", &[32 * MIB], &[]);
-    outputs.is_under_way();
     let filler = own.join("filler");
     fill(&filler);
+    // The beginning of the output finds room, the whole does not, however fast it comes.
+    let full = fs::metadata(&filler).expect("it is there").len();
+    File::options().write(true).open(&filler).and_then(|file| file.set_len(full - 8 * MIB)).expect("room is freed");
+    let _worker = outputs.worker("worker");
+    outputs.is_under_way();
     eventually("what has come is deleted again", || outputs.files().1.is_empty().then_some(()));
+    assert_eq!(outputs.files().0, [0; 0], "the whole output finds no room");
     assert_eq!(outputs.grid.job(&job)["tasks"]["running"], 1, "no attempt has failed");
     fs::remove_file(&filler).expect("it is there");
     outputs.succeeds(&job);

@@ -1,4 +1,4 @@
-//! The broker has written events, and its answers are lost.
+//! What brokers acknowledge: events whose answers are lost, and events that are refused while those behind them are taken.
 
 use std::time::{Duration, Instant};
 
@@ -71,4 +71,20 @@ fn events_whose_acknowledgements_are_lost_while_their_connections_stay_are_there
     broker.proxy().set(Mode::Pass);
     check_all(&broker, &coordinator, EVENTS + 1);
     eventually("nothing fails", || (coordinator.kafka()["errors"]["events"].is_null()).then_some(()));
+}
+
+#[test]
+fn an_event_that_a_new_partition_refuses_is_not_lost_though_the_next_one_is_on_its_way() {
+    let broker = Broker::start_behind_proxy();
+    let plain = [("DIVVY_KAFKA_CONFIG", "compression.codec=none,topic.metadata.refresh.interval.ms=500")];
+    let coordinator = Coordinator::start_with(&broker, &plain);
+    broker.change_topic("--create", "events", &["--partitions", "1"]);
+    // The broker knows no producer of the partition yet, and takes whatever number a first batch of it has.
+    broker.proxy().set(Mode::Spoil(br#""type":"submitted""#));
+    coordinator.post("/v1/jobs", &job(1));
+    eventually("the first event is on its way", || (broker.proxy().mode() == Mode::Pass).then_some(()));
+    coordinator.post("/v1/jobs", &job(1));
+    wait_until_published(&coordinator, 2);
+    let numbers: Vec<_> = broker.records("events").iter().map(|record| record.json()["seq"].as_u64()).collect();
+    assert_eq!(numbers, [Some(1), Some(2)]);
 }

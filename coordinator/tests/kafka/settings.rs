@@ -12,7 +12,11 @@ fn settings_that_cannot_be_used_end_the_start_with_their_cause_and_without_secre
         ("localhost:9092", "metadata.broker.list=other:9092", "metadata.broker.list is set by divvy"),
         ("localhost:9092", "acks=1", "acks"),
         ("localhost:9092", "retries=0", "retries"),
-        ("localhost:9092", "max.in.flight.requests.per.connection=10", "max.in.flight"),
+        (
+            "localhost:9092",
+            "max.in.flight.requests.per.connection=3",
+            "max.in.flight.requests.per.connection is set by divvy",
+        ),
         ("localhost:9092", "queuing.strategy=lifo", "fifo"),
         ("localhost:9092", "security.protocol=ssl,ssl.key.pem=hunter2", ""),
         ("localhost:9092", "security.protocol=sasl_ssl,sasl.mechanism=NONE,sasl.password=hunter2", ""),

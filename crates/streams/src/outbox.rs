@@ -13,7 +13,7 @@ use model::JobEvent;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
@@ -95,7 +95,8 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, seq: usize) {
         match delivery {
-            Ok(_) => lock(&self.window).acknowledged(seq as u64),
+            Ok(message) if message.offset() >= 0 => lock(&self.window).acknowledged(seq as u64),
+            Ok(_) => lock(&self.window).fail("librdkafka does not know where the broker wrote it".to_owned()),
             Err((error, _)) => lock(&self.window).fail(error.to_string()),
         }
     }

@@ -4,8 +4,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::own_ip;
+
+/// The simple query `COMMIT`.
+const COMMIT: &[u8] = b"COMMIT\0";
+/// How long [`Mode::Spoil`] waits for more.
+const SPOILING: Duration = Duration::from_secs(1);
 
 /// What the proxy does with what it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +23,9 @@ pub enum Mode {
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,
+    /// Hands everything on up to what a client sends next that has these bytes. It changes one of them, holds the whole until
+    /// the client sends more, for [`SPOILING`] at most, and hands everything on from then on.
+    Spoil(&'static [u8]),
     /// Holds everything until the mode changes.
     Hold,
     /// Takes connections and closes them at once.
@@ -92,6 +101,12 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// What it does now: what was set, or what followed by itself.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.shared.lock().mode
+    }
+
     /// Closes every connection that goes through it.
     pub fn cut(&self) {
         for connection in self.shared.lock().open.drain(..) {
@@ -124,23 +139,41 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
         && count > 0
     {
         let mode = shared.mode();
-        if are_answers {
-            shared.lock().answered += count as u64;
-        }
-        if !are_answers && mode == Mode::SwallowCommit && has_commit(&buffer[..count]) {
-            shared.lock().mode = Mode::Swallow;
+        let mut more = Vec::new();
+        match mode {
+            _ if are_answers => shared.lock().answered += count as u64,
+            Mode::SwallowCommit if find(&buffer[..count], COMMIT).is_some() => shared.lock().mode = Mode::Swallow,
+            Mode::Spoil(bytes) => {
+                if let Some(place) = find(&buffer[..count], bytes) {
+                    shared.lock().mode = Mode::Pass;
+                    buffer[place] ^= 1;
+                    more = read_more(&mut from);
+                }
+            }
+            _ => (),
         }
         if are_answers && shared.mode() == Mode::Swallow {
             continue;
         }
-        if to.write_all(&buffer[..count]).is_err() {
+        if to.write_all(&buffer[..count]).and_then(|()| to.write_all(&more)).is_err() {
             break;
         }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
-/// Whether a client's messages have the simple query `COMMIT`.
-fn has_commit(bytes: &[u8]) -> bool {
-    bytes.windows(7).any(|some| some == b"COMMIT\0")
+/// What a client sends within [`SPOILING`].
+fn read_more(from: &mut TcpStream) -> Vec<u8> {
+    let mut more = vec![0; 64 * 1024];
+    let _ = from.set_read_timeout(Some(SPOILING));
+    // Nothing comes in time.
+    let count = from.read(&mut more).unwrap_or(0);
+    let _ = from.set_read_timeout(None);
+    more.truncate(count);
+    more
+}
+
+/// Where some bytes are in what a client sends.
+fn find(sent: &[u8], bytes: &[u8]) -> Option<usize> {
+    sent.windows(bytes.len()).position(|some| some == bytes)
 }

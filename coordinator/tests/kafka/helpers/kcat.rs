@@ -84,7 +84,13 @@ impl Broker {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), values.join("\n") + "\n").expect("room");
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", &self.topic(topic), "-X", "enable.idempotence=true"]);
+        command.args(self.client()).args([
+            "-P",
+            "-t",
+            &self.topic(topic),
+            "-X",
+            "enable.idempotence=true,max.in.flight=1",
+        ]);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);
         }

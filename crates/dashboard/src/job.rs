@@ -1,38 +1,28 @@
 //! One job: how far it is, its stages, why it waits, its tasks.
 
+mod settings;
+mod tasks;
+
 use std::time::Duration;
 
-use api::{Explanation, Job, JobVerification, Task, TaskPage};
+use api::{Explanation, Job};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use model::{JobEvent, JobState, TaskState};
-use serde_json::Value;
+use model::{JobEvent, JobState};
+
+pub use tasks::TaskList;
+
+use settings::settings;
+use tasks::tasks_of;
 
 use crate::again::again;
-use crate::columns::{PARTS, bar, parts, percent_done, plain, short_id, tag, worker_name};
+use crate::columns::{PARTS, bar, parts, percent_done, short_id, tag};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
 use crate::question::possible;
-use crate::words::{self, between, clock, count, count_wide, counted, excerpt, sentence, short, span};
-
-/// The longest error or parameter that is shown.
-const SHOWN_CHARS: usize = 2_000;
-
-/// The longest result of a task that its row shows: a page has a hundred of them.
-const SHOWN_RESULT_CHARS: usize = 600;
-
-/// A page of a job's tasks.
-#[derive(Debug)]
-pub struct TaskList {
-    /// The tasks.
-    pub page: TaskPage,
-    /// Only those in this state.
-    pub state: Option<TaskState>,
-    /// The first task that was asked for.
-    pub first: u64,
-}
+use crate::words::{between, bytes, clock, count, count_wide, counted, excerpt, sentence, short, span};
 
 /// What a job's page shows.
 #[derive(Debug)]
@@ -186,7 +176,7 @@ fn result_of(id: &str, (text, size): &(String, u64)) -> Markup {
             pre tabindex="0" { (text) @if !is_whole { "…" } }
             p {
                 a href=(format!("/jobs/{id}/result")) download=(format!("{id}.json")) { "Download" }
-                span.quiet { " · " (crate::words::bytes(*size)) }
+                span.quiet { " · " (bytes(*size)) }
             }
         }
     }
@@ -215,124 +205,6 @@ fn stages(job: &Job, now: Timestamp) -> Markup {
     }
 }
 
-fn settings(job: &Job) -> Markup {
-    let params: Vec<(String, String)> = match serde_json::from_str::<Value>(job.params.get()) {
-        Ok(Value::Object(fields)) => fields.into_iter().map(|(name, value)| (name, cut(&plain(&value)))).collect(),
-        _ => vec![("params".to_owned(), cut(job.params.get()))],
-    };
-    let timeout = |seconds: Option<std::num::NonZeroU32>| {
-        seconds.map(|seconds| span(Duration::from_secs(u64::from(seconds.get()))))
-    };
-    html! {
-        dl.settings {
-            @for (name, value) in params { dt { (name) } dd { (value) } }
-            @if let Some(algorithm) = job.algorithm { dt { "computed by" } dd { (algorithm) } }
-            dt { "priority" } dd { (job.priority) }
-            dt { "max_attempts" } dd { (job.max_attempts) }
-            @if let Some(timeout) = timeout(job.timeout.job_seconds) { dt { "job timeout" } dd { (timeout) } }
-            @if let Some(timeout) = timeout(job.timeout.task_seconds) { dt { "task timeout" } dd { (timeout) } }
-            @if let Some(output) = &job.output { dt { "output" } dd { (output) } }
-            @for (key, value) in &job.requires.labels { dt { "requires" } dd { (key) "=" (value) } }
-            @if let Some(cpus) = job.requires.cpus { dt { "requires" } dd { (cpus) " cores" } }
-            @if let Some(memory) = job.requires.memory_bytes { dt { "requires" } dd { (crate::words::bytes(memory)) } }
-            @for (key, value) in &job.affinity.labels { dt { "prefers" } dd { (key) "=" (value) } }
-            @if let Some(key) = &job.affinity.key { dt { "affinity key" } dd { (key) } }
-            @if let Some(name) = &job.submitted_by { dt { "submitted by" } dd { (name) } }
-            @if let Some(verification) = &job.verification { (compared(verification)) }
-        }
-    }
-}
-
-/// How a share of the job was computed twice.
-fn compared(verification: &JobVerification) -> Markup {
-    let JobVerification { share, compared_leases, waiting_leases, mismatches, recomputed_tasks, workers_set_aside } =
-        verification;
-    html! {
-        dt { "compared" }
-        dd {
-            (counted(*compared_leases, "lease", "leases")) " of a share of " (share.as_f64())
-            @if *waiting_leases > 0 { ", " (count(*waiting_leases)) " wait for another worker" }
-        }
-        dt { "differed" }
-        dd {
-            @if *mismatches > 0 {
-                span.bad { (count(*mismatches)) } ", " (counted(*recomputed_tasks, "task", "tasks")) " computed again"
-            } @else { "none" }
-        }
-        @for worker in workers_set_aside { dt { "set aside" } dd { (worker_name(worker.as_str())) } }
-    }
-}
-
-fn cut(text: &str) -> String {
-    words::cut(SHOWN_CHARS, text)
-}
-
-fn tasks_of(id: &str, tasks: &TaskList, has_stderr: bool, now: Timestamp) -> Markup {
-    let path = |state: Option<TaskState>, first: Option<&str>| {
-        let mut fields: Vec<(&str, &str)> = state.iter().map(|state| ("tasks", state.as_str())).collect();
-        fields.extend(first.map(|first| ("first", first)));
-        format!("/jobs/{id}?{}#tasks", serde_urlencoded::to_string(fields).unwrap_or_default())
-    };
-    // The page of tasks stays.
-    let stderr = |task: &Task| {
-        let mut fields: Vec<(&str, String)> =
-            tasks.state.iter().map(|state| ("tasks", state.as_str().to_owned())).collect();
-        fields.extend([("first", tasks.first.to_string()), ("stderr", task.index.to_string())]);
-        format!("/jobs/{id}?{}#stderr", serde_urlencoded::to_string(fields).unwrap_or_default())
-    };
-    html! {
-        section #tasks {
-            h2 { "Tasks" }
-            nav.choices aria-label="Tasks by state" {
-                a href=(path(None, None)) aria-current=[tasks.state.is_none().then_some("true")] { "all" }
-                @for state in TaskState::ALL {
-                    a href=(path(Some(state), None)) aria-current=[(tasks.state == Some(state)).then_some("true")] { (state.as_str()) }
-                }
-            }
-            @if tasks.page.tasks.is_empty() {
-                p.empty #tasks-none {
-                    @if tasks.page.next_page_token.is_some() { "None among the tasks that were looked at; there are more." }
-                    @else { "There is no such task." }
-                }
-            } @else {
-                table.stack #tasks-table {
-                    thead { tr {
-                        th.num { "Task" } th { "State" } th.num.wide { "Attempts" } th.worker { "Worker" }
-                        th.num.wide { "Given out, UTC" } th.num { "Took" } th { "Result or error" }
-                    } }
-                    tbody data-rows="" { @for task in &tasks.page.tasks { (task_row(task, has_stderr.then(|| stderr(task)), now)) } }
-                }
-            }
-            nav.pages aria-label="Pages of tasks" {
-                @if tasks.first > 0 { a href=(path(tasks.state, None)) { "First" } }
-                @if let Some(next) = &tasks.page.next_page_token { a rel="next" href=(path(tasks.state, Some(next))) { "Next" } }
-            }
-        }
-    }
-}
-
-fn task_row(task: &Task, stderr: Option<String>, now: Timestamp) -> Markup {
-    let took = task.running_at.map(|start| span(between(start, task.completed_at.unwrap_or(now))));
-    html! {
-        tr id=(format!("task-{}", task.index)) {
-            td.num { (count(task.index)) }
-            td { (marks::task_state(task.state)) }
-            td.num.wide { (task.attempts) }
-            td.worker { @match &task.worker { Some(worker) => (worker_name(worker.as_str())), None => span.quiet { "–" } } }
-            td.num.wide { @match task.allocated_at { Some(at) => (clock(at, now)), None => "–" } }
-            td.num { (took.unwrap_or_else(|| "–".to_owned())) }
-            td.outcome {
-                @if let Some(result) = &task.result { code { (words::cut(SHOWN_RESULT_CHARS, result.get())) } }
-                @if let Some(error) = &task.last_error {
-                    @if task.state == TaskState::Succeeded { span.quiet { "an attempt failed: " (excerpt(error)) } }
-                    @else { span.bad { (excerpt(error)) } }
-                }
-                @if let Some(stderr) = stderr { " " a href=(stderr) { "stderr" } }
-            }
-        }
-    }
-}
-
 fn events(events: &[JobEvent], now: Timestamp) -> Markup {
     html! {
         @if events.is_empty() { p.empty #events-none { "No event yet." } } @else {
@@ -353,7 +225,8 @@ fn events(events: &[JobEvent], now: Timestamp) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use api::TaskPage;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::samples;

@@ -41,6 +41,31 @@ test("a page that is open while the coordinator restarts shows the job go on and
   await context.close();
 });
 
+test("a page whose question gets no answer asks again, half a minute later or once the connection was lost", async () => {
+  const { context, page } = await open("/jobs?tag=unanswered", { prepare: (context) => context.clock.install() });
+  const rows = page.locator("#jobs tbody tr");
+  let held = 0;
+  /** Has the page ask for itself, and does not answer. */
+  const hold = async () => {
+    const before = held;
+    await page.route(/\/jobs\?tag=unanswered$/, () => { held += 1; }, { times: 1 });
+    const job = await tasks([1], { tags: { unanswered: "yes" }, requires: { labels: { nowhere: "yes" } } });
+    await until("the page has asked", () => held > before);
+    return job;
+  };
+  const first = await hold();
+  assert.equal(await rows.count(), 0);
+  await page.clock.fastForward(31_000);
+  await rows.first().waitFor();
+  const second = await hold();
+  await grid.kill("SIGKILL");
+  await page.locator("#live", { hasText: "connection lost" }).waitFor();
+  await grid.run(grid.port);
+  await rows.nth(1).waitFor();
+  for (const { id } of [first, second]) await grid.call("POST", `/v1/jobs/${id}/cancel`);
+  await context.close();
+});
+
 test("the end of a job is told by a notification where its user allowed it, and once", async () => {
   const job = await tasks([1]);
   const prepare = async (context) => {

@@ -3,6 +3,7 @@
 // which its user has come back gets another key.
 (() => {
   const COPIED_MS = 2000;
+  const ANSWER_MS = 30000;
 
   // --- Questions
 
@@ -54,7 +55,7 @@
     if (dialog !== null || isAsking) return;
     isAsking = true;
     try {
-      const response = await fetch(link.href, { cache: "no-store", headers: { accept: "text/html" } });
+      const response = await fetch(link.href, { cache: "no-store", headers: { accept: "text/html" }, signal: AbortSignal.timeout(ANSWER_MS) });
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const question = page.getElementById("question");
       if (question === null) location.assign(link.href);

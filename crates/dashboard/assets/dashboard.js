@@ -9,6 +9,8 @@
   const TOLD_ONCE = ["submitted", "done", "changed", "matched", "uploaded"];
   /** Ages such as "3 min ago" are renewed this often where nothing else changes. */
   const RENEW_MS = 15000;
+  /** A page that has not come by then is asked for again: its coordinator may be gone without a word. */
+  const ANSWER_MS = 30000;
   /** No row and no block comes or goes while the pointer moves, and so long after. */
   const STILL_MS = 1500;
 
@@ -19,7 +21,8 @@
   let port = null;
   let grid = { is: "lost", version: "" };
   let isPaused = sessionStorage.getItem("paused") === "yes";
-  let isFetching = false;
+  let asked = null;
+  let askedAt = 0;
   let isSignedOut = false;
   let isGone = false;
   let fetchedAt = Date.now();
@@ -143,10 +146,14 @@
   }
 
   async function refresh() {
-    if (isFetching) return;
-    isFetching = true;
+    if (asked !== null) {
+      if (Date.now() - askedAt > ANSWER_MS) asked.abort();
+      return;
+    }
+    asked = new AbortController();
+    askedAt = Date.now();
     try {
-      const response = await fetch(ASKED_FOR, { cache: "no-store", headers: { accept: "text/html" } });
+      const response = await fetch(ASKED_FOR, { cache: "no-store", headers: { accept: "text/html" }, signal: asked.signal });
       isSignedOut = response.redirected && new URL(response.url).pathname === "/sign-in";
       isGone = response.status === 404;
       if (isGone) fetchedAt = Date.now();
@@ -163,7 +170,7 @@
     } catch {
       // The stream tells when the coordinator is there again.
     } finally {
-      isFetching = false;
+      asked = null;
       show();
     }
   }
@@ -184,6 +191,8 @@
     }
     port.onmessage = (event) => {
       grid = event.data;
+      // Its connection may be as dead as the stream's.
+      if (grid.is !== "live") asked?.abort();
       show();
       document.dispatchEvent(new CustomEvent("divvy:tick", { detail: { ...grid, isPaused } }));
       follow();

@@ -5,6 +5,8 @@
   const GAP = 3;
   const AXIS = 22;
   const MIN_SPAN_MS = 200;
+  /** Leases that have not come by then are asked for again. */
+  const ANSWER_MS = 30000;
   /** Jobs that are named beside their color. */
   const MAX_NAMED = 8;
   /** Hues of jobs, none of them the red of a failure. */
@@ -29,7 +31,8 @@
   let picked = -1;
   let isHeld = false;
   let labels = 0;
-  let isFetching = false;
+  let asked = null;
+  let askedAt = 0;
   let namedNow = "";
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -254,10 +257,14 @@
   }
 
   async function load() {
-    if (isFetching) return;
-    isFetching = true;
+    if (asked !== null) {
+      if (Date.now() - askedAt > ANSWER_MS) asked.abort();
+      return;
+    }
+    asked = new AbortController();
+    askedAt = Date.now();
     try {
-      const response = await fetch(`/task-stream/data?seconds=${seconds}`, { cache: "no-store" });
+      const response = await fetch(`/task-stream/data?seconds=${seconds}`, { cache: "no-store", signal: asked.signal });
       if (!response.ok || response.redirected) return;
       const before = stream?.bars[picked];
       const shift = stream === null ? 0 : stream.ends_at_ms;
@@ -276,7 +283,7 @@
     } catch {
       // The next tick tries again.
     } finally {
-      isFetching = false;
+      asked = null;
     }
   }
 
@@ -331,7 +338,8 @@
   });
 
   document.addEventListener("divvy:tick", (event) => {
-    if (event.detail.is === "live" && !event.detail.isPaused && !document.hidden) load();
+    if (event.detail.is !== "live") asked?.abort();
+    else if (!event.detail.isPaused && !document.hidden) load();
   });
   dark.addEventListener("change", draw);
   new ResizeObserver(draw).observe(section);

@@ -66,7 +66,7 @@ test("a page whose question gets no answer asks again, half a minute later or on
   await context.close();
 });
 
-test("the end of a job is told by a notification where its user allowed it, and once", async () => {
+test("the end of a job is told by a notification where its user allowed it, and once, also after a reload", async () => {
   const job = await tasks([1]);
   const prepare = async (context) => {
     await context.grantPermissions(["notifications"], { origin: grid.url });
@@ -90,6 +90,9 @@ test("the end of a job is told by a notification where its user allowed it, and 
   await page.locator("#toasts .toast", { hasText: "succeeded" }).waitFor();
   const told = await page.evaluate(() => window.told);
   assert.deepEqual(told, [{ title: "divvy", body: `tasks ${job.id.slice(-12)} succeeded`, tag: job.id }]);
+  await page.reload();
+  await page.locator("#toasts .toast", { hasText: "succeeded" }).waitFor();
+  assert.deepEqual(await page.evaluate(() => window.told), []);
   await context.close();
 });
 

@@ -209,29 +209,43 @@
   // --- Jobs whose end this browser waits for
 
   const AWAITED = "divvy-awaited";
+  /** Those of them whose end a notification has told. */
+  const NOTIFIED = "divvy-notified";
   const MAX_AWAITED = 50;
   const toasts = document.getElementById("toasts");
   let askedFor = "";
 
-  function awaited() {
+  function idsOf(key) {
     try {
-      return JSON.parse(localStorage.getItem(AWAITED)) ?? [];
+      return JSON.parse(localStorage.getItem(key)) ?? [];
     } catch {
       return [];
     }
   }
 
-  function setAwaited(ids) {
-    localStorage.setItem(AWAITED, JSON.stringify(ids.slice(-MAX_AWAITED)));
+  function keepIds(key, ids) {
+    localStorage.setItem(key, JSON.stringify(ids.slice(-MAX_AWAITED)));
+  }
+
+  const awaited = () => idsOf(AWAITED);
+
+  const dropIds = (key, ids) => keepIds(key, idsOf(key).filter((other) => !ids.includes(other)));
+
+  function awaitEnds(ids) {
+    dropIds(NOTIFIED, ids);
+    keepIds(AWAITED, [...awaited().filter((other) => !ids.includes(other)), ...ids]);
   }
 
   function forget(id) {
-    setAwaited(awaited().filter((other) => other !== id));
+    for (const key of [AWAITED, NOTIFIED]) dropIds(key, [id]);
     document.getElementById(`toast-${id}`)?.remove();
   }
 
   function notify(job, text) {
     if (!("Notification" in window) || Notification.permission !== "granted") return;
+    const notified = idsOf(NOTIFIED);
+    if (notified.includes(job.id)) return;
+    keepIds(NOTIFIED, [...notified, job.id]);
     try {
       // Tabs tell of a job once: the tag replaces what another tab has shown.
       const note = new Notification("divvy", { body: text, tag: job.id });
@@ -272,7 +286,7 @@
   const here = new URL(location.href);
   if (here.searchParams.has("submitted")) {
     const ids = here.searchParams.get("submitted").split(",").filter((id) => id !== "");
-    setAwaited([...awaited().filter((other) => !ids.includes(other)), ...ids]);
+    awaitEnds(ids);
   }
   if (TOLD_ONCE.some((name) => here.searchParams.has(name))) {
     for (const name of TOLD_ONCE) here.searchParams.delete(name);
@@ -291,7 +305,7 @@
     const button = event.target.closest("#notify");
     if (button === null) return;
     await Notification.requestPermission();
-    setAwaited([...awaited().filter((other) => other !== button.dataset.job), button.dataset.job]);
+    awaitEnds([button.dataset.job]);
     offerNotice();
   });
   document.addEventListener("divvy:patched", offerNotice);

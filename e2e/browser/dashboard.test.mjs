@@ -248,7 +248,7 @@ test("every page is reached and used by the keyboard alone", async () => {
   await context.close();
 });
 
-test("axe finds nothing, light and dark, wide and narrow, and no page scrolls sideways", async () => {
+test("axe finds nothing, light and dark, wide and narrow, no page scrolls sideways, and on a phone no table does", async () => {
   const job = await grid.submit({ kind: "sleep", params: { seconds: 0.01, tasks: 5, fail_rate: 1 }, max_attempts: 1 });
   await grid.ended(job.id);
   const waits = await grid.submit({ kind: "sleep", params: { seconds: 1 }, requires: { labels: { nowhere: "yes" } } });
@@ -263,6 +263,10 @@ test("axe finds nothing, light and dark, wide and narrow, and no page scrolls si
       assert.deepEqual(await axe(page), [], `${target} ${JSON.stringify(options)}`);
       const sideways = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(sideways, 0, `${target} ${JSON.stringify(options)}`);
+      if (options.viewport !== undefined) {
+        const tables = await page.locator(".scrolls").evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.id));
+        assert.deepEqual(tables, [], `${target} on a phone`);
+      }
       assert.equal(await page.locator("h1").count(), 1, target);
     }
     await context.close();

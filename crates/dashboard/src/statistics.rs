@@ -177,14 +177,14 @@ fn head(first: &str) -> Markup {
 
 fn cells(counts: &Counts) -> Markup {
     html! {
-        td.num { (count(counts.jobs_succeeded)) }
-        td.num { (count(counts.jobs_failed)) }
-        td.num { (count(counts.tasks_succeeded)) }
+        td.num data-label="jobs done" { (count(counts.jobs_succeeded)) }
+        td.num data-label="jobs failed" { (count(counts.jobs_failed)) }
+        td.num data-label="tasks done" { (count(counts.tasks_succeeded)) }
         td.num.wide { (count(counts.tasks_failed)) }
-        @for durations in [&counts.waiting, &counts.running] {
-            td.num { (percentile(durations, 0.5)) }
+        @for (what, durations) in [("waiting", &counts.waiting), ("running", &counts.running)] {
+            td.num data-label=(format!("{what} p50")) { (percentile(durations, 0.5)) }
             td.num.wide { (percentile(durations, 0.9)) }
-            td.num { (percentile(durations, 0.99)) }
+            td.num data-label=(format!("{what} p99")) { (percentile(durations, 0.99)) }
         }
         td.num.wide { (span(Duration::from_micros(counts.computing.sum_us))) }
     }
@@ -194,7 +194,7 @@ fn by_kind(kinds: &[(JobKind, Counts)]) -> Markup {
     html! {
         @if kinds.is_empty() { p.empty #kinds-none { "Nothing happened in this time." } } @else {
             div.scrolls #by-kind tabindex="0" role="region" aria-label="Figures by kind" {
-                table {
+                table.stack.figures {
                     (head("Kind"))
                     tbody data-rows="" { @for (kind, counts) in kinds {
                         tr id=(format!("kind-{kind}")) { th scope="row" { (kind) } (cells(counts)) }
@@ -214,7 +214,7 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
     html! {
         @if filled().next().is_none() { p.empty #periods-none { "Nothing happened in this time." } } @else {
             div.scrolls #by-period tabindex="0" role="region" aria-label="Figures by period" {
-                table {
+                table.stack.figures {
                     (head("From"))
                     tbody data-rows="" { @for period in filled() {
                         tr id=(format!("period-{}", period.start.as_second())) {

@@ -8,6 +8,7 @@ mod scrapes;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::disks::{can_mount, fill};
-use crate::helpers::{Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Worker, eventually, heavy, request};
+use crate::helpers::{
+    Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Worker, eventually, get, heavy, request,
+};
 use promtool::Promtool;
 use scrapes::{Grid, Scrape, expressions, metric_names};
 
@@ -121,6 +124,19 @@ fn alert_tells_that_attempts_fail_and_so_do_requests() {
     let alerts = Promtool::new(&rules()).alerts(&scrapes);
     assert!(alerts.contains(&"DivvyRequestsFail".to_owned()), "{alerts:?}");
     assert!(alerts.contains(&"DivvyAttemptsFail".to_owned()), "{alerts:?}");
+}
+
+#[test]
+fn probes_of_a_worker_that_is_not_ready_are_no_requests_that_fail() {
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let worker = Worker::start(nobody, &[]);
+    let grid = Grid { coordinators: Vec::new(), workers: vec![worker.address] };
+    let mut scrapes = vec![grid.scrape()];
+    for _ in 0..FAILURES {
+        assert_eq!(get(worker.address, "/readyz").status, 503);
+        scrapes.push(grid.scrape());
+    }
+    assert_eq!(Promtool::new(&rules()).alerts(&scrapes), ["DivvyCoordinatorAway", "DivvyWorkerAlone"]);
 }
 
 #[test]

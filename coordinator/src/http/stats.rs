@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Payload};
 use api::{Job, KindDemand, ParsedJob, Problem, Simulation, SimulationStarted, Stats, WorkerStats};
-use model::{InvalidJob, JobKind, JobOptions, Priority, Requirements};
+use model::{InvalidJob, JobId, JobKind, JobOptions, Priority, Requirements};
 use scheduler::Demand;
 use serde_json::value::RawValue;
 use service::{ApiError, Caller};
@@ -132,7 +132,7 @@ async fn start(
     let term = state.term()?;
     term.simulated.check_room(simulation.workers).map_err(full)?;
     let shares = shares(simulation.tasks, priorities.len() as u64);
-    let (mut jobs, mut is_new): (Vec<Job>, _) = (Vec::new(), false);
+    let (mut jobs, mut new): (Vec<Job>, Vec<JobId>) = (Vec::new(), Vec::new());
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
         let mut proposal = proposal(simulation, id, priority, tasks, state.chunk_size).map_err(from_invalid)?;
         proposal.job.options.submitted_by = caller.name().map(|name| name.to_string());
@@ -140,20 +140,21 @@ async fn start(
         proposal.job.options.trace = service::trace::current();
         match term.jobs.accept(proposal).await {
             Ok((job, submission)) => {
-                is_new |= submission == Submission::New;
+                new.extend((submission == Submission::New).then_some(job.id));
                 jobs.push(job);
             }
             Err(error) => {
-                for job in jobs {
+                // Those that were there before are of an earlier request.
+                for id in new {
                     // The first error is the one to tell.
-                    let _ = term.jobs.act(job.id, Action::Cancel).await;
+                    let _ = term.jobs.act(id, Action::Cancel).await;
                 }
                 return Err(from_accept(error));
             }
         }
     }
     // Its workers are there already where all of it was accepted before.
-    if is_new {
+    if !new.is_empty() {
         term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
     }
     // They were not there when the jobs were accepted.

@@ -238,6 +238,26 @@ async fn a_simulation_of_several_priorities_names_all_its_jobs_and_starts_once_f
 }
 
 #[tokio::test]
+async fn a_simulation_that_comes_again_with_other_values_leaves_the_jobs_of_the_first_alone() {
+    let coordinator = TestCoordinator::start(config());
+    let post = async |tasks: u32| {
+        let form = format!(
+            "kind=simulation&tasks={tasks}&seconds=3600&workers=2&priorities=1,9&key=6ee56ea2-79c9-4b2c-8a9f-25a5c2a0e0a1"
+        );
+        let request = coordinator.client.post(format!("http://{}/submit", coordinator.public)).body(form);
+        request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").send().await.expect("an answer")
+    };
+    let location = post(4).await.headers()[header::LOCATION].to_str().expect("text").to_owned();
+    let (_, ids) = location.split_once("&submitted=").expect("ids");
+    // The job of the higher priority has two tasks again, and the other one has one.
+    assert_eq!(post(3).await.status(), 422);
+    for id in ids.split(',') {
+        let job = coordinator.job(model::JobId(id.parse().expect("an id"))).await;
+        assert!(!job.state.is_over(), "{job:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_overview_tells_of_failures_once_for_a_reason_and_of_work_that_no_worker_runs() {
     let coordinator = TestCoordinator::start(config());
     let one_task = json!({"max_tasks": 1});

@@ -40,6 +40,7 @@ pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
         @if form.kind == Some(JobKind::PROGRAM) { (upload_form(viewer, value(form.values, "uploaded"))) }
         (errors(form))
         form.form method="post" action="/submit" data-keep="" {
+            input type="hidden" name="key" value=(form.key);
             @match form.kind {
                 Some(kind) => (job_form(form, kind)),
                 None => (simulation_form(form)),
@@ -74,7 +75,6 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
     let is_open = OPTIONS.iter().any(|name| wrong(form, name).is_some() || is_filled(name));
     html! {
         input type="hidden" name="kind" value=(kind);
-        input type="hidden" name="key" value=(form.key);
         @for parameter in parameters(kind) {
             @let name = field_name(&parameter);
             (parameter_field(&parameter, form.values, wrong(form, &name)))
@@ -167,4 +167,19 @@ fn control(form: &SubmitForm<'_>, name: &str, label: &str, hint: &str, input: &s
                 min=[(input == "number").then_some("1")] aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn every_form_has_the_key_that_makes_it_the_same_submission_when_it_is_sent_twice() {
+        for kind in [Some(JobKind::SLEEP), Some(JobKind::PROGRAM), None] {
+            let form = SubmitForm { kind, values: &[], wrong: None, key: "once" };
+            let html = submit_page(&samples::viewer(), &form).0;
+            assert_eq!(html.matches("name=\"key\" value=\"once\"").count(), 1, "{html}");
+        }
+    }
 }

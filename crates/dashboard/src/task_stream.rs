@@ -22,6 +22,8 @@ pub struct TaskStream {
     pub rows: Vec<StreamRow>,
     /// Slots that had one too and for which there is no room.
     pub hidden_rows: usize,
+    /// Leases that are in no row, since there were too many to keep the slot of each.
+    pub uncounted_leases: u64,
     /// The jobs that bars refer to by their place: id and kind.
     pub jobs: Vec<(String, String)>,
     /// The bars, in the order of their start.
@@ -151,6 +153,9 @@ fn table(stream: &TaskStream) -> Markup {
             @if stream.hidden_rows > 0 {
                 p.quiet { (counted(stream.hidden_rows as u64, "more slot", "more slots")) " had leases; the busiest " (stream.rows.len()) " are shown." }
             }
+            @if stream.uncounted_leases > 0 {
+                p.quiet #slots-uncounted { (counted(stream.uncounted_leases, "lease is", "leases are")) " not in these figures: there were more slots than are kept." }
+            }
         }
     }
 }
@@ -161,5 +166,22 @@ fn busy(part_ms: u64, whole_ms: u64) -> Markup {
             (bar(&[(part_ms, "running")], whole_ms))
             span.figures { (percent(part_ms, whole_ms)) " %" }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn leases_that_are_in_no_row_are_told_of() {
+        let shown = |uncounted_leases| {
+            let row = StreamRow { worker: "one".to_owned(), ..StreamRow::default() };
+            let stream = TaskStream { seconds: 60, rows: vec![row], uncounted_leases, ..TaskStream::default() };
+            task_stream_page(&samples::viewer(), &stream).0
+        };
+        assert!(shown(1_200).contains("1,200 leases are not in these figures"));
+        assert!(!shown(0).contains("slots-uncounted"));
     }
 }

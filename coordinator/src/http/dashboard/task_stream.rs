@@ -52,14 +52,16 @@ struct Gathering<'a> {
     names: Vec<(String, String)>,
     /// By slot, not by row.
     bars: Vec<StreamBar>,
+    /// Leases of which a step has not kept the slot.
+    uncounted: u64,
 }
 
 fn look(log: &Log, seconds: u32) -> TaskStream {
     let now = Instant::now();
     let window = Duration::from_secs(seconds.into());
     let start = now.checked_sub(window).unwrap_or(now);
-    let mut gathering =
-        Gathering { log, start, now, rows: HashMap::new(), jobs: HashMap::new(), names: Vec::new(), bars: Vec::new() };
+    let (rows, jobs, names, bars) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
+    let mut gathering = Gathering { log, start, now, rows, jobs, names, bars, uncounted: 0 };
     let leases: Vec<Logged> = log.leases().filter(|lease| lease.end.is_none_or(|(end, _)| end > start)).collect();
     let since = log.complete_since().filter(|since| *since > start);
     let is_aggregated = leases.len() > MAX_BARS || since.is_some();
@@ -123,6 +125,7 @@ impl Gathering<'_> {
     fn add_steps(&mut self, until: Instant) {
         let (log, length, start) = (self.log, Step::LENGTH, self.start);
         for step in log.steps().filter(|step| step.start + length > start && step.start < until) {
+            self.uncounted += step.uncounted;
             for (slot, share) in &step.shares {
                 let job = self.job(share.job, share.kind);
                 let busy_ms = u64::try_from(share.busy.as_millis()).unwrap_or(u64::MAX);
@@ -189,7 +192,7 @@ impl Gathering<'_> {
 
     /// The busiest slots, in the order of their names, with their bars.
     fn finish(self, seconds: u32, is_aggregated: bool) -> TaskStream {
-        let Self { log, rows, names, mut bars, .. } = self;
+        let Self { log, rows, names, mut bars, uncounted, .. } = self;
         let mut rows: Vec<(usize, StreamRow)> = rows.into_iter().collect();
         rows.sort_by_key(|(slot, row)| (std::cmp::Reverse(row.busy_ms), *slot));
         let hidden_rows = rows.len().saturating_sub(MAX_ROWS);
@@ -206,7 +209,8 @@ impl Gathering<'_> {
         bars.sort_by_key(|bar| (bar.start_ms, bar.row));
         let ends_at_ms = now().at.as_millisecond();
         let rows = rows.into_iter().map(|(_, row)| row).collect();
-        TaskStream { seconds, ends_at_ms, rows, hidden_rows, jobs: names, bars, is_aggregated }
+        let (jobs, uncounted_leases) = (names, uncounted);
+        TaskStream { seconds, ends_at_ms, rows, hidden_rows, uncounted_leases, jobs, bars, is_aggregated }
     }
 }
 
@@ -248,5 +252,21 @@ mod tests {
         assert!(many.is_aggregated && many.bars.len() <= 2 * COLUMNS as usize + 2, "{}", many.bars.len());
         let counted: u64 = many.bars.iter().map(|bar| bar.leases).sum();
         assert_eq!((counted, many.rows.iter().map(|row| row.leases).sum::<u64>()), (4_000, 4_000));
+    }
+
+    #[test]
+    fn leases_of_slots_beyond_those_that_a_step_keeps_are_told_of() {
+        let (log, now) = (LeaseLog::new(true), Instant::now());
+        let before = |milliseconds| now.checked_sub(Duration::from_millis(milliseconds)).expect("the machine is up");
+        for number in 0..300 {
+            lease(&log, number.into(), number, before(20_010), before(20_000));
+        }
+        // So many that those before are known by their steps alone.
+        for number in 300..50_300 {
+            lease(&log, number, 0, before(1_000), before(1_000));
+        }
+        let stream = log.view(|log| look(log, 300));
+        assert_eq!((stream.is_aggregated, stream.uncounted_leases), (true, 44));
+        assert_eq!(stream.rows.len() + stream.hidden_rows, 256);
     }
 }

@@ -66,6 +66,25 @@ test("a page whose question gets no answer asks again, half a minute later or on
   await context.close();
 });
 
+test("a list that looks for a text is renewed more seldom than others", async () => {
+  const { context, page } = await open("/jobs?text=needle");
+  const opened = Date.now();
+  await page.clock.setFixedTime(opened);
+  await page.evaluate(() => {
+    window.ticks = 0;
+    document.addEventListener("divvy:tick", () => { window.ticks += 1; });
+  });
+  const requests = [];
+  page.on("request", (request) => requests.push(request.url()));
+  const job = await tasks([1], { tags: { needle: "yes" }, requires: { labels: { nowhere: "yes" } } });
+  await until("the page has heard of it", () => page.evaluate(() => window.ticks >= 5));
+  assert.deepEqual(requests, []);
+  await page.clock.setFixedTime(opened + 16_000);
+  await page.locator(`#job-${job.id}`).waitFor();
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});
+
 test("the end of a job is told by a notification where its user allowed it, and once, also after a reload", async () => {
   const job = await tasks([1]);
   const prepare = async (context) => {

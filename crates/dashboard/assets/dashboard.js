@@ -7,7 +7,7 @@
   const ASKED_FOR = location.href;
   /** Fields of an address that tell of what has just been done. A reload or a bookmark must not tell it again. */
   const TOLD_ONCE = ["submitted", "done", "changed", "matched", "uploaded"];
-  /** Ages such as "3 min ago" are renewed this often where nothing else changes. */
+  /** Ages such as "3 min ago" are renewed this often where nothing else changes, and so is a page that is slow to make. */
   const RENEW_MS = 15000;
   /** A page that has not come by then is asked for again: its coordinator may be gone without a word. */
   const ANSWER_MS = 30000;
@@ -179,7 +179,8 @@
     if (status === null || isPaused || document.hidden || grid.is !== "live") return;
     const isOld = Date.now() - fetchedAt > RENEW_MS;
     const isShown = grid.version.split(" ").includes(main.dataset.version);
-    if (isGone ? isOld : !isShown || postponed > 0 || isOld || isSignedOut) refresh();
+    const isSeldom = isGone || main.querySelector("[data-slow]") !== null;
+    if (isSeldom ? isOld : !isShown || postponed > 0 || isOld || isSignedOut) refresh();
   }
 
   function connect() {

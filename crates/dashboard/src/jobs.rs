@@ -52,7 +52,8 @@ pub fn jobs_page(viewer: &Viewer, list: &JobList<'_>) -> Markup {
 
 fn filter(query: &JobQuery) -> Markup {
     html! {
-        form.filter method="get" action="/jobs" role="search" aria-label="Filter of jobs" {
+        // A text is looked for job by job.
+        form.filter method="get" action="/jobs" role="search" aria-label="Filter of jobs" data-slow=[query.text.as_ref().map(|_| "")] {
             fieldset.states {
                 legend { "State" }
                 @for state in JobState::ALL {
@@ -148,5 +149,23 @@ fn pages(list: &JobList<'_>) -> Markup {
             @if query.page.is_some() { a href=(query.path(None)) { "Newest" } }
             @if let Some(next) = list.next { a rel="next" href=(query.path(Some(next))) { "Older" } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_list_is_slow_to_make_where_it_looks_for_a_text() {
+        let shown = |query: &str| {
+            let query = JobQuery::parse(query).expect("valid");
+            let list =
+                JobList { query: &query, jobs: &[], next: None, gave_up_after: None, error: None, changed: None };
+            jobs_page(&samples::viewer(), &list).0
+        };
+        assert!(shown("text=needle").contains("data-slow"));
+        assert!(!shown("state=failed&since=1h").contains("data-slow"));
     }
 }

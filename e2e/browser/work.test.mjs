@@ -67,9 +67,8 @@ test("a page whose question gets no answer asks again, half a minute later or on
 });
 
 test("a list that looks for a text is renewed more seldom than others", async () => {
-  const { context, page } = await open("/jobs?text=needle");
   const opened = Date.now();
-  await page.clock.setFixedTime(opened);
+  const { context, page } = await open("/jobs?text=needle", { prepare: (context) => context.clock.setFixedTime(opened) });
   await page.evaluate(() => {
     window.ticks = 0;
     document.addEventListener("divvy:tick", () => { window.ticks += 1; });
@@ -82,6 +81,25 @@ test("a list that looks for a text is renewed more seldom than others", async ()
   await page.clock.setFixedTime(opened + 16_000);
   await page.locator(`#job-${job.id}`).waitFor();
   await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+  await context.close();
+});
+
+test("an hour of the task stream is gathered more seldom than a minute", async () => {
+  const opened = Date.now();
+  const prepare = (context) => context.clock.setFixedTime(opened);
+  const { context, page } = await open("/task-stream?seconds=3600", { prepare });
+  await page.locator("#stream canvas").waitFor();
+  await page.evaluate(() => {
+    window.ticks = 0;
+    document.addEventListener("divvy:tick", () => { window.ticks += 1; });
+  });
+  const requests = [];
+  page.on("request", (request) => requests.push(new URL(request.url()).pathname));
+  await until("seconds have passed", () => page.evaluate(() => window.ticks >= 5));
+  assert.deepEqual(requests, []);
+  await page.clock.setFixedTime(opened + 14_000);
+  await until("the leases are asked for", () => requests.length > 0);
+  assert.deepEqual(requests, ["/task-stream/data"]);
   await context.close();
 });
 

@@ -24,6 +24,8 @@
   /** By id: a job keeps its own while it is in the window. */
   const hues = new Map();
   const seconds = Number(section.dataset.seconds);
+  /** A second moves the bars of a long window by less than a pixel, and its leases take long to gather. */
+  const EVERY_MS = "slow" in section.dataset ? (seconds * 1000) / 300 : 0;
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   let stream = null;
@@ -282,6 +284,7 @@
       draw();
     } catch {
       // The next tick tries again.
+      askedAt = 0;
     } finally {
       asked = null;
     }
@@ -339,7 +342,7 @@
 
   document.addEventListener("divvy:tick", (event) => {
     if (event.detail.is !== "live") asked?.abort();
-    else if (!event.detail.isPaused && !document.hidden) load();
+    else if (!event.detail.isPaused && !document.hidden && (asked !== null || Date.now() - askedAt >= EVERY_MS)) load();
   });
   dark.addEventListener("change", draw);
   new ResizeObserver(draw).observe(section);

@@ -95,7 +95,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
                 }
             }
         }
-        section #stream data-keep="" data-seconds=(seconds) hidden {
+        section #stream data-keep="" data-seconds=(seconds) data-slow=[(seconds > LONG).then_some("")] hidden {
             div.keys {
                 span.quiet { "A row is a slot, a bar a lease, a color a job. Times in UTC." }
                 (sign("failed", &html! { rect.fails width="20" height="12" {} path d="M3 9 9 3M11 9 17 3" {} }))
@@ -123,6 +123,9 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
     };
     page(&Page { title: "Task stream", place: Place::Stream, is_live: true, viewer }, &content)
 }
+
+/// Windows that are longer, in seconds, are slow to gather.
+const LONG: u32 = 300;
 
 /// What the canvas is, to those who cannot see it.
 const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job. The table \
@@ -173,6 +176,15 @@ fn busy(part_ms: u64, whole_ms: u64) -> Markup {
 mod tests {
     use super::*;
     use crate::samples;
+
+    #[test]
+    fn long_windows_are_slow_to_gather() {
+        let shown = |seconds| {
+            let stream = TaskStream { seconds, ..TaskStream::default() };
+            task_stream_page(&samples::viewer(), &stream).0.contains("data-slow")
+        };
+        assert_eq!(WINDOWS.map(shown), [false, false, false, true, true, true]);
+    }
 
     #[test]
     fn leases_that_are_in_no_row_are_told_of() {

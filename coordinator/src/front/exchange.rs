@@ -12,7 +12,9 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// The first bytes of a connection that may be repeated: methods whose requests do the same when they come twice, and TLS, whose
 /// handshake has not begun before the coordinator's first byte.
-const REPEATABLE: [&[u8]; 5] = [b"GET ", b"HEAD ", b"PUT ", b"OPTIONS ", b"\x16\x03"];
+const REPEATABLE: [&[u8]; 5] = [b"GET ", b"HEAD ", b"PUT ", b"OPTIONS ", TLS];
+
+const TLS: &[u8] = b"\x16\x03";
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -52,7 +54,8 @@ impl Exchange {
     pub(super) fn may_be_repeated(&self) -> bool {
         // A connection that broke before the client has said anything had no request.
         let is_repeatable = self.kept.is_empty() || REPEATABLE.iter().any(|method| self.kept.starts_with(method));
-        (is_repeatable || has_idempotency_key(&self.kept)) && !self.is_longer
+        let is_tls = self.kept.starts_with(TLS);
+        (is_repeatable || has_idempotency_key(&self.kept)) && !self.is_longer && (is_tls || is_one_request(&self.kept))
     }
 
     /// Resolves when the client has closed its connection without having sent anything that is unread.
@@ -131,6 +134,31 @@ fn has_idempotency_key(request: &[u8]) -> bool {
     lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
 }
 
+/// Whether nothing follows the first request: a client may send the next one, which may be any, before the answer. Of a chunked
+/// body the end is not looked for.
+fn is_one_request(sent: &[u8]) -> bool {
+    let ends = [b"\n\r\n".as_slice(), b"\n\n"].map(|blank| {
+        let place = sent.windows(blank.len()).position(|bytes| bytes == blank);
+        place.map(|place| place + blank.len())
+    });
+    let Some(end) = ends.into_iter().flatten().min() else { return true };
+    let (head, body) = sent.split_at(end);
+    if value_of(head, b"transfer-encoding:").is_some() {
+        return true;
+    }
+    let length =
+        value_of(head, b"content-length:").and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
+    body.len() <= length.unwrap_or(0)
+}
+
+/// The value of the first header of a name, which is in lower case and ends with the colon.
+fn value_of<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').find_map(|line| {
+        let (own, value) = line.split_at_checked(name.len())?;
+        own.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+    })
+}
+
 /// Sends a piece on; an empty one is the client's end.
 async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8]) -> bool {
     let passed = if piece.is_empty() { server.shutdown().await } else { server.write_all(piece).await };
@@ -156,6 +184,27 @@ async fn next(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_behind_the_first_one_is_seen() {
+        for alone in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a",
+            "PUT /x HTTP/1.1\r\nContent-Length: 4\r\n\r\n\n\nab",
+            "PUT /x HTTP/1.1\r\ncontent-length:4\r\n\r\nab",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "",
+        ] {
+            assert!(is_one_request(alone.as_bytes()), "{alone:?}");
+        }
+        for followed in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /v1/jobs HTTP/1.1\r\n",
+            "GET / HTTP/1.1\nHost: a\n\nPOST",
+            "PUT /x HTTP/1.1\r\nContent-Length: 2\r\n\r\nabPOST",
+        ] {
+            assert!(!is_one_request(followed.as_bytes()), "{followed:?}");
+        }
+    }
 
     #[test]
     fn a_key_is_a_header_and_nothing_in_a_body() {

@@ -100,6 +100,14 @@ fn request_that_a_coordinator_took_and_left_is_sent_again_only_if_that_does_no_h
     let _ = order.read_to_end(&mut answer);
     assert_eq!(String::from_utf8_lossy(&answer), "", "it may have been done");
 
+    let mut both = connect(front.address);
+    let order = "POST /v1/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    both.write_all(format!("GET /workers HTTP/1.1\r\nhost: x\r\n\r\n{order}").as_bytes()).expect("send");
+    assert!(read_request(&mut accept()).starts_with("GET "));
+    let mut answer = Vec::new();
+    let _ = both.read_to_end(&mut answer);
+    assert_eq!(String::from_utf8_lossy(&answer), "", "there is an order behind the question");
+
     let named = send(front.address, "POST", "/v1/jobs", &[("idempotency-key", "7")], "");
     let first = read_request(&mut accept());
     let mut again = accept();

@@ -77,7 +77,7 @@ def problem(status: int, body: bytes, location: str | None = None) -> Exception:
     if location is not None and status < 400:
         return GridError(status, f"the service redirects to {location}, which is not followed: give its URL")
     detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         parsed = json.loads(body)
         detail, field = str(parsed.get("detail", detail)), parsed.get("field")
     return grid_error(status, detail, field)
@@ -125,6 +125,10 @@ class Transport:
     def is_closed(self) -> bool:
         """Whether it was closed."""
         return self._closed.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits for a time, which a ``close`` ends."""
+        self._closed.wait(seconds)
 
     def close(self) -> None:
         """Closes idle connections, and ends streams and all waits for another try."""

@@ -111,6 +111,23 @@ def fork_and_return(marker: str) -> str:
     return "parent"
 
 
+def end_what_was_started() -> list[int]:
+    """By which signals a forked process and a program end that get SIGTERM."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"!")
+        while True:
+            signal.pause()
+    os.read(reader, 1)
+    program = subprocess.Popen(["sleep", "600"])
+    program.terminate()
+    os.kill(child, signal.SIGTERM)
+    os.close(reader)
+    os.close(writer)
+    return [-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), -program.wait()]
+
+
 def start_and_wait(marker: str) -> NoReturn:
     """Starts a process that outlives its parent unless it is killed, and waits for ever."""
     started = subprocess.Popen(["sleep", "600"])

@@ -94,6 +94,7 @@ class Transport:
         timeout: float = 30.0,
         retry_for: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._addresses = Addresses(url)
         check_times(timeout, retry_for)
@@ -102,6 +103,7 @@ class Transport:
         self.retry_for = retry_for
         self._tls = client_tls(self._addresses, ssl_context)
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
+        self._headers.update(headers or {})
         if token and not isinstance(token, TokenFile):
             self._headers["Authorization"] = f"Bearer {check_token(token)}"
         self._idle: deque[tuple[float, Connection]] = deque()

@@ -24,6 +24,7 @@ import aiohttp
 from ._addresses import Address, Addresses
 from ._async_job import AsyncJob
 from ._token import check_token
+from ._trace import trace_headers
 from ._transport import (
     _BUSY,
     FIRST_PAUSE,
@@ -70,6 +71,7 @@ class AsyncClient:
         self._headers = {
             "User-Agent": USER_AGENT,
             "Content-Type": "application/json",
+            **trace_headers(),
             **({"Authorization": f"Bearer {check_token(token)}"} if token else {}),
         }
         check_times(timeout, retry_for)

@@ -239,6 +239,16 @@ def test_nothing_keeps_arguments_and_results_alive(executor: GridExecutor) -> No
     assert gone() is None
 
 
+def test_a_future_that_is_done_is_kept_alive_by_nothing(executor: GridExecutor) -> None:
+    import weakref
+
+    future = executor.submit(functions.double, 1)
+    assert future.result(DEADLINE) == 2
+    gone = weakref.ref(future)
+    del future
+    eventually("it is gone", lambda: gc.collect() is not None and gone() is None)
+
+
 def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     from divvy import _engine
 

@@ -212,6 +212,10 @@ class Engine:
     def _send_all(self) -> None:
         while (group := self._next_group()) is not None:
             self._send_or_fail(group)
+            # Each is the collector's or has ended: a result that nobody wants any more is not kept alive here.
+            with self._changed:
+                self._sending = []
+            del group
 
     def _next_group(self) -> list[Call] | None:
         """Calls for one job, or None when the thread has ended."""

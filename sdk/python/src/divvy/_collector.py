@@ -362,13 +362,14 @@ class Collector:
         """Lets tasks that have not begun never begin. Returns them."""
         try:
             return self._client.skip(batch.id, tasks)
-        except (Conflict, NotFound):
-            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
-            return []
         except Unavailable:
             # Such as while its disk is full.
             batch.has_cancels = True
-            return []
+        except GridError as error:
+            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
+            if not isinstance(error, (Conflict, NotFound)):
+                log.info("canceled calls of job %s may run: %s", batch.id, error)
+        return []
 
     def _cancel_whole(self, batch: Batch) -> None:
         self._cancel(batch)

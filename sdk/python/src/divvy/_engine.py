@@ -276,6 +276,9 @@ class Engine:
                 self._send_or_fail(part)
             return
         self._collector.add(Batch(id, [call.future for call in group]))
+        if self._broken is not None:
+            # It has broken meanwhile: nobody waits for the job.
+            self._collector.break_down(self._broken)
 
     def _put(self, id: str, body: bytes) -> None:
         """Submits a job, over a restart of the grid and while its disk is full."""

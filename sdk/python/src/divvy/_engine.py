@@ -18,7 +18,8 @@ from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._collector import Batch, Collector
+from ._batch import Batch
+from ._collector import Collector
 from ._fork import remember
 from .calls import call_labels, give
 from .client import Client, job_path, job_request, new_job_id

@@ -10,7 +10,7 @@ import pytest
 
 from divvy import AsyncClient, Client, GridExecutor, errors
 
-from .helpers import answering, serving
+from .helpers import answering, eventually, serving
 
 #: An answer, and what the error says of it.
 ANSWERS = [
@@ -44,6 +44,20 @@ def test_an_answer_that_is_no_coordinators_is_a_named_error(answer: bytes, told:
         with GridExecutor(client) as executor:
             for _ in range(2):
                 assert isinstance(executor.submit(abs, -1).exception(30), errors.GridError)
+
+
+def test_a_stream_of_what_are_no_events_is_opened_again() -> None:
+    stream = answering(200, b"data: {}\n\n", **{"content-type": "text/event-stream"})
+    with serving(lambda *_: True, stream) as (url, seen):
+        with Client(url) as client, client.hub.watching("one", 0.0):
+            eventually("it is opened again", lambda: len(seen) > 1)
+        before = len(seen)
+
+        async def follow() -> None:
+            async with AsyncClient(url) as client, client.watching("one", 0.0):
+                await asyncio.to_thread(eventually, "it is opened again", lambda: len(seen) > before + 1)
+
+        asyncio.run(follow())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from divvy import _collector
+from divvy import _collector, errors
 from divvy._batch import Batch
 from divvy._collector import Collector
 from divvy._engine import GridFuture
@@ -19,11 +19,16 @@ from divvy.calls import value_outcome
 class Tasks:
     """The tasks of one job, in place of a client and its transport."""
 
-    def __init__(self, states: list[str]) -> None:
+    def __init__(self, states: list[str], *, refusals: int = 0, retry_for: float = 60.0) -> None:
         self.states = states
+        self.refusals = refusals
+        self.retry_for = retry_for
         self.transport = self
 
     def request(self, _method: str, path: str) -> Response:
+        if self.refusals > 0:
+            self.refusals -= 1
+            return Response(401, {}, b"the token is not valid")
         query = {key: int(value) for key, value in parse_qsl(urlsplit(path).query)}
         first, beyond = query["page_token"], query["page_token"] + query["limit"]
         tasks = [self._task(index) for index in range(first, min(beyond, len(self.states)))]
@@ -33,6 +38,10 @@ class Tasks:
         state = self.states[index]
         outcome = {"result": json.loads(value_outcome(index))} if state == "succeeded" else {}
         return {"index": index, "state": state, **outcome}
+
+
+def collector_of(client: Any) -> Collector:
+    return Collector(client, lambda _: None, lambda: False, lambda: None)
 
 
 MANY_LONG = ["running", "succeeded", "succeeded", "running"] * 40
@@ -50,7 +59,7 @@ def test_a_call_that_ends_is_seen_whatever_runs_or_waits_before_it(
 ) -> None:
     monkeypatch.setattr(_collector, "LARGEST_PAGE", 100)
     client: Any = Tasks(list(states))
-    collector = Collector(client, lambda _: None, lambda: False, lambda: None)
+    collector = collector_of(client)
     futures = [GridFuture() for _ in states]
     batch = Batch("job", futures)
     while collector._read(batch, False):
@@ -60,3 +69,20 @@ def test_a_call_that_ends_is_seen_whatever_runs_or_waits_before_it(
     # Some looks come by all open tasks.
     assert any(collector._read(batch, False) for _ in range(10))
     assert futures[ends].result(0) == ends
+
+
+def test_a_refusal_that_passes_costs_no_outcome() -> None:
+    collector = collector_of(Tasks(["succeeded"], refusals=2))
+    future = GridFuture()
+    batch = Batch("job", [future])
+    for is_seen in (False, False, True):
+        assert collector._look_or_fail(batch)
+        assert future.done() == is_seen
+    assert future.result(0) == 0
+
+
+def test_a_refusal_that_lasts_as_long_as_the_client_waits_ends_futures() -> None:
+    collector = collector_of(Tasks(["succeeded"], refusals=1, retry_for=0.0))
+    future = GridFuture()
+    assert collector._look_or_fail(Batch("job", [future]))
+    assert isinstance(future.exception(0), errors.Unauthorized)

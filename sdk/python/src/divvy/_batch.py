@@ -37,6 +37,8 @@ class Batch:
         #: Whether some of these run, or have run, as far as the grid knows.
         self.has_late_cancels = False
         self.has_noticed = False
+        #: Since when the grid has refused to show it.
+        self.refused_since: float | None = None
         #: Where looks go on that have found nothing new among the first open tasks.
         self.looked_to = 0
         self.state_known_at = time.monotonic()

@@ -200,11 +200,12 @@ class Collector:
         """Looks at a job. False if no other needs to be looked at now."""
         try:
             self._look(batch)
+            batch.refused_since = None
         except NotFound:
             self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
         except DivvyError as error:
             if isinstance(error, GridError):
-                self._end(batch, error)
+                self._see_refusal(batch, error)
                 return True
             # It was waited for long enough, and every other job is lost with it.
             with self._changed:
@@ -213,6 +214,19 @@ class Collector:
                 self._end(each, error)
             return False
         return True
+
+    def _see_refusal(self, batch: Batch, error: GridError) -> None:
+        """Ends a job's futures where the grid refuses for as long as it is waited for while it is away.
+
+        A refusal may pass, such as that of a token which the grid reads again.
+        """
+        now = time.monotonic()
+        since = batch.refused_since = now if batch.refused_since is None else batch.refused_since
+        # `Unavailable` was waited for in its request.
+        if isinstance(error, Unavailable) or now - since >= self._client.transport.retry_for:
+            return self._end(batch, error)
+        batch.pace(is_news=False, jobs=len(self._batches))
+        return None
 
     def _look(self, batch: Batch) -> None:
         is_over = batch.is_over

@@ -303,6 +303,8 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
             return
         except SlotTimedOut:
             kind, words = "TaskTimedOut", f"the call took longer than {timeout} s"
+            if timeout is None:
+                kind, words = "TaskCrashed", f"the process for the call took longer than {START_TIMEOUT:.0f} s to start"
         except SlotEnded as end:
             if lease.is_lost or is_giving_up():
                 return

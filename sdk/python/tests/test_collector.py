@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from divvy import _collector, errors
-from divvy._batch import Batch
+from divvy._batch import LONGEST_BUSY_PAUSE, Batch
 from divvy._collector import Collector
 from divvy._engine import GridFuture
 from divvy._transport import Response
@@ -62,6 +62,8 @@ def test_a_call_that_ends_is_seen_whatever_runs_or_waits_before_it(
     collector = collector_of(client)
     futures = [GridFuture() for _ in states]
     batch = Batch("job", futures)
+    # As when nothing has been new for a while.
+    batch.pause = LONGEST_BUSY_PAUSE
     while collector._read(batch, False):
         pass
     assert [future.done() for future in futures] == [state == "succeeded" for state in states]

@@ -273,6 +273,22 @@ def test_callbacks_run_once_with_the_future_also_after_it_is_done(executor: Grid
     assert seen == [future, future]
 
 
+def test_a_callback_that_raises_keeps_no_other_from_its_call(executor: GridExecutor, tmp_path: Path) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("in a callback")
+
+    called: list[Future[Any]] = []
+    future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
+    future.add_done_callback(fail)
+    future.add_done_callback(called.append)
+    with pytest.raises(TIMED_OUT):
+        future.exception(0.0)
+    (tmp_path / "go").touch()
+    assert future.exception(DEADLINE) is None
+    eventually("the other one is called", lambda: called == [future])
+    assert executor.submit(functions.double, 4).result(DEADLINE) == 8
+
+
 def test_result_times_out_and_the_call_goes_on(executor: GridExecutor, tmp_path: Path) -> None:
     future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
     with pytest.raises(TIMED_OUT):

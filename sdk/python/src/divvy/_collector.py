@@ -2,7 +2,7 @@
 
 Events of the client's stream tell when a look is worth it; between them it looks by itself, less and less often. A look
 reads pages of tasks from the first one that is open to one that has not begun: tasks mostly begin in their order. Where
-nothing is new there, it reads some beyond.
+nothing is new there for a while, it reads some beyond.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._batch import FIRST_PAUSE, Batch
+from ._batch import FIRST_PAUSE, LONGEST_BUSY_PAUSE, Batch
 from .calls import failed_task, give, settle
 from .client import Client, job_path
 from .errors import (
@@ -249,7 +249,7 @@ class Collector:
     def _read(self, batch: Batch, is_over: bool) -> bool:
         """Reads open tasks: all if the job is over. Whether there was news."""
         is_news, end = self._read_from(batch, 0, is_over)
-        if end is None or is_news:
+        if end is None or is_news or batch.pause < LONGEST_BUSY_PAUSE:
             return is_news
         # Such as beyond many that take long, or one that waits again after its worker was lost.
         is_news, looked_to = self._read_from(batch, max(end, batch.looked_to), is_over)

@@ -111,6 +111,41 @@ def fork_and_return(marker: str) -> str:
     return "parent"
 
 
+def leave_an_orphan(marker: str) -> int:
+    """Leaves a process whose parent has ended, which notes its number and its next parent, and ends.
+
+    Returns the process that slots are forked from.
+    """
+    child = os.fork()
+    if child == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            Path(f"{marker}.part").write_text(f"{os.getpid()} {os.getppid()}")
+            Path(f"{marker}.part").rename(marker)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return os.getppid()
+
+
+def end_what_was_started() -> list[int]:
+    """By which signals a forked process and a program end that get SIGTERM."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"!")
+        while True:
+            signal.pause()
+    os.read(reader, 1)
+    program = subprocess.Popen(["sleep", "600"])
+    program.terminate()
+    os.kill(child, signal.SIGTERM)
+    os.close(reader)
+    os.close(writer)
+    return [-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), -program.wait()]
+
+
 def start_and_wait(marker: str) -> NoReturn:
     """Starts a process that outlives its parent unless it is killed, and waits for ever."""
     started = subprocess.Popen(["sleep", "600"])

@@ -310,12 +310,13 @@ def has_request(requests: IO[bytes]) -> bool:
 
 
 @contextmanager
-def serving(
-    answer_to: Callable[[int, int], bool], answer: bytes | None = None
-) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false."""
+def serving(answer_to: Callable[[int, int], bool], *answers: bytes) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false.
+
+    It gives one of ``answers`` after the other, and then the last one for ever.
+    """
     seen: list[tuple[int, int]] = []
-    sent = answering(204) if answer is None else answer
+    given = answers or (answering(204),)
 
     def serve(number: int, connection: socket.socket) -> None:
         with connection, suppress(OSError), connection.makefile("rb") as requests:
@@ -324,7 +325,7 @@ def serving(
                 seen.append((number, request))
                 if not answer_to(number, request):
                     return
-                connection.sendall(sent)
+                connection.sendall(given[min(len(seen), len(given)) - 1])
                 request += 1
 
     def accept(listener: socket.socket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from divvy import AsyncClient, Client, GridExecutor, errors
 
-from .helpers import answering, serving
+from .helpers import answering, eventually, serving
 
 #: An answer, and what the error says of it.
 ANSWERS = [
@@ -44,6 +45,38 @@ def test_an_answer_that_is_no_coordinators_is_a_named_error(answer: bytes, told:
         with GridExecutor(client) as executor:
             for _ in range(2):
                 assert isinstance(executor.submit(abs, -1).exception(30), errors.GridError)
+
+
+@pytest.mark.parametrize("status", [408, 502, 503, 504])
+def test_events_go_on_after_an_outage_that_a_proxy_tells_of(status: int) -> None:
+    event = {"seq": 1, "job": "one", "type": "succeeded"}
+    body = f"data: {json.dumps(event)}\n\n".encode()
+    answers = (answering(status, b"<html>"), answering(200, body, **{"content-type": "text/event-stream"}))
+    with serving(lambda *_: True, *answers) as (url, seen), Client(url) as client:
+        assert list(client.events("one")) == [event]
+        assert len(seen) == 2
+
+    async def follow(url: str) -> list[Any]:
+        async with AsyncClient(url) as client:
+            return [event async for event in client.events("one")]
+
+    with serving(lambda *_: True, *answers) as (url, seen):
+        assert asyncio.run(follow(url)) == [event]
+        assert len(seen) == 2
+
+
+def test_a_stream_of_what_are_no_events_is_opened_again() -> None:
+    stream = answering(200, b"data: {}\n\n", **{"content-type": "text/event-stream"})
+    with serving(lambda *_: True, stream) as (url, seen):
+        with Client(url) as client, client.hub.watching("one", 0.0):
+            eventually("it is opened again", lambda: len(seen) > 1)
+        before = len(seen)
+
+        async def follow() -> None:
+            async with AsyncClient(url) as client, client.watching("one", 0.0):
+                await asyncio.to_thread(eventually, "it is opened again", lambda: len(seen) > before + 1)
+
+        asyncio.run(follow())
 
 
 @pytest.mark.parametrize(

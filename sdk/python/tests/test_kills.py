@@ -154,6 +154,23 @@ def test_what_calls_have_started_dies_with_a_killed_worker(start: Callable[..., 
             job.cancel()
 
 
+def test_a_process_that_a_call_leaves_behind_does_not_stay_as_a_zombie(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, slots=1).ready()
+    with executing(coordinator.url) as executor:
+        marker = tmp_path / "orphan"
+        zygote = executor.submit(functions.leave_an_orphan, str(marker)).result(DEADLINE)
+        orphan, parent = eventually("it has another parent", lambda: read(marker)).split()
+        # Not the container's first process, which is the worker itself.
+        assert int(parent) == zygote
+        eventually("it is waited for", lambda: not Path(f"/proc/{orphan}").exists())
+        assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+    assert worker.stop() == 0, worker.lines
+    assert not any("forkserver" in line for line in worker.lines), worker.lines
+
+
 def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:
     coordinator = start(Coordinator)
     worker = start(Worker, coordinator, slots=1).ready()

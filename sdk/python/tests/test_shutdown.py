@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from divvy import Client, GridExecutor
+from divvy import Client, GridExecutor, errors
 
 from . import functions
 from .helpers import DEADLINE, Coordinator, Process, Worker, eventually, executing, jobs_of, read, together
@@ -237,6 +237,41 @@ def test_nothing_keeps_arguments_and_results_alive(executor: GridExecutor) -> No
         gc.collect()
         time.sleep(0.01)
     assert gone() is None
+
+
+def test_a_future_that_is_done_is_kept_alive_by_nothing(executor: GridExecutor) -> None:
+    import weakref
+
+    future = executor.submit(functions.double, 1)
+    assert future.result(DEADLINE) == 2
+    gone = weakref.ref(future)
+    del future
+    eventually("it is gone", lambda: gc.collect() is not None and gone() is None)
+
+
+def test_a_job_that_is_sent_while_its_executor_breaks_is_canceled(
+    grid: Coordinator, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from divvy import _engine
+
+    is_sending, may_go_on = threading.Event(), threading.Event()
+    put = _engine.Engine._put
+
+    def held(engine: Any, id: str, body: bytes) -> None:
+        is_sending.set()
+        may_go_on.wait(DEADLINE)
+        put(engine, id, body)
+
+    monkeypatch.setattr(_engine.Engine, "_put", held)
+    executor = GridExecutor(grid.url, requires=NOWHERE)
+    future = executor.submit(functions.double, 1)
+    assert is_sending.wait(DEADLINE)
+    executor._engine.break_down(ZeroDivisionError("a defect"))
+    assert isinstance(future.exception(DEADLINE), errors.BrokenGridExecutor)
+    may_go_on.set()
+    eventually("the job is canceled", lambda: [job.state for job in jobs_of(client, executor.id)] == ["canceled"])
+    executor.shutdown(wait=False)
+    eventually("its threads end", lambda: threads_of_executors() == [])
 
 
 def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Signals to a worker, as a shell, a terminal or an operator sends them: to the process or to its whole group."""
+"""Signals to a worker, as a shell, a terminal, an operator or systemd sends them: to one, a group or all processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ import pytest
 from divvy import Client, GridExecutor
 
 from . import functions
-from .helpers import COMMAND, DEADLINE, Coordinator, Process, Worker, eventually, executing, read
+from .helpers import (
+    COMMAND,
+    DEADLINE,
+    Coordinator,
+    Process,
+    Worker,
+    eventually,
+    executing,
+    processes_of_session,
+    read,
+)
 from .test_up import url_of
 
 
@@ -36,6 +46,32 @@ def test_a_worker_ends_after_the_call_that_runs_at_each_signal(
         go.touch()
         assert future.result(DEADLINE) == str(go)
     assert worker.wait() == 0, worker.lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_call_goes_on_where_every_process_of_its_worker_is_told_to_stop(
+    start: Callable[..., Any], tmp_path: Path, number: int
+) -> None:
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, "--drain-timeout", "60", slots=1).ready()
+    runs, go = tmp_path / "runs", tmp_path / "go"
+    with executing(coordinator.url, max_attempts=1) as executor:
+        future = executor.submit(functions.touch_and_wait, str(runs), str(go))
+        slot = int(eventually("it runs", lambda: read(runs)) or 0)
+        processes = processes_of_session(worker.pid)
+        assert {worker.pid, slot} <= set(processes)
+        # As systemd stops a unit by default.
+        for process in processes:
+            os.kill(process, number)
+        worker.logged("stopping")
+        go.touch()
+        assert future.result(DEADLINE) == str(go)
+    assert worker.wait() == 0, worker.lines
+
+
+def test_what_a_call_has_started_ends_at_sigterm_as_everywhere(executor: GridExecutor) -> None:
+    ended = executor.submit(functions.end_what_was_started).result(DEADLINE)
+    assert ended == [signal.SIGTERM, signal.SIGTERM]
 
 
 def test_a_worker_that_nohup_starts_goes_on_at_the_end_of_its_terminal(start: Callable[..., Any]) -> None:

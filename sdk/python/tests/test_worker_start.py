@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from divvy import Client, calls
+from divvy.worker.claims import Lease, Source
+from divvy.worker.service import run_tasks
+from divvy.worker.slot import START_TIMEOUT, SlotTimedOut
 
 from . import functions
 from .helpers import DEADLINE, SDK, Coordinator, Process, Worker, dead_url, eventually, executing, jobs_of
@@ -92,6 +96,20 @@ def test_a_worker_ends_where_its_second_slot_cannot_start(start: Callable[..., A
     worker = start(Process, [*command, "--import", "ends_the_second_slot"], {"PYTHONPATH": path})
     assert worker.wait() == 1, worker.lines
     assert "error: a slot cannot start: its process exited with status 3; see above" in worker.lines
+
+
+def test_a_call_whose_process_does_not_start_in_time_is_told_so() -> None:
+    class NeverStarts:
+        """In place of a slot."""
+
+        def restart_for(self, _session: object) -> None:
+            raise SlotTimedOut
+
+    slot: Any = NeverStarts()
+    lease = Lease("attempt", "job", [{"index": 0, "payload": {}}], 1.0, Source("one", {}, {}, is_chunks=False))
+    run_tasks(slot, lease, [0], lambda: False)
+    assert json.loads(lease.outcomes[0])["error"]["kind"] == "TaskCrashed"
+    assert f"took longer than {START_TIMEOUT:.0f} s to start" in lease.outcomes[0]
 
 
 def test_a_coordinator_that_is_none_is_named(start: Callable[..., Any]) -> None:

@@ -1,7 +1,8 @@
 """Collects outcomes: one thread that looks at the jobs of an executor and settles their futures.
 
 Events of the client's stream tell when a look is worth it; between them it looks by itself, less and less often. A look
-reads pages of tasks from the first one that is open.
+reads pages of tasks from the first one that is open to one that has not begun: tasks mostly begin in their order. Where
+nothing is new there for a while, it reads some beyond.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ._batch import FIRST_PAUSE, LONGEST_BUSY_PAUSE, Batch
 from .calls import failed_task, give, settle
 from .client import Client, job_path
 from .errors import (
@@ -33,18 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("divvy.executor")
 
-#: Between looks at a job: the first pause, how it grows while nothing happens, and its bounds.
-FIRST_PAUSE = 0.004
-GROWTH = 1.6
-LONGEST_PAUSE = 0.5
-LONGEST_BUSY_PAUSE = 0.05
-
 #: A new job is first looked at after this share of the time that the last one took for as many tasks.
 USELESS_BEFORE = 0.7
 LONGEST_FIRST_PAUSE = 0.012
-
-#: Each job may be looked at so much less often for every job there is.
-PAUSE_PER_JOB = 0.005
 
 #: A job whose tasks do not change is asked for its state so often: an event may have been missed.
 STATE_INTERVAL = 2.0
@@ -53,7 +46,7 @@ STATE_INTERVAL = 2.0
 PAGE_BYTES = 2 * 1024 * 1024
 FIRST_PAGE, LARGEST_PAGE = 100, 1000
 
-#: Ranges of open tasks that one look reads.
+#: Ranges of open tasks that a look reads of the first ones, and of those beyond.
 MAX_RANGES = 16
 
 #: Tasks of one request to skip some; the grid takes as many.
@@ -61,56 +54,6 @@ MAX_SKIPPED = 1000
 
 #: A thread without anything to do ends after this time.
 LINGER_SECONDS = 1.0
-
-
-class Batch:
-    """A job of an executor, and the futures of its tasks that are open."""
-
-    def __init__(self, id: str, futures: Sequence[GridFuture]) -> None:
-        self.id = id
-        self.open: dict[int, GridFuture] = dict(enumerate(futures))
-        self.total = len(futures)
-        self.added_at = time.monotonic()
-        self.pause = FIRST_PAUSE
-        self.due_at = self.added_at + FIRST_PAUSE
-        self.is_over = False
-        #: Whether futures were canceled that the grid has not been told of.
-        self.has_cancels = False
-        #: Whether some of these run, or have run, as far as the grid knows.
-        self.has_late_cancels = False
-        self.has_noticed = False
-        self.state_known_at = time.monotonic()
-        self.watcher: Callable[[JobEvent | None], None] | None = None
-
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        """Ranges of open tasks, the first ones first."""
-        start = end = -1
-        count = 0
-        for index in list(self.open):
-            if index != end:
-                if start >= 0:
-                    yield start, end
-                    count += 1
-                    if count >= MAX_RANGES and not self.is_over:
-                        return
-                start = index
-            end = index + 1
-        if start >= 0:
-            yield start, end
-
-    def are_all_canceled(self) -> bool:
-        """Whether nobody waits for any task that is open."""
-        return bool(self.open) and all(future.cancelled() for future in self.open.values())
-
-    def pace(self, *, is_news: bool, jobs: int) -> None:
-        """When to look again: when the rest should be done at the rate so far, else less and less often."""
-        now, done = time.monotonic(), self.total - len(self.open)
-        if is_news:
-            left = (now - self.added_at) * len(self.open) / done
-            self.pause = max(FIRST_PAUSE, min(left, LONGEST_BUSY_PAUSE + PAUSE_PER_JOB * jobs))
-        else:
-            self.pause = min(self.pause * GROWTH, LONGEST_PAUSE + PAUSE_PER_JOB * jobs)
-        self.due_at = now + self.pause
 
 
 class Collector:
@@ -257,11 +200,12 @@ class Collector:
         """Looks at a job. False if no other needs to be looked at now."""
         try:
             self._look(batch)
+            batch.refused_since = None
         except NotFound:
             self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
         except DivvyError as error:
             if isinstance(error, GridError):
-                self._end(batch, error)
+                self._see_refusal(batch, error)
                 return True
             # It was waited for long enough, and every other job is lost with it.
             with self._changed:
@@ -270,6 +214,19 @@ class Collector:
                 self._end(each, error)
             return False
         return True
+
+    def _see_refusal(self, batch: Batch, error: GridError) -> None:
+        """Ends a job's futures where the grid refuses for as long as it is waited for while it is away.
+
+        A refusal may pass, such as that of a token which the grid reads again.
+        """
+        now = time.monotonic()
+        since = batch.refused_since = now if batch.refused_since is None else batch.refused_since
+        # `Unavailable` was waited for in its request.
+        if isinstance(error, Unavailable) or now - since >= self._client.transport.retry_for:
+            return self._end(batch, error)
+        batch.pace(is_news=False, jobs=len(self._batches))
+        return None
 
     def _look(self, batch: Batch) -> None:
         is_over = batch.is_over
@@ -290,9 +247,21 @@ class Collector:
         return None
 
     def _read(self, batch: Batch, is_over: bool) -> bool:
-        """Reads open tasks: all if the job is over, else as far as something has begun. Whether there was news."""
+        """Reads open tasks: all if the job is over. Whether there was news."""
+        is_news, end = self._read_from(batch, 0, is_over)
+        if end is None or is_news or batch.pause < LONGEST_BUSY_PAUSE:
+            return is_news
+        # Such as beyond many that take long, or one that waits again after its worker was lost.
+        is_news, looked_to = self._read_from(batch, max(end, batch.looked_to), is_over)
+        batch.looked_to = looked_to or 0
+        return is_news
+
+    def _read_from(self, batch: Batch, first: int, is_over: bool) -> tuple[bool, int | None]:
+        """Reads open tasks from an index on, as ``_read`` does. Whether there was news, and where the rest begins."""
         is_news = False
-        for start, end in batch.ranges():
+        for count, (start, end) in enumerate(batch.ranges(first)):
+            if count == MAX_RANGES and not is_over:
+                return is_news, start
             token = start
             while token < end:
                 limit = min(self._page, end - token)
@@ -306,8 +275,8 @@ class Collector:
                     is_news |= self._note(batch, task)
                 token = tasks[-1]["index"] + 1
                 if tasks[-1]["state"] == "pending" and not is_over:
-                    return is_news
-        return is_news
+                    return is_news, token
+        return is_news, None
 
     def _learn_page(self, size: int, tasks: int) -> None:
         self._page = max(1, min(LARGEST_PAGE, self._page * 2, PAGE_BYTES * tasks // max(size, 1)))
@@ -362,13 +331,14 @@ class Collector:
         """Lets tasks that have not begun never begin. Returns them."""
         try:
             return self._client.skip(batch.id, tasks)
-        except (Conflict, NotFound):
-            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
-            return []
         except Unavailable:
             # Such as while its disk is full.
             batch.has_cancels = True
-            return []
+        except GridError as error:
+            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
+            if not isinstance(error, (Conflict, NotFound)):
+                log.info("canceled calls of job %s may run: %s", batch.id, error)
+        return []
 
     def _cancel_whole(self, batch: Batch) -> None:
         self._cancel(batch)

@@ -18,7 +18,8 @@ from concurrent.futures._base import CANCELLED, FINISHED, PENDING, RUNNING
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._collector import Batch, Collector
+from ._batch import Batch
+from ._collector import Collector
 from ._fork import remember
 from .calls import call_labels, give
 from .client import Client, job_path, job_request, new_job_id
@@ -212,6 +213,10 @@ class Engine:
     def _send_all(self) -> None:
         while (group := self._next_group()) is not None:
             self._send_or_fail(group)
+            # Each is the collector's or has ended: a result that nobody wants any more is not kept alive here.
+            with self._changed:
+                self._sending = []
+            del group
 
     def _next_group(self) -> list[Call] | None:
         """Calls for one job, or None when the thread has ended."""
@@ -272,6 +277,9 @@ class Engine:
                 self._send_or_fail(part)
             return
         self._collector.add(Batch(id, [call.future for call in group]))
+        if self._broken is not None:
+            # It has broken meanwhile: nobody waits for the job.
+            self._collector.break_down(self._broken)
 
     def _put(self, id: str, body: bytes) -> None:
         """Submits a job, over a restart of the grid and while its disk is full."""

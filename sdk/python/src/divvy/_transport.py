@@ -77,7 +77,7 @@ def problem(status: int, body: bytes, location: str | None = None) -> Exception:
     if location is not None and status < 400:
         return GridError(status, f"the service redirects to {location}, which is not followed: give its URL")
     detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         parsed = json.loads(body)
         detail, field = str(parsed.get("detail", detail)), parsed.get("field")
     return grid_error(status, detail, field)
@@ -94,6 +94,7 @@ class Transport:
         timeout: float = 30.0,
         retry_for: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._addresses = Addresses(url)
         check_times(timeout, retry_for)
@@ -102,6 +103,7 @@ class Transport:
         self.retry_for = retry_for
         self._tls = client_tls(self._addresses, ssl_context)
         self._headers = {"User-Agent": USER_AGENT, "Accept": "application/json", "Content-Type": "application/json"}
+        self._headers.update(headers or {})
         if token and not isinstance(token, TokenFile):
             self._headers["Authorization"] = f"Bearer {check_token(token)}"
         self._idle: deque[tuple[float, Connection]] = deque()
@@ -125,6 +127,10 @@ class Transport:
     def is_closed(self) -> bool:
         """Whether it was closed."""
         return self._closed.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits for a time, which a ``close`` ends."""
+        self._closed.wait(seconds)
 
     def close(self) -> None:
         """Closes idle connections, and ends streams and all waits for another try."""

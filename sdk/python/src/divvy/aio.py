@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import ssl
 import time
 import uuid
 import warnings
@@ -19,28 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-import aiohttp
-
-from ._addresses import Address, Addresses
 from ._async_job import AsyncJob
-from ._token import check_token
-from ._transport import (
-    _BUSY,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    USER_AGENT,
-    Response,
-    check_times,
-    client_tls,
-    is_event_stream,
-    not_a_stream,
-    problem,
-    unreachable,
-)
+from ._async_requests import AsyncRequests, events_of
+from ._transport import FIRST_PAUSE, LONGEST_PAUSE
 from .calls import named_call, task_label
-from .client import DEFAULT_URL, PAGE, filter_query, job_path, job_request, new_job_id
+from .client import filter_query, job_path, job_request, new_job_id
 from .errors import ClientClosed, DivvyError, GridUnreachable, Unavailable
-from .events import CONNECT_TIMEOUT, END_TYPES, IDLE_TIMEOUT, EventParser, StreamReset
+from .events import CONNECT_TIMEOUT, END_TYPES, FOREIGN, StreamReset
 from .models import JobEvent
 
 if TYPE_CHECKING:
@@ -49,59 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["AsyncClient", "AsyncJob"]
 
 
-class AsyncClient:
+class AsyncClient(AsyncRequests):
     """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``.
 
     One that is kept open can be used in another loop, such as that of the next ``asyncio.run``, when the loop before is
     closed, else it raises ``RuntimeError``. The arguments are those of ``Client``.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        token: str | None = None,
-        timeout: float = 30.0,
-        retry_for: float = 60.0,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self.url = (url or os.environ.get("DIVVY_URL") or DEFAULT_URL).rstrip("/")
-        token = token if token is not None else os.environ.get("DIVVY_TOKEN") or None
-        self._headers = {
-            "User-Agent": USER_AGENT,
-            "Content-Type": "application/json",
-            **({"Authorization": f"Bearer {check_token(token)}"} if token else {}),
-        }
-        check_times(timeout, retry_for)
-        self._timeout = timeout
-        self._retry_for = retry_for
-        self._addresses = Addresses(self.url)
-        self._tls = client_tls(self._addresses, ssl_context)
-        self._is_closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._begin()
-
     def _begin(self) -> None:
-        """Starts without anything that belongs to a loop."""
-        self._opened: aiohttp.ClientSession | None = None
+        super()._begin()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._connected = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
-        self._streams: set[aiohttp.ClientResponse] = set()
-
-    async def _enter_loop(self) -> None:
-        """Binds the client to the running loop. The connections of a closed loop ended with it."""
-        loop, before = asyncio.get_running_loop(), self._loop
-        if before is None:
-            self._loop = loop
-        if before is None or loop is before:
-            return
-        if not before.is_closed():
-            raise RuntimeError("another event loop uses this AsyncClient: make a client for each loop")
-        session, self._loop = self._opened, loop
-        self._begin()
-        if session is not None:
-            await session.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -225,7 +167,7 @@ class AsyncClient:
         return changed
 
     async def workers(self) -> list[models.WorkerSummary]:
-        """The workers that are registered now. Workers that fetch their tasks, such as Python workers, are not."""
+        """The workers that are there now, those that fetch their tasks, such as Python workers, among them."""
         workers: list[models.WorkerSummary] = await self._json("GET", "/workers")
         return workers
 
@@ -249,7 +191,7 @@ class AsyncClient:
             query = ([("after", seen)] if seen is not None else []) + ([] if follow else [("follow", "false")])
             try:
                 async with self._stream(path + (f"?{urlencode(query)}" if query else "")) as response:
-                    async for event in _events(response):
+                    async for event in events_of(response):
                         last_seen_at, pause = time.monotonic(), FIRST_PAUSE
                         if isinstance(event, StreamReset):
                             seen = event.resumes_after
@@ -297,7 +239,7 @@ class AsyncClient:
                     self._connected.set()
                     self._wake(None)
                     pause = FIRST_PAUSE
-                    async for event in _events(response):
+                    async for event in events_of(response):
                         if isinstance(event, StreamReset):
                             seen = event.resumes_after
                             self._wake(None)
@@ -306,7 +248,7 @@ class AsyncClient:
                             self._wake(event)
                         if not self._waiting:
                             break
-            except (DivvyError, ValueError):
+            except (DivvyError, *FOREIGN):
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
                 self._connected.clear()
@@ -319,100 +261,3 @@ class AsyncClient:
             woken = list(self._waiting.get(event["job"], ())) if event["type"] in END_TYPES else []
         for waiter in woken:
             waiter.set()
-
-    async def _json(
-        self, method: str, path: str, body: str | None = None, *, is_safe: bool = True, more_time: float = 0.0
-    ) -> Any:
-        deadline, pause, others = time.monotonic() + self._retry_for, FIRST_PAUSE, len(self._addresses) - 1
-        while True:
-            address, is_last = self._addresses.current, time.monotonic() >= deadline and others <= 0
-            try:
-                response = await self._exchange(address, method, path, body, more_time)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                self._addresses.move_on(address)
-                never_arrived = isinstance(error, aiohttp.ClientConnectorError)
-                # No wait changes a certificate that is not trusted.
-                is_final = is_last or (isinstance(error, aiohttp.ClientConnectorCertificateError) and others <= 0)
-                if not (is_safe or never_arrived) or is_final:
-                    raise unreachable(address, error) from error
-            else:
-                is_busy = response.status in _BUSY
-                if is_busy:
-                    self._addresses.move_on(address)
-                if not is_busy or not is_safe or is_last:
-                    return response.checked().json()
-            if others > 0:
-                # Another coordinator may answer at once.
-                others -= 1
-                continue
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
-
-    async def _exchange(self, address: Address, method: str, path: str, body: str | None, more_time: float) -> Response:
-        timeout = aiohttp.ClientTimeout(total=self._timeout + more_time)
-        options = self._request_options(address)
-        session = await self._session()
-        async with session.request(method, address.url + path, data=body, timeout=timeout, **options) as response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Response(response.status, headers, await response.read())
-
-    async def _pages(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator[Any]:
-        token: str | None = None
-        while True:
-            paged = [*query, ("limit", str(PAGE)), *([("page_token", token)] if token else [])]
-            page = await self._json("GET", f"{path}?{urlencode(paged)}")
-            yield page
-            token = page.get("next_page_token")
-            if token is None:
-                return
-
-    @asynccontextmanager
-    async def _stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        address = self._addresses.current
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout, sock_read=IDLE_TIMEOUT)
-        options = self._request_options(address)
-        try:
-            session = await self._session()
-            async with session.get(address.url + path, timeout=timeout, **options) as response:
-                if response.status in _BUSY:
-                    self._addresses.move_on(address)
-                if response.status >= 300:
-                    raise problem(response.status, await response.read(), response.headers.get("location"))
-                if response.status == 200 and not is_event_stream(response.headers.get("content-type")):
-                    raise not_a_stream(response.status)
-                connection = response.connection
-                self._streams.add(response)
-                try:
-                    yield response
-                finally:
-                    self._streams.discard(response)
-                    # The goodbye of TLS would outlast an event loop that ends now.
-                    if self._tls is not None and connection is not None and connection.transport is not None:
-                        connection.transport.abort()
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            if isinstance(error, (GridUnreachable, PermissionError)):
-                raise
-            self._addresses.move_on(address)
-            raise unreachable(address, error) from error
-
-    def _request_options(self, address: Address) -> dict[str, Any]:
-        """What a request to an address has beside its target: no redirects, TLS as it is now."""
-        if self._tls is None or not address.is_tls:
-            return {"allow_redirects": False}
-        tls = {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}
-        return {"allow_redirects": False, **tls}
-
-    async def _session(self) -> aiohttp.ClientSession:
-        if self._is_closed:
-            raise ClientClosed("the client is closed")
-        await self._enter_loop()
-        if self._opened is None:
-            self._opened = aiohttp.ClientSession(headers=self._headers)
-        return self._opened
-
-
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | StreamReset | None]:
-    parser = EventParser()
-    async for line in response.content:
-        for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):
-            yield event

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from ._trace import trace_headers
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 from .calls import named_call, task_label
 from .errors import GridUnreachable, Unavailable
@@ -35,7 +36,8 @@ class Client:
     ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``, and may be those of several coordinators with
     commas between; ``token`` defaults to ``DIVVY_TOKEN``. ``retry_for`` is how long, in seconds, requests that are safe
     to repeat are tried again while no coordinator answers. Without ``ssl_context`` TLS is as ``DIVVY_CA_FILE``,
-    ``DIVVY_CLIENT_CERT``, ``DIVVY_CLIENT_KEY`` and ``DIVVY_TLS_SERVER_NAME`` say.
+    ``DIVVY_CLIENT_CERT``, ``DIVVY_CLIENT_KEY`` and ``DIVVY_TLS_SERVER_NAME`` say. Requests are part of the span that
+    ``TRACEPARENT`` and ``TRACESTATE`` name.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Client:
     ) -> None:
         self.url = (url or os.environ.get("DIVVY_URL") or DEFAULT_URL).rstrip("/")
         token = token if token is not None else os.environ.get("DIVVY_TOKEN") or None
-        self.transport = Transport(self.url, token, timeout=timeout, retry_for=retry_for, ssl_context=ssl_context)
+        self.transport = Transport(
+            self.url, token, timeout=timeout, retry_for=retry_for, ssl_context=ssl_context, headers=trace_headers()
+        )
         self.hub = EventHub(self.transport)
 
     def __enter__(self) -> Client:

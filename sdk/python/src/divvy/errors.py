@@ -63,7 +63,7 @@ class Mismatch(GridError):
 
 
 class Unavailable(GridError):
-    """429, 503 and 507: the grid cannot take this now."""
+    """429, 503 and 507: the grid cannot take this now. 408, 502 and 504: a proxy says so of it."""
 
 
 class JobFailed(DivvyError):
@@ -155,11 +155,14 @@ _BY_STATUS: dict[int, type[GridError]] = {
     403: Unauthorized,
     404: NotFound,
     405: InvalidRequest,
+    408: Unavailable,
     409: Conflict,
     413: PayloadTooLarge,
     422: Mismatch,
     429: Unavailable,
+    502: Unavailable,
     503: Unavailable,
+    504: Unavailable,
     507: Unavailable,
 }
 

@@ -33,6 +33,10 @@ LINGER_SECONDS = 30.0
 CONNECT_TIMEOUT = 5.0
 
 
+#: What reading an event raises that is no coordinator's.
+FOREIGN = (LookupError, TypeError, ValueError)
+
+
 @dataclass(frozen=True)
 class StreamReset:
     """The stream cannot go on where it was asked to: events are missing before the next one."""
@@ -148,7 +152,7 @@ class EventHub:
             try:
                 self._follow()
                 pause = FIRST_PAUSE
-            except (DivvyError, ValueError):
+            except (DivvyError, *FOREIGN):
                 pause = min(pause * 2, LONGEST_PAUSE)
             self._connected.clear()
             self._closed.wait(pause * random.uniform(0.5, 1.0))

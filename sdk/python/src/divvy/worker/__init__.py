@@ -1,5 +1,5 @@
 """The Python worker: ``divvy-python-worker``, or ``python -m divvy.worker``.
 
-``cli`` reads the options, ``service`` has the threads, ``claims`` what the coordinator is asked, ``leases`` what is
-held, ``slot`` the processes that run calls.
+``cli`` reads the options, ``service`` has the threads, ``claims`` what the coordinator is asked, ``board`` what is
+held, ``slot`` the processes that run calls, ``child`` what runs in them.
 """

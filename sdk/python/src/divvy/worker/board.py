@@ -153,13 +153,17 @@ class Board:
             self._changed.notify_all()
             return unbegun
 
-    def kill_all(self) -> None:
-        """Kills what runs."""
+    def kill_all(self) -> list[Lease]:
+        """Kills what runs; returns the leases that no slot is left to report."""
         with self._changed:
+            left = [lease for lease, _ in self._ready if lease not in self._running.values()]
             self._ready.clear()
+            for lease in left:
+                self._open.pop(lease.attempt, None)
             for slot in self._running:
                 slot.kill()
             self._changed.notify_all()
+            return left
 
     def _forget_ready(self, leases: Iterable[Lease]) -> None:
         gone = {lease.attempt for lease in leases}

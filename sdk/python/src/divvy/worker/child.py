@@ -25,6 +25,7 @@ from typing import Any
 from ..calls import chunk_outcome, dumps, error_field, error_outcome, value_outcome, words_of
 from ..registry import registered
 from .framing import write_message
+from .stops import leave_to_the_worker
 
 PR_SET_PDEATHSIG = 1
 
@@ -52,8 +53,7 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     die_with_parent()
     # A group of its own: what calls start is killed with it, and what is sent to the worker's does not end it.
     os.setpgid(0, 0)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    leave_to_the_worker()
     _be_the_first_to_die()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a call prints shows as it is printed, and is not lost where its process is killed.

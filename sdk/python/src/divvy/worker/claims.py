@@ -1,7 +1,7 @@
 """What a worker asks of the coordinator: claims, and what came of them.
 
-An outcome whose attempt the coordinator does not know any more, after a restart or an expiry, does not count: its 409
-is dropped.
+A report is sent until it counts. It is dropped where the coordinator says that the attempt holds no lease any more
+(409), such as after an expiry, and fails its attempt where it cannot be taken as it is. Any other refusal may pass.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from urllib.parse import quote
 
 from .._connection import Connection
 from .._token import TokenFile
-from .._transport import _BUSY, Response, Transport
+from .._transport import Response, Transport, problem
 from ..errors import DivvyError, GridError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
 
-#: How long a report is tried again while the coordinator is away; an attempt that it forgets meanwhile does not count.
+#: How long a report is tried again while no coordinator takes it; an attempt that expires meanwhile does not count.
 REPORT_FOR = 120.0
+
+#: How long one try of a report may go on while the coordinator is away, and the pause before the next one.
+REPORT_TRY, REPORT_PAUSE = 5.0, 0.5
+
+#: Statuses after which the same report would be refused again: its content is wrong, or too long.
+_WRONG = frozenset({400, 413, 415, 422})
 
 #: How long a coordinator may take to answer a renewal: one that is halted must not keep the other leases from theirs.
 RENEWAL_TIMEOUT = 5.0
@@ -105,7 +111,7 @@ class Coordinator:
             return None
         try:
             return read_lease(response, lease.source)
-        except GridUnreachable as error:
+        except DivvyError as error:
             log.warning("the next claim failed: %s", error)
             return None
 
@@ -130,39 +136,42 @@ class Coordinator:
             response = self._post(lease, "renew", body, is_safe=True, timeout=RENEWAL_TIMEOUT)
         except GridUnreachable:
             return None
-        if response.status in _BUSY:
-            return None
         if response.status == 200:
             # An answer of something else says nothing of the lease's end.
-            with suppress(GridError):
+            with suppress(GridError, LookupError, TypeError):
                 lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
-        return response.status not in (404, 409)
+            return True
+        # Any other status may pass, such as that of a token that has just been renewed.
+        return False if response.status == 409 else None
 
     def _report(self, lease: Lease, what: str, body: str) -> Response | None:
         """Sends a report until it arrives; None if it does not count."""
         deadline = time.monotonic() + REPORT_FOR
         while not lease.is_lost:
+            left = max(0.0, min(REPORT_TRY, deadline - time.monotonic()))
             try:
-                left = max(0.0, min(5.0, deadline - time.monotonic()))
                 # Sent again after a lost answer it gets 409, and counts once.
                 response = self._post(lease, what, body, is_safe=True, retry_for=left)
             except GridUnreachable as error:
-                if time.monotonic() >= deadline or self._transport.is_closed:
-                    log.warning("%s of attempt %s was not reported: %s", what, lease.attempt, error)
+                refusal: Exception = error
+            else:
+                if response.status < 300 or (what == "release" and response.status == 404):
+                    return response
+                if response.status == 409:
+                    log.info("attempt %s holds no lease any more: its %s is dropped", lease.attempt, what)
                     return None
-                continue
-            if response.status in _BUSY and time.monotonic() < deadline and not self._transport.is_closed:
-                # A coordinator that stops, or waits for the next leader.
-                continue
-            if response.status == 409:
-                log.info("attempt %s holds no lease any more: its %s is dropped", lease.attempt, what)
+                refusal = problem(response.status, response.body, response.headers.get("location"))
+                if response.status in _WRONG:
+                    log.error("%s of attempt %s was refused: %s", what, lease.attempt, refusal)
+                    if what == "complete":
+                        name = "ResultTooLarge" if response.status == 413 else "TaskFailed"
+                        self.fail(lease, f"{name}: the report was refused: {refusal}")
+                    return None
+            if time.monotonic() >= deadline or self._transport.is_closed:
+                log.warning("%s of attempt %s was not reported: %s", what, lease.attempt, refusal)
                 return None
-            if response.status >= 400 and not (what == "release" and response.status == 404):
-                log.error("%s of attempt %s was refused: %s", what, lease.attempt, response.body[:300].decode())
-                if what == "complete":
-                    self.fail(lease, f"ResultTooLarge: the report was refused with {response.status}")
-                return None
-            return response
+            log.info("%s of attempt %s is reported again: %s", what, lease.attempt, refusal)
+            self._transport.pause(REPORT_PAUSE)
         return None
 
     def _post(self, lease: Lease, what: str, body: str, **options: Any) -> Response:
@@ -231,6 +240,8 @@ def read_lease(response: Response, source: Source) -> Lease:
         claimed = json.loads(response.body)
     except (ValueError, RecursionError) as error:
         return unreadable_lease(response.body, source, error)
+    if not is_claimed(claimed):
+        raise GridError(response.status, "the answer to a claim names no lease: is a coordinator at this URL?")
     renew_after = renewal_interval(claimed["expires_at"], response.headers.get("date"))
     return Lease(
         claimed["attempt"],
@@ -243,13 +254,24 @@ def read_lease(response: Response, source: Source) -> Lease:
     )
 
 
+def is_claimed(value: Any) -> bool:
+    """Whether JSON has what a worker reads of the answer to a claim."""
+    if not isinstance(value, dict) or not isinstance(tasks := value.get("tasks"), list):
+        return False
+    are_texts = all(isinstance(value.get(name), str) for name in ("attempt", "job", "expires_at"))
+    return are_texts and all(
+        isinstance(task, dict) and isinstance(task.get("index"), int) and "payload" in task for task in tasks
+    )
+
+
 def unreadable_lease(body: bytes, source: Source, error: Exception) -> Lease:
     """A lease to decline: its payloads are deeper than Python reads, or hold a number of too many digits."""
     head = re.match(rb'\{"attempt":"([^"]+)","job":"([^"]+)"', body)
     if head is None:
         raise GridUnreachable(f"the answer to a claim cannot be read: {type(error).__name__}: {error}") from error
     failure = f"UnknownTask: the payload cannot be read: {type(error).__name__}: {error}"
-    return Lease(head[1].decode(), head[2].decode(), [], 1.0, source, failure=failure)
+    attempt, job = (text.decode(errors="replace") for text in head.groups())
+    return Lease(attempt, job, [], 1.0, source, failure=failure)
 
 
 def lease_field(lease: Lease) -> dict[str, Any]:

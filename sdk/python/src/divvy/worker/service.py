@@ -171,7 +171,8 @@ class Worker:
         while any(thread.is_alive() for thread in runners):
             if time.monotonic() >= deadline or not self._stops.empty() or self._failed is not None:
                 self._giving_up.set()
-                self._board.kill_all()
+                # Such as where calls of another lease have kept the slots from the rest of it.
+                others.append(self._thread("last-hand-backs", self._hand_back, self._board.kill_all()))
                 break
             runners[0].join(0.05) if runners[0].is_alive() else time.sleep(0.05)
         until = time.monotonic() + LAST_REPORTS
@@ -302,6 +303,8 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
             return
         except SlotTimedOut:
             kind, words = "TaskTimedOut", f"the call took longer than {timeout} s"
+            if timeout is None:
+                kind, words = "TaskCrashed", f"the process for the call took longer than {START_TIMEOUT:.0f} s to start"
         except SlotEnded as end:
             if lease.is_lost or is_giving_up():
                 return

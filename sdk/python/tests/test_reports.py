@@ -1,0 +1,73 @@
+"""What a worker makes of answers to its claims and reports that are refusals, or no coordinator's."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from divvy import errors
+from divvy.worker import claims
+from divvy.worker.claims import Coordinator, Lease, Source
+
+from .helpers import answering, serving
+
+SOURCE = Source("one", {}, {"cpus": 1, "memory_bytes": 0}, is_chunks=False)
+
+#: Answers whose JSON is not that of a claim.
+FOREIGN = [
+    b"null",
+    b"{}",
+    b'{"attempt": "a", "job": "b", "expires_at": "c", "tasks": [{"index": 0}]}',
+    b'{"attempt": 1, "job": "b", "expires_at": "c", "tasks": []}',
+]
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "REPORT_PAUSE", 0.0)
+
+
+def lease() -> Lease:
+    return Lease("attempt", "job", [{"index": 0, "payload": {}}], 1.0, SOURCE)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 500, 507])
+def test_an_outcome_is_reported_until_it_is_taken_where_a_refusal_may_pass(status: int) -> None:
+    refused = answering(status, b"not now")
+    with serving(lambda *_: True, refused, refused, answering(204)) as (url, seen):
+        with closing(Coordinator(url, None)) as coordinator:
+            coordinator.complete(lease(), ["1"], None)
+        assert len(seen) == 3
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_an_outcome_that_the_grid_cannot_take_fails_its_attempt_at_once(status: int) -> None:
+    # The log has a part of the answer, which may be cut within a character.
+    refused = answering(status, ("x" + "é" * 400).encode())
+    with serving(lambda *_: True, refused, answering(204)) as (url, seen):
+        with closing(Coordinator(url, None)) as coordinator:
+            coordinator.complete(lease(), ["1"], None)
+        assert len(seen) == 2
+
+
+def test_an_outcome_whose_attempt_holds_no_lease_is_dropped() -> None:
+    with serving(lambda *_: True, answering(409)) as (url, seen):
+        with closing(Coordinator(url, None)) as coordinator:
+            coordinator.complete(lease(), ["1"], None)
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(200, True), (401, None), (404, None), (409, False), (500, None)])
+def test_a_lease_is_lost_only_where_the_coordinator_says_so(status: int, is_kept: bool | None) -> None:
+    with serving(lambda *_: True, answering(status)) as (url, _), closing(Coordinator(url, None)) as coordinator:
+        assert coordinator.renew(lease()) is is_kept
+
+
+@pytest.mark.parametrize("body", FOREIGN)
+def test_an_answer_of_another_service_is_a_named_error_and_ends_no_thread(body: bytes) -> None:
+    with serving(lambda *_: True, answering(200, body)) as (url, _), closing(Coordinator(url, None)) as coordinator:
+        with pytest.raises(errors.GridError, match="names no lease: is a coordinator at this URL"):
+            coordinator.waiting_claim(SOURCE, 1, 0.0).run()
+        assert coordinator.complete(lease(), ["1"], SOURCE.claim(1, 0.0)) is None
+        assert coordinator.renew(lease()) is True

@@ -11,7 +11,7 @@ use api::{Job, JobPage};
 use model::{JobKind, JobState};
 use tempfile::tempdir;
 
-use crate::helpers::{Grid, assert_fails, divvy, eventually, gone};
+use crate::helpers::{Grid, assert_fails, divvy, eventually, gone, minding_hang_up};
 
 #[test]
 fn result_is_added_to_the_log_that_a_descriptor_appends_to() {
@@ -265,7 +265,7 @@ fn own_grid_leaves_no_directory_behind_when_it_is_interrupted() {
     let folder = tempdir().expect("a folder");
     for signal in ["-INT", "-TERM", "-HUP"] {
         let mut command = divvy(&["sum-of-primes", "1", "1e18", "--workers", "1"]);
-        let mut process = command.env("TMPDIR", folder.path()).spawn().expect("run the command");
+        let mut process = minding_hang_up(command.env("TMPDIR", folder.path())).spawn().expect("run the command");
         let entries = || fs::read_dir(folder.path()).expect("a folder").count();
         eventually("the grid has its directory", || (entries() == 1).then_some(()));
         // The handlers are there before the directory.

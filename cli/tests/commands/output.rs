@@ -55,6 +55,27 @@ fn result_file_keeps_its_permissions() {
 }
 
 #[test]
+fn interrupted_result_leaves_no_part_of_a_file_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let folder = tempdir().expect("a folder");
+    let file = folder.path().join("result.json");
+    let entries = || fs::read_dir(folder.path()).expect("a folder").count();
+    let id = "0190a5b0-0000-7000-8000-000000000001";
+    let mut command = divvy(&["job", "result", id, "--file", file.to_str().expect("UTF-8"), "--coordinator", &url]);
+    let mut process = command.spawn().expect("run the command");
+    let (mut client, _) = listener.accept().expect("a client");
+    let lines = BufReader::new(client.try_clone().expect("a second handle")).lines().map_while(Result::ok);
+    assert!(lines.take_while(|line| !line.is_empty()).count() > 1, "the head of a request");
+    // The rest never comes.
+    client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").expect("answer");
+    eventually("there is a part of the file", || (entries() == 1).then_some(()));
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("run kill").success());
+    let status = process.wait().expect("wait for the command");
+    assert_eq!((status.code(), entries()), (Some(130), 0));
+}
+
+#[test]
 fn interrupted_wait_has_told_how_to_go_on() {
     let grid = Grid::start();
     for arguments in [

@@ -10,6 +10,7 @@ use super::put::hash_of;
 use crate::arguments::CheckProgram;
 use crate::failure::Failure;
 use crate::print::print_line;
+use crate::printable::printable;
 
 pub(super) fn run(arguments: &CheckProgram, bytes: Vec<u8>, stop: &AtomicBool) -> Result<(), Failure> {
     print_line(&format!("sha256  {}", hash_of(&bytes)))?;
@@ -37,7 +38,7 @@ fn check_module(bytes: Vec<u8>, memory_bytes: u64, stop: &AtomicBool) -> Result<
     for import in &inspection.imports {
         let missing = if import.provided { "" } else { "  (no worker has it)" };
         let name = [import.module.as_str(), import.name.as_str()].join(" ");
-        print_line(&format!("import  {}{missing}", name.trim_end()))?;
+        print_line(&format!("import  {}{missing}", printable(name.trim_end())))?;
     }
     if !inspection.runs() {
         return Err(would_not_run(&inspection.problems.join("; ")));

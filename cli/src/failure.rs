@@ -12,6 +12,9 @@ use crate::printable::printable;
 /// The status of a request without a valid token.
 const UNAUTHORIZED: u16 = 401;
 
+/// The exit code of a program that SIGINT has ended, as a shell reports it.
+pub(crate) const INTERRUPTED: u8 = 128 + 2;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {

@@ -22,6 +22,10 @@ const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 /// connections.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// No event has this number. Asked for what comes after it, a grid first tells the newest event's number: a connection that breaks
+/// before the first event is then opened again without a gap.
+const BEYOND_ALL: u64 = u64::MAX;
+
 /// What a stream of events brings.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -68,7 +72,8 @@ impl<'a> EventStream<'a> {
         loop {
             let Some(connection) = &mut self.connection else {
                 self.away.pause().await;
-                match timeout(SILENCE_TIMEOUT, self.grid.events(self.id, self.after, self.follow)).await {
+                let after = if self.comes_of_all() { Some(BEYOND_ALL) } else { self.after };
+                match timeout(SILENCE_TIMEOUT, self.grid.events(self.id, after, self.follow)).await {
                     Ok(Ok(None)) => return Ok(Step::Over),
                     Ok(Ok(Some(events))) => self.connection = Some(Connection { opened_at: Instant::now(), events }),
                     Ok(Err(error)) => {
@@ -85,7 +90,11 @@ impl<'a> EventStream<'a> {
             };
             match connection.events.take() {
                 Some(StreamItem::Reset(reset)) => {
+                    let is_answer = self.comes_of_all();
                     self.after = Some(reset.resumes_after);
+                    if is_answer {
+                        continue;
+                    }
                     return Ok(Step::Reset(reset));
                 }
                 Some(StreamItem::Event(event)) => {
@@ -104,6 +113,11 @@ impl<'a> EventStream<'a> {
                 }
             }
         }
+    }
+
+    /// Whether it is what comes of all jobs that is asked for, and no event is known yet.
+    fn comes_of_all(&self) -> bool {
+        self.id.is_none() && self.after.is_none()
     }
 
     /// Gives the connection up: the next step opens another.

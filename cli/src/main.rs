@@ -39,7 +39,7 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     // A grid in this process, and `divvy program run`, start their helpers from this binary.
     worker::run_child_if_asked();
-    run()
+    python_workers::become_one_if_asked().unwrap_or_else(run)
 }
 
 #[tokio::main]

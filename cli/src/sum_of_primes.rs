@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::arguments::{Method, Output, SumOfPrimes, client, worker_count};
 use crate::bar;
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::print::print_line;
 use crate::up::warn_about_variables;
 
@@ -20,9 +20,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest that a grid without a question takes to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The exit code of a program that SIGINT has ended, as a shell reports it.
-const INTERRUPTED: u8 = 128 + 2;
 
 /// Asks the given grid, or one of its own.
 pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {

@@ -152,3 +152,48 @@ impl Drop for Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use store::Retention;
+    use store::memory::Memory;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn event(seq: u64, job: JobId) -> JobEvent {
+        let event = serde_json::json!({"seq": seq, "job": job, "type": "submitted", "at": "2026-03-21T10:00:00Z"});
+        serde_json::from_value(event).expect("an event")
+    }
+
+    #[tokio::test]
+    async fn an_event_wakes_those_that_wait_for_its_job_and_no_others() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let hub = EventHub::new(Arc::new(Memory::new().store(retention).expect("a thread")));
+        let [one, other] = [1, 2].map(|number| JobId(Uuid::from_u128(number)));
+        let (mut of_one, mut of_other) = (hub.subscribe(Some(one)), hub.subscribe(Some(other)));
+        let mut of_all = hub.subscribe(None);
+        hub.publish(event(1, one));
+        assert_eq!(of_one.next().await.map(|event| event.seq), Some(1));
+        assert_eq!(of_all.next().await.map(|event| event.seq), Some(1));
+        assert!(of_other.next().now_or_never().is_none());
+        drop(of_other);
+        assert_eq!((hub.len(), hub.of_jobs.len()), (2, 1), "nothing is kept for those that have left");
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_does_not_keep_up_learns_that_it_has_missed_events() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let hub = EventHub::new(Arc::new(Memory::new().store(retention).expect("a thread")));
+        let mut slow = hub.subscribe(None);
+        for seq in 1..=MAX_WAITING as u64 + 1 {
+            hub.publish(event(seq, JobId(Uuid::from_u128(1))));
+        }
+        for seq in 1..=MAX_WAITING as u64 {
+            assert_eq!(slow.next().await.map(|event| event.seq), Some(seq));
+        }
+        assert!(slow.next().await.is_none());
+        assert_eq!(hub.len(), 0);
+    }
+}

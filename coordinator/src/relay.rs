@@ -140,7 +140,7 @@ impl Outgoing {
 impl<'a> Passing<'a> {
     fn new(request: &'a HttpRequest, route: &Route, body: Outgoing) -> Self {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        let is_repeatable = request.method().is_safe() || route.is_repeatable();
+        let is_repeatable = route.may_be_repeated(request);
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
         Self { request, method: request.method(), target, body, is_repeatable, patience }
     }

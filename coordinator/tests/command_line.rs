@@ -42,6 +42,29 @@ fn a_configuration_is_checked_without_a_start() {
 }
 
 #[test]
+fn a_check_warns_of_a_variable_that_no_program_reads_as_a_start_does() {
+    let warned = "no program reads the variable DIVVY_MAX_INFLIHGT: it has no effect";
+    let check = |format: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        command.arg("--check-config").env("DIVVY_MAX_INFLIHGT", "7").env("DIVVY_LOG_FORMAT", format);
+        let output = command.output().expect("run the service");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert_eq!(check("text"), format!("warning: {warned}\n"));
+    let line: serde_json::Value = serde_json::from_str(&check("json")).expect("a line of JSON");
+    assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("WARN"), Some(warned)));
+}
+
+#[test]
+fn an_argument_after_an_option_is_named() {
+    let output = run(&["--check-config", "x"]);
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr, "error: divvy-coordinator takes --check-config alone, but \"x\" follows it\n");
+}
+
+#[test]
 fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
     let help = run(&["front", "--help"]);
     assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");

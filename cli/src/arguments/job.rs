@@ -137,7 +137,7 @@ pub(crate) struct SubmitOptions {
     /// How long an attempt at a task may take, such as 30s or 5m [default: no limit]
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) task_timeout: Option<NonZeroU32>,
-    /// How long the job may take from its submission to its end [default: no limit]
+    /// How long the job may take from its submission, or its last retry, to its end [default: no limit]
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
     /// Let another worker compute this share of its leases again and compare, above 0 and up to 1

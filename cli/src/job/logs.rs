@@ -12,6 +12,7 @@ use crate::arguments::{Format, Logs};
 use crate::failure::Failure;
 use crate::follow::Away;
 use crate::print::{print_json, print_line};
+use crate::printable::printable;
 
 /// How long one request waits for something new.
 const WAIT: &str = "30s";
@@ -103,5 +104,21 @@ fn show(format: Format, log: TaskLog) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(&log);
     }
-    log.text.lines().try_for_each(|line| print_line(&format!("[task {}] {line}", log.task)))
+    log.text.lines().try_for_each(|line| print_line(&format!("[task {}] {}", log.task, shown(line))))
+}
+
+/// A line of a program as it may go to a terminal. Its tabs, which are harmless there, may be its indentation.
+fn shown(line: &str) -> String {
+    line.split('\t').map(printable).collect::<Vec<_>>().join("\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_keeps_its_indentation_and_none_of_its_control_sequences() {
+        assert_eq!(shown("\t\tat  main\u{1b}[2J\u{7}\tend"), "\t\tat  main [2J\tend");
+        assert_eq!(shown("10%\r20%"), "10% 20%");
+    }
 }

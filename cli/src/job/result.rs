@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use api::client::Client;
 use reqwest::Response;
 use tempfile::NamedTempFile;
 use tokio::time::Instant;
 
 use crate::arguments::ResultOf;
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::print::unwritable;
 
 /// Symbolic links that are followed: as many as Linux follows.
@@ -40,9 +41,17 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
             Failure::Failed(format!("cannot write {}: {error}", path.display()))
         }
     };
-    let mut target = Target::create(path).map_err(unwritable)?;
-    copy(grid, response, &mut target, unwritable).await?;
-    target.keep().map_err(unwritable)
+    if let Some(mut open) = open_as_it_is(path).map_err(unwritable)? {
+        return copy(grid, response, &mut open, unwritable).await.map(drop);
+    }
+    // Caught before there is a part of a file, which a signal would leave behind.
+    let stop = service::shutdown_signal().context("catch signals")?;
+    let mut part = Part::create(path).map_err(unwritable)?;
+    tokio::select! {
+        copied = copy(grid, response, &mut part.file, unwritable) => copied.map(drop)?,
+        () = stop => return Err(Failure::Quiet(INTERRUPTED)),
+    }
+    part.keep().map_err(unwritable)
 }
 
 async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
@@ -75,55 +84,38 @@ async fn copy(
     Ok(last)
 }
 
-/// A file that is there as a whole or not at all, or a device or pipe, which cannot be replaced.
-enum Target {
-    Whole { part: NamedTempFile, path: PathBuf },
-    Open(File),
+/// A device, a pipe or a descriptor, which cannot be replaced by a file.
+fn open_as_it_is(path: &Path) -> io::Result<Option<File>> {
+    if let Some(open) = open_descriptor(path)? {
+        return Ok(Some(open));
+    }
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => File::options().write(true).open(path).map(Some),
+        _ => Ok(None),
+    }
 }
 
-impl Target {
+/// A file that replaces another one as a whole, or not at all.
+struct Part {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Part {
     fn create(path: &Path) -> io::Result<Self> {
-        if let Some(open) = open_descriptor(path)? {
-            return Ok(Self::Open(open));
-        }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let there = fs::metadata(&path).ok();
-        if there.as_ref().is_some_and(|there| !there.is_file()) {
-            return Ok(Self::Open(File::options().write(true).open(path)?));
-        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // A new file gets what the umask leaves.
-        let part = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-        if let Some(there) = there {
-            part.as_file().set_permissions(there.permissions())?;
+        let file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        if let Ok(there) = fs::metadata(&path) {
+            file.as_file().set_permissions(there.permissions())?;
         }
-        Ok(Self::Whole { part, path })
+        Ok(Self { file, path })
     }
 
     fn keep(self) -> io::Result<()> {
-        match self {
-            Self::Whole { part, path } => {
-                part.persist(path)?;
-            }
-            Self::Open(_) => (),
-        }
+        self.file.persist(self.path)?;
         Ok(())
-    }
-}
-
-impl Write for Target {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Whole { part, .. } => part.write(bytes),
-            Self::Open(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Whole { part, .. } => part.flush(),
-            Self::Open(file) => file.flush(),
-        }
     }
 }
 

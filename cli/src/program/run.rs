@@ -11,22 +11,21 @@ use model::ProgramKind;
 use sandbox::{Call, Config, Input, Limits, Program, Sandbox, Source};
 use workloads::ProgramLimits;
 
-use super::put::{hash_of, read};
+use super::put::hash_of;
 use crate::arguments::{RunProgram, each_once};
 use crate::failure::Failure;
 use crate::print::unwritable;
 
 const DEFAULT_TIME: Duration = Duration::from_hours(1);
 
-pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
+pub(super) fn run(arguments: &RunProgram, bytes: Vec<u8>, stop: &AtomicBool) -> Result<(), Failure> {
     let directory = tempfile::tempdir().map_err(|error| Failure::Failed(format!("make a directory: {error}")))?;
     let config = Config { allow_native: true, ..Config::new(directory.path().join("sandbox"), 1) };
     let sandbox = Sandbox::open(config).map_err(|error| Failure::Failed(error.to_string()))?;
-    let (program, call) = (program(&arguments.file, directory.path())?, call(arguments)?);
+    let (program, call) = (program(bytes, directory.path())?, call(arguments)?);
     // Compiling is no part of a task's time.
-    let stop = AtomicBool::new(false);
-    sandbox.prepare(&program, &stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
-    let finished = sandbox.run(&program, &call, &stop, &mut |chunk| {
+    sandbox.prepare(&program, stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
+    let finished = sandbox.run(&program, &call, stop, &mut |chunk| {
         // Where nobody reads stderr there is nothing to be done.
         let _ = stderr().write_all(chunk);
     });
@@ -35,8 +34,7 @@ pub(super) fn run(arguments: &RunProgram) -> Result<(), Failure> {
     out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
 }
 
-fn program(path: &Path, directory: &Path) -> Result<Program, Failure> {
-    let bytes = read(path)?;
+fn program(bytes: Vec<u8>, directory: &Path) -> Result<Program, Failure> {
     let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
     match ProgramKind::of(&bytes) {
         Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),

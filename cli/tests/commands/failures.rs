@@ -173,6 +173,24 @@ fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_lead
     }
 }
 
+#[test]
+fn events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_before_any() {
+    let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    let reset = r#"{"asked_after":18446744073709551615,"oldest":1,"newest":7,"resumes_after":7}"#;
+    let first = format!("{stream}event: reset\nid: 7\ndata: {reset}\n\n");
+    let last = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let (url, server) = answer_each(vec![first, last]);
+    let output = divvy(&["job", "events", "--follow"]).env("DIVVY_URL", &url).output().expect("run the command");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "no event is missing: {output:?}");
+    let requests = server.join().expect("no panic");
+    let after = |request: &String| {
+        let request = request.to_ascii_lowercase();
+        request.lines().find_map(|line| Some(line.strip_prefix("last-event-id: ")?.to_owned()))
+    };
+    assert_eq!(requests.iter().map(after).collect::<Vec<_>>(), [Some(u64::MAX.to_string()), Some("7".to_owned())]);
+}
+
 /// A server that takes one request and answers this.
 fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
     answer_each(vec![answer])

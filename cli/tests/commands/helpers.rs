@@ -126,6 +126,19 @@ pub(crate) fn divvy(arguments: &[&str]) -> Command {
     command
 }
 
+/// The command with SIGHUP as it is by default, also where this test ignores it, as below `nohup`.
+pub(crate) fn minding_hang_up(command: &Command) -> Command {
+    let mut minding = Command::new("env");
+    minding.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => minding.env(name, value),
+            None => minding.env_remove(name),
+        };
+    }
+    minding
+}
+
 fn post(address: &str, path: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("connect");
     let head = format!(

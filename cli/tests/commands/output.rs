@@ -11,7 +11,7 @@ use api::{Job, JobPage};
 use model::{JobKind, JobState};
 use tempfile::tempdir;
 
-use crate::helpers::{Grid, assert_fails, divvy, eventually, gone};
+use crate::helpers::{Grid, assert_fails, divvy, eventually, gone, minding_hang_up};
 
 #[test]
 fn result_is_added_to_the_log_that_a_descriptor_appends_to() {
@@ -52,6 +52,27 @@ fn result_file_keeps_its_permissions() {
     grid.stdout(&["job", "result", &id, "--file", path.to_str().expect("UTF-8")]);
     assert!(fs::read_to_string(&path).expect("a file").contains("count"));
     assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn interrupted_result_leaves_no_part_of_a_file_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let folder = tempdir().expect("a folder");
+    let file = folder.path().join("result.json");
+    let entries = || fs::read_dir(folder.path()).expect("a folder").count();
+    let id = "0190a5b0-0000-7000-8000-000000000001";
+    let mut command = divvy(&["job", "result", id, "--file", file.to_str().expect("UTF-8"), "--coordinator", &url]);
+    let mut process = command.spawn().expect("run the command");
+    let (mut client, _) = listener.accept().expect("a client");
+    let lines = BufReader::new(client.try_clone().expect("a second handle")).lines().map_while(Result::ok);
+    assert!(lines.take_while(|line| !line.is_empty()).count() > 1, "the head of a request");
+    // The rest never comes.
+    client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").expect("answer");
+    eventually("there is a part of the file", || (entries() == 1).then_some(()));
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().expect("run kill").success());
+    let status = process.wait().expect("wait for the command");
+    assert_eq!((status.code(), entries()), (Some(130), 0));
 }
 
 #[test]
@@ -265,7 +286,7 @@ fn own_grid_leaves_no_directory_behind_when_it_is_interrupted() {
     let folder = tempdir().expect("a folder");
     for signal in ["-INT", "-TERM", "-HUP"] {
         let mut command = divvy(&["sum-of-primes", "1", "1e18", "--workers", "1"]);
-        let mut process = command.env("TMPDIR", folder.path()).spawn().expect("run the command");
+        let mut process = minding_hang_up(command.env("TMPDIR", folder.path())).spawn().expect("run the command");
         let entries = || fs::read_dir(folder.path()).expect("a folder").count();
         eventually("the grid has its directory", || (entries() == 1).then_some(()));
         // The handlers are there before the directory.

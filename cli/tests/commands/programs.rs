@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::{TempDir, tempdir};
 
-use crate::helpers::{assert_fails, divvy};
+use crate::helpers::{assert_fails, divvy, eventually, minding_hang_up};
 
 /// Imports with their real types, and memory for them.
 const PREAMBLE: &str = r#"
@@ -191,6 +191,25 @@ fn run_gives_an_executable_its_arguments_and_streams() {
     let output = run(&script, &options("7"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), stderr.as_ref()), (Some(1), "told\nerror: it exited with code 7\n"));
+}
+
+#[test]
+fn interrupted_run_leaves_no_directory_behind() {
+    let (files, folder) = (Files::new(), tempdir().expect("a folder"));
+    let entries = || fs::read_dir(folder.path()).expect("a folder").count();
+    let endless = files.module(r#"(func (export "_start") (loop $l (br $l)))"#);
+    for file in [files.write("script", "#!/bin/sh\nsleep 600\n"), endless] {
+        for signal in ["-INT", "-TERM", "-HUP"] {
+            let mut command = divvy(&["program", "run", file.to_str().expect("UTF-8")]);
+            let mut process = minding_hang_up(command.env("TMPDIR", folder.path())).spawn().expect("run the command");
+            // The handlers are there before the directory.
+            eventually("the program has its directory", || (entries() == 1).then_some(()));
+            let sent = Command::new("kill").args([signal, &process.id().to_string()]).status().expect("run kill");
+            assert!(sent.success());
+            let status = process.wait().expect("wait for the command");
+            assert_eq!((status.code(), entries()), (Some(130), 0), "{signal} {}", file.display());
+        }
+    }
 }
 
 /// A section of a module that means nothing.

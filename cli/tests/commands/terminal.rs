@@ -38,7 +38,9 @@ impl Terminal {
     fn run(grid: &Grid, line: &str, variables: &[(&str, &str)], size: (NonZeroU16, NonZeroU16)) -> Self {
         let (rows, columns) = size;
         let line = format!("stty rows {rows} cols {columns}; {line}");
-        let mut command = Command::new("script");
+        // A signal that this test ignores, as below `nohup`, no shell can catch.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", "script"]);
         command.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);
         command
             .env_remove("NO_COLOR")

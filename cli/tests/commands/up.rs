@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -68,22 +69,38 @@ fn start_that_waits_for_its_database_ends_well_at_a_signal() {
 #[test]
 fn python_workers_are_told_to_stop_once_by_the_keys_that_stop_the_grid() {
     let folder = tempdir().expect("a folder");
-    let (program, told) = (folder.path().join("divvy-python-worker"), folder.path().join("told"));
-    let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\necho ready >> TOLD\n\
-        while :; do sleep 0.1; done\n";
-    fs::write(&program, script.replace("TOLD", told.to_str().expect("UTF-8"))).expect("write a program");
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it a program");
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
-    let mut command = divvy(&["up", "--workers", "1", "--port", "0", "--python-workers", "1"]);
-    command.env("PATH", path).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut grid = Running(command.spawn().expect("start a grid"));
-    let told = || fs::read_to_string(&told).ok().filter(|told| !told.is_empty());
-    eventually("the worker runs", told);
+    let (mut grid, told) = grid_with_a_python_worker(folder.path());
+    let told = || fs::read_to_string(&told).ok();
     // Ctrl-C reaches every process of the terminal's group.
     let group = format!("-{}", grid.0.id());
     assert!(Command::new("kill").args(["-INT", "--", &group]).status().expect("run kill").success());
     assert_eq!(grid.0.wait().expect("it ends").code(), Some(0));
     assert_eq!(told().as_deref(), Some("ready\nTERM\n"));
+}
+
+#[test]
+fn python_workers_are_told_to_stop_where_the_grid_is_killed() {
+    let folder = tempdir().expect("a folder");
+    let (mut grid, told) = grid_with_a_python_worker(folder.path());
+    grid.0.kill().and_then(|()| grid.0.wait()).expect("kill the grid");
+    let told = || fs::read_to_string(&told).ok();
+    eventually("the worker is told", || told().filter(|told| told == "ready\nTERM\n"));
+}
+
+/// A grid in a process group of its own, and the file into which its one Python worker, which is a script in `folder` and runs, writes
+/// the signals that it gets. The worker ends after some minutes even so.
+fn grid_with_a_python_worker(folder: &Path) -> (Running, PathBuf) {
+    let (program, told) = (folder.join("divvy-python-worker"), folder.join("told"));
+    let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\necho ready >> TOLD\n\
+        for i in $(seq 3000); do sleep 0.1; done\n";
+    fs::write(&program, script.replace("TOLD", told.to_str().expect("UTF-8"))).expect("write a program");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it a program");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").expect("a path"));
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0", "--python-workers", "1"]);
+    command.env("PATH", path).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
+    let grid = Running(command.spawn().expect("start a grid"));
+    eventually("the worker runs", || fs::read_to_string(&told).ok().filter(|told| !told.is_empty()));
+    (grid, told)
 }
 
 #[test]

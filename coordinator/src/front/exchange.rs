@@ -52,6 +52,9 @@ impl Exchange {
 
     /// Whether all that the client has sent is there, and may be done twice.
     pub(super) fn may_be_repeated(&self) -> bool {
+        if prefers_a_job(&self.kept) {
+            return false;
+        }
         // A connection that broke before the client has said anything had no request.
         let is_repeatable = self.kept.is_empty() || REPEATABLE.iter().any(|method| self.kept.starts_with(method));
         let is_tls = self.kept.starts_with(TLS);
@@ -125,6 +128,12 @@ impl Exchange {
         // However it ends, both connections end with it.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
+}
+
+/// Whether a client would rather have a job than an answer, and gets another one each time it asks.
+fn prefers_a_job(request: &[u8]) -> bool {
+    let mut lines = request.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
+    lines.any(|line| line.to_ascii_lowercase().starts_with(b"prefer:"))
 }
 
 /// Whether a request has a key by which the coordinator knows it again.
@@ -211,5 +220,12 @@ mod tests {
         assert!(has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\n\r\n"));
         assert!(!has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\n\r\nidempotency-key: 7\r\n"));
         assert!(!has_idempotency_key(b""));
+    }
+
+    #[test]
+    fn a_sum_that_is_to_become_a_job_is_known_by_its_header() {
+        assert!(prefers_a_job(b"GET /sum-of-primes?a=1&b=2 HTTP/1.1\r\nHost: a\r\nPREFER: respond-async\r\n\r\n"));
+        assert!(!prefers_a_job(b"GET /sum-of-primes?a=1&b=2 HTTP/1.1\r\nHost: a\r\n\r\nprefer: wait=1"));
+        assert!(!prefers_a_job(b"\x16\x03\x01 of TLS"));
     }
 }

@@ -37,6 +37,9 @@ pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 /// How long a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest time that a worker may have computed where it is not known when its lease began: no lease lasts longer.
+const LONGEST_COMPUTATION: Duration = Duration::from_hours(24 * 366);
+
 /// The longest reason for a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
@@ -102,7 +105,7 @@ pub(super) async fn complete(
     let term = state.term()?;
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
     demand_objects(&term, attempt, &results).await?;
-    let busy = compute_us.map_or(held_for, Duration::from_micros);
+    let busy = computed(compute_us, held_for);
     let report = Report { value, results };
     let traced = traced_lease(&term.driver, attempt);
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
@@ -225,6 +228,14 @@ pub(super) async fn release(
     lease_ended(traced, attempt, LeaseEnd::Returned);
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// How long a worker has computed, as it says, but no longer than its lease has lasted: a clock that was set back makes times that
+/// cannot be, and their sums would have no place in the store.
+fn computed(compute_us: Option<u64>, held_for: Duration) -> Duration {
+    // A lease that was taken up again lasts longer than this coordinator knows.
+    let most = if held_for.is_zero() { LONGEST_COMPUTATION } else { held_for };
+    compute_us.map_or(held_for, |us| Duration::from_micros(us).min(most))
 }
 
 /// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report

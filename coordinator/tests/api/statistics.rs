@@ -80,6 +80,25 @@ async fn the_attempt_that_a_job_fails_with_is_counted() {
 }
 
 #[actix_web::test]
+async fn times_that_cannot_be_are_counted_as_the_time_of_their_leases() {
+    let grid = TestCoordinator::start(config());
+    let list = json!({"kind": "tasks", "params": {"list": [1, 2, 3]}});
+    let job = grid.submit(&list).await;
+    for _ in 0..3 {
+        let claimed = grid.claimed("one", &json!({"max_tasks": 1})).await;
+        // As of a clock that was set back in between.
+        let report = json!({"results": [1], "compute_us": u64::MAX});
+        assert_eq!(grid.report(&claimed, "complete", &report).await.status(), 204);
+    }
+    grid.job_in(job.id, JobState::Succeeded).await;
+    let page = periods(&grid, "grain=month&kind=tasks").await;
+    let sum = |figure: fn(&api::PeriodStatistics) -> u64| page.periods.iter().map(figure).sum::<u64>();
+    assert_eq!((sum(|p| p.tasks.succeeded), sum(|p| p.computing.count)), (3, 3));
+    let an_hour_us = 3_600_000_000;
+    assert!(sum(|p| p.computing.sum_us) < an_hour_us, "{page:?}");
+}
+
+#[actix_web::test]
 async fn pages_follow_each_other_and_a_name_of_tasks_is_counted_apart() {
     let grid = TestCoordinator::start(config());
     run_jobs(&grid).await;

@@ -114,7 +114,7 @@ pub struct Timeout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     task_seconds: Option<NonZeroU32>,
-    /// The job, from its submission to its end; a longer one has failed.
+    /// The job, from its submission, or its last retry, to its end; a longer one has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     job_seconds: Option<NonZeroU32>,

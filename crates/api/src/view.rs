@@ -105,7 +105,7 @@ pub struct Job {
     pub tasks: TaskCounts,
     /// How far it is.
     pub progress: JobProgress,
-    /// Leases given out for it since the coordinator's start.
+    /// Leases given out for it, those under way included.
     pub attempts: u64,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
@@ -143,7 +143,7 @@ pub struct SimulationStarted {
     pub jobs: Vec<Job>,
 }
 
-/// Answer to a change of many jobs at once, such as `POST /v1/jobs/cancel?tag=…`.
+/// Answer to a change of many jobs at once, such as `POST /v1/jobs/all/cancel?tag=…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// Jobs that the filter found.

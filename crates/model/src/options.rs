@@ -13,7 +13,7 @@ pub struct Timeout {
     /// One attempt at a task; a longer one has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_seconds: Option<NonZeroU32>,
-    /// The job, from its submission to its end; a longer one has failed.
+    /// The job, from its submission, or its last retry, to its end; a longer one has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_seconds: Option<NonZeroU32>,
 }

@@ -22,6 +22,7 @@ pub fn predicate(error: &str) -> Option<String> {
         "number too large to fit in target type" => "is too large",
         "number too small to fit in target type" => "is too small",
         "number would be zero for non-zero type" => "must be at least 1, but is 0",
+        "number out of range" => "must be a number from -1.7e308 to 1.7e308",
         "invalid float literal" => "must be a number",
         "cannot parse float from empty string" => "must be a number, but is empty",
         "provided string was not `true` or `false`" => "must be true or false",
@@ -264,6 +265,7 @@ mod tests {
         assert!(wrong::<NonZeroU64>(r#""a, expected b""#).ends_with(r#"but is "a, expected b""#));
         assert!(wrong::<u32>("1.5").ends_with("but is 1.5"));
         assert_eq!(wrong::<f64>("true"), "it must be a number, but is true");
+        assert_eq!(wrong::<f64>("-1e400"), "it must be a number from -1.7e308 to 1.7e308");
         assert_eq!(wrong::<bool>("null"), "it must be true or false, but is null");
         assert_eq!(wrong::<String>("[1]"), "it must be a string, but is an array");
         assert_eq!(wrong::<Vec<u8>>("{}"), "it must be an array, but is an object");

@@ -132,12 +132,17 @@ const OF_ALL_PROGRAMS: &[&str] = &[
 
 /// Warns about variables of the project's prefix that no program reads, such as misspelt ones.
 pub fn warn_about_unknown_variables(known: &[&[Variable]]) {
-    for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str() else { continue };
-        if name.starts_with(PREFIX) && !is_known(name, known) && !is_service_link(name, &value) {
-            warn!(variable = name, "a variable of this name is not read by any program: it has no effect");
-        }
+    for name in unknown_variables(known) {
+        warn!(variable = name, "a variable of this name is not read by any program: it has no effect");
     }
+}
+
+/// The variables of the project's prefix that no program reads.
+pub(crate) fn unknown_variables(known: &[&[Variable]]) -> Vec<String> {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let unknown = named
+        .filter(|(name, value)| name.starts_with(PREFIX) && !is_known(name, known) && !is_service_link(name, value));
+    unknown.map(|(name, _)| name).collect()
 }
 
 /// Whether some program of the project reads this variable.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
+use crate::config::unknown_variables;
 use crate::{exit_code, telemetry};
 
 /// Columns of a line of help.
@@ -12,6 +13,9 @@ const WIDTH: usize = 96;
 
 /// What every program takes.
 const OPTIONS: &str = "[--help | --version | --check-config]";
+
+/// Its options, each of which stands alone.
+const KNOWN: [&str; 5] = ["--help", "-h", "--version", "-V", "--check-config"];
 
 /// Wrong usage, as of every program of the project.
 const USAGE: u8 = 2;
@@ -76,18 +80,32 @@ impl Program {
             [] => return None,
             ["--help" | "-h"] => self.help(),
             ["--version" | "-V"] => format!("{} {}\n", self.name, self.version),
-            ["--check-config"] => return Some(exit_code(&telemetry::check().and_then(|()| (self.check)()))),
-            [first, ..] => {
-                let name = self.name;
-                telemetry::report_fatal(&format!(
-                    "{name} takes no argument such as {first:?}: its environment configures it (see --help)"
-                ));
+            ["--check-config"] => return Some(self.check_config()),
+            [first, rest @ ..] => {
+                telemetry::report_fatal(&self.refusal(first, rest));
                 return Some(ExitCode::from(USAGE));
             }
         };
         // A reader that has gone needs no help any more.
         let _ = stdout().write_all(text.as_bytes());
         Some(ExitCode::SUCCESS)
+    }
+
+    /// Checks the environment, and warns as a start does of variables that no program reads.
+    fn check_config(&self) -> ExitCode {
+        for name in unknown_variables(&[&self.variables]) {
+            telemetry::report_warning(&format!("no program reads the variable {name}: it has no effect"));
+        }
+        exit_code(&telemetry::check().and_then(|()| (self.check)()))
+    }
+
+    /// Why arguments are refused that are not one option alone.
+    fn refusal(&self, first: &str, rest: &[&str]) -> String {
+        let name = self.name;
+        match rest.first() {
+            Some(second) if KNOWN.contains(&first) => format!("{name} takes {first} alone, but {second:?} follows it"),
+            _ => format!("{name} takes no argument such as {first:?}: its environment configures it (see --help)"),
+        }
     }
 
     fn help(&self) -> String {
@@ -146,6 +164,24 @@ mod tests {
         ];
         let expected = expected.map(|(name, help)| Variable { name: name.to_owned(), help: help.to_owned() });
         assert_eq!(variables, expected);
+    }
+
+    #[test]
+    fn the_argument_that_is_too_many_is_named() {
+        let program = Program {
+            name: "divvy-x",
+            version: "1",
+            about: "Does it.",
+            commands: &[],
+            variables: Vec::new(),
+            check: || Ok(()),
+        };
+        assert_eq!(
+            program.refusal("--check-config", &["x"]),
+            r#"divvy-x takes --check-config alone, but "x" follows it"#
+        );
+        let other = program.refusal("y", &["--help"]);
+        assert!(other.starts_with(r#"divvy-x takes no argument such as "y": "#), "{other}");
     }
 
     #[test]

@@ -162,7 +162,8 @@ impl Route {
         Self { waits_briefly: true, ..self }
     }
 
-    /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` always may.
+    /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` may, unless its client
+    /// asks for a job by `Prefer`.
     #[must_use]
     pub const fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
@@ -184,6 +185,14 @@ impl Route {
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
+    }
+
+    /// Whether this request for it may be asked again where it is not known whether it was done.
+    #[must_use]
+    pub fn may_be_repeated(&self, request: &HttpRequest) -> bool {
+        // A sum that its client would rather have as a job leaves one behind each time.
+        let leaves_a_job = request.headers().contains_key("prefer");
+        (request.method().is_safe() && !leaves_a_job) || self.is_repeatable
     }
 
     /// Whether it waits only briefly for a leader.
@@ -328,4 +337,21 @@ pub(crate) fn with_head(methods: &str) -> String {
         }
     }
     all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_sum_that_is_to_become_a_job_is_not_asked_for_twice() {
+        let route = Route::new("GET", "/sum-of-primes", Right::Read).by_leader();
+        let plain = TestRequest::default().to_http_request();
+        let job = TestRequest::default().insert_header(("prefer", "wait=1")).to_http_request();
+        assert!(route.may_be_repeated(&plain) && !route.may_be_repeated(&job));
+        let change = TestRequest::default().method(Method::POST).to_http_request();
+        assert!(!route.may_be_repeated(&change) && route.repeatable().may_be_repeated(&change));
+    }
 }

@@ -101,18 +101,28 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
 /// Writes the error that ends the process as one line, whatever the filter of the logs is, and also where the logs could
 /// not be started: `DIVVY_LOG_FORMAT` alone decides how it looks.
 pub(crate) fn report_fatal(message: &str) {
+    report(("error", "ERROR"), message);
+}
+
+/// As [`report_fatal`], for what ends no process.
+pub(crate) fn report_warning(message: &str) {
+    report(("warning", "WARN"), message);
+}
+
+/// A level has a name for people and that of the log.
+fn report((word, level): (&str, &str), message: &str) {
     let is_json = std::env::var_os("DIVVY_LOG_FORMAT").is_some_and(|format| format == "json");
-    let line = if is_json { fatal_json(message) } else { format!("error: {message}") };
-    // A closed stderr must not turn the failure into a panic.
+    let line = if is_json { as_json(level, message) } else { format!("{word}: {message}") };
+    // A closed stderr must not turn the message into a panic.
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// The error with the fields that every line of the log has.
-fn fatal_json(message: &str) -> String {
+/// The message with the fields that every line of the log has.
+fn as_json(level: &str, message: &str) -> String {
     let mut timestamp = String::new();
     // Formatting into memory fails only where the clock cannot be read; the line is worth more than its time.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    json!({ "timestamp": timestamp, "level": "ERROR", "message": message, "target": "service" }).to_string()
+    json!({ "timestamp": timestamp, "level": level, "message": message, "target": "service" }).to_string()
 }
 
 /// Whether stderr is a terminal that may be coloured; see <https://no-color.org>.

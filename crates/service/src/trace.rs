@@ -61,7 +61,8 @@ pub fn start(service: &'static str, version: &'static str) {
         Ok(None) => return,
         Err(error) => return warn!(error = format!("{error:#}"), "no traces are sent"),
     };
-    let endpoint = settings.endpoint.clone();
+    // A query may hold a key.
+    let endpoint = settings.endpoint.split('?').next().unwrap_or_default().to_owned();
     match exporter::pipeline(settings, version) {
         Ok(pipeline) => {
             // The first one of the process goes on.

@@ -209,6 +209,7 @@ mod tests {
         let message = |json: &str| Sleep.parse(&raw(json.to_owned()), NonZeroU64::MIN).expect_err(json).message;
         assert_eq!(message("[0.5]"), "must be an object, but is an array");
         assert_eq!(message(r#"{"seconds":"1"}"#), r#"seconds must be a number, but is "1""#);
+        assert_eq!(message(r#"{"seconds":1e400}"#), "seconds must be a number from -1.7e308 to 1.7e308");
         let whole = "must be a whole number from 1 to 10000000";
         assert_eq!(message(r#"{"seconds":1,"tasks":1.5}"#), format!("tasks {whole}, but is 1.5"));
         assert_eq!(message("{}"), "seconds is missing");

@@ -286,7 +286,7 @@ fn invalid_params(path: &str, error: &serde_json::Error) -> InvalidJob {
     let message = match predicate(&cause) {
         Some(predicate) => format!("{place} {predicate}"),
         None if cause.starts_with("must ") => format!("{place} {cause}"),
-        None => format!("is wrong: {cause}"),
+        None => format!("{place} is wrong: {cause}"),
     };
     let message = message.trim_start();
     InvalidJob::new("params", message)

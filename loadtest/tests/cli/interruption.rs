@@ -19,7 +19,9 @@ fn interrupted_run_writes_a_report_that_says_so() {
 fn an_interrupted_run_writes_a_report(signal: &str) {
     let server = Server::start(Behavior::Correct);
     let bench = Bench::steady(50, 60.0, &[]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    // It minds the end of its terminal also where this test ignores it, as below `nohup`.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_loadtest")]);
     command.current_dir(bench.directory.path()).args(["scenario.toml", "--report", "report", "--url", &server.url()]);
     let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the binary");
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -85,7 +85,8 @@ class Process:
     def __init__(self, command: list[str], variables: Mapping[str, str]) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DIVVY_")}
         self.process = subprocess.Popen(
-            command,
+            # It minds the end of its terminal also where these tests ignore it, as below `nohup`.
+            ["/usr/bin/env", "--default-signal=HUP", *command],
             env={**environment, "PYTHONPATH": str(SDK), "PYTHONUNBUFFERED": "1", **variables},
             cwd=SDK,
             stdout=subprocess.PIPE,

@@ -166,6 +166,18 @@ fn claims_that_wait_are_answered_in_their_order() {
 }
 
 #[test]
+fn a_claim_of_many_tasks_leaves_a_share_to_others_that_wait() {
+    let mut grid = Harness::new();
+    let pullers = ["p", "q", "r"].map(|name| grid.puller(name));
+    for (number, (puller, max_tasks)) in (1..).zip(pullers.into_iter().zip([10, 1, 1])) {
+        grid.engine.wait_for_tasks(ClaimId(number), puller, max_tasks, grid.now);
+    }
+    let [first, second, third] =
+        ["deliver 1 0..1 to claim 1", "deliver 1 1..2 to claim 2", "deliver 1 2..3 to claim 3"];
+    assert_eq!(grid.take_up(1, JobKind::TASKS, 3), ["store 1 started", first, second, third]);
+}
+
+#[test]
 fn nothing_is_leased_while_too_much_waits_for_the_store() {
     let mut grid = Harness::new();
     for number in 1..=u128::from(MAX_UNSTORED) + 1 {

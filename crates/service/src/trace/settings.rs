@@ -60,6 +60,12 @@ impl Settings {
         if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
             return Ok(None);
         }
+        if has_user(&endpoint) {
+            bail!(
+                "OTEL_EXPORTER_OTLP_ENDPOINT must not have a user or a password, which no request would carry: \
+                 OTEL_EXPORTER_OTLP_HEADERS is for that"
+            );
+        }
         if let Some(protocol) = own_or_common("PROTOCOL").filter(|protocol| protocol != PROTOCOL) {
             bail!("OTEL_EXPORTER_OTLP_PROTOCOL is {protocol:?}, and only {PROTOCOL} is spoken");
         }
@@ -80,6 +86,12 @@ impl Settings {
             ca_file: own_or_common("CERTIFICATE").map(PathBuf::from),
         }))
     }
+}
+
+/// Whether a URL has a user or a password, which would come into logs.
+fn has_user(url: &str) -> bool {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 /// The SDK takes any other sampler for the default without a word.
@@ -159,6 +171,16 @@ mod tests {
         assert!(read(&[ENDPOINT, ratio]).is_err());
         assert!(read(&[ENDPOINT, ratio, ("OTEL_TRACES_SAMPLER_ARG", "1.5")]).is_err());
         assert!(read(&[ENDPOINT, ratio, ("OTEL_TRACES_SAMPLER_ARG", "0.25")]).expect("valid").is_some());
+    }
+
+    #[test]
+    fn an_endpoint_with_a_password_is_refused_without_repeating_it() {
+        for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
+            let error = format!("{:#}", read(&[(name, "https://me:hush@collector:4318/v1")]).expect_err(name));
+            assert!(error.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && !error.contains("hush"), "{error}");
+        }
+        let path = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/a@b?c@d");
+        assert!(read(&[path]).expect("valid").is_some());
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(crate) fn divvy(arguments: &[&str]) -> Command {
 impl Process {
     /// Starts a service that logs JSON; `variables` come last and so win.
     pub(crate) fn start(binary: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = command(binary);
+        // A service minds the end of its terminal also where these tests ignore it, as below `nohup`.
+        let mut command = clean(Command::new("/usr/bin/env"));
+        command.arg("--default-signal=HUP").arg(binaries().join(binary));
         command.env("DIVVY_LOG_FORMAT", "json").envs(variables.iter().copied());
         Self::spawn(command.stdout(Stdio::null()))
     }

@@ -298,23 +298,26 @@ def answering(status: int, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join([*lines, "\r\n"]).encode() + body
 
 
-def has_request(requests: IO[bytes]) -> bool:
-    """Reads one whole request, however many packets it came in; False at the connection's end."""
+def read_request(requests: IO[bytes]) -> str | None:
+    """The target of a request, read as a whole, however many packets it came in; None at the connection's end."""
+    _, _, first = requests.readline().partition(b" ")
     length = 0
     while (line := requests.readline()) != b"\r\n":
         if not line:
-            return False
+            return None
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
-    return len(requests.read(length)) == length
+    return first.split(b" ")[0].decode() if len(requests.read(length)) == length else None
 
 
 @contextmanager
-def serving(answer_to: Callable[[int, int], bool], *answers: bytes) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+def serving(
+    answer_to: Callable[[int, int], bool], *answers: bytes, targets: list[str] | None = None
+) -> Iterator[tuple[str, list[tuple[int, int]]]]:
     """A service that answers, or closes its connection where ``answer_to(connection, request)`` is false.
 
-    It gives one of ``answers`` after the other, and then the last one for ever.
+    It gives one of ``answers`` after the other, and then the last one for ever. ``targets`` gets those of the requests.
     """
     seen: list[tuple[int, int]] = []
     given = answers or (answering(204),)
@@ -322,7 +325,9 @@ def serving(answer_to: Callable[[int, int], bool], *answers: bytes) -> Iterator[
     def serve(number: int, connection: socket.socket) -> None:
         with connection, suppress(OSError), connection.makefile("rb") as requests:
             request = 0
-            while has_request(requests):
+            while (target := read_request(requests)) is not None:
+                if targets is not None:
+                    targets.append(target)
                 seen.append((number, request))
                 if not answer_to(number, request):
                     return

@@ -65,6 +65,27 @@ def test_events_go_on_after_an_outage_that_a_proxy_tells_of(status: int) -> None
         assert len(seen) == 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_before_any() -> None:
+    reset = (
+        b'event: reset\nid: 7\ndata: {"asked_after":18446744073709551615,"oldest":1,"newest":7,"resumes_after":7}\n\n'
+    )
+    event = {"seq": 8, "job": "one", "type": "succeeded"}
+    bodies = (reset, f"data: {json.dumps(event)}\n\n".encode())
+    streams = [answering(200, body, **{"content-type": "text/event-stream"}) for body in bodies]
+    targets: list[str] = []
+    with serving(lambda *_: True, *streams, targets=targets) as (url, _), Client(url) as client:
+        assert next(client.events()) == event
+
+    async def follow(url: str) -> Any:
+        async with AsyncClient(url) as client:
+            return await anext(client.events())
+
+    with serving(lambda *_: True, *streams, targets=targets) as (url, _):
+        assert asyncio.run(follow(url)) == event
+    assert targets == [f"/v1/events?after={2**64 - 1}", "/v1/events?after=7"] * 2
+
+
 def test_a_stream_of_what_are_no_events_is_opened_again() -> None:
     stream = answering(200, b"data: {}\n\n", **{"content-type": "text/event-stream"})
     with serving(lambda *_: True, stream) as (url, seen):

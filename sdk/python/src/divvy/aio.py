@@ -10,7 +10,6 @@ import json
 import random
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -23,7 +22,7 @@ from ._transport import FIRST_PAUSE, LONGEST_PAUSE
 from .calls import named_call, task_label
 from .client import filter_query, job_path, job_request, new_job_id
 from .errors import ClientClosed, DivvyError, GridUnreachable, Unavailable
-from .events import CONNECT_TIMEOUT, END_TYPES, FOREIGN, StreamReset
+from .events import BEYOND_ALL, CONNECT_TIMEOUT, END_TYPES, FOREIGN, StreamReset
 from .models import JobEvent
 
 if TYPE_CHECKING:
@@ -186,7 +185,8 @@ class AsyncClient(AsyncRequests):
     ) -> AsyncIterator[JobEvent]:
         """Events of one job until its end, or of all jobs for ever; see ``Client.events``."""
         path = "/v1/events" if id is None else job_path(id, "/events")
-        seen, last_seen_at, pause = after, time.monotonic(), FIRST_PAUSE
+        seen = BEYOND_ALL if id is None and after is None else after
+        last_seen_at, pause = time.monotonic(), FIRST_PAUSE
         while True:
             query = ([("after", seen)] if seen is not None else []) + ([] if follow else [("follow", "false")])
             try:
@@ -194,8 +194,7 @@ class AsyncClient(AsyncRequests):
                     async for event in events_of(response):
                         last_seen_at, pause = time.monotonic(), FIRST_PAUSE
                         if isinstance(event, StreamReset):
-                            seen = event.resumes_after
-                            warnings.warn(str(event), RuntimeWarning, stacklevel=2)
+                            seen = event.told(seen)
                         elif event is not None:
                             seen = event["seq"]
                             yield event

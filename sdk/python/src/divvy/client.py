@@ -7,7 +7,6 @@ import os
 import ssl
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ._trace import trace_headers
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 from .calls import named_call, task_label
 from .errors import GridUnreachable, Unavailable
-from .events import END_TYPES, IDLE_TIMEOUT, EventHub, StreamReset, parse_events
+from .events import BEYOND_ALL, END_TYPES, IDLE_TIMEOUT, EventHub, StreamReset, parse_events
 from .job import Job
 from .models import JobEvent
 
@@ -221,7 +220,8 @@ class Client:
         the grid does not have the next events any more, a warning says so, and the others follow.
         """
         path = "/v1/events" if id is None else job_path(id, "/events")
-        seen, last_seen_at, pause = after, time.monotonic(), FIRST_PAUSE
+        seen = BEYOND_ALL if id is None and after is None else after
+        last_seen_at, pause = time.monotonic(), FIRST_PAUSE
         while True:
             query = ([("after", seen)] if seen is not None else []) + ([] if follow else [("follow", "false")])
             try:
@@ -232,8 +232,7 @@ class Client:
                     for event in parse_events(stream.lines()):
                         last_seen_at, pause = time.monotonic(), FIRST_PAUSE
                         if isinstance(event, StreamReset):
-                            seen = event.resumes_after
-                            warnings.warn(str(event), RuntimeWarning, stacklevel=2)
+                            seen = event.told(seen)
                         elif event is not None:
                             seen = event["seq"]
                             yield event

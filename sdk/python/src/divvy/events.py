@@ -10,6 +10,7 @@ import json
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from .models import JobEvent
 
 #: Types of the events that end a job.
 END_TYPES = frozenset({"succeeded", "failed", "canceled"})
+
+#: No event has this number. Asked for what comes after it, a grid first tells the newest event's number: a connection
+#: to the events of all jobs that breaks before the first of them is then opened again without a gap.
+BEYOND_ALL = 2**64 - 1
 
 #: The coordinator sends a comment every 15 s.
 IDLE_TIMEOUT = 45.0
@@ -46,6 +51,12 @@ class StreamReset:
 
     def __str__(self) -> str:
         return f"the grid does not have the events after {self.asked_after}: going on after {self.resumes_after}"
+
+    def told(self, seen: int | None) -> int:
+        """Where the stream goes on. Warns of the gap, unless ``seen`` asked for nothing that there is."""
+        if seen != BEYOND_ALL:
+            warnings.warn(str(self), RuntimeWarning, stacklevel=3)
+        return self.resumes_after
 
 
 #: Takes an event, or None when the stream was away and the watcher must look for itself. Must return at once.

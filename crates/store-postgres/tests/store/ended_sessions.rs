@@ -140,6 +140,24 @@ async fn a_database_that_is_dropped_and_made_anew_is_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_has_lost_a_batch_without_events_is_told_of_and_nothing_is_refused_for_it() {
+    let database = Database::new();
+    let shared = database.open();
+    let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.commit(completed(id(1), 0..1, 1)).await.expect("room");
+    let lost = shared.lost();
+    // As a replica has it that did not get the last batch.
+    database.ask("UPDATE fence SET batch = batch - 1");
+    let refused = store.submit(range_job(2, 10)).await;
+    let is_said =
+        matches!(&refused, Err(SubmitError::Write(WriteError::Unavailable(why))) if why.contains("has lost commits"));
+    assert!(is_said, "{refused:?}");
+    let told = tokio::time::timeout(GOES_ON, lost).await.expect("it is told of");
+    assert!(told.contains(&database.name) && told.contains("has lost commits"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_clock_that_jumps_ahead_ends_a_lease_and_the_next_one_is_taken_at_once() {
     let database = Database::new();
     let shared = database.open();

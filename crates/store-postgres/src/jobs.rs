@@ -76,7 +76,7 @@ pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
 }
 
 /// One snapshot, and no bound on the time of a statement.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
 
 /// Those of the jobs that are not over.
 pub(crate) async fn unfinished(

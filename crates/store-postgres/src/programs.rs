@@ -125,8 +125,14 @@ pub(crate) async fn logs(
         })
     };
     let (first, beyond) = (tasks.start.column(), tasks.end.column());
-    let found = link.query(LOGS, &[&job.0, &first, &beyond, &(limit as u64).column()]).await?;
-    Ok(found.iter().filter_map(|row| unreadable.skip("log of a job", &job, log(row))).collect())
+    let mut asked = limit;
+    loop {
+        let found = link.query(LOGS, &[&job.0, &first, &beyond, &(asked as u64).column()]).await?;
+        let read = |row: &Row| unreadable.skip("log of a job", &job, log(row));
+        if let Some(page) = rows::page(&found, limit, &mut asked, read) {
+            return Ok(page);
+        }
+    }
 }
 
 fn record(row: &Row) -> Result<ProgramRecord, DbError> {

@@ -175,6 +175,14 @@ impl Term {
         Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
     }
 
+    /// Ends a term that could not begin. Returns its store, to be closed.
+    pub(crate) async fn abandon(self: Arc<Self>) -> Arc<Store> {
+        self.trust.end();
+        self.driver.end();
+        self.supervisor.stop().await;
+        Arc::clone(&self.store)
+    }
+
     fn lease_sender(&self, parts: &TermParts) -> LeaseSender {
         LeaseSender {
             driver: Arc::clone(&self.driver),

@@ -205,8 +205,8 @@ pub async fn events_go_on_behind_those_that_cannot_be_read(harness: &dyn Harness
         events.iter().map(|event| event.seq).collect::<Vec<_>>()
     };
     assert_eq!(seqs(0, 10).await, [1, 4, 5]);
-    // A reader goes on from the last one that it gets: it must get one where there is one.
-    assert_eq!((seqs(1, 1).await, seqs(1, 2).await.first().copied()), (vec![4], Some(4)));
+    // A reader goes on from the last one that it gets, and takes a page that is not full for the last.
+    assert_eq!((seqs(1, 1).await, seqs(0, 2).await), (vec![4], vec![1, 4]));
     assert_eq!(seqs(5, 10).await, [0; 0]);
     let fourth = store.events(3, None, 1).await.expect("readable").remove(0);
     assert_eq!((fourth.kind, fourth.counts.jobs_submitted, fourth.source), (EventKind::Submitted, 0, None));

@@ -172,9 +172,10 @@ impl Outbox {
             is_waiting = false;
             let page = self.runtime.block_on(self.store.events(session.sent, None, page))?;
             if page.is_empty() {
-                // They are forgotten.
+                // They are forgotten. The store's position stays: a database that has lost them gives their numbers again.
                 session.sent = target;
                 lock(&session.window).passed(target);
+                self.show_published(session)?;
             }
             for event in &page {
                 if !self.send(session, event, stop)? {
@@ -256,8 +257,12 @@ impl Outbox {
         (session.stored, session.stored_at) = (next, Instant::now());
         self.store.keep_events_from(next);
         self.figures.recovered(Part::Outbox);
+        self.show_published(session)
+    }
+
+    fn show_published(&self, session: &Session) -> Result<(), OutboxError> {
         let (_, lost) = self.positions()?;
-        self.figures.set_published(next, lost);
+        self.figures.set_published(lock(&session.window).settled(), lost);
         Ok(())
     }
 

@@ -179,6 +179,12 @@ impl Reads for Readers {
         })
     }
 
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.list(
+            move |link, unreadable| async move { programs::last_logs(&link, &unreadable, job, task, limit).await },
+        )
+    }
+
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
         self.any.read_long(move |link| async move { expired(&link, retention, now).await })
     }

@@ -187,6 +187,9 @@ pub trait Reads: Send + Sync {
     /// At most `limit` logs of attempts at a job's tasks from `task` on, by task, then in the order in which they ended.
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
+    /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>>;
+
     /// Those of the objects that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use model::JobId;
 
 use super::Store;
 use crate::batch::{Housekeeping, JobKey};
@@ -87,9 +88,7 @@ impl Store {
         for (key, job) in unswept {
             self.blocks.forget(job);
             if have_outputs.contains(&job) {
-                // Another owner may have swept it, and accepted a job under the same id since.
-                self.confirm().await?;
-                self.objects.delete_outputs(job).await?;
+                self.delete_outputs_of_forgotten(job).await?;
             }
             if let Err(error) = self.sweep(key).await {
                 damaged.leave(error)?;
@@ -122,6 +121,21 @@ impl Store {
                 }
                 Err(error) => damaged.leave(error)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes the outputs of a job that is out of sight, unless a job was accepted under the same id since, whose outputs are
+    /// in the same place: those that nobody counts go when that one is over.
+    async fn delete_outputs_of_forgotten(&self, job: JobId) -> Result<(), PruneError> {
+        // Another owner may have swept it, and accepted a job.
+        self.confirm().await?;
+        match self.reads.job(job).await {
+            Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => {}
+            Ok(None) => {
+                self.objects.delete_outputs(job).await?;
+            }
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

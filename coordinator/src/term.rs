@@ -310,3 +310,23 @@ async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::Retention;
+    use store::memory::Memory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_term_that_does_not_begin_acts_no_more_and_lets_its_store_go() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let trust = Trust::for_ever();
+        let (term, _queues) = Term::new(&Config::default(), store, trust.clone(), true);
+        let store = term.abandon().await;
+        assert!(!trust.holds());
+        assert_eq!(Arc::strong_count(&store), 1);
+        close(store).await.expect("nothing waits");
+    }
+}

@@ -257,3 +257,25 @@ impl Store {
         self.objects.delete_leftover_programs(&*self.reads, now).await
     }
 }
+
+#[cfg(all(test, feature = "suite"))]
+mod tests {
+    use crate::memory::Memory;
+    use crate::suite::helpers::*;
+    use crate::{ChangeKind, Submission};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_has_the_id_of_one_that_is_being_forgotten_has_payloads_of_its_own() {
+        let store = Memory::new().store(KEEP_ALL).expect("a thread");
+        store.submit(tasks_job(1, vec![raw("\"old\"")])).await.expect("room");
+        assert_eq!(store.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"old\"");
+        store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+        let retention = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+        let expired = store.reads.expired(retention, Timestamp::now()).await.expect("readable");
+        store.forget(&expired, &mut Pruned::default(), &mut Damaged::default()).await.expect("room");
+        assert_eq!(store.submit(tasks_job(1, vec![raw("\"new\"")])).await, Ok(Submission::New));
+        assert_eq!(store.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"new\"");
+    }
+}

@@ -85,7 +85,19 @@ impl Leadership {
             self.end(Epoch(before));
         }
         let Some(candidacy) = &self.candidacy else { return };
-        match self.open(candidacy, trust.clone()).await {
+        let begun = match open(candidacy, trust.epoch()).await {
+            Ok(store) => {
+                let (term, queues) = Term::new(&self.parts.config, store, trust.clone(), true);
+                let begun = Arc::clone(&term).start(queues, &self.parts).await;
+                if begun.is_err() {
+                    // Its store takes some time to close while the database is away: the lease is given up before.
+                    self.ending.spawn(async move { close(term.abandon().await).await });
+                }
+                begun
+            }
+            Err(error) => Err(error),
+        };
+        match begun {
             Ok(running) if trust.holds() => {
                 info!(%epoch, "this coordinator leads");
                 self.parts.metrics.took_over();
@@ -102,17 +114,6 @@ impl Leadership {
                 candidacy.election.stand_back(epoch);
             }
         }
-    }
-
-    async fn open(&self, candidacy: &Candidacy, trust: Trust) -> anyhow::Result<RunningTerm> {
-        let (shared, retention, epoch) = (Arc::clone(&candidacy.shared), candidacy.retention, trust.epoch());
-        let opened = spawn_blocking(move || {
-            let parts = shared.lead(epoch).context("open the store to lead")?;
-            Store::start(parts, retention).context("start the store's writer")
-        });
-        let store = Arc::new(opened.await.context("open the store")??);
-        let (term, queues) = Term::new(&self.parts.config, store, trust, true);
-        term.start(queues, &self.parts).await
     }
 
     /// Nothing of the term leaves this process from now on; the rest of its end goes on beside the next one.
@@ -155,6 +156,15 @@ impl Leadership {
         self.role.end();
         while self.ending.join_next().await.is_some() {}
     }
+}
+
+async fn open(candidacy: &Candidacy, epoch: Epoch) -> anyhow::Result<Arc<Store>> {
+    let (shared, retention) = (Arc::clone(&candidacy.shared), candidacy.retention);
+    let opened = spawn_blocking(move || {
+        let parts = shared.lead(epoch).context("open the store to lead")?;
+        Store::start(parts, retention).context("start the store's writer")
+    });
+    Ok(Arc::new(opened.await.context("open the store")??))
 }
 
 async fn part_ended(running: &mut Option<RunningTerm>) -> anyhow::Error {

@@ -264,8 +264,11 @@ impl Logs {
             self.kept.clear();
         }
         let kept = self.kept.entry(attempt.job).or_default();
-        *kept += bytes;
-        *kept <= MAX_JOB_LOG_BYTES
+        let fits = *kept + bytes <= MAX_JOB_LOG_BYTES;
+        if fits {
+            *kept += bytes;
+        }
+        fits
     }
 
     /// A log is not stored after all.
@@ -361,6 +364,15 @@ mod tests {
         assert_eq!(take(&leased(&[1]), ABANDONED_AFTER), gone);
         assert!(take(&leased(&[]), ABANDONED_AFTER * 3 / 2 - Duration::from_millis(1)).is_empty());
         assert!(logs.live(attempt(1, 0).job, &(0..9)).iter().all(|log| log.task == 1));
+    }
+
+    #[test]
+    fn a_log_that_does_not_fit_leaves_room_for_a_shorter_one() {
+        let logs = TaskLogs::default();
+        let is_kept = |task, bytes| logs.logs().is_kept(attempt(1, task), bytes);
+        assert!(is_kept(0, MAX_JOB_LOG_BYTES - 1));
+        assert!(!is_kept(1, 2));
+        assert!(is_kept(2, 1));
     }
 
     #[tokio::test]

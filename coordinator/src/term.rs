@@ -175,6 +175,14 @@ impl Term {
         Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
     }
 
+    /// Ends a term that could not begin. Returns its store, to be closed.
+    pub(crate) async fn abandon(self: Arc<Self>) -> Arc<Store> {
+        self.trust.end();
+        self.driver.end();
+        self.supervisor.stop().await;
+        Arc::clone(&self.store)
+    }
+
     fn lease_sender(&self, parts: &TermParts) -> LeaseSender {
         LeaseSender {
             driver: Arc::clone(&self.driver),
@@ -300,5 +308,25 @@ async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention)
         if let Err(error) = store.prune_statistics_at(statistics, moment.instant, moment.at).await {
             warn!(%error, "cannot forget old statistics");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::Retention;
+    use store::memory::Memory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_term_that_does_not_begin_acts_no_more_and_lets_its_store_go() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let trust = Trust::for_ever();
+        let (term, _queues) = Term::new(&Config::default(), store, trust.clone(), true);
+        let store = term.abandon().await;
+        assert!(!trust.holds());
+        assert_eq!(Arc::strong_count(&store), 1);
+        close(store).await.expect("nothing waits");
     }
 }

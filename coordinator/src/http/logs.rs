@@ -115,33 +115,37 @@ async fn list(state: &State, store: &Store, wanted: Wanted, from: u64, epoch: u6
     let is_over = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?.state.is_over();
     // Before the kept ones: what ends in between is seen at least once.
     let live = state.programs.logs.live(job, &tasks);
-    let mut logs: Vec<_> =
-        store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?.into_iter().map(of_ended).collect();
-    let next = logs.last().map(|last| last.task).filter(|_| logs.len() == MAX_LOGS);
-    if let Some(next) = next {
-        // The next page begins with a whole task, unless this one is full of one.
-        if logs.first().is_some_and(|first| first.task < next) {
-            logs.retain(|log| log.task < next);
+    let beyond = tasks.end;
+    let mut ended = store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?;
+    let mut next = ended.last().map(|last| last.task).filter(|_| ended.len() == MAX_LOGS);
+    if let Some(last) = next {
+        // The next page begins with a whole task.
+        if ended.first().is_some_and(|first| first.task < last) {
+            ended.retain(|log| log.task < last);
+        } else {
+            ended = store.last_logs(job, last, MAX_LOGS).await.map_err(from_read)?;
+            next = Some(last + 1).filter(|next| *next < beyond);
         }
-    } else {
-        let is_kept = |log: &TaskLog| logs.iter().any(|kept| kept.task == log.task && kept.attempt == log.attempt);
-        let live: Vec<_> = live.into_iter().filter(|log| !is_kept(log)).collect();
-        logs.extend(live);
     }
-    let is_stuck = next.is_some() && logs.last().map(|log| log.task) == next;
-    let next_page_token = next.map(|next| (next + u64::from(is_stuck)).to_string());
-    Ok(LogPage { logs, next_page_token, cursor, is_over })
+    let mut logs: Vec<_> = ended.into_iter().map(of_ended).collect();
+    let is_of_page = |log: &TaskLog| next.is_none_or(|next| log.task < next);
+    add_running(&mut logs, live.into_iter().filter(is_of_page).collect());
+    Ok(LogPage { logs, next_page_token: next.map(|next| next.to_string()), cursor, is_over })
 }
 
-/// The logs of the attempts at one task.
+/// Adds the logs of attempts that run, unless they have ended meanwhile.
+fn add_running(logs: &mut Vec<TaskLog>, mut running: Vec<TaskLog>) {
+    running.retain(|log| logs.iter().all(|ended| (ended.task, ended.attempt) != (log.task, log.attempt)));
+    logs.append(&mut running);
+}
+
+/// The logs of the attempts at one task, the last [`MAX_LOGS`] of those that have ended.
 pub(super) async fn of_task(state: &State, store: &Store, job: JobId, task: u64) -> Result<Vec<TaskLog>, ApiError> {
     let tasks = task..task.saturating_add(1);
     let live = state.programs.logs.live(job, &tasks);
-    let ended = store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?;
+    let ended = store.last_logs(job, task, MAX_LOGS).await.map_err(from_read)?;
     let mut logs: Vec<_> = ended.into_iter().map(of_ended).collect();
-    let running: Vec<_> =
-        live.into_iter().filter(|log| logs.iter().all(|ended| ended.attempt != log.attempt)).collect();
-    logs.extend(running);
+    add_running(&mut logs, live);
     Ok(logs)
 }
 
@@ -205,7 +209,7 @@ async fn stored(store: &Store, job: JobId, attempts: &[Attempt]) -> Result<Vec<T
     let tasks: BTreeSet<u64> = attempts.iter().map(|attempt| attempt.task).collect();
     let mut found = Vec::new();
     for task in tasks {
-        let logs = store.logs(job, task..task.saturating_add(1), MAX_LOGS).await.map_err(from_read)?;
+        let logs = store.last_logs(job, task, MAX_LOGS).await.map_err(from_read)?;
         let is_wanted =
             |log: &store::TaskLog| attempts.iter().any(|ended| (ended.task, ended.id) == (log.task, log.attempt));
         found.extend(logs.into_iter().filter(is_wanted).map(of_ended));

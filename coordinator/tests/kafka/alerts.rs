@@ -75,3 +75,30 @@ fn records_that_are_deleted_before_they_are_read_are_counted_and_told_and_the_re
     assert_eq!(coordinator.kafka()["records_missed"], 15);
     assert_eq!(alerts(&[before, scrape(&coordinator)]), ["DivvyKafkaLost"]);
 }
+
+#[test]
+fn events_that_retention_deletes_before_they_are_published_are_counted_and_told_and_the_rest_goes_out() {
+    let broker = Broker::shared();
+    let mut coordinator = Coordinator::start(&broker);
+    coordinator.post("/v1/jobs", &job(0));
+    coordinator.wait_until_published();
+    let before = scrape(&coordinator);
+    coordinator.stop();
+    // Nothing is published for a while, and nothing that is over is kept.
+    coordinator.start_again_with(&[("DIVVY_KAFKA_BROKERS", ""), ("DIVVY_RETENTION_BYTES", "1")]);
+    for number in 1..4 {
+        let id = coordinator.post("/v1/jobs", &job(number))["id"].as_str().expect("an id").to_owned();
+        coordinator.post(&format!("/v1/jobs/{id}/cancel"), "");
+    }
+    coordinator.kill_and_start_again();
+    eventually("only the open job is left", || (wait_for_jobs(&coordinator, 1).len() == 1).then_some(()));
+    coordinator.stop();
+    coordinator.start_again_with(&[("DIVVY_KAFKA_BROKERS", broker.address().as_str())]);
+    coordinator.wait_until_published();
+    let kafka = coordinator.kafka();
+    assert_eq!((&kafka["published_event"], &kafka["lost_events"]), (&json!(7), &json!(6)));
+    assert_eq!(alerts(&[before, scrape(&coordinator)]), ["DivvyKafkaLost"]);
+    coordinator.post("/v1/jobs", &job(4));
+    coordinator.wait_until_published();
+    assert_eq!(read_by_number(&broker.records("events")), [1, 8]);
+}

@@ -129,6 +129,8 @@ pub(crate) struct Leader {
     work: Work,
     epoch: Epoch,
     latest_event: watch::Sender<u64>,
+    /// What the database has lost.
+    lost: watch::Sender<Option<String>>,
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
     /// A batch that may be committed, with its answers.
@@ -154,6 +156,7 @@ impl Leader {
         target: &Arc<Target>,
         epoch: Epoch,
         latest_event: watch::Sender<u64>,
+        lost: watch::Sender<Option<String>>,
     ) -> Result<(Self, u64), LeadershipError> {
         let mut line = Line::new(target).map_err(|error| LeadershipError::Unavailable(error.to_string()))?;
         let (io, slot) = (line.io.clone(), &mut line.link);
@@ -163,7 +166,7 @@ impl Leader {
             return Err(LeadershipError::Lost { epoch, current: fence.epoch });
         }
         raise_latest(&latest_event, fence.event);
-        let leader = Self { line, work: Work::default(), epoch, latest_event, last: None, in_doubt: None };
+        let leader = Self { line, work: Work::default(), epoch, latest_event, lost, last: None, in_doubt: None };
         Ok((leader, fence.batch))
     }
 
@@ -198,6 +201,9 @@ impl Leader {
         if fence.epoch != batch.epoch {
             return Err(BatchError::Superseded { current: fence.epoch });
         }
+        if let Some(last) = self.last.as_ref().map(|(id, _)| *id).filter(|last| *last > fence.batch) {
+            return Err(self.note_lost(last, fence.batch));
+        }
         match self.in_doubt.take() {
             Some((id, answers)) if id == batch.id && fence.batch == id => {
                 Ok(Applied { answers, latest_event: fence.event })
@@ -207,6 +213,19 @@ impl Leader {
                 Err(BatchError::Deterministic { entry: None, reason })
             }
         }
+    }
+
+    /// The database has not got a batch that was committed. Nothing is wrong with those that follow it: they wait for the end
+    /// of this coordinator.
+    fn note_lost(&self, last: u64, found: u64) -> BatchError {
+        let place = &self.line.target.place;
+        let lost = format!(
+            "the database {place} has lost commits: it had batches of epoch {} up to {last}, and now has them up to {found}",
+            self.epoch
+        );
+        let error = BatchError::RolledBack(WriteError::Unavailable(lost.clone()));
+        self.lost.send_replace(Some(lost));
+        if self.in_doubt.is_some() { still_in_doubt(error) } else { error }
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
 }
 
 /// One snapshot, and no bound on the time of a statement.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
 
 /// Those of the jobs that are not over.
 pub(crate) async fn unfinished(
@@ -144,16 +144,18 @@ pub(crate) async fn events(
     const OF_ONE: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
          jobs.kind, jobs.task, counts, source FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $3 AND seq > $1 ORDER BY seq LIMIT $2";
-    let (mut after, limit) = (after.column(), (limit as u64).column());
+    let (mut after, mut events) = (after.column(), Vec::new());
     loop {
+        let wanted = limit - events.len();
+        let most = (wanted as u64).column();
         let found = match job {
-            None => link.query(ALL, &[&after, &limit]).await?,
-            Some(job) => link.query(OF_ONE, &[&after, &limit, &job.0]).await?,
+            None => link.query(ALL, &[&after, &most]).await?,
+            Some(job) => link.query(OF_ONE, &[&after, &most, &job.0]).await?,
         };
-        let events: Vec<_> = found.iter().filter_map(|row| readable_event(row, unreadable)).collect();
+        events.extend(found.iter().filter_map(|row| readable_event(row, unreadable)));
         match found.last() {
-            // A caller goes on from the last event that it gets.
-            Some(last) if events.is_empty() => after = rows::get(last, 0)?,
+            // Others may stand behind those that cannot be read.
+            Some(last) if found.len() == wanted && events.len() < limit => after = rows::get(last, 0)?,
             Some(_) | None => return Ok(events),
         }
     }
@@ -169,8 +171,13 @@ pub(crate) async fn last_events(
     const LAST: &str = "SELECT seq, jobs.id, events.kind, at, events.tasks_done, tasks_total, events.error, \
          jobs.kind, jobs.task, counts, source FROM jobs \
          JOIN events ON events.job = jobs.key WHERE jobs.id = $1 ORDER BY seq DESC LIMIT $2";
-    let found = link.query(LAST, &[&job.0, &(limit as u64).column()]).await?;
-    Ok(found.iter().filter_map(|row| readable_event(row, unreadable)).collect())
+    let mut asked = limit;
+    loop {
+        let found = link.query(LAST, &[&job.0, &(asked as u64).column()]).await?;
+        if let Some(page) = rows::page(&found, limit, &mut asked, |row| readable_event(row, unreadable)) {
+            return Ok(page);
+        }
+    }
 }
 
 fn readable_event(row: &Row, unreadable: &Unreadable) -> Option<JobEvent> {

@@ -180,7 +180,7 @@ impl Shared for PostgresStore {
 
     fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {
         let latest_event = self.latest_event.clone();
-        let (leader, last_batch) = Leader::open(&self.target, epoch, latest_event.clone())?;
+        let (leader, last_batch) = Leader::open(&self.target, epoch, latest_event.clone(), self.lost.clone())?;
         let (reads, objects) = (self.readers.clone(), self.objects.clone());
         Ok(Parts { backend: Box::new(leader), reads, objects, epoch, last_batch, latest_event })
     }

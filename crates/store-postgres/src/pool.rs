@@ -19,7 +19,7 @@ use crate::target::Target;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read may take in all; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the read may take that a leader cannot begin without. Its statements have no bound of their own.
+/// How long the reads may take that a leader cannot do without. Their statements have no bound of their own.
 const LONG_READ_DEADLINE: Duration = Duration::from_mins(10);
 /// How long telling the server to cancel may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -25,6 +25,8 @@ const PUT_LOG: &str = "INSERT INTO logs (job, task, attempt, worker, ended_at, o
      SELECT key, $2, $3, $4, $5, $6, $7 FROM jobs WHERE id = $1";
 const LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
      WHERE job = (SELECT key FROM jobs WHERE id = $1) AND task >= $2 AND task < $3 ORDER BY task, seq LIMIT $4";
+const LAST_LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
+     WHERE job = (SELECT key FROM jobs WHERE id = $1) AND task = $2 ORDER BY seq DESC LIMIT $3";
 
 pub(crate) async fn apply(link: &Link, change: &ProgramChange) -> Result<Answer, DbError> {
     match change {
@@ -113,20 +115,46 @@ pub(crate) async fn logs(
     tasks: &Range<u64>,
     limit: usize,
 ) -> Result<Vec<TaskLog>, DbError> {
-    let log = |row: &Row| {
-        Ok::<_, DbError>(TaskLog {
-            job,
-            task: rows::count(row, 0)?,
-            attempt: AttemptId(rows::get(row, 1)?),
-            worker: rows::get(row, 2)?,
-            ended_at: rows::time(row, 3)?,
-            omitted_bytes: rows::count(row, 4)?,
-            text: rows::get(row, 5)?,
-        })
-    };
     let (first, beyond) = (tasks.start.column(), tasks.end.column());
-    let found = link.query(LOGS, &[&job.0, &first, &beyond, &(limit as u64).column()]).await?;
-    Ok(found.iter().filter_map(|row| unreadable.skip("log of a job", &job, log(row))).collect())
+    let mut asked = limit;
+    loop {
+        let found = link.query(LOGS, &[&job.0, &first, &beyond, &(asked as u64).column()]).await?;
+        let read = |row: &Row| unreadable.skip("log of a job", &job, log(job, row));
+        if let Some(page) = rows::page(&found, limit, &mut asked, read) {
+            return Ok(page);
+        }
+    }
+}
+
+/// In the order in which they ended.
+pub(crate) async fn last_logs(
+    link: &Link,
+    unreadable: &Unreadable,
+    job: JobId,
+    task: u64,
+    limit: usize,
+) -> Result<Vec<TaskLog>, DbError> {
+    let mut asked = limit;
+    loop {
+        let found = link.query(LAST_LOGS, &[&job.0, &task.column(), &(asked as u64).column()]).await?;
+        let read = |row: &Row| unreadable.skip("log of a job", &job, log(job, row));
+        if let Some(mut page) = rows::page(&found, limit, &mut asked, read) {
+            page.reverse();
+            return Ok(page);
+        }
+    }
+}
+
+fn log(job: JobId, row: &Row) -> Result<TaskLog, DbError> {
+    Ok(TaskLog {
+        job,
+        task: rows::count(row, 0)?,
+        attempt: AttemptId(rows::get(row, 1)?),
+        worker: rows::get(row, 2)?,
+        ended_at: rows::time(row, 3)?,
+        omitted_bytes: rows::count(row, 4)?,
+        text: rows::get(row, 5)?,
+    })
 }
 
 fn record(row: &Row) -> Result<ProgramRecord, DbError> {

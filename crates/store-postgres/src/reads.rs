@@ -179,8 +179,14 @@ impl Reads for Readers {
         })
     }
 
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.list(
+            move |link, unreadable| async move { programs::last_logs(&link, &unreadable, job, task, limit).await },
+        )
+    }
+
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
-        self.any.read(move |link| async move { expired(&link, retention, now).await })
+        self.any.read_long(move |link| async move { expired(&link, retention, now).await })
     }
 
     fn positions(&self) -> Reading<'_, Vec<(String, Position)>> {
@@ -286,20 +292,31 @@ async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbE
     found.iter().map(read).collect()
 }
 
-/// Jobs to be forgotten, those that ended first in front.
+/// Jobs to be forgotten, those that ended first in front. However many are kept, retention must come to its end.
 async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Vec<(JobKey, u64)>, DbError> {
+    link.client.batch_execute(jobs::BEGIN).await?;
+    let found = expired_in_snapshot(link, retention, now).await;
+    // Also after an error, so that the next read finds no transaction.
+    let ended = link.client.batch_execute("COMMIT").await;
+    let found = found?;
+    ended?;
+    found.iter().map(|row| Ok((JobKey(rows::get(row, 0)?), rows::about(row, 1)?))).collect()
+}
+
+async fn expired_in_snapshot(link: &Link, retention: Retention, now: Timestamp) -> Result<Vec<Row>, DbError> {
     const TOTAL: &str = "SELECT coalesce(sum(bytes), 0)::bigint FROM jobs WHERE finished_at IS NOT NULL";
     const BY_AGE: &str = "SELECT key, bytes FROM jobs WHERE finished_at <= $1 ORDER BY finished_at, key LIMIT $2";
+    // Sums up those alone that one call may forget.
     const BY_SIZE: &str = "SELECT key, bytes FROM (SELECT key, bytes, finished_at, \
-         sum(bytes) OVER (ORDER BY finished_at, key) - bytes AS before FROM jobs WHERE finished_at IS NOT NULL) AS over_ \
-         WHERE finished_at <= $1 OR before < $3::bigint ORDER BY finished_at, key LIMIT $2";
+         sum(bytes) OVER (ORDER BY finished_at, key) - bytes AS before FROM (SELECT key, bytes, finished_at FROM jobs \
+         WHERE finished_at IS NOT NULL ORDER BY finished_at, key LIMIT $2) AS oldest) AS over_ \
+         WHERE finished_at <= $1 OR before < $3::bigint ORDER BY finished_at, key";
     let total = link.query_opt(TOTAL, &[]).await?.map_or(Ok(0), |row| rows::about(&row, 0))?;
     let excess = total.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
-    let found = if excess == 0 {
-        link.query(BY_AGE, &[&oldest, &EXPIRED]).await?
+    if excess == 0 {
+        link.query(BY_AGE, &[&oldest, &EXPIRED]).await
     } else {
-        link.query(BY_SIZE, &[&oldest, &EXPIRED, &excess.column()]).await?
-    };
-    found.iter().map(|row| Ok((JobKey(rows::get(row, 0)?), rows::about(row, 1)?))).collect()
+        link.query(BY_SIZE, &[&oldest, &EXPIRED, &excess.column()]).await
+    }
 }

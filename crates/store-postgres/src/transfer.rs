@@ -197,8 +197,9 @@ impl TransferTarget for Transfer {
     fn finish(&mut self, marks: &Marks) -> Result<(), TransferError> {
         let Marks { epoch, latest_event, store } = marks;
         let (epoch, event, link) = (epoch.column(), latest_event.column(), &self.link);
-        // Blocks of numbers begin behind those that are in use.
-        let blocks = "SELECT setval('job_blocks', (SELECT coalesce(max(key), 0) / 1024 + 1 FROM jobs)), \
+        // Blocks of numbers begin behind those that are in use, also by jobs that are out of sight, of which rows may be left.
+        let blocks = "SELECT setval('job_blocks', (SELECT coalesce(max(taken), 0) / 1024 + 1 FROM \
+             (SELECT max(key) AS taken FROM jobs UNION ALL SELECT max(job) FROM swept) AS used)), \
              setval('attempt_blocks', (SELECT coalesce(max(id), 0) / 1048576 + 1 FROM attempts))";
         let finishing = async {
             link.client.execute("UPDATE lease SET epoch = $1, holder = NULL, expires_at = 'epoch'", &[&epoch]).await?;

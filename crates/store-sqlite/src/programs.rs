@@ -112,17 +112,37 @@ pub(crate) fn logs(
         "SELECT task, attempt, worker, ended_at, omitted, text FROM logs
          WHERE job = (SELECT key FROM jobs WHERE id = ?1) AND task >= ?2 AND task < ?3 ORDER BY task, rowid",
     )?;
-    let log = |row: &Row<'_>| {
-        Ok(TaskLog {
-            job,
-            task: column::count(row, 0)?,
-            attempt: AttemptId(column::uuid(row, 1)?),
-            worker: row.get(2)?,
-            ended_at: column::time(row, 3)?,
-            omitted_bytes: column::count(row, 4)?,
-            text: row.get(5)?,
-        })
-    };
     let mut rows = select.query((job.0.as_bytes(), tasks.start.column(), tasks.end.column()))?;
-    column::readable(&mut rows, limit, |row| column::skip(unreadable, "log of a job", &job, log(row)))
+    column::readable(&mut rows, limit, |row| column::skip(unreadable, "log of a job", &job, log(job, row)))
+}
+
+/// In the order in which they ended.
+pub(crate) fn last_logs(
+    db: &Connection,
+    unreadable: &Unreadable,
+    job: JobId,
+    task: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<TaskLog>> {
+    let mut select = db.prepare_cached(
+        "SELECT task, attempt, worker, ended_at, omitted, text FROM logs
+         WHERE job = (SELECT key FROM jobs WHERE id = ?1) AND task = ?2 ORDER BY rowid DESC",
+    )?;
+    let mut rows = select.query((job.0.as_bytes(), task.column()))?;
+    let mut logs =
+        column::readable(&mut rows, limit, |row| column::skip(unreadable, "log of a job", &job, log(job, row)))?;
+    logs.reverse();
+    Ok(logs)
+}
+
+fn log(job: JobId, row: &Row<'_>) -> rusqlite::Result<TaskLog> {
+    Ok(TaskLog {
+        job,
+        task: column::count(row, 0)?,
+        attempt: AttemptId(column::uuid(row, 1)?),
+        worker: row.get(2)?,
+        ended_at: column::time(row, 3)?,
+        omitted_bytes: column::count(row, 4)?,
+        text: row.get(5)?,
+    })
 }

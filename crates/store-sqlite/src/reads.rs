@@ -122,6 +122,10 @@ impl Reads for Readers {
         self.list(&self.any, move |db, unreadable| programs::logs(db, unreadable, job, &tasks, limit))
     }
 
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.list(&self.any, move |db, unreadable| programs::last_logs(db, unreadable, job, task, limit))
+    }
+
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>> {
         Box::pin(self.lists.read(move |db| results::named(db, names)))
     }

@@ -146,6 +146,11 @@ impl Target for Transfer {
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'events'", []).map_err(failed)?;
         let sequence = "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)";
         db.execute(sequence, [number(latest_event)]).map_err(failed)?;
+        // Nor may the key of a job that is out of sight, of which rows may be left.
+        db.execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'", []).map_err(failed)?;
+        let sequence = "INSERT INTO sqlite_sequence (name, seq) SELECT 'jobs', coalesce(max(taken), 0) FROM \
+             (SELECT max(key) AS taken FROM jobs UNION ALL SELECT max(job) FROM swept)";
+        db.execute(sequence, []).map_err(failed)?;
         db.execute_batch("COMMIT").map_err(failed)
     }
 }

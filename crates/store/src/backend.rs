@@ -144,8 +144,8 @@ pub trait Reads: Send + Sync {
     /// The block of payloads that the task is in.
     fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>>;
 
-    /// At most `limit` events with a number above `after`, of one job or of all, ascending; none only where there are no
-    /// more. What an event counts and where it is from is left out where it cannot be read.
+    /// At most `limit` events with a number above `after`, of one job or of all, ascending. What an event counts and where it
+    /// is from is left out where it cannot be read.
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>>;
 
     /// The last events of a job, at most `limit`, the newest first.
@@ -186,6 +186,9 @@ pub trait Reads: Send + Sync {
 
     /// At most `limit` logs of attempts at a job's tasks from `task` on, by task, then in the order in which they ended.
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>>;
+
+    /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
     /// Those of the objects that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;

@@ -201,6 +201,8 @@ impl Store {
     /// # Errors
     /// They could not be read.
     pub async fn unfinished_jobs(&self, ids: Vec<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
+        // Another coordinator may have accepted a job under the id of one that was forgotten.
+        ids.iter().for_each(|id| self.blocks.forget(*id));
         self.reads.unfinished(ids).await
     }
 
@@ -210,8 +212,16 @@ impl Store {
     /// Another job has its name, or it could not be made durable: unless that is in doubt it is not accepted then and
     /// will not be.
     pub async fn submit(&self, job: impl Into<Arc<NewJob>>) -> Result<Submission, SubmitError> {
-        match self.call(Entry::Submission(job.into())).await? {
-            Answer::Submitted(submission) => Ok(submission),
+        let job: Arc<NewJob> = job.into();
+        let id = job.id;
+        match self.call(Entry::Submission(job)).await? {
+            Answer::Submitted(submission) => {
+                if submission == Submission::New {
+                    // Payloads of a job that was forgotten may be kept under its id.
+                    self.blocks.forget(id);
+                }
+                Ok(submission)
+            }
             Answer::Mismatch(existing) => Err(SubmitError::Mismatch { existing }),
             other @ (Answer::Done | Answer::Elsewhere(_) | Answer::Deleted(_) | Answer::Refused(_)) => {
                 Err(WriteError::Unavailable(format!("a submission was answered with {other:?}")).into())

@@ -175,6 +175,7 @@ macro_rules! suite {
                 an_output_is_there_after_a_restart_if_it_is_what_was_announced,
                 results_have_the_content_of_objects_in_its_place,
                 outputs_go_with_their_job_and_count_as_what_it_takes_up,
+                outputs_of_a_job_that_has_the_id_of_one_that_is_being_forgotten_stay,
                 outputs_that_never_counted_are_deleted_once_their_job_is_over,
             }
             async positions {

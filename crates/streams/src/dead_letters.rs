@@ -60,8 +60,10 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// Whether the record is longer than the topic takes, or with its batch, which has no other, longer than a segment of it.
 fn is_too_large(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+    use RDKafkaErrorCode::{MessageBatchTooLarge, MessageSizeTooLarge};
+    matches!(error.rdkafka_error_code(), Some(MessageSizeTooLarge | MessageBatchTooLarge))
 }
 
 /// How much of a record goes into its dead letter.

@@ -48,8 +48,11 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn set_published(&self, next: u64, lost: u64) {
+    pub(crate) fn set_published(&self, next: u64) {
         self.published.store(next.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_lost(&self, lost: u64) {
         let before = self.lost.swap(lost, Ordering::Relaxed);
         if lost > before {
             warn!(events = lost - before, "retention has deleted events before they were published");

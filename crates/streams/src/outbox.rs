@@ -32,6 +32,8 @@ const PAGE: usize = 2_000;
 const MAX_OUTSTANDING: usize = 40_000;
 /// How often the store is told how far the events are: what may be sent again after a crash.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the store is asked how many events were lost: it answers with all positions, those of the partitions of jobs too.
+const LOST_INTERVAL: Duration = Duration::from_secs(10);
 /// How long an idle relay waits before it looks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
@@ -109,6 +111,8 @@ struct Session {
     /// The position in the store.
     stored: u64,
     stored_at: Instant,
+    /// When the store was asked how many events were lost.
+    lost_at: Instant,
     /// The last event that was sent.
     sent: u64,
     /// Whether the session before has failed: the first event goes alone.
@@ -139,13 +143,14 @@ impl Outbox {
         // Events count from 1.
         let next = stored.max(1);
         self.store.keep_events_from(next);
-        self.figures.set_published(next, lost);
+        self.figures.set_published(next);
+        self.figures.set_lost(lost);
         let window = Arc::new(Mutex::new(Window::new(next)));
         let deliveries = Deliveries { window: Arc::clone(&window) };
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
-        let (sent, topic) = (next - 1, self.settings.topics().events().into());
-        let mut session = Session { producer, window, stored, stored_at, sent, is_careful, topic, latest };
+        let (sent, topic, lost_at) = (next - 1, self.settings.topics().events().into(), stored_at);
+        let mut session = Session { producer, window, stored, stored_at, lost_at, sent, is_careful, topic, latest };
         let mut ended = Ok(());
         while ended.is_ok() && stop.may_act() {
             ended = self.step(&mut session, stop);
@@ -172,9 +177,11 @@ impl Outbox {
             is_waiting = false;
             let page = self.runtime.block_on(self.store.events(session.sent, None, page))?;
             if page.is_empty() {
-                // They are forgotten.
+                // They are forgotten. The store's position stays: a database that has lost them gives their numbers again.
                 session.sent = target;
                 lock(&session.window).passed(target);
+                self.figures.set_published(lock(&session.window).settled());
+                self.note_lost(session);
             }
             for event in &page {
                 if !self.send(session, event, stop)? {
@@ -188,6 +195,9 @@ impl Outbox {
         session.producer.poll(if is_waiting { Duration::from_millis(10) } else { Duration::ZERO });
         self.check(session)?;
         self.tell(session);
+        if session.lost_at.elapsed() >= LOST_INTERVAL {
+            self.note_lost(session);
+        }
         self.store_position(session, false)
     }
 
@@ -256,9 +266,17 @@ impl Outbox {
         (session.stored, session.stored_at) = (next, Instant::now());
         self.store.keep_events_from(next);
         self.figures.recovered(Part::Outbox);
-        let (_, lost) = self.positions()?;
-        self.figures.set_published(next, lost);
+        self.figures.set_published(lock(&session.window).settled());
         Ok(())
+    }
+
+    /// Retention may delete events while no broker is there.
+    fn note_lost(&self, session: &mut Session) {
+        session.lost_at = Instant::now();
+        match self.positions() {
+            Ok((_, lost)) => self.figures.set_lost(lost),
+            Err(error) => tracing::debug!(%error, "the store does not say how many events were lost"),
+        }
     }
 
     /// The first event to be published, and how many were lost.

@@ -33,6 +33,9 @@ const RESERVED: [&str; 18] = [
     "test.mock.num.brokers",
     "transactional.id",
 ];
+/// Other names of settings that the parts have a value for. Of two names librdkafka takes the value that it is told last.
+const OTHER_NAMES: [(&str, &str); 2] =
+    [("compression.codec", "compression.type"), ("linger.ms", "queue.buffering.max.ms")];
 /// How often topics and partitions that were added are looked for, at the least,
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// and librdkafka's setting of it.
@@ -163,7 +166,9 @@ impl Settings {
         // Answers that are lost while the connection stays are waited for as long.
         config.set("socket.timeout.ms", "20000");
         config.set("reconnect.backoff.max.ms", "2000").set(REFRESH_INTERVAL, "30000");
-        for (key, value) in own {
+        let is_given = |name: &str| self.extra.iter().any(|(key, _)| key == name);
+        let is_given_otherwise = |key: &str| OTHER_NAMES.iter().any(|(name, other)| *name == key && is_given(other));
+        for (key, value) in own.iter().filter(|(key, _)| !is_given_otherwise(key)) {
             config.set(*key, *value);
         }
         for (key, value) in &self.extra {
@@ -197,8 +202,11 @@ impl Settings {
         context: C,
         together: u32,
     ) -> Result<BaseProducer<C>, KafkaError> {
+        self.producer_config(together).create_with_context(context)
+    }
+
+    fn producer_config(&self, together: u32) -> ClientConfig {
         let mut config = self.client(&[
-            ("batch.num.messages", together.to_string().as_str()),
             ("compression.codec", "lz4"),
             ("linger.ms", "20"),
             // The broker decides what is too large for a topic.
@@ -207,7 +215,9 @@ impl Settings {
             ("queue.buffering.max.kbytes", "131072"),
         ]);
         config.set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
-        config.create_with_context(context)
+        // Whatever holds for the events' batches: a record that must go alone would be refused with those beside it.
+        config.set("batch.num.messages", together.to_string());
+        config
     }
 
     /// A consumer that keeps no offsets of its own.
@@ -308,6 +318,22 @@ mod tests {
         for config in ["acks=all", "retries=100", "linger.ms=50", "compression.type=zstd"] {
             assert!(Settings::parse("one:1", config).is_ok(), "{config}");
         }
+    }
+
+    #[test]
+    fn records_that_go_alone_do_so_whatever_is_set_for_batches() {
+        let settings = Settings::parse("one:1", "batch.num.messages=5000,linger.ms=50").expect("valid");
+        let config = settings.producer_config(1);
+        assert_eq!((config.get("batch.num.messages"), config.get("linger.ms")), (Some("1"), Some("50")));
+    }
+
+    #[test]
+    fn a_setting_counts_by_each_of_its_names() {
+        let config = |config| Settings::parse("one:1", config).expect("valid").producer_config(1);
+        let named = config("compression.type=zstd,queue.buffering.max.ms=50");
+        assert_eq!((named.get("compression.codec"), named.get("linger.ms")), (None, None));
+        assert_eq!(named.get("compression.type"), Some("zstd"));
+        assert_eq!(config("").get("compression.codec"), Some("lz4"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub(crate) struct Window {
     outstanding: BTreeSet<u64>,
     /// The number after that of the last event that was sent.
     beyond: u64,
+    /// The number after the last one of which there was no event.
+    passed: u64,
     /// Whether any event is acknowledged.
     is_proved: bool,
     failed: Option<String>,
@@ -28,7 +30,7 @@ impl Window {
 
     /// There are no events up to this number beside those that were sent.
     pub(crate) fn passed(&mut self, seq: u64) {
-        self.beyond = self.beyond.max(seq + 1);
+        self.passed = self.passed.max(seq + 1);
     }
 
     pub(crate) fn acknowledged(&mut self, seq: u64) {
@@ -65,9 +67,14 @@ impl Window {
         self.outstanding.len()
     }
 
-    /// The number of the first event that is not acknowledged.
+    /// The number of the first event that is not acknowledged, else that after the last one.
     pub(crate) fn next(&self) -> u64 {
         self.outstanding.first().copied().unwrap_or(self.beyond)
+    }
+
+    /// The same, behind the numbers too of which there was no event.
+    pub(crate) fn settled(&self) -> u64 {
+        self.outstanding.first().copied().unwrap_or(self.beyond.max(self.passed))
     }
 }
 
@@ -88,8 +95,13 @@ mod tests {
         assert_eq!(window.next(), 9);
         window.acknowledged(9);
         assert_eq!((window.next(), window.len()), (10, 0));
+        // Events of these numbers may come all the same, where the database has lost some.
         window.passed(12);
-        assert_eq!(window.next(), 13);
+        assert_eq!((window.next(), window.settled()), (10, 13));
+        window.sent(14);
+        assert_eq!((window.next(), window.settled()), (14, 14));
+        window.acknowledged(14);
+        assert_eq!((window.next(), window.settled()), (15, 15));
         window.fail("first".to_owned());
         window.fail("second".to_owned());
         assert_eq!(window.failure(), Some("first"));

@@ -102,6 +102,12 @@ impl Coordinator {
         *self = Self::start_on(directory, variables);
     }
 
+    /// The same, with these variables from now on.
+    pub(crate) fn start_again_with(&mut self, variables: &[(&str, &str)]) {
+        self.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.start_again();
+    }
+
     /// The status and the body of an answer.
     pub(crate) fn try_request(&self, method: &str, target: &str, body: &str) -> (u16, String) {
         ask(self.public, method, target, body)

@@ -1,10 +1,13 @@
-//! Rows that the server cannot read: chunks of their long texts are gone.
+//! Rows that the server cannot read, as where chunks of their long texts are gone, or cannot delete.
 
+use model::JobState;
 use store::suite::damaged::a_job_that_is_damaged_meanwhile_stops_alone;
-use store::{ReadError, Store, WriteError};
+use store::{ReadError, Retention, Store, WriteError};
 use test_postgres::Server;
 
 use crate::helpers::*;
+
+const KEEP_NOTHING: Retention = Retention { max_age: std::time::Duration::ZERO, max_bytes: u64::MAX };
 
 /// Takes the chunks of a job's long text away, as a lost page does.
 fn damage(database: &Database, number: i64) {
@@ -39,10 +42,35 @@ async fn a_row_that_the_server_cannot_read_is_canceled_and_forgotten() {
     assert!(matches!(store.job(id(2)).await, Err(ReadError::Unreadable { .. })));
     assert_eq!(store.cancel_unread(id(2), at(9), "why".to_owned()).await, Ok(true));
     store.close().expect("all is committed");
-    let retention = store::Retention { max_age: std::time::Duration::ZERO, max_bytes: u64::MAX };
-    let store = Store::start(lead(&database.open()), retention).expect("a thread");
+    let store = Store::start(lead(&database.open()), KEEP_NOTHING).expect("a thread");
     let open = store.unfinished().await.expect("the others are there");
     assert_eq!(open.iter().map(|job| job.record.id).collect::<Vec<_>>(), [id(1), id(3)]);
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
     assert_eq!(database.ask("SELECT count(*) FROM jobs"), "2");
+}
+
+/// Has the server find a row damaged when it is deleted, as it finds one of a lost page.
+fn damage_deletion(database: &Database, table: &str, row: &str) {
+    database.ask(&format!(
+        "CREATE FUNCTION damaged() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'invalid page' USING ERRCODE = 'XX001'; END $$; \
+         CREATE TRIGGER damaged BEFORE DELETE ON {table} FOR EACH ROW WHEN ({row}) EXECUTE FUNCTION damaged()"
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_old_jobs_that_alone_stays_whose_row_the_server_cannot_delete() {
+    let of_second = format!("OLD.submitted_at = {}", at(2).as_nanosecond());
+    for (table, row, forgotten, left) in [("jobs", &*of_second, 2, "1|0|2"), ("events", "OLD.seq = 2", 3, "0|1|2")] {
+        let database = Database::new();
+        let store = Store::start(lead(&database.open()), KEEP_NOTHING).expect("a thread");
+        for number in 1..4 {
+            store.submit(range_job(number, 10)).await.expect("room");
+            store.commit(ended(id(number), JobState::Failed, None)).await.expect("room");
+        }
+        damage_deletion(&database, table, row);
+        assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(forgotten), "{table}");
+        let counts = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM swept), (SELECT count(*) FROM events)";
+        assert_eq!(database.ask(counts), left, "{table}");
+    }
 }

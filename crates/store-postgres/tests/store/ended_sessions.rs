@@ -1,5 +1,5 @@
 //! What an operator does to the database under coordinators that run: ends sessions, makes it read-only, changes defaults,
-//! drops it.
+//! locks it, drops it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,6 +137,47 @@ async fn a_database_that_is_dropped_and_made_anew_is_told_of() {
     Server::shared().psql("postgres", &format!("CREATE DATABASE {}", database.name));
     let told = tokio::time::timeout(GOES_ON, lost).await.expect("it is told of");
     assert!(told.contains(&database.name) && told.contains("its tables are gone"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_has_lost_a_batch_without_events_is_told_of_and_nothing_is_refused_for_it() {
+    let database = Database::new();
+    let shared = database.open();
+    let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.commit(completed(id(1), 0..1, 1)).await.expect("room");
+    let lost = shared.lost();
+    // As a replica has it that did not get the last batch.
+    database.ask("UPDATE fence SET batch = batch - 1");
+    let refused = store.submit(range_job(2, 10)).await;
+    let is_said =
+        matches!(&refused, Err(SubmitError::Write(WriteError::Unavailable(why))) if why.contains("has lost commits"));
+    assert!(is_said, "{refused:?}");
+    let told = tokio::time::timeout(GOES_ON, lost).await.expect("it is told of");
+    assert!(told.contains(&database.name) && told.contains("has lost commits"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_jobs_are_looked_for_however_long_that_takes() {
+    let database = Database::new();
+    let store = Arc::new(Store::start(lead(&database.open()), KEEP_ALL).expect("a thread"));
+    store.submit(range_job(1, 10)).await.expect("room");
+    // Reads an event, too, as only the first one does.
+    store.prune().await.expect("readable");
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE divvy.jobs").await.expect("locked");
+    let pruning = tokio::spawn({
+        let store = store.clone();
+        async move { store.prune().await }
+    });
+    // Any other read is over by then.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '15500 ms'";
+    eventually("the read waits or is over", async || pruning.is_finished() || database.ask(waiting) == "1").await;
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(pruning.await.expect("no panic").map(|pruned| pruned.jobs), Ok(0));
+    driving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -256,6 +256,14 @@ impl Reads for MemoryReads {
         })
     }
 
+    fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>> {
+        self.read(|state| {
+            let Some(job) = state.job(job) else { return Vec::new() };
+            let logs: Vec<_> = job.logs.iter().filter(|log| log.task == task).collect();
+            logs[logs.len().saturating_sub(limit)..].iter().copied().cloned().collect()
+        })
+    }
+
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
         self.read(|state| state.statistics.periods(&query, after.as_ref(), limit))
     }

@@ -110,4 +110,12 @@ impl Store {
     pub async fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Result<Vec<TaskLog>, ReadError> {
         self.reads.logs(job, tasks, limit).await
     }
+
+    /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub async fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Result<Vec<TaskLog>, ReadError> {
+        self.reads.last_logs(job, task, limit).await
+    }
 }

@@ -6,16 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use model::JobId;
 
 use super::Store;
 use crate::batch::{Housekeeping, JobKey};
-use crate::error::{PruneError, ReadError};
+use crate::error::{PruneError, ReadError, WriteError};
 use crate::record::Pruned;
 use crate::retention::Retention;
 use crate::statistics::StatisticsRetention;
 
 /// Jobs that are taken out of sight in one batch.
 const FORGOTTEN_AT_ONCE: usize = 256;
+/// Damaged jobs that one call leaves as they are. Where there are more, the damage may be everybody's.
+const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
 /// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
@@ -25,10 +28,42 @@ const PARTS_INTERVAL: Duration = Duration::from_mins(10);
 /// How often objects that no row names are looked for.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
+/// Jobs of which damaged rows cannot be deleted.
+#[derive(Default)]
+struct Damaged {
+    jobs: u32,
+    last: Option<WriteError>,
+}
+
+impl Damaged {
+    /// Leaves a job as it is.
+    ///
+    /// # Errors
+    /// It is not for damage that it cannot be deleted, or too much is damaged.
+    fn leave(&mut self, error: WriteError) -> Result<(), WriteError> {
+        if !is_damage(&error) || self.jobs == MAX_DAMAGED {
+            return Err(error);
+        }
+        self.jobs += 1;
+        self.last = Some(error);
+        Ok(())
+    }
+
+    fn tell(&self) {
+        if let Some(error) = &self.last {
+            tracing::warn!(jobs = self.jobs, %error, "jobs with damaged rows are not forgotten: all others are");
+        }
+    }
+}
+
+fn is_damage(error: &WriteError) -> bool {
+    matches!(error, WriteError::Corrupt(_))
+}
+
 impl Store {
     /// Forgets jobs that are over, the oldest first, as far as [`Retention`] asks, with their rows, events and results;
     /// and deletes objects that no row names. Where the clock has jumped forward, nothing is forgotten for its new time
-    /// before an hour has really passed.
+    /// before an hour has really passed. A few jobs whose rows are damaged stay, and are told of.
     ///
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
@@ -45,28 +80,70 @@ impl Store {
         let mut pruned = Pruned::default();
         let now = self.believed_time(instant, system).await?;
         let expired = self.expired(now).await?;
-        for some in expired.chunks(FORGOTTEN_AT_ONCE) {
-            let keys = some.iter().map(|&(key, _)| key).collect();
-            let forgotten = self.housekeep(Housekeeping::Forget(keys)).await?;
-            pruned.jobs += forgotten;
-            if forgotten > 0 {
-                pruned.bytes += some.iter().map(|&(_, bytes)| bytes).sum::<u64>();
-            }
-        }
+        let mut damaged = Damaged::default();
+        self.forget(&expired, &mut pruned, &mut damaged).await?;
         let unswept = self.reads.unswept().await?;
         // One look for all of them: few jobs have outputs that are objects.
         let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
         for (key, job) in unswept {
             self.blocks.forget(job);
             if have_outputs.contains(&job) {
-                // Another owner may have swept it, and accepted a job under the same id since.
-                self.confirm().await?;
-                self.objects.delete_outputs(job).await?;
+                self.delete_outputs_of_forgotten(job).await?;
             }
-            while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
+            if let Err(error) = self.sweep(key).await {
+                damaged.leave(error)?;
+            }
         }
+        damaged.tell();
         self.delete_objects(now).await?;
         Ok(pruned)
+    }
+
+    /// Takes jobs out of sight, many at a time. A batch that meets damage is halved, so that the other jobs of it go.
+    async fn forget(
+        &self,
+        expired: &[(JobKey, u64)],
+        pruned: &mut Pruned,
+        damaged: &mut Damaged,
+    ) -> Result<(), WriteError> {
+        let mut parts: Vec<_> = expired.chunks(FORGOTTEN_AT_ONCE).rev().collect();
+        while let Some(part) = parts.pop() {
+            let keys = part.iter().map(|&(key, _)| key).collect();
+            match self.housekeep(Housekeeping::Forget(keys)).await {
+                Ok(0) => {}
+                Ok(jobs) => {
+                    pruned.jobs += jobs;
+                    pruned.bytes += part.iter().map(|&(_, bytes)| bytes).sum::<u64>();
+                }
+                Err(error) if is_damage(&error) && part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => damaged.leave(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the outputs of a job that is out of sight, unless a job was accepted under the same id since, whose outputs are
+    /// in the same place: those that nobody counts go when that one is over.
+    async fn delete_outputs_of_forgotten(&self, job: JobId) -> Result<(), PruneError> {
+        // Another owner may have swept it, and accepted a job.
+        self.confirm().await?;
+        match self.reads.job(job).await {
+            Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => {}
+            Ok(None) => {
+                self.objects.delete_outputs(job).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Deletes what is left of a job that is out of sight.
+    async fn sweep(&self, key: JobKey) -> Result<(), WriteError> {
+        while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
+        Ok(())
     }
 
     /// Jobs to be forgotten: not those that are only past their age and have events to be published.
@@ -178,5 +255,27 @@ impl Store {
         // The same program may be on its way: its object must not go between the look for its row and the row.
         let _lock = self.programs.write().await;
         self.objects.delete_leftover_programs(&*self.reads, now).await
+    }
+}
+
+#[cfg(all(test, feature = "suite"))]
+mod tests {
+    use crate::memory::Memory;
+    use crate::suite::helpers::*;
+    use crate::{ChangeKind, Submission};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_has_the_id_of_one_that_is_being_forgotten_has_payloads_of_its_own() {
+        let store = Memory::new().store(KEEP_ALL).expect("a thread");
+        store.submit(tasks_job(1, vec![raw("\"old\"")])).await.expect("room");
+        assert_eq!(store.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"old\"");
+        store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+        let retention = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+        let expired = store.reads.expired(retention, Timestamp::now()).await.expect("readable");
+        store.forget(&expired, &mut Pruned::default(), &mut Damaged::default()).await.expect("room");
+        assert_eq!(store.submit(tasks_job(1, vec![raw("\"new\"")])).await, Ok(Submission::New));
+        assert_eq!(store.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"new\"");
     }
 }

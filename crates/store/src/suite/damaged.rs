@@ -205,8 +205,8 @@ pub async fn events_go_on_behind_those_that_cannot_be_read(harness: &dyn Harness
         events.iter().map(|event| event.seq).collect::<Vec<_>>()
     };
     assert_eq!(seqs(0, 10).await, [1, 4, 5]);
-    // A reader goes on from the last one that it gets: it must get one where there is one.
-    assert_eq!((seqs(1, 1).await, seqs(1, 2).await.first().copied()), (vec![4], Some(4)));
+    // A reader goes on from the last one that it gets, and takes a page that is not full for the last.
+    assert_eq!((seqs(1, 1).await, seqs(0, 2).await), (vec![4], vec![1, 4]));
     assert_eq!(seqs(5, 10).await, [0; 0]);
     let fourth = store.events(3, None, 1).await.expect("readable").remove(0);
     assert_eq!((fourth.kind, fourth.counts.jobs_submitted, fourth.source), (EventKind::Submitted, 0, None));
@@ -273,7 +273,7 @@ pub async fn rows_beside_jobs_that_cannot_be_read_are_left_out(harness: &dyn Har
     let mut bytes: Vec<_> = programs.iter().map(|program| program.bytes).collect();
     bytes.sort_unstable();
     assert_eq!(bytes, [5, 7]);
-    let logs = store.logs(id(2), 0..3, 5).await.expect("the other is there");
+    let logs = store.logs(id(2), 0..3, 1).await.expect("the other is there");
     assert_eq!(logs.iter().map(|log| log.task).collect::<Vec<_>>(), [1]);
     let minutes = Query { grain: Grain::Minute, starts: Timestamp::MIN..Timestamp::MAX, kind: None };
     let periods = store.periods(minutes, None, 1).await.expect("the other is there");

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Harness;
 use super::helpers::*;
-use crate::{Change, ChangeKind, NewJob, Outcome, OutputError, Retention, Store};
+use crate::{Batch, Change, ChangeKind, Entry, Housekeeping, NewJob, Outcome, OutputError, Retention, Store};
 
 fn attempt(number: u128) -> AttemptId {
     AttemptId(Uuid::from_u128(number))
@@ -166,6 +166,34 @@ pub async fn outputs_go_with_their_job_and_count_as_what_it_takes_up(harness: &d
     assert_eq!(store.has_output(id(1), 0, &object).await, Ok(false));
     assert_eq!(store.has_output(id(2), 0, &object).await, Ok(true));
     assert_eq!(objects.names().await.map(|names| names.len()), Ok(1));
+}
+
+pub async fn outputs_of_a_job_that_has_the_id_of_one_that_is_being_forgotten_stay(harness: &dyn Harness) {
+    let content = text(100_000);
+    let hand = async |store: &Store, by| {
+        let object = object(attempt(by), content.as_bytes());
+        hand_in(store, id(1), 0, object, content.as_bytes()).await.expect("room");
+        object
+    };
+    let store = harness.open();
+    store.submit(program_job(1, 2)).await.expect("room");
+    hand(&store, 7).await;
+    store.commit(change(id(1), Timestamp::now(), ChangeKind::Canceled)).await.expect("room");
+    store.close().expect("all is committed");
+    // Its owner ends when it is out of sight and its outputs are there.
+    let mut parts = harness.parts();
+    let retention = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+    let expired = parts.reads.expired(retention, Timestamp::now()).await.expect("readable");
+    let forget = Housekeeping::Forget(expired.into_iter().map(|(key, _)| key).collect());
+    let batch = Batch { id: 1, epoch: parts.epoch, entries: vec![Entry::Housekeeping(forget)] };
+    parts.backend.apply(&batch).expect("room");
+    drop(parts);
+
+    let store = harness.open();
+    store.submit(program_job(1, 2)).await.expect("its id is free");
+    let object = hand(&store, 8).await;
+    store.prune().await.expect("room");
+    assert_eq!(store.has_output(id(1), 0, &object).await, Ok(true));
 }
 
 pub async fn outputs_that_never_counted_are_deleted_once_their_job_is_over(harness: &dyn Harness) {

@@ -165,6 +165,9 @@ pub async fn logs_are_found_by_task_and_go_with_their_job(harness: &dyn Harness)
     assert_eq!(store.logs(job, 0..5, 10).await, Ok(vec![log(0, 2), log(3, 1), log(3, 3)]));
     assert_eq!(store.logs(job, 1..5, 1).await, Ok(vec![log(3, 1)]));
     assert_eq!(store.logs(id(9), 0..5, 10).await, Ok(Vec::new()));
+    assert_eq!(store.last_logs(job, 3, 10).await, Ok(vec![log(3, 1), log(3, 3)]));
+    assert_eq!(store.last_logs(job, 3, 1).await, Ok(vec![log(3, 3)]));
+    assert_eq!(store.last_logs(job, 1, 1).await, Ok(Vec::new()));
     store.commit(change(job, at(4), ChangeKind::Canceled)).await.expect("room");
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
     store.submit(tasks_job(1, numbers(5))).await.expect("room");

@@ -260,7 +260,7 @@ impl Reads for MemoryReads {
         self.read(|state| {
             let Some(job) = state.job(job) else { return Vec::new() };
             let logs: Vec<_> = job.logs.iter().filter(|log| log.task == task).collect();
-            logs[logs.len().saturating_sub(limit)..].iter().map(|&log| log.clone()).collect()
+            logs[logs.len().saturating_sub(limit)..].iter().copied().cloned().collect()
         })
     }
 

@@ -101,14 +101,17 @@ fn the_environment_of_a_named_program_cannot_make_its_interpreter_run_something_
         let combine = fold.map_or_else(|| json!("none"), |fold| json!({"program": fold}));
         parse(json!({"program": program, "args": [[]], "combine": combine, "env": {name: "1"}})).map(|_| ())
     };
-    for name in ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"] {
+    let names = ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"];
+    for name in names.into_iter().chain(["R_PROFILE_USER", "R_ENVIRON_USER", "LUA_INIT_5_4", "JULIA_LOAD_PATH"]) {
         for (program, fold) in [(&named, None), (&uploaded, Some(named.as_str()))] {
             let error = with(program, fold, name).expect_err(name);
             assert!(error.message.contains(name), "{}", error.message);
         }
         assert!(with(&uploaded, None, name).is_ok(), "it is caged, or has no loader");
     }
-    assert!(with(&named, None, "PYTHONUNBUFFERED").is_ok() && with(&named, None, "SCENE").is_ok());
+    for name in ["PYTHONUNBUFFERED", "JULIA_NUM_THREADS", "SCENE"] {
+        assert!(with(&named, None, name).is_ok(), "{name}");
+    }
 }
 
 #[test]

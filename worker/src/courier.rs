@@ -54,7 +54,7 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a coordinator that leads no more may take to answer what it had: one that lives knows it at once.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a report may take; its text is of no use to anybody long after.
+/// How long one request with a report may take, and a thread that computes waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_PROBLEM_BYTES: usize = 8 * 1024;
@@ -203,16 +203,8 @@ impl Courier {
             response = sending => response.map_err(|error| FetchError::Unreachable(describe(&error)))?,
             () = stalled(&progress) => return Err(FetchError::Unreachable("it takes no more of an output".to_owned())),
         };
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let detail = detail_of(response).await;
         // A coordinator that has just begun to lead does not know the lease before the next heartbeat.
-        if status == StatusCode::CONFLICT || is_transient(status) {
-            return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
-        }
-        Err(FetchError::Refused { status, detail })
+        accepted(response, |status| status == StatusCode::CONFLICT || is_transient(status)).await.map(drop)
     }
 
     async fn attempt<T>(
@@ -225,20 +217,32 @@ impl Courier {
         let request = self.request(Method::GET, path).ok_or_else(nobody)?.query(query);
         let response = timeout(PIECE_TIMEOUT, request.send()).await.map_err(|_| silent())?;
         let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
-        let status = response.status();
-        if status.is_success() {
-            return take(response).await;
-        }
-        let detail = detail_of(response).await;
-        if is_transient(status) {
-            return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
-        }
-        Err(FetchError::Refused { status, detail })
+        take(accepted(response, is_transient).await?).await
     }
 
-    /// Reports once and waits for the answer. Blocks the calling thread.
-    pub(crate) fn report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
-        self.runtime.block_on(self.send_report(path, body))
+    /// Reports until the report is taken or refused, for as long as a coordinator may be away. Blocks the calling thread for
+    /// [`REPORT_TIMEOUT`] at most; the report goes on after that.
+    pub(crate) fn report(self: &Arc<Self>, path: Vec<String>, body: impl serde::Serialize + Send + Sync + 'static) {
+        let this = Arc::clone(self);
+        let reporting = self.runtime.spawn(async move { this.report_until_taken(&path, &body).await });
+        // Its end tells nothing: what was not taken is logged.
+        let _ = self.runtime.block_on(async { timeout(REPORT_TIMEOUT, reporting).await });
+    }
+
+    async fn report_until_taken(&self, path: &[String], body: &impl serde::Serialize) {
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let mut patience = Patience::begin(LAST_PAUSE);
+        loop {
+            match self.send_report(&path, body).await {
+                Ok(()) => return,
+                Err(FetchError::Unreachable(error)) if !patience.is_over() => debug!(error, "a report is sent again"),
+                Err(error) => {
+                    debug!(%error, "a report was not taken");
+                    return;
+                }
+            }
+            patience.pause().await;
+        }
     }
 
     /// Runs `task` on the side, on a thread of the runtime.
@@ -252,11 +256,12 @@ impl Courier {
     }
 
     /// Reports once, on a thread of the runtime.
-    pub(crate) async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
-        let request = self.request(Method::PUT, path).ok_or("no coordinator has taken a heartbeat yet")?;
-        let response = request.timeout(REPORT_TIMEOUT).json(body).send().await.map_err(|error| describe(&error))?;
-        let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("the coordinator answered {status}")) }
+    pub(crate) async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), FetchError> {
+        let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
+        let request = self.request(Method::PUT, path).ok_or_else(nobody)?;
+        let response = request.timeout(REPORT_TIMEOUT).json(body).send().await;
+        let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
+        accepted(response, is_transient).await.map(drop)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Option<RequestBuilder> {
@@ -312,9 +317,18 @@ impl Drop for HandingIn<'_> {
     }
 }
 
-async fn detail_of(response: Response) -> String {
+/// The answer of a coordinator that does what it was asked to; `may_pass` tells which refusals pass.
+async fn accepted(response: Response, may_pass: fn(StatusCode) -> bool) -> Result<Response, FetchError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
     let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
-    problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail))
+    let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
+    if may_pass(status) {
+        return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
+    }
+    Err(FetchError::Refused { status, detail })
 }
 
 /// A file to be sent.

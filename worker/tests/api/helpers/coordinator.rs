@@ -11,7 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use api::{Heartbeat, HeartbeatAnswer, HeldLease, HeldState};
+use api::{Heartbeat, HeartbeatAnswer, HeldLease, HeldState, LogReport};
 use model::AttemptId;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
@@ -43,6 +43,10 @@ pub(crate) struct State {
     pub(crate) outputs: Vec<usize>,
     /// The status of the answers to outputs; 204 where it is none.
     pub(crate) output_status: Option<u16>,
+    /// What programs wrote to stderr, as it was reported.
+    pub(crate) logs: Vec<LogReport>,
+    /// The status of the answers to these reports; 204 where it is none.
+    pub(crate) log_status: Option<u16>,
     /// How often a program was asked for, which is not there.
     pub(crate) fetches: u32,
     /// Whether it takes outputs, and requests for programs, and does not answer.
@@ -180,6 +184,7 @@ fn configure(config: &mut ServiceConfig) {
         .route("/{prefix:.*}worker/register/{worker}", web::put().to(take_heartbeat))
         .route("/{prefix:.*}worker/register/{worker}", web::delete().to(deregister))
         .route("/{prefix:.*}worker/outputs/{job}/{attempt}/{task}", web::put().to(take_output))
+        .route("/{prefix:.*}worker/logs/{job}/{task}/{attempt}", web::put().to(take_log))
         .route("/{prefix:.*}worker/programs/{hash}", web::get().to(give_program))
         .route("/{prefix:.*}v1/worker/tasks/{attempt}/{what}", web::post().to(take_report));
 }
@@ -193,6 +198,15 @@ async fn take_output(state: Data<watch::Sender<State>>, output: Bytes) -> HttpRe
     if is_silent {
         std::future::pending::<()>().await;
     }
+    HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
+}
+
+async fn take_log(state: Data<watch::Sender<State>>, report: Json<LogReport>) -> HttpResponse {
+    let mut status = 204;
+    state.send_modify(|state| {
+        state.logs.push(report.into_inner());
+        status = state.log_status.unwrap_or(status);
+    });
     HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
 }
 

@@ -199,7 +199,8 @@ impl Programs {
 
 /// Whether the file in the cache is the reason, and not the program.
 fn is_of_file(reason: &Reason, path: &Path) -> bool {
-    let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. });
+    // A compiler reads the file as its input.
+    let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. } | Reason::BadCall { .. });
     matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists()
 }
 
@@ -250,5 +251,13 @@ mod tests {
         assert!(error.starts_with("it exited with code 3; the end of its stderr: x"), "{error}");
         assert!(error.ends_with("the last line") && error.len() < 1_000, "{error}");
         assert_eq!(with_stderr(&Reason::Exit { code: 3 }, b" \n"), "it exited with code 3");
+    }
+
+    #[test]
+    fn a_file_that_was_removed_before_it_was_opened_is_the_reason() {
+        let (there, gone) = (Path::new("/"), Path::new("/no/such/file"));
+        let unread = Reason::BadCall { message: "open its input".to_owned() };
+        assert!(is_of_file(&unread, gone) && !is_of_file(&unread, there));
+        assert!(!is_of_file(&Reason::Exit { code: 1 }, gone));
     }
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use api::HeldState;
+use model::ProgramHash;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::helpers::{FakeCoordinator, Lease, State, Worker};
@@ -111,4 +113,20 @@ async fn the_last_words_of_a_program_are_reported_until_a_coordinator_takes_them
     second.change(|state| state.epoch = 3);
     let has_them = |state: &State| state.logs.iter().any(|log| log.is_final && log.text == "last words\n");
     second.wait("the next one has them", has_them).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_with_the_same_process_number_left_keeps_no_program_from_being_fetched() {
+    let (first, _second, worker, directory) = grid().await;
+    let program = b"#!/bin/sh\n".to_vec();
+    let hash = ProgramHash(Sha256::digest(&program).into()).to_string();
+    let kept = directory.path().join("programs/programs");
+    for number in 0..100 {
+        fs::write(kept.join(format!("{hash}.{}.{number}.part", worker.process())), "#!/").expect("write a file");
+    }
+    first.change(|state| state.program = program);
+    let lease = lease(&worker, &hash);
+    let _connection = worker.begin(&lease);
+    first.wait("it ends", |state| state.is_held(lease.attempt, HeldState::Finished)).await;
+    assert!(kept.join(&hash).exists());
 }

@@ -47,8 +47,10 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogReport>,
     /// The status of the answers to these reports; 204 where it is none.
     pub(crate) log_status: Option<u16>,
-    /// How often a program was asked for, which is not there.
+    /// How often a program was asked for.
     pub(crate) fetches: u32,
+    /// The bytes of every program; none is there where there are none.
+    pub(crate) program: Vec<u8>,
     /// Whether it takes outputs, and requests for programs, and does not answer.
     pub(crate) is_silent: bool,
     /// Paths and `Host` headers of heartbeats.
@@ -211,15 +213,15 @@ async fn take_log(state: Data<watch::Sender<State>>, report: Json<LogReport>) ->
 }
 
 async fn give_program(state: Data<watch::Sender<State>>) -> HttpResponse {
-    let mut is_silent = false;
+    let (mut is_silent, mut program) = (false, Vec::new());
     state.send_modify(|state| {
         state.fetches += 1;
-        is_silent = state.is_silent;
+        (is_silent, program) = (state.is_silent, state.program.clone());
     });
     if is_silent {
         std::future::pending::<()>().await;
     }
-    HttpResponse::NotFound().finish()
+    if program.is_empty() { HttpResponse::NotFound().finish() } else { HttpResponse::Ok().body(program) }
 }
 
 async fn take_heartbeat(

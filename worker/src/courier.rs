@@ -69,6 +69,9 @@ pub(crate) enum FetchError {
     Refused { status: StatusCode, detail: String },
     #[error("the coordinator could not be asked: {0}")]
     Unreachable(String),
+    /// None is there.
+    #[error("there is no coordinator: {0}")]
+    Absent(String),
     #[error("what was fetched could not be kept: {0}")]
     Local(std::io::Error),
 }
@@ -107,7 +110,8 @@ impl Courier {
         self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
-    /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. Blocks the calling thread.
+    /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. While no coordinator is there it
+    /// waits until it is stopped, as by a worker that gives its leases up. Blocks the calling thread.
     pub(crate) fn fetch<T>(
         &self,
         path: &[&str],
@@ -126,7 +130,15 @@ impl Courier {
                         continue;
                     }
                 };
-                let Err(FetchError::Unreachable(error)) = attempt else { return attempt };
+                let error = match attempt {
+                    Err(FetchError::Unreachable(error)) => error,
+                    Err(FetchError::Absent(error)) => {
+                        debug!(error, "what is needed is waited for");
+                        patience.pause_while_away(begun_at).await;
+                        continue;
+                    }
+                    ended => return ended,
+                };
                 patience.note(begun_at);
                 if patience.is_over() {
                     return Err(FetchError::Unreachable(error));
@@ -213,15 +225,19 @@ impl Courier {
         query: &[(&str, u64)],
         take: &impl AsyncFn(Response) -> Result<T, FetchError>,
     ) -> Result<T, FetchError> {
-        let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
+        let nobody = || FetchError::Absent("none has taken a heartbeat yet".to_owned());
         let request = self.request(Method::GET, path).ok_or_else(nobody)?.query(query);
         let response = timeout(PIECE_TIMEOUT, request.send()).await.map_err(|_| silent())?;
-        let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
+        let response = response.map_err(|error| {
+            let is_absent = error.is_connect();
+            let error = describe(&error);
+            if is_absent { FetchError::Absent(error) } else { FetchError::Unreachable(error) }
+        })?;
         take(accepted(response, is_transient).await?).await
     }
 
-    /// Reports until the report is taken or refused, for as long as a coordinator may be away. Blocks the calling thread for
-    /// [`REPORT_TIMEOUT`] at most; the report goes on after that.
+    /// Reports until the report is taken or refused, for about a minute. Blocks the calling thread for [`REPORT_TIMEOUT`] at
+    /// most; the report goes on after that.
     pub(crate) fn report(self: &Arc<Self>, path: Vec<String>, body: impl serde::Serialize + Send + Sync + 'static) {
         let this = Arc::clone(self);
         let reporting = self.runtime.spawn(async move { this.report_until_taken(&path, &body).await });

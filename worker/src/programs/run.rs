@@ -215,7 +215,9 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
         FetchError::Stopped => ExecuteError::Stopped,
         // The program, or the job, is gone: no other worker would get it.
         FetchError::Refused { .. } => ExecuteError::Failed(error.to_string()),
-        FetchError::Unreachable(_) | FetchError::Local(_) => ExecuteError::Broken(error.to_string()),
+        FetchError::Unreachable(_) | FetchError::Absent(_) | FetchError::Local(_) => {
+            ExecuteError::Broken(error.to_string())
+        }
     }
 }
 

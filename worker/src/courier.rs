@@ -2,12 +2,12 @@
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
 mod patience;
+mod waits;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -28,6 +28,7 @@ use crate::contact::describe;
 use crate::coordinators::Endpoint;
 
 use patience::Patience;
+use waits::Waits;
 
 /// How soon a thread that waits notices that its computation was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -84,14 +85,14 @@ pub(crate) struct Courier {
     current: Mutex<Option<Endpoint>>,
     /// The highest epoch that requests go to.
     epoch: watch::Sender<u64>,
-    /// Since when attempts have handed their outputs in.
-    handing_in: Mutex<HashMap<AttemptId, Instant>>,
+    /// How long attempts have handed their outputs in.
+    handing_in: Waits,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
-        let (current, handing_in) = (Mutex::default(), Mutex::default());
+        let (current, handing_in) = (Mutex::default(), Waits::default());
         Self { client, credential, runtime, current, epoch: watch::Sender::new(0), handing_in }
     }
 
@@ -164,7 +165,7 @@ impl Courier {
         content: &Content,
         stop: &AtomicBool,
     ) -> Result<(), FetchError> {
-        let _noted = HandingIn::begin(self, attempt);
+        let _noted = self.handing_in.begin(attempt);
         let handing_in = async {
             let mut patience = Patience::begin(LAST_HAND_IN_PAUSE);
             loop {
@@ -191,14 +192,14 @@ impl Courier {
         })
     }
 
-    /// For how long an attempt has been handing in an output: computing, it is no longer.
+    /// For how long an attempt has handed outputs in: computing, it was not meanwhile.
     pub(crate) fn handing_in_for(&self, attempt: AttemptId) -> Duration {
-        let since = self.handing_in().get(&attempt).copied();
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.handing_in.total(attempt)
     }
 
-    fn handing_in(&self) -> MutexGuard<'_, HashMap<AttemptId, Instant>> {
-        self.handing_in.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An attempt has ended, and hands nothing more in.
+    pub(crate) fn ended(&self, attempt: AttemptId) {
+        self.handing_in.forget(attempt);
     }
 
     async fn attempt_to_hand_in(
@@ -312,25 +313,6 @@ async fn superseded(mut epochs: watch::Receiver<u64>) {
         std::future::pending().await
     }
     sleep(SUPERSEDED_TIMEOUT).await;
-}
-
-/// Notes that an attempt hands an output in, for as long as it is there.
-struct HandingIn<'a> {
-    courier: &'a Courier,
-    attempt: AttemptId,
-}
-
-impl<'a> HandingIn<'a> {
-    fn begin(courier: &'a Courier, attempt: AttemptId) -> Self {
-        courier.handing_in().insert(attempt, Instant::now());
-        Self { courier, attempt }
-    }
-}
-
-impl Drop for HandingIn<'_> {
-    fn drop(&mut self) {
-        self.courier.handing_in().remove(&self.attempt);
-    }
 }
 
 /// The answer of a coordinator that does what it was asked to; `may_pass` tells which refusals pass.

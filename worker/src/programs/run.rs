@@ -43,6 +43,18 @@ impl Programs {
         tasks: &Range<u64>,
         stop: &AtomicBool,
     ) -> Result<Report, ExecuteError> {
+        let ran = self.run_tasks(owner, work, tasks, stop);
+        self.courier.ended(owner.attempt);
+        ran
+    }
+
+    fn run_tasks(
+        &self,
+        owner: Owner<'_>,
+        work: &RawValue,
+        tasks: &Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<Report, ExecuteError> {
         let work: ProgramWork = serde_json::from_str(work.get())
             .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))?;
         let (mut results, mut inputs) = (Vec::new(), Vec::new().into_iter());

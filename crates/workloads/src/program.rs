@@ -330,7 +330,7 @@ impl Workload for StoredParams {
             seconds: self.seconds,
             env: self.env.clone(),
             reproducible: self.reproducible,
-            range: self.range.filter(|_| !has_list),
+            range: self.range.filter(|_| !has_list && fold.is_none()),
             has_inputs: has_list && fold.is_none(),
             is_integer: is_added,
             is_fold: fold.is_some(),

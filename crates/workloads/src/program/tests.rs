@@ -46,6 +46,16 @@ fn a_fold_is_a_last_task_with_its_own_program() {
 }
 
 #[test]
+fn a_fold_over_a_range_gets_no_arguments_of_it() {
+    let range = json!({"from": 0, "to": 20, "step": 10});
+    let params = json!({"program": "map", "range": range, "combine": {"program": "reduce"}});
+    let parsed = parse(params).expect("valid");
+    let (part, fold) = (work(&parsed, &(1..2)), work(&parsed, &(2..3)));
+    assert_eq!((part.range.is_some(), part.is_fold), (true, false));
+    assert_eq!((fold.range, fold.has_inputs, fold.is_fold), (None, false, true));
+}
+
+#[test]
 fn a_job_requires_workers_that_bring_its_named_programs_and_has_a_time_limit() {
     let params = json!({"program": "map", "args": [[]], "combine": {"program": "reduce"}});
     let mut options = JobOptions::default();

@@ -75,6 +75,9 @@ pub(crate) enum FetchError {
     Absent(String),
     #[error("what was fetched could not be kept: {0}")]
     Local(std::io::Error),
+    /// It is longer than this worker takes, which is no fault of the worker.
+    #[error("{0}")]
+    TooLong(String),
 }
 
 #[derive(Debug)]

@@ -109,9 +109,9 @@ impl ProgramCache {
         while let Some(piece) = piece_of(&mut response).await? {
             bytes += piece.len() as u64;
             if bytes > self.max_bytes {
-                return Err(FetchError::Local(io::Error::other(
-                    "the program is larger than DIVVY_PROGRAM_CACHE_BYTES",
-                )));
+                let most = self.max_bytes;
+                let message = format!("the program is longer than {most} bytes (DIVVY_PROGRAM_CACHE_BYTES)");
+                return Err(FetchError::TooLong(message));
             }
             digest.update(&piece);
             part.write_all(&piece).map_err(FetchError::Local)?;

@@ -92,7 +92,7 @@ impl Programs {
             while let Some(piece) = piece_of(&mut response).await? {
                 if inputs.len() + piece.len() > MAX_INPUT_BYTES {
                     let message = format!("the inputs are longer than {MAX_INPUT_BYTES} bytes");
-                    return Err(FetchError::Local(io::Error::other(message)));
+                    return Err(FetchError::TooLong(message));
                 }
                 inputs.extend_from_slice(&piece);
             }
@@ -196,9 +196,10 @@ impl Programs {
             let mut bytes = 0;
             while let Some(piece) = piece_of(&mut response).await? {
                 bytes += piece.len() as u64;
-                if bytes > self.cache.max_bytes() {
-                    let message = "the outputs to combine are longer than DIVVY_PROGRAM_CACHE_BYTES";
-                    return Err(FetchError::Local(io::Error::other(message)));
+                let most = self.cache.max_bytes();
+                if bytes > most {
+                    let what = "the outputs to combine are longer than";
+                    return Err(FetchError::TooLong(format!("{what} {most} bytes (DIVVY_PROGRAM_CACHE_BYTES)")));
                 }
                 file.write_all(&piece).map_err(FetchError::Local)?;
             }
@@ -226,7 +227,7 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     match error {
         FetchError::Stopped => ExecuteError::Stopped,
         // The program, or the job, is gone: no other worker would get it.
-        FetchError::Refused { .. } => ExecuteError::Failed(error.to_string()),
+        FetchError::Refused { .. } | FetchError::TooLong(_) => ExecuteError::Failed(error.to_string()),
         FetchError::Unreachable(_) | FetchError::Absent(_) | FetchError::Local(_) => {
             ExecuteError::Broken(error.to_string())
         }

@@ -130,3 +130,20 @@ async fn what_a_killed_worker_with_the_same_process_number_left_keeps_no_program
     first.wait("it ends", |state| state.is_held(lease.attempt, HeldState::Finished)).await;
     assert!(kept.join(&hash).exists());
 }
+
+#[tokio::test]
+async fn a_program_that_is_too_long_for_the_worker_fails_its_task_and_not_the_worker() {
+    let coordinator = FakeCoordinator::start(2).await;
+    coordinator.change(|state| state.program = b"#!/bin/sh\n".to_vec());
+    let directory = TempDir::new().expect("a directory");
+    let programs = directory.path().join("programs");
+    let programs = programs.to_str().expect("UTF-8");
+    let variables = [("DIVVY_PROGRAM_DIR", programs), ("DIVVY_PROGRAM_CACHE_BYTES", "9")];
+    let worker = Worker::start(&format!("http://{}", coordinator.address), &variables).await;
+    coordinator.wait("two heartbeats", |state| state.heartbeats.len() >= 2).await;
+    let answer = worker.run(&lease(&worker, &"ab".repeat(32))).await;
+    assert_eq!(answer.status().as_u16(), 422);
+    let problem: serde_json::Value = answer.json().await.expect("a problem");
+    let detail = problem["detail"].as_str().expect("text");
+    assert_eq!(detail, "the program is longer than 9 bytes (DIVVY_PROGRAM_CACHE_BYTES)");
+}

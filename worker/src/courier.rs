@@ -2,12 +2,12 @@
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
 mod patience;
+mod waits;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -28,6 +28,7 @@ use crate::contact::describe;
 use crate::coordinators::Endpoint;
 
 use patience::Patience;
+use waits::Waits;
 
 /// How soon a thread that waits notices that its computation was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -54,7 +55,7 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(40);
 /// How long a coordinator that leads no more may take to answer what it had: one that lives knows it at once.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a report may take; its text is of no use to anybody long after.
+/// How long one request with a report may take, and a thread that computes waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_PROBLEM_BYTES: usize = 8 * 1024;
@@ -69,8 +70,14 @@ pub(crate) enum FetchError {
     Refused { status: StatusCode, detail: String },
     #[error("the coordinator could not be asked: {0}")]
     Unreachable(String),
+    /// None is there.
+    #[error("there is no coordinator: {0}")]
+    Absent(String),
     #[error("what was fetched could not be kept: {0}")]
     Local(std::io::Error),
+    /// It is longer than this worker takes, which is no fault of the worker.
+    #[error("{0}")]
+    TooLong(String),
 }
 
 #[derive(Debug)]
@@ -81,14 +88,14 @@ pub(crate) struct Courier {
     current: Mutex<Option<Endpoint>>,
     /// The highest epoch that requests go to.
     epoch: watch::Sender<u64>,
-    /// Since when attempts have handed their outputs in.
-    handing_in: Mutex<HashMap<AttemptId, Instant>>,
+    /// How long attempts have handed their outputs in.
+    handing_in: Waits,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
-        let (current, handing_in) = (Mutex::default(), Mutex::default());
+        let (current, handing_in) = (Mutex::default(), Waits::default());
         Self { client, credential, runtime, current, epoch: watch::Sender::new(0), handing_in }
     }
 
@@ -107,7 +114,8 @@ impl Courier {
         self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
-    /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. Blocks the calling thread.
+    /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. While no coordinator is there it
+    /// waits until it is stopped, as by a worker that gives its leases up. Blocks the calling thread.
     pub(crate) fn fetch<T>(
         &self,
         path: &[&str],
@@ -126,7 +134,15 @@ impl Courier {
                         continue;
                     }
                 };
-                let Err(FetchError::Unreachable(error)) = attempt else { return attempt };
+                let error = match attempt {
+                    Err(FetchError::Unreachable(error)) => error,
+                    Err(FetchError::Absent(error)) => {
+                        debug!(error, "what is needed is waited for");
+                        patience.pause_while_away(begun_at).await;
+                        continue;
+                    }
+                    ended => return ended,
+                };
                 patience.note(begun_at);
                 if patience.is_over() {
                     return Err(FetchError::Unreachable(error));
@@ -152,7 +168,7 @@ impl Courier {
         content: &Content,
         stop: &AtomicBool,
     ) -> Result<(), FetchError> {
-        let _noted = HandingIn::begin(self, attempt);
+        let _noted = self.handing_in.begin(attempt);
         let handing_in = async {
             let mut patience = Patience::begin(LAST_HAND_IN_PAUSE);
             loop {
@@ -179,14 +195,14 @@ impl Courier {
         })
     }
 
-    /// For how long an attempt has been handing in an output: computing, it is no longer.
+    /// For how long an attempt has handed outputs in: computing, it was not meanwhile.
     pub(crate) fn handing_in_for(&self, attempt: AttemptId) -> Duration {
-        let since = self.handing_in().get(&attempt).copied();
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.handing_in.total(attempt)
     }
 
-    fn handing_in(&self) -> MutexGuard<'_, HashMap<AttemptId, Instant>> {
-        self.handing_in.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An attempt has ended, and hands nothing more in.
+    pub(crate) fn ended(&self, attempt: AttemptId) {
+        self.handing_in.forget(attempt);
     }
 
     async fn attempt_to_hand_in(
@@ -203,16 +219,8 @@ impl Courier {
             response = sending => response.map_err(|error| FetchError::Unreachable(describe(&error)))?,
             () = stalled(&progress) => return Err(FetchError::Unreachable("it takes no more of an output".to_owned())),
         };
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let detail = detail_of(response).await;
         // A coordinator that has just begun to lead does not know the lease before the next heartbeat.
-        if status == StatusCode::CONFLICT || is_transient(status) {
-            return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
-        }
-        Err(FetchError::Refused { status, detail })
+        accepted(response, |status| status == StatusCode::CONFLICT || is_transient(status)).await.map(drop)
     }
 
     async fn attempt<T>(
@@ -221,24 +229,40 @@ impl Courier {
         query: &[(&str, u64)],
         take: &impl AsyncFn(Response) -> Result<T, FetchError>,
     ) -> Result<T, FetchError> {
-        let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
+        let nobody = || FetchError::Absent("none has taken a heartbeat yet".to_owned());
         let request = self.request(Method::GET, path).ok_or_else(nobody)?.query(query);
         let response = timeout(PIECE_TIMEOUT, request.send()).await.map_err(|_| silent())?;
-        let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
-        let status = response.status();
-        if status.is_success() {
-            return take(response).await;
-        }
-        let detail = detail_of(response).await;
-        if is_transient(status) {
-            return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
-        }
-        Err(FetchError::Refused { status, detail })
+        let response = response.map_err(|error| {
+            let is_absent = error.is_connect();
+            let error = describe(&error);
+            if is_absent { FetchError::Absent(error) } else { FetchError::Unreachable(error) }
+        })?;
+        take(accepted(response, is_transient).await?).await
     }
 
-    /// Reports once and waits for the answer. Blocks the calling thread.
-    pub(crate) fn report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
-        self.runtime.block_on(self.send_report(path, body))
+    /// Reports until the report is taken or refused, for about a minute. Blocks the calling thread for [`REPORT_TIMEOUT`] at
+    /// most; the report goes on after that.
+    pub(crate) fn report(self: &Arc<Self>, path: Vec<String>, body: impl serde::Serialize + Send + Sync + 'static) {
+        let this = Arc::clone(self);
+        let reporting = self.runtime.spawn(async move { this.report_until_taken(&path, &body).await });
+        // Its end tells nothing: what was not taken is logged.
+        let _ = self.runtime.block_on(async { timeout(REPORT_TIMEOUT, reporting).await });
+    }
+
+    async fn report_until_taken(&self, path: &[String], body: &impl serde::Serialize) {
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        let mut patience = Patience::begin(LAST_PAUSE);
+        loop {
+            match self.send_report(&path, body).await {
+                Ok(()) => return,
+                Err(FetchError::Unreachable(error)) if !patience.is_over() => debug!(error, "a report is sent again"),
+                Err(error) => {
+                    debug!(%error, "a report was not taken");
+                    return;
+                }
+            }
+            patience.pause().await;
+        }
     }
 
     /// Runs `task` on the side, on a thread of the runtime.
@@ -252,11 +276,12 @@ impl Courier {
     }
 
     /// Reports once, on a thread of the runtime.
-    pub(crate) async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), String> {
-        let request = self.request(Method::PUT, path).ok_or("no coordinator has taken a heartbeat yet")?;
-        let response = request.timeout(REPORT_TIMEOUT).json(body).send().await.map_err(|error| describe(&error))?;
-        let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("the coordinator answered {status}")) }
+    pub(crate) async fn send_report(&self, path: &[&str], body: &impl serde::Serialize) -> Result<(), FetchError> {
+        let nobody = || FetchError::Unreachable("none has taken a heartbeat yet".to_owned());
+        let request = self.request(Method::PUT, path).ok_or_else(nobody)?;
+        let response = request.timeout(REPORT_TIMEOUT).json(body).send().await;
+        let response = response.map_err(|error| FetchError::Unreachable(describe(&error)))?;
+        accepted(response, is_transient).await.map(drop)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Option<RequestBuilder> {
@@ -293,28 +318,18 @@ async fn superseded(mut epochs: watch::Receiver<u64>) {
     sleep(SUPERSEDED_TIMEOUT).await;
 }
 
-/// Notes that an attempt hands an output in, for as long as it is there.
-struct HandingIn<'a> {
-    courier: &'a Courier,
-    attempt: AttemptId,
-}
-
-impl<'a> HandingIn<'a> {
-    fn begin(courier: &'a Courier, attempt: AttemptId) -> Self {
-        courier.handing_in().insert(attempt, Instant::now());
-        Self { courier, attempt }
+/// The answer of a coordinator that does what it was asked to; `may_pass` tells which refusals pass.
+async fn accepted(response: Response, may_pass: fn(StatusCode) -> bool) -> Result<Response, FetchError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
     }
-}
-
-impl Drop for HandingIn<'_> {
-    fn drop(&mut self) {
-        self.courier.handing_in().remove(&self.attempt);
-    }
-}
-
-async fn detail_of(response: Response) -> String {
     let problem = read_bounded_json::<Problem>(response, MAX_PROBLEM_BYTES).await;
-    problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail))
+    let detail = problem.map_or_else(|_| String::new(), |problem| format!(": {}", problem.detail));
+    if may_pass(status) {
+        return Err(FetchError::Unreachable(format!("it answered {status}{detail}")));
+    }
+    Err(FetchError::Refused { status, detail })
 }
 
 /// A file to be sent.

@@ -14,7 +14,11 @@ use model::{AttemptId, JobId, JobKind, TraceContext};
 use serde_json::value::RawValue;
 use service::trace::{Ended, Kind, Value};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 use workloads::{ExecuteError, Executors, Report};
+
+/// From one look at threads that are waited for to the next.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Tasks of one kind, in the form that [`workloads::Workload::lease`] gives them.
 #[derive(Debug)]
@@ -153,6 +157,16 @@ impl Executor {
         let (stop, (sender, answer)) = (Stop::default(), oneshot::channel());
         submit(&self.any_slot, work, stop.clone(), answer_to(sender));
         Computation { stop, answer }
+    }
+
+    /// Waits until no thread computes, for `patience` at most.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        let idle = async {
+            while self.running() > 0 {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        let _ = timeout(patience, idle).await;
     }
 
     /// Threads that compute now.

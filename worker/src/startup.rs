@@ -37,6 +37,10 @@ const MAX_LEASES_BYTES: usize = 64 * 1024 * 1024;
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
 const HTTP_THREADS: usize = 1;
 
+/// How long the slots may take to end what was stopped: a program that is told to end has half a second of grace, and its files
+/// are removed.
+const SLOTS_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long answers may still take to be written once nothing is held any more.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -125,7 +129,8 @@ impl Worker {
         if !returned.is_empty() {
             warn!(leases = returned.len(), "handing back leases that were not finished and settled in time");
         }
-        announcements.stop(returned).await;
+        // A program whose worker has gone is killed at once.
+        tokio::join!(announcements.stop(returned), state.executor.finish(SLOTS_TIMEOUT));
         server_handle.stop(true).await;
         serving.await.context("join the server")?.context("serve")
     }

@@ -25,6 +25,8 @@ const BLOCK_BYTES: u64 = 512;
 const MAX_DEPTH: usize = 64;
 const LOCK: &str = "lock";
 const RUN_PREFIX: &str = "run-";
+/// Each process that starts at the same time may cost one.
+const MOST_TRIES: u32 = 1000;
 
 /// The directory in which this process makes its scratch directories.
 #[derive(Debug)]
@@ -43,10 +45,12 @@ impl ScratchRoot {
                 remove_abandoned(&entry.path());
             }
         }
-        let directory = tempfile::Builder::new().prefix(RUN_PREFIX).tempdir_in(root)?.keep();
-        let lock = File::create_new(directory.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { directory: directory.canonicalize()?, next: AtomicU64::new(0), _lock: lock })
+        for _ in 0..MOST_TRIES {
+            if let Some((directory, lock)) = make_and_lock(root)? {
+                return Ok(Self { directory: directory.canonicalize()?, next: AtomicU64::new(0), _lock: lock });
+            }
+        }
+        Err(io::Error::other("other processes remove its directory over and over"))
     }
 
     /// A fresh, empty directory.
@@ -94,6 +98,21 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
     Ok(())
+}
+
+/// Makes a directory and locks it; none where another process has taken it for abandoned before it was locked.
+fn make_and_lock(root: &Path) -> io::Result<Option<(PathBuf, File)>> {
+    let directory = tempfile::Builder::new().prefix(RUN_PREFIX).tempdir_in(root)?.keep();
+    let path = directory.join(LOCK);
+    let lock = match File::create_new(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        made => made?,
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        locked => locked?,
+    }
+    Ok(path.exists().then_some((directory, lock)))
 }
 
 fn remove_abandoned(directory: &Path) {
@@ -289,6 +308,22 @@ mod tests {
         drop(ScratchRoot::open(&path).expect("a root"));
         assert!(kept.path().exists());
         assert!(!abandoned.exists());
+    }
+
+    #[test]
+    fn processes_that_start_at_the_same_time_keep_their_directories() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("root");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let root = ScratchRoot::open(&path).expect("a root");
+                        assert!(root.create().expect("created").path().exists());
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -22,7 +22,8 @@ const ONE: &str = "SELECT sha256, bytes, kind, uploaded_at, uploaded_by FROM pro
 const PAGE: &str = "SELECT sha256, bytes, kind, uploaded_at, uploaded_by FROM programs WHERE sha256 > $1 \
      ORDER BY sha256 LIMIT $2";
 const PUT_LOG: &str = "INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text) \
-     SELECT key, $2, $3, $4, $5, $6, $7 FROM jobs WHERE id = $1";
+     SELECT key, $2, $3, $4, $5, $6, $7 FROM jobs WHERE id = $1 AND NOT EXISTS \
+     (SELECT 1 FROM logs WHERE logs.job = jobs.key AND logs.task = $2::bigint AND logs.attempt = $3::uuid)";
 const LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
      WHERE job = (SELECT key FROM jobs WHERE id = $1) AND task >= $2 AND task < $3 ORDER BY task, seq LIMIT $4";
 const LAST_LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \

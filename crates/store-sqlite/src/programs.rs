@@ -87,7 +87,8 @@ pub(crate) fn put_log(db: &Connection, log: &TaskLog) -> rusqlite::Result<()> {
     let TaskLog { job, task, attempt, worker, ended_at, omitted_bytes, text } = log;
     let mut insert = db.prepare_cached(
         "INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text)
-         SELECT key, ?2, ?3, ?4, ?5, ?6, ?7 FROM jobs WHERE id = ?1",
+         SELECT key, ?2, ?3, ?4, ?5, ?6, ?7 FROM jobs WHERE id = ?1 AND NOT EXISTS
+             (SELECT 1 FROM logs WHERE logs.job = jobs.key AND logs.task = ?2 AND logs.attempt = ?3)",
     )?;
     insert.execute((
         job.0.as_bytes(),

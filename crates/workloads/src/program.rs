@@ -197,18 +197,23 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
 /// Whether a variable makes a loader, shell or interpreter run code that its command does not name. What the operator has named
 /// runs outside the cage: with one of these a job could run anything there, such as what it sends as stdin.
 fn steers_interpreters(name: &str) -> bool {
-    const STARTS: [&str; 4] = ["LD_", "BASH_FUNC_", "PERL5", "RUBY"];
-    const NAMES: [&str; 30] = [
+    const STARTS: [&str; 6] = ["LD_", "BASH_FUNC_", "ERL_", "LUA_", "PERL5", "RUBY"];
+    const NAMES: [&str; 44] = [
         "BASHOPTS",
         "BASH_ENV",
         "CLASSPATH",
         "ENV",
         "GCONV_PATH",
         "GLIBC_TUNABLES",
+        "GNUMAKEFLAGS",
         "JAVA_TOOL_OPTIONS",
         "JDK_JAVA_OPTIONS",
+        "JULIA_DEPOT_PATH",
+        "JULIA_LOAD_PATH",
+        "JULIA_PROJECT",
         "LOCPATH",
-        "LUA_INIT",
+        "MAKEFILES",
+        "MAKEFLAGS",
         "NODE_OPTIONS",
         "NODE_PATH",
         "PATH",
@@ -221,13 +226,22 @@ fn steers_interpreters(name: &str) -> bool {
         "PYTHONHOME",
         "PYTHONINSPECT",
         "PYTHONPATH",
+        "PYTHONPLATLIBDIR",
         "PYTHONPYCACHEPREFIX",
         "PYTHONSTARTUP",
         "PYTHONUSERBASE",
         "PYTHONWARNINGS",
+        "R_DEFAULT_PACKAGES",
         "R_ENVIRON",
+        "R_ENVIRON_USER",
+        "R_HOME",
+        "R_LIBS",
+        "R_LIBS_SITE",
+        "R_LIBS_USER",
         "R_PROFILE",
+        "R_PROFILE_USER",
         "SHELLOPTS",
+        "TAR_OPTIONS",
         "_JAVA_OPTIONS",
     ];
     STARTS.iter().any(|start| name.starts_with(start)) || NAMES.contains(&name)
@@ -316,7 +330,7 @@ impl Workload for StoredParams {
             seconds: self.seconds,
             env: self.env.clone(),
             reproducible: self.reproducible,
-            range: self.range.filter(|_| !has_list),
+            range: self.range.filter(|_| !has_list && fold.is_none()),
             has_inputs: has_list && fold.is_none(),
             is_integer: is_added,
             is_fold: fold.is_some(),

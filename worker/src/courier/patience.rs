@@ -6,7 +6,8 @@ use tokio::time::{Instant, sleep};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a coordinator may be away before what needs it fails: as long as a restart may take, and a little.
+/// How long a coordinator may refuse or break off what is asked before the task fails: as long as a restart may take, and a
+/// little.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So often the patience begins anew, because a coordinator that had a request went away.
@@ -40,6 +41,12 @@ impl Patience {
         Instant::now() > self.until
     }
 
+    /// Pauses where nobody was there for a request that began then: such time does not count.
+    pub(super) async fn pause_while_away(&mut self, begun_at: Instant) {
+        self.pause().await;
+        self.until += begun_at.elapsed();
+    }
+
     pub(super) async fn pause(&mut self) {
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(self.last_pause);
@@ -49,6 +56,15 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn time_in_which_nobody_is_there_does_not_count() {
+        let mut patience = Patience::begin(Duration::from_secs(1));
+        let begun_at = Instant::now().checked_sub(PATIENCE).expect("the machine runs for longer");
+        let before = patience.until;
+        patience.pause_while_away(begun_at).await;
+        assert!(patience.until >= before + PATIENCE && !patience.is_over());
+    }
 
     #[test]
     fn a_coordinator_that_had_a_request_is_waited_for_anew_but_not_for_ever() {

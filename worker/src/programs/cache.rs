@@ -6,7 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use model::ProgramHash;
 use reqwest::Response;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::courier::{Courier, FetchError, piece_of};
 
@@ -101,29 +101,28 @@ impl ProgramCache {
     }
 
     async fn store(&self, hash: ProgramHash, mut response: Response, path: &Path) -> Result<(), FetchError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let part = Part(self.directory.join(format!("{hash}.{}.{number}.part", std::process::id())));
-        let mut file = File::create_new(&part.0).map_err(FetchError::Local)?;
+        // The id of this process would not do as a name: a worker in another container, or the one before in this, has the same.
+        let name = format!("{hash}.");
+        let part = Builder::new().prefix(&name).suffix(".part").tempfile_in(&self.directory);
+        let mut part = part.map_err(FetchError::Local)?;
         let (mut digest, mut bytes) = (Sha256::new(), 0);
         while let Some(piece) = piece_of(&mut response).await? {
             bytes += piece.len() as u64;
             if bytes > self.max_bytes {
-                return Err(FetchError::Local(io::Error::other(
-                    "the program is larger than DIVVY_PROGRAM_CACHE_BYTES",
-                )));
+                let most = self.max_bytes;
+                let message = format!("the program is longer than {most} bytes (DIVVY_PROGRAM_CACHE_BYTES)");
+                return Err(FetchError::TooLong(message));
             }
             digest.update(&piece);
-            file.write_all(&piece).map_err(FetchError::Local)?;
+            part.write_all(&piece).map_err(FetchError::Local)?;
         }
         let found = ProgramHash(digest.finalize().into());
         if found != hash {
             return Err(FetchError::Unreachable(format!("it sent a program with the hash {found} instead of {hash}")));
         }
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(FetchError::Local)?;
-        // An executable that is open for writing cannot be run.
-        drop(file);
-        fs::rename(&part.0, path).map_err(FetchError::Local)
+        part.as_file().set_permissions(Permissions::from_mode(MODE)).map_err(FetchError::Local)?;
+        // An executable that is open for writing cannot be run: this closes it first.
+        part.into_temp_path().persist(path).map_err(|error| FetchError::Local(error.error))
     }
 
     /// Removes the programs that were not used for the longest time until all fits, but not `keep`. Files on their way into
@@ -165,15 +164,6 @@ fn lock_unless_stopped<'a>(lock: &'a Mutex<()>, stop: &AtomicBool) -> Option<Mut
         }
     }
     None
-}
-
-/// A file in the making, removed unless it was renamed.
-struct Part(PathBuf);
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

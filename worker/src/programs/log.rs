@@ -15,9 +15,6 @@ use crate::courier::Courier;
 /// From one report of a program that runs to the next.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Attempts to deliver the last report.
-const ATTEMPTS: u32 = 3;
-
 #[derive(Debug)]
 pub(crate) struct TaskLog<'a> {
     courier: &'a Arc<Courier>,
@@ -69,7 +66,8 @@ impl<'a> TaskLog<'a> {
         }
     }
 
-    /// Reports that the program has ended. Nothing is said of one that wrote nothing.
+    /// Reports that the program has ended, before its outcome does where the coordinator is there. Nothing is said of a program
+    /// that wrote nothing.
     pub(crate) fn end(self) {
         let report = {
             let mut state = self.written.state();
@@ -80,13 +78,7 @@ impl<'a> TaskLog<'a> {
             }
             state.report(&self.written.worker, true)
         };
-        let path: Vec<_> = self.path.iter().map(String::as_str).collect();
-        for _ in 0..ATTEMPTS {
-            match self.courier.report(&path, &report) {
-                Ok(()) => return,
-                Err(error) => debug!(error, "what a program wrote to stderr was not taken"),
-            }
-        }
+        self.courier.report(self.path.clone(), report);
     }
 }
 
@@ -105,7 +97,7 @@ async fn report_until_the_end(courier: Arc<Courier>, path: Vec<String>, written:
     while !written.has_ended() {
         if let Some(report) = written.news() {
             if let Err(error) = courier.send_report(&path, &report).await {
-                debug!(error, "what a program writes to stderr was not taken");
+                debug!(%error, "what a program writes to stderr was not taken");
                 written.renew();
             }
             sleep(INTERVAL).await;

@@ -43,6 +43,18 @@ impl Programs {
         tasks: &Range<u64>,
         stop: &AtomicBool,
     ) -> Result<Report, ExecuteError> {
+        let ran = self.run_tasks(owner, work, tasks, stop);
+        self.courier.ended(owner.attempt);
+        ran
+    }
+
+    fn run_tasks(
+        &self,
+        owner: Owner<'_>,
+        work: &RawValue,
+        tasks: &Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<Report, ExecuteError> {
         let work: ProgramWork = serde_json::from_str(work.get())
             .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))?;
         let (mut results, mut inputs) = (Vec::new(), Vec::new().into_iter());
@@ -80,7 +92,7 @@ impl Programs {
             while let Some(piece) = piece_of(&mut response).await? {
                 if inputs.len() + piece.len() > MAX_INPUT_BYTES {
                     let message = format!("the inputs are longer than {MAX_INPUT_BYTES} bytes");
-                    return Err(FetchError::Local(io::Error::other(message)));
+                    return Err(FetchError::TooLong(message));
                 }
                 inputs.extend_from_slice(&piece);
             }
@@ -184,9 +196,10 @@ impl Programs {
             let mut bytes = 0;
             while let Some(piece) = piece_of(&mut response).await? {
                 bytes += piece.len() as u64;
-                if bytes > self.cache.max_bytes() {
-                    let message = "the outputs to combine are longer than DIVVY_PROGRAM_CACHE_BYTES";
-                    return Err(FetchError::Local(io::Error::other(message)));
+                let most = self.cache.max_bytes();
+                if bytes > most {
+                    let what = "the outputs to combine are longer than";
+                    return Err(FetchError::TooLong(format!("{what} {most} bytes (DIVVY_PROGRAM_CACHE_BYTES)")));
                 }
                 file.write_all(&piece).map_err(FetchError::Local)?;
             }
@@ -199,7 +212,8 @@ impl Programs {
 
 /// Whether the file in the cache is the reason, and not the program.
 fn is_of_file(reason: &Reason, path: &Path) -> bool {
-    let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. });
+    // A compiler reads the file as its input.
+    let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. } | Reason::BadCall { .. });
     matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists()
 }
 
@@ -213,8 +227,10 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     match error {
         FetchError::Stopped => ExecuteError::Stopped,
         // The program, or the job, is gone: no other worker would get it.
-        FetchError::Refused { .. } => ExecuteError::Failed(error.to_string()),
-        FetchError::Unreachable(_) | FetchError::Local(_) => ExecuteError::Broken(error.to_string()),
+        FetchError::Refused { .. } | FetchError::TooLong(_) => ExecuteError::Failed(error.to_string()),
+        FetchError::Unreachable(_) | FetchError::Absent(_) | FetchError::Local(_) => {
+            ExecuteError::Broken(error.to_string())
+        }
     }
 }
 
@@ -250,5 +266,13 @@ mod tests {
         assert!(error.starts_with("it exited with code 3; the end of its stderr: x"), "{error}");
         assert!(error.ends_with("the last line") && error.len() < 1_000, "{error}");
         assert_eq!(with_stderr(&Reason::Exit { code: 3 }, b" \n"), "it exited with code 3");
+    }
+
+    #[test]
+    fn a_file_that_was_removed_before_it_was_opened_is_the_reason() {
+        let (there, gone) = (Path::new("/"), Path::new("/no/such/file"));
+        let unread = Reason::BadCall { message: "open its input".to_owned() };
+        assert!(is_of_file(&unread, gone) && !is_of_file(&unread, there));
+        assert!(!is_of_file(&Reason::Exit { code: 1 }, gone));
     }
 }

@@ -1,10 +1,12 @@
 //! SIGTERM while leases of stored jobs are held.
 
+use std::fs;
 use std::io::Read;
 
 use api::HeldState;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::helpers::{FakeCoordinator, Worker, eventually};
 
@@ -65,4 +67,33 @@ async fn a_worker_without_a_coordinator_and_without_leases_goes_at_once() {
     worker.logged("the coordinator takes no heartbeat").await;
     worker.signal(Signal::TERM);
     assert!(worker.exit_status().await.success());
+}
+
+/// Says that it has begun, and that it was told to end, a moment after it was.
+const TIDY: &str = r#"[program.tidy]
+command = ["/bin/sh", "-c", "trap 'sleep 0.05; echo > ended; exit 1' TERM; echo > begun; while :; do sleep 0.02; done"]
+"#;
+
+#[tokio::test]
+async fn a_program_that_is_handed_back_is_told_to_end_and_has_its_grace() {
+    let coordinator = FakeCoordinator::start(1).await;
+    let directory = TempDir::new().expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    let text = |name: &str| place(name).to_str().expect("UTF-8").to_owned();
+    let working_directory = format!("working_directory = {:?}\n", text(""));
+    fs::write(place("programs.toml"), TIDY.to_owned() + &working_directory).expect("write a file");
+    let (names, programs) = (text("programs.toml"), text("programs"));
+    let variables =
+        [("DIVVY_DRAIN_TIMEOUT_MS", "0"), ("DIVVY_PROGRAMS", names.as_str()), ("DIVVY_PROGRAM_DIR", programs.as_str())];
+    let mut worker = Worker::start(&format!("http://{}", coordinator.address), &variables).await;
+    let work = json!({"program": "tidy", "limits": {"memory_bytes": 64 << 20, "output_bytes": 0}, "seconds": 60,
+        "range": {"from": 0, "to": 9, "step": 1}});
+    drop(worker.begin(&worker.lease("program", work)));
+    eventually("it runs", async || place("begun").exists().then_some(())).await;
+    worker.signal(Signal::TERM);
+    assert!(worker.exit_status().await.success());
+    assert!(place("ended").exists(), "it was killed before it could end by itself");
+    let runs = fs::read_dir(place("programs/scratch")).expect("a directory").flatten();
+    let left = runs.flat_map(|run| fs::read_dir(run.path()).expect("a directory").flatten());
+    assert!(left.map(|entry| entry.file_name()).all(|name| name == "lock"), "no scratch directory is left");
 }

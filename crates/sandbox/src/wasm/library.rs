@@ -18,7 +18,7 @@ use crate::hash::ProgramHash;
 use crate::program::{Input, Source};
 use crate::sandbox::CompileLimits;
 
-/// Modules in memory. A module of the largest size takes some hundred megabytes; a usual one some.
+/// Modules in memory. Together they take no more than the longest may, but for those that run.
 const MOST_LOADED: usize = 64;
 /// Failures remembered, so that a job of a bad module costs one compilation.
 const MOST_FAILED: usize = 1024;
@@ -49,6 +49,7 @@ enum Entry {
     Busy,
     Ready {
         loaded: Arc<Loaded>,
+        bytes: u64,
         used: u64,
     },
     Failed {
@@ -91,7 +92,7 @@ impl Library {
             shelf.uses += 1;
             let now = shelf.uses;
             match shelf.entries.get_mut(&program) {
-                Some(Entry::Ready { loaded, used }) => {
+                Some(Entry::Ready { loaded, used, .. }) => {
                     *used = now;
                     return Some(Ok(Arc::clone(loaded)));
                 }
@@ -120,7 +121,7 @@ impl Library {
         source: &Source,
         run: &Compile<'_>,
         stop: &AtomicBool,
-    ) -> Result<Arc<Loaded>, Reason> {
+    ) -> Result<Made, Reason> {
         // Only what could be loaded is kept, so a failure here is the file's and not the module's.
         if let Some(artifact) = self.cache.get(program)
             && let Ok(loaded) = self.load(&artifact)
@@ -139,13 +140,20 @@ impl Library {
         Ok(loaded)
     }
 
-    fn load(&self, artifact: &Artifact) -> Result<Arc<Loaded>, Reason> {
-        self.linkers.load(&self.engine, artifact).map(Arc::new)
+    fn load(&self, artifact: &Artifact) -> Result<Made, Reason> {
+        let loaded = self.linkers.load(&self.engine, artifact).map(Arc::new)?;
+        Ok(Made { loaded, bytes: artifact.bytes().len() as u64 })
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A module that was just loaded, and the length of what it was compiled to.
+struct Made {
+    loaded: Arc<Loaded>,
+    bytes: u64,
 }
 
 /// The right and the duty to say what became of a module.
@@ -155,13 +163,14 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn end(self, made: Result<Arc<Loaded>, Reason>) -> Result<Arc<Loaded>, Reason> {
+    fn end(self, made: Result<Made, Reason>) -> Result<Arc<Loaded>, Reason> {
         let mut shelf = self.library.lock();
         shelf.uses += 1;
         let used = shelf.uses;
         match &made {
-            Ok(loaded) => {
-                shelf.entries.insert(self.program, Entry::Ready { loaded: Arc::clone(loaded), used });
+            Ok(Made { loaded, bytes }) => {
+                let ready = Entry::Ready { loaded: Arc::clone(loaded), bytes: *bytes, used };
+                shelf.entries.insert(self.program, ready);
             }
             Err(reason @ Reason::BadModule { .. }) => {
                 shelf.entries.insert(self.program, Entry::Failed { reason: reason.clone(), until: None, used });
@@ -173,9 +182,9 @@ impl Turn<'_> {
             // Another source, another moment or another disk may do better.
             Err(_) => {}
         }
-        shelf.evict();
+        shelf.evict(self.library.limits.compiled_bytes);
         drop(shelf);
-        made
+        made.map(|made| made.loaded)
     }
 }
 
@@ -191,20 +200,25 @@ impl Drop for Turn<'_> {
 }
 
 impl Shelf {
-    fn evict(&mut self) {
-        let ready = |entry: &Entry| matches!(entry, Entry::Ready { .. }).then(|| entry.used()).flatten();
-        let failed = |entry: &Entry| matches!(entry, Entry::Failed { .. }).then(|| entry.used()).flatten();
-        self.evict_kind(ready, MOST_LOADED);
-        self.evict_kind(failed, MOST_FAILED);
+    /// Forgets what was not used for longest, but not what was used last.
+    fn evict(&mut self, most_bytes: u64) {
+        self.evict_kind(|entry| matches!(entry, Entry::Ready { .. }), MOST_LOADED, most_bytes);
+        self.evict_kind(|entry| matches!(entry, Entry::Failed { .. }), MOST_FAILED, most_bytes);
     }
 
-    fn evict_kind(&mut self, used_if_of_kind: impl Fn(&Entry) -> Option<u64>, most: usize) {
-        let of_kind = self.entries.iter().filter_map(|(program, entry)| Some((used_if_of_kind(entry)?, *program)));
-        let of_kind: Vec<_> = of_kind.collect();
-        if of_kind.len() > most
-            && let Some((_, oldest)) = of_kind.iter().min()
-        {
-            self.entries.remove(oldest);
+    fn evict_kind(&mut self, is_of_kind: impl Fn(&Entry) -> bool, most: usize, most_bytes: u64) {
+        let of_kind = self.entries.iter().filter(|(_, entry)| is_of_kind(entry));
+        let mut of_kind: Vec<_> = of_kind.map(|(program, entry)| (entry.used(), entry.bytes(), *program)).collect();
+        of_kind.sort_unstable();
+        let mut sum: u64 = of_kind.iter().map(|(_, bytes, _)| bytes).sum();
+        let mut left = of_kind.len();
+        for (_, bytes, program) in of_kind {
+            if left <= 1 || left <= most && sum <= most_bytes {
+                return;
+            }
+            self.entries.remove(&program);
+            sum -= bytes;
+            left -= 1;
         }
     }
 }
@@ -214,6 +228,13 @@ impl Entry {
         match self {
             Self::Busy => None,
             Self::Ready { used, .. } | Self::Failed { used, .. } => Some(*used),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Ready { bytes, .. } => *bytes,
+            Self::Busy | Self::Failed { .. } => 0,
         }
     }
 }

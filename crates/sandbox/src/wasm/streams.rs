@@ -80,7 +80,12 @@ impl Sink for Log {
     }
 
     fn push(&self, chunk: &[u8]) -> StreamResult<()> {
-        lock(&self.0).extend_from_slice(chunk);
+        let mut log = lock(&self.0);
+        // A component can write without having asked how much is taken, over and over before the host takes anything.
+        if log.len() + chunk.len() > CHUNK_BYTES {
+            return Err(StreamError::trap("it writes more to stderr than is taken at a time"));
+        }
+        log.extend_from_slice(chunk);
         Ok(())
     }
 }
@@ -224,4 +229,18 @@ impl AsyncRead for FileInput {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_writes_more_to_stderr_than_is_taken_is_ended() {
+        let log = Log::default();
+        assert!(log.push(&vec![0_u8; CHUNK_BYTES]).is_ok());
+        assert!(log.push(b"x").is_err());
+        assert_eq!(log.take().len(), CHUNK_BYTES);
+        assert!(log.push(b"x").is_ok());
+    }
 }

@@ -201,3 +201,25 @@ fn the_cache_on_disk_has_a_bound() {
     grid.run(&hello("x"), &call(&[])).expect("it runs all the same");
     assert_eq!(grid.compiled_files().len(), 0);
 }
+
+#[test]
+fn modules_in_memory_take_no_more_than_the_longest_may() {
+    let grid = grid_with(|config| config.compile.compiled_bytes = 400 << 10);
+    let large = |byte: &str| {
+        let data = byte.repeat(220 << 10);
+        module(&format!(
+            r#"(module (memory (export "memory") 4) (data (i32.const 0) "{data}") (func (export "_start")))"#
+        ))
+    };
+    let (first, second) = (large("x"), large("y"));
+    for program in [&first, &second] {
+        grid.run(program, &call(&[])).expect("finished");
+    }
+    for file in grid.compiled_files() {
+        std::fs::remove_file(file).expect("removed");
+    }
+    grid.run(&second, &call(&[])).expect("finished");
+    assert_eq!(grid.compiled_files().len(), 0, "it is in memory");
+    grid.run(&first, &call(&[])).expect("finished");
+    assert_eq!(grid.compiled_files().len(), 1, "it was compiled again");
+}

@@ -174,19 +174,22 @@ impl Scheduler {
     /// Records a lease.
     pub(super) fn start(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, start: Start) -> Lease {
         let Start { claimed_at, continues, rounds, is_pushed } = start;
+        let has_limit = self.jobs[&id].spec.task_timeout.is_some();
+        let waits_until = if rounds > 0 && has_limit { self.limit_of_slot(lane) } else { None };
         let job = self.jobs.get_mut(&id).expect("the job is there");
         let (spec, tasks) = (&job.spec, run.len());
         let expected = job.speed(lane.worker).map_or(Duration::ZERO, |speed| speed.expect(tasks));
-        let limit = spec.task_timeout.map(|limit| {
-            let each = times(limit, tasks).saturating_add(spec.lease_slack);
-            each.saturating_mul(rounds.saturating_add(1))
-        });
+        let each = spec.task_timeout.map(|limit| times(limit, tasks).saturating_add(spec.lease_slack));
+        let limit = each.map(|each| each.saturating_mul(rounds.saturating_add(1)));
         let time = match limit {
             Some(limit) => limit,
             None if !is_pushed => self.policy.lease_timeout,
             None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_TIME) + self.policy.lease_timeout,
         };
         let expires_at = claimed_at + time.min(MAX_LEASE_TIME);
+        // What it waits for may be of a job with a longer time limit.
+        let after_others = waits_until.zip(each).map(|(until, each)| until + each.min(MAX_LEASE_TIME));
+        let expires_at = after_others.map_or(expires_at, |after| after.max(expires_at));
         let setup = if continues { Duration::ZERO } else { spec.setup };
         let late_after = late_after(job.best_speed(&self.workers), tasks, spec.setup, rounds);
         let late_at = late_after.and_then(|late| claimed_at.checked_add(late));
@@ -202,6 +205,12 @@ impl Scheduler {
         let before = self.leases.insert(attempt, record);
         assert!(before.is_none(), "an attempt's id was used before");
         lease
+    }
+
+    /// The latest time limit of the leases of a slot.
+    fn limit_of_slot(&self, lane: Lane) -> Option<Instant> {
+        let held = self.workers.get(lane.worker)?.held.iter().filter_map(|attempt| self.leases.get(attempt));
+        held.filter(|record| record.lane == lane).filter_map(|record| record.limit_at).max()
     }
 
     /// Leases that a new one of the slot waits for.

@@ -242,6 +242,18 @@ fn an_attempt_ends_at_the_jobs_timeout_for_one_and_cannot_be_renewed_beyond() {
 }
 
 #[test]
+fn a_lease_that_waits_behind_one_of_a_longer_limit_has_its_own_time_after_that() {
+    let mut grid = Harness::with_workers(1);
+    let (long, short) = (Duration::from_secs(3_600), Duration::from_secs(10));
+    grid.submit_spec(1, JobSpec { task_timeout: Some(long), ..individual(1) });
+    assert_eq!(grid.claim(1).expect("the long task").job, job(1));
+    grid.submit_spec(2, JobSpec { task_timeout: Some(short), max_lease_tasks: 1, ..individual(2) });
+    let ahead = grid.claim(1).expect("a short task, ahead");
+    assert_eq!((ahead.job, ahead.expires_at), (job(2), grid.now + long + short));
+    grid.scheduler.check();
+}
+
+#[test]
 fn a_time_limit_that_begins_anew_ends_as_much_later_and_never_sooner() {
     let mut grid = Harness::with_workers(2);
     let (limit, slack) = (Duration::from_secs(90), Duration::from_secs(30));

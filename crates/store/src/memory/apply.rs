@@ -189,7 +189,9 @@ impl State {
     }
 
     fn log(&mut self, log: &TaskLog) -> Answer {
-        if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key)) {
+        if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key))
+            && !job.logs.iter().any(|kept| (kept.task, kept.attempt) == (log.task, log.attempt))
+        {
             job.logs.push(log.clone());
         }
         Answer::Done

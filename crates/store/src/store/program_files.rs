@@ -94,7 +94,8 @@ impl Store {
         self.programs.read().await
     }
 
-    /// Keeps what an attempt wrote to stderr; durable when it resolves. Without effect where the job is not there.
+    /// Keeps what an attempt wrote to stderr; durable when it resolves. Without effect where the job is not there, or the log
+    /// is: a worker whose answer was lost reports again, also to the next coordinator.
     ///
     /// # Errors
     /// It could not be made durable.

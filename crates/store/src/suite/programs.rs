@@ -162,6 +162,7 @@ pub async fn logs_are_found_by_task_and_go_with_their_job(harness: &dyn Harness)
         store.put_log(log(task, attempt)).await.expect("room");
     }
     store.put_log(TaskLog { job: id(9), ..log(0, 9) }).await.expect("no effect");
+    store.put_log(TaskLog { text: "once more\n".to_owned(), ..log(3, 1) }).await.expect("no effect");
     assert_eq!(store.logs(job, 0..5, 10).await, Ok(vec![log(0, 2), log(3, 1), log(3, 3)]));
     assert_eq!(store.logs(job, 1..5, 1).await, Ok(vec![log(3, 1)]));
     assert_eq!(store.logs(id(9), 0..5, 10).await, Ok(Vec::new()));

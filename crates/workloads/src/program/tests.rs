@@ -46,6 +46,16 @@ fn a_fold_is_a_last_task_with_its_own_program() {
 }
 
 #[test]
+fn a_fold_over_a_range_gets_no_arguments_of_it() {
+    let range = json!({"from": 0, "to": 20, "step": 10});
+    let params = json!({"program": "map", "range": range, "combine": {"program": "reduce"}});
+    let parsed = parse(params).expect("valid");
+    let (part, fold) = (work(&parsed, &(1..2)), work(&parsed, &(2..3)));
+    assert_eq!((part.range.is_some(), part.is_fold), (true, false));
+    assert_eq!((fold.range, fold.has_inputs, fold.is_fold), (None, false, true));
+}
+
+#[test]
 fn a_job_requires_workers_that_bring_its_named_programs_and_has_a_time_limit() {
     let params = json!({"program": "map", "args": [[]], "combine": {"program": "reduce"}});
     let mut options = JobOptions::default();
@@ -101,14 +111,17 @@ fn the_environment_of_a_named_program_cannot_make_its_interpreter_run_something_
         let combine = fold.map_or_else(|| json!("none"), |fold| json!({"program": fold}));
         parse(json!({"program": program, "args": [[]], "combine": combine, "env": {name: "1"}})).map(|_| ())
     };
-    for name in ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"] {
+    let names = ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"];
+    for name in names.into_iter().chain(["R_PROFILE_USER", "R_ENVIRON_USER", "LUA_INIT_5_4", "JULIA_LOAD_PATH"]) {
         for (program, fold) in [(&named, None), (&uploaded, Some(named.as_str()))] {
             let error = with(program, fold, name).expect_err(name);
             assert!(error.message.contains(name), "{}", error.message);
         }
         assert!(with(&uploaded, None, name).is_ok(), "it is caged, or has no loader");
     }
-    assert!(with(&named, None, "PYTHONUNBUFFERED").is_ok() && with(&named, None, "SCENE").is_ok());
+    for name in ["PYTHONUNBUFFERED", "JULIA_NUM_THREADS", "SCENE"] {
+        assert!(with(&named, None, name).is_ok(), "{name}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Json, Path, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use api::{Heartbeat, HeartbeatAnswer, HeldLease, HeldState};
+use api::{Heartbeat, HeartbeatAnswer, HeldLease, HeldState, LogReport};
 use model::AttemptId;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
@@ -43,8 +43,14 @@ pub(crate) struct State {
     pub(crate) outputs: Vec<usize>,
     /// The status of the answers to outputs; 204 where it is none.
     pub(crate) output_status: Option<u16>,
-    /// How often a program was asked for, which is not there.
+    /// What programs wrote to stderr, as it was reported.
+    pub(crate) logs: Vec<LogReport>,
+    /// The status of the answers to these reports; 204 where it is none.
+    pub(crate) log_status: Option<u16>,
+    /// How often a program was asked for.
     pub(crate) fetches: u32,
+    /// The bytes of every program; none is there where there are none.
+    pub(crate) program: Vec<u8>,
     /// Whether it takes outputs, and requests for programs, and does not answer.
     pub(crate) is_silent: bool,
     /// Paths and `Host` headers of heartbeats.
@@ -180,6 +186,7 @@ fn configure(config: &mut ServiceConfig) {
         .route("/{prefix:.*}worker/register/{worker}", web::put().to(take_heartbeat))
         .route("/{prefix:.*}worker/register/{worker}", web::delete().to(deregister))
         .route("/{prefix:.*}worker/outputs/{job}/{attempt}/{task}", web::put().to(take_output))
+        .route("/{prefix:.*}worker/logs/{job}/{task}/{attempt}", web::put().to(take_log))
         .route("/{prefix:.*}worker/programs/{hash}", web::get().to(give_program))
         .route("/{prefix:.*}v1/worker/tasks/{attempt}/{what}", web::post().to(take_report));
 }
@@ -196,16 +203,25 @@ async fn take_output(state: Data<watch::Sender<State>>, output: Bytes) -> HttpRe
     HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
 }
 
+async fn take_log(state: Data<watch::Sender<State>>, report: Json<LogReport>) -> HttpResponse {
+    let mut status = 204;
+    state.send_modify(|state| {
+        state.logs.push(report.into_inner());
+        status = state.log_status.unwrap_or(status);
+    });
+    HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
+}
+
 async fn give_program(state: Data<watch::Sender<State>>) -> HttpResponse {
-    let mut is_silent = false;
+    let (mut is_silent, mut program) = (false, Vec::new());
     state.send_modify(|state| {
         state.fetches += 1;
-        is_silent = state.is_silent;
+        (is_silent, program) = (state.is_silent, state.program.clone());
     });
     if is_silent {
         std::future::pending::<()>().await;
     }
-    HttpResponse::NotFound().finish()
+    if program.is_empty() { HttpResponse::NotFound().finish() } else { HttpResponse::Ok().body(program) }
 }
 
 async fn take_heartbeat(

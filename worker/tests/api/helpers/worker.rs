@@ -131,8 +131,13 @@ impl Worker {
         eventually(&format!("{sample} is {value}"), is_there).await;
     }
 
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).expect("a process id")).expect("not zero");
+        let pid = Pid::from_raw(i32::try_from(self.process()).expect("a process id")).expect("not zero");
         kill_process(pid, signal).expect("signal the worker");
     }
 

@@ -1,0 +1,87 @@
+//! For how long attempts have handed outputs in. Their tasks compute no longer meanwhile, so they grow no older.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::AttemptId;
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(super) struct Waits(Mutex<HashMap<AttemptId, Wait>>);
+
+#[derive(Debug, Default)]
+struct Wait {
+    /// Of outputs that have been handed in.
+    before: Duration,
+    since: Option<Instant>,
+}
+
+/// An attempt that hands an output in, for as long as this is there.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    waits: &'a Waits,
+    attempt: AttemptId,
+}
+
+impl Waits {
+    pub(super) fn begin(&self, attempt: AttemptId) -> Waiting<'_> {
+        self.lock().entry(attempt).or_default().since = Some(Instant::now());
+        Waiting { waits: self, attempt }
+    }
+
+    /// Of all outputs of an attempt, the present one included.
+    pub(super) fn total(&self, attempt: AttemptId) -> Duration {
+        self.lock().get(&attempt).map_or(Duration::ZERO, Wait::total)
+    }
+
+    pub(super) fn forget(&self, attempt: AttemptId) {
+        self.lock().remove(&attempt);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptId, Wait>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wait {
+    fn total(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(wait) = self.waits.lock().get_mut(&self.attempt) {
+            *wait = Wait { before: wait.total(), since: None };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_all_outputs_of_an_attempt_counts_until_it_ends() {
+        let (waits, attempt) = (Waits::default(), AttemptId(Uuid::nil()));
+        let hour = Duration::from_hours(1);
+        let begin_an_hour_ago = || {
+            let waiting = waits.begin(attempt);
+            let since = Instant::now().checked_sub(hour).expect("the machine runs for longer");
+            waits.lock().get_mut(&attempt).expect("it waits").since = Some(since);
+            waiting
+        };
+        drop(begin_an_hour_ago());
+        let first = waits.total(attempt);
+        assert!(first >= hour);
+        assert_eq!(waits.total(attempt), first, "it computes again");
+        let second = begin_an_hour_ago();
+        assert!(waits.total(attempt) >= first + hour);
+        drop(second);
+        waits.forget(attempt);
+        assert_eq!(waits.total(attempt), Duration::ZERO);
+    }
+}

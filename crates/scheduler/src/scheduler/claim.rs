@@ -87,7 +87,11 @@ impl Scheduler {
         let job = self.job_mut(id);
         let limit = job.tasks.within_section(offer, &job.spec.sections, limit);
         let run = job.tasks.take(offer, is_pushed.then_some(lane), limit);
-        self.walk(lane, id);
+        if is_pushed {
+            self.walk(lane, id);
+        } else {
+            self.end_walk(lane);
+        }
         self.note_turn(id, lane, now);
         let (horizon, continues) = match offer {
             Offer::Open { end, continues, .. } => (end, continues),

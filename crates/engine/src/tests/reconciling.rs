@@ -91,6 +91,8 @@ fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     grid.engine.recover(vec![stored], grid.now);
     grid.worker("w", 1, &[]);
     assert_eq!(grid.effects(), Vec::<String>::new());
+    let reason = "its tasks wait until the workers that may hold them already have said so";
+    assert_eq!(grid.engine.explain(job(1)).as_deref(), Some(reason));
     assert_eq!(grid.engine.poll_timeout(), Some(grid.now.instant + RECOVERY));
     assert_eq!(grid.wait(RECOVERY), ["send 1 0..1 to 1.0"]);
 }

@@ -268,12 +268,13 @@ impl Held {
     }
 
     fn listed(&self, attempt: AttemptId) -> HeldLease {
-        let state = match self.state {
-            State::Running(_) => HeldState::Running,
-            State::Finished(_) => HeldState::Finished,
+        // Its time limit is that of its computation: a lease that waits for its slot grows no older.
+        let (state, age) = match &self.state {
+            State::Running(running) => (HeldState::Running, running.stop.age()),
+            State::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),
         };
-        let &Self { job, first, beyond, epoch, slot, taken_at, .. } = self;
-        let elapsed_ms = u64::try_from(taken_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let &Self { job, first, beyond, epoch, slot, .. } = self;
+        let elapsed_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state }
     }
 

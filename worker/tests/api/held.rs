@@ -111,6 +111,24 @@ async fn an_attempt_that_is_sent_again_is_answered_and_not_computed_again() {
 }
 
 #[tokio::test]
+async fn a_lease_grows_no_older_while_it_waits_for_its_slot() {
+    let (coordinator, worker) = pair(&[]).await;
+    let (first, second) = (worker.nap(3600.0), worker.nap(3600.0));
+    let _first = worker.begin(&first);
+    worker.wait_for_metric(RUNNING, 1.0).await;
+    let _second = worker.begin(&second);
+    coordinator.wait("it is listed", |state| state.held(second.attempt).is_some()).await;
+    coordinator.wait_for_new_heartbeats().await;
+    let ages = |state: &crate::helpers::State| {
+        [first.attempt, second.attempt].map(|attempt| state.held(attempt).map(|held| held.elapsed_ms))
+    };
+    let [running, waiting] =
+        coordinator.wait_for("both are listed", |state| ages(state).iter().all(Option::is_some), ages).await;
+    assert!(running > Some(0), "{running:?}");
+    assert_eq!(waiting, Some(0));
+}
+
+#[tokio::test]
 async fn a_revoked_lease_stops_at_once_and_its_connection_is_told() {
     let (coordinator, worker) = pair(&[]).await;
     let lease = worker.nap(3600.0);

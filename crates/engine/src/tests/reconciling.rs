@@ -1,10 +1,12 @@
 //! What workers hold against what the engine knows.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::{AttemptId, JobKind};
 use scheduler::Failure;
+use uuid::Uuid;
 use workloads::Report;
 
 use super::harness::{Harness, RECOVERY, held, job};
@@ -81,6 +83,26 @@ fn a_coordinator_that_starts_adopts_what_runs_and_asks_for_what_has_ended() {
     assert_eq!(grid.effects(), Vec::<String>::new());
     assert_eq!(grid.complete(finished.attempt), ["store 1 completed 1..2 0"]);
     assert_eq!(grid.complete(running.attempt), ["store 1 completed 0..1 0", "store 1 ended succeeded"]);
+}
+
+#[test]
+fn an_adopted_lease_that_waits_for_its_slot_has_the_time_of_the_one_before_it_too() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 2);
+    stored.record.started_at = Some(grid.now.at);
+    stored.record.options.timeout.task_seconds = NonZeroU32::new(20);
+    assert!(grid.engine.recover(vec![stored], grid.now).is_empty());
+    let lease = |number, tasks, age| {
+        let attempt = AttemptId(Uuid::from_u128(number));
+        HeldLease { attempt, job: job(1), tasks, slot: 0, age, state: HeldState::Running }
+    };
+    // Workers list leases in no order.
+    let listed = [lease(1, 1..2, Duration::ZERO), lease(2, 0..1, 15 * SECOND)];
+    grid.worker("w", 1, &listed);
+    assert_eq!(grid.wait(4 * SECOND), Vec::<String>::new());
+    assert_eq!(grid.complete(listed[1].attempt), ["store 1 completed 0..1 0"]);
+    assert_eq!(grid.wait(19 * SECOND), Vec::<String>::new(), "it has run for 19 of its 20 seconds");
+    assert_eq!(grid.complete(listed[0].attempt), ["store 1 completed 1..2 0", "store 1 ended succeeded"]);
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl Scheduler {
     }
 
     /// Leases that a new one of the slot waits for.
-    fn leases_ahead(&self, lane: Lane) -> u32 {
+    pub(super) fn leases_ahead(&self, lane: Lane) -> u32 {
         self.workers.get(lane.worker).map_or(0, |worker| worker.leases_of_slot(lane.slot))
     }
 }

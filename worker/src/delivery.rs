@@ -44,7 +44,15 @@ async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: At
         Outcome::Done(outcome) => {
             let (value, results) = (Some(outcome.value), outcome.results.clone());
             let completion = Completion { results, claim: None, value, compute_us: Some(outcome.compute_us), lease };
-            report(announcer, endpoint, attempt, "complete", &completion).await
+            let reported = report(announcer, endpoint, attempt, "complete", &completion).await;
+            match reported {
+                // It would be refused each time. Over the connection of its lease it is a failure of its tasks, too.
+                Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, detail }) => {
+                    let (error, lease) = (format!("its results are too long{detail}"), completion.lease);
+                    report(announcer, endpoint, attempt, "fail", &TaskFailure { error, lease }).await
+                }
+                reported => reported,
+            }
         }
         Outcome::TaskFailed(error) => {
             report(announcer, endpoint, attempt, "fail", &TaskFailure { error: error.to_string(), lease }).await

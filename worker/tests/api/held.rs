@@ -78,6 +78,22 @@ async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgo
 }
 
 #[tokio::test]
+async fn an_outcome_that_is_too_long_for_the_coordinator_is_reported_as_a_failure() {
+    let (coordinator, worker) = pair(&[]).await;
+    coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(413)));
+    let lease = worker.nap(0.0);
+    assert!(worker.run(&lease).await.status().is_success());
+    let failure = coordinator.wait_for(
+        "the failure",
+        |state| state.reports.iter().any(|report| report.what == "fail"),
+        |state| state.reports.iter().find(|report| report.what == "fail").cloned(),
+    );
+    let failure = failure.await.expect("a report");
+    assert_eq!((failure.attempt, &failure.body["error"]), (lease.attempt, &json!("its results are too long")));
+    assert_eq!(failure.body["lease"]["job"], lease.body["job"]);
+}
+
+#[tokio::test]
 async fn an_outcome_that_was_answered_is_kept_until_a_later_lease_settles_it() {
     let (coordinator, worker) = pair(&[]).await;
     let first = worker.nap(0.0);

@@ -127,6 +127,9 @@ impl Engine {
         self.occupy(lane);
         if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {
             worker.detached.insert(lease.attempt, 0);
+        } else {
+            // A worker that pulls may never come back for the tasks that follow.
+            self.scheduler.end_walk(lane);
         }
         true
     }

@@ -144,6 +144,20 @@ fn after_a_takeover_tasks_of_pulling_workers_wait_for_renewals_also_without_a_li
     assert!(grid.engine.complete(lease.attempt, report_of_one(), SECOND, grid.now).is_ok());
 }
 
+#[test]
+fn a_pulling_worker_whose_lease_is_adopted_keeps_nothing_of_what_follows_from_others() {
+    let mut grid = Harness::of_epoch(2);
+    grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
+    let puller = grid.puller_of("p", JobKind::SUM_OF_PRIMES);
+    let (attempt, age) = (AttemptId(Uuid::from_u128(1)), Duration::ZERO);
+    let named = HeldLease { attempt, job: job(1), tasks: 0..1, slot: 0, age, state: HeldState::Running };
+    assert!(grid.engine.adopt_reported(puller, &named, grid.now));
+    grid.effects();
+    grid.worker("w", 1, &[]);
+    grid.effects();
+    assert_eq!(grid.orders[0].tasks.start, 1, "not the far half");
+}
+
 fn report_of_one() -> Report {
     Report { value: None, results: vec![serde_json::value::RawValue::NULL.to_owned()] }
 }

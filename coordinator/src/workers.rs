@@ -157,7 +157,7 @@ impl Workers {
             None => Reconciled::default(),
         };
         let (registered, reconciled) = match self.registrations.entry(worker_id.clone()) {
-            Entry::Occupied(mut entry) if entry.get().is_same_process(origin, &heartbeat) => {
+            Entry::Occupied(mut entry) if entry.get().is_same_process(&heartbeat) => {
                 entry.get_mut().see(origin, heartbeat, now);
                 (Registered::Known, reconcile(entry.get_mut()))
             }

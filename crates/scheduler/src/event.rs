@@ -146,7 +146,7 @@ pub enum WaitReason {
     },
     /// Workers may hold its tasks since before this coordinator began, and have not said so yet.
     #[error("its tasks wait until the workers that may hold them already have said so")]
-    Held,
+    Recovering,
     /// No slot that could run it has taken it yet: each is busy or has not asked for work.
     #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *busy))]
     Busy {

@@ -26,7 +26,7 @@ impl Scheduler {
             return Some(WaitReason::Running { running: counts.running, pending: counts.pending });
         }
         if job.is_held {
-            return Some(WaitReason::Held);
+            return Some(WaitReason::Recovering);
         }
         // The job itself is among them.
         let ahead = self.queue().jobs_from(job.spec.priority.get()).saturating_sub(1);

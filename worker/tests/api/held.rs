@@ -66,6 +66,19 @@ async fn a_failure_is_kept_and_delivered_as_a_failure() {
 }
 
 #[tokio::test]
+async fn a_failure_that_an_earlier_coordinator_was_told_of_is_given_back_to_the_next_one() {
+    let (coordinator, worker) = pair(&[]).await;
+    let lease = worker.lease("sleep", json!({"seconds": 0, "fail_rate": 1}));
+    assert_eq!(worker.run(&lease).await.status().as_u16(), 422);
+    coordinator.change(|state| (state.epoch, state.asks_for_outcomes) = (2, true));
+    let report =
+        coordinator.wait_for("a report", |state| !state.reports.is_empty(), |state| state.reports[0].clone()).await;
+    assert_eq!((report.attempt, report.what.as_str()), (lease.attempt, "release"));
+    assert_eq!(report.body["lease"]["job"], lease.body["job"]);
+    coordinator.wait("it is forgotten", |state| state.heartbeats.last().is_some_and(|last| last.held.is_empty())).await;
+}
+
+#[tokio::test]
 async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgotten() {
     let (coordinator, worker) = pair(&[]).await;
     coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(503)));

@@ -29,6 +29,8 @@ mutant a-listed-lease-is-not-renewed $ENGINE/reconcile.rs 's/\(true, HeldState::
 mutant outcomes-are-not-asked-for $ENGINE/reconcile.rs 's/reconciled\.deliver\.push\(lease\.attempt\)/()/'
 mutant void-leases-are-not-settled $ENGINE/reconcile.rs 's/\(false, _\) => reconciled\.settled\.push\(lease\.attempt\),/(false, _) => (),/'
 mutant an-adopted-lease-takes-no-slot $ENGINE/reconcile.rs 's/self\.occupy\(lane\);//'
+mutant leases-are-adopted-in-any-order $ENGINE/reconcile.rs 's/oldest_first\.sort_by_key\(.*\);//'
+mutant an-adopted-lease-keeps-what-follows $ENGINE/reconcile.rs 's/self\.scheduler\.end_walk\(lane\);//'
 mutant a-hold-never-ends $ENGINE/engine.rs 's/self\.end_recovery\(\);//'
 mutant nothing-is-held-after-a-restart $ENGINE/recovery.rs 's/\(holds_all \|\| has_started\)/holds_all/'
 mutant an-ended-lease-keeps-its-slot $ENGINE/slots.rs '/pub\(crate\) fn vacate/,/^    }/s/slot\.leases = slot\.leases\.saturating_sub\(1\);//'

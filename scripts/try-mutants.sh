@@ -43,6 +43,9 @@ mutant a-pulling-worker-hoards $SCHEDULER/scheduler/claim.rs 's/tasks\.min\(open
 mutant a-released-task-costs-an-attempt $SCHEDULER/scheduler/outcome.rs '/pub fn release/,/^    }/s/record\.run\.releases = releases;/record.run.releases = releases; record.run.failures += 1;/'
 mutant a-time-limit-is-silence $SCHEDULER/scheduler/timeouts.rs 's/record\.limit_at == Some\(expires_at\)/record.limit_at.is_none()/'
 mutant a-window-is-never-filled-again $SCHEDULER/queue.rs 's/self\.line_mut\(place\)\.fill_window\(\);//'
+mutant a-claim-that-waited-leaves-its-lane $SCHEDULER/scheduler/claim.rs 's/^        if is_pushed \{/        if true {/'
+mutant a-lease-that-waits-has-the-time-of-one $SCHEDULER/scheduler/adopt.rs 's/let rounds = .*;/let rounds = 0;/'
+mutant busy-slots-of-suspended-workers-count $SCHEDULER/workers/busy.rs 's/\.filter\(\|worker\| worker\.standing == Standing::Active\)//'
 mutant a-class-without-workers-is-runnable $SCHEDULER/scheduler/workers.rs 's/self\.figures\.serve\(.*\);/let _ = open;/'
 
 report

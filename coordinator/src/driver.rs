@@ -152,6 +152,11 @@ impl Driver {
         view(&self.lock().engine)
     }
 
+    /// Whether nothing can be stored at the moment.
+    pub(crate) fn is_store_failing(&self) -> bool {
+        self.store.is_failing().is_some()
+    }
+
     /// The jobs that failed last in this term, the last one first.
     pub(crate) fn failed_lately(&self) -> Vec<JobId> {
         self.lock().failures.last_first()

@@ -20,7 +20,7 @@ use engine::{Engine, HeldLease, Now, Reconciled};
 use model::{BootId, JobKind, Labels, Requirements, WorkerId};
 use scheduler::WorkerKey;
 
-use heartbeats::{check, held_lease};
+use heartbeats::{check, held_lease, keep_finished};
 use registration::all_labels;
 pub(crate) use registration::{Destination, Origin, Registration};
 
@@ -157,7 +157,7 @@ impl Workers {
             None => Reconciled::default(),
         };
         let (registered, reconciled) = match self.registrations.entry(worker_id.clone()) {
-            Entry::Occupied(mut entry) if entry.get().is_same_process(origin, &heartbeat) => {
+            Entry::Occupied(mut entry) if entry.get().is_same_process(&heartbeat) => {
                 entry.get_mut().see(origin, heartbeat, now);
                 (Registered::Known, reconcile(entry.get_mut()))
             }
@@ -359,6 +359,7 @@ impl Workers {
             }
             joined
         });
+        keep_finished(driver, &reconciled.deliver);
         if registration.key != Some(key) {
             self.names.insert(key, worker_id.clone());
             registration.key = Some(key);
@@ -390,3 +391,6 @@ impl Workers {
 fn has_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{Completion, ReleaseRequest, TaskFailure};
+use api::{Completion, LeaseName, ReleaseRequest, TaskFailure};
 use futures_util::{StreamExt, stream};
 use model::AttemptId;
 use reqwest::{Method, StatusCode};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::contact::{NotTaken, check, describe};
 use crate::coordinators::Endpoint;
 use crate::heartbeat::Announcer;
-use crate::held::Returned;
+use crate::held::{Kept, Returned};
 use crate::outcome::Outcome;
 
 /// Outcomes on their way to one coordinator at a time: each is copied for it.
@@ -38,13 +38,24 @@ pub(crate) async fn deliver(announcer: &Announcer, endpoint: &Endpoint, attempts
 
 async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: AttemptId) -> Result<(), NotTaken> {
     // It may have been settled meanwhile.
-    let Some((outcome, name)) = announcer.held.kept(attempt) else { return Ok(()) };
-    let lease = Some(name);
+    let Some(Kept { outcome, name, told_in }) = announcer.held.kept(attempt) else { return Ok(()) };
+    let (lease, epoch) = (Some(name), announcer.epoch.highest());
+    if !outcome.is_done() && told_in.is_some_and(|told_in| told_in < epoch) {
+        return give_back(announcer, endpoint, attempt, lease).await;
+    }
     let status = match outcome {
         Outcome::Done(outcome) => {
             let (value, results) = (Some(outcome.value), outcome.results.clone());
             let completion = Completion { results, claim: None, value, compute_us: Some(outcome.compute_us), lease };
-            report(announcer, endpoint, attempt, "complete", &completion).await
+            let reported = report(announcer, endpoint, attempt, "complete", &completion).await;
+            match reported {
+                // It would be refused each time. Over the connection of its lease it is a failure of its tasks, too.
+                Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, detail }) => {
+                    let (error, lease) = (format!("its results are too long{detail}"), completion.lease);
+                    report(announcer, endpoint, attempt, "fail", &TaskFailure { error, lease }).await
+                }
+                reported => reported,
+            }
         }
         Outcome::TaskFailed(error) => {
             report(announcer, endpoint, attempt, "fail", &TaskFailure { error: error.to_string(), lease }).await
@@ -56,7 +67,22 @@ async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: At
     }?;
     if status == StatusCode::CONFLICT {
         announcer.held.forget(&[attempt]);
+    } else {
+        announcer.held.note_told(attempt, epoch);
     }
+    Ok(())
+}
+
+/// Gives a lease back whose failure an earlier coordinator was told of. Where that one has stored the failure it must not
+/// count twice, and where not the tasks run once more.
+async fn give_back(
+    announcer: &Announcer,
+    endpoint: &Endpoint,
+    attempt: AttemptId,
+    lease: Option<LeaseName>,
+) -> Result<(), NotTaken> {
+    report(announcer, endpoint, attempt, "release", &ReleaseRequest { lease }).await?;
+    announcer.held.forget(&[attempt]);
     Ok(())
 }
 

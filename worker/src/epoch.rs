@@ -1,5 +1,6 @@
 //! The highest epoch that any coordinator has shown.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,9 @@ use tracing::warn;
 
 /// Heartbeats are a second apart, and a leader may miss some of them.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Refused epochs that are remembered: more than a grid has coordinators.
+const MAX_REFUSED: usize = 16;
 
 /// Fences coordinators that no longer lead. Epochs are those of one grid: they grow with each owner of its store.
 ///
@@ -22,14 +26,21 @@ pub(crate) struct Epoch {
 struct Highest {
     epoch: u64,
     seen_at: Instant,
-    /// The lower epoch that was refused last.
-    refused: Option<u64>,
+    /// The lower epochs that were refused lately.
+    refused: VecDeque<u64>,
 }
 
 impl Highest {
-    /// Whether another epoch is refused than the last time.
+    /// Whether an epoch is refused for the first time.
     fn is_news(&mut self, refused: u64) -> bool {
-        self.refused.replace(refused) != Some(refused)
+        if self.refused.contains(&refused) {
+            return false;
+        }
+        if self.refused.len() == MAX_REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(refused);
+        true
     }
 }
 
@@ -44,7 +55,7 @@ pub(crate) struct StaleEpoch {
 impl Epoch {
     pub(crate) fn new(orphan_timeout: Duration) -> Self {
         let timeout = orphan_timeout.max(LEAST_TIMEOUT);
-        Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now(), refused: None }) }
+        Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now(), refused: VecDeque::new() }) }
     }
 
     /// Remembers an epoch.
@@ -95,9 +106,11 @@ mod tests {
 
     #[test]
     fn an_epoch_that_is_refused_over_and_over_is_told_of_once() {
-        let mut highest = Highest { epoch: 5, seen_at: Instant::now(), refused: None };
-        let told = [3, 3, 4, 4, 3].map(|refused| highest.is_news(refused));
-        assert_eq!(told, [true, false, true, false, true]);
+        let mut highest = Highest { epoch: 90, seen_at: Instant::now(), refused: VecDeque::new() };
+        let told = [3, 3, 4, 3, 4].map(|refused| highest.is_news(refused));
+        assert_eq!(told, [true, false, true, false, false]);
+        assert!((5..90).all(|refused| highest.is_news(refused)));
+        assert_eq!(highest.refused.len(), MAX_REFUSED);
     }
 
     #[test]

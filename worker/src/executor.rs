@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -62,6 +62,7 @@ pub(crate) struct Stop(Arc<Submission>);
 #[derive(Default)]
 struct Submission {
     stop: AtomicBool,
+    began_at: OnceLock<Instant>,
     content: Mutex<Option<Content>>,
 }
 
@@ -79,6 +80,11 @@ impl Stop {
 
     pub(crate) fn is_set(&self) -> bool {
         self.0.stop.load(Ordering::Relaxed)
+    }
+
+    /// How long ago it began; zero while it waits for its slot.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 }
 
@@ -214,7 +220,7 @@ fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, 
         // that has leases for other workers to send. It goes on first.
         thread::yield_now();
         running.fetch_add(1, Ordering::Relaxed);
-        let started_at = Instant::now();
+        let started_at = *submission.began_at.get_or_init(Instant::now);
         let result = catch_unwind(AssertUnwindSafe(|| compute(&work, &submission.stop)));
         let busy = started_at.elapsed();
         running.fetch_sub(1, Ordering::Relaxed);

@@ -37,6 +37,15 @@ pub(crate) struct Returned {
     pub(crate) name: LeaseName,
 }
 
+/// A kept outcome and the name of its lease.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) outcome: Outcome,
+    pub(crate) name: LeaseName,
+    /// The epoch of the coordinator that was told of it last.
+    pub(crate) told_in: Option<u64>,
+}
+
 #[derive(Debug)]
 pub(crate) struct HeldLeases {
     worker_id: WorkerId,
@@ -60,6 +69,7 @@ struct Held {
     epoch: u64,
     slot: u32,
     taken_at: Instant,
+    told_in: Option<u64>,
     state: State,
 }
 
@@ -105,7 +115,7 @@ impl HeldLeases {
         let running =
             Running { stop: stop.clone(), waiting: vec![sender], observation: self.metrics.lease(), _permit: permit };
         let (taken_at, state) = (Instant::now(), State::Running(running));
-        table.leases.insert(attempt, Held { job, first, beyond, epoch, slot, taken_at, state });
+        table.leases.insert(attempt, Held { job, first, beyond, epoch, slot, taken_at, told_in: None, state });
         table.sizes.running += 1;
         drop(table);
         let (held, own_stop) = (Arc::clone(self), stop.clone());
@@ -207,13 +217,24 @@ impl HeldLeases {
         self.table().leases.iter().map(|(attempt, held)| held.listed(*attempt)).collect()
     }
 
-    /// The kept outcome of an attempt and the name of its lease.
-    pub(crate) fn kept(&self, attempt: AttemptId) -> Option<(Outcome, LeaseName)> {
+    /// The kept outcome of an attempt.
+    pub(crate) fn kept(&self, attempt: AttemptId) -> Option<Kept> {
         let table = self.table();
         let held = table.leases.get(&attempt)?;
         match &held.state {
             State::Running(_) => None,
-            State::Finished(outcome) => Some((outcome.clone(), held.name(&self.worker_id))),
+            State::Finished(outcome) => {
+                let (outcome, name) = (outcome.clone(), held.name(&self.worker_id));
+                Some(Kept { outcome, name, told_in: held.told_in })
+            }
+        }
+    }
+
+    /// The coordinator of an epoch was told of a kept outcome.
+    pub(crate) fn note_told(&self, attempt: AttemptId, epoch: u64) {
+        let mut table = self.table();
+        if let Some(held) = table.leases.get_mut(&attempt) {
+            held.told_in = Some(epoch);
         }
     }
 
@@ -242,6 +263,9 @@ impl Table {
         let State::Running(running) = mem::replace(&mut held.state, State::Finished(outcome.clone())) else {
             return None;
         };
+        if running.waiting.iter().any(|waiting| !waiting.is_closed()) {
+            held.told_in = Some(held.epoch);
+        }
         self.sizes.running -= 1;
         self.sizes.finished += 1;
         self.sizes.bytes += outcome.bytes();
@@ -258,8 +282,11 @@ impl Held {
                 running.waiting.retain(|waiting| !waiting.is_closed());
                 running.waiting.push(sender);
             }
-            // The caller holds the other end.
-            State::Finished(outcome) => drop(sender.send(outcome.clone())),
+            State::Finished(outcome) => {
+                // The caller holds the other end.
+                let _ = sender.send(outcome.clone());
+                self.told_in = Some(self.epoch);
+            }
         }
     }
 
@@ -268,12 +295,13 @@ impl Held {
     }
 
     fn listed(&self, attempt: AttemptId) -> HeldLease {
-        let state = match self.state {
-            State::Running(_) => HeldState::Running,
-            State::Finished(_) => HeldState::Finished,
+        // Its time limit is that of its computation: a lease that waits for its slot grows no older.
+        let (state, age) = match &self.state {
+            State::Running(running) => (HeldState::Running, running.stop.age()),
+            State::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),
         };
-        let &Self { job, first, beyond, epoch, slot, taken_at, .. } = self;
-        let elapsed_ms = u64::try_from(taken_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let &Self { job, first, beyond, epoch, slot, .. } = self;
+        let elapsed_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         HeldLease { attempt, job, first, beyond, epoch, slot, elapsed_ms, state }
     }
 

@@ -53,6 +53,7 @@ pub(crate) use errors::from_invalid;
 pub(crate) use following::Notices;
 pub(crate) use programs::UPLOAD_TIMEOUT;
 pub(crate) use pull::REPORT_OVERHEAD_BYTES;
+pub(crate) use registration::HEARTBEAT_MEMORY;
 
 /// The state that all handlers share.
 #[derive(Debug)]
@@ -76,8 +77,10 @@ pub(crate) struct State {
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job.
     pub(crate) max_job_bytes: usize,
-    /// The memory of all bodies.
+    /// The memory of all bodies but those of heartbeats.
     pub(crate) bodies: BodyBudget,
+    /// The memory of heartbeats.
+    pub(crate) heartbeats: BodyBudget,
     /// The longest results of one lease.
     pub(crate) max_result_bytes: usize,
     /// The memory of large outcomes.

@@ -75,8 +75,8 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = Completion,
     responses(
-        (status = 200, description = "The outcome counts; the next tasks", body = Claimed),
-        (status = 204, description = "The outcome counts"),
+        (status = 200, description = "The outcome is taken, as with 204; the next tasks", body = Claimed),
+        (status = 204, description = "The outcome is taken. It counts unless its job is canceled in the same moment"),
         (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more: its outcome does not count", body = Problem, content_type = "application/problem+json"),

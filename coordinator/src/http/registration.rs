@@ -14,6 +14,10 @@ use super::State;
 use crate::metrics::EvictionReason;
 use crate::workers::{Origin, RegisterError, Registered};
 
+/// The memory of all long heartbeats: twice what the leases of as many slots as there may be take. It is their own, so that no
+/// load of clients keeps a heartbeat out.
+pub(crate) const HEARTBEAT_MEMORY: usize = 64 << 20;
+
 /// How long a heartbeat may take to arrive.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,7 +30,7 @@ pub(super) async fn register(
     state.identity.demand(&request).await?;
     let worker_id = parse_id(path.into_inner())?;
     let heartbeat: Heartbeat =
-        parse_json(&read_body(&request, body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT, &state.bodies).await?)?;
+        parse_json(&read_body(&request, body, MAX_HEARTBEAT_BYTES, HEARTBEAT_TIMEOUT, &state.heartbeats).await?)?;
     let connection = request.conn_data::<Connection>();
     let origin = origin(&request, connection, heartbeat.port)?;
     let slots = heartbeat.slots;

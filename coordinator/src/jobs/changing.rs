@@ -176,6 +176,8 @@ impl Jobs {
             read => read?.ok_or(ChangeError::Unknown(id))?,
         };
         if !self.is_changed(&record, action)? {
+            // The store has a change that was in doubt, of which the engine has not heard.
+            self.catch_up(id, action).await?;
             return Ok(false);
         }
         if action == Action::Retry {
@@ -185,6 +187,12 @@ impl Jobs {
             Err(WriteError::Corrupt(why)) if action == Action::Cancel => return self.cancel_unread(id, why).await,
             written => written?,
         }
+        self.tell_engine(id, action);
+        Ok(true)
+    }
+
+    /// Makes a change in the engine that the store has. Without effect where the engine has it.
+    fn tell_engine(&self, id: JobId, action: Action) {
         self.driver.input(|engine, now| match action {
             Action::Cancel => engine.cancel(id, now),
             // A job that has ended meanwhile is not there any more.
@@ -192,7 +200,16 @@ impl Jobs {
             Action::Resume => drop(engine.resume(id, now)),
             Action::Retry => (),
         });
-        Ok(true)
+    }
+
+    /// As [`Self::tell_engine`], also of a job that is open again.
+    async fn catch_up(&self, id: JobId, action: Action) -> Result<(), ChangeError> {
+        self.tell_engine(id, action);
+        let is_unknown = action == Action::Retry && !self.driver.view(|engine| engine.knows(id));
+        if is_unknown && self.store.unreadable().why(id).is_none() {
+            self.take_up_opened(id).await?;
+        }
+        Ok(())
     }
 
     async fn retry(&self, id: JobId, record: &JobRecord) -> Result<(), ChangeError> {
@@ -211,7 +228,11 @@ impl Jobs {
         }
         self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Retried }).await?;
         drop(kept);
-        // It is open on the disk now: the engine must get it, whatever a single read says, unless the term ends.
+        self.take_up_opened(id).await
+    }
+
+    /// Gives the engine a job that is open on the disk, whatever a single read says, unless the term ends.
+    async fn take_up_opened(&self, id: JobId) -> Result<(), ChangeError> {
         loop {
             match self.store.unfinished_job(id).await {
                 Ok(Some(job)) => {
@@ -235,5 +256,86 @@ impl Jobs {
         let live = self.driver.view(|engine| engine.job(job.id));
         let failed = live.map_or(job.tasks_failed, |live| live.counts.failed);
         action.changes(job.state, failed > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use engine::Engine;
+    use model::DEFAULT_CHUNK_SIZE;
+    use store::memory::Memory;
+    use store::{Retention, Store};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::accepting::Proposal;
+    use crate::config::Config;
+    use crate::driver::{Driver, Queues};
+    use crate::submission;
+    use crate::supervisor::Supervisor;
+
+    struct Grid {
+        store: Arc<Store>,
+        driver: Arc<Driver>,
+        jobs: Jobs,
+        id: JobId,
+        _queues: Queues,
+    }
+
+    impl Grid {
+        /// With one job and without workers.
+        async fn new() -> Self {
+            let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+            let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+            let engine = Engine::new(Config::default().engine_settings(1), now());
+            let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
+            let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), false);
+            let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
+            let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
+            let id = JobId(Uuid::from_u128(1));
+            let proposal = Proposal { id: Some(id), idempotency_key: None, job, fingerprints, reservation: None };
+            jobs.accept(proposal).await.expect("it is accepted");
+            Self { store, driver, jobs, id, _queues }
+        }
+
+        /// As where the store has a change and could not say so.
+        async fn change_the_store_alone(&self, action: Action) {
+            let change = Change { job: self.id, at: now().at, kind: action.change() };
+            self.store.commit(change).await.expect("it is committed");
+        }
+
+        async fn act(&self, action: Action) {
+            self.jobs.act(self.id, action).await.expect("it is as it should be");
+        }
+
+        fn is_known(&self) -> bool {
+            self.driver.view(|engine| engine.knows(self.id))
+        }
+
+        fn is_paused(&self) -> bool {
+            self.driver.view(|engine| engine.job_counts().paused) == 1
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_in_doubt_is_made_by_its_repetition() {
+        let grid = Grid::new().await;
+        grid.change_the_store_alone(Action::Pause).await;
+        assert!(!grid.is_paused());
+        grid.act(Action::Pause).await;
+        assert!(grid.is_paused());
+        grid.change_the_store_alone(Action::Resume).await;
+        grid.act(Action::Resume).await;
+        assert!(!grid.is_paused());
+        grid.change_the_store_alone(Action::Cancel).await;
+        assert!(grid.is_known());
+        grid.act(Action::Cancel).await;
+        assert!(!grid.is_known());
+        grid.change_the_store_alone(Action::Retry).await;
+        grid.act(Action::Retry).await;
+        assert!(grid.is_known());
     }
 }

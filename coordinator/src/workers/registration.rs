@@ -47,9 +47,10 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    pub(super) fn is_same_process(&self, origin: Origin, heartbeat: &Heartbeat) -> bool {
+    /// Whether a heartbeat is of the process that registered, which may come from another of its host's addresses.
+    pub(super) fn is_same_process(&self, heartbeat: &Heartbeat) -> bool {
         let known = &self.heartbeat;
-        known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots && self.address == origin.address
+        known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots
     }
 
     /// Whether the process lives that registered: it was seen lately over a connection that is open.
@@ -81,7 +82,8 @@ impl Registration {
         let is_same_connection = self.connection == origin.connection;
         self.heartbeats_on_connection =
             if is_same_connection { self.heartbeats_on_connection.saturating_add(1) } else { 1 };
-        (self.connection, self.last_seen_at, self.disconnected_at) = (origin.connection, now, None);
+        (self.address, self.connection) = (origin.address, origin.connection);
+        (self.last_seen_at, self.disconnected_at) = (now, None);
         self.heartbeat = Heartbeat { is_draining, ..heartbeat };
     }
 }

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
-use api::Job;
+use api::{Heartbeat, HeldLease, Job};
 use coordinator::config::Config;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use service::{DoorSettings, access};
 
-use crate::helpers::{TestCoordinator, config, pause, problem, read};
+use crate::helpers::{TestCoordinator, closed_port, config, heartbeat, pause, problem, read};
 
 fn guarded(file: &Path) -> Config {
     let doors = DoorSettings { api_tokens_file: Some(file.to_owned()), ..DoorSettings::default() };
@@ -142,6 +142,12 @@ async fn bodies_that_take_up_the_memory_set_aside_keep_longer_ones_out_but_no_sh
     assert_eq!(refused.headers()["retry-after"], "1");
     problem(refused, 503).await;
     grid.submit(&json!({"kind": "sleep", "params": {"seconds": 0}})).await;
+    let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+    let lease = json!({"attempt": id, "job": id, "first": 0, "beyond": 1, "epoch": 1, "slot": 0, "elapsed_ms": 0,
+        "state": "running"});
+    let lease: HeldLease = serde_json::from_value(lease).expect("a lease");
+    let long_heartbeat = Heartbeat { held: vec![lease; 1_000], ..heartbeat(closed_port()) };
+    assert_eq!(grid.register("one", &long_heartbeat).await.status(), 200, "heartbeats have memory of their own");
     drop(slow);
     while grid.post("/v1/jobs", &long).await.status() != 201 {
         pause().await;

@@ -78,7 +78,7 @@ pub struct HeldLease {
     pub epoch: u64,
     /// The slot that computes it, from 0.
     pub slot: u32,
-    /// Time since the worker took the lease.
+    /// Time since the worker began to compute it; 0 while it waits for its slot.
     pub elapsed_ms: u64,
     /// Whether it still computes.
     pub state: HeldState,

@@ -1,6 +1,7 @@
 //! What workers hold against what the engine knows. A lease of a stored job outlives connections and coordinators: its
 //! worker lists it in every heartbeat until it is told that the outcome is durable or that the attempt is void.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct HeldLease {
     pub tasks: Range<u64>,
     /// The worker's slot.
     pub slot: u32,
-    /// Time since the worker got it.
+    /// Time since the worker began to compute it; zero while it waits for its slot.
     pub age: Duration,
     /// Whether it computes or keeps an outcome.
     pub state: HeldState,
@@ -83,7 +84,10 @@ impl Engine {
         if held.is_empty() && worker.detached.is_empty() {
             return reconciled;
         }
-        for lease in held {
+        // A lease that waits for another one of its slot is adopted after that one.
+        let mut oldest_first: Vec<_> = held.iter().collect();
+        oldest_first.sort_by_key(|lease| Reverse(lease.age));
+        for lease in oldest_first {
             let holder = self.scheduler.lease(lease.attempt).map(|record| record.lane.worker);
             if self.is_unsettled(lease.attempt) {
                 continue;
@@ -123,6 +127,9 @@ impl Engine {
         self.occupy(lane);
         if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {
             worker.detached.insert(lease.attempt, 0);
+        } else {
+            // A worker that pulls may never come back for the tasks that follow.
+            self.scheduler.end_walk(lane);
         }
         true
     }

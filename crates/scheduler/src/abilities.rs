@@ -26,6 +26,8 @@ pub(crate) struct Ability {
     /// The active ones of them, and their slots.
     pub(crate) active_workers: usize,
     pub(crate) slots: u64,
+    /// Those of these slots that have leases.
+    pub(crate) busy_slots: u64,
     pub(crate) idle: IdleWorkers,
 }
 
@@ -71,6 +73,7 @@ impl Abilities {
             workers: 1,
             active_workers: 0,
             slots: 0,
+            busy_slots: 0,
             idle: IdleWorkers::default(),
         };
         self.abilities.insert(id, ability);

@@ -144,13 +144,16 @@ pub enum WaitReason {
         /// The job's kind.
         kind: model::JobKind,
     },
+    /// Workers may hold its tasks since before this coordinator began, and have not said so yet.
+    #[error("its tasks wait until the workers that may hold them already have said so")]
+    Recovering,
     /// No slot that could run it has taken it yet: each is busy or has not asked for work.
-    #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *leases))]
+    #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *busy))]
     Busy {
         /// Slots of the workers that can run it.
         slots: u64,
-        /// Leases of all workers.
-        leases: u64,
+        /// Those of them that have leases.
+        busy: u64,
         /// Jobs that go first or take turns with it.
         ahead: usize,
     },
@@ -172,8 +175,8 @@ fn none_runs(workers: usize) -> String {
     }
 }
 
-fn none_asks(slots: u64, leases: u64) -> String {
-    if leases < slots {
+fn none_asks(slots: u64, busy: u64) -> String {
+    if busy < slots {
         "workers that can run it have free slots and have not asked for work".to_owned()
     } else if slots == 1 {
         "the only slot of the worker that can run it is busy".to_owned()

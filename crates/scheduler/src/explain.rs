@@ -25,9 +25,12 @@ impl Scheduler {
         if counts.running > 0 {
             return Some(WaitReason::Running { running: counts.running, pending: counts.pending });
         }
+        if job.is_held {
+            return Some(WaitReason::Recovering);
+        }
         // The job itself is among them.
         let ahead = self.queue().jobs_from(job.spec.priority.get()).saturating_sub(1);
-        Some(WaitReason::Busy { slots, leases: self.leases() as u64, ahead })
+        Some(WaitReason::Busy { slots, busy: self.workers().busy_for(job.class), ahead })
     }
 
     /// What keeps every worker that is ready now from running such a job; `None` if one could.

@@ -1,6 +1,7 @@
 //! The workers: which classes of jobs they can serve, the leases that they hold, and their idle slots.
 
 mod ability;
+mod busy;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
@@ -175,12 +176,15 @@ impl Workers {
 
     pub(crate) fn hold(&mut self, lane: Lane, attempt: AttemptId) {
         let worker = self.workers.get_mut(&lane.worker).expect("the claimant is known");
+        let before = worker.busy_slots();
         worker.held.insert(attempt);
         *worker.busy.entry(lane.slot).or_default() += 1;
+        self.recount_busy(lane.worker, before);
     }
 
     pub(crate) fn let_go(&mut self, lane: Lane, attempt: AttemptId) {
         let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
+        let before = worker.busy_slots();
         if worker.held.remove(&attempt)
             && let Some(leases) = worker.busy.get_mut(&lane.slot)
         {
@@ -189,6 +193,7 @@ impl Workers {
                 worker.busy.remove(&lane.slot);
             }
         }
+        self.recount_busy(lane.worker, before);
     }
 
     /// Adds a class.
@@ -303,6 +308,7 @@ impl Workers {
         let (slots, ability) = (u64::from(worker.slots), self.abilities.get_mut(worker.ability));
         self.slots += slots;
         ability.slots += slots;
+        ability.busy_slots += worker.busy_slots();
         ability.active_workers += 1;
         ability.idle.forgive();
         let mut newly_served = Vec::new();
@@ -322,6 +328,7 @@ impl Workers {
         let (slots, ability) = (u64::from(worker.slots), self.abilities.get_mut(worker.ability));
         self.slots -= slots;
         ability.slots -= slots;
+        ability.busy_slots -= worker.busy_slots();
         ability.active_workers -= 1;
         self.change += 1;
         let mut unserved = Vec::new();
@@ -364,6 +371,7 @@ impl Workers {
             let having = || active().filter(|(_, worker)| worker.ability == id);
             assert_eq!(having().count(), ability.active_workers);
             assert_eq!(having().map(|(_, worker)| slots_of(worker)).sum::<u64>(), ability.slots);
+            assert_eq!(having().map(|(_, worker)| worker.busy_slots()).sum::<u64>(), ability.busy_slots);
             let listed: BTreeSet<_> = ability.idle.listed().collect();
             let idle = having().filter_map(|(key, worker)| Some((worker.idle_turn()?, *key)));
             assert_eq!(listed, idle.collect(), "an idle slot is not listed");

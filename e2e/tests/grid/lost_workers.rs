@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::helpers::{Coordinator, LONG_TASKS, Signal, Worker, eventually, heavy, published_sum};
+use crate::helpers::{Coordinator, LONG_TASKS, Order, Signal, Worker, eventually, heavy, published_sum};
 
 /// The longest silence of a worker that is still listed, in milliseconds, as the coordinator measures it.
 const EVICTION_LIMIT_MS: u64 = 6_000 + 500;
@@ -109,4 +109,28 @@ fn killed_workers_task_is_done_elsewhere_without_waiting_for_the_eviction() {
     assert_eq!(job.answer().sum(), published_sum(3));
     let is_done_by_idle = || coordinator.find(&idle.boot_id).filter(|worker| worker["completed_tasks"] == 1);
     eventually("the idle one has done it", is_done_by_idle);
+}
+
+#[test]
+fn killed_workers_stored_task_is_done_elsewhere_without_waiting_for_the_eviction() {
+    let coordinator = Coordinator::start(&[NO_EVICTION]);
+    let mut holder = Worker::join(&coordinator, &[]);
+    let mut silent_ms = 0;
+    // A connection of one heartbeat says nothing by its end.
+    eventually("a second heartbeat", || {
+        let worker = coordinator.find(&holder.boot_id)?;
+        let before = std::mem::replace(&mut silent_ms, worker["last_seen_ms_ago"].as_u64()?);
+        (silent_ms < before).then_some(())
+    });
+    holder.signal(Signal::STOP);
+    let job = coordinator.submit(&Order::sleep(1, 0.0));
+    eventually("it holds the lease", || coordinator.find(&holder.boot_id).filter(|worker| worker["busy"] == 1));
+    let idle = Worker::join(&coordinator, &[]);
+    holder.kill();
+    let job = eventually("it is done", || {
+        let job = coordinator.client().job(&job);
+        (job["state"] == "succeeded").then_some(job)
+    });
+    assert_eq!(job["attempts"], 2, "the lost one and the one that counts: {job}");
+    assert_eq!(coordinator.find(&idle.boot_id).expect("it lives")["completed_tasks"], 1);
 }

@@ -14,7 +14,7 @@ const TASK: Duration = Duration::from_secs(10);
 /// offers the outcome, its delivery and a commit.
 const END: Duration = Duration::from_secs(5);
 
-/// From the cancellation of a job until its task computes no more, as far as a look at it shows.
+/// From the cancellation or pause of a job until its task computes no more, as far as a look at it shows.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Submits a job of one task and waits until one of the workers runs it: a lease that the coordinator counts may still be
@@ -90,12 +90,12 @@ fn outcome_of_a_task_that_ended_without_a_coordinator_is_kept_and_counts() {
 }
 
 #[test]
-fn canceled_task_stops_within_two_seconds_wherever_it_runs() {
+fn canceled_or_paused_task_stops_within_two_seconds_wherever_it_runs() {
     let mut coordinator = Coordinator::start_to_stay(&[]);
     let workers = [Worker::join(&coordinator, &[])];
     let running = || running(&workers[0]);
-    for has_connection in [true, false] {
-        in_time(STOP_LIMIT, "a canceled task stops", || {
+    for (action, has_connection) in [("cancel", true), ("cancel", false), ("pause", true), ("pause", false)] {
+        in_time(STOP_LIMIT, &format!("after {action} a task stops"), || {
             let (job, _) = start_task(&coordinator, &workers);
             if !has_connection {
                 coordinator.kill();
@@ -105,10 +105,10 @@ fn canceled_task_stops_within_two_seconds_wherever_it_runs() {
                 });
             }
             assert_eq!(running(), 1.0);
-            let canceled_at = Instant::now();
-            coordinator.client().act(&job, "cancel");
+            let asked_at = Instant::now();
+            coordinator.client().act(&job, action);
             eventually("it stops", || (running() == 0.0).then_some(()));
-            canceled_at.elapsed()
+            asked_at.elapsed()
         });
     }
 }

@@ -66,6 +66,19 @@ async fn a_failure_is_kept_and_delivered_as_a_failure() {
 }
 
 #[tokio::test]
+async fn a_failure_that_an_earlier_coordinator_was_told_of_is_given_back_to_the_next_one() {
+    let (coordinator, worker) = pair(&[]).await;
+    let lease = worker.lease("sleep", json!({"seconds": 0, "fail_rate": 1}));
+    assert_eq!(worker.run(&lease).await.status().as_u16(), 422);
+    coordinator.change(|state| (state.epoch, state.asks_for_outcomes) = (2, true));
+    let report =
+        coordinator.wait_for("a report", |state| !state.reports.is_empty(), |state| state.reports[0].clone()).await;
+    assert_eq!((report.attempt, report.what.as_str()), (lease.attempt, "release"));
+    assert_eq!(report.body["lease"]["job"], lease.body["job"]);
+    coordinator.wait("it is forgotten", |state| state.heartbeats.last().is_some_and(|last| last.held.is_empty())).await;
+}
+
+#[tokio::test]
 async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgotten() {
     let (coordinator, worker) = pair(&[]).await;
     coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(503)));
@@ -75,6 +88,22 @@ async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgo
     assert_eq!(worker.log("kept outcomes could not be delivered").len(), 1);
     coordinator.change(|state| state.report_status = Some(409));
     coordinator.wait("it is forgotten", |state| state.heartbeats.last().is_some_and(|last| last.held.is_empty())).await;
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_too_long_for_the_coordinator_is_reported_as_a_failure() {
+    let (coordinator, worker) = pair(&[]).await;
+    coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(413)));
+    let lease = worker.nap(0.0);
+    assert!(worker.run(&lease).await.status().is_success());
+    let failure = coordinator.wait_for(
+        "the failure",
+        |state| state.reports.iter().any(|report| report.what == "fail"),
+        |state| state.reports.iter().find(|report| report.what == "fail").cloned(),
+    );
+    let failure = failure.await.expect("a report");
+    assert_eq!((failure.attempt, &failure.body["error"]), (lease.attempt, &json!("its results are too long")));
+    assert_eq!(failure.body["lease"]["job"], lease.body["job"]);
 }
 
 #[tokio::test]
@@ -108,6 +137,24 @@ async fn an_attempt_that_is_sent_again_is_answered_and_not_computed_again() {
         })
         .await;
     assert_eq!(worker.metric("divvy_worker_compute_seconds_count").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_lease_grows_no_older_while_it_waits_for_its_slot() {
+    let (coordinator, worker) = pair(&[]).await;
+    let (first, second) = (worker.nap(3600.0), worker.nap(3600.0));
+    let _first = worker.begin(&first);
+    worker.wait_for_metric(RUNNING, 1.0).await;
+    let _second = worker.begin(&second);
+    coordinator.wait("it is listed", |state| state.held(second.attempt).is_some()).await;
+    coordinator.wait_for_new_heartbeats().await;
+    let ages = |state: &crate::helpers::State| {
+        [first.attempt, second.attempt].map(|attempt| state.held(attempt).map(|held| held.elapsed_ms))
+    };
+    let [running, waiting] =
+        coordinator.wait_for("both are listed", |state| ages(state).iter().all(Option::is_some), ages).await;
+    assert!(running > Some(0), "{running:?}");
+    assert_eq!(waiting, Some(0));
 }
 
 #[tokio::test]

@@ -124,7 +124,11 @@ impl Harness {
     }
 
     pub(super) fn puller(&mut self, name: &str) -> WorkerKey {
-        self.announce(name, Delivery::Pulled, 1, vec![JobKind::TASKS], &[]).0
+        self.puller_of(name, JobKind::TASKS)
+    }
+
+    pub(super) fn puller_of(&mut self, name: &str, kind: JobKind) -> WorkerKey {
+        self.announce(name, Delivery::Pulled, 1, vec![kind], &[]).0
     }
 
     fn announce(

@@ -1,10 +1,12 @@
 //! What workers hold against what the engine knows.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::{AttemptId, JobKind};
 use scheduler::Failure;
+use uuid::Uuid;
 use workloads::Report;
 
 use super::harness::{Harness, RECOVERY, held, job};
@@ -84,6 +86,26 @@ fn a_coordinator_that_starts_adopts_what_runs_and_asks_for_what_has_ended() {
 }
 
 #[test]
+fn an_adopted_lease_that_waits_for_its_slot_has_the_time_of_the_one_before_it_too() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 2);
+    stored.record.started_at = Some(grid.now.at);
+    stored.record.options.timeout.task_seconds = NonZeroU32::new(20);
+    assert!(grid.engine.recover(vec![stored], grid.now).is_empty());
+    let lease = |number, tasks, age| {
+        let attempt = AttemptId(Uuid::from_u128(number));
+        HeldLease { attempt, job: job(1), tasks, slot: 0, age, state: HeldState::Running }
+    };
+    // Workers list leases in no order.
+    let listed = [lease(1, 1..2, Duration::ZERO), lease(2, 0..1, 15 * SECOND)];
+    grid.worker("w", 1, &listed);
+    assert_eq!(grid.wait(4 * SECOND), Vec::<String>::new());
+    assert_eq!(grid.complete(listed[1].attempt), ["store 1 completed 0..1 0"]);
+    assert_eq!(grid.wait(19 * SECOND), Vec::<String>::new(), "it has run for 19 of its 20 seconds");
+    assert_eq!(grid.complete(listed[0].attempt), ["store 1 completed 1..2 0", "store 1 ended succeeded"]);
+}
+
+#[test]
 fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     let mut grid = Harness::of_epoch(2);
     let mut stored = grid.stored(1, JobKind::SLEEP, 1);
@@ -91,6 +113,8 @@ fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     grid.engine.recover(vec![stored], grid.now);
     grid.worker("w", 1, &[]);
     assert_eq!(grid.effects(), Vec::<String>::new());
+    let reason = "its tasks wait until the workers that may hold them already have said so";
+    assert_eq!(grid.engine.explain(job(1)).as_deref(), Some(reason));
     assert_eq!(grid.engine.poll_timeout(), Some(grid.now.instant + RECOVERY));
     assert_eq!(grid.wait(RECOVERY), ["send 1 0..1 to 1.0"]);
 }
@@ -118,6 +142,20 @@ fn after_a_takeover_tasks_of_pulling_workers_wait_for_renewals_also_without_a_li
     let open = grid.engine.claim(other, 9, grid.now).expect("the task that none has named");
     assert_eq!(open.tasks, 1..2);
     assert!(grid.engine.complete(lease.attempt, report_of_one(), SECOND, grid.now).is_ok());
+}
+
+#[test]
+fn a_pulling_worker_whose_lease_is_adopted_keeps_nothing_of_what_follows_from_others() {
+    let mut grid = Harness::of_epoch(2);
+    grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
+    let puller = grid.puller_of("p", JobKind::SUM_OF_PRIMES);
+    let (attempt, age) = (AttemptId(Uuid::from_u128(1)), Duration::ZERO);
+    let named = HeldLease { attempt, job: job(1), tasks: 0..1, slot: 0, age, state: HeldState::Running };
+    assert!(grid.engine.adopt_reported(puller, &named, grid.now));
+    grid.effects();
+    grid.worker("w", 1, &[]);
+    grid.effects();
+    assert_eq!(grid.orders[0].tasks.start, 1, "not the far half");
 }
 
 fn report_of_one() -> Report {

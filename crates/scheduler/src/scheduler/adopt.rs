@@ -12,7 +12,8 @@ use crate::spec::Order;
 
 impl Scheduler {
     /// Leases exactly these tasks to an attempt that runs them already, as if it had claimed them at `claimed_at`. All of
-    /// them must be open; the failures of their earlier attempts still count. The worker may be suspended or retired.
+    /// them must be open; the failures of their earlier attempts still count. The worker may be suspended or retired. Of
+    /// the leases of one slot the one that runs is to be adopted first: the time limit of the other is that of both.
     ///
     /// A lease that has expired by now ends at the next timeout unless it is renewed.
     ///
@@ -44,7 +45,9 @@ impl Scheduler {
         }
         self.note_turn(job, lane, now);
         self.workers.slot_gone(lane);
-        let start = Start { claimed_at: claimed_at.min(now), continues: false, rounds: 0, is_pushed: true };
+        // It has waited for one other lease of its slot at most, which was adopted before it.
+        let rounds = self.leases_ahead(lane).min(1);
+        let start = Start { claimed_at: claimed_at.min(now), continues: false, rounds, is_pushed: true };
         let lease = self.start(job, run, lane, attempt, start);
         self.refresh(job);
         Ok(lease)

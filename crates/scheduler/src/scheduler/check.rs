@@ -13,6 +13,12 @@ impl Scheduler {
         self.leases.keys().copied().collect()
     }
 
+    /// Lanes that walk a job.
+    #[cfg(test)]
+    pub(crate) fn walking(&self) -> usize {
+        self.walks.len()
+    }
+
     /// Every invariant that one look at the state can show.
     ///
     /// # Panics

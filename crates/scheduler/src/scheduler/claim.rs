@@ -87,7 +87,11 @@ impl Scheduler {
         let job = self.job_mut(id);
         let limit = job.tasks.within_section(offer, &job.spec.sections, limit);
         let run = job.tasks.take(offer, is_pushed.then_some(lane), limit);
-        self.walk(lane, id);
+        if is_pushed {
+            self.walk(lane, id);
+        } else {
+            self.end_walk(lane);
+        }
         self.note_turn(id, lane, now);
         let (horizon, continues) = match offer {
             Offer::Open { end, continues, .. } => (end, continues),
@@ -214,7 +218,7 @@ impl Scheduler {
     }
 
     /// Leases that a new one of the slot waits for.
-    fn leases_ahead(&self, lane: Lane) -> u32 {
+    pub(super) fn leases_ahead(&self, lane: Lane) -> u32 {
         self.workers.get(lane.worker).map_or(0, |worker| worker.leases_of_slot(lane.slot))
     }
 }

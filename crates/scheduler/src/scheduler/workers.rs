@@ -82,7 +82,7 @@ impl Scheduler {
     }
 
     /// The lane does not continue where its last lease ended: others may.
-    pub(super) fn end_walk(&mut self, lane: Lane) {
+    pub fn end_walk(&mut self, lane: Lane) {
         if let Some(id) = self.walks.remove(&lane)
             && let Some(job) = self.jobs.get_mut(&id)
             && job.tasks.leave(lane)

@@ -49,6 +49,21 @@ fn an_adopted_lease_can_be_renewed_and_expires_without() {
 }
 
 #[test]
+fn the_time_limit_of_an_adopted_lease_that_waits_for_another_of_its_slot_is_that_of_both() {
+    let mut grid = Harness::with_workers(2);
+    let limit = Duration::from_secs(20);
+    grid.submit_spec(1, JobSpec { task_timeout: Some(limit), ..spec(10) });
+    let claimed_at = grid.now - Duration::from_secs(5);
+    let time_of = |grid: &mut Harness, worker, number, tasks| {
+        adopt(grid, worker, reported(number), tasks).expect("open tasks").expires_at.duration_since(claimed_at)
+    };
+    assert_eq!(time_of(&mut grid, 1, 1, 0..1), limit);
+    assert_eq!(time_of(&mut grid, 1, 2, 1..2), limit * 2);
+    assert_eq!(time_of(&mut grid, 2, 3, 2..3), limit, "of another worker");
+    grid.scheduler.check();
+}
+
+#[test]
 fn only_open_tasks_are_adopted() {
     let mut grid = Harness::with_workers(2);
     let history = History { over: std::iter::once(8..9).collect(), ..History::default() };

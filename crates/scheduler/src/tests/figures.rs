@@ -151,7 +151,7 @@ fn an_explanation_counts_the_jobs_that_go_first() {
         grid.submit_spec(number, JobSpec { priority: priority(level), ..spec(5) });
     }
     let ahead = |number| match grid.scheduler.explain(job(number)) {
-        Some(WaitReason::Busy { ahead, slots: 1, leases: 0 }) => ahead,
+        Some(WaitReason::Busy { ahead, slots: 1, busy: 0 }) => ahead,
         other => panic!("{other:?}"),
     };
     assert_eq!([1, 2, 3, 4].map(ahead), [2, 0, 2, 3]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::harness::{
     Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, spec, worker,
 };
-use crate::{Failure, JobSpec, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
+use crate::{Failure, JobSpec, Lane, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -159,6 +159,19 @@ fn tasks_that_a_lease_is_shortened_by_are_open_again_and_were_not_tried() {
     grid.complete(&rest).expect("leased");
     assert_eq!(grid.ends().len(), 1);
     assert_eq!(grid.scheduler.shorten(attempt, 1), Err(StaleAttempt));
+}
+
+#[test]
+fn a_worker_that_pulls_leaves_nothing_behind_where_its_claims_have_waited() {
+    let mut grid = Harness::with_workers(1);
+    grid.submit(1, 200);
+    for slot in 0..100 {
+        // A claim that waits has a lane of its own.
+        let waiting = Lane { slot, ..lane(1) };
+        let lease = grid.claim_for(waiting, LeaseSize::AtMost(1)).expect("active").expect("a task");
+        grid.complete(&lease).expect("leased");
+    }
+    assert_eq!(grid.scheduler.walking(), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use model::{Affinity, JobKind, Labels, Requirements, Resources};
 
 use super::harness::{Harness, job, labels, lane, slots, spec, worker};
-use crate::{Failure, JobSpec, WaitReason, WorkerSpec};
+use crate::{Failure, JobSpec, Lane, LeaseSize, WaitReason, WorkerSpec};
 
 fn requiring(requires: Requirements) -> JobSpec {
     JobSpec { requires, ..spec(10) }
@@ -140,13 +140,40 @@ fn an_explanation_names_pause_and_place() {
     assert!(unasked.starts_with("workers that can run it have free slots and have not asked for work; "), "{unasked}");
     let lease = grid.claim(1).expect("a task");
     assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::Running { running: 1, pending: 9 }));
-    let busy = WaitReason::Busy { slots: 1, leases: 1, ahead: 1 };
+    let busy = WaitReason::Busy { slots: 1, busy: 1, ahead: 1 };
     assert_eq!(grid.scheduler.explain(job(2)), Some(busy.clone()));
     assert!(busy.to_string().starts_with("the only slot of the worker that can run it is busy; "), "{busy}");
     grid.scheduler.pause(job(2)).expect("it waits");
     assert_eq!(grid.scheduler.explain(job(2)), Some(WaitReason::Paused));
     grid.scheduler.cancel(job(1)).expect("it runs");
     assert_eq!(grid.scheduler.explain(lease.job), None);
+}
+
+#[test]
+fn an_explanation_counts_the_busy_slots_of_the_workers_that_can_run_the_job() {
+    let mut grid = Harness::new();
+    grid.join(1, slots(2));
+    grid.join(2, WorkerSpec { kinds: vec![JobKind::TASKS], ..slots(4) });
+    grid.submit(1, 1);
+    grid.submit_spec(2, JobSpec::new(JobKind::TASKS, 4));
+    for slot in 0..4 {
+        let other = Lane { slot, ..lane(2) };
+        grid.claim_for(other, LeaseSize::Fitting).expect("active").expect("a task of job 2");
+    }
+    let busy = |grid: &Harness, number| match grid.scheduler.explain(job(number)) {
+        Some(WaitReason::Busy { slots, busy, .. }) => (slots, busy),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(busy(&grid, 1), (2, 0), "the four leases are not of a worker that can run it");
+    grid.claim(1).expect("the task of job 1");
+    grid.submit(3, 1);
+    grid.join(3, slots(1));
+    assert_eq!(busy(&grid, 3), (3, 1));
+    grid.scheduler.worker_suspended(worker(1), grid.now);
+    assert_eq!(busy(&grid, 3), (1, 0), "slots of a suspended worker do not count");
+    grid.scheduler.worker_resumed(worker(1));
+    assert_eq!(busy(&grid, 3), (3, 1));
+    grid.scheduler.check();
 }
 
 #[test]

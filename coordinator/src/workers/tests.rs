@@ -1,0 +1,126 @@
+use engine::LeaseOrder;
+use model::{DEFAULT_CHUNK_SIZE, JobId, Resources};
+use store::memory::Memory;
+use store::{Retention, Store, WriteError};
+use tokio::task::yield_now;
+use uuid::Uuid;
+
+use super::*;
+use crate::accepting::{Proposal, Ready, submit_to};
+use crate::clock::now;
+use crate::config::Config;
+use crate::driver::{Outgoing, Queues};
+use crate::submission;
+
+/// Workers without connections, and a store in memory.
+struct Grid {
+    memory: Memory,
+    store: Arc<Store>,
+    driver: Arc<Driver>,
+    queues: Queues,
+    workers: Workers,
+}
+
+impl Grid {
+    fn new() -> Self {
+        let memory = Memory::new();
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = Arc::new(memory.store(retention).expect("a thread"));
+        let engine = Engine::new(Config::default().engine_settings(1), now());
+        let (driver, queues) = Driver::new(engine, Arc::clone(&store));
+        let workers = Workers::new(Duration::from_secs(60), Instant::now());
+        workers.begin_term(&driver);
+        Self { memory, store, driver, queues, workers }
+    }
+
+    /// The heartbeat of a process that takes leases at a port.
+    fn beat(&self, port: u16, held: Vec<api::HeldLease>) -> (Registered, HeartbeatAnswer) {
+        let heartbeat = Heartbeat {
+            port,
+            boot_id: BootId(Uuid::nil()),
+            slots: 1,
+            running: 0,
+            cpu_load: 0.0,
+            free_memory_bytes: 0,
+            labels: Labels::new(),
+            resources: Resources::default(),
+            kinds: vec![JobKind::SLEEP],
+            abilities: Labels::new(),
+            version: String::new(),
+            is_draining: false,
+            programs: api::ProgramAbilities::default(),
+            held,
+            epoch: 1,
+        };
+        let origin = Origin { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: port.into() };
+        self.workers.register(&worker_id(), origin, heartbeat, Instant::now()).expect("taken")
+    }
+
+    /// The lease of a stored job of one task.
+    async fn leased(&self) -> Box<LeaseOrder> {
+        let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
+        let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
+        let id = Some(JobId(Uuid::from_u128(1)));
+        let proposal = Proposal { id, idempotency_key: None, job, fingerprints, reservation: None };
+        let accepting = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine))).expect("valid");
+        submit_to(&self.store, &accepting.new, accepting.body).await.expect("it is stored");
+        self.driver.input(|engine, now| engine.take_up(accepting.new.accepted(), now)).expect("a job");
+        match self.queues.outgoing.try_recv() {
+            Ok(Outgoing::Lease(order, _)) => order,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn worker_id() -> WorkerId {
+    "one".parse().expect("a name")
+}
+
+fn held(order: &LeaseOrder, state: api::HeldState) -> Vec<api::HeldLease> {
+    vec![api::HeldLease {
+        attempt: order.attempt,
+        job: order.job,
+        first: order.tasks.start,
+        beyond: order.tasks.end,
+        epoch: 1,
+        slot: order.slot,
+        elapsed_ms: 0,
+        state,
+    }]
+}
+
+#[tokio::test]
+async fn a_lease_whose_outcome_waits_for_a_store_that_fails_does_not_expire() {
+    let grid = Grid::new();
+    grid.beat(1, Vec::new());
+    let before_all = now();
+    let order = grid.leased().await;
+    // A renewal from before the lease does not prolong it.
+    let renewed = || grid.driver.input(|engine, _| engine.renew(order.attempt, before_all));
+    let expires_at = || renewed().expect("it is leased");
+    let beat = || grid.beat(1, held(&order, api::HeldState::Finished)).1.deliver;
+    let at_first = expires_at();
+    assert_eq!(beat(), [order.attempt]);
+    assert_eq!(expires_at(), at_first, "it is to be delivered in time");
+    grid.memory.set_failing(Some(WriteError::Unavailable("it is away".to_owned())));
+    while !grid.driver.is_store_failing() {
+        yield_now().await;
+    }
+    assert_eq!(beat(), [order.attempt]);
+    assert!(expires_at() > at_first);
+    grid.memory.set_failing(None);
+}
+
+#[tokio::test]
+async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the_next_there() {
+    let grid = Grid::new();
+    assert_eq!(grid.beat(1, Vec::new()).0, Registered::New);
+    let order = grid.leased().await;
+    let (registered, answer) = grid.beat(2, held(&order, api::HeldState::Running));
+    assert_eq!((registered, answer.settled.len()), (Registered::Known, 0));
+    assert!(grid.driver.view(|engine| engine.is_leased(order.attempt)));
+    let view = grid.driver.view(|engine| engine.job(order.job)).expect("it runs");
+    assert_eq!(view.attempts, 1, "none has failed");
+    let destination = grid.workers.destination(&worker_id(), order.worker).expect("the same registration");
+    assert_eq!(destination.address.port(), 2);
+}

@@ -89,7 +89,9 @@ impl Broker {
             "-t",
             &self.topic(topic),
             "-X",
-            "enable.idempotence=true,max.in.flight=1",
+            "enable.idempotence=true",
+            "-X",
+            "max.in.flight=1",
         ]);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);

@@ -105,7 +105,9 @@ pub(super) async fn complete(
     let term = state.term()?;
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
     demand_objects(&term, attempt, &results).await?;
-    let busy = computed(compute_us, held_for);
+    // A lease that was taken up again has lasted longer than this coordinator knows.
+    let is_whole = !held_for.is_zero() && term.driver.view(|engine| engine.has_made(attempt));
+    let busy = computed(compute_us, held_for, is_whole);
     let report = Report { value, results };
     let traced = traced_lease(&term.driver, attempt);
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
@@ -231,10 +233,9 @@ pub(super) async fn release(
 }
 
 /// How long a worker has computed, as it says, but no longer than its lease has lasted: a clock that was set back makes times that
-/// cannot be, and their sums would have no place in the store.
-fn computed(compute_us: Option<u64>, held_for: Duration) -> Duration {
-    // A lease that was taken up again lasts longer than this coordinator knows.
-    let most = if held_for.is_zero() { LONGEST_COMPUTATION } else { held_for };
+/// cannot be, and their sums would have no place in the store. `is_whole` tells whether the lease began with `held_for`.
+fn computed(compute_us: Option<u64>, held_for: Duration, is_whole: bool) -> Duration {
+    let most = if is_whole { held_for } else { LONGEST_COMPUTATION };
     compute_us.map_or(held_for, |us| Duration::from_micros(us).min(most))
 }
 
@@ -330,4 +331,18 @@ fn stale() -> ApiError {
 fn to_timestamp(instant: Instant) -> Timestamp {
     let now = now();
     now.at.saturating_add(instant.saturating_duration_since(now.instant)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_computation_that_began_at_an_earlier_coordinator_counts_whole() {
+        let (held_for, hour) = (Duration::from_millis(50), Duration::from_hours(1));
+        assert_eq!(computed(Some(3_600_000_000), held_for, true), held_for);
+        assert_eq!(computed(Some(3_600_000_000), held_for, false), hour);
+        assert_eq!(computed(Some(u64::MAX), held_for, false), LONGEST_COMPUTATION);
+        assert_eq!(computed(None, held_for, false), held_for);
+    }
 }

@@ -71,6 +71,12 @@ impl Engine {
         is_known || self.adopt(Lane { worker: key, slot: 0 }, held, now)
     }
 
+    /// Whether the attempt began at this coordinator, and not at an earlier one.
+    #[must_use]
+    pub fn has_made(&self, attempt: AttemptId) -> bool {
+        self.attempts.has_made(attempt)
+    }
+
     /// Whether no report on the attempt can count: it was made here, has ended, and is not to be adopted.
     #[must_use]
     pub fn has_ended(&self, attempt: AttemptId) -> bool {

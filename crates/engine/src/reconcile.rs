@@ -12,6 +12,7 @@ use scheduler::{Lane, WorkerKey};
 use crate::engine::Engine;
 use crate::standing::Blame;
 use crate::time::Now;
+use crate::workers::Worker;
 
 /// Heartbeats in a row without a lease whose connection broke, after which it never came to its worker. One may have
 /// been written before the lease arrived.
@@ -119,11 +120,15 @@ impl Engine {
         if !is_trusted || !self.is_stored(lease.job) || self.voided.contains(lease.attempt) {
             return false;
         }
-        // An outcome is waited for from now on: its tasks are neither late, which would run them again, nor at their limit.
-        let age = if lease.state == HeldState::Finished { Duration::ZERO } else { lease.age };
-        let claimed_at = now.instant.checked_sub(age).unwrap_or(now.instant);
-        let adopted =
-            self.scheduler.adopt(lane, lease.attempt, lease.job, lease.tasks.clone(), claimed_at, now.instant);
+        let is_pushed = self.workers.get(&lane.worker).is_some_and(Worker::is_pushed);
+        let begun_at = match lease.state {
+            // An outcome is waited for from now on: its tasks are neither late, which would run them again, nor at their limit.
+            HeldState::Finished => Some(now.instant),
+            // The leases of a worker that pulls wait for no other.
+            HeldState::Running if is_pushed && lease.age.is_zero() => None,
+            HeldState::Running => Some(now.instant.checked_sub(lease.age).unwrap_or(now.instant)),
+        };
+        let adopted = self.scheduler.adopt(lane, lease.attempt, lease.job, lease.tasks.clone(), begun_at, now.instant);
         if adopted.is_err() {
             return false;
         }

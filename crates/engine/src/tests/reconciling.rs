@@ -106,6 +106,50 @@ fn an_adopted_lease_that_waits_for_its_slot_has_the_time_of_the_one_before_it_to
 }
 
 #[test]
+fn an_adopted_lease_has_no_time_of_kept_outcomes_of_its_slot() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 3);
+    stored.record.started_at = Some(grid.now.at);
+    stored.record.options.timeout.task_seconds = NonZeroU32::new(20);
+    assert!(grid.engine.recover(vec![stored], grid.now).is_empty());
+    let lease = |number, tasks, age, state| {
+        let attempt = AttemptId(Uuid::from_u128(number));
+        HeldLease { attempt, job: job(1), tasks, slot: 0, age, state }
+    };
+    let kept = [lease(1, 0..1, 60 * SECOND, HeldState::Finished), lease(2, 1..2, 40 * SECOND, HeldState::Finished)];
+    let running = lease(3, 2..3, 15 * SECOND, HeldState::Running);
+    grid.worker("w", 1, &[&kept[..], std::slice::from_ref(&running)].concat());
+    grid.wait(4 * SECOND);
+    assert!(grid.engine.is_leased(running.attempt));
+    grid.wait(SECOND);
+    assert!(!grid.engine.is_leased(running.attempt));
+    assert!(kept.iter().all(|lease| grid.engine.is_leased(lease.attempt)));
+}
+
+#[test]
+fn leases_that_a_pulling_worker_takes_up_again_wait_for_no_other() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::TASKS, 3);
+    stored.record.options.timeout.task_seconds = NonZeroU32::new(20);
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    let puller = grid.puller("p");
+    let leases = [0_u64, 1, 2].map(|task| HeldLease {
+        attempt: AttemptId(Uuid::from_u128(1 + u128::from(task))),
+        job: job(1),
+        tasks: task..task + 1,
+        slot: 0,
+        age: Duration::ZERO,
+        state: HeldState::Running,
+    });
+    for lease in &leases {
+        assert!(grid.engine.adopt_reported(puller, lease, grid.now));
+    }
+    assert!(!grid.engine.has_made(leases[0].attempt));
+    grid.wait(20 * SECOND);
+    assert!(leases.iter().all(|lease| !grid.engine.is_leased(lease.attempt)));
+}
+
+#[test]
 fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     let mut grid = Harness::of_epoch(2);
     let mut stored = grid.stored(1, JobKind::SLEEP, 1);

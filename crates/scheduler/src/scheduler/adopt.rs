@@ -11,9 +11,10 @@ use crate::lease::{AdoptError, Lane, Lease};
 use crate::spec::Order;
 
 impl Scheduler {
-    /// Leases exactly these tasks to an attempt that runs them already, as if it had claimed them at `claimed_at`. All of
-    /// them must be open; the failures of their earlier attempts still count. The worker may be suspended or retired. Of
-    /// the leases of one slot the one that runs is to be adopted first: the time limit of the other is that of both.
+    /// Leases exactly these tasks to an attempt that its worker has already, as if it had claimed them at `begun_at`, or now
+    /// where it waits for its slot and `begun_at` is none. All of the tasks must be open; the failures of their earlier
+    /// attempts still count. The worker may be suspended or retired. The attempt that runs in a slot is to be adopted before
+    /// the attempt that waits for it: the time limit of the latter is that of both.
     ///
     /// A lease that has expired by now ends at the next timeout unless it is renewed.
     ///
@@ -26,7 +27,7 @@ impl Scheduler {
         attempt: AttemptId,
         job: JobId,
         tasks: Range<u64>,
-        claimed_at: Instant,
+        begun_at: Option<Instant>,
         now: Instant,
     ) -> Result<Lease, AdoptError> {
         if self.leases.contains_key(&attempt) {
@@ -45,9 +46,10 @@ impl Scheduler {
         }
         self.note_turn(job, lane, now);
         self.workers.slot_gone(lane);
-        // It has waited for one other lease of its slot at most, which was adopted before it.
-        let rounds = self.leases_ahead(lane).min(1);
-        let start = Start { claimed_at: claimed_at.min(now), continues: false, rounds, is_pushed: true };
+        // One lease of a slot runs at a time; the others that a worker lists have ended.
+        let rounds = if begun_at.is_none() { self.leases_ahead(lane).min(1) } else { 0 };
+        let claimed_at = begun_at.map_or(now, |begun_at| begun_at.min(now));
+        let start = Start { claimed_at, continues: false, rounds, is_pushed: true };
         let lease = self.start(job, run, lane, attempt, start);
         self.refresh(job);
         Ok(lease)

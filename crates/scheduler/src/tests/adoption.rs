@@ -15,7 +15,7 @@ fn reported(number: u128) -> AttemptId {
 
 fn adopt(grid: &mut Harness, number: u64, attempt: AttemptId, tasks: Range<u64>) -> Result<Lease, AdoptError> {
     let now = grid.now;
-    grid.scheduler.adopt(lane(number), attempt, job(1), tasks, now - Duration::from_secs(5), now)
+    grid.scheduler.adopt(lane(number), attempt, job(1), tasks, Some(now - Duration::from_secs(5)), now)
 }
 
 #[test]
@@ -50,16 +50,19 @@ fn an_adopted_lease_can_be_renewed_and_expires_without() {
 
 #[test]
 fn the_time_limit_of_an_adopted_lease_that_waits_for_another_of_its_slot_is_that_of_both() {
-    let mut grid = Harness::with_workers(2);
+    let mut grid = Harness::with_workers(1);
     let limit = Duration::from_secs(20);
     grid.submit_spec(1, JobSpec { task_timeout: Some(limit), ..spec(10) });
-    let claimed_at = grid.now - Duration::from_secs(5);
-    let time_of = |grid: &mut Harness, worker, number, tasks| {
-        adopt(grid, worker, reported(number), tasks).expect("open tasks").expires_at.duration_since(claimed_at)
+    let now = grid.now;
+    let mut time_of = |number, tasks, begun_at| {
+        let adopted = grid.scheduler.adopt(lane(1), reported(number), job(1), tasks, begun_at, now);
+        adopted.expect("open tasks").expires_at.duration_since(now)
     };
-    assert_eq!(time_of(&mut grid, 1, 1, 0..1), limit);
-    assert_eq!(time_of(&mut grid, 1, 2, 1..2), limit * 2);
-    assert_eq!(time_of(&mut grid, 2, 3, 2..3), limit, "of another worker");
+    let begun_at = Some(now - Duration::from_secs(5));
+    assert_eq!(time_of(1, 0..1, None), limit, "it waits for none");
+    assert_eq!(time_of(2, 1..2, None), limit * 2);
+    assert_eq!(time_of(3, 2..3, begun_at), Duration::from_secs(15), "it runs");
+    assert_eq!(time_of(4, 3..4, Some(now)), limit, "it has ended");
     grid.scheduler.check();
 }
 
@@ -84,7 +87,7 @@ fn an_attempt_that_cannot_be_adopted_changes_nothing() {
     adopt(&mut grid, 1, reported(1), 0..1).expect("open tasks");
     assert_eq!(adopt(&mut grid, 1, reported(1), 1..2), Err(AdoptError::AttemptInUse));
     assert_eq!(adopt(&mut grid, 7, reported(2), 1..2), Err(AdoptError::UnknownWorker));
-    let unknown = grid.scheduler.adopt(lane(1), reported(2), job(9), 0..1, now, now);
+    let unknown = grid.scheduler.adopt(lane(1), reported(2), job(9), 0..1, Some(now), now);
     assert_eq!(unknown, Err(AdoptError::UnknownJob));
     grid.scheduler.pause(job(1)).expect("it runs");
     assert_eq!(adopt(&mut grid, 1, reported(2), 1..2), Err(AdoptError::JobPaused));

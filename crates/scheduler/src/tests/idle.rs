@@ -269,7 +269,7 @@ fn an_adopted_lease_behind_which_nothing_fits_ends_the_offers() {
     let mut grid = Harness::with_workers(2);
     grid.submit(1, 2);
     let attempt = AttemptId(Uuid::from_u128(77));
-    grid.scheduler.adopt(lane(1), attempt, job(1), 0..1, grid.now, grid.now).expect("open tasks");
+    grid.scheduler.adopt(lane(1), attempt, job(1), 0..1, Some(grid.now), grid.now).expect("open tasks");
     // The caller does not know yet that the slot is busy.
     idle(&mut grid, [1]);
     assert_eq!(settle(&mut grid), (vec![], vec![lane(1)]), "nothing ahead while worker 2 could run it");

@@ -116,8 +116,8 @@ impl Model {
         let is_compared = self.contested.iter().any(|(job, run, _)| *job == id && overlaps(run));
         let may_be = !known.is_paused && !is_compared && tasks.clone().all(is_open);
         let (attempt, now) = (self.grid.next_attempt(), self.grid.now);
-        let claimed_at = now.checked_sub(age).expect("the clock has run for longer");
-        let adopted = self.grid.scheduler.adopt(lane, attempt, id, tasks.clone(), claimed_at, now);
+        let begun_at = (!age.is_zero()).then(|| now.checked_sub(age).expect("the clock has run for longer"));
+        let adopted = self.grid.scheduler.adopt(lane, attempt, id, tasks.clone(), begun_at, now);
         assert_eq!(adopted.is_ok(), may_be, "{adopted:?}");
         if let Ok(lease) = adopted {
             assert_eq!(lease.tasks, tasks);

@@ -201,7 +201,7 @@ impl Contact {
         let (announcer, endpoint) = (Arc::clone(&self.announcer), self.endpoint.clone());
         let fail = Arc::clone(&self.deliveries_fail);
         self.deliveries.spawn(async move {
-            let failed = delivery::deliver(&announcer, &endpoint, deliver).await;
+            let failed = delivery::deliver(&announcer, &endpoint, epoch, deliver).await;
             if let Some(error) = &failed
                 && !fail.load(Ordering::Relaxed)
             {

@@ -22,10 +22,15 @@ const CONCURRENT_RELEASES: usize = 16;
 /// How long one report may take: as long as the coordinator gives its body to arrive.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Delivers each of these outcomes once; the next heartbeat's answer asks again for those that fail. Returns the first
-/// error.
-pub(crate) async fn deliver(announcer: &Announcer, endpoint: &Endpoint, attempts: Vec<AttemptId>) -> Option<String> {
-    let deliveries = stream::iter(attempts).map(|attempt| deliver_outcome(announcer, endpoint, attempt));
+/// Delivers each of these outcomes once to the coordinator of an epoch; the next heartbeat's answer asks again for those that
+/// fail. Returns the first error.
+pub(crate) async fn deliver(
+    announcer: &Announcer,
+    endpoint: &Endpoint,
+    epoch: u64,
+    attempts: Vec<AttemptId>,
+) -> Option<String> {
+    let deliveries = stream::iter(attempts).map(|attempt| deliver_outcome(announcer, endpoint, epoch, attempt));
     let mut deliveries = deliveries.buffer_unordered(CONCURRENT_DELIVERIES);
     let mut failed = None;
     while let Some(delivered) = deliveries.next().await {
@@ -36,19 +41,30 @@ pub(crate) async fn deliver(announcer: &Announcer, endpoint: &Endpoint, attempts
     failed
 }
 
-async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: AttemptId) -> Result<(), NotTaken> {
+async fn deliver_outcome(
+    announcer: &Announcer,
+    endpoint: &Endpoint,
+    epoch: u64,
+    attempt: AttemptId,
+) -> Result<(), NotTaken> {
     // It may have been settled meanwhile.
     let Some(Kept { outcome, name, told_in }) = announcer.held.kept(attempt) else { return Ok(()) };
-    let (lease, epoch) = (Some(name), announcer.epoch.highest());
-    if !outcome.is_done() && told_in.is_some_and(|told_in| told_in < epoch) {
+    let lease = Some(name);
+    let was_told_before = told_in.is_some_and(|told_in| told_in < epoch);
+    if !outcome.is_done() && was_told_before {
         return give_back(announcer, endpoint, attempt, lease).await;
     }
+    // Before it is sent: a coordinator that is killed may have stored it and not have answered.
+    announcer.held.note_told(attempt, epoch);
     let status = match outcome {
         Outcome::Done(outcome) => {
             let (value, results) = (Some(outcome.value), outcome.results.clone());
             let completion = Completion { results, claim: None, value, compute_us: Some(outcome.compute_us), lease };
             let reported = report(announcer, endpoint, attempt, "complete", &completion).await;
             match reported {
+                Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, .. }) if was_told_before => {
+                    return give_back(announcer, endpoint, attempt, completion.lease).await;
+                }
                 // It would be refused each time. Over the connection of its lease it is a failure of its tasks, too.
                 Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, detail }) => {
                     let (error, lease) = (format!("its results are too long{detail}"), completion.lease);
@@ -67,14 +83,12 @@ async fn deliver_outcome(announcer: &Announcer, endpoint: &Endpoint, attempt: At
     }?;
     if status == StatusCode::CONFLICT {
         announcer.held.forget(&[attempt]);
-    } else {
-        announcer.held.note_told(attempt, epoch);
     }
     Ok(())
 }
 
-/// Gives a lease back whose failure an earlier coordinator was told of. Where that one has stored the failure it must not
-/// count twice, and where not the tasks run once more.
+/// Gives a lease back whose failure an earlier coordinator may know. Where that coordinator has stored the failure it must
+/// not count twice, and where not the tasks run once more.
 async fn give_back(
     announcer: &Announcer,
     endpoint: &Endpoint,

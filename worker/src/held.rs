@@ -42,7 +42,7 @@ pub(crate) struct Returned {
 pub(crate) struct Kept {
     pub(crate) outcome: Outcome,
     pub(crate) name: LeaseName,
-    /// The epoch of the coordinator that was told of it last.
+    /// The highest epoch of the coordinators that may know it.
     pub(crate) told_in: Option<u64>,
 }
 
@@ -230,11 +230,11 @@ impl HeldLeases {
         }
     }
 
-    /// The coordinator of an epoch was told of a kept outcome.
+    /// The coordinator of an epoch is told of a kept outcome.
     pub(crate) fn note_told(&self, attempt: AttemptId, epoch: u64) {
         let mut table = self.table();
         if let Some(held) = table.leases.get_mut(&attempt) {
-            held.told_in = Some(epoch);
+            held.told_in = held.told_in.max(Some(epoch));
         }
     }
 

@@ -79,6 +79,17 @@ async fn a_failure_that_an_earlier_coordinator_was_told_of_is_given_back_to_the_
 }
 
 #[tokio::test]
+async fn a_failure_whose_report_was_not_taken_is_given_back_to_the_next_coordinator() {
+    let (coordinator, worker) = pair(&[]).await;
+    coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(503)));
+    let lease = worker.lease("sleep", json!({"seconds": 1.2, "fail_rate": 1}));
+    drop(worker.begin(&lease));
+    coordinator.wait("a report", |state| state.reports.iter().any(|report| report.what == "fail")).await;
+    coordinator.change(|state| (state.epoch, state.report_status) = (2, None));
+    coordinator.wait("it is given back", |state| state.reports.iter().any(|report| report.what == "release")).await;
+}
+
+#[tokio::test]
 async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgotten() {
     let (coordinator, worker) = pair(&[]).await;
     coordinator.change(|state| (state.asks_for_outcomes, state.report_status) = (true, Some(503)));

@@ -28,7 +28,7 @@ use crate::contact::describe;
 use crate::coordinators::Endpoint;
 
 use patience::Patience;
-use waits::Waits;
+use waits::{Waiting, Waits};
 
 /// How soon a thread that waits notices that its computation was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
@@ -88,15 +88,15 @@ pub(crate) struct Courier {
     current: Mutex<Option<Endpoint>>,
     /// The highest epoch that requests go to.
     epoch: watch::Sender<u64>,
-    /// How long attempts have handed their outputs in.
-    handing_in: Waits,
+    /// How long attempts have waited for a coordinator.
+    waits: Waits,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
-        let (current, handing_in) = (Mutex::default(), Waits::default());
-        Self { client, credential, runtime, current, epoch: watch::Sender::new(0), handing_in }
+        let (current, waits) = (Mutex::default(), Waits::default());
+        Self { client, credential, runtime, current, epoch: watch::Sender::new(0), waits }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
@@ -168,7 +168,7 @@ impl Courier {
         content: &Content,
         stop: &AtomicBool,
     ) -> Result<(), FetchError> {
-        let _noted = self.handing_in.begin(attempt);
+        let _noted = self.waits.begin(attempt);
         let handing_in = async {
             let mut patience = Patience::begin(LAST_HAND_IN_PAUSE);
             loop {
@@ -195,14 +195,19 @@ impl Courier {
         })
     }
 
-    /// For how long an attempt has handed outputs in: computing, it was not meanwhile.
-    pub(crate) fn handing_in_for(&self, attempt: AttemptId) -> Duration {
-        self.handing_in.total(attempt)
+    /// Notes that an attempt waits for what it needs, for as long as the result is there.
+    pub(crate) fn waiting(&self, attempt: AttemptId) -> Waiting<'_> {
+        self.waits.begin(attempt)
     }
 
-    /// An attempt has ended, and hands nothing more in.
+    /// For how long an attempt has waited for what it needs and handed outputs in. It did not compute meanwhile.
+    pub(crate) fn waited(&self, attempt: AttemptId) -> Duration {
+        self.waits.total(attempt)
+    }
+
+    /// An attempt has ended, and waits no more.
     pub(crate) fn ended(&self, attempt: AttemptId) {
-        self.handing_in.forget(attempt);
+        self.waits.forget(attempt);
     }
 
     async fn attempt_to_hand_in(

@@ -20,6 +20,9 @@ use workloads::{ExecuteError, Executors, Report};
 /// From one look at threads that are waited for to the next.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The least age of a computation that has begun: in whole milliseconds, too, it is more than that of one that waits.
+const LEAST_AGE: Duration = Duration::from_millis(1);
+
 /// Tasks of one kind, in the form that [`workloads::Workload::lease`] gives them.
 #[derive(Debug)]
 pub(crate) struct Work {
@@ -82,9 +85,9 @@ impl Stop {
         self.0.stop.load(Ordering::Relaxed)
     }
 
-    /// How long ago it began; zero while it waits for its slot.
+    /// How long ago it began, at least [`LEAST_AGE`]; zero while it waits for its slot.
     pub(crate) fn age(&self) -> Duration {
-        self.0.began_at.get().map_or(Duration::ZERO, Instant::elapsed)
+        self.0.began_at.get().map_or(Duration::ZERO, |began_at| began_at.elapsed().max(LEAST_AGE))
     }
 }
 

@@ -147,13 +147,15 @@ impl Announcer {
         }
     }
 
-    /// What is held. The age of a lease stands still while an output of it is handed in: its tasks are computed, and must not
-    /// reach their time limit at a coordinator that takes the lease over.
+    /// What is held. The age of a lease stands still while it waits for what it needs, or an output of it is handed in: its
+    /// tasks do not compute, and must not reach their time limit at a coordinator that takes the lease over.
     fn listed(&self) -> Vec<HeldLease> {
         let mut held = self.held.list();
         for lease in &mut held {
-            let waited = self.courier.handing_in_for(lease.attempt).as_millis();
-            lease.elapsed_ms = lease.elapsed_ms.saturating_sub(u64::try_from(waited).unwrap_or(u64::MAX));
+            let waited = u64::try_from(self.courier.waited(lease.attempt).as_millis()).unwrap_or(u64::MAX);
+            // It is 0 only where the lease waits for its slot.
+            let least = lease.elapsed_ms.min(1);
+            lease.elapsed_ms = lease.elapsed_ms.saturating_sub(waited).max(least);
         }
         held
     }

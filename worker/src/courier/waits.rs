@@ -1,4 +1,5 @@
-//! For how long attempts have handed outputs in. Their tasks compute no longer meanwhile, so they grow no older.
+//! For how long attempts have waited for a coordinator: for what their tasks need, and for outputs to be taken. Their tasks do
+//! not compute meanwhile, so they grow no older.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +13,14 @@ pub(super) struct Waits(Mutex<HashMap<AttemptId, Wait>>);
 
 #[derive(Debug, Default)]
 struct Wait {
-    /// Of outputs that have been handed in.
+    /// Of waits that are over.
     before: Duration,
     since: Option<Instant>,
 }
 
-/// An attempt that hands an output in, for as long as this is there.
+/// An attempt that waits, for as long as this is there.
 #[derive(Debug)]
-pub(super) struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     waits: &'a Waits,
     attempt: AttemptId,
 }
@@ -30,7 +31,7 @@ impl Waits {
         Waiting { waits: self, attempt }
     }
 
-    /// Of all outputs of an attempt, the present one included.
+    /// Of all waits of an attempt, the present one included.
     pub(super) fn total(&self, attempt: AttemptId) -> Duration {
         self.lock().get(&attempt).map_or(Duration::ZERO, Wait::total)
     }

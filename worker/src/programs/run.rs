@@ -65,7 +65,7 @@ impl Programs {
                 (None, true) => match inputs.next() {
                     Some(input) => input,
                     None => {
-                        inputs = self.inputs(owner.job, task..tasks.end, stop)?.into_iter();
+                        inputs = self.inputs(owner, task..tasks.end, stop)?.into_iter();
                         inputs.next().ok_or_else(|| ExecuteError::Broken("a task has no input".to_owned()))?
                     }
                 },
@@ -84,9 +84,15 @@ impl Programs {
         Ok(Report { results, ..Report::default() })
     }
 
-    fn inputs(&self, job: JobId, tasks: Range<u64>, stop: &AtomicBool) -> Result<Vec<ProgramInput>, ExecuteError> {
+    fn inputs(
+        &self,
+        owner: Owner<'_>,
+        tasks: Range<u64>,
+        stop: &AtomicBool,
+    ) -> Result<Vec<ProgramInput>, ExecuteError> {
+        let _noted = self.courier.waiting(owner.attempt);
         let query = [("first", tasks.start), ("beyond", tasks.end)];
-        let path = ["worker", "jobs", &job.to_string(), "inputs"];
+        let path = ["worker", "jobs", &owner.job.to_string(), "inputs"];
         let fetched = self.courier.fetch(&path, &query, stop, async |mut response| {
             let mut inputs: Vec<u8> = Vec::new();
             while let Some(piece) = piece_of(&mut response).await? {
@@ -111,7 +117,7 @@ impl Programs {
         stop: &AtomicBool,
     ) -> Result<ProgramOutput, ExecuteError> {
         // Held until the program has ended.
-        let lines = if work.is_fold { Some(self.outputs(owner.job, stop)?) } else { None };
+        let lines = if work.is_fold { Some(self.outputs(owner, stop)?) } else { None };
         let stdin = match (&lines, input.payload) {
             (Some(lines), _) => Input::File(lines.path().to_owned()),
             (None, Some(payload)) => {
@@ -133,7 +139,7 @@ impl Programs {
         let mut log = TaskLog::new(&self.courier, owner.worker, owner.job, task, owner.attempt);
         let mut on_stderr = |chunk: &[u8]| log.push(chunk);
         let finished = match &work.program {
-            ProgramRef::Uploaded(hash) => self.run_uploaded(*hash, &call, stop, &mut on_stderr),
+            ProgramRef::Uploaded(hash) => self.run_uploaded(owner, *hash, &call, stop, &mut on_stderr),
             ProgramRef::Named(name) => {
                 let unknown = || ExecuteError::Unsupported(format!("this worker does not bring the program {name}"));
                 let named = self.named.get(name).ok_or_else(unknown)?;
@@ -160,6 +166,7 @@ impl Programs {
     /// room for others before it was opened.
     fn run_uploaded(
         &self,
+        owner: Owner<'_>,
         hash: ProgramHash,
         call: &Call,
         stop: &AtomicBool,
@@ -168,7 +175,9 @@ impl Programs {
         let sha256 = sandbox::ProgramHash::from(hash.0);
         let mut is_second = false;
         loop {
+            let noted = self.courier.waiting(owner.attempt);
             let path = self.cache.get(hash, &self.courier, stop).map_err(from_fetch)?;
+            drop(noted);
             let program = match is_wasm(&path) {
                 Ok(true) => Program::Wasm { sha256, source: Source::File(path.clone()) },
                 Ok(false) => Program::Native { sha256, path: path.clone() },
@@ -189,8 +198,9 @@ impl Programs {
     }
 
     /// The outputs of all other tasks, in a file that goes when this is dropped.
-    fn outputs(&self, job: JobId, stop: &AtomicBool) -> Result<NamedTempFile, ExecuteError> {
-        let path = ["worker", "jobs", &job.to_string(), "outputs"];
+    fn outputs(&self, owner: Owner<'_>, stop: &AtomicBool) -> Result<NamedTempFile, ExecuteError> {
+        let _noted = self.courier.waiting(owner.attempt);
+        let path = ["worker", "jobs", &owner.job.to_string(), "outputs"];
         let fetched = self.courier.fetch(&path, &[], stop, async |mut response| {
             let mut file = self.cache.temporary_file().map_err(FetchError::Local)?;
             let mut bytes = 0;

@@ -66,13 +66,8 @@ async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothin
     second.wait("the next one is asked", |state| state.fetches == 1).await;
 }
 
-#[tokio::test]
-async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
-    let (first, _second, worker, _directory) = grid().await;
-    first.change(|state| state.is_silent = true);
-    let lease = lease(&worker, "flood");
-    let _connection = worker.begin(&lease);
-    first.wait("the output comes", |state| state.outputs == [70_000]).await;
+/// Asserts that the age of a lease stands still.
+async fn grows_no_older(first: &FakeCoordinator, lease: &Lease) {
     first.wait_for_new_heartbeats().await;
     let age = |state: &State| state.held(lease.attempt).map(|held| held.elapsed_ms);
     let before = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
@@ -83,6 +78,26 @@ async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
     let after = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
     let between = Duration::from_millis(after.saturating_sub(before));
     assert!(between < Duration::from_millis(1_500), "{between:?} in three seconds or more");
+}
+
+#[tokio::test]
+async fn an_attempt_grows_no_older_while_its_output_is_handed_in() {
+    let (first, _second, worker, _directory) = grid().await;
+    first.change(|state| state.is_silent = true);
+    let lease = lease(&worker, "flood");
+    let _connection = worker.begin(&lease);
+    first.wait("the output comes", |state| state.outputs == [70_000]).await;
+    grows_no_older(&first, &lease).await;
+}
+
+#[tokio::test]
+async fn an_attempt_grows_no_older_while_its_program_is_fetched() {
+    let (first, _second, worker, _directory) = grid().await;
+    first.change(|state| state.is_silent = true);
+    let lease = lease(&worker, &"ab".repeat(32));
+    let _connection = worker.begin(&lease);
+    first.wait("it is asked for the program", |state| state.fetches == 1).await;
+    grows_no_older(&first, &lease).await;
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ impl TaskLogs {
         store: &Store,
     ) -> Result<(), WriteError> {
         let bytes = text.len() as u64;
-        let Some(_storing) = self.begin_to_store(attempt, bytes) else { return Ok(()) };
+        let Some(_storing) = self.begin_to_store(attempt, bytes)? else { return Ok(()) };
         let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
         let stored =
             store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await;
@@ -144,13 +144,19 @@ impl TaskLogs {
     }
 
     /// None for a log that is not to be stored, or not once more.
-    fn begin_to_store(&self, attempt: Attempt, bytes: u64) -> Option<Storing<'_>> {
+    ///
+    /// # Errors
+    /// It is on its way into the store, which may still fail: its worker has to ask again.
+    fn begin_to_store(&self, attempt: Attempt, bytes: u64) -> Result<Option<Storing<'_>>, WriteError> {
         let mut logs = self.logs();
-        if logs.stored.contains(&attempt) || logs.storing.contains(&attempt) || !logs.is_kept(attempt, bytes) {
-            return None;
+        if logs.storing.contains(&attempt) {
+            return Err(WriteError::InDoubt);
+        }
+        if logs.stored.contains(&attempt) || !logs.is_kept(attempt, bytes) {
+            return Ok(None);
         }
         logs.storing.insert(attempt);
-        Some(Storing { logs: self, attempt })
+        Ok(Some(Storing { logs: self, attempt }))
     }
 
     /// Takes the logs whose attempts have held no lease for [`ABANDONED_AFTER`].
@@ -403,6 +409,20 @@ mod tests {
         assert!(logs.live(attempt.job, &(0..9)).is_empty());
         assert_eq!(logs.logs().kept[&attempt.job], 4);
         assert!(logs.logs().storing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_last_report_is_not_taken_while_an_earlier_one_is_on_its_way_into_the_store() {
+        let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
+        let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = memory.store(retention).expect("a thread");
+        let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
+        let report = || LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final: true };
+        let storing = logs.begin_to_store(attempt, 4).expect("no other is").expect("there is room");
+        assert!(matches!(logs.report(attempt, report(), &store).await, Err(WriteError::InDoubt)));
+        drop(storing);
+        logs.report(attempt, report(), &store).await.expect("taken");
+        assert_eq!(logs.newest(), 1);
     }
 
     #[test]

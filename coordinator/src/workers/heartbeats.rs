@@ -38,8 +38,7 @@ pub(super) fn keep_finished(driver: &Driver, finished: &[AttemptId]) {
     driver.input(|engine, now| {
         for attempt in finished {
             // It was leased just now, and one that has ended stays so.
-            let _ = engine.hands_in(*attempt, now);
-            let _ = engine.renew(*attempt, now);
+            let _ = engine.outcome_waits(*attempt, now);
         }
     });
 }

@@ -181,12 +181,22 @@ impl Engine {
     }
 
     /// The worker of an attempt hands in what its tasks have printed: their time limit begins anew, since it is no longer
-    /// theirs to keep.
+    /// theirs to keep. What waits for the slot waits as much longer.
     ///
     /// # Errors
     /// The attempt holds no lease.
     pub fn hands_in(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
-        self.scheduler.restart_limit(attempt, now.instant)
+        self.scheduler.restart_limits_of_slot(attempt, now.instant)
+    }
+
+    /// The worker of an attempt keeps its outcome while nothing can be stored here: its lease lasts, whatever the time limit
+    /// of its tasks.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn outcome_waits(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
+        self.scheduler.restart_limit(attempt, now.instant)?;
+        self.scheduler.renew(attempt, now.instant).map(drop)
     }
 
     /// The connection of a lease that was sent has broken before its answer. A lease that outlives its connection goes

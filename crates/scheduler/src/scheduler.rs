@@ -44,6 +44,8 @@ struct LeaseRecord {
     run: Run,
     lane: Lane,
     claimed_at: Instant,
+    /// Whether it waited for another lease of its slot when it began.
+    has_waited: bool,
     expires_at: Instant,
     /// When the tasks' own time limit is reached.
     limit_at: Option<Instant>,

@@ -205,7 +205,19 @@ impl Scheduler {
         }
         let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
         let limit_at = limit.map(|_| expires_at);
-        let record = LeaseRecord { job: id, run, lane, claimed_at, expires_at, limit_at, late_at, setup, rival: None };
+        let has_waited = rounds > 0;
+        let record = LeaseRecord {
+            job: id,
+            run,
+            lane,
+            claimed_at,
+            has_waited,
+            expires_at,
+            limit_at,
+            late_at,
+            setup,
+            rival: None,
+        };
         let before = self.leases.insert(attempt, record);
         assert!(before.is_none(), "an attempt's id was used before");
         lease

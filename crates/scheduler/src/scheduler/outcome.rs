@@ -178,15 +178,42 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease.
     pub fn restart_limit(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
-        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let record = self.leases.get(&attempt).ok_or(StaleAttempt)?;
         let spec = &self.jobs[&record.job].spec;
         let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return Ok(()) };
         let time = times(limit, record.run.len()).saturating_add(spec.lease_slack);
-        let limit_at = before.max(now + time.min(MAX_LEASE_TIME));
+        self.set_limit(attempt, before.max(now + time.min(MAX_LEASE_TIME)));
+        Ok(())
+    }
+
+    /// As [`Self::restart_limit`], for an attempt that keeps its slot meanwhile: the time limits of those that wait for the slot
+    /// end as much later.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn restart_limits_of_slot(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
+        let before = self.leases.get(&attempt).and_then(|record| record.limit_at);
+        self.restart_limit(attempt, now)?;
+        let record = self.leases.get(&attempt).ok_or(StaleAttempt)?;
+        let (lane, claimed_at) = (record.lane, record.claimed_at);
+        let Some((before, limit_at)) = before.zip(record.limit_at) else { return Ok(()) };
+        let later = limit_at.saturating_duration_since(before);
+        let waits = |other: &LeaseRecord| other.lane == lane && other.has_waited && other.claimed_at >= claimed_at;
+        let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
+        let others = of_worker.filter(|other| **other != attempt);
+        let found = others.filter_map(|other| Some((*other, self.leases.get(other).filter(|other| waits(other))?)));
+        let waiting: Vec<_> = found.filter_map(|(other, record)| Some((other, record.limit_at? + later))).collect();
+        for (other, limit_at) in waiting {
+            self.set_limit(other, limit_at);
+        }
+        Ok(())
+    }
+
+    fn set_limit(&mut self, attempt: AttemptId, limit_at: Instant) {
+        let Some(record) = self.leases.get_mut(&attempt) else { return };
         self.expiries.remove(&(record.expires_at, attempt));
         (record.expires_at, record.limit_at) = (limit_at, Some(limit_at));
         self.expiries.insert((limit_at, attempt));
-        Ok(())
     }
 
     /// Whether the attempt's worker is retired.

@@ -254,6 +254,25 @@ fn a_lease_that_waits_behind_one_of_a_longer_limit_has_its_own_time_after_that()
 }
 
 #[test]
+fn what_waits_for_a_slot_has_its_time_after_that_of_an_attempt_that_begins_anew() {
+    let mut grid = Harness::with_workers(1);
+    let limit = Duration::from_secs(90);
+    let timed = |tasks| JobSpec { task_timeout: Some(limit), max_lease_tasks: 1, ..individual(tasks) };
+    grid.submit_spec(1, timed(1));
+    let first = grid.claim(1).expect("a task");
+    grid.submit_spec(2, timed(2));
+    let ahead = grid.claim(1).expect("a task, ahead");
+    assert_eq!((ahead.job, ahead.expires_at), (job(2), grid.now + limit * 2));
+    grid.wait(Duration::from_secs(80));
+    assert_eq!(grid.scheduler.restart_limits_of_slot(first.attempt, grid.now), Ok(()));
+    grid.scheduler.check();
+    assert_eq!(grid.scheduler.renew(first.attempt, grid.now), Ok(grid.now + limit));
+    assert_eq!(grid.scheduler.renew(ahead.attempt, grid.now), Ok(grid.now + limit * 2));
+    assert_eq!(grid.scheduler.restart_limits_of_slot(ahead.attempt, grid.now), Ok(()));
+    assert_eq!(grid.scheduler.renew(first.attempt, grid.now), Ok(grid.now + limit), "it waits for none");
+}
+
+#[test]
 fn a_time_limit_that_begins_anew_ends_as_much_later_and_never_sooner() {
     let mut grid = Harness::with_workers(2);
     let (limit, slack) = (Duration::from_secs(90), Duration::from_secs(30));

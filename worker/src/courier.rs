@@ -70,12 +70,12 @@ pub(crate) enum FetchError {
     Refused { status: StatusCode, detail: String },
     #[error("the coordinator could not be asked: {0}")]
     Unreachable(String),
-    /// None is there.
+    /// No coordinator is there.
     #[error("there is no coordinator: {0}")]
     Absent(String),
     #[error("what was fetched could not be kept: {0}")]
     Local(std::io::Error),
-    /// It is longer than this worker takes, which is no fault of the worker.
+    /// The answer is longer than this worker takes. The worker is not at fault.
     #[error("{0}")]
     TooLong(String),
 }
@@ -250,7 +250,7 @@ impl Courier {
     pub(crate) fn report(self: &Arc<Self>, path: Vec<String>, body: impl serde::Serialize + Send + Sync + 'static) {
         let this = Arc::clone(self);
         let reporting = self.runtime.spawn(async move { this.report_until_taken(&path, &body).await });
-        // Its end tells nothing: what was not taken is logged.
+        // A report that is not taken is logged by its task.
         let _ = self.runtime.block_on(async { timeout(REPORT_TIMEOUT, reporting).await });
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use workloads::{ExecuteError, Executors, Report};
 
-/// From one look at threads that are waited for to the next.
+/// Interval between checks whether threads still compute.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The least age of a computation that has begun: in whole milliseconds, too, it is more than that of one that waits.

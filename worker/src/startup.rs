@@ -37,8 +37,7 @@ const MAX_LEASES_BYTES: usize = 64 * 1024 * 1024;
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
 const HTTP_THREADS: usize = 1;
 
-/// How long the slots may take to end what was stopped: a program that is told to end has half a second of grace, and its files
-/// are removed.
+/// How long the slots may take to end stopped computations: a program has half a second of grace, and its files are removed.
 const SLOTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long answers may still take to be written once nothing is held any more.

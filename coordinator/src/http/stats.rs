@@ -144,7 +144,7 @@ async fn start(
                 jobs.push(job);
             }
             Err(error) => {
-                // Those that were there before are of an earlier request.
+                // Jobs that were there before belong to an earlier request.
                 for id in new {
                     // The first error is the one to tell.
                     let _ = term.jobs.act(id, Action::Cancel).await;

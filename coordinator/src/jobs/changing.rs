@@ -176,7 +176,7 @@ impl Jobs {
             read => read?.ok_or(ChangeError::Unknown(id))?,
         };
         if !self.is_changed(&record, action)? {
-            // The store has a change that was in doubt, of which the engine has not heard.
+            // The engine may not know the change, where it was in doubt when it was committed.
             self.catch_up(id, action).await?;
             return Ok(false);
         }

@@ -37,7 +37,7 @@ pub(super) fn keep_finished(driver: &Driver, finished: &[AttemptId]) {
     }
     driver.input(|engine, now| {
         for attempt in finished {
-            // It was leased just now, and one that has ended stays so.
+            // A lease that has ended meanwhile stays so.
             let _ = engine.outcome_waits(*attempt, now);
         }
     });

@@ -181,7 +181,7 @@ impl Engine {
     }
 
     /// The worker of an attempt hands in what its tasks have printed: their time limit begins anew, since it is no longer
-    /// theirs to keep. What waits for the slot waits as much longer.
+    /// theirs to keep. Leases that wait for the slot get as much more time.
     ///
     /// # Errors
     /// The attempt holds no lease.

@@ -25,7 +25,7 @@ const BLOCK_BYTES: u64 = 512;
 const MAX_DEPTH: usize = 64;
 const LOCK: &str = "lock";
 const RUN_PREFIX: &str = "run-";
-/// Each process that starts at the same time may cost one.
+/// Directories that are made until one is locked: another process that starts may remove each of them before.
 const MOST_TRIES: u32 = 1000;
 
 /// The directory in which this process makes its scratch directories.

@@ -41,7 +41,7 @@ impl Patience {
         Instant::now() > self.until
     }
 
-    /// Pauses where nobody was there for a request that began then: such time does not count.
+    /// Pauses after a request that began at `begun_at` and found no coordinator. The time since then does not count.
     pub(super) async fn pause_while_away(&mut self, begun_at: Instant) {
         self.pause().await;
         self.until += begun_at.elapsed();

@@ -18,7 +18,7 @@ use crate::hash::ProgramHash;
 use crate::program::{Input, Source};
 use crate::sandbox::CompileLimits;
 
-/// Modules in memory. Together they take no more than the longest may, but for those that run.
+/// Modules in memory. Beside modules that run, all of them take no more bytes than one compiled module may.
 const MOST_LOADED: usize = 64;
 /// Failures remembered, so that a job of a bad module costs one compilation.
 const MOST_FAILED: usize = 1024;
@@ -200,7 +200,7 @@ impl Drop for Turn<'_> {
 }
 
 impl Shelf {
-    /// Forgets what was not used for longest, but not what was used last.
+    /// Forgets the entries that were not used for longest. The entry that was used last stays.
     fn evict(&mut self, most_bytes: u64) {
         self.evict_kind(|entry| matches!(entry, Entry::Ready { .. }), MOST_LOADED, most_bytes);
         self.evict_kind(|entry| matches!(entry, Entry::Failed { .. }), MOST_FAILED, most_bytes);

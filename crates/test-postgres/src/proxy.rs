@@ -150,7 +150,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
                     more = read_more(&mut from);
                 }
             }
-            _ => (),
+            Mode::Pass | Mode::Swallow | Mode::SwallowCommit | Mode::Hold | Mode::Refuse => (),
         }
         if are_answers && shared.mode() == Mode::Swallow {
             continue;

@@ -116,22 +116,25 @@ async fn a_lease_whose_outcome_waits_for_a_store_that_fails_does_not_expire() {
 
 #[tokio::test]
 async fn the_figures_of_a_job_go_on_while_nothing_can_be_stored() {
-    let grid = Grid::new();
-    grid.beat(1, Vec::new());
-    let order = grid.leased(3).await;
-    grid.memory.set_failing(Some(WriteError::Unavailable("it is locked".to_owned())));
-    let completed =
-        grid.driver.input(|engine, now| engine.complete(order.attempt, Report::default(), Duration::ZERO, now));
-    completed.expect("it holds the lease");
-    while !grid.driver.is_store_failing() {
-        yield_now().await;
+    // A job that goes on, and one that is over.
+    for tasks in [3, 1] {
+        let grid = Grid::new();
+        grid.beat(1, Vec::new());
+        let order = grid.leased(tasks).await;
+        grid.memory.set_failing(Some(WriteError::Unavailable("it is locked".to_owned())));
+        let completed =
+            grid.driver.input(|engine, now| engine.complete(order.attempt, Report::default(), Duration::ZERO, now));
+        completed.expect("it holds the lease");
+        while !grid.driver.is_store_failing() {
+            yield_now().await;
+        }
+        let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
+        assert_eq!(record.tasks_done, 0, "its progress is not stored");
+        let shown = grid.driver.view(|engine| job_view::live(record, engine));
+        assert_eq!((shown.tasks.succeeded, shown.tasks.total), (1, tasks));
+        assert_ne!(shown.attempts, 0, "one has ended");
+        grid.memory.set_failing(None);
     }
-    let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
-    assert_eq!(record.tasks_done, 0, "its progress is not stored");
-    let shown = grid.driver.view(|engine| job_view::live(record, engine));
-    assert_eq!((shown.tasks.succeeded, shown.tasks.failed), (1, 0));
-    assert_ne!(shown.attempts, 0, "one has ended");
-    grid.memory.set_failing(None);
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl<'a> EventStream<'a> {
         }
     }
 
-    /// Whether it is what comes of all jobs that is asked for, and no event is known yet.
+    /// Whether the events to come of all jobs are asked for, and no event's number is known yet.
     fn comes_of_all(&self) -> bool {
         self.id.is_none() && self.after.is_none()
     }

@@ -26,7 +26,7 @@ const THIS_BINARY: &str = "/proc/self/exe";
 const STARTING: &str =
     "start divvy-python-worker, which `pip install './sdk/python[executor]'` in a checkout of divvy brings";
 
-/// Becomes a worker if the process was started to. Answers otherwise none, or the exit code where that fails.
+/// Becomes a worker if the process was started for that: then it returns only the exit code of a failure. Else it returns none.
 pub(crate) fn become_one_if_asked() -> Option<ExitCode> {
     let mut arguments = env::args_os().skip(1);
     let is_asked = arguments.next().is_some_and(|word| word == BECOME);

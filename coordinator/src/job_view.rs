@@ -22,7 +22,9 @@ pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
         let work = kind.and_then(|kind| restored(kind, &record, engine.chunk_size()));
         work.and_then(|work| engine.mismatch(record.kind, &*work, requires))
     };
-    let (live, notice) = (engine.job(record.id), notice.map(|reason| reason.to_string()));
+    // Its end may be on its way to the store.
+    let last = || engine.last_figures(record.id).filter(|_| !is_over);
+    let (live, notice) = (engine.job(record.id).or_else(last), notice.map(|reason| reason.to_string()));
     job(record, live, notice, engine.chunk_size())
 }
 

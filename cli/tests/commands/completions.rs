@@ -23,6 +23,7 @@ fn states_and_kinds_are_completed_by_their_names_and_ids_by_nothing() {
     let kinds = workloads::KINDS.iter().map(|kind| kind.name().to_string()).collect::<Vec<_>>().join(" ");
     for (words, expected) in [
         (["divvy", "job", "list", "--state", ""], "queued running paused succeeded failed canceled"),
+        (["divvy", "job", "cancel", "--state", ""], "queued running paused succeeded failed canceled"),
         (["divvy", "job", "list", "--kind", ""], &*kinds),
         (["divvy", "job", "tasks", "--state", ""], "pending running succeeded failed"),
         (["divvy", "job", "list", "--limit", ""], ""),

@@ -278,6 +278,7 @@ mod tests {
     use crate::supervisor::Supervisor;
 
     struct Grid {
+        memory: Memory,
         store: Arc<Store>,
         driver: Arc<Driver>,
         jobs: Jobs,
@@ -289,16 +290,21 @@ mod tests {
         /// With one job and without workers.
         async fn new() -> Self {
             let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-            let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+            let memory = Memory::new();
+            let store = Arc::new(memory.store(retention).expect("a thread"));
             let engine = Engine::new(Config::default().engine_settings(1), now());
             let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
             let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), false);
+            let grid = Self { memory, store, driver, jobs, id: JobId(Uuid::from_u128(1)), _queues };
+            grid.accept(grid.id).await;
+            grid
+        }
+
+        async fn accept(&self, id: JobId) {
             let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
             let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
-            let id = JobId(Uuid::from_u128(1));
             let proposal = Proposal { id: Some(id), idempotency_key: None, job, fingerprints, reservation: None };
-            jobs.accept(proposal).await.expect("it is accepted");
-            Self { store, driver, jobs, id, _queues }
+            self.jobs.accept(proposal).await.expect("it is accepted");
         }
 
         /// As where the store has a change and could not say so.
@@ -337,5 +343,20 @@ mod tests {
         grid.change_the_store_alone(Action::Retry).await;
         grid.act(Action::Retry).await;
         assert!(grid.is_known());
+    }
+
+    #[tokio::test]
+    async fn each_job_that_a_retry_of_many_opens_is_known_though_a_read_fails_half_way() {
+        let grid = Grid::new().await;
+        let ids = [1, 2, 3].map(|number| JobId(Uuid::from_u128(number)));
+        for id in &ids[1..] {
+            grid.accept(*id).await;
+        }
+        let all = Changed { matched: 3, changed: 3 };
+        assert_eq!(grid.jobs.act_on_some(&ids, Action::Cancel).await.expect("it is committed"), all);
+        assert!(!grid.is_known());
+        grid.memory.fail_reads_of_open_jobs(1);
+        assert_eq!(grid.jobs.act_on_some(&ids, Action::Retry).await.expect("it is committed"), all);
+        assert!(ids.iter().all(|id| grid.driver.view(|engine| engine.knows(*id))));
     }
 }

@@ -4,12 +4,14 @@ use store::memory::Memory;
 use store::{Retention, Store, WriteError};
 use tokio::task::yield_now;
 use uuid::Uuid;
+use workloads::Report;
 
 use super::*;
 use crate::accepting::{Proposal, Ready, submit_to};
 use crate::clock::now;
 use crate::config::Config;
 use crate::driver::{Outgoing, Queues};
+use crate::job_view;
 use crate::submission;
 
 /// Workers without connections, and a store in memory.
@@ -56,10 +58,11 @@ impl Grid {
         self.workers.register(&worker_id(), origin, heartbeat, Instant::now()).expect("taken")
     }
 
-    /// The lease of a stored job of one task.
-    async fn leased(&self) -> Box<LeaseOrder> {
-        let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
-        let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
+    /// A lease of one task of a stored job of so many.
+    async fn leased(&self, tasks: u64) -> Box<LeaseOrder> {
+        let params = format!(r#"{{"seconds":0.0,"tasks":{tasks},"tasks_per_lease":1}}"#);
+        let body = format!(r#"{{"kind":"sleep","params":{params}}}"#);
+        let (job, fingerprints) = submission::read(body.as_bytes(), DEFAULT_CHUNK_SIZE, None).expect("a job");
         let id = Some(JobId(Uuid::from_u128(1)));
         let proposal = Proposal { id, idempotency_key: None, job, fingerprints, reservation: None };
         let accepting = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine))).expect("valid");
@@ -94,7 +97,7 @@ async fn a_lease_whose_outcome_waits_for_a_store_that_fails_does_not_expire() {
     let grid = Grid::new();
     grid.beat(1, Vec::new());
     let before_all = now();
-    let order = grid.leased().await;
+    let order = grid.leased(1).await;
     // A renewal from before the lease does not prolong it.
     let renewed = || grid.driver.input(|engine, _| engine.renew(order.attempt, before_all));
     let expires_at = || renewed().expect("it is leased");
@@ -112,10 +115,33 @@ async fn a_lease_whose_outcome_waits_for_a_store_that_fails_does_not_expire() {
 }
 
 #[tokio::test]
+async fn the_figures_of_a_job_go_on_while_nothing_can_be_stored() {
+    // A job that goes on, and one that is over.
+    for tasks in [3, 1] {
+        let grid = Grid::new();
+        grid.beat(1, Vec::new());
+        let order = grid.leased(tasks).await;
+        grid.memory.set_failing(Some(WriteError::Unavailable("it is locked".to_owned())));
+        let completed =
+            grid.driver.input(|engine, now| engine.complete(order.attempt, Report::default(), Duration::ZERO, now));
+        completed.expect("it holds the lease");
+        while !grid.driver.is_store_failing() {
+            yield_now().await;
+        }
+        let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
+        assert_eq!(record.tasks_done, 0, "its progress is not stored");
+        let shown = grid.driver.view(|engine| job_view::live(record, engine));
+        assert_eq!((shown.tasks.succeeded, shown.tasks.total), (1, tasks));
+        assert_ne!(shown.attempts, 0, "one has ended");
+        grid.memory.set_failing(None);
+    }
+}
+
+#[tokio::test]
 async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the_next_there() {
     let grid = Grid::new();
     assert_eq!(grid.beat(1, Vec::new()).0, Registered::New);
-    let order = grid.leased().await;
+    let order = grid.leased(1).await;
     let (registered, answer) = grid.beat(2, held(&order, api::HeldState::Running));
     assert_eq!((registered, answer.settled.len()), (Registered::Known, 0));
     assert!(grid.driver.view(|engine| engine.is_leased(order.attempt)));

@@ -13,6 +13,7 @@ use crate::claims::Claims;
 use crate::composing::Composing;
 use crate::durability::Durability;
 use crate::effect::{Effect, JobFailure};
+use crate::ending::Ending;
 use crate::jobs::LiveJob;
 use crate::rates::Throughput;
 use crate::recent_attempts::RecentAttempts;
@@ -54,6 +55,7 @@ pub struct Engine {
     pub(crate) claims: Claims,
     pub(crate) composing: Composing,
     pub(crate) durability: Durability,
+    pub(crate) ending: Ending,
     /// Attempts that have failed: each counts once.
     pub(crate) voided: RecentAttempts,
     /// Attempts that have expired: a late report is taken while their tasks are open.
@@ -93,6 +95,7 @@ impl Engine {
             claims: Claims::default(),
             composing: Composing::default(),
             durability: Durability::default(),
+            ending: Ending::default(),
             voided: RecentAttempts::default(),
             expired: RecentAttempts::default(),
             throughput: Throughput::new(now.instant),
@@ -175,6 +178,7 @@ impl Engine {
                 worker.settle(attempt);
             }
         }
+        self.ending.stored(number);
         self.dispatch(now);
     }
 

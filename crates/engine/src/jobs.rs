@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::rates::Rate;
 use crate::time::Now;
 use crate::verification::Verification;
+use crate::view::JobView;
 
 /// A job that is not over.
 #[derive(Debug)]
@@ -187,8 +188,9 @@ impl Engine {
             Ok(result) => (JobState::Succeeded, Some(result), None),
         };
         if self.composing.ended(id, &mut self.effects) {
+            let figures = self.job(id);
             self.remove(id);
-            self.record(id, ChangeKind::Ended { state, result, error }, now);
+            self.record_end(id, ChangeKind::Ended { state, result, error }, figures, now);
         }
     }
 
@@ -241,11 +243,21 @@ impl Engine {
         }
         match job.work.combine(total) {
             Combined::Result(json) => {
+                let figures = self.job(id);
                 self.remove(id);
                 let result = Some(ResultBody::Inline(json));
-                self.record(id, ChangeKind::Ended { state: JobState::Succeeded, result, error: None }, now);
+                let end = ChangeKind::Ended { state: JobState::Succeeded, result, error: None };
+                self.record_end(id, end, figures, now);
             }
             Combined::TaskResults => self.composing.start(id, &mut self.effects),
+        }
+    }
+
+    /// Records the end of a job whose tasks are done, and keeps its last figures until the end is stored.
+    fn record_end(&mut self, id: JobId, end: ChangeKind, figures: Option<JobView>, now: Now) {
+        let number = self.record(id, end, now);
+        if let Some(figures) = figures {
+            self.ending.ended(id, number, figures);
         }
     }
 

@@ -11,6 +11,7 @@ mod composing;
 mod dispatch;
 mod durability;
 mod effect;
+mod ending;
 mod engine;
 #[cfg(any(test, feature = "invariants"))]
 mod invariants;

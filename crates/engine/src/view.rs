@@ -84,6 +84,12 @@ impl Engine {
         })
     }
 
+    /// The last figures of a job whose tasks are done, while its end is not stored.
+    #[must_use]
+    pub fn last_figures(&self, id: JobId) -> Option<JobView> {
+        self.ending.figures(id).cloned()
+    }
+
     /// What a job computes; `None` when it is over.
     #[must_use]
     pub fn kind(&self, id: JobId) -> Option<JobKind> {

@@ -129,7 +129,7 @@ pub(crate) struct Leader {
     work: Work,
     epoch: Epoch,
     latest_event: watch::Sender<u64>,
-    /// What the database has lost.
+    /// Tells what the database has lost.
     lost: watch::Sender<Option<String>>,
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
@@ -215,8 +215,8 @@ impl Leader {
         }
     }
 
-    /// The database has not got a batch that was committed. Nothing is wrong with those that follow it: they wait for the end
-    /// of this coordinator.
+    /// The database lacks a batch that was committed. The batches after it are valid: their error is one that may pass, until
+    /// this coordinator ends.
     fn note_lost(&self, last: u64, found: u64) -> BatchError {
         let place = &self.line.target.place;
         let lost = format!(

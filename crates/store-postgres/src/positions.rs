@@ -7,6 +7,7 @@ use store::{JobKey, Position};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
+use crate::jobs::BEGIN;
 use crate::link::{Link, Step};
 use crate::rows::{self, Column};
 
@@ -46,10 +47,16 @@ pub(crate) async fn all(link: &Link) -> Result<Vec<(String, Position)>, DbError>
     link.query(ALL, &[]).await?.iter().map(read).collect()
 }
 
-/// Those of the jobs that have an event with this number or a higher one.
+/// Those of the jobs that have an event with this number or a higher one. However many jobs there are, retention must come to
+/// its end.
 pub(crate) async fn with_events_from(link: &Link, seq: u64, jobs: &[JobKey]) -> Result<Vec<JobKey>, DbError> {
     let keys: Vec<i64> = jobs.iter().map(|key| key.0).collect();
-    let found = link.query(WITH_EVENTS, &[&keys, &seq.column()]).await?;
+    link.client.batch_execute(BEGIN).await?;
+    let found = link.query(WITH_EVENTS, &[&keys, &seq.column()]).await;
+    // Also after an error, so that the next read finds no transaction.
+    let ended = link.client.batch_execute("COMMIT").await;
+    let found = found?;
+    ended?;
     found.iter().map(|row| rows::get(row, 0).map(JobKey)).collect()
 }
 

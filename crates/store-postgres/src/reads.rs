@@ -195,7 +195,7 @@ impl Reads for Readers {
 
     fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>> {
         let jobs = Arc::new(jobs);
-        self.any.read(move |link| {
+        self.any.read_long(move |link| {
             let jobs = jobs.clone();
             async move { positions::with_events_from(&link, seq, &jobs).await }
         })

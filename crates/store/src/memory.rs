@@ -52,6 +52,8 @@ struct Control {
     faults: VecDeque<Fault>,
     failing: Option<WriteError>,
     damaged: BTreeSet<JobId>,
+    /// Reads of open jobs that are still to fail.
+    failing_reads: usize,
     delay: Duration,
     is_held: bool,
     /// Batches that wait until they are released.
@@ -143,6 +145,11 @@ impl Memory {
     /// No batch is written that changes one of these jobs.
     pub fn damage(&self, jobs: impl IntoIterator<Item = JobId>) {
         lock(&self.shared.control).damaged = jobs.into_iter().collect();
+    }
+
+    /// The next reads of open jobs fail, so many of them.
+    pub fn fail_reads_of_open_jobs(&self, count: usize) {
+        lock(&self.shared.control).failing_reads = count;
     }
 
     /// Every batch takes so long, on the writer's own thread.

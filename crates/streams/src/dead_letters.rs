@@ -60,7 +60,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Whether the record is longer than the topic takes, or with its batch, which has no other, longer than a segment of it.
+/// Whether the record is longer than the topic takes, or its batch, which holds no other record, is longer than a segment.
 fn is_too_large(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{MessageBatchTooLarge, MessageSizeTooLarge};
     matches!(error.rdkafka_error_code(), Some(MessageSizeTooLarge | MessageBatchTooLarge))

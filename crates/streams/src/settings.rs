@@ -215,7 +215,7 @@ impl Settings {
             ("queue.buffering.max.kbytes", "131072"),
         ]);
         config.set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
-        // Whatever holds for the events' batches: a record that must go alone would be refused with those beside it.
+        // After the settings from outside: a broker refuses a record that is too large together with the others of its batch.
         config.set("batch.num.messages", together.to_string());
         config
     }

@@ -8,7 +8,7 @@ pub(crate) struct Window {
     outstanding: BTreeSet<u64>,
     /// The number after that of the last event that was sent.
     beyond: u64,
-    /// The number after the last one of which there was no event.
+    /// The number after the last one that has no event.
     passed: u64,
     /// Whether any event is acknowledged.
     is_proved: bool,
@@ -72,7 +72,7 @@ impl Window {
         self.outstanding.first().copied().unwrap_or(self.beyond)
     }
 
-    /// The same, behind the numbers too of which there was no event.
+    /// As [`Self::next`], but also after numbers that have no event.
     pub(crate) fn settled(&self) -> u64 {
         self.outstanding.first().copied().unwrap_or(self.beyond.max(self.passed))
     }

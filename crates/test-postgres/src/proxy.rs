@@ -23,8 +23,8 @@ pub enum Mode {
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,
-    /// Hands everything on up to what a client sends next that has these bytes. It changes one of them, holds the whole until
-    /// the client sends more, for [`SPOILING`] at most, and hands everything on from then on.
+    /// Hands everything on until a client sends these bytes. Changes the first of them, holds them until the client sends more,
+    /// for a second at most, and hands everything on from then on.
     Spoil(&'static [u8]),
     /// Holds everything until the mode changes.
     Hold,
@@ -150,7 +150,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
                     more = read_more(&mut from);
                 }
             }
-            _ => (),
+            Mode::Pass | Mode::Swallow | Mode::SwallowCommit | Mode::Hold | Mode::Refuse => (),
         }
         if are_answers && shared.mode() == Mode::Swallow {
             continue;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::{JobFilter, Shared, Store, SubmitError, WriteError};
+use model::JobState;
+use store::{JobFilter, Retention, Shared, Store, SubmitError, WriteError};
 use test_postgres::Server;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -164,20 +165,38 @@ async fn old_jobs_are_looked_for_however_long_that_takes() {
     store.submit(range_job(1, 10)).await.expect("room");
     // Reads an event, too, as only the first one does.
     store.prune().await.expect("readable");
+    assert_eq!(prune_beside_a_lock(&database, store, "jobs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_jobs_with_events_to_be_published_are_looked_for_however_long_that_takes() {
+    let database = Database::new();
+    let retention = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+    let store = Arc::new(Store::start(lead(&database.open()), retention).expect("a thread"));
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.commit(ended(id(1), JobState::Failed, None)).await.expect("room");
+    store.keep_events_from(1);
+    // Reads an event, too, as only the first one does.
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(0));
+    assert_eq!(prune_beside_a_lock(&database, store.clone(), "events").await, 0);
+    store.keep_events_from(u64::MAX);
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
+}
+
+/// Forgets old jobs while a table is locked for longer than any other read may take. Answers how many it has forgotten.
+async fn prune_beside_a_lock(database: &Database, store: Arc<Store>, table: &str) -> u64 {
     let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("reachable");
     let driving = tokio::spawn(connection);
-    client.batch_execute("BEGIN; LOCK TABLE divvy.jobs").await.expect("locked");
-    let pruning = tokio::spawn({
-        let store = store.clone();
-        async move { store.prune().await }
-    });
+    client.batch_execute(&format!("BEGIN; LOCK TABLE divvy.{table}")).await.expect("locked");
+    let pruning = tokio::spawn(async move { store.prune().await });
     // Any other read is over by then.
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '15500 ms'";
     eventually("the read waits or is over", async || pruning.is_finished() || database.ask(waiting) == "1").await;
     client.batch_execute("ROLLBACK").await.expect("unlocked");
-    assert_eq!(pruning.await.expect("no panic").map(|pruned| pruned.jobs), Ok(0));
+    let pruned = pruning.await.expect("no panic").expect("it goes on");
     driving.abort();
+    pruned.jobs
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

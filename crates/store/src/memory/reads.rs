@@ -39,6 +39,14 @@ impl MemoryReads {
         let found = self.link.check().map_err(ReadError::Unavailable).map(|()| read(&lock(&self.shared.state)));
         Box::pin(std::future::ready(found))
     }
+
+    /// Whether a read of open jobs is to fail.
+    fn takes_a_failure(&self) -> bool {
+        let mut control = lock(&self.shared.control);
+        let left = control.failing_reads.checked_sub(1);
+        control.failing_reads = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 fn suits(job: &JobRecord, filter: &JobFilter) -> bool {
@@ -99,6 +107,11 @@ impl Reads for MemoryReads {
     }
 
     fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>> {
+        if self.takes_a_failure() {
+            let lost: Result<Vec<UnfinishedJob>, ReadError> =
+                Err(ReadError::Unavailable("the connection was lost".to_owned()));
+            return Box::pin(std::future::ready(lost));
+        }
         self.read(|state| {
             let mut jobs: Vec<_> = jobs.into_iter().filter_map(|id| state.job(id)).collect();
             jobs.retain(|job| !job.ledger.state.is_over());

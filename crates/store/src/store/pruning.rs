@@ -17,7 +17,7 @@ use crate::statistics::StatisticsRetention;
 
 /// Jobs that are taken out of sight in one batch.
 const FORGOTTEN_AT_ONCE: usize = 256;
-/// Damaged jobs that one call leaves as they are. Where there are more, the damage may be everybody's.
+/// Damaged jobs that one call leaves as they are. More of them may mean that the whole database is damaged.
 const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
@@ -39,7 +39,7 @@ impl Damaged {
     /// Leaves a job as it is.
     ///
     /// # Errors
-    /// It is not for damage that it cannot be deleted, or too much is damaged.
+    /// The error is no damage, or more than [`MAX_DAMAGED`] jobs are damaged.
     fn leave(&mut self, error: WriteError) -> Result<(), WriteError> {
         if !is_damage(&error) || self.jobs == MAX_DAMAGED {
             return Err(error);
@@ -125,8 +125,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the outputs of a job that is out of sight, unless a job was accepted under the same id since, whose outputs are
-    /// in the same place: those that nobody counts go when that one is over.
+    /// Deletes the outputs of a job that is out of sight. Outputs of a job that was accepted under the same id since are in the
+    /// same place: then all stay, and those that do not count are deleted when that job is over.
     async fn delete_outputs_of_forgotten(&self, job: JobId) -> Result<(), PruneError> {
         // Another owner may have swept it, and accepted a job.
         self.confirm().await?;

@@ -295,6 +295,9 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
         timeout: float | None = None
         try:
             slot.restart_for(payloads[0].get("session"))
+            # A `kill` before its new process began has killed nothing.
+            if lease.is_lost or is_giving_up():
+                return
             slot.send(payloads)
             for payload in payloads:
                 timeout = payload.get("timeout")

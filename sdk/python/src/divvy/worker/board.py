@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .claims import Lease
 from .slot import Slot
@@ -23,6 +23,9 @@ MAX_EXPECTED_BYTES = 8 * 1024 * 1024
 #: Chunks are fetched ahead only while they take less than this.
 QUICK = 0.1
 
+#: How long a lease waits while every slot runs longer calls, in seconds, before it goes back to other workers.
+PATIENCE = 5.0
+
 #: Weight of the newest lease in what is expected of the next.
 NEWEST = 0.5
 
@@ -37,6 +40,7 @@ class Board:
         self._open: dict[str, Lease] = {}
         self._running: dict[Slot, Lease] = {}
         self._idle = 0
+        self._taken_at = time.monotonic()
         self._is_draining = False
         self._seconds = FIRST_GUESS
         self._bytes = 0.0
@@ -74,6 +78,7 @@ class Board:
                 self._ready.popleft()
             lease.is_begun = True
             self._running[slot] = lease
+            self._taken_at = time.monotonic()
             return lease, taken
 
     def done(self, lease: Lease) -> None:
@@ -104,16 +109,27 @@ class Board:
         """Waits until the worker wants chunks; how many. 0 when it drains."""
         with self._changed:
             while not self._is_draining:
-                ready = sum(len(positions) for _, positions in self._ready)
-                is_quick = self._seconds < QUICK
-                if (self._idle > 0 and ready == 0) or (is_quick and ready < self._slots):
-                    if not is_quick:
-                        return 1
-                    most = LEASE_TARGET * self._slots / max(self._seconds, 1e-6)
-                    most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
-                    return max(1, min(MAX_CLAIM, int(most)))
+                if (wanted := self._chunks_now()) > 0:
+                    return wanted
                 self._changed.wait()
             return 0
+
+    def _chunks_now(self) -> int:
+        """How many chunks the worker wants now."""
+        ready = sum(len(positions) for _, positions in self._ready)
+        is_quick = self._seconds < QUICK
+        is_ahead = is_quick and ready < self._slots and not self._is_stuck()
+        if not is_ahead and (self._idle == 0 or ready > 0):
+            return 0
+        if not is_quick:
+            return 1
+        most = LEASE_TARGET * self._slots / max(self._seconds, 1e-6)
+        most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
+        return max(1, min(MAX_CLAIM, int(most)))
+
+    def _is_stuck(self) -> bool:
+        """Whether every slot runs calls, and none has begun any for a while."""
+        return len(self._running) == self._slots and time.monotonic() - self._taken_at >= PATIENCE
 
     def wanted_singles(self) -> int:
         """Waits until a slot is idle with nothing ready for it; 1, or 0 when the worker drains.
@@ -132,6 +148,14 @@ class Board:
         with self._changed:
             return list(self._open.values())
 
+    def take_waiting(self) -> list[Lease]:
+        """Takes away the leases that have waited long behind longer calls: other workers may have slots for them."""
+        with self._changed:
+            if not self._is_stuck():
+                return []
+            until = time.monotonic() - PATIENCE
+            return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
+
     def lose(self, lease: Lease) -> None:
         """The grid does not count on a lease any more: nothing of it starts, and what runs is killed."""
         with self._changed:
@@ -146,10 +170,7 @@ class Board:
         """Lets nothing new in; returns the leases that were not begun."""
         with self._changed:
             self._is_draining = True
-            unbegun = [lease for lease in self._open.values() if not lease.is_begun]
-            self._forget_ready(unbegun)
-            for lease in unbegun:
-                del self._open[lease.attempt]
+            unbegun = self._forget_unbegun(lambda _: True)
             self._changed.notify_all()
             return unbegun
 
@@ -164,6 +185,13 @@ class Board:
                 slot.kill()
             self._changed.notify_all()
             return left
+
+    def _forget_unbegun(self, is_meant: Callable[[Lease], bool]) -> list[Lease]:
+        unbegun = [lease for lease in self._open.values() if not lease.is_begun and is_meant(lease)]
+        self._forget_ready(unbegun)
+        for lease in unbegun:
+            del self._open[lease.attempt]
+        return unbegun
 
     def _forget_ready(self, leases: Iterable[Lease]) -> None:
         gone = {lease.attempt for lease in leases}

@@ -268,6 +268,10 @@ class Worker:
         while not (self._stopping.is_set() and not self._board.open_leases()):
             if self._giving_up.wait(LOOK_INTERVAL):
                 return
+            if waiting := self._board.take_waiting():
+                log.info("%d leases that wait behind long calls go back to other workers", len(waiting))
+                # A coordinator that is away must not keep the other leases from their renewals.
+                self._thread("hand-backs", self._hand_back, waiting)
             for lease in self._board.open_leases():
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue

@@ -237,8 +237,8 @@ class AsyncClient(AsyncRequests):
                 async with self._stream("/v1/events" + (f"?after={seen}" if seen is not None else "")) as response:
                     self._connected.set()
                     self._wake(None)
-                    pause = FIRST_PAUSE
                     async for event in events_of(response):
+                        pause = FIRST_PAUSE
                         if isinstance(event, StreamReset):
                             seen = event.resumes_after
                             self._wake(None)

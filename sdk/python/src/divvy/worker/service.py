@@ -171,7 +171,7 @@ class Worker:
         while any(thread.is_alive() for thread in runners):
             if time.monotonic() >= deadline or not self._stops.empty() or self._failed is not None:
                 self._giving_up.set()
-                # Such as where calls of another lease have kept the slots from the rest of it.
+                # Leases of which some tasks were run, and the others wait behind calls of another lease.
                 others.append(self._thread("last-hand-backs", self._hand_back, self._board.kill_all()))
                 break
             runners[0].join(0.05) if runners[0].is_alive() else time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from divvy.worker import board as boards
 from divvy.worker.board import Board
 from divvy.worker.claims import Lease, Source
+
+from .helpers import DEADLINE, eventually
 
 
 class IdleSlot:
@@ -79,3 +82,30 @@ def test_no_chunks_are_fetched_ahead_while_every_slot_runs_a_long_call(monkeypat
     assert board._chunks_now() > 0
     monkeypatch.setattr(boards, "PATIENCE", 0.0)
     assert board._chunks_now() == 0
+
+
+def test_no_slots_thread_ends_before_the_calls_of_the_others() -> None:
+    board = Board(2)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    running = lease("running", 1, is_chunks=False)
+    assert board.put(running) and board.take(slots[0]) == (running, [0])
+    assert board.drain() == []
+    taken: list[object] = []
+    waiting = threading.Thread(target=lambda: taken.append(board.take(slots[1])), daemon=True)
+    waiting.start()
+    eventually("it waits", lambda: board._idle == 1)
+    assert taken == []
+    assert board.is_last_of(slots[0], running)
+    assert board.take(slots[0]) is None
+    waiting.join(DEADLINE)
+    assert taken == [None]
+
+
+def test_slots_threads_end_where_a_call_is_given_up() -> None:
+    board = Board(2)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    running = lease("running", 1, is_chunks=False)
+    assert board.put(running) and board.take(slots[0]) == (running, [0])
+    board.drain()
+    board.kill_all()
+    assert board.take(slots[1]) is None

@@ -42,6 +42,7 @@ class Board:
         self._idle = 0
         self._taken_at = time.monotonic()
         self._is_draining = False
+        self._is_given_up = False
         self._seconds = FIRST_GUESS
         self._bytes = 0.0
 
@@ -60,12 +61,16 @@ class Board:
             return True
 
     def take(self, slot: Slot) -> tuple[Lease, list[int]] | None:
-        """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left."""
+        """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left.
+
+        Not before the other slots are done: the process that slots are forked from ends with the thread that started
+        it, which is a slot's where an earlier one was killed.
+        """
         with self._changed:
             self._running.pop(slot, None)
             self._idle += 1
             self._changed.notify_all()
-            while not self._ready and not self._is_draining:
+            while not self._ready and not self._is_done():
                 self._changed.wait()
             self._idle -= 1
             if not self._ready:
@@ -127,6 +132,10 @@ class Board:
         most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
         return max(1, min(MAX_CLAIM, int(most)))
 
+    def _is_done(self) -> bool:
+        """Whether no slot is needed any more."""
+        return self._is_draining and (self._is_given_up or not self._running)
+
     def _is_stuck(self) -> bool:
         """Whether every slot runs calls, and none has begun any for a while."""
         return len(self._running) == self._slots and time.monotonic() - self._taken_at >= PATIENCE
@@ -177,6 +186,7 @@ class Board:
     def kill_all(self) -> list[Lease]:
         """Kills what runs; returns the leases that no slot is left to report."""
         with self._changed:
+            self._is_given_up = True
             left = [lease for lease, _ in self._ready if lease not in self._running.values()]
             self._ready.clear()
             for lease in left:

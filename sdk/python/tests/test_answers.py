@@ -102,8 +102,8 @@ def test_events_of_all_jobs_go_on_where_they_were_when_the_first_connection_brea
         "null",
         "[1]",
         "no JSON",
-        "[" * 50_000,
-        '{"asked_after": 1, "resumes_after": 1e999}\nevent: reset',
+        pytest.param("[" * 50_000, id="deep"),
+        pytest.param('{"asked_after": 1, "resumes_after": 1e999}\nevent: reset', id="reset"),
     ],
 )
 def test_what_is_no_event_is_a_named_error(data: str) -> None:

@@ -10,6 +10,11 @@ const { grid, openLive: open } = useGrid();
 
 const tasks = (list, more = {}) => grid.submit({ kind: "tasks", params: { list }, ...more });
 const waits = (page) => page.locator("#live", { hasText: /wait(s)? for the pointer/ }).waitFor();
+/** Has a page count, as `ticks`, how often it hears of the grid from now on. */
+const countTicks = (page) => page.evaluate(() => {
+  window.ticks = 0;
+  document.addEventListener("divvy:tick", () => { window.ticks += 1; });
+});
 
 test("a job whose tasks are fetched is followed to its end, with its errors and its result", async () => {
   const job = await tasks([{ n: 1 }, { n: 2 }], { max_attempts: 2 });
@@ -69,10 +74,7 @@ test("a page whose question gets no answer asks again, half a minute later or on
 test("a list that looks for a text is renewed more seldom than others", async () => {
   const opened = Date.now();
   const { context, page } = await open("/jobs?text=needle", { prepare: (context) => context.clock.setFixedTime(opened) });
-  await page.evaluate(() => {
-    window.ticks = 0;
-    document.addEventListener("divvy:tick", () => { window.ticks += 1; });
-  });
+  await countTicks(page);
   const requests = [];
   page.on("request", (request) => requests.push(request.url()));
   const job = await tasks([1], { tags: { needle: "yes" }, requires: { labels: { nowhere: "yes" } } });
@@ -84,15 +86,28 @@ test("a list that looks for a text is renewed more seldom than others", async ()
   await context.close();
 });
 
+test("a list that looks for a text is not asked for each second where it cannot be made", async () => {
+  const opened = Date.now();
+  const { context, page } = await open("/jobs?text=broken", { prepare: (context) => context.clock.setFixedTime(opened) });
+  let asked = 0;
+  await page.route(/\/jobs\?text=broken$/, (route) => {
+    asked += 1;
+    return route.fulfill({ status: 503, body: "" });
+  });
+  await page.clock.setFixedTime(opened + 16_000);
+  await until("the page has asked", () => asked > 0);
+  await countTicks(page);
+  await until("seconds have passed", () => page.evaluate(() => window.ticks >= 3));
+  assert.equal(asked, 1);
+  await context.close();
+});
+
 test("an hour of the task stream is gathered more seldom than a minute", async () => {
   const opened = Date.now();
   const prepare = (context) => context.clock.setFixedTime(opened);
   const { context, page } = await open("/task-stream?seconds=3600", { prepare });
   await page.locator("#stream canvas").waitFor();
-  await page.evaluate(() => {
-    window.ticks = 0;
-    document.addEventListener("divvy:tick", () => { window.ticks += 1; });
-  });
+  await countTicks(page);
   const requests = [];
   page.on("request", (request) => requests.push(new URL(request.url()).pathname));
   await until("seconds have passed", () => page.evaluate(() => window.ticks >= 5));

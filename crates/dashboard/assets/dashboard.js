@@ -180,7 +180,8 @@
     const isOld = Date.now() - fetchedAt > RENEW_MS;
     const isShown = grid.version.split(" ").includes(main.dataset.version);
     const isSeldom = isGone || main.querySelector("[data-slow]") !== null;
-    if (isSeldom ? isOld : !isShown || postponed > 0 || isOld || isSignedOut) refresh();
+    const isDue = isOld && Date.now() - askedAt > RENEW_MS;
+    if (isSeldom ? isDue : !isShown || postponed > 0 || isOld || isSignedOut) refresh();
   }
 
   function connect() {
@@ -276,7 +277,8 @@
     if (ids.length === 0 || question === askedFor) return;
     askedFor = question;
     try {
-      const response = await fetch(`/jobs/states?${new URLSearchParams(ids.map((id) => ["id", id]))}`, { cache: "no-store" });
+      const query = new URLSearchParams(ids.map((id) => ["id", id]));
+      const response = await fetch(`/jobs/states?${query}`, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
       if (!response.ok || response.redirected) return;
       for (const job of await response.json()) announce(job);
     } catch {

@@ -65,6 +65,14 @@ def test_events_go_on_after_an_outage_that_a_proxy_tells_of(status: int) -> None
         assert len(seen) == 2
 
 
+def test_events_go_on_where_the_answer_of_a_proxy_is_cut() -> None:
+    event = {"seq": 1, "job": "one", "type": "succeeded"}
+    cut = answering(503, b"no length of a chunk\r\n", **{"transfer-encoding": "chunked"})
+    stream = answering(200, f"data: {json.dumps(event)}\n\n".encode(), **{"content-type": "text/event-stream"})
+    with serving(lambda *_: True, cut, stream) as (url, _), Client(url) as client:
+        assert list(client.events("one")) == [event]
+
+
 @pytest.mark.filterwarnings("error")
 def test_events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_before_any() -> None:
     reset = (
@@ -84,6 +92,32 @@ def test_events_of_all_jobs_go_on_where_they_were_when_the_first_connection_brea
     with serving(lambda *_: True, *streams, targets=targets) as (url, _):
         assert asyncio.run(follow(url)) == event
     assert targets == [f"/v1/events?after={2**64 - 1}", "/v1/events?after=7"] * 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{}",
+        '{"seq": "1", "job": "one", "type": "started"}',
+        "null",
+        "[1]",
+        "no JSON",
+        pytest.param("[" * 50_000, id="deep"),
+        pytest.param('{"asked_after": 1, "resumes_after": 1e999}\nevent: reset', id="reset"),
+    ],
+)
+def test_what_is_no_event_is_a_named_error(data: str) -> None:
+    stream = answering(200, f"data: {data}\n\n".encode(), **{"content-type": "text/event-stream"})
+
+    async def follow(url: str) -> None:
+        async with AsyncClient(url) as client:
+            with pytest.raises(errors.GridError, match="is a coordinator at this URL"):
+                await anext(client.events("one"))
+
+    with serving(lambda *_: True, stream) as (url, _):
+        with Client(url) as client, pytest.raises(errors.GridError, match="is a coordinator at this URL"):
+            next(client.events("one"))
+        asyncio.run(follow(url))
 
 
 def test_a_stream_of_what_are_no_events_is_opened_again() -> None:

@@ -1,11 +1,17 @@
-"""Which leases a worker still has to hand back when it gives up what runs."""
+"""Which leases a worker has to hand back: where it gives up what runs, and where they wait behind long calls."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import pytest
+
+from divvy.worker import board as boards
 from divvy.worker.board import Board
 from divvy.worker.claims import Lease, Source
+
+from .helpers import DEADLINE, eventually
 
 
 class IdleSlot:
@@ -47,3 +53,59 @@ def test_a_lease_that_a_slot_runs_is_left_to_the_slot() -> None:
     board.drain()
     assert board.kill_all() == []
     assert board.is_last_of(of_board, chunks)
+
+
+def test_a_lease_that_waits_behind_long_calls_is_left_to_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    board = Board(2)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    long = [lease(f"long-{number}", 1, is_chunks=False) for number in range(2)]
+    waiting, begun = lease("waiting", 1, is_chunks=False), lease("begun", 4, is_chunks=True)
+    assert board.put(begun) and board.take(slots[0]) == (begun, [0])
+    for slot, each in zip(slots, long, strict=True):
+        assert board.put(each) and board.take(slot) == (each, [0])
+    assert board.put(waiting)
+    assert board.take_waiting() == []
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    assert board.take_waiting() == [waiting]
+    assert board.open_leases() == [begun, *long]
+    # The rest of a lease that is begun has its outcomes here.
+    assert board.take(slots[0]) == (begun, [1])
+
+
+def test_no_chunks_are_fetched_ahead_while_every_slot_runs_a_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    board = Board(1)
+    slot: Any = IdleSlot()
+    long = lease("long", 1, is_chunks=False)
+    assert board.put(long) and board.take(slot) == (long, [0])
+    assert board._chunks_now() > 0
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    assert board._chunks_now() == 0
+
+
+def test_no_slots_thread_ends_before_the_calls_of_the_others() -> None:
+    board = Board(2)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    running = lease("running", 1, is_chunks=False)
+    assert board.put(running) and board.take(slots[0]) == (running, [0])
+    assert board.drain() == []
+    taken: list[object] = []
+    waiting = threading.Thread(target=lambda: taken.append(board.take(slots[1])), daemon=True)
+    waiting.start()
+    eventually("it waits", lambda: board._idle == 1)
+    assert taken == []
+    assert board.is_last_of(slots[0], running)
+    assert board.take(slots[0]) is None
+    waiting.join(DEADLINE)
+    assert taken == [None]
+
+
+def test_slots_threads_end_where_a_call_is_given_up() -> None:
+    board = Board(2)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    running = lease("running", 1, is_chunks=False)
+    assert board.put(running) and board.take(slots[0]) == (running, [0])
+    board.drain()
+    board.kill_all()
+    assert board.take(slots[1]) is None

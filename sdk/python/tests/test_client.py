@@ -308,8 +308,10 @@ def test_progress_as_html_says_the_state_in_words_and_escapes(client: Client) ->
 
 
 def test_events_are_parsed_as_the_standard_has_it() -> None:
-    lines = [": keep-alive", "id: 3", "event: started", 'data: {"seq": 3,', 'data: "job": "a"}', "", "data:{}", ""]
-    assert list(parse_events(lines)) == [None, {"seq": 3, "job": "a"}, {}]
+    head, tail = 'data: {"seq": 3,', 'data: "job": "a", "type": "started"}'
+    event = {"seq": 3, "job": "a", "type": "started"}
+    lines = [": keep-alive", "id: 3", "event: started", head, tail, "", f"data:{head[6:]}", f"data:{tail[6:]}", ""]
+    assert list(parse_events(lines)) == [None, event, event]
 
 
 def test_a_place_beyond_the_end_is_warned_about_and_the_stream_goes_on(client: Client) -> None:

@@ -18,6 +18,7 @@ SOURCE = Source("one", {}, {"cpus": 1, "memory_bytes": 0}, is_chunks=False)
 FOREIGN = [
     b"null",
     b"{}",
+    b'{"expires_at": 5}',
     b'{"attempt": "a", "job": "b", "expires_at": "c", "tasks": [{"index": 0}]}',
     b'{"attempt": 1, "job": "b", "expires_at": "c", "tasks": []}',
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from divvy import Client, GridExecutor
+from divvy.worker.cli import stopping
 
 from . import functions
 from .helpers import (
@@ -67,6 +68,16 @@ def test_a_call_goes_on_where_every_process_of_its_worker_is_told_to_stop(
         go.touch()
         assert future.result(DEADLINE) == str(go)
     assert worker.wait() == 0, worker.lines
+
+
+def test_a_sigterm_of_a_supervisor_and_one_of_the_grid_that_it_stops_are_one_stop() -> None:
+    stops: list[tuple[float, int]] = []
+    now, number = 0.0, signal.SIGTERM
+    handle = stopping(lambda: stops.append((now, number)), lambda: now)
+    signals = [(0.0, signal.SIGTERM), (1.9, signal.SIGTERM), (1.9, signal.SIGINT), (2.0, signal.SIGTERM)]
+    for now, number in signals:  # noqa: B007 (the handler's clock)
+        handle(number, None)
+    assert stops == [signals[0], signals[2], signals[3]]
 
 
 def test_what_a_call_has_started_ends_at_sigterm_as_everywhere(executor: GridExecutor) -> None:

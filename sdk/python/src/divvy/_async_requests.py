@@ -31,7 +31,7 @@ from ._transport import (
     unreachable,
 )
 from .client import DEFAULT_URL, PAGE
-from .errors import ClientClosed, GridUnreachable
+from .errors import ClientClosed, GridError, GridUnreachable
 from .events import IDLE_TIMEOUT, EventParser, StreamReset
 from .models import JobEvent
 
@@ -176,7 +176,11 @@ class AsyncRequests:
 
 
 async def events_of(response: aiohttp.ClientResponse) -> AsyncIterator[JobEvent | StreamReset | None]:
+    """Events of a whole stream, as ``parse_events`` has them."""
     parser = EventParser()
-    async for line in response.content:
-        for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):
-            yield event
+    try:
+        async for line in response.content:
+            for event in parser.feed(line.decode(errors="replace").rstrip("\r\n")):
+                yield event
+    except ValueError as error:
+        raise GridError(response.status, f"a line of the stream cannot be read: {error}") from error

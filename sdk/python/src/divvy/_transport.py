@@ -203,12 +203,12 @@ class Transport:
             connection.send_request("GET", address.prefix + path, None, {**self._own_headers(), **headers})
             opened = connection.sock
             response = connection.getresponse()
+            body = response.read(65536) if response.status >= 300 else b""
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._addresses.move_on(address)
             raise unreachable(address, error) from error
         if response.status >= 300:
-            body = response.read(65536)
             connection.close()
             if response.status in _BUSY:
                 self._addresses.move_on(address)

@@ -22,7 +22,7 @@ from ._transport import FIRST_PAUSE, LONGEST_PAUSE
 from .calls import named_call, task_label
 from .client import filter_query, job_path, job_request, new_job_id
 from .errors import ClientClosed, DivvyError, GridUnreachable, Unavailable
-from .events import BEYOND_ALL, CONNECT_TIMEOUT, END_TYPES, FOREIGN, StreamReset
+from .events import BEYOND_ALL, CONNECT_TIMEOUT, END_TYPES, StreamReset
 from .models import JobEvent
 
 if TYPE_CHECKING:
@@ -237,8 +237,8 @@ class AsyncClient(AsyncRequests):
                 async with self._stream("/v1/events" + (f"?after={seen}" if seen is not None else "")) as response:
                     self._connected.set()
                     self._wake(None)
-                    pause = FIRST_PAUSE
                     async for event in events_of(response):
+                        pause = FIRST_PAUSE
                         if isinstance(event, StreamReset):
                             seen = event.resumes_after
                             self._wake(None)
@@ -247,7 +247,7 @@ class AsyncClient(AsyncRequests):
                             self._wake(event)
                         if not self._waiting:
                             break
-            except (DivvyError, *FOREIGN):
+            except DivvyError:
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
                 self._connected.clear()

@@ -14,11 +14,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import cast
 
 from ._connection import Stream
 from ._fork import remember
 from ._transport import FIRST_PAUSE, LONGEST_PAUSE, Transport, renewed
-from .errors import DivvyError
+from .errors import DivvyError, GridError
 from .models import JobEvent
 
 #: Types of the events that end a job.
@@ -36,10 +37,6 @@ LINGER_SECONDS = 30.0
 
 #: How long a watcher waits for the stream before it goes on without.
 CONNECT_TIMEOUT = 5.0
-
-
-#: What reading an event raises that is no coordinator's.
-FOREIGN = (LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -79,10 +76,24 @@ class EventParser:
         elif line.startswith(":"):
             yield None
         elif not line and self._data:
-            event, value = self._event, json.loads("\n".join(self._data))
+            kind, data = self._event, "\n".join(self._data)
             self._data.clear()
             self._event = ""
-            yield StreamReset(value["asked_after"], value["resumes_after"]) if event == "reset" else value
+            yield read_event(kind, data)
+
+
+def read_event(kind: str, data: str) -> JobEvent | StreamReset:
+    """The event that the stream has as ``data``. ``GridError`` for one that no coordinator sends."""
+    try:
+        value = json.loads(data)
+        if kind == "reset" and isinstance(value["asked_after"], int) and isinstance(value["resumes_after"], int):
+            return StreamReset(value["asked_after"], value["resumes_after"])
+        event = cast(JobEvent, value)
+        if isinstance(event["seq"], int) and isinstance(event["job"], str) and isinstance(event["type"], str):
+            return event
+    except (LookupError, RecursionError, TypeError, ValueError):
+        pass
+    raise GridError(200, "the stream has what is no event: is a coordinator at this URL?")
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[JobEvent | StreamReset | None]:
@@ -163,7 +174,7 @@ class EventHub:
             try:
                 self._follow()
                 pause = FIRST_PAUSE
-            except (DivvyError, *FOREIGN):
+            except DivvyError:
                 pause = min(pause * 2, LONGEST_PAUSE)
             self._connected.clear()
             self._closed.wait(pause * random.uniform(0.5, 1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .claims import Lease
 from .slot import Slot
@@ -23,6 +23,9 @@ MAX_EXPECTED_BYTES = 8 * 1024 * 1024
 #: Chunks are fetched ahead only while they take less than this.
 QUICK = 0.1
 
+#: How long a lease waits while every slot runs longer calls, in seconds, before it goes back to other workers.
+PATIENCE = 5.0
+
 #: Weight of the newest lease in what is expected of the next.
 NEWEST = 0.5
 
@@ -37,7 +40,9 @@ class Board:
         self._open: dict[str, Lease] = {}
         self._running: dict[Slot, Lease] = {}
         self._idle = 0
+        self._taken_at = time.monotonic()
         self._is_draining = False
+        self._is_given_up = False
         self._seconds = FIRST_GUESS
         self._bytes = 0.0
 
@@ -56,12 +61,16 @@ class Board:
             return True
 
     def take(self, slot: Slot) -> tuple[Lease, list[int]] | None:
-        """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left."""
+        """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left.
+
+        Not before the other slots are done: the process that slots are forked from ends with the thread that started
+        it, which is a slot's where an earlier one was killed.
+        """
         with self._changed:
             self._running.pop(slot, None)
             self._idle += 1
             self._changed.notify_all()
-            while not self._ready and not self._is_draining:
+            while not self._ready and not self._is_done():
                 self._changed.wait()
             self._idle -= 1
             if not self._ready:
@@ -74,6 +83,7 @@ class Board:
                 self._ready.popleft()
             lease.is_begun = True
             self._running[slot] = lease
+            self._taken_at = time.monotonic()
             return lease, taken
 
     def done(self, lease: Lease) -> None:
@@ -104,16 +114,31 @@ class Board:
         """Waits until the worker wants chunks; how many. 0 when it drains."""
         with self._changed:
             while not self._is_draining:
-                ready = sum(len(positions) for _, positions in self._ready)
-                is_quick = self._seconds < QUICK
-                if (self._idle > 0 and ready == 0) or (is_quick and ready < self._slots):
-                    if not is_quick:
-                        return 1
-                    most = LEASE_TARGET * self._slots / max(self._seconds, 1e-6)
-                    most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
-                    return max(1, min(MAX_CLAIM, int(most)))
+                if (wanted := self._chunks_now()) > 0:
+                    return wanted
                 self._changed.wait()
             return 0
+
+    def _chunks_now(self) -> int:
+        """How many chunks the worker wants now."""
+        ready = sum(len(positions) for _, positions in self._ready)
+        is_quick = self._seconds < QUICK
+        is_ahead = is_quick and ready < self._slots and not self._is_stuck()
+        if not is_ahead and (self._idle == 0 or ready > 0):
+            return 0
+        if not is_quick:
+            return 1
+        most = LEASE_TARGET * self._slots / max(self._seconds, 1e-6)
+        most = min(most, MAX_EXPECTED_BYTES / max(self._bytes, 1.0))
+        return max(1, min(MAX_CLAIM, int(most)))
+
+    def _is_done(self) -> bool:
+        """Whether no slot is needed any more."""
+        return self._is_draining and (self._is_given_up or not self._running)
+
+    def _is_stuck(self) -> bool:
+        """Whether every slot runs calls, and none has begun any for a while."""
+        return len(self._running) == self._slots and time.monotonic() - self._taken_at >= PATIENCE
 
     def wanted_singles(self) -> int:
         """Waits until a slot is idle with nothing ready for it; 1, or 0 when the worker drains.
@@ -132,6 +157,14 @@ class Board:
         with self._changed:
             return list(self._open.values())
 
+    def take_waiting(self) -> list[Lease]:
+        """Takes away the leases that have waited long behind longer calls: other workers may have slots for them."""
+        with self._changed:
+            if not self._is_stuck():
+                return []
+            until = time.monotonic() - PATIENCE
+            return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
+
     def lose(self, lease: Lease) -> None:
         """The grid does not count on a lease any more: nothing of it starts, and what runs is killed."""
         with self._changed:
@@ -146,16 +179,14 @@ class Board:
         """Lets nothing new in; returns the leases that were not begun."""
         with self._changed:
             self._is_draining = True
-            unbegun = [lease for lease in self._open.values() if not lease.is_begun]
-            self._forget_ready(unbegun)
-            for lease in unbegun:
-                del self._open[lease.attempt]
+            unbegun = self._forget_unbegun(lambda _: True)
             self._changed.notify_all()
             return unbegun
 
     def kill_all(self) -> list[Lease]:
         """Kills what runs; returns the leases that no slot is left to report."""
         with self._changed:
+            self._is_given_up = True
             left = [lease for lease, _ in self._ready if lease not in self._running.values()]
             self._ready.clear()
             for lease in left:
@@ -164,6 +195,13 @@ class Board:
                 slot.kill()
             self._changed.notify_all()
             return left
+
+    def _forget_unbegun(self, is_meant: Callable[[Lease], bool]) -> list[Lease]:
+        unbegun = [lease for lease in self._open.values() if not lease.is_begun and is_meant(lease)]
+        self._forget_ready(unbegun)
+        for lease in unbegun:
+            del self._open[lease.attempt]
+        return unbegun
 
     def _forget_ready(self, leases: Iterable[Lease]) -> None:
         gone = {lease.attempt for lease in leases}

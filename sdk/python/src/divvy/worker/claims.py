@@ -284,7 +284,7 @@ def renewal_interval(expires_at: str, date: str | None) -> float:
     try:
         expires = datetime.fromisoformat(expires_at.replace("Z", "+00:00")[:19] + "+00:00")
         left = (expires - parsedate_to_datetime(date or "")).total_seconds()
-    except (ValueError, TypeError):
+    except (AttributeError, TypeError, ValueError):
         left = 4.0
     # Often enough that a canceled job's calls stop soon.
     return min(max(left / 4, 0.25), 2.0)

@@ -11,7 +11,8 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,9 @@ MAX_BYTES = 2**63 - 1
 
 #: The longest drain: a week.
 MAX_SECONDS = 7 * 24 * 3600.0
+
+#: A SIGTERM that comes so soon after another one, in seconds, tells of the same stop.
+SAME_STOP = 2.0
 
 PR_SET_DUMPABLE = 4
 
@@ -182,8 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         worker = Worker(config)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    handler = stopping(worker.stop)
     for number in signals_to_stop_at():
-        signal.signal(number, lambda *_: worker.stop())
+        signal.signal(number, handler)
     try:
         worker.run()
     except WorkerFailed as error:
@@ -194,6 +199,24 @@ def signals_to_stop_at() -> list[signal.Signals]:
     """Those of a stop and the end of the terminal, unless that is ignored, as by ``nohup``."""
     is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([] if is_ignored else [signal.SIGHUP])]
+
+
+def stopping(stop: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> Callable[[int, object], None]:
+    """A handler of signals that calls ``stop``, once for SIGTERMs of the same stop.
+
+    Systemd sends one to all processes of a unit, and ``divvy up``, which is one of these, another to its workers.
+    """
+    terminated_at = -SAME_STOP
+
+    def handle(number: int, _: object) -> None:
+        nonlocal terminated_at
+        if number == signal.SIGTERM:
+            if clock() - terminated_at < SAME_STOP:
+                return
+            terminated_at = clock()
+        stop()
+
+    return handle
 
 
 def token_from_env() -> str | TokenFile | None:

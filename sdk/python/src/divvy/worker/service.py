@@ -171,7 +171,7 @@ class Worker:
         while any(thread.is_alive() for thread in runners):
             if time.monotonic() >= deadline or not self._stops.empty() or self._failed is not None:
                 self._giving_up.set()
-                # Such as where calls of another lease have kept the slots from the rest of it.
+                # Leases of which some tasks were run, and the others wait behind calls of another lease.
                 others.append(self._thread("last-hand-backs", self._hand_back, self._board.kill_all()))
                 break
             runners[0].join(0.05) if runners[0].is_alive() else time.sleep(0.05)
@@ -268,6 +268,10 @@ class Worker:
         while not (self._stopping.is_set() and not self._board.open_leases()):
             if self._giving_up.wait(LOOK_INTERVAL):
                 return
+            if waiting := self._board.take_waiting():
+                log.info("%d leases that wait behind long calls go back to other workers", len(waiting))
+                # A coordinator that is away must not keep the other leases from their renewals.
+                self._thread("hand-backs", self._hand_back, waiting)
             for lease in self._board.open_leases():
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue
@@ -295,6 +299,9 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
         timeout: float | None = None
         try:
             slot.restart_for(payloads[0].get("session"))
+            # A `kill` before its new process began has killed nothing.
+            if lease.is_lost or is_giving_up():
+                return
             slot.send(payloads)
             for payload in payloads:
                 timeout = payload.get("timeout")

@@ -83,19 +83,23 @@ class Slot:
         with self._lock:
             if self._process is not None:
                 return
-            ours, theirs = self._context.Pipe()
-            arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
-            process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
-            fork(process)
-            theirs.close()
-            if process.pid is not None:
-                self._watcher.watch(process.pid)
+            self._was_killed = False
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
+        process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
+        # Not under the lock: it takes long where the process to fork from has ended and another imports its modules.
+        fork(process)
+        theirs.close()
+        if process.pid is not None:
+            self._watcher.watch(process.pid)
+        with self._lock:
             self._process, self._pipe, self.session = process, ours, None
             self._inbox = Inbox()
             self._poll = select.poll()
             self._poll.register(ours.fileno(), select.POLLIN)
             self._poll.register(process.sentinel, select.POLLIN)
-            self._was_killed = False
+            if self._was_killed:
+                kill(process)
         self._read(START_TIMEOUT)
 
     def restart_for(self, session: str | None) -> None:
@@ -141,10 +145,10 @@ class Slot:
             return False
 
     def kill(self) -> None:
-        """Kills the process, which ends a ``receive`` of another thread."""
+        """Kills the process, also one that starts now, which ends a ``receive`` of another thread."""
         with self._lock:
+            self._was_killed = True
             if self._process is not None:
-                self._was_killed = True
                 kill(self._process)
 
     def forgive(self) -> bool:

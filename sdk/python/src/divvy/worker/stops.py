@@ -31,7 +31,7 @@ def _go_on(*_: object) -> None:
 
 
 def _hold() -> None:
-    # A child must not lose a signal that comes before it ends at it.
+    # The child would lose a signal that comes before `_end_at_stops` has set its handlers.
     _before.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
 
 

@@ -4,8 +4,8 @@ That process ends when no pipe to it is open, and slots hold one: without this i
 as a slot is in a call. Signals of a terminal or a shell to the worker's whole group are ignored: they would end this
 process, and the slots in their calls with it, before the worker has drained.
 
-It takes in the processes whose parents have ended, and waits for them. In a container they would be the worker's own
-else, as the first process there, and stay as zombies.
+The kernel makes it the parent of the processes that calls have started and whose own parent has ended, and it waits for
+them. In a container they would otherwise become children of the worker, the first process there, and stay as zombies.
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 die_with_parent()
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-# The standard library waits for every child, and wonders at each that is no slot.
+# The standard library's fork server warns of each child that it waits for and has not forked.
 warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")

@@ -28,6 +28,7 @@ fn the_algorithm_of_the_scenario_is_asked_for_and_none_where_it_names_none() {
         let ended = Bench::steady(50, 0.1, edits).run(&[&server.url()]);
         assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
         assert_eq!(server.algorithms(), vec![asked.map(str::to_owned); 5]);
+        assert!(ended.html().contains(&format!("algorithm {}", asked.unwrap_or("auto"))));
     }
 }
 

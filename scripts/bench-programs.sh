@@ -27,6 +27,14 @@ finish() {
 }
 trap finish EXIT
 
+# Nothing would come of waiting for a service that has ended.
+need_services() {
+  local process
+  for process in "${processes[@]}"; do
+    kill -0 "$process" 2>/dev/null || { echo 'a service has ended' >&2; exit 1; }
+  done
+}
+
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 public=$(port)
 internal=$(port)
@@ -38,7 +46,7 @@ DIVVY_PUBLIC_ADDR=127.0.0.1:$public DIVVY_INTERNAL_ADDR=127.0.0.1:$internal DIVV
   DIVVY_API_TOKENS_FILE=$directory/tokens.toml "$bin/divvy-coordinator" & processes+=($!)
 DIVVY_LISTEN_ADDR=127.0.0.1:0 DIVVY_COORDINATOR=http://127.0.0.1:$internal DIVVY_SLOTS=2 DIVVY_ALLOW_NATIVE=1 \
   DIVVY_PROGRAMS=$directory/programs.toml DIVVY_PROGRAM_DIR=$directory/worker "$bin/divvy-worker" & processes+=($!)
-until [ "$("$bin/divvy" worker list --output quiet 2>/dev/null | wc -l)" = 1 ]; do sleep 0.1; done
+until [ "$("$bin/divvy" worker list --output quiet 2>/dev/null | wc -l)" = 1 ]; do need_services; sleep 0.1; done
 
 # An empty module: `(module (memory (export "memory") 1) (func (export "_start")))`.
 printf '\0asm\1\0\0\0\1\4\1\140\0\0\3\2\1\0\5\3\1\0\1\7\23\2\6memory\2\0\6_start\0\0\12\4\1\2\0\13' > "$directory/empty.wasm"
@@ -121,10 +129,10 @@ beside() {
   for round in $(seq "$ROUNDS"); do
     alone=$(sieve_time)
     id=$(submit --program "$hostile" --args-file "$directory/arguments.jsonl" --max-attempts 1 --memory 256MiB)
-    until [ "$(running "$id")" -ge 1 ]; do sleep 0.05; done
+    until [ "$(running "$id")" -ge 1 ]; do need_services; sleep 0.05; done
     echo "$(sieve_time) $alone"
     "$bin/divvy" job cancel "$id" >/dev/null
-    until [ "$(running "$id")" = 0 ]; do sleep 0.05; done
+    until [ "$(running "$id")" = 0 ]; do need_services; sleep 0.05; done
   done | awk '{ print $1 / $2 }' | median | xargs printf "| $name | %.3f |\n"
 }
 

@@ -44,10 +44,19 @@ impl Planner {
 
 #[cfg(test)]
 mod tests {
+    use model::Algorithm;
+
     use super::*;
 
-    const SPEC: RequestSpec =
-        RequestSpec { r_max: 999, a_step: 10, b_offset: 20_000, b_step: 20, timeout_ms: 1, outstanding_max: 1 };
+    const SPEC: RequestSpec = RequestSpec {
+        r_max: 999,
+        a_step: 10,
+        b_offset: 20_000,
+        b_step: 20,
+        algorithm: Algorithm::Auto,
+        timeout_ms: 1,
+        outstanding_max: 1,
+    };
 
     #[test]
     fn a_seed_repeats_its_requests_and_another_draws_others() {

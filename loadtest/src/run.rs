@@ -66,8 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
     let baseline = args.baseline.as_deref().map(Report::read).transpose().map_err(RunError::Usage)?;
     make_room(scenario.request.outstanding_max).map_err(RunError::Usage)?;
     let token = token_from_environment().map_err(RunError::Usage)?;
-    let targets =
-        Targets::new(args.urls.clone(), scenario.request.timeout(), token.as_ref()).map_err(RunError::Usage)?;
+    let targets = Targets::new(args.urls.clone(), &scenario.request, token.as_ref()).map_err(RunError::Usage)?;
     let runtime = Runtime::new().context("start the runtime")?;
     runtime.block_on(targets.reach()).map_err(RunError::Unreachable)?;
     let directory = args.report.clone().unwrap_or_else(|| PathBuf::from("target/loadtest").join(&scenario.name));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use model::toml_error;
+use model::{Algorithm, toml_error};
 use serde::{Deserialize, Serialize};
 
 /// Largest number of requests in one steady run or one step of a ramp; each costs about 200 bytes until the report.
@@ -68,6 +68,9 @@ pub(crate) struct RequestSpec {
     pub(crate) a_step: u64,
     pub(crate) b_offset: u64,
     pub(crate) b_step: u64,
+    /// How the service is asked to compute; `auto` sums most long ranges without a sieve.
+    #[serde(default)]
+    pub(crate) algorithm: Algorithm,
     pub(crate) timeout_ms: u64,
     /// A send that would leave more requests than this without an answer is missed.
     pub(crate) outstanding_max: usize,
@@ -194,6 +197,14 @@ mod tests {
             let path = format!("{}/scenarios/{name}.toml", env!("CARGO_MANIFEST_DIR"));
             assert_eq!(Scenario::read(Path::new(&path)).expect("valid scenario").name, name);
         }
+    }
+
+    #[test]
+    fn large_requests_ask_for_a_sieve_and_small_ones_leave_it_to_the_service() {
+        let asked = |text| Scenario::parse(text).expect("valid scenario").request.algorithm;
+        assert_eq!(asked(include_str!("../scenarios/large.toml")), Algorithm::Sieve);
+        assert_eq!(asked(SMALL), Algorithm::Auto);
+        assert!(refusal(&SMALL.replace("b_step = 100", "b_step = 100\nalgorithm = \"guess\"")).contains("guess"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api::client::{AccessToken, ClientTls, base_url};
+use model::Algorithm;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use tokio::time;
 
 use crate::outcome::{Failure, FailureKind};
 use crate::plan::Request;
+use crate::scenario::RequestSpec;
 
 /// A right answer takes some 150 bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -22,6 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Targets {
     client: Client,
     urls: Vec<Url>,
+    algorithm: Algorithm,
 }
 
 /// The part of an answer that is checked. A worker asked directly may leave out the range.
@@ -33,7 +36,7 @@ struct Answer {
 }
 
 impl Targets {
-    pub(crate) fn new(urls: Vec<Url>, timeout: Duration, token: Option<&AccessToken>) -> Result<Self> {
+    pub(crate) fn new(urls: Vec<Url>, request: &RequestSpec, token: Option<&AccessToken>) -> Result<Self> {
         let headers = token.map(|token| (AUTHORIZATION, token.header())).into_iter().collect();
         let is_https = urls.iter().any(|url| url.scheme() == "https");
         let client = ClientTls::from_env()?
@@ -41,12 +44,12 @@ impl Targets {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(timeout)
+            .timeout(request.timeout())
             .tcp_nodelay(true)
             .default_headers(headers)
             .build()
             .context("set up the HTTP client")?;
-        Ok(Self { client, urls })
+        Ok(Self { client, urls, algorithm: request.algorithm })
     }
 
     /// Fails unless every target accepts a TCP connection, and with `https` one whose certificate is trusted.
@@ -69,7 +72,11 @@ impl Targets {
     /// Sends the request numbered `turn` and judges its answer.
     pub(crate) async fn ask(&self, turn: usize, request: &Request) -> Result<(), Failure> {
         let mut url = self.urls[turn % self.urls.len()].clone();
-        url.set_query(Some(&format!("a={}&b={}", request.a, request.b)));
+        let algorithm = match self.algorithm {
+            Algorithm::Auto => String::new(),
+            asked @ (Algorithm::Sieve | Algorithm::Combinatorial) => format!("&algorithm={asked}"),
+        };
+        url.set_query(Some(&format!("a={}&b={}{algorithm}", request.a, request.b)));
         let response = self.client.get(url).send().await.map_err(transport_failure)?;
         if response.status() != StatusCode::OK {
             let status = response.status();

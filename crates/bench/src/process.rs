@@ -1,9 +1,12 @@
 //! The services as processes, and what the kernel of the system accounts to them. Linux only.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, ensure};
@@ -27,6 +30,7 @@ pub(crate) struct Binaries(PathBuf);
 pub(crate) struct Process {
     child: Child,
     serving: Value,
+    accounts: Mutex<Accounts>,
 }
 
 /// CPU time in seconds, user and system.
@@ -75,7 +79,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let log = child.stderr.take().context("a log that is piped")?;
-        let mut process = Self { child, serving: Value::Null };
+        let mut process = Self { child, serving: Value::Null, accounts: Mutex::default() };
         process.serving = wait_until_serving(log).with_context(|| format!("start {name}"))?;
         Ok(process)
     }
@@ -96,9 +100,10 @@ impl Process {
         self.serving[field].as_str().with_context(|| format!("{field} of a service"))
     }
 
-    /// What its threads have used so far.
+    /// What its threads have used so far, those that have ended included as far as they were seen: see [`Accounts`].
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
-        cpu_of(&format!("/proc/{}", self.child.id()))
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.look(&format!("/proc/{}", self.child.id()))
     }
 
     /// Seconds that all its threads have used so far, those that have ended included, in the steps of the system's clock:
@@ -130,9 +135,9 @@ impl Drop for Process {
     }
 }
 
-/// What the threads of this process have used so far.
+/// What the threads of this process that have not ended have used so far.
 pub(crate) fn own_cpu() -> anyhow::Result<f64> {
-    cpu_of("/proc/self").map(Cpu::total)
+    Ok(cpu_by_thread("/proc/self")?.into_values().map(Cpu::total).sum())
 }
 
 /// What this thread has used so far, in seconds.
@@ -156,22 +161,48 @@ impl Cpu {
     }
 }
 
+/// CPU time of the threads of a process. Those that have ended keep what they had used when they were last seen: without them
+/// the time between two looks would be too short by all that they ever used. A pool's thread is idle for seconds before it
+/// ends, so that looks that are closer together miss nothing of it.
+#[derive(Debug, Default)]
+struct Accounts {
+    seen: BTreeMap<OsString, Cpu>,
+    ended: Cpu,
+}
+
+impl Accounts {
+    /// What all threads have used so far.
+    fn look(&mut self, process: &str) -> anyhow::Result<Cpu> {
+        let seen = cpu_by_thread(process)?;
+        for (number, cpu) in &self.seen {
+            // A later thread may have the number of one that has ended.
+            if seen.get(number).is_none_or(|now| now.total() < cpu.total()) {
+                self.ended = self.ended.plus(*cpu);
+            }
+        }
+        self.seen = seen;
+        Ok(self.seen.values().fold(self.ended, |sum, cpu| sum.plus(*cpu)))
+    }
+}
+
 /// Exact to the microsecond for threads that sleep, where the account of the process counts in ticks.
-fn cpu_of(process: &str) -> anyhow::Result<Cpu> {
-    let mut cpu = Cpu::default();
-    for thread in fs::read_dir(format!("{process}/task")).context("list threads")? {
-        let thread = thread.context("list threads")?.path();
+fn cpu_by_thread(process: &str) -> anyhow::Result<BTreeMap<OsString, Cpu>> {
+    let mut threads = BTreeMap::new();
+    for entry in fs::read_dir(format!("{process}/task")).context("list threads")? {
+        let entry = entry.context("list threads")?;
+        let thread = entry.path();
         // A thread may end between the list and the look.
         let (Ok(seconds), Ok(name)) = (seconds_on_cpu(&thread), fs::read_to_string(thread.join("comm"))) else {
             continue;
         };
-        if name.starts_with(COMPUTE_THREAD) {
-            cpu.computing += seconds;
+        let cpu = if name.starts_with(COMPUTE_THREAD) {
+            Cpu { computing: seconds, serving: 0.0 }
         } else {
-            cpu.serving += seconds;
-        }
+            Cpu { computing: 0.0, serving: seconds }
+        };
+        threads.insert(entry.file_name(), cpu);
     }
-    Ok(cpu)
+    Ok(threads)
 }
 
 fn seconds_on_cpu(thread: &Path) -> anyhow::Result<f64> {
@@ -195,4 +226,40 @@ fn wait_until_serving(log: ChildStderr) -> anyhow::Result<Value> {
         seen.push(line);
     }
     anyhow::bail!("it ended at once:\n{}", seen.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// How long a loaded machine may take to give a thread the time.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_thread_that_has_ended_stays_in_the_account() -> anyhow::Result<()> {
+        const USED_SECONDS: f64 = 0.05;
+        let (busy, is_busy) = mpsc::channel();
+        let (end, is_to_end) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let started_at = Instant::now();
+            while own_thread_cpu()? < USED_SECONDS {
+                ensure!(started_at.elapsed() < DEADLINE, "the account does not grow");
+            }
+            busy.send(()).context("it is waited for")?;
+            // It fails when the other end is dropped.
+            let _ = is_to_end.recv();
+            anyhow::Ok(())
+        });
+        is_busy.recv().context("it computes")?;
+        let mut accounts = Accounts::default();
+        let before = accounts.look("/proc/self")?.total();
+        drop(end);
+        thread.join().ok().context("it does not panic")??;
+        let after = accounts.look("/proc/self")?.total();
+        assert!(before >= USED_SECONDS && after >= before, "{before} and then {after}");
+        Ok(())
+    }
 }

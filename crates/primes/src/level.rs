@@ -11,7 +11,7 @@ pub enum Level {
     Portable,
     /// AVX2, FMA and POPCNT.
     Avx2,
-    /// AVX-512 F, BW, DQ, VL, VNNI, IFMA, BITALG and VBMI2, as on AMD Zen 4 and Intel Ice Lake.
+    /// AVX-512 F, BW, DQ, VL, VNNI, IFMA, BITALG and VBMI2, BMI1 and BMI2, as on AMD Zen 4 and Intel Ice Lake.
     Avx512,
 }
 
@@ -33,7 +33,9 @@ impl Level {
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("avx512ifma")
                 && is_x86_feature_detected!("avx512bitalg")
-                && is_x86_feature_detected!("avx512vbmi2");
+                && is_x86_feature_detected!("avx512vbmi2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2");
             if has_avx2 && has_avx512 {
                 return Self::Avx512;
             }

@@ -242,5 +242,8 @@ fn load(load: &Load) -> String {
 
 fn requests(run: &Report) -> String {
     let spec = run.scenario.request;
-    format!("a = {} r, b = {} + {} r, r uniform in 0 to {}", spec.a_step, spec.b_offset, spec.b_step, spec.r_max)
+    format!(
+        "a = {} r, b = {} + {} r, r uniform in 0 to {}, algorithm {}",
+        spec.a_step, spec.b_offset, spec.b_step, spec.r_max, spec.algorithm
+    )
 }

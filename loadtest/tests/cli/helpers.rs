@@ -49,6 +49,7 @@ struct State {
 #[derive(Default)]
 struct Seen {
     requests: Vec<(Instant, u64, u64)>,
+    algorithms: Vec<Option<String>>,
     answer_free_at: Option<Instant>,
 }
 
@@ -79,6 +80,11 @@ impl Server {
     pub(crate) fn requests(&self) -> Vec<(Instant, u64, u64)> {
         self.state.seen.lock().expect("no panic").requests.clone()
     }
+
+    /// The algorithm that every request so far has asked for.
+    pub(crate) fn algorithms(&self) -> Vec<Option<String>> {
+        self.state.seen.lock().expect("no panic").algorithms.clone()
+    }
 }
 
 impl Drop for Server {
@@ -87,8 +93,9 @@ impl Drop for Server {
     }
 }
 
-async fn answer(state: web::Data<State>, query: web::Query<HashMap<String, u64>>) -> HttpResponse {
-    let (a, b) = (query["a"], query["b"]);
+async fn answer(state: web::Data<State>, query: web::Query<HashMap<String, String>>) -> HttpResponse {
+    let [a, b] = ["a", "b"].map(|name| query[name].parse::<u64>().expect("a number"));
+    state.seen.lock().expect("no panic").algorithms.push(query.get("algorithm").cloned());
     if let Some(answer_at) = answer_at(&state, a, b) {
         sleep_until(answer_at.into()).await;
     }

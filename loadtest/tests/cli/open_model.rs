@@ -21,6 +21,18 @@ fn a_healthy_service_keeps_the_limits_and_gets_every_request() {
 }
 
 #[test]
+fn the_algorithm_of_the_scenario_is_asked_for_and_none_where_it_names_none() {
+    let cases: [(&[&str], Option<&str>); 2] = [(&["b_step = 10\nalgorithm = \"sieve\""], Some("sieve")), (&[], None)];
+    for (edits, asked) in cases {
+        let server = Server::start(Behavior::Correct);
+        let ended = Bench::steady(50, 0.1, edits).run(&[&server.url()]);
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        assert_eq!(server.algorithms(), vec![asked.map(str::to_owned); 5]);
+        assert!(ended.html().contains(&format!("algorithm {}", asked.unwrap_or("auto"))));
+    }
+}
+
+#[test]
 fn a_stalled_service_does_not_slow_the_sends_and_cannot_hide_the_wait() {
     let edits = ["timeout_ms = 5000", "p99_limit_ms = 5000"];
     at_best(|| {

@@ -1,11 +1,17 @@
 //! Requests of one chunk, one after the other: what they take beyond their computation.
 
+use std::hint::black_box;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
 use model::NumberRange;
+use primes::{Sieve, Stopped};
 
 use crate::Setting;
 use crate::figures::{Samples, print_head, print_row, quantile, verdict};
 use crate::grid::Grid;
-use crate::kernel::{Division, Kernel};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Requests in a round.
 const REQUESTS: usize = 200;
@@ -16,13 +22,13 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let columns = ["request for", "computation µs", "figure", "µs beyond it (min–max)", "goal", "met"];
     print_head("A request of one chunk on an idle grid", &columns)?;
     let mut grid = Grid::start(&setting.binaries, &[])?;
-    let kernel = Kernel::start(1);
+    let mut sieve = Sieve::new();
     for (name, first) in [("2.4e6 numbers at 1", 1), ("2.4e6 numbers at 1e9", 1_000_000_000)] {
         let range = NumberRange::new(first, first + NUMBERS)?;
         let [mut computing, mut medians, mut tails] = [(); 3].map(|()| Samples::default());
         for _ in 0..setting.rounds {
-            let computed = (0..REQUESTS).map(|_| Ok(kernel.sum(range, Division::Parts)?.seconds));
-            let computation = quantile(&mut computed.collect::<anyhow::Result<Vec<_>>>()?, 0.5);
+            let computed = (0..REQUESTS).map(|_| seconds_to_compute(&mut sieve, range));
+            let computation = quantile(&mut computed.collect::<Result<Vec<_>, _>>()?, 0.5);
             let requests = (0..REQUESTS).map(|_| Ok((grid.sum(range)?.1 - computation) * 1e6));
             let mut beyond = requests.collect::<anyhow::Result<Vec<_>>>()?;
             computing.add(computation * 1e6);
@@ -36,4 +42,11 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Without handing anything to another thread, which is part of what a request takes beyond its computation.
+fn seconds_to_compute(sieve: &mut Sieve, range: NumberRange) -> Result<f64, Stopped> {
+    let started_at = Instant::now();
+    black_box(sieve.sum(range.into(), &NEVER)?);
+    Ok(started_at.elapsed().as_secs_f64())
 }

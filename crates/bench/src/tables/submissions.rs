@@ -26,7 +26,8 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     let columns =
         ["coordinator", "clients", "a second", "p50 ms", "p99 ms", "CPU of the coordinator, µs each", "goal", "met"];
     print_head("Jobs submitted one by one over HTTP", &columns)?;
-    let data = TempDir::new().context("make a directory")?;
+    // The directory for temporary files may be in memory.
+    let data = TempDir::new_in(setting.binaries.cache()).context("make a directory")?;
     let sqlite = [("DIVVY_DATA_DIR", data.path().to_str().context("a path")?)];
     measure("SQLite", &start(&setting.binaries, &sqlite)?)?;
     if !Path::new("/usr/lib/postgresql").exists() {

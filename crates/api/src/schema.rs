@@ -187,6 +187,17 @@ pub enum EventKind {
     Canceled,
 }
 
+/// A record of a topic of Kafka.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventSource {
+    /// The topic.
+    topic: String,
+    /// The partition of the topic.
+    partition: i32,
+    /// The record's place in the partition.
+    offset: u64,
+}
+
 /// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobEvent {
@@ -216,6 +227,9 @@ pub struct JobEvent {
     /// Why, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     error: Option<String>,
+    /// The record that submitted the job, in the job's first event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    source: Option<EventSource>,
     /// What the event counts in the statistics.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     counts: Option<Counts>,

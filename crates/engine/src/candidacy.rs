@@ -78,7 +78,7 @@ pub enum Turn {
     Other,
 }
 
-/// See the module.
+/// Whether this coordinator leads, and until when.
 #[derive(Debug)]
 pub struct Candidacy {
     held: Option<HeldEpoch>,

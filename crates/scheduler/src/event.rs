@@ -152,7 +152,7 @@ pub enum WaitReason {
     Busy {
         /// Slots of the workers that can run it.
         slots: u64,
-        /// Those of them that have leases.
+        /// Slots of these workers that have leases.
         busy: u64,
         /// Jobs that go first or take turns with it.
         ahead: usize,

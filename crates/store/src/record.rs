@@ -143,7 +143,7 @@ pub struct UnfinishedJob {
     pub record: JobRecord,
     /// Tasks that succeeded or are out of attempts: disjoint, ascending, never adjacent.
     pub done: Vec<Range<u64>>,
-    /// Those of them that are out of attempts: disjoint, ascending, never adjacent.
+    /// Tasks of `done` that are out of attempts: disjoint, ascending, never adjacent.
     pub failed: Vec<Range<u64>>,
     /// Tasks that will be tried again, with how often they have failed: disjoint, ascending.
     pub retries: Vec<(Range<u64>, u32)>,

@@ -61,10 +61,10 @@ pub trait Acceptor: Send + Sync + 'static {
     fn ended(&self, ended: EndedRecord<'_>);
 }
 
-/// See the module.
+/// Turns records of the topics of jobs into jobs.
 #[derive(Debug)]
 pub struct Intake<A> {
-    /// Where from.
+    /// The brokers that the records are read from.
     pub settings: Settings,
     /// The positions.
     pub store: Arc<Store>,

@@ -22,7 +22,7 @@ impl Scheduler {
     /// Every invariant that one look at the state can show.
     ///
     /// # Panics
-    /// One of them does not hold.
+    /// An invariant does not hold.
     pub fn check(&self) {
         self.check_jobs();
         self.check_leases();

@@ -244,7 +244,7 @@ impl FromStr for Cursor {
 pub struct Attempt {
     /// The tasks.
     pub tasks: Range<u64>,
-    /// Who made it.
+    /// The worker of the attempt.
     pub worker: String,
     /// How it ended.
     pub end: AttemptEnd,

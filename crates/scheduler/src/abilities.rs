@@ -26,7 +26,7 @@ pub(crate) struct Ability {
     /// The active ones of them, and their slots.
     pub(crate) active_workers: usize,
     pub(crate) slots: u64,
-    /// Slots of active workers that have leases.
+    /// Those of these slots that have leases.
     pub(crate) busy_slots: u64,
     pub(crate) idle: IdleWorkers,
 }

@@ -1,4 +1,4 @@
-//! A store in memory, for simulations and tests. It can be told to fail, lose and hold commits, and is reopened
+//! A store in memory, for simulations and tests. It can be told to fail, lose, hold and delay commits, and is reopened
 //! with what was committed; a copy of it is what a crash would leave. A simulation calls the backend itself, in its own
 //! time; [`Memory::store`] starts a writer as for any store.
 
@@ -10,6 +10,7 @@ mod state;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::JobId;
 use tokio::sync::watch;
@@ -51,6 +52,7 @@ struct Control {
     faults: VecDeque<Fault>,
     failing: Option<WriteError>,
     damaged: BTreeSet<JobId>,
+    delay: Duration,
     is_held: bool,
     /// Batches that wait until they are released.
     waiting: usize,
@@ -143,6 +145,11 @@ impl Memory {
         lock(&self.shared.control).damaged = jobs.into_iter().collect();
     }
 
+    /// Every batch takes so long, on the writer's own thread.
+    pub fn set_delay(&self, delay: Duration) {
+        lock(&self.shared.control).delay = delay;
+    }
+
     /// Batches that wait because commits are held.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -183,10 +190,16 @@ impl MemoryBackend {
             control = self.shared.released.wait(control).unwrap_or_else(PoisonError::into_inner);
         }
         control.waiting -= 1;
-        match &control.failing {
+        let fault = match &control.failing {
             Some(error) => Fault::RolledBack(error.clone()),
             None => control.faults.pop_front().unwrap_or(Fault::None),
+        };
+        let delay = control.delay;
+        drop(control);
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
         }
+        fault
     }
 }
 

@@ -49,7 +49,7 @@ impl Failure {
         })
     }
 
-    /// What the states of jobs that are over mean for who waited: a failure outweighs a cancellation.
+    /// The failure of a wait for jobs that are over, by their states: a failure outweighs a cancellation.
     pub(crate) fn from_jobs(jobs: &[Job]) -> Option<Self> {
         let bad: Vec<&Job> = jobs.iter().filter(|job| job.state != JobState::Succeeded).collect();
         let message = match bad.as_slice() {

@@ -53,7 +53,7 @@ pub(crate) struct Driver {
     /// Claims that wait for tasks.
     claims: DashMap<ClaimId, oneshot::Sender<PulledLease>>,
     /// Leases that are to be sent or are being sent.
-    sent: DashMap<AttemptId, Revocation>,
+    sent: DashMap<AttemptId, RevocationChannel>,
     last_claim: AtomicU64,
     /// Whether clients and claims that wait get no answer any more: the term is over.
     is_over: AtomicBool,
@@ -63,7 +63,7 @@ pub(crate) struct Driver {
 
 /// The two ends of the channel that revokes a lease.
 #[derive(Debug)]
-struct Revocation {
+struct RevocationChannel {
     revoke: oneshot::Sender<()>,
     /// Given to the sender together with the lease; none afterwards.
     revoked: Option<oneshot::Receiver<()>>,
@@ -132,7 +132,7 @@ impl Driver {
         effects.retain(|effect| {
             if let Effect::Send(order) = effect {
                 let (revoke, revoked) = oneshot::channel();
-                self.sent.insert(order.attempt, Revocation { revoke, revoked: Some(revoked) });
+                self.sent.insert(order.attempt, RevocationChannel { revoke, revoked: Some(revoked) });
             }
             let Effect::Store(change) = effect else { return true };
             locked.failures.note(change);
@@ -255,7 +255,7 @@ impl Driver {
                 }
             }
             Effect::Revoke { attempt, worker, outlives_connection, .. } => {
-                if let Some((_, Revocation { revoke, .. })) = self.sent.remove(&attempt) {
+                if let Some((_, RevocationChannel { revoke, .. })) = self.sent.remove(&attempt) {
                     // The request may just have ended.
                     let _ = revoke.send(());
                 }

@@ -25,7 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The subscribers, by number.
 type Subscribers = Vec<(u64, mpsc::Sender<Arc<JobEvent>>)>;
 
-/// See the module.
+/// The one reader of the event table, with the subscribers that it serves.
 #[derive(Debug)]
 pub(crate) struct EventHub {
     store: Arc<Store>,

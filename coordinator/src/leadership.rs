@@ -17,7 +17,7 @@ use crate::term::{self, RunningTerm, Term, TermParts};
 /// How long the last changes of a term may take to be committed when the leadership is given up.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Begins and ends the terms of this coordinator.
 pub(crate) struct Leadership {
     role: Arc<Role>,
     parts: TermParts,

@@ -67,7 +67,7 @@ pub(crate) struct Step {
     pub(crate) uncounted: u64,
 }
 
-/// See the module.
+/// The leases of the last hour.
 #[derive(Debug)]
 pub(crate) struct LeaseLog {
     /// Nothing is kept where nobody can look.

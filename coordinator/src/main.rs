@@ -66,7 +66,7 @@ async fn stand_before() -> ExitCode {
     service::exit_code(&standing.await)
 }
 
-/// Writes for people, who may have gone: the exit code tells all the same.
+/// Writes text for people. A reader that has gone is no error: the exit code says the same.
 fn tell(place: &mut impl Write, text: &str) {
     let _ = place.write_all(text.as_bytes()).and_then(|()| place.flush());
 }

@@ -38,7 +38,7 @@ pub(crate) struct Leader {
     pub(crate) internal_address: String,
 }
 
-/// See the module.
+/// The coordinators of the grid, as the store lists them.
 pub(crate) struct Members {
     own: Member,
     role: Arc<Role>,

@@ -86,7 +86,7 @@ pub(crate) enum Port {
     Internal,
 }
 
-/// See the module.
+/// Passes requests of one port on to the leader.
 #[derive(Debug)]
 pub(crate) struct LeaderRelay {
     port: Port,

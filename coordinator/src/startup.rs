@@ -159,7 +159,8 @@ impl Coordinator {
         clock::begin(clock.as_ref());
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
-        let Standing { mut background, state, metrics } = Standing::new(&config, &role, &store, &members, kafka)?;
+        let LastingParts { mut background, state, metrics } =
+            LastingParts::new(&config, &role, &store, &members, kafka)?;
         background.spawn(http::run_dashboard(state.clone()));
         background.spawn(clock::run(clock));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
@@ -212,13 +213,13 @@ impl Coordinator {
 }
 
 /// What a coordinator has whether or not it leads.
-struct Standing {
+struct LastingParts {
     background: JoinSet<()>,
     state: Data<State>,
     metrics: Metrics,
 }
 
-impl Standing {
+impl LastingParts {
     /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
     fn new(
         config: &Config,

@@ -46,7 +46,7 @@ pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
 }
 
-/// See the module.
+/// The stderr of programs that run or have just ended.
 #[derive(Debug, Default)]
 pub(crate) struct TaskLogs(Mutex<Logs>);
 

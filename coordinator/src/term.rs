@@ -95,7 +95,7 @@ impl TermParts {
     }
 }
 
-/// See the module.
+/// The parts of a coordinator that exist only while it leads.
 #[derive(Debug)]
 pub(crate) struct Term {
     pub(crate) epoch: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{FailureKind, Outcome, Sample, WRONG_ANSWER};
+use crate::outcome::{FailureKind, RequestOutcome, Sample, WRONG_ANSWER};
 
 /// A send that leaves later than this after its time is reported as late: the client is short of CPU.
 pub(crate) const LATE_AFTER: Duration = Duration::from_millis(5);
@@ -86,8 +86,8 @@ impl Measured {
         let planned = samples.len() as u64;
         let schedule_s = samples.len() as f64 / rate_qps;
         let elapsed_s = samples.iter().map(|s| (s.intended + s.latency).as_secs_f64()).fold(schedule_s, f64::max);
-        let missed = samples.iter().filter(|s| s.outcome == Outcome::Missed).count() as u64;
-        let correct = samples.iter().filter(|s| s.outcome == Outcome::Correct).count() as u64;
+        let missed = samples.iter().filter(|s| s.outcome == RequestOutcome::Missed).count() as u64;
+        let correct = samples.iter().filter(|s| s.outcome == RequestOutcome::Correct).count() as u64;
         let latencies = histogram(samples);
         Self {
             rate_qps,
@@ -120,8 +120,8 @@ impl Measured {
 
 fn failures(samples: &[Sample]) -> impl Iterator<Item = (FailureKind, &str)> {
     samples.iter().filter_map(|sample| match &sample.outcome {
-        Outcome::Failed(failure) => Some((failure.kind, failure.detail.as_str())),
-        Outcome::Correct | Outcome::Missed => None,
+        RequestOutcome::Failed(failure) => Some((failure.kind, failure.detail.as_str())),
+        RequestOutcome::Correct | RequestOutcome::Missed => None,
     })
 }
 
@@ -146,9 +146,9 @@ fn failure_examples(samples: &[Sample]) -> Vec<String> {
 
 fn counts_as_latency(sample: &Sample) -> bool {
     match &sample.outcome {
-        Outcome::Correct => true,
-        Outcome::Failed(failure) => failure.kind == FailureKind::Timeout,
-        Outcome::Missed => false,
+        RequestOutcome::Correct => true,
+        RequestOutcome::Failed(failure) => failure.kind == FailureKind::Timeout,
+        RequestOutcome::Missed => false,
     }
 }
 
@@ -202,14 +202,14 @@ fn slices(samples: &[Sample], rate_qps: f64, elapsed_s: f64) -> Vec<Slice> {
     let mut answered = vec![0u32; count];
     for sample in samples {
         planned[index(sample.intended)].push(sample);
-        if sample.outcome == Outcome::Correct {
+        if sample.outcome == RequestOutcome::Correct {
             answered[index(sample.intended + sample.latency)] += 1;
         }
     }
     let slice = |(index, (planned, answered)): (usize, (Vec<&Sample>, u32))| {
         let start_s = index as f64 * width_s;
         let length_s = if index + 1 == count { elapsed_s - start_s } else { width_s };
-        let failed = planned.iter().filter(|sample| sample.outcome != Outcome::Correct).count();
+        let failed = planned.iter().filter(|sample| sample.outcome != RequestOutcome::Correct).count();
         let latency = latency(&histogram(planned));
         Slice {
             at_s: start_s + length_s / 2.0,
@@ -228,18 +228,18 @@ mod tests {
     use super::*;
     use crate::outcome::Failure;
 
-    fn sample(index: u64, latency_ms: u64, outcome: Outcome) -> Sample {
+    fn sample(index: u64, latency_ms: u64, outcome: RequestOutcome) -> Sample {
         let (intended, latency) = (Duration::from_millis(index), Duration::from_millis(latency_ms));
         Sample { intended, late: Duration::ZERO, latency, outcome }
     }
 
-    fn failed(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure { kind, detail: "told".to_owned() })
+    fn failed(kind: FailureKind) -> RequestOutcome {
+        RequestOutcome::Failed(Failure { kind, detail: "told".to_owned() })
     }
 
     #[test]
     fn percentiles_are_those_of_the_samples() {
-        let samples: Vec<Sample> = (1..=1000).map(|i| sample(i, i, Outcome::Correct)).collect();
+        let samples: Vec<Sample> = (1..=1000).map(|i| sample(i, i, RequestOutcome::Correct)).collect();
         let latency = Measured::new(1000.0, &samples).latency_ms.expect("answers");
         for (measured, exact) in [
             (latency.p50, 500.0),
@@ -254,10 +254,10 @@ mod tests {
 
     #[test]
     fn fast_failures_do_not_flatter_the_latency_and_timeouts_do_not_hide() {
-        let mut samples: Vec<Sample> = (0..90).map(|i| sample(i, 100, Outcome::Correct)).collect();
+        let mut samples: Vec<Sample> = (0..90).map(|i| sample(i, 100, RequestOutcome::Correct)).collect();
         samples.extend((90..95).map(|i| sample(i, 0, failed(FailureKind::HttpStatus(503)))));
         samples.extend((95..98).map(|i| sample(i, 5000, failed(FailureKind::Timeout))));
-        samples.extend((98..100).map(|i| sample(i, 0, Outcome::Missed)));
+        samples.extend((98..100).map(|i| sample(i, 0, RequestOutcome::Missed)));
         let measured = Measured::new(1000.0, &samples);
         let latency = measured.latency_ms.expect("answers");
         assert!((latency.p50 - 100.0).abs() < 0.2 && latency.p99 >= 4990.0, "{latency:?}");
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn slices_add_up_to_the_run() {
-        let samples: Vec<Sample> = (0..500).map(|i| sample(i, i / 5, Outcome::Correct)).collect();
+        let samples: Vec<Sample> = (0..500).map(|i| sample(i, i / 5, RequestOutcome::Correct)).collect();
         let measured = Measured::new(1000.0, &samples);
         let total = |part: fn(&Slice) -> f64| measured.slices.iter().map(part).sum::<f64>();
         assert!(measured.slices.len() <= SLICES_MAX as usize);

@@ -12,11 +12,12 @@ pub(crate) struct Sample {
     pub(crate) late: Duration,
     /// From the intended send to the outcome.
     pub(crate) latency: Duration,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: RequestOutcome,
 }
 
+/// How a planned request ended.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     Correct,
     /// Not sent: too many requests were still without an answer.
     Missed,

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{self, JoinSet};
 
-use crate::outcome::{Outcome, Sample};
+use crate::outcome::{RequestOutcome, Sample};
 use crate::plan::Request;
 use crate::stop::Stop;
 use crate::target::Targets;
@@ -66,7 +66,7 @@ impl Run {
             let Ok(permit) = Arc::clone(&outstanding).try_acquire_owned() else {
                 self.progress.inc(1);
                 let (late, latency) = (Duration::ZERO, Duration::ZERO);
-                missed.push(Sample { intended, late, latency, outcome: Outcome::Missed });
+                missed.push(Sample { intended, late, latency, outcome: RequestOutcome::Missed });
                 continue;
             };
             let send = Send { start, intended, turn, request, permit };
@@ -99,7 +99,7 @@ impl Send {
         let answer = targets.ask(self.turn, &self.request).await;
         let latency = self.start.elapsed().saturating_sub(self.intended);
         drop(self.permit);
-        let outcome = answer.map_or_else(Outcome::Failed, |()| Outcome::Correct);
+        let outcome = answer.map_or_else(RequestOutcome::Failed, |()| RequestOutcome::Correct);
         Sample { intended: self.intended, late, latency, outcome }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Contact {
     announcer: Arc<Announcer>,
     endpoint: Endpoint,
     listed: Listed,
-    standing: Standing,
+    state: HeartbeatState,
     failures: u32,
     taker: Option<Taker>,
     /// Whether the last answer was of the highest epoch.
@@ -48,7 +48,7 @@ pub(crate) struct Contact {
 
 /// What the last heartbeats came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Standing {
+enum HeartbeatState {
     None,
     Registered,
     /// The same status means the same, whatever its text.
@@ -73,7 +73,7 @@ impl Contact {
             announcer,
             endpoint,
             listed,
-            standing: Standing::None,
+            state: HeartbeatState::None,
             failures: 0,
             taker: None,
             is_current: false,
@@ -145,7 +145,7 @@ impl Contact {
         if self.taker.is_none() {
             self.taker = Some(self.announcer.presence.add());
         }
-        self.stand(Standing::Registered, "");
+        self.note_state(HeartbeatState::Registered, "");
     }
 
     fn note_failure(&mut self, error: &NotTaken) {
@@ -159,25 +159,25 @@ impl Contact {
         }
         self.taker = None;
         let text = describe(error);
-        let standing = match error {
-            NotTaken::Refused { status, .. } => Standing::Refused(*status),
-            NotTaken::Request(_) | NotTaken::Answer(_) => Standing::Failing(text.clone()),
+        let state = match error {
+            NotTaken::Refused { status, .. } => HeartbeatState::Refused(*status),
+            NotTaken::Request(_) | NotTaken::Answer(_) => HeartbeatState::Failing(text.clone()),
         };
-        self.stand(standing, &text);
+        self.note_state(state, &text);
     }
 
     /// Logs a change.
-    fn stand(&mut self, standing: Standing, error: &str) {
-        if self.standing == standing {
+    fn note_state(&mut self, state: HeartbeatState, error: &str) {
+        if self.state == state {
             return;
         }
         let (worker_id, coordinator) = (&self.announcer.worker_id, self.endpoint.url());
-        if standing == Standing::Registered {
+        if state == HeartbeatState::Registered {
             info!(%worker_id, %coordinator, "the coordinator takes heartbeats");
         } else {
             warn!(%worker_id, %coordinator, error, "the coordinator takes no heartbeat");
         }
-        self.standing = standing;
+        self.state = state;
     }
 
     fn act_on(&mut self, answer: HeartbeatAnswer) {

@@ -27,13 +27,13 @@ pub(crate) enum JobCommand {
     Tasks(Tasks),
     Wait(Wait),
     Result(ResultOf),
-    /// Gives jobs up: what runs of them stops
+    /// Cancels jobs and stops their running tasks
     Cancel(Change),
-    /// Lets nothing of jobs run until they are resumed
+    /// Pauses jobs: none of their tasks runs until they are resumed
     Pause(Change),
-    /// Lets paused jobs go on
+    /// Resumes paused jobs
     Resume(Change),
-    /// Runs again what has failed
+    /// Runs the failed tasks of jobs again
     Retry(Change),
     Events(Events),
     Explain(Explain),
@@ -45,7 +45,7 @@ pub(crate) enum JobCommand {
 pub(crate) struct Submit {
     #[command(subcommand)]
     pub(crate) work: Option<Work>,
-    /// Read the whole job, as the API takes it, from this file; '-' is stdin. Options win over what it says
+    /// Read the whole job, as the API takes it, from this file; '-' is stdin. Options win over the file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
@@ -110,16 +110,16 @@ pub(crate) struct TasksArguments {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options of every job")]
 pub(crate) struct SubmitOptions {
-    /// How soon it runs, 9 soonest [default: 5]
+    /// Priority of the job, 9 soonest [default: 5]
     #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other)]
     pub(crate) priority: Option<Priority>,
     /// A word of your own to find the job by; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) tag: Vec<(String, String)>,
-    /// Run it where other work under this key ran
+    /// Prefer workers that ran tasks of jobs with this key
     #[arg(long, global = true, value_name = "KEY", value_hint = ValueHint::Other)]
     pub(crate) affinity_key: Option<String>,
-    /// A label of the workers that suit best; may be repeated
+    /// Prefer workers with this label; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) affinity_label: Vec<(String, String)>,
     /// A label that a worker must have; may be repeated
@@ -140,7 +140,7 @@ pub(crate) struct SubmitOptions {
     /// How long the job may take from its submission, or its last retry, to its end [default: no limit]
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
-    /// Let another worker compute this share of its leases again and compare, above 0 and up to 1
+    /// Share of the job's leases that another worker computes again and compares, above 0 and up to 1
     #[arg(long, global = true, value_name = "R", value_parser = share, value_hint = ValueHint::Other)]
     pub(crate) verify_share: Option<Share>,
     /// Store the result under this name too
@@ -152,7 +152,7 @@ pub(crate) struct SubmitOptions {
     /// A key of your own, so that the job is submitted once however often this is repeated
     #[arg(long, global = true, value_name = "KEY", conflicts_with = "id", value_hint = ValueHint::Other)]
     pub(crate) idempotency_key: Option<String>,
-    /// Wait for its end, as `divvy job wait` does
+    /// Wait for the job's end, as `divvy job wait` does
     #[arg(long, global = true)]
     pub(crate) wait: bool,
 }
@@ -213,13 +213,13 @@ pub(crate) struct Wait {
 pub(crate) struct ResultOf {
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
-    /// Only of this task: as JSON, of a program the bytes that it has printed
+    /// Print the result of this task alone: JSON, or the bytes that a program has printed
     #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), conflicts_with = "wait", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub(crate) task: Option<u64>,
-    /// Wait for it this long, such as 30s or 5m
+    /// Wait for the result this long, such as 30s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) wait: Option<Duration>,
-    /// Write it to this file instead of stdout
+    /// Write the result to this file instead of stdout
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: Option<PathBuf>,
 }
@@ -229,7 +229,7 @@ pub(crate) struct Change {
     /// The jobs
     #[arg(value_name = "ID", value_parser = job_id, conflicts_with = "all", value_hint = ValueHint::Other)]
     pub(crate) ids: Vec<JobId>,
-    /// All jobs that can be changed so (retry: that have failed), or of those what --state, --kind and --tag find
+    /// All jobs that can be changed so (retry: that have failed), or those of them that --state, --kind and --tag find
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
@@ -242,10 +242,10 @@ pub(crate) struct Events {
     /// The job; all jobs where none is named
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<JobId>,
-    /// Go on with what happens from now on: of a job until its end, of all until Ctrl-C
+    /// Also print events as they happen: of a job until its end, of all jobs until Ctrl-C
     #[arg(long)]
     pub(crate) follow: bool,
-    /// Only events with a larger number [default: 0; with --follow and without an id, only what comes]
+    /// Only events with a larger number [default: 0; with --follow and without an id, the newest event's]
     #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) after: Option<u64>,
 }

@@ -155,7 +155,7 @@ pub(crate) struct Worker {
 pub(crate) enum WorkerCommand {
     /// Lists the workers that are there now
     List,
-    /// Gives workers nothing more: each ends what it holds, and can be stopped then
+    /// Drains workers: each finishes its leases and gets no more, and can be stopped then
     Drain {
         /// The workers
         #[arg(value_name = "NAME", required = true, value_hint = ValueHint::Other)]
@@ -291,7 +291,7 @@ pub(crate) struct SumOfPrimes {
     /// Workers of the own grid, 1 to 256 [default: one per core]
     #[arg(long, value_name = "N", conflicts_with = "coordinator", value_parser = worker_number(), allow_negative_numbers = true)]
     pub(crate) workers: Option<NonZeroU32>,
-    /// What to print: the sum alone, or the whole answer as JSON
+    /// Print the sum alone, or the whole answer as JSON
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -327,7 +327,7 @@ pub(crate) enum Output {
 
 /// Starts a whole grid in this process and serves until Ctrl-C.
 ///
-/// Prints the public URL on stdout, and on stderr where workers of your own fetch tasks and what becomes of the jobs. The
+/// Prints the public URL on stdout, and on stderr where workers of your own fetch tasks and where jobs are kept. The
 /// variables DIVVY_* of the two services apply, save for addresses, names and slots.
 #[derive(Debug, Args)]
 pub(crate) struct Up {

@@ -34,7 +34,7 @@ pub(crate) struct PutProgram {
 
 #[derive(Debug, Args)]
 pub(crate) struct OneProgram {
-    /// Its SHA-256, as `divvy program list` shows it
+    /// SHA-256 of the program, as `divvy program list` shows it
     #[arg(value_name = "SHA256", value_parser = program_hash, value_hint = ValueHint::Other)]
     pub(crate) program: ProgramHash,
 }
@@ -64,7 +64,7 @@ pub(crate) struct RunProgram {
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
-    /// Its arguments
+    /// Arguments of the program
     #[arg(last = true, value_hint = ValueHint::Other)]
     pub(crate) args: Vec<String>,
 }
@@ -72,13 +72,13 @@ pub(crate) struct RunProgram {
 /// The limits of a task of a program, and its environment.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LimitArguments {
-    /// Memory of all its processes, in bytes or such as 512MB or 4GiB [default: 256MiB]
+    /// Memory of all processes of the program, in bytes or such as 512MB or 4GiB [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
     pub(crate) memory: Option<u64>,
-    /// Length of its stdout, at most what the coordinator allows [default: 1MiB]
+    /// Longest stdout of the program, at most what the coordinator allows [default: 1MiB]
     #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
     pub(crate) output_limit: Option<u64>,
-    /// A variable of its environment; may be repeated
+    /// A variable of the program's environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) env: Vec<(String, String)>,
     /// Clocks that stand still and random numbers that repeat, for WASI programs
@@ -104,10 +104,10 @@ pub(crate) struct ProgramArguments {
     /// What each task reads from stdin: one JSON value a line, or one JSON array of them; a string is read as its text
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) payloads: Option<PathBuf>,
-    /// How the results become one
+    /// How the tasks' results are combined
     #[arg(long, value_enum, default_value_t = CombineName::None, conflicts_with = "combine_program")]
     pub(crate) combine: CombineName,
-    /// A program that reads the results as lines and writes the job's
+    /// A program that reads the tasks' results as lines and prints the job's result
     #[arg(long, value_name = "SHA256|NAME", value_parser = program_ref, value_hint = ValueHint::Other)]
     pub(crate) combine_program: Option<ProgramRef>,
     /// The most tasks in one lease, 1 to 1000; more than one pays where tasks take milliseconds
@@ -135,7 +135,7 @@ pub(crate) struct Logs {
     /// Only of this task
     #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), value_hint = ValueHint::Other)]
     pub(crate) task: Option<u64>,
-    /// Go on with what comes until the job is over
+    /// Also print what the programs write until the job is over
     #[arg(long)]
     pub(crate) follow: bool,
 }

@@ -13,7 +13,7 @@ const MAX_JOBS: usize = 100;
 pub(super) struct Snapshot {
     pub(super) stats: Stats,
     pub(super) workers: Vec<WorkerSummary>,
-    /// Those under way first, then those that wait, then those that are over.
+    /// Jobs under way first, then jobs that wait, then jobs that are over.
     pub(super) jobs: Vec<Job>,
 }
 

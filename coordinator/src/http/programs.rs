@@ -72,7 +72,9 @@ pub(super) async fn put(
         return Err(too_large());
     }
     let _permit = state.programs.uploads.try_acquire();
-    let _permit = _permit.map_err(|_| ApiError::TooManyRequests("too many programs are on their way".to_owned()))?;
+    let _permit = _permit.map_err(|_| {
+        ApiError::TooManyRequests("as many programs as allowed are being uploaded; try again later".to_owned())
+    })?;
     let store = Arc::clone(&state.term()?.store);
     let mut upload = store.upload_program(hash);
     let received = tokio::time::timeout(UPLOAD_TIMEOUT, receive(&mut upload, body, max_bytes, too_large)).await;

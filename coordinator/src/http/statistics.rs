@@ -22,7 +22,7 @@ use crate::clock::now;
 
 /// The parameters of both lists.
 pub(super) const PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "page_token", "limit"];
-/// Those of the list of periods.
+/// The parameters of the list of periods.
 pub(super) const PERIOD_PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "page_token", "limit", "fill"];
 
 /// Query of statistics.

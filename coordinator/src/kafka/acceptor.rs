@@ -16,7 +16,7 @@ use crate::jobs::Jobs;
 use crate::programs::is_program;
 use crate::submission;
 
-/// See the module.
+/// Turns records of Kafka into jobs.
 #[derive(Debug)]
 pub(super) struct JobAcceptor {
     pub(super) jobs: Jobs,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::Kafka;
 
-/// See the module.
+/// The metrics of Kafka.
 #[derive(Debug)]
 pub(super) struct KafkaGauges {
     pub(super) kafka: Arc<Kafka>,

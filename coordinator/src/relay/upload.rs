@@ -20,7 +20,7 @@ const KEPT_BYTES: usize = 16 << 20;
 /// Pieces that wait for the leader to take them.
 const PIECES: usize = 2;
 
-/// See the module.
+/// The body of a long upload, with its kept beginning.
 pub(super) struct Upload {
     rest: Payload,
     /// The body's `Content-Length`, unless the request has none.

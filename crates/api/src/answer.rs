@@ -43,13 +43,13 @@ pub struct WorkerSummary {
     /// The worker's name.
     #[schema(value_type = String)]
     pub id: WorkerId,
-    /// How it comes to its leases.
+    /// How the worker comes to its leases.
     pub delivery: Delivery,
     /// This run of its process; absent for pulling workers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<uuid::Uuid>)]
     pub boot_id: Option<BootId>,
-    /// Where it takes leases; absent for pulling workers.
+    /// The address where the worker takes leases; absent for pulling workers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub address: Option<SocketAddr>,
@@ -61,7 +61,7 @@ pub struct WorkerSummary {
     pub running: u32,
     /// Time since its last heartbeat.
     pub last_seen_ms_ago: u64,
-    /// Whether it gets work.
+    /// Whether the worker gets work.
     pub state: WorkerState,
     /// Tasks it has completed since it registered.
     pub completed_tasks: u64,
@@ -74,7 +74,7 @@ pub struct WorkerSummary {
     /// Its labels.
     #[schema(value_type = schema::Labels)]
     pub labels: Labels,
-    /// What it has in all.
+    /// All cores and memory of the worker.
     #[schema(value_type = schema::Resources)]
     pub resources: Resources,
     /// The kinds of job that it runs.

@@ -76,7 +76,7 @@ pub struct ProgramAbilities {
     pub wasm: bool,
     /// Uploaded native executables.
     pub native: bool,
-    /// Those that it brings.
+    /// Named programs that the worker brings.
     pub names: Vec<NamedAbility>,
 }
 

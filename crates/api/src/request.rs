@@ -23,7 +23,7 @@ pub struct JobRequest {
     /// The kind's parameters.
     #[schema(value_type = schema::JobParams)]
     pub params: Box<RawValue>,
-    /// How soon: 1 to 9, larger sooner.
+    /// The job's priority: 1 to 9, larger sooner.
     #[serde(default)]
     #[schema(value_type = schema::Priority)]
     pub priority: Priority,
@@ -31,7 +31,7 @@ pub struct JobRequest {
     #[serde(default, deserialize_with = "read_words", skip_serializing_if = "Labels::is_empty")]
     #[schema(value_type = schema::Labels)]
     pub tags: Labels,
-    /// Where its tasks would rather run.
+    /// Workers on which the job's tasks should rather run.
     #[serde(default)]
     #[schema(value_type = schema::Affinity)]
     pub affinity: Affinity,
@@ -39,11 +39,11 @@ pub struct JobRequest {
     #[serde(default)]
     #[schema(value_type = schema::Requirements)]
     pub requires: Requirements,
-    /// Attempts at a task before it has failed.
+    /// Attempts at a task before the task has failed.
     #[serde(default = "default_max_attempts", deserialize_with = "read_max_attempts")]
     #[schema(value_type = u32, minimum = 1, maximum = 100, default = 4)]
     pub max_attempts: NonZeroU32,
-    /// How long it may take.
+    /// Time limits of an attempt at a task and of the job.
     #[serde(default)]
     #[schema(value_type = schema::Timeout)]
     pub timeout: Timeout,

@@ -143,21 +143,21 @@ impl PartialSchema for JobParams {
 
 impl ToSchema for JobParams {}
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Accepted; no task of it has been given out.
+    /// The job was accepted, and none of its tasks has been given out.
     Queued,
-    /// Under way.
+    /// A task of the job has been given out.
     Running,
-    /// Nothing of it runs until it is resumed.
+    /// No task of the job runs until the job is resumed.
     Paused,
     /// Every task is done and the result is stored.
     Succeeded,
-    /// It is over, and tasks of it have failed.
+    /// The job is over without a result.
     Failed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
 }
 
@@ -165,39 +165,50 @@ pub enum JobState {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// It was accepted.
+    /// The job was accepted.
     Submitted,
-    /// Its first task was given out.
+    /// The job's first task was given out.
     Started,
     /// Attempts ended; at most one a second.
     Progress,
-    /// Nothing of it runs until it is resumed.
+    /// No task of the job runs until the job is resumed.
     Paused,
-    /// It goes on.
+    /// The job was resumed.
     Resumed,
-    /// What had failed runs again.
+    /// The job's failed tasks run again.
     Retried,
     /// A task ran out of attempts.
     TaskFailed,
-    /// Its result is stored.
+    /// The job is over and its result is stored.
     Succeeded,
-    /// It is over without one.
+    /// The job is over without a result.
     Failed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
+}
+
+/// A record of a topic of Kafka.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventSource {
+    /// The topic.
+    topic: String,
+    /// The partition of the topic.
+    partition: i32,
+    /// The record's place in the partition.
+    offset: u64,
 }
 
 /// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobEvent {
-    /// Its number; they grow over all jobs.
+    /// The event's number, which grows over all jobs.
     seq: u64,
-    /// The job that it is about.
+    /// The job that the event is about.
     job: JobId,
     /// What happened.
     #[serde(rename = "type")]
     kind: EventKind,
-    /// When.
+    /// When it happened.
     #[schema(format = DateTime)]
     at: String,
     /// What the job computes.
@@ -207,15 +218,18 @@ pub struct JobEvent {
     /// The name of the job's tasks, where they have one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     task: Option<String>,
-    /// Tasks done by then.
+    /// Tasks of the job that were done by then.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     tasks_done: Option<u64>,
-    /// Tasks in all.
+    /// All tasks of the job.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     tasks_total: Option<u64>,
-    /// Why, where something failed.
+    /// The reason, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     error: Option<String>,
+    /// The record that submitted the job, in the job's first event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    source: Option<EventSource>,
     /// What the event counts in the statistics.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     counts: Option<Counts>,
@@ -296,32 +310,32 @@ pub struct Durations {
     buckets: BTreeMap<String, u64>,
 }
 
-/// Where a task is in its life.
+/// The state of a task.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
-    /// Waits for a worker.
+    /// The task waits for a worker.
     Pending,
-    /// With a worker.
+    /// A worker holds the task.
     Running,
-    /// Done.
+    /// The task succeeded.
     Succeeded,
-    /// Out of attempts.
+    /// The task ran out of attempts.
     Failed,
 }
 
-/// Tasks of a job by where they are.
+/// Tasks of a job by state.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TaskCounts {
-    /// All of them.
+    /// All tasks.
     total: u64,
-    /// Waiting for a worker.
+    /// Tasks that wait for a worker.
     pending: u64,
-    /// With a worker.
+    /// Tasks that workers hold.
     running: u64,
-    /// Done.
+    /// Tasks that succeeded.
     succeeded: u64,
-    /// Out of attempts.
+    /// Tasks that ran out of attempts.
     failed: u64,
 }
 

@@ -11,37 +11,37 @@ use crate::schema;
 /// One individual task.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Task {
-    /// Its number in the job, from 0.
+    /// The task's number in the job, from 0.
     pub index: u64,
-    /// Where it is in its life.
+    /// The task's state.
     #[schema(value_type = schema::TaskState)]
     pub state: TaskState,
-    /// Attempts made, the present one included.
+    /// Attempts at the task, including the present one.
     pub attempts: u32,
-    /// Who has it, or had it last.
+    /// The worker that holds the task, or held it last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub worker: Option<WorkerId>,
-    /// When its job was accepted.
+    /// When the job was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub pending_at: Timestamp,
-    /// When it was given to the worker.
+    /// When the task was given to the worker.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub allocated_at: Option<Timestamp>,
-    /// When the worker began.
+    /// When the worker began the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub running_at: Option<Timestamp>,
-    /// When it was done.
+    /// When the task was done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// When it failed last.
+    /// When an attempt at the task failed last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub error_at: Option<Timestamp>,
-    /// Why it failed last.
+    /// Why an attempt at the task failed last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
     /// What its worker answered. A long output of a program is shown as `{"object": {"attempt", "bytes", "sha256", "text"}}`; its
@@ -73,9 +73,9 @@ pub struct Skipped {
 /// Answer to `GET /v1/jobs/{id}/tasks`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct TaskPage {
-    /// In the order of their numbers.
+    /// Tasks in the order of their numbers.
     pub tasks: Vec<Task>,
-    /// For `?page_token=`, while there are more.
+    /// The value of `?page_token=` for the next page, while there are more tasks.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_page_token: Option<String>,
 }

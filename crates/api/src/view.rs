@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{KafkaStats, schema};
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobProgress {
     /// Share of the work that is done, 0 to 1: tasks may differ in their work.
@@ -25,7 +25,7 @@ pub struct JobProgress {
     /// Tasks done a second, lately; absent until it is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_per_second: Option<f64>,
-    /// Time until its end at that rate.
+    /// Seconds until the job's end at that rate.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seconds_left: Option<f64>,
 }
@@ -57,71 +57,71 @@ pub struct JobVerification {
 /// A job as `GET /v1/jobs/{id}` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Job {
-    /// Its id, a UUIDv7 unless the client chose one.
+    /// The job's id, a UUIDv7 unless the client chose one.
     #[schema(value_type = schema::JobId)]
     pub id: JobId,
-    /// What it computes.
+    /// The kind: what the job computes.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The kind's parameters; `{"count": n}` for `tasks`.
     #[schema(value_type = serde_json::Value)]
     pub params: Box<RawValue>,
-    /// The algorithm that computes it, for kinds that have several.
+    /// The algorithm that computes the job, for kinds that have several.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, pattern = "^(sieve|combinatorial)$")]
     pub algorithm: Option<Algorithm>,
-    /// Where it is in its life.
+    /// The job's state.
     #[schema(value_type = schema::JobState)]
     pub state: JobState,
-    /// How soon.
+    /// The job's priority: 1 to 9, larger sooner.
     #[schema(value_type = schema::Priority)]
     pub priority: Priority,
-    /// The client's own words about it.
+    /// The client's own labels, to find the job by.
     #[schema(value_type = schema::Labels)]
     pub tags: Labels,
-    /// Where it would rather run.
+    /// Workers on which the job should rather run.
     #[schema(value_type = schema::Affinity)]
     pub affinity: Affinity,
-    /// Where alone it can run.
+    /// Conditions that a worker must meet to run the job.
     #[schema(value_type = schema::Requirements)]
     pub requires: Requirements,
-    /// Attempts at a task before it has failed.
+    /// Attempts at a task before the task has failed.
     #[schema(value_type = u32)]
     pub max_attempts: NonZeroU32,
-    /// How long it may take.
+    /// Time limits of an attempt at a task and of the job.
     #[schema(value_type = schema::Timeout)]
     pub timeout: Timeout,
-    /// The name under which its result is stored.
+    /// The name under which the job's result is stored.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
-    /// How a share of its leases is compared, where that was asked for.
+    /// How a share of the job's leases is compared, where the client asked for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verification: Option<JobVerification>,
-    /// The name of the access token with which it was submitted.
+    /// The name of the access token with which the job was submitted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub submitted_by: Option<String>,
-    /// Tasks by where they are.
+    /// The job's tasks by state.
     #[schema(value_type = schema::TaskCounts)]
     pub tasks: TaskCounts,
-    /// How far it is.
+    /// The job's progress.
     pub progress: JobProgress,
-    /// Leases given out for it, those under way included.
+    /// Leases given out for the job, including those under way.
     pub attempts: u64,
-    /// When it was accepted.
+    /// When the job was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When its first task was given out.
+    /// When the job's first task was given out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// When the job was over.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// Why it failed.
+    /// Why the job failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Why it cannot run as things are, such as no worker with what it requires; or what went wrong on its way.
+    /// Why the job cannot run now, such as no worker that meets its conditions; or what has gone wrong so far.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notice: Option<String>,
 }
@@ -129,9 +129,9 @@ pub struct Job {
 /// Answer to `GET /v1/jobs`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobPage {
-    /// The newest first.
+    /// Jobs, the newest first.
     pub jobs: Vec<Job>,
-    /// For `?page_token=`, while there are more.
+    /// The value of `?page_token=` for the next page, while there are more jobs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_page_token: Option<String>,
 }
@@ -214,15 +214,15 @@ impl Stats {
 /// Tasks of one kind that are not done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KindDemand {
-    /// Waiting for a slot of a worker that could run them.
+    /// Tasks that wait for a slot of a worker that could run them.
     pub runnable: u64,
-    /// Of paused jobs.
+    /// Tasks of paused jobs.
     pub paused: u64,
-    /// That no worker which is there now could run.
+    /// Tasks that no registered worker could run.
     pub unservable: u64,
-    /// With workers.
+    /// Tasks that workers hold.
     pub running: u64,
-    /// Slots that they could use now.
+    /// Slots that these tasks could use now.
     pub wanted_slots: u64,
 }
 

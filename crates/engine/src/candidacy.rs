@@ -78,10 +78,10 @@ pub enum Turn {
     Other,
 }
 
-/// See the module.
+/// Whether this coordinator leads, and until when.
 #[derive(Debug)]
 pub struct Candidacy {
-    held: Option<Held>,
+    held: Option<HeldEpoch>,
     /// When the next question is due.
     due: Instant,
     /// It asks for no lease any more.
@@ -90,8 +90,9 @@ pub struct Candidacy {
     other: Option<u64>,
 }
 
+/// The epoch that this coordinator leads in, and until when it may trust that.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct HeldEpoch {
     epoch: u64,
     until: Instant,
 }
@@ -151,7 +152,7 @@ impl Candidacy {
             self.due = now;
             return None;
         }
-        self.held = Some(Held { epoch, until });
+        self.held = Some(HeldEpoch { epoch, until });
         self.other = None;
         self.due = now + RENEW_INTERVAL;
         Some(Turn::Begin { epoch, until })
@@ -169,7 +170,7 @@ impl Candidacy {
     }
 
     fn end(&mut self, now: Instant) -> Option<Turn> {
-        let Held { epoch, .. } = self.held.take()?;
+        let HeldEpoch { epoch, .. } = self.held.take()?;
         self.due = now + WATCH_INTERVAL;
         Some(Turn::End { epoch })
     }

@@ -44,7 +44,7 @@ impl Engine {
     /// Checks every invariant that one look at the state can show.
     ///
     /// # Panics
-    /// One of them does not hold.
+    /// An invariant does not hold.
     pub fn check(&self) {
         self.scheduler.check();
         self.check_jobs();

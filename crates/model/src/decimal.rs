@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serializer, de};
 /// Writes the value as a string of decimal digits.
 ///
 /// # Errors
-/// Those of the serializer.
+/// The errors of the serializer.
 pub fn serialize<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -33,7 +33,7 @@ pub mod optional {
     /// Writes the value, if there is one, as a string of decimal digits.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// The errors of the serializer.
     pub fn serialize<S: Serializer>(value: &Option<u128>, serializer: S) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => super::serialize(value, serializer),

@@ -77,21 +77,21 @@ pub struct EventSource {
     pub topic: String,
     /// The partition of the topic.
     pub partition: i32,
-    /// Its place in the partition.
+    /// The record's place in the partition.
     pub offset: u64,
 }
 
 /// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
-    /// Its number; they grow over all jobs.
+    /// The event's number, which grows over all jobs.
     pub seq: u64,
-    /// Whose it is.
+    /// The job that the event is about.
     pub job: JobId,
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
     /// What the job computes.
     #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
@@ -105,7 +105,7 @@ pub struct JobEvent {
     /// Tasks in all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_total: Option<u64>,
-    /// Why, where something failed.
+    /// The reason, where something failed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// The record that submitted the job, in its first event.

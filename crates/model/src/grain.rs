@@ -27,7 +27,7 @@ pub enum Grain {
 impl Grain {
     /// All of them, the shortest first.
     pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
-    /// Those that are stored. The others are made of days.
+    /// The grains that are stored. The others are made of days.
     pub const STORED: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
     /// The name.

@@ -98,7 +98,7 @@ const KEY_ENDS: [char; 2] = [':', '='];
 /// Checks tags, as [`check_words`]. Jobs are asked for by `key:value` or `key=value`, so neither character is in a key.
 ///
 /// # Errors
-/// Those of [`check_words`], or a key holds `:` or `=`.
+/// The errors of [`check_words`], or a key holds `:` or `=`.
 pub fn check_tags(tags: &Labels) -> Result<(), InvalidJob> {
     check_words("tags", tags)?;
     match tags.keys().find(|key| key.contains(KEY_ENDS)) {

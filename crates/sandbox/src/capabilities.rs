@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::native::{SCOPED_SIGNALS_ABI, has_seccomp_filters, landlock_abi};
+use crate::native::{has_seccomp_filters, landlock_abi};
 
 /// What this process's kernel and container let it use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +59,6 @@ impl Capabilities {
     /// What is missing to run named commands.
     pub fn missing_for_named(&self) -> Vec<Missing> {
         if self.process_tree { Vec::new() } else { vec![Missing::ProcessTree] }
-    }
-
-    /// Whether a program may signal its children; otherwise only itself and its group.
-    pub fn lets_programs_signal_their_children(&self) -> bool {
-        self.landlock_abi >= SCOPED_SIGNALS_ABI
     }
 }
 

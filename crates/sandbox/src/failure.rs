@@ -151,7 +151,7 @@ pub enum Reason {
         missing: String,
     },
     /// Arguments, environment or input that the program cannot be given.
-    #[error("it cannot be called so: {message}")]
+    #[error("its arguments, environment or input cannot be used: {message}")]
     BadCall {
         /// What is wrong.
         message: String,

@@ -24,7 +24,7 @@ impl ProgramHash {
     /// The hash of all that `source` yields.
     ///
     /// # Errors
-    /// Those of reading.
+    /// The source cannot be read.
     pub fn of_reader(mut source: impl Read) -> io::Result<Self> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 64 << 10];

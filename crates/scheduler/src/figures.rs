@@ -33,7 +33,7 @@ pub struct Demand {
 
 /// A job's part in the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct JobFigures {
     pub(crate) kind: JobKind,
     pub(crate) priority: Priority,
     pub(crate) state: JobState,
@@ -41,7 +41,7 @@ pub(crate) struct Standing {
     pub(crate) wanted_slots: u64,
 }
 
-impl Standing {
+impl JobFigures {
     /// Tasks that could be given out if there were slots.
     pub(crate) fn open_tasks(&self) -> u64 {
         if self.state == JobState::Paused { 0 } else { self.counts.pending }
@@ -67,16 +67,16 @@ fn subtract(all: &mut u64, less: u64) {
 }
 
 impl Figures {
-    pub(crate) fn add(&mut self, standing: &Standing, is_served: bool) {
-        self.apply(standing, is_served, add);
+    pub(crate) fn add(&mut self, job: &JobFigures, is_served: bool) {
+        self.apply(job, is_served, add);
     }
 
-    pub(crate) fn subtract(&mut self, standing: &Standing, is_served: bool) {
-        self.apply(standing, is_served, subtract);
+    pub(crate) fn subtract(&mut self, job: &JobFigures, is_served: bool) {
+        self.apply(job, is_served, subtract);
     }
 
-    fn apply(&mut self, standing: &Standing, is_served: bool, change: fn(&mut u64, u64)) {
-        let Standing { kind, priority, state, counts, wanted_slots } = *standing;
+    fn apply(&mut self, job: &JobFigures, is_served: bool, change: fn(&mut u64, u64)) {
+        let JobFigures { kind, priority, state, counts, wanted_slots } = *job;
         let all = &mut self.counts;
         change(&mut all.total, counts.total);
         change(&mut all.pending, counts.pending);
@@ -84,7 +84,7 @@ impl Figures {
         change(&mut all.succeeded, counts.succeeded);
         change(&mut all.failed, counts.failed);
         if is_served {
-            change(&mut self.runnable[usize::from(priority.get()) - 1], standing.open_tasks());
+            change(&mut self.runnable[usize::from(priority.get()) - 1], job.open_tasks());
         }
         let demand = self.demand.entry(kind).or_default();
         change(&mut demand.running, counts.running);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobState, Priority, TaskCounts};
 
-use crate::figures::Standing;
+use crate::figures::JobFigures;
 use crate::lease::WorkerKey;
 use crate::queue::{ClassId, Place};
 use crate::spec::{History, JobSpec};
@@ -38,7 +38,7 @@ pub(crate) struct Job {
     /// Where it stands in the queue, while it waits.
     pub(crate) place: Option<Place>,
     /// As it was last added to the scheduler's figures.
-    pub(crate) counted: Option<Standing>,
+    pub(crate) counted: Option<JobFigures>,
     speeds: HashMap<WorkerKey, Speed>,
     latest_speed: Option<Speed>,
     best_speed: Option<(WorkerKey, Speed)>,
@@ -94,8 +94,8 @@ impl Job {
     }
 
     /// What the scheduler's figures should say of it now.
-    pub(crate) fn standing(&self, target: Duration) -> Standing {
-        Standing {
+    pub(crate) fn figures(&self, target: Duration) -> JobFigures {
+        JobFigures {
             kind: self.spec.kind,
             priority: self.spec.priority,
             state: self.state(),

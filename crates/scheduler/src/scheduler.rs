@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use model::{AttemptId, JobId};
 
 use crate::event::{Event, JobError};
-use crate::figures::{Figures, Standing};
+use crate::figures::{Figures, JobFigures};
 use crate::job::Job;
 use crate::lease::{Lane, Revocation, UnknownJob, WorkerKey};
 use crate::patience::Patience;
@@ -243,9 +243,9 @@ impl Scheduler {
     fn refresh(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (class, due) = (job.class, job.place_due());
-        let standing = job.standing(self.policy.lease_target);
-        let before = job.counted.replace(standing);
-        let has_more = due.is_some() && before.is_none_or(|before| before.open_tasks() < standing.open_tasks());
+        let figures = job.figures(self.policy.lease_target);
+        let before = job.counted.replace(figures);
+        let has_more = due.is_some() && before.is_none_or(|before| before.open_tasks() < figures.open_tasks());
         if job.place != due {
             if due.is_none() || job.place.is_none() {
                 self.leave_patience(id);
@@ -253,7 +253,7 @@ impl Scheduler {
             self.move_job(id);
             self.enter_patience(id);
         }
-        self.recount(class, before, Some(standing));
+        self.recount(class, before, Some(figures));
         self.refresh_stragglers(id);
         if has_more {
             self.workers.note_change(class);
@@ -270,11 +270,11 @@ impl Scheduler {
         before.into_iter().for_each(|place| self.queue.settle(place));
     }
 
-    fn recount(&mut self, class: ClassId, before: Option<Standing>, after: Option<Standing>) {
+    fn recount(&mut self, class: ClassId, before: Option<JobFigures>, after: Option<JobFigures>) {
         let is_served = self.workers.slots_for(class) > 0;
-        let open = |standing: Option<Standing>| standing.map_or(0, |standing| standing.open_tasks());
-        if let Some(standing) = before.or(after) {
-            self.queue.recount(class, standing.priority, open(before), open(after));
+        let open = |figures: Option<JobFigures>| figures.map_or(0, |figures| figures.open_tasks());
+        if let Some(figures) = before.or(after) {
+            self.queue.recount(class, figures.priority, open(before), open(after));
         }
         before.iter().for_each(|before| self.figures.subtract(before, is_served));
         after.iter().for_each(|after| self.figures.add(after, is_served));

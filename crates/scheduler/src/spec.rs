@@ -94,7 +94,7 @@ impl JobSpec {
 pub struct History {
     /// Tasks that are done or have no attempts left, as disjoint runs.
     pub over: Vec<Range<u64>>,
-    /// Those of them that have no attempts left.
+    /// Tasks of `over` that have no attempts left.
     pub failed: Vec<Range<u64>>,
     /// Tasks that failed and have attempts left, with the attempts that failed.
     pub retries: Vec<(Range<u64>, u32)>,

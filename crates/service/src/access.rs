@@ -92,7 +92,7 @@ impl FromStr for Rights {
 /// in the header.
 pub const TOKEN_COOKIE: &str = "divvy_token";
 
-/// Who sent a request. A handler takes it as an argument.
+/// The sender of a request. A handler takes it as an argument.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     name: Option<Arc<str>>,
@@ -125,7 +125,7 @@ impl Caller {
         self.rights.as_ref().is_none_or(|rights| rights.include(right))
     }
 
-    /// One who has shown no token where tokens are demanded.
+    /// A sender without a token where tokens are demanded.
     fn anonymous(rights: &[Right]) -> Self {
         Self { name: None, rights: Some(Rights(rights.to_vec())) }
     }

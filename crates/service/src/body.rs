@@ -148,7 +148,7 @@ fn unread(error: Option<&PayloadError>) -> ApiError {
 /// Works on a body: on this thread if it is short, else on one that may take its time, so that no other request waits.
 ///
 /// # Errors
-/// Those of `work`.
+/// The errors of `work`.
 pub async fn with_body<T: Send + 'static>(
     body: Body,
     work: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
@@ -160,7 +160,7 @@ pub async fn with_body<T: Send + 'static>(
 /// in the budget until the reservation is dropped.
 ///
 /// # Errors
-/// Those of `work`, or the budget is exhausted.
+/// The errors of `work`, or the budget is exhausted.
 pub async fn with_body_counted<T: Send + 'static>(
     body: Body,
     work: impl FnOnce(&[u8]) -> Result<(T, usize), ApiError> + Send + 'static,

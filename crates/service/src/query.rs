@@ -115,7 +115,7 @@ fn parse_message(name: &str, value: &str, error: &impl Display) -> String {
 /// The range that `a` and `b` of a query string name.
 ///
 /// # Errors
-/// One of them is missing, doubled, no integer from 0 to 2^64−1, or `a` is above `b`.
+/// `a` or `b` is missing, doubled or no integer from 0 to 2^64−1, or `a` is above `b`.
 pub fn range_from_query(query: &str) -> Result<NumberRange, ApiError> {
     let Query(parameters) = Query::parse(query)?;
     let (a, b) = (integer(&parameters, "a")?, integer(&parameters, "b")?);

@@ -68,7 +68,7 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
 /// Looks whether logging can be started.
 ///
 /// # Errors
-/// Those of [`init_logs`].
+/// The errors of [`init_logs`].
 pub(crate) fn check() -> anyhow::Result<()> {
     settings(DEFAULT_LOG).map(drop)
 }

@@ -192,7 +192,7 @@ struct LogPages {
     /// Whether a reader has kept it from being copied or begun anew.
     is_held: bool,
     all: i64,
-    /// Those that are not copied back.
+    /// Pages of the log that are not copied back.
     uncopied: i64,
 }
 

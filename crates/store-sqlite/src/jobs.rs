@@ -66,7 +66,7 @@ pub(crate) fn open(db: &Connection) -> rusqlite::Result<Vec<JobId>> {
     select.query_map([], |row| column::job_id(row, 0))?.collect()
 }
 
-/// Those of the jobs that are not over.
+/// The jobs of `only` that are not over.
 pub(crate) fn unfinished(
     db: &Connection,
     unreadable: &Unreadable,

@@ -54,7 +54,7 @@ pub(crate) fn events_from(db: &Connection, key: i64, seq: u64) -> rusqlite::Resu
     count.query_row((key, seq.column()), |row| column::count(row, 0))
 }
 
-/// Those of the jobs that have an event with this number or a higher one.
+/// The jobs of `jobs` that have an event with this number or a higher one.
 pub(crate) fn with_events_from(db: &Connection, seq: u64, jobs: Vec<JobKey>) -> rusqlite::Result<Vec<JobKey>> {
     let mut select = db.prepare_cached("SELECT 1 FROM events WHERE job = ?1 AND seq >= ?2")?;
     let mut found = Vec::new();

@@ -86,7 +86,7 @@ enum Query {
     Over,
 }
 
-/// Its caller, who may leave.
+/// The caller, which may be gone when the answer comes.
 struct Caller(Arc<Mutex<Query>>);
 
 impl Drop for Caller {

@@ -36,7 +36,7 @@ pub(crate) fn dropped(db: &Connection, limit: usize) -> rusqlite::Result<Vec<Str
     select.query_map([(limit as u64).column()], |row| row.get(0))?.collect()
 }
 
-/// Those of the objects that a row names.
+/// The objects of `names` that a row names.
 pub(crate) fn named(db: &Connection, names: Vec<String>) -> rusqlite::Result<Vec<String>> {
     let mut select = db.prepare_cached("SELECT 1 FROM results WHERE object = ?1")?;
     let mut named = Vec::new();

@@ -131,7 +131,7 @@ pub trait Reads: Send + Sync {
     /// Every job that is not over, in the order in which they came.
     fn open_jobs(&self) -> Reading<'_, Vec<JobId>>;
 
-    /// Those of the jobs that are not over, in the order in which they came; all of one moment.
+    /// The jobs of `jobs` that are not over, in the order in which they came; all of one moment.
     fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
     /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
@@ -163,7 +163,7 @@ pub trait Reads: Send + Sync {
     /// Every position, by stream.
     fn positions(&self) -> Reading<'_, Vec<(String, Position)>>;
 
-    /// Those of the jobs that have an event with this number or a higher one.
+    /// The jobs of `jobs` that have an event with this number or a higher one.
     fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>>;
 
     /// Jobs to be forgotten with the bytes that they take up, those that ended first in front.

@@ -10,7 +10,7 @@ const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 /// How long the clock must keep to a jump.
 const CONFIRMATION: Duration = Duration::from_hours(1);
 
-/// See the module.
+/// The calendar by which old jobs are deleted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Calendar {
     /// A moment by both clocks that is believed.

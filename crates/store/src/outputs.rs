@@ -66,9 +66,9 @@ pub(crate) fn recorded_twice(job: JobId, tasks: &Range<u64>) -> ReadError {
 /// The bytes of one output in pieces.
 #[derive(Debug)]
 pub enum OutputBytes {
-    /// Those of a row; none when they are read.
+    /// The bytes of a row; none when they are read.
     Inline(Option<Bytes>),
-    /// Those of an object.
+    /// The bytes of an object.
     Object(Box<ResultStream>),
 }
 

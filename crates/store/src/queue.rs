@@ -118,7 +118,7 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Queued>,
-    /// Those of them that a caller waits for.
+    /// Entries of `waiting` that a caller waits for.
     urgent: usize,
     /// Callers that are likely to wait soon, and until when the next group waits for them.
     expected: usize,

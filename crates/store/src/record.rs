@@ -143,7 +143,7 @@ pub struct UnfinishedJob {
     pub record: JobRecord,
     /// Tasks that succeeded or are out of attempts: disjoint, ascending, never adjacent.
     pub done: Vec<Range<u64>>,
-    /// Those of them that are out of attempts: disjoint, ascending, never adjacent.
+    /// Tasks of `done` that are out of attempts: disjoint, ascending, never adjacent.
     pub failed: Vec<Range<u64>>,
     /// Tasks that will be tried again, with how often they have failed: disjoint, ascending.
     pub retries: Vec<(Range<u64>, u32)>,
@@ -244,7 +244,7 @@ impl FromStr for Cursor {
 pub struct Attempt {
     /// The tasks.
     pub tasks: Range<u64>,
-    /// Who made it.
+    /// The worker of the attempt.
     pub worker: String,
     /// How it ended.
     pub end: AttemptEnd,

@@ -196,7 +196,7 @@ impl Store {
         Ok(self.unfinished_jobs(vec![id]).await?.pop())
     }
 
-    /// Those of the jobs that are not over and can be read, in the order in which they came.
+    /// The jobs of `ids` that are not over and can be read, in the order in which they came.
     ///
     /// # Errors
     /// They could not be read.

@@ -4,6 +4,8 @@
 //! moves in the job's own transaction, so a record that is read again changes nothing. A position keeps a mark of its last
 //! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
+mod marking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,7 +26,6 @@ use crate::client::Context;
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
 use crate::incoming::{idempotency_key, partition_of, poll};
-use crate::marks::Slot;
 use crate::partitions::{self, Begin, Partition, Place, mark, stream};
 use crate::settings::Settings;
 use crate::spans::{EndedRecord, RecordSpan};
@@ -61,10 +62,10 @@ pub trait Acceptor: Send + Sync + 'static {
     fn ended(&self, ended: EndedRecord<'_>);
 }
 
-/// See the module.
+/// Turns records of the topics of jobs into jobs.
 #[derive(Debug)]
 pub struct Intake<A> {
-    /// Where from.
+    /// The brokers that the records are read from.
     pub settings: Settings,
     /// The positions.
     pub store: Arc<Store>,
@@ -100,43 +101,6 @@ struct Session {
     /// Whether a topic was made anew: what was read since is void.
     made_anew: Arc<AtomicBool>,
     looked_at: Instant,
-}
-
-impl Session {
-    /// The marks that records leave, each with its place.
-    fn marks_left_by(&self, read: impl Iterator<Item = (Partition, Position)>) -> Vec<(Partition, Slot, Position)> {
-        let mut by_partition: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (partition, position) in read {
-            by_partition.entry(partition).or_default().push(position);
-        }
-        let marks = by_partition.into_iter().filter_map(|(partition, positions)| {
-            let left = self.places.get(&partition)?.marks.left_by(positions.into_iter());
-            Some(left.into_iter().map(move |(slot, position)| (partition, slot, position)))
-        });
-        marks.flatten().collect()
-    }
-
-    fn mark_move(&self, partition: Partition, slot: Slot, to: Position) -> Advance {
-        let from = self.places.get(&partition).map_or(0, |place| place.marks.stands_at(slot));
-        Advance { stream: slot.stream(&self.topics, partition), from, to, job: None }
-    }
-
-    fn put_marks(
-        &mut self,
-        marks: Vec<(Partition, Slot, Position)>,
-        answers: Vec<Result<Advanced, SubmitError>>,
-    ) -> Result<(), IntakeError> {
-        for ((partition, slot, to), answer) in marks.into_iter().zip(answers) {
-            if let Advanced::Elsewhere(position) = answer? {
-                let stream = slot.stream(&self.topics, partition);
-                return Err(IntakeError::Overtaken { stream, position });
-            }
-            if let Some(place) = self.places.get_mut(&partition) {
-                place.marks.put(slot, to);
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A record that is to be taken.

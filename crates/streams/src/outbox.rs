@@ -39,10 +39,10 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Publishes the event table.
 #[derive(Debug)]
 pub struct Outbox {
-    /// Where to.
+    /// The brokers that the events are published to.
     pub settings: Settings,
     /// Where from.
     pub store: Arc<Store>,

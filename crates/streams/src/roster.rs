@@ -18,9 +18,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Records that go to a broker together.
 const TOGETHER: u32 = 10_000;
 
-/// See the module.
+/// Publishes the workers' state.
 pub struct Roster {
-    /// Where to.
+    /// The brokers that the state is published to.
     pub settings: Settings,
     /// The workers as they are now.
     pub workers: Box<dyn Fn() -> Vec<WorkerStatus> + Send>,

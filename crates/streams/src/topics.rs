@@ -9,7 +9,7 @@ pub(crate) const DEFAULT_PREFIX: &str = "divvy";
 /// The longest prefix: Kafka takes names of 249 characters.
 pub(crate) const MAX_PREFIX_LENGTH: usize = 200;
 
-/// See the module. Cheap to clone.
+/// The prefix of the names of topics. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Topics(Arc<str>);
 

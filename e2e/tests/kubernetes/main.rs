@@ -15,6 +15,7 @@ mod images;
 mod monitoring;
 mod network;
 mod schema;
+mod sizes;
 mod tls;
 mod upgrade;
 mod workloads;

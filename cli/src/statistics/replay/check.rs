@@ -25,7 +25,7 @@ struct Stored {
     unknown: Vec<Key>,
 }
 
-/// See the module.
+/// Compares stored rows of statistics with the sums over events.
 pub(super) struct Check {
     counted: Statistics,
     /// The newest event before the first row was read: all rows have it.

@@ -5,7 +5,7 @@ use test_postgres::Server;
 
 use super::{Broker, Coordinator, eventually};
 
-/// See the module.
+/// Several coordinators over one PostgreSQL.
 pub(crate) struct Group {
     // Before the results, so that they end first.
     coordinators: Vec<Coordinator>,

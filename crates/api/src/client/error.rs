@@ -37,7 +37,7 @@ pub enum Error {
         detail: String,
     },
     /// The answer is too long, cut off or not what this version of the API has for the request.
-    #[error("{url} answered what is no answer of a grid")]
+    #[error("{url} does not answer as a coordinator of divvy does")]
     Answer {
         /// The grid.
         url: Url,

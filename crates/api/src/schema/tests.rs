@@ -60,8 +60,11 @@ fn described_events_have_the_fields_that_the_model_reads_and_writes() {
     assert_describes_fields::<JobEvent, model::JobEvent>(json!({
         "seq": 7, "job": "0198f0a2-7d3c-7c1e-8a55-0123456789ab", "type": "task-failed", "at": "2026-03-21T10:00:00Z",
         "kind": "sleep", "task": "nap", "tasks_done": 1, "tasks_total": 2, "error": "no luck",
-        "counts": {"attempts": 1},
+        "source": {"topic": "divvy.submit.5", "partition": 0, "offset": 17}, "counts": {"attempts": 1},
     }));
+    assert_describes_fields::<EventSource, model::EventSource>(
+        json!({"topic": "divvy.submit.5", "partition": 0, "offset": 17}),
+    );
     let durations = json!({"sum_us": 1001, "buckets": {"1250": 1}});
     assert_describes_fields::<Durations, model::Durations>(durations.clone());
     let counts = model::Counts::from_figures([1; model::Counts::FIGURES]);

@@ -18,11 +18,11 @@ use seccompiler::{BpfProgram, apply_filter};
 use super::filter::{self, Signals};
 use super::wire::{Bounds, Cage};
 
-/// The first Landlock that keeps signals inside.
-pub(crate) const SCOPED_SIGNALS_ABI: u32 = 6;
-/// The first one that keeps `truncate` inside.
+/// The first version of Landlock that keeps signals inside.
+const SCOPED_SIGNALS_ABI: u32 = 6;
+/// The first version of Landlock that keeps `truncate` inside.
 const TRUNCATE_ABI: u32 = 3;
-/// The newest one whose file rights are asked for.
+/// The newest version of Landlock whose file rights are asked for.
 const NEWEST_ABI: ABI = ABI::V7;
 /// Files that hold no data and that programs expect.
 const DEVICES: [(&str, bool); 4] =

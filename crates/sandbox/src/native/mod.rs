@@ -11,7 +11,6 @@ mod tree;
 mod watch;
 mod wire;
 
-pub(crate) use cage::SCOPED_SIGNALS_ABI;
 pub(crate) use executable::Executables;
 pub use executable::check_executable;
 pub(crate) use host::{Job, Supervisors};

@@ -31,7 +31,7 @@ pub(crate) struct Taken {
 
 /// What the open descriptors and the mappings of a process hold beside its memory.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct HeldResources {
     /// Bytes of unlinked files by inode.
     unlinked: HashMap<u64, u64>,
     /// Pipes and sockets, by their names, with the kernel memory that each may take.
@@ -40,7 +40,7 @@ pub(crate) struct Held {
     mapped: HashSet<u64>,
 }
 
-impl Held {
+impl HeldResources {
     pub(crate) fn unlinked_bytes(&self) -> u64 {
         self.unlinked.values().sum()
     }
@@ -130,7 +130,7 @@ pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
 ///
 /// # Errors
 /// When the process hides its descriptors.
-pub(crate) fn add_held(process: i32, scratch: &Path, held: &mut Held) -> io::Result<()> {
+pub(crate) fn add_held(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {
     let readable = add_descriptors(&format!("/proc/{process}/fd"), scratch, held)?;
     if readable == 0 {
         // The first thread may have ended; the others have descriptors.
@@ -141,7 +141,7 @@ pub(crate) fn add_held(process: i32, scratch: &Path, held: &mut Held) -> io::Res
     add_mapped(process, scratch, held)
 }
 
-fn add_descriptors(directory: &str, scratch: &Path, held: &mut Held) -> io::Result<usize> {
+fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) -> io::Result<usize> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
         Err(_) => return Ok(0),
@@ -166,7 +166,7 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut Held) -> io::Resu
     Ok(count)
 }
 
-fn add_mapped(process: i32, scratch: &Path, held: &mut Held) -> io::Result<()> {
+fn add_mapped(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {
     let maps = match fs::read(format!("/proc/{process}/maps")) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
         Err(_) => return Ok(()),

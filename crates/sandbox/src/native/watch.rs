@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::tree::{self, Held};
+use super::tree::{self, HeldResources};
 use super::wire::{Bound, Bounds, Start};
 use crate::scratch;
 
@@ -117,7 +117,7 @@ impl<'a> Watch<'a> {
 
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
         let limit = self.start.bounds.scratch_bytes;
-        let mut held = Held::default();
+        let mut held = HeldResources::default();
         let tree = tree::descendants(self.root, self.start.bounds.processes as usize);
         let hidden =
             tree.iter().filter(|process| tree::add_held(**process, &self.start.scratch, &mut held).is_err()).count();

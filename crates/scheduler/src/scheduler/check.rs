@@ -22,7 +22,7 @@ impl Scheduler {
     /// Every invariant that one look at the state can show.
     ///
     /// # Panics
-    /// One of them does not hold.
+    /// An invariant does not hold.
     pub fn check(&self) {
         self.check_jobs();
         self.check_leases();
@@ -45,7 +45,7 @@ impl Scheduler {
                 self.leases.iter().filter(|(_, record)| record.job == *id).map(|(attempt, _)| *attempt).collect();
             assert_eq!(job.leases, held);
             assert_eq!(job.place, job.place_due(), "one place for a job with open tasks, else none");
-            assert_eq!(job.counted, Some(job.standing(self.policy.lease_target)));
+            assert_eq!(job.counted, Some(job.figures(self.policy.lease_target)));
             let counts = job.counts();
             assert!(counts.pending + counts.running > 0, "a finished job is still here");
             waiting += usize::from(job.place.is_some());
@@ -94,7 +94,7 @@ impl Scheduler {
             jobs.running += u64::from(job.state() == JobState::Running);
             jobs.queued += u64::from(job.state() == JobState::Queued);
             demand.running += counts.running;
-            demand.wanted_slots += job.standing(self.policy.lease_target).wanted_slots;
+            demand.wanted_slots += job.figures(self.policy.lease_target).wanted_slots;
             let is_runnable = is_served && !job.is_paused;
             runnable[usize::from(job.spec.priority.get()) - 1] += if is_runnable { counts.pending } else { 0 };
         }

@@ -16,7 +16,7 @@ use super::eventually;
 /// The longest batch that is read.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 
-/// See the module.
+/// A receiver of spans.
 #[derive(Debug)]
 pub(crate) struct Collector {
     /// Where services send to.

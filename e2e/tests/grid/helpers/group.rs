@@ -14,7 +14,7 @@ use super::{Coordinator, JobClient, Proxy, Worker, eventually, get, try_get_now}
 /// The program of this release.
 const PROGRAM: &str = "divvy-coordinator";
 
-/// See the module.
+/// Several coordinators over one PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Group {
     // Before the database, so that they end first.

@@ -184,6 +184,12 @@ class Durations(TypedDict):
     sum_us: int
 
 
+class EventSource(TypedDict):
+    offset: int
+    partition: int
+    topic: str
+
+
 class Explanation(TypedDict):
     reasons: list[str]
     state: JobState
@@ -221,6 +227,7 @@ class JobEvent(TypedDict):
     job: JobId
     kind: NotRequired[JobKind | None]
     seq: int
+    source: NotRequired[EventSource | None]
     task: NotRequired[str | None]
     tasks_done: NotRequired[int | None]
     tasks_total: NotRequired[int | None]

@@ -153,6 +153,16 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn release(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
+        let ActiveLease { job, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        // A heartbeat that was written before may list it.
+        if self.is_stored(job) {
+            self.voided.insert(attempt);
+        }
+        self.take_back(attempt, now)
+    }
+
+    /// Takes the tasks of a lease back at no cost. The attempt may be adopted again.
+    pub(crate) fn take_back(&mut self, attempt: AttemptId, now: Now) -> Result<(), StaleAttempt> {
         let ActiveLease { lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         self.scheduler.release(attempt, now.instant)?;
         self.settle(now);

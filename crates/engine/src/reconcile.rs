@@ -157,8 +157,8 @@ impl Engine {
         for attempt in never_came {
             // A worker that loses what it is sent gets nothing more for a while; its tasks did no wrong.
             self.blame(key, Blame::Connection, now);
-            // It may have ended meanwhile.
-            let _ = self.release(attempt, now);
+            // It may have ended meanwhile, and it is adopted if it arrives after all.
+            let _ = self.take_back(attempt, now);
         }
     }
 }

@@ -239,6 +239,39 @@ fn a_lease_that_never_came_comes_back_unharmed_after_two_heartbeats() {
 }
 
 #[test]
+fn a_lease_that_arrives_after_it_was_given_up_is_adopted() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    grid.engine.connection_broke(order.attempt, grid.now);
+    for _ in 0..2 {
+        grid.engine.heartbeat(key, &[], grid.now);
+    }
+    assert!(!grid.engine.is_leased(order.attempt));
+    let listed = [held(&order, HeldState::Running)];
+    assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), Reconciled::default());
+    assert!(grid.engine.is_leased(order.attempt));
+}
+
+#[test]
+fn a_lease_that_its_worker_gave_back_is_not_adopted_from_a_heartbeat_that_was_written_before() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let order = grid.order(1, 0);
+    // Its task stays open, and could be adopted.
+    grid.engine.stop(grid.now);
+    grid.engine.release(order.attempt, grid.now).expect("leased");
+    let listed = [held(&order, HeldState::Finished)];
+    assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), settled(&[order.attempt]));
+    for _ in 0..2 {
+        assert_eq!(grid.engine.heartbeat(key, &[], grid.now), Reconciled::default());
+    }
+    assert_eq!(grid.effects(), Vec::<String>::new(), "the worker is not to blame");
+}
+
+#[test]
 fn a_lease_whose_connection_broke_goes_on_as_long_as_it_is_listed() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

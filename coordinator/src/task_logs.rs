@@ -97,9 +97,7 @@ pub(crate) async fn keep_abandoned(logs: Arc<TaskLogs>, store: Arc<Store>, drive
     loop {
         ticks.tick().await;
         for (attempt, live) in logs.take_abandoned(&driver, Instant::now()) {
-            if let Err(error) = logs.store(attempt, live.worker, live.offset, live.text, &store).await {
-                debug!(%error, job_id = %attempt.job, task = attempt.task, "the log of a lost attempt is not stored");
-            }
+            logs.store_abandoned(attempt, live, &store).await;
         }
     }
 }
@@ -141,6 +139,20 @@ impl TaskLogs {
             Err(_) => self.logs().uncount(job, bytes),
         }
         stored
+    }
+
+    /// Stores the log of an attempt that ended without a last report. Where nothing can be stored, the next sweep tries again.
+    async fn store_abandoned(&self, attempt: Attempt, live: Live, store: &Store) {
+        let (worker, text) = (live.worker.clone(), live.text.clone());
+        match self.store(attempt, worker, live.offset, text, store).await {
+            Ok(()) => self.logs().note_abandoned(attempt),
+            Err(error) => {
+                debug!(%error, job_id = %attempt.job, task = attempt.task, "the log of a lost attempt is not stored");
+                if !matches!(error, WriteError::Refused(_) | WriteError::Corrupt(_)) {
+                    self.logs().put_back(attempt, live);
+                }
+            }
+        }
     }
 
     /// None for a log that is not to be stored, or not once more.
@@ -256,11 +268,21 @@ impl Logs {
             }
             now.duration_since(*live.unleased_since.get_or_insert(now)) >= ABANDONED_AFTER
         };
-        let taken: Vec<_> = self.live.extract_if(is_abandoned).collect();
-        self.abandoned.extend(taken.iter().map(|(attempt, _)| *attempt));
-        let surplus = self.abandoned.len().saturating_sub(MAX_LIVE_LOGS);
-        self.abandoned.drain(..surplus);
-        taken
+        self.live.extract_if(is_abandoned).collect()
+    }
+
+    fn note_abandoned(&mut self, attempt: Attempt) {
+        if self.abandoned.len() >= MAX_LIVE_LOGS {
+            self.abandoned.pop_front();
+        }
+        self.abandoned.push_back(attempt);
+    }
+
+    /// Shows a log again that could not be stored, unless its worker has reported it meanwhile.
+    fn put_back(&mut self, attempt: Attempt, live: Live) {
+        if self.live.len() < MAX_LIVE_LOGS && !self.has_ended(&attempt) {
+            self.live.entry(attempt).or_insert(live);
+        }
     }
 
     /// Whether a log that has ended is to be stored.

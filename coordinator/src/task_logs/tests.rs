@@ -71,6 +71,32 @@ async fn a_log_that_cannot_be_stored_takes_no_room() {
 }
 
 #[tokio::test]
+async fn a_log_of_a_lost_worker_that_cannot_be_stored_is_not_given_up() {
+    let (logs, memory, start) = (TaskLogs::default(), store::memory::Memory::new(), Instant::now());
+    let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+    let store = memory.store(retention).expect("a thread");
+    let attempt = attempt(1, 0);
+    show(&logs, attempt, "so far");
+    let take = |after: Duration| logs.logs().take_unleased(&HashSet::new(), start + after);
+    assert!(take(Duration::ZERO).is_empty());
+    memory.set_failing(Some(WriteError::Unavailable("no route".to_owned())));
+    for (attempt, live) in take(ABANDONED_AFTER) {
+        logs.store_abandoned(attempt, live, &store).await;
+    }
+    assert_eq!(logs.live(attempt.job, &(0..9)).len(), 1);
+    assert!(!logs.logs().has_ended(&attempt), "a last report would be thrown away");
+    memory.set_failing(None);
+    while !logs.logs().stored.contains(&attempt) {
+        for (attempt, live) in take(ABANDONED_AFTER) {
+            logs.store_abandoned(attempt, live, &store).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(logs.live(attempt.job, &(0..9)).is_empty());
+    assert!(logs.logs().has_ended(&attempt));
+}
+
+#[tokio::test]
 async fn a_last_report_that_comes_twice_is_stored_once_and_a_late_one_shows_nothing() {
     let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
     let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };

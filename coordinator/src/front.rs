@@ -29,7 +29,8 @@ const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
-/// How long the name server and then the coordinator's host may take: where a pod is gone with its address nobody answers.
+/// How long the name server and then each address of the coordinator may take: where a pod is gone with its address nobody
+/// answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Between two tries to reach it.
@@ -188,17 +189,8 @@ impl Front {
 
     async fn try_to_connect(&self) -> io::Result<TcpStream> {
         let addresses = self.addresses().await?;
-        let connecting = async {
-            let mut last = io::Error::other("the name has no address");
-            for address in addresses {
-                match TcpStream::connect(address).await {
-                    Ok(server) => return mind_service(&server).map(|()| server),
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        };
-        timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let server = first_of(&addresses, TcpStream::connect::<SocketAddr>).await?;
+        mind_service(&server).map(|()| server)
     }
 
     /// The coordinator's addresses. While the name server is away they are the last ones: a Service keeps its own.
@@ -215,9 +207,40 @@ impl Front {
     }
 }
 
+/// Connects to the first address that takes a connection; one that is silent leaves their time to the others.
+async fn first_of<T, F: Future<Output = io::Result<T>>>(
+    addresses: &[SocketAddr],
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T> {
+    let mut last = io::Error::other("the name has no address");
+    for address in addresses {
+        match timeout(CONNECT_TIMEOUT, connect(*address)).await {
+            Ok(Ok(server)) => return Ok(server),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_keep_the_next_one_from_being_tried() {
+        let addresses = [1, 2, 3].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let connect = |address: SocketAddr| async move {
+            match address.port() {
+                1 => Err(io::ErrorKind::ConnectionRefused.into()),
+                2 => std::future::pending::<io::Result<SocketAddr>>().await,
+                _ => Ok(address),
+            }
+        };
+        assert_eq!(first_of(&addresses, connect).await.expect("the last one"), addresses[2]);
+        assert!(first_of(&addresses[..2], connect).await.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut));
+        assert!(first_of(&[], connect).await.is_err());
+    }
 
     #[tokio::test]
     async fn last_addresses_serve_while_the_name_is_not_found() {

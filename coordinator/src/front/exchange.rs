@@ -143,8 +143,7 @@ fn has_idempotency_key(request: &[u8]) -> bool {
     lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
 }
 
-/// Whether nothing follows the first request: a client may send the next one, which may be any, before the answer. Of a chunked
-/// body the end is not looked for.
+/// Whether nothing follows the first request: a client may send the next one, which may be any, before the answer.
 fn is_one_request(sent: &[u8]) -> bool {
     let ends = [b"\n\r\n".as_slice(), b"\n\n"].map(|blank| {
         let place = sent.windows(blank.len()).position(|bytes| bytes == blank);
@@ -153,11 +152,46 @@ fn is_one_request(sent: &[u8]) -> bool {
     let Some(end) = ends.into_iter().flatten().min() else { return true };
     let (head, body) = sent.split_at(end);
     if value_of(head, b"transfer-encoding:").is_some() {
-        return true;
+        return is_one_chunked(body);
     }
     let length =
         value_of(head, b"content-length:").and_then(|length| std::str::from_utf8(length).ok()?.parse::<usize>().ok());
     body.len() <= length.unwrap_or(0)
+}
+
+/// Whether nothing follows a chunked body (RFC 9112, 7.1), which may have come in part. A body with a size that is none is
+/// refused, whatever follows it.
+fn is_one_chunked(mut body: &[u8]) -> bool {
+    while let Some((line, rest)) = split_line(body) {
+        let size = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let Some(size) = std::str::from_utf8(size).ok().and_then(|size| usize::from_str_radix(size, 16).ok()) else {
+            return false;
+        };
+        if size == 0 {
+            return has_only_trailers(rest);
+        }
+        let Some(after) = rest.get(size..) else { return true };
+        let Some(next) = after.strip_prefix(b"\r\n") else { return after.len() < 2 };
+        body = next;
+    }
+    true
+}
+
+/// Whether nothing follows the empty line after the fields behind the last chunk.
+fn has_only_trailers(mut trailers: &[u8]) -> bool {
+    while let Some((line, rest)) = split_line(trailers) {
+        if line.trim_ascii().is_empty() {
+            return rest.is_empty();
+        }
+        trailers = rest;
+    }
+    true
+}
+
+/// The first line, with its end, and what follows it; none where its end has not come.
+fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    bytes.split_at_checked(end + 1)
 }
 
 /// The value of the first header of a name, which is in lower case and ends with the colon.
@@ -202,6 +236,10 @@ mod tests {
             "PUT /x HTTP/1.1\r\nContent-Length: 4\r\n\r\n\n\nab",
             "PUT /x HTTP/1.1\r\ncontent-length:4\r\n\r\nab",
             "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nA;b=c\r\n0\r\n\r\n56789\r\n0\r\nTrailer: a\r\n\r\n",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n",
             "",
         ] {
             assert!(is_one_request(alone.as_bytes()), "{alone:?}");
@@ -210,6 +248,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /v1/jobs HTTP/1.1\r\n",
             "GET / HTTP/1.1\nHost: a\n\nPOST",
             "PUT /x HTTP/1.1\r\nContent-Length: 2\r\n\r\nabPOST",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nPOST /v1/jobs HTTP/1.1\r\n",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nTrailer: a\r\n\r\nP",
+            "PUT /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nPOST /v1/jobs HTTP/1.1\r\n",
         ] {
             assert!(!is_one_request(followed.as_bytes()), "{followed:?}");
         }

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ const LOOKED_AT_FAILED: usize = 100;
 #[derive(Debug)]
 pub(super) struct Snapshot {
     taken: Instant,
+    /// The changes that were made before.
+    changes: u64,
     content: u64,
     pub(super) version: u64,
     /// The number of the newest event when it was taken.
@@ -72,11 +74,18 @@ pub(crate) struct Dashboard {
     /// Tells the versions of one coordinator from those of another.
     instance: u32,
     last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
-    /// Whether somebody has changed what the last snapshot shows.
-    is_outdated: AtomicBool,
+    /// Changes of what snapshots show.
+    changes: AtomicU64,
     history: Mutex<VecDeque<Sample>>,
     /// The versions of the last snapshot; changes once a second while somebody listens.
     ticks: watch::Sender<String>,
+}
+
+impl Snapshot {
+    /// Whether it is young enough, and nothing has been changed since by those who look.
+    fn is_fresh(&self, changes: u64) -> bool {
+        self.changes == changes && self.taken.elapsed() < FRESH
+    }
 }
 
 impl Dashboard {
@@ -84,7 +93,7 @@ impl Dashboard {
         Self {
             instance: fastrand::u32(..),
             last: tokio::sync::Mutex::new(None),
-            is_outdated: AtomicBool::new(false),
+            changes: AtomicU64::new(0),
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
         }
@@ -94,18 +103,19 @@ impl Dashboard {
     pub(super) async fn snapshot(&self, state: &State) -> Result<Arc<Snapshot>, ApiError> {
         // Held while it is made: those that ask meanwhile get the same.
         let mut last = self.last.lock().await;
-        let is_outdated = self.is_outdated.swap(false, Ordering::Relaxed);
-        if let Some(fresh) = last.as_ref().filter(|last| !is_outdated && last.taken.elapsed() < FRESH) {
+        // Before it is made: a change that comes meanwhile has the next page make another one.
+        let changes = self.changes.load(Ordering::Relaxed);
+        if let Some(fresh) = last.as_ref().filter(|last| last.is_fresh(changes)) {
             return Ok(Arc::clone(fresh));
         }
-        let snapshot = Arc::new(take(state, last.as_deref()).await?);
+        let snapshot = Arc::new(take(state, changes, last.as_deref()).await?);
         *last = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }
 
     /// Has the next page show a change that was made just now.
     pub(crate) fn outdate(&self) {
-        self.is_outdated.store(true, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The name of a snapshot's version.
@@ -189,7 +199,7 @@ fn version_of_event(latest_event: u64) -> String {
     format!("e{latest_event}")
 }
 
-async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
+async fn take(state: &State, changes: u64, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
     let latest_event = *state.store.latest_event().borrow();
     let stats = match stats::stats(state) {
         Ok(stats) => Some(stats),
@@ -208,6 +218,7 @@ async fn take(state: &State, last: Option<&Snapshot>) -> Result<Snapshot, ApiErr
     };
     Ok(Snapshot {
         taken: Instant::now(),
+        changes,
         content,
         version,
         latest_event,
@@ -297,4 +308,37 @@ fn fingerprint(stats: Option<&Stats>, workers: &[WorkerSummary], latest_event: u
         (load, worker.last_seen_ms_ago.saturating_sub(1_000) / 1_000).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_outdated_until_another_one_is_made() {
+        let dashboard = Dashboard::new();
+        let changes = || dashboard.changes.load(Ordering::Relaxed);
+        let taken = |changes| Snapshot {
+            // It is as young for as long as the test runs.
+            taken: Instant::now() + Duration::from_hours(1),
+            changes,
+            content: 0,
+            version: 1,
+            latest_event: 0,
+            stats: None,
+            workers: Vec::new(),
+            slots: (0, 0),
+            running: Vec::new(),
+            stuck: Vec::new(),
+            failed: Vec::new(),
+        };
+        let before = taken(changes());
+        assert!(before.is_fresh(changes()));
+        dashboard.outdate();
+        // The first read may fail.
+        for _ in 0..2 {
+            assert!(!before.is_fresh(changes()));
+        }
+        assert!(taken(changes()).is_fresh(changes()));
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) struct SimulatedWorkers {
     driver: Arc<Driver>,
     supervisor: Supervisor,
     keys: Arc<DashMap<WorkerKey, ()>>,
+    /// The simulations that have their workers.
+    started: Arc<DashMap<Uuid, ()>>,
     busy: Arc<AtomicU64>,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn labels(simulation: Uuid) -> Labels {
 
 impl SimulatedWorkers {
     pub(crate) fn new(driver: Arc<Driver>, supervisor: Supervisor) -> Self {
-        Self { driver, supervisor, keys: Arc::new(DashMap::new()), busy: Arc::default() }
+        Self { driver, supervisor, keys: Arc::default(), started: Arc::default(), busy: Arc::default() }
     }
 
     /// How many there are, of one slot each.
@@ -70,8 +72,12 @@ impl SimulatedWorkers {
         if self.keys.len() + workers as usize > MAX_WORKERS { Err(TooManyWorkers) } else { Ok(()) }
     }
 
-    /// Starts the workers of a simulation; they leave when its jobs are over.
+    /// Starts the workers of a simulation, unless it has them already, as where two requests with one key accept a part of its
+    /// jobs each. They leave when its jobs are over.
     pub(crate) fn start(&self, simulation: Uuid, workers: u32, jobs: Vec<JobId>) {
+        if self.started.insert(simulation, ()).is_some() {
+            return;
+        }
         let join = |number: u32| {
             let name = format!("simulated-{}-{number}", simulation.simple());
             let announcement = WorkerAnnouncement {
@@ -101,6 +107,7 @@ impl SimulatedWorkers {
                 this.driver.input(|engine, now| engine.lose(key, now));
                 this.keys.remove(&key);
             }
+            this.started.remove(&simulation);
         });
     }
 
@@ -135,5 +142,33 @@ impl SimulatedWorkers {
                 End::Done
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Engine;
+    use store::Retention;
+    use store::memory::Memory;
+
+    use super::*;
+    use crate::clock::now;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_simulation_that_two_requests_start_has_its_workers_once() {
+        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
+        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let (driver, _queues) = Driver::new(Engine::new(Config::default().engine_settings(1), now()), store);
+        let workers = SimulatedWorkers::new(driver, Supervisor::default());
+        // Once more when it is over, as under a key whose jobs have been forgotten.
+        for _ in 0..2 {
+            workers.start(Uuid::nil(), 3, Vec::new());
+            workers.start(Uuid::nil(), 3, Vec::new());
+            assert_eq!(workers.count(), 3);
+            while workers.count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A store in memory, for simulations and tests. It can be told to fail, lose, hold and delay commits, and is reopened
+//! A store in memory, for simulations and tests. It can be told to fail, lose and hold commits, and is reopened
 //! with what was committed; a copy of it is what a crash would leave. A simulation calls the backend itself, in its own
 //! time; [`Memory::store`] starts a writer as for any store.
 
@@ -10,7 +10,6 @@ mod state;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use model::JobId;
 use tokio::sync::watch;
@@ -54,7 +53,6 @@ struct Control {
     damaged: BTreeSet<JobId>,
     /// Reads of open jobs that are still to fail.
     failing_reads: usize,
-    delay: Duration,
     is_held: bool,
     /// Batches that wait until they are released.
     waiting: usize,
@@ -152,11 +150,6 @@ impl Memory {
         lock(&self.shared.control).failing_reads = count;
     }
 
-    /// Every batch takes so long, on the writer's own thread.
-    pub fn set_delay(&self, delay: Duration) {
-        lock(&self.shared.control).delay = delay;
-    }
-
     /// Batches that wait because commits are held.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -197,16 +190,10 @@ impl MemoryBackend {
             control = self.shared.released.wait(control).unwrap_or_else(PoisonError::into_inner);
         }
         control.waiting -= 1;
-        let fault = match &control.failing {
+        match &control.failing {
             Some(error) => Fault::RolledBack(error.clone()),
             None => control.faults.pop_front().unwrap_or(Fault::None),
-        };
-        let delay = control.delay;
-        drop(control);
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
         }
-        fault
     }
 }
 

@@ -2,6 +2,7 @@
 //! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
 
 mod patience;
+mod reports;
 mod waits;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::contact::describe;
 use crate::coordinators::Endpoint;
 
 use patience::Patience;
+use reports::Reports;
 use waits::{Waiting, Waits};
 
 /// How soon a thread that waits notices that its computation was stopped.
@@ -90,13 +92,14 @@ pub(crate) struct Courier {
     epoch: watch::Sender<u64>,
     /// How long attempts have waited for a coordinator.
     waits: Waits,
+    reports: Reports,
 }
 
 impl Courier {
     /// For threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
-        let (current, waits) = (Mutex::default(), Waits::default());
-        Self { client, credential, runtime, current, epoch: watch::Sender::new(0), waits }
+        let (current, waits, reports) = (Mutex::default(), Waits::default(), Reports::default());
+        Self { client, credential, runtime, current, epoch: watch::Sender::new(0), waits, reports }
     }
 
     /// A client for what takes as long as it takes; each report has its own limit.
@@ -248,10 +251,18 @@ impl Courier {
     /// Reports until the report is taken or refused, for about a minute. Blocks the calling thread for [`REPORT_TIMEOUT`] at
     /// most; the report goes on after that.
     pub(crate) fn report(self: &Arc<Self>, path: Vec<String>, body: impl serde::Serialize + Send + Sync + 'static) {
-        let this = Arc::clone(self);
-        let reporting = self.runtime.spawn(async move { this.report_until_taken(&path, &body).await });
+        let (this, under_way) = (Arc::clone(self), self.reports.begin());
+        let reporting = self.runtime.spawn(async move {
+            this.report_until_taken(&path, &body).await;
+            drop(under_way);
+        });
         // A report that is not taken is logged by its task.
         let _ = self.runtime.block_on(async { timeout(REPORT_TIMEOUT, reporting).await });
+    }
+
+    /// Waits for the reports that are under way, for `patience` at most. Returns whether all have ended.
+    pub(crate) async fn finish(&self, patience: Duration) -> bool {
+        self.reports.finish(patience).await
     }
 
     async fn report_until_taken(&self, path: &[String], body: &impl serde::Serialize) {

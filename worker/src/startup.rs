@@ -40,6 +40,9 @@ const HTTP_THREADS: usize = 1;
 /// How long the slots may take to end stopped computations: a program has half a second of grace, and its files are removed.
 const SLOTS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long what programs wrote last may take to be reported when the slots have ended.
+const REPORTS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long answers may still take to be written once nothing is held any more.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -112,7 +115,7 @@ impl Worker {
         let mut serving = tokio::spawn(server);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
         let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
-        let messengers = Messengers { credential, courier };
+        let messengers = Messengers { credential, courier: Arc::clone(&courier) };
         let mut announcements = announce(&config, &state, worker_id, address.port(), presence, messengers, abilities)?;
         tokio::select! {
             () = stop => (),
@@ -129,7 +132,13 @@ impl Worker {
             warn!(leases = returned.len(), "handing back leases that were not finished and settled in time");
         }
         // A program whose worker has gone is killed at once.
-        tokio::join!(announcements.stop(returned), state.executor.finish(SLOTS_TIMEOUT));
+        let ending = async {
+            state.executor.finish(SLOTS_TIMEOUT).await;
+            if !courier.finish(REPORTS_TIMEOUT).await {
+                warn!("no coordinator took all that programs wrote last to stderr");
+            }
+        };
+        tokio::join!(announcements.stop(returned), ending);
         server_handle.stop(true).await;
         serving.await.context("join the server")?.context("serve")
     }

@@ -1,7 +1,9 @@
-//! What the kernel has to contain native programs with.
+//! What the kernel has to run and contain native programs with.
 
 use std::fmt;
 use std::path::Path;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::native::{has_seccomp_filters, landlock_abi};
 
@@ -15,6 +17,8 @@ pub struct Capabilities {
     pub seccomp: bool,
     /// `/proc` lists the children of each process, which every watch over a native or named program needs.
     pub process_tree: bool,
+    /// Files in the sandbox's directory can be executed: its file system is not mounted `noexec`.
+    pub executable_files: bool,
 }
 
 /// Something that native programs need.
@@ -29,20 +33,33 @@ pub enum Missing {
     ProcessTree,
     /// Rules and a list of system calls for this processor.
     Architecture,
+    /// A directory whose file system is not mounted `noexec`.
+    ExecutableFiles,
 }
 
 impl Capabilities {
-    /// Asks the kernel.
-    pub fn probe() -> Self {
+    /// Asks the kernel, also about the directory that has the executables.
+    pub(crate) fn probe(directory: &Path) -> Self {
         Self {
             landlock_abi: landlock_abi(),
             seccomp: has_seccomp_filters(),
             process_tree: Path::new("/proc/thread-self/children").exists(),
+            // Where it does not say, running one tells.
+            executable_files: statvfs(directory).map_or(true, |stat| !stat.f_flag.contains(StatVfsMountFlags::NOEXEC)),
         }
     }
 
     /// What is missing to run uploaded executables; empty when they can be contained.
     pub fn missing_for_native(&self) -> Vec<Missing> {
+        let mut missing = self.missing_for_cage();
+        if !self.executable_files {
+            missing.push(Missing::ExecutableFiles);
+        }
+        missing
+    }
+
+    /// What is missing to contain a process.
+    pub(crate) fn missing_for_cage(&self) -> Vec<Missing> {
         let mut missing = self.missing_for_named();
         if self.landlock_abi == 0 {
             missing.push(Missing::Landlock);
@@ -69,6 +86,24 @@ impl fmt::Display for Missing {
             Self::Seccomp => "seccomp filters",
             Self::ProcessTree => "/proc with lists of children (CONFIG_PROC_CHILDREN)",
             Self::Architecture => "a list of system calls for this processor",
+            Self::ExecutableFiles => "a directory for programs whose file system is not mounted `noexec`",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_executes_no_files_refuses_native_programs_and_keeps_the_cage() {
+        let temporary = tempfile::tempdir().expect("a directory");
+        let found = Capabilities::probe(temporary.path());
+        let without = Capabilities { executable_files: false, ..found };
+        assert_eq!(without.missing_for_native().last(), Some(&Missing::ExecutableFiles));
+        assert_eq!(without.missing_for_cage(), found.missing_for_cage());
+        assert_eq!(without.missing_for_named(), found.missing_for_named());
+        let with = Capabilities { executable_files: true, ..found };
+        assert_eq!(with.missing_for_native(), found.missing_for_cage());
     }
 }

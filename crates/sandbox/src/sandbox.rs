@@ -134,7 +134,7 @@ impl Sandbox {
         let scratch = private_directory(&config.directory)
             .and_then(|()| ScratchRoot::open(&config.directory.join("scratch")))
             .map_err(at)?;
-        let mut capabilities = Capabilities::probe();
+        let mut capabilities = Capabilities::probe(&config.directory);
         capabilities.landlock_abi = capabilities.landlock_abi.min(config.newest_landlock_abi);
         Ok(Self {
             #[cfg(feature = "wasm")]
@@ -298,7 +298,7 @@ impl Sandbox {
         let helper = self.config.helper.clone();
         let argv = vec![utf8(&helper)?];
         let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
-        let cage = self.capabilities.missing_for_native().is_empty().then(|| self.cage(helper));
+        let cage = self.capabilities.missing_for_cage().is_empty().then(|| self.cage(helper));
         conclude(self.supervisors.run(&Job { cage, ..job }, stop, &mut |_| {})?, call)
     }
 }

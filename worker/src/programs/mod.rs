@@ -94,7 +94,7 @@ fn abilities(config: &Config, sandbox: &Sandbox, named: &NamedPrograms) -> Progr
     let missing = capabilities.missing_for_native();
     if config.allow_native && !missing.is_empty() {
         let missing = list(&missing);
-        warn!(missing, "this worker refuses native executables: the kernel cannot contain them");
+        warn!(missing, "this worker refuses native executables: it cannot run or contain them");
     }
     let native = config.allow_native && missing.is_empty();
     let missing = capabilities.missing_for_named();

@@ -1,6 +1,8 @@
 //! Logs on stderr.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write, stderr};
+use std::panic::{self, PanicHookInfo};
 
 use anyhow::{Context, anyhow, ensure};
 use serde::Deserialize;
@@ -60,6 +62,8 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
         LogFormat::Json => {
             let logs = logs.json().flatten_event(true);
             logs.map_event_format(|inner| WithTrace { inner, is_json: true }).init();
+            // Without the log: a panic may be that of a thread that writes to it.
+            panic::set_hook(Box::new(|panic| drop(writeln!(stderr(), "{}", as_json("ERROR", &told(panic))))));
         }
     }
     Ok(())
@@ -125,6 +129,13 @@ fn as_json(level: &str, message: &str) -> String {
     json!({ "timestamp": timestamp, "level": level, "message": message, "target": "service" }).to_string()
 }
 
+/// Where a panic is and what it says, with the backtrace where the environment asks for one.
+fn told(panic: &PanicHookInfo<'_>) -> String {
+    let (thread, backtrace) = (std::thread::current(), Backtrace::capture());
+    let told = format!("thread {} {panic}", thread.name().unwrap_or("without a name"));
+    if backtrace.status() == BacktraceStatus::Captured { format!("{told}\n{backtrace}") } else { told }
+}
+
 /// Whether stderr is a terminal that may be coloured; see <https://no-color.org>.
 fn is_coloured() -> bool {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -133,7 +144,30 @@ fn is_coloured() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn a_panic_is_one_line_of_json_with_its_thread_and_place() {
+        let (sender, lines) = mpsc::channel();
+        // Other tests may panic meanwhile; nobody listens after this one.
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| drop(sender.send(as_json("ERROR", &told(panic))))));
+        let panicking = thread::Builder::new().name("slot-7".to_owned());
+        let panicking = panicking.spawn(|| assert!(black_box(false), "first\nsecond")).expect("a thread");
+        let ended = panicking.join();
+        panic::set_hook(before);
+        assert!(ended.is_err());
+        let line = lines.iter().find(|line| line.contains("slot-7")).expect("it is told");
+        assert!(!line.contains('\n'), "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        let message = line["message"].as_str().expect("a text");
+        assert!(message.contains("telemetry.rs") && message.contains("first\nsecond"), "{message}");
+        assert_eq!(line["level"], "ERROR");
+    }
 
     #[test]
     fn a_word_that_is_no_level_is_refused_instead_of_silencing_the_log() {

@@ -56,11 +56,22 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
             return;
         }
+        // The intake goes on with the other brokers.
+        let is_intake = self.figures.as_ref().is_some_and(|(_, part)| *part == Part::Intake);
+        if is_intake && is_of_one_broker(&error) {
+            return;
+        }
         // The roster hears of each record.
         if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
             figures.failed(*part, cause(&error, reason));
         }
     }
+}
+
+/// Whether a broker cannot be reached, which says nothing of the others: librdkafka connects to it again by itself.
+pub(crate) fn is_of_one_broker(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{BrokerTransportFailure, OperationTimedOut, Resolve};
+    matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
 /// librdkafka counts brokers that it has forgotten meanwhile: "0/2 brokers are down".
@@ -102,5 +113,19 @@ mod tests {
         let told = |code| cause(&KafkaError::Global(code), "0/2 brokers are down").to_owned();
         assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
         assert_eq!(told(RDKafkaErrorCode::Authentication), "0/2 brokers are down");
+    }
+
+    #[test]
+    fn a_broker_that_is_away_stops_the_intake_only_with_all_others() {
+        let figures = Arc::new(Figures::default());
+        let context = Context::of(&figures, Part::Intake);
+        let errors = || figures.stats(0).errors.len();
+        context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "one:1: connection refused");
+        assert_eq!(errors(), 0);
+        context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "2/2 brokers are down");
+        assert_eq!(errors(), 1);
+        let is_passed = |code| is_of_one_broker(&KafkaError::MessageConsumption(code));
+        assert!(is_passed(RDKafkaErrorCode::BrokerTransportFailure) && is_passed(RDKafkaErrorCode::Resolve));
+        assert!(!is_passed(RDKafkaErrorCode::AllBrokersDown) && !is_passed(RDKafkaErrorCode::Authentication));
     }
 }

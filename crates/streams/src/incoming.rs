@@ -7,7 +7,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 
-use crate::client::Context;
+use crate::client::{Context, is_of_one_broker};
 use crate::partitions::Partition;
 use crate::topics::Topics;
 
@@ -35,12 +35,14 @@ pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> 
 }
 
 /// The next record that comes within `patience`. The group's coordinator is asked for by librdkafka itself: that a broker
-/// refuses it does not matter where the group keeps nothing.
+/// refuses it does not matter where the group keeps nothing. Nor does a broker that is away while there are others: without
+/// all of them there is another error.
 pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Option<Result<OwnedMessage, KafkaError>> {
     loop {
         match consumer.poll(patience)? {
             Ok(record) => return Some(Ok(record.detach())),
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => (),
+            Err(error) if is_of_one_broker(&error) => (),
             Err(error) => return Some(Err(error)),
         }
     }

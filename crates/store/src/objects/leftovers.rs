@@ -98,7 +98,7 @@ fn is_old(part: &DirEntry, now: Timestamp) -> Option<bool> {
 }
 
 /// What is in a directory that may not be there, or be gone.
-fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.flatten().collect()),
         Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => Ok(Vec::new()),

@@ -2,7 +2,9 @@
 //! hash. Only what has this hash becomes visible under the name, so that an object that is there is the one that is meant.
 
 use std::collections::HashSet;
+use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -11,6 +13,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::leftovers::entries;
 use super::parts::Parts;
 use super::{Objects, ResultStream};
 use crate::backend::Reads;
@@ -29,6 +32,16 @@ pub struct OutputUpload {
     object: OutputObject,
     parts: Parts,
     text: TextCheck,
+}
+
+/// What there was of a job's outputs at one moment.
+#[derive(Debug)]
+pub(crate) struct ListedOutputs {
+    objects: Vec<(Path, Timestamp)>,
+    /// Where they are, if that is a directory of this machine,
+    directory: Option<PathBuf>,
+    /// and what is in it: also parts of uploads that were cut off.
+    files: Vec<PathBuf>,
 }
 
 impl OutputUpload {
@@ -126,7 +139,7 @@ impl Objects {
     }
 
     /// Where a job's outputs are, if that is a directory of this machine.
-    fn directory_of_outputs(&self, job: JobId) -> Option<std::path::PathBuf> {
+    fn directory_of_outputs(&self, job: JobId) -> Option<PathBuf> {
         let directory = self.directory.as_ref()?;
         Some(directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string()))
     }
@@ -160,23 +173,32 @@ impl Objects {
         Ok(found)
     }
 
-    /// Deletes all outputs of a job that is forgotten.
-    pub(crate) async fn delete_outputs(&self, job: JobId) -> Result<u64, PruneError> {
-        let found = self.outputs_that_are_there(job).await?;
-        for (path, _) in &found {
+    /// What there is of a job's outputs now, to be deleted if the job turns out to be forgotten.
+    pub(crate) async fn list_outputs(&self, job: JobId) -> Result<ListedOutputs, ReadError> {
+        let objects = self.outputs_that_are_there(job).await?;
+        let directory = self.directory_of_outputs(job);
+        let Some(listed) = directory.clone() else {
+            return Ok(ListedOutputs { objects, directory, files: Vec::new() });
+        };
+        let listing = tokio::task::spawn_blocking(move || files_in(&listed)).await;
+        let files = listing.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let files = files.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        Ok(ListedOutputs { objects, directory, files })
+    }
+
+    /// Deletes outputs of a job that was forgotten after they were listed. What has come since may be of a job that was accepted
+    /// under the same id.
+    pub(crate) async fn delete_outputs(&self, listed: ListedOutputs) -> Result<u64, PruneError> {
+        let ListedOutputs { objects, directory, files } = listed;
+        for (path, _) in &objects {
             self.delete_at(path).await?;
         }
-        if let Some(directory) = self.directory_of_outputs(job) {
-            // With it go the parts of uploads that were cut off.
-            let deleting = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
-            match deleting.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(WriteError::Results(error.to_string()).into());
-                }
-                Ok(()) | Err(_) => {}
-            }
+        if let Some(directory) = directory {
+            let deleting = tokio::task::spawn_blocking(move || delete_files(&directory, &files)).await;
+            let deleted = deleting.unwrap_or_else(|error| Err(io::Error::other(error)));
+            deleted.map_err(|error| WriteError::Results(error.to_string()))?;
         }
-        Ok(found.len() as u64)
+        Ok(objects.len() as u64)
     }
 
     /// Deletes outputs that never counted: those of jobs that are forgotten, and of jobs that are over those that no row
@@ -186,12 +208,12 @@ impl Objects {
         let mut deleted = 0;
         for job in self.jobs_with_outputs().await? {
             // What is listed before the job is looked at belongs to attempts that have ended if the job is over.
-            let found = self.outputs_that_are_there(job).await?;
+            let found = self.list_outputs(job).await?;
             match reads.job(job).await {
-                Ok(None) => deleted += self.delete_outputs(job).await?,
+                Ok(None) => deleted += self.delete_outputs(found).await?,
                 Ok(Some(record)) if !record.state.is_over() => {}
                 Ok(Some(_)) => {
-                    for (path, _) in found.iter().filter(|(_, at)| *at < oldest) {
+                    for (path, _) in found.objects.iter().filter(|(_, at)| *at < oldest) {
                         if !is_counted(reads, job, path).await? {
                             self.delete_at(path).await?;
                             deleted += 1;
@@ -224,6 +246,20 @@ impl Objects {
     }
 }
 
+fn files_in(directory: &FilePath) -> io::Result<Vec<PathBuf>> {
+    let files = entries(directory)?.into_iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    Ok(files.map(|entry| entry.path()).collect())
+}
+
+/// Deletes files, and their directory where there is nothing else in it.
+fn delete_files(directory: &FilePath, files: &[PathBuf]) -> io::Result<()> {
+    for deleted in files.iter().map(fs::remove_file) {
+        deleted.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    }
+    let is_passed = |kind| [io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty].contains(&kind);
+    fs::remove_dir(directory).or_else(|error| if is_passed(error.kind()) { Ok(()) } else { Err(error) })
+}
+
 /// Whether the attempt that has written an output is the one that completed its task.
 async fn is_counted(reads: &dyn Reads, job: JobId, path: &Path) -> Result<bool, ReadError> {
     let Some((attempt, task)) = path.filename().and_then(attempt_and_task) else { return Ok(false) };
@@ -243,4 +279,42 @@ fn attempt_and_task(name: &str) -> Option<(AttemptId, u64)> {
     let mut words = name.split('.');
     let attempt = Uuid::try_parse(words.next()?).ok()?;
     Some((AttemptId(attempt), words.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::ProgramHash;
+    use sha2::{Digest, Sha256};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const CONTENT: &[u8] = b"text";
+
+    async fn hand_in(objects: &Objects, job: JobId, attempt: u128) -> OutputObject {
+        let sha256 = ProgramHash(Sha256::digest(CONTENT).into());
+        let attempt = AttemptId(Uuid::from_u128(attempt));
+        let object = OutputObject { attempt, bytes: CONTENT.len() as u64, sha256, text: true };
+        let mut upload = objects.upload_output(job, 0, object);
+        upload.push(CONTENT).await.expect("room");
+        upload.finish().await.expect("it is what was announced");
+        object
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_in_after_the_outputs_were_listed_stays() {
+        let (temporary, job) = (TempDir::new().expect("a directory"), JobId(Uuid::from_u128(7)));
+        for objects in [Objects::in_memory(), Objects::local(temporary.path()).expect("a directory")] {
+            let objects = objects.of_store(Uuid::from_u128(1));
+            let before = hand_in(&objects, job, 1).await;
+            let listed = objects.list_outputs(job).await.expect("listed");
+            let after = hand_in(&objects, job, 2).await;
+            assert_eq!(objects.delete_outputs(listed).await.expect("deleted"), 1);
+            assert!(!objects.has_output(job, 0, &before).await.expect("readable"));
+            assert!(objects.has_output(job, 0, &after).await.expect("readable"));
+            let listed = objects.list_outputs(job).await.expect("listed");
+            assert_eq!(objects.delete_outputs(listed).await.expect("deleted"), 1);
+            assert!(objects.jobs_with_outputs().await.expect("listed").is_empty());
+        }
+    }
 }

@@ -128,12 +128,14 @@ impl Store {
     /// Deletes the outputs of a job that is out of sight. Outputs of a job that was accepted under the same id since are in the
     /// same place: then all stay, and those that do not count are deleted when that job is over.
     async fn delete_outputs_of_forgotten(&self, job: JobId) -> Result<(), PruneError> {
+        // Before the job is looked for: one that is accepted after that has other outputs.
+        let listed = self.objects.list_outputs(job).await?;
         // Another owner may have swept it, and accepted a job.
         self.confirm().await?;
         match self.reads.job(job).await {
             Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => {}
             Ok(None) => {
-                self.objects.delete_outputs(job).await?;
+                self.objects.delete_outputs(listed).await?;
             }
             Err(error) => return Err(error.into()),
         }

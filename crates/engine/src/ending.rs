@@ -1,4 +1,4 @@
-//! The last figures of jobs that have succeeded, until their ends are stored: until then the store has older ones.
+//! The last figures of jobs that have ended, until their ends are stored: until then the store has older ones.
 
 use std::collections::{HashMap, VecDeque};
 

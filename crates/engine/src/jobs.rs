@@ -253,7 +253,7 @@ impl Engine {
         }
     }
 
-    /// Records the end of a job whose tasks are done, and keeps its last figures until the end is stored.
+    /// Records the end of a job, and keeps its last figures until the end is stored.
     fn record_end(&mut self, id: JobId, end: ChangeKind, figures: Option<JobView>, now: Now) {
         let number = self.record(id, end, now);
         if let Some(figures) = figures {
@@ -266,10 +266,14 @@ impl Engine {
     }
 
     fn end_failed(&mut self, id: JobId, failure: JobFailure, now: Now) {
+        let figures = match self.scheduler.take_failed_counts(id) {
+            Some(counts) => self.figures(id, counts),
+            None => self.job(id),
+        };
         let Some(job) = self.remove(id) else { return };
         if job.is_stored {
             let error = Some(failure.to_string());
-            self.record(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, now);
+            self.record_end(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, figures, now);
         } else {
             self.effects.push(Effect::Answer { job: id, answer: Err(failure) });
         }

@@ -64,10 +64,14 @@ impl Engine {
     /// One job; `None` when it is over. The counts of a job whose result is being stored are those of a job that is done.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobView> {
-        let live = self.jobs.get(&id)?;
-        let total = live.work.tasks();
+        let total = self.jobs.get(&id)?.work.tasks();
         let all_done = TaskCounts { total, succeeded: total, ..TaskCounts::default() };
-        let counts = self.scheduler.progress(id).unwrap_or(all_done);
+        self.figures(id, self.scheduler.progress(id).unwrap_or(all_done))
+    }
+
+    /// One job with these counts; `None` when it is over.
+    pub(crate) fn figures(&self, id: JobId, counts: TaskCounts) -> Option<JobView> {
+        let live = self.jobs.get(&id)?;
         let under_way = self.scheduler.job_leases(id).count() as u64;
         let numbers_done = match counts.succeeded {
             0 => live.work.numbers(&(0..1)).map(|_| 0),
@@ -84,7 +88,7 @@ impl Engine {
         })
     }
 
-    /// The last figures of a job whose tasks are done, while its end is not stored.
+    /// The last figures of a job that has ended, while its end is not stored.
     #[must_use]
     pub fn last_figures(&self, id: JobId) -> Option<JobView> {
         self.ending.figures(id).cloned()

@@ -14,7 +14,7 @@ mod workers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use model::{AttemptId, JobId};
+use model::{AttemptId, JobId, TaskCounts};
 
 use crate::event::{Event, JobError};
 use crate::figures::{Figures, JobFigures};
@@ -79,6 +79,8 @@ pub struct Scheduler {
     paces: HashMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,
+    /// The last counts of jobs that have failed, until they are taken.
+    failed_counts: BTreeMap<JobId, TaskCounts>,
 }
 
 impl Scheduler {
@@ -102,6 +104,7 @@ impl Scheduler {
             paces: HashMap::new(),
             figures: Figures::default(),
             events: VecDeque::new(),
+            failed_counts: BTreeMap::new(),
         }
     }
 
@@ -318,13 +321,19 @@ impl Scheduler {
         self.events.push_back(if counts.failed == 0 {
             Event::JobSucceeded { job: id, total }
         } else {
+            self.failed_counts.insert(id, counts);
             let error = JobError::TasksFailed { failed: counts.failed, total: counts.total };
             Event::JobFailed { job: id, error }
         });
     }
 
     fn fail_job(&mut self, id: JobId, error: JobError) {
+        let counts = self.progress(id);
         if self.remove_job(id) {
+            // Nothing of it is leased any more.
+            let ended =
+                |counts: TaskCounts| TaskCounts { pending: counts.pending + counts.running, running: 0, ..counts };
+            self.failed_counts.extend(counts.map(|counts| (id, ended(counts))));
             self.events.push_back(Event::JobFailed { job: id, error });
         }
     }

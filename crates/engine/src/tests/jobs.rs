@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use model::JobKind;
+use model::{JobKind, TaskCounts};
 use serde_json::value::RawValue;
 use store::ResultBody;
 use workloads::Report;
@@ -138,6 +138,54 @@ fn a_job_that_is_retried_while_it_runs_has_its_time_limit_from_the_retry_on_also
         let ends = grid.wait(SECOND);
         assert!(ends.len() == 1 && ends[0].starts_with("store 1 ended failed"), "{ends:?}");
     }
+}
+
+#[test]
+fn a_job_that_fails_has_its_last_figures_until_its_end_is_stored() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 2);
+    stored.record.options.max_attempts = NonZeroU32::MIN;
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    grid.complete(grid.attempt(1, 0));
+    let failed = grid.attempt(1, 1);
+    grid.engine.fail(failed, LeaseFailure::TaskFailed("no".to_owned()), grid.now).expect("leased");
+    assert!(grid.effects().iter().any(|effect| effect.starts_with("store 1 ended failed")));
+    assert!(grid.engine.job(job(1)).is_none());
+    let figures = grid.engine.last_figures(job(1)).expect("its end is not stored");
+    assert_eq!(figures.counts, TaskCounts { total: 2, pending: 0, running: 0, succeeded: 1, failed: 1 });
+    assert_eq!(figures.attempts, 2);
+    // Started, completed, given up, ended.
+    grid.engine.stored(3, grid.now);
+    assert!(grid.engine.last_figures(job(1)).is_some());
+    grid.engine.stored(4, grid.now);
+    assert!(grid.engine.last_figures(job(1)).is_none());
+}
+
+#[test]
+fn tasks_that_were_leased_or_failed_when_their_job_failed_are_counted_as_the_store_counts_them() {
+    let mut grid = Harness::new();
+    grid.worker("w", 2, &[]);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 4);
+    stored.record.options.timeout.job_seconds = NonZeroU32::new(10);
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    grid.complete(grid.attempt(1, 0));
+    grid.wait(10 * SECOND);
+    let figures = grid.engine.last_figures(job(1)).expect("its end is not stored");
+    assert_eq!(figures.counts, TaskCounts { total: 4, pending: 3, running: 0, succeeded: 1, failed: 0 });
+    // Its first failed task ends the job.
+    let mut stored = grid.stored(2, JobKind::SUM_OF_PRIMES, 4);
+    stored.record.options.max_attempts = NonZeroU32::MIN;
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    let lease = grid.orders.iter().find(|order| order.job == job(2)).expect("it was sent").clone();
+    grid.engine.fail(lease.attempt, LeaseFailure::TaskFailed("no".to_owned()), grid.now).expect("leased");
+    let TaskCounts { total, pending, running, succeeded, failed } =
+        grid.engine.last_figures(job(2)).expect("its end is not stored").counts;
+    assert_eq!((running, succeeded, failed), (0, 0, lease.tasks.end - lease.tasks.start));
+    assert_eq!(pending, total - failed);
 }
 
 #[test]

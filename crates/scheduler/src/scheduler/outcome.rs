@@ -283,6 +283,7 @@ impl Scheduler {
             OnExhausted::FailJob if is_exhausted => {
                 let error =
                     JobError::AttemptsExhausted { tasks: tasks.clone(), attempts: failures, cause: cause.clone() };
+                job.tasks.give_up(run);
                 self.events.push_back(Event::TasksFailed { job: id, tasks, failures, attempt, lane, cause });
                 return self.fail_job(id, error);
             }

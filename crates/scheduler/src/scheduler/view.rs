@@ -64,6 +64,13 @@ impl Scheduler {
         self.jobs.get(&job).map(Job::counts)
     }
 
+    /// The last counts of a job of which [`Event::JobFailed`] tells. To be taken with each of these events.
+    ///
+    /// [`Event::JobFailed`]: crate::Event::JobFailed
+    pub fn take_failed_counts(&mut self, job: JobId) -> Option<TaskCounts> {
+        self.failed_counts.remove(&job)
+    }
+
     /// Whether a job is queued, running or paused; `None` when it is over.
     #[must_use]
     pub fn state(&self, job: JobId) -> Option<JobState> {

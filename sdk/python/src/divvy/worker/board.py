@@ -175,6 +175,11 @@ class Board:
                 if running is lease:
                     slot.kill()
 
+    def give_up(self, lease: Lease) -> None:
+        """Starts nothing more of a lease, which goes back to the grid without all its outcomes."""
+        with self._changed:
+            self._forget_ready([lease])
+
     def drain(self) -> list[Lease]:
         """Lets nothing new in; returns the leases that were not begun."""
         with self._changed:

@@ -28,7 +28,7 @@ from ..registry import registered
 from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
-from .slot import START_TIMEOUT, Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
+from .slot import START_TIMEOUT, Slot, SlotEnded, SlotNotStarted, SlotOptions, SlotTimedOut, start_context
 from .watcher import Watcher
 
 log = logging.getLogger("divvy.worker")
@@ -47,6 +47,9 @@ MAX_REPORT_BYTES = 63 * 1024 * 1024
 
 #: How long reports may take once nothing runs any more, all together.
 LAST_REPORTS = 5.0
+
+#: How long a slot without a process takes nothing, in seconds: other workers get its calls.
+UNSTARTED_PAUSE = 1.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
@@ -122,6 +125,8 @@ class Worker:
                 slot.stop()
             if isinstance(error, SlotEnded):
                 raise WorkerFailed(f"a slot cannot start: its process {error}; see above") from error
+            if isinstance(error, SlotNotStarted):
+                raise WorkerFailed(f"a slot cannot start: {error}") from error
             if isinstance(error, SlotTimedOut):
                 raise WorkerFailed(f"a slot cannot start: it takes longer than {START_TIMEOUT:.0f} s") from error
             raise
@@ -232,15 +237,24 @@ class Worker:
     def _run_slot(self, slot: Slot) -> None:
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
+            is_started = True
             try:
                 run_tasks(slot, lease, positions, self._giving_up.is_set)
+            except SlotNotStarted as error:
+                log.warning("attempt %s of job %s goes back to the grid: %s", lease.attempt, lease.job, error)
+                is_started = False
+                self._board.give_up(lease)
             except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
                 # One payload ends no worker, whatever is wrong with it.
                 log.exception("attempt %s of job %s cannot be run", lease.attempt, lease.job)
                 lease.failure = f"UnknownTask: the payload cannot be run: {type(error).__name__}: {words_of(error)}"
                 slot.stop()
-            if self._board.is_last_of(slot, lease):
-                self._report(lease)
+            finally:
+                # Also where the thread dies: a lease without all its outcomes goes back to the grid.
+                if self._board.is_last_of(slot, lease):
+                    self._report(lease)
+            if not is_started:
+                self._stopping.wait(UNSTARTED_PAUSE)
 
     def _report(self, lease: Lease) -> None:
         following: Lease | None = None

@@ -41,6 +41,10 @@ class SlotTimedOut(Exception):
     """The process did not answer in time."""
 
 
+class SlotNotStarted(Exception):
+    """No process could be forked, such as where the machine has no memory for it. ``str()`` says why."""
+
+
 @dataclass(frozen=True)
 class SlotOptions:
     """What all slots of a worker have in common."""
@@ -52,7 +56,7 @@ class SlotOptions:
 def start_context(modules: Sequence[str]) -> ForkServerContext:
     """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules])
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, "divvy.worker.quiet"])
     return context
 
 
@@ -79,17 +83,16 @@ class Slot:
         return process.pid if process is not None else None
 
     def start(self) -> None:
-        """Starts a process unless there is one."""
+        """Starts a process unless there is one. ``SlotNotStarted`` where none can be forked."""
         with self._lock:
             if self._process is not None:
                 return
             self._was_killed = False
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
-        process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
         # Not under the lock: it takes long where the process to fork from has ended and another imports its modules.
-        fork(process)
-        theirs.close()
+        try:
+            process, ours = self._fork()
+        except (EOFError, OSError) as error:
+            raise SlotNotStarted(f"no process can be forked: {type(error).__name__}: {error}") from error
         if process.pid is not None:
             self._watcher.watch(process.pid)
         with self._lock:
@@ -101,6 +104,18 @@ class Slot:
             if self._was_killed:
                 kill(process)
         self._read(START_TIMEOUT)
+
+    def _fork(self) -> tuple[BaseProcess, Connection]:
+        ours, theirs = self._context.Pipe()
+        with theirs:
+            try:
+                arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
+                process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
+                fork(process)
+            except BaseException:
+                ours.close()
+                raise
+        return process, ours
 
     def restart_for(self, session: str | None) -> None:
         """Takes a new process where another session's initializer has run, and notes whose runs now."""

@@ -116,6 +116,8 @@ class EventHub:
         self._connected = threading.Event()
         self._closed = threading.Event()
         self._last_seq: int | None = None
+        #: Whether the stream has shown that it lives.
+        self._has_heard = False
         self._watched_at = time.monotonic()
         remember(self)
 
@@ -171,11 +173,13 @@ class EventHub:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while not self._is_done():
+            self._has_heard = False
             try:
                 self._follow()
                 pause = FIRST_PAUSE
             except DivvyError:
-                pause = min(pause * 2, LONGEST_PAUSE)
+                # A stream that was cut after it lived says nothing against the next one.
+                pause = FIRST_PAUSE if self._has_heard else min(pause * 2, LONGEST_PAUSE)
             self._connected.clear()
             self._closed.wait(pause * random.uniform(0.5, 1.0))
 
@@ -196,6 +200,7 @@ class EventHub:
         self._tell_all()
         try:
             for event in parse_events(stream.lines()):
+                self._has_heard = True
                 if isinstance(event, StreamReset):
                     self._last_seq = event.resumes_after
                     self._tell_all()

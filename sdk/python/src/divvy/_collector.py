@@ -201,9 +201,10 @@ class Collector:
         try:
             self._look(batch)
             batch.refused_since = None
-        except NotFound:
-            self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
         except DivvyError as error:
+            if isinstance(error, NotFound) and error.is_problem:
+                self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
+                return True
             if isinstance(error, GridError):
                 self._see_refusal(batch, error)
                 return True
@@ -218,7 +219,7 @@ class Collector:
     def _see_refusal(self, batch: Batch, error: GridError) -> None:
         """Ends a job's futures where the grid refuses for as long as it is waited for while it is away.
 
-        A refusal may pass, such as that of a token which the grid reads again.
+        A refusal may pass, such as that of a token which the grid reads again, or of a proxy before the grid.
         """
         now = time.monotonic()
         since = batch.refused_since = now if batch.refused_since is None else batch.refused_since

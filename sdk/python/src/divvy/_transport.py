@@ -77,10 +77,14 @@ def problem(status: int, body: bytes, location: str | None = None) -> Exception:
     if location is not None and status < 400:
         return GridError(status, f"the service redirects to {location}, which is not followed: give its URL")
     detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
+    is_problem = False
     with suppress(ValueError, AttributeError, RecursionError):
         parsed = json.loads(body)
         detail, field = str(parsed.get("detail", detail)), parsed.get("field")
-    return grid_error(status, detail, field)
+        is_problem = "detail" in parsed and parsed.get("status") == status
+    error = grid_error(status, detail, field)
+    error.is_problem = is_problem
+    return error
 
 
 class Transport:

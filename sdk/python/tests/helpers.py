@@ -74,6 +74,11 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    """The parent of a process that is there."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def dead_url() -> str:
     """A URL at which nothing answers."""
     return f"http://{own_address()}:9"

@@ -26,6 +26,10 @@ QUICK = 0.1
 #: How long a lease waits while every slot runs longer calls, in seconds, before it goes back to other workers.
 PATIENCE = 5.0
 
+#: Seconds after which a worker claims although it wants nothing. The grid forgets a name that has held and claimed
+#: nothing for five minutes, and frees the name of a drained worker that has not claimed for 90 s.
+PRESENCE_INTERVAL = 60.0
+
 #: Weight of the newest lease in what is expected of the next.
 NEWEST = 0.5
 
@@ -110,14 +114,12 @@ class Board:
             # The largest lately: too little is claimed rather than too much to report.
             self._bytes = max(size, self._bytes / 2)
 
-    def wanted_chunks(self) -> int:
-        """Waits until the worker wants chunks; how many. 0 when it drains."""
-        with self._changed:
-            while not self._is_draining:
-                if (wanted := self._chunks_now()) > 0:
-                    return wanted
-                self._changed.wait()
-            return 0
+    def wanted_chunks(self) -> int | None:
+        """Waits until the worker wants chunks, and returns their number.
+
+        0 if it wants none within ``PRESENCE_INTERVAL``; None when it drains.
+        """
+        return self._wanted(self._chunks_now)
 
     def _chunks_now(self) -> int:
         """How many chunks the worker wants now."""
@@ -140,17 +142,23 @@ class Board:
         """Whether every slot runs calls, and none has begun any for a while."""
         return len(self._running) == self._slots and time.monotonic() - self._taken_at >= PATIENCE
 
-    def wanted_singles(self) -> int:
-        """Waits until a slot is idle with nothing ready for it; 1, or 0 when the worker drains.
+    def wanted_singles(self) -> int | None:
+        """Waits as ``wanted_chunks`` does, until a slot is idle with nothing ready for it, and returns 1.
 
         Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
         """
+        return self._wanted(lambda: int(self._idle > sum(len(positions) for _, positions in self._ready)))
+
+    def _wanted(self, count_now: Callable[[], int]) -> int | None:
+        until = time.monotonic() + PRESENCE_INTERVAL
         with self._changed:
             while not self._is_draining:
-                if self._idle > sum(len(positions) for _, positions in self._ready):
-                    return 1
-                self._changed.wait()
-            return 0
+                if (wanted := count_now()) > 0:
+                    return wanted
+                if (left := until - time.monotonic()) <= 0:
+                    return 0
+                self._changed.wait(left)
+            return None
 
     def open_leases(self) -> list[Lease]:
         """Everything that is held."""

@@ -196,8 +196,10 @@ class Worker:
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
-        while (count := wanted()) > 0:
-            claim = self._coordinator.waiting_claim(source, count, CLAIM_WAIT)
+        while (count := wanted()) is not None:
+            # Where none is wanted, a task that comes is run soon or goes back with those that wait behind long calls.
+            wait = CLAIM_WAIT if count > 0 else 0.0
+            claim = self._coordinator.waiting_claim(source, max(count, 1), wait)
             with self._lock:
                 if self._stopping.is_set():
                     return

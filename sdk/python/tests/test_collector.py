@@ -1,4 +1,4 @@
-"""Which tasks of a job are looked at."""
+"""The tasks of a job that the collector reads, and the refusals that it waits out."""
 
 from __future__ import annotations
 

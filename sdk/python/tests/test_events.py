@@ -1,4 +1,4 @@
-"""How soon the stream of events is opened again where it was cut."""
+"""The pause before a stream of events is opened again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from divvy import errors
 from divvy._transport import FIRST_PAUSE
 from divvy.events import EventHub
 
-#: How often a stream is opened here.
+#: Streams that the hub opens in a test.
 TIMES = 6
 
 

@@ -33,22 +33,22 @@ from .watcher import Watcher
 
 log = logging.getLogger("divvy.worker")
 
-#: How long the coordinator may keep a claim waiting.
+#: Seconds that the coordinator may keep a claim waiting.
 CLAIM_WAIT = 20.0
 
-#: How often held leases are looked at.
+#: Seconds between two looks at the held leases.
 LOOK_INTERVAL = 0.25
 
-#: How soon a lease is renewed again where no coordinator answered.
+#: Seconds to the next renewal of a lease where no coordinator answered.
 RENEWAL_PAUSE = 0.25
 
 #: Outcomes of one report, in bytes; the coordinator takes 64 MiB.
 MAX_REPORT_BYTES = 63 * 1024 * 1024
 
-#: How long reports may take once nothing runs any more, all together.
+#: Seconds for all reports together once no call runs.
 LAST_REPORTS = 5.0
 
-#: How long a slot without a process takes nothing, in seconds: other workers get its calls.
+#: Seconds that a slot without a process takes no calls: other workers get them.
 UNSTARTED_PAUSE = 1.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -56,7 +56,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 @dataclass(frozen=True)
 class Config:
-    """How a worker was started."""
+    """The configuration of a worker."""
 
     #: The internal URL of a coordinator, or of several with commas between.
     coordinator: str
@@ -86,8 +86,8 @@ class Worker:
         watcher = Watcher(context)
         self._slots = [Slot(context, options, watcher) for _ in range(config.slots)]
         self._board = Board(config.slots)
-        #: What ``stop`` was called for. The one kind of queue that a signal handler may put into while it interrupts
-        #: another call of the same queue: an event would lock itself out.
+        #: An item for each call of ``stop``. A signal handler may put into this kind of queue while it interrupts
+        #: another call of the same queue: an event would deadlock.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
@@ -170,7 +170,7 @@ class Worker:
             waiting = list(self._waiting.values())
         for claim in waiting:
             claim.take_back()
-        # A coordinator that is away must not keep what runs from its end.
+        # A coordinator that is away must not delay the end of the running calls.
         others = [*others, self._thread("hand-backs", self._hand_back, self._board.drain())]
         deadline = time.monotonic() + self._config.drain_timeout
         while any(thread.is_alive() for thread in runners):
@@ -252,7 +252,7 @@ class Worker:
                 lease.failure = f"UnknownTask: the payload cannot be run: {type(error).__name__}: {words_of(error)}"
                 slot.stop()
             finally:
-                # Also where the thread dies: a lease without all its outcomes goes back to the grid.
+                # Also where the thread dies: without all its outcomes the lease goes back to the grid.
                 if self._board.is_last_of(slot, lease):
                     self._report(lease)
             if not is_started:
@@ -301,14 +301,14 @@ class Worker:
 
 
 def not_admitted(lease: Lease, payload: Any) -> str | None:
-    """Why a payload's code must not run; None if it may, or if there is none."""
+    """The reason for which a payload's code must not run; None if it may, or if there is none."""
     if lease.is_admitted or not carries_code(payload):
         return None
     return "NotAdmitted: the payload carries code, and its job was submitted without the right 'programs'"
 
 
 def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:
-    """Runs some tasks of a lease in a slot. One that ends its process is tried again up to its ``attempts``."""
+    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``."""
     pending, ends = deque(positions), Counter[int]()
     while pending and not lease.is_lost and not is_giving_up():
         payloads = [lease.tasks[position]["payload"] for position in pending]
@@ -351,7 +351,7 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
 
 
 def note_answer(lease: Lease, position: int, answer: str) -> None:
-    """Keeps what a process answered to a task."""
+    """Keeps the answer of a process to a task."""
     if answer.startswith(child.OUTCOME):
         lease.outcomes[position] = answer[1:]
     else:

@@ -1,4 +1,4 @@
-"""A slot as its worker sees it: a process that runs one call at a time, and is replaced when it ends or must end."""
+"""A slot in its worker: a process that runs one call at a time, and is replaced when it ends or must end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from . import child
 from .framing import Inbox
 from .watcher import Watcher, kill_groups
 
-#: How long a killed process may take to be gone.
+#: Seconds that a killed process may take to end.
 END_TIMEOUT = 10.0
 
-#: How long a new process may take to import its modules.
+#: Seconds that a new process may take to import its modules.
 START_TIMEOUT = 120.0
 
 #: The longest wait of one poll, in seconds: the system takes milliseconds in 31 bits.
 LONGEST_POLL = 1e6
 
-#: Before a process that could not be forked is tried to be forked again.
+#: Seconds before the second and the third try to fork a process.
 START_PAUSES = (0.05, 0.5)
 
 
@@ -47,7 +47,7 @@ class SlotNotStarted(Exception):
 
 @dataclass(frozen=True)
 class SlotOptions:
-    """What all slots of a worker have in common."""
+    """Options that all slots of a worker share."""
 
     modules: tuple[str, ...] = ()
     max_memory_bytes: int | None = None
@@ -61,7 +61,7 @@ def start_context(modules: Sequence[str]) -> ForkServerContext:
 
 
 class Slot:
-    """One process. One thread sends calls and reads answers; any thread may kill it."""
+    """A slot and its process. One thread sends calls and reads answers; any thread may kill the process."""
 
     def __init__(self, context: ForkServerContext, options: SlotOptions, watcher: Watcher) -> None:
         self._context = context
@@ -118,7 +118,7 @@ class Slot:
         return process, ours
 
     def restart_for(self, session: str | None) -> None:
-        """Takes a new process where another session's initializer has run, and notes whose runs now."""
+        """Starts a process for calls of a session: a new one where another session's initializer has run."""
         if self.session is not None and self.session != session:
             self.stop()
         self.start()
@@ -146,7 +146,7 @@ class Slot:
                     continue
                 self.stop()
                 raise SlotTimedOut
-            # Both may be ready: what was answered before the end counts.
+            # Both may be ready: an answer before the end counts.
             if self._pipe.fileno() not in (file for file, _ in ready) or not self._has_read():
                 raise SlotEnded(self.stop())
         return message
@@ -167,7 +167,7 @@ class Slot:
                 kill(self._process)
 
     def forgive(self) -> bool:
-        """Whether its last process was killed by ``kill``: then its end is nobody's fault."""
+        """Whether ``kill`` ended the last process: then the call is not to blame."""
         return self._was_killed
 
     def stop(self) -> str:
@@ -181,7 +181,7 @@ class Slot:
             return "was not running"
         # Its exit status may be on its way already.
         process.join(timeout=0.2)
-        # Also where it has ended: what its calls have started may go on.
+        # Also where it has ended: processes that its calls have started may go on.
         kill(process)
         process.join(timeout=END_TIMEOUT)
         words = describe_exit(process.exitcode)
@@ -210,7 +210,7 @@ def kill(process: BaseProcess) -> None:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended, in words."""
+    """The end of a process in words, by its exit code."""
     if code is None:
         return "could not be ended"
     if code >= 0:

@@ -189,14 +189,17 @@ def test_a_lease_whose_slot_gets_no_process_goes_back_and_the_worker_goes_on(mon
     assert worker._board.open_leases() == []
 
 
-def test_a_slots_thread_that_dies_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), SlotNotStarted("a defect")])
+def test_a_slots_thread_that_dies_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    # A slot that gets no process for this time ends its worker.
+    monkeypatch.setattr(service, "UNSTARTED_FOR", 0.0)
     targets: list[str] = []
     with serving(lambda *_: True, answering(204), targets=targets) as (url, _):
         worker = worker_at(url, monkeypatch)
-        slot: Any = Failing(worker, RuntimeError("a defect"))
+        slot: Any = Failing(worker, error)
         with closing(worker._coordinator):
             assert worker._board.put(lease_of(1, is_chunks=False))
-            with pytest.raises(RuntimeError, match="a defect"):
+            with pytest.raises(type(error), match="a defect"):
                 worker._run_slot(slot)
     assert targets == ["/v1/worker/tasks/attempt/release"]
 

@@ -51,6 +51,9 @@ LAST_REPORTS = 5.0
 #: Seconds that a slot without a process takes no calls: other workers get them.
 UNSTARTED_PAUSE = 1.0
 
+#: Seconds after which a slot that still gets no process ends the worker: a new one may get some.
+UNSTARTED_FOR = 60.0
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -237,15 +240,19 @@ class Worker:
         return None if name in registered() else f"UnknownTask: this worker has no function registered as {name!r}"
 
     def _run_slot(self, slot: Slot) -> None:
+        unstarted_since: float | None = None
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
-            is_started = True
             try:
                 run_tasks(slot, lease, positions, self._giving_up.is_set)
+                unstarted_since = None
             except SlotNotStarted as error:
                 log.warning("attempt %s of job %s goes back to the grid: %s", lease.attempt, lease.job, error)
-                is_started = False
                 self._board.give_up(lease)
+                now = time.monotonic()
+                unstarted_since = now if unstarted_since is None else unstarted_since
+                if now - unstarted_since >= UNSTARTED_FOR:
+                    raise
             except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
                 # One payload ends no worker, whatever is wrong with it.
                 log.exception("attempt %s of job %s cannot be run", lease.attempt, lease.job)
@@ -255,7 +262,7 @@ class Worker:
                 # Also where the thread dies: without all its outcomes the lease goes back to the grid.
                 if self._board.is_last_of(slot, lease):
                     self._report(lease)
-            if not is_started:
+            if unstarted_since is not None:
                 self._stopping.wait(UNSTARTED_PAUSE)
 
     def _report(self, lease: Lease) -> None:

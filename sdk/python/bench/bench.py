@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from divvy import GridExecutor
 
-#: What the contenders need from PyPI.
+#: Packages from PyPI that the compared programs need.
 NEEDS = ("cloudpickle==3.1.3", "distributed==2026.8.0")
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -74,6 +74,11 @@ def processes_of_session(session: int) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    """The parent of a process that is there."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def dead_url() -> str:
     """A URL at which nothing answers."""
     return f"http://{own_address()}:9"
@@ -112,7 +117,7 @@ class Process:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status, when it has ended."""
+        """The exit status of the process, whose end it waits for."""
         status = self.process.wait(timeout=DEADLINE)
         self._reader.join(timeout=5.0)
         return status
@@ -195,12 +200,12 @@ class Worker(Process):
         super().__init__([*command, *options], variables)
 
     def ready(self) -> Worker:
-        """This worker, when it fetches."""
+        """This worker, after its first line about fetching."""
         self.logged("fetches from")
         return self
 
     def stop(self) -> int:
-        """Lets it drain."""
+        """Sends SIGTERM, and waits for the exit status."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait()
@@ -221,7 +226,7 @@ def jobs_of(client: Client, executor_id: str) -> list[Any]:
 
 
 def read(path: Path) -> str | None:
-    """What is in a file, if it is there."""
+    """The content of a file, if it is there."""
     return path.read_text() if path.exists() else None
 
 

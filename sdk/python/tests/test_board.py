@@ -1,4 +1,4 @@
-"""Which leases a worker has to hand back: where it gives up what runs, and where they wait behind long calls."""
+"""The leases that a worker hands back, where it gives up what runs or they wait behind long calls, and its claims."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from divvy.worker import board as boards
+from divvy.worker import service
 from divvy.worker.board import Board
 from divvy.worker.claims import Lease, Source
+from divvy.worker.service import Config, Worker
 
 from .helpers import DEADLINE, eventually
 
@@ -109,3 +111,33 @@ def test_slots_threads_end_where_a_call_is_given_up() -> None:
     board.drain()
     board.kill_all()
     assert board.take(slots[1]) is None
+
+
+def test_a_worker_whose_slots_are_all_taken_asks_now_and_then_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "PRESENCE_INTERVAL", 0.0)
+    # Nothing is fetched ahead.
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    worker = Worker(Config("http://127.0.0.1:9", "one", 1))
+    board = worker._board
+    slot: Any = IdleSlot()
+    running = lease("running", 1, is_chunks=True)
+    assert board.put(running) and board.take(slot) == (running, [0])
+    assert board.wanted_chunks() == board.wanted_singles() == 0
+    claims: list[tuple[str, int, float]] = []
+
+    class Asked:
+        """In place of the coordinator and a claim that finds nothing, during which the worker begins to drain."""
+
+        def waiting_claim(self, source: Source, max_tasks: int, wait_seconds: float) -> Asked:
+            claims.append((source.worker_id, max_tasks, wait_seconds))
+            return self
+
+        def run(self) -> None:
+            board.drain()
+
+    coordinator: Any = Asked()
+    worker._coordinator = coordinator
+    worker._claim(running.source)
+    assert claims == [("one", 1, 0.0)]
+    assert board.wanted_chunks() is None and board.wanted_singles() is None

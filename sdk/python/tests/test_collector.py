@@ -1,4 +1,4 @@
-"""Which tasks of a job are looked at."""
+"""The tasks of a job that the collector reads, and the refusals that it waits out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from divvy.calls import value_outcome
 class Tasks:
     """The tasks of one job, in place of a client and its transport."""
 
+    refusal = Response(401, {}, b"the token is not valid")
+
     def __init__(self, states: list[str], *, refusals: int = 0, retry_for: float = 60.0) -> None:
         self.states = states
         self.refusals = refusals
@@ -28,7 +30,7 @@ class Tasks:
     def request(self, _method: str, path: str) -> Response:
         if self.refusals > 0:
             self.refusals -= 1
-            return Response(401, {}, b"the token is not valid")
+            return self.refusal
         query = {key: int(value) for key, value in parse_qsl(urlsplit(path).query)}
         first, beyond = query["page_token"], query["page_token"] + query["limit"]
         tasks = [self._task(index) for index in range(first, min(beyond, len(self.states)))]
@@ -88,3 +90,24 @@ def test_a_refusal_that_lasts_as_long_as_the_client_waits_ends_futures() -> None
     future = GridFuture()
     assert collector._look_or_fail(Batch("job", [future]))
     assert isinstance(future.exception(0), errors.Unauthorized)
+
+
+def test_a_404_of_a_proxy_says_nothing_of_a_job() -> None:
+    tasks = Tasks(["succeeded"], refusals=1)
+    tasks.refusal = Response(404, {}, b"<h1>404 page not found</h1>")
+    collector = collector_of(tasks)
+    future = GridFuture()
+    batch = Batch("job", [future])
+    assert collector._look_or_fail(batch)
+    assert not future.done()
+    assert collector._look_or_fail(batch)
+    assert future.result(0) == 0
+
+
+def test_a_job_that_the_grid_does_not_know_ends_its_futures_at_once() -> None:
+    tasks = Tasks(["succeeded"], refusals=1)
+    problem = {"title": "Not Found", "status": 404, "detail": "there is no such job"}
+    tasks.refusal = Response(404, {}, json.dumps(problem).encode())
+    future = GridFuture()
+    assert collector_of(tasks)._look_or_fail(Batch("job", [future]))
+    assert isinstance(future.exception(0), errors.JobLost)

@@ -8,7 +8,7 @@ from . import functions
 from .helpers import DEADLINE, Coordinator, eventually, read
 from .programs import run_program
 
-#: What each of these programs begins with: an executor with a call that runs, and a client whose connections are open.
+#: The start of each program: an executor with a call that runs, and a client whose connections are open.
 BEGIN = """
 import os, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)

@@ -16,7 +16,7 @@ from divvy import Client, GridExecutor, errors
 from . import functions
 from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read
 
-#: What a killed worker held is given to another one after this time.
+#: Milliseconds after which the leases of a killed worker expire.
 SHORT_LEASES = {"DIVVY_LEASE_TIMEOUT_MS": "2000"}
 
 

@@ -1,4 +1,4 @@
-"""What a worker makes of answers to its claims and reports that are refusals, or no coordinator's."""
+"""Answers to a worker's claims and reports that are refusals, or no coordinator's."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from .helpers import (
     Worker,
     eventually,
     executing,
+    parent_of,
     processes_of_session,
     read,
 )
@@ -111,12 +111,12 @@ def test_ctrl_c_at_a_grid_lets_the_call_of_its_python_worker_end(
     with Client(url_of(grid)) as client:
         executor = GridExecutor(client)
         executor.submit(call)
-        eventually("it runs", lambda: read(Path(runs)))
-        # A terminal sends it to every process of the group.
+        slot = int(eventually("it runs", lambda: read(Path(runs))) or 0)
+        worker = parent_of(parent_of(slot))
+        # A terminal sends it to every process of the group. A second signal to the worker would end the call.
+        assert os.getpgid(worker) != os.getpgid(grid.pid)
         os.killpg(grid.pid, signal.SIGINT)
         grid.logged("INFO stopping")
-        # A second signal to the worker would end the call meanwhile.
-        time.sleep(0.5)
         Path(go).touch()
         # The grid may be gone before its client hears of the outcome.
         executor.shutdown(wait=False, cancel_futures=True)

@@ -1,21 +1,41 @@
-"""Slots that are to be killed while they have no process."""
+"""Slots without a process: those that are to be killed meanwhile, and those that get none."""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
+from contextlib import closing
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from divvy.worker import service
+from divvy.worker import slot as slots
 from divvy.worker.claims import Lease, Source
-from divvy.worker.service import run_tasks
-from divvy.worker.slot import Slot, SlotEnded, SlotOptions
+from divvy.worker.service import Config, Worker, run_tasks
+from divvy.worker.slot import Slot, SlotEnded, SlotNotStarted, SlotOptions
 
-from .helpers import DEADLINE
+from .helpers import DEADLINE, answering, serving
+
+#: Imports what the process that slots are forked from imports, with a module that makes errors of warnings, and warns
+#: as the standard library's fork server does of a child that is not its own.
+WARNED_FORK_SERVER = """
+import importlib, sys, warnings
+from multiprocessing import forkserver
+from divvy.worker.slot import start_context
+sys.path.insert(0, sys.argv[1])
+start_context(["strict"])
+for module in forkserver._forkserver._preload_modules:
+    importlib.import_module(module)
+warnings.warn("forkserver: waitpid returned unexpected pid 7")
+"""
 
 
 class Starting:
@@ -96,3 +116,96 @@ def test_a_lease_that_is_lost_while_its_slot_has_no_process_is_not_begun() -> No
     slot: Any = Restarting()
     run_tasks(slot, lease, [0], lambda: False)
     assert lease.outcomes == {}
+
+
+class Unforkable:
+    """In place of a context and its process, where the machine can fork nothing."""
+
+    pid = None
+
+    def __init__(self) -> None:
+        self.ends: list[Connection] = []
+
+    def Pipe(self) -> tuple[Connection, Connection]:
+        ours, theirs = multiprocessing.Pipe()
+        self.ends += [ours, theirs]
+        return ours, theirs
+
+    def Process(self, **_: object) -> Unforkable:
+        return self
+
+    def start(self) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_a_slot_whose_process_cannot_be_forked_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "START_PAUSES", (0.0, 0.0))
+    machine = Unforkable()
+    context: Any = machine
+    watcher: Any = None
+    with pytest.raises(SlotNotStarted, match=os.strerror(errno.EAGAIN)):
+        Slot(context, SlotOptions(), watcher).start()
+    assert len(machine.ends) == 2 and all(end.closed for end in machine.ends)
+
+
+class Failing:
+    """In place of a slot, at whose first call its worker drains and the slot fails."""
+
+    def __init__(self, worker: Worker, error: Exception) -> None:
+        self._worker = worker
+        self._error = error
+        self.starts = 0
+
+    def restart_for(self, _session: object) -> None:
+        self.starts += 1
+        self._worker._stopping.set()
+        assert self._worker._board.drain() == []
+        raise self._error
+
+
+def worker_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker without processes."""
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    return Worker(Config(url, "one", 1))
+
+
+def lease_of(tasks: int, *, is_chunks: bool) -> Lease:
+    listed = [{"index": index, "payload": {}} for index in range(tasks)]
+    return Lease("attempt", "job", listed, 1.0, Source("one", {}, {}, is_chunks=is_chunks))
+
+
+def test_a_lease_whose_slot_gets_no_process_goes_back_and_the_worker_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets: list[str] = []
+    with serving(lambda *_: True, answering(204), targets=targets) as (url, _):
+        worker = worker_at(url, monkeypatch)
+        failing = Failing(worker, SlotNotStarted("no process can be forked"))
+        slot: Any = failing
+        with closing(worker._coordinator):
+            assert worker._board.put(lease_of(4, is_chunks=True))
+            worker._run_slot(slot)
+    assert targets == ["/v1/worker/tasks/attempt/release"]
+    # The rest of the lease is not begun.
+    assert failing.starts == 1
+    assert worker._board.open_leases() == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), SlotNotStarted("a defect")])
+def test_a_slots_thread_that_dies_gives_its_lease_back(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    # A slot that gets no process for this time ends its worker.
+    monkeypatch.setattr(service, "UNSTARTED_FOR", 0.0)
+    targets: list[str] = []
+    with serving(lambda *_: True, answering(204), targets=targets) as (url, _):
+        worker = worker_at(url, monkeypatch)
+        slot: Any = Failing(worker, error)
+        with closing(worker._coordinator):
+            assert worker._board.put(lease_of(1, is_chunks=False))
+            with pytest.raises(type(error), match="a defect"):
+                worker._run_slot(slot)
+    assert targets == ["/v1/worker/tasks/attempt/release"]
+
+
+def test_a_module_that_makes_errors_of_warnings_does_not_end_the_fork_server(tmp_path: Path) -> None:
+    (tmp_path / "strict.py").write_text('import warnings\n\nwarnings.simplefilter("error")\n')
+    command = [sys.executable, "-c", WARNED_FORK_SERVER, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

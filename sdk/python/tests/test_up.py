@@ -17,7 +17,7 @@ from .helpers import COMMAND, DEADLINE, Process, eventually, is_alive
 
 
 def url_of(grid: Process) -> str:
-    """Where `divvy up` says it is."""
+    """The URL that `divvy up` prints."""
     found = eventually(
         "it prints its URL", lambda: next((line for line in grid.lines if line.startswith("http")), None)
     )

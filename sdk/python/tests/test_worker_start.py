@@ -1,4 +1,4 @@
-"""What the options of ``divvy-python-worker`` change at the grid."""
+"""The effects of the options of ``divvy-python-worker`` at the grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's type checker says of a program: check.sh looks at it with the wheel that it has built."""
+"""A program for a user's type checker: check.sh checks it with the wheel that it has built."""
 
 from __future__ import annotations
 

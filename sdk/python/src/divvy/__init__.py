@@ -37,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Whoever only submits jobs needs none of the extras.
+    # Imported on first use: a client that only submits jobs needs none of the extras.
     if name == "GridExecutor":
         from .executor import GridExecutor
 

@@ -1,6 +1,6 @@
-"""Where a grid is asked: the URL of one coordinator, or of several with commas between.
+"""The addresses of a grid: the URL of one coordinator, or of several with commas between.
 
-One address is asked at a time. Who finds that it does not answer, or cannot serve now, moves on to the next.
+Requests go to one address at a time. A request that finds it silent or unable to serve moves on to the next.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ MAX_ADDRESSES = 16
 
 @dataclass(frozen=True)
 class Address:
-    """One coordinator."""
+    """The address of one coordinator."""
 
-    #: Without a slash at its end.
+    #: The URL without a slash at its end.
     url: str
     is_tls: bool
     host: str
@@ -27,7 +27,7 @@ class Address:
 
 
 class Addresses:
-    """The coordinators of a grid, and which of them is asked. Threads may share it."""
+    """The coordinators of a grid, and the current one. Threads may share it."""
 
     def __init__(self, urls: str) -> None:
         texts = [text for text in (part.strip() for part in urls.split(",")) if text]
@@ -51,7 +51,7 @@ class Addresses:
 
     @property
     def has_tls(self) -> bool:
-        """Whether any of them is asked over TLS."""
+        """Whether any of the URLs is https."""
         return any(address.is_tls for address in self.all)
 
     def move_on(self, failed: Address) -> None:
@@ -64,7 +64,7 @@ class Addresses:
 def parse(url: str) -> Address:
     """The address that a URL names. ``ValueError`` if it names none."""
     if "@" in url:
-        # The message must not show what stands before the sign.
+        # The message must not show the password before the sign.
         raise ValueError("the URL of a coordinator must not have a user or a password: access is by token")
     refused = ValueError(f"{url!r} is not an http:// or https:// URL of a service")
     # `urlsplit` drops some white space and accepts the rest.

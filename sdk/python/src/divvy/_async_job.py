@@ -29,12 +29,12 @@ class AsyncJob(ShownJob):
         return self.wait().__await__()
 
     async def refresh(self) -> AsyncJob:
-        """Looks at it again."""
+        """Fetches the job anew."""
         self.data = await self._client.show(self.id)
         return self
 
     async def wait(self, timeout: float | None = None) -> AsyncJob:
-        """Waits until it is over, also over restarts of the coordinator. ``TimeoutError`` after ``timeout`` seconds."""
+        """Waits for the job's end, also over coordinator restarts. ``TimeoutError`` after ``timeout`` seconds."""
         until = None if timeout is None else time.monotonic() + timeout
         async with self._client.watching(self.id, timeout) as news:
             while True:
@@ -49,7 +49,7 @@ class AsyncJob(ShownJob):
                     await asyncio.wait_for(news.wait(), left)
 
     async def result(self) -> Any:
-        """Waits until it is over, and returns its result. ``JobFailed`` or ``JobCanceled`` if there is none."""
+        """Waits for the job's end and returns its result. ``JobFailed`` or ``JobCanceled`` if there is none."""
         if not self.is_over:
             await self.wait()
         if self.state == "canceled":
@@ -59,7 +59,7 @@ class AsyncJob(ShownJob):
         return await self._client.result(self.id)
 
     async def _refresh_until(self, until: float | None) -> None:
-        """Looks at it again, and tries no longer than that where the grid is away."""
+        """Fetches the job anew. ``TimeoutError`` where the grid does not answer until then."""
         left = None if until is None else max(SHORTEST_TIMEOUT, until - time.monotonic())
         try:
             await asyncio.wait_for(self.refresh(), left)
@@ -67,7 +67,7 @@ class AsyncJob(ShownJob):
             raise TimeoutError(f"job {self.id} was {self.state} when the grid was last there") from None
 
     async def _failure(self) -> str:
-        """Why it failed, and the reason of the first task that did."""
+        """The job's error, and that of its first failed task."""
         reason = self.data.get("error") or "it failed"
         # Other kinds have no tasks with a state of their own.
         with suppress(Conflict):
@@ -76,23 +76,23 @@ class AsyncJob(ShownJob):
         return reason
 
     async def explain(self) -> list[str]:
-        """Why its tasks wait."""
+        """The reasons for which the job's tasks wait, the most important first."""
         return await self._client.explain(self.id)
 
     async def cancel(self) -> AsyncJob:
-        """Cancels it. Idempotent."""
+        """Cancels the job. Idempotent."""
         return await self._act("cancel")
 
     async def pause(self) -> AsyncJob:
-        """Lets nothing more of it start. Idempotent."""
+        """Starts no more tasks of the job. Idempotent."""
         return await self._act("pause")
 
     async def resume(self) -> AsyncJob:
-        """Lets it go on. Idempotent."""
+        """Starts the tasks of the paused job again. Idempotent."""
         return await self._act("resume")
 
     async def retry(self) -> AsyncJob:
-        """Runs again what failed of it."""
+        """Runs the job's failed tasks again."""
         return await self._act("retry")
 
     async def _act(self, action: str) -> AsyncJob:
@@ -100,9 +100,9 @@ class AsyncJob(ShownJob):
         return self
 
     def tasks(self, *, state: models.TaskState | None = None) -> AsyncIterator[models.Task]:
-        """Its individual tasks."""
+        """The job's individual tasks."""
         return self._client.tasks(self.id, state=state)
 
     def events(self, *, after: int | None = None, follow: bool = True) -> AsyncIterator[JobEvent]:
-        """What happened and happens to it, until its end."""
+        """The job's events, from its submission to its end."""
         return self._client.events(self.id, after=after, follow=follow)

@@ -66,7 +66,7 @@ class AsyncRequests:
         self._begin()
 
     def _begin(self) -> None:
-        """Starts without anything that belongs to a loop."""
+        """Resets all state that belongs to an event loop."""
         self._opened: aiohttp.ClientSession | None = None
         self._streams: set[aiohttp.ClientResponse] = set()
 
@@ -160,7 +160,7 @@ class AsyncRequests:
             raise unreachable(address, error) from error
 
     def _request_options(self, address: Address) -> dict[str, Any]:
-        """What a request to an address has beside its target: no redirects, TLS as it is now."""
+        """Options of a request to an address: its TLS context, and no redirects."""
         if self._tls is None or not address.is_tls:
             return {"allow_redirects": False}
         tls = {"ssl": self._tls.context(), "server_hostname": self._tls.server_name}

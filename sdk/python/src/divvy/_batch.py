@@ -1,4 +1,4 @@
-"""A job of an executor, as its collector sees it: the futures of its open tasks, and when it is looked at again."""
+"""A job of an executor, as its collector sees it: the futures of its open tasks, and the time of the next look."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .models import JobEvent
 if TYPE_CHECKING:
     from ._engine import GridFuture
 
-#: Between looks at a job: the first pause, how it grows while nothing happens, and its bounds.
+#: Seconds between looks at a job: the first pause, its factor of growth without news, and its bounds.
 FIRST_PAUSE = 0.004
 GROWTH = 1.6
 LONGEST_PAUSE = 0.5
 LONGEST_BUSY_PAUSE = 0.05
 
-#: Each job may be looked at so much less often for every job there is.
+#: Seconds that each open job adds to the bounds of the pause.
 PAUSE_PER_JOB = 0.005
 
 
@@ -37,9 +37,9 @@ class Batch:
         #: Whether some of these run, or have run, as far as the grid knows.
         self.has_late_cancels = False
         self.has_noticed = False
-        #: Since when the grid has refused to show it.
+        #: Start of the present row of refusals, if the last answer was one.
         self.refused_since: float | None = None
-        #: Where looks go on that have found nothing new among the first open tasks.
+        #: First task of the next look beyond the first open tasks.
         self.looked_to = 0
         self.state_known_at = time.monotonic()
         self.watcher: Callable[[JobEvent | None], None] | None = None
@@ -57,11 +57,11 @@ class Batch:
             yield start, end
 
     def are_all_canceled(self) -> bool:
-        """Whether nobody waits for any task that is open."""
+        """Whether the futures of all open tasks are canceled."""
         return bool(self.open) and all(future.cancelled() for future in self.open.values())
 
     def pace(self, *, is_news: bool, jobs: int) -> None:
-        """When to look again: when the rest should be done at the rate so far, else less and less often."""
+        """Sets the time of the next look: the expected end at the rate so far, else after a growing pause."""
         now, done = time.monotonic(), self.total - len(self.open)
         if is_news:
             left = (now - self.added_at) * len(self.open) / done

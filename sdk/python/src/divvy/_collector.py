@@ -1,8 +1,8 @@
 """Collects outcomes: one thread that looks at the jobs of an executor and settles their futures.
 
-Events of the client's stream tell when a look is worth it; between them it looks by itself, less and less often. A look
-reads pages of tasks from the first one that is open to one that has not begun: tasks mostly begin in their order. Where
-nothing is new there for a while, it reads some beyond.
+The thread looks at a job at its events, and between them less and less often. A look reads pages of tasks from the
+first open task to the first that has not begun, since tasks mostly begin in their order. Where nothing is new there for
+a while, a look reads some tasks beyond.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("divvy.executor")
 
-#: A new job is first looked at after this share of the time that the last one took for as many tasks.
+#: The first look at a job comes after this share of the time that the last job took for as many tasks, at most after
+#: ``LONGEST_FIRST_PAUSE``, in seconds.
 USELESS_BEFORE = 0.7
 LONGEST_FIRST_PAUSE = 0.012
 
-#: A job whose tasks do not change is asked for its state so often: an event may have been missed.
+#: Seconds between requests for the state of a job whose tasks do not change: an event may have been missed.
 STATE_INTERVAL = 2.0
 
-#: Tasks of a page: as many as fit this size, by what came before.
+#: A page has as many tasks as fit this size, by the sizes of earlier tasks.
 PAGE_BYTES = 2 * 1024 * 1024
 FIRST_PAGE, LARGEST_PAGE = 100, 1000
 
 #: Ranges of open tasks that a look reads of the first ones, and of those beyond.
 MAX_RANGES = 16
 
-#: Tasks of one request to skip some; the grid takes as many.
+#: The most tasks of one request to skip; the grid takes no more.
 MAX_SKIPPED = 1000
 
-#: A thread without anything to do ends after this time.
+#: Seconds after which an idle thread ends.
 LINGER_SECONDS = 1.0
 
 
@@ -86,7 +87,7 @@ class Collector:
                 self._thread = thread
 
     def after_fork(self) -> list[GridFuture]:
-        """Leaves the jobs to the parent. Returns the futures of their tasks."""
+        """Leaves the jobs to the parent process. Returns the futures of their tasks."""
         futures = [future for batch in self._batches.values() for future in batch.open.values()]
         self._changed, self._thread, self._batches = threading.Condition(), None, {}
         return futures
@@ -117,7 +118,7 @@ class Collector:
             future.cancel()
 
     def shut_down(self) -> None:
-        """Lets the thread end when nothing is left."""
+        """Ends the thread as soon as no job is open."""
         with self._changed:
             self._is_shut_down = True
             self._changed.notify_all()
@@ -197,17 +198,18 @@ class Collector:
                 self._changed.wait(wait)
 
     def _look_or_fail(self, batch: Batch) -> bool:
-        """Looks at a job. False if no other needs to be looked at now."""
+        """Looks at a job. False if all jobs have ended with an error."""
         try:
             self._look(batch)
             batch.refused_since = None
-        except NotFound:
-            self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
         except DivvyError as error:
+            if isinstance(error, NotFound) and error.is_problem:
+                self._end(batch, JobLost(batch.id, "the grid does not know it any more"))
+                return True
             if isinstance(error, GridError):
                 self._see_refusal(batch, error)
                 return True
-            # It was waited for long enough, and every other job is lost with it.
+            # The request was repeated for long enough, and no other job can be read either.
             with self._changed:
                 batches = list(self._batches.values())
             for each in batches:
@@ -218,7 +220,7 @@ class Collector:
     def _see_refusal(self, batch: Batch, error: GridError) -> None:
         """Ends a job's futures where the grid refuses for as long as it is waited for while it is away.
 
-        A refusal may pass, such as that of a token which the grid reads again.
+        A refusal may pass, such as that of a token which the grid reads again, or of a proxy before the grid.
         """
         now = time.monotonic()
         since = batch.refused_since = now if batch.refused_since is None else batch.refused_since
@@ -315,7 +317,7 @@ class Collector:
             log.warning("job %s waits: %s", batch.id, notice)
 
     def _bring_cancels(self, batch: Batch) -> None:
-        """Cancels the job when nobody waits for any of its tasks, else skips those that have not begun."""
+        """Cancels the job when the futures of all open tasks are canceled, else skips those that have not begun."""
         with self._changed:
             batch.has_cancels = False
         canceled = [index for index, future in batch.open.items() if future.cancelled()]
@@ -328,14 +330,14 @@ class Collector:
         return None
 
     def _skip(self, batch: Batch, tasks: Sequence[int]) -> list[int]:
-        """Lets tasks that have not begun never begin. Returns them."""
+        """Skips tasks that have not begun. Returns them."""
         try:
             return self._client.skip(batch.id, tasks)
         except Unavailable:
             # Such as while its disk is full.
             batch.has_cancels = True
         except GridError as error:
-            # The job is over, or the grid is older than this: what comes of these tasks is dropped.
+            # The job is over, or the grid cannot skip: outcomes of these tasks are dropped.
             if not isinstance(error, (Conflict, NotFound)):
                 log.info("canceled calls of job %s may run: %s", batch.id, error)
         return []
@@ -354,7 +356,7 @@ class Collector:
         """Ends futures whose job is over without an outcome for them."""
         job = self._client.show(batch.id)
         if job["state"] not in END_TYPES:
-            # It was retried by somebody.
+            # Another client has retried the job.
             batch.is_over = False
             return None
         if job["state"] == "canceled":

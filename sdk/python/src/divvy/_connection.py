@@ -62,7 +62,7 @@ class Connection(http.client.HTTPConnection):
             self._parts.append(data)
 
     def is_open(self) -> bool:
-        """Whether an idle connection can be used: not if its end, or what nobody asked for, is there to read."""
+        """Whether an idle connection can be used: a readable one has ended or got an unasked answer."""
         if self.sock is None:
             return False
         looked_at = select.poll()

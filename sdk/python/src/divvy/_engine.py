@@ -1,8 +1,7 @@
-"""The machinery behind ``GridExecutor``: a queue of calls, a thread that sends them as jobs, and what must hold when
-either dies.
+"""The engine of ``GridExecutor``: a queue of calls, and a thread that sends them as jobs.
 
-No future is left behind: what goes wrong with a call, a job, the grid or a thread becomes an exception of the futures
-that it concerns.
+No future stays pending: an error of a call, a job, the grid or a thread becomes the exception of the futures
+concerned.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("divvy.executor")
 
-#: How long the first call of a job waits for others.
+#: Time that the first call of a job waits for others, in seconds.
 COALESCE_SECONDS = 0.002
 
-#: As many calls do not wait for more.
+#: Calls that are sent without waiting for more.
 FULL_ENOUGH = 50
 
 #: The most tasks of one job, and the most bytes unless one call alone is longer: a page or two of outcomes.
 MAX_JOB_TASKS = 2000
 MAX_JOB_BYTES = 8 * 1024 * 1024
 
-#: A thread without anything to do ends after this time.
+#: Seconds after which an idle thread ends.
 LINGER_SECONDS = 1.0
 
 
@@ -70,14 +69,14 @@ class GridFuture(Future[Any]):
                 self.set_running_or_notify_cancel()
 
     def abandon(self, error: BaseException) -> None:
-        """Ends it with an error in a forked child. What is to be called then is the parent's, and is not called."""
+        """Ends the future with an error in a forked child, without its callbacks, which are the parent's."""
         self._condition = threading.Condition()
         if self._state in (PENDING, RUNNING):
             self._exception, self._state = error, FINISHED
 
 
 class Call:
-    """A call on its way."""
+    """A pickled call and its future."""
 
     __slots__ = ("future", "is_chunk", "payload")
 
@@ -89,7 +88,7 @@ class Call:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What all jobs of an executor have in common."""
+    """Options that all jobs of an executor share."""
 
     priority: int | None
     tags: Mapping[str, str]
@@ -115,7 +114,7 @@ class JobOptions:
 
 
 class Engine:
-    """Sends calls and sees to it that each gets an outcome."""
+    """Sends calls as jobs; the collector settles their futures."""
 
     def __init__(self, client: Client, options: JobOptions, *, owns_client: bool) -> None:
         self._client = client
@@ -123,7 +122,7 @@ class Engine:
         self._owns_client = owns_client
         self._changed = threading.Condition()
         self._queue: deque[Call] = deque()
-        #: What the sender has taken and not yet handed over.
+        #: Calls that the sender has taken and the collector does not have yet.
         self._sending: list[Call] = []
         self._sender: threading.Thread | None = None
         self._is_shut_down = False
@@ -140,7 +139,7 @@ class Engine:
             future.abandon(BrokenGridExecutor("the call was submitted by the process that this one was forked from"))
 
     def check_open(self) -> None:
-        """Raises what ``submit`` must raise where no more calls are taken."""
+        """Raises ``BrokenGridExecutor`` or ``RuntimeError`` where no more calls are taken."""
         if self._broken is not None:
             raise BrokenGridExecutor(str(self._broken)) from self._broken
         if self._is_shut_down:
@@ -149,12 +148,12 @@ class Engine:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
     def enqueue(self, calls: Iterable[Call]) -> None:
-        """Takes calls, in their order."""
+        """Queues calls, in their order."""
         with self._changed:
             self.check_open()
             if self._sender is None:
                 sender = threading.Thread(target=self._guarded, name="divvy-sender")
-                # Where no thread can start this raises, and nothing is queued that nobody would send.
+                # Before the calls are queued: without a thread, which raises here, nothing would send them.
                 sender.start()
                 self._sender = sender
             self._collector.start()
@@ -165,7 +164,7 @@ class Engine:
                 self._changed.notify_all()
 
     def shut_down(self, *, cancel_futures: bool = False) -> None:
-        """Takes no more calls, and perhaps cancels those that do not run."""
+        """Takes no more calls; with ``cancel_futures`` cancels those that do not run."""
         with self._changed:
             self._is_shut_down = True
             waiting = [*self._sending, *self._queue] if cancel_futures else []
@@ -213,7 +212,7 @@ class Engine:
     def _send_all(self) -> None:
         while (group := self._next_group()) is not None:
             self._send_or_fail(group)
-            # Each is the collector's or has ended: a result that nobody wants any more is not kept alive here.
+            # Each call is the collector's or has ended: its result is not kept alive here.
             with self._changed:
                 self._sending = []
             del group
@@ -252,7 +251,7 @@ class Engine:
         return group
 
     def _send_or_fail(self, group: list[Call]) -> None:
-        """Sends calls. What goes wrong becomes an exception of theirs."""
+        """Sends calls. An error becomes the exception of their futures."""
         try:
             self._send(group)
         except BaseException as error:
@@ -278,7 +277,7 @@ class Engine:
             return
         self._collector.add(Batch(id, [call.future for call in group]))
         if self._broken is not None:
-            # It has broken meanwhile: nobody waits for the job.
+            # The executor has broken meanwhile, and its futures have ended.
             self._collector.break_down(self._broken)
 
     def _put(self, id: str, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a forked process must not share with its parent: connections, and threads that it does not have."""
+"""Resets connections, locks and threads in forked children, which must not share them with their parent."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Protocol
 
 
 class Forked(Protocol):
-    """Something with connections, locks or threads."""
+    """An object with connections, locks or threads."""
 
     def after_fork(self) -> None:
-        """Leaves to the parent what is the parent's, in the child, where no other thread runs."""
+        """Drops the parent's connections, locks and threads. Called in the child, where no other thread runs."""
 
 
 _known: weakref.WeakSet[Forked] = weakref.WeakSet()
 
 
 def remember(each: Forked) -> None:
-    """Calls its ``after_fork`` in every child that is forked while it is there."""
+    """Calls the object's ``after_fork`` in every child that is forked during its life."""
     _known.add(each)
 
 

@@ -1,4 +1,4 @@
-"""``ShownJob``: what ``Job`` and ``AsyncJob`` show of a job."""
+"""``ShownJob``: the properties that ``Job`` and ``AsyncJob`` share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OVER = frozenset({"succeeded", "failed", "canceled"})
 
 
 class ShownJob:
-    """A job as it was when it was last looked at."""
+    """A job as it was when it was last fetched."""
 
     def __init__(self, shown: models.Job) -> None:
         self.data = shown
@@ -21,35 +21,35 @@ class ShownJob:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """The job's UUID."""
         return self.data["id"]
 
     @property
     def kind(self) -> models.JobKind:
-        """What it computes."""
+        """The kind of computation, such as ``tasks``."""
         return self.data["kind"]
 
     @property
     def state(self) -> models.JobState:
-        """Where it was in its life."""
+        """The job's state, such as ``running``."""
         return self.data["state"]
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more happens to it, unless it is retried."""
+        """Whether the job has ended; a retry starts it again."""
         return self.state in OVER
 
     @property
     def progress(self) -> models.JobProgress:
-        """How far it was."""
+        """The job's progress, with its ``fraction`` from 0 to 1."""
         return self.data["progress"]
 
     @property
     def error(self) -> str | None:
-        """Why it failed."""
+        """The reason of a failed job's failure, else None."""
         return self.data.get("error")
 
     @property
     def notice(self) -> str | None:
-        """Why it cannot run as things were, such as no worker with what it requires."""
+        """The reason for which the job cannot run now, such as a label that no worker has, else None."""
         return self.data.get("notice")

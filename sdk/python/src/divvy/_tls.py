@@ -18,7 +18,7 @@ CERT, KEY = "DIVVY_CLIENT_CERT", "DIVVY_CLIENT_KEY"
 
 
 class ClientTls:
-    """What ``https://`` URLs are asked with. Threads may share it."""
+    """The TLS context of requests to ``https://`` URLs. Threads may share it."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ClientTls:
 
     @classmethod
     def from_env(cls) -> ClientTls:
-        """By the variables. An empty one counts as unset. ``ValueError`` if a file cannot be used."""
+        """TLS by the variables. An empty one counts as unset. ``ValueError`` if a file cannot be used."""
         cert, key = os.environ.get(CERT), os.environ.get(KEY)
         if bool(cert) != bool(key):
             raise ValueError(f"set both {CERT} and {KEY}, or neither")
@@ -81,7 +81,7 @@ class ClientTls:
 
 
 def _stamp(files: tuple[str, str]) -> object:
-    """What tells whether files have changed."""
+    """A value that differs where the files have changed."""
     try:
         stats = [os.stat(file) for file in files]
     except OSError as error:

@@ -26,7 +26,7 @@ class TokenFile:
         self._lock = threading.Lock()
         self._seen = _stamp(path)
         self._token = _read(path)
-        #: Why the file cannot be read now, as it was told.
+        #: The last logged reason for which the file cannot be read.
         self._told: str | None = None
 
     def after_fork(self) -> None:
@@ -60,7 +60,7 @@ def check_token(token: str) -> str:
 
 
 def _stamp(path: str) -> object:
-    """What tells whether a file has changed."""
+    """A value that differs where the file has changed; None if it cannot be looked at."""
     try:
         stat = os.stat(path)
     except OSError:

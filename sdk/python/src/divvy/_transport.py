@@ -53,7 +53,7 @@ class Response:
     """A whole answer."""
 
     status: int
-    #: By names in lower case.
+    #: Headers by their names in lower case.
     headers: Mapping[str, str]
     body: bytes
 
@@ -77,10 +77,14 @@ def problem(status: int, body: bytes, location: str | None = None) -> Exception:
     if location is not None and status < 400:
         return GridError(status, f"the service redirects to {location}, which is not followed: give its URL")
     detail, field = body[:200].decode(errors="replace") or http.client.responses.get(status, ""), None
+    is_problem = False
     with suppress(ValueError, AttributeError, RecursionError):
         parsed = json.loads(body)
         detail, field = str(parsed.get("detail", detail)), parsed.get("field")
-    return grid_error(status, detail, field)
+        is_problem = "detail" in parsed and parsed.get("status") == status
+    error = grid_error(status, detail, field)
+    error.is_problem = is_problem
+    return error
 
 
 class Transport:
@@ -125,7 +129,7 @@ class Transport:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the transport was closed."""
         return self._closed.is_set()
 
     def pause(self, seconds: float) -> None:
@@ -256,7 +260,7 @@ class Transport:
     def _use(
         self, address: Address, timeout: float, use: Callable[[Connection], Response], *, may_repeat: bool
     ) -> Response:
-        # An idle connection may have been closed by the service just now, which nobody can tell from a lost answer.
+        # The service may have closed an idle connection just now, which looks the same as a lost answer.
         idle = self._take_idle(address, timeout) if may_repeat else None
         if idle is not None:
             try:
@@ -331,14 +335,14 @@ def not_a_stream(status: int) -> GridError:
 
 
 def client_tls(addresses: Addresses, context: ssl.SSLContext | None) -> ClientTls | None:
-    """What the addresses are asked with: a context of the caller's, or the one that the variables describe."""
+    """The TLS of requests to the addresses: the caller's context, or that of the variables. None without https."""
     if not addresses.has_tls:
         return None
     return ClientTls.from_env() if context is None else ClientTls(context)
 
 
 def check_times(timeout: float, retry_for: float) -> None:
-    """``ValueError`` where these are no times of a client."""
+    """``ValueError`` unless the times, in seconds, can be a client's."""
     if not 0 < timeout <= MAX_SECONDS:
         raise ValueError(f"timeout must be seconds above 0 and up to {MAX_SECONDS:.0f}, not {timeout!r}")
     if not retry_for >= 0:
@@ -346,7 +350,7 @@ def check_times(timeout: float, retry_for: float) -> None:
 
 
 def renewed(event: threading.Event) -> threading.Event:
-    """Another event in the same state, whose lock no thread of a forked process' parent holds."""
+    """A new event in the same state, whose lock no thread of the parent process holds."""
     made = threading.Event()
     if event.is_set():
         made.set()

@@ -127,13 +127,13 @@ class AsyncClient(AsyncRequests):
         return await self._json("GET", f"/v1/results/{quote(output, safe='')}")
 
     async def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
-        """Lets tasks of a job of the kind ``tasks`` never begin, as ``Client.skip`` does."""
+        """Skips tasks of a job of the kind ``tasks`` that have not begun, as ``Client.skip`` does."""
         body = json.dumps({"tasks": list(tasks)})
         skipped: models.Skipped = await self._json("POST", job_path(id, "/tasks/skip"), body, is_safe=True)
         return skipped["skipped"]
 
     async def explain(self, id: str | uuid.UUID) -> list[str]:
-        """Why a job's tasks wait."""
+        """The reasons for which a job's tasks wait, the most important first."""
         explained: models.Explanation = await self._json("GET", job_path(id, "/explain"))
         return explained["reasons"]
 
@@ -142,15 +142,15 @@ class AsyncClient(AsyncRequests):
         return await self.act(id, "cancel")
 
     async def pause(self, id: str | uuid.UUID) -> AsyncJob:
-        """Lets nothing more of a job start. Idempotent."""
+        """Starts no more tasks of a job. Idempotent."""
         return await self.act(id, "pause")
 
     async def resume(self, id: str | uuid.UUID) -> AsyncJob:
-        """Lets a paused job go on. Idempotent."""
+        """Starts the tasks of a paused job again. Idempotent."""
         return await self.act(id, "resume")
 
     async def retry(self, id: str | uuid.UUID) -> AsyncJob:
-        """Runs again what failed of a job."""
+        """Runs a job's failed tasks again."""
         return await self.act(id, "retry")
 
     async def cancel_all(
@@ -176,7 +176,7 @@ class AsyncClient(AsyncRequests):
         return AsyncJob(self, shown)
 
     async def stats(self) -> models.Stats:
-        """The grid's figures."""
+        """The grid's statistics."""
         stats: models.Stats = await self._json("GET", "/v1/stats")
         return stats
 

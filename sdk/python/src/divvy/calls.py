@@ -1,4 +1,4 @@
-"""Calls and their outcomes as JSON: what travels between ``GridExecutor`` and Python workers.
+"""Calls and their outcomes as JSON, as ``GridExecutor`` and Python workers exchange them.
 
 A call is the payload of a task of the kind ``tasks``::
 
@@ -15,7 +15,7 @@ An outcome is the task's result::
     {"divvy": 1, "values": BASE64, "error": ...}    a chunk's values, up to the error if there is one
     {"divvy": 1, "error": {"kind", "type", "message", "traceback", "pickle"}}
 
-Whoever unpickles runs code of the other side: a worker that of its clients, a client that of its workers.
+Unpickling runs code of the other side: a worker runs that of its clients, a client that of its workers.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def dumps(value: Any) -> bytes:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a scalar, or a list or tuple of scalars or of tuples of scalars."""
+    """Whether a value is a scalar, or a list or tuple of scalars or of tuples of scalars."""
     kind = type(value)
     if kind in _PLAIN:
         return True
@@ -115,7 +115,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def to_text(blob: bytes) -> str:
-    """Bytes as they stand in JSON."""
+    """Bytes as base64."""
     return b64encode(blob).decode("ascii")
 
 
@@ -144,7 +144,7 @@ def single_call(common: str, function: Callable[..., object], args: tuple[Any, .
 
 
 def chunk_head(common: str, function: Callable[..., object]) -> str:
-    """What the payloads of all chunks of a ``map`` begin with."""
+    """The common start of the payloads of all chunks of a ``map``."""
     return f'{common},"function":"{to_text(dumps(function))}","chunk":"'
 
 
@@ -159,7 +159,7 @@ def named_call(name: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dic
 
 
 def mismatch(payload: Any) -> str | None:
-    """Why a worker cannot take a payload, as ``NAME: message``; None if it can."""
+    """The reason for which a worker declines a payload, as ``NAME: message``; None if it takes it."""
     if not isinstance(payload, dict) or "divvy" not in payload:
         return "UnknownTask: the payload is no call for a Python worker"
     if payload["divvy"] != FORMAT:
@@ -180,7 +180,7 @@ def mismatch(payload: Any) -> str | None:
 
 
 def _malformed(payload: Payload) -> str | None:
-    """What is wrong with fields that a worker reads itself; None if nothing is."""
+    """The error in the fields that a worker reads itself; None if they are valid."""
     if "task" in payload and not isinstance(payload["task"], str):
         return "the field 'task' of the payload must be a string"
     timeout, attempts = payload.get("timeout"), payload.get("attempts", 1)

@@ -149,9 +149,9 @@ class Client:
             yield from page["tasks"]
 
     def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
-        """Lets tasks of a job of the kind ``tasks`` never begin; each succeeds with the result None. At most 1000.
+        """Skips at most 1000 tasks of a job of the kind ``tasks``: each succeeds with the result None.
 
-        Returns those that this request has ended: a task that runs or is over stays as it is.
+        Returns the skipped tasks: a task that runs or is over stays as it is.
         """
         body = json.dumps({"tasks": list(tasks)})
         response = self.transport.request("POST", job_path(id, "/tasks/skip"), body, is_safe=True)
@@ -168,7 +168,7 @@ class Client:
         return self.transport.get_json(f"/v1/results/{quote(output, safe='')}")
 
     def explain(self, id: str | uuid.UUID) -> list[str]:
-        """Why a job's tasks wait, the most important reason first."""
+        """The reasons for which a job's tasks wait, the most important first."""
         explained: models.Explanation = self.transport.get_json(job_path(id, "/explain"))
         return explained["reasons"]
 
@@ -177,15 +177,15 @@ class Client:
         return self._act(id, "cancel")
 
     def pause(self, id: str | uuid.UUID) -> Job:
-        """Lets nothing more of a job start. Idempotent."""
+        """Starts no more tasks of a job. Idempotent."""
         return self._act(id, "pause")
 
     def resume(self, id: str | uuid.UUID) -> Job:
-        """Lets a paused job go on. Idempotent."""
+        """Starts the tasks of a paused job again. Idempotent."""
         return self._act(id, "resume")
 
     def retry(self, id: str | uuid.UUID) -> Job:
-        """Runs again what failed of a job."""
+        """Runs a job's failed tasks again."""
         return self._act(id, "retry", is_safe=False)
 
     def cancel_all(
@@ -201,7 +201,7 @@ class Client:
         return changed
 
     def stats(self) -> models.Stats:
-        """The grid's figures."""
+        """The grid's statistics."""
         stats: models.Stats = self.transport.get_json("/v1/stats")
         return stats
 

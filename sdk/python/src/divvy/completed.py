@@ -50,7 +50,7 @@ def as_completed(items: Iterable[Any], timeout: float | None = None) -> Iterator
                 not isinstance(item, Job) or item.is_over or _looked_at(item, until, len(pending)).is_over
             ):
                 pending.remove(item)
-                # What was given away is not kept alive here.
+                # An item that was given away is not kept alive here.
                 ended_now = [item]
                 del item
                 yield ended_now.pop()

@@ -29,6 +29,8 @@ class GridError(DivvyError):
         self.status = status
         self.detail = detail
         self.field = field
+        #: Whether the answer has the form of a coordinator's: that of a proxy says nothing of a job.
+        self.is_problem = False
 
     def __str__(self) -> str:
         return f"{self.detail} (HTTP {self.status})"

@@ -1,7 +1,7 @@
-"""What happens to jobs, as the coordinator's Server-Sent Events tell it.
+"""Job events: the coordinator's Server-Sent Events.
 
-A client has one stream for all jobs that are waited for: ``EventHub``. It comes back after an outage by itself;
-watchers are then told to look for themselves, so that nothing that was missed matters.
+A client has one stream for all jobs that it waits for: ``EventHub``. After an outage the hub opens the stream again
+and tells its watchers to fetch their jobs, so that missed events do no harm.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ END_TYPES = frozenset({"succeeded", "failed", "canceled"})
 #: to the events of all jobs that breaks before the first of them is then opened again without a gap.
 BEYOND_ALL = 2**64 - 1
 
-#: The coordinator sends a comment every 15 s.
+#: Seconds of silence after which a stream counts as cut: the coordinator sends a comment every 15 s.
 IDLE_TIMEOUT = 45.0
 
-#: A stream that nobody watches is kept for this time: opening it anew costs every watcher a look.
+#: Seconds that a stream without watchers is kept: opening it anew costs every watcher a request.
 LINGER_SECONDS = 30.0
 
-#: How long a watcher waits for the stream before it goes on without.
+#: Seconds that a watcher waits for the stream before it goes on without.
 CONNECT_TIMEOUT = 5.0
 
 
@@ -50,13 +50,13 @@ class StreamReset:
         return f"the grid does not have the events after {self.asked_after}: going on after {self.resumes_after}"
 
     def told(self, seen: int | None) -> int:
-        """Where the stream goes on. Warns of the gap, unless ``seen`` asked for nothing that there is."""
+        """The number after which the stream goes on. Warns of the gap, unless ``seen`` is ``BEYOND_ALL``."""
         if seen != BEYOND_ALL:
             warnings.warn(str(self), RuntimeWarning, stacklevel=3)
         return self.resumes_after
 
 
-#: Takes an event, or None when the stream was away and the watcher must look for itself. Must return at once.
+#: Takes an event, or None where events may be missing and the watcher must fetch its job. Must not block.
 Watcher = Callable[[JobEvent | None], None]
 
 
@@ -116,11 +116,13 @@ class EventHub:
         self._connected = threading.Event()
         self._closed = threading.Event()
         self._last_seq: int | None = None
+        #: Whether the stream has brought an event or a comment.
+        self._has_heard = False
         self._watched_at = time.monotonic()
         remember(self)
 
     def after_fork(self) -> None:
-        """Leaves the stream and those that watch to the parent."""
+        """Leaves the stream and its watchers to the parent."""
         self._lock = threading.RLock()
         self._watchers, self._thread, self._stream = {}, None, None
         self._connected, self._closed = threading.Event(), renewed(self._closed)
@@ -138,7 +140,7 @@ class EventHub:
                     self._thread = thread
 
     def remove(self, job_id: str, watcher: Watcher) -> None:
-        """Ends a watch."""
+        """Removes a watcher."""
         with self._lock:
             watchers = self._watchers.get(job_id, [])
             if watcher in watchers:
@@ -158,7 +160,7 @@ class EventHub:
             self.remove(job_id, watch)
 
     def close(self) -> None:
-        """Ends the stream for good. Watchers are told to look for themselves."""
+        """Ends the stream for good. Watchers get None."""
         self._closed.set()
         with self._lock:
             stream, thread = self._stream, self._thread
@@ -171,11 +173,13 @@ class EventHub:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while not self._is_done():
+            self._has_heard = False
             try:
                 self._follow()
                 pause = FIRST_PAUSE
             except DivvyError:
-                pause = min(pause * 2, LONGEST_PAUSE)
+                # A stream that lived before it was cut is no sign of an outage.
+                pause = FIRST_PAUSE if self._has_heard else min(pause * 2, LONGEST_PAUSE)
             self._connected.clear()
             self._closed.wait(pause * random.uniform(0.5, 1.0))
 
@@ -196,6 +200,7 @@ class EventHub:
         self._tell_all()
         try:
             for event in parse_events(stream.lines()):
+                self._has_heard = True
                 if isinstance(event, StreamReset):
                     self._last_seq = event.resumes_after
                     self._tell_all()
@@ -207,7 +212,7 @@ class EventHub:
             stream.close()
 
     def _is_unwatched(self) -> bool:
-        """Whether nobody has watched for a while."""
+        """Whether the stream has had no watcher for ``LINGER_SECONDS``."""
         with self._lock:
             if self._watchers:
                 self._watched_at = time.monotonic()

@@ -30,7 +30,7 @@ T = TypeVar("T")
 MAX_CALL_BYTES = 32 * 1024 * 1024
 
 
-#: Chunks of a map that are handed over while the next ones are made.
+#: Chunks of a map that are queued together, before the next ones are pickled.
 MAP_PART = 200
 
 
@@ -85,7 +85,7 @@ class GridExecutor(Executor):
             max_attempts=max_attempts,
         )
         self._engine = Engine(client, options, owns_client=owns_client)
-        # Its threads know the engine only, so that an executor nobody refers to is done with.
+        # Its threads refer to the engine only, so that an unused executor is collected and shut down.
         weakref.finalize(self, self._engine.shut_down).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -137,7 +137,7 @@ class GridExecutor(Executor):
         return _results(self if buffersize is not None else None, futures, payloads, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more calls; waits for those there are, or cancels those that do not run."""
+        """Takes no more calls; waits for the submitted ones, or cancels those that do not run."""
         self._engine.shut_down(cancel_futures=cancel_futures)
         if wait:
             self._engine.join()
@@ -154,7 +154,7 @@ class GridExecutor(Executor):
 
 
 def _picklable(pickling: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``pickling`` makes. All that pickle raises becomes ``NotPicklable``, with the original as its cause."""
+    """The result of ``pickling``. An exception of pickle becomes ``NotPicklable``, with the original as its cause."""
     try:
         return pickling(*args, **kwargs)
     except ImportError:
@@ -166,7 +166,7 @@ def _picklable(pickling: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 def _results(
     executor: GridExecutor | None, futures: deque[GridFuture], more: Iterator[str], until: float | None
 ) -> Iterator[Any]:
-    """The results of ``futures`` and of what ``executor`` makes of ``more``: it lasts until that is at its end."""
+    """The results of ``futures`` and of the payloads of ``more``, which ``executor`` submits one by one."""
     try:
         while futures:
             if executor is not None:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from . import models
     from .client import Client
 
-#: How often a job that is waited for is looked at although no event came.
+#: Seconds between two requests for the state of an awaited job without events.
 LOOK_INTERVAL = 10.0
 
-#: The same while its progress is shown.
+#: Seconds between two requests while progress is shown.
 SHOW_INTERVAL = 1.0
 
-#: The time for an answer although less is left to wait for.
+#: The shortest timeout of a request, in seconds, also where the caller waits for less.
 SHORTEST_TIMEOUT = 1.0
 
 
@@ -36,7 +36,7 @@ class Job(ShownJob):
 
     @property
     def result(self) -> Any:
-        """Its result, fetched once. ``JobFailed`` or ``JobCanceled`` if there is none, ``Conflict`` until its end."""
+        """The job's result, fetched once. ``JobFailed`` or ``JobCanceled`` if there is none, ``Conflict`` before."""
         if not self._has_result:
             if not self.is_over:
                 self.refresh()
@@ -49,12 +49,11 @@ class Job(ShownJob):
         return self._result
 
     def refresh(self) -> Job:
-        """Looks at it again."""
+        """Fetches the job anew."""
         return self._renewed(self._client.show(self.id))
 
     def wait(self, timeout: float | None = None, *, progress: bool | Progress | None = None) -> Job:
-        """Waits until it is over, also over restarts of the coordinator, and returns it; look at ``state`` or
-        ``result``.
+        """Waits for the job's end, also over restarts of the coordinator, and returns the job, whatever its ``state``.
 
         ``progress`` shows a bar on stderr or in a notebook; by default where there is a terminal or a notebook.
         Raises ``TimeoutError`` after ``timeout`` seconds.
@@ -78,41 +77,41 @@ class Job(ShownJob):
                 watch.wait(min(interval, left), for_any=shown.is_visible)
 
     def events(self, *, after: int | None = None, follow: bool = True) -> Iterator[JobEvent]:
-        """What happened and happens to it, until its end."""
+        """The job's events, from its submission to its end."""
         return self._client.events(self.id, after=after, follow=follow)
 
     def tasks(self, *, state: models.TaskState | None = None) -> Iterator[models.Task]:
-        """Its individual tasks; ``Conflict`` for kinds without, such as ``sum-of-primes``."""
+        """The job's individual tasks; ``Conflict`` for kinds without, such as ``sum-of-primes``."""
         return self._client.tasks(self.id, state=state)
 
     def explain(self) -> list[str]:
-        """Why its tasks wait."""
+        """The reasons for which the job's tasks wait, the most important first."""
         return self._client.explain(self.id)
 
     def cancel(self) -> Job:
-        """Cancels it. Idempotent."""
+        """Cancels the job. Idempotent."""
         return self._renewed(self._client.cancel(self.id).data)
 
     def pause(self) -> Job:
-        """Lets nothing more of it start. Idempotent."""
+        """Starts no more tasks of the job. Idempotent."""
         return self._renewed(self._client.pause(self.id).data)
 
     def resume(self) -> Job:
-        """Lets it go on. Idempotent."""
+        """Starts the tasks of the paused job again. Idempotent."""
         return self._renewed(self._client.resume(self.id).data)
 
     def retry(self) -> Job:
-        """Runs again what failed of it."""
+        """Runs the job's failed tasks again."""
         return self._renewed(self._client.retry(self.id).data)
 
     def _refresh_until(self, until: float) -> None:
-        """Looks at it again, and tries no longer than that where the grid is away."""
+        """Fetches the job anew, and repeats the request no longer than until then."""
         transport, left = self._client.transport, max(0.0, until - time.monotonic())
         timeout, retry_for = min(transport.timeout, max(left, SHORTEST_TIMEOUT)), min(transport.retry_for, left)
         self._renewed(self._client.show(self.id, timeout=timeout, retry_for=retry_for))
 
     def _failure(self) -> str:
-        """Why it failed, and the reason of the first task that did."""
+        """The job's error, and that of its first failed task."""
         reason = self.error or "it failed"
         try:
             first = next(self._client.tasks(self.id, state="failed"), None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Shows nothing; the base of those that do."""
+    """Shows nothing; the base of the visible kinds."""
 
     is_visible = False
 
@@ -28,7 +28,7 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """One line on ``stream`` that is written over."""
+    """Shows progress as one line on ``stream``, which it overwrites."""
 
     is_visible = True
 
@@ -116,7 +116,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 @contextmanager
 def progress_for(wanted: bool | Progress | None) -> Iterator[Progress]:
-    """What shows progress, as ``wanted``, or by default as fits where this runs."""
+    """The display of progress: ``wanted``, or by default the one that fits a notebook, a terminal or neither."""
     if isinstance(wanted, Progress):
         shown = wanted
     elif wanted is False:

@@ -1,4 +1,4 @@
-"""What a worker has to run: leases, and which slot runs what. All under one lock."""
+"""The leases of a worker, and the slots that run them. All under one lock."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from collections.abc import Callable, Iterable
 from .claims import Lease
 from .slot import Slot
 
-#: Running time that one claim of chunks should carry for each slot.
+#: Running time of one claim of chunks for each slot, in seconds.
 LEASE_TARGET = 0.05
 
-#: What a chunk takes before any was run.
+#: Assumed running time of a chunk before any was run, in seconds.
 FIRST_GUESS = 0.005
 
 #: The most chunks of one claim, and the bytes that their outcomes may be expected to take.
 MAX_CLAIM = 200
 MAX_EXPECTED_BYTES = 8 * 1024 * 1024
 
-#: Chunks are fetched ahead only while they take less than this.
+#: Chunks are fetched ahead only while each takes less than this, in seconds.
 QUICK = 0.1
 
-#: How long a lease waits while every slot runs longer calls, in seconds, before it goes back to other workers.
+#: Seconds that a lease waits while every slot runs longer calls, before it goes back to other workers.
 PATIENCE = 5.0
 
-#: Weight of the newest lease in what is expected of the next.
+#: Seconds after which a worker claims although it wants nothing. The grid forgets a name that has held and claimed
+#: nothing for five minutes, and frees the name of a drained worker that has not claimed for 90 s.
+PRESENCE_INTERVAL = 60.0
+
+#: Weight of the newest lease in the expected running time of a chunk.
 NEWEST = 0.5
 
 
@@ -63,8 +67,8 @@ class Board:
     def take(self, slot: Slot) -> tuple[Lease, list[int]] | None:
         """The next tasks of one lease for a slot, waiting for some; None when the worker drains and nothing is left.
 
-        Not before the other slots are done: the process that slots are forked from ends with the thread that started
-        it, which is a slot's where an earlier one was killed.
+        None comes only when the other slots are done: the process that slots are forked from ends with the thread that
+        started it, which is a slot's thread where an earlier process was killed.
         """
         with self._changed:
             self._running.pop(slot, None)
@@ -87,19 +91,19 @@ class Board:
             return lease, taken
 
     def done(self, lease: Lease) -> None:
-        """A lease was reported, or dropped."""
+        """Forgets a lease that was reported or dropped."""
         with self._changed:
             self._open.pop(lease.attempt, None)
             self._changed.notify_all()
 
     def is_last_of(self, slot: Slot, lease: Lease) -> bool:
-        """Whether nothing of a lease is ready or runs in another slot: then the slot's thread reports it."""
+        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it."""
         with self._changed:
             self._running.pop(slot, None)
             return not any(one is lease for one, _ in self._ready) and lease not in self._running.values()
 
     def learn(self, lease: Lease) -> None:
-        """Sees how long a lease of chunks took for each, and how much its outcomes take."""
+        """Learns the running time and the size of an outcome from a lease of chunks."""
         if not lease.outcomes:
             return
         slots = min(self._slots, len(lease.outcomes))
@@ -107,20 +111,18 @@ class Board:
         size = sum(map(len, lease.outcomes.values())) / len(lease.outcomes)
         with self._changed:
             self._seconds += NEWEST * (seconds - self._seconds)
-            # The largest lately: too little is claimed rather than too much to report.
+            # The largest size lately: a claim should be too small rather than too large to report.
             self._bytes = max(size, self._bytes / 2)
 
-    def wanted_chunks(self) -> int:
-        """Waits until the worker wants chunks; how many. 0 when it drains."""
-        with self._changed:
-            while not self._is_draining:
-                if (wanted := self._chunks_now()) > 0:
-                    return wanted
-                self._changed.wait()
-            return 0
+    def wanted_chunks(self) -> int | None:
+        """Waits until the worker wants chunks, and returns their number.
+
+        0 if it wants none within ``PRESENCE_INTERVAL``; None when it drains.
+        """
+        return self._wanted(self._chunks_now)
 
     def _chunks_now(self) -> int:
-        """How many chunks the worker wants now."""
+        """The number of chunks that the worker wants now."""
         ready = sum(len(positions) for _, positions in self._ready)
         is_quick = self._seconds < QUICK
         is_ahead = is_quick and ready < self._slots and not self._is_stuck()
@@ -133,32 +135,38 @@ class Board:
         return max(1, min(MAX_CLAIM, int(most)))
 
     def _is_done(self) -> bool:
-        """Whether no slot is needed any more."""
+        """Whether the slots' threads may end."""
         return self._is_draining and (self._is_given_up or not self._running)
 
     def _is_stuck(self) -> bool:
-        """Whether every slot runs calls, and none has begun any for a while."""
+        """Whether every slot runs calls, and none has begun any for ``PATIENCE``."""
         return len(self._running) == self._slots and time.monotonic() - self._taken_at >= PATIENCE
 
-    def wanted_singles(self) -> int:
-        """Waits until a slot is idle with nothing ready for it; 1, or 0 when the worker drains.
+    def wanted_singles(self) -> int | None:
+        """Waits as ``wanted_chunks`` does, until a slot is idle with nothing ready for it, and returns 1.
 
         Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
         """
+        return self._wanted(lambda: int(self._idle > sum(len(positions) for _, positions in self._ready)))
+
+    def _wanted(self, count_now: Callable[[], int]) -> int | None:
+        until = time.monotonic() + PRESENCE_INTERVAL
         with self._changed:
             while not self._is_draining:
-                if self._idle > sum(len(positions) for _, positions in self._ready):
-                    return 1
-                self._changed.wait()
-            return 0
+                if (wanted := count_now()) > 0:
+                    return wanted
+                if (left := until - time.monotonic()) <= 0:
+                    return 0
+                self._changed.wait(left)
+            return None
 
     def open_leases(self) -> list[Lease]:
-        """Everything that is held."""
+        """All leases that the worker holds."""
         with self._changed:
             return list(self._open.values())
 
     def take_waiting(self) -> list[Lease]:
-        """Takes away the leases that have waited long behind longer calls: other workers may have slots for them."""
+        """Removes the leases that have waited for ``PATIENCE`` behind longer calls: other workers may have slots."""
         with self._changed:
             if not self._is_stuck():
                 return []
@@ -166,7 +174,7 @@ class Board:
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
 
     def lose(self, lease: Lease) -> None:
-        """The grid does not count on a lease any more: nothing of it starts, and what runs is killed."""
+        """Drops a lease that the grid has ended: starts no more of its tasks, and kills those that run."""
         with self._changed:
             lease.is_lost = True
             self._forget_ready([lease])
@@ -175,8 +183,13 @@ class Board:
                 if running is lease:
                     slot.kill()
 
+    def give_up(self, lease: Lease) -> None:
+        """Starts no more tasks of a lease, which goes back to the grid."""
+        with self._changed:
+            self._forget_ready([lease])
+
     def drain(self) -> list[Lease]:
-        """Lets nothing new in; returns the leases that were not begun."""
+        """Takes no more leases; returns those that were not begun."""
         with self._changed:
             self._is_draining = True
             unbegun = self._forget_unbegun(lambda _: True)
@@ -184,7 +197,7 @@ class Board:
             return unbegun
 
     def kill_all(self) -> list[Lease]:
-        """Kills what runs; returns the leases that no slot is left to report."""
+        """Kills the running calls; returns the leases that no slot will report."""
         with self._changed:
             self._is_given_up = True
             left = [lease for lease, _ in self._ready if lease not in self._running.values()]

@@ -1,4 +1,4 @@
-"""What runs inside a slot's process: reads calls from a pipe, runs them one by one and answers each.
+"""The code of a slot's process: reads calls from a pipe, runs them one by one and answers each.
 
 The process dies with its worker: the kernel kills it when its parent ends, however deep in a call it is.
 """
@@ -42,7 +42,7 @@ MAX_KEPT_CHARS = 256 * 1024
 #: First character of an answer: the text after it is an outcome, or a reason for the grid to try the task again.
 OUTCOME, FAILURE = "=", "!"
 
-#: What the process says when its modules are imported.
+#: The first message of the process, when its modules are imported.
 READY = b"ready"
 
 
@@ -51,12 +51,12 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     # Ctrl-C on a terminal reaches the whole process group, and the worker decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
-    # A group of its own: what calls start is killed with it, and what is sent to the worker's does not end it.
+    # A group of its own: processes that calls start are killed with it, and signals to the worker's group do not come.
     os.setpgid(0, 0)
     leave_to_the_worker()
     _be_the_first_to_die()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a call prints shows as it is printed, and is not lost where its process is killed.
+        # Lines that a call prints show at once, and are not lost where its process is killed.
         sys.stdout.reconfigure(line_buffering=True)
     if max_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
@@ -78,7 +78,7 @@ def _serve(pipe: Connection, session: str | None) -> str | None:
         if os.getpid() != own:
             # The call has forked, and this is the child: the answers are its parent's.
             os._exit(0)
-        # A message of an exception may hold what UTF-8 does not, such as the name of a file (PEP 383).
+        # A message of an exception may hold surrogates, such as those of a file's name (PEP 383).
         write_message(pipe.fileno(), answer.encode(errors="backslashreplace"))
     return session
 

@@ -1,4 +1,4 @@
-"""What a worker asks of the coordinator: claims, and what came of them.
+"""Requests of a worker to the coordinator: claims, renewals and reports.
 
 A report is sent until it counts. It is dropped where the coordinator says that the attempt holds no lease any more
 (409), such as after an expiry, and fails its attempt where it cannot be taken as it is. Any other refusal may pass.
@@ -27,25 +27,25 @@ from ..errors import DivvyError, GridError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
 
-#: How long a report is tried again while no coordinator takes it; an attempt that expires meanwhile does not count.
+#: Seconds that a report is repeated while no coordinator takes it; an attempt that expires meanwhile does not count.
 REPORT_FOR = 120.0
 
-#: How long one try of a report may go on while the coordinator is away, and the pause before the next one.
+#: Seconds of one try of a report while the coordinator is away, and of the pause before the next try.
 REPORT_TRY, REPORT_PAUSE = 5.0, 0.5
 
 #: Statuses after which the same report would be refused again: its content is wrong, or too long.
 _WRONG = frozenset({400, 413, 415, 422})
 
-#: How long a coordinator may take to answer a renewal: one that is halted must not keep the other leases from theirs.
+#: Seconds for the answer to a renewal: a halted coordinator must not delay the renewals of the other leases.
 RENEWAL_TIMEOUT = 5.0
 
-#: Room for the answer beyond the time that the coordinator waits for a task.
+#: Seconds for the answer to a claim beyond the time that the coordinator waits for a task.
 CLAIM_SLACK = 15.0
 
 
 @dataclass
 class Lease:
-    """Tasks that are this worker's for a while."""
+    """The right to run one attempt of some tasks until it expires."""
 
     attempt: str
     job: str
@@ -58,9 +58,9 @@ class Lease:
     name: Any = None
     claimed_at: float = field(default_factory=time.monotonic)
     outcomes: dict[int, str] = field(default_factory=dict)
-    #: A reason for the grid to try all of it again.
+    #: The reason of the attempt's failure, after which the grid tries all its tasks again.
     failure: str | None = None
-    #: The coordinator does not count on it any more.
+    #: Whether the coordinator has ended the lease.
     is_lost: bool = False
     is_begun: bool = False
     last_renewed_at: float = field(default_factory=time.monotonic)
@@ -95,7 +95,7 @@ class Coordinator:
         self._can_release = True
 
     def close(self) -> None:
-        """Ends all waits."""
+        """Closes connections and ends all waits."""
         self._transport.close()
 
     def waiting_claim(self, source: Source, max_tasks: int, wait_seconds: float) -> WaitingClaim:
@@ -121,7 +121,7 @@ class Coordinator:
         self._report(lease, "fail", json.dumps({"error": reason[:1000], **lease_field(lease)}))
 
     def hand_back(self, lease: Lease) -> None:
-        """Gives back what was not begun, at no cost where the coordinator knows that, else as a failed attempt."""
+        """Hands a lease's tasks back. A coordinator without that request counts a failed attempt."""
         if self._can_release:
             response = self._report(lease, "release", json.dumps(lease_field(lease)))
             if response is None or response.status != 404:
@@ -184,7 +184,7 @@ class TakenBack(Exception):
 
 
 class WaitingClaim:
-    """One claim. Another thread may take it back, after which its connection is not used again."""
+    """A claim that waits. Another thread may take it back, after which its connection is not used again."""
 
     def __init__(self, transport: Transport, source: Source, body: Mapping[str, Any]) -> None:
         self._transport = transport
@@ -291,5 +291,5 @@ def renewal_interval(expires_at: str, date: str | None) -> float:
 
 
 def is_passing(error: DivvyError) -> bool:
-    """Whether a claim may succeed later without anybody's help."""
+    """Whether the same claim may succeed later."""
     return isinstance(error, (GridUnreachable, Unavailable))

@@ -55,7 +55,7 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
+    """The parser of the command line."""
     made = argparse.ArgumentParser(
         prog="divvy-python-worker",
         description="Runs Python functions for a divvy grid. Functions are code of the grid's clients: "
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def signals_to_stop_at() -> list[signal.Signals]:
-    """Those of a stop and the end of the terminal, unless that is ignored, as by ``nohup``."""
+    """SIGTERM, SIGINT, and SIGHUP unless it is ignored, as by ``nohup``."""
     is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([] if is_ignored else [signal.SIGHUP])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-#: Before each message: its length.
+#: The head of each message: its length in bytes.
 HEADER = struct.Struct("!Q")
 
 #: The most bytes of one read.
@@ -20,13 +20,13 @@ def write_message(file: int, message: bytes) -> None:
 
 
 class Inbox:
-    """What has been read and not taken yet."""
+    """The bytes that were read and not taken yet."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def read(self, file: int) -> bool:
-        """Reads what is there. False at the pipe's end."""
+        """Reads up to ``READ_BYTES``. False at the pipe's end."""
         read = os.read(file, READ_BYTES)
         self._bytes += read
         return bool(read)

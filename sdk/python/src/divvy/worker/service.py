@@ -28,32 +28,38 @@ from ..registry import registered
 from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
-from .slot import START_TIMEOUT, Slot, SlotEnded, SlotOptions, SlotTimedOut, start_context
+from .slot import START_TIMEOUT, Slot, SlotEnded, SlotNotStarted, SlotOptions, SlotTimedOut, start_context
 from .watcher import Watcher
 
 log = logging.getLogger("divvy.worker")
 
-#: How long the coordinator may keep a claim waiting.
+#: Seconds that the coordinator may keep a claim waiting.
 CLAIM_WAIT = 20.0
 
-#: How often held leases are looked at.
+#: Seconds between two looks at the held leases.
 LOOK_INTERVAL = 0.25
 
-#: How soon a lease is renewed again where no coordinator answered.
+#: Seconds to the next renewal of a lease where no coordinator answered.
 RENEWAL_PAUSE = 0.25
 
 #: Outcomes of one report, in bytes; the coordinator takes 64 MiB.
 MAX_REPORT_BYTES = 63 * 1024 * 1024
 
-#: How long reports may take once nothing runs any more, all together.
+#: Seconds for all reports together once no call runs.
 LAST_REPORTS = 5.0
+
+#: Seconds that a slot without a process takes no calls: other workers get them.
+UNSTARTED_PAUSE = 1.0
+
+#: Seconds after which a slot that still gets no process ends the worker: a new one may get some.
+UNSTARTED_FOR = 60.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 @dataclass(frozen=True)
 class Config:
-    """How a worker was started."""
+    """The configuration of a worker."""
 
     #: The internal URL of a coordinator, or of several with commas between.
     coordinator: str
@@ -83,8 +89,8 @@ class Worker:
         watcher = Watcher(context)
         self._slots = [Slot(context, options, watcher) for _ in range(config.slots)]
         self._board = Board(config.slots)
-        #: What ``stop`` was called for. The one kind of queue that a signal handler may put into while it interrupts
-        #: another call of the same queue: an event would lock itself out.
+        #: An item for each call of ``stop``. A signal handler may put into this kind of queue while it interrupts
+        #: another call of the same queue: an event would deadlock.
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
@@ -122,6 +128,8 @@ class Worker:
                 slot.stop()
             if isinstance(error, SlotEnded):
                 raise WorkerFailed(f"a slot cannot start: its process {error}; see above") from error
+            if isinstance(error, SlotNotStarted):
+                raise WorkerFailed(f"a slot cannot start: {error}") from error
             if isinstance(error, SlotTimedOut):
                 raise WorkerFailed(f"a slot cannot start: it takes longer than {START_TIMEOUT:.0f} s") from error
             raise
@@ -165,7 +173,7 @@ class Worker:
             waiting = list(self._waiting.values())
         for claim in waiting:
             claim.take_back()
-        # A coordinator that is away must not keep what runs from its end.
+        # A coordinator that is away must not delay the end of the running calls.
         others = [*others, self._thread("hand-backs", self._hand_back, self._board.drain())]
         deadline = time.monotonic() + self._config.drain_timeout
         while any(thread.is_alive() for thread in runners):
@@ -191,8 +199,10 @@ class Worker:
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
-        while (count := wanted()) > 0:
-            claim = self._coordinator.waiting_claim(source, count, CLAIM_WAIT)
+        while (count := wanted()) is not None:
+            # Where none is wanted, a task that comes is run soon or goes back with those that wait behind long calls.
+            wait = CLAIM_WAIT if count > 0 else 0.0
+            claim = self._coordinator.waiting_claim(source, max(count, 1), wait)
             with self._lock:
                 if self._stopping.is_set():
                     return
@@ -230,17 +240,30 @@ class Worker:
         return None if name in registered() else f"UnknownTask: this worker has no function registered as {name!r}"
 
     def _run_slot(self, slot: Slot) -> None:
+        unstarted_since: float | None = None
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
             try:
                 run_tasks(slot, lease, positions, self._giving_up.is_set)
+                unstarted_since = None
+            except SlotNotStarted as error:
+                log.warning("attempt %s of job %s goes back to the grid: %s", lease.attempt, lease.job, error)
+                self._board.give_up(lease)
+                now = time.monotonic()
+                unstarted_since = now if unstarted_since is None else unstarted_since
+                if now - unstarted_since >= UNSTARTED_FOR:
+                    raise
             except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
                 # One payload ends no worker, whatever is wrong with it.
                 log.exception("attempt %s of job %s cannot be run", lease.attempt, lease.job)
                 lease.failure = f"UnknownTask: the payload cannot be run: {type(error).__name__}: {words_of(error)}"
                 slot.stop()
-            if self._board.is_last_of(slot, lease):
-                self._report(lease)
+            finally:
+                # Also where the thread dies: without all its outcomes the lease goes back to the grid.
+                if self._board.is_last_of(slot, lease):
+                    self._report(lease)
+            if unstarted_since is not None:
+                self._stopping.wait(UNSTARTED_PAUSE)
 
     def _report(self, lease: Lease) -> None:
         following: Lease | None = None
@@ -285,14 +308,14 @@ class Worker:
 
 
 def not_admitted(lease: Lease, payload: Any) -> str | None:
-    """Why a payload's code must not run; None if it may, or if there is none."""
+    """The reason for which a payload's code must not run; None if it may, or if there is none."""
     if lease.is_admitted or not carries_code(payload):
         return None
     return "NotAdmitted: the payload carries code, and its job was submitted without the right 'programs'"
 
 
 def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:
-    """Runs some tasks of a lease in a slot. One that ends its process is tried again up to its ``attempts``."""
+    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``."""
     pending, ends = deque(positions), Counter[int]()
     while pending and not lease.is_lost and not is_giving_up():
         payloads = [lease.tasks[position]["payload"] for position in pending]
@@ -335,7 +358,7 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
 
 
 def note_answer(lease: Lease, position: int, answer: str) -> None:
-    """Keeps what a process answered to a task."""
+    """Keeps the answer of a process to a task."""
     if answer.startswith(child.OUTCOME):
         lease.outcomes[position] = answer[1:]
     else:

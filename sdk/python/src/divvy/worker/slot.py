@@ -1,4 +1,4 @@
-"""A slot as its worker sees it: a process that runs one call at a time, and is replaced when it ends or must end."""
+"""A slot in its worker: a process that runs one call at a time, and is replaced when it ends or must end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from . import child
 from .framing import Inbox
 from .watcher import Watcher, kill_groups
 
-#: How long a killed process may take to be gone.
+#: Seconds that a killed process may take to end.
 END_TIMEOUT = 10.0
 
-#: How long a new process may take to import its modules.
+#: Seconds that a new process may take to import its modules.
 START_TIMEOUT = 120.0
 
 #: The longest wait of one poll, in seconds: the system takes milliseconds in 31 bits.
 LONGEST_POLL = 1e6
 
-#: Before a process that could not be forked is tried to be forked again.
+#: Seconds before the second and the third try to fork a process.
 START_PAUSES = (0.05, 0.5)
 
 
@@ -41,9 +41,13 @@ class SlotTimedOut(Exception):
     """The process did not answer in time."""
 
 
+class SlotNotStarted(Exception):
+    """No process could be forked, such as where the machine has no memory for it. ``str()`` says why."""
+
+
 @dataclass(frozen=True)
 class SlotOptions:
-    """What all slots of a worker have in common."""
+    """Options that all slots of a worker share."""
 
     modules: tuple[str, ...] = ()
     max_memory_bytes: int | None = None
@@ -52,12 +56,12 @@ class SlotOptions:
 def start_context(modules: Sequence[str]) -> ForkServerContext:
     """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules])
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, "divvy.worker.quiet"])
     return context
 
 
 class Slot:
-    """One process. One thread sends calls and reads answers; any thread may kill it."""
+    """A slot and its process. One thread sends calls and reads answers; any thread may kill the process."""
 
     def __init__(self, context: ForkServerContext, options: SlotOptions, watcher: Watcher) -> None:
         self._context = context
@@ -79,17 +83,16 @@ class Slot:
         return process.pid if process is not None else None
 
     def start(self) -> None:
-        """Starts a process unless there is one."""
+        """Starts a process unless there is one. ``SlotNotStarted`` where none can be forked."""
         with self._lock:
             if self._process is not None:
                 return
             self._was_killed = False
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
-        process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
         # Not under the lock: it takes long where the process to fork from has ended and another imports its modules.
-        fork(process)
-        theirs.close()
+        try:
+            process, ours = self._fork()
+        except (EOFError, OSError) as error:
+            raise SlotNotStarted(f"no process can be forked: {type(error).__name__}: {error}") from error
         if process.pid is not None:
             self._watcher.watch(process.pid)
         with self._lock:
@@ -102,8 +105,20 @@ class Slot:
                 kill(process)
         self._read(START_TIMEOUT)
 
+    def _fork(self) -> tuple[BaseProcess, Connection]:
+        ours, theirs = self._context.Pipe()
+        with theirs:
+            try:
+                arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
+                process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
+                fork(process)
+            except BaseException:
+                ours.close()
+                raise
+        return process, ours
+
     def restart_for(self, session: str | None) -> None:
-        """Takes a new process where another session's initializer has run, and notes whose runs now."""
+        """Starts a process for calls of a session: a new one where another session's initializer has run."""
         if self.session is not None and self.session != session:
             self.stop()
         self.start()
@@ -131,7 +146,7 @@ class Slot:
                     continue
                 self.stop()
                 raise SlotTimedOut
-            # Both may be ready: what was answered before the end counts.
+            # Both may be ready: an answer before the end counts.
             if self._pipe.fileno() not in (file for file, _ in ready) or not self._has_read():
                 raise SlotEnded(self.stop())
         return message
@@ -152,7 +167,7 @@ class Slot:
                 kill(self._process)
 
     def forgive(self) -> bool:
-        """Whether its last process was killed by ``kill``: then its end is nobody's fault."""
+        """Whether ``kill`` ended the last process: then the call is not to blame."""
         return self._was_killed
 
     def stop(self) -> str:
@@ -166,7 +181,7 @@ class Slot:
             return "was not running"
         # Its exit status may be on its way already.
         process.join(timeout=0.2)
-        # Also where it has ended: what its calls have started may go on.
+        # Also where it has ended: processes that its calls have started may go on.
         kill(process)
         process.join(timeout=END_TIMEOUT)
         words = describe_exit(process.exitcode)
@@ -195,7 +210,7 @@ def kill(process: BaseProcess) -> None:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended, in words."""
+    """The end of a process in words, by its exit code."""
     if code is None:
         return "could not be ended"
     if code >= 0:

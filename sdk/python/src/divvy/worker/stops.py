@@ -1,4 +1,4 @@
-"""What a slot does at the signals that stop a worker: it goes on, and the worker decides when it ends.
+"""Signals that stop a worker do not end its slots: the worker decides when they end.
 
 A supervisor such as systemd sends them to every process of a unit. Processes that calls fork, and programs that they
 start, end at these signals as everywhere.
@@ -17,17 +17,17 @@ _before = threading.local()
 
 
 def leave_to_the_worker() -> None:
-    """Lets this process go on at these signals, from the main thread of a slot's process."""
+    """Makes these signals do nothing here. Call it from the main thread of a slot's process."""
     for number in STOPS:
         # No `SIG_IGN`: programs that calls start would inherit it.
         signal.signal(number, _go_on)
-        # What a call waits for in C is not interrupted.
+        # A system call of a C library is not interrupted.
         signal.siginterrupt(number, False)
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_end_at_stops)
 
 
 def _go_on(*_: object) -> None:
-    """Does nothing: ends no call."""
+    """Ignores the signal."""
 
 
 def _hold() -> None:

@@ -22,7 +22,7 @@ _NAMES = """
 """
 _KNOWN = frozenset(_NAMES.split())
 
-#: What Kubernetes sets for a Service whose name begins so.
+#: Variables that Kubernetes sets for a Service whose name begins with ``divvy-``.
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT|_PORT_\d")
 
 

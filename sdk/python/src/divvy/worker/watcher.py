@@ -1,7 +1,7 @@
-"""Ends what calls have started when their worker is killed: nothing of the worker runs then.
+"""Kills the processes that calls have started when their worker is killed, which runs no code of the worker.
 
-The kernel kills the slots themselves, and nobody else: the processes that calls have started would go on. So one more
-process, forked as slots are, keeps the numbers of the slots' groups and a pipe. When the pipe ends, so has the worker.
+The kernel kills the slots themselves only. So one more process, forked as slots are, keeps the numbers of the slots'
+process groups and a pipe, whose end tells of the worker's end.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import signal
-import warnings
 
 from .child import die_with_parent
 
@@ -22,5 +21,3 @@ for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 die_with_parent()
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-# The standard library's fork server warns of each child that it waits for and has not forked.
-warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")

@@ -167,7 +167,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The same without a look at the files that the variables name: a check may run where they are not.
+    /// Reads and checks the environment, but opens no file that a variable names: a check may run on a machine without these
+    /// files.
     ///
     /// # Errors
     /// A variable is out of its range.
@@ -218,14 +219,14 @@ impl Config {
         Duration::from_millis(self.orphan_timeout_ms)
     }
 
-    /// Where programs are, with what belongs to them.
+    /// The directory of uploaded programs, their compiled forms and scratch directories.
     #[must_use]
     pub fn program_directory(&self) -> PathBuf {
         let user = rustix::process::getuid().as_raw();
         self.program_dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("divvy-programs-{user}")))
     }
 
-    /// What coordinators are shown.
+    /// The credential shown to coordinators.
     ///
     /// # Errors
     /// The file of the token cannot be read.

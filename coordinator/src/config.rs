@@ -144,9 +144,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// It is there.
+    /// The part is on.
     On,
-    /// It is not.
+    /// The part is off.
     Off,
 }
 
@@ -258,7 +258,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The same without a look at the files that the variables name: a check may run where they are not.
+    /// As [`Self::from_env`], but opens no file that a variable names: a check may run on another machine.
     ///
     /// # Errors
     /// A variable is out of its range.

@@ -1,8 +1,9 @@
-//! `divvy-coordinator front`: stands before the one coordinator of a grid and keeps clients' connections while that is
-//! restarted. Bytes go through as they are, so that TLS stays between the client and the coordinator.
+//! `divvy-coordinator front`: a proxy before the only coordinator of a grid that keeps clients' connections while the
+//! coordinator restarts. Bytes pass unchanged, so that TLS stays between the client and the coordinator.
 //!
-//! A connection is opened for each client's, and again and again while the coordinator is away. Where it breaks before the
-//! coordinator has said anything, a request that may be repeated is sent once more (RFC 9110, 9.2.2), and so is the beginning of TLS.
+//! Each client's connection gets one to the coordinator, which is tried again while the coordinator is away. If it breaks
+//! before the first byte of the answer, a repeatable request is sent once more (RFC 9110, 9.2.2), and so is the beginning of
+//! TLS.
 
 mod exchange;
 
@@ -23,19 +24,19 @@ use tracing::{debug, info, warn};
 use crate::config::is_host_and_port;
 use exchange::{Exchange, Left};
 
-/// Clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold. Further ones
-/// wait in the backlog.
+/// The most clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold.
+/// Further clients wait in the backlog.
 const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
-/// How long the name server and then the coordinator's host may take: where a pod is gone with its address nobody answers.
+/// How long the name server and then the coordinator's host may take: where a pod is gone with its address, nothing answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two tries to reach it.
+/// Pause between two tries to connect to the coordinator.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a request is sent once more: it may be the cause.
+/// How often a request is sent once more: the request may be what breaks the coordinator.
 const MAX_BROKEN: u32 = 3;
 
 /// The environment of `divvy-coordinator front`, beside the variables of the logs.
@@ -89,7 +90,7 @@ pub fn program() -> Program {
     }
 }
 
-/// Runs until `stop` resolves; connections that are open then have a while to end.
+/// Runs until `stop` resolves; connections that are open then may go on for the drain timeout.
 ///
 /// # Errors
 /// A variable is wrong, or the address cannot be bound.
@@ -121,7 +122,7 @@ pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
                 });
             }
             Err(error) => {
-                // Such as too many open files: some are closed by and by.
+                // An error such as too many open files passes when connections are closed.
                 warn!(%error, "cannot accept a connection");
                 sleep(PAUSE).await;
             }
@@ -171,7 +172,7 @@ impl Front {
         }
     }
 
-    /// A connection to the coordinator; none where it stays away.
+    /// A connection to the coordinator; `None` if it stays away.
     async fn connect(&self) -> Option<TcpStream> {
         let until = Instant::now() + self.patience;
         loop {
@@ -201,7 +202,7 @@ impl Front {
         timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The coordinator's addresses. While the name server is away they are the last ones: a Service keeps its own.
+    /// The coordinator's addresses. While the name server is away they are the last known ones: a Service keeps its address.
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let found = timeout(CONNECT_TIMEOUT, lookup_host(&self.to)).await;
         let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Vec::from_iter);
@@ -228,7 +229,7 @@ mod tests {
             patience: Duration::ZERO,
             last_addresses: Mutex::new(last.to_vec()),
         };
-        // No name may end like this (RFC 6761).
+        // No host has a name with this ending (RFC 6761).
         let lost = front("coordinator.invalid:80", &[]);
         assert!(lost.try_to_connect().await.is_err());
         let remembering = front("coordinator.invalid:80", &[address]);

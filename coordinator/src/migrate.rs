@@ -7,17 +7,17 @@ use store::Objects;
 use store::transfer::{Source, Target, has_outputs, objects, programs, transfer};
 use url::Url;
 
-/// How it is called.
+/// The command line of the program.
 pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
     A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
     copied from --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
     there are some.\n";
 
-/// A store by its name on the command line.
+/// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]
 enum Place {
     Directory(PathBuf),
-    /// Its URI, which may hold a password.
+    /// The URI of the database, which may hold a password.
     Postgres(String),
 }
 
@@ -59,7 +59,7 @@ impl Place {
     }
 }
 
-/// What is asked for.
+/// The arguments of the command line.
 struct Request {
     from: Place,
     to: Place,

@@ -167,8 +167,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads and checks the environment, but opens no file that a variable names: a check may run on a machine without these
-    /// files.
+    /// As [`Self::from_env`], but opens no file that a variable names: a check may run on another machine.
     ///
     /// # Errors
     /// A variable is out of its range.

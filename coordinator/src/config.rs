@@ -70,8 +70,7 @@ pub struct Config {
     pub advertise_internal_addr: Option<String>,
     /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
     pub retention_days: u32,
-    /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
-    /// 10 GiB.
+    /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240, 10 GiB.
     pub retention_bytes: u64,
     /// `DIVVY_STATISTICS_MINUTES_HOURS`: statistics by the minute are kept this many hours. Default 24.
     pub statistics_minutes_hours: u32,

@@ -310,8 +310,7 @@ impl LeaderRelay {
         }
         match answered {
             Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
-            // The server of a leader that was halted has given the request up unread: this process sends each request without
-            // pauses.
+            // A halted leader has given the request up unread when it goes on: this process sends each without pauses.
             Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
             Ok(response) => Asked::Answered(response),
             Err(error) if is_cut_off => {

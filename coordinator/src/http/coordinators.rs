@@ -7,7 +7,7 @@ use service::ApiError;
 use super::State;
 use super::errors::from_read;
 
-/// The coordinators of this grid, and which of them leads. Each answers for all.
+/// The coordinators of this grid, and which of them leads. Each coordinator answers for all.
 #[utoipa::path(
     get,
     path = "/v1/coordinators",

@@ -1,4 +1,4 @@
-//! `/v1/jobs`: submit, list, see, change.
+//! `/v1/jobs`: submit, list, show and change jobs.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::submission;
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest that a result is waited for.
+/// The longest wait for a result.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Query of a list or of a change by filter.
@@ -52,14 +52,14 @@ pub(super) struct FilterQuery {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which are read one by one")]
 pub(super) struct PageQuery {
-    /// From `next_page_token` of the page before.
+    /// The `next_page_token` of the page before.
     page_token: Option<String>,
     /// The most to list, 1 to 1000; a page ends early after 8 MiB. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Submits a job. It is on the disk when the answer comes.
+/// Submits a job. The job is on the disk when the answer comes.
 #[utoipa::path(
     post,
     path = "/v1/jobs",
@@ -87,7 +87,7 @@ pub(super) async fn submit(
     accept(&state, None, &request, &caller, body).await
 }
 
-/// Submits a job under an id of the client's own.
+/// Submits a job under an id that the client has chosen.
 #[utoipa::path(
     put,
     path = "/v1/jobs/{id}",
@@ -143,7 +143,7 @@ async fn accept(
         state.programs.admit(&mut job).await.map_err(from_admit)?;
     }
     admit_carried_code(state, caller, &mut job, carries_code)?;
-    // Not what is asked for: the same job under another token is the same.
+    // Not a part of the fingerprint: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     job.options.trace = trace::current();
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
@@ -152,7 +152,7 @@ async fn accept(
     if let Submission::Existing(existing) = submission
         && id.is_some_and(|id| id != existing)
     {
-        // The key names a job of another id: the client would look for its own in vain.
+        // The key names a job of another id: the client would never find its own id.
         return Err(ApiError::Mismatch(format!("job {existing} has the same idempotency key and another id")));
     }
     let job = as_leader_sees_it(state, request, accepted).await;
@@ -191,19 +191,19 @@ fn filter(query: &Query) -> Result<JobFilter, ApiError> {
     Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind: kind(query)?, tags: tags.collect() })
 }
 
-/// The kind that a query names.
+/// The kind in a query.
 pub(super) fn kind(query: &Query) -> Result<Option<model::JobKind>, ApiError> {
     let known = |kind: model::JobKind| workloads::kind(kind).map(|known| known.name());
     query.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()
 }
 
-/// A tag that jobs are asked for by: `key`, `key:value` or `key=value`.
+/// A tag in a query: `key`, `key:value` or `key=value`.
 pub(super) fn tag(text: &str) -> (String, Option<String>) {
     let (key, value) = split_word(text);
     (key.to_owned(), value.map(str::to_owned))
 }
 
-/// One job: its state, its progress, the timestamps of its stages.
+/// A job: its state, its progress, the timestamps of its stages.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
@@ -222,7 +222,7 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
     Ok(Json(state.view(record)))
 }
 
-/// Why the tasks of a job wait.
+/// The reason why the tasks of a job wait.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/explain",
@@ -297,10 +297,10 @@ pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Resu
     stream(result).await
 }
 
-/// Memory is bounded however large the result is.
+/// Streams a result with bounded memory, however large the result is.
 pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, ApiError> {
     let bytes = result.bytes();
-    // Before the status is sent: a small result is checked as a whole by then.
+    // Read before the status is sent: a small result is then checked as a whole.
     let first = result.next().await.map_err(from_read)?.unwrap_or_default();
     let rest = stream::try_unfold(result, |mut result| async move {
         Ok::<_, ReadError>(result.next().await?.map(|piece| (piece, result)))
@@ -309,7 +309,7 @@ pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, Api
     Ok(HttpResponse::Ok().content_type("application/json").no_chunking(bytes).streaming(Box::pin(pieces)))
 }
 
-/// Changes one job: `cancel`, `pause`, `resume` or `retry`. Idempotent.
+/// Changes a job: `cancel`, `pause`, `resume` or `retry`. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/{action}",
@@ -337,7 +337,7 @@ pub(super) async fn act(
     state.term()?.jobs.act(id, action).await.map(Json).map_err(from_change)
 }
 
-/// Changes every job that a filter finds: `cancel`, `pause`, `resume` or `retry`.
+/// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`.
 #[utoipa::path(
     post,
     path = "/v1/jobs/all/{action}",

@@ -1,4 +1,4 @@
-//! `/v1/jobs/{id}/tasks/skip`: tasks that a client does not want any more while their job goes on.
+//! `/v1/jobs/{id}/tasks/skip`: tasks that a client no longer wants while their job goes on.
 
 use actix_web::web::{Data, Json, Path, Payload};
 use api::{MAX_SKIPPED, Problem, SkipRequest, Skipped};

@@ -43,7 +43,7 @@ const MAX_BROKEN: u32 = 3;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 struct Config {
-    /// `DIVVY_PUBLIC_ADDR`: where clients ask. Default `0.0.0.0:8080`; port 0 picks a free one.
+    /// `DIVVY_PUBLIC_ADDR`: address of the listener for clients. Default `0.0.0.0:8080`; port 0 picks a free one.
     public_addr: SocketAddr,
     /// `DIVVY_FRONT_TARGET`: the public port of the coordinator, as `HOST:PORT`; the host is looked up for each connection.
     /// It has no default.

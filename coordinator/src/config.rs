@@ -90,8 +90,7 @@ pub struct Config {
     /// `DIVVY_MAX_OUTCOME_MEMORY`: the most memory of large results and of uploaded outputs until they are on disk; further
     /// ones wait at their workers. Default 134217728, 128 MiB.
     pub max_outcome_memory: usize,
-    /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program that can be uploaded. Default 67108864, 64 MiB, as much as a worker
-    /// compiles.
+    /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program upload. Default 67108864, 64 MiB, as much as a worker compiles.
     pub max_program_bytes: u64,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
     pub chunk_size: NonZeroU64,

@@ -56,7 +56,7 @@ pub(crate) async fn recall(term: &Term, workers: &Workers) -> Result<(), ReadErr
     Ok(())
 }
 
-/// Forgets the drains of the pulling workers that it is called with: another process may have the name.
+/// Returns a function that forgets the drain of a pulling worker, whose name another process may have.
 pub(crate) fn forgetter(store: Arc<Store>, supervisor: Supervisor) -> impl Fn(WorkerId) + Send + Sync + 'static {
     move |worker| {
         let store = Arc::clone(&store);

@@ -14,7 +14,7 @@ use super::errors::from_read;
     operation_id = "list_coordinators",
     tag = "grid",
     responses(
-        (status = 200, description = "In the order of their starts", body = CoordinatorList),
+        (status = 200, description = "The coordinators in the order of their starts", body = CoordinatorList),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]

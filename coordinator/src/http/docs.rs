@@ -30,10 +30,10 @@ use super::{
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
         (name = "programs", description = "Programs of your own, run as jobs of the kind `program`"),
-        (name = "events", description = "What happens, as Server-Sent Events"),
+        (name = "events", description = "Events of jobs, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
         (name = "statistics", description = "Figures by period, kind of job and name of task"),
-        (name = "workers", description = "Workers, and the face for those that fetch their tasks"),
+        (name = "workers", description = "Workers, and the interface for those that fetch their tasks"),
         (name = "primes", description = "Sums of primes without a job"),
     ),
 )]

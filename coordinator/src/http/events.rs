@@ -36,13 +36,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     params(
         ("id" = Uuid, Path, description = "The job's id"),
         ("after" = Option<u64>, Query, description = "Only events with a larger number. Default 0: all of them"),
-        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+        ("follow" = Option<bool>, Query, description = "`false` for the stored events alone, without a wait. Default `true`"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last event, as browsers send it"),
     ),
     responses(
         (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
         (status = 204, description = "The job is over, and there is nothing after that event"),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -73,13 +73,13 @@ pub(super) async fn of_job(
     operation_id = "all_events",
     tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only what comes"),
-        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only new events"),
+        ("follow" = Option<bool>, Query, description = "`false` for the stored events alone, without a wait. Default `true`"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last event, as browsers send it"),
     ),
     responses(
         (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]

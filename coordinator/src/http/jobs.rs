@@ -66,11 +66,11 @@ pub(super) struct PageQuery {
     operation_id = "submit_job",
     tag = "jobs",
     request_body = JobRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request: the same again answers the same job", min_length = 1, max_length = 256)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "A key of this request: a request with the same key gets the same job", min_length = 1, max_length = 256)),
     responses(
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same request was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job was submitted under this key", body = Problem, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub(super) async fn submit(
     responses(
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same job was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job has this id", body = Problem, content_type = "application/problem+json"),
@@ -172,7 +172,7 @@ async fn accept(
     params(FilterQuery, PageQuery),
     responses(
         (status = 200, description = "A page of jobs", body = JobPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -249,13 +249,13 @@ pub(super) async fn explain(state: Data<State>, path: Path<String>) -> Result<Js
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
-        ("wait" = Option<String>, Query, description = "How long to wait for it, up to 60s: `30s` or `30`"),
+        ("wait" = Option<String>, Query, description = "How long to wait for the result, up to 60s: `30s` or `30`"),
     ),
     responses(
         (status = 200, description = "The result: `{\"sum\": …}`, `{\"count\": …}` or `{\"tasks\": …}`", body = serde_json::Value),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not there, or there will be none", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job has no result yet, or will have none", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -322,7 +322,7 @@ pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, Api
     responses(
         (status = 200, description = "The job as it is now", body = Job),
         (status = 404, description = "There is no such job or action", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job is over", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -348,8 +348,8 @@ pub(super) async fn act(
         ("action" = String, Path, description = "`cancel`, `pause`, `resume` or `retry`", pattern = "^(cancel|pause|resume|retry)$"),
     ),
     responses(
-        (status = 200, description = "How many there were, and how many changed", body = Changed),
-        (status = 400, description = "A parameter is not as it must be, or there is no filter", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The numbers of jobs that matched and that changed", body = Changed),
+        (status = 400, description = "A parameter is invalid, or there is no filter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such action", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),

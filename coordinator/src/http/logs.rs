@@ -71,7 +71,7 @@ struct Wanted {
     params(("id" = uuid::Uuid, Path, description = "The job's id"), LogQuery),
     responses(
         (status = 200, description = "By task; with `after` in the order of the changes", body = LogPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job or task", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )

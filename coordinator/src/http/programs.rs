@@ -47,8 +47,8 @@ pub(super) struct ProgramPageQuery {
     params(("sha256" = String, Path, description = "The SHA-256 of the body", pattern = "^[0-9a-fA-F]{64}$")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A WebAssembly module or component, or an executable"),
     responses(
-        (status = 201, description = "Stored", body = Program),
-        (status = 200, description = "It was there", body = Program),
+        (status = 201, description = "The program is stored", body = Program),
+        (status = 200, description = "The program was stored before", body = Program),
         (status = 400, description = "The body is no program", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
@@ -164,7 +164,7 @@ async fn receive(
     params(ProgramPageQuery),
     responses(
         (status = 200, description = "A page of programs", body = ProgramPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -184,7 +184,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Jso
     path = "/v1/programs/{sha256}",
     operation_id = "show_program",
     tag = "programs",
-    params(("sha256" = String, Path, description = "Its SHA-256")),
+    params(("sha256" = String, Path, description = "The SHA-256 of the program")),
     responses(
         (status = 200, description = "The program", body = Program),
         (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
@@ -203,12 +203,12 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
     path = "/v1/programs/{sha256}",
     operation_id = "delete_program",
     tag = "programs",
-    params(("sha256" = String, Path, description = "Its SHA-256")),
+    params(("sha256" = String, Path, description = "The SHA-256 of the program")),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "The program is deleted"),
         (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "A job that is not over needs it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An open job needs the program", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -228,7 +228,7 @@ pub(super) async fn delete(state: Data<State>, path: Path<String>, caller: Calle
     operation_id = "list_program_names",
     tag = "programs",
     responses(
-        (status = 200, description = "By name", body = ProgramNames),
+        (status = 200, description = "The programs by name", body = ProgramNames),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]

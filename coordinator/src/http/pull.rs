@@ -52,8 +52,8 @@ const MAX_ERROR_CHARS: usize = 1_000;
     request_body = ClaimRequest,
     responses(
         (status = 200, description = "Tasks to run: consecutive ones of one job", body = Claimed),
-        (status = 204, description = "There is nothing for this worker now; with `Retry-After` where it is drained and gets nothing more"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "There are no tasks for this worker now; with `Retry-After` where it is drained and gets no more"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "A worker of this name waits for tasks that can do something else", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -75,9 +75,9 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = Completion,
     responses(
-        (status = 200, description = "The outcome is taken, as with 204; the next tasks", body = Claimed),
-        (status = 204, description = "The outcome is taken. It counts unless its job is canceled in the same moment"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The outcome is accepted, as with 204; the next tasks", body = Claimed),
+        (status = 204, description = "The outcome is accepted. It counts unless its job is canceled in the same moment"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more: its outcome does not count", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -139,8 +139,8 @@ pub(super) async fn complete(
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = TaskFailure,
     responses(
-        (status = 204, description = "Noted"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The failure is noted"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -174,7 +174,7 @@ pub(super) async fn fail(
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body(content = Option<RenewRequest>, description = "May be empty"),
     responses(
-        (status = 200, description = "When it expires now", body = Renewed),
+        (status = 200, description = "The new expiry of the lease", body = Renewed),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),

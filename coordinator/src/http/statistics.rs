@@ -67,7 +67,7 @@ pub(super) struct FillQuery {
     params(StatisticsQuery, FillQuery),
     responses(
         (status = 200, description = "A page of periods; with CSV, the next page is in the header Link", content((StatisticsPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -100,7 +100,7 @@ pub(super) async fn periods(state: Data<State>, request: HttpRequest) -> Result<
     params(StatisticsQuery),
     responses(
         (status = 200, description = "A page of names; with CSV, the next page is in the header Link", content((TaskStartsPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]

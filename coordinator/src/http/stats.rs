@@ -89,8 +89,8 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     tag = "grid",
     request_body = Simulation,
     responses(
-        (status = 201, description = "Under way", body = SimulationStarted),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "The simulation is under way", body = SimulationStarted),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )

@@ -56,10 +56,10 @@ enum Preference {
     responses(
         (status = 200, description = "The sum", body = SumOfPrimes),
         (status = 202, description = "A job that computes it, as `Prefer` asked", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The two algorithms disagree", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "A task failed on every worker that tried it", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "No worker is there, or too many requests are", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No worker is ready, or too many requests are in flight", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -39,9 +39,9 @@ const PAGE_BYTES: usize = 8 << 20;
     ),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Its tasks are not individual", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The tasks of the job are not individual", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]

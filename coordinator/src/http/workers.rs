@@ -25,7 +25,7 @@ use crate::workers::Registration;
     operation_id = "list_workers",
     tag = "workers",
     responses(
-        (status = 200, description = "By name", body = Vec<WorkerSummary>),
+        (status = 200, description = "The workers by name", body = Vec<WorkerSummary>),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -56,7 +56,7 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     tag = "workers",
     params(("id" = String, Path, description = "The worker's name")),
     responses(
-        (status = 204, description = "It gets nothing more"),
+        (status = 204, description = "The worker gets no new leases"),
         (status = 404, description = "There is no worker of this name", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),

@@ -96,8 +96,8 @@ pub struct Config {
     pub chunk_size: NonZeroU64,
     /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
     pub lease_target_ms: u64,
-    /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, on top of ten times what its worker has shown, before it is
-    /// given to another worker. Default 60000.
+    /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, beyond ten times the estimate for its worker, before another worker
+    /// gets its tasks. Default 60000.
     pub lease_timeout_ms: u64,
     /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails, for requests that wait for their answer; other jobs
     /// set it themselves. Default 4, at least 1.

@@ -230,7 +230,7 @@ impl Driver {
         }
     }
 
-    /// Tells the engine what the store has committed. Runs for ever.
+    /// Tells the engine which changes the store has committed. Runs for ever.
     pub(crate) async fn follow_store(self: Arc<Self>) {
         let mut durable = self.store.durable();
         loop {

@@ -46,7 +46,7 @@ struct Config {
     /// `DIVVY_PUBLIC_ADDR`: address of the listener for clients. Default `0.0.0.0:8080`; port 0 picks a free one.
     public_addr: SocketAddr,
     /// `DIVVY_FRONT_TARGET`: the public port of the coordinator, as `HOST:PORT`; the host is looked up for each connection.
-    /// It has no default.
+    /// Required.
     front_target: String,
     /// `DIVVY_FRONT_PATIENCE_MS`: how long a client waits while the coordinator is away. Default 60000.
     front_patience_ms: u32,
@@ -163,7 +163,7 @@ impl Front {
                 connected = self.connect() => connected,
                 () = exchange.is_left() => return,
             };
-            let Some(server) = connected else { return warn!(to = self.to, "the coordinator stays away") };
+            let Some(server) = connected else { return warn!(to = self.to, "the coordinator is unreachable") };
             match exchange.begin(server).await {
                 Left::Answered(server) => return exchange.go_on(server).await,
                 Left::Broken if exchange.may_be_repeated() => debug!("the coordinator went away with a request"),

@@ -9,7 +9,7 @@ use model::{JobState, NumberRange, Share, TaskCounts};
 use store::{JobRecord, Verified};
 use workloads::{Kind, Workload};
 
-/// A stored job with what the engine knows of it: the engine is ahead of the store.
+/// A stored job with the figures of the engine, which is ahead of the store.
 pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
     let (is_over, requires) = (record.state.is_over(), &record.options.requires);
     let notice = if is_over {

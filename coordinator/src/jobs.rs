@@ -203,8 +203,8 @@ impl Jobs {
             }
             match self.unfinished(unknown).await {
                 Ok(Ok(jobs)) => return self.take_up(jobs),
-                Ok(Err(error)) => debug!(%error, "jobs that others have stored cannot be read yet"),
-                Err(error) => debug!(%error, "jobs that others have stored cannot be read yet"),
+                Ok(Err(error)) => debug!(%error, "jobs of other coordinators cannot be read yet"),
+                Err(error) => debug!(%error, "jobs of other coordinators cannot be read yet"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -238,7 +238,7 @@ impl Jobs {
         Ok(Some(Explanation { state: record.state, reasons }))
     }
 
-    /// A stored job as clients see it, with what the engine knows of it now.
+    /// A stored job as clients see it, with the present figures of the engine.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         self.driver.view(|engine| job_view::live(record, engine))
     }

@@ -70,7 +70,7 @@ enum Sent {
 }
 
 impl LeaseSender {
-    /// Sends what the driver queues. Runs as long as the driver does.
+    /// Sends the leases and stops of the driver's queue. Runs as long as the driver does.
     pub(crate) async fn run(self: Arc<Self>, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
             Arc::clone(&self).send(next);

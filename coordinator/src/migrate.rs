@@ -53,7 +53,7 @@ impl Place {
             (_, Some(url)) => Ok(Objects::open(url)?),
             (Self::Directory(path), None) => Ok(Objects::local(&path.join("results"))?),
             (Self::Postgres(_), None) => {
-                bail!("there are results or outputs above 64 KiB or programs: say by {option} where they are kept")
+                bail!("there are results or outputs above 64 KiB or programs: name their location with {option}")
             }
         }
     }
@@ -88,7 +88,7 @@ impl Request {
     }
 }
 
-/// Moves everything and returns what was moved, for the terminal. Blocks.
+/// Moves everything and returns a summary for the terminal. Blocks.
 ///
 /// # Errors
 /// The arguments are wrong, a store is in use, the target is not empty, or something cannot be read or written: then the

@@ -55,7 +55,7 @@ impl Clients {
         }
         let own = self.own.get_or_try(|| http_client_with(self.connect_timeout, &self.tls, false));
         own.unwrap_or_else(|error| {
-            warn!(%error, "no HTTP client for a thread of its own: leases go by a shared one");
+            warn!(%error, "no HTTP client for a thread of its own: leases use a shared one");
             &self.first
         })
     }

@@ -187,7 +187,7 @@ impl Coordinator {
             Some(ended) = background.join_next() => return Err(part_ended(ended)),
             Some(ended) = serving.join_next() => return Err(part_ended(ended)),
         }
-        info!("stopping: answering what is in flight");
+        info!("stopping: answering the requests in flight");
         health.start_draining();
         // Another coordinator that can lead does so immediately, and answers the requests that wait here.
         if members.has_successor() {

@@ -34,9 +34,9 @@ pub(crate) fn give_back_if_lost(client: &Client, base: &str, request: &HttpReque
         runtime.spawn(async move {
             match release.send().await {
                 Ok(response) => {
-                    debug!(%attempt, status = %response.status(), "gave back a claim that came to no worker")
+                    debug!(%attempt, status = %response.status(), "gave back a claim that reached no worker")
                 }
-                Err(error) => debug!(%attempt, %error, "a claim that came to no worker waits until it expires"),
+                Err(error) => debug!(%attempt, %error, "a claim that reached no worker waits until it expires"),
             }
         });
     });

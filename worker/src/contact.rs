@@ -1,4 +1,4 @@
-//! The worker's dealings with one coordinator: heartbeats once a second, what their answers ask for, and the farewell.
+//! The worker's dealings with one coordinator: heartbeats once a second, the orders in their answers, and the farewell.
 
 use std::convert::Infallible;
 use std::sync::Arc;

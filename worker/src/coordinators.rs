@@ -51,7 +51,7 @@ pub(crate) struct Directory {
 }
 
 impl Endpoint {
-    /// None where the host's name cannot stand in a header.
+    /// `None` where the host's name cannot stand in a header.
     fn new(source: &Url, ip: IpAddr) -> Option<Self> {
         let name = source.host_str()?;
         let host = source.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));

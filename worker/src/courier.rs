@@ -75,7 +75,7 @@ pub(crate) enum FetchError {
     /// No coordinator is reachable.
     #[error("there is no coordinator: {0}")]
     Absent(String),
-    #[error("what was fetched could not be kept: {0}")]
+    #[error("the fetched content could not be kept: {0}")]
     Local(std::io::Error),
     /// The answer is longer than the worker's limit. The worker is not at fault.
     #[error("{0}")]
@@ -139,7 +139,7 @@ impl Courier {
                 let error = match attempt {
                     Err(FetchError::Unreachable(error)) => error,
                     Err(FetchError::Absent(error)) => {
-                        debug!(error, "what is needed is waited for");
+                        debug!(error, "waiting for a coordinator to fetch from");
                         patience.pause_while_away(begun_at).await;
                         continue;
                     }
@@ -264,7 +264,7 @@ impl Courier {
                 Ok(()) => return,
                 Err(FetchError::Unreachable(error)) if !patience.is_over() => debug!(error, "a report is sent again"),
                 Err(error) => {
-                    debug!(%error, "a report was not taken");
+                    debug!(%error, "a report was not accepted");
                     return;
                 }
             }

@@ -74,7 +74,7 @@ async fn run(server: ApiServer, pod: PodName, executor: Arc<Executor>) {
 /// Decides which cost is written, and when.
 #[derive(Debug)]
 struct Pace {
-    /// None while nothing was written: an earlier run of the container may have left a cost.
+    /// `None` while nothing was written: an earlier run of the container may have left a cost.
     written: Option<u32>,
     /// The highest number of slots that were busy lately.
     cost: u32,

@@ -1,4 +1,4 @@
-//! Tells the coordinators every second that this worker lives and what it holds, from a thread of its own so that no work
+//! Tells the coordinators every second that this worker lives and which leases it holds, from a thread of its own so that no work
 //! delays it, and with a task for each coordinator so that none delays another.
 
 use std::convert::Infallible;

@@ -295,7 +295,7 @@ impl Held {
     }
 
     fn listed(&self, attempt: AttemptId) -> HeldLease {
-        // Its time limit is that of its computation: a lease that waits for its slot grows no older.
+        // The time limit of a lease is that of its computation: a lease that waits for its slot grows no older.
         let (state, age) = match &self.state {
             State::Running(running) => (HeldState::Running, running.stop.age()),
             State::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),

@@ -120,7 +120,7 @@ impl Worker {
             () = announcements.failed() => anyhow::bail!("the heartbeats ended by themselves"),
             ended = &mut serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
         }
-        info!("stopping: finishing what is held");
+        info!("stopping: finishing the held leases");
         let drain_until = Instant::now() + config.drain_timeout();
         announcements.leave().await;
         state.intake.drain(drain_until, &state.held).await;

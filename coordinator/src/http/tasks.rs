@@ -61,7 +61,7 @@ pub(super) async fn list(
     page.map(Json).ok_or_else(not_individual)
 }
 
-/// Some tasks of a job from `first` on; none where its tasks are not individual.
+/// Some tasks of a job from `first` on; `None` where its tasks are not individual.
 pub(super) async fn page(
     state: &State,
     record: &JobRecord,

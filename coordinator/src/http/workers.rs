@@ -47,7 +47,7 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     workers
 }
 
-/// Drains a worker: it ends what it holds and gets no new leases until its process is started again; a pulling worker, until no
+/// Drains a worker: it ends its leases and gets no new ones until its process is started again; a pulling worker, until no
 /// process has asked under its name for 90 s. Idempotent.
 #[utoipa::path(
     post,

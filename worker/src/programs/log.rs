@@ -96,7 +96,7 @@ async fn report_until_the_end(courier: Arc<Courier>, path: Vec<String>, written:
     while !written.has_ended() {
         if let Some(report) = written.news() {
             if let Err(error) = courier.send_report(&path, &report).await {
-                debug!(%error, "what a program writes to stderr was not taken");
+                debug!(%error, "the stderr of a program was not accepted");
                 written.renew();
             }
             sleep(INTERVAL).await;

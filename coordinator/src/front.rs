@@ -1,9 +1,9 @@
 //! `divvy-coordinator front`: a proxy before the only coordinator of a grid that keeps clients' connections while the
 //! coordinator restarts. Bytes pass unchanged, so that TLS stays between the client and the coordinator.
 //!
-//! Each client's connection gets one to the coordinator, which is tried again while the coordinator is away. If it breaks
-//! before the first byte of the answer, a repeatable request is sent once more (RFC 9110, 9.2.2), and so is the beginning of
-//! TLS.
+//! For each client the proxy opens a connection to the coordinator, and tries again while the coordinator is away. If that
+//! connection breaks before the first byte of the answer, a repeatable request is sent once more (RFC 9110, 9.2.2), and so is
+//! the beginning of TLS.
 
 mod exchange;
 

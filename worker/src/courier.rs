@@ -34,8 +34,7 @@ use waits::{Waiting, Waits};
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between uploads of one output: an output is long, and a coordinator whose disk is full does not need it
-/// often.
+/// The longest pause between uploads of one output: a coordinator whose disk is full must not get a long output over and over.
 const LAST_HAND_IN_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long an upload may make no progress, and how long the coordinator may take to store a complete output.

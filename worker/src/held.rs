@@ -169,7 +169,7 @@ impl HeldLeases {
         old.len()
     }
 
-    /// Stops and forgets all leases; returns those whose coordinator learns of it over no waiting connection.
+    /// Stops and forgets all leases; returns those that no waiting connection reports to the coordinator.
     pub(crate) fn hand_back(&self) -> Vec<Returned> {
         let mut table = self.table();
         table.sizes = Sizes::default();

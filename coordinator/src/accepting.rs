@@ -1,4 +1,4 @@
-//! Jobs on their way into the store: as a client asks for them, and as they are stored.
+//! Accepts jobs: from the request of a client to the job that is stored.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::workers::Workers;
 /// The longest name that a client gives a request, in bytes.
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 256;
 
-/// Why a job is not accepted.
+/// The reason why a job is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcceptError {
     #[error(transparent)]
@@ -30,13 +30,13 @@ pub(crate) enum AcceptError {
 }
 
 impl AcceptError {
-    /// Whether the coordinator that was to accept the job leads no longer, and has not stored it or does not know.
+    /// Whether the coordinator that was to accept the job leads no longer, and has not stored the job or does not know.
     pub(crate) fn is_of_term_that_is_over(&self) -> bool {
         let Self::Store(SubmitError::Write(error)) = self else { return false };
         matches!(error, WriteError::Superseded { .. } | WriteError::Closed | WriteError::InDoubt)
     }
 
-    /// Whether the job may be stored all the same.
+    /// Whether the job may be stored despite the error.
     pub(crate) fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Store(SubmitError::Write(WriteError::InDoubt)))
     }
@@ -76,7 +76,7 @@ pub(crate) enum Ready<'a> {
 }
 
 impl Ready<'_> {
-    /// Whether none of them has what this work needs, but some could do the job in another way that needs less.
+    /// Whether no worker has the requirements of this work, but some could do the job in another way that needs less.
     fn prefers(self, other: &dyn Workload, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> bool {
         match self {
             Self::Engine(engine) => engine.prefers(other, kind, work, requires),
@@ -88,7 +88,7 @@ impl Ready<'_> {
     }
 }
 
-/// Takes another way to compute a job where no worker that is ready has what the best way needs.
+/// Takes another way to compute a job where no ready worker has the requirements of the best way.
 pub(crate) fn fall_back_if_better(ready: Ready<'_>, kind: JobKind, work: &mut Parsed, requires: &Requirements) {
     let is_better = |other: &Division| ready.prefers(&*other.workload, kind, &*work.workload, requires);
     if work.fallback.as_ref().is_some_and(is_better) {
@@ -136,7 +136,7 @@ impl Proposal {
     }
 }
 
-/// Submits a job, also as the first release would have: a client may repeat a request that it made to that one.
+/// Submits a job, also in the form of the first release: a client may repeat a request that it sent to that release.
 pub(crate) async fn submit_to(
     store: &Store,
     new: &Arc<NewJob>,

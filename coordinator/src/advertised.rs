@@ -1,12 +1,12 @@
-//! Where other processes reach this coordinator.
+//! The address at which other processes reach this coordinator.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-/// An address that nobody has (RFC 5737): a way to it tells which of this host's addresses packets leave from.
+/// An address without a host (RFC 5737): the route to it gives the address of this host that packets leave from.
 const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
-/// The address that is told to others: the configured one, else that of the listener, with an address of the pod or the
-/// host where it listens on all.
+/// The address that other processes are told: the configured one, else that of the listener, with an address of the pod or the
+/// host where the listener has the unspecified address.
 pub(crate) fn advertised(configured: Option<&str>, bound: SocketAddr, pod_ip: Option<IpAddr>) -> String {
     if let Some(configured) = configured {
         return configured.to_owned();
@@ -17,7 +17,7 @@ pub(crate) fn advertised(configured: Option<&str>, bound: SocketAddr, pod_ip: Op
     SocketAddr::new(pod_ip.or_else(own_ip).unwrap_or(Ipv4Addr::LOCALHOST.into()), bound.port()).to_string()
 }
 
-/// Sends nothing: a datagram socket only looks its way up.
+/// The local address of the default route. Sends nothing: a datagram socket only looks up its route.
 fn own_ip() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(ELSEWHERE).ok()?;

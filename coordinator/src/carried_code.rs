@@ -16,7 +16,7 @@ const FORMAT: &str = "divvy";
 /// The member that names a function of the worker's own: such a call carries no code.
 const NAMED_TASK: &str = "task";
 
-/// Whether a job requires workers that run carried code, or has a payload that carries some.
+/// Whether a job requires workers that run carried code, or has a payload that carries code.
 pub(crate) fn carries_code(job: &ParsedJob) -> bool {
     job.kind == JobKind::TASKS
         && (job.options.requires.labels.contains_key(CALLS_LABEL) || job.work.payloads.iter().any(is_call))

@@ -1,10 +1,9 @@
 //! The clock of the coordinator: monotonic time, and calendar time that is derived from it and runs forward. Lists, results
-//! under one name and retention are ordered by calendar time, so that it must not run backward where the system's clock is
-//! set back: it runs at half the speed then until the system's clock has come up to it. A clock that leaps far ahead is
-//! followed once it has stayed there for some minutes: what is dated meanwhile would stand before all that comes after the
-//! clock is right again.
+//! under one name and retention are ordered by calendar time. Where the system's clock is set back, the calendar runs at half
+//! speed until the system's clock has caught up. A clock that leaps far ahead is followed after it has stayed there for some
+//! minutes: entries dated by a wrong clock would stand before all later ones.
 //!
-//! Coordinators that share a store follow the store's clock instead of their systems', so that all date alike what happens.
+//! Coordinators that share a store follow the store's clock instead of their systems', so that all of them date events alike.
 
 use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -16,10 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-/// The calendar may be off by this much from the system's: less is the rate at which clocks drift.
+/// The largest difference between calendar and system that is not corrected: clocks drift by less.
 const TOLERANCE: SignedDuration = SignedDuration::from_millis(20);
 
-/// How often the calendar is set by the clock that it follows.
+/// Interval at which the calendar is set by the clock that it follows.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A clock that is set back by more than this was wrong before: the calendar is set back with it.
@@ -28,7 +27,7 @@ const LONGEST_SLOWDOWN: SignedDuration = SignedDuration::from_hours(2);
 /// A clock that is further ahead than this may be wrong.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_mins(10);
 
-/// How long a clock must stay so far ahead, by time that really passes.
+/// How long a clock must stay far ahead, by monotonic time, before it is followed.
 const CONFIRMATION: Duration = Duration::from_mins(10);
 
 static CLOCK: LazyLock<RwLock<Calendar>> = LazyLock::new(|| RwLock::new(Calendar::at_system(Instant::now())));
@@ -57,7 +56,7 @@ impl Calendar {
         self.at.saturating_add(if self.is_slow { since / 2 } else { since }).unwrap_or(Timestamp::MAX)
     }
 
-    /// The calendar by what the system's clock shows.
+    /// The calendar corrected by the reading of the system's clock.
     fn follow(self, instant: Instant, system: Timestamp) -> Self {
         let here = self.at(instant);
         let ahead = here.duration_since(system);
@@ -73,7 +72,7 @@ impl Calendar {
         }
     }
 
-    /// The calendar where the clock is far ahead: it goes on as if nothing was, until the clock has stayed there.
+    /// The calendar while the clock is far ahead: it goes on unchanged until the clock has stayed there.
     fn await_leap(self, seen: Now) -> Self {
         let is_as_before = |leap: &Now| {
             let expected = leap.at.saturating_add(seen.instant.saturating_duration_since(leap.instant));
@@ -86,7 +85,7 @@ impl Calendar {
         Self { leap: Some(leap), ..Self::new(seen.instant, self.at(seen.instant)) }
     }
 
-    /// The calendar after something that has happened at `past`.
+    /// The calendar after an event at `past`.
     fn after(self, past: Timestamp, instant: Instant) -> Self {
         let ahead = past.duration_since(self.at(instant));
         if ahead <= SignedDuration::ZERO || ahead > LONGEST_SLOWDOWN {
@@ -104,7 +103,7 @@ pub(crate) fn now() -> Now {
     Now { instant, at: calendar.at(instant) }
 }
 
-/// Begins with the clock that is followed from now on, before anything is dated by this process's.
+/// Begins with the clock that is followed from now on, before this process dates anything.
 pub(crate) fn begin(shared: Option<&watch::Receiver<ClockReading>>) {
     if let Some(shared) = shared {
         let ClockReading { instant, at } = *shared.borrow();
@@ -140,12 +139,12 @@ fn follow(instant: Instant, clock: Timestamp) {
     }
 }
 
-/// Something was stored at `past`, by another process whose clock may have been ahead of this one's.
+/// Moves the calendar past an event that was stored at `past` by another process, whose clock may have been ahead.
 pub(crate) fn go_on_after(past: Timestamp) {
     set(|calendar| calendar.after(past, Instant::now()));
 }
 
-/// Changes the calendar. Returns how it was and how it is.
+/// Changes the calendar. Returns the calendar before and after the change.
 fn set(change: impl FnOnce(Calendar) -> Calendar) -> (Calendar, Calendar) {
     let mut calendar = CLOCK.write().unwrap_or_else(PoisonError::into_inner);
     let (before, after) = (*calendar, change(*calendar));

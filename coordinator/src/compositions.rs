@@ -1,4 +1,4 @@
-//! Puts results together from the results of single tasks, as the engine asks for it.
+//! Composes the results of jobs from the results of their tasks, when the engine asks for it.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ fn failure(job_id: JobId, error: ComposeError) -> ComposeFailure {
             ComposeFailure::Permanent(error.to_string())
         }
         ComposeError::Combine(error) => ComposeFailure::Permanent(error),
-        // While the disk is full or away a result can wait: nothing of it is lost.
+        // While the disk is full or away the composition waits: no part of the result is lost.
         ComposeError::Write(_) | ComposeError::Read(_) => {
             warn!(%job_id, %error, "cannot store a result yet");
             ComposeFailure::Unavailable(error.to_string())

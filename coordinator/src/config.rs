@@ -34,9 +34,9 @@ const MAX_UNSTORED: u64 = 50_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// `DIVVY_PUBLIC_ADDR`: where clients ask. Default `0.0.0.0:8080`; port 0 picks a free one.
+    /// `DIVVY_PUBLIC_ADDR`: address of the public listener, for clients. Default `0.0.0.0:8080`; port 0 picks a free one.
     pub public_addr: SocketAddr,
-    /// `DIVVY_INTERNAL_ADDR`: where workers register and metrics are read. Default `0.0.0.0:8081`.
+    /// `DIVVY_INTERNAL_ADDR`: address of the internal listener, for workers and metrics. Default `0.0.0.0:8081`.
     pub internal_addr: SocketAddr,
     /// `DIVVY_WORKER_TOKEN`: secret shared with the workers, demanded in both directions. Default: none.
     pub worker_token: WorkerToken,
@@ -45,33 +45,32 @@ pub struct Config {
     pub worker_service_accounts: ServiceAccounts,
     /// `DIVVY_WORKER_AUDIENCE`: the audience that such tokens must be for. Default `divvy`.
     pub worker_audience: String,
-    /// `DIVVY_WORKER_REVIEW_AGE_MS`: how long the API server's yes to a token is good at most; it is asked again earlier.
-    /// Default 50000, from 1000 to 59000.
+    /// `DIVVY_WORKER_REVIEW_AGE_MS`: how long an acceptance of a token by the API server is valid, at most; it is renewed
+    /// earlier. Default 50000, from 1000 to 59000.
     pub worker_review_age_ms: u64,
-    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: where the files `token` and `ca.crt` are with which the API server is asked. Default
+    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: directory of the files `token` and `ca.crt` for requests to the API server. Default
     /// `/var/run/secrets/kubernetes.io/serviceaccount`.
     pub kubernetes_account_dir: PathBuf,
-    /// `DIVVY_DATA_DIR`: where jobs, events and results are kept, in `divvy.db` and beside it. Default `divvy-data`.
+    /// `DIVVY_DATA_DIR`: directory of jobs, events and results, in `divvy.db` and beside it. Default `divvy-data`.
     pub data_dir: PathBuf,
     /// `DIVVY_STORE_URL`: a PostgreSQL that several coordinators share, such as `postgres://user:password@host/database`,
-    /// with the parameters of libpq and, as there, several hosts with commas between. Needs `DIVVY_RESULTS_URL`. Default:
-    /// none, SQLite in the data directory.
+    /// with the parameters of libpq and several hosts with commas between. Needs `DIVVY_RESULTS_URL`. Default: none, SQLite
+    /// in the data directory.
     pub store_url: Option<StoreUrl>,
-    /// `DIVVY_RESULTS_URL`: where results above 64 KiB go, such as `file:///mnt/results`. Default: `results` in the data
-    /// directory.
+    /// `DIVVY_RESULTS_URL`: location of results above 64 KiB, such as `file:///mnt/results`. Default: `results` in
+    /// `DIVVY_DATA_DIR`.
     pub results_url: Option<Url>,
-    /// `DIVVY_COORDINATOR_ID`: the name of this coordinator among those of its grid. Default: the host's name, which is the
-    /// pod's on Kubernetes.
+    /// `DIVVY_COORDINATOR_ID`: the name of this coordinator in its grid. Default: the host's name, on Kubernetes the pod's.
     pub coordinator_id: Option<String>,
     /// `DIVVY_ADVERTISE_PUBLIC_ADDR`: host and port where the other coordinators reach the public port. Default:
-    /// `DIVVY_PUBLIC_ADDR`, with `POD_IP` or else an address of the host where it is `0.0.0.0`.
+    /// `DIVVY_PUBLIC_ADDR`, with `POD_IP` or else an address of the host in place of `0.0.0.0`.
     pub advertise_public_addr: Option<String>,
-    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: the same for the internal port.
+    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: host and port where they reach the internal port. Default: likewise.
     pub advertise_internal_addr: Option<String>,
     /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
     pub retention_days: u32,
-    /// `DIVVY_RETENTION_BYTES`: or earlier, the oldest first, when they take up more than this. Default 10737418240,
-    /// 10 GiB.
+    /// `DIVVY_RETENTION_BYTES`: jobs that are over are forgotten above this total, the oldest first. Default 10737418240, 10
+    /// GiB.
     pub retention_bytes: u64,
     /// `DIVVY_STATISTICS_MINUTES_HOURS`: statistics by the minute are kept this many hours. Default 24.
     pub statistics_minutes_hours: u32,
@@ -79,8 +78,8 @@ pub struct Config {
     pub statistics_hours_days: u32,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
-    /// `DIVVY_MAX_BODY_MEMORY`: the memory that bodies of requests, and the jobs that they hold until they are stored, may
-    /// take together; further ones get 503. Default 536870912, 512 MiB.
+    /// `DIVVY_MAX_BODY_MEMORY`: the most memory of all request bodies, and of the jobs in them until these are stored;
+    /// further requests get 503. Default 536870912, 512 MiB.
     pub max_body_memory: usize,
     /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON; outputs of programs above 64 KiB do not count.
     /// Default 67108864, 64 MiB.
@@ -88,21 +87,20 @@ pub struct Config {
     /// `DIVVY_MAX_OUTPUT_BYTES`: the longest output that a task of a program may be allowed, up to 68719476736, 64 GiB.
     /// Default 1073741824, 1 GiB.
     pub max_output_bytes: u64,
-    /// `DIVVY_MAX_OUTCOME_MEMORY`: the memory that large results and outputs that are handed in may take together until they
-    /// are on disk; further ones wait at their workers. Default 134217728, 128 MiB.
+    /// `DIVVY_MAX_OUTCOME_MEMORY`: the most memory of large results and of uploaded outputs until they are on disk; further
+    /// ones wait at their workers. Default 134217728, 128 MiB.
     pub max_outcome_memory: usize,
-    /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program that can be uploaded. Default 67108864, 64 MiB, as much as a worker
-    /// compiles.
+    /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program upload. Default 67108864, 64 MiB, as much as a worker compiles.
     pub max_program_bytes: u64,
     /// `DIVVY_CHUNK_SIZE`: numbers from a task's first to its last. Default 2500000, at least 1.
     pub chunk_size: NonZeroU64,
     /// `DIVVY_LEASE_TARGET_MS`: computing time that one lease should carry. Default 100.
     pub lease_target_ms: u64,
-    /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, on top of ten times what its worker has shown, before it is
-    /// given to another worker. Default 60000.
+    /// `DIVVY_LEASE_TIMEOUT_MS`: how long a lease may take, beyond ten times the estimate for its worker, before another worker
+    /// gets its tasks. Default 60000.
     pub lease_timeout_ms: u64,
-    /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails, for requests that wait for their answer; jobs
-    /// say it themselves. Default 4, at least 1.
+    /// `DIVVY_MAX_ATTEMPTS`: attempts at one task before its job fails, for requests that wait for their answer; other jobs
+    /// set it themselves. Default 4, at least 1.
     pub max_attempts: NonZeroU32,
     /// `DIVVY_AGING_INTERVAL_MS`: a job that waits this long for its next lease counts as one priority higher, and so
     /// on, so that none starves. Default 30000.
@@ -127,10 +125,10 @@ pub struct Config {
     /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
     /// `\,`. Default: none.
     pub kafka_config: KafkaConfig,
-    /// `DIVVY_KAFKA_PREFIX`: what the names of topics begin with, by which several grids share brokers. Default divvy.
+    /// `DIVVY_KAFKA_PREFIX`: beginning of the names of topics, by which several grids share brokers. Default divvy.
     pub kafka_prefix: String,
-    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default
-    /// 15000: as long as its stop may take; 0 refuses at once.
+    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default 15000: as
+    /// long as a stop may take; 0 refuses at once.
     pub lock_timeout_ms: u64,
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
@@ -144,9 +142,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// It is there.
+    /// The part is on.
     On,
-    /// It is not.
+    /// The part is off.
     Off,
 }
 
@@ -258,7 +256,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The same without a look at the files that the variables name: a check may run where they are not.
+    /// As [`Self::from_env`], but opens no file that a variable names: a check may run on another machine.
     ///
     /// # Errors
     /// A variable is out of its range.

@@ -1,5 +1,4 @@
-//! Workers that an operator has drained, as the store keeps them: the next leader, and a coordinator that is started again,
-//! gives them nothing either.
+//! The drains of workers as the store keeps them: they outlast a change of the leader and a restart of the coordinator.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -16,17 +15,17 @@ use crate::supervisor::Supervisor;
 use crate::term::Term;
 use crate::workers::Workers;
 
-/// A registered process that is not there is forgotten so long after it was drained: until then it may be cut off and return.
+/// How long the drain of an absent registered process is kept: until then the process may be cut off and return.
 const AWAY_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// Drains that are kept: as many as there can be workers. Of more the oldest are forgotten.
+/// The most drains that are kept: as many as there can be workers. Beyond that the oldest are forgotten.
 const MAX_DRAINS: usize = 131_072;
 
-/// How often those are forgotten that are gone.
+/// Interval at which the drains of processes that are gone are forgotten.
 const INTERVAL: Duration = Duration::from_mins(1);
 
-/// Drains the workers of a name: the process that is registered under it, and the one that pulls. The drain is stored before
-/// it begins. Answers whether there is any.
+/// Drains the workers of a name: the process that is registered under it, and the one that pulls. The drain is stored before it
+/// begins. Returns whether there is such a worker.
 pub(crate) async fn drain(term: &Term, workers: &Workers, worker: &WorkerId) -> Result<bool, WriteError> {
     let (boot, pulls) = (workers.boot_id(worker), term.pull_workers.knows(worker));
     if let Some(boot_id) = boot {
@@ -48,7 +47,7 @@ async fn put(store: &Store, worker: &WorkerId, boot: Option<model::BootId>) -> R
     store.drain(Drain { drained: DrainedWorker { worker: worker.clone(), boot }, at: now().at }).await
 }
 
-/// Takes over what earlier terms have drained; to be called before a worker joins the engine.
+/// Takes over the drains of earlier terms; to be called before a worker joins the engine.
 pub(crate) async fn recall(term: &Term, workers: &Workers) -> Result<(), ReadError> {
     let (registered, pulling): (Vec<_>, Vec<_>) =
         term.store.drains().await?.into_iter().map(|drain| drain.drained).partition(|drained| drained.boot.is_some());
@@ -57,7 +56,7 @@ pub(crate) async fn recall(term: &Term, workers: &Workers) -> Result<(), ReadErr
     Ok(())
 }
 
-/// Forgets the drains of pulling workers whose names it is told: another process may have one.
+/// Returns a function that forgets the drain of a pulling worker, whose name another process may have.
 pub(crate) fn forgetter(store: Arc<Store>, supervisor: Supervisor) -> impl Fn(WorkerId) + Send + Sync + 'static {
     move |worker| {
         let store = Arc::clone(&store);
@@ -75,7 +74,7 @@ async fn forget(store: &Store, drained: DrainedWorker) {
 
 /// Forgets the drains of processes that are gone. Runs for ever.
 pub(crate) async fn run(term: Arc<Term>, workers: Arc<Workers>) {
-    // The workers that are there register first.
+    // The workers need some time to register first.
     let mut ticks = interval_at(tokio::time::Instant::now() + INTERVAL, INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -97,7 +96,7 @@ pub(crate) async fn run(term: Arc<Term>, workers: Arc<Workers>) {
     }
 }
 
-/// The drains to forget: of processes that have ended, as far as can be told, and the oldest ones beyond [`MAX_DRAINS`].
+/// The drains to forget: those of processes that seem to have ended, and the oldest ones beyond [`MAX_DRAINS`].
 fn outdated(mut drains: Vec<Drain>, term: &Term, workers: &Workers) -> Vec<DrainedWorker> {
     drains.sort_by_key(|drain| Reverse(drain.at));
     let (instant, at) = (Instant::now(), now().at);

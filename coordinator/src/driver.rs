@@ -1,4 +1,4 @@
-//! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. No policy is here.
+//! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. It contains no policy.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
@@ -21,21 +21,21 @@ use crate::serving_threads;
 
 type Answer = Result<u128, JobFailure>;
 
-/// Something to send to a worker. Their number is bounded by the leases of all slots.
+/// A message to a worker. The leases of all slots bound the number of messages.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     /// A lease, with the signal that it was revoked.
     Lease(Box<LeaseOrder>, oneshot::Receiver<()>),
-    /// A worker is to stop an attempt that would outlive its connection.
+    /// An order to stop an attempt that would outlive its connection.
     Stop { attempt: AttemptId, worker: WorkerKey },
 }
 
 /// The ends of the queues that the driver fills.
 #[derive(Debug)]
 pub(crate) struct Queues {
-    /// For the lease sender.
+    /// The queue of the lease sender.
     pub(crate) outgoing: Receiver<Outgoing>,
-    /// Jobs whose results are to be put together.
+    /// Jobs whose results are to be composed.
     pub(crate) compositions: Receiver<JobId>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Driver {
     store: Arc<Store>,
     /// Leases and stops that threads which serve no requests leave to the sender's own thread.
     outgoing: Sender<Outgoing>,
-    /// Ends with the term.
+    /// The lease sender, which lives as long as the term.
     sender: OnceLock<Weak<LeaseSender>>,
     compositions: Sender<JobId>,
     /// Clients that wait for the answer of a job.
@@ -55,13 +55,13 @@ pub(crate) struct Driver {
     /// Leases that are to be sent or are being sent.
     sent: DashMap<AttemptId, RevocationChannel>,
     last_claim: AtomicU64,
-    /// Whether clients and claims that wait get no answer any more: the term is over.
+    /// Whether the term is over: waiting clients and claims get no more answers.
     is_over: AtomicBool,
-    /// Wakes the timer: a deadline came nearer.
+    /// Wakes the timer when a deadline came nearer.
     deadline: Notify,
 }
 
-/// The two ends of the channel that revokes a lease.
+/// Both ends of the channel that revokes a lease.
 #[derive(Debug)]
 struct RevocationChannel {
     revoke: oneshot::Sender<()>,
@@ -112,7 +112,7 @@ impl Driver {
         (Arc::new(driver), Queues { outgoing: to_send, compositions: to_compose })
     }
 
-    /// From now on threads that serve requests send by themselves.
+    /// Lets threads that serve requests send leases by themselves from now on.
     pub(crate) fn send_with(&self, sender: &Arc<LeaseSender>) {
         // A term has one sender.
         let _ = self.sender.set(Arc::downgrade(sender));
@@ -152,12 +152,12 @@ impl Driver {
         view(&self.lock().engine)
     }
 
-    /// Whether nothing can be stored at the moment.
+    /// Whether the store cannot store anything at the moment.
     pub(crate) fn is_store_failing(&self) -> bool {
         self.store.is_failing().is_some()
     }
 
-    /// The jobs that failed last in this term, the last one first.
+    /// The jobs that failed last in this term, the latest first.
     pub(crate) fn failed_lately(&self) -> Vec<JobId> {
         self.lock().failures.last_first()
     }
@@ -178,14 +178,15 @@ impl Driver {
         waiting
     }
 
-    /// Answers every client and claim that waits: the engine works for them no longer.
+    /// Answers every waiting client and claim: the engine works for them no longer.
     pub(crate) fn end(&self) {
         self.input(Engine::stop);
         self.is_over.store(true, Ordering::SeqCst);
         self.dismiss_if_over();
     }
 
-    /// A client may come while the end is made known to the others.
+    /// Dismisses the waiting clients once more if the term is over: a client may arrive while the end is made known to the
+    /// others.
     fn dismiss_if_over(&self) {
         if self.is_over.load(Ordering::SeqCst) {
             self.answers.clear();
@@ -204,12 +205,12 @@ impl Driver {
         waiting
     }
 
-    /// A lease is not being sent any longer: it was answered, or its connection broke.
+    /// Notes that a lease is no longer being sent: it was answered, or its connection broke.
     pub(crate) fn sent(&self, attempt: AttemptId) {
         self.sent.remove(&attempt);
     }
 
-    /// Lets the engine act on time. Runs for ever.
+    /// Gives the engine its timeouts. Runs for ever.
     pub(crate) async fn run_timers(self: Arc<Self>) {
         loop {
             let next = self.lock().armed_for;
@@ -229,7 +230,7 @@ impl Driver {
         }
     }
 
-    /// Tells the engine what the store has committed. Runs for ever.
+    /// Tells the engine which changes the store has committed. Runs for ever.
     pub(crate) async fn follow_store(self: Arc<Self>) {
         let mut durable = self.store.durable();
         loop {
@@ -249,7 +250,7 @@ impl Driver {
             Effect::Store(_) => (),
             Effect::Send(order) => {
                 let revoked = self.sent.get_mut(&order.attempt).and_then(|mut sent| sent.revoked.take());
-                // None: the lease was revoked meanwhile.
+                // `None`: the lease was revoked meanwhile.
                 if let Some(revoked) = revoked {
                     self.send(Outgoing::Lease(order, revoked));
                 }
@@ -291,7 +292,7 @@ impl Driver {
         }
     }
 
-    /// A claim that left in the same moment gives its tasks back: they came to no worker.
+    /// Delivers a lease to a claim. A claim that was withdrawn meanwhile gives its tasks back: no worker got them.
     fn deliver(&self, claim: ClaimId, lease: PulledLease) {
         let undelivered = match self.claims.remove(&claim) {
             Some((_, client)) => client.send(lease).err(),
@@ -302,9 +303,9 @@ impl Driver {
         }
     }
 
-    /// A lease came to no worker: its tasks were not tried.
+    /// Gives back a lease that no worker got: its tasks were not tried.
     fn give_back(&self, attempt: AttemptId) {
-        // It was leased just now.
+        // The attempt was leased a moment ago.
         let _ = self.input(|engine, now| engine.fail(attempt, LeaseFailure::Undeliverable, now));
     }
 
@@ -338,7 +339,7 @@ impl Drop for WaitingJob {
 }
 
 impl WaitingClaim {
-    /// Waits for tasks. An error means that there will be none: the worker is gone.
+    /// Waits for tasks. `None` means that there will be none: the worker is gone.
     pub(crate) async fn lease(&mut self) -> Option<PulledLease> {
         (&mut self.lease).await.ok()
     }
@@ -350,7 +351,7 @@ impl Drop for WaitingClaim {
         self.driver.input(|engine, _| engine.forget_claim(self.id));
         // A delivery that comes later fails, and gives its tasks back.
         self.lease.close();
-        // Delivered before, and taken by no one.
+        // The lease was delivered before, and nobody has taken it.
         if let Ok(lease) = self.lease.try_recv() {
             self.driver.give_back(lease.attempt);
         }

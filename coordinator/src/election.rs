@@ -15,16 +15,16 @@ use tracing::{debug, info, warn};
 
 use crate::role::Trust;
 
-/// How often this member says that it is there.
+/// Interval at which this member announces itself.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the store may take to answer a coordinator that gives the leadership up: about as long as the lease lasts anyway.
+/// How long the store may take to answer a coordinator that gives the leadership up: about as long as the lease lasts.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Signals that wait for the coordinator: a term begins and ends.
 const MAX_SIGNALS: usize = 16;
 
-/// What the thread tells the coordinator.
+/// The messages of the thread to the coordinator.
 #[derive(Debug)]
 pub(crate) enum Signal {
     /// This member leads, for as long as the trust holds.
@@ -33,7 +33,7 @@ pub(crate) enum Signal {
     End { epoch: Epoch },
 }
 
-/// What the coordinator tells the thread.
+/// The messages of the coordinator to the thread.
 #[derive(Debug)]
 enum Order {
     /// Give the lease of this epoch up and let others try.
@@ -74,22 +74,22 @@ impl Election {
         Ok(Self { orders, signals })
     }
 
-    /// The next signal; none when the thread is gone.
+    /// The next signal; `None` when the thread is gone.
     pub(crate) async fn next(&mut self) -> Option<Signal> {
         self.signals.recv().await
     }
 
-    /// Gives a term up that could not begin or has failed.
+    /// Gives up a term that could not begin or has failed.
     pub(crate) fn stand_back(&self, epoch: Epoch) {
-        // The thread may be gone, and its lease expires.
+        // The thread may be gone: then its lease expires.
         let _ = self.orders.send(Order::StandBack(epoch));
     }
 
-    /// Gives the lease up, takes none any more and leaves the list of members. Resolves when the store has it, or does not
-    /// answer in time: a process that ends before would keep the others waiting until the lease expires.
+    /// Gives the lease up, takes none any more and leaves the list of members. Resolves when the store has noted this, or does
+    /// not answer in time: a process that ends before would keep the others waiting until the lease expires.
     pub(crate) async fn retire(&self) {
         let (sender, has_resigned) = oneshot::channel();
-        // The thread may be gone, and with it the sender.
+        // The thread may be gone, and the sender with it.
         let _ = self.orders.send(Order::Retire(sender));
         if timeout(RESIGN_TIMEOUT, has_resigned).await.is_err() {
             warn!("the store does not answer a coordinator that stops: the others find it silent");
@@ -104,7 +104,7 @@ struct Candidate {
     orders: mpsc::Receiver<Order>,
     signals: signals::Sender<Signal>,
     noticed: Box<dyn Fn() + Send>,
-    /// Of the term that goes on.
+    /// The trust of the present term.
     trust: Option<Trust>,
     announced_at: Option<Instant>,
     has_left: bool,
@@ -213,7 +213,7 @@ impl Candidate {
     }
 
     fn signal(&self, signal: Signal) {
-        // The coordinator may have stopped: the orders' end says so.
+        // The coordinator may have stopped: the closed channel of orders tells it.
         let _ = self.signals.blocking_send(signal);
     }
 

@@ -1,5 +1,5 @@
-//! One reader of the event table for all that wait: it hands each event to the streams and waiters of its job, and to
-//! those that follow all jobs. A stream on a quiet job costs nothing.
+//! The only reader of the event table: it hands each event to the streams and waiters of its job, and to those that follow all
+//! jobs. A stream on a quiet job costs nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,14 +25,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The subscribers, by number.
 type Subscribers = Vec<(u64, mpsc::Sender<Arc<JobEvent>>)>;
 
-/// The one reader of the event table, with the subscribers that it serves.
+/// The only reader of the event table, with its subscribers.
 #[derive(Debug)]
 pub(crate) struct EventHub {
     store: Arc<Store>,
     of_jobs: DashMap<JobId, Subscribers>,
     of_all: DashMap<(), Subscribers>,
     last_subscriber: AtomicU64,
-    /// The number of the newest event that this coordinator knows to be there.
+    /// The number of the newest event that this coordinator knows of.
     newest: watch::Sender<u64>,
 }
 
@@ -63,7 +63,7 @@ impl EventHub {
         Subscription { hub: Arc::clone(self), job, number, events }
     }
 
-    /// Subscriptions at the moment.
+    /// The number of subscriptions.
     pub(crate) fn len(&self) -> usize {
         let of_jobs: usize = self.of_jobs.iter().map(|subscribers| subscribers.len()).sum();
         of_jobs + self.of_all.get(&()).map_or(0, |subscribers| subscribers.len())
@@ -91,17 +91,17 @@ impl EventHub {
                 }
             }
         }
-        // The sender is a field of this.
+        // The sender is a field of this hub and never closes.
         std::future::pending().await
     }
 
-    /// Follows what a store says of its newest event. Runs for ever.
+    /// Follows a store's announcements of its newest event. Runs for ever.
     pub(crate) async fn follow(self: Arc<Self>, mut latest: watch::Receiver<u64>) {
         loop {
             let newest = *latest.borrow_and_update();
             self.newest.send_if_modified(|known| newest > std::mem::replace(known, newest.max(*known)));
             if latest.changed().await.is_err() {
-                // The writer has stopped: there are no more events of it.
+                // The writer has stopped: it stores no more events.
                 return std::future::pending().await;
             }
         }
@@ -118,7 +118,7 @@ impl EventHub {
     }
 }
 
-/// A subscriber that does not keep up loses its channel, and so learns that it has missed something.
+/// Sends an event to the subscribers. A slow subscriber loses its channel, which tells it that it has missed events.
 fn send(subscribers: &mut Subscribers, event: &Arc<JobEvent>) {
     subscribers.retain(|(_, sender)| match sender.try_send(Arc::clone(event)) {
         Ok(()) => true,
@@ -127,7 +127,7 @@ fn send(subscribers: &mut Subscribers, event: &Arc<JobEvent>) {
 }
 
 impl Subscription {
-    /// The next event; `None` when events were missed: the table has them, and a new subscription the next.
+    /// The next event; `None` when events were missed: then the table has them, and a new subscription gives the later ones.
     pub(crate) async fn next(&mut self) -> Option<Arc<JobEvent>> {
         self.events.recv().await
     }

@@ -1,4 +1,4 @@
-//! The jobs that failed last, by when they failed: the store knows jobs by when they came.
+//! The jobs that failed last, by the time of their failure: the store orders jobs by their submission.
 
 use std::collections::VecDeque;
 

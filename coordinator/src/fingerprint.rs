@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 /// Hashes that are compared with those of the job that was accepted under the same id or key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fingerprints {
-    /// Of the job.
+    /// Hash of the job.
     pub(crate) job: [u8; 32],
-    /// Of the request's body, which the first release stored.
+    /// Hash of the request's body, which the first release stored.
     pub(crate) body: [u8; 32],
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     add(job.kind.as_str());
     add(&options.to_string());
     add(&canonical(job.work.identity.get()));
-    // Only where it is there: a job of the first release has the fingerprint that it had.
+    // Only for a job that is verified: any other job keeps the fingerprint of the first release.
     if let Some(share) = verify {
         add(&format!("verify {share}"));
     }
@@ -64,7 +64,7 @@ fn canonical(json: &str) -> Cow<'_, str> {
     serde_json::from_str::<Canonical>(json).map_or(Cow::Borrowed(json), |canonical| Cow::Owned(canonical.0))
 }
 
-/// The canonical text of a value, made while it is read: the tree of a list takes many times the memory of its text.
+/// The canonical text of a value, made while the value is read: the tree of a list takes many times the memory of its text.
 struct Canonical(String);
 
 impl<'de> Deserialize<'de> for Canonical {

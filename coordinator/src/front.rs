@@ -1,8 +1,9 @@
-//! `divvy-coordinator front`: stands before the one coordinator of a grid and keeps clients' connections while that is
-//! restarted. Bytes go through as they are, so that TLS stays between the client and the coordinator.
+//! `divvy-coordinator front`: a proxy before the only coordinator of a grid that keeps clients' connections while the
+//! coordinator restarts. Bytes pass unchanged, so that TLS stays between the client and the coordinator.
 //!
-//! A connection is opened for each client's, and again and again while the coordinator is away. Where it breaks before the
-//! coordinator has said anything, a request that may be repeated is sent once more (RFC 9110, 9.2.2), and so is the beginning of TLS.
+//! For each client the proxy opens a connection to the coordinator, and tries again while the coordinator is away. If that
+//! connection breaks before the first byte of the answer, a repeatable request is sent once more (RFC 9110, 9.2.2), and so is
+//! the beginning of TLS.
 
 mod exchange;
 
@@ -23,30 +24,30 @@ use tracing::{debug, info, warn};
 use crate::config::is_host_and_port;
 use exchange::{Exchange, Left};
 
-/// Clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold. Further ones
-/// wait in the backlog.
+/// The most clients at the same time: each takes two descriptors and 96 KiB at most, which the 256 MiB of the manifests hold.
+/// Further clients wait in the backlog.
 const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
-/// How long the name server and then each address of the coordinator may take: where a pod is gone with its address nobody
+/// How long the name server and then each address of the coordinator may take: where a pod is gone with its address, nothing
 /// answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Between two tries to reach it.
+/// Pause between two tries to connect to the coordinator.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a request is sent once more: it may be the cause.
+/// How often a request is sent once more: the request may be what breaks the coordinator.
 const MAX_BROKEN: u32 = 3;
 
 /// The environment of `divvy-coordinator front`, beside the variables of the logs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 struct Config {
-    /// `DIVVY_PUBLIC_ADDR`: where clients ask. Default `0.0.0.0:8080`; port 0 picks a free one.
+    /// `DIVVY_PUBLIC_ADDR`: address of the listener for clients. Default `0.0.0.0:8080`; port 0 picks a free one.
     public_addr: SocketAddr,
     /// `DIVVY_FRONT_TARGET`: the public port of the coordinator, as `HOST:PORT`; the host is looked up for each connection.
-    /// It has no default.
+    /// Required.
     front_target: String,
     /// `DIVVY_FRONT_PATIENCE_MS`: how long a client waits while the coordinator is away. Default 60000.
     front_patience_ms: u32,
@@ -90,7 +91,7 @@ pub fn program() -> Program {
     }
 }
 
-/// Runs until `stop` resolves; connections that are open then have a while to end.
+/// Runs until `stop` resolves; connections that are open then may go on for the drain timeout.
 ///
 /// # Errors
 /// A variable is wrong, or the address cannot be bound.
@@ -122,7 +123,7 @@ pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
                 });
             }
             Err(error) => {
-                // Such as too many open files: some are closed by and by.
+                // An error such as too many open files passes when connections are closed.
                 warn!(%error, "cannot accept a connection");
                 sleep(PAUSE).await;
             }
@@ -163,7 +164,7 @@ impl Front {
                 connected = self.connect() => connected,
                 () = exchange.is_left() => return,
             };
-            let Some(server) = connected else { return warn!(to = self.to, "the coordinator stays away") };
+            let Some(server) = connected else { return warn!(to = self.to, "the coordinator is unreachable") };
             match exchange.begin(server).await {
                 Left::Answered(server) => return exchange.go_on(server).await,
                 Left::Broken if exchange.may_be_repeated() => debug!("the coordinator went away with a request"),
@@ -172,7 +173,7 @@ impl Front {
         }
     }
 
-    /// A connection to the coordinator; none where it stays away.
+    /// A connection to the coordinator; `None` if it stays away.
     async fn connect(&self) -> Option<TcpStream> {
         let until = Instant::now() + self.patience;
         loop {
@@ -193,7 +194,7 @@ impl Front {
         mind_service(&server).map(|()| server)
     }
 
-    /// The coordinator's addresses. While the name server is away they are the last ones: a Service keeps its own.
+    /// The coordinator's addresses. While the name server is away they are the last known ones: a Service keeps its address.
     async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let found = timeout(CONNECT_TIMEOUT, lookup_host(&self.to)).await;
         let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(Vec::from_iter);
@@ -251,7 +252,7 @@ mod tests {
             patience: Duration::ZERO,
             last_addresses: Mutex::new(last.to_vec()),
         };
-        // No name may end like this (RFC 6761).
+        // No host has a name with this ending (RFC 6761).
         let lost = front("coordinator.invalid:80", &[]);
         assert!(lost.try_to_connect().await.is_err());
         let remembering = front("coordinator.invalid:80", &[address]);

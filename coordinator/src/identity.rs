@@ -28,8 +28,8 @@ impl WorkerIdentity {
         Ok(Self { shared: config.worker_token.clone(), reviews })
     }
 
-    /// Lets a request pass that shows the shared token or the token of a service account that is named; every request
-    /// where neither is demanded.
+    /// Admits a request that shows the shared token or the token of a named service account, and every request where neither is
+    /// configured.
     ///
     /// # Errors
     /// The request shows no such token, or the API server cannot be asked about it.

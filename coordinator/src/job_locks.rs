@@ -1,5 +1,5 @@
-//! One lock a job: a change of a job is on the disk before the engine acts on it, and two changes of one job end in the
-//! same order in both. Changes of different jobs do not wait for each other.
+//! A lock per job: a change of a job is on the disk before the engine acts on it, and changes of one job happen in the same
+//! order in both. Changes of different jobs do not wait for each other.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl JobLocks {
     /// Waits for the right to change a job.
     pub(crate) async fn lock(&self, id: JobId) -> JobLock {
         let mutex = Arc::clone(&self.0.entry(id).or_default());
-        // Before the wait: a caller that gives it up may be the last that knows of the lock.
+        // Made before the wait: a caller that gives up may be the last one that knows of the lock.
         let mut lock = JobLock { locks: self.clone(), id, guard: None };
         lock.guard = Some(mutex.lock_owned().await);
         lock

@@ -9,7 +9,7 @@ use model::{JobState, NumberRange, Share, TaskCounts};
 use store::{JobRecord, Verified};
 use workloads::{Kind, Workload};
 
-/// A stored job with what the engine knows of it: the engine is ahead of the store.
+/// A stored job with the figures of the engine, which is ahead of the store.
 pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
     let (is_over, requires) = (record.state.is_over(), &record.options.requires);
     let notice = if is_over {
@@ -17,12 +17,12 @@ pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
     } else if engine.knows(record.id) {
         engine.mismatch_of(record.id, requires)
     } else {
-        // Another coordinator has accepted it just now.
+        // Another coordinator has accepted the job a moment ago.
         let kind = workloads::kind(record.kind).ok();
         let work = kind.and_then(|kind| restored(kind, &record, engine.chunk_size()));
         work.and_then(|work| engine.mismatch(record.kind, &*work, requires))
     };
-    // Its end may be on its way to the store.
+    // The end of the job may be on its way to the store.
     let last = || engine.last_figures(record.id).filter(|_| !is_over);
     let (live, notice) = (engine.job(record.id).or_else(last), notice.map(|reason| reason.to_string()));
     job(record, live, notice, engine.chunk_size())
@@ -81,13 +81,13 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     }
 }
 
-/// How far a job is that the engine works on.
+/// The progress of a job that the engine works on.
 pub(crate) fn progress(live: &JobView) -> JobProgress {
     let &JobView { fraction, numbers_done, tasks_per_second, seconds_left, .. } = live;
     JobProgress { fraction, numbers_done, tasks_per_second, seconds_left }
 }
 
-/// What the engine knows of it, which is ahead of what is stored.
+/// The verification of a job: the engine's figures, which are ahead of the store, else the stored ones.
 fn verification(share: Share, live: Option<&JobView>, stored: &Verified) -> JobVerification {
     let found = live.and_then(|live| live.verification.clone()).unwrap_or_else(|| {
         let Verified { compared, mismatches, recomputed_tasks, set_aside } = stored.clone();
@@ -107,7 +107,7 @@ fn verification(share: Share, live: Option<&JobView>, stored: &Verified) -> JobV
     }
 }
 
-/// A job's work, to be looked at.
+/// The work of a stored job, for its figures.
 fn restored(kind: &dyn Kind, record: &JobRecord, chunk_size: NonZeroU64) -> Option<Arc<dyn Workload>> {
     let chunk_size = record.options.chunk_size.unwrap_or(chunk_size);
     kind.restore(&record.params, chunk_size).ok()

@@ -1,4 +1,4 @@
-//! Stored jobs: accepted and changed. A change is on the disk before the engine acts on it, so that what a client was told
+//! Stored jobs: accepts and changes them. A change is on the disk before the engine acts on it, so that an answer to a client
 //! survives a crash.
 
 mod changing;
@@ -24,13 +24,13 @@ use crate::supervisor::Supervisor;
 
 pub(crate) use changing::{Action, ChangeError};
 
-/// Jobs that the engine gets at a time.
+/// Jobs that the engine gets in one step.
 const TAKEN_UP_AT_ONCE: usize = 64;
 
-/// Jobs that are read at a time. Changes of jobs of other coordinators wait meanwhile.
+/// Jobs that are read in one step. Changes of other coordinators' jobs wait meanwhile.
 const READ_AT_ONCE: usize = 256;
 
-/// Pause before the store is read again for a job that it has opened and the engine does not know yet.
+/// Pause before the store is read again for a reopened job that the engine does not know yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug)]
@@ -39,23 +39,23 @@ pub(crate) struct Jobs {
     driver: Arc<Driver>,
     locks: JobLocks,
     supervisor: Supervisor,
-    /// Jobs that were submitted here and whose events are yet to be read; none where no other coordinator submits.
+    /// Jobs that were submitted here and whose events are yet to be read; `None` where no other coordinator submits.
     own: Option<Arc<DashSet<JobId>>>,
 }
 
 impl Jobs {
-    /// Where `is_shared`, other coordinators submit to the same store: see [`Self::note_submitted`].
+    /// With `is_shared`, other coordinators submit to the same store: see [`Self::note_submitted`].
     pub(crate) fn new(store: Arc<Store>, driver: Arc<Driver>, supervisor: Supervisor, is_shared: bool) -> Self {
         Self { store, driver, locks: JobLocks::default(), supervisor, own: is_shared.then(Arc::default) }
     }
 
-    /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do
-    /// their jobs. Returns how many go on.
+    /// Takes up the jobs that were not over when the last coordinator ended. Simulated workers ended with it, and so do their
+    /// jobs. Returns the number of jobs that go on.
     pub(crate) async fn recover(&self) -> Result<usize, ReadError> {
         let set_aside = self.store.set_aside_workers().await?;
         self.driver.input(|engine, now| engine.keep_set_aside(set_aside, now));
         let jobs = self.store.open_jobs().await?;
-        // Some at a time, since rows are larger than what the engine keeps of them, and the next ones meanwhile.
+        // Read in steps, since rows are larger than the engine's copies; the next step is read meanwhile.
         let mut parts = jobs.chunks(READ_AT_ONCE).map(<[JobId]>::to_vec);
         let Some(first) = parts.next() else { return Ok(0) };
         let (mut count, mut read) = (0, self.store.unfinished_jobs(first).await?);
@@ -70,7 +70,7 @@ impl Jobs {
     async fn recover_some(&self, jobs: Vec<UnfinishedJob>) -> usize {
         let (simulated, jobs): (Vec<_>, Vec<_>) =
             jobs.into_iter().partition(|job| job.record.options.requires.are_of_simulation());
-        // Committed, not recorded: the engine numbers the recorded changes.
+        // Committed without the engine, which numbers only the changes that it records.
         let cancel = |id| self.store.commit(Change { job: id, at: now().at, kind: ChangeKind::Canceled });
         for canceled in join_all(simulated.iter().map(|job| cancel(job.record.id))).await {
             if let Err(error) = canceled {
@@ -89,7 +89,7 @@ impl Jobs {
         count - unreadable.len()
     }
 
-    /// Accepts a job: it is on the disk when this resolves. Goes on to its end when the caller does not wait any more.
+    /// Accepts a job: it is on the disk when this resolves. Goes on to its end even if the caller is dropped.
     pub(crate) async fn accept(&self, proposal: Proposal) -> Result<(Job, Submission), AcceptError> {
         self.accept_new(self.prepare(proposal)?).await
     }
@@ -107,8 +107,8 @@ impl Jobs {
         accepted.await.unwrap_or(Err(AcceptError::Store(SubmitError::Write(WriteError::Closed))))
     }
 
-    /// Moves positions in streams in this order, and makes the jobs that are new known. An answer for each. To be run to its
-    /// end: a stored job must not stay unknown.
+    /// Moves positions in streams in this order, and makes new jobs known to the engine. Returns a result for each. The caller
+    /// must run it to its end: a stored job must not stay unknown.
     #[cfg(feature = "kafka")]
     pub(crate) async fn take_in(&self, moves: Vec<store::Advance>) -> Vec<Result<store::Advanced, SubmitError>> {
         let jobs = || moves.iter().map(|advance| advance.job.as_ref().map(|(new, _)| new));
@@ -130,7 +130,7 @@ impl Jobs {
         answers
     }
 
-    /// Gives jobs to the engine, in pieces, so that nothing else waits long for it.
+    /// Gives jobs to the engine, in steps, so that other callers do not wait long for the engine.
     fn take_up(&self, jobs: Vec<UnfinishedJob>) {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
@@ -163,7 +163,7 @@ impl Jobs {
         Ok((self.view(record), submission))
     }
 
-    /// Remembers a job until its event is read, where the events of others' jobs are read too.
+    /// Remembers a job until its event is read, where the events of other coordinators' jobs are read too.
     fn note_own(&self, id: JobId) {
         if let Some(own) = &self.own {
             own.insert(id);
@@ -174,8 +174,8 @@ impl Jobs {
         self.own.as_ref().is_some_and(|own| own.remove(&id).is_some())
     }
 
-    /// A job is not stored by a submission here, though it may be in the store all the same: its event tells. Where the event
-    /// was read meanwhile, as that of an own job, the engine gets the job apart.
+    /// Forgets a job that no submission here has stored, as far as is known: if it is in the store, its event tells. If the
+    /// event was read meanwhile, as that of an own job, the engine gets the job apart.
     fn disown(&self, id: JobId) {
         if self.own.is_some() && !self.forget_own(id) {
             let this = self.clone();
@@ -183,7 +183,8 @@ impl Jobs {
         }
     }
 
-    /// Jobs were stored, by this coordinator or another one: the engine gets those that it has not and had not.
+    /// Notes that this coordinator or another one has stored jobs: the engine gets those that it does not know and did not
+    /// have.
     pub(crate) async fn note_submitted(&self, mut ids: Vec<JobId>) {
         ids.retain(|id| !self.forget_own(*id));
         for some in ids.chunks(READ_AT_ONCE) {
@@ -192,7 +193,7 @@ impl Jobs {
         }
     }
 
-    /// Gives the engine those of some jobs that it does not know, under their locks, as soon as they can be read.
+    /// Gives the engine the jobs that it does not know, under their locks, as soon as they can be read.
     async fn take_up_stored(&self, ids: &[JobId]) {
         loop {
             let unknown: Vec<_> =
@@ -202,20 +203,20 @@ impl Jobs {
             }
             match self.unfinished(unknown).await {
                 Ok(Ok(jobs)) => return self.take_up(jobs),
-                Ok(Err(error)) => debug!(%error, "jobs that others have stored cannot be read yet"),
-                Err(error) => debug!(%error, "jobs that others have stored cannot be read yet"),
+                Ok(Err(error)) => debug!(%error, "jobs of other coordinators cannot be read yet"),
+                Err(error) => debug!(%error, "jobs of other coordinators cannot be read yet"),
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
     async fn unfinished(&self, ids: Vec<JobId>) -> Result<Result<Vec<UnfinishedJob>, ReadError>, WriteError> {
-        // Their ends may be on their way to the store.
+        // The ends of the jobs may be on their way to the store.
         self.store.flush().await?;
         Ok(self.store.unfinished_jobs(ids).await)
     }
 
-    /// Why a job's tasks wait.
+    /// The reason why a job's tasks wait.
     pub(crate) async fn explain(&self, id: JobId) -> Result<Option<Explanation>, ReadError> {
         let Some(record) = self.store.job(id).await? else { return Ok(None) };
         let mut reasons = Vec::new();
@@ -237,7 +238,7 @@ impl Jobs {
         Ok(Some(Explanation { state: record.state, reasons }))
     }
 
-    /// A stored job as clients see it, with what the engine knows of it now.
+    /// A stored job as clients see it, with the present figures of the engine.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         self.driver.view(|engine| job_view::live(record, engine))
     }
@@ -268,7 +269,7 @@ mod tests {
         let id = JobId(Uuid::from_u128(1));
         let proposal = Proposal { id: Some(id), idempotency_key: None, job, fingerprints, reservation: None };
         let accepting = jobs.prepare(proposal).expect("valid");
-        // As another coordinator does.
+        // Another coordinator stores the job.
         submit_to(&store, &accepting.new, accepting.body).await.expect("it is stored");
         // The event comes between the two halves of the submission here.
         jobs.note_own(id);

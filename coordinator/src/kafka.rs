@@ -18,7 +18,7 @@ pub(crate) use absent::Kafka;
 #[cfg(feature = "kafka")]
 pub(crate) use present::Kafka;
 
-/// `key=value,…`, which may hold secrets and is never shown.
+/// The settings as `key=value,…`, which may hold secrets and are never shown.
 #[derive(Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct KafkaConfig(String);

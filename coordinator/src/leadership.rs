@@ -1,4 +1,4 @@
-//! Begins a term when this coordinator comes to lead, and ends it when it leads no longer.
+//! Begins a term when this coordinator comes to lead, and ends the term when it leads no longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,11 @@ pub(crate) struct Leadership {
     running: Option<RunningTerm>,
     /// Terms that are being torn down.
     ending: JoinSet<()>,
-    /// None where no other coordinator can open the store.
+    /// `None` where no other coordinator can open the store.
     candidacy: Option<Candidacy>,
 }
 
-/// How a shared store is led.
+/// The lead of a shared store: the election and the parts that it needs.
 struct Candidacy {
     shared: Arc<dyn Shared>,
     retention: Retention,
@@ -44,7 +44,7 @@ impl Leadership {
         Ok(Self { role, parts, running: Some(running), ending: JoinSet::new(), candidacy: None })
     }
 
-    /// Follows until the election says otherwise.
+    /// Follows until the election makes this coordinator the leader.
     pub(crate) fn shared(
         role: Arc<Role>,
         parts: TermParts,
@@ -58,12 +58,12 @@ impl Leadership {
         Ok(Self { role, parts, running: None, ending: JoinSet::new(), candidacy: Some(candidacy) })
     }
 
-    /// The term that runs.
+    /// The present term.
     pub(crate) fn term(&self) -> Option<&Arc<Term>> {
         self.running.as_ref().map(|running| &running.term)
     }
 
-    /// Begins and ends terms. Resolves when a part of one has ended without having been told to.
+    /// Begins and ends terms. Resolves when a part of a term ends although nothing has stopped it.
     pub(crate) async fn run(&mut self) -> anyhow::Error {
         loop {
             let signal = tokio::select! {
@@ -80,7 +80,7 @@ impl Leadership {
     }
 
     async fn begin(&mut self, epoch: Epoch, trust: Trust) {
-        // Of an earlier term nothing goes on beside this one.
+        // No part of an earlier term runs beside this one.
         if let Some(before) = self.term().map(|term| term.epoch) {
             self.end(Epoch(before));
         }
@@ -90,7 +90,7 @@ impl Leadership {
                 let (term, queues) = Term::new(&self.parts.config, store, trust.clone(), true);
                 let begun = Arc::clone(&term).start(queues, &self.parts).await;
                 if begun.is_err() {
-                    // Its store takes some time to close while the database is away: the lease is given up before.
+                    // The store takes some time to close while the database is away: the lease is given up before.
                     self.ending.spawn(async move { close(term.abandon().await).await });
                 }
                 begun
@@ -116,7 +116,7 @@ impl Leadership {
         }
     }
 
-    /// Nothing of the term leaves this process from now on; the rest of its end goes on beside the next one.
+    /// Ends the term: from now on nothing of it leaves this process. Its tear-down goes on beside the next term.
     fn end(&mut self, epoch: Epoch) {
         if let Some(running) = self.running.take_if(|running| running.term.epoch == epoch.0) {
             info!(%epoch, "this coordinator follows");
@@ -126,7 +126,8 @@ impl Leadership {
         }
     }
 
-    /// Ends the term so that another coordinator can take over, and leads no more: what clients were promised is committed.
+    /// Ends the term so that another coordinator can take over, and leads no more. Changes that clients were promised are
+    /// committed.
     pub(crate) async fn step_down(&mut self) {
         self.role.end();
         if let Some(running) = self.running.take() {
@@ -178,7 +179,7 @@ async fn next_signal(candidacy: &mut Option<Candidacy>) -> Option<Signal> {
     candidacy.election.next().await
 }
 
-/// Ends what is left of a term that has lost its lease: its changes are refused.
+/// Ends the rest of a term that has lost its lease: its changes are refused.
 async fn tear_down(running: RunningTerm) {
     close(running.stop().await).await;
 }

@@ -1,5 +1,5 @@
-//! The leases of the last hour, for the task stream: the last ones as they were, and for all of them what each slot did in
-//! each step of time. Its memory is bounded, however many leases there are.
+//! The leases of the last hour, for the task stream: the latest ones one by one, and for all of them the activity of each slot
+//! in each step of time. Its memory is bounded, however many leases there are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use crate::metrics::LeaseEnd;
 /// Leases that are kept one by one.
 const MAX_ENDED: usize = 50_000;
 
-/// How long a step of time is, and how many are kept: an hour.
+/// Length of a step of time, and the number of steps that are kept: an hour.
 const STEP: Duration = Duration::from_secs(5);
 const MAX_STEPS: usize = 720;
 
-/// Slots of which a step keeps what they did; a step counts the leases of the others.
+/// Slots whose activity a step keeps; a step counts the leases of the other slots.
 const MAX_SLOTS_PER_STEP: usize = 256;
 
 /// Slots that have a number. Workers come and go under new names: with one more, the log begins anew.
@@ -25,7 +25,7 @@ const MAX_SLOTS: usize = 65_536;
 /// Leases without an end that are looked at in one sweep.
 const MAX_SWEPT: usize = 10_000;
 
-/// How a lease ended.
+/// The end of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Done,
@@ -42,13 +42,13 @@ pub(crate) struct Logged {
     pub(crate) kind: JobKind,
     pub(crate) tasks: u64,
     pub(crate) start: Instant,
-    /// None while it runs.
+    /// `None` while the lease runs.
     pub(crate) end: Option<(Instant, End)>,
-    /// Whether its tasks had another lease when it began.
+    /// Whether its tasks had another lease at its start.
     pub(crate) is_second: bool,
 }
 
-/// What a slot did in a step of time.
+/// The activity of a slot in a step of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share {
     pub(crate) job: JobId,
@@ -70,7 +70,7 @@ pub(crate) struct Step {
 /// The leases of the last hour.
 #[derive(Debug)]
 pub(crate) struct LeaseLog {
-    /// Nothing is kept where nobody can look.
+    /// Whether leases are kept: without the dashboard nobody can see them.
     is_on: bool,
     log: Mutex<Log>,
 }
@@ -79,12 +79,12 @@ pub(crate) struct LeaseLog {
 pub(crate) struct Log {
     slots: Vec<(WorkerId, u32)>,
     numbers: HashMap<(WorkerId, u32), usize>,
-    /// When the last lease of each slot ended: one that was sent ahead begins then.
+    /// End of the last lease of each slot: a lease that was sent ahead begins then.
     last_ends: HashMap<usize, Instant>,
     open: HashMap<AttemptId, (Logged, u64)>,
-    /// How many leases each slot has now.
+    /// Number of open leases of each slot.
     open_at: HashMap<usize, u32>,
-    /// The open lease of a job that begins with a task.
+    /// The open lease of a job by its first task.
     begun: HashMap<(JobId, u64), AttemptId>,
     ended: VecDeque<Logged>,
     steps: VecDeque<Step>,
@@ -95,7 +95,7 @@ pub(crate) struct Log {
 pub(crate) struct Begun<'a> {
     pub(crate) attempt: AttemptId,
     pub(crate) worker: &'a WorkerId,
-    /// None for a worker that pulls: the first that has no lease.
+    /// `None` for a worker that pulls: the lease gets the first slot without one.
     pub(crate) slot: Option<u32>,
     pub(crate) job: JobId,
     pub(crate) kind: JobKind,
@@ -122,12 +122,12 @@ impl LeaseLog {
         log.open.insert(lease.attempt, (logged, first));
     }
 
-    /// A lease has ended. Without effect on one that is not known.
+    /// Notes the end of a lease. Without effect on an unknown lease.
     pub(crate) fn ended(&self, attempt: AttemptId, end: End, now: Instant) {
         self.lock().end(attempt, end, now);
     }
 
-    /// Ends the leases that `is_held` does not know any more: they ended without a word here.
+    /// Ends the leases for which `is_held` is false: their end was not noted here.
     pub(crate) fn sweep(&self, older_than: Instant, now: Instant, is_held: impl Fn(AttemptId) -> bool) {
         let mut log = self.lock();
         let old = log.open.iter().filter(|(_, (lease, _))| lease.start < older_than).map(|(attempt, _)| *attempt);
@@ -140,7 +140,7 @@ impl LeaseLog {
         }
     }
 
-    /// Looks at the log.
+    /// Calls `view` with the log.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&Log) -> T) -> T {
         view(&self.lock())
     }
@@ -162,7 +162,7 @@ impl Log {
         open.chain(self.ended.iter().rev().copied())
     }
 
-    /// Since when every lease is kept one by one; none: since the start.
+    /// The time since which every lease is kept one by one; `None`: since the start.
     pub(crate) fn complete_since(&self) -> Option<Instant> {
         (self.ended.len() == MAX_ENDED)
             .then(|| self.ended.front().and_then(|lease| lease.end))
@@ -198,7 +198,7 @@ impl Log {
         slot
     }
 
-    /// A lease that was sent ahead begins when the one before it ends.
+    /// The lease with its start: a lease that was sent ahead begins when the lease before it ends.
     fn placed(&self, lease: Logged) -> Logged {
         let start = self.last_ends.get(&lease.slot).map_or(lease.start, |end| lease.start.max(*end));
         Logged { start, ..lease }
@@ -238,7 +238,7 @@ impl Log {
 
     fn step_until(&mut self, now: Instant) {
         let mut next = self.steps.back().map_or(now, |last| last.start + STEP);
-        // After a pause that is longer than all that is kept, the steps begin anew.
+        // After a pause longer than the whole log, the steps begin anew.
         if now.saturating_duration_since(next) > STEP * u32::try_from(MAX_STEPS).unwrap_or(u32::MAX) {
             self.steps.clear();
             next = now;
@@ -273,7 +273,7 @@ impl Step {
 }
 
 impl End {
-    /// None where the worker goes on: its end comes another way.
+    /// `None` where the worker goes on: the end comes in another way.
     pub(crate) fn of(end: LeaseEnd) -> Option<Self> {
         match end {
             LeaseEnd::Completed => Some(End::Done),

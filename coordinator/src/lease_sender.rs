@@ -28,16 +28,16 @@ use crate::spans::{lease_span, order_ended};
 use crate::supervisor::Supervisor;
 use crate::workers::{Destination, Workers};
 
-/// The longest problem that is read.
+/// The longest problem document that is read, in bytes.
 const MAX_PROBLEM_BYTES: usize = 8 * 1024;
 
-/// What an outcome's JSON adds to its results.
+/// Bytes that an outcome's JSON adds to its results.
 const OUTCOME_OVERHEAD_BYTES: usize = 4096;
 
 /// The engine ends a lease that expires; the request ends this much later, for a worker that is lost by then.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a worker may take to be told to stop an attempt: its next heartbeat tells it again.
+/// How long a worker may take to accept an order to stop an attempt: the answer to its next heartbeat repeats the order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct LeaseSender {
     pub(crate) token: WorkerToken,
     pub(crate) metrics: CoordinatorMetrics,
     pub(crate) epoch: u64,
-    /// Nothing is sent once it has ended.
+    /// Without this trust nothing is sent.
     pub(crate) trust: Trust,
     /// The longest results of one lease, in bytes.
     pub(crate) max_result_bytes: usize,
@@ -61,7 +61,7 @@ pub(crate) struct LeaseSender {
     pub(crate) store: Arc<Store>,
 }
 
-/// How a request for a lease ended.
+/// The result of a request for a lease.
 enum Sent {
     Completed(Report, Duration, OutcomePermit),
     Failed(LeaseFailure),
@@ -70,7 +70,7 @@ enum Sent {
 }
 
 impl LeaseSender {
-    /// Sends what the driver queues. Runs as long as the driver does.
+    /// Sends the leases and stops of the driver's queue. Runs as long as the driver does.
     pub(crate) async fn run(self: Arc<Self>, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
             Arc::clone(&self).send(next);
@@ -149,7 +149,7 @@ impl LeaseSender {
         match self.token.sign(request).send().await {
             Ok(response) => self.judge(response, order).await,
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
-            // The engine has ended it, or its worker has it for longer than it was first given.
+            // The engine has ended the lease, or the worker has it for longer than its first time limit.
             Err(_) if order.outlives_connection => Sent::Broken,
             Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(Failure::Expired)),
             Err(_) => Sent::Broken,
@@ -162,13 +162,13 @@ impl LeaseSender {
                 Ok((report, busy, permit)) => Sent::Completed(report, busy, permit),
                 Err(sent) => sent,
             },
-            // It stops, or has no room.
+            // The worker drains, or has no room.
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Sent::Failed(LeaseFailure::HandedBack),
-            // Its server gave the request up before it had read the head: a worker that was halted for some seconds
-            // finds the head's time over when it goes on. Or another process than the one that was meant is there, or it
+            // The worker's server gave the request up before it had read the head: a worker that was halted for some seconds
+            // finds the time limit of the head over when it goes on. Or the address belongs to another process, or the worker
             // follows a coordinator of a later epoch.
             StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Sent::Failed(LeaseFailure::Undeliverable),
-            // It is of another release, such as in the middle of an upgrade.
+            // The worker is of another release, such as in the middle of an upgrade.
             StatusCode::NOT_IMPLEMENTED => Sent::Failed(LeaseFailure::Unsupported),
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
@@ -197,7 +197,7 @@ impl LeaseSender {
         let permit = self.outcomes.reserve(length.unwrap_or(most)).await;
         let outcome: LeaseOutcome = match read_bounded_json(response, most).await {
             Ok(outcome) => outcome,
-            // A worker keeps the outcome of a stored job, and delivers it when it is asked to.
+            // A worker keeps the outcome of a stored job, and delivers it on request.
             Err(AnswerError::Incomplete(_)) => return Err(Sent::Broken),
             Err(AnswerError::TooLong { .. }) if order.has_results => return Err(self.too_long()),
             Err(error @ (AnswerError::TooLong { .. } | AnswerError::Invalid(_))) => {
@@ -211,7 +211,7 @@ impl LeaseSender {
         let reported = Reported { job, kind, attempt, first: order.tasks.start, results: &outcome.results };
         reported.demand_objects(&self.store).await.map_err(|error| match error {
             UncountedError::Absent(cause) => worker_failed(cause),
-            // A worker keeps the outcome, and delivers it when it is asked to.
+            // A worker keeps the outcome, and delivers it on request.
             UncountedError::Read(_) => Sent::Broken,
         })?;
         let report = Report { value: Some(outcome.value), results: outcome.results };
@@ -279,7 +279,7 @@ impl LeaseSender {
         }
     }
 
-    /// Tells a worker to stop an attempt, where its connection does not.
+    /// Tells a worker to stop an attempt, where a closed connection does not stop it.
     async fn stop(self: Arc<Self>, attempt: AttemptId, worker: WorkerKey) {
         let Some(Destination { address, .. }) = self.workers.destination_of(worker) else { return };
         let request = self

@@ -1,5 +1,5 @@
-//! The coordinator: takes questions over HTTP, divides them over the workers that announce themselves, and answers.
-//! See [`startup::Coordinator`].
+//! The coordinator: accepts jobs over HTTP, leases their tasks to workers, and answers with the results. See
+//! [`startup::Coordinator`].
 
 mod accepting;
 mod advertised;

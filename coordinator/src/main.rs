@@ -33,7 +33,7 @@ fn program() -> Program {
     }
 }
 
-// One thread: dispatch is a chain of small steps, and handing them from thread to thread costs more than they do.
+// One thread: dispatch is a chain of small steps, and passing them between threads costs more than the steps.
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> ExitCode {
     service::exit_code(&run().await)
@@ -66,7 +66,7 @@ async fn stand_before() -> ExitCode {
     service::exit_code(&standing.await)
 }
 
-/// Writes text for people. A reader that has gone is no error: the exit code says the same.
+/// Writes text for people. A closed pipe is no error: the exit code tells the result.
 fn tell(place: &mut impl Write, text: &str) {
     let _ = place.write_all(text.as_bytes()).and_then(|()| place.flush());
 }

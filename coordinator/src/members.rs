@@ -1,4 +1,4 @@
-//! The coordinators of this grid and which of them leads, as the store tells it.
+//! The coordinators of this grid and their leader, as the store lists them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +14,19 @@ use uuid::Uuid;
 
 use crate::role::Role;
 
-/// How often the store is asked.
+/// Interval between reads of the list of members.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often at most, while a request waits for a leader.
+/// Shortest interval between reads while a request waits for a leader.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the store may take to answer.
+/// How long the store may take to answer a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A member that was not heard of for so long is gone: each is announced once a second.
+/// A member without an announcement for this time is gone: each announces itself once a second.
 const GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// A member that was heard of this recently can lead next.
+/// A member that announced itself within this time can lead next.
 const LIVES_WITHIN: Duration = Duration::from_secs(3);
 
 /// The member that leads.
@@ -42,7 +42,7 @@ pub(crate) struct Leader {
 pub(crate) struct Members {
     own: Member,
     role: Arc<Role>,
-    /// None where no other coordinator can open the store.
+    /// `None` where no other coordinator can open the store.
     shared: Option<Arc<dyn Shared>>,
     leader: watch::Sender<Option<Leader>>,
     has_successor: AtomicBool,
@@ -66,17 +66,17 @@ impl Members {
         &self.own
     }
 
-    /// The other member that leads, as far as is known.
+    /// The other member that leads, as far as this coordinator knows.
     pub(crate) fn leader(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.subscribe()
     }
 
-    /// Whether another member lives that could lead.
+    /// Whether another live member could lead.
     pub(crate) fn has_successor(&self) -> bool {
         self.has_successor.load(Ordering::Relaxed)
     }
 
-    /// What is said of work that this coordinator gives up as it stops: where another one can lead, that one does it.
+    /// The error for work that this coordinator gives up as it stops: another coordinator that can lead does the work.
     pub(crate) fn why_stopping(&self) -> ApiError {
         match self.shared {
             Some(_) => ApiError::NotLeading,
@@ -84,12 +84,12 @@ impl Members {
         }
     }
 
-    /// Has the store asked soon: another member may lead.
+    /// Makes the next read of the list happen soon: another member may lead.
     pub(crate) fn look_again(&self) {
         self.refresh.notify_one();
     }
 
-    /// Every coordinator that lives, in the order of their starts.
+    /// All live coordinators, in the order of their starts.
     pub(crate) async fn list(&self) -> Result<Vec<CoordinatorSummary>, ReadError> {
         let Some(shared) = &self.shared else {
             let status = MemberStatus { member: self.own.clone(), last_contact: Duration::ZERO, leads: None };

@@ -1,4 +1,4 @@
-//! What the coordinator counts, and the gauges that are read when they are asked for.
+//! The coordinator's counters, and the gauges that are read when the metrics are collected.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::role::Role;
 use crate::term::Term;
 use crate::workers::Workers;
 
-/// Why a worker is not registered any more.
+/// The reason why a worker is no longer registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EvictionReason {
     Silent,
@@ -28,13 +28,13 @@ pub(crate) enum EvictionReason {
     Left,
 }
 
-/// What became of a request that was passed on to the leader.
+/// The result of a request that was passed on to the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forwarded {
     Answered,
     /// The leader went away, and the next one is asked.
     AskedAgain,
-    /// No leader has answered in time.
+    /// No leader answered in time.
     Failed,
 }
 
@@ -51,12 +51,12 @@ impl Forwarded {
     }
 }
 
-/// What the API server of Kubernetes said of a worker's token.
+/// The result of asking the API server of Kubernetes about a worker's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reviewed {
     Accepted,
     Refused,
-    /// It could not be asked.
+    /// The API server could not be asked.
     Failed,
 }
 
@@ -73,19 +73,19 @@ impl Reviewed {
     }
 }
 
-/// How a lease ended.
+/// The end of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     Completed,
     Failed,
-    /// Its worker gave it up.
+    /// The worker gave the lease up.
     Returned,
-    /// Its job ended before it.
+    /// The job ended before the lease.
     Revoked,
     Expired,
-    /// It was completed after its attempt had lost it.
+    /// The outcome arrived after the attempt had lost the lease.
     Refused,
-    /// Its connection broke, and the worker goes on without it.
+    /// The connection broke, and the worker goes on without it.
     Disconnected,
 }
 
@@ -211,7 +211,7 @@ impl CoordinatorMetrics {
     }
 }
 
-/// Figures that are read when they are asked for.
+/// The figures that are read when the metrics are collected.
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub(crate) role: Arc<Role>,
@@ -248,7 +248,7 @@ impl Gauges {
     }
 }
 
-/// Jobs, tasks and slots. They are the leader's alone, so that those of all coordinators add up.
+/// Jobs, tasks and slots. Only the leader has them, so that the sum over all coordinators counts each once.
 fn encode_demand(encoder: &mut DescriptorEncoder<'_>, term: Option<&Term>) -> Result<(), fmt::Error> {
     let kinds = || workloads::KINDS.iter().map(|kind| kind.name());
     let (demands, jobs, wanted_slots) = match term {

@@ -7,17 +7,17 @@ use store::Objects;
 use store::transfer::{Source, Target, has_outputs, objects, programs, transfer};
 use url::Url;
 
-/// How it is called.
+/// The command line of the program.
 pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
     A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
     copied from --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
     there are some.\n";
 
-/// A store by its name on the command line.
+/// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]
 enum Place {
     Directory(PathBuf),
-    /// Its URI, which may hold a password.
+    /// The URI of the database, which may hold a password.
     Postgres(String),
 }
 
@@ -53,13 +53,13 @@ impl Place {
             (_, Some(url)) => Ok(Objects::open(url)?),
             (Self::Directory(path), None) => Ok(Objects::local(&path.join("results"))?),
             (Self::Postgres(_), None) => {
-                bail!("there are results or outputs above 64 KiB or programs: say by {option} where they are kept")
+                bail!("there are results or outputs above 64 KiB or programs: name their location with {option}")
             }
         }
     }
 }
 
-/// What is asked for.
+/// The arguments of the command line.
 struct Request {
     from: Place,
     to: Place,
@@ -88,7 +88,7 @@ impl Request {
     }
 }
 
-/// Moves everything and returns what was moved, for the terminal. Blocks.
+/// Moves everything and returns a summary for the terminal. Blocks.
 ///
 /// # Errors
 /// The arguments are wrong, a store is in use, the target is not empty, or something cannot be read or written: then the

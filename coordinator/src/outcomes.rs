@@ -1,5 +1,5 @@
-//! One bound on the memory of large outcomes and of outputs that are handed in, from their arrival until they are on disk. Where it is taken an answer stays
-//! in its connection, and so at its worker, until others are committed.
+//! One bound on the memory of large outcomes and of uploaded outputs, from their arrival until they are on disk. While it is
+//! used up, an answer stays in its connection, and so at its worker, until others are committed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use tokio::time::sleep;
 
 use crate::supervisor::Supervisor;
 
-/// Outcomes up to this length are not counted: the bound on what waits for the disk is one on their number.
+/// Outcomes up to this length are not counted: another bound limits the number of changes that wait for the disk.
 const UNCOUNTED_BYTES: usize = 64 * 1024;
 
-/// What a permit counts.
+/// Bytes per permit.
 const UNIT_BYTES: usize = 1024;
 
-/// An outcome is in memory as the answer, as its parsed results and as the row to be written.
+/// Copies of an outcome in memory: the answer, the parsed results and the row to be written.
 const COPIES: usize = 3;
 
-/// An output on its way into the object store has a part of 8 MiB in memory, which may be allocated for twice as much.
+/// Memory of an output on its way into the object store: a part of 8 MiB, which may be allocated for twice as much.
 const UPLOAD_BYTES: usize = 16 << 20;
 
-/// Between two looks while the disk is full or away.
+/// Pause between checks while the disk is full or away.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A clone is the same budget.
+/// The memory budget of large outcomes. A clone is the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct OutcomeBudget {
     units: Arc<Semaphore>,
     all: u32,
 }
 
-/// The part of one outcome; dropping it gives the part back.
+/// The share of one outcome in the budget; dropping it gives the share back.
 #[derive(Debug)]
 pub(crate) struct OutcomePermit(Option<OwnedSemaphorePermit>);
 
@@ -42,7 +42,7 @@ impl OutcomeBudget {
         Self { units: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// Waits for room for an outcome of `bytes`, in the order of arrival. What is larger than the budget takes all of it.
+    /// Waits for room for an outcome of `bytes`, in the order of arrival. An outcome larger than the budget takes all of it.
     pub(crate) async fn reserve(&self, bytes: usize) -> OutcomePermit {
         if bytes <= UNCOUNTED_BYTES {
             return OutcomePermit(None);
@@ -50,7 +50,7 @@ impl OutcomeBudget {
         self.take(bytes.saturating_mul(COPIES)).await
     }
 
-    /// Waits for room for an output of `bytes` on its way into the object store, of which a part is in memory.
+    /// Waits for room for an output of `bytes` on its way into the object store, which holds only a part of it in memory.
     pub(crate) async fn reserve_upload(&self, bytes: u64) -> OutcomePermit {
         self.take(usize::try_from(bytes).unwrap_or(usize::MAX).min(UPLOAD_BYTES)).await
     }
@@ -62,7 +62,7 @@ impl OutcomeBudget {
 }
 
 impl OutcomePermit {
-    /// Gives its part back once everything that the store has been told until now is committed.
+    /// Gives the share back after all changes that the store has got until now are committed.
     pub(crate) fn keep_until_durable(self, store: &Arc<Store>, supervisor: &Supervisor) {
         let Self(Some(permit)) = self else { return };
         let store = Arc::clone(store);

@@ -1,4 +1,4 @@
-//! Long outputs, which workers hand in as objects before the outcomes that refer to them.
+//! Long outputs, which workers upload as objects before the outcomes that refer to them.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use model::{AttemptId, JobId, JobKind, OutputObject};
@@ -9,16 +9,16 @@ use crate::clock::now;
 use crate::programs::is_program;
 use crate::term::Term;
 
-/// Objects of one outcome that are looked for at the same time.
+/// Objects of one outcome that are checked at the same time.
 const CONCURRENT_LOOKS: usize = 16;
 
-/// Why an outcome does not count though its form is right.
+/// The reason why a well-formed outcome does not count.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UncountedError {
-    /// Its worker has not handed in what it refers to.
+    /// The worker has not uploaded an object that the outcome refers to.
     #[error("{0}")]
     Absent(String),
-    /// It could not be found out.
+    /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -29,13 +29,13 @@ pub(crate) struct Reported<'a> {
     pub(crate) job: JobId,
     pub(crate) kind: JobKind,
     pub(crate) attempt: AttemptId,
-    /// The first of its tasks.
+    /// The first task of the outcome.
     pub(crate) first: u64,
     pub(crate) results: &'a [Box<RawValue>],
 }
 
 impl Reported<'_> {
-    /// Looks for the objects that the results refer to: an outcome without them must not count.
+    /// Checks that the objects exist which the results refer to: an outcome without them must not count.
     pub(crate) async fn demand_objects(self, store: &Store) -> Result<(), UncountedError> {
         if !is_program(self.kind) {
             return Ok(());

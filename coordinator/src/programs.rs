@@ -1,4 +1,4 @@
-//! Programs: whether a job may run one, and which workers can.
+//! Programs: whether a job may run one, and the workers that can.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::config::Config;
 use crate::task_logs::TaskLogs;
 use crate::workers::Workers;
 
-/// Uploads at the same time: each holds up to 8 MiB.
+/// The most uploads at the same time: each holds up to 8 MiB.
 const MAX_UPLOADS: usize = 4;
 
-/// Why a job may not run its program.
+/// The reason why a job may not run its program.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdmitError {
     #[error(transparent)]
@@ -26,12 +26,12 @@ pub(crate) enum AdmitError {
 
 #[derive(Debug)]
 pub(crate) struct Programs {
-    /// For reading.
+    /// The store, for reading.
     store: Arc<Store>,
     workers: Arc<Workers>,
-    /// The longest program.
+    /// The longest program, in bytes.
     pub(crate) max_bytes: u64,
-    /// The longest output of a task.
+    /// The longest output of a task, in bytes.
     pub(crate) max_output_bytes: u64,
     /// One permit for each upload.
     pub(crate) uploads: Semaphore,
@@ -48,7 +48,7 @@ impl Programs {
         &self.store
     }
 
-    /// Has a job require workers that can run its uploaded programs.
+    /// Makes a job require workers that can run its uploaded programs.
     pub(crate) async fn admit(&self, job: &mut ParsedJob) -> Result<(), AdmitError> {
         if is_program(job.kind) && workloads::program_output_bytes(&job.work.stored)? > self.max_output_bytes {
             let most = self.max_output_bytes;
@@ -70,7 +70,7 @@ impl Programs {
         Ok(())
     }
 
-    /// What the workers that are there can run.
+    /// The programs that the present workers can run.
     pub(crate) fn names(&self) -> ProgramNames {
         let mut names = ProgramNames::default();
         let mut brought: BTreeMap<ProgramName, BroughtProgram> = BTreeMap::new();

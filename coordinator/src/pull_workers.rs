@@ -1,6 +1,6 @@
-//! Workers that pull their tasks. They need no registration: a claim makes them known, and a worker that neither claims
-//! nor holds anything for a while is forgotten. A name belongs to the worker whose claim waits, as far as workers can be told
-//! apart: by what they can do.
+//! Workers that pull their tasks. They need no registration: a claim makes them known, and a worker that neither claims nor
+//! holds anything for a while is forgotten. A name belongs to the worker whose claim waits; workers of one name are told apart
+//! by their abilities alone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const MAX_WORKERS: usize = 65_536;
 /// The most kinds that a claim may name.
 const MAX_KINDS: usize = 64;
 
-/// Why a claim is refused.
+/// The reason why a claim is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
     #[error("{MAX_WORKERS} pulling workers are known already")]
@@ -46,7 +46,7 @@ pub(crate) struct PullWorker {
     pub(crate) labels: Labels,
     pub(crate) resources: Resources,
     pub(crate) last_seen_at: Instant,
-    /// Whether it gets nothing more.
+    /// Whether the worker gets no new leases.
     pub(crate) is_draining: bool,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct PullWorkers {
     known: DashMap<WorkerId, PullWorker>,
     /// Workers that were drained before this term and have not asked in it.
     drained_before: DashMap<WorkerId, Instant>,
-    /// Takes the names of drained workers whose process has ended.
+    /// Called with the names of drained workers whose process has ended.
     gone: Box<dyn Fn(WorkerId) + Send + Sync>,
     /// Workers that came back with other abilities: each is forgotten when its last lease has ended.
     replaced: Mutex<Vec<WorkerKey>>,
@@ -79,7 +79,7 @@ impl PullWorker {
         (&self.kinds, &self.labels, self.resources) == (&claim.kinds, &claim.labels, claim.resources)
     }
 
-    /// Whether the process that was drained has ended, as far as can be told of a worker that only asks.
+    /// Whether the drained process has ended, as far as the times of its claims show.
     fn is_gone(&self, now: Instant) -> bool {
         self.is_draining && !may_ask(self.last_seen_at, now)
     }
@@ -89,34 +89,34 @@ impl PullWorker {
     }
 }
 
-/// Whether the process of a drained worker may still be there.
+/// Whether the process of a drained worker may still live.
 fn may_ask(last_seen_at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(last_seen_at) <= DRAIN_KEPT
 }
 
 impl PullWorkers {
-    /// `gone` is told of drained workers whose process has ended.
+    /// Makes an empty registry, which calls `gone` with the names of drained workers whose process has ended.
     pub(crate) fn new(driver: Arc<Driver>, gone: impl Fn(WorkerId) + Send + Sync + 'static) -> Self {
         let (known, drained_before) = (DashMap::new(), DashMap::new());
         Self { driver, known, drained_before, gone: Box::new(gone), replaced: Mutex::default() }
     }
 
-    /// Workers that were drained before this term: their processes may still be there, and ask.
+    /// Notes workers that were drained before this term: their processes may still live and claim.
     pub(crate) fn keep_drained(&self, workers: impl Iterator<Item = WorkerId>, now: Instant) {
         for worker_id in workers {
             self.drained_before.insert(worker_id, now);
         }
     }
 
-    /// Whether a process may ask under this name that is drained.
+    /// Whether a process of this name may be a drained one.
     pub(crate) fn is_drained(&self, worker_id: &WorkerId, now: Instant) -> bool {
         let known = self.known.get(worker_id).is_some_and(|known| known.is_draining && !known.is_gone(now));
         known || self.drained_before.get(worker_id).is_some_and(|since| may_ask(*since, now))
     }
 
-    /// A worker that claims, whose abilities were checked. A worker that comes back with other abilities is a new one; the
-    /// old one keeps its leases until they end. While a claim of the old one waits, both live, and the new one is refused:
-    /// else the claim would wait in vain.
+    /// Notes a claim, whose abilities were checked. A worker that comes back with other abilities is a new one; the old one
+    /// keeps its leases until they end. While a claim of the old one waits, the old one lives and the new one is refused:
+    /// otherwise the claim would wait in vain.
     pub(crate) fn see(&self, claim: &ClaimRequest, now: Instant) -> Result<Claimant, ClaimError> {
         if let Some(mut known) = self.known.get_mut(&claim.worker_id)
             && known.is_as(claim)
@@ -165,12 +165,12 @@ impl PullWorkers {
         }
     }
 
-    /// Whether a worker of this name has asked.
+    /// Whether a worker of this name is known.
     pub(crate) fn knows(&self, worker_id: &WorkerId) -> bool {
         self.known.contains_key(worker_id)
     }
 
-    /// Gives a worker nothing more until another process asks under its name; what it holds it may end.
+    /// Gives a worker no new leases until another process claims under its name; it may end its present ones.
     pub(crate) fn drain(&self, worker_id: &WorkerId) {
         let Some(mut known) = self.known.get_mut(worker_id) else { return };
         known.is_draining = true;
@@ -178,8 +178,8 @@ impl PullWorkers {
         self.driver.input(|engine, now| engine.drain(key, now));
     }
 
-    /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. A worker that is
-    /// not known gets no tasks until it claims.
+    /// The key of a worker that reports on a lease, such as one from before a restart of the coordinator. An unknown worker
+    /// gets no tasks until it claims.
     pub(crate) fn recall(&self, worker_id: &WorkerId, now: Instant) -> Result<WorkerKey, ClaimError> {
         if let Some(mut known) = self.known.get_mut(worker_id) {
             known.last_seen_at = now;
@@ -217,7 +217,7 @@ impl PullWorkers {
         self.known.iter().filter(|worker| !worker.is_draining).count() as u64
     }
 
-    /// Workers that get nothing more.
+    /// Drained workers that are known.
     pub(crate) fn draining(&self) -> u64 {
         self.known.iter().filter(|worker| worker.is_draining).count() as u64
     }
@@ -252,7 +252,7 @@ impl PullWorkers {
     }
 }
 
-/// Checks what a worker says of itself.
+/// Checks the abilities in a claim.
 pub(crate) fn check_abilities(claim: &ClaimRequest) -> Result<(), InvalidJob> {
     check_words("labels", &claim.labels)?;
     if claim.kinds.is_empty() || claim.kinds.len() > MAX_KINDS {

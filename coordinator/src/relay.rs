@@ -31,25 +31,25 @@ use crate::undelivered::give_back_if_lost;
 use bounds::Bounds;
 use upload::Upload;
 
-/// Marks a request that a coordinator has passed on: it goes no further.
+/// Marks a request that another coordinator has passed on: it is not passed on again.
 const PASSED_ON: &str = "divvy-passed-on";
 
 /// Marks the answer of a coordinator that does not lead, to a request that was passed on to it.
 const NOT_LEADING: &str = "divvy-not-leading";
 
-/// How long a request waits for a leader. It starts anew when a leader that had the request goes away.
+/// How long a request waits for a leader. The wait starts anew when a leader goes away with the request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a read waits for a leader that its client can ask for again: longer than a takeover takes.
+/// How long a read waits for a leader if its client can repeat it: longer than a takeover takes.
 const BRIEF_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How many leaders may go away over one request: it may be the cause.
+/// The most leaders that may go away over one request: the request may be the cause.
 const MAX_BROKEN: u32 = 5;
 
-/// A leader that refuses at once has not taken a request.
+/// A leader that refuses within this time has not begun the request.
 const HANDED_BACK_AFTER: Duration = Duration::from_secs(1);
 
-/// Between two looks for a leader.
+/// Pause between two checks for a leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a leader's host may take to answer a connection.
@@ -58,11 +58,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer may take to begin that each coordinator could give itself.
 const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest answer that is looked into: a job whose parameters are of a usual length.
+/// The longest answer that [`LeaderRelay::look_up`] reads, in bytes: a job whose parameters are of a usual length.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
 
-/// Headers of one connection (RFC 9110, 7.6.1), and those that this request's own client writes. `Origin` was compared with
-/// the host that the caller asked.
+/// Headers of one connection (RFC 9110, 7.6.1), and those that the client of the passed-on request writes. This coordinator has
+/// already compared `Origin` with the host of the request.
 const NOT_PASSED_ON: [&str; 13] = [
     "connection",
     "keep-alive",
@@ -79,7 +79,7 @@ const NOT_PASSED_ON: [&str; 13] = [
     "origin",
 ];
 
-/// Which of its two ports a coordinator passes requests on from, and to.
+/// The port of a coordinator from which requests are passed on, to the same port of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     Public,
@@ -113,14 +113,14 @@ struct Passing<'a> {
 
 /// The body of a request that is passed on.
 enum Outgoing {
-    /// All of it.
+    /// A complete body.
     Whole(Bytes),
     /// A body that is too long to be held: it is passed on as it arrives.
     Upload(Upload),
 }
 
 impl Outgoing {
-    /// For this process itself.
+    /// The body as a payload for a handler of this process.
     fn into_payload(self) -> dev::Payload {
         match self {
             Self::Whole(bytes) => payload_of(bytes),
@@ -128,7 +128,7 @@ impl Outgoing {
         }
     }
 
-    /// Whether all of it can be sent once more.
+    /// Whether the complete body can be sent once more.
     fn is_there(&self) -> bool {
         match self {
             Self::Whole(_) => true,
@@ -146,7 +146,7 @@ impl<'a> Passing<'a> {
     }
 }
 
-/// How asking a leader ended.
+/// The result of asking a leader.
 enum Asked {
     Answered(Response),
     /// The leader has not taken the request.
@@ -201,7 +201,7 @@ impl LeaderRelay {
                     }
                     return Ok(Passed::Answered(answer(response)));
                 }
-                // The leader has had it until it led no longer.
+                // The leader has had the request until it led no longer.
                 Asked::NotTaken if asked_at.elapsed() > HANDED_BACK_AFTER && broken < MAX_BROKEN => {
                     self.metrics.forwarded(Forwarded::AskedAgain);
                     (until, broken) = (Instant::now() + passing.patience, broken + 1);
@@ -222,7 +222,7 @@ impl LeaderRelay {
             }
         }
         self.metrics.forwarded(Forwarded::Failed);
-        // The store names a leader: the fault is between the two coordinators.
+        // The store names a leader: the connection between the two coordinators is at fault.
         let is_there = leaders.borrow().as_ref().is_some_and(|leader| leader.id != self.members.own().id);
         if is_there && self.is_cut_off.load(Ordering::Relaxed) {
             return Err(ApiError::Unavailable("the coordinator that leads cannot be reached from this one".to_owned()));
@@ -230,7 +230,7 @@ impl LeaderRelay {
         Err(ApiError::NotLeading)
     }
 
-    /// One try of what each coordinator could answer, without a body.
+    /// Asks the leader once for an answer that each coordinator could give, without a body.
     async fn ask_if_any(&self, mut passing: Passing<'_>) -> Passed {
         match self.ask_once(&mut passing).await {
             Some(response) => {
@@ -241,7 +241,7 @@ impl LeaderRelay {
         }
     }
 
-    /// The leader's answer if it begins soon and is no error. It may go on for as long as it likes.
+    /// The leader's answer if it begins soon and is no error. Its body has no time limit.
     async fn ask_once(&self, passing: &mut Passing<'_>) -> Option<Response> {
         let leader = self.members.leader().borrow().clone().filter(|leader| leader.id != self.members.own().id)?;
         match timeout(IF_ANY_TIMEOUT, self.ask(passing, &leader)).await {
@@ -250,7 +250,7 @@ impl LeaderRelay {
         }
     }
 
-    /// What the leader knows of a target, for the client of `request`; none where it does not say so soon.
+    /// The leader's answer at `target`, for the client of `request`; `None` if it does not begin soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
         let (body, patience) = (Outgoing::Whole(Bytes::new()), Duration::ZERO);
         let mut passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
@@ -310,7 +310,7 @@ impl LeaderRelay {
         }
         match answered {
             Ok(response) if response.headers().contains_key(NOT_LEADING) => Asked::NotTaken,
-            // The server of a leader that was halted has given the request up unread: this process sends each whole.
+            // A halted leader has given the request up unread when it goes on: this process sends each without pauses.
             Ok(response) if response.status() == reqwest::StatusCode::REQUEST_TIMEOUT => Asked::NotTaken,
             Ok(response) => Asked::Answered(response),
             Err(error) if is_cut_off => {
@@ -328,7 +328,7 @@ impl LeaderRelay {
     }
 }
 
-/// Resolves when a later epoch than this has a leader: what was asked of the earlier leader is answered no more.
+/// Resolves when a later epoch than `epoch` has a leader: the earlier leader does not answer any more.
 async fn superseded(mut leaders: watch::Receiver<Option<Leader>>, epoch: u64) {
     let is_later = |leader: &Option<Leader>| leader.as_ref().is_some_and(|leader| leader.epoch > epoch);
     if leaders.wait_for(is_later).await.is_err() {
@@ -363,14 +363,14 @@ impl Relay for LeaderRelay {
                 let upload = Upload::new(request, body, most, time, &self.bodies)?;
                 return self.ask_leaders(Passing::new(request, route, Outgoing::Upload(upload))).await;
             }
-            // Kept until the answer is there: another leader may have to be asked.
+            // Kept until the answer arrives: another leader may have to be asked.
             let body = read_body(request, body, most, time, &self.bodies).await?;
             self.ask_leaders(Passing::new(request, route, Outgoing::Whole(body.bytes()))).await
         })
     }
 }
 
-/// What a coordinator that does not lead says to another one that took it for the leader.
+/// The answer of a coordinator that does not lead to another one that took it for the leader.
 fn refusal() -> HttpResponse {
     let mut response = ApiError::NotLeading.error_response();
     response.headers_mut().insert(HeaderName::from_static(NOT_LEADING), HeaderValue::from_static("1"));

@@ -1,4 +1,4 @@
-//! Whether this coordinator leads.
+//! Whether this coordinator leads, and until when.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use tokio::sync::watch;
 
 use crate::term::Term;
 
-/// A trust that was ended.
+/// The value of `until` of a trust that was ended.
 const ENDED: u64 = 0;
 
-/// Until when this coordinator may act as the leader, by its monotonic clock. Clones are the same.
+/// The time until which this coordinator may act as the leader, by its monotonic clock. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
     epoch: Epoch,
@@ -22,7 +22,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// No other coordinator can take over.
+    /// A trust without an end: no other coordinator can take over.
     pub(crate) fn for_ever() -> Self {
         Self { epoch: Epoch::default(), origin: Instant::now(), until: Arc::new(AtomicU64::new(u64::MAX)) }
     }
@@ -33,21 +33,21 @@ impl Trust {
         Self { epoch, origin, until }
     }
 
-    /// The epoch in which it was given.
+    /// The epoch of the trust.
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Never shortens it, and begins nothing anew that was ended.
+    /// Prolongs the trust. Never shortens it, and does not revive an ended one.
     pub(crate) fn renew(&self, until: Instant) {
         let until = micros(until.saturating_duration_since(self.origin));
-        // None was ended.
+        // The trust was ended: nothing changes.
         let _ = self
             .until
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (old != ENDED).then_some(old.max(until)));
     }
 
-    /// Ends it now, for good.
+    /// Ends the trust now, for good.
     pub(crate) fn end(&self) {
         self.until.store(ENDED, Ordering::Release);
     }
@@ -61,7 +61,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The term that runs now, if this coordinator leads.
+/// The present term, if this coordinator leads.
 #[derive(Debug)]
 pub(crate) struct Role(watch::Sender<Option<Arc<Term>>>);
 
@@ -85,7 +85,7 @@ impl Role {
         self.0.send_replace(None)
     }
 
-    /// Resolves when the term of this epoch is over.
+    /// Resolves when the term of `epoch` is over.
     pub(crate) async fn term_over(&self, epoch: u64) {
         let is_over = |term: &Option<Arc<Term>>| term.as_ref().is_none_or(|term| term.epoch != epoch);
         let _ = self.0.subscribe().wait_for(is_over).await;
@@ -93,7 +93,7 @@ impl Role {
 
     /// Resolves when this coordinator leads.
     pub(crate) async fn leading(&self) {
-        // The sender is a field of this.
+        // The sender is a field of this role and never closes.
         let leads = |term: &Option<Arc<Term>>| term.as_ref().is_some_and(|term| term.trust.holds());
         let _ = self.0.subscribe().wait_for(leads).await;
     }

@@ -1,5 +1,5 @@
-//! Threads that serve requests send the leases that come of them, and read the answers: to hand a lease to another thread, and
-//! its outcome back, would wake two threads, which takes longer than a small task.
+//! Threads that serve requests send the leases that result from them, and read the answers: passing a lease to another thread,
+//! and its outcome back, would wake two threads, which takes longer than a small task.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,7 +14,7 @@ thread_local! {
     static SERVES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes that this thread serves requests: it runs a runtime for as long as leases are sent.
+/// Marks this thread as one that serves requests: it runs a runtime for as long as leases are sent.
 pub(crate) fn mark() {
     SERVES.set(true);
 }
@@ -24,11 +24,12 @@ pub(crate) fn is_marked() -> bool {
     SERVES.get()
 }
 
-/// The HTTP clients of the threads that send. A connection lives on the thread that opened it, so each has its own ones.
+/// The HTTP clients of the threads that send. A connection lives on the thread that opened it, so each thread has its own
+/// client.
 pub(crate) struct Clients {
     connect_timeout: Duration,
     tls: ClientTls,
-    /// Of threads that serve no requests.
+    /// The client of threads that serve no requests.
     first: Client,
     own: ThreadLocal<Client>,
 }
@@ -54,7 +55,7 @@ impl Clients {
         }
         let own = self.own.get_or_try(|| http_client_with(self.connect_timeout, &self.tls, false));
         own.unwrap_or_else(|error| {
-            warn!(%error, "no HTTP client for a thread of its own: leases go by a shared one");
+            warn!(%error, "no HTTP client for a thread of its own: leases use a shared one");
             &self.first
         })
     }

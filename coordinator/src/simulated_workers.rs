@@ -1,5 +1,5 @@
-//! Simulated workers: they live in this process and sleep, so that a grid can be tried out without a worker. Leases are
-//! given to them as to any other worker.
+//! Simulated workers: they live in this process and sleep, so that a grid can be tried out without real workers. They get
+//! leases like any other worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,25 +18,25 @@ use crate::driver::Driver;
 use crate::lease_log::End;
 use crate::supervisor::Supervisor;
 
-/// Simulated workers of all simulations together.
+/// The most simulated workers of all simulations together.
 pub(crate) const MAX_WORKERS: usize = 10_000;
 
-/// How often a simulation looks whether its jobs are over.
+/// Interval at which a simulation checks whether its jobs are over.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a lease of `sleep` carries.
+/// The payload of a lease of `sleep`.
 #[derive(Deserialize)]
 struct Nap {
     seconds: f64,
     fail_rate: f64,
 }
 
-/// Too many simulated workers.
+/// The error of too many simulated workers.
 #[derive(Debug, thiserror::Error)]
 #[error("at most {MAX_WORKERS} simulated workers run at the same time")]
 pub(crate) struct TooManyWorkers;
 
-/// The simulated workers that exist now.
+/// The simulated workers of this coordinator.
 #[derive(Clone, Debug)]
 pub(crate) struct SimulatedWorkers {
     driver: Arc<Driver>,
@@ -47,7 +47,7 @@ pub(crate) struct SimulatedWorkers {
     busy: Arc<AtomicU64>,
 }
 
-/// What the jobs of a simulation require.
+/// The labels that the jobs of a simulation require.
 pub(crate) fn labels(simulation: Uuid) -> Labels {
     Labels::from([(SIMULATION_LABEL.to_owned(), simulation.to_string())])
 }
@@ -57,17 +57,17 @@ impl SimulatedWorkers {
         Self { driver, supervisor, keys: Arc::default(), started: Arc::default(), busy: Arc::default() }
     }
 
-    /// How many there are, of one slot each.
+    /// The number of simulated workers, of one slot each.
     pub(crate) fn count(&self) -> u64 {
         self.keys.len() as u64
     }
 
-    /// The simulated workers that have a lease.
+    /// The number of simulated workers with a lease.
     pub(crate) fn busy(&self) -> u64 {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for so many more.
+    /// Checks that there is room for `workers` more.
     pub(crate) fn check_room(&self, workers: u32) -> Result<(), TooManyWorkers> {
         if self.keys.len() + workers as usize > MAX_WORKERS { Err(TooManyWorkers) } else { Ok(()) }
     }
@@ -92,7 +92,7 @@ impl SimulatedWorkers {
             };
             self.driver.input(|engine, now| {
                 let (key, _) = engine.join(announcement, &[], now);
-                // Under the engine's lock: its first lease is looked up here.
+                // Inserted under the engine's lock: the first lease of the worker is looked up here.
                 self.keys.insert(key, ());
                 key
             })

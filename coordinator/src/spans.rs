@@ -1,5 +1,5 @@
-//! The spans of leases and of stored jobs, written when they end. Their ids follow from those of the attempt and of the job,
-//! so that a coordinator which has only just taken over ends the spans that another one began.
+//! The spans of leases and of stored jobs, written when they end. The ids of spans are derived from those of the attempt and of
+//! the job, so that a coordinator which has taken over ends the spans that another one began.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,12 +15,12 @@ use crate::driver::Driver;
 use crate::event_hub::EventHub;
 use crate::metrics::LeaseEnd;
 
-/// The span of a lease, as the worker's request names it.
+/// The span of a lease, as the request to the worker names it.
 pub(crate) fn lease_span(parent: &TraceContext, attempt: AttemptId) -> TraceContext {
     parent.at(TraceContext::span_of(attempt.0))
 }
 
-/// The lease of an attempt that is about to end, where its span is to be written.
+/// The lease of an attempt that is about to end, if its span is to be written.
 pub(crate) fn traced_lease(driver: &Driver, attempt: AttemptId) -> Option<TracedLease> {
     if !is_on() {
         return None;
@@ -42,7 +42,7 @@ pub(crate) fn order_ended(order: &LeaseOrder, started_at: Instant, end: LeaseEnd
     write_lease(&lease, order.attempt, Some(order.slot), end);
 }
 
-/// Writes the span of a lease that was claimed, or whose outcome was delivered.
+/// Writes the span of a lease that a worker claimed, or whose outcome a worker delivered.
 pub(crate) fn lease_ended(lease: Option<TracedLease>, attempt: AttemptId, end: LeaseEnd) {
     if let Some(lease) = lease {
         write_lease(&lease, attempt, None, end);
@@ -87,7 +87,7 @@ pub(crate) async fn follow_jobs(store: Arc<Store>, events: Arc<EventHub>) {
     }
     loop {
         let mut live = events.subscribe(None);
-        // None means that events were missed: their jobs have no span of their own.
+        // `None` means that events were missed: their jobs get no span.
         while let Some(event) = live.next().await {
             let Some(id) = ended_job(&event) else { continue };
             match store.job(id).await {
@@ -120,7 +120,7 @@ fn write_job(record: &JobRecord) {
         name: format!("job {}", record.kind),
         kind: Kind::Internal,
         parent,
-        // The leases name the first one; a job that was retried has a span for each end.
+        // Leases name the job's first span as their parent; a retried job has a span for each end.
         span_id: record.retried_at.is_none().then(|| TraceContext::span_of(record.id.0)),
         started_at: system_time(record.retried_at.unwrap_or(record.submitted_at)),
         ended_at: record.finished_at.map_or_else(SystemTime::now, system_time),

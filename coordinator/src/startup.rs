@@ -1,4 +1,4 @@
-//! Builds a coordinator from its configuration and runs it until it is told to stop.
+//! Builds a coordinator from its configuration and runs it until it is stopped.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -40,10 +40,10 @@ use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 /// Threads of the public listener, which mostly wait.
 const PUBLIC_THREADS: usize = 2;
 
-/// The internal listener has threads of its own, so that no load of clients delays a heartbeat.
+/// Threads of the internal listener: they are its own, so that no load of clients delays a heartbeat.
 const INTERNAL_THREADS: usize = 2;
 
-/// How long answers may still take to be written once every job is over.
+/// How long answers may still take to be written after every job is over.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A coordinator that is bound to its ports and serves nothing yet.
@@ -53,18 +53,18 @@ pub struct Coordinator {
     internal: Listener,
     member: Member,
     role: Arc<Role>,
-    /// Where it shares the store it only follows here, and opens it anew for each of its terms.
+    /// A coordinator with a shared store only follows here, and opens the store anew for each of its terms.
     store: Arc<Store>,
     shared: Option<Arc<dyn Shared>>,
     kafka: Option<Arc<Kafka>>,
 }
 
-/// Watches the jobs of coordinators in the same process, which it does not keep alive.
+/// Watches the jobs of coordinators in the same process, without keeping the coordinators alive.
 #[derive(Clone, Debug, Default)]
 pub struct JobWatch(Vec<Weak<Role>>);
 
 impl JobWatch {
-    /// How far every job is; none while no coordinator leads.
+    /// The task counts and the progress of every job; empty while no coordinator leads.
     #[must_use]
     pub fn progress(&self) -> Vec<(TaskCounts, JobProgress)> {
         let term = self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()));
@@ -72,7 +72,7 @@ impl JobWatch {
         jobs.into_iter().map(|job| (job.counts, crate::job_view::progress(&job))).collect()
     }
 
-    /// Watches other coordinators too.
+    /// Watches the coordinators of `other` too.
     pub fn add(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
@@ -125,19 +125,19 @@ impl Coordinator {
         Ok(Self { config, public, internal, member, role: Arc::default(), store: Arc::new(store), shared, kafka })
     }
 
-    /// Where clients ask.
+    /// The address of the public listener.
     #[must_use]
     pub fn public_addr(&self) -> SocketAddr {
         self.public.address()
     }
 
-    /// Where workers register.
+    /// The address of the internal listener.
     #[must_use]
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal.address()
     }
 
-    /// A view of its jobs, for a program that runs it in the same process.
+    /// A view of the coordinator's jobs, for a program that runs it in the same process.
     #[must_use]
     pub fn job_watch(&self) -> JobWatch {
         JobWatch(vec![Arc::downgrade(&self.role)])
@@ -180,16 +180,16 @@ impl Coordinator {
 
         tokio::select! {
             () = stop => (),
-            // Without one of its parts it would look alive and do nothing: better to be started again.
+            // A coordinator without one of its parts looks alive and does nothing: the process ends, to be restarted.
             error = leadership.run() => return Err(error),
-            // All that it knows of jobs and events may be wrong: it must begin anew.
+            // The coordinator's knowledge of jobs and events may be wrong: the process ends, to begin anew.
             lost = lost_commits(lost) => return Err(anyhow::anyhow!("{lost}: ending, to be started again")),
             Some(ended) = background.join_next() => return Err(part_ended(ended)),
             Some(ended) = serving.join_next() => return Err(part_ended(ended)),
         }
-        info!("stopping: answering what is in flight");
+        info!("stopping: answering the requests in flight");
         health.start_draining();
-        // Where another coordinator can lead it does so at once, and answers what waits here.
+        // Another coordinator that can lead does so immediately, and answers the requests that wait here.
         if members.has_successor() {
             leadership.step_down().await;
         }
@@ -201,7 +201,7 @@ impl Coordinator {
             server.context("join a server")?.context("serve")?;
         }
         match store.flush().await {
-            // A follower has submissions alone, and each caller was told what became of its own.
+            // A follower has only submissions, and each caller was told the result of its own.
             Err(error) if !store.leads() => warn!(%error, "stopping while the store does not answer"),
             flushed => flushed.context("commit the last changes")?,
         }
@@ -212,7 +212,7 @@ impl Coordinator {
     }
 }
 
-/// What a coordinator has whether or not it leads.
+/// The parts of a coordinator that last whether or not it leads.
 struct LastingParts {
     background: JoinSet<()>,
     state: Data<State>,
@@ -220,7 +220,7 @@ struct LastingParts {
 }
 
 impl LastingParts {
-    /// Starts the tasks beside the listeners; they end when the set is shut down or dropped.
+    /// Starts the tasks beside the listeners; dropping or shutting down the set ends them.
     fn new(
         config: &Config,
         role: &Arc<Role>,
@@ -271,7 +271,7 @@ impl LastingParts {
     }
 }
 
-/// Answers what is in flight: what is not done after `timeout` gets an error.
+/// Answers the requests in flight: those that are not done after `timeout` get an error.
 async fn drain(public: &ServerHandle, term: Option<&Arc<Term>>, timeout: Duration) {
     let end_jobs = async {
         tokio::time::sleep(timeout).await;
@@ -286,7 +286,7 @@ async fn drain(public: &ServerHandle, term: Option<&Arc<Term>>, timeout: Duratio
     }
 }
 
-/// Never resolves where no other coordinator uses the store.
+/// Resolves with the reason when the store has lost commits. Never resolves where no other coordinator uses the store.
 async fn lost_commits(lost: Option<Losing>) -> String {
     match lost {
         Some(lost) => lost.await,
@@ -329,12 +329,12 @@ fn listeners(config: &Config) -> anyhow::Result<(Listener, Listener)> {
     Ok((public, internal.guarded(doors.internal()?, http::INTERNAL)))
 }
 
-/// What both listeners serve.
+/// The parts that both listeners serve.
 struct Faces {
     state: Data<State>,
     health: Health,
     metrics: Metrics,
-    /// To the leader's public port and to its internal one, where another coordinator can lead.
+    /// The relays to the public and to the internal port of the leader, where another coordinator can lead.
     relays: Option<(Data<LeaderRelay>, Data<LeaderRelay>)>,
 }
 

@@ -1,4 +1,4 @@
-//! A job as clients write it, by HTTP or into a topic.
+//! Reads a job as clients write it, over HTTP or into a topic.
 
 use std::num::NonZeroU64;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::http::from_invalid;
 
-/// Reads a job, whose priority is `priority` where that is given.
+/// Reads a job; `priority` replaces the job's own priority if it is given.
 pub(crate) fn read(
     body: &[u8],
     chunk_size: NonZeroU64,

@@ -1,4 +1,4 @@
-//! Jobs that other coordinators accept: the leader reads their events and works on them.
+//! Jobs that other coordinators accept: the leader reads their events and works on the jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ const PAGE: usize = 1_000;
 /// Pause after the table could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Gives the engine every job whose submission comes after an event. Runs for ever.
+/// Gives the engine every job whose submission comes after the event `after`. Runs for ever.
 ///
-/// It reads the table itself: submissions come in bursts that are longer than what may wait for a subscriber of the events.
+/// Reads the table itself: submissions come in bursts longer than the queue of a subscriber.
 pub(crate) async fn run(jobs: Jobs, store: Arc<Store>, mut after: u64) {
     let mut latest = store.latest_event();
     loop {

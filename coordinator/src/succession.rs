@@ -1,5 +1,5 @@
-//! A start that a signal ends while it waits: for a coordinator that still drains and has the data directory until then, or
-//! for a database that is away.
+//! A start that a signal can end while it waits: for a draining coordinator that still has the data directory, or for a
+//! database that is away.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tracing::info;
 use crate::config::Config;
 use crate::startup::Coordinator;
 
-/// From one look at the data directory to the next.
+/// Interval between checks of the data directory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Builds a coordinator as soon as no other one has its data directory, within [`Config::lock_timeout_ms`]. Its ports are
-/// closed until then. None when `stop` resolves before.
+/// closed until then. `None` when `stop` resolves before.
 ///
 /// # Errors
 /// The data directory stays in use, or the coordinator cannot be built for another reason.

@@ -1,5 +1,4 @@
-//! The tasks that a coordinator starts while it runs: when it stops it waits for all of them, so that nothing of it goes on
-//! afterwards.
+//! The tasks that a coordinator starts while it runs: its stop waits for all of them, so that no task goes on afterwards.
 
 use service::trace;
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ impl Supervisor {
         self.tasks.spawn(async move { stopping.run_until_cancelled(task).await });
     }
 
-    /// Starts a task that runs to its end, such as a change of which one half is made.
+    /// Starts a task that runs to its end, such as a change that must not stop half made.
     pub(crate) fn spawn_whole<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -28,7 +27,7 @@ impl Supervisor {
         self.tasks.spawn(trace::carried(task))
     }
 
-    /// Whether tasks that try something again and again are to end.
+    /// Whether tasks that retry should end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.is_cancelled()
     }

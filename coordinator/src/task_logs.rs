@@ -1,5 +1,5 @@
-//! What programs write to stderr: shown while they run, stored when they have ended. Each change has a number, so that a
-//! client which follows asks for what is newer and waits until there is something.
+//! The stderr of programs: shown while they run, stored when they have ended. Each change has a number, so that a client which
+//! follows asks for later changes and waits for them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -16,20 +16,20 @@ use tracing::debug;
 use crate::clock::now;
 use crate::driver::Driver;
 
-/// Programs that run and whose stderr is shown meanwhile; what others write is seen when they have ended.
+/// Running programs whose stderr is shown; the stderr of others is shown when they have ended.
 const MAX_LIVE_LOGS: usize = 1_024;
 
-/// A worker reports what is new: without a report for so long the log gives its place to another.
+/// A live log without a report for this time gives its place to another one: a worker reports new output.
 const LIVE_FOR: Duration = Duration::from_secs(30);
 
-/// Without a lease for so long, and with no last report, the program ended with its worker: its log is stored as it is. A worker
-/// that lives sends the last report at once, and one that a new leader does not know yet is adopted sooner.
+/// A program without a lease and without a last report for this time ended with its worker: its log is stored as it is. A live
+/// worker sends the last report immediately, and an attempt that a new leader does not know yet is adopted sooner.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3);
 
-/// How often logs without a lease are looked for.
+/// Interval between checks for logs without a lease.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Logs that are kept of one job, by one coordinator.
+/// Bytes of logs that one coordinator keeps of one job.
 const MAX_JOB_LOG_BYTES: u64 = 64 << 20;
 
 /// Jobs whose logs are counted.
@@ -38,7 +38,7 @@ const MAX_COUNTED_JOBS: usize = 10_000;
 /// Ended attempts that are remembered for clients that follow; a client that is further behind reads all logs again.
 const MAX_ENDED: usize = 4_096;
 
-/// One attempt at a task.
+/// An attempt at a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
     pub(crate) job: JobId,
@@ -50,12 +50,12 @@ pub(crate) struct Attempt {
 #[derive(Debug, Default)]
 pub(crate) struct TaskLogs(Mutex<Logs>);
 
-/// A log that has changed.
+/// A changed log.
 #[derive(Debug)]
 pub(crate) enum Changed {
-    /// Of a program that runs.
+    /// The log of a running program.
     Live(api::TaskLog),
-    /// It is in the store.
+    /// The log was stored.
     Stored(Attempt),
 }
 
@@ -64,17 +64,17 @@ struct Logs {
     live: HashMap<Attempt, Live>,
     /// Bytes that are kept of each job.
     kept: HashMap<JobId, u64>,
-    /// The latest attempts that ended, by the number of the change.
+    /// The latest attempts that ended, with the number of the change.
     ended: VecDeque<(u64, Attempt)>,
-    /// The attempts of `ended`: a worker that has not heard of it reports once more.
+    /// The attempts of `ended`: a worker that does not know of the end reports once more.
     stored: HashSet<Attempt>,
     /// Attempts whose logs are on their way into the store.
     storing: HashSet<Attempt>,
-    /// The newest change that is in `ended` no longer.
+    /// The newest change that is no longer in `ended`.
     forgotten: u64,
     newest: u64,
     followers: HashMap<JobId, watch::Sender<()>>,
-    /// The latest attempts whose logs were stored without a last report: a worker that was only thought to be lost may still
+    /// The latest attempts whose logs were stored without a last report: a worker that was wrongly taken for lost may still
     /// send one.
     abandoned: VecDeque<Attempt>,
 }
@@ -86,7 +86,7 @@ struct Live {
     offset: u64,
     text: String,
     seen_at: Instant,
-    /// Since when its attempt is known to hold no lease.
+    /// The time since which its attempt is known to hold no lease.
     unleased_since: Option<Instant>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn keep_abandoned(logs: Arc<TaskLogs>, store: Arc<Store>, drive
 }
 
 impl TaskLogs {
-    /// Notes what an attempt has written; keeps it where the program has ended.
+    /// Notes the stderr of an attempt; keeps it if the program has ended.
     pub(crate) async fn report(&self, attempt: Attempt, report: LogReport, store: &Store) -> Result<(), WriteError> {
         let LogReport { worker, offset, text, is_final } = report;
         let cut = text.len().saturating_sub(MAX_LOG_BYTES);
@@ -135,7 +135,7 @@ impl TaskLogs {
             store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await;
         match &stored {
             Ok(()) => self.logs().note_stored(attempt),
-            // It may be reported again.
+            // The worker may report the log again.
             Err(_) => self.logs().uncount(job, bytes),
         }
         stored
@@ -155,10 +155,10 @@ impl TaskLogs {
         }
     }
 
-    /// None for a log that is not to be stored, or not once more.
+    /// Begins to store a log; `None` for a log that is not to be stored, or not once more.
     ///
     /// # Errors
-    /// It is on its way into the store, which may still fail: its worker has to ask again.
+    /// The log is on its way into the store, which may still fail: its worker has to ask again.
     fn begin_to_store(&self, attempt: Attempt, bytes: u64) -> Result<Option<Storing<'_>>, WriteError> {
         let mut logs = self.logs();
         if logs.storing.contains(&attempt) {
@@ -177,7 +177,7 @@ impl TaskLogs {
         if attempts.is_empty() {
             return Vec::new();
         }
-        // Not while the logs are locked.
+        // The engine is read while the logs are not locked.
         let leased: HashSet<AttemptId> = driver.view(|engine| {
             let ids = attempts.iter().map(|attempt| attempt.id);
             ids.filter(|id| engine.is_leased(*id)).collect()
@@ -185,7 +185,7 @@ impl TaskLogs {
         self.logs().take_unleased(&leased, now)
     }
 
-    /// What programs that run have written so far, by task.
+    /// The stderr of running programs so far, by task.
     pub(crate) fn live(&self, job: JobId, tasks: &Range<u64>) -> Vec<api::TaskLog> {
         let logs = self.logs();
         let mut live: Vec<_> = logs.live_of(job, tasks).map(|(attempt, live)| live.view(*attempt)).collect();
@@ -198,7 +198,7 @@ impl TaskLogs {
         self.logs().newest
     }
 
-    /// The changes after number `after`, in their order; none where they are not all remembered.
+    /// The changes after number `after`, in their order; `None` where some of them are forgotten.
     pub(crate) fn changes(&self, job: JobId, tasks: &Range<u64>, after: u64) -> Option<Vec<(u64, Changed)>> {
         let logs = self.logs();
         if after < logs.forgotten || after > logs.newest {
@@ -239,7 +239,7 @@ impl Drop for Storing<'_> {
 }
 
 impl Logs {
-    /// Whether the log of an attempt is stored, or was given up: what comes of it now is late.
+    /// Whether the log of an attempt is stored, or was given up: later reports come too late.
     fn has_ended(&self, attempt: &Attempt) -> bool {
         self.stored.contains(attempt) || self.abandoned.contains(attempt)
     }
@@ -299,7 +299,7 @@ impl Logs {
         fits
     }
 
-    /// A log is not stored after all.
+    /// Takes back the count of a log that was not stored after all.
     fn uncount(&mut self, job: JobId, bytes: u64) {
         if let Some(kept) = self.kept.get_mut(&job) {
             *kept = kept.saturating_sub(bytes);
@@ -307,7 +307,7 @@ impl Logs {
     }
 
     fn note_stored(&mut self, attempt: Attempt) {
-        // A report of while it ran may have come late.
+        // A report of the running program may have come late.
         self.live.remove(&attempt);
         let changed = self.change(attempt.job);
         self.ended.push_back((changed, attempt));

@@ -1,5 +1,5 @@
-//! A term: what a coordinator has only while it leads. It begins with an epoch of the store, works with that alone, and is
-//! torn down when the epoch has passed to another coordinator.
+//! A term: the parts that a coordinator has only while it leads. It begins with an epoch of the store, works with that epoch
+//! alone, and is torn down when the epoch has passed to another coordinator.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,11 +38,11 @@ use crate::supervisor::Supervisor;
 use crate::task_logs::{self, TaskLogs};
 use crate::workers::{Destination, Workers};
 
-/// How long a worker's host may take to answer a connection. Where a pod is gone with its address nobody answers, and its
-/// task should be elsewhere soon; a lost packet is sent again only after a second.
+/// How long a worker's host may take to answer a connection. Where a pod is gone with its address, nothing answers, and its
+/// task should soon be elsewhere; a lost packet is sent again only after a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a worker may take to be asked for its leases.
+/// How long a worker may take to accept a request for its leases.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Workers that are asked side by side.
@@ -51,7 +51,7 @@ const ASKED_TOGETHER: usize = 256;
 /// How long the threads of the listeners may hold a store that is to be closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What every term of a coordinator is made with.
+/// The parts of a coordinator that every term is made with.
 #[derive(Debug)]
 pub(crate) struct TermParts {
     pub(crate) config: Config,
@@ -63,7 +63,7 @@ pub(crate) struct TermParts {
     kafka: Option<Arc<Kafka>>,
     outcomes: OutcomeBudget,
     health: Health,
-    /// Since when this process takes heartbeats.
+    /// The time since which this process accepts heartbeats.
     started_at: Instant,
     clients: Arc<Clients>,
     scheme: &'static str,
@@ -118,8 +118,7 @@ pub(crate) struct RunningTerm {
 }
 
 impl Term {
-    /// The parts of a term over `store`, which do nothing yet.
-    /// Where `is_shared`, other coordinators submit jobs to it.
+    /// The parts of a term over `store`, which do nothing yet. With `is_shared`, other coordinators submit jobs to the store.
     pub(crate) fn new(config: &Config, store: Arc<Store>, trust: Trust, is_shared: bool) -> (Arc<Self>, Queues) {
         let epoch = store.epoch().0;
         let (driver, queues) = Driver::new(Engine::new(config.engine_settings(epoch), now()), Arc::clone(&store));
@@ -132,9 +131,9 @@ impl Term {
         (Arc::new(term), queues)
     }
 
-    /// Takes up the jobs that are not over, then the workers that are known, and starts to lease.
+    /// Takes up the jobs that are not over, then the known workers, and starts to lease.
     pub(crate) async fn start(self: Arc<Self>, queues: Queues, parts: &TermParts) -> anyhow::Result<RunningTerm> {
-        // Before the jobs are read, so that none falls between the two.
+        // Read before the jobs, so that no submission falls between the two.
         let latest_event = *self.store.latest_event().borrow();
         let newest =
             self.store.events(latest_event.saturating_sub(1), None, 1).await.context("read the newest event")?;
@@ -149,7 +148,7 @@ impl Term {
         if let Some(kafka) = &parts.kafka {
             kafka.start(&mut background, &self, &parts.workers)?;
         }
-        // Not before the jobs are there: what a worker holds of a job that is not known is void.
+        // Begun after the jobs are there: a lease of an unknown job is void.
         parts.workers.begin_term(&self.driver);
         let lease_sender = Arc::new(self.lease_sender(parts));
         self.driver.send_with(&lease_sender);
@@ -175,7 +174,7 @@ impl Term {
         Ok(RunningTerm { term: self, workers: Arc::clone(&parts.workers), background })
     }
 
-    /// Ends a term that could not begin. Returns its store, to be closed.
+    /// Ends a term that could not begin. Returns its store, which the caller closes.
     pub(crate) async fn abandon(self: Arc<Self>) -> Arc<Store> {
         self.trust.end();
         self.driver.end();
@@ -204,9 +203,9 @@ impl Term {
 }
 
 impl RunningTerm {
-    /// Asks the workers that this process knows for the leases that they hold. A worker that has answered takes no lease of
-    /// an earlier term any more, so that the tasks which none of them has listed are open. A process that has only just
-    /// started does not know all workers: its tasks wait as long as after any start.
+    /// Asks the workers that this process knows for the leases that they hold. A worker that has answered takes no more leases
+    /// of an earlier term, so that the tasks which no worker has listed are open. A process that has started only recently does
+    /// not know all workers: its tasks wait as long as after any start.
     pub(crate) fn ask_for_lists(&self, parts: &TermParts) {
         let recovery = Duration::from_millis(parts.config.recovery_ms);
         if parts.started_at.elapsed() < recovery {
@@ -233,13 +232,13 @@ impl RunningTerm {
         });
     }
 
-    /// Resolves when one of its tasks has ended without having been told to.
+    /// Resolves when a task of the term ends although nothing has stopped it.
     pub(crate) async fn part_ended(&mut self) -> Option<Result<(), JoinError>> {
         self.background.join_next().await
     }
 
-    /// Ends its tasks and answers the clients that wait. Nothing of it acts when this resolves; changes that a client was
-    /// promised are committed or refused by then. Returns its store, to be closed.
+    /// Ends the tasks and answers the waiting clients. No part of the term acts after this resolves; changes that a client was
+    /// promised are committed or refused by then. Returns the store, which the caller closes.
     pub(crate) async fn stop(mut self) -> Arc<Store> {
         self.term.trust.end();
         self.term.driver.end();
@@ -250,7 +249,7 @@ impl RunningTerm {
     }
 }
 
-/// Closes a store when the last thread of the listeners has let it go, so that another coordinator can open it.
+/// Closes a store after the last thread of the listeners has dropped it, so that another coordinator can open it.
 pub(crate) async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     loop {
@@ -266,7 +265,7 @@ pub(crate) async fn close(mut store: Arc<Store>) -> anyhow::Result<()> {
     }
 }
 
-/// Every second: notes progress, and forgets pulling workers that are gone.
+/// Notes progress and forgets pulling workers that are gone, every second.
 async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -277,8 +276,8 @@ async fn tick(driver: Arc<Driver>, pull_workers: Arc<PullWorkers>) {
     }
 }
 
-/// Turns readiness off while the files of a store of this coordinator's own are gone: nothing that it is sent can be stored.
-/// Members look after a store that is shared. Runs for ever.
+/// Turns readiness off while the files of a store of this coordinator's own are gone: no change can be stored. Members watch a
+/// shared store. Runs for ever.
 async fn follow_files(mut is_replaced: watch::Receiver<bool>, health: Health) {
     loop {
         let obstacle = is_replaced.borrow_and_update().then_some("the files of its store are gone or were replaced");
@@ -290,7 +289,7 @@ async fn follow_files(mut is_replaced: watch::Receiver<bool>, health: Health) {
     }
 }
 
-/// Every minute: what is kept longer than it should be goes.
+/// Deletes data that is older than its retention, every minute.
 async fn prune(store: Arc<Store>, trust: Trust, statistics: StatisticsRetention) {
     let mut ticks = interval(Duration::from_mins(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! Claims that a coordinator passes on to the leader: where the leader's answer does not come to the worker, the leader is
-//! told, which sees only that this coordinator took it.
+//! Claims that a coordinator passes on to the leader: if the leader's answer does not reach the worker, the leader is told,
+//! which only sees that this coordinator took the answer.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::runtime::Handle;
 use tracing::debug;
 use uuid::Uuid;
 
-/// The attempt that an answer leases.
+/// The header with the attempt that an answer leases.
 pub(crate) const ATTEMPT: &str = "divvy-attempt";
 
-/// Marks the release of an attempt that never came to its worker, which is not to blame for it.
+/// Marks the release of an attempt that never reached its worker, which is not to blame for it.
 pub(crate) const UNDELIVERED: &str = "divvy-undelivered";
 
-/// How long the leader may take to give the tasks to others. Without it they wait until the lease expires.
+/// How long the leader may take to give the tasks to others. Without its answer they wait until the lease expires.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Gives back what the `response` of the leader at `base`, a URL without a path, leases, if the answer to `request` is lost.
+/// Gives back the lease in the `response` of the leader at `base`, a URL without a path, if the answer to `request` is lost.
 pub(crate) fn give_back_if_lost(client: &Client, base: &str, request: &HttpRequest, response: &Response) {
     let attempt = response.headers().get(ATTEMPT).and_then(|attempt| Uuid::try_parse(attempt.to_str().ok()?).ok());
     let Some(attempt) = attempt else { return };
@@ -34,9 +34,9 @@ pub(crate) fn give_back_if_lost(client: &Client, base: &str, request: &HttpReque
         runtime.spawn(async move {
             match release.send().await {
                 Ok(response) => {
-                    debug!(%attempt, status = %response.status(), "gave back a claim that came to no worker")
+                    debug!(%attempt, status = %response.status(), "gave back a claim that reached no worker")
                 }
-                Err(error) => debug!(%attempt, %error, "a claim that came to no worker waits until it expires"),
+                Err(error) => debug!(%attempt, %error, "a claim that reached no worker waits until it expires"),
             }
         });
     });

@@ -1,8 +1,8 @@
-//! The workers that are registered now: where they are and when they were last seen.
+//! The registered workers: their addresses and the times of their last heartbeats.
 //!
-//! Two rules are here, because they are about connections: a name belongs to the process that lives under it, and a worker
-//! is lost when it falls silent. Everything else about workers is the engine's, while this coordinator leads. A standby
-//! keeps the map too, so that it knows whom to ask for their leases when it takes over.
+//! Two rules are here, because they concern connections: a name belongs to the live process under it, and a worker is lost when
+//! it falls silent. Everything else about workers is the engine's, while this coordinator leads. A standby keeps the map too,
+//! so that it can ask the workers for their leases when it takes over.
 
 mod heartbeats;
 mod registration;
@@ -26,20 +26,20 @@ pub(crate) use registration::{Destination, Origin, Registration};
 
 use crate::driver::Driver;
 
-/// Slots of all workers together: the bound on what the engine keeps for them.
+/// The most slots of all workers together: the bound on the engine's memory for them.
 const MAX_SLOTS: u64 = 65_536;
 
-/// How often [`Workers::sweep`] is to be called.
+/// Interval at which [`Workers::sweep`] is to be called.
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A worker whose heartbeat connection closed is lost when no heartbeat comes within this time: a living one opens
 /// another connection within a second.
 const DISCONNECTED_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// A worker that was seen this recently is asked for its leases when a term begins; of others nothing is expected.
+/// A worker seen this recently is asked for its leases when a term begins; no answer is expected of the others.
 const SEEN_LATELY: Duration = Duration::from_millis(2_500);
 
-/// What a heartbeat changed.
+/// The effect of a heartbeat.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Registered {
     /// The worker was known.
@@ -55,7 +55,7 @@ pub(crate) enum Registered {
     Leaving,
 }
 
-/// Why a heartbeat is refused.
+/// The reason why a heartbeat is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RegisterError {
     #[error("{field} must be {allowed}")]
@@ -72,19 +72,19 @@ pub(crate) enum RegisterError {
 #[derive(Debug)]
 pub(crate) struct Evicted {
     pub(crate) worker_id: WorkerId,
-    /// Whether it had said that it leaves, and held nothing.
+    /// Whether the worker had said that it leaves, and held nothing.
     pub(crate) had_left: bool,
 }
 
-/// The last-seen map.
+/// The map of registered workers.
 #[derive(Debug)]
 pub(crate) struct Workers {
-    /// Of the present term.
+    /// The driver of the present term.
     driver: RwLock<Option<Arc<Driver>>>,
     registrations: DashMap<WorkerId, Registration>,
     names: DashMap<WorkerKey, WorkerId>,
     slots: AtomicU64,
-    /// Processes that an operator has drained, by name: they stay so when they are forgotten and come back.
+    /// Processes that an operator has drained, by name: a process stays drained when it is forgotten and comes back.
     drained: DashMap<WorkerId, BootId>,
     evict_after: Duration,
     last_sweep_at: Mutex<Instant>,
@@ -103,13 +103,13 @@ impl Workers {
         }
     }
 
-    /// From now on workers join the engine of a term, each with its next heartbeat.
+    /// Makes workers join the engine of a term, each with its next heartbeat.
     pub(crate) fn begin_term(&self, driver: &Arc<Driver>) {
         *self.driver.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(driver));
     }
 
-    /// The workers that live and may hold leases of the last term. Its tasks wait until each of them has listed its leases
-    /// to the present one. Without any the wait ends now.
+    /// The live workers that may hold leases of the last term. The tasks of the leases wait until each of these workers has
+    /// listed its leases to the present term. Without such a worker the wait ends now.
     pub(crate) fn await_lists(&self, driver: &Driver, now: Instant) -> Vec<Destination> {
         let lives =
             |registration: &Registration| now.saturating_duration_since(registration.last_seen_at) < SEEN_LATELY;
@@ -121,7 +121,7 @@ impl Workers {
         destinations
     }
 
-    /// The engine of the term gets nothing more.
+    /// Gives the engine of the term no more heartbeats.
     pub(crate) fn end_term(&self, driver: &Arc<Driver>) {
         {
             let mut current = self.driver.write().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +138,7 @@ impl Workers {
         self.driver.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes that a worker lives and compares the leases that it lists with the engine's.
+    /// Notes a heartbeat and compares the leases that it lists with the engine's.
     pub(crate) fn register(
         &self,
         worker_id: &WorkerId,
@@ -171,7 +171,7 @@ impl Workers {
                 let mut registration = match self.admit(origin, heartbeat, now) {
                     Ok(registration) => registration,
                     Err(error) => {
-                        // Its slots are free, and must not be given back again.
+                        // The slots of the worker are free, and must not be given back again.
                         entry.remove();
                         return Err(error);
                     }
@@ -199,8 +199,8 @@ impl Workers {
         Ok((registered, HeartbeatAnswer { epoch, settled, deliver, is_standby: false }))
     }
 
-    /// Stops giving leases to a worker that is going; its registration stays until it falls silent. Answers whether it
-    /// is registered as that process.
+    /// Stops giving leases to a worker that is about to exit; its registration stays until it falls silent. Returns whether the
+    /// worker is registered as that process.
     pub(crate) fn deregister(&self, worker_id: &WorkerId, boot_id: BootId) -> bool {
         let Some(mut registration) = self.registrations.get_mut(worker_id) else { return false };
         if registration.heartbeat.boot_id != boot_id {
@@ -211,13 +211,13 @@ impl Workers {
         true
     }
 
-    /// Gives a process nothing more, however often it registers: it ends what it holds.
+    /// Gives a process no new leases, however often it registers: it may end its present ones.
     pub(crate) fn drain(&self, worker_id: &WorkerId, boot_id: BootId) {
         self.drained.insert(worker_id.clone(), boot_id);
         self.deregister(worker_id, boot_id);
     }
 
-    /// The processes that are drained, as they are stored.
+    /// Takes over the stored drains of processes.
     pub(crate) fn keep_drained(&self, drained: impl Iterator<Item = (WorkerId, BootId)>) {
         self.drained.clear();
         for (worker_id, boot_id) in drained {
@@ -225,7 +225,7 @@ impl Workers {
         }
     }
 
-    /// Of a process that is drained no more, since another one has its name or it is gone.
+    /// Forgets the drain of a process, since another process has its name or it is gone.
     pub(crate) fn forget_drained(&self, worker_id: &WorkerId, boot_id: BootId) {
         self.drained.remove_if(worker_id, |_, drained| *drained == boot_id);
     }
@@ -239,7 +239,7 @@ impl Workers {
         self.registrations.get(worker_id).map(|registration| registration.heartbeat.boot_id)
     }
 
-    /// Whether a worker is registered, and not on its way out, that runs a kind and has what is required.
+    /// Whether a registered worker that does not drain runs a kind and meets the requirements.
     pub(crate) fn can_run(&self, kind: JobKind, requires: &Requirements) -> bool {
         let Requirements { labels, cpus, memory_bytes } = requires;
         self.registrations.iter().any(|worker| {
@@ -271,7 +271,7 @@ impl Workers {
 
     /// Removes the workers that were silent for too long.
     ///
-    /// A sweep that comes late means that this process was away, not the workers: they get that time credited.
+    /// After a late sweep, this process was away and not the workers: the workers are credited that time.
     pub(crate) fn sweep(&self, now: Instant) -> Vec<Evicted> {
         let away = self.time_away(now);
         let mut silent = Vec::new();
@@ -307,19 +307,19 @@ impl Workers {
         self.registrations.get(worker_id).and_then(|registration| registration.key)
     }
 
-    /// Where a worker takes leases, if it is still the same registration.
+    /// The address for leases of a worker, if it still has the same registration.
     pub(crate) fn destination(&self, worker_id: &WorkerId, key: WorkerKey) -> Option<Destination> {
         let registration = self.registrations.get(worker_id).filter(|registration| registration.key == Some(key))?;
         Some(registration.destination())
     }
 
-    /// Where the worker of a registration takes leases.
+    /// The address for leases of a registered worker.
     pub(crate) fn destination_of(&self, key: WorkerKey) -> Option<Destination> {
         let worker_id = self.names.get(&key)?.clone();
         self.destination(&worker_id, key)
     }
 
-    /// Room for a new worker's slots.
+    /// A new registration if there is room for the worker's slots.
     fn admit(&self, origin: Origin, heartbeat: Heartbeat, now: Instant) -> Result<Registration, RegisterError> {
         let slots = u64::from(heartbeat.slots);
         if self.slots.fetch_add(slots, Ordering::Relaxed) + slots > MAX_SLOTS {
@@ -337,7 +337,7 @@ impl Workers {
         })
     }
 
-    /// Compares what a worker lists with the engine's leases; a worker that the engine does not know joins it.
+    /// Compares the leases that a worker lists with the engine's; a worker unknown to the engine joins it.
     fn reconcile(
         &self,
         driver: &Driver,
@@ -367,7 +367,7 @@ impl Workers {
         reconciled
     }
 
-    /// Ends a registration and the worker's leases; answers whether there were none, of a worker that has left.
+    /// Ends a registration and the worker's leases; returns whether the worker has left and held none.
     fn forget(&self, registration: &Registration) -> bool {
         self.slots.fetch_sub(registration.heartbeat.slots.into(), Ordering::Relaxed);
         let is_draining = registration.heartbeat.is_draining;

@@ -20,7 +20,7 @@ const MAX_TIMEOUT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// The environment of `divvy-worker`. Logs have their own two variables, `DIVVY_LOG` and `DIVVY_LOG_FORMAT`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
-    /// `DIVVY_LISTEN_ADDR`: where leases are taken. Default `0.0.0.0:8082`; port 0 picks a free one.
+    /// `DIVVY_LISTEN_ADDR`: address of the listener for leases. Default `0.0.0.0:8082`; port 0 picks a free one.
     #[serde(default = "default_listen_addr")]
     pub listen_addr: SocketAddr,
     /// `DIVVY_COORDINATOR`: the internal URLs of the coordinators of one grid, up to 16 with commas between them. Every
@@ -35,18 +35,17 @@ pub struct Config {
     /// affinity and cgroup limit included.
     #[serde(default = "default_slots")]
     pub slots: u32,
-    /// `DIVVY_WORKER_LABELS`: what jobs can require or wish for, as `key=value,key=value`; a colon does as well. A key
-    /// without a value is left out: what fills it in may not know it. Default: none.
+    /// `DIVVY_WORKER_LABELS`: labels that jobs can require or prefer, as `key=value,key=value`; a colon does as well. A key
+    /// with an empty value is ignored, such as one from an unset template variable. Default: none.
     #[serde(default)]
     pub worker_labels: WorkerLabels,
     /// `DIVVY_DRAIN_TIMEOUT_MS`: how long after SIGTERM leases may go on and outcomes may wait to be settled before they
     /// are handed back; a week at most. Default 10000.
     #[serde(default = "default_drain_timeout_ms")]
     pub drain_timeout_ms: u64,
-    /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has taken a heartbeat for so long, leases of stored jobs are stopped
-    /// and their outcomes dropped; at least 1, a week at most. Longer than a coordinator may be away is worth it where tasks
-    /// are long.
-    /// A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
+    /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has accepted a heartbeat for so long, leases of stored jobs are stopped
+    /// and their outcomes dropped; at least 1, a week at most. Long tasks need more than the longest absence of a
+    /// coordinator. A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
     #[serde(default = "default_orphan_timeout_ms")]
     pub orphan_timeout_ms: u64,
     /// `DIVVY_MAX_HELD_BYTES`: outcomes of stored jobs that are kept until a coordinator has settled them; beyond it such
@@ -58,8 +57,8 @@ pub struct Config {
     /// `DIVVY_ALLOW_NATIVE`: 1 to run uploaded native executables, caged. Default 0.
     #[serde(default, deserialize_with = "service::flag")]
     pub allow_native: bool,
-    /// `DIVVY_PROGRAM_DIR`: where uploaded programs, their compiled forms and scratch directories are; made with mode 0700.
-    /// Workers of one user may share it. Default: `divvy-programs-UID` in the directory for temporary files.
+    /// `DIVVY_PROGRAM_DIR`: directory of uploaded programs, their compiled forms and scratch directories; made with mode
+    /// 0700. Workers of one user may share it. Default: `divvy-programs-UID` in the directory for temporary files.
     pub program_dir: Option<PathBuf>,
     /// `DIVVY_PROGRAM_CACHE_BYTES`: uploaded programs on disk, and as much again of compiled ones; the least recently used go
     /// first. Also the longest input of a program that combines results. Default 1073741824, 1 GiB.
@@ -78,7 +77,7 @@ pub struct Config {
     /// `DIVVY_DELETION_COST_POD`: the worker's own pod, as `NAMESPACE/NAME`, whose annotation
     /// `controller.kubernetes.io/pod-deletion-cost` is kept at the number of busy slots. Default: none.
     pub deletion_cost_pod: Option<PodName>,
-    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: where the files `token` and `ca.crt` are with which the API server is asked. Default
+    /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: directory of the files `token` and `ca.crt` for requests to the API server. Default
     /// `/var/run/secrets/kubernetes.io/serviceaccount`.
     #[serde(default = "default_account_dir")]
     pub kubernetes_account_dir: PathBuf,
@@ -167,7 +166,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The same without a look at the files that the variables name: a check may run where they are not.
+    /// As [`Self::from_env`], but opens no file that a variable names: a check may run on another machine.
     ///
     /// # Errors
     /// A variable is out of its range.
@@ -218,14 +217,14 @@ impl Config {
         Duration::from_millis(self.orphan_timeout_ms)
     }
 
-    /// Where programs are, with what belongs to them.
+    /// The directory of uploaded programs, their compiled forms and scratch directories.
     #[must_use]
     pub fn program_directory(&self) -> PathBuf {
         let user = rustix::process::getuid().as_raw();
         self.program_dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("divvy-programs-{user}")))
     }
 
-    /// What coordinators are shown.
+    /// The credential shown to coordinators.
     ///
     /// # Errors
     /// The file of the token cannot be read.

@@ -1,4 +1,4 @@
-//! The worker's dealings with one coordinator: heartbeats once a second, what their answers ask for, and the farewell.
+//! The worker's dealings with one coordinator: heartbeats once a second, the orders in their answers, and the farewell.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::presence::Taker;
 /// How long the coordinator may take to answer a heartbeat.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// From one heartbeat to the next of a worker that drains: it may go as soon as its outcomes are settled.
+/// Interval between heartbeats of a draining worker, which exits as soon as its outcomes are settled.
 const DRAINING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The longest problem that is read.
+/// The longest problem document that is read, in bytes.
 const MAX_PROBLEM_BYTES: usize = 4096;
 
 /// Pause after the first failure in a row; it doubles up to [`INTERVAL`].
@@ -41,22 +41,22 @@ pub(crate) struct Contact {
     taker: Option<Taker>,
     /// Whether the last answer was of the highest epoch.
     is_current: bool,
-    /// One task at most.
+    /// The running delivery: one task at most.
     deliveries: JoinSet<()>,
     deliveries_fail: Arc<AtomicBool>,
 }
 
-/// What the last heartbeats came to.
+/// The result of the last heartbeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HeartbeatState {
     None,
     Registered,
-    /// The same status means the same, whatever its text.
+    /// Refusals with the same status are the same state, whatever their details.
     Refused(StatusCode),
     Failing(String),
 }
 
-/// Why a heartbeat was not taken.
+/// The reason why a heartbeat was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotTaken {
     #[error(transparent)]
@@ -132,7 +132,7 @@ impl Contact {
         let heartbeat = self.announcer.heartbeat(is_draining);
         let response = check(request.timeout(TIMEOUT).json(&heartbeat).send().await?).await?;
         let answer = read_bounded(response, MAX_HEARTBEAT_ANSWER_BYTES).await?;
-        // A coordinator that has nothing to say answers 204.
+        // A coordinator without orders answers 204.
         if answer.is_empty() {
             return Ok(HeartbeatAnswer::default());
         }
@@ -151,9 +151,9 @@ impl Contact {
     fn note_failure(&mut self, error: &NotTaken) {
         self.failures = self.failures.saturating_add(1);
         match error {
-            // This worker's own fault, such as the name of a worker that lives.
+            // The worker's own fault, such as the name of another live worker.
             NotTaken::Refused { status: StatusCode::CONFLICT, .. } => (),
-            // A single failure is no news: a grid that stops ends its coordinator first.
+            // A single failure is not logged: a grid that stops ends its coordinator first.
             _ if self.failures == 1 => return,
             NotTaken::Request(_) | NotTaken::Answer(_) | NotTaken::Refused { .. } => (),
         }
@@ -186,7 +186,7 @@ impl Contact {
             self.is_current = false;
             return;
         }
-        // What a coordinator that no longer leads says of attempts is out of date.
+        // A coordinator that no longer leads has outdated knowledge of attempts.
         self.is_current = self.announcer.epoch.see(epoch).is_ok();
         if !self.is_current {
             return;
@@ -194,7 +194,7 @@ impl Contact {
         self.announcer.courier.turn_to(&self.endpoint, epoch);
         self.announcer.held.forget(&settled);
         while self.deliveries.try_join_next().is_some() {}
-        // The next heartbeat asks again for what is not on its way yet.
+        // The answer to the next heartbeat asks again for outcomes that are not on their way yet.
         if deliver.is_empty() || !self.deliveries.is_empty() {
             return;
         }
@@ -227,7 +227,7 @@ impl Contact {
     async fn release(&self, returned: &[Returned]) {
         if self.taker.is_some() && self.is_current {
             let release = delivery::release(&self.announcer, &self.endpoint, returned.to_vec());
-            // Best effort: the coordinator takes back by itself what a worker held that is gone.
+            // Best effort: the coordinator takes back the leases of a lost worker by itself.
             let _ = timeout(TIMEOUT, release).await;
         }
     }
@@ -249,8 +249,8 @@ pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// A doubling pause up to a second, less a random half so that workers do not come back in step. A coordinator that
-/// refuses this worker's name is asked at the pace of heartbeats.
+/// A doubling pause up to a second, less a random half so that workers do not come back in step. A coordinator that refuses
+/// this worker's name is asked again at the interval of heartbeats.
 fn pause_after(failures: u32, error: &NotTaken) -> Duration {
     let pause = match error {
         NotTaken::Refused { status: StatusCode::CONFLICT, .. } => INTERVAL,

@@ -1,4 +1,4 @@
-//! Where the coordinators are: the addresses of the configured URLs, looked up again every second.
+//! The coordinators' addresses: the hosts of the configured URLs are looked up every second.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ use crate::heartbeat::INTERVAL;
 /// The most addresses of one name that are used.
 const MAX_ADDRESSES: usize = 64;
 
-/// One coordinator's address, with the path before its own ones and the name that it is asked by.
+/// A coordinator's address, with the path prefix and the host name of its configured URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     url: Url,
@@ -51,7 +51,7 @@ pub(crate) struct Directory {
 }
 
 impl Endpoint {
-    /// None where the host's name cannot stand in a header.
+    /// `None` where the host's name cannot stand in a header.
     fn new(source: &Url, ip: IpAddr) -> Option<Self> {
         let name = source.host_str()?;
         let host = source.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));

@@ -1,5 +1,5 @@
-//! Fetches from the coordinator what tasks need, and reports to it on the side, for threads that compute. The coordinator
-//! is the one whose answer to a heartbeat was of the highest epoch; while none is there, fetching waits.
+//! Fetches the inputs of tasks from the coordinator and sends reports to it, for threads that compute. Requests go to the
+//! coordinator whose answer to a heartbeat had the highest epoch; a fetch waits while no coordinator is reachable.
 
 mod patience;
 mod reports;
@@ -32,52 +32,53 @@ use patience::Patience;
 use reports::Reports;
 use waits::{Waiting, Waits};
 
-/// How soon a thread that waits notices that its computation was stopped.
+/// Interval at which a waiting thread checks whether its computation was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// An output is long: a coordinator whose disk is full is not sent it over and over.
+/// The longest pause between uploads of one output: a coordinator whose disk is full must not get a long output over and over.
 const LAST_HAND_IN_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long the coordinator may take nothing of an output, or need to store all of it.
+/// How long an upload may make no progress, and how long the coordinator may take to store a complete output.
 const STALL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What is read of a file at once.
+/// Bytes of one read of a file.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How long an answer may take to begin, and its next piece to come: a coordinator that was halted keeps its connections.
+/// How long an answer's head, and then each piece of its body, may take to arrive: a halted coordinator keeps its connections
+/// open.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the coordinator may take to answer a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the coordinator may leave an output unread in its connection: it waits for memory before it reads.
+/// How long the coordinator may leave an output unread in its connection: the coordinator waits for memory before it reads.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long a coordinator that leads no more may take to answer what it had: one that lives knows it at once.
+/// How long a former leader may take to answer an open request: a live one notices immediately that it leads no more.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one request with a report may take, and a thread that computes waits for a report.
+/// How long one request with a report may take, and how long a computing thread waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_PROBLEM_BYTES: usize = 8 * 1024;
 
-/// Why something was not fetched.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("it was stopped")]
     Stopped,
-    /// The coordinator will not answer otherwise later.
+    /// The coordinator refuses for good: a repeated request gets the same answer.
     #[error("the coordinator answered {status}{detail}")]
     Refused { status: StatusCode, detail: String },
     #[error("the coordinator could not be asked: {0}")]
     Unreachable(String),
-    /// No coordinator is there.
+    /// No coordinator is reachable.
     #[error("there is no coordinator: {0}")]
     Absent(String),
-    #[error("what was fetched could not be kept: {0}")]
+    #[error("the fetched content could not be kept: {0}")]
     Local(std::io::Error),
-    /// The answer is longer than this worker takes. The worker is not at fault.
+    /// The answer is longer than the worker's limit. The worker is not at fault.
     #[error("{0}")]
     TooLong(String),
 }
@@ -88,26 +89,26 @@ pub(crate) struct Courier {
     credential: Credential,
     runtime: Handle,
     current: Mutex<Option<Endpoint>>,
-    /// The highest epoch that requests go to.
+    /// The epoch of the coordinator that requests go to.
     epoch: watch::Sender<u64>,
-    /// How long attempts have waited for a coordinator.
+    /// The time that each attempt has waited for a coordinator.
     waits: Waits,
     reports: Reports,
 }
 
 impl Courier {
-    /// For threads other than those of `runtime`.
+    /// Makes a courier whose blocking methods are for threads other than those of `runtime`.
     pub(crate) fn new(client: Client, credential: Credential, runtime: Handle) -> Self {
         let (current, waits, reports) = (Mutex::default(), Waits::default(), Reports::default());
         Self { client, credential, runtime, current, epoch: watch::Sender::new(0), waits, reports }
     }
 
-    /// A client for what takes as long as it takes; each report has its own limit.
+    /// An HTTP client without an overall time limit; each report has a limit of its own.
     pub(crate) fn client() -> anyhow::Result<Client> {
         api::client::upload_client(CONNECT_TIMEOUT, UNREAD_TIMEOUT).context("build the HTTP client")
     }
 
-    /// Requests go to this coordinator, which leads by this epoch, from now on.
+    /// Directs all further requests to this coordinator, which leads in `epoch`.
     pub(crate) fn turn_to(&self, endpoint: &Endpoint, epoch: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_none_or(|current| current.url() != endpoint.url()) {
@@ -117,8 +118,8 @@ impl Courier {
         self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
     }
 
-    /// Gets what is at `path` and takes it in by `take`, which starts over with each attempt. While no coordinator is there it
-    /// waits until it is stopped, as by a worker that gives its leases up. Blocks the calling thread.
+    /// Gets the resource at `path` and reads its body with `take`, which starts over with each try. While no coordinator is
+    /// reachable, waits until `stop` is set, such as by a worker that gives its leases up. Blocks the calling thread.
     pub(crate) fn fetch<T>(
         &self,
         path: &[&str],
@@ -140,7 +141,7 @@ impl Courier {
                 let error = match attempt {
                     Err(FetchError::Unreachable(error)) => error,
                     Err(FetchError::Absent(error)) => {
-                        debug!(error, "what is needed is waited for");
+                        debug!(error, "waiting for a coordinator to fetch from");
                         patience.pause_while_away(begun_at).await;
                         continue;
                     }
@@ -161,8 +162,8 @@ impl Courier {
         })
     }
 
-    /// Puts a file at `path`. While the coordinator is away, cannot store it or does not know the lease yet, it is asked
-    /// again: like an outcome, the file waits until `attempt` is stopped. Blocks the calling thread.
+    /// Uploads a file to `path`. Tries again while the coordinator is unreachable, cannot store the file or does not know the
+    /// lease yet: like an outcome, the file waits until `stop` is set. Blocks the calling thread.
     pub(crate) fn hand_in(
         &self,
         attempt: AttemptId,
@@ -198,17 +199,17 @@ impl Courier {
         })
     }
 
-    /// Notes that an attempt waits for what it needs, for as long as the result is there.
+    /// Counts the time until the result is dropped as waiting time of an attempt.
     pub(crate) fn waiting(&self, attempt: AttemptId) -> Waiting<'_> {
         self.waits.begin(attempt)
     }
 
-    /// For how long an attempt has waited for what it needs and handed outputs in. It did not compute meanwhile.
+    /// The time that an attempt has spent on fetches and uploads. The attempt does not compute meanwhile.
     pub(crate) fn waited(&self, attempt: AttemptId) -> Duration {
         self.waits.total(attempt)
     }
 
-    /// An attempt has ended, and waits no more.
+    /// Forgets the waiting time of an attempt that has ended.
     pub(crate) fn ended(&self, attempt: AttemptId) {
         self.waits.forget(attempt);
     }
@@ -256,7 +257,7 @@ impl Courier {
             this.report_until_taken(&path, &body).await;
             drop(under_way);
         });
-        // A report that is not taken is logged by its task.
+        // The task of a report logs that the report is not accepted.
         let _ = self.runtime.block_on(async { timeout(REPORT_TIMEOUT, reporting).await });
     }
 
@@ -273,7 +274,7 @@ impl Courier {
                 Ok(()) => return,
                 Err(FetchError::Unreachable(error)) if !patience.is_over() => debug!(error, "a report is sent again"),
                 Err(error) => {
-                    debug!(%error, "a report was not taken");
+                    debug!(%error, "a report was not accepted");
                     return;
                 }
             }
@@ -281,12 +282,12 @@ impl Courier {
         }
     }
 
-    /// Runs `task` on the side, on a thread of the runtime.
+    /// Runs `task` on a thread of the runtime.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }
 
-    /// The epoch of the coordinator that requests go to: one that begins to lead knows nothing of earlier reports.
+    /// The epoch of the coordinator that requests go to: a new leader knows nothing of earlier reports.
     pub(crate) fn epoch(&self) -> watch::Receiver<u64> {
         self.epoch.subscribe()
     }
@@ -314,7 +315,7 @@ pub(crate) async fn piece_of(response: &mut Response) -> Result<Option<Bytes>, F
     piece.map_err(|error| FetchError::Unreachable(describe(&error)))
 }
 
-/// Whether the coordinator may answer otherwise later. A refused credential says nothing of the task: it is read again.
+/// Whether a later request may get another answer. A refused credential says nothing of the task: its file is read again.
 fn is_transient(status: StatusCode) -> bool {
     const LATER: [StatusCode; 4] =
         [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
@@ -325,8 +326,7 @@ fn silent() -> FetchError {
     FetchError::Unreachable("it says nothing".to_owned())
 }
 
-/// Resolves some time after requests go to the coordinator of a later epoch: the one before may have been halted, and answer
-/// nothing.
+/// Resolves some time after requests go to the coordinator of a later epoch: the former leader may be halted and never answer.
 async fn superseded(mut epochs: watch::Receiver<u64>) {
     if epochs.changed().await.is_err() {
         std::future::pending().await
@@ -334,7 +334,7 @@ async fn superseded(mut epochs: watch::Receiver<u64>) {
     sleep(SUPERSEDED_TIMEOUT).await;
 }
 
-/// The answer of a coordinator that does what it was asked to; `may_pass` tells which refusals pass.
+/// The answer if its status is a success; `may_pass` tells which refusals are worth another try.
 async fn accepted(response: Response, may_pass: fn(StatusCode) -> bool) -> Result<Response, FetchError> {
     let status = response.status();
     if status.is_success() {
@@ -348,7 +348,7 @@ async fn accepted(response: Response, may_pass: fn(StatusCode) -> bool) -> Resul
     Err(FetchError::Refused { status, detail })
 }
 
-/// A file to be sent.
+/// A file to be uploaded.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) file: Arc<File>,
@@ -356,7 +356,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Its bytes in pieces, and how many have been taken.
+    /// The file in pieces, and the number of bytes sent so far.
     fn body(&self) -> (Body, Arc<AtomicU64>) {
         let taken = Arc::new(AtomicU64::new(0));
         let (file, progress) = (Arc::clone(&self.file), Arc::clone(&taken));
@@ -376,7 +376,7 @@ impl Content {
     }
 }
 
-/// Resolves when nothing more has been taken for too long.
+/// Resolves when no byte was sent for [`STALL_TIMEOUT`] or up to twice as long.
 async fn stalled(progress: &AtomicU64) {
     let mut before = progress.load(Ordering::Relaxed);
     loop {

@@ -15,19 +15,19 @@ use crate::executor::Executor;
 
 const ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// From one look at the slots to the next.
+/// Interval between checks of the slots.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long slots must stay idle before the cost falls: between two leases a slot is idle for a moment.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// From one change of the pod to the next: the API server has all workers of the cluster to serve.
+/// Shortest interval between changes of the pod: the API server serves all workers of the cluster.
 const LEAST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest pause while the API server refuses or does not answer; it doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// A running task, which ends when this is dropped.
+/// The task that keeps the cost up to date. Dropping it ends the task.
 #[derive(Debug)]
 pub(crate) struct DeletionCost(JoinHandle<()>);
 
@@ -71,12 +71,12 @@ async fn run(server: ApiServer, pod: PodName, executor: Arc<Executor>) {
     }
 }
 
-/// When the cost is written, and which.
+/// Decides which cost is written, and when.
 #[derive(Debug)]
 struct Pace {
-    /// None while nothing was written: an earlier run of the container may have left a cost.
+    /// `None` while nothing was written: an earlier run of the container may have left a cost.
     written: Option<u32>,
-    /// The most slots that were busy of late.
+    /// The highest number of slots that were busy lately.
     cost: u32,
     falls_at: Instant,
     not_before: Instant,
@@ -88,7 +88,7 @@ impl Pace {
         Self { written: None, cost: 0, falls_at: now, not_before: now, failures: 0 }
     }
 
-    /// The cost that is to be written now.
+    /// The cost to write now; `None` while no write is due.
     fn due(&mut self, busy: u32, now: Instant) -> Option<u32> {
         if busy >= self.cost || now >= self.falls_at {
             (self.cost, self.falls_at) = (busy, now + LINGER);

@@ -1,4 +1,4 @@
-//! Reports to a coordinator what it did not learn over a lease's own connection: kept outcomes and returned leases.
+//! Reports kept outcomes and returned leases to a coordinator that did not get them over a lease's own connection.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::heartbeat::Announcer;
 use crate::held::{Kept, Returned};
 use crate::outcome::Outcome;
 
-/// Outcomes on their way to one coordinator at a time: each is copied for it.
+/// Outcomes sent to one coordinator at the same time: each of them is copied.
 const CONCURRENT_DELIVERIES: usize = 4;
 
 const CONCURRENT_RELEASES: usize = 16;
 
-/// How long one report may take: as long as the coordinator gives its body to arrive.
+/// How long one report may take: as long as the coordinator lets its body take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Delivers each of these outcomes once to the coordinator of an epoch; the next heartbeat's answer asks again for those that
@@ -47,14 +47,14 @@ async fn deliver_outcome(
     epoch: u64,
     attempt: AttemptId,
 ) -> Result<(), NotTaken> {
-    // It may have been settled meanwhile.
+    // The outcome may have been settled meanwhile.
     let Some(Kept { outcome, name, told_in }) = announcer.held.kept(attempt) else { return Ok(()) };
     let lease = Some(name);
     let was_told_before = told_in.is_some_and(|told_in| told_in < epoch);
     if !outcome.is_done() && was_told_before {
         return give_back(announcer, endpoint, attempt, lease).await;
     }
-    // Before it is sent: a coordinator that is killed may have stored it and not have answered.
+    // Noted before the report is sent: a killed coordinator may have stored the outcome without an answer.
     announcer.held.note_told(attempt, epoch);
     let status = match outcome {
         Outcome::Done(outcome) => {
@@ -65,7 +65,8 @@ async fn deliver_outcome(
                 Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, .. }) if was_told_before => {
                     return give_back(announcer, endpoint, attempt, completion.lease).await;
                 }
-                // It would be refused each time. Over the connection of its lease it is a failure of its tasks, too.
+                // The coordinator would refuse this outcome each time. Over the connection of its lease such an outcome fails
+                // its tasks, too.
                 Err(NotTaken::Refused { status: StatusCode::PAYLOAD_TOO_LARGE, detail }) => {
                     let (error, lease) = (format!("its results are too long{detail}"), completion.lease);
                     report(announcer, endpoint, attempt, "fail", &TaskFailure { error, lease }).await
@@ -87,8 +88,8 @@ async fn deliver_outcome(
     Ok(())
 }
 
-/// Gives a lease back whose failure an earlier coordinator may know. Where that coordinator has stored the failure it must
-/// not count twice, and where not the tasks run once more.
+/// Gives a lease back whose failure an earlier coordinator may have stored: a stored failure must not count twice, and without
+/// one the tasks run once more.
 async fn give_back(
     announcer: &Announcer,
     endpoint: &Endpoint,
@@ -100,7 +101,7 @@ async fn give_back(
     Ok(())
 }
 
-/// Gives leases back, as far as the coordinator takes them.
+/// Gives leases back, as far as the coordinator accepts them.
 pub(crate) async fn release(announcer: &Announcer, endpoint: &Endpoint, returned: Vec<Returned>) {
     let releases = stream::iter(returned).map(async |Returned { attempt, name }| {
         let body = ReleaseRequest { lease: Some(name) };

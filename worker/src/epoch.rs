@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-/// Heartbeats are a second apart, and a leader may miss some of them.
+/// Shortest time until an epoch is forgotten: heartbeats are a second apart, and a leader may miss some of them.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Refused epochs that are remembered: more than a grid has coordinators.
@@ -14,8 +14,8 @@ const MAX_REFUSED: usize = 16;
 
 /// Fences coordinators that no longer lead. Epochs are those of one grid: they grow with each owner of its store.
 ///
-/// An epoch that no coordinator shows for the orphan timeout, ten seconds at least, is forgotten: a grid that starts anew, such as with an empty
-/// data directory, begins with a low one.
+/// An epoch that no coordinator shows for the orphan timeout, ten seconds at least, is forgotten: a grid that starts anew, such
+/// as with an empty data directory, begins with a low epoch.
 #[derive(Debug)]
 pub(crate) struct Epoch {
     timeout: Duration,
@@ -44,7 +44,7 @@ impl Highest {
     }
 }
 
-/// A coordinator of a lower epoch than the highest.
+/// The error of a coordinator whose epoch is lower than the highest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is of epoch {given}, but this worker has seen a coordinator of epoch {highest}")]
 pub(crate) struct StaleEpoch {
@@ -61,7 +61,7 @@ impl Epoch {
     /// Remembers an epoch.
     ///
     /// # Errors
-    /// A higher one has been seen.
+    /// A higher epoch has been seen.
     pub(crate) fn see(&self, given: u64) -> Result<(), StaleEpoch> {
         self.see_at(given, Instant::now())
     }

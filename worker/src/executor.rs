@@ -1,4 +1,4 @@
-//! Compute threads, one per slot, each with executors that live as long as it.
+//! Compute threads, one per slot. The executors of a thread live as long as the thread.
 
 use std::any::Any;
 use std::fmt;
@@ -20,7 +20,7 @@ use workloads::{ExecuteError, Executors, Report};
 /// Interval between checks whether threads still compute.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The least age of a computation that has begun: in whole milliseconds, too, it is more than that of one that waits.
+/// The least age of a started computation: a waiting one has age zero, also in whole milliseconds.
 const LEAST_AGE: Duration = Duration::from_millis(1);
 
 /// Tasks of one kind, in the form that [`workloads::Workload::lease`] gives them.
@@ -35,7 +35,7 @@ pub(crate) struct Work {
     pub(crate) trace: Option<TraceContext>,
 }
 
-/// What one thread computes with; it stops early when the flag turns true.
+/// The compute function of one thread; it stops early when the flag turns true.
 pub(crate) type Compute = Box<dyn FnMut(&Work, &AtomicBool) -> Result<Report, ExecuteError>>;
 
 /// A finished computation.
@@ -45,7 +45,7 @@ pub(crate) struct Computed {
     pub(crate) busy: Duration,
 }
 
-/// Why there is no result.
+/// The reason for a computation without a result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ComputeError {
     #[error(transparent)]
@@ -60,8 +60,8 @@ pub(crate) type Answer = Result<Computed, ComputeError>;
 #[derive(Clone, Default)]
 pub(crate) struct Stop(Arc<Submission>);
 
-/// A computation in a queue. Its content is gone once it began or was stopped, so that what is stopped behind a long
-/// computation takes next to no memory.
+/// A queued computation. Its content is taken when it begins or is stopped, so that a stopped computation behind a long one
+/// takes next to no memory.
 #[derive(Default)]
 struct Submission {
     stop: AtomicBool,
@@ -85,7 +85,7 @@ impl Stop {
         self.0.stop.load(Ordering::Relaxed)
     }
 
-    /// How long ago it began, at least [`LEAST_AGE`]; zero while it waits for its slot.
+    /// Time since the computation began, at least [`LEAST_AGE`]; zero while it waits for its slot.
     pub(crate) fn age(&self) -> Duration {
         self.0.began_at.get().map_or(Duration::ZERO, |began_at| began_at.elapsed().max(LEAST_AGE))
     }
@@ -107,7 +107,7 @@ impl Submission {
     }
 }
 
-/// The compute threads and the queues before them. The bound of the queues is with those who let requests in.
+/// The compute threads and their queues. The callers that let requests in bound the queues.
 #[derive(Debug)]
 pub(crate) struct Executor {
     slots: Vec<Sender<Stop>>,
@@ -122,14 +122,14 @@ pub(crate) struct Computation {
     answer: oneshot::Receiver<Answer>,
 }
 
-/// Computes every kind that a worker runs, but for programs.
+/// A compute function for every kind that a worker runs except programs.
 pub(crate) fn every_kind() -> Compute {
     let mut executors = Executors::default();
     Box::new(move |work, stop| executors.run(work.kind, &work.work, &work.tasks, stop))
 }
 
 impl Executor {
-    /// Starts `slots` threads; each computes with what `make_compute` makes for it, and with a new one after a panic.
+    /// Starts `slots` threads. Each takes its compute function from `make_compute`, and a new one after a panic.
     pub(crate) fn start(
         slots: u32,
         make_compute: impl Fn() -> Compute + Clone + Send + 'static,
@@ -148,8 +148,8 @@ impl Executor {
         Ok(Self { slots, any_slot, running })
     }
 
-    /// Queues a computation behind those that wait for the same slot, so that what goes on where another one ended
-    /// finds that one's sieve. Calls `when_done` on the slot's thread. `stop` must be new.
+    /// Queues a computation behind those of the same slot, so that a computation which continues an earlier one finds its
+    /// sieve. Calls `when_done` on the slot's thread. `stop` must be new.
     pub(crate) fn submit_to(&self, slot: u32, work: Work, stop: Stop, when_done: impl FnOnce(Answer) + Send + 'static) {
         submit(&self.slots[slot as usize % self.slots.len()], work, stop, when_done);
     }
@@ -168,7 +168,7 @@ impl Executor {
         Computation { stop, answer }
     }
 
-    /// Waits until no thread computes, for `patience` at most.
+    /// Waits until no thread computes, at most for `patience`.
     pub(crate) async fn finish(&self, patience: Duration) {
         let idle = async {
             while self.running() > 0 {
@@ -217,10 +217,10 @@ fn run_slot(own: &Receiver<Stop>, shared: &Receiver<Stop>, running: &AtomicU32, 
         };
         // Both queues end with the executor.
         let Ok(Stop(submission)) = next else { return };
-        // It was stopped while it waited.
+        // The computation was stopped while it waited.
         let Some(Content { work, when_done }) = submission.take() else { continue };
-        // A thread that has just woken this one may have been interrupted by it, such as a coordinator's on the same machine
-        // that has leases for other workers to send. It goes on first.
+        // This thread may have preempted the thread that woke it, such as a coordinator's on the same machine with more leases
+        // to send. That thread goes on first.
         thread::yield_now();
         running.fetch_add(1, Ordering::Relaxed);
         let started_at = *submission.began_at.get_or_init(Instant::now);

@@ -1,4 +1,4 @@
-//! Tells the coordinators every second that this worker lives and what it holds, from a thread of its own so that no work
+//! Tells the coordinators every second that this worker lives and which leases it holds, from a thread of its own so that no work
 //! delays it, and with a task for each coordinator so that none delays another.
 
 use std::convert::Infallible;
@@ -28,16 +28,16 @@ use crate::metrics::WorkerMetrics;
 use crate::presence::Presence;
 use crate::vitals::{Sampler, Vitals};
 
-/// From one heartbeat to the next.
+/// Interval between heartbeats.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the farewell may take: a release's time, and a little.
+/// How long the farewell may take: a little longer than a release.
 const STOP_TIMEOUT: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
 
-/// Lookups whose addresses are not taken up yet.
+/// Bound of the channel of lookup results.
 const MAX_FOUND: usize = 16;
 
-/// Who announces itself, to whom, and what the answers change.
+/// The worker as it announces itself, and the state that the answers of coordinators change.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     pub(crate) worker_id: WorkerId,
@@ -56,7 +56,7 @@ pub(crate) struct Announcer {
     pub(crate) held: Arc<HeldLeases>,
     pub(crate) epoch: Arc<Epoch>,
     pub(crate) presence: Arc<Presence>,
-    /// Sent to when heartbeats are asked for.
+    /// Makes the announcer send heartbeats now.
     pub(crate) asked: watch::Sender<()>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) sampler: Sampler,
@@ -77,17 +77,17 @@ pub(crate) struct Announcements {
 pub(crate) enum Phase {
     Serving,
     Draining,
-    /// The worker goes and gives these leases back.
+    /// The worker exits and gives these leases back.
     Over(Arc<[Returned]>),
 }
 
 impl Announcements {
-    /// Resolves when the heartbeats have ended without having been told to.
+    /// Resolves when the heartbeats end although nothing has stopped them.
     pub(crate) async fn failed(&mut self) {
         let _ = self.leaving.recv().await;
     }
 
-    /// Tells the coordinators that the worker takes nothing new. Takes a second at most, also when they are not there;
+    /// Tells the coordinators that the worker takes nothing new. Takes a second at most, also when no coordinator is reachable;
     /// heartbeats go on.
     pub(crate) async fn leave(&mut self) {
         self.phase.send_replace(Phase::Draining);
@@ -141,19 +141,19 @@ impl Announcer {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             is_draining,
             programs: self.programs.clone(),
-            // Before the list, so that nothing of a lower epoch is added to it any more.
+            // Read before the list, so that the list gets no more leases of a lower epoch.
             epoch: self.epoch.highest(),
             held: self.listed(),
         }
     }
 
-    /// What is held. The age of a lease stands still while it waits for what it needs, or an output of it is handed in: its
-    /// tasks do not compute, and must not reach their time limit at a coordinator that takes the lease over.
+    /// The held leases. The age of a lease excludes its fetches and uploads: its tasks do not compute meanwhile, and must not
+    /// reach their time limit at a coordinator that takes the lease over.
     fn listed(&self) -> Vec<HeldLease> {
         let mut held = self.held.list();
         for lease in &mut held {
             let waited = u64::try_from(self.courier.waited(lease.attempt).as_millis()).unwrap_or(u64::MAX);
-            // It is 0 only where the lease waits for its slot.
+            // The age is 0 only where the lease waits for its slot.
             let least = lease.elapsed_ms.min(1);
             lease.elapsed_ms = lease.elapsed_ms.saturating_sub(waited).max(least);
         }
@@ -197,7 +197,8 @@ async fn run(
     Ok(())
 }
 
-/// Forgets what is held when no coordinator has taken a heartbeat for too long: nobody is left to ask for it.
+/// Forgets the held leases when no coordinator has accepted a heartbeat for the orphan timeout: no coordinator is left to ask
+/// for them.
 async fn give_orphans_up(announcer: Arc<Announcer>) {
     let orphan_timeout = announcer.orphan_timeout;
     loop {
@@ -212,7 +213,7 @@ async fn give_orphans_up(announcer: Arc<Announcer>) {
             let silent_ms = silence.as_millis();
             warn!(leases, silent_ms, "no coordinator takes heartbeats: gave up the leases of stored jobs");
         }
-        // A lease that came after the last heartbeat has its own time.
+        // A lease that arrived after the last heartbeat has its own timeout.
         sleep(orphan_timeout.min(INTERVAL)).await;
     }
 }

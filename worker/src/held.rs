@@ -19,14 +19,14 @@ use crate::outcome::Outcome;
 /// Resolves with the outcome, or with an error when the lease was forgotten before.
 pub(crate) type Pending = oneshot::Receiver<Outcome>;
 
-/// How much is held.
+/// The number of held leases, and the size of their outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     /// Leases that compute or wait for their slot.
     pub(crate) running: usize,
     /// Kept outcomes.
     pub(crate) finished: usize,
-    /// What the kept outcomes take.
+    /// Memory of the kept outcomes, in bytes.
     pub(crate) bytes: u64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Returned {
 pub(crate) struct Kept {
     pub(crate) outcome: Outcome,
     pub(crate) name: LeaseName,
-    /// The highest epoch of the coordinators that may know it.
+    /// The highest epoch of the coordinators that may know the outcome.
     pub(crate) told_in: Option<u64>,
 }
 
@@ -142,7 +142,7 @@ impl HeldLeases {
         }
         drop(table);
         for waiting in running.waiting {
-            // Its connection may have broken.
+            // The connection may have broken.
             let _ = waiting.send(outcome.clone());
         }
     }
@@ -169,7 +169,7 @@ impl HeldLeases {
         old.len()
     }
 
-    /// Stops and forgets everything; returns the leases of which no waiting connection tells the coordinator.
+    /// Stops and forgets all leases; returns those that no waiting connection reports to the coordinator.
     pub(crate) fn hand_back(&self) -> Vec<Returned> {
         let mut table = self.table();
         table.sizes = Sizes::default();
@@ -201,7 +201,7 @@ impl HeldLeases {
         }
     }
 
-    /// Resolves when nothing is held.
+    /// Resolves when no lease is held.
     pub(crate) async fn is_empty(&self) {
         loop {
             let emptied = self.emptied.notified();
@@ -212,7 +212,7 @@ impl HeldLeases {
         }
     }
 
-    /// All that is held, for a heartbeat.
+    /// All held leases, for a heartbeat.
     pub(crate) fn list(&self) -> Vec<HeldLease> {
         self.table().leases.iter().map(|(attempt, held)| held.listed(*attempt)).collect()
     }
@@ -230,7 +230,7 @@ impl HeldLeases {
         }
     }
 
-    /// The coordinator of an epoch is told of a kept outcome.
+    /// Notes that the coordinator of an epoch is told of a kept outcome.
     pub(crate) fn note_told(&self, attempt: AttemptId, epoch: u64) {
         let mut table = self.table();
         if let Some(held) = table.leases.get_mut(&attempt) {
@@ -295,7 +295,7 @@ impl Held {
     }
 
     fn listed(&self, attempt: AttemptId) -> HeldLease {
-        // Its time limit is that of its computation: a lease that waits for its slot grows no older.
+        // The time limit of a lease is that of its computation: a lease that waits for its slot grows no older.
         let (state, age) = match &self.state {
             State::Running(running) => (HeldState::Running, running.stop.age()),
             State::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),

@@ -1,4 +1,4 @@
-//! How much the worker holds at a time, and how it comes to hold nothing.
+//! Admits leases and requests up to a bound on their number, and drains the worker.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const LEASES_PER_SLOT: u32 = 4;
 /// Requests of clients without a coordinator that may wait or compute.
 const MAX_DIRECT_REQUESTS: u32 = 1000;
 
-/// The right to be in, given back when dropped.
+/// The admission of a lease or a request, given back when dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ struct Room {
     capacity: u32,
 }
 
-/// Lets requests in while there is room and the worker does not drain.
+/// Admits requests while there is room and the worker does not drain.
 #[derive(Debug)]
 pub(crate) struct Intake {
     health: Health,
@@ -55,32 +55,32 @@ impl Intake {
         Self { health, leases, direct, hand_back: watch::Sender::new(false) }
     }
 
-    /// Lets a lease in.
+    /// Admits a lease.
     pub(crate) fn enter_lease(&self) -> Result<Permit, ApiError> {
         self.refuse_while_draining()?;
         self.leases.enter("leases")
     }
 
-    /// Lets a request of a client without a coordinator in.
+    /// Admits a request of a client without a coordinator.
     pub(crate) fn enter_direct(&self) -> Result<Permit, ApiError> {
         self.refuse_while_draining()?;
         self.direct.enter("requests")
     }
 
-    /// Resolves when what is held must be given up.
+    /// Resolves when the held leases must be handed back.
     pub(crate) async fn must_hand_back(&self) -> ApiError {
-        // An error would mean that the sender is gone, but it is a field of this.
+        // There is no error: the sender is a field of this intake and outlives the wait.
         let _ = self.hand_back.subscribe().wait_for(|hand_back| *hand_back).await;
         stopping()
     }
 
-    /// Whether what is held must be given up.
+    /// Whether the held leases must be handed back.
     pub(crate) fn is_handing_back(&self) -> bool {
         *self.hand_back.borrow()
     }
 
-    /// Lets nothing more in and waits until nothing is held, kept outcomes included; what is still there at `until` is
-    /// handed back.
+    /// Admits nothing more and waits until nothing is held, kept outcomes included; leases that are held at `until` are handed
+    /// back.
     pub(crate) async fn drain(&self, until: Instant, held: &HeldLeases) {
         self.health.start_draining();
         let empty = async { tokio::join!(self.leases.is_empty(), self.direct.is_empty(), held.is_empty()) };
@@ -94,7 +94,7 @@ impl Intake {
     }
 }
 
-/// What is answered when the worker takes nothing new or gives up what it holds.
+/// The error of a worker that drains or hands its leases back.
 pub(crate) fn stopping() -> ApiError {
     ApiError::Unavailable("this worker is stopping".to_owned())
 }

@@ -20,6 +20,6 @@ mod routes;
 pub mod startup;
 mod vitals;
 
-/// Has the process be a helper of its worker if it was started as one, and then never returns. A program that runs workers
+/// Runs this process as a helper of its worker if it was started as one, and then never returns. A program that runs workers
 /// calls it first in `main`: the processes that contain users' programs are started from the worker's own binary.
 pub use sandbox::run_child_if_asked;

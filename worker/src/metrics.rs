@@ -1,4 +1,4 @@
-//! What the worker counts.
+//! The worker's metrics.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::executor::Executor;
 use crate::held::{HeldLeases, Sizes};
 use crate::presence::Presence;
 
-/// How a lease ended, as far as this worker knows.
+/// The end of a lease as this worker knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
     Completed,
@@ -83,7 +83,7 @@ impl WorkerMetrics {
         self.refused_epochs.inc();
     }
 
-    /// Counts a lease as canceled unless its end is told.
+    /// Observes a lease, which counts as canceled unless another end is noted.
     pub(crate) fn lease(&self) -> LeaseObservation {
         LeaseObservation { metrics: self.clone(), end: LeaseEnd::Canceled }
     }
@@ -122,7 +122,7 @@ impl Collector for Running {
     }
 }
 
-/// Adds what is held and the coordinators that take heartbeats.
+/// Registers the gauges of the held leases and of the coordinators that accept heartbeats.
 pub(crate) fn register_held(registry: &mut Registry, held: Arc<HeldLeases>, presence: Arc<Presence>) {
     registry.register_collector(Box::new(HeldCollector { held, presence }));
 }

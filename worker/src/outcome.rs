@@ -1,4 +1,4 @@
-//! How a lease of a stored job ended, as the worker keeps it.
+//! The outcome of a lease of a stored job, as the worker keeps it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use workloads::ExecuteError;
 
 use crate::executor::{Answer, ComputeError, Computed};
 
-/// What a kept outcome takes beside its results and its error: its places in the table and in heartbeats.
+/// Bytes that a kept outcome takes beside its results and its error: its entries in the table and in heartbeats.
 const OVERHEAD_BYTES: u64 = 512;
 
 /// The longest error that is kept, in characters: a coordinator keeps no more of it.
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     TaskFailed(Arc<str>),
     /// The worker could not do its part, or the computation failed in a way that no task should.
     Broken(Arc<str>),
-    /// The worker does not run this at all.
+    /// This worker can never run these tasks.
     Unsupported(Arc<str>),
 }
 
@@ -49,7 +49,7 @@ impl Outcome {
         matches!(self, Self::Unsupported(_))
     }
 
-    /// What keeping it takes.
+    /// Memory of the kept outcome, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let content = match self {
             Self::Done(outcome) => outcome.results.iter().map(|result| result.get().len() as u64).sum(),
@@ -61,11 +61,11 @@ impl Outcome {
     /// The answer to `POST /lease`.
     ///
     /// # Errors
-    /// There is no result.
+    /// The lease has no result.
     pub(crate) fn answer(&self) -> Result<HttpResponse, ApiError> {
         match self {
             Self::Done(outcome) => Ok(HttpResponse::Ok().json(&**outcome)),
-            // The task's own doing: nothing is wrong with this worker.
+            // The task is at fault, not this worker.
             Self::TaskFailed(error) => Err(ApiError::Mismatch(error.to_string())),
             Self::Broken(error) => Err(ApiError::Failed(error.to_string())),
             Self::Unsupported(error) => Err(ApiError::NotImplemented(error.to_string())),

@@ -1,4 +1,4 @@
-//! Which coordinators take this worker's heartbeats, and for how long none has.
+//! Tracks which coordinators accept this worker's heartbeats, and the time since the last accepted one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use service::Health;
 
 const OBSTACLE: &str = "no coordinator takes its heartbeats";
 
-/// Keeps the worker's readiness: it is ready while a coordinator takes its heartbeats.
+/// Keeps the worker's readiness: the worker is ready while a coordinator accepts its heartbeats.
 #[derive(Debug)]
 pub(crate) struct Presence {
     health: Health,
@@ -20,7 +20,7 @@ struct State {
     last_taken_at: Instant,
 }
 
-/// A coordinator that takes heartbeats, until this is dropped.
+/// A coordinator that accepts heartbeats, until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Taker(Arc<Presence>);
 
@@ -37,12 +37,12 @@ impl Presence {
         Taker(Arc::clone(self))
     }
 
-    /// A heartbeat was taken.
+    /// Notes an accepted heartbeat.
     pub(crate) fn taken(&self) {
         self.state().last_taken_at = Instant::now();
     }
 
-    /// Zero while a coordinator takes heartbeats; else the time since one was taken, or since the start.
+    /// Zero while a coordinator accepts heartbeats; else the time since the last accepted one, or since the start.
     pub(crate) fn silence(&self) -> Duration {
         let state = self.state();
         if state.takers > 0 { Duration::ZERO } else { state.last_taken_at.elapsed() }

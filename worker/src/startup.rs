@@ -1,4 +1,4 @@
-//! Builds a worker from its configuration and runs it until it is told to stop.
+//! Builds a worker from its configuration and runs it until it is stopped.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::programs::{Owner, Programs};
 use crate::routes::{self, State};
 use crate::vitals::Sampler;
 
-/// The memory that leases may take while they arrive.
+/// The memory budget of arriving leases, in bytes.
 const MAX_LEASES_BYTES: usize = 64 * 1024 * 1024;
 
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
@@ -69,7 +69,7 @@ impl Worker {
         Ok(Self { config, listener, worker_id })
     }
 
-    /// Where it takes leases.
+    /// The address of the listener for leases.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
@@ -119,11 +119,11 @@ impl Worker {
         let mut announcements = announce(&config, &state, worker_id, address.port(), presence, messengers, abilities)?;
         tokio::select! {
             () = stop => (),
-            // Without one of its parts it would look alive and do nothing: better to be started again.
+            // A worker without heartbeats looks alive and does nothing: the process ends, to be restarted.
             () = announcements.failed() => anyhow::bail!("the heartbeats ended by themselves"),
             ended = &mut serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
         }
-        info!("stopping: finishing what is held");
+        info!("stopping: finishing the held leases");
         let drain_until = Instant::now() + config.drain_timeout();
         announcements.leave().await;
         state.intake.drain(drain_until, &state.held).await;
@@ -144,7 +144,7 @@ impl Worker {
     }
 }
 
-/// What the slots compute with.
+/// The parts that compute functions are made of.
 #[derive(Clone)]
 struct Computes {
     worker_id: WorkerId,
@@ -152,7 +152,7 @@ struct Computes {
 }
 
 impl Computes {
-    /// For one slot.
+    /// Makes the compute function of one slot.
     fn make(&self) -> Compute {
         let (this, mut others) = (self.clone(), every_kind());
         Box::new(move |work, stop| {
@@ -168,7 +168,7 @@ impl Computes {
     }
 }
 
-/// How coordinators are asked.
+/// The clients for requests to coordinators.
 struct Messengers {
     credential: Credential,
     courier: Arc<Courier>,

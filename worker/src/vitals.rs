@@ -11,7 +11,7 @@ use sysinfo::System;
 /// Heartbeats to several coordinators share a sample. The CPU's load is an average since the last one.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// One sample.
+/// A sample of the machine's load and memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vitals {
     /// Share of all cores in use, 0 to 1.

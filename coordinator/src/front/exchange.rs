@@ -1,17 +1,17 @@
-//! One client's connection: what it has sent so far is kept until the coordinator's first byte, to be sent once more.
+//! One client's connection: the bytes sent so far are kept until the coordinator's first byte, to be sent once more.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-/// The longest beginning of a connection that is kept.
+/// The longest beginning of a connection that is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
 
 /// Bytes of one read.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The first bytes of a connection that may be repeated: methods whose requests do the same when they come twice, and TLS, whose
-/// handshake has not begun before the coordinator's first byte.
+/// The first bytes of a repeatable connection: idempotent methods, and TLS, whose handshake has not begun before the
+/// coordinator's first byte.
 const REPEATABLE: [&[u8]; 5] = [b"GET ", b"HEAD ", b"PUT ", b"OPTIONS ", TLS];
 
 const TLS: &[u8] = b"\x16\x03";
@@ -20,18 +20,18 @@ const TLS: &[u8] = b"\x16\x03";
 pub(super) struct Exchange {
     client: TcpStream,
     kept: Vec<u8>,
-    /// Whether the client has sent more than what is kept.
+    /// Whether the client has sent more bytes than are kept.
     is_longer: bool,
-    /// Whether it sends nothing more.
+    /// Whether the client sends nothing more.
     has_ended: bool,
 }
 
-/// How the beginning of an exchange is left.
+/// The result of the beginning of an exchange.
 #[derive(Debug)]
 pub(super) enum Left {
     /// The coordinator has begun to answer.
     Answered(TcpStream),
-    /// It went away without a word.
+    /// The coordinator closed the connection without an answer.
     Broken,
     /// The client is gone.
     Ended,
@@ -50,12 +50,12 @@ impl Exchange {
         Self { client, kept: Vec::new(), is_longer: false, has_ended: false }
     }
 
-    /// Whether all that the client has sent is there, and may be done twice.
+    /// Whether all bytes of the client are kept and may be sent twice.
     pub(super) fn may_be_repeated(&self) -> bool {
         if prefers_a_job(&self.kept) {
             return false;
         }
-        // A connection that broke before the client has said anything had no request.
+        // A connection without bytes of the client had no request.
         let is_repeatable = self.kept.is_empty() || REPEATABLE.iter().any(|method| self.kept.starts_with(method));
         let is_tls = self.kept.starts_with(TLS);
         (is_repeatable || has_idempotency_key(&self.kept)) && !self.is_longer && (is_tls || is_one_request(&self.kept))
@@ -66,11 +66,11 @@ impl Exchange {
         if !self.has_ended && matches!(self.client.peek(&mut [0]).await, Ok(0) | Err(_)) {
             return;
         }
-        // Unread bytes hide the end of the connection, which shows once the coordinator takes them.
+        // Unread bytes hide the end of the connection, which shows after the coordinator has taken them.
         std::future::pending().await
     }
 
-    /// Sends what is kept and goes on until the coordinator's first byte.
+    /// Sends the kept bytes and goes on until the coordinator's first byte.
     pub(super) async fn begin(&mut self, mut server: TcpStream) -> Left {
         let (mut from_server, mut to_server) = server.split();
         if to_server.write_all(&self.kept).await.is_err() || (self.has_ended && to_server.shutdown().await.is_err()) {
@@ -108,7 +108,8 @@ impl Exchange {
         }
     }
 
-    /// The coordinator takes no more: it may have answered before, such as that a body is too long.
+    /// Reads the answer of a coordinator that takes no more bytes: it may have answered already, such as that a body is too
+    /// long.
     async fn last_words(&mut self, mut server: TcpStream) -> Left {
         let mut piece = vec![0; PIECE_BYTES];
         match server.read(&mut piece).await {
@@ -120,30 +121,30 @@ impl Exchange {
         }
     }
 
-    /// Passes everything on, both ways, to the end.
+    /// Passes all bytes on in both directions, to the end.
     pub(super) async fn go_on(self, mut server: TcpStream) {
         let Self { mut client, kept, .. } = self;
         // A connection lasts longer than its first request.
         drop(kept);
-        // However it ends, both connections end with it.
+        // Both connections end here, after an error too.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }
 
-/// Whether a client would rather have a job than an answer, and gets another one each time it asks.
+/// Whether a client prefers a job to an answer, and gets another job with each request.
 fn prefers_a_job(request: &[u8]) -> bool {
     let mut lines = request.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     lines.any(|line| line.to_ascii_lowercase().starts_with(b"prefer:"))
 }
 
-/// Whether a request has a key by which the coordinator knows it again.
+/// Whether a request has a key by which the coordinator recognizes a repetition.
 fn has_idempotency_key(request: &[u8]) -> bool {
     const NAME: &[u8] = b"idempotency-key:";
     let mut lines = request.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
 }
 
-/// Whether nothing follows the first request: a client may send the next one, which may be any, before the answer.
+/// Whether nothing follows the first request: a client may send its next request, of any method, before the answer.
 fn is_one_request(sent: &[u8]) -> bool {
     let ends = [b"\n\r\n".as_slice(), b"\n\n"].map(|blank| {
         let place = sent.windows(blank.len()).position(|bytes| bytes == blank);
@@ -202,7 +203,7 @@ fn value_of<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Sends a piece on; an empty one is the client's end.
+/// Sends a piece to the coordinator; an empty piece is the end of the client's bytes.
 async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8]) -> bool {
     let passed = if piece.is_empty() { server.shutdown().await } else { server.write_all(piece).await };
     passed.is_ok()

@@ -7,14 +7,14 @@ use service::ApiError;
 use super::State;
 use super::errors::from_read;
 
-/// The coordinators of this grid, and which of them leads. Each answers for all.
+/// The coordinators of this grid, and which of them leads. Each coordinator answers for all.
 #[utoipa::path(
     get,
     path = "/v1/coordinators",
     operation_id = "list_coordinators",
     tag = "grid",
     responses(
-        (status = 200, description = "In the order of their starts", body = CoordinatorList),
+        (status = 200, description = "The coordinators in the order of their starts", body = CoordinatorList),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -1,4 +1,4 @@
-//! `/openapi.json` and `/docs`: the API's description, made from the handlers, and a page to try it out.
+//! `/openapi.json` and `/docs`: the API's description, generated from the handlers, and a page to try it out.
 
 use actix_web::web::ServiceConfig;
 use actix_web::{HttpResponse, Responder};
@@ -30,10 +30,10 @@ use super::{
     tags(
         (name = "jobs", description = "Submit, follow and change jobs"),
         (name = "programs", description = "Programs of your own, run as jobs of the kind `program`"),
-        (name = "events", description = "What happens, as Server-Sent Events"),
+        (name = "events", description = "Events of jobs, as Server-Sent Events"),
         (name = "grid", description = "The grid as a whole"),
         (name = "statistics", description = "Figures by period, kind of job and name of task"),
-        (name = "workers", description = "Workers, and the face for those that fetch their tasks"),
+        (name = "workers", description = "Workers, and the interface for those that fetch their tasks"),
         (name = "primes", description = "Sums of primes without a job"),
     ),
 )]
@@ -43,7 +43,7 @@ struct Api;
 fn description() -> Description {
     let mut description = Api::openapi();
     env!("CARGO_PKG_VERSION").clone_into(&mut description.info.version);
-    // Without one in the manifest there is an empty one, which is none.
+    // Without a license in the manifest there is an empty one, which is invalid.
     description.info.license = None;
     for (path, item) in &mut description.paths.paths {
         if path.starts_with("/v1/worker/") {
@@ -55,7 +55,7 @@ fn description() -> Description {
     description
 }
 
-/// The port that workers reach.
+/// The port for workers.
 fn internal_port() -> Server {
     let host = ServerVariableBuilder::new().default_value("localhost").description(Some("The coordinator's host"));
     let port = ServerVariableBuilder::new().default_value("8081").description(Some("The port of DIVVY_INTERNAL_ADDR"));

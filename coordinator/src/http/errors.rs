@@ -1,4 +1,4 @@
-//! What the errors of the parts behind the API mean to a client.
+//! Maps the errors of the store, the jobs and the engine to the API's errors.
 
 use service::ApiError;
 use store::{ReadError, SubmitError, WriteError};

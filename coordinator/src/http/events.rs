@@ -1,7 +1,7 @@
-//! `/v1/jobs/{id}/events` and `/v1/events`: what happens to jobs, as Server-Sent Events.
+//! `/v1/jobs/{id}/events` and `/v1/events`: the events of jobs, as Server-Sent Events.
 //!
-//! The event table is the stream: a client that comes back with the number of the last event it saw gets what it missed,
-//! and one that comes after the end still learns of it. Where it cannot get what it missed, a `reset` says so first.
+//! The event table is the stream: a client that comes back with the number of its last event gets the events that it missed,
+//! also after the job's end. Where some of them are gone, a `reset` comes first.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::State;
 use super::errors::from_read;
 use super::jobs::{job_id, unknown};
 
-/// Events read at a time, and those that may wait for a slow client.
+/// Events read at a time, and the most that may wait for a slow client.
 const PAGE: usize = 100;
 
-/// How often an idle stream shows that it lives.
+/// Interval of comments that keep an idle stream alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What happens to one job, from its submission on; ends after the job's end.
+/// The events of one job, from its submission on; the stream ends after the job's end.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
@@ -36,13 +36,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     params(
         ("id" = Uuid, Path, description = "The job's id"),
         ("after" = Option<u64>, Query, description = "Only events with a larger number. Default 0: all of them"),
-        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+        ("follow" = Option<bool>, Query, description = "`false` for the stored events alone, without a wait. Default `true`"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last event, as browsers send it"),
     ),
     responses(
         (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
         (status = 204, description = "The job is over, and there is nothing after that event"),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -60,26 +60,26 @@ pub(super) async fn of_job(
     let after = reset.map_or(after, |reset| reset.resumes_after);
     let first = state.store.events(after, Some(id), 1).await.map_err(from_read)?;
     if is_over && first.is_empty() {
-        // What makes a browser stop asking.
+        // This status makes a browser stop its requests.
         return Ok(HttpResponse::NoContent().finish());
     }
     Ok(stream(state, Wanted { after, job: Some(id), follow, reset }, &request))
 }
 
-/// What happens to all jobs, from now on or from an event on. Never ends by itself.
+/// The events of all jobs, from now on or from an event on. The stream has no end.
 #[utoipa::path(
     get,
     path = "/v1/events",
     operation_id = "all_events",
     tag = "events",
     params(
-        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only what comes"),
-        ("follow" = Option<bool>, Query, description = "`false` for what is there already, and no waiting. Default `true`"),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The same, as browsers send it"),
+        ("after" = Option<u64>, Query, description = "Only events with a larger number. Default: only new events"),
+        ("follow" = Option<bool>, Query, description = "`false` for the stored events alone, without a wait. Default `true`"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The number of the last event, as browsers send it"),
     ),
     responses(
         (status = 200, description = "Events, each with its number as `id`, its type as `event` and the JSON of this schema as `data`. An event `reset`, with a StreamReset as `data`, comes first where the stream cannot go on after the event that was asked for", body = schema::JobEvent, content_type = "text/event-stream"),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -92,13 +92,13 @@ pub(super) async fn of_all(state: Data<State>, request: HttpRequest) -> Result<H
     Ok(stream(state, Wanted { after, job: None, follow, reset }, &request))
 }
 
-/// Which events a client wants.
+/// The events that a client wants.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     after: u64,
     job: Option<JobId>,
     follow: bool,
-    /// Told before the first event.
+    /// The reset to send before the first event.
     reset: Option<StreamReset>,
 }
 
@@ -110,7 +110,8 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
     }
     let store = &state.store;
     let read = |after, limit| async move { store.events(after, None, limit).await.map_err(from_read) };
-    // Before the table is read, which then has all up to it. It may be behind: a replica hears of new events a little later.
+    // Read before the table, which then has all events up to it. It may be behind: a replica hears of new events a little
+    // later.
     let known = *store.latest_event().borrow();
     let around = read(after - 1, 2).await?;
     let newest = around.last().map_or(0, |event| event.seq).max(known);
@@ -128,7 +129,7 @@ async fn reset(state: &State, after: u64, job: Option<JobId>) -> Result<Option<S
     Ok(Some(StreamReset { asked_after: after, oldest, newest, resumes_after }))
 }
 
-/// After which event, and whether those that come too.
+/// The event after which the stream begins, and whether it goes on with new events.
 fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
     let query = Query::parse(request.query_string())?;
     let invalid = |message: &str| ApiError::InvalidField { field: "Last-Event-ID", message: message.to_owned() };
@@ -146,13 +147,13 @@ fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
 fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResponse {
     let (sender, receiver) = mpsc::channel(PAGE);
     actix_web::rt::spawn(async move {
-        // The client may go, and reading may fail: either ends the stream, and it may come back.
+        // The client may leave, and a read may fail: either ends the stream, and the client may come back.
         let _ = send(&state, wanted, &sender).await;
     });
     Sse::from_infallible_receiver(receiver).with_keep_alive(KEEP_ALIVE).respond_to(request).map_into_boxed_body()
 }
 
-/// Sends what is there and what comes, until the client leaves, its job is over or the coordinator stops.
+/// Sends stored and new events, until the client leaves, its job is over or the coordinator stops.
 async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) -> Option<Infallible> {
     let Wanted { mut after, job, follow, reset } = wanted;
     if let Some(reset) = reset {
@@ -160,7 +161,7 @@ async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) 
         client.send(data.into()).await.ok()?;
     }
     loop {
-        // Before the table is read, so that no event falls between the two.
+        // Subscribed before the table is read, so that no event falls between the two.
         let mut live = state.events.subscribe(job);
         let is_over = send_stored(state, &mut after, job, client).await?;
         if is_over || !follow {
@@ -185,7 +186,7 @@ async fn send(state: &State, wanted: Wanted, client: &mpsc::Sender<sse::Event>) 
     }
 }
 
-/// Sends the events that the table has after a number. Tells whether the job is over and nothing more comes.
+/// Sends the events of the table after a number. Returns whether the job is over and no more events come.
 async fn send_stored(
     state: &State,
     after: &mut u64,
@@ -199,7 +200,7 @@ async fn send_stored(
         };
         let page = state.store.events(*after, job, PAGE).await.ok()?;
         let is_last_page = page.len() < PAGE;
-        // Its end came after the look at the job, which is looked at again: no other event would end the stream.
+        // The job ended after the check, which is repeated: no other event would end the stream.
         let has_ended = !is_over && job.is_some() && page.iter().any(|event| event.kind.is_end());
         for event in page {
             *after = event.seq;
@@ -211,7 +212,7 @@ async fn send_stored(
     }
 }
 
-/// Whether a job is over; nothing where it is gone. The events of a job that cannot be read tell of it all the same.
+/// Whether a job is over; `None` where it is gone. Events tell of a job that cannot be read.
 async fn has_ended(state: &State, job: JobId) -> Result<Option<bool>, ReadError> {
     match state.store.job(job).await {
         Err(ReadError::Unreadable { .. }) => {

@@ -1,4 +1,4 @@
-//! A coordinator that does not lead completes its own answers with what it asks of the leader.
+//! Completes the answers of a coordinator that does not lead with the leader's knowledge.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Accepted, State};
 use crate::relay::LeaderRelay;
 
-/// How long the answer to a submission waits at most for what the leader says of the job.
+/// How long the answer to a submission waits for the leader's notice on the job.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Jobs that the same workers can run.
@@ -32,12 +32,12 @@ struct Seen {
     notice: Option<String>,
 }
 
-/// Notices on new jobs that are being asked for. It is the same for all jobs of a class, so that one question serves all
-/// that have come before it; those that come while it is under way share the next one.
+/// Notices on new jobs that are being asked for. All jobs of a class have the same notice, so that one question serves all
+/// requests that came before it; requests that come while it is under way share the next question.
 #[derive(Debug, Default)]
 pub(crate) struct Notices(DashMap<Class, Arc<Mutex<Option<Seen>>>>);
 
-/// One request's place among those that ask for a class.
+/// The place of a request among those that ask for a class.
 struct Place<'a> {
     notices: &'a Notices,
     class: Class,
@@ -45,7 +45,7 @@ struct Place<'a> {
 }
 
 impl Notices {
-    /// The notice that `ask` finds, or that another request has asked for since this was called.
+    /// The notice that `ask` finds, or that another request has asked for since the call began.
     async fn share(&self, class: Class, ask: impl Future<Output = Option<String>>) -> Option<String> {
         let came_at = Instant::now();
         let mutex = Arc::clone(&self.0.entry(class.clone()).or_default());
@@ -69,8 +69,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A job that was accepted here, as the leader shows it: only the leader knows that no worker can run it. The leader is not
-/// asked where a worker is there that can.
+/// An accepted job as the leader shows it: only the leader knows that no worker can run it. The leader is not asked if a known
+/// worker can run it.
 pub(super) async fn as_leader_sees_it(state: &State, request: &HttpRequest, accepted: Accepted) -> Job {
     let Accepted { mut job, submission, requires } = accepted;
     if state.role.term().is_some() || job.state.is_over() || state.workers.can_run(job.kind, &requires) {

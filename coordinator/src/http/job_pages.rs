@@ -1,15 +1,16 @@
-//! Pages of jobs, bounded by their number and by their length: what a client writes into its jobs may be long.
+//! Pages of jobs, bounded by their number and by their length: clients may write long texts into jobs.
 
 use model::JobOptions;
 use store::{Cursor, JobFilter, JobRecord, ReadError, Store};
 
-/// Jobs that are read at first for a page.
+/// Jobs that are read in the first step of a page.
 const LISTED_AT_ONCE: usize = 100;
 
-/// Bytes of what clients have written into jobs after which a page ends, however many jobs it has.
+/// Bytes of clients' texts in jobs after which a page ends, however many jobs it has.
 const PAGE_BYTES: usize = 8 << 20;
 
-/// Some jobs from a place on, and where the next page begins. They are read in steps, which grow while they are short.
+/// A page of jobs from a place on, and the place of the next page. Jobs are read in steps, which grow while their texts are
+/// short.
 pub(super) async fn page(
     store: &Store,
     filter: &JobFilter,
@@ -19,7 +20,7 @@ pub(super) async fn page(
     let (mut records, mut step, mut bytes) = (Vec::new(), LISTED_AT_ONCE, 0);
     loop {
         let wanted = step.min(limit - records.len());
-        // One more than wanted tells whether there is another one.
+        // A job beyond the wanted ones shows that there is another page.
         let mut some = store.jobs(filter.clone(), before, wanted + 1).await?;
         let has_more = some.len() > wanted;
         some.truncate(wanted);

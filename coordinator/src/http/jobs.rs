@@ -1,4 +1,4 @@
-//! `/v1/jobs`: submit, list, see, change.
+//! `/v1/jobs`: submit, list, show and change jobs.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::submission;
 /// How long a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest that a result is waited for.
+/// The longest wait for a result.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Query of a list or of a change by filter.
@@ -52,25 +52,25 @@ pub(super) struct FilterQuery {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which are read one by one")]
 pub(super) struct PageQuery {
-    /// From `next_page_token` of the page before.
+    /// The `next_page_token` of the page before.
     page_token: Option<String>,
     /// The most to list, 1 to 1000; a page ends early after 8 MiB. Default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Submits a job. It is on the disk when the answer comes.
+/// Submits a job. The job is on the disk when the answer comes.
 #[utoipa::path(
     post,
     path = "/v1/jobs",
     operation_id = "submit_job",
     tag = "jobs",
     request_body = JobRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request: the same again answers the same job", min_length = 1, max_length = 256)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "A key of this request: a request with the same key gets the same job", min_length = 1, max_length = 256)),
     responses(
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same request was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job was submitted under this key", body = Problem, content_type = "application/problem+json"),
@@ -87,7 +87,7 @@ pub(super) async fn submit(
     accept(&state, None, &request, &caller, body).await
 }
 
-/// Submits a job under an id of the client's own.
+/// Submits a job under an id that the client has chosen.
 #[utoipa::path(
     put,
     path = "/v1/jobs/{id}",
@@ -98,7 +98,7 @@ pub(super) async fn submit(
     responses(
         (status = 201, description = "Accepted and stored", body = Job, headers(("Location" = String, description = "The job's path"))),
         (status = 200, description = "The same job was accepted before", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The job runs code of its client's, and the token lacks the right `programs`", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Another job has this id", body = Problem, content_type = "application/problem+json"),
@@ -143,7 +143,7 @@ async fn accept(
         state.programs.admit(&mut job).await.map_err(from_admit)?;
     }
     admit_carried_code(state, caller, &mut job, carries_code)?;
-    // Not what is asked for: the same job under another token is the same.
+    // Not a part of the fingerprint: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     job.options.trace = trace::current();
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
@@ -152,7 +152,7 @@ async fn accept(
     if let Submission::Existing(existing) = submission
         && id.is_some_and(|id| id != existing)
     {
-        // The key names a job of another id: the client would look for its own in vain.
+        // The key names a job of another id: the client would never find its own id.
         return Err(ApiError::Mismatch(format!("job {existing} has the same idempotency key and another id")));
     }
     let job = as_leader_sees_it(state, request, accepted).await;
@@ -172,7 +172,7 @@ async fn accept(
     params(FilterQuery, PageQuery),
     responses(
         (status = 200, description = "A page of jobs", body = JobPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -191,19 +191,19 @@ fn filter(query: &Query) -> Result<JobFilter, ApiError> {
     Ok(JobFilter { states: states.collect::<Result<_, _>>()?, kind: kind(query)?, tags: tags.collect() })
 }
 
-/// The kind that a query names.
+/// The kind in a query.
 pub(super) fn kind(query: &Query) -> Result<Option<model::JobKind>, ApiError> {
     let known = |kind: model::JobKind| workloads::kind(kind).map(|known| known.name());
     query.one("kind")?.map(|kind| kind.parse().and_then(known).map_err(from_invalid)).transpose()
 }
 
-/// A tag that jobs are asked for by: `key`, `key:value` or `key=value`.
+/// A tag in a query: `key`, `key:value` or `key=value`.
 pub(super) fn tag(text: &str) -> (String, Option<String>) {
     let (key, value) = split_word(text);
     (key.to_owned(), value.map(str::to_owned))
 }
 
-/// One job: its state, its progress, the timestamps of its stages.
+/// A job: its state, its progress, the timestamps of its stages.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}",
@@ -222,7 +222,7 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
     Ok(Json(state.view(record)))
 }
 
-/// Why the tasks of a job wait.
+/// The reason why the tasks of a job wait.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/explain",
@@ -249,13 +249,13 @@ pub(super) async fn explain(state: Data<State>, path: Path<String>) -> Result<Js
     tag = "jobs",
     params(
         ("id" = Uuid, Path, description = "The job's id"),
-        ("wait" = Option<String>, Query, description = "How long to wait for it, up to 60s: `30s` or `30`"),
+        ("wait" = Option<String>, Query, description = "How long to wait for the result, up to 60s: `30s` or `30`"),
     ),
     responses(
         (status = 200, description = "The result: `{\"sum\": …}`, `{\"count\": …}` or `{\"tasks\": …}`", body = serde_json::Value),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not there, or there will be none", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job has no result yet, or will have none", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -297,10 +297,10 @@ pub(super) async fn named_result(state: Data<State>, path: Path<String>) -> Resu
     stream(result).await
 }
 
-/// Memory is bounded however large the result is.
+/// Streams a result with bounded memory, however large the result is.
 pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, ApiError> {
     let bytes = result.bytes();
-    // Before the status is sent: a small result is checked as a whole by then.
+    // Read before the status is sent: a small result is then checked as a whole.
     let first = result.next().await.map_err(from_read)?.unwrap_or_default();
     let rest = stream::try_unfold(result, |mut result| async move {
         Ok::<_, ReadError>(result.next().await?.map(|piece| (piece, result)))
@@ -309,7 +309,7 @@ pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, Api
     Ok(HttpResponse::Ok().content_type("application/json").no_chunking(bytes).streaming(Box::pin(pieces)))
 }
 
-/// Changes one job: `cancel`, `pause`, `resume` or `retry`. Idempotent.
+/// Changes a job: `cancel`, `pause`, `resume` or `retry`. Idempotent.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/{action}",
@@ -322,7 +322,7 @@ pub(super) async fn stream(mut result: ResultStream) -> Result<HttpResponse, Api
     responses(
         (status = 200, description = "The job as it is now", body = Job),
         (status = 404, description = "There is no such job or action", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job is over", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -337,7 +337,7 @@ pub(super) async fn act(
     state.term()?.jobs.act(id, action).await.map(Json).map_err(from_change)
 }
 
-/// Changes every job that a filter finds: `cancel`, `pause`, `resume` or `retry`.
+/// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`.
 #[utoipa::path(
     post,
     path = "/v1/jobs/all/{action}",
@@ -348,8 +348,8 @@ pub(super) async fn act(
         ("action" = String, Path, description = "`cancel`, `pause`, `resume` or `retry`", pattern = "^(cancel|pause|resume|retry)$"),
     ),
     responses(
-        (status = 200, description = "How many there were, and how many changed", body = Changed),
-        (status = 400, description = "A parameter is not as it must be, or there is no filter", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The numbers of jobs that matched and that changed", body = Changed),
+        (status = 400, description = "A parameter is invalid, or there is no filter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such action", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),

@@ -1,4 +1,4 @@
-//! `/v1/jobs/{id}/logs`: what a job's programs write to stderr, as a list or as it comes.
+//! `/v1/jobs/{id}/logs`: the stderr of a job's programs, as a list or while it is written.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,7 +27,7 @@ use crate::task_logs::{Attempt, Changed};
 /// Logs in one answer, each of 64 KiB at most.
 const MAX_LOGS: usize = 256;
 
-/// The longest that something new is waited for.
+/// The longest wait for changes.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Query of a job's logs.
@@ -35,26 +35,26 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which are read one by one")]
 pub(super) struct LogQuery {
-    /// Only of this task.
+    /// Only the logs of this task.
     task: Option<u64>,
-    /// From `next_page_token` of the page before.
+    /// The `next_page_token` of the page before.
     page_token: Option<String>,
-    /// From `cursor` of an earlier answer: only the logs that have changed since then. All of them, where that is not
-    /// known any more, such as after a restart.
+    /// The `cursor` of an earlier answer: only the logs that have changed since then. All logs if the changes are no longer
+    /// known, such as after a restart.
     #[param(pattern = "^[0-9]+-[0-9]+$")]
     after: Option<String>,
-    /// With `after`: how long to wait for something new, up to 60s: `30s` or `30`. The end of the job ends the wait.
+    /// With `after`: how long to wait for a change, up to 60s: `30s` or `30`. The end of the job ends the wait.
     wait: Option<String>,
 }
 
-/// A place in the order in which logs change. It means something while the coordinator of this epoch leads.
+/// A place in the order in which logs change, valid while the coordinator of this epoch leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cursor {
     epoch: u64,
     change: u64,
 }
 
-/// The part of a request that says which logs are wanted.
+/// The part of a request that selects logs.
 #[derive(Debug)]
 struct Wanted {
     job: JobId,
@@ -71,7 +71,7 @@ struct Wanted {
     params(("id" = uuid::Uuid, Path, description = "The job's id"), LogQuery),
     responses(
         (status = 200, description = "By task; with `after` in the order of the changes", body = LogPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job or task", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -89,7 +89,7 @@ pub(super) async fn of_job(
     let tasks = task.map_or(0..u64::MAX, |task| task..task.saturating_add(1));
     let term = state.term()?;
     let (store, epoch) = (Arc::clone(&term.store), term.epoch);
-    // A request that waits must not hold up the end of the term.
+    // A request that waits must not delay the end of the term.
     drop(term);
     if let Some(task) = task {
         let record = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?;
@@ -110,10 +110,10 @@ pub(super) async fn of_job(
 async fn list(state: &State, store: &Store, wanted: Wanted, from: u64, epoch: u64) -> Result<LogPage, ApiError> {
     let Wanted { job, tasks, .. } = wanted;
     let tasks = tasks.start.max(from)..tasks.end;
-    // Before the logs are read, so that what comes meanwhile is newer than the cursor.
+    // Taken before the logs are read, so that later changes are newer than the cursor.
     let cursor = Cursor { epoch, change: state.programs.logs.newest() }.to_string();
     let is_over = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?.state.is_over();
-    // Before the kept ones: what ends in between is seen at least once.
+    // Read before the kept logs: a log that ends in between is in at least one of the two.
     let live = state.programs.logs.live(job, &tasks);
     let beyond = tasks.end;
     let mut ended = store.logs(job, tasks, MAX_LOGS).await.map_err(from_read)?;
@@ -133,7 +133,7 @@ async fn list(state: &State, store: &Store, wanted: Wanted, from: u64, epoch: u6
     Ok(LogPage { logs, next_page_token: next.map(|next| next.to_string()), cursor, is_over })
 }
 
-/// Adds the logs of attempts that run, unless they have ended meanwhile.
+/// Adds the logs of running attempts, unless they have ended meanwhile.
 fn add_running(logs: &mut Vec<TaskLog>, mut running: Vec<TaskLog>) {
     running.retain(|log| logs.iter().all(|ended| (ended.task, ended.attempt) != (log.task, log.attempt)));
     logs.append(&mut running);
@@ -149,7 +149,7 @@ pub(super) async fn of_task(state: &State, store: &Store, job: JobId, task: u64)
     Ok(logs)
 }
 
-/// The logs that have changed after `after`, waited for; none where it is not known any more which they are.
+/// Waits for logs that have changed after `after`; `None` where the changes are no longer known.
 async fn changes(
     state: &State,
     store: &Store,
@@ -158,7 +158,7 @@ async fn changes(
 ) -> Result<Option<LogPage>, ApiError> {
     let (until, job) = (Instant::now() + wanted.wait, wanted.job);
     loop {
-        // Before the job and its logs are read, so that nothing falls between.
+        // Subscribed before the job and its logs are read, so that no change falls between.
         let (mut events, mut written) = (state.events.subscribe(Some(job)), state.programs.logs.follow(job));
         let is_over = store.job(job).await.map_err(from_read)?.ok_or_else(|| unknown(job))?.state.is_over();
         let Some(page) = changed(state, store, wanted, &mut after, is_over).await? else { return Ok(None) };
@@ -174,12 +174,12 @@ async fn changes(
                 }
             }
         };
-        // Either way everything is read again.
+        // After a change and after the time limit alike, the logs are read again.
         let _ = timeout_at(until, news).await;
     }
 }
 
-/// The logs that have changed after `after`, which becomes the place after them.
+/// The logs that have changed after `after`, which becomes the newest change.
 async fn changed(
     state: &State,
     store: &Store,
@@ -228,7 +228,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// Text that is no cursor.
+/// The error of a text that is no cursor.
 #[derive(Debug, thiserror::Error)]
 #[error("it must be the `cursor` of an earlier answer")]
 struct InvalidCursor;

@@ -1,4 +1,4 @@
-//! The coordinator's HTTP face, one file a resource: the public listener's and the internal one's.
+//! The coordinator's HTTP interface, one file per resource: the public listener and the internal one.
 
 mod coordinators;
 mod dashboard;
@@ -60,7 +60,7 @@ pub(crate) use registration::HEARTBEAT_MEMORY;
 pub(crate) struct State {
     pub(crate) role: Arc<Role>,
     pub(crate) members: Arc<Members>,
-    /// For reading.
+    /// The store, for reading.
     pub(crate) store: Arc<Store>,
     pub(crate) programs: Programs,
     pub(crate) events: Arc<EventHub>,
@@ -73,37 +73,37 @@ pub(crate) struct State {
     pub(crate) identity: WorkerIdentity,
     pub(crate) health: Health,
     pub(crate) kafka: Option<Arc<Kafka>>,
-    /// Attempts at a task of a request that waits for its answer.
+    /// The most attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
-    /// The longest body of a job.
+    /// The longest body of a job, in bytes.
     pub(crate) max_job_bytes: usize,
-    /// The memory of all bodies but those of heartbeats.
+    /// The memory budget of all bodies but those of heartbeats.
     pub(crate) bodies: BodyBudget,
-    /// The memory of heartbeats.
+    /// The memory budget of heartbeats.
     pub(crate) heartbeats: BodyBudget,
-    /// The longest results of one lease.
+    /// The longest results of one lease, in bytes.
     pub(crate) max_result_bytes: usize,
-    /// The memory of large outcomes.
+    /// The memory budget of large outcomes.
     pub(crate) outcomes: OutcomeBudget,
     /// Numbers from a task's first to its last.
     pub(crate) chunk_size: NonZeroU64,
-    /// One permit for each request that may be in flight.
+    /// A permit for each request in flight.
     pub(crate) inflight: Semaphore,
-    /// What the pages for people need; none where they are off.
+    /// The state of the dashboard; `None` where it is off.
     pub(crate) dashboard: Option<Dashboard>,
-    /// Whether the public listener is reached by TLS alone.
+    /// Whether the public listener accepts TLS alone.
     pub(crate) has_tls: bool,
     /// Whether the public listener is on loopback.
     pub(crate) is_loopback: bool,
 }
 
 impl State {
-    /// What only the leader has.
+    /// The term of the leader; an error while this coordinator does not lead.
     fn term(&self) -> Result<Arc<Term>, ApiError> {
         self.role.term().ok_or(ApiError::NotLeading)
     }
 
-    /// A stored job as clients see it, with what the engine knows of it where this coordinator leads.
+    /// A stored job as clients see it, with the engine's knowledge of it where this coordinator leads.
     fn view(&self, record: JobRecord) -> Job {
         match self.role.term() {
             Some(term) => term.jobs.view(record),
@@ -111,8 +111,8 @@ impl State {
         }
     }
 
-    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead, or not any more, stores it, and
-    /// the leader hears of its event.
+    /// Accepts a job: it is committed when this resolves. A coordinator that does not lead, or no longer leads, stores the job,
+    /// and the leader reads its event.
     async fn accept(&self, proposal: Proposal) -> Result<Accepted, ApiError> {
         let Some(term) = self.role.term() else {
             let accepting = proposal.into_new(Ready::Heartbeats(&self.workers)).map_err(from_invalid)?;
@@ -127,7 +127,7 @@ impl State {
         drop(term);
         let (id, may_be_stored) = (accepting.new.id, ended.is_in_doubt());
         match self.store_for_leader(accepting).await {
-            // By the leader that this was.
+            // Accepted by this coordinator while it led.
             Ok(accepted) if may_be_stored && accepted.submission == Submission::Existing(id) => {
                 Ok(Accepted { submission: Submission::New, ..accepted })
             }
@@ -136,10 +136,10 @@ impl State {
         }
     }
 
-    /// Stores a job as a coordinator does that follows.
+    /// Stores a job as a following coordinator does.
     async fn store_for_leader(&self, accepting: Accepting) -> Result<Accepted, AcceptError> {
         let (store, requires) = (Arc::clone(&self.store), accepting.requires.clone());
-        // The job is in the store's queue also where its client has left.
+        // The store's queue keeps the job even if its client has left.
         let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, accepting.body).await });
         let submitted = submitting.await.unwrap_or(Err(SubmitError::Write(WriteError::Closed).into()));
         submitted.map(|(record, submission)| Accepted { job: self.view(record), submission, requires })
@@ -150,7 +150,7 @@ impl State {
 struct Accepted {
     job: Job,
     submission: Submission,
-    /// What the workers of a new one must have.
+    /// The requirements of a new job.
     requires: Requirements,
 }
 
@@ -197,14 +197,14 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/openapi.json", Right::Read),
 ];
 
-/// The routes of the internal port, whose rights are the worker token's. What workers ask over and over begins no trace.
+/// The routes of the internal port; each requires the worker token. Requests that workers repeat begin no trace.
 pub(crate) const INTERNAL: &[Route] = &[
     Route::new("PUT", "/worker/register/{worker_id}", Right::Admin).begins_no_trace(),
     Route::new("DELETE", "/worker/register/{worker_id}", Right::Admin).query(&["boot_id"]).begins_no_trace(),
     Route::new("GET", "/worker/programs/{sha256}", Right::Admin).begins_no_trace(),
     Route::new("GET", "/worker/jobs/{id}/inputs", Right::Admin).query(&["first", "beyond"]).begins_no_trace(),
     Route::new("GET", "/worker/jobs/{id}/outputs", Right::Admin).by_leader().begins_no_trace(),
-    // Not passed on: a worker hands an output in at the coordinator whose lease it has.
+    // Not passed on: a worker uploads an output to the coordinator whose lease it has.
     Route::new("PUT", "/worker/outputs/{job}/{attempt}/{task}", Right::Admin)
         .query(&["bytes", "sha256", "text"])
         .any_body()
@@ -258,7 +258,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
 pub(crate) fn internal(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
-        // Tried one after the other: what workers ask most comes first.
+        // Routes are matched in order: the most frequent requests come first.
         .service(resource("/v1/worker/claim", "POST").post(pull::claim))
         .service(
             resource("/worker/register/{worker_id}", "PUT, DELETE")

@@ -1,4 +1,4 @@
-//! Outputs of single tasks: workers hand long ones in at the internal port, clients read all at the public one.
+//! Outputs of single tasks: workers upload long ones at the internal port, clients read all of them at the public one.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::term::Term;
 /// How long the next bytes of an output may take to arrive.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an output waits for memory before its worker is told to come again: less than a connection whose body is not read
-/// is kept, at either end.
+/// How long an output waits for memory before its worker is told to come again: less than the time that either end keeps a
+/// connection whose body is not read.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// After so many bytes it is looked whether the attempt still holds its lease.
+/// Bytes between two checks that the attempt still holds its lease.
 const LOOKED_AT_BYTES: u64 = 8 << 20;
 
-/// The attempt that hands an output in, and the task.
+/// The attempt that uploads an output, and the task of the output.
 #[derive(Clone, Copy, Debug)]
 struct Handed {
     job: JobId,
@@ -39,8 +39,8 @@ struct Handed {
     task: u64,
 }
 
-/// `PUT /worker/outputs/{job}/{attempt}/{task}?bytes&sha256&text`: a long output of an attempt that holds its lease, to be
-/// referred to by its outcome. Idempotent.
+/// `PUT /worker/outputs/{job}/{attempt}/{task}?bytes&sha256&text`: uploads a long output of an attempt that holds its lease,
+/// before the outcome that refers to it. Idempotent.
 pub(super) async fn put(
     state: Data<State>,
     path: Path<(String, Uuid, u64)>,
@@ -59,13 +59,13 @@ pub(super) async fn put(
     }
     let term = state.term()?;
     handed.demand_lease(&term)?;
-    // Its tasks are computed: what is left takes as long as this coordinator does.
+    // The tasks are computed: the remaining time depends on this coordinator alone.
     handed.restart_limit(&term);
     if let Some(error) = term.store.is_failing() {
         return Err(ApiError::Storage(error));
     }
     let object = OutputObject { attempt: handed.attempt, bytes, sha256, text };
-    // An answer may have been lost after all of it was stored: what is there whole is what was announced.
+    // The answer to a complete upload may have been lost: a complete object is the announced one.
     if term.store.keeps_output(handed.job, task, &object).await.map_err(from_read)? {
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -105,7 +105,7 @@ impl Handed {
     }
 
     fn restart_limit(self, term: &Term) {
-        // An attempt that has just lost its lease is found out by the next look.
+        // The next check finds an attempt that has just lost its lease.
         let _ = term.driver.input(|engine, now| engine.hands_in(self.attempt, now));
     }
 }
@@ -122,7 +122,7 @@ fn from_output(error: OutputError) -> ApiError {
     }
 }
 
-/// The result of one task of a job: the bytes that its program has printed, else JSON.
+/// The result of one task of a job: the stdout of its program, else JSON.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/tasks/{task}/result",
@@ -157,7 +157,7 @@ pub(super) async fn show(state: Data<State>, path: Path<(String, String)>) -> Re
     stream_output(&state, id, task, output).await
 }
 
-/// The result of a task that is done, as it is stored.
+/// The stored result of a task that is done.
 async fn result_of(state: &State, id: JobId, task: u64) -> Result<Option<Box<RawValue>>, ReadError> {
     let attempts = state.store.outcomes(id, task, 1).await?;
     let completed = attempts.into_iter().find_map(|attempt| match attempt.end {
@@ -169,7 +169,7 @@ async fn result_of(state: &State, id: JobId, task: u64) -> Result<Option<Box<Raw
     Ok((place < results.len()).then(|| results.swap_remove(place)))
 }
 
-/// Memory is bounded however long the output is.
+/// Streams an output with bounded memory, however long the output is.
 async fn stream_output(state: &State, id: JobId, task: u64, output: ProgramOutput) -> Result<HttpResponse, ApiError> {
     let is_text = match &output {
         ProgramOutput::Text(_) => true,

@@ -1,5 +1,4 @@
-//! What workers fetch and report of programs, at the internal port: the programs' bytes, what tasks read, and what they
-//! write to stderr.
+//! The internal port's routes for programs: workers fetch the bytes of programs and the inputs of tasks, and report stderr.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,15 +19,15 @@ use super::programs::program_hash;
 use super::pull::claims::SERVED_BYTES;
 use crate::task_logs::Attempt;
 
-/// JSON may take six bytes for one of a log's.
+/// The longest report, in bytes: JSON may take six bytes for each byte of a log.
 const MAX_REPORT_BYTES: usize = 6 * MAX_LOG_BYTES + 4096;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Inputs in one answer, unless a single one is longer.
+/// The most bytes of inputs in one answer, unless a single input is longer.
 const INPUT_BYTES: usize = 4 << 20;
 const MAX_INPUTS: u64 = 1_000;
 
-/// `GET /worker/programs/{sha256}`: a program's bytes.
+/// `GET /worker/programs/{sha256}`: the bytes of a program.
 pub(super) async fn program(
     state: Data<State>,
     path: Path<String>,
@@ -45,8 +44,8 @@ pub(super) async fn program(
     Ok(HttpResponse::Ok().content_type("application/octet-stream").no_chunking(length).streaming(Box::pin(pieces)))
 }
 
-/// `GET /worker/jobs/{id}/inputs?first&beyond`: what tasks of a job get, as a list from the first of them on. It may be
-/// shorter than was asked for, and has one at least.
+/// `GET /worker/jobs/{id}/inputs?first&beyond`: the inputs of a job's tasks, as a list from `first` on. The list may be shorter
+/// than requested, and has at least one input.
 pub(super) async fn inputs(
     state: Data<State>,
     path: Path<String>,
@@ -71,14 +70,14 @@ pub(super) async fn inputs(
     if bytes <= SERVED_BYTES {
         return Ok(HttpResponse::Ok().json(inputs));
     }
-    // Heartbeats come over this listener.
+    // Made on another thread: heartbeats use this listener's threads.
     let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&inputs));
     let written = written.await.map_err(|error| ApiError::Internal(error.to_string()))?;
     let json = written.map_err(|error| ApiError::Internal(error.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(json))
 }
 
-/// `GET /worker/jobs/{id}/outputs`: the outputs of a job's tasks, each ending a line, in the order of the tasks.
+/// `GET /worker/jobs/{id}/outputs`: the outputs of a job's tasks, one per line, in the order of the tasks.
 pub(super) async fn outputs(
     state: Data<State>,
     path: Path<String>,
@@ -88,7 +87,7 @@ pub(super) async fn outputs(
     let id = job_id(&path)?;
     demand_job(&state, id).await?;
     let store = &state.term()?.store;
-    // The last of them may be waiting to be committed.
+    // The last outputs may be waiting to be committed.
     store.flush().await.map_err(from_write)?;
     let lines = stream::try_unfold(store.output_lines(id), |mut lines| async move {
         Ok::<_, ComposeError>(lines.next().await?.map(|piece| (piece, lines)))
@@ -96,7 +95,7 @@ pub(super) async fn outputs(
     Ok(HttpResponse::Ok().content_type("application/octet-stream").streaming(Box::pin(lines)))
 }
 
-/// `PUT /worker/logs/{job}/{task}/{attempt}`: what an attempt has written to stderr so far.
+/// `PUT /worker/logs/{job}/{task}/{attempt}`: reports the stderr of an attempt so far.
 pub(super) async fn report_log(
     state: Data<State>,
     path: Path<(String, u64, Uuid)>,
@@ -110,14 +109,14 @@ pub(super) async fn report_log(
     let attempt = Attempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
     let term = state.term()?;
     let (logs, store) = (Arc::clone(&state.programs.logs), Arc::clone(&term.store));
-    // A worker that leaves must not keep those that follow from hearing of a log that is stored.
+    // A worker that leaves must not keep followers from hearing of a stored log.
     let reporting = term.supervisor.spawn_whole(async move { logs.report(attempt, report, &store).await });
     drop(term);
     reporting.await.unwrap_or(Err(WriteError::Closed)).map_err(from_write)?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A worker must not take a job that is gone for one without inputs, or for a fault that passes.
+/// Refuses a job that is gone: a worker must not take it for one without inputs, or for a temporary error.
 async fn demand_job(state: &State, id: JobId) -> Result<(), ApiError> {
     let record = state.programs.store().job(id).await.map_err(from_read)?;
     record.map(drop).ok_or_else(|| unknown(id))

@@ -1,4 +1,4 @@
-//! `/v1/programs`: clients' own programs.
+//! `/v1/programs`: programs that clients have uploaded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::clock::now;
 /// How long a program may take to arrive.
 pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How long the next bytes of it may take: few uploads are taken at a time, and a client that is gone must not hold its place.
+/// How long the next bytes of a program may take: few uploads run at a time, and a client that is gone must not hold its place.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Query of a list of programs.
@@ -31,7 +31,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which are read one by one")]
 pub(super) struct ProgramPageQuery {
-    /// From `next_page_token` of the page before.
+    /// The `next_page_token` of the page before.
     page_token: Option<String>,
     /// The most to list, 1 to 1000. Default 100.
     #[param(minimum = 1, maximum = 1000)]
@@ -47,8 +47,8 @@ pub(super) struct ProgramPageQuery {
     params(("sha256" = String, Path, description = "The SHA-256 of the body", pattern = "^[0-9a-fA-F]{64}$")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "A WebAssembly module or component, or an executable"),
     responses(
-        (status = 201, description = "Stored", body = Program),
-        (status = 200, description = "It was there", body = Program),
+        (status = 201, description = "The program is stored", body = Program),
+        (status = 200, description = "The program was stored before", body = Program),
         (status = 400, description = "The body is no program", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too long", body = Problem, content_type = "application/problem+json"),
@@ -104,7 +104,7 @@ async fn keep(
     store.put_program(upload, record).await.map_err(from_upload)
 }
 
-/// Stores a program whose bytes are in memory; its hash.
+/// Stores a program whose bytes are in memory; returns its hash.
 pub(super) async fn put_whole(state: &State, pieces: &[Bytes], caller: &Caller) -> Result<ProgramHash, ApiError> {
     demand_programs(caller)?;
     let (mut digest, mut bytes, mut start) = (Sha256::new(), 0, Vec::new());
@@ -135,7 +135,7 @@ fn no_kind() -> ApiError {
     ApiError::InvalidBody { field: None, message }
 }
 
-/// Takes the body in, and tells what it is.
+/// Receives the body of an upload and detects the kind of the program.
 async fn receive(
     upload: &mut ProgramUpload,
     mut body: Payload,
@@ -164,7 +164,7 @@ async fn receive(
     params(ProgramPageQuery),
     responses(
         (status = 200, description = "A page of programs", body = ProgramPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -184,7 +184,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Jso
     path = "/v1/programs/{sha256}",
     operation_id = "show_program",
     tag = "programs",
-    params(("sha256" = String, Path, description = "Its SHA-256")),
+    params(("sha256" = String, Path, description = "The SHA-256 of the program")),
     responses(
         (status = 200, description = "The program", body = Program),
         (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
@@ -197,18 +197,18 @@ pub(super) async fn show(state: Data<State>, path: Path<String>) -> Result<Json<
     program.map(view).map(Json).ok_or_else(|| no_program(hash))
 }
 
-/// Deletes a program that no job needs which is not over.
+/// Deletes a program that no open job needs.
 #[utoipa::path(
     delete,
     path = "/v1/programs/{sha256}",
     operation_id = "delete_program",
     tag = "programs",
-    params(("sha256" = String, Path, description = "Its SHA-256")),
+    params(("sha256" = String, Path, description = "The SHA-256 of the program")),
     responses(
-        (status = 204, description = "It is gone"),
+        (status = 204, description = "The program is deleted"),
         (status = 403, description = "The token lacks the right, or there are no tokens", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such program", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "A job that is not over needs it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An open job needs the program", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -221,14 +221,14 @@ pub(super) async fn delete(state: Data<State>, path: Path<String>, caller: Calle
     }
 }
 
-/// What the workers that are there now can run: the programs that they bring, and whether they run uploaded ones.
+/// The programs of the present workers: those that they bring, and whether they run uploaded ones.
 #[utoipa::path(
     get,
     path = "/v1/programs/names",
     operation_id = "list_program_names",
     tag = "programs",
     responses(
-        (status = 200, description = "By name", body = ProgramNames),
+        (status = 200, description = "The programs by name", body = ProgramNames),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -241,7 +241,7 @@ fn view(record: ProgramRecord) -> Program {
     Program { sha256: hash, bytes, kind, uploaded_at, uploaded_by }
 }
 
-/// Arbitrary code is never open by default: without tokens there is nobody who has the right.
+/// Demands the right to programs. Arbitrary code is never open by default: without tokens nobody has the right.
 pub(super) fn demand_programs(caller: &Caller) -> Result<(), ApiError> {
     if caller.has(Right::Programs) {
         return Ok(());
@@ -256,8 +256,8 @@ pub(super) fn demand_programs(caller: &Caller) -> Result<(), ApiError> {
     }))
 }
 
-/// Lets the code that a job of the kind `tasks` carries run, if its client has the right to programs. Without tokens, who
-/// reaches a loopback listener is a user of the machine.
+/// Lets the code that a job of the kind `tasks` carries run, if its client has the right to programs. Without tokens, a client
+/// of a loopback listener is a user of the machine.
 pub(super) fn admit_carried_code(
     state: &State,
     caller: &Caller,

@@ -1,5 +1,5 @@
-//! `/v1/worker/…`: the face for workers that fetch their tasks, in any language. A claim is a lease: fenced by its attempt,
-//! over when it expires, and its outcome counts once.
+//! `/v1/worker/…`: the interface for workers that fetch their tasks, in any language. A claim is a lease: fenced by its
+//! attempt, over when it expires, and its outcome counts once.
 
 pub(super) mod claims;
 
@@ -28,22 +28,22 @@ use crate::spans::{lease_ended, traced_lease};
 use crate::term::Term;
 use crate::undelivered::UNDELIVERED;
 
-/// The longest that a claim waits for a task.
+/// The longest wait of a claim for a task, in seconds.
 const MAX_WAIT_SECONDS: f64 = 60.0;
 
-/// The most bytes that a report's JSON has beside its results.
+/// The most bytes of a report's JSON beside its results.
 pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// How long a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time that a worker may have computed where it is not known when its lease began: no lease lasts longer.
+/// The longest time that a worker may have computed where the start of its lease is unknown: no lease lasts longer.
 const LONGEST_COMPUTATION: Duration = Duration::from_hours(24 * 366);
 
-/// The longest reason for a failure that is kept, in characters.
+/// The longest reason of a failure that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
-/// Fetches tasks of the job that is next for this worker; waits for one if asked to.
+/// Fetches tasks of the job that is next for this worker; with `wait_seconds`, waits for one.
 #[utoipa::path(
     post,
     path = "/v1/worker/claim",
@@ -52,8 +52,8 @@ const MAX_ERROR_CHARS: usize = 1_000;
     request_body = ClaimRequest,
     responses(
         (status = 200, description = "Tasks to run: consecutive ones of one job", body = Claimed),
-        (status = 204, description = "There is nothing for this worker now; with `Retry-After` where it is drained and gets nothing more"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "There are no tasks for this worker now; with `Retry-After` where it is drained and gets no more"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "A worker of this name waits for tasks that can do something else", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -66,7 +66,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     claims::fetch(&state, &state.term()?, &request, &claim).await
 }
 
-/// Reports that the tasks of an attempt are done, and fetches the next if asked to.
+/// Reports that the tasks of an attempt are done; with `claim`, fetches the next tasks.
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/complete",
@@ -75,9 +75,9 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = Completion,
     responses(
-        (status = 200, description = "The outcome is taken, as with 204; the next tasks", body = Claimed),
-        (status = 204, description = "The outcome is taken. It counts unless its job is canceled in the same moment"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The outcome is accepted, as with 204; the next tasks", body = Claimed),
+        (status = 204, description = "The outcome is accepted. It counts unless its job is canceled in the same moment"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more: its outcome does not count", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -91,7 +91,7 @@ pub(super) async fn complete(
 ) -> Result<HttpResponse, ApiError> {
     state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
-    // Before the body is read and memory is reserved for it.
+    // Checked before the body is read and memory is reserved for it.
     if state.term()?.driver.view(|engine| engine.has_ended(attempt)) {
         return Err(stale());
     }
@@ -100,7 +100,7 @@ pub(super) async fn complete(
     let permit = state.outcomes.reserve(body.len()).await;
     let completion: Completion = with_body(body, parse_json).await?;
     let Completion { results, value, compute_us, lease, claim } = completion;
-    // Before the outcome counts: an error must not come after it did.
+    // Checked before the outcome counts: an error must not come after that.
     claim.as_ref().map_or(Ok(()), check)?;
     let term = state.term()?;
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
@@ -124,7 +124,7 @@ pub(super) async fn complete(
     }
     completed.map_err(from_complete)?;
     match claim {
-        // Nothing that keeps it from its next tasks takes back what it has done.
+        // A failed claim of the next tasks does not take back the outcome.
         Some(claim) => Ok(claims::fetch(&state, &term, &request, &claim).await.unwrap_or_else(|_| nothing())),
         None => Ok(nothing()),
     }
@@ -139,8 +139,8 @@ pub(super) async fn complete(
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body = TaskFailure,
     responses(
-        (status = 204, description = "Noted"),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 204, description = "The failure is noted"),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -165,7 +165,7 @@ pub(super) async fn fail(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Keeps a lease that would expire.
+/// Renews a lease that would expire.
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/renew",
@@ -174,7 +174,7 @@ pub(super) async fn fail(
     params(("attempt" = Uuid, Path, description = "The claim's attempt")),
     request_body(content = Option<RenewRequest>, description = "May be empty"),
     responses(
-        (status = 200, description = "When it expires now", body = Renewed),
+        (status = 200, description = "The new expiry of the lease", body = Renewed),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -232,21 +232,21 @@ pub(super) async fn release(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// How long a worker has computed, as it says, but no longer than its lease has lasted: a clock that was set back makes times that
-/// cannot be, and their sums would have no place in the store. `is_whole` tells whether the lease began with `held_for`.
+/// The time that a worker has computed, as it reports, but no longer than its lease has lasted: a clock that was set back gives
+/// impossible times, whose sums would overflow the store. `is_whole` tells whether the lease began with `held_for`.
 fn computed(compute_us: Option<u64>, held_for: Duration, is_whole: bool) -> Duration {
     let most = if is_whole { held_for } else { LONGEST_COMPUTATION };
     compute_us.map_or(held_for, |us| Duration::from_micros(us).min(most))
 }
 
-/// How long the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report
-/// names the lease and its tasks are still open.
+/// The time that the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report names
+/// the lease and its tasks are still open.
 fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<Duration, ApiError> {
     if let Some((.., held_for)) = term.driver.view(|engine| engine.lease(attempt, now())) {
         return Ok(held_for);
     }
-    // An attempt that this coordinator made and that has ended takes no lease up again: a worker may renew it in the moment
-    // in which it hands it back.
+    // An attempt that this coordinator made and that has ended takes no lease up again: a worker may send a renewal while it
+    // hands the lease back.
     if term.driver.view(|engine| engine.has_ended(attempt)) {
         return Err(stale());
     }
@@ -267,7 +267,7 @@ fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName
     if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
 }
 
-/// Refuses an outcome that refers to outputs which were not handed in: its attempt has failed.
+/// Refuses an outcome that refers to outputs which were not uploaded: its attempt has failed.
 async fn demand_objects(term: &Term, attempt: AttemptId, results: &[Box<RawValue>]) -> Result<(), ApiError> {
     let leased = term.driver.view(|engine| {
         let (job, tasks, _) = engine.lease(attempt, now())?;
@@ -308,8 +308,8 @@ fn check(claim: &ClaimRequest) -> Result<(), ApiError> {
     check_abilities(claim).map_err(from_invalid)
 }
 
-/// The tasks never came to the worker: they were not tried, and any worker may have them. An error says that the attempt
-/// holds no lease any more.
+/// Gives tasks back that never reached the worker: they were not tried, and any worker may have them. An error means that the
+/// attempt holds no lease any more.
 fn give_back(term: &Term, attempt: AttemptId) -> Result<(), ApiError> {
     let undeliverable = LeaseFailure::Undeliverable;
     term.driver.input(|engine, now| engine.fail(attempt, undeliverable, now)).map_err(|_| stale())
@@ -327,7 +327,7 @@ fn stale() -> ApiError {
     ApiError::Conflict("the attempt holds no lease: it ended, expired or never was".to_owned())
 }
 
-/// An instant by the calendar.
+/// The calendar time of an instant.
 fn to_timestamp(instant: Instant) -> Timestamp {
     let now = now();
     now.at.saturating_add(instant.saturating_duration_since(now.instant)).unwrap_or(Timestamp::MAX)

@@ -1,25 +1,25 @@
-//! Parameters that several lists have.
+//! Query parameters that several lists share.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use service::{ApiError, Query};
 
-/// Entries of a page when the client does not say.
+/// Entries of a page without a limit in the query.
 const DEFAULT_LIMIT: usize = 100;
 
-/// The most of a wrong limit that is repeated.
+/// The most characters of a wrong limit that its error repeats.
 const MAX_SHOWN_CHARS: usize = 32;
 
 /// The most entries of a page.
 pub(super) const MAX_LIMIT: usize = 1_000;
 
-/// How many entries a page should have.
+/// The number of entries of a page.
 pub(super) fn page_limit(query: &Query) -> Result<usize, ApiError> {
     limit_or(query, DEFAULT_LIMIT)
 }
 
-/// How many entries a page should have, `default` where the client does not say.
+/// The number of entries of a page, `default` without a limit in the query.
 pub(super) fn limit_or(query: &Query, default: usize) -> Result<usize, ApiError> {
     let Some(text) = query.one("limit")? else { return Ok(default) };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
@@ -30,7 +30,7 @@ pub(super) fn limit_or(query: &Query, default: usize) -> Result<usize, ApiError>
     })
 }
 
-/// Where a page begins: the token of the page before.
+/// The token of the page before, at which a page begins.
 pub(super) fn page_token<T: FromStr>(query: &Query) -> Result<Option<T>, ApiError> {
     query.one("page_token")?.map(|token| token.parse().map_err(|_| invalid_page_token())).transpose()
 }

@@ -1,4 +1,4 @@
-//! `PUT` and `DELETE /worker/register/{worker_id}`: a worker lives, a worker goes.
+//! `PUT` and `DELETE /worker/register/{worker_id}`: registers a worker, and notes that it leaves.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use super::State;
 use crate::metrics::EvictionReason;
 use crate::workers::{Origin, RegisterError, Registered};
 
-/// The memory of all long heartbeats: twice what the leases of as many slots as there may be take. It is their own, so that no
-/// load of clients keeps a heartbeat out.
+/// The memory budget of all long heartbeats, in bytes: twice the leases of as many slots as there may be. It is separate, so
+/// that no load of clients keeps a heartbeat out.
 pub(crate) const HEARTBEAT_MEMORY: usize = 64 << 20;
 
 /// How long a heartbeat may take to arrive.
@@ -70,7 +70,7 @@ pub(super) async fn deregister(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Registration is a way in: leases go to whoever sent the heartbeat, and nowhere else.
+/// The origin of a heartbeat: leases go to the host that sent it, and nowhere else.
 fn origin(request: &HttpRequest, connection: Option<&Connection>, port: u16) -> Result<Origin, ApiError> {
     let peer =
         request.peer_addr().ok_or_else(|| ApiError::Conflict("the connection has no peer address".to_owned()))?;

@@ -1,4 +1,4 @@
-//! `/v1/jobs/{id}/tasks/skip`: tasks that a client does not want any more while their job goes on.
+//! `/v1/jobs/{id}/tasks/skip`: tasks that a client no longer wants while their job goes on.
 
 use actix_web::web::{Data, Json, Path, Payload};
 use api::{MAX_SKIPPED, Problem, SkipRequest, Skipped};
@@ -17,10 +17,10 @@ use super::jobs::job_id;
     params(("id" = Uuid, Path, description = "The job's id")),
     request_body = SkipRequest,
     responses(
-        (status = 200, description = "Those that had not begun, and do not begin any more", body = Skipped),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The tasks that had not begun and are skipped", body = Skipped),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is over, or not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job is over, or not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )

@@ -30,7 +30,7 @@ pub(super) const PERIOD_PARAMETERS: &[&str] = &["grain", "from", "to", "kind", "
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameters, which are read one by one")]
 pub(super) struct StatisticsQuery {
-    /// How long the periods are. Default `hour`.
+    /// Length of the periods. Default `hour`.
     #[param(inline, value_type = Option<api::schema::Grain>)]
     grain: Option<Grain>,
     /// From the period of this time on, in RFC 3339, or a date for its midnight in UTC. Default: 1 hour, 1 day, 31 days, 26
@@ -41,14 +41,14 @@ pub(super) struct StatisticsQuery {
     /// Only jobs of this kind.
     #[param(inline, value_type = Option<api::schema::JobKind>)]
     kind: Option<JobKind>,
-    /// From `next_page_token` of the page before.
+    /// The `next_page_token` of the page before.
     page_token: Option<String>,
     /// The most to list, 1 to 1000. Default 1000.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Of the list of periods beside those.
+/// Query of the list of periods, beside the query of both lists.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes the parameter")]
@@ -67,7 +67,7 @@ pub(super) struct FillQuery {
     params(StatisticsQuery, FillQuery),
     responses(
         (status = 200, description = "A page of periods; with CSV, the next page is in the header Link", content((StatisticsPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -100,7 +100,7 @@ pub(super) async fn periods(state: Data<State>, request: HttpRequest) -> Result<
     params(StatisticsQuery),
     responses(
         (status = 200, description = "A page of names; with CSV, the next page is in the header Link", content((TaskStartsPage = "application/json"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -124,7 +124,7 @@ pub(super) async fn tasks(state: Data<State>, request: HttpRequest) -> Result<Ht
     Ok(answer(&request, &page, page.next_page_token.as_deref(), table))
 }
 
-/// What a client asks for.
+/// A request for statistics.
 struct Wanted {
     query: Query,
     page_token: Option<String>,
@@ -150,7 +150,7 @@ impl Wanted {
     }
 }
 
-/// How far back a list goes when the client does not say.
+/// Time span of a list without `from` in the query.
 pub(super) fn usual_span(grain: Grain) -> Duration {
     let days = |days: u64| Duration::from_hours(24 * days);
     match grain {

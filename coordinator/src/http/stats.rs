@@ -20,7 +20,7 @@ use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::jobs::Action;
 use crate::simulated_workers::{self, TooManyWorkers};
 
-/// What an autoscaler or a person wants to know.
+/// The figures of the grid, for autoscalers and people.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -35,7 +35,7 @@ pub(super) async fn show(state: Data<State>) -> Result<Json<Stats>, ApiError> {
     stats(&state).map(Json)
 }
 
-/// The grid as it is now, which the leader knows.
+/// The present figures of the grid; only the leader has them.
 pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     let workers = state.workers.states();
     let term = state.term()?;
@@ -89,8 +89,8 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
     tag = "grid",
     request_body = Simulation,
     responses(
-        (status = 201, description = "Under way", body = SimulationStarted),
-        (status = 400, description = "A field is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "The simulation is under way", body = SimulationStarted),
+        (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
@@ -100,7 +100,8 @@ pub(super) async fn simulate(state: Data<State>, caller: Caller, body: Payload) 
     Ok(HttpResponse::Created().json(simulate_checked(&state, simulation, caller, None).await?))
 }
 
-/// Starts a simulation if its fields are in their bounds. With a key it is the same simulation each time.
+/// Starts a simulation if its fields are within their bounds. With an idempotency key a repeated request is the same
+/// simulation.
 pub(super) async fn simulate_checked(
     state: &Data<State>,
     simulation: Simulation,
@@ -114,7 +115,7 @@ pub(super) async fn simulate_checked(
     }
     priorities.sort_unstable_by(|one, other| other.cmp(one));
     priorities.dedup();
-    // A client that leaves must not leave jobs without the workers that they are for.
+    // A client that leaves must not leave jobs without their workers.
     let state = state.clone();
     let starting = tokio::spawn(async move { start(&state, &simulation, priorities, &caller, key).await });
     starting.await.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
@@ -144,20 +145,20 @@ async fn start(
                 jobs.push(job);
             }
             Err(error) => {
-                // Jobs that were there before belong to an earlier request.
+                // Jobs that existed before belong to an earlier request.
                 for id in new {
-                    // The first error is the one to tell.
+                    // The first error is the one to report.
                     let _ = term.jobs.act(id, Action::Cancel).await;
                 }
                 return Err(from_accept(error));
             }
         }
     }
-    // Its workers are there already where all of it was accepted before.
+    // The workers already exist where all jobs were accepted before.
     if !new.is_empty() {
         term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
     }
-    // They were not there when the jobs were accepted.
+    // The workers did not exist when the jobs were accepted.
     term.driver.view(|engine| {
         for job in &mut jobs {
             job.notice = engine.mismatch_of(job.id, &job.requires).map(|reason| reason.to_string());
@@ -167,7 +168,7 @@ async fn start(
 }
 
 fn check(simulation: &Simulation) -> Result<(), ApiError> {
-    // A simulation of the dashboard's form does not come through the reader of JSON, which has the same bounds.
+    // A simulation of the dashboard's form does not pass the JSON reader, which has the same bounds.
     for (field, is_valid, allowed) in [
         ("tasks", (1..=1_000_000).contains(&simulation.tasks), "must be from 1 to 1000000"),
         ("seconds", (0.0..=3600.0).contains(&simulation.seconds), "must be from 0 to 3600"),

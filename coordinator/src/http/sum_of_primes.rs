@@ -1,5 +1,5 @@
-//! `GET /sum-of-primes?a&b`: a job that lives as long as its client waits, or a stored one for a client that would rather
-//! not.
+//! `GET /sum-of-primes?a&b`: a job that lives as long as its client waits, or a stored job for a client that prefers not to
+//! wait.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -24,18 +24,18 @@ use super::{Accepted, State};
 use crate::accepting::{Proposal, Ready, fall_back_if_better};
 use crate::fingerprint::Fingerprints;
 
-/// The longest that `Prefer: wait=…` is followed.
+/// The longest wait that `Prefer: wait=…` may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// From this last number on a division takes long enough to leave the serving thread for it.
+/// From this upper bound on, a division takes long enough to leave the serving thread.
 const LONG_DIVISION: u64 = 100_000_000_000_000;
 
-/// What a client prefers to waiting for the end, by RFC 7240.
+/// The client's preference between a job and an answer (RFC 7240).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Preference {
-    /// To wait, however long.
+    /// To wait for the answer without a time limit.
     Answer,
-    /// A job to come back to, unless the answer is there after so long.
+    /// A stored job, unless the answer is there after this time.
     Job { after: Duration },
 }
 
@@ -56,10 +56,10 @@ enum Preference {
     responses(
         (status = 200, description = "The sum", body = SumOfPrimes),
         (status = 202, description = "A job that computes it, as `Prefer` asked", body = Job, headers(("Location" = String, description = "The job's path"))),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "The two algorithms disagree", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "A task failed on every worker that tried it", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "No worker is there, or too many requests are", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "No worker is ready, or too many requests are in flight", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -92,7 +92,7 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     Ok(HttpResponse::Ok().json(answer(sum)))
 }
 
-/// To be told a sum is reading; a job that outlives the request is submitted.
+/// Demands the right to submit jobs: an answered sum only reads, but a job that outlives the request is submitted.
 fn demand_submit(caller: &Caller) -> Result<(), ApiError> {
     if caller.may(Right::Submit) {
         return Ok(());
@@ -140,7 +140,7 @@ async fn store_instead(
     Ok(response.json(state.view(record)))
 }
 
-/// What is asked.
+/// The parameters of a sum.
 #[derive(Clone, Copy, Debug)]
 struct Question {
     range: NumberRange,
@@ -149,7 +149,7 @@ struct Question {
 }
 
 impl Question {
-    /// Divides the work, off the serving thread where that takes longer than a request should.
+    /// Divides the work, off the serving thread if that takes long.
     async fn parse(self, state: &State) -> Result<Parsed, ApiError> {
         let chunk_size = state.chunk_size;
         if self.range.b() < LONG_DIVISION {
@@ -167,7 +167,7 @@ impl Question {
         workloads::kind(JobKind::SUM_OF_PRIMES)?.parse(&params, chunk_size)
     }
 
-    /// The answer to come, but for the sum.
+    /// The answer without its sum.
     fn answer(self, work: &dyn Workload, started_at: Instant) -> impl FnOnce(u128) -> SumOfPrimes + use<> {
         let Self { range, verify: verified, .. } = self;
         let (tasks, algorithm) = (work.tasks(), work.algorithm().unwrap_or(Algorithm::Sieve));
@@ -189,7 +189,7 @@ fn priority(query: &Query) -> Result<Priority, ApiError> {
     query.one("priority")?.map_or(Ok(Priority::default()), |text| read(text).ok_or_else(invalid))
 }
 
-/// Preferences that are not understood are no preferences, as the standard wants it.
+/// The preference of a request. Unknown preferences are ignored, as RFC 7240 demands.
 fn preference(request: &HttpRequest) -> Preference {
     let headers = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
     let (mut is_async, mut wait) = (false, None);
@@ -198,7 +198,7 @@ fn preference(request: &HttpRequest) -> Preference {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         let is = |known: &str| name.trim().eq_ignore_ascii_case(known);
         is_async |= is("respond-async");
-        // Of a preference that comes twice the first counts.
+        // The first of several preferences of one name counts.
         if is("wait") && wait.is_none() {
             wait = value.trim().trim_matches('"').parse().ok().map(Duration::from_secs);
         }
@@ -210,7 +210,7 @@ fn preference(request: &HttpRequest) -> Preference {
     }
 }
 
-/// Why there is no sum. A job that a client waits for and a stored one have the same answers.
+/// The reason for a job without a sum. A job that a client waits for and a stored job have the same answers.
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     /// No worker has computed it within its time limit.
@@ -246,7 +246,7 @@ fn explain(state: &State, failure: JobFailure) -> ApiError {
     }
 }
 
-/// The store keeps the text of a failure alone: what it was shows in the rest of the record.
+/// The error of a stored job that failed. The store keeps only the text of a failure: the rest of the record shows its cause.
 fn explain_stored(record: &JobRecord) -> ApiError {
     let text = record.error.clone().unwrap_or_else(|| "it failed".to_owned());
     let cause = if text == JobError::TimedOut.to_string() {
@@ -259,7 +259,7 @@ fn explain_stored(record: &JobRecord) -> ApiError {
     cause.error(text)
 }
 
-/// Whether the tasks of a job add up to what cannot be its result.
+/// Whether the sum of a job's tasks is an impossible result.
 fn contradicts_itself(record: &JobRecord) -> bool {
     let chunk_size = record.options.chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE);
     let work = workloads::kind(record.kind).and_then(|kind| kind.restore(&record.params, chunk_size));

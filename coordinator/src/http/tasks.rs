@@ -18,7 +18,7 @@ use super::jobs::{job_id, unknown};
 use super::query::{page_limit, page_token};
 use crate::clock::now;
 
-/// Tasks that are looked at for one page: a state that is rare may need several pages to be found.
+/// Tasks that are examined for one page: a rare state may need several pages to be found.
 const LOOKED_AT: u64 = 20_000;
 const LOOKED_AT_ONCE: usize = 1_000;
 
@@ -39,9 +39,9 @@ const PAGE_BYTES: usize = 8 << 20;
     ),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
-        (status = 400, description = "A parameter is not as it must be", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Its tasks are not individual", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The tasks of the job are not individual", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -61,7 +61,7 @@ pub(super) async fn list(
     page.map(Json).ok_or_else(not_individual)
 }
 
-/// Some tasks of a job from `first` on; none where its tasks are not individual.
+/// Some tasks of a job from `first` on; `None` where its tasks are not individual.
 pub(super) async fn page(
     state: &State,
     record: &JobRecord,
@@ -81,7 +81,7 @@ pub(super) async fn page(
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     let (mut step, mut bytes) = (1, 0);
     while next < end && tasks.len() < limit && bytes < PAGE_BYTES {
-        // A state that is rare is looked for in larger steps than a page.
+        // A rare state is searched in larger steps than a page.
         let most = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
         let some = next..end.min(next + step as u64);
         let mut attempts = state.store.outcomes(id, some.start, step).await.map_err(from_read)?;
@@ -99,19 +99,19 @@ pub(super) async fn page(
         if let Some(left) = fitting.next() {
             next = left.index;
         }
-        // What was read may be far more than what fits: steps grow only while they are small.
+        // A step may read far more than a page holds: steps grow only while they are small.
         step = if looked_at < PAGE_BYTES / 8 { (step * 4).min(most) } else { 1 };
     }
     let next_page_token = (next < record.tasks).then(|| next.to_string());
     Ok(Some(TaskPage { tasks, next_page_token }))
 }
 
-/// What a task takes beside its figures.
+/// Bytes of a task's result and error.
 fn text_bytes(task: &Task) -> usize {
     task.result.as_ref().map_or(0, |result| result.get().len()) + task.last_error.as_ref().map_or(0, String::len)
 }
 
-/// What attempts and leases say of some tasks.
+/// The tasks of a range, from their attempts and leases.
 fn look_at(record: &JobRecord, tasks: Range<u64>, attempts: &[Attempt], leased: &[LeasedTasks]) -> Vec<Task> {
     let pending = |index| Task {
         index,
@@ -162,13 +162,13 @@ fn note_attempt(task: &mut Task, attempt: &Attempt, retried_at: Option<Timestamp
             task.result = results.get(place).cloned();
         }
         AttemptEnd::Failed { at, error, given_up, omitted, .. } => {
-            // Every attempt that begins at the same task had that one; the later tasks perhaps not.
+            // Every attempt that begins at the same task had that task; it may not have had the later ones.
             if attempt.tasks.start == task.index {
                 task.attempts = task.attempts.saturating_add(u32::try_from(*omitted).unwrap_or(u32::MAX));
             }
             task.error_at = Some(*at);
             task.last_error = Some(error.clone());
-            // A task that is done stays done, whatever the clock of another coordinator said of its failures.
+            // A task that is done stays done, whatever another coordinator's clock says of its failures.
             if task.state != TaskState::Succeeded {
                 task.worker = attempt.worker.parse().ok();
                 // A retry of the job opens the tasks that were out of attempts.

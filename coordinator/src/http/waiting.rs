@@ -11,12 +11,12 @@ use super::State;
 use super::errors::from_read;
 use super::jobs::unknown;
 
-/// The job as it is when it is over, when `wait` has passed or when the coordinator stops, whichever is first. Woken by
-/// this job's events only.
+/// The job after it is over, `wait` has passed or the coordinator stops, whichever is first. Only events of this job end the
+/// wait.
 pub(super) async fn until_over(state: &State, id: JobId, wait: Duration) -> Result<JobRecord, ApiError> {
     let (until, store) = (Instant::now() + wait, &state.store);
     loop {
-        // Before the job is read, so that no event falls between the two.
+        // Subscribed before the job is read, so that no event falls between the two.
         let mut events = state.events.subscribe(Some(id));
         let record = store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
         if record.state.is_over() || Instant::now() >= until || state.health.is_draining() {
@@ -30,7 +30,7 @@ pub(super) async fn until_over(state: &State, id: JobId, wait: Duration) -> Resu
                 }
             }
         };
-        // Either way the job is read again.
+        // After an event and after the time limit alike, the job is read again.
         let _ = timeout_at(until, end).await;
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /workers`: the workers that are there now.
+//! `GET /workers`: the present workers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use crate::pull_workers::PullWorker;
 use crate::term::Term;
 use crate::workers::Registration;
 
-/// The workers that are there now: those that registered, and those that pull.
+/// The present workers: those that registered, and those that pull.
 #[utoipa::path(
     get,
     path = "/workers",
     operation_id = "list_workers",
     tag = "workers",
     responses(
-        (status = 200, description = "By name", body = Vec<WorkerSummary>),
+        (status = 200, description = "The workers by name", body = Vec<WorkerSummary>),
         (status = "default", description = "Any error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -33,7 +33,7 @@ pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
     Json(summaries(&state))
 }
 
-/// The workers that are there now, by name.
+/// The present workers, by name.
 pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     let (now, term) = (Instant::now(), state.role.term());
     let pushed = state.workers.snapshot();
@@ -47,8 +47,8 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     workers
 }
 
-/// Drains a worker: it ends what it holds and gets nothing more until its process is started again; a worker that pulls,
-/// until nobody has asked under its name for 90 s. Idempotent.
+/// Drains a worker: it ends its leases and gets no new ones until its process is started again; a pulling worker, until no
+/// process has asked under its name for 90 s. Idempotent.
 #[utoipa::path(
     post,
     path = "/workers/{id}/drain",
@@ -56,7 +56,7 @@ pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     tag = "workers",
     params(("id" = String, Path, description = "The worker's name")),
     responses(
-        (status = 204, description = "It gets nothing more"),
+        (status = 204, description = "The worker gets no new leases"),
         (status = 404, description = "There is no worker of this name", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
@@ -102,7 +102,7 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
         version: heartbeat.version.clone(),
         ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
     };
-    // A standby knows that much.
+    // A standby knows from heartbeats that a worker drains.
     if is_unknown && heartbeat.is_draining {
         summary.state = WorkerState::Draining;
     }

@@ -1,4 +1,4 @@
-//! What the API server has said of tokens, by their hashes, for as long as it is good. A state machine without I/O.
+//! The API server's verdicts on tokens, by the hash of the token, while they are valid. A state machine without I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,40 +6,40 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Tokens that are accepted: those of many more workers than a grid has. Beyond it the API server is asked each time.
+/// The most accepted tokens: many more than a grid has workers. Beyond that the API server is asked each time.
 const MAX_ACCEPTED: usize = 20_000;
 
-/// Tokens that are refused. Strangers can make up any number of them.
+/// The most refused tokens. Strangers can make up any number of them.
 const MAX_REFUSED: usize = 1_000;
 
-/// Questions under way. Strangers can cause them, so they must not be all that the API server does.
+/// The most questions under way. Strangers can cause them, and they must not overload the API server.
 const MAX_PENDING: usize = 64;
 
-/// How long the API server's no is good: less than a new token takes that was refused too early.
+/// How long a refusal of the API server is valid: less than a new token needs that was refused too early.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// The SHA-256 hash of a token: the token itself is not kept.
+/// The SHA-256 of a token: the token itself is not kept.
 pub(super) type Key = [u8; 32];
 
-/// What is known of a token.
+/// The verdict on a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is a worker's.
+    /// The token belongs to a worker.
     Accepted,
-    /// It is not, and why.
+    /// The token does not belong to a worker, with the reason.
     Refused(Arc<str>),
-    /// The API server cannot be asked, and why.
+    /// The API server cannot be asked, with the reason.
     Unknown(Arc<str>),
 }
 
-/// What the cache has of a token.
+/// The cache's answer about a token.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// It is good, and no question is needed.
+    /// The verdict is valid, and no question is needed.
     Known(Verdict),
-    /// It is good for some time still; the question about it is to be asked aside, if none is under way.
+    /// The verdict is valid for some time still; the caller asks in the background if it gets a sender.
     Aging(Option<Pending>),
-    /// The question has to be asked, by the caller where a sender is there.
+    /// The token is unknown: the caller asks if it gets a sender, and waits for the verdict.
     Wait(Option<Pending>, watch::Receiver<Option<Verdict>>),
     /// Too many questions are under way.
     Full,
@@ -50,7 +50,7 @@ pub(super) type Pending = watch::Sender<Option<Verdict>>;
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// How long the API server's yes is good.
+    /// How long an acceptance by the API server is valid.
     max_age: Duration,
     accepted: HashMap<Key, Accepted>,
     refused: HashMap<Key, (Arc<str>, Instant)>,
@@ -59,7 +59,7 @@ pub(super) struct Cache {
 
 #[derive(Clone, Copy, Debug)]
 struct Accepted {
-    /// From when on the question is asked again, aside.
+    /// The time from which the question is asked again in the background.
     aging_at: Instant,
     until: Instant,
 }
@@ -87,9 +87,9 @@ impl Cache {
         }
     }
 
-    /// The question's answer, with a sender where it is not under way yet; none where there are too many.
+    /// The channel of the answer, with its sender where no question is under way yet; `None` where there are too many.
     fn begin(&mut self, key: Key) -> Option<(Option<Pending>, watch::Receiver<Option<Verdict>>)> {
-        // A question whose sender is gone was given up, as by a thread that ended.
+        // A question whose sender is gone was given up, such as by a thread that ended.
         if let Some(answer) = self.pending.get(&key).filter(|answer| answer.has_changed().is_ok()) {
             return Some((None, answer.clone()));
         }
@@ -105,7 +105,7 @@ impl Cache {
         Some((Some(pending), answer))
     }
 
-    /// Takes up an answer. A yes is good until `expires_at` at the longest.
+    /// Takes an answer. An acceptance is valid until `expires_at` at the latest.
     pub(super) fn end(&mut self, key: Key, verdict: &Verdict, expires_at: Option<Instant>, now: Instant) {
         self.pending.remove(&key);
         match verdict {
@@ -127,7 +127,7 @@ impl Cache {
                 }
                 self.refused.insert(key, (Arc::clone(why), now + REFUSED_FOR));
             }
-            // What the API server said before goes on until its age.
+            // The earlier verdict stays valid until its age is reached.
             Verdict::Unknown(_) => (),
         }
     }
@@ -175,7 +175,7 @@ mod tests {
         cache.end(KEY, &Verdict::Accepted, None, start);
         assert!(is_known(&cache.look(KEY, at(19)), &Verdict::Accepted));
         let pending = asked(cache.look(KEY, at(20)));
-        // One question at a time, and the answer before is good meanwhile.
+        // Only one question is under way, and the earlier verdict is valid meanwhile.
         assert!(matches!(cache.look(KEY, at(21)), Look::Aging(None)));
         cache.end(KEY, &unknown(), None, at(22));
         drop(pending);

@@ -1,5 +1,5 @@
-//! What a token of a service account says of itself (RFC 7519). Nothing of it is believed: it spares the API server the
-//! question about what is no token for this service, and shortens what the API server's answer is good for.
+//! The claims of a service account's token (RFC 7519). They are not trusted: they spare the API server questions about tokens
+//! for other services, and shorten the validity of its answers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// The longest token that is looked at; those of Kubernetes have about 1 KiB.
+/// The longest token that is read, in bytes; tokens of Kubernetes have about 1 KiB.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -34,7 +34,7 @@ impl Default for Audiences {
 }
 
 impl Claims {
-    /// None where the text has not the form of a token.
+    /// `None` where the text does not have the form of a token.
     pub(super) fn read(token: &str) -> Option<Self> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
@@ -53,7 +53,7 @@ impl Claims {
         }
     }
 
-    /// How long the token is still valid; none where it says nothing of it.
+    /// The remaining validity of the token; `None` where the token does not limit it.
     pub(super) fn left(&self, now: SystemTime) -> Option<Duration> {
         let until = UNIX_EPOCH.checked_add(Duration::from_secs(self.exp?))?;
         Some(until.duration_since(now).unwrap_or_default())

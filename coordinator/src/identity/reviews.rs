@@ -25,7 +25,7 @@ struct Reviewer {
     audience: String,
     cache: Mutex<Cache>,
     metrics: CoordinatorMetrics,
-    /// Whether the last question could not be asked: said once in the log.
+    /// Whether the API server could not be asked last time: the log tells a failure once.
     is_failing: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl Reviews {
         })))
     }
 
-    /// Lets the token of a service account pass that is named.
+    /// Admits the token of a named service account.
     pub(super) async fn demand(&self, token: &[u8]) -> Result<(), ApiError> {
         let token = std::str::from_utf8(token).map_err(|_| ApiError::Unauthorized)?;
         let claims = Claims::read(token).ok_or(ApiError::Unauthorized)?;
@@ -84,7 +84,7 @@ impl Reviewer {
         }
     }
 
-    /// Why a token cannot be valid by what it says of itself.
+    /// The reason why a token cannot be valid by its own claims.
     fn obvious_refusal(&self, claims: &Claims) -> Option<String> {
         if !claims.are_for(&self.audience) {
             return Some(format!("it is not for the audience {:?}", self.audience));
@@ -95,8 +95,7 @@ impl Reviewer {
         claims.left(SystemTime::now()).is_some_and(|left| left.is_zero()).then(|| "it has expired".to_owned())
     }
 
-    /// Asks in a task of its own: the answer is taken up also where the worker does not wait for it, as long as its next
-    /// request finds it.
+    /// Asks in a task of its own: the answer is cached even if the worker does not wait, so that its next request finds it.
     fn ask(self: &Arc<Self>, pending: Pending, key: Key, token: &str, claims: Claims) {
         let (this, token) = (Arc::clone(self), token.to_owned());
         tokio::spawn(async move {
@@ -140,7 +139,7 @@ impl Reviewer {
             let error = if status.error.is_empty() { "no reason is given" } else { &status.error };
             return Some(format!("the API server does not accept it: {error}"));
         }
-        // An API server that does not know audiences answers none: it has not looked at the one asked for.
+        // An API server without support for audiences returns none: it has not checked the audience.
         if !status.audiences.contains(&self.audience) {
             return Some(format!("the API server does not confirm the audience {:?}", self.audience));
         }

@@ -1,4 +1,4 @@
-//! Changes of jobs that clients ask for: each is on the disk before the engine acts on it.
+//! Changes of jobs at the request of clients: each is on the disk before the engine acts on it.
 
 use api::{Changed, Job};
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ const CHANGED_AT_ONCE: usize = 1_000;
 /// Jobs of such a page that are changed side by side: they share commits.
 const CHANGED_TOGETHER: usize = 128;
 
-/// Why a job is not changed.
+/// The reason why a job is not changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
     #[error("there is no job {0}")]
@@ -43,7 +43,7 @@ fn past(state: JobState) -> &'static str {
     }
 }
 
-/// A change that a client asks for.
+/// A change at the request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Cancel,
@@ -64,7 +64,7 @@ impl Action {
         }
     }
 
-    /// Whether a job in this state changes by it; an error if it cannot any more.
+    /// Whether the action changes a job in this state; an error if the job cannot change any more.
     fn changes(self, state: JobState, has_failed_tasks: bool) -> Result<bool, ChangeError> {
         use JobState::{Canceled, Failed, Paused, Queued, Running, Succeeded};
         match (self, state) {
@@ -91,7 +91,7 @@ impl Action {
 }
 
 impl Jobs {
-    /// Changes a job; it is changed on the disk when this resolves. A job that is as it should be stays as it is.
+    /// Changes a job; the change is on the disk when this resolves. A job that already is in the wanted state does not change.
     pub(crate) async fn act(&self, id: JobId, action: Action) -> Result<Job, ChangeError> {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
@@ -102,7 +102,7 @@ impl Jobs {
                 }
                 read => read?.ok_or(ChangeError::Unknown(id))?,
             };
-            // It may have ended just before; a retried job may have ended again since.
+            // The job may have ended before the change; a retried job may have ended again since.
             if action != Action::Retry {
                 this.is_changed(&record, action)?;
             }
@@ -111,7 +111,7 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that a filter finds and that can change.
+    /// Changes every job that matches a filter and can change.
     pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
@@ -128,7 +128,7 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes those of some jobs that can change.
+    /// Changes the jobs of a list that can change.
     pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let (this, ids) = (self.clone(), ids.to_vec());
         let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action).await });
@@ -146,7 +146,7 @@ impl Jobs {
             for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),
-                    // It has ended, or was deleted, since it was found.
+                    // The job has ended, or was deleted, since it was found.
                     Err(
                         ChangeError::Over { .. }
                         | ChangeError::Unknown(_)
@@ -162,11 +162,11 @@ impl Jobs {
         Ok(total)
     }
 
-    /// Changes one job under its lock. Tells whether it changed.
+    /// Changes one job under its lock. Returns whether it changed.
     async fn change(&self, id: JobId, action: Action) -> Result<bool, ChangeError> {
         let _lock = self.locks.lock(id).await;
         if !self.driver.view(|engine| engine.knows(id)) {
-            // Its end may be on its way to the store.
+            // The end of the job may be on its way to the store.
             self.store.flush().await?;
         }
         let record = match self.store.job(id).await {
@@ -176,7 +176,7 @@ impl Jobs {
             read => read?.ok_or(ChangeError::Unknown(id))?,
         };
         if !self.is_changed(&record, action)? {
-            // The engine may not know the change, where it was in doubt when it was committed.
+            // The engine may not know the change if its commit was in doubt.
             self.catch_up(id, action).await?;
             return Ok(false);
         }
@@ -191,18 +191,18 @@ impl Jobs {
         Ok(true)
     }
 
-    /// Makes a change in the engine that the store has. Without effect where the engine has it.
+    /// Makes a stored change in the engine. Without effect where the engine has it already.
     fn tell_engine(&self, id: JobId, action: Action) {
         self.driver.input(|engine, now| match action {
             Action::Cancel => engine.cancel(id, now),
-            // A job that has ended meanwhile is not there any more.
+            // A job that has ended meanwhile is no longer in the engine.
             Action::Pause => drop(engine.pause(id, now)),
             Action::Resume => drop(engine.resume(id, now)),
             Action::Retry => (),
         });
     }
 
-    /// As [`Self::tell_engine`], also of a job that is open again.
+    /// Makes a stored change in the engine, also that of a reopened job.
     async fn catch_up(&self, id: JobId, action: Action) -> Result<(), ChangeError> {
         self.tell_engine(id, action);
         let is_unknown = action == Action::Retry && !self.driver.view(|engine| engine.knows(id));
@@ -219,7 +219,7 @@ impl Jobs {
         if self.driver.input(|engine, now| engine.retry(id, now)).is_ok() {
             return Ok(self.store.flush().await?);
         }
-        // A job that is over keeps no program. From the commit on, an open one does.
+        // A job that is over keeps no program; from the commit on, an open one does.
         let kept = self.store.keep_programs().await;
         for program in uploaded_programs(record.kind, record.params.get()) {
             if self.store.program(program).await?.is_none() {
@@ -231,7 +231,7 @@ impl Jobs {
         self.take_up_opened(id).await
     }
 
-    /// Gives the engine a job that is open on the disk, whatever a single read says, unless the term ends.
+    /// Gives the engine a reopened job. Repeats failed reads until the term ends.
     async fn take_up_opened(&self, id: JobId) -> Result<(), ChangeError> {
         loop {
             match self.store.unfinished_job(id).await {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     impl Grid {
-        /// With one job and without workers.
+        /// A fixture with one job and without workers.
         async fn new() -> Self {
             let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
             let memory = Memory::new();
@@ -307,7 +307,7 @@ mod tests {
             self.jobs.accept(proposal).await.expect("it is accepted");
         }
 
-        /// As where the store has a change and could not say so.
+        /// Changes the store alone, as where a commit succeeds without an answer.
         async fn change_the_store_alone(&self, action: Action) {
             let change = Change { job: self.id, at: now().at, kind: action.change() };
             self.store.commit(change).await.expect("it is committed");

@@ -1,4 +1,4 @@
-//! Tasks that a client does not want any more while their job goes on.
+//! Tasks that a client no longer wants while their job goes on.
 
 use engine::SkipError;
 use model::{JobId, JobKind};
@@ -7,7 +7,8 @@ use store::{JobRecord, WriteError};
 use super::{ChangeError, Jobs};
 
 impl Jobs {
-    /// Ends tasks of a job that have not begun; it is on the disk when this resolves. Returns those that it has ended.
+    /// Ends tasks of a job that have not begun; the change is on the disk when this resolves. Returns the tasks that it has
+    /// ended.
     pub(crate) async fn skip(&self, id: JobId, tasks: Vec<u64>) -> Result<Vec<u64>, ChangeError> {
         let this = self.clone();
         let skipping = self.supervisor.spawn_whole(async move {
@@ -24,7 +25,7 @@ impl Jobs {
                     } else if kind != JobKind::TASKS {
                         Err(ChangeError::NotSkippable(kind))
                     } else {
-                        // Its submission is yet to be heard of here.
+                        // The event of the job's submission is yet to be read here.
                         Ok(Vec::new())
                     }
                 }

@@ -1,4 +1,4 @@
-//! Jobs that this version cannot read or the store cannot write: nothing of them runs, and their owner can cancel them.
+//! Jobs that this version cannot read or the store cannot write: their tasks do not run, and their owner can cancel them.
 
 use model::{EventKind, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
@@ -11,15 +11,15 @@ use crate::clock::now;
 const UNKNOWN_KIND: JobKind = JobKind::new("unknown");
 
 impl Jobs {
-    /// Leaves jobs alone whose changes cannot be written. Runs for ever.
+    /// Stops the jobs whose changes cannot be written. Runs for ever.
     pub(crate) async fn follow_unwritable(self) {
         let mut unwritable = self.store.unwritable();
         loop {
-            // Some may have been found before this began.
+            // Some jobs may have been found before this task began.
             let jobs = unwritable.borrow_and_update().clone();
             for (id, error) in jobs {
                 self.store.unreadable().note_job(id, &error);
-                // It is not canceled in the store: the next term tries again.
+                // The store does not hold the cancellation: the next term tries again.
                 self.driver.input(|engine, now| engine.cancel(id, now));
             }
             if unwritable.changed().await.is_err() {
@@ -29,14 +29,14 @@ impl Jobs {
         }
     }
 
-    /// Cancels a job, under its lock, without reading it. Tells whether it was not over.
+    /// Cancels a job, under its lock, without reading it. Returns whether it was not over.
     pub(super) async fn cancel_unread(&self, id: JobId, why: String) -> Result<bool, ChangeError> {
         let is_changed = self.store.cancel_unread(id, now().at, why).await?;
         self.driver.input(|engine, now| engine.cancel(id, now));
         Ok(is_changed)
     }
 
-    /// A canceled job that cannot be read, as its events tell of it.
+    /// The record of a canceled job that cannot be read, from its events.
     pub(super) async fn unread_record(&self, id: JobId, why: ReadError) -> Result<JobRecord, ChangeError> {
         let (first, last) =
             (self.store.events(0, Some(id), 1).await?.pop(), self.store.last_events(id, 1).await?.pop());

@@ -1,4 +1,4 @@
-//! A service that was built without Kafka.
+//! Stands in for Kafka in a service that was built without it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::term::Term;
 use crate::workers::Workers;
 
-/// There is none.
+/// No value exists: the service has no Kafka.
 #[derive(Debug)]
 pub(crate) enum Kafka {}
 

@@ -1,4 +1,4 @@
-//! Records become jobs as bodies of `POST /v1/jobs` do.
+//! Turns records into jobs, as bodies of `POST /v1/jobs` do.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

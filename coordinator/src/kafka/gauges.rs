@@ -1,4 +1,4 @@
-//! Figures of Kafka that are read when they are asked for.
+//! Gauges of Kafka, read when the metrics are collected.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The parts that speak with Kafka.
+//! The parts that communicate with Kafka.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::pull_workers::PullWorkers;
 use crate::term::Term;
 use crate::workers::Workers;
 
-/// Kafka as the configuration names it.
+/// Kafka as the configuration describes it.
 #[derive(Debug)]
 pub(crate) struct Kafka {
     settings: Settings,
@@ -32,7 +32,7 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
-    /// None where no brokers are named. No broker is asked.
+    /// `None` where no brokers are named. Contacts no broker.
     pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
         if config.kafka_brokers.is_empty() {
             return Ok(None);
@@ -55,7 +55,7 @@ impl Kafka {
         metrics.register_collector(Box::new(gauges));
     }
 
-    /// How it goes, where the newest event has this number.
+    /// The state of the outbox and the inboxes; `latest_event` is the number of the newest event.
     pub(crate) fn stats(&self, latest_event: u64) -> KafkaStats {
         self.figures.stats(latest_event)
     }

@@ -1,4 +1,4 @@
-//! How long bodies may be that are passed on, and how long they may take to arrive.
+//! Bounds on the length of bodies that are passed on, and on the time of their arrival.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::http::{FORM_EXPANSION, REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES, 
 /// How long a body may take to arrive, unless it is a file.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest bodies that the leader takes.
+/// The longest bodies that the leader accepts, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     usual: usize,
@@ -27,7 +27,7 @@ impl Bounds {
         }
     }
 
-    /// Bytes, and how long they may take to arrive.
+    /// The most bytes of a body, and how long it may take to arrive.
     pub(super) fn of(self, size: BodySize) -> (usize, Duration) {
         match size {
             BodySize::Usual => (self.usual, BODY_TIMEOUT),

@@ -1,5 +1,5 @@
-//! A file on its way to the leader, which is too long to be held whole: it goes on as it comes, as fast as the leader takes
-//! it. Its beginning is kept, so that another leader can be asked as long as no more than that has come.
+//! A file on its way to the leader that is too long to be held whole: it is passed on as it arrives, as fast as the leader
+//! takes it. Its beginning is kept, so that another leader can be asked while no more than the beginning has arrived.
 
 use std::io;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use service::{ApiError, BodyBudget, Reservation};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes that are kept: more than the buffers between this process and a leader hold that takes nothing, so that a leader
-/// that hangs or is gone from the start costs the client nothing. A shorter file is held whole.
+/// Bytes that are kept: more than the buffers between this process and a leader hold that reads nothing, so that a leader that
+/// hangs or is gone from the start costs the client nothing. A shorter file is held whole.
 const KEPT_BYTES: usize = 16 << 20;
 
 /// Pieces that wait for the leader to take them.
@@ -37,7 +37,7 @@ pub(super) struct Upload {
 /// A part of the body of the request to the leader.
 enum Piece {
     Bytes(Bytes),
-    /// The end of the file, which a client that leaves does not reach.
+    /// The end of the file. A client that leaves before does not reach it.
     End,
 }
 
@@ -45,7 +45,7 @@ fn length_of(request: &HttpRequest) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether a body is longer than what is kept of it, as far as its head says.
+/// Whether a body is longer than the kept beginning, as far as the head of the request tells.
 pub(super) fn is_long(request: &HttpRequest) -> bool {
     length_of(request).is_none_or(|length| length > KEPT_BYTES as u64)
 }
@@ -75,12 +75,12 @@ impl Upload {
         })
     }
 
-    /// Whether all that has come is kept.
+    /// Whether all bytes that have arrived are kept.
     pub(super) fn is_there(&self) -> bool {
         self.read_bytes <= KEPT_BYTES
     }
 
-    /// For this process itself; only while [`Self::is_there`].
+    /// The body as a payload for a handler of this process; only while [`Self::is_there`].
     pub(super) fn into_payload(self) -> dev::Payload {
         let Self { kept, rest, is_read, .. } = self;
         let kept = stream::iter(kept.into_iter().map(Ok));
@@ -105,7 +105,7 @@ impl Upload {
         Ok(answered.await)
     }
 
-    /// Hands the file to the leader's request. Ends when all of it is, or when the request takes no more.
+    /// Passes the file to the leader's request. Ends when the file is complete, or when the request takes no more.
     async fn pump(&mut self, sender: mpsc::Sender<Piece>) -> Result<(), ApiError> {
         for piece in &self.kept {
             if sender.send(Piece::Bytes(piece.clone())).await.is_err() {
@@ -113,7 +113,7 @@ impl Upload {
             }
         }
         while !self.is_read {
-            // Before it is read: what has no place stays with the client.
+            // Reserved before the read: a piece without a place stays with the client.
             let Ok(place) = sender.reserve().await else { return Ok(()) };
             match timeout_at(self.until, self.rest.next()).await {
                 Ok(Some(Ok(piece))) => {
@@ -127,7 +127,7 @@ impl Upload {
                 Err(_) => return Err(ApiError::BodyTimeout(self.time)),
             }
         }
-        // A request that takes nothing any more has its answer.
+        // The leader has answered a request that takes nothing any more.
         let _ = sender.send(Piece::End).await;
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Upload {
     }
 }
 
-/// The body of the leader's request. It is cut off where the file is: an end that nobody has said must not look like one.
+/// The body of the leader's request. A cut-off file cuts the body off: it must not look complete.
 fn body(pieces: mpsc::Receiver<Piece>) -> Body {
     Body::wrap_stream(stream::unfold(Some(pieces), |pieces| async move {
         let mut pieces = pieces?;

@@ -1,4 +1,4 @@
-//! Heartbeats as they come from workers: bounds on their fields, and the leases that they list.
+//! Heartbeats of workers: bounds on their fields, and the leases that they list.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(super) fn held_lease(held: api::HeldLease) -> HeldLease {
     }
 }
 
-/// Lets leases last whose outcomes their workers keep because nothing can be stored here: the workers have done their part.
-/// Where the store takes changes, an outcome that does not arrive lets its lease expire.
+/// Prolongs leases whose outcomes wait at their workers because nothing can be stored here: the workers have done their part.
+/// While the store takes changes, a lease without an outcome expires.
 pub(super) fn keep_finished(driver: &Driver, finished: &[AttemptId]) {
     if finished.is_empty() || !driver.is_store_failing() {
         return;

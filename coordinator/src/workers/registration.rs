@@ -1,4 +1,4 @@
-//! One registered worker: its last heartbeat, and how and when it came.
+//! A registered worker: its last heartbeat, with the connection and the time of its arrival.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ const LEASES_PER_SLOT: u8 = 2;
 /// A worker that was seen this recently over an open connection lives: another process may not take its name.
 const NAME_HELD_FOR: Duration = Duration::from_millis(2_500);
 
-/// Where a heartbeat came from.
+/// The origin of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Where the worker takes leases.
+    /// The address at which the worker takes leases.
     pub(crate) address: SocketAddr,
-    /// The connection of the heartbeat.
+    /// The number of the connection of the heartbeat.
     pub(crate) connection: u64,
 }
 
-/// Where the leases of a worker go.
+/// The address and the process that get the leases of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) address: SocketAddr,
     pub(crate) boot_id: BootId,
 }
 
-/// One registered worker.
+/// A registered worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    /// In the engine of the present term; none while this coordinator does not lead.
+    /// The key in the engine of the present term; `None` while this coordinator does not lead.
     pub(crate) key: Option<WorkerKey>,
     pub(crate) address: SocketAddr,
     /// The last heartbeat, without the leases that it listed.
@@ -42,18 +42,18 @@ pub(crate) struct Registration {
     pub(super) connection: u64,
     /// Heartbeats in a row on that connection.
     pub(super) heartbeats_on_connection: u32,
-    /// When the connection closed, if it did after more than one heartbeat.
+    /// The time at which the connection closed, if it did after more than one heartbeat.
     pub(super) disconnected_at: Option<Instant>,
 }
 
 impl Registration {
-    /// Whether a heartbeat is of the process that registered, which may come from another of its host's addresses.
+    /// Whether a heartbeat comes from the registered process, which may use several addresses of its host.
     pub(super) fn is_same_process(&self, heartbeat: &Heartbeat) -> bool {
         let known = &self.heartbeat;
         known.boot_id == heartbeat.boot_id && known.slots == heartbeat.slots
     }
 
-    /// Whether the process lives that registered: it was seen lately over a connection that is open.
+    /// Whether the registered process lives: it was seen lately over a connection that is open.
     pub(super) fn is_alive(&self, now: Instant) -> bool {
         self.heartbeats_on_connection > 1
             && self.disconnected_at.is_none()
@@ -88,7 +88,7 @@ impl Registration {
     }
 }
 
-/// The labels of a worker's own, what it can do, and what stands for the programs that it runs.
+/// The labels of a worker: its own ones, its abilities, and those that stand for its programs.
 pub(super) fn all_labels(heartbeat: &Heartbeat) -> Labels {
     let ProgramAbilities { wasm, native, names } = &heartbeat.programs;
     let kinds = [(*wasm, ProgramKind::Wasm), (*native, ProgramKind::Native)];

@@ -1,10 +1,10 @@
-//! How many workers there are in each state.
+//! The number of workers in each state.
 
 use engine::Standing;
 
 use super::{Registration, Workers};
 
-/// Workers by state.
+/// Numbers of workers by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WorkerStates {
     pub(crate) ready: u64,

@@ -1,4 +1,4 @@
-//! How long a coordinator is waited for that is away, and how soon it is asked again.
+//! The time limits of requests to a coordinator that is away, and the pauses between them.
 
 use std::time::Duration;
 
@@ -6,16 +6,15 @@ use tokio::time::{Instant, sleep};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a coordinator may refuse or break off what is asked before the task fails: as long as a restart may take, and a
-/// little.
+/// How long a coordinator may refuse or break off requests before the task fails: a little longer than a restart takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// So often the patience begins anew, because a coordinator that had a request went away.
+/// How often the patience begins anew because a coordinator went away with a request.
 const MAX_BROKEN: u32 = 5;
-/// A coordinator that is away has not had a request for so long: longer than a connection takes to open.
+/// A request that fails later than this had reached a coordinator: no connection takes so long to open.
 const HAD_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a coordinator is waited for that is away, and how soon it is asked again.
+/// The remaining patience of one request, and the pause before its next try.
 #[derive(Debug)]
 pub(super) struct Patience {
     until: Instant,
@@ -29,7 +28,8 @@ impl Patience {
         Self { until: Instant::now() + PATIENCE, broken: 0, pause: FIRST_PAUSE, last_pause }
     }
 
-    /// Notes that a request which began then has failed. A coordinator that had it was there: it begins anew.
+    /// Notes the failure of a request that began at `begun_at`. The patience begins anew if the request had reached a
+    /// coordinator.
     pub(super) fn note(&mut self, begun_at: Instant) {
         if begun_at.elapsed() >= HAD_AFTER && self.broken < MAX_BROKEN {
             self.broken += 1;

@@ -1,5 +1,5 @@
-//! For how long attempts have waited for a coordinator: for what their tasks need, and for outputs to be taken. Their tasks do
-//! not compute meanwhile, so they grow no older.
+//! The time that attempts have waited for a coordinator: for the inputs of their tasks, and for uploads of outputs. Tasks do
+//! not compute meanwhile, so waiting does not add to the age of their lease.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,12 +13,12 @@ pub(super) struct Waits(Mutex<HashMap<AttemptId, Wait>>);
 
 #[derive(Debug, Default)]
 struct Wait {
-    /// Of waits that are over.
+    /// The sum of the waits that have ended.
     before: Duration,
     since: Option<Instant>,
 }
 
-/// An attempt that waits, for as long as this is there.
+/// Counts the time until it is dropped as waiting time of an attempt.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
     waits: &'a Waits,
@@ -31,7 +31,7 @@ impl Waits {
         Waiting { waits: self, attempt }
     }
 
-    /// Of all waits of an attempt, the present one included.
+    /// The sum of all waits of an attempt, the present one included.
     pub(super) fn total(&self, attempt: AttemptId) -> Duration {
         self.lock().get(&attempt).map_or(Duration::ZERO, Wait::total)
     }

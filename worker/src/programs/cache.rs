@@ -21,13 +21,13 @@ use crate::courier::{Courier, FetchError, piece_of};
 /// Executable and readable by the worker alone, writable by nobody.
 const MODE: u32 = 0o500;
 
-/// A file in the making is older than this only where its worker was killed: no task takes so long to begin.
+/// A temporary file older than this belongs to a killed worker: no task takes so long to begin.
 const LEFTOVER_AGE: Duration = Duration::from_hours(6);
 
-/// How soon a task that waits for another one's fetch notices that it was stopped.
+/// Interval at which a task that waits for another task's fetch checks whether it was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Fetches of one program wait for each other; so many programs are remembered.
+/// Programs whose locks are kept. The lock of a program makes its fetches wait for each other.
 const MAX_LOCKS: usize = 1_024;
 
 #[derive(Debug)]
@@ -62,30 +62,30 @@ impl ProgramCache {
         Ok(path)
     }
 
-    /// The longest file.
+    /// The longest file, in bytes.
     pub(crate) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 
-    /// Where files may be made that go when they are closed.
+    /// The directory, also for temporary files.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// A file that goes when it is dropped.
+    /// A temporary file, removed when dropped.
     pub(crate) fn temporary_file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(&self.directory)
     }
 
-    /// Removes a file that is not what its name says.
+    /// Removes a file whose content does not match its name.
     pub(crate) fn drop_file(&self, hash: ProgramHash) {
-        // It may be gone already.
+        // The file may be gone already.
         let _ = fs::remove_file(self.directory.join(hash.to_string()));
     }
 
     /// Marks a file as used now. Returns whether it is there.
     fn touch(&self, path: &Path) -> bool {
-        // Its times can be set by its owner although nobody may write to it.
+        // The owner may set the times of a file although nobody may write to it.
         File::open(path).is_ok_and(|file| {
             let _ = file.set_modified(SystemTime::now());
             true
@@ -101,7 +101,8 @@ impl ProgramCache {
     }
 
     async fn store(&self, hash: ProgramHash, mut response: Response, path: &Path) -> Result<(), FetchError> {
-        // The id of this process would not do as a name: a worker in another container, or the one before in this, has the same.
+        // The process id is no unique name: a worker in another container, or an earlier one in this container, may have the
+        // same.
         let name = format!("{hash}.");
         let part = Builder::new().prefix(&name).suffix(".part").tempfile_in(&self.directory);
         let mut part = part.map_err(FetchError::Local)?;
@@ -125,8 +126,8 @@ impl ProgramCache {
         part.into_temp_path().persist(path).map_err(|error| FetchError::Local(error.error))
     }
 
-    /// Removes the programs that were not used for the longest time until all fits, but not `keep`. Files on their way into
-    /// the cache, or out of it to a program, are left to those that made them, unless these ended without removing them.
+    /// Removes the programs that were not used for the longest time until the rest fits, but not `keep`. Files on their way
+    /// into the cache, or out of it to a program, are left to their makers, unless these ended without removing them.
     fn evict(&self, keep: &Path) -> io::Result<()> {
         let (mut programs, mut total) = (Vec::new(), 0);
         for entry in fs::read_dir(&self.directory)? {
@@ -154,7 +155,7 @@ impl ProgramCache {
     }
 }
 
-/// Waits for a fetch to end, which may wait for a coordinator; none when `stop` is set before.
+/// Waits for the end of a fetch, which may wait for a coordinator; `None` when `stop` is set before.
 fn lock_unless_stopped<'a>(lock: &'a Mutex<()>, stop: &AtomicBool) -> Option<MutexGuard<'a, ()>> {
     while !stop.load(Ordering::Relaxed) {
         match lock.try_lock() {

@@ -1,5 +1,4 @@
-//! What a program writes to stderr: shown soon after it is written while the program runs, and kept with the attempt when
-//! it has ended.
+//! The stderr of a program: reported while the program runs, and kept with the attempt when the program has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tracing::debug;
 
 use crate::courier::Courier;
 
-/// From one report of a program that runs to the next.
+/// Interval between reports of a running program.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -22,12 +21,12 @@ pub(crate) struct TaskLog<'a> {
     written: Arc<Written>,
 }
 
-/// What the slot's thread and the reports on the side share.
+/// The state that the slot's thread and the reporting task share.
 #[derive(Debug)]
 struct Written {
     worker: WorkerId,
     state: Mutex<State>,
-    /// Wakes the reports: there is news, or the end.
+    /// Wakes the reporting task: there is new output, or the program has ended.
     changed: Notify,
 }
 
@@ -36,7 +35,7 @@ struct State {
     tail: Vec<u8>,
     bytes: u64,
     is_new: bool,
-    /// A task of the runtime reports until the end.
+    /// Whether a task of the runtime reports until the end.
     is_reported: bool,
     has_ended: bool,
 }
@@ -48,7 +47,7 @@ impl<'a> TaskLog<'a> {
         Self { courier, path, written: Arc::new(Written::new(worker.clone())) }
     }
 
-    /// Takes what has been written, and has it reported: at once where the last report is long enough ago.
+    /// Takes a piece of stderr and has it reported, immediately if the last report is long enough ago.
     pub(crate) fn push(&mut self, chunk: &[u8]) {
         let mut state = self.written.state();
         state.bytes += chunk.len() as u64;
@@ -66,8 +65,8 @@ impl<'a> TaskLog<'a> {
         }
     }
 
-    /// Reports that the program has ended, before its outcome does where the coordinator is there. Nothing is said of a program
-    /// that wrote nothing.
+    /// Reports the end of the program, before its outcome if a coordinator is reachable. A program without stderr has no
+    /// report.
     pub(crate) fn end(self) {
         let report = {
             let mut state = self.written.state();
@@ -83,28 +82,28 @@ impl<'a> TaskLog<'a> {
 }
 
 impl Drop for TaskLog<'_> {
-    /// Ends the reports on the side also where the program's end is never told, as after a panic.
+    /// Ends the reporting task also where the end of the program is never reported, such as after a panic.
     fn drop(&mut self) {
         self.written.state().has_ended = true;
         self.written.changed.notify_one();
     }
 }
 
-/// Reports what is new while the program runs, at most once in [`INTERVAL`]. A coordinator that begins to lead gets all again:
-/// what was reported to the one before is lost with it, and the worker may be lost next.
+/// Reports new output while the program runs, at most once per [`INTERVAL`]. A new leader gets all output again: it does not
+/// have the reports to its predecessor, and the worker may be lost next.
 async fn report_until_the_end(courier: Arc<Courier>, path: Vec<String>, written: Arc<Written>) {
     let (path, mut epoch): (Vec<_>, _) = (path.iter().map(String::as_str).collect(), courier.epoch());
     while !written.has_ended() {
         if let Some(report) = written.news() {
             if let Err(error) = courier.send_report(&path, &report).await {
-                debug!(%error, "what a program writes to stderr was not taken");
+                debug!(%error, "the stderr of a program was not accepted");
                 written.renew();
             }
             sleep(INTERVAL).await;
         }
         tokio::select! {
             () = written.changed.notified() => (),
-            // The courier, which this holds, has the sender.
+            // There is no error: the courier, which this task holds, has the sender.
             Ok(()) = epoch.changed() => written.renew(),
         }
     }
@@ -115,13 +114,13 @@ impl Written {
         Self { worker, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// What is to be reported while the program runs.
+    /// The next report of the running program; `None` without new output.
     fn news(&self) -> Option<LogReport> {
         let mut state = self.state();
         (state.is_new && !state.has_ended).then(|| state.report(&self.worker, false))
     }
 
-    /// Has everything reported again.
+    /// Has all output reported again.
     fn renew(&self) {
         self.state().is_new = true;
         self.changed.notify_one();

@@ -35,11 +35,11 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Prepares the directory and asks the kernel what it contains programs with. None where this worker runs no program.
+    /// Prepares the directory and checks how the kernel can contain programs. `None` where this worker runs no program.
     ///
     /// # Errors
-    /// Programs that the operator asks for cannot be run here: the file of names is wrong, the directory cannot be used,
-    /// or the kernel lacks what contains them.
+    /// Programs that the operator asks for cannot be run here: the file of names is wrong, the directory cannot be used, or the
+    /// kernel cannot contain them.
     pub(crate) fn open(config: &Config, courier: Arc<Courier>) -> anyhow::Result<Option<Arc<Self>>> {
         let named = match &config.programs {
             Some(file) => names::read(file).with_context(|| format!("read {} (DIVVY_PROGRAMS)", file.display()))?,
@@ -69,7 +69,7 @@ impl Programs {
         Ok(Some(Arc::new(Self { sandbox, cache, named, courier, abilities, max_memory_bytes })))
     }
 
-    /// What it announces.
+    /// The abilities that heartbeats announce.
     pub(crate) fn abilities(&self) -> &ProgramAbilities {
         &self.abilities
     }

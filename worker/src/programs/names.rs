@@ -1,4 +1,4 @@
-//! `DIVVY_PROGRAMS`: the programs that the worker's operator has put there.
+//! `DIVVY_PROGRAMS`: the programs that the worker's operator has installed.
 //!
 //! ```toml
 //! [program.render]
@@ -18,7 +18,7 @@ use model::{ProgramName, toml_error};
 use sandbox::{Limits, NamedCommand};
 use serde::Deserialize;
 
-/// The longest file.
+/// The longest file of names, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ struct Entry {
     processes: Option<u32>,
 }
 
-/// One named program.
+/// A named program.
 #[derive(Debug)]
 pub(crate) struct NamedProgram {
     pub(crate) command: NamedCommand,
@@ -71,7 +71,7 @@ impl NamedPrograms {
 }
 
 impl NamedProgram {
-    /// The limits of a task, as far as the operator has set others.
+    /// Applies the limits that the operator has set to those of a task.
     pub(crate) fn limit(&self, limits: &mut Limits) {
         limits.memory_bytes = self.memory_bytes.map_or(limits.memory_bytes, |most| limits.memory_bytes.min(most));
         limits.scratch_bytes = self.scratch_bytes.unwrap_or(limits.scratch_bytes);

@@ -14,11 +14,12 @@ use super::Programs;
 use super::run::{Owner, from_fetch};
 use crate::courier::Content;
 
-/// What is read of a file at once.
+/// Bytes of one read of a file.
 const PIECE_BYTES: usize = 256 * 1024;
 
 impl Programs {
-    /// Hands an output in; what the outcome refers to it by. Goes on until the coordinator has it or the attempt is stopped.
+    /// Uploads an output and returns the reference for the outcome. Goes on until the coordinator has it or the attempt is
+    /// stopped.
     pub(super) fn hand_in(
         &self,
         owner: Owner<'_>,
@@ -38,7 +39,7 @@ impl Programs {
     }
 }
 
-/// Reads a file once, for what it is announced with.
+/// Reads a file once for its length, its hash and whether it is UTF-8.
 fn examine(owner: Owner<'_>, file: &File, stop: &AtomicBool) -> Result<OutputObject, ExecuteError> {
     let unreadable = |error: io::Error| ExecuteError::Broken(format!("its stdout cannot be read again: {error}"));
     let (mut digest, mut check, mut bytes) = (Sha256::new(), TextCheck::default(), 0);

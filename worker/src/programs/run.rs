@@ -1,4 +1,4 @@
-//! One lease of a `program` job: its tasks, one after the other.
+//! Runs one lease of a `program` job: its tasks, one after the other.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,16 +17,16 @@ use super::Programs;
 use super::log::TaskLog;
 use crate::courier::{FetchError, piece_of};
 
-/// The longest answer with inputs: a job's body is not longer, unless its coordinator says so.
+/// The longest answer with inputs, in bytes: a job's body is not longer, unless its coordinator allows more.
 const MAX_INPUT_BYTES: usize = 256 << 20;
 
 /// The end of stderr that stands in an error, so that all of the error fits where it is kept.
 const SHOWN_STDERR_BYTES: usize = 600;
 
-/// From SIGTERM to SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Whose tasks are run.
+/// The worker, the job and the attempt whose tasks run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner<'a> {
     pub(crate) worker: &'a WorkerId,
@@ -162,8 +162,8 @@ impl Programs {
         Ok(output)
     }
 
-    /// Runs an uploaded program. A file that was changed on disk is fetched once again, and so is one that was removed to make
-    /// room for others before it was opened.
+    /// Runs an uploaded program. A file that was changed on disk is fetched once again, and so is a file that was removed to
+    /// make room for others before it was opened.
     fn run_uploaded(
         &self,
         owner: Owner<'_>,
@@ -197,7 +197,7 @@ impl Programs {
         }
     }
 
-    /// The outputs of all other tasks, in a file that goes when this is dropped.
+    /// The outputs of all other tasks, in a file that is removed when dropped.
     fn outputs(&self, owner: Owner<'_>, stop: &AtomicBool) -> Result<NamedTempFile, ExecuteError> {
         let _noted = self.courier.waiting(owner.attempt);
         let path = ["worker", "jobs", &owner.job.to_string(), "outputs"];
@@ -220,7 +220,7 @@ impl Programs {
     }
 }
 
-/// Whether the file in the cache is the reason, and not the program.
+/// Whether the file in the cache caused the failure, and not the program.
 fn is_of_file(reason: &Reason, path: &Path) -> bool {
     // A compiler reads the file as its input.
     let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. } | Reason::BadCall { .. });
@@ -236,7 +236,7 @@ fn is_wasm(path: &Path) -> io::Result<bool> {
 pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     match error {
         FetchError::Stopped => ExecuteError::Stopped,
-        // The program, or the job, is gone: no other worker would get it.
+        // The program, or the job, is gone: no other worker could fetch it.
         FetchError::Refused { .. } | FetchError::TooLong(_) => ExecuteError::Failed(error.to_string()),
         FetchError::Unreachable(_) | FetchError::Absent(_) | FetchError::Local(_) => {
             ExecuteError::Broken(error.to_string())
@@ -250,7 +250,7 @@ fn from_failure(failure: Failure) -> ExecuteError {
     let is_clients = matches!(reason, Reason::NotExecutable { .. });
     match reason.blame() {
         Blame::Stopped => ExecuteError::Stopped,
-        // Not `Unsupported`, which costs no attempt: what a program brings about here must not be tried for ever.
+        // Not `Unsupported`, which costs no attempt: a failure that a program causes must not be retried for ever.
         Blame::Worker if !is_clients => ExecuteError::Broken(reason.to_string()),
         Blame::Worker | Blame::Program => ExecuteError::Failed(with_stderr(&reason, &stderr_tail)),
     }

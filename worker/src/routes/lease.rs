@@ -34,7 +34,7 @@ pub(super) async fn revoke(
     state.token.demand(&request)?;
     let message = || "must be the id of an attempt".to_owned();
     let attempt = path.parse().map_err(|_| ApiError::InvalidField { field: "attempt", message: message() })?;
-    // A coordinator of an earlier release sends none.
+    // A coordinator of an earlier release sends no epoch.
     if let Some(epoch) = Query::parse(request.query_string())?.parsed::<u64>("epoch")? {
         state.see(epoch)?;
     }
@@ -63,7 +63,7 @@ async fn run_held(state: &State, lease: LeaseRequest) -> Result<HttpResponse, Ap
     }
 }
 
-/// Computes for as long as this request lasts.
+/// Computes a lease for as long as this request lasts.
 async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, ApiError> {
     let observation = state.metrics.lease();
     let outcome = compute(state, lease).await;

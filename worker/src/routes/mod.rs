@@ -29,12 +29,12 @@ pub(crate) struct State {
     /// Makes the announcer send heartbeats now.
     pub(crate) asked: watch::Sender<()>,
     pub(crate) metrics: WorkerMetrics,
-    /// The memory of all leases that arrive.
+    /// The memory budget of arriving leases.
     pub(crate) bodies: BodyBudget,
 }
 
 impl State {
-    /// Notes the epoch of a coordinator that asks for something.
+    /// Notes the epoch of a request's coordinator.
     fn see(&self, epoch: u64) -> Result<(), ApiError> {
         self.epoch.see(epoch).map_err(|error| {
             self.metrics.epoch_refused();

@@ -1,4 +1,4 @@
-//! `GET /sum-of-primes?a&b`: answers alone, without a coordinator, on one slot. Where there is a token it is demanded: a
+//! `GET /sum-of-primes?a&b`: computes without a coordinator, on one slot. Requires the worker token where one is set: a
 //! stranger could keep the slots from the coordinator.
 
 use std::num::NonZeroU64;

@@ -15,7 +15,7 @@ use super::jobs::{MAX_LOOKED_AT, filter, find, oldest};
 use super::page::{PageError, Visit, html, see_other};
 use crate::jobs::{Action, ChangeError};
 
-/// Jobs that the question shows.
+/// Jobs that a confirmation page shows.
 const SHOWN: usize = 10;
 
 pub(super) async fn act(
@@ -34,7 +34,7 @@ pub(super) async fn act(
     }
 }
 
-/// The question before one job changes.
+/// The confirmation page of a change of one job.
 pub(super) async fn ask_of_one(
     state: Data<State>,
     path: Path<(String, String)>,
@@ -48,7 +48,7 @@ pub(super) async fn ask_of_one(
     Ok(html(StatusCode::OK, &job_question_page(&visit.viewer(""), &state.view(record), action.name())))
 }
 
-/// The question, with how many jobs would change.
+/// The confirmation page of a bulk change, with the number of jobs that would change.
 pub(super) async fn ask(
     state: Data<State>,
     path: Path<String>,
@@ -66,16 +66,16 @@ pub(super) async fn ask(
     Ok(html(StatusCode::OK, &bulk_page(&visit.viewer(""), &change)))
 }
 
-/// The jobs that a query finds.
+/// The jobs that match a query.
 #[derive(Default)]
 struct Counted {
     count: u64,
-    /// Whether there may be more.
+    /// Whether there may be more jobs.
     is_more: bool,
     newest: Vec<Job>,
 }
 
-/// A text is looked for job by job, as far as that may go.
+/// Counts the jobs of a query. A text is searched job by job, up to a bound.
 async fn count(state: &State, query: &JobQuery) -> Result<Counted, ApiError> {
     let most = usize::try_from(MAX_LOOKED_AT).unwrap_or(usize::MAX);
     let found = find(state, query, if query.text.is_some() { most } else { SHOWN }).await?;
@@ -109,7 +109,8 @@ pub(super) async fn act_on_all(
     Ok(see_other(&format!("/jobs?{}&done={}&{}", query.filter(), action.name(), outcome.unwrap_or_default())))
 }
 
-/// A text or a time is no filter of the store: the jobs are found and changed page by page.
+/// Changes the jobs of a query with a text or a time, which the store cannot filter by: jobs are found and changed page by
+/// page.
 async fn act_on_found(state: &State, mut query: JobQuery, action: Action) -> Result<Changed, ApiError> {
     let mut total = Changed { matched: 0, changed: 0 };
     loop {
@@ -134,7 +135,7 @@ fn query(request: &HttpRequest) -> Result<JobQuery, ApiError> {
     Ok(query)
 }
 
-/// The query for the jobs that an action changes; none where the filter's states have none of them.
+/// The query for the jobs that an action changes; `None` where none of the filter's states can change by it.
 fn changing(query: &JobQuery, action: Action) -> Option<JobQuery> {
     use JobState::{Canceled, Failed, Paused, Queued, Running};
     let able: &[JobState] = match action {

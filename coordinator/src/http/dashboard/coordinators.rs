@@ -1,4 +1,4 @@
-//! `/grid/coordinators`: the coordinators that live. Each answers for all, also while none leads.
+//! `/grid/coordinators`: the live coordinators. Each coordinator answers for all, also while none leads.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -13,7 +13,7 @@ use super::page::{PageError, Visit, html};
 pub(super) async fn list(state: Data<State>, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     let coordinators = state.members.list().await.map_err(from_read)?;
-    // The ticks are the leader's, which tell nothing of a standby: there the page asks for itself with each of them.
+    // The ticks come from the leader and tell nothing of a standby: there the page reloads with each tick.
     let version = match state.role.term() {
         Some(_) => dashboard.snapshot(&state).await.map(|snapshot| dashboard.version(&snapshot)).unwrap_or_default(),
         None => String::new(),

@@ -1,4 +1,4 @@
-//! `/jobs/{id}`: one job.
+//! `/jobs/{id}`: a job.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Path};
@@ -17,7 +17,7 @@ use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
 use crate::programs::is_program;
 
-/// Tasks of a page.
+/// Tasks per page.
 const TASKS: usize = 100;
 
 /// Events that the page shows.
@@ -40,7 +40,7 @@ async fn shown(state: &State, path: &str, query: &str, visit: &Visit) -> Result<
     let version = dashboard.version_of_stored(state).await?;
     let id = job_id(path)?;
     let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
-    // Only the leader knows why a job waits.
+    // Only the leader knows the reason why a job waits.
     let explanation = match state.role.term().filter(|_| !record.state.is_over()) {
         Some(term) => term.jobs.explain(id).await.map_err(from_read)?,
         None => None,
@@ -55,7 +55,7 @@ async fn shown(state: &State, path: &str, query: &str, visit: &Visit) -> Result<
     Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
 }
 
-/// The result, to be kept as a file.
+/// The result, as a file to download.
 pub(super) async fn result(state: Data<State>, path: Path<String>) -> Result<HttpResponse, PageError> {
     let id = job_id(&path).map_err(PageError::of_jobs)?;
     let result = state.store.result_stream(id).await.map_err(from_read)?;
@@ -80,7 +80,7 @@ async fn tasks_of(state: &State, record: &JobRecord, query: &str) -> Result<Opti
     Ok(page.map(|page| TaskList { page, state: wanted, first }))
 }
 
-/// The stderr of the task that the address names, else of one of the page that has failed or runs, else of the first.
+/// The stderr of the task that the address names, else of a failed or running task of the page, else of the first task.
 async fn stderr_of(
     state: &State,
     job: &Job,

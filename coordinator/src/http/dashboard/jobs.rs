@@ -17,29 +17,29 @@ use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
 use crate::clock::now;
 
-/// Jobs of a page.
+/// Jobs per page.
 const PAGE: usize = 50;
 
 /// Jobs whose end a browser may wait for.
 const MAX_AWAITED: usize = 50;
 
-/// Jobs read at a time while a text is looked for, and the most that one request looks at.
+/// Jobs read at a time during the search for a text, and the most jobs that one request examines.
 const LOOKED_AT_ONCE: usize = 1_000;
 pub(super) const MAX_LOOKED_AT: u64 = 20_000;
 
-/// Jobs that a query found.
+/// Jobs that match a query.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) records: Vec<JobRecord>,
-    /// Where to go on.
+    /// The place of the next page.
     pub(super) next: Option<Cursor>,
-    /// Jobs that were looked at, where the search ended there.
+    /// Number of examined jobs, where the search ended at its bound.
     pub(super) gave_up_after: Option<u64>,
 }
 
 pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
-    // Before the jobs are read: a change after it makes another version.
+    // Taken before the jobs are read: a later change makes another version.
     let version = dashboard.version_of_stored(&state).await?;
     let (query, error) = match JobQuery::parse(request.query_string()) {
         Ok(query) => (query, None),
@@ -71,7 +71,7 @@ fn changed(query: &str) -> Option<String> {
     bulk_outcome(field("done")?, field("changed")?.parse().ok()?, field("matched")?.parse().ok()?)
 }
 
-/// The states of the jobs that a browser waits for, as JSON: those that are over.
+/// Of the jobs that a browser waits for, the states of those that are over, as JSON.
 pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
     let ids = fields.iter().filter(|(name, _)| name == "id").take(MAX_AWAITED);
@@ -99,19 +99,19 @@ struct Ended {
     state: &'static str,
 }
 
-/// The filter of a query as the store knows it: text and time are looked at job by job.
+/// A query's filter in the store's terms: text and time are compared job by job.
 pub(super) fn filter(query: &JobQuery) -> Result<JobFilter, InvalidJob> {
     let kind = query.kind.map(|kind| workloads::kind(kind).map(|known| known.name())).transpose()?;
     let tags = query.tags.iter().map(|text| tag(text));
     Ok(JobFilter { states: query.states.clone(), kind, tags: tags.collect() })
 }
 
-/// When the oldest job may have been submitted that fits a query.
+/// The earliest submission of a job that matches a query.
 pub(super) fn oldest(query: &JobQuery) -> Option<Timestamp> {
     query.since.and_then(|since| now().at.checked_sub(since.age).ok())
 }
 
-/// The newest jobs that fit a query, at most `limit`, from its page on.
+/// The newest jobs that match a query, at most `limit`, from its page on.
 pub(super) async fn find(state: &State, query: &JobQuery, limit: usize) -> Result<Found, ApiError> {
     let filter = filter(query).map_err(from_invalid)?;
     let invalid = |_| ApiError::InvalidField { field: "page", message: "is not a page of this list".to_owned() };
@@ -152,7 +152,7 @@ fn is_older(record: &JobRecord, oldest: Option<Timestamp>) -> bool {
     oldest.is_some_and(|oldest| record.submitted_at < oldest)
 }
 
-/// Whether a text, in lower case, is in the id, the kind, the parameters, a tag, the output's name or the error.
+/// Whether a text, in lower case, occurs in the id, the kind, the parameters, a tag, the output's name or the error.
 fn contains(record: &JobRecord, text: &str) -> bool {
     let has = |words: &str| words.to_lowercase().contains(text);
     has(&record.id.to_string())

@@ -1,5 +1,5 @@
-//! `/live`: the stream that a browser keeps open, one for all its tabs. Each second it carries the versions that pages
-//! can have now; a page that shows another version asks for itself again.
+//! `/live`: a stream that a browser keeps open, one for all its tabs. Each second it carries the present versions of the pages;
+//! a page with another version reloads.
 
 use std::convert::Infallible;
 
@@ -14,14 +14,14 @@ use super::overview::dashboard_of;
 use super::page::PageError;
 use crate::members::Leader;
 
-/// Ticks that may wait for a slow browser: only the last counts.
+/// Ticks that may wait for a slow browser: only the last one counts.
 const WAITING: usize = 2;
 
 pub(super) async fn ticks(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let ticks = dashboard_of(&state)?.ticks();
     let (sender, receiver) = mpsc::channel(WAITING);
     actix_web::rt::spawn(async move {
-        // The browser may go, which ends the stream.
+        // The browser may leave, which ends the stream.
         let _ = send(&state, ticks, &sender).await;
     });
     Ok(Sse::from_infallible_receiver(receiver).respond_to(&request).map_into_boxed_body())
@@ -35,11 +35,11 @@ async fn send(
     let mut leaders = state.members.leader();
     let own = state.members.own().id;
     let leads_at_first = leaders.borrow_and_update().as_ref().map(|leader| leader.epoch);
-    // Its pages have other versions than these ticks: the browser is to come back and listen to it.
+    // The leader's pages have other versions than these ticks: the browser reconnects and gets the leader's.
     let is_superseding = |leader: &Option<Leader>| {
         leader.as_ref().is_some_and(|leader| leader.id != own && Some(leader.epoch) != leads_at_first)
     };
-    // The browser learns immediately that the stream is there.
+    // The browser learns immediately that the stream is open.
     browser.send(sse::Event::Comment(ByteString::from_static("open"))).await.ok()?;
     loop {
         tokio::select! {

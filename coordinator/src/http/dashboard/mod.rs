@@ -1,4 +1,4 @@
-//! The pages for people: thin handlers that gather what the crate `dashboard` renders, from the same views as the API.
+//! The dashboard: thin handlers that gather the data of the pages, which the crate `dashboard` renders, from the API's views.
 
 mod actions;
 mod assets;
@@ -28,7 +28,7 @@ pub(crate) use upload::OVERHEAD_BYTES as UPLOAD_OVERHEAD_BYTES;
 
 use page::refused;
 
-/// The routes of the pages. Each coordinator has what is stored; what happens now the leader knows best.
+/// The routes of the pages. Every coordinator has the stored data; the leader knows best what runs now.
 const ROUTES: &[Route] = &[
     Route::page("GET", "/", Right::Read, refused).by_leader_if_any(),
     Route::page("GET", "/task-stream", Right::Read, refused).by_leader_if_any(),
@@ -42,7 +42,7 @@ const ROUTES: &[Route] = &[
     Route::page("GET", "/jobs/{id}/{action}", Right::Submit, refused).by_leader_if_any(),
     Route::page("POST", "/jobs/{id}/{action}", Right::Submit, refused).by_leader().repeatable(),
     Route::page("GET", "/submit", Right::Read, refused),
-    // Its key makes it the same submission each time.
+    // The form's key makes a repeated request the same submission.
     Route::page("POST", "/submit", Right::Submit, refused).form().by_leader().repeatable(),
     Route::page("POST", "/submit/program", Right::Programs, refused).file().by_leader().repeatable(),
     Route::page("GET", "/grid/workers", Right::Read, refused).by_leader_if_any(),

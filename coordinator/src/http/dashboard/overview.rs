@@ -1,4 +1,4 @@
-//! `/`: what the grid does.
+//! `/`: the overview of the grid.
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -23,7 +23,7 @@ pub(super) async fn show(state: Data<State>, visit: Visit) -> Result<HttpRespons
     Ok(html(StatusCode::OK, &overview_page(&visit.viewer(&dashboard.version(&snapshot)), &overview)))
 }
 
-/// The routes are there only with it.
+/// The dashboard's state; its routes exist only with it.
 pub(super) fn dashboard_of(state: &State) -> Result<&Dashboard, ApiError> {
     state.dashboard.as_ref().ok_or_else(|| ApiError::Unavailable("the dashboard is off".to_owned()))
 }

@@ -12,7 +12,7 @@ use service::{Access, ApiError, Caller, Right, mark_not_leading};
 
 use crate::clock::now;
 
-/// Nothing from another host, no script or style in the page itself, and no frame around it.
+/// No content of other hosts, no script or style in the page itself, and no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -49,21 +49,21 @@ impl FromRequest for Visit {
     }
 }
 
-/// An error of a page, answered as a page.
+/// An error that is answered as a page.
 #[derive(Debug)]
 pub(super) struct PageError {
     error: ApiError,
-    /// The page to go on with, and what the link to it says.
+    /// The path and the text of the link on the page.
     back: (String, &'static str),
 }
 
 impl PageError {
-    /// An error whose page leads to `path`.
+    /// An error whose page links to `path`.
     pub(super) fn with_way(error: ApiError, path: impl Into<String>, name: &'static str) -> Self {
         Self { error, back: (path.into(), name) }
     }
 
-    /// An error about a job, whose page leads to the list of jobs.
+    /// An error about a job, whose page links to the list of jobs.
     pub(super) fn of_jobs(error: ApiError) -> Self {
         Self::with_way(error, "/jobs", "To the list of jobs")
     }
@@ -125,14 +125,14 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-/// The answer to a request for a page that did not come to its handler: without a token, the way to sign in.
+/// The answer to a request for a page that was refused before its handler: without a token, a redirect to the sign-in.
 pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
     if matches!(error, ApiError::NoToken) {
         let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
         return see_other(&format!("/sign-in?{next}"));
     }
     let error = if matches!(error, ApiError::Forbidden(_)) {
-        // The cookie stays; the page says which right is missing.
+        // The cookie stays; the page names the missing right.
         PageError::with_way(error, "/sign-in", "Sign in with another token")
     } else if target.starts_with("/jobs/") {
         PageError::of_jobs(error)
@@ -141,7 +141,7 @@ pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
     };
     let mut response = error.error_response();
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    // At an address without a page the answer is a problem for clients that do not prefer a page.
+    // At an address without a page, clients that do not prefer HTML get a problem document.
     response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
     response
 }
@@ -156,7 +156,7 @@ pub(super) fn html(status: StatusCode, markup: &Markup) -> HttpResponse {
         .body(markup.0.clone())
 }
 
-/// After a form: the browser asks for another page.
+/// The answer to a form: redirects the browser to another page.
 pub(super) fn see_other(path: &str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, path))

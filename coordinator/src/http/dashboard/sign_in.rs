@@ -12,7 +12,7 @@ use service::{Access, TOKEN_COOKIE, parse_form, read_body};
 use super::super::State;
 use super::page::{PageError, Visit, html, see_other};
 
-/// The longest form: a token and a path.
+/// The longest form, in bytes: a token and a path.
 const MAX_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -57,7 +57,7 @@ pub(super) async fn sign_out(state: Data<State>) -> HttpResponse {
     with_cookie(see_other("/sign-in"), &format!("{}; Max-Age=0", cookie("", state.has_tls)))
 }
 
-/// A cookie for this origin's own pages, until the browser ends. A known token is of letters, digits and `_`.
+/// A cookie for this origin's own pages, until the browser exits. A known token consists of letters, digits and `_`.
 fn cookie(token: &str, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
     format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}")
@@ -70,7 +70,7 @@ fn with_cookie(mut response: HttpResponse, cookie: &str) -> HttpResponse {
     response
 }
 
-/// A path of this origin, or the overview: a link must not lead from the form to another site.
+/// A path of this origin, else the overview: a link must not lead from the form to another site.
 fn own_path(next: &str) -> &str {
     let is_own = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\n', '\r', '\t']);
     if is_own { next } else { "/" }

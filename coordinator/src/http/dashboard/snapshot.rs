@@ -1,5 +1,5 @@
-//! The grid as the pages show it: made once a second at most, however many look, and by nobody when nobody looks. The
-//! history is sampled all the time.
+//! The grid as the pages show it: a snapshot at most once a second for all viewers, and none without viewers. The history is
+//! sampled all the time.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -23,29 +23,29 @@ use super::super::errors::from_read;
 use super::super::{stats, workers};
 use crate::clock::now;
 
-/// How old a snapshot may be.
+/// The age up to which a snapshot is served.
 const FRESH: Duration = Duration::from_millis(950);
 
-/// Time between two samples of the history, and how many are kept: an hour.
+/// Interval between samples of the history, and the number of samples that are kept: an hour.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_SAMPLES: usize = 720;
 
-/// Leases that are older are asked for: shorter ones end with a word.
+/// Leases older than this are compared with the engine's: the ends of shorter ones are noted.
 const SWEPT_AFTER: Duration = Duration::from_secs(10);
 
 /// Running jobs that the overview lists.
 const SHOWN_RUNNING: usize = 12;
 
-/// Jobs that no worker can run, of which the overview tells.
+/// Jobs that no worker can run and that the overview shows.
 const SHOWN_STUCK: usize = 9;
 
-/// Reasons of failures that the overview tells of, and one more that says that there are more.
+/// Reasons of failures that the overview shows, and one more to show that there are more.
 const SHOWN_REASONS: usize = 4;
 
-/// How long the overview tells of a failed job.
+/// How long the overview shows a failed job.
 const FAILED_LATELY: Duration = Duration::from_hours(1);
 
-/// The newest failed jobs that are looked at, for failures of which this coordinator has not heard.
+/// The newest failed jobs that are examined, for failures that other coordinators have recorded.
 const LOOKED_AT_FAILED: usize = 100;
 
 /// The grid at one moment.
@@ -56,12 +56,12 @@ pub(super) struct Snapshot {
     changes: u64,
     content: u64,
     pub(super) version: u64,
-    /// The number of the newest event when it was taken.
+    /// The number of the newest event at the time of the snapshot.
     latest_event: u64,
-    /// None while this coordinator does not lead: only the leader knows them.
+    /// The figures of the grid; `None` while this coordinator does not lead: only the leader has them.
     pub(super) stats: Option<Stats>,
     pub(super) workers: Vec<WorkerSummary>,
-    /// Slots of all workers, also of simulated ones: those that compute, and all.
+    /// Busy slots and all slots, simulated workers included.
     pub(super) slots: (u64, u64),
     pub(super) running: Vec<Job>,
     pub(super) stuck: Vec<Job>,
@@ -71,13 +71,13 @@ pub(super) struct Snapshot {
 /// The state that all pages share.
 #[derive(Debug)]
 pub(crate) struct Dashboard {
-    /// Tells the versions of one coordinator from those of another.
+    /// Distinguishes the versions of one coordinator from those of another.
     instance: u32,
     last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
-    /// Changes of what snapshots show.
+    /// How often requests have changed the content of snapshots.
     changes: AtomicU64,
     history: Mutex<VecDeque<Sample>>,
-    /// The versions of the last snapshot; changes once a second while somebody listens.
+    /// The versions of the last snapshot; they change once a second while a browser listens.
     ticks: watch::Sender<String>,
 }
 
@@ -99,9 +99,9 @@ impl Dashboard {
         }
     }
 
-    /// The grid as it was less than a second ago.
+    /// A snapshot of the grid that is less than a second old.
     pub(super) async fn snapshot(&self, state: &State) -> Result<Arc<Snapshot>, ApiError> {
-        // Held while it is made: those that ask meanwhile get the same.
+        // Held while the snapshot is made: concurrent callers get the same one.
         let mut last = self.last.lock().await;
         // Before it is made: a change that comes meanwhile has the next page make another one.
         let changes = self.changes.load(Ordering::Relaxed);
@@ -113,18 +113,18 @@ impl Dashboard {
         Ok(snapshot)
     }
 
-    /// Has the next page show a change that was made just now.
+    /// Makes the next page show a change that was made just now.
     pub(crate) fn outdate(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The name of a snapshot's version.
+    /// The version of a snapshot as text.
     pub(super) fn version(&self, snapshot: &Snapshot) -> String {
         format!("{:x}-{}", self.instance, snapshot.version)
     }
 
-    /// The version of a page of what is stored. A coordinator that does not lead shows nothing beside that, so that its
-    /// page is as old as the newest event.
+    /// The version of a page of stored data. A coordinator that does not lead shows only stored data, so that the version of
+    /// its page is the newest event.
     pub(super) async fn version_of_stored(&self, state: &State) -> Result<String, ApiError> {
         if state.role.term().is_none() {
             return Ok(version_of_event(*state.store.latest_event().borrow()));
@@ -132,7 +132,7 @@ impl Dashboard {
         Ok(self.version(&*self.snapshot(state).await?))
     }
 
-    /// The versions of all pages that show what a snapshot shows.
+    /// The versions of all pages with content of a snapshot.
     fn versions(&self, snapshot: &Snapshot) -> String {
         format!("{} {}", self.version(snapshot), version_of_event(snapshot.latest_event))
     }
@@ -145,7 +145,7 @@ impl Dashboard {
         self.ticks.subscribe()
     }
 
-    /// The figures are the leader's.
+    /// Adds a sample to the history while this coordinator leads: only the leader has the figures.
     fn sample(&self, state: &State) {
         let Some(term) = state.role.term() else { return };
         let (running, runnable, (tasks_per_second, _)) = term
@@ -161,7 +161,7 @@ impl Dashboard {
     }
 }
 
-/// Samples the history, and takes a snapshot a second while somebody listens. Runs for ever.
+/// Samples the history, and takes a snapshot a second while a browser listens. Runs for ever.
 pub(crate) async fn run(state: Data<State>) {
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -175,7 +175,7 @@ pub(crate) async fn run(state: Data<State>) {
         }
         sweep_leases(&state);
         if dashboard.ticks.receiver_count() > 0 {
-            // A failed read is tried again a second later.
+            // A failed read is repeated a second later.
             if let Ok(snapshot) = dashboard.snapshot(&state).await {
                 dashboard.ticks.send_replace(dashboard.versions(&snapshot));
             }
@@ -183,7 +183,7 @@ pub(crate) async fn run(state: Data<State>) {
     }
 }
 
-/// Ends the leases in the log that the engine has not any more, such as those of a worker that is lost.
+/// Ends the leases in the log that the engine no longer has, such as those of a lost worker.
 fn sweep_leases(state: &State) {
     let now = Instant::now();
     let Some(old) = now.checked_sub(SWEPT_AFTER) else { return };
@@ -240,7 +240,7 @@ fn slots(state: &State, workers: &[WorkerSummary]) -> (u64, u64) {
     (busy.min(all), all)
 }
 
-/// Jobs that no worker can run, one of each sort.
+/// Jobs that no worker can run, one for each set of requirements.
 async fn stuck(state: &State) -> Result<Vec<Job>, ApiError> {
     let Some(term) = state.role.term() else { return Ok(Vec::new()) };
     let mut stuck = Vec::new();
@@ -251,7 +251,7 @@ async fn stuck(state: &State) -> Result<Vec<Job>, ApiError> {
     Ok(stuck)
 }
 
-/// The jobs that failed last, by when they failed.
+/// The jobs that failed last, by the time of their failure.
 async fn failed(state: &State) -> Result<Vec<Failures>, ApiError> {
     let lately = now().at.checked_sub(FAILED_LATELY).unwrap_or(Timestamp::MIN);
     let heard_of = state.role.term().map(|term| term.driver.failed_lately()).unwrap_or_default();
@@ -261,7 +261,7 @@ async fn failed(state: &State) -> Result<Vec<Failures>, ApiError> {
         if failed.iter().any(|record| record.id == id) {
             continue;
         }
-        // It may be retried or forgotten.
+        // The job may have been retried or forgotten.
         let record = state.store.job_if_readable(id).await.map_err(from_read)?;
         failed.extend(record.filter(|record| record.state == JobState::Failed));
     }
@@ -271,7 +271,7 @@ async fn failed(state: &State) -> Result<Vec<Failures>, ApiError> {
     Ok(by_reason.map(|(newest, others)| Failures { newest: state.view(newest), others, is_more }).collect())
 }
 
-/// The first job of each kind and error, and how many others have the same.
+/// The first job for each kind and error, and the number of others with the same.
 fn by_reason(failed: Vec<JobRecord>) -> Vec<(JobRecord, u64)> {
     let mut reasons: Vec<(JobRecord, u64)> = Vec::new();
     for record in failed {
@@ -293,7 +293,7 @@ async fn records(state: &State, of: JobState, limit: usize) -> Result<Vec<JobRec
     state.store.jobs(filter, None, limit).await.map_err(from_read)
 }
 
-/// A hash of what the pages show, so that nothing is asked for again while nothing changes.
+/// A hash of the content of the pages, so that no page reloads while nothing changes.
 fn fingerprint(stats: Option<&Stats>, workers: &[WorkerSummary], latest_event: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     latest_event.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! `/statistics`: what was counted by period and kind.
+//! `/statistics`: the statistics by period and kind.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ async fn gather(
     }
 }
 
-/// The periods of a time, empty.
+/// The empty periods of a time span.
 fn periods(grain: Grain, from: Timestamp, to: Timestamp) -> Vec<Period> {
     let starts = std::iter::successors(Some(grain.start_of(from)), |start| Some(grain.end_of(*start)));
     let starts = starts.take_while(|start| *start < to).take(MAX_PERIODS);

@@ -24,16 +24,16 @@ use crate::programs::{AdmitError, is_program};
 /// How long a form may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How many times as long as its text a form's encoding can be.
+/// Factor by which a form's encoding can be longer than its text.
 pub(crate) const FORM_EXPANSION: usize = 3;
 
-/// The name that stands for a simulation in place of a kind.
+/// The name of a simulation in place of a kind.
 const SIMULATION: &str = "simulation";
 
-/// Told where a form that became a job comes again with other values, such as after a way back without scripts.
+/// The error of a form that became a job and comes again with other values, such as after a way back without scripts.
 const SENT_BEFORE: &str = "This form was sent before with other values. Send it again to submit another job.";
 
-/// A form that was not accepted: the field and why.
+/// A refused form: the field and the reason.
 type Wrong = (String, String);
 
 pub(super) async fn form(request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
@@ -84,7 +84,7 @@ pub(super) async fn submit(
     }
 }
 
-/// Why nothing was submitted.
+/// The reason why nothing was submitted.
 enum Refused {
     Wrong(Wrong),
     Other(ApiError),
@@ -96,7 +96,7 @@ impl From<Wrong> for Refused {
     }
 }
 
-/// The kind of a name; none for a simulation.
+/// The kind of a name; `None` for a simulation.
 fn kind_of(name: &str) -> Result<Option<JobKind>, ApiError> {
     if name == SIMULATION {
         return Ok(None);
@@ -164,7 +164,7 @@ async fn start_simulation(
     let simulation = Simulation {
         tasks: whole("tasks")?,
         seconds: seconds.map_err(|_| ("seconds".to_owned(), "must be a number, such as 0.5".to_owned()))?,
-        // More than the most of them are told of as too many.
+        // A larger number is refused as too many workers.
         workers: u32::try_from(whole("workers")?).unwrap_or(u32::MAX),
         priorities: priorities.collect::<Result<_, Wrong>>()?,
     };
@@ -181,7 +181,7 @@ async fn start_simulation(
     }
 }
 
-/// The error of a body, shown at the field of the form that has the same name.
+/// The error of a body, shown at the form's field of the same name.
 fn from_body(error: ApiError) -> Refused {
     let ApiError::InvalidBody { field, message } = error else { return Refused::Other(error) };
     let Some(path) = field else { return whole(message) };

@@ -1,4 +1,4 @@
-//! `/task-stream` and `/task-stream/data`: what the slots did, from the log of leases.
+//! `/task-stream` and `/task-stream/data`: the activity of the slots, from the log of leases.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::lease_log::{End, Log, Logged, Step};
 /// Rows that a page shows.
 const MAX_ROWS: usize = 100;
 
-/// Bars that are drawn one by one; more are put together.
+/// Bars that are drawn individually; beyond that bars are merged.
 const MAX_BARS: usize = 3_000;
 
-/// Columns of bars that stand for several leases.
+/// Columns of merged bars.
 const COLUMNS: u32 = 120;
 
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
@@ -42,7 +42,7 @@ fn window(query: &str) -> u32 {
     wanted.filter(|seconds| WINDOWS.contains(seconds)).unwrap_or(60)
 }
 
-/// What is gathered of a window.
+/// The rows and bars of a window.
 struct Gathering<'a> {
     log: &'a Log,
     start: Instant,
@@ -50,9 +50,9 @@ struct Gathering<'a> {
     rows: HashMap<usize, StreamRow>,
     jobs: HashMap<JobId, usize>,
     names: Vec<(String, String)>,
-    /// By slot, not by row.
+    /// The bars, with the number of the slot in place of the row.
     bars: Vec<StreamBar>,
-    /// Leases of which a step has not kept the slot.
+    /// Leases whose slots a step has not kept.
     uncounted: u64,
 }
 
@@ -66,7 +66,7 @@ fn look(log: &Log, seconds: u32) -> TaskStream {
     let since = log.complete_since().filter(|since| *since > start);
     let is_aggregated = leases.len() > MAX_BARS || since.is_some();
     if is_aggregated {
-        // The first step from which on every lease is known one by one.
+        // The first step from which on the log has every lease individually.
         let from = since.map(|since| log.steps().map(|step| step.start).find(|start| *start >= since).unwrap_or(now));
         gathering.add_steps(from.unwrap_or(start));
         gathering.add_columns(&leases, from.unwrap_or(start), window / COLUMNS);
@@ -97,13 +97,13 @@ impl Gathering<'_> {
         row.seconds += seconds;
     }
 
-    /// A lease as a bar of its own.
+    /// Adds a lease as a bar of its own.
     fn add(&mut self, lease: &Logged) {
         let (start_ms, end_ms) =
             (self.milliseconds(lease.start), self.milliseconds(lease.end.map_or(self.now, |(end, _)| end)));
         let length_ms = end_ms.saturating_sub(start_ms);
         let has_failed = lease.end.is_some_and(|(_, end)| end == End::Failed);
-        // A lease that was stopped is drawn hollow.
+        // A stopped lease is drawn hollow.
         let busy = if lease.end.is_some_and(|(_, end)| end == End::Stopped) { 0 } else { 100 };
         let (job, seconds) = (self.job(lease.job, lease.kind), u64::from(lease.is_second));
         self.count(lease.slot, length_ms, u64::from(lease.end.is_some()), u64::from(has_failed), seconds);
@@ -121,7 +121,7 @@ impl Gathering<'_> {
         });
     }
 
-    /// What the slots did in steps of time that end before leases are known one by one.
+    /// Adds the activity of the slots in the steps that end before `until`.
     fn add_steps(&mut self, until: Instant) {
         let (log, length, start) = (self.log, Step::LENGTH, self.start);
         for step in log.steps().filter(|step| step.start + length > start && step.start < until) {
@@ -148,7 +148,7 @@ impl Gathering<'_> {
         }
     }
 
-    /// Leases put together by slot and column.
+    /// Adds leases merged by slot and column.
     fn add_columns(&mut self, leases: &[Logged], from: Instant, width: Duration) {
         let width_ms = u64::try_from(width.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut columns: BTreeMap<(u64, usize), StreamBar> = BTreeMap::new();
@@ -178,7 +178,7 @@ impl Gathering<'_> {
                 };
                 let bar = columns.entry((column, lease.slot)).or_insert(none);
                 let covered = end_ms.min(left + width_ms).saturating_sub(start_ms.max(left));
-                // Milliseconds until all are there, percent then.
+                // Milliseconds until all leases are added, percent then.
                 bar.busy += covered;
                 if column == last {
                     (bar.leases, bar.failed, bar.seconds) =
@@ -214,7 +214,7 @@ impl Gathering<'_> {
     }
 }
 
-/// A name in an order that puts `worker-2` before `worker-10`.
+/// The sort key of a name: `worker-2` comes before `worker-10`.
 fn natural(name: &str) -> (&str, u64) {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     (stem, name[stem.len()..].parse().unwrap_or(0))
@@ -261,7 +261,7 @@ mod tests {
         for number in 0..300 {
             lease(&log, number.into(), number, before(20_010), before(20_000));
         }
-        // So many that those before are known by their steps alone.
+        // So many leases that the log has the earlier ones only in steps.
         for number in 300..50_300 {
             lease(&log, number, 0, before(1_000), before(1_000));
         }

@@ -1,5 +1,5 @@
-//! `/submit/program`: a program from a form. A browser cannot hash a file without a script, so the file is taken whole, within
-//! the memory of all bodies.
+//! `/submit/program`: a program from a form. A browser cannot hash a file without a script, so the file is received whole,
+//! within the memory budget of all bodies.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;

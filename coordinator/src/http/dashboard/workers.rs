@@ -1,4 +1,4 @@
-//! `/grid/workers`: the workers that are there now. `/workers` is the API's.
+//! `/grid/workers`: the present workers. `/workers` is the API's.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -20,7 +20,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
     Ok(html(StatusCode::OK, &workers_page(&viewer, &snapshot.workers, after)))
 }
 
-/// The question before a worker is drained.
+/// The confirmation page before a worker is drained.
 pub(super) async fn ask(state: Data<State>, path: Path<String>, visit: Visit) -> Result<HttpResponse, PageError> {
     let snapshot = dashboard_of(&state)?.snapshot(&state).await?;
     let worker = snapshot.workers.iter().find(|worker| worker.id.as_str() == *path);

@@ -1,4 +1,4 @@
-//! Answers claims: with tasks and their payloads, whose bytes are bounded, or after a wait with nothing.
+//! Answers claims: with tasks and their payloads, whose bytes are bounded, or with nothing after a wait.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::spans::lease_span;
 use crate::term::Term;
 use crate::undelivered::ATTEMPT;
 
-/// Payloads of more bytes are made JSON on a thread that serves nothing else: heartbeats come over this listener.
+/// Longer payloads, in bytes, are serialized on another thread: heartbeats use this listener's threads.
 pub(crate) const SERVED_BYTES: usize = 64 * 1024;
 
-/// The most bytes of payloads in the answer to a claim, which has one task at least.
+/// The most bytes of payloads in the answer to a claim, which has at least one task.
 const MAX_CLAIM_BYTES: usize = 8 << 20;
 
-/// When a drained worker may ask again, in seconds: it asks for nothing, but shows that it is still there.
+/// Seconds until a drained worker may ask again: it gets no tasks, but shows that it still lives.
 const DRAINED_RETRY_AFTER_S: u32 = 30;
 
-/// Tasks for a worker, which waits for them if it asks for that.
+/// Fetches tasks for a worker; waits for them if the claim asks for that.
 pub(super) async fn fetch(
     state: &State,
     term: &Arc<Term>,
@@ -57,17 +57,17 @@ pub(super) async fn fetch(
     tokio::select! {
         lease = waiting.lease() => match lease {
             Some(lease) => to_claimed(state, term, request, claim, lease).await,
-            // The worker is gone, or the leadership.
+            // The worker is gone, or this coordinator leads no longer.
             None if term.trust.holds() => Ok(nothing()),
             None => Err(ApiError::NotLeading),
         },
         () = tokio::time::sleep(wait) => Ok(nothing()),
-        // It would ask again at once.
+        // With an empty answer the worker would ask again at once.
         () = state.health.drained() => Err(stopping(state)),
     }
 }
 
-/// A drained worker that asks for a wait gets it: it would ask again at once.
+/// Waits for the time that a drained worker asked for: with an immediate answer it would ask again at once.
 async fn wait_for_nothing(state: &State, term: &Term, wait: Duration) -> Result<HttpResponse, ApiError> {
     tokio::select! {
         () = tokio::time::sleep(wait) => Ok(nothing_more()),
@@ -106,7 +106,7 @@ async fn to_claimed(
     let expires_at = to_timestamp(expires_at);
     let claimed = Claimed { attempt, job, kind, is_admitted, tasks, lease, expires_at, traceparent, tracestate };
     let mut response = HttpResponse::Ok();
-    // For a coordinator that passes the answer on.
+    // Read by a coordinator that passes the answer on.
     response.insert_header((ATTEMPT, attempt.0.to_string()));
     if !is_large {
         return Ok(response.json(claimed));
@@ -121,8 +121,8 @@ async fn to_claimed(
     }
 }
 
-/// The payloads of an attempt could not be read. Tasks whose payloads are damaged have failed: given back, they would come to
-/// the same worker again and keep it from all others.
+/// Fails an attempt whose payloads could not be read. Tasks with damaged payloads count as failed: given back, they would come
+/// to the same worker again and keep it from all others.
 fn fail_unread(term: &Term, attempt: AttemptId, error: &UnreadPayloads) {
     let failure = match error {
         UnreadPayloads::Read(error @ (ReadError::Corrupt { .. } | ReadError::NoSuchTasks { .. })) => {
@@ -134,7 +134,7 @@ fn fail_unread(term: &Term, attempt: AttemptId, error: &UnreadPayloads) {
     let _ = term.driver.input(|engine, now| engine.fail(attempt, failure, now));
 }
 
-/// Why a claim comes without payloads.
+/// The reason why a claim gets no payloads.
 enum UnreadPayloads {
     Read(ReadError),
     /// The attempt holds no lease any more.
@@ -150,19 +150,19 @@ impl From<UnreadPayloads> for ApiError {
     }
 }
 
-/// Tasks that do not come to their worker's host are not tried: they are given back.
+/// Gives tasks back that do not reach their worker's host: they were not tried.
 fn release_if_lost(state: &State, term: &Arc<Term>, request: &HttpRequest, attempt: AttemptId) {
     let (term, lease_log) = (Arc::downgrade(term), Arc::clone(&state.lease_log));
     when_answer_is_lost(request, move || {
         let Some(term) = term.upgrade() else { return };
-        // Nothing happens where the worker has reported over another connection.
+        // Without effect where the worker has reported over another connection.
         if give_back(&term, attempt).is_ok() {
             lease_log.ended(attempt, End::Stopped, Instant::now());
         }
     });
 }
 
-/// The payloads of a lease, which keeps only its first tasks where those of all are too long for one answer.
+/// The payloads of a lease, which keeps only its first tasks where the payloads of all are too long for one answer.
 async fn stored_payloads(
     term: &Term,
     job: JobId,
@@ -179,7 +179,7 @@ async fn stored_payloads(
         tasks.end = beyond;
         return Ok(payloads);
     }
-    // Another attempt at the same tasks goes on: the two stay equal.
+    // Another attempt holds the same tasks: the two attempts must stay equal.
     term.store.payloads(job, tasks.clone()).await.map_err(read)
 }
 

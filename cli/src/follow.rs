@@ -15,7 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two connections.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a grid may be away, such as for a restart, before it counts as unreachable.
+/// Longest absence of a grid, such as a restart, before it counts as unreachable.
 const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A coordinator sends something every 15 s: one that has said nothing for so long is gone, or was halted and keeps its
@@ -26,7 +26,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// before the first event is then opened again without a gap.
 const BEYOND_ALL: u64 = u64::MAX;
 
-/// What a stream of events brings.
+/// One step of an event stream.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A connection is open: what happens from now on will be told.
@@ -172,7 +172,7 @@ pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl F
     }
     let mut stream = EventStream::new(grid, Some(id), None);
     loop {
-        // What happened while there was no connection shows in the job itself.
+        // A job read after a reconnection shows the changes in between.
         let is_news = match stream.next().await? {
             Step::Opened | Step::Reset(_) | Step::Over => true,
             // Events of progress have the number of tasks alone. They come once a second at most.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::client::Error;
 use tokio::time::{Instant, sleep};
 
-/// How long after its first failure a request is made again: longer than a takeover and the start of a coordinator take.
+/// Time after its first failure in which a request is repeated: longer than a takeover and the start of a coordinator.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause before the second try; it doubles.

@@ -1,4 +1,4 @@
-//! How answers are printed: data to stdout, in the format that was asked for.
+//! Prints answers to stdout in the requested format.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 

@@ -15,7 +15,7 @@ use crate::failure::{Failure, INTERRUPTED};
 use crate::print::print_line;
 use crate::up::warn_about_variables;
 
-/// How often the progress bar looks at the job.
+/// Interval at which the progress bar reads the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest that a grid without a question takes to stop.

@@ -36,7 +36,7 @@ fn print_event(format: Format, event: &JobEvent) -> Result<(), Failure> {
     }
 }
 
-/// One line of fixed columns: the next event is not known yet.
+/// One line of fixed columns, since later events are not known yet.
 pub(crate) fn describe(event: &JobEvent) -> String {
     let mut line = format!("{:>8}  {}  {}  {:<11}", event.seq, instant(event.at), event.job, event.kind.as_str());
     if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {

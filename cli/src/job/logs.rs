@@ -14,7 +14,7 @@ use crate::follow::Away;
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 
-/// How long one request waits for something new.
+/// Longest wait of one request for new lines.
 const WAIT: &str = "30s";
 
 /// After something new, before more is asked for: programs side by side then share an answer.

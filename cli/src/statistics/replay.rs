@@ -25,7 +25,7 @@ use check::Check;
 const STORED: [Grain; 3] = [Grain::Minute, Grain::Hour, Grain::Day];
 /// An event can be read a moment before its number is told.
 const TELLING: Duration = Duration::from_secs(1);
-/// How long the brokers may have nothing while an event is missing.
+/// Longest silence of the brokers while an event is missing.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that may wait for those before them.
 const MAX_HELD: usize = 2_000_000;

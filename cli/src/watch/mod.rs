@@ -101,7 +101,7 @@ impl Drop for Screen {
     }
 }
 
-/// What is typed, from a thread of its own: reading blocks, and no runtime may wait for it at the end.
+/// Keys and terminal events, read on a thread of its own: reading blocks, and the runtime must not wait for it when it ends.
 fn read_input() -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(INPUT_BOUND);
     thread::spawn(move || {

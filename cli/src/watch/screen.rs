@@ -35,20 +35,20 @@ const KEYS: [(&str, &str); 2] = [("q, Esc, Ctrl-C", "quit"), ("?, h", "show or h
 /// From this width on, jobs have their whole id; below it, its end, which is chance and tells them apart.
 const WHOLE_ID_WIDTH: u16 = 130;
 
-/// What the screen shows.
+/// The state of the screen.
 #[derive(Debug)]
 pub(super) struct View {
     url: String,
     palette: Palette,
     snapshot: Snapshot,
-    /// Why the snapshot is not the latest.
+    /// The error that kept the latest snapshot from being read.
     trouble: Option<String>,
     /// Tasks a second, in thousandths, the latest last.
     history: VecDeque<u64>,
     shows_help: bool,
 }
 
-/// How things look.
+/// The styles of the screen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Palette {
     pub(super) is_coloured: bool,

@@ -76,7 +76,7 @@ impl Check {
         self.compare_all();
     }
 
-    /// How many rows of a grain are equal, and which are not.
+    /// The number of equal rows of a grain, and the rows that differ.
     pub(super) fn outcome(&self, grain: Grain) -> (usize, Vec<String>) {
         let Some(stored) = self.grains.get(&grain) else { return (0, Vec::new()) };
         let of_events = |key: &Key| match &key.2 {

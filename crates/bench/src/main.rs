@@ -73,7 +73,7 @@ enum Table {
     Kafka,
 }
 
-/// What every table is measured with.
+/// The settings that all tables share.
 #[derive(Debug)]
 struct Setting {
     rounds: usize,

@@ -34,7 +34,7 @@ pub(crate) struct VerticalAxis {
 pub(crate) struct Chart<'a> {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
-    /// What the chart says, in words.
+    /// The text alternative of the chart.
     pub(crate) summary: &'a str,
     /// The ends of the horizontal axis, about how many labels it has, and what they say.
     pub(crate) x: Range<f64>,

@@ -14,7 +14,7 @@ pub(crate) fn field_name(parameter: &Parameter) -> String {
     format!("{PARAMETER}{}", parameter.name)
 }
 
-/// What a browser sent, or the start of a form.
+/// Names and values of a form's fields, as a browser sent them or as a form begins.
 pub(crate) type Values = [(String, String)];
 
 pub(crate) fn value<'a>(values: &'a Values, name: &str) -> Option<&'a str> {

@@ -7,14 +7,14 @@ use model::{InvalidJob, JobKind, JobState};
 /// The longest text that is looked for.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// How far back a list goes.
+/// The age limit of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
     /// As it stands in the address.
     pub name: &'static str,
     /// As it is shown.
     pub label: &'static str,
-    /// How far.
+    /// The largest age.
     pub age: Duration,
 }
 
@@ -45,7 +45,7 @@ pub struct JobQuery {
     pub text: Option<String>,
     /// Submitted no longer ago.
     pub since: Option<Since>,
-    /// Where the page begins: the token of the page before.
+    /// The token of the page, from the page before.
     pub page: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl JobQuery {
         Ok(wanted)
     }
 
-    /// Whether it leaves no job out.
+    /// Whether the filter leaves no job out.
     #[must_use]
     pub fn is_all(&self) -> bool {
         let Self { states, kind, tags, text, since, page: _ } = self;

@@ -4,7 +4,7 @@ use api::Job;
 use maud::{Markup, html};
 use model::{JobState, TaskState};
 
-/// How a state looks.
+/// The look of a state.
 struct Mark {
     class: &'static str,
     /// A path in a square of 12 by 12.

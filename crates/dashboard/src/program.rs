@@ -9,7 +9,7 @@ use crate::words::count;
 /// The end of stderr that a page shows of an attempt.
 const SHOWN_BYTES: usize = 8 << 10;
 
-/// What the programs of one task wrote to stderr.
+/// The stderr of one task's programs.
 #[derive(Debug)]
 pub struct TaskLogs {
     /// The task.

@@ -32,20 +32,20 @@ pub struct TaskStream {
     pub is_aggregated: bool,
 }
 
-/// What a slot did in the window.
+/// The leases of one slot in the window.
 #[derive(Debug, Default, Serialize)]
 pub struct StreamRow {
     /// The worker.
     pub worker: String,
     /// Its slot, from 0.
     pub slot: u32,
-    /// How long it had a lease, in milliseconds.
+    /// Time with a lease, in milliseconds.
     pub busy_ms: u64,
     /// Leases that ended.
     pub leases: u64,
-    /// Those that failed.
+    /// Failed leases.
     pub failed: u64,
-    /// Those whose tasks had another lease when they began.
+    /// Leases whose tasks had another lease at their start.
     pub seconds: u64,
 }
 
@@ -55,15 +55,15 @@ pub struct StreamRow {
 pub struct StreamBar {
     /// Its place in the rows.
     pub row: usize,
-    /// When it begins.
+    /// Start of the bar, in milliseconds.
     pub start_ms: u64,
-    /// How long it is.
+    /// Length of the bar, in milliseconds.
     pub length_ms: u64,
     /// Its place in the jobs.
     pub job: usize,
     /// Leases that it stands for.
     pub leases: u64,
-    /// Those that failed.
+    /// Failed leases.
     pub failed: u64,
     /// Second attempts among them.
     pub seconds: u64,
@@ -127,7 +127,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
 /// Windows that are longer, in seconds, are slow to gather.
 const LONG: u32 = 300;
 
-/// What the canvas is, to those who cannot see it.
+/// The text alternative of the canvas.
 const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job. The table \
                       below has the figures.";
 

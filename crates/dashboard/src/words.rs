@@ -10,7 +10,7 @@ pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
-/// The same for numbers beyond 64 bits.
+/// [`count`] for numbers beyond 64 bits.
 pub(crate) fn count_wide(number: u128) -> String {
     grouped(&number.to_string())
 }
@@ -77,7 +77,7 @@ pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
-/// How long ago, in whole units, with the exact time for a pointer that rests on it.
+/// Time since an instant in whole units, with the exact time as a tooltip.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     let seconds = between(at, now).as_secs();
     let words = match seconds {
@@ -90,7 +90,7 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(exact(at)) { (words) } }
 }
 
-/// How long nothing has been heard of a process that says a word every second.
+/// Time since the last message of a process that sends one every second.
 pub(crate) fn seen(milliseconds_ago: u64) -> String {
     if milliseconds_ago < 2_000 {
         "now".to_owned()

@@ -1,4 +1,4 @@
-//! What happens to jobs, as Server-Sent Events.
+//! Events of jobs, as Server-Sent Events.
 
 use std::time::Duration;
 

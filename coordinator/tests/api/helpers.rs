@@ -289,7 +289,7 @@ pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
-/// What a worker of this name says when it fetches tasks of any kind.
+/// The body of a claim for tasks of any kind by worker `id`.
 pub(crate) fn claim(id: &str, more: &Value) -> Value {
     let mut claim = json!({ "worker_id": id, "kinds": ["sum-of-primes", "count-primes", "sleep", "tasks"] });
     let more = more.as_object().into_iter().flatten();

@@ -86,7 +86,7 @@ fn a_leader_that_was_paused_publishes_nothing_when_it_wakes_up() {
     assert_eq!(wait_until_published(&group), 50);
     group.wake(leader);
     group.wait_until_follows(leader);
-    // What it had published by then would stand before this.
+    // An event that the coordinator had published by then would stand before this.
     group.post("/v1/jobs", &job(50));
     assert_eq!((wait_until_published(&group), group.leader()), (51, next));
     let records = broker.records("events");

@@ -102,7 +102,7 @@ impl Coordinator {
         *self = Self::start_on(directory, variables);
     }
 
-    /// The same, with these variables from now on.
+    /// Starts the coordinator again, with these variables from now on.
     pub(crate) fn start_again_with(&mut self, variables: &[(&str, &str)]) {
         self.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.start_again();
@@ -212,7 +212,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, Str
     (status, body.to_owned())
 }
 
-/// What a coordinator says that does not start.
+/// The error of a coordinator that refuses to start.
 pub(crate) fn refusal(variables: &[(&str, &str)]) -> String {
     let directory = TempDir::new().expect("a directory");
     let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

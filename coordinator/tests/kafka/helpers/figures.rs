@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Coordinator, Record};
 
 const GRAINS: [(&str, i64); 3] = [("minute", 60), ("hour", 3600), ("day", 86_400)];
-/// What is counted, by its place in an answer.
+/// The names of the counters, by their place in an answer.
 const FIGURES: [&str; 12] = [
     "/jobs/submitted",
     "/jobs/started",

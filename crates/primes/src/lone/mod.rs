@@ -30,7 +30,7 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
     }
 }
 
-/// How often a prime may be placed anew before lists of hits in a window cost less.
+/// The number of segments in which a prime may be placed anew before lists of hits in a window cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
         Level::Avx512 => 4,
@@ -65,7 +65,7 @@ pub(crate) fn strike(
     Ok(())
 }
 
-/// Those of the ascending `primes` that have multiples to clear before byte `end` of the numbers.
+/// The ascending `primes` with multiples to clear before byte `end` of the numbers.
 pub(crate) fn reached(primes: &[u32], end: u64) -> &[u32] {
     &primes[..primes.partition_point(|&prime| u64::from(prime) * u64::from(prime / 30) < end)]
 }

@@ -1,4 +1,4 @@
-//! What the parts of a prefix sum take, in nanoseconds as measured on AMD Zen 4.
+//! Estimated cost of the parts of a prefix sum, in nanoseconds as measured on AMD Zen 4.
 //!
 //! Estimates divide the work, so they use no function whose last digit may differ from machine to machine.
 
@@ -43,7 +43,7 @@ impl Price {
         }
     }
 
-    /// One segment of the hard leaves, which lie evenly by the logarithm.
+    /// The cost of a segment of the hard leaves, which lie evenly by the logarithm.
     pub(super) fn hard(&self, index: u64) -> f64 {
         self.segment + if index < self.first { 0.0 } else { self.hard_leaves / (index as f64 + 1.0) }
     }

@@ -6,7 +6,7 @@ use crate::tally::RESIDUE_SUMS;
 
 /// The block of a query: how it is counted is what the levels differ in.
 pub(crate) trait Tail: Copy {
-    /// What is left in the bytes of block `index` before byte `last`, and of the bits of `mask` in that.
+    /// The total of the bytes of block `index` before byte `last`, and of the bits of `mask` in byte `last`.
     fn tail<W: Weight>(block: &[u8; BLOCK], index: usize, last: usize, mask: u8) -> Packed;
 }
 

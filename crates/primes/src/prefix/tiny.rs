@@ -7,7 +7,7 @@ use super::weight::{Total, Weight, total};
 use crate::tally::RESIDUE_SUMS;
 use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
 
-/// How many primes the pattern is without: 2, 3, 5 and those of [`PATTERN_PRIMES`].
+/// The number of primes that the pattern leaves out: 2, 3, 5 and [`PATTERN_PRIMES`].
 pub(crate) const FIRST_PRIMES: usize = 7;
 
 const PATTERN_PRIMES: [usize; 4] = [7, 11, 13, 17];

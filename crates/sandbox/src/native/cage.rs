@@ -1,5 +1,5 @@
-//! What a native program cannot do: Landlock's rules for files and signals, a filter of system calls, no capabilities
-//! and resource limits.
+//! The cage around a native program: Landlock's rules for files and signals, a filter of system calls, no capabilities and
+//! resource limits.
 //!
 //! The watch in `supervisor.rs` relies on the filter: it refuses what would take memory, disk space or a process out of
 //! sight. Landlock is built before the fork; all is put on after it, in the new process.

@@ -1,5 +1,4 @@
-//! That an executable is the one asked for and one that this machine executes: looked at once, and again only when the
-//! file has changed.
+//! Checks an executable's hash and whether this machine executes it: once, and again when the file has changed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +20,7 @@ const ELF_MACHINE: u16 = libc::EM_X86_64;
 #[cfg(not(target_arch = "x86_64"))]
 const ELF_MACHINE: u16 = libc::EM_AARCH64;
 
-/// What tells one state of a file from another: a process without privileges cannot set the time of its last change.
+/// Properties by which a changed file is noticed: a process without privileges cannot set the time of its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct State {
     device: u64,

@@ -1,4 +1,4 @@
-//! One native run as the host sees it: the program's streams, the stop flag and what the supervisor says.
+//! A native run at the host: the program's streams, the stop flag and the supervisor's messages.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,19 +17,19 @@ use crate::output::{Output, Spool};
 use crate::program::{Limits, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
-/// How soon a stop is noticed.
+/// Longest time until a stop is noticed.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// How much later than the limit and the grace a supervisor may tell that the program has ended: longer than it tries.
+/// Time after the limit and the grace in which a supervisor may report the end: longer than its own attempts take.
 const PATIENCE: Duration = Duration::from_secs(15);
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What a run left behind.
+/// The output and the end of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) ended: Ended,
     pub(crate) stdout: Output,
     pub(crate) stderr: Tail,
-    /// Why the host ended it, if it did.
+    /// The cause for which the host ended the run, if it did.
     pub(crate) cause: Option<Cause>,
     pub(crate) wall_time: Duration,
 }
@@ -41,7 +41,8 @@ pub(crate) enum Cause {
 }
 
 impl Ran {
-    /// Why there is no result, if there is none: the first bound that was met counts, whatever the program made of it.
+    /// The reason why there is no result, if there is none: the first bound that was met counts, even if the program exited with
+    /// 0.
     pub(crate) fn reason(&self, limits: &Limits) -> Option<Reason> {
         if self.ended.left > 0 {
             return Some(Reason::sandbox("end the program", format!("{} processes do not end", self.ended.left)));
@@ -197,7 +198,8 @@ impl Streams {
     }
 
     fn tell_to_end(&mut self, supervisor: &UnixStream, stop: &AtomicBool) {
-        // What ends it is told once; a supervisor that cannot be told is gone, which the next turn notices.
+        // The supervisor is told once to end the program; a failure to tell it means that it is gone, which the next turn
+        // notices.
         match self.cause {
             None if stop.load(Ordering::Relaxed) => {
                 self.cause = Some(Cause::Stopped);

@@ -132,7 +132,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// When the next look is, after one that began at that processor time.
+/// Time of the next look, after a look that began at processor time `cpu_before`.
 fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant {
     let cost = cpu_time().saturating_sub(cpu_before);
     Instant::now() + (cost * PAUSE_PER_COST).clamp(shortest, longest)

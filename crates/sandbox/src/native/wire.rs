@@ -20,7 +20,7 @@ const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// stdin, stdout and stderr.
 pub(crate) const STREAMS: usize = 3;
 
-/// What the host asks of a supervisor.
+/// A request of the host to a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Run this; the three streams come as descriptors.
@@ -59,7 +59,7 @@ pub(crate) struct Cage {
     pub(crate) readable: Vec<PathBuf>,
 }
 
-/// What a supervisor answers.
+/// A reply of a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     /// The program was not executed.
@@ -68,7 +68,7 @@ pub(crate) enum Reply {
     Ended(Ended),
 }
 
-/// Where starting a program failed.
+/// The step at which starting a program failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// Building the cage, on the host's side of `fork`.

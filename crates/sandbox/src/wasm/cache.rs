@@ -37,7 +37,7 @@ impl Cache {
         Ok(Self { directory: directory.to_owned(), compatibility: compatibility(engine), limit_bytes })
     }
 
-    /// What a program was compiled to; a file that is not as it was written is removed and not returned.
+    /// The compiled form of a program; a file that differs from its written form is removed and not returned.
     pub(super) fn get(&self, program: ProgramHash) -> Option<Artifact> {
         let path = self.path(program);
         let found = self.read(&path, program);

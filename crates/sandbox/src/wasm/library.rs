@@ -24,7 +24,7 @@ const MOST_LOADED: usize = 64;
 const MOST_FAILED: usize = 1024;
 /// A machine with less load may compile what met a limit of time.
 const LIMIT_REMEMBERED: Duration = Duration::from_secs(600);
-/// How soon a caller that waits for another one's compilation notices that it was stopped.
+/// Longest time until a caller that waits for another one's compilation notices a stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Library {
         turn.end(made)
     }
 
-    /// What is known of a module. Without an answer the caller has to make it.
+    /// The known outcome of compiling a module. `None`: the caller has to compile it.
     fn wait_for_known(&self, program: ProgramHash, stop: &AtomicBool) -> Option<Result<Arc<Loaded>, Reason>> {
         let mut shelf = self.lock();
         loop {

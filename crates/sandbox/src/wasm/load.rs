@@ -45,7 +45,7 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
-/// What programs can import.
+/// The functions that programs can import.
 pub(super) struct Linkers {
     module: Linker<Guest<Preview1>>,
     component: ComponentLinker<Guest<Preview2>>,

@@ -36,7 +36,7 @@ pub(crate) struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Begins,
-    /// What the engine does not know is read once all before it is committed.
+    /// Changes that the engine does not know are read as one before the commit.
     Flushed,
     Committed,
     RetryFlushed,
@@ -48,16 +48,16 @@ pub(crate) struct SimJob {
     pub(crate) new: NewJob,
     pub(crate) expected: String,
     pub(crate) task_time: Micros,
-    /// How often the attempts at a task fail before one succeeds.
+    /// The number of failing attempts before one succeeds, by task.
     pub(crate) failures: BTreeMap<u64, u32>,
     pub(crate) is_poisoned: bool,
     pub(crate) is_accepted: bool,
     pub(crate) was_touched: bool,
     /// Since when an acknowledged pause holds, with no other request since.
     pub(crate) paused_since: Option<Micros>,
-    /// Whether an acknowledged cancellation holds, with no retry asked for since.
+    /// Whether a cancellation is acknowledged and no retry was requested since.
     pub(crate) is_canceled: bool,
-    /// What its clients want until it is acknowledged, in the end.
+    /// The number of retries that clients may still request before the end.
     retries_left: u32,
 }
 
@@ -173,8 +173,8 @@ impl World {
         let task = self.by_id.get(&job).map_or(2 * MS, |number| self.jobs[*number].task_time);
         let is_slow = self.plan.faults == Faults::All && !self.is_calm && self.rng.random_bool(0.02);
         let busy = task * tasks;
-        // However slow, it ends while the world settles: the first lease of a job has no rival that could outrun it, since
-        // nothing is known of the cost of the job before it ends.
+        // The slowed lease ends while the world settles: the first lease of a job has no faster rival, since the job's cost is
+        // unknown before that lease ends.
         let slowed = if is_slow { busy.max((busy * 30).min(SETTLING / 3)) } else { busy };
         slowed.max(100)
     }

@@ -1,4 +1,4 @@
-//! What becomes of a message: it arrives, once or twice, or it is lost and its connection breaks, at once or never.
+//! The fate of a message: it arrives, once or twice, or it is lost and its connection breaks, at once or never.
 
 use rand::RngExt;
 

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) pullers: usize,
     pub(crate) jobs: usize,
     pub(crate) asks: usize,
-    /// How long clients submit and faults happen.
+    /// Time in which clients submit and faults occur.
     pub(crate) busy: Micros,
     /// From one fault to the next, on average.
     pub(crate) fault_interval: Micros,

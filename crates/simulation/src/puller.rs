@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::plan::{MS, Micros, SECOND};
 use crate::world::{Event, World};
 
-/// How long a claim waits for tasks.
+/// Longest wait of a claim for tasks.
 const CLAIM_WAIT: Micros = 15 * SECOND;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Puller {
     pub(crate) is_up: bool,
     boot: u64,
     work: Option<Pulled>,
-    /// When it last asked for something that was not answered.
+    /// Time of the last request without an answer.
     asked_at: Option<Micros>,
 }
 

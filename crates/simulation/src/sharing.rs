@@ -29,7 +29,7 @@ use client::SharedJob;
 use member::{Member, Power};
 use workers::{Held, SharedWorker};
 
-/// How long everything may take once the faults have stopped.
+/// Longest time from the last fault to the end of all jobs.
 const SETTLING: Micros = 120 * SECOND;
 
 /// More steps than any run needs.
@@ -294,7 +294,7 @@ impl Sharing {
         self.events.insert((self.now + delay, self.sequence), event);
     }
 
-    /// How long a message takes.
+    /// The transit time of a message.
     pub(crate) fn delay(&mut self) -> Micros {
         let most = if self.rng.random_bool(0.9) { 2 * MS } else { 60 * MS };
         self.rng.random_range(100..most)

@@ -1,4 +1,4 @@
-//! What happened in a run, line by line.
+//! The trace of a run, line by line.
 
 use std::collections::VecDeque;
 use std::fmt::Display;

@@ -353,7 +353,7 @@ impl World {
         self.after(patience, Event::DrainOver { worker, boot });
     }
 
-    /// What is still held is given back.
+    /// Gives back all leases that the worker still holds.
     pub(crate) fn drain_over(&mut self, worker: usize, boot: u64) {
         if !self.is_here(worker, boot) {
             return;

@@ -21,7 +21,7 @@ use crate::puller::Puller;
 use crate::trace::Trace;
 use crate::worker::SimWorker;
 
-/// How long everything may take once the faults have stopped.
+/// Longest time from the last fault to the end of all jobs.
 pub(crate) const SETTLING: Micros = 1_800 * SECOND;
 
 /// More steps than any run needs: a run that takes more goes round in circles.

@@ -21,13 +21,13 @@ use crate::plan::{MS, Micros};
 /// Numbers from a task's first to its last.
 pub(crate) const CHUNK: NonZeroU64 = NonZeroU64::new(99).expect("not 0");
 
-/// How long tasks wait for the lists of workers that a coordinator which has just started may not know.
+/// Time for which tasks wait for the lists of workers that a freshly started coordinator may not know.
 const RECOVERY: Micros = 2_500 * MS;
 
-/// How often the leader looks for jobs that the others have accepted.
+/// Interval at which the leader looks for jobs that the others have accepted.
 const EVENTS_INTERVAL: Micros = 50 * MS;
 
-/// How a lease that was sent has ended without an outcome.
+/// The end of a sent lease without an outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
     Undeliverable,

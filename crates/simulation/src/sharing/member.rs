@@ -1,4 +1,4 @@
-//! One coordinator: its process, its clock, and whether it leads.
+//! A coordinator: its process, its clock, and whether it leads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ use super::leader::Term;
 use super::{Event, Sharing};
 use crate::plan::{MS, Micros, SECOND};
 
-/// When a question to the store that nobody answers is given up.
+/// Time after which an unanswered question to the store is given up.
 const STORE_TIMEOUT: Micros = 1_200 * MS;
 
-/// How much the rates of two clocks may differ.
+/// Largest difference between the rates of two clocks.
 const DRIFT: f64 = 0.002;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,10 @@ pub(crate) struct Member {
     rate: f64,
     candidacy: Candidacy,
     pub(crate) term: Option<Term>,
-    /// Whether it has been up for long enough to know the workers.
+    /// Start of the process, after which it learns which workers there are.
     pub(crate) started_at: Micros,
     pub(crate) is_cut_from_workers: bool,
-    /// What came while it hung.
+    /// Events that arrived while the member hung.
     pub(crate) inbox: Vec<Event>,
 }
 
@@ -74,13 +74,13 @@ impl Sharing {
         self.start_member(number);
     }
 
-    /// What a member's clock shows.
+    /// The reading of a member's clock at a real time.
     pub(crate) fn local(&self, member: usize, at: Micros) -> Instant {
         let member = &self.members[member];
         self.start + member.offset + Duration::from_micros(at).mul_f64(member.rate)
     }
 
-    /// When a member's clock shows this.
+    /// The real time at which a member's clock has this reading.
     pub(crate) fn real(&self, member: usize, local: Instant) -> Micros {
         let member = &self.members[member];
         let shown = local.saturating_duration_since(self.start + member.offset);

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::own_addresses;
 
-/// How long the server may take to start or to end.
+/// Longest wait for the server to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Debian's `nobody` and `nogroup`, as whom a test that runs as root runs the server.
 const NOBODY: u32 = 65534;
@@ -37,7 +37,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where Debian has the programs of the newest installed version.
+/// Debian's directory of the newest installed version's programs.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> =
@@ -176,10 +176,10 @@ impl Server {
         name
     }
 
-    /// What a statement answers, without headings.
+    /// The output of a statement, without headings.
     ///
     /// # Panics
-    /// It fails.
+    /// The statement fails.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let output = succeed(&mut self.psql_command(database, sql));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -243,7 +243,7 @@ impl Server {
         ready.is_ok_and(|status| status.success())
     }
 
-    /// Where its programs find it, as their arguments.
+    /// The server's address, as arguments of PostgreSQL's programs.
     fn place(&self) -> [String; 4] {
         ["-h".to_owned(), self.address.ip().to_string(), "-p".to_owned(), self.address.port().to_string()]
     }

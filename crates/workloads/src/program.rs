@@ -259,7 +259,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidJob> {
     Ok(())
 }
 
-/// What the store keeps for each task: nothing for a range without payloads.
+/// The stored input of each task; empty for a range without payloads.
 fn inputs(params: &ProgramParams) -> Result<Payloads, InvalidJob> {
     let tasks = match (&params.args, &params.range, &params.payloads) {
         (Some(args), ..) => args.len() as u64,
@@ -321,7 +321,7 @@ impl Workload for StoredParams {
         let fold = self.combine.program().filter(|_| tasks.start >= self.parts());
         let has_list = self.range.is_none() || self.has_payloads;
         let is_added = self.combine == Combine::Sum;
-        // What is added stays in the worker's memory, and no integer is long.
+        // Outputs that are added stay in the worker's memory, and no integer is long.
         let most = if is_added { INLINE_OUTPUT_BYTES } else { u64::MAX };
         let output_bytes = self.limits.output_bytes.min(most);
         let work = ProgramWork {

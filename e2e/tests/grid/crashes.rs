@@ -23,7 +23,7 @@ use crate::helpers::{
 
 const KILLS: u32 = 200;
 
-/// One worker dies with every so many coordinators.
+/// Kills of coordinators for each kill of a worker.
 const KILLS_PER_WORKER: u32 = 20;
 
 /// Some coordinators die as soon as they are there; none lives longer than this.
@@ -50,7 +50,7 @@ const STORM_PATIENCE: Duration = Duration::from_secs(240);
 /// Variable with the seed of an earlier run; the moments at which things happen are never quite the same.
 const SEED: &str = "GRID_TEST_SEED";
 
-/// What the threads of the test share.
+/// The state that the threads of the test share.
 struct Storm {
     client: JobClient,
     internal: SocketAddr,
@@ -245,7 +245,7 @@ fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
     }
 }
 
-/// What is on the disk: every individual task has succeeded exactly once, and the events have no gap.
+/// Checks the store: every individual task has succeeded exactly once, and the events have no gap.
 fn check_store(data_dir: &Path, accepted: &BTreeMap<JobId, Order>, seen: &[JobEvent]) {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
     let settings = StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention };

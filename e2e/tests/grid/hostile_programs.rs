@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::helpers::{ProgramGrid, Worker, eventually, heavy, path, processes_marked};
 
-/// One task for each line; each line has to fail by the error beside it.
+/// Runs a task for each line; each line must fail by the error beside it.
 fn all_fail(grid: &ProgramGrid, program: &str, cases: &[(&str, &str)], options: &[&str]) {
     let lines: String = cases.iter().map(|(args, _)| format!("{args}\n")).collect();
     let args = grid.write("cases.jsonl", lines);
@@ -37,7 +37,7 @@ fn next_task_runs(grid: &ProgramGrid, worker: &Worker, program: &str) {
     );
 }
 
-/// What is left below a directory of scratch directories.
+/// The number of task directories left below a directory.
 fn scratch(directory: &Path) -> usize {
     let runs = fs::read_dir(directory.join("scratch")).into_iter().flatten().flatten();
     runs.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten())

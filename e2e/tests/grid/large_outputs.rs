@@ -23,7 +23,7 @@ const COUNT: &str = "[program.count]\ncommand = [\"/bin/sh\", \"-c\", \"seq 1 10
 
 const MIB: u64 = 1 << 20;
 
-/// What coreutils say of the same bytes.
+/// The checksum of the same bytes by coreutils.
 fn sum_of(bytes: u64) -> String {
     sha256sum(Command::new("sh").args(["-c", &format!("seq 1 1000000000 | head -c {bytes} | sha256sum")]))
 }

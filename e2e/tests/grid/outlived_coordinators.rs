@@ -10,7 +10,7 @@ use crate::helpers::{Coordinator, Order, Worker, eventually, in_time};
 /// A task takes this long.
 const TASK: Duration = Duration::from_secs(10);
 
-/// What the end of a job may take on a busy machine, once its task has ended and its coordinator is there: a heartbeat that
+/// Longest time until the end of a job on a busy machine, once its task has ended and its coordinator is back: a heartbeat that
 /// offers the outcome, its delivery and a commit.
 const END: Duration = Duration::from_secs(5);
 

@@ -31,7 +31,7 @@ fn stops_at_once(action: &str, state: &str) {
     }
 }
 
-/// How long workers went on after the answer.
+/// Time for which workers went on after the answer.
 fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
     let coordinator = Coordinator::start(&[("DIVVY_LEASE_TARGET_MS", lease_target_ms)]);
     let client = coordinator.client();

@@ -315,10 +315,10 @@ fn the_command_lists_the_coordinators() {
     }
 }
 
-/// How long everything may take to go on once the database is back: the service promises it.
+/// Longest time until all work goes on after the database's return, as the service promises.
 const LONGEST_RETURN: Duration = Duration::from_secs(2);
 
-/// How long a leader may be missing: the service promises it.
+/// Longest time without a leader, as the service promises.
 const LONGEST_TAKEOVER: Duration = Duration::from_secs(2);
 
 #[test]

@@ -1,4 +1,4 @@
-//! One worker that is far slower than the others.
+//! A worker that is far slower than the others.
 
 use std::time::Duration;
 

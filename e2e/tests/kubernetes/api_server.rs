@@ -157,7 +157,7 @@ fn source(pod: &Value, kind: &str) -> Value {
     source[kind].clone()
 }
 
-/// Where a volume is mounted, read-only and whole.
+/// The path at which a volume is mounted, read-only and whole.
 fn mount(pod: &Value, volume: &str) -> String {
     let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
     let mount = mounts.iter().find(|mount| mount["name"] == volume).expect("a mount");

@@ -1,7 +1,7 @@
 //! A second apply changes nothing: every default that the API server would fill in is written out.
 //!
-//! Where a field is left out, client-side apply and server-side apply disagree about its owner, and a list that is compared
-//! as a whole (`volumeClaimTemplates`) is sent again each time. The table is that of Kubernetes 1.34,
+//! For a missing field, client-side apply and server-side apply disagree about its owner, and a list that is compared as a whole
+//! (`volumeClaimTemplates`) is sent again each time. The table is that of Kubernetes 1.34,
 //! `pkg/apis/{core,apps,networking,autoscaling,scheduling}/v*/defaults.go`.
 
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use test_postgres::own_ip;
 
 use super::Process;
 
-/// What services show the API server.
+/// The token that services show the API server.
 const OWN_TOKEN: &str = "token-of-the-service-itself";
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl ApiServer {
         write_state(self.directory.path(), &self.state);
     }
 
-    /// What it was asked, in order.
+    /// The requests so far, in order.
     pub(crate) fn requests(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.directory.path().join("requests.jsonl")).unwrap_or_default();
         // A line that is being written has no end yet.

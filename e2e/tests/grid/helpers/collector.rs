@@ -19,7 +19,7 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// A receiver of spans.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    /// Where services send to.
+    /// The address to which services send spans.
     pub(crate) endpoint: String,
     spans: Arc<Mutex<Vec<ReceivedSpan>>>,
 }
@@ -62,7 +62,7 @@ impl Collector {
         [("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")]
     }
 
-    /// What has come of a trace, in the order of its beginnings.
+    /// The received spans of a trace, by their start.
     pub(crate) fn spans_of(&self, trace: &str) -> Vec<ReceivedSpan> {
         let mut spans = self.spans();
         spans.retain(|span| span.trace == trace);

@@ -17,7 +17,7 @@ use super::{Answer, Coordinator, Worker, divvy, eventually, in_time, request, tr
 /// The source of the document's example.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/sum_integers");
 
-/// How long a command that follows may be silent.
+/// Longest silence of a command that follows.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The sandbox's program that does what it should not.
@@ -85,7 +85,7 @@ impl ProgramGrid {
         Follower { child, lines }
     }
 
-    /// What the command prints, which must succeed.
+    /// The stdout of the command, which must succeed.
     pub(crate) fn printed(&self, arguments: &[&str]) -> String {
         let output = self.divvy(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -205,7 +205,7 @@ impl Follower {
         }
     }
 
-    /// Whether it ends well.
+    /// Whether the command succeeds.
     pub(crate) fn succeeds(mut self) -> bool {
         self.child.wait().expect("its end").success()
     }
@@ -236,7 +236,7 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
     processes.filter(is_marked).collect()
 }
 
-/// What a canceled job's processes and those of a killed worker may take to be gone.
+/// Longest time until the processes of a canceled job or of a killed worker are gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits until no process is marked. Returns how long that took.

@@ -51,7 +51,7 @@ impl Coordinator {
         Self::of(process, data_dir)
     }
 
-    /// The same without waiting until it serves.
+    /// Starts a coordinator without waiting until it serves.
     pub(crate) fn launch_program(program: &str, variables: &[(&str, &str)]) -> Process {
         let own = [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0")];
         Process::start(program, &[&own, variables].concat())
@@ -116,12 +116,12 @@ impl Coordinator {
         *self = Self::start_on(Arc::clone(&self.data_dir), &[&own, variables].concat());
     }
 
-    /// Where the jobs are kept.
+    /// The data directory.
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }
 
-    /// The same, to be used when the coordinator is gone.
+    /// The data directory, for use after the coordinator's end.
     pub(crate) fn shared_data_dir(&self) -> Arc<TempDir> {
         Arc::clone(&self.data_dir)
     }
@@ -151,14 +151,14 @@ impl Coordinator {
         (0..places).map(fill).collect()
     }
 
-    /// What `GET /workers` shows.
+    /// The answer of `GET /workers`.
     pub(crate) fn workers(&self) -> Vec<Value> {
         let answer = get(self.public, "/workers");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json().as_array().expect("an array").clone()
     }
 
-    /// What `GET /workers` shows of the run `boot_id` of a worker.
+    /// The entry of `GET /workers` for the worker process `boot_id`.
     pub(crate) fn find(&self, boot_id: &str) -> Option<Value> {
         self.workers().into_iter().find(|worker| worker["boot_id"] == boot_id)
     }

@@ -9,7 +9,7 @@ const OTHER_FILES: u64 = 64;
 /// Raises the limit of this process as far as the system allows.
 ///
 /// # Errors
-/// That is not enough for this many connections at once.
+/// The system's limit is too low for this many connections at once.
 pub(crate) fn make_room(connections: usize) -> Result<()> {
     let needed = connections as u64 + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

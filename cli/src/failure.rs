@@ -134,7 +134,8 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl From<&clap::Error> for Failure {
-    /// In one line: clap writes the error first, over some lines, then its tips and a usage, each after a blank line.
+    /// An error of clap in one line: clap writes the error first, over some lines, then its tips and a usage, each after a blank
+    /// line.
     fn from(error: &clap::Error) -> Self {
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = error.to_string();

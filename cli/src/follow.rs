@@ -129,7 +129,7 @@ impl<'a> EventStream<'a> {
     }
 }
 
-/// Since when the grid has not been there.
+/// Start of the grid's absence.
 #[derive(Debug, Default)]
 pub(crate) struct Away {
     since: Option<Instant>,

@@ -63,7 +63,7 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
         error = grid.failed() => Err(error.into()),
         () = stop => Err(Failure::Quiet(INTERRUPTED)),
     };
-    // Also after a failure or a signal: the grid's directory can go when nothing writes to it any more.
+    // The grid stops also after a failure or a signal: its directory can only be deleted when nothing writes to it.
     match tokio::time::timeout(STOP_TIMEOUT, grid.stop()).await {
         Ok(Err(error)) if answer.is_ok() => Err(error.into()),
         _ => answer,

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
-/// Which grid, and how to print what it answers.
+/// The grid to ask, and the format of its answers.
 #[derive(Debug, Args)]
 pub(crate) struct Grid {
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) struct Grid {
     pub(crate) output: Format,
 }
 
-/// Which grid.
+/// The grid to ask.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]

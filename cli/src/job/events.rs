@@ -13,7 +13,7 @@ use crate::words::instant;
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Events) -> Result<(), Failure> {
     let (id, after) = (arguments.id, arguments.after);
     let mut stream = if arguments.follow {
-        // Of one job its whole life, of all jobs what comes.
+        // A job's events start with its submission, the events of all jobs with the next one.
         EventStream::new(grid, id, after.or(id.map(|_| 0)))
     } else {
         EventStream::stored(grid, id, after.unwrap_or(0))

@@ -9,7 +9,7 @@ use store::statistics::{PeriodRow, Query, Statistics, TaskRow};
 
 use super::{Rows, STORED};
 
-/// Of a grain: a period's start and its kind; with a name, starts by that name.
+/// Rows of a grain by a period's start and kind; with a name, starts by that name.
 type Key = (Timestamp, JobKind, Option<String>);
 
 /// The stored rows of a grain.

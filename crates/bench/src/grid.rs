@@ -25,7 +25,7 @@ pub(crate) struct Grid {
     internal: Connection,
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
-    /// Last: it goes when its coordinator has.
+    /// Last field: the directory is deleted after the coordinator has ended.
     _data_dir: TempDir,
 }
 

@@ -36,9 +36,9 @@ pub(crate) struct Process {
 /// CPU time in seconds, user and system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
-    /// Of the threads that compute.
+    /// Processor time of the compute threads.
     pub(crate) computing: f64,
-    /// Of all others.
+    /// Processor time of all other threads.
     pub(crate) serving: f64,
 }
 
@@ -129,7 +129,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -249,7 +249,7 @@ mod tests {
                 ensure!(started_at.elapsed() < DEADLINE, "the account does not grow");
             }
             busy.send(()).context("it is waited for")?;
-            // It fails when the other end is dropped.
+            // The send fails when the other end is dropped.
             let _ = is_to_end.recv();
             anyhow::Ok(())
         });

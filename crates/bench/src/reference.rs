@@ -140,7 +140,7 @@ fn fetch(package: &str, root: &Path) -> anyhow::Result<()> {
     let depends = match run(root, "apt-cache", ["depends", package]) {
         Ok(depends) => depends,
         Err(_) => {
-            // Only root can.
+            // Only root may do this.
             run(root, "apt-get", ["update", "-qq"])?;
             run(root, "apt-cache", ["depends", package])?
         }

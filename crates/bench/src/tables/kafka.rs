@@ -41,7 +41,7 @@ struct Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

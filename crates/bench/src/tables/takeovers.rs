@@ -24,7 +24,7 @@ const STOPS: usize = 20;
 const OUTAGES: usize = 20;
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// So long after its start a coordinator knows every worker, and waits for no more when it takes over.
+/// Time after its start at which a coordinator knows every worker, and waits for no more when it takes over.
 const WARM: Duration = Duration::from_millis(3_500);
 
 /// Longest wait for a takeover.

@@ -15,7 +15,7 @@ struct Way {
     name: &'static str,
     /// Tasks that are queued.
     tasks: u64,
-    /// Of these, those that are done while time is taken.
+    /// The tasks that are done while time is taken.
     measured: u64,
     /// Tasks of one request.
     batch: u64,

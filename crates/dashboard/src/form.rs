@@ -210,7 +210,7 @@ fn whole(text: &str) -> Result<Value, String> {
 /// A whole number of a form, also one with its thousands apart, or such as `1e6`.
 ///
 /// # Errors
-/// It is none, or takes more than 64 bits.
+/// The text is no whole number, or takes more than 64 bits.
 pub fn form_number(text: &str) -> Result<u64, String> {
     let text: String = text.chars().filter(|c| *c != ',' && !c.is_whitespace()).collect();
     let is_long = text.len() > 19 && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -31,9 +31,9 @@ pub struct JobPage<'a> {
     pub job: &'a Job,
     /// The reason why the job waits; `None` when it is over.
     pub explanation: Option<&'a Explanation>,
-    /// Its tasks; none where they are not individual.
+    /// The job's tasks; `None` where they are not individual.
     pub tasks: Option<&'a TaskList>,
-    /// Its last events, the newest first.
+    /// The job's last events, the newest first.
     pub events: &'a [JobEvent],
     /// The beginning of its result, and the size of the whole.
     pub result: Option<(String, u64)>,

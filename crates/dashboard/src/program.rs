@@ -14,7 +14,7 @@ const SHOWN_BYTES: usize = 8 << 10;
 pub struct TaskLogs {
     /// The task.
     pub task: u64,
-    /// Its attempts.
+    /// The task's attempts.
     pub logs: Vec<TaskLog>,
 }
 

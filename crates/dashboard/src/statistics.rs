@@ -26,7 +26,7 @@ pub struct Statistics<'a> {
     pub grain: Grain,
     /// Only jobs of this kind; none for all.
     pub kind: Option<JobKind>,
-    /// Every period, also those in which nothing happened, in order of time.
+    /// All periods in order of time, also those without events.
     pub periods: &'a [Period],
     /// The sums over all periods, by kind.
     pub by_kind: &'a [(JobKind, Counts)],

@@ -14,9 +14,9 @@ pub const WINDOWS: [u32; 6] = [30, 60, 300, 900, 1_800, 3_600];
 /// A window of the stream. Times are milliseconds from its start.
 #[derive(Debug, Default, Serialize)]
 pub struct TaskStream {
-    /// Its length in seconds.
+    /// Length of the window in seconds.
     pub seconds: u32,
-    /// Its end, in milliseconds since 1970.
+    /// End of the window, in milliseconds since 1970.
     pub ends_at_ms: i64,
     /// The slots with a lease in it, by name.
     pub rows: Vec<StreamRow>,
@@ -37,7 +37,7 @@ pub struct TaskStream {
 pub struct StreamRow {
     /// The worker.
     pub worker: String,
-    /// Its slot, from 0.
+    /// Index of the slot, from 0.
     pub slot: u32,
     /// Time with a lease, in milliseconds.
     pub busy_ms: u64,
@@ -53,13 +53,13 @@ pub struct StreamRow {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(into = "[u64; 9]")]
 pub struct StreamBar {
-    /// Its place in the rows.
+    /// Index of the row.
     pub row: usize,
     /// Start of the bar, in milliseconds.
     pub start_ms: u64,
     /// Length of the bar, in milliseconds.
     pub length_ms: u64,
-    /// Its place in the jobs.
+    /// Index of the job.
     pub job: usize,
     /// Leases that it stands for.
     pub leases: u64,

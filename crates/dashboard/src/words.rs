@@ -50,7 +50,7 @@ fn two_digits(number: f64) -> String {
 }
 
 const DAY: u64 = 86_400;
-/// Of 365 days: a time this long is told without its leap days.
+/// A year of 365 days: longer times are shown without leap days.
 const YEAR: u64 = 365 * DAY;
 
 /// A time in its two largest units: `2 y 40 d`, `1 d 3 h`, `4 min 10 s`, `2.5 s`, `130 ms`; from 100 years on in years alone.
@@ -72,7 +72,7 @@ fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> Stri
     if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
 }
 
-/// From `start` to `end`; zero where the clock was set back between them.
+/// The time from `start` to `end`; zero where the clock was set back between them.
 pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }

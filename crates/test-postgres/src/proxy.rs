@@ -89,13 +89,13 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Its address.
+    /// The proxy's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on it does so.
+    /// Changes the mode from now on.
     pub fn set(&self, mode: Mode) {
         self.shared.lock().mode = mode;
         self.shared.changed.notify_all();

@@ -90,7 +90,7 @@ impl Server {
     #[must_use]
     pub fn start_on_small_disk(megabytes: u32) -> Option<Self> {
         let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).status();
-        // Without it a checkpoint would need a file of its own, and end the server where it has no room.
+        // Without this setting a checkpoint would need a file of its own, and end the server where it has no room.
         let options = ["max_replication_slots=0", "max_wal_senders=0", "wal_level=minimal"];
         tried.is_ok_and(|tried| tried.success()).then(|| Self::start_with(&options, Some(megabytes)))
     }
@@ -118,7 +118,7 @@ impl Server {
         server
     }
 
-    /// Its address.
+    /// The server's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -169,7 +169,7 @@ impl Server {
     /// Makes a database that is empty. Returns its name.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// The database cannot be made.
     pub fn create_database(&self) -> String {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql("postgres", &format!("CREATE DATABASE {name}"));
@@ -197,7 +197,7 @@ impl Server {
     /// Ends the server as a crash would: no process of it does anything any more.
     ///
     /// # Panics
-    /// It does not end.
+    /// The server does not end.
     pub fn kill(&self) {
         let mut postmaster = lock(&self.postmaster);
         let _ = postmaster.kill();
@@ -207,7 +207,7 @@ impl Server {
     /// Stops the server in order; connections are ended.
     ///
     /// # Panics
-    /// It does not end.
+    /// The server does not end.
     pub fn stop(&self) {
         let mut postmaster = lock(&self.postmaster);
         end(&mut postmaster);
@@ -216,7 +216,7 @@ impl Server {
     /// Starts the server again after [`Server::kill`] or [`Server::stop`], and returns when it answers.
     ///
     /// # Panics
-    /// It does not start.
+    /// The server does not start.
     pub fn start_again(&self) {
         let since = Instant::now();
         let data = self.data_directory();

@@ -45,7 +45,7 @@ impl Executors {
     /// Computes with the executor of `kind`, which is made at its first use.
     ///
     /// # Errors
-    /// As [`Execute::run`]; also when no worker runs this kind.
+    /// The errors of [`Execute::run`]; also if no worker runs this kind.
     pub fn run(
         &mut self,
         kind: JobKind,

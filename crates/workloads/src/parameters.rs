@@ -27,7 +27,7 @@ pub enum Input {
 /// A parameter of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// Its name in `params`.
+    /// The name in `params`.
     pub name: String,
     /// The accepted values.
     pub input: Input,

@@ -24,7 +24,7 @@ const LEAST_MEMORY: u64 = 16 << 20;
 /// Parts of one sum, as a lease carries them.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Parts {
-    /// Up to which number the sum goes.
+    /// The last number of the sum.
     x: u64,
     /// The first part.
     first: u64,

@@ -106,7 +106,7 @@ struct Stored {
 struct Decided {
     find: Find,
     range: NumberRange,
-    /// As the client said.
+    /// The algorithm that the client asked for.
     asked: Algorithm,
     is_combinatorial: bool,
     verify: bool,

@@ -19,7 +19,7 @@ use crate::workload::{
     restore_params,
 };
 
-/// Each task leaves an attempt in the store.
+/// A bound, since each task leaves an attempt in the store.
 const MAX_TASKS_PER_LEASE: u64 = 1_000;
 const MAX_TASKS: u64 = 10_000_000;
 const MAX_SECONDS: f64 = 86_400.0;

@@ -48,7 +48,7 @@ pub trait Kind: Debug + Send + Sync {
     /// Completes a new job's work from the job's other settings, and those from its work.
     ///
     /// # Errors
-    /// They do not fit together.
+    /// The work and the settings contradict each other.
     fn complete(&self, parsed: Parsed, options: &mut JobOptions) -> Result<Parsed, InvalidJob> {
         let _ = options;
         Ok(parsed)
@@ -89,7 +89,7 @@ pub struct Parsed {
 pub struct Division {
     /// The work.
     pub workload: Arc<dyn Workload>,
-    /// As [`Parsed::stored`].
+    /// The parameters, as [`Parsed::stored`] has them.
     pub stored: Box<RawValue>,
 }
 

@@ -1,4 +1,4 @@
-//! From samples to figures.
+//! Figures of samples.
 //!
 //! Latencies count the right answers, and the requests that timed out with the time they waited; other failures are fast
 //! and would flatter the percentiles, so they only count as failed.

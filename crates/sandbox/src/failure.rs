@@ -56,31 +56,31 @@ pub enum Blame {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It ran for longer than it may.
+    /// The program ran for longer than its limit.
     #[error("it ran for longer than its limit of {limit:?}")]
     TimeLimit {
         /// The limit.
         limit: Duration,
     },
-    /// It took more memory than it may.
+    /// The program took more memory than its limit.
     #[error("it needs more memory than its limit of {limit} bytes")]
     MemoryLimit {
         /// The limit.
         limit: u64,
     },
-    /// It wrote more to stdout than it may.
+    /// The program wrote more to stdout than its limit.
     #[error("it wrote more to stdout than its limit of {limit} bytes")]
     OutputLimit {
         /// The limit.
         limit: u64,
     },
-    /// Its files take more space than they may, lie deeper than 64 directories or cannot be measured.
+    /// The program's files take more space than their limit, lie deeper than 64 directories or cannot be measured.
     #[error("its files need more space than its limit of {limit} bytes, or are nested too deep to tell")]
     ScratchLimit {
         /// The limit.
         limit: u64,
     },
-    /// It has more processes and threads than it may.
+    /// The program has more processes and threads than its limit.
     #[error("it has more processes and threads than its limit of {limit}")]
     ProcessLimit {
         /// The limit.
@@ -89,10 +89,10 @@ pub enum Reason {
     /// A process of a native program has made its descriptors unreadable, so what it takes cannot be metered.
     #[error("a process of it hides from the watch")]
     Hidden,
-    /// It said so itself. The end of stderr tells more.
+    /// The program exited with another code than 0. The end of stderr tells more.
     #[error("it exited with code {code}")]
     Exit {
-        /// From 1 to 255; a WASI module has those up to 125, a component only 1.
+        /// The exit code, 1 to 255; a WASI module has codes up to 125, a component only 1.
         code: i32,
     },
     /// A WASI module exited with a code that WASI does not know, such as the -1 of a C program.
@@ -133,7 +133,7 @@ pub enum Reason {
     /// The module is larger than the worker accepts.
     #[error("it has {bytes} bytes, at most {limit} are accepted")]
     TooLarge {
-        /// Its length.
+        /// The module's length.
         bytes: u64,
         /// The bound.
         limit: u64,

@@ -41,7 +41,7 @@ pub enum Program {
 pub enum Source {
     /// In memory.
     Bytes(Bytes),
-    /// In a file.
+    /// In a file at this path.
     File(PathBuf),
 }
 
@@ -90,7 +90,7 @@ pub enum Input {
 pub struct Limits {
     /// Time on the clock from the program's start; compiling is not counted.
     pub wall_time: Duration,
-    /// From SIGTERM to SIGKILL, at the time limit and when stopped. WASI programs have no signals and no grace.
+    /// Time from SIGTERM to SIGKILL, at the time limit and at a stop. WASI programs have no signals and no grace.
     pub grace: Duration,
     /// Memory of all its processes together, page cache not counted. They can exceed it by what they allocate in 5 ms.
     pub memory_bytes: u64,

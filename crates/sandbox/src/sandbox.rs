@@ -95,7 +95,7 @@ impl Default for CompileLimits {
 /// The reason why a sandbox cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its directory cannot be used.
+    /// The directory cannot be used.
     #[error("use {} for the sandbox", path.display())]
     Directory {
         /// The directory.
@@ -156,7 +156,7 @@ impl Sandbox {
     /// an executable. [`Self::run`] does the same when it was not done.
     ///
     /// # Errors
-    /// As [`Self::run`], for reasons that are known without running it.
+    /// The errors of [`Self::run`] that are known without a run.
     pub fn prepare(&self, program: &Program, stop: &AtomicBool) -> Result<(), Box<Failure>> {
         match program {
             #[cfg(feature = "wasm")]

@@ -67,7 +67,7 @@ impl Executables {
 /// Checks that a file which begins like this is one that this machine executes.
 ///
 /// # Errors
-/// It is neither an ELF executable for this kind of processor nor a script that names its interpreter.
+/// The file is neither an ELF executable for this kind of processor nor a script that names its interpreter.
 pub fn check_executable(start: &[u8]) -> Result<(), Reason> {
     let header = &start[..start.len().min(HEADER_BYTES)];
     check_header(header).map_err(|error| Reason::NotExecutable { message: error.to_string() })

@@ -138,7 +138,7 @@ fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant
     Instant::now() + (cost * PAUSE_PER_COST).clamp(shortest, longest)
 }
 
-/// Of this process, which has one thread.
+/// Processor time of this process, which has one thread.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

@@ -51,7 +51,7 @@ pub(crate) struct Bounds {
     pub(crate) processes: u32,
 }
 
-/// Which files a caged program may use, and which Landlock the kernel has.
+/// The files that a caged program may use, and the kernel's Landlock version.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cage {
     pub(crate) landlock_abi: u32,
@@ -64,7 +64,7 @@ pub(crate) struct Cage {
 pub(crate) enum Reply {
     /// The program was not executed.
     Refused { step: Step, message: String },
-    /// It and all its descendants are gone.
+    /// The program and all its descendants are gone.
     Ended(Ended),
 }
 

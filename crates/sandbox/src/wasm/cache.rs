@@ -90,7 +90,7 @@ impl Cache {
         hasher.finalize().into()
     }
 
-    /// Also removes what earlier versions of the engine left, in its turn.
+    /// Also removes modules of earlier versions of the engine, in their turn.
     fn evict(&self) -> io::Result<()> {
         let entries = fs::read_dir(&self.directory)?.flatten();
         let mut files: Vec<_> = entries

@@ -30,7 +30,7 @@ const HOSTCALL_BYTES: usize = 1 << 20;
 const MOST_RANDOM_BYTES: u64 = 1 << 20;
 /// Streams, pollables and the like.
 const MOST_RESOURCES: usize = 1000;
-/// As `argv[0]`.
+/// The program's name in `argv[0]`.
 const NAME: &str = "program";
 const MESSAGE_BYTES: usize = 1024;
 /// Largest number of named functions of a trap's backtrace.
@@ -63,7 +63,7 @@ impl WasiView for Guest<Preview2> {
 
 /// The end of a guest.
 enum End {
-    /// By itself, or with an error of the engine.
+    /// The guest ended by itself, or with an error of the engine.
     Own(wasmtime::Result<()>),
     TimeLimit,
     Stopped,

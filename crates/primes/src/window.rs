@@ -156,5 +156,5 @@ impl Windowed {
     }
 }
 
-/// So that they and their hits stay in the first caches.
+/// Bound by which the primes and their hits stay in the first caches.
 const PRIMES_BETWEEN_CHECKS: usize = 1024;

@@ -9,7 +9,7 @@ use super::{counted, far_bytes};
 /// The quantity that is computed over the primes up to x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantity {
-    /// Their sum.
+    /// The sum of the primes.
     Sum,
     /// The number of the primes.
     Count,

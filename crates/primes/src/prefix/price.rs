@@ -8,9 +8,9 @@ use super::plan::Quantity;
 /// The cost of each kind of work, with what of it depends on the limits alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Price {
-    /// Of one segment of the hard leaves without any.
+    /// Cost of a segment of the hard leaves without leaves.
     segment: f64,
-    /// Of all hard leaves, divided by the logarithm of where they lie.
+    /// Cost of all hard leaves, divided by the logarithm of their place.
     hard_leaves: f64,
     /// The first segment with hard leaves.
     first: u64,

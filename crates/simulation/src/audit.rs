@@ -231,7 +231,7 @@ impl World {
         };
         match &change.kind {
             ChangeKind::Retried if !ledger.is_succeeded => ledger.is_over = false,
-            // It came while the end of its job was being committed: it does not count, and may after a retry.
+            // The outcome came during the commit of its job's end: it does not count, and may count after a retry.
             ChangeKind::Completed { .. } | ChangeKind::Checked { .. } if ledger.is_over => {
                 self.audit.outcomes.retain(|_, counted| *counted != number);
             }

@@ -53,7 +53,7 @@ pub(crate) struct SimJob {
     pub(crate) is_poisoned: bool,
     pub(crate) is_accepted: bool,
     pub(crate) was_touched: bool,
-    /// Since when an acknowledged pause holds, with no other request since.
+    /// Start of an acknowledged pause, with no other request since.
     pub(crate) paused_since: Option<Micros>,
     /// Whether a cancellation is acknowledged and no retry was requested since.
     pub(crate) is_canceled: bool,

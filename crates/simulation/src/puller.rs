@@ -57,7 +57,7 @@ impl World {
         self.pullers[puller].is_up && self.pullers[puller].boot == boot
     }
 
-    /// It claims, renews or reports, and looks again after a while.
+    /// Claims, renews or reports, and looks again after a while.
     pub(crate) fn puller_acts(&mut self, puller: usize, boot: u64) {
         if !self.is_pulling(puller, boot) {
             return;

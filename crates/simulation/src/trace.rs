@@ -12,7 +12,7 @@ const KEPT: usize = 400;
 pub(crate) struct Trace {
     is_printed: bool,
     lines: VecDeque<String>,
-    /// Of all lines: the same run has the same.
+    /// A hash of all lines: equal for equal runs.
     hash: u64,
 }
 

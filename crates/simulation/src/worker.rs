@@ -22,7 +22,7 @@ pub(crate) struct SimWorker {
     pub(crate) is_up: bool,
     /// Whether the network does not reach it.
     pub(crate) is_cut: bool,
-    /// Its process, from 1.
+    /// The number of the worker's process, from 1.
     pub(crate) boot: u64,
     is_draining: bool,
     /// The highest epoch that it has seen.
@@ -340,7 +340,7 @@ impl World {
         }
     }
 
-    /// As on SIGTERM.
+    /// Drains as on SIGTERM.
     pub(crate) fn drain_worker(&mut self, worker: usize) {
         let this = &mut self.workers[worker];
         if !this.is_up || std::mem::replace(&mut this.is_draining, true) {

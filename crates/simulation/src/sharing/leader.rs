@@ -37,7 +37,7 @@ pub(crate) enum End {
 
 pub(crate) struct Term {
     pub(crate) epoch: u64,
-    /// By the coordinator's own clock.
+    /// Time by the coordinator's own clock.
     pub(crate) until: Instant,
     pub(crate) engine: Engine,
     backend: Box<dyn Backend>,
@@ -347,7 +347,7 @@ impl Sharing {
 
     pub(crate) fn take_up(&mut self, member: usize, job: JobId) {
         let Some(term) = self.members[member].term.as_ref() else { return };
-        // Its end may be on its way to the store.
+        // The end of the job may be on its way to the store.
         if term.engine.knows(job) || term.writing.is_some() || !term.waiting.is_empty() {
             if !term.engine.knows(job) {
                 let (after, reads) = (term.after_event, Arc::clone(&term.reads));

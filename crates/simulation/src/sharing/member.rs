@@ -24,7 +24,7 @@ const DRIFT: f64 = 0.002;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Power {
     Up,
-    /// As by SIGSTOP.
+    /// Halted, as by SIGSTOP.
     Hangs,
     Down,
 }
@@ -143,7 +143,7 @@ impl Sharing {
         self.note(format_args!("member {member} {} the store", if is_cut { "cannot reach" } else { "reaches" }));
     }
 
-    /// As on SIGTERM: what is recorded is committed, then the lease is given up.
+    /// Stops as on SIGTERM: recorded changes are committed, then the lease is given up.
     pub(crate) fn stop_in_order(&mut self, member: usize) {
         if self.members[member].power != Power::Up {
             return;
@@ -152,7 +152,7 @@ impl Sharing {
         let is_flushed = self.flush_at_once(member);
         self.members[member].term = None;
         if let Some(epoch) = self.members[member].candidacy.retire().filter(|_| is_flushed) {
-            // It may not reach the store.
+            // The message may not reach the store.
             let _ = self.members[member].way.resign(Epoch(epoch));
         }
         self.members[member].power = Power::Down;
@@ -164,7 +164,7 @@ impl Sharing {
         let now = self.local_now(member);
         let member = &mut self.members[member];
         member.candidacy.stand_back(epoch, now);
-        // It may not reach the store.
+        // The message may not reach the store.
         let _ = member.way.resign(Epoch(epoch));
     }
 

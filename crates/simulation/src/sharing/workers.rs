@@ -13,7 +13,7 @@ use super::{Event, Sharing};
 use crate::outcome::value_of;
 use crate::plan::{Micros, SECOND};
 
-/// From one heartbeat to the next.
+/// Interval between heartbeats.
 const INTERVAL: Micros = SECOND;
 
 /// Duration of each task.

@@ -29,12 +29,12 @@ const BEYOND_ALL: u64 = u64::MAX;
 /// One step of an event stream.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A connection is open: what happens from now on will be told.
+    /// The connection is open: the stream reports all later events.
     Opened,
     Event(JobEvent),
     /// Events are missing between the last one and the next.
     Reset(StreamReset),
-    /// All events have been told: the job is over, or only those that were there were asked for.
+    /// The stream is at its end: the job is over, or only existing events were asked for.
     Over,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct EventStream<'a> {
     grid: &'a Client,
     id: Option<JobId>,
     after: Option<u64>,
-    /// Whether what is still to come is asked for too.
+    /// Whether later events are asked for, too.
     follow: bool,
     connection: Option<Connection>,
     away: Away,
@@ -147,7 +147,7 @@ impl Away {
         }
         if let Some(doublings) = self.attempts.checked_sub(1) {
             let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(16)).min(LONGEST_PAUSE);
-            // Half of it by chance, so that many who wait do not come back at once.
+            // Half of the pause is random, so that many waiting clients do not come back at once.
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
         self.attempts += 1;

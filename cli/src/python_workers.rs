@@ -90,7 +90,7 @@ impl PythonWorkers {
         }
     }
 
-    /// Lets them finish or hand back what they hold.
+    /// Lets the workers finish or hand back their leases.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pids = self.0.iter().filter_map(|child| Pid::from_raw(i32::try_from(child.id()?).ok()?));
         for pid in pids {

@@ -69,7 +69,7 @@ pub(crate) fn memory(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A share of one in whole percent, rounded down: only what is done is 100%.
+/// A share of one in whole percent, rounded down: 100% only when all is done.
 pub(crate) fn percent(share: f64) -> String {
     format!("{}%", (share.clamp(0.0, 1.0) * 100.0).floor())
 }

@@ -119,7 +119,7 @@ fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Fa
                 held.insert(event.seq, event);
                 last_at = Instant::now();
             }
-            // Nothing more than what is missing can come.
+            // Only missing events can still come.
             Some(Followed::End) if held.last_key_value().is_some_and(|(&seq, _)| seq == latest) => break,
             Some(_) | None => (),
         }

@@ -155,7 +155,7 @@ fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
     let depths: Vec<(u8, u64)> =
         stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
     let rows = usize::from(block.inner(area).height).saturating_sub(usize::from(!others.is_empty()));
-    // The last row tells of those that have none.
+    // The last row sums up the entries without a row.
     let shown = if depths.len() > rows { rows.saturating_sub(1) } else { depths.len() };
     let most = depths.iter().map(|&(_, depth)| depth).max().unwrap_or(0).max(1);
     let mut lines: Vec<Line> = depths[..shown]

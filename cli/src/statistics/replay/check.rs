@@ -1,4 +1,4 @@
-//! Stored rows, each compared with what the events up to some number count.
+//! Compares stored rows with the counts of the events up to some number.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Check {
         self.grains.insert(grain, stored);
     }
 
-    /// Counts an event and compares what it changes.
+    /// Counts an event and compares the rows that it changes.
     pub(super) fn count(&mut self, event: &JobEvent) {
         if event.seq > self.first {
             self.compare_all();
@@ -92,7 +92,7 @@ impl Check {
         (stored.equal, unequal.chain(unknown).collect())
     }
 
-    /// After the first event that all rows have: every row, and what is not stored though it was counted by then.
+    /// Compares every row after the first event that all rows have, and notes counted rows that are not stored.
     fn compare_all(&mut self) {
         if std::mem::replace(&mut self.has_compared_all, true) {
             return;

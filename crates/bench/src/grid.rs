@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::http::Connection;
 use crate::process::{Binaries, Cpu, Process};
 
-/// Workers of a grid, one slot each, and threads of what it is compared with.
+/// Workers of a grid, one slot each, and threads of its references.
 pub(crate) const WORKERS: u32 = 2;
 
 /// Longest wait for the workers to register.

@@ -95,7 +95,7 @@ impl Job {
         Self { split, left: Mutex::new(left) }
     }
 
-    /// The next step for a thread, and where what follows it ends.
+    /// The next step for a thread, and the end of the steps that follow it.
     fn claim(&self, thread: usize) -> Option<(Range<u64>, u64)> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let own = &mut left[thread];

@@ -60,7 +60,7 @@ impl Binaries {
         Ok(Self(directory))
     }
 
-    /// A directory for what is fetched, beside what is built.
+    /// A directory for fetched files, beside the build's.
     pub(crate) fn cache(&self) -> &Path {
         self.0.parent().unwrap_or(&self.0)
     }

@@ -1,4 +1,4 @@
-//! The list of what somebody should look at, on the overview.
+//! The overview's list of conditions that need attention.
 
 use api::{Job, KafkaStats, Stats};
 use jiff::Timestamp;

@@ -6,7 +6,7 @@ use model::{InvalidJob, JobKind, Labels, json_error, json_error_at, split_word, 
 use serde_json::{Map, Number, Value};
 use workloads::{Input, Parameter, parameters};
 
-/// The prefix that tells a parameter's field from those that every job has.
+/// The prefix of a parameter's field, which the fields of all jobs lack.
 const PARAMETER: &str = "p.";
 
 /// The name of a parameter's field.
@@ -21,7 +21,7 @@ pub(crate) fn value<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
     values.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
 }
 
-/// A field with its label, its hint and what is wrong with it.
+/// A field with its label, its hint and its error.
 pub(crate) fn field(
     name: &str,
     label: &str,
@@ -47,7 +47,7 @@ pub(crate) fn field(
     }
 }
 
-/// A text with what stands between backticks as code.
+/// A text with the parts between backticks as code.
 pub(crate) fn with_code(text: &str) -> Markup {
     html! {
         @for (place, part) in text.split('`').enumerate() {
@@ -232,7 +232,7 @@ fn labels(text: &str) -> Result<Value, String> {
     read.collect::<Result<Map<_, _>, _>>().map(Value::from)
 }
 
-/// The form's field that an error of the API is about, and what is wrong with it.
+/// The form's field that an error of the API names, and the error's text.
 #[must_use]
 pub fn form_field(kind: JobKind, error: &InvalidJob) -> (String, String) {
     let names = parameters(kind);

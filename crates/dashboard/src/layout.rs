@@ -19,7 +19,7 @@ pub struct Viewer {
     pub may_administer: bool,
     /// Now.
     pub now: jiff::Timestamp,
-    /// The version of what the page shows; a page is asked for again when the grid has another.
+    /// The version of the page's content; a page is asked for again when the grid has another.
     pub version: String,
 }
 

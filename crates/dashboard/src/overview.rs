@@ -54,7 +54,7 @@ pub struct Overview<'a> {
     pub stuck: &'a [Job],
     /// Failures of the last hour by their reason, the newest first.
     pub failed: &'a [Failures],
-    /// Slots of the workers that are there, also of simulated ones: those that compute, and all.
+    /// Slots of the present workers, also of simulated ones: busy slots, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
     pub suspended: &'a [String],

@@ -58,7 +58,7 @@ pub(crate) fn stderr_of(logs: &TaskLogs) -> Markup {
     }
 }
 
-/// The end of a log without what a terminal would act on, and how much is before it.
+/// The end of a log without control characters, and the number of bytes before it.
 fn end_of(log: &TaskLog) -> (u64, String) {
     let start = log.text.ceil_char_boundary(log.text.len().saturating_sub(SHOWN_BYTES));
     let is_shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');

@@ -44,7 +44,7 @@ pub(crate) fn question(question: &Question<'_>) -> Markup {
     }
 }
 
-/// The changes that a job can undergo, and what they are called.
+/// The changes that a job can undergo, with their names.
 pub(crate) fn possible(job: &Job) -> &'static [(&'static str, &'static str)] {
     match job.state {
         JobState::Queued | JobState::Running if job.tasks.failed > 0 => {

@@ -8,7 +8,7 @@ use crate::form::{field, field_name, parameter_field, value};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::program::upload_form;
 
-/// A form with what was filled in.
+/// A form with its filled-in values.
 #[derive(Debug)]
 pub struct SubmitForm<'a> {
     /// The kind that the form submits; `None` for a simulation.

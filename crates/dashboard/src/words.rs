@@ -139,7 +139,7 @@ pub(crate) fn sentence(text: &str) -> String {
     first + chars.as_str()
 }
 
-/// A text without what is beyond its first characters.
+/// The first characters of a text.
 pub(crate) fn cut(chars: usize, text: &str) -> String {
     match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -104,7 +104,7 @@ pub enum Reason {
         /// The number.
         signal: i32,
     },
-    /// A WASI program did what WebAssembly forbids: a wrong address, `unreachable`, recursion without end.
+    /// A WASI program trapped: a wrong address, `unreachable`, endless recursion.
     #[error("it trapped: {message}")]
     Trap {
         /// The trap, in wasmtime's words.
@@ -122,7 +122,7 @@ pub enum Reason {
         /// The limit it met.
         what: String,
     },
-    /// The program is not the one that was asked for.
+    /// The module has another hash than the one asked for.
     #[error("its SHA-256 is {found}, not {expected}")]
     HashMismatch {
         /// The one asked for.

@@ -116,7 +116,7 @@ impl Default for Limits {
 }
 
 impl Call {
-    /// Refuses what no program can be called with.
+    /// Refuses calls that no program can be started with.
     pub(crate) fn check(&self) -> Result<(), Reason> {
         let bad = |message: String| Err(Reason::BadCall { message });
         let variables = self.env.iter().flat_map(|(name, value)| [name, value]);

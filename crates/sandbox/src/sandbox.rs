@@ -42,7 +42,7 @@ pub struct Config {
 pub struct CompileLimits {
     /// Length of the module.
     pub module_bytes: u64,
-    /// Length of what it is compiled to.
+    /// Largest length of its compiled form.
     pub compiled_bytes: u64,
     /// Time on the clock.
     pub wall_time: Duration,
@@ -66,7 +66,7 @@ impl Config {
     }
 }
 
-/// Libraries, interpreters and what the dynamic linker and the C library read.
+/// Libraries, interpreters and the files that the dynamic linker and the C library read.
 const READABLE: [&str; 11] = [
     "/usr",
     "/bin",

@@ -51,7 +51,7 @@ impl Filters {
 }
 
 impl Built {
-    /// Opens what the rules are about. Files that do not exist are left out.
+    /// Opens the files and directories of the rules. Files that do not exist are left out.
     pub(crate) fn new(cage: &Cage, scratch: &Path) -> Result<Self, String> {
         build_rules(cage, scratch)
             .map(|rules| Self { rules, landlock_abi: cage.landlock_abi })

@@ -64,7 +64,7 @@ impl Executables {
     }
 }
 
-/// Checks that a file which begins like this is one that this machine executes.
+/// Checks by the first bytes of a file that this machine executes it.
 ///
 /// # Errors
 /// The file is neither an ELF executable for this kind of processor nor a script that names its interpreter.
@@ -73,7 +73,7 @@ pub fn check_executable(start: &[u8]) -> Result<(), Reason> {
     check_header(header).map_err(|error| Reason::NotExecutable { message: error.to_string() })
 }
 
-/// The C library hands what the kernel does not execute to a shell, whatever it is.
+/// The C library hands a file that the kernel does not execute to a shell, whatever it is.
 fn check_header(header: &[u8]) -> io::Result<()> {
     if header.starts_with(b"#!") {
         return Ok(());

@@ -103,7 +103,7 @@ const LISTED_OLDER: &[i64] = &[
 #[cfg(target_arch = "aarch64")]
 const LISTED_OLDER: &[i64] = &[libc::SYS_renameat];
 
-/// Allows what is listed, whatever its arguments.
+/// Allows the listed calls, whatever their arguments.
 pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
     let rules: BTreeMap<_, _> = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

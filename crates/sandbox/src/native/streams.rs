@@ -72,7 +72,7 @@ impl Ran {
     }
 }
 
-/// The host's ends of a program's streams; those that are closed are gone.
+/// The host's ends of a program's streams; closed ones are `None`.
 pub(super) struct Streams {
     stdin: Option<(PipeWriter, Bytes)>,
     stdout: Option<PipeReader>,
@@ -141,7 +141,7 @@ impl Streams {
             }
         };
         let wall_time = started_at.elapsed();
-        // All writers are gone, so what is in the pipes is all there is.
+        // All writers are gone, so the pipes hold the rest of the output.
         self.move_bytes(Ready::ALL, on_stderr);
         Ok(Some(Ran { ended, stdout: self.output, stderr: self.tail, cause: self.cause, wall_time }))
     }
@@ -225,7 +225,7 @@ impl Ready {
     const ALL: Self = Self { supervisor: false, stdin: false, stdout: true, stderr: true };
 }
 
-/// Reads what is there, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.
+/// Reads the available bytes, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.
 fn read(pipe: &mut Option<PipeReader>, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> bool) -> bool {
     const MOST_CHUNKS: usize = 32;
     for _ in 0..MOST_CHUNKS {

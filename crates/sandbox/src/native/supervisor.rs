@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reaps what has ended; true when no child is left.
+    /// Reaps ended children; true when none is left.
     fn reap(&mut self) -> bool {
         loop {
             match wait(WAIT_ALL | WaitOptions::NOHANG) {

@@ -1,4 +1,4 @@
-//! The processes below another one, from `/proc`: which they are, what memory they take, which files they hold.
+//! The processes below another one, from `/proc`: their ids, their memory and their open files.
 //!
 //! A process can end at any moment, so a file that is gone is no error here. A walk may miss a process that is forked
 //! while it runs; callers repeat it.

@@ -60,7 +60,7 @@ impl<'a> Watch<'a> {
         self.peak_memory_bytes
     }
 
-    /// Looks at what is due, and tells the bound that is passed.
+    /// Looks at the resources that are due, and returns the bound that is passed.
     pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
         if now >= self.look_at {
             let (before, cpu_before) = (self.processes, cpu_time());

@@ -77,7 +77,7 @@ impl Cache {
         if head[..MAGIC.len()] != *MAGIC || head[MAGIC.len()..] != self.checksum(program, code) {
             return None;
         }
-        // The time of its last use orders what is removed.
+        // The time of last use orders the removals.
         let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         Some(Artifact::checked(bytes.split_off(HEAD_BYTES)))
     }

@@ -65,7 +65,7 @@ const PREVIEW_2_VERSION: &str = "@0.2.";
 const DEFAULT_PAGE_SIZE_LOG2: u32 = 16;
 const RUN: &str = "wasi:cli/run@0.2.";
 
-/// Tells what the bytes of a module or component need, and what keeps it from running on a worker.
+/// Tells the needs of a module or component, and the obstacles that keep it from running on a worker.
 ///
 /// # Errors
 /// The bytes are no valid module or component.

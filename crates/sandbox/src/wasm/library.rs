@@ -150,13 +150,13 @@ impl Library {
     }
 }
 
-/// A module that was just loaded, and the length of what it was compiled to.
+/// A module that was just loaded, and the length of its compiled form.
 struct Made {
     loaded: Arc<Loaded>,
     bytes: u64,
 }
 
-/// The right and the duty to say what became of a module.
+/// The right and the duty to report the outcome of a module's compilation.
 struct Turn<'a> {
     library: &'a Library,
     program: ProgramHash,

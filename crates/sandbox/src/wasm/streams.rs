@@ -64,7 +64,7 @@ impl Sink for Stdout {
     }
 }
 
-/// stderr: what was not handed over yet.
+/// The bytes of stderr that were not handed over yet.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 

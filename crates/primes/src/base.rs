@@ -1,4 +1,4 @@
-//! The base primes: those that sieve.
+//! The base primes, whose multiples a sieve crosses off.
 
 use std::sync::atomic::AtomicBool;
 

@@ -70,7 +70,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
     let job = grid.submit(&numbered_tasks(1)).await;
     let path = format!("/v1/jobs/{}/events", job.id);
     let first = EventStream::open(&grid, &path, None).await.next().await.expect("an event");
-    // It is away while these happen.
+    // The client is away during these events.
     assert_eq!(grid.act(job.id, "pause").await.status(), 200);
     assert_eq!(grid.act(job.id, "resume").await.status(), 200);
     let mut events = EventStream::open(&grid, &path, Some(first.seq)).await;

@@ -21,7 +21,7 @@ fn events_records_and_statistics_stay_exact_while_leaders_are_killed_and_paused(
     let broker = Broker::shared();
     let mut group = Group::start(&broker, 3);
     for strike in 0..kills {
-        // Some of it on its way when the leader goes.
+        // Some jobs are on their way when the leader ends.
         let numbers = wanted * strike / kills..wanted * (strike + 1) / kills;
         broker.produce(&format!("submit.{}", strike % 3 + 1), &jobs(numbers), &[]);
         for _ in 0..5 {

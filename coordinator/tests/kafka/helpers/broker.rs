@@ -26,9 +26,9 @@ const JAVA: [&str; 5] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
-    /// By TLS, with a certificate for its address.
+    /// Clients by TLS, with a certificate for the broker's address.
     Tls,
-    /// By name and password, each for what access lists allow. The first one may do anything.
+    /// Clients by name and password, each for what access lists allow. The first name may do anything.
     Named,
 }
 
@@ -39,7 +39,7 @@ const NAMED: [(&str, &str); 2] = [("admin", "admin-secret"), ("divvy", "divvy-se
 pub(crate) struct Broker {
     child: Option<Child>,
     directory: TempDir,
-    /// Its own, so that it is free when the broker is started again.
+    /// The broker's own address, so that it is free when the broker is started again.
     own: SocketAddr,
     door: Door,
     /// The proxy between the broker and its clients.
@@ -360,7 +360,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
         if let Some(mut disk) = self.disk.take() {
-            // It may be gone already.
+            // The process may be gone already.
             let _ = disk.kill();
             let _ = disk.wait();
         }

@@ -143,7 +143,7 @@ impl Coordinator {
         Ok(serde_json::from_str(&claimed).expect("JSON"))
     }
 
-    /// As [`Self::work`], whether or not there are tasks and a leader; what was said instead of a success.
+    /// [`Self::work`] with or without tasks and a leader; returns the error where there was no success.
     pub(crate) fn try_work(&self, worker: &str) -> Result<(), String> {
         let claimed = self.claim(worker)?;
         let results = vec![1; claimed["tasks"].as_array().expect("tasks").len()];
@@ -188,7 +188,7 @@ impl Coordinator {
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {

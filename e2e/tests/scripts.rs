@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Of the test command: the line of its plan that checks the dependencies, and its last words.
+/// The test command's plan: the line that checks the dependencies, and the last words.
 fn check_of_dependencies_and_end() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test.sh");
     let script = fs::read_to_string(path).expect("the script");

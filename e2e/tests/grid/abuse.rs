@@ -9,7 +9,7 @@ use api::{MAX_HEARTBEAT_BYTES, MAX_LEASE_BYTES};
 
 use crate::helpers::{Coordinator, Worker, connect, eventually, get, published_sum, request};
 
-/// From one byte of a slow client to the next.
+/// Interval between two bytes of a slow client.
 const DRIP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Longest time for which a slow client may hold a connection: the largest limit of the services is 75 s, for an idle connection.

@@ -26,7 +26,7 @@ const KILLS: u32 = 200;
 /// Kills of coordinators for each kill of a worker.
 const KILLS_PER_WORKER: u32 = 20;
 
-/// Some coordinators die as soon as they are there; none lives longer than this.
+/// Longest life of a coordinator; some coordinators are killed as soon as they have started.
 const LONGEST_LIFE: Duration = Duration::from_millis(700);
 
 /// Small tasks and small leases, so that every crash hits many; leases that are forgotten come back soon, and a coordinator
@@ -60,7 +60,7 @@ struct Storm {
     is_over: AtomicBool,
     /// Requests that nobody answered.
     unanswered: AtomicU64,
-    /// As a client sees them that comes back after every crash.
+    /// The events that a client sees which comes back after every crash.
     seen: Mutex<Vec<JobEvent>>,
 }
 
@@ -228,7 +228,7 @@ fn seen_ends(storm: &Storm) -> usize {
     storm.seen.lock().expect("no panic").iter().filter(|event| event.kind.is_end()).count()
 }
 
-/// There are exactly the jobs that were acknowledged, and each of their tasks is done once.
+/// Checks that the jobs are exactly the acknowledged ones, and that each of their tasks is done once.
 fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
     let jobs = client.jobs();
     let ids: BTreeSet<JobId> =

@@ -14,7 +14,7 @@ const TASK: Duration = Duration::from_secs(10);
 /// offers the outcome, its delivery and a commit.
 const END: Duration = Duration::from_secs(5);
 
-/// From the cancellation or pause of a job until its task computes no more, as far as a look at it shows.
+/// Longest time from the cancellation or pause of a job until its task stops, as far as a look shows it.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Submits a job of one task and waits until one of the workers runs it: a lease that the coordinator counts may still be

@@ -10,7 +10,7 @@ use crate::helpers::{Coordinator, Order, Sleeper, Worker, eventually, heavy, in_
 /// No lease of a job is given out later than this after the answer to its cancellation or pause.
 const GIVE_OUT_LIMIT: Duration = Duration::from_millis(50);
 
-/// From the answer until no worker computes for the job any more.
+/// Longest time from the answer until no worker computes for the job.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 #[test]

@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str); 4] = [
 /// no code of the service.
 #[derive(Debug, Default, PartialEq)]
 struct Counted {
-    /// By the name that the answer has.
+    /// Counts by the name that the answer has.
     figures: BTreeMap<&'static str, u64>,
     jobs_pending: i64,
     /// The number of durations and their sum in microseconds.
@@ -34,7 +34,7 @@ struct Counted {
     running: (u64, u64),
 }
 
-/// By the seconds of a period, its start and the kind.
+/// Rows by the seconds of a period, its start and the kind.
 type Table = BTreeMap<(i64, i64, String), Counted>;
 
 /// The state of a job while its events are read.

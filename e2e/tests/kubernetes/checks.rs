@@ -29,7 +29,7 @@ fn every_check_that_is_ignored_has_its_reason_beside_it() {
     assert!(ignored > 5, "{ignored}");
 }
 
-/// Of the checks of images, Secrets and probes.
+/// The checks concern images, Secrets and probes.
 #[test]
 fn every_pod_explains_what_the_checks_would_say_of_it() {
     let mut pods = 0;

@@ -80,7 +80,7 @@ const DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("HorizontalPodAutoscaler", "/spec/behavior/scaleDown", "selectPolicy", r#""Max""#),
 ];
 
-/// Of a Service that leaves the cluster alone.
+/// Fields that only a Service reachable from outside the cluster has.
 const OF_LOAD_BALANCERS: [(&str, &str); 2] =
     [("allocateLoadBalancerNodePorts", "true"), ("externalTrafficPolicy", r#""Cluster""#)];
 

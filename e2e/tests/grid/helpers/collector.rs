@@ -35,7 +35,7 @@ pub(crate) struct ReceivedSpan {
     pub(crate) parent: String,
     pub(crate) state: String,
     pub(crate) kind: i32,
-    /// In nanoseconds since 1970.
+    /// Start and end in nanoseconds since 1970.
     pub(crate) times: (u64, u64),
     pub(crate) is_error: bool,
     pub(crate) attributes: BTreeMap<String, String>,
@@ -70,7 +70,7 @@ impl Collector {
         spans
     }
 
-    /// All that has come.
+    /// All received spans.
     pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
         self.spans.lock().expect("no panic").clone()
     }

@@ -24,9 +24,9 @@ pub(crate) enum Fault {
     Status500,
     /// The server of a worker that was halted gives up the request that came meanwhile.
     RequestTimeout,
-    /// It is another process than the lease is for.
+    /// Another process than the lease is for.
     Conflict,
-    /// It has no room.
+    /// No room for a lease.
     TooManyRequests,
     Garbage,
     HalfAnAnswer,

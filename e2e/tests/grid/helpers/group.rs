@@ -19,9 +19,9 @@ const PROGRAM: &str = "divvy-coordinator";
 pub(crate) struct Group {
     // Before the database, so that they end first.
     pub(crate) coordinators: Vec<Coordinator>,
-    /// From each coordinator to the database.
+    /// Proxies from each coordinator to the database.
     pub(crate) to_database: Vec<Proxy>,
-    /// From workers to each coordinator.
+    /// Proxies from workers to each coordinator.
     pub(crate) to_coordinator: Vec<Proxy>,
     /// A server of this group alone; else that of all tests.
     own_server: Option<Server>,
@@ -113,7 +113,7 @@ impl Group {
         self.start_again_with(number, &[]);
     }
 
-    /// As [`Self::start_again`], with variables beside those of the group.
+    /// [`Self::start_again`] with variables beside those of the group.
     pub(crate) fn start_again_with(&mut self, number: usize, variables: &[(&str, &str)]) {
         let settings = self.settings(number);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -158,7 +158,7 @@ impl Group {
     }
 
     fn leads_now(&self) -> Option<usize> {
-        // By their own word: one that was killed a moment ago is listed for a while.
+        // Each member is asked itself, since the list shows a killed one for a while.
         let running = self.coordinators.iter().enumerate().filter(|(_, coordinator)| coordinator.is_running());
         running.map(|(number, _)| number).find(|number| self.says(*number, "divvy_leader 1"))
     }

@@ -37,7 +37,7 @@ impl ProgramGrid {
         Self::start_with(&[])
     }
 
-    /// As [`Self::start`], with variables of the coordinator.
+    /// [`Self::start`] with variables of the coordinator.
     pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         Self::start_by(|own| Coordinator::start_to_stay(&[own, variables].concat()))
     }
@@ -107,7 +107,7 @@ impl ProgramGrid {
         request(self.coordinator.public, method, target, &self.headers(), body)
     }
 
-    /// As [`Self::ask`], with headers and no body.
+    /// [`Self::ask`] with headers and no body.
     pub(crate) fn ask_with(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
         request(self.coordinator.public, method, target, &[&self.headers(), headers].concat(), "")
     }
@@ -213,7 +213,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

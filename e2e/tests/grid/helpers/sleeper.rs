@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A lease that reached a [`Sleeper`] and is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slept {
-    /// By the coordinator's clock, to the millisecond.
+    /// Start of the lease by the coordinator's clock, to the millisecond.
     pub(crate) given_out_at: SystemTime,
     /// Time for which it held the slot.
     pub(crate) busy: Duration,

@@ -1,4 +1,4 @@
-# Events that happen to a cluster: a function for each, and the table of all. For scripts/try-cluster.sh, which has `grid`, `component`,
+# Events of a cluster: a function for each, and the table of all. For scripts/try-cluster.sh, which has `grid`, `component`,
 # `kd` and `lab`.
 
 workers=app.kubernetes.io/component=worker

@@ -26,7 +26,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// before the first event is then opened again without a gap.
 const BEYOND_ALL: u64 = u64::MAX;
 
-/// One step of an event stream.
+/// A step of an event stream.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// The connection is open: the stream reports all later events.

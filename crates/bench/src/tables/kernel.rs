@@ -1,4 +1,4 @@
-//! One thread: the sum against the count of primesieve, and against the kernel's own count.
+//! The kernel on one thread: the sum against the count of primesieve, and against the kernel's own count.
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;

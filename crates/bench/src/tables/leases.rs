@@ -1,4 +1,4 @@
-//! What a lease costs beside its computation: CPU time of the coordinator and its workers less the kernel's for the same
+//! Cost of a lease beside its computation: CPU time of the coordinator and its workers less the kernel's for the same
 //! numbers, by chunk.
 //!
 //! A lease carries a millisecond of computing at least, so the chunks are made so small that the wanted number of them

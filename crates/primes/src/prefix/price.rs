@@ -5,7 +5,7 @@
 use super::parameters::Parameters;
 use super::plan::Quantity;
 
-/// The cost of each kind of work, with what of it depends on the limits alone.
+/// The cost of each kind of work, with its part that depends on the limits alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Price {
     /// Cost of a segment of the hard leaves without leaves.

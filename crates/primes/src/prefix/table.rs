@@ -10,7 +10,7 @@ use crate::tally::RESIDUE_SUMS;
 /// The primes of consecutive bytes of thirty numbers each, with running totals.
 #[derive(Debug, Default)]
 pub(crate) struct PrimeTable<W> {
-    /// For each byte its bits in the low eight, and what the bytes before it come to in those above.
+    /// The bits of each byte in the low eight, and the sum of the bytes before it in the bits above.
     entries: Vec<u64>,
     first_byte: u64,
     /// The sum over all primes before the first byte.
@@ -24,7 +24,7 @@ pub(crate) struct PrimeTable<W> {
 const TOTAL_BITS: u32 = 56;
 
 impl<W: Weight> PrimeTable<W> {
-    /// Empties the table; what is pushed next follows `before`, from byte `first_byte` on.
+    /// Empties the table; the next pushed byte is byte `first_byte` and follows `before`.
     pub(crate) fn restart(&mut self, first_byte: u64, before: Total) {
         self.entries.clear();
         self.first_byte = first_byte;

@@ -18,7 +18,7 @@ pub(crate) const PERIOD: usize = 7 * 11 * 13 * 17;
 /// The numbers that a period stands for.
 const NUMBERS: u64 = 30 * PERIOD as u64;
 
-/// The pattern of one byte, with the count and the sum of what the bytes before it hold.
+/// The pattern of one byte, with the count and the sum of the bytes before it.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     sum: u64,

@@ -14,7 +14,7 @@ use crate::level::Level;
 pub(crate) trait Tally {
     /// Adds the primes of `map`, whose first byte stands for the numbers from `30 first_byte`.
     ///
-    /// `level` is one that the CPU has.
+    /// The CPU has the instructions of `level`.
     fn add(&mut self, map: &[u8], first_byte: u64, level: Level);
 }
 

@@ -275,7 +275,8 @@ impl World {
         }
     }
 
-    /// Every second: what is stored and not over is known to the engine, with a reason to wait; what lost its lease ends.
+    /// Checks each second that the engine knows all open stored jobs, with a reason to wait, and that attempts without a lease
+    /// end.
     pub(crate) fn check_tick(&mut self) {
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let mut wrong = Vec::new();
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    /// Whether all jobs are over and nothing is left of them. Clients ask again for what is paused or has failed.
+    /// Whether all jobs are over without remains. Clients resume paused jobs and retry failed ones.
     pub(crate) fn is_over(&mut self) -> bool {
         let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return false };
         if !self.asks_are_over() || !coordinator.disk.is_idle() || !coordinator.locks.is_empty() {

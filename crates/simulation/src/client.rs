@@ -42,7 +42,7 @@ enum Stage {
     RetryFlushed,
 }
 
-/// A stored job and what its clients know of it.
+/// A stored job and its clients' knowledge of it.
 #[derive(Debug)]
 pub(crate) struct SimJob {
     pub(crate) new: NewJob,
@@ -369,7 +369,7 @@ impl World {
         self.end(operation);
     }
 
-    /// The faults have stopped: what is paused is resumed, what has failed is tried again.
+    /// The faults have stopped: paused jobs are resumed, failed ones are retried.
     pub(crate) fn finish_clients(&mut self) {
         for job in 0..self.jobs.len() {
             if !self.jobs[job].is_accepted {
@@ -379,7 +379,7 @@ impl World {
         }
     }
 
-    /// Asks again for what has not come to its end. Tells whether there is something to wait for.
+    /// Repeats the clients' request for a job that has not ended. Returns whether there is an end to wait for.
     pub(crate) fn insist(&mut self, job: usize, state: JobState) -> bool {
         let this = &mut self.jobs[job];
         let action = match state {

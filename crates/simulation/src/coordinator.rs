@@ -311,7 +311,7 @@ impl World {
         self.check_tick();
     }
 
-    /// The process is gone: so is what it had in memory.
+    /// Ends the process with its memory.
     pub(crate) fn kill_coordinator(&mut self, what: &str) {
         let Some(coordinator) = self.coordinator.take() else { return };
         self.note("coordinator", format_args!("{what} at epoch {}", coordinator.run));

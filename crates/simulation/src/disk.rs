@@ -26,7 +26,7 @@ pub(crate) enum Waiter {
 
 #[derive(Clone, Debug)]
 struct Queued {
-    /// Nothing: the waiter waits for what came before.
+    /// No change: the waiter waits for earlier changes.
     entry: Option<Entry>,
     /// Of a recorded change; else 0.
     number: u64,

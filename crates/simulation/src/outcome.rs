@@ -37,7 +37,7 @@ pub(crate) fn value(kind: JobKind, a: u64, b: u64) -> u128 {
     if kind == JobKind::SUM_OF_PRIMES { (a + b) * (b - a + 1) / 2 } else { b - a + 1 }
 }
 
-/// The value of what a lease says.
+/// The value of a lease's work.
 pub(crate) fn value_of(kind: JobKind, work: &RawValue) -> Option<u128> {
     let Numbers { a, b } = serde_json::from_str(work.get()).ok()?;
     Some(value(kind, a, b))

@@ -198,7 +198,7 @@ impl World {
         if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
             return;
         }
-        // A report that was taken is over; what is not taken is void.
+        // A report that was taken is over; a refused one is void.
         if !(is_taken && was_renewal) {
             self.pullers[puller].work = None;
             self.after(MS, Event::PullerActs { puller, boot });

@@ -40,7 +40,7 @@ struct SlotQueue {
     running: Option<(AttemptId, u64)>,
 }
 
-/// A lease: of a stored job, or one that lasts as long as its connection.
+/// A lease: of a stored job, or of a request that lasts as long as its connection.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) order: LeaseOrder,
@@ -177,7 +177,7 @@ impl World {
         report: Option<Outcome>,
     ) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run) else { return };
-        // By its name, as the real one finds it; a worker that is not known is taken for one that pulls.
+        // The worker is found by its name, as in the real coordinator; an unknown worker counts as a pulling one.
         let key = coordinator.registrations.get(&worker).map(|known| known.key);
         let Some(key) = key else { return };
         let attempt = lease.attempt;

@@ -1,4 +1,4 @@
-//! All parts of a run, the virtual clock and the queue of what happens next.
+//! All parts of a run, the virtual clock and the queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -270,7 +270,7 @@ impl World {
         self.violation.get_or_insert(what);
     }
 
-    /// The faults stop; what is down is started again.
+    /// The faults stop, and stopped processes are started again.
     fn calm_down(&mut self) {
         self.note("world", "the faults stop");
         self.is_calm = true;

@@ -318,7 +318,7 @@ impl Sharing {
         }
     }
 
-    /// Writes what waits, as a coordinator does that stops; tells whether all of it is known to be written.
+    /// Writes the waiting changes, as a stopping coordinator does; returns whether all are known to be written.
     pub(crate) fn flush_at_once(&mut self, member: usize) -> bool {
         let Some(term) = self.members[member].term.as_mut() else { return true };
         if let Some((batch, _)) = term.writing.take() {

@@ -189,7 +189,7 @@ impl Sharing {
         self.after(delay, Event::CandidacyDue { member, boot });
     }
 
-    /// The question comes to the store, also when who asked is gone or hangs.
+    /// The question comes to the store, also when its sender is gone or hangs.
     pub(crate) fn store_asked(&mut self, member: usize, boot: u64, question: Question, asked_at: Instant) {
         let (id, way) = (self.members[member].id, &mut self.members[member].way);
         let answer = match question {

@@ -1,4 +1,4 @@
-//! Workers, which never die here, and what coordinators know of them.
+//! Workers, which never die here, and the coordinators' knowledge of them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

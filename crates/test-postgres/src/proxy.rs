@@ -19,7 +19,7 @@ pub enum Mode {
     /// Hands it on.
     #[default]
     Pass,
-    /// Hands on what comes from clients; what the server answers is lost.
+    /// Hands on the bytes of clients; the server's answers are lost.
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,

@@ -194,7 +194,7 @@ impl Server {
         command
     }
 
-    /// Ends the server as a crash would: no process of it does anything any more.
+    /// Ends the server as a crash would: all its processes end at once.
     ///
     /// # Panics
     /// The server does not end.

@@ -1,4 +1,4 @@
-//! The parameters of a kind, as its schema describes them: what forms and command lines are made from.
+//! The parameters of a kind, as its schema describes them, for forms and command lines.
 
 use model::JobKind;
 use serde_json::{Number, Value};

@@ -34,7 +34,7 @@ impl Find {
         }
     }
 
-    /// A bound for what can be found in a range.
+    /// A bound for the result over a range.
     pub(crate) fn most(self, range: NumberRange) -> u128 {
         match self {
             Self::Sum => range.max_sum(),

@@ -37,7 +37,7 @@ pub trait Kind: Debug + Send + Sync {
     /// submission.
     ///
     /// # Errors
-    /// The parameters are not what this kind wrote.
+    /// The parameters differ from the form in which this kind writes them.
     fn restore(&self, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob>;
 
     /// The parameters of a stored job as its client gave them.
@@ -157,7 +157,7 @@ pub trait Workload: Debug + Send + Sync {
         false
     }
 
-    /// Checks what a worker reports for `tasks`.
+    /// Checks a worker's report for `tasks`.
     ///
     /// # Errors
     /// The report has the wrong form or a value that these tasks cannot have.

@@ -16,7 +16,7 @@ pub(crate) fn make_room(connections: usize) -> Result<()> {
     if current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    // Not to the maximum, which may be huge: what is needed is known.
+    // The limit is raised to the need only: the maximum may be huge.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum });
     ensure!(
         raised.is_ok(),

@@ -1,4 +1,4 @@
-//! Scenario files: what is asked, how often, for how long, and which limits the answers must keep.
+//! Scenario files: the requests, their rate, the duration, and the limits of the answers.
 //!
 //! Strict: an unknown key or a value out of range is refused with the name of the field. The ranges bound the time, the
 //! number of requests and the cost of checking the answers.

@@ -120,7 +120,7 @@ fn label(tick: f64) -> String {
     if rounded >= 1e4 { format!("{}k", rounded / 1e3) } else { rounded.to_string() }
 }
 
-/// The whole chart; `summary` tells it to who cannot see it.
+/// The whole chart; `summary` is its text alternative.
 pub(crate) fn chart(summary: &str, x: &Axis, y: &Axis, layers: &[Layer]) -> Markup {
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(summary) {

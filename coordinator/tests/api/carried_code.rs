@@ -1,4 +1,4 @@
-//! Jobs whose payloads carry code: who may submit them, and what workers are told.
+//! Jobs whose payloads carry code: rights to submit them, and the mark that workers see.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

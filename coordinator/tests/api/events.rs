@@ -99,7 +99,7 @@ async fn who_comes_after_the_end_learns_of_it_and_then_of_nothing() {
     assert_eq!(events.next().await, None);
     assert_eq!(EventStream::open(&grid, &path, Some(submitted.seq)).await.rest().await, [EventKind::Canceled]);
     assert_eq!(grid.get(&format!("{path}?after={}", end.seq)).await.status(), 204);
-    // A retried job has more to tell to who knew of its end.
+    // A retried job has more events for a follower that knew of its end.
     assert_eq!(grid.act(job.id, "retry").await.status(), 200);
     let mut events = EventStream::open(&grid, &path, Some(end.seq)).await;
     assert_eq!(events.next().await.expect("an event").kind, EventKind::Retried);

@@ -1,4 +1,4 @@
-//! Statistics over HTTP, compared with what the jobs and the event stream say.
+//! Statistics over HTTP, compared with the jobs and the event stream.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A coordinator that stops ends what would last for ever, and loses nothing.
+//! A coordinator that stops ends endless requests, and loses nothing.
 
 use std::time::{Duration, Instant};
 

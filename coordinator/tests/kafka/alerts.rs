@@ -1,4 +1,4 @@
-//! The alerts about Kafka, with what a real coordinator answers to `GET /metrics`: see the grid's alerts in `e2e`.
+//! The alerts about Kafka on a real coordinator's answers to `GET /metrics`: see the grid's alerts in `e2e`.
 
 #[path = "../../../e2e/tests/grid/alerts/promtool.rs"]
 #[expect(dead_code, reason = "the dashboard's queries are tried there")]

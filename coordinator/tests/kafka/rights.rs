@@ -1,4 +1,4 @@
-//! Brokers that know who asks.
+//! Brokers that authenticate and authorize their clients.
 
 use serde_json::json;
 

@@ -35,7 +35,7 @@ struct Life {
     tasks_done: u64,
 }
 
-/// The statistics are what the records say, each number counted once.
+/// Checks that the statistics equal the records, each number counted once.
 pub(crate) fn check_statistics(coordinator: &Coordinator, records: &[Record]) {
     let events: BTreeMap<u64, Value> = records
         .iter()

@@ -12,7 +12,7 @@ fn check_of_dependencies_and_end() -> String {
     let is_check = |line: &&str| line.starts_with("  lints: ") && line.contains("check-dependencies.sh");
     let check = script.lines().find(is_check).expect("a line of the plan").trim_start_matches("  lints: ");
     let (_, end) = script.split_once("\nif [ -e target/unchecked ]").expect("its last words");
-    // The plan escapes what its lines expand.
+    // The plan escapes the expansions in its lines.
     format!("{} || exit\nif [ -e target/unchecked ]{end}", check.replace(r"\$", "$"))
 }
 

@@ -1,4 +1,4 @@
-//! The coordinator killed over and over at random moments: what was acknowledged is there, and nothing counts twice.
+//! The coordinator killed over and over at random moments: acknowledged changes are there, and nothing counts twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::env;
@@ -127,7 +127,7 @@ fn no_crash_loses_an_acknowledged_job_or_counts_anything_twice() {
 fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Worker>, rng: &mut Rng) -> u32 {
     let mut taken_up = 0;
     for kill in 1..=KILLS {
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(LONGEST_LIFE.mul_f64(rng.f64().powi(2)));
         let log = coordinator.log();
         taken_up += u32::from(log.iter().any(|line| line.contains("going on with the jobs that are not over")));
@@ -143,7 +143,7 @@ fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Wo
     taken_up
 }
 
-/// Submits jobs, a few at a time, and checks what comes of them: the ids that were acknowledged.
+/// Submits jobs, a few at a time, and checks their results; returns the acknowledged ids.
 fn submit_until_the_end(storm: &Storm, client: u64, mut rng: Rng) -> Vec<(JobId, Order)> {
     let (mut accepted, mut unfinished) = (Vec::new(), VecDeque::new());
     let check = |(id, order): (String, Order)| {

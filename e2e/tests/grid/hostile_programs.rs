@@ -142,7 +142,7 @@ fn hostile_wasm_programs_fail_alone_and_the_worker_lives() {
             "it needs more memory than its limit of 67108864 bytes",
         ),
         (
-            // It does not look at what `fd_write` answers.
+            // The program ignores the result of `fd_write`.
             "flood",
             r#"(func (export "_start") (local $i i32) (loop $l (drop (call $write (i32.const 65536)))
                 (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 64)))))"#,

@@ -37,7 +37,7 @@ fn sha256sum(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("digits").split(' ').next().expect("a sum").to_owned()
 }
 
-/// The first bytes of what the program `count` prints.
+/// The first bytes of the output of the program `count`.
 fn counted(bytes: u64) -> String {
     let mut text: String = (0..bytes).map(|number| format!("{}\n", number + 1)).collect();
     text.truncate(usize::try_from(bytes).expect("few"));
@@ -74,7 +74,7 @@ impl Outputs {
         within(LONG, "the job succeeds", || (self.grid.state(job)? == "succeeded").then_some(()));
     }
 
-    /// Writes what a task has printed to a file.
+    /// Writes a task's output to a file.
     fn download(&self, job: &str, task: u64) -> PathBuf {
         let file = self.grid.file("output");
         self.grid.printed(&["job", "result", job, "--task", &task.to_string(), "--file", path(&file)]);

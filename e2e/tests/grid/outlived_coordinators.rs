@@ -48,7 +48,7 @@ fn task_goes_on_while_its_coordinator_is_killed_and_started_again() {
     let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
     let (job, started_at) = start_task(&coordinator, &workers);
     coordinator.kill();
-    // The time without a coordinator is what is tried.
+    // The test is about this time without a coordinator.
     sleep(Duration::from_secs(2));
     coordinator.start_again(&[]);
     assert_ran_once(&coordinator, &job, started_at);

@@ -51,7 +51,7 @@ fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
         (coordinator.busy() == 0 && workers.iter().all(|worker| running(worker) == 0.0)).then_some(())
     });
     let stopped_after = answered_at.elapsed();
-    // The time itself is what is tried: nothing may be given out in it.
+    // The test is about this time: no lease may be given out in it.
     thread::sleep(Duration::from_millis(500));
     assert_eq!((coordinator.busy(), client.job(&id)["attempts"].as_u64()), (0, job["attempts"].as_u64()));
     let last = sleeper.leases().iter().map(|lease| lease.given_out_at).max().expect("some leases");

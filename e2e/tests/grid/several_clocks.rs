@@ -1,4 +1,4 @@
-//! Coordinators whose machines' clocks differ: all date what happens by the clock of the database.
+//! Coordinators whose machines' clocks differ: all date events by the clock of the database.
 
 use std::fs;
 use std::time::SystemTime;

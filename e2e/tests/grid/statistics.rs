@@ -166,7 +166,7 @@ fn storm(coordinator: &mut Coordinator, puller: &Puller) {
                 puller.end(&claim, conducts.next().expect("for ever"));
             }
         }
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(Duration::from_millis(u64::from(kill) * 70));
         coordinator.kill();
         coordinator.start_again(&SETTINGS);
@@ -266,7 +266,7 @@ fn figures_are_what_the_events_say_while_leaders_over_one_database_die() {
             let id = group.client(leader).submit(&order, &format!("{kill}-{number}"));
             jobs.push((id, order));
         }
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(Duration::from_millis(u64::from(kill) * 70));
         group.coordinators[leader].kill();
         group.leader_after(leader);

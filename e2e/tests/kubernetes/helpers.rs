@@ -22,7 +22,7 @@ pub(crate) static HIGH_AVAILABILITY: LazyLock<Vec<Value>> =
     LazyLock::new(|| render(&repository("k8s/overlays/high-availability")));
 pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s/monitoring")));
 
-/// The objects of every component of `k8s/components`, each over what it is for.
+/// The objects of every component of `k8s/components`, each over its grid.
 pub(crate) static COMPONENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let directories = std::fs::read_dir(repository("k8s/components")).expect("the components");
     let names = directories.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));

@@ -1,4 +1,4 @@
-//! A receiver of OTLP over HTTP that keeps what it gets, read by the messages that OpenTelemetry publishes.
+//! A receiver of OTLP over HTTP that keeps the spans, read by the messages that OpenTelemetry publishes.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -20,7 +20,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/sum_inte
 /// Longest silence of a command that follows.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The sandbox's program that does what it should not.
+/// The sandbox's hostile program.
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/sandbox/tests/programs/hostile.c");
 
 #[derive(Debug)]
@@ -178,7 +178,7 @@ impl ProgramGrid {
         executable
     }
 
-    /// A file of names with the example in Python, and whatever else is given.
+    /// A file of names with the example in Python, and more entries.
     pub(crate) fn names(&self, others: &str) -> PathBuf {
         let python = format!(
             "[program.sum-integers]\ncommand = [\"python3\", \"{EXAMPLE}/sum_integers.py\"]\n\

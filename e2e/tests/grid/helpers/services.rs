@@ -1,4 +1,4 @@
-//! Coordinators and workers as processes, and what they show of themselves.
+//! Coordinators and workers as processes, and their state as they show it.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -69,7 +69,7 @@ impl Coordinator {
         Self::of(Process::start_with_mounts(mount, "divvy-coordinator", &variables), data_dir)
     }
 
-    /// Starts on data that may be damaged; where it refuses to, what it says.
+    /// Starts on data that may be damaged; the error where the coordinator refuses to.
     pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
         let variables = [&settings(&data_dir)[..], &[("DIVVY_LOCK_TIMEOUT_MS", "0")]].concat();
         let mut process = Process::start("divvy-coordinator", &variables);
@@ -135,12 +135,12 @@ impl Coordinator {
         self.ask_sum(a, b).answer()
     }
 
-    /// Asks for what no grid finishes while a test runs.
+    /// Sends a request that no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
         self.ask_sum(0, ENDLESS)
     }
 
-    /// Asks for what no grid finishes, so often, and waits until all of it is let in.
+    /// Sends so many requests that no grid finishes, and waits until all are admitted.
     pub(crate) fn fill_places(&self, places: usize) -> Vec<InFlight> {
         let fill = |place| {
             let endless = self.ask_endless();

@@ -41,7 +41,7 @@ pub(crate) fn most_segments(level: Level) -> u64 {
 
 /// Clears the multiples of `primes` in `map`, whose first byte is byte `first_byte` of the numbers.
 ///
-/// The primes are ascending and between 2^13 and 2^27. `hits` is a buffer. `level` is one that the CPU has.
+/// The primes are ascending and between 2^13 and 2^27. `hits` is a buffer. The CPU has the instructions of `level`.
 pub(crate) fn strike(
     map: &mut [u8],
     first_byte: u64,

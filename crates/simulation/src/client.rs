@@ -36,7 +36,7 @@ pub(crate) struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Begins,
-    /// Changes that the engine does not know are read as one before the commit.
+    /// A job that the engine does not know is read from the store once all earlier changes are committed.
     Flushed,
     Committed,
     RetryFlushed,

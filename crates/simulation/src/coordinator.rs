@@ -336,7 +336,7 @@ impl World {
         self.after(pause, Event::CoordinatorStarts);
     }
 
-    /// Stops as on SIGTERM: waiting clients get an answer, the rest is committed.
+    /// Stops as on SIGTERM: all waiting clients are answered, and the recorded changes are committed.
     pub(crate) fn stop_coordinator(&mut self) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| !coordinator.is_stopping) else {
             return;

@@ -92,7 +92,7 @@ impl Check {
         (stored.equal, unequal.chain(unknown).collect())
     }
 
-    /// Compares every row after the first event that all rows have, and notes counted rows that are not stored.
+    /// Compares every row, once the first event came that all rows have, and notes counted rows that are not stored.
     fn compare_all(&mut self) {
         if std::mem::replace(&mut self.has_compared_all, true) {
             return;

@@ -115,7 +115,7 @@ fn serve(directory: &Path, ip: Ipv4Addr, port: &str) -> Process {
     Process::spawn(command.arg(script).arg(directory).arg(format!("{ip}:{port}")))
 }
 
-/// Sends the answer in one piece, since it is read for each request.
+/// Replaces the state as a whole, since the server reads it for each request.
 fn write_state(directory: &Path, state: &Value) {
     fs::write(directory.join("state.new"), state.to_string()).expect("write a state");
     fs::rename(directory.join("state.new"), directory.join("state.json")).expect("exchange the state");
